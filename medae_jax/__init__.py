@@ -1,0 +1,7 @@
+"""medae_jax: medical-imaging autoencoders, trained and applied with JAX.
+
+`medae_jax.train`, `.evaluate` and `.predict` read data through `data_pipelines` (TensorFlow);
+everything else imports and runs with JAX alone.
+"""
+
+__version__ = "0.1.0"

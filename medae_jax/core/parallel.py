@@ -1,0 +1,191 @@
+"""Data-parallel steps: the only file that names pmap.
+
+The state stays an ordinary, un-stacked pytree: it goes in with axis None and comes out with axis
+None, so nothing is ever replicated or un-replicated by hand. Since JAX 0.8 pmap is itself
+jit + shard_map; `mode="shard_map"` writes that form out (with check_vma=False: with the default
+True, pmean(grad(local loss)) with respect to replicated parameters is N times too large). Both
+modes give the same parameters (tests/contract/test_devices.py). Differentiating *through* pmean is
+N times too large under pmap: average gradients, never losses inside the differentiated function.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXIS = "data"
+
+
+# ---------------------------------------------------------------- collectives, no-ops without axis
+def pmean(tree, axis_name: str | None):
+  """Mean over devices; the tree itself when axis_name is None."""
+  return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def psum(tree, axis_name: str | None):
+  """Sum over devices; the tree itself when axis_name is None."""
+  return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def all_gather(tree, axis_name: str | None):
+  """Concatenates the leading axis over devices, in device order; identity when axis_name is None."""
+  if axis_name is None:
+    return tree
+  return jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), tree)
+
+
+# ------------------------------------------------------------------------------ accumulated grads
+def value_and_grad(loss_fn: Callable, params, batch, rng, *, accum: int = 1, axis_name=None):
+  """Mean loss, auxiliary metrics and gradient over devices and over `accum` slices of the batch.
+
+  Args:
+    loss_fn: (params, batch, rng) -> (loss [], aux dict of scalars); a mean over its examples.
+      Randomness inside must come from `batch["index"]`, so that slicing changes nothing.
+    batch: this device's examples [B, ...], B divisible by accum.
+    accum: gradients of `accum` consecutive slices are averaged: the result of the whole batch with
+      the memory of a slice. Exact for losses that are means over examples.
+
+  Returns:
+    (loss [], aux), gradient; all averaged over devices.
+  """
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+  if accum == 1:
+    return pmean(grad_fn(params, batch, rng), axis_name)
+  slices = jax.tree.map(lambda x: x.reshape(accum, x.shape[0] // accum, *x.shape[1:]), batch)
+  first = jax.tree.map(lambda x: x[0], slices)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype),
+                       jax.eval_shape(grad_fn, params, first, rng))
+  add = lambda total, part: jax.tree.map(jnp.add, total, part)
+  total, _ = jax.lax.scan(lambda c, b: (add(c, grad_fn(params, b, rng)), None), zeros, slices)
+  return pmean(jax.tree.map(lambda x: x / accum, total), axis_name)
+
+
+# ---------------------------------------------------------------------------------- devices, hosts
+def initialize_hosts() -> None:
+  """Joins the other processes of a multi-process run, if there are any.
+
+  SLURM, Kubernetes, Open MPI and TPU pods are detected by JAX itself when
+  MEDAE_DISTRIBUTED=1 is set; elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+  JAX_PROCESS_ID. On CPU the collectives are gloo's.
+  """
+  address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+  if not address and os.environ.get("MEDAE_DISTRIBUTED") != "1":
+    return
+  if os.environ.get("JAX_PLATFORMS", "") == "cpu":
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+  if address:
+    jax.distributed.initialize(address, int(os.environ["JAX_NUM_PROCESSES"]),
+                               int(os.environ["JAX_PROCESS_ID"]))
+  else:
+    jax.distributed.initialize()
+
+
+def mesh() -> Mesh:
+  """All devices of all processes along one axis."""
+  return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated() -> NamedSharding:
+  """The sharding of a state: the same on every device (of all processes)."""
+  return NamedSharding(mesh(), PartitionSpec())
+
+
+def check_batch_size(batch_size: int, what: str = "config.train.batch_size") -> None:
+  """Raises ValueError unless the global batch divides over all devices."""
+  n = jax.device_count()
+  if batch_size % n:
+    raise ValueError(f"{what}={batch_size} is not divisible by the {n} devices of this run; "
+                     f"use a multiple of {n}.")
+
+
+def to_host(tree):
+  """numpy copies of a replicated tree."""
+  return jax.tree.map(lambda x: np.asarray(x.addressable_data(0))
+                      if isinstance(x, jax.Array) else np.asarray(x), tree)
+
+
+# ------------------------------------------------------------------------------------ the step
+def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", steps_per_call: int = 1,
+                  resident: Any = None, sample: Callable | None = None) -> Callable:
+  """Compiles `step` for all devices and for `steps_per_call` steps a dispatch.
+
+  Args:
+    step: (state, batch, rng, axis_name) -> (state, metrics), e.g. a method's train_step with its
+      stage bound.
+    seed: config.seed; the key of a step is fold_in(key(seed), state.step).
+    mode: "pmap" or "shard_map".
+    steps_per_call: K > 1 scans over batches [K, B, ...] in one dispatch.
+    resident: pytree of arrays [n, ...] that live on every device, or None.
+    sample: (resident, index [b], step) -> batch, used with resident data: the host then sends
+      only {"index"}.
+
+  Returns:
+    (state, batch) -> (state, metrics); batch leaves are host arrays [K, B_local_host, ...] with
+    K = steps_per_call; metrics leaves are [K]. The state argument is donated.
+  """
+  key = jax.random.key(seed)
+
+  def one(state, batch, data, axis_name):
+    rng = jax.random.fold_in(key, state.step)
+    if sample is not None:
+      batch = {**sample(data, batch["index"], state.step), **batch}
+    return step(state, batch, rng, axis_name)
+
+  def many(state, batches, data):
+    if steps_per_call == 1:  # a scan of length one would cost a copy of the state
+      state, metrics = one(state, jax.tree.map(lambda x: x[0], batches), data, AXIS)
+      return state, jax.tree.map(lambda x: x[None], metrics)
+    return jax.lax.scan(lambda s, b: one(s, b, data, AXIS), state, batches)
+
+  if mode == "shard_map":
+    return _shard_map(many, resident)
+  if mode != "pmap":
+    raise ValueError(f"config.parallel.mode={mode!r}: use pmap or shard_map")
+  mapped = jax.pmap(many, axis_name=AXIS, in_axes=(None, 1, None), out_axes=(None, None),
+                    donate_argnums=(0,))
+  local = jax.local_device_count()
+
+  def call(state, batches):
+    split = lambda x: np.reshape(x, (x.shape[0], local, x.shape[1] // local, *x.shape[2:]))
+    return mapped(state, jax.tree.map(split, dict(batches)), resident)
+  return call
+
+
+def _shard_map(many, resident):
+  where = mesh()
+  spec = PartitionSpec(None, AXIS)
+  mapped = jax.jit(
+      jax.shard_map(many, mesh=where, in_specs=(PartitionSpec(), spec, PartitionSpec()),
+                    out_specs=PartitionSpec(), check_vma=False), donate_argnums=(0,))
+
+  def call(state, batches):
+    put = lambda x: jax.make_array_from_process_local_data(NamedSharding(where, spec), np.asarray(x))
+    return mapped(state, jax.tree.map(put, dict(batches)), resident)
+  return call
+
+
+def per_example_fn(fn: Callable) -> Callable:
+  """Compiles (state, batch) -> dict of [B, ...] over this process's devices, without collectives.
+
+  Used for `score` and `eval_step`. Any B works: the batch is padded to a multiple of the local
+  device count and cut again.
+  """
+  local = jax.local_device_count()
+  if local == 1:
+    return jax.jit(fn)
+  mapped = jax.pmap(fn, in_axes=(None, 0))
+
+  def call(state, batch):
+    n = len(jax.tree.leaves(batch)[0])
+    size = -(-n // local) * local
+    pad = lambda x: np.concatenate([x, np.repeat(x[-1:], size - n, 0)]) if size > n else x
+    split = lambda x: np.reshape(pad(np.asarray(x)), (local, size // local, *np.shape(x)[1:]))
+    out = mapped(state, jax.tree.map(split, dict(batch)))
+    return jax.tree.map(lambda x: np.reshape(x, (size, *x.shape[2:]))[:n], out)
+  return call

@@ -1,0 +1,70 @@
+"""Learning-rate schedules: functions of the step (int32 []) that return float32 [].
+
+A duration is written in the config once, in steps or in epochs (`epoch_steps` iterations each);
+"epoch" schedules are constant inside an epoch, as in the reference implementations.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+
+
+def constant(lr: float) -> optax.Schedule:
+  """The same rate throughout."""
+  return lambda step: jnp.asarray(lr, jnp.float32)
+
+
+def cosine_cyclic(lr: float, half_period: int, epoch_steps: int = 1) -> optax.Schedule:
+  """lr/2 (1 + cos(pi e / half_period)), e = step // epoch_steps; rises again after half_period.
+
+  The DAE reference runs 10.5 periods of it (Kascenas 2022, public scripts).
+  """
+  def schedule(step):
+    epoch = (step // epoch_steps) % (2 * half_period)  # keeps the cosine's argument small in float32
+    return jnp.asarray(lr, jnp.float32) / 2 * (1 + jnp.cos(jnp.pi * epoch / half_period))
+  return schedule
+
+
+def cosine(lr: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.Schedule:
+  """One cosine cycle from lr to lr*final over `steps`, after a linear warm-up of `warmup` steps."""
+  def schedule(step):
+    step = jnp.asarray(step, jnp.float32)
+    ramp = jnp.where(warmup > 0, jnp.minimum(1.0, (step + 1) / max(warmup, 1)), 1.0)
+    t = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
+    return lr * ramp * (final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * t)))
+  return schedule
+
+
+def piecewise(lr: float, boundaries, factor: float = 0.1, epoch_steps: int = 1) -> optax.Schedule:
+  """lr * factor^(number of boundaries at or before the epoch)."""
+  def schedule(step):
+    epoch = step // epoch_steps
+    passed = sum((epoch >= b).astype(jnp.float32) if hasattr(epoch >= b, "astype")
+                 else float(epoch >= b) for b in boundaries)
+    return jnp.asarray(lr, jnp.float32) * factor ** passed
+  return schedule
+
+
+def build(config, total_steps: int) -> optax.Schedule:
+  """The schedule that `config.optim` describes.
+
+  Args:
+    config: `config.optim` with `lr`, `schedule` (constant, cosine, cosine_cyclic, piecewise) and
+      the fields of that schedule.
+    total_steps: length of training, for schedules that end with it.
+
+  Raises:
+    ValueError: unknown `schedule`.
+  """
+  name = config.schedule
+  if name == "constant":
+    return constant(config.lr)
+  if name == "cosine":
+    return cosine(config.lr, total_steps, config.get("warmup", 0), config.get("final", 0.0))
+  if name == "cosine_cyclic":
+    return cosine_cyclic(config.lr, config.half_period, config.epoch_steps)
+  if name == "piecewise":
+    return piecewise(config.lr, config.boundaries, config.get("factor", 0.1),
+                     config.get("epoch_steps", 1))
+  raise ValueError(f"config.optim.schedule={name!r}: use constant, cosine, cosine_cyclic or piecewise")
