@@ -111,23 +111,22 @@ def to_host(tree):
 
 
 # ------------------------------------------------------------------------------------ the step
-def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", steps_per_call: int = 1,
-                  resident: Any = None, sample: Callable | None = None) -> Callable:
-  """Compiles `step` for all devices and for `steps_per_call` steps a dispatch.
+def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", resident: Any = None,
+                  sample: Callable | None = None) -> Callable:
+  """Compiles `step` for all devices; the batches it is given decide the steps in a dispatch.
 
   Args:
     step: (state, batch, rng, axis_name) -> (state, metrics), e.g. a method's train_step with its
       stage bound.
     seed: config.seed; the key of a step is fold_in(key(seed), state.step).
     mode: "pmap" or "shard_map".
-    steps_per_call: K > 1 scans over batches [K, B, ...] in one dispatch.
     resident: pytree of arrays [n, ...] that live on every device, or None.
     sample: (resident, index [b], step) -> batch, used with resident data: the host then sends
       only {"index"}.
 
   Returns:
-    (state, batch) -> (state, metrics); batch leaves are host arrays [K, B_local_host, ...] with
-    K = steps_per_call; metrics leaves are [K]. The state argument is donated.
+    (state, batches) -> (state, metrics); batch leaves are arrays [K, B, ...] of this process,
+    K steps are scanned in one dispatch; metrics leaves are [K]. The state argument is donated.
   """
   key = jax.random.key(seed)
 
@@ -138,7 +137,7 @@ def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", steps_per_ca
     return step(state, batch, rng, axis_name)
 
   def many(state, batches, data):
-    if steps_per_call == 1:  # a scan of length one would cost a copy of the state
+    if jax.tree.leaves(batches)[0].shape[0] == 1:  # a scan of length one would copy the state
       state, metrics = one(state, jax.tree.map(lambda x: x[0], batches), data, AXIS)
       return state, jax.tree.map(lambda x: x[None], metrics)
     return jax.lax.scan(lambda s, b: one(s, b, data, AXIS), state, batches)

@@ -1,0 +1,242 @@
+"""Checkpoints with Orbax: last (keep N) and best, asynchronous, atomic, readable on any device count.
+
+<workdir>/checkpoints/last/<step>/ and <workdir>/checkpoints/best/<step>/ each hold
+  model: step, params, stats, extra: plain dicts, restored from their own metadata, without data,
+         optimiser or method;
+  opt:   optimiser states, restored into the structure that the method builds;
+  meta:  stage name, shapes of a batch, best value, versions.
+Orbax writes into a temporary folder and renames it, so that a killed save leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+
+from medae_jax.core import method as method_lib
+from medae_jax.core import parallel
+from medae_jax.core.method import State
+
+
+class Checkpoints:
+  """The two checkpoint folders of a run."""
+
+  def __init__(self, workdir: str | os.PathLike, keep: int = 2):
+    root = pathlib.Path(workdir).absolute() / "checkpoints"
+    self._managers = {name: _manager(root / name, n) for name, n in (("last", keep), ("best", 1))}
+
+  def save(self, which: str, state: State, meta: dict[str, Any]) -> None:
+    """Starts an asynchronous save; an existing checkpoint of the same step is left alone.
+
+    Raises:
+      OSError: this or an earlier save failed (disk full ...); earlier checkpoints stay.
+    """
+    manager, step = self._managers[which], int(state.step)
+    if step in manager.all_steps():
+      return
+    model = {"step": state.step, "params": state.params, "stats": state.stats, "extra": state.extra}
+    with _readable_errors(step):
+      manager.save(step, args=ocp.args.Composite(
+          model=ocp.args.StandardSave(model), opt=ocp.args.StandardSave({"opt": state.opt}),
+          meta=ocp.args.JsonSave(meta)))
+
+  def replace(self, which: str, state: State, meta: dict[str, Any]) -> None:
+    """Saves even where a checkpoint of this step exists (after finalize, say)."""
+    manager, step = self._managers[which], int(state.step)
+    self.wait()
+    if step in manager.all_steps():
+      manager.delete(step)
+    self.save(which, state, meta)
+
+  def wait(self) -> None:
+    """Blocks until all saves are on disk.
+
+    Raises:
+      OSError: a save failed.
+    """
+    for manager in self._managers.values():
+      with _readable_errors(None):
+        manager.wait_until_finished()
+        manager.check_for_errors()
+
+  def steps(self, which: str = "last") -> list[int]:
+    """Steps of the finished checkpoints, newest first."""
+    return sorted(self._managers[which].all_steps(), reverse=True)
+
+  def restore(self, which: str, opt_structure) -> tuple[State, dict] | None:
+    """The newest readable checkpoint, or None where there is none.
+
+    An unreadable one is named in a warning, and the one before it is tried.
+
+    Args:
+      which: "last" or "best".
+      opt_structure: (meta) -> abstract optimiser states of the stage that the meta names.
+
+    Raises:
+      ValueError: there are checkpoints but none can be read.
+    """
+    for step, model, meta in self._readable(which):
+      opt = self._managers[which].restore(step, args=ocp.args.Composite(
+          opt=ocp.args.StandardRestore({"opt": _on_devices(opt_structure(meta))})))["opt"]["opt"]
+      return State(opt=opt, **model), meta
+    return None
+
+  def restore_model(self, which: str) -> tuple[State, dict] | None:
+    """As `restore`, without the optimisers: all that scoring needs."""
+    for _, model, meta in self._readable(which):
+      return State(opt={}, **model), meta
+    return None
+
+  def _readable(self, which):
+    manager, steps, errors = self._managers[which], self.steps(which), []
+    for step in steps:
+      try:
+        meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        target = _on_devices(_saved_tree(manager, step))
+        model = manager.restore(step, args=ocp.args.Composite(
+            model=ocp.args.StandardRestore(target)))["model"]
+        problem = None if _checksum(model["params"]) == meta["checksum"] else "checksum differs"
+      except Exception as e:  # pylint: disable=broad-except
+        # Orbax and TensorStore raise many types for a damaged file; each means "try an older one".
+        problem = f"{type(e).__name__}: {str(e).splitlines()[0][:160] if str(e) else ''}"
+      if problem is None:
+        if errors:
+          logging.warning("Falling back to the checkpoint of step %d.", step)
+        yield step, _fill_empty(model), meta
+        return
+      errors.append(f"step {step}: {problem}")
+      logging.warning("Checkpoint %s of step %d cannot be read (%s).", which, step, problem)
+    if errors:
+      raise ValueError(f"no checkpoint under {manager.directory} can be read: {'; '.join(errors)}. "
+                       "Restore a copy, or delete the folder to train afresh.")
+
+  def close(self) -> None:
+    """Waits for running saves and frees the managers."""
+    self.wait()
+    for manager in self._managers.values():
+      manager.close()
+
+
+def make_meta(state: State, *, stage: str, batch, best: float | None, **more) -> dict[str, Any]:
+  """What a checkpoint says about itself. `batch`: one example batch of the stage, for its shapes."""
+  return {"stage": stage, "batch": batch_spec(batch), "best": best,
+          "checksum": _checksum(state.params), **more}
+
+
+def batch_spec(batch) -> dict[str, Any]:
+  """{key: [shape, dtype]} of a nested batch."""
+  return {k: batch_spec(v) if hasattr(v, "items") else [list(np.shape(v)), str(np.asarray(v).dtype)]
+          for k, v in batch.items()}
+
+
+def zeros_of(spec) -> dict[str, Any]:
+  """A batch of zeros with the shapes that `batch_spec` noted."""
+  return {k: zeros_of(v) if isinstance(v, dict) else np.zeros(v[0], v[1]) for k, v in spec.items()}
+
+
+def restore_for_scoring(workdir, which: str = "best"):
+  """What evaluate, predict and export start from: no data set, no optimiser, any device count.
+
+  Where <workdir>/calibration.json has an entry "score" (options of the score fitted on the
+  validation split), it is merged into config.method.score, so that all of them score alike.
+
+  Args:
+    workdir: folder of a training run or of `convert`.
+    which: "best" or "last"; "best" falls back to the last where no best was kept.
+
+  Returns:
+    config (ConfigDict), method, state (opt empty), meta (the checkpoint's, with "which", "step").
+
+  Raises:
+    FileNotFoundError: no config.json or no checkpoint there.
+    ValueError: every checkpoint is unreadable.
+  """
+  config = read_config(workdir)
+  calibration = pathlib.Path(workdir) / "calibration.json"
+  if calibration.exists():
+    fitted = json.loads(calibration.read_text()).get("score") or {}
+    with config.unlocked():
+      config.method.score.update(fitted) if fitted else None
+  method = method_lib.load(config)
+  checkpoints = Checkpoints(workdir)
+  try:
+    for name in dict.fromkeys((which, "best", "last")):
+      found = checkpoints.restore_model(name)
+      if found is not None:
+        state, meta = found
+        return config, method, state, {**meta, "which": name, "step": int(state.step)}
+  finally:
+    checkpoints.close()
+  raise FileNotFoundError(f"no checkpoint in {workdir}/checkpoints: train first "
+                          f"(launch.py --mode=train --workdir={workdir}).")
+
+
+def read_config(workdir) -> ml_collections.ConfigDict:
+  """The resolved, locked config of a workdir.
+
+  Raises:
+    FileNotFoundError: no config.json there.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.is_file():
+    raise FileNotFoundError(f"{path} does not exist: --workdir must be the folder of a training run.")
+  return ml_collections.ConfigDict(json.loads(path.read_text())).lock()
+
+
+def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:
+  options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True,
+                                         enable_async_checkpointing=True)
+  return ocp.CheckpointManager(folder, options=options, item_names=("model", "opt", "meta"))
+
+
+def _saved_tree(manager, step):
+  """Shapes and dtypes of the saved model, as a tree of plain dicts."""
+  metadata = manager.item_metadata(step)["model"]
+  tree = getattr(metadata, "tree", metadata)
+  return jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), tree,
+                      is_leaf=lambda m: hasattr(m, "shape"))
+
+
+def _on_devices(tree):
+  """Abstract arrays with the sharding of *this* run: without it Orbax wants the saved topology."""
+  sharding = parallel.replicated()
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def _fill_empty(model):
+  return {**{"params": {}, "stats": {}, "extra": {}}, **{k: v for k, v in model.items() if v is not None}}
+
+
+def _checksum(params) -> float:
+  """Sum of |values| as a float64 over sorted leaves: finds damaged bytes that decode without error."""
+  return float(sum(np.abs(np.asarray(x, np.float64)).sum()
+                   for x in jax.tree.leaves(parallel.to_host(params))))
+
+
+class _readable_errors:  # pylint: disable=invalid-name
+  """Turns a failed save into one OSError line that says what is left."""
+
+  def __init__(self, step):
+    self.step = step
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, trace):
+    if error is None or isinstance(error, (KeyboardInterrupt, SystemExit)):
+      return False
+    where = f"the checkpoint of step {self.step}" if self.step is not None else "a checkpoint"
+    text = str(error)
+    full = "No space left" in text or "ENOSPC" in text or "RESOURCE_EXHAUSTED" in text
+    hint = "the disk is full; free some space and start the same command again" if full else text
+    raise OSError(f"{where} could not be saved: {hint.splitlines()[0][:300]}. "
+                  "Earlier checkpoints are kept.") from error
