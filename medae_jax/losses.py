@@ -1,0 +1,30 @@
+"""Reconstruction losses: (image, recon, ...) -> [B], one number per example."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+
+def foreground(image, threshold: float = 0.01):
+  """Where the channel sum of a clean image exceeds the threshold: [B,H,W,C] -> bool [B,H,W,1].
+
+  Scans are skull-stripped, so this is the brain (Kascenas 2022, noise, loss and score use it).
+  """
+  return jnp.sum(image, -1, keepdims=True) > threshold
+
+
+def masked_squared_error(image, recon, mask, over: str = "all"):
+  """Squared error inside the mask, per example [B].
+
+  Args:
+    image, recon: [B,H,W,C]; mask: [B,H,W,1].
+    over: "all" divides by H*W*C, background included, as the reference does (its clip at 0.5
+      acts on gradients of that scale); "foreground" divides by the masked elements.
+  """
+  error = jnp.where(mask, (recon - image) ** 2, 0.0)
+  if over == "all":
+    return jnp.mean(error, (1, 2, 3))
+  if over != "foreground":
+    raise ValueError(f"config.method.loss_over={over!r}: use all or foreground")
+  count = jnp.sum(mask, (1, 2, 3)) * image.shape[-1]
+  return jnp.sum(error, (1, 2, 3)) / jnp.maximum(count, 1)
