@@ -73,3 +73,6 @@ def sgd(schedule, *, momentum=0.0, weight_decay=0.0):
   if momentum:
     steps.append(optax.trace(decay=momentum, nesterov=False))
   return optax.chain(*steps, optax.scale_by_learning_rate(schedule))
+
+
+global_norm = optax.global_norm

@@ -1,0 +1,125 @@
+"""Denoising autoencoder with coarse noise (Kascenas, Pugeault, O'Neil, MIDL 2022).
+
+A U-Net f learns to remove noise from healthy slices: x~ = x + m u, where u is Gaussian noise drawn
+on a coarse grid (16x16), upsampled bilinearly (align_corners) and rolled, and m = 1[sum_c x > 0.01]
+the foreground. Loss: sum m (f(x~) - x)^2 / (B C H W). An anomaly is what f removes:
+  map = median5x5( mean_c |x - f(x)| e ),  e = the foreground eroded by a 5x5 box.
+Optimiser: clip 0.5 -> + 1e-5 theta -> AMSGrad, periodic cosine (core/optim.py, core/schedules.py).
+
+Options that the reference lacks, all off by default (config.method.score):
+  residual signs and weights   map = mean_c (w+_c max(x - f, 0) + w-_c max(f - x, 0)); calibrate.py
+                               can fit them on the validation split.
+  test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
+  erosion, median              sizes of the two filters; intensity_power: residual x intensity.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from medae_jax import losses, noise, scores
+from medae_jax.core import optim, parallel, schedules
+from medae_jax.core.method import BaseMethod, State
+from medae_jax.models import unet
+
+
+def build_optimizer(config, total_steps: int):
+  """The reference's update rule for `config.optim` (dae.md 7.1)."""
+  o = config.optim
+  return optim.adam(schedules.build(o, total_steps), b1=o.b1, b2=o.b2, eps=o.eps,
+                    weight_decay=o.weight_decay, clip=o.clip, amsgrad=o.amsgrad)
+
+
+class Method(BaseMethod):
+  needs = {"image": "[B,H,W,C] float32, >= 0, background exactly 0"}
+
+  def __init__(self, config):
+    super().__init__(config)
+    self._schedule = schedules.build(config.optim, config.train.steps)
+    self._tx = build_optimizer(config, config.train.steps)
+
+  def _net(self, channels: int) -> unet.UNet:
+    m = self.config.model
+    return unet.UNet(channels, m.depth, m.wf, jnp.dtype(m.dtype), m.precision or None, m.remat,
+                     m.conv_form)
+
+  def _apply(self, params, image):
+    return self._net(image.shape[-1]).apply({"params": params}, image)
+
+  def init(self, rng, batch):
+    image = jnp.asarray(batch["image"][:1])
+    unet.check_size(image.shape, self.config.model.depth)
+    params = self._net(image.shape[-1]).init(rng, image)["params"]
+    return State.create({"net": params}, opt={"net": self._tx.init(params)})
+
+  def corrupt(self, batch, rng):
+    """The noised image [B,H,W,C] and the foreground [B,H,W,1] of a batch.
+
+    Uses batch["noise"] and batch["roll"] from the pipeline, else draws on the device.
+    """
+    image, m = batch["image"], self.config.method
+    if "noise" in batch:
+      coarse, roll = batch["noise"], batch["roll"]
+    else:
+      coarse, roll = noise.draw(rng, batch["index"], image.shape[1:], m.noise_res, m.noise_std,
+                                m.noise_roll)
+    mask = losses.foreground(image)
+    return image + mask * noise.upsample_and_roll(coarse, roll, *image.shape[1:3]), mask
+
+  def _losses(self, params, batch, rng):
+    noised, mask = self.corrupt(batch, rng)
+    recon = self._apply(params, noised)
+    return losses.masked_squared_error(batch["image"], recon, mask, self.config.method.loss_over)
+
+  def train_step(self, state, batch, rng, *, stage, axis_name):
+    del stage
+    loss_fn = lambda p, b, r: (jnp.mean(self._losses(p, b, r)), {})
+    (loss, _), grads = parallel.value_and_grad(loss_fn, state.params["net"], batch, rng,
+                                               accum=self.config.train.accum, axis_name=axis_name)
+    updates, opt = self._tx.update(grads, state.opt["net"], state.params["net"])
+    params = jax.tree.map(jnp.add, state.params["net"], updates)
+    metrics = {"loss": loss, "grad_norm": optim.global_norm(grads), "lr": self._schedule(state.step)}
+    return state.replace(step=state.step + 1, params={"net": params}, opt={"net": opt}), metrics
+
+  def eval_step(self, state, batch, rng):
+    return {"loss": self._losses(state.params["net"], batch, rng)}
+
+  def preview(self, state, batch, rng):
+    """{"noised", "recon"} [B,H,W,C] of training-like input, for pictures of the training task."""
+    noised, _ = self.corrupt(batch, rng)
+    return {"noised": noised, "recon": self._apply(state.params["net"], noised)}
+
+  def score(self, state, batch):
+    """{"recon" [B,H,W,C], "map" [B,H,W,1], "score" [B]}; config.method.score has the options."""
+    image, s = batch["image"], self.config.method.score
+    mask = losses.foreground(image)
+    recon = self._apply(state.params["net"], image)
+    residual = image - recon
+    if s.test_noise_draws:
+      residual = self._noisy_residual(state, image, mask)
+    raw = scores.residual_map(residual, weights_positive=s.weights_positive,
+                              weights_negative=s.weights_negative)
+    raw = raw * scores.erode(mask, s.erosion)
+    anomaly = scores.median_filter(raw, s.median)
+    return {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score)}
+
+  def _noisy_residual(self, state, image, mask):
+    """Mean of x - f(x + noise) over fixed noise fields, the same for every image."""
+    s, shape = self.config.method.score, image.shape[1:]
+    zeros = jnp.zeros((1,), jnp.int32)
+
+    def one(total, key):
+      coarse, roll = noise.draw(key, zeros, shape, s.test_noise_res, s.test_noise_std, "example")
+      field = noise.upsample_and_roll(coarse, roll, *shape[:2])
+      # +field and -field cancel the part of the residual that is the network's echo of the noise
+      plus = self._apply(state.params["net"], image + mask * field)
+      minus = self._apply(state.params["net"], image - mask * field)
+      return total + image - (plus + minus) / 2, None
+    keys = jax.random.split(jax.random.key(0), s.test_noise_draws)
+    total, _ = jax.lax.scan(one, jnp.zeros_like(image), keys)
+    return total / s.test_noise_draws
+
+  def from_torch(self, tensors):
+    """{net: params} from a state dict of the reference (dae.md 5.2)."""
+    return {"net": unet.from_torch(tensors, self.config.model.depth)}
