@@ -1,0 +1,119 @@
+"""The U-Net of learning to segment from noisy annotations (Mirikharaji et al. 2019).
+
+Four pooling stages, two 3x3 convolutions with bias and ReLU a block, 2x2 transposed convolutions,
+and no normalisation layer at all: 31,031,745 parameters at width 64. As in the published code the
+transposed convolutions of the centre and of up1-3 are followed by a ReLU, and up4 has none.
+Concatenation order: decoder first, skip second.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from medae_jax.models import layers
+
+_POOLS = 4
+MULTIPLE = 2**_POOLS  # sides the network handles without resizing its skips
+
+
+def _initialisers(init: str, fan_in: int):
+  """(kernel, bias) initialisers of a convolution with `fan_in` inputs an output pixel."""
+  if init == "torch":
+    return layers.uniform_fan_in(fan_in), layers.uniform_fan_in(fan_in)
+  if init == "he":
+    return nn.initializers.he_uniform(in_axis=(0, 1, 2), out_axis=3), nn.initializers.zeros_init()
+  raise ValueError(f"config.model.init={init!r}: use torch (the reference's) or he")
+
+
+class NoisyUNet(nn.Module):
+  """image [B,H,W,C] (already normalised) -> logits [B,H,W,1] float32.
+
+  Attributes:
+    width: channels of the first block; the published network has 64.
+    init: "torch" (U(+-1/sqrt(fan_in)), what the published network really starts from: its own
+      N(0, 0.02) routine is called with shifted arguments) or "he" (He uniform, zero biases).
+    dtype: of the computation; parameters stay float32. bfloat16 changes the sign of some meta
+      gradients: the method runs those in float32 (config.method.meta_dtype).
+    precision: of the products, e.g. "highest" where the accelerator's default is TF32.
+    sides: what happens to sides that 16 does not divide. "pad": the image is continued by its edge
+      pixels and the logits are cut to the image. "ceil": the reference's ceil-mode pooling and
+      bilinear skips, whose logits are *larger* than the image (for parity only).
+  """
+  width: int = 64
+  init: str = "torch"
+  dtype: Any = jnp.float32
+  precision: Any = None
+  sides: str = "pad"
+
+  def _conv(self, x, features, name, size=3, relu=True):
+    kernel_init, bias_init = _initialisers(self.init, size * size * x.shape[-1])
+    x = nn.Conv(features, (size, size), padding="SAME", dtype=self.dtype, precision=self.precision,
+                kernel_init=kernel_init, bias_init=bias_init, name=name)(x)
+    return nn.relu(x) if relu else x
+
+  def _up(self, x, features, name):
+    inits = {}
+    if self.init == "he":  # each output pixel sees one input pixel: the fan-in is x's channels
+      inits = {"kernel_init": nn.initializers.he_uniform(in_axis=0, out_axis=(1, 2, 3)),
+               "bias_init": nn.initializers.zeros_init()}
+    return nn.relu(layers.ConvTranspose2x2(features, dtype=self.dtype, precision=self.precision,
+                                           name=name, **inits)(x))
+
+  @nn.compact
+  def __call__(self, image):
+    height, width = image.shape[1:3]
+    x = image.astype(self.dtype)
+    if self.sides == "pad":
+      x = pad_to_multiple(x)
+    elif self.sides != "ceil":
+      raise ValueError(f"config.model.sides={self.sides!r}: use pad or ceil")
+
+    skips = []
+    for i in range(_POOLS):
+      x = max_pool(x) if i else x
+      x = self._conv(x, self.width * 2**i, f"down{i + 1}_conv1")
+      x = self._conv(x, self.width * 2**i, f"down{i + 1}_conv2")
+      skips.append(x)
+    deepest = self.width * 2**_POOLS
+    x = self._conv(max_pool(x), deepest, "center_conv1")
+    x = self._conv(x, deepest, "center_conv2")
+    x = self._up(x, deepest // 2, "center_up")
+
+    for i, skip in enumerate(reversed(skips), start=1):
+      last, features = i == _POOLS, self.width * 2**(_POOLS - i)
+      if skip.shape[1:3] != x.shape[1:3]:
+        skip = jax.image.resize(skip, (*x.shape[:3], skip.shape[3]), "bilinear", antialias=False)
+      x = jnp.concatenate([x, skip], axis=-1)
+      x = self._conv(x, features, f"up{i}_conv1", relu=not last)
+      x = self._conv(x, features, f"up{i}_conv2", relu=not last)
+      x = x if last else self._up(x, features // 2, f"up{i}_up")
+    logits = self._conv(x, 1, "output", size=1, relu=False)
+    if self.sides == "pad":
+      logits = logits[:, :height, :width]
+    # float64 parameters (the exactness tests) keep their precision.
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def pad_to_multiple(x):
+  """[B,H,W,C] -> [B,H',W',C], sides up to the next multiple of 16 by repeating the edge pixels."""
+  pads = [(0, -side % MULTIPLE) for side in x.shape[1:3]]
+  return jnp.pad(x, [(0, 0), *pads, (0, 0)], mode="edge") if any(p[1] for p in pads) else x
+
+
+def max_pool(x):
+  """2x2 maximum, ceil mode: [B,H,W,C] -> [B,ceil(H/2),ceil(W/2),C].
+
+  Written as maxima of strided slices: its reverse derivative is 17 times faster on CPU than that of
+  a window reduction, its forward derivative twice. It halves a tie's gradient where PyTorch gives
+  it to the first pixel; behind a ReLU ties are zeros, whose gradient vanishes anyway.
+  """
+  h, w = x.shape[1:3]
+  if h % 2 or w % 2:
+    lowest = jnp.finfo(x.dtype).min
+    x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), constant_values=lowest)
+  rows = jnp.maximum(x[:, ::2], x[:, 1::2])
+  return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
