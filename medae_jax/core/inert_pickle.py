@@ -1,11 +1,12 @@
 """A pickle reader that cannot act: it parses, and builds nothing but plain data.
 
 Why an interpreter and not pickle.Unpickler with a white list in `find_class`: Unpickler still calls
-what find_class returned and writes attributes into it (REDUCE, NEWOBJ, BUILD), so whatever is allowed
-becomes reachable by a hostile file. Here `pickletools.genops` only splits the bytes into opcodes, and
-the machine below knows the few that weight files contain. It builds None, numbers, strings, lists,
-tuples, dicts and sets. A class or function is only ever a name (`Global`); what "calling" it means is
-decided by the caller's table of plain Python functions. Nothing is imported, no attribute is set.
+what find_class returned and writes attributes into it (REDUCE, NEWOBJ, BUILD), so whatever is
+allowed becomes reachable by a hostile file. Here `pickletools.genops` only splits the bytes into
+opcodes, and the machine below knows the few that weight files contain. It builds None, numbers,
+strings, lists, tuples, dicts and sets. A class or function is only ever a name (`Global`); what
+"calling" it means is decided by the caller's table of plain Python functions. Nothing is imported,
+no attribute is set.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _LITERALS = {
 _IGNORED = {"PROTO", "FRAME"}
 
 
-def run(file: BinaryIO, call: Callable[[Any, tuple], Any], persistent: Callable[[tuple], Any]) -> Any:
+def run(file: BinaryIO, call: Callable[[Any, tuple], Any],
+        persistent: Callable[[tuple], Any]) -> Any:
   """The plain data of one pickle; the file is left just after it.
 
   Args:

@@ -1,13 +1,13 @@
 """Reads weight files of other frameworks without unpickling anything.
 
-`load` takes what people publish: PyTorch `.pt/.pth/.pth.tar` (the zip format of torch >= 1.6 and the
-stream format before it), `.safetensors` and `.npz`, told apart by content, not by suffix, and
+`load` takes what people publish: PyTorch `.pt/.pth/.pth.tar` (the zip format of torch >= 1.6 and
+the stream format before it), `.safetensors` and `.npz`, told apart by content, not by suffix, and
 returns {name: numpy array}. Neither torch nor the pickle module takes part.
 
-`core/inert_pickle.py` turns the descriptions inside PyTorch files into plain data without importing,
-calling or setting anything the file names; this module gives the few calls that rebuild tensors their
-meaning (`_CALLS`) and reads the raw buffers. A class that is merely named (the DAE reference stores
-`model_class`) is dropped; one that the file wants *called* is refused with its name.
+`core/inert_pickle.py` turns the descriptions inside PyTorch files into plain data without
+importing, calling or setting anything the file names; this module gives the few calls that rebuild
+tensors their meaning (`_CALLS`) and reads the raw buffers. A class that is merely named (the DAE
+reference stores `model_class`) is dropped; one that the file wants *called* is refused by name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from medae_jax.core.inert_pickle import Global, Inert, Refused
 _MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the stream format
 _STATE_KEYS = ("model_state_dict", "state_dict", "model_state", "model")  # wrappers in checkpoints
 _PREFIXES = ("module.", "_orig_mod.")  # DataParallel, torch.compile
-_MAX_ENTRIES = 1_000_000  # of the flattened result; a hostile file can share one dict in many places
+_MAX_ENTRIES = 1_000_000  # of the flattened result; one dict can be shared in many places
 _DTYPES = {  # torch's storage class or dtype -> numpy; bfloat16 is widened after reading
     "Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bfloat16", "Long": "i8", "Int": "i4",
     "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?", "ComplexFloat": "c8",
@@ -54,7 +54,8 @@ class Tensor(NamedTuple):
   stride: tuple[int, ...]
 
 
-def load(path: str | os.PathLike, keep: Callable[[str], bool] | None = None) -> dict[str, np.ndarray]:
+def load(path: str | os.PathLike,
+         keep: Callable[[str], bool] | None = None) -> dict[str, np.ndarray]:
   """The arrays of a weight file.
 
   Args:
@@ -143,7 +144,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _read_stream(file, keep):
-  """torch < 1.6: pickles of magic, version, machine, object, storage keys; then size + bytes each."""
+  """torch < 1.6: pickles of magic, version, machine, object, storage keys; then size and bytes."""
   if _run(file) != _MAGIC:
     raise Refused("a bare pickle, not a torch.save file; it is not opened")
   _run(file)  # protocol version
