@@ -30,7 +30,9 @@ def base() -> ml_collections.ConfigDict:
   e.batch_size = 64
   e.checkpoint = "best"            # best or last
 
-  c.predict = ml_collections.ConfigDict()
+  c.predict = r = ml_collections.ConfigDict()
+  r.input = ""                     # file or folder; launch.py fills in --input
+  r.output = ""                    # folder; default <workdir>/predictions
 
   c.parallel = p = ml_collections.ConfigDict()
   p.mode = "pmap"                  # pmap or shard_map: same numbers

@@ -4,7 +4,7 @@
   model: step, params, stats, extra: plain dicts, restored from their own metadata, without data,
          optimiser or method;
   opt:   optimiser states, restored into the structure that the method builds;
-  meta:  stage name, shapes of a batch, best value, versions.
+  meta:  stage name, shapes of a batch of each stage, best value, checksum.
 Orbax writes into a temporary folder and renames it, so that a killed save leaves nothing behind.
 """
 
@@ -104,7 +104,7 @@ class Checkpoints:
         target = _on_devices(_saved_tree(manager, step))
         model = manager.restore(step, args=ocp.args.Composite(
             model=ocp.args.StandardRestore(target)))["model"]
-        problem = None if _checksum(model["params"]) == meta["checksum"] else "checksum differs"
+        problem = None if checksum(model["params"]) == meta["checksum"] else "checksum differs"
       except Exception as e:  # pylint: disable=broad-except
         # Orbax and TensorStore raise many types for a damaged file; each means "try an older one".
         problem = f"{type(e).__name__}: {str(e).splitlines()[0][:160] if str(e) else ''}"
@@ -124,12 +124,6 @@ class Checkpoints:
     self.wait()
     for manager in self._managers.values():
       manager.close()
-
-
-def make_meta(state: State, *, stage: str, batch, best: float | None, **more) -> dict[str, Any]:
-  """What a checkpoint says about itself. `batch`: one example batch of the stage, for its shapes."""
-  return {"stage": stage, "batch": batch_spec(batch), "best": best,
-          "checksum": _checksum(state.params), **more}
 
 
 def batch_spec(batch) -> dict[str, Any]:
@@ -216,7 +210,7 @@ def _fill_empty(model):
   return {**{"params": {}, "stats": {}, "extra": {}}, **{k: v for k, v in model.items() if v is not None}}
 
 
-def _checksum(params) -> float:
+def checksum(params) -> float:
   """Sum of |values| as a float64 over sorted leaves: finds damaged bytes that decode without error."""
   return float(sum(np.abs(np.asarray(x, np.float64)).sum()
                    for x in jax.tree.leaves(parallel.to_host(params))))

@@ -1,0 +1,11 @@
+"""The config of an existing run: what launch.py uses where --config is not given.
+
+  python launch.py --mode=evaluate --workdir=runs/demo --config.eval.batch_size=8
+"""
+
+from medae_jax.core import checkpoint
+
+
+def get_config(workdir):
+  """The resolved config of `workdir`."""
+  return checkpoint.read_config(workdir)

@@ -1,0 +1,101 @@
+"""One launcher for training, evaluating, applying and exporting every method.
+
+  python launch.py --config=configs/dae_brats.py:demo --workdir=runs/demo
+  python launch.py --mode=evaluate --workdir=runs/demo
+  python launch.py --mode=predict  --workdir=runs/demo --input=scans/ --output=maps/
+
+Any field of the config can be set on the command line: --config.train.batch_size=32. Modes other
+than train read the config of --workdir; --config is then only needed to change fields.
+"""
+
+import importlib
+import json
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only feeds data here
+
+from absl import app, flags, logging  # pylint: disable=wrong-import-position
+from ml_collections import config_flags  # pylint: disable=wrong-import-position
+
+_HERE = pathlib.Path(__file__).resolve().parent
+_MODES = {
+    "train": "train, go on with or finish the run in --workdir, then evaluate it",
+    "evaluate": "metrics, tables, pictures and report.html of --workdir",
+    "predict": "maps and masks for --input, written to --output",
+    "export": "a self-contained artefact of --workdir, written to --output",
+    "convert": "a published PyTorch checkpoint (--input) as a --workdir",
+    "bench": "throughput of --config as JSON",
+    "sweep": "a grid of configs, resumable, with one table at the end",
+    "list": "all methods, data sets and configs",
+}
+flags.DEFINE_enum("mode", "train", list(_MODES), "What to do:\n" + "\n".join(
+    f"  {name}: {text}" for name, text in _MODES.items()))
+flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, results.")
+flags.DEFINE_string("input", None, "File or folder to read (predict, convert).")
+flags.DEFINE_string("output", None, "Folder to write (predict, export); default inside --workdir.")
+config_flags.DEFINE_config_file("config", None, "Experiment: configs/<name>.py[:argument].",
+                                lock_config=True)
+FLAGS = flags.FLAGS
+
+
+def run(mode: str) -> None:
+  """Imports and calls what `mode` needs; errors of the user raise ValueError or OSError."""
+  from medae_jax.core import listing, parallel  # pylint: disable=import-outside-toplevel
+  if mode == "list":
+    print(listing.overview())
+    return
+  needs = {"train": ("config", "workdir"), "bench": ("config",), "sweep": ("config", "workdir"),
+           "convert": ("config", "workdir", "input"), "predict": ("workdir", "input")}
+  for flag in needs.get(mode, ("workdir",)):
+    if not getattr(FLAGS, flag):
+      raise ValueError(f"--mode={mode} needs --{flag}; see --help")
+  parallel.initialize_hosts()
+  module = importlib.import_module(f"medae_jax.{mode}")
+  changed = {} if FLAGS.config is None else config_flags.get_override_values(FLAGS["config"])
+  if mode == "train":
+    if module.train(FLAGS.config, FLAGS.workdir)["finished"]:
+      importlib.import_module("medae_jax.evaluate").evaluate(FLAGS.workdir)
+  elif mode == "evaluate":
+    module.evaluate(FLAGS.workdir, changed)
+  elif mode == "predict":
+    files = {"predict.input": FLAGS.input, "predict.output": FLAGS.output or ""}
+    module.predict(FLAGS.workdir, {**changed, **files})
+  elif mode == "export":
+    module.export(FLAGS.workdir, FLAGS.output)
+  elif mode == "convert":
+    module.convert(FLAGS.input, FLAGS.config, FLAGS.workdir)
+  elif mode == "sweep":
+    module.sweep(FLAGS.config, FLAGS.workdir)
+  else:
+    print(json.dumps(module.bench(FLAGS.config, FLAGS.workdir), indent=2))
+
+
+def main(argv) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}; flags start with --")
+  logging.set_verbosity(logging.INFO)
+  try:
+    run(FLAGS.mode)
+  except (ValueError, OSError, FloatingPointError) as e:
+    logging.debug("%s", e, exc_info=True)  # the traceback: --verbosity=1
+    print(f"medae_jax: error: {str(e).strip()}", file=sys.stderr)
+    sys.exit(1)
+
+
+def parse_flags(argv):
+  """Flags, with a wrong config field or file said in one line instead of a traceback."""
+  given = {a.lstrip("-").partition("=")[0]: a.partition("=")[2] for a in argv}
+  if "config" not in given and given.get("workdir") and given.get("mode", "train") != "train":
+    argv = [argv[0], f"--config={_HERE / 'configs' / 'from_workdir.py'}:{given['workdir']}", *argv[1:]]
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
+    print(f"medae_jax: error in the command line: {str(e).strip().splitlines()[0]}; see --help",
+          file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=parse_flags)

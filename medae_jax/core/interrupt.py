@@ -1,0 +1,54 @@
+"""SIGTERM and SIGINT end a run after the step in flight, with a checkpoint, and exit code 0."""
+
+from __future__ import annotations
+
+import signal
+
+from absl import logging
+import jax
+import numpy as np
+
+
+class GracefulStop:
+  """Context manager; `requested(step)` turns True once a signal has come.
+
+  A second signal ends the process at once, as without this class. With several processes all of
+  them must agree on the step, so they ask each other every `sync_every` steps.
+  """
+
+  def __init__(self, sync_every: int = 10):
+    self._sync_every = sync_every
+    self._flag = False
+    self._checked = 0
+    self._old = {}
+
+  def __enter__(self):
+    for number in (signal.SIGTERM, signal.SIGINT):
+      try:
+        self._old[number] = signal.signal(number, self._handle)
+      except ValueError:  # not the main thread (a notebook, a test): the host program decides
+        pass
+    return self
+
+  def __exit__(self, *_):
+    for number, handler in self._old.items():
+      signal.signal(number, handler)
+
+  def _handle(self, number, frame):
+    if self._flag:
+      signal.signal(number, self._old[number])
+      signal.raise_signal(number)
+      return
+    self._flag = True
+    logging.warning("%s received: finishing this step, saving, then exit. Once more to end at once.",
+                    signal.Signals(number).name)
+
+  def requested(self, step: int) -> bool:
+    """True when the run should end after `step`; the same answer in every process."""
+    if jax.process_count() == 1:
+      return self._flag
+    if step - self._checked < self._sync_every:
+      return False
+    self._checked = step
+    from jax.experimental import multihost_utils  # pylint: disable=import-outside-toplevel
+    return bool(np.any(multihost_utils.process_allgather(np.array(self._flag))))

@@ -1,0 +1,333 @@
+"""The one training loop: stages x steps. Read `train` top to bottom.
+
+The order inside a step never changes: evaluate (the state before the step) -> save -> step -> log.
+A resumed run therefore repeats nothing and skips nothing: data and randomness are functions of the
+step, and the state is all that a checkpoint holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import sys
+from typing import Any
+
+from absl import logging
+import jax
+import ml_collections
+import numpy as np
+
+from data_pipelines import datasets, stream
+from medae_jax.core import checkpoint, parallel
+from medae_jax.core import method as method_lib
+from medae_jax.core.interrupt import GracefulStop
+from medae_jax.core.progress import Progress
+from medae_jax.core.writer import Writer, write_json
+from medae_jax.validate import Validator
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
+  """Trains, or goes on where the newest checkpoint of `workdir` stands.
+
+  Args:
+    config: resolved and locked; written to <workdir>/config.json.
+    workdir: folder of the run, made where it is missing.
+
+  Returns:
+    {"step", "finished" (False after a signal), "best", "state"}.
+
+  Raises:
+    ValueError: config, data and method do not fit each other, before anything is compiled.
+    FloatingPointError: a loss is not finite; checkpoints of earlier steps are kept.
+    OSError: a checkpoint could not be saved.
+  """
+  # ------------------------------------------------------------------------------ data and method
+  parallel.check_batch_size(config.train.batch_size)
+  method = method_lib.load(config)
+  stages = method_lib.stages_of(method)
+  dataset = datasets.open_dataset(config.data, config.seed)
+  announce(dataset, config)
+  first_batch = next(batches_of(dataset, config, stages[0] if stages else None, 0, 0))
+  method_lib.check_batch(method, first_batch)
+  write_config(config, workdir)
+
+  # ------------------------------------------------------------------- the state, new or restored
+  checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)
+  opt_of = lambda meta: abstract_state(method, stages, meta).opt
+  restored = checkpoints.restore("last", opt_of)
+  if restored is not None:
+    state, meta = restored
+    logging.info("Resuming at step %d (stage %s).", int(state.step), meta["stage"])
+  else:
+    state = init_state(method, config, first_batch)
+    meta = {"stage": stages[0].name if stages else "", "best": None, "stale": 0, "evaluated": -1,
+            "batches": {}, "done": False}
+  parameter_overview(state)
+  run = Run(config, method, dataset, checkpoints, meta, first_step=int(state.step), workdir=workdir)
+
+  # ------------------------------------------------------------------------------------- the loop
+  try:
+    with GracefulStop() as stop:
+      for i in range(method_lib.stage_at(stages, int(state.step)), len(stages)):
+        state = run.stage(state, stages, i, stop)
+        if run.stopped:
+          break
+      if not run.stopped and not run.meta["done"]:
+        state = run.finish(state)
+  except FloatingPointError as e:
+    checkpoints.wait()
+    kept = checkpoints.steps("last")
+    raise FloatingPointError(f"{e} The checkpoint of step {kept[0]} is kept." if kept else
+                             f"{e} There is no checkpoint yet.") from None
+  finally:
+    run.close()
+  return {"step": int(state.step), "finished": run.meta["done"], "best": run.meta["best"],
+          "state": state}
+
+
+@dataclasses.dataclass
+class Run:
+  """What the loop carries besides the state: writers, checkpoints and their meta data."""
+  config: Any
+  method: Any
+  dataset: Any
+  checkpoints: checkpoint.Checkpoints
+  meta: dict[str, Any]
+  first_step: int
+  workdir: str
+  stopped: bool = False
+  stage_batch: Any = None
+
+  def __post_init__(self):
+    main = jax.process_index() == 0
+    self.writer = Writer(self.workdir, self.first_step, active=main)
+    total = sum(s.steps for s in method_lib.stages_of(self.method))
+    self.progress = Progress(total, self.first_step, self.writer, self.config.train, active=main)
+
+  def stage(self, state, stages, i, stop):
+    """Trains one stage; returns the state at its end, or where a signal or early stop ended it."""
+    stage, t = stages[i], self.config.train
+    end, step = stage.begin + stage.steps, int(state.step)
+    dataset = stage_dataset(self.config, stage, self.dataset)
+    batches = batches_of(dataset, self.config, stage, i, step - stage.begin)
+    first = next(batches)
+    if self.meta["stage"] != stage.name:  # also when training stopped exactly between two stages
+      state = self.method.grow(state, stage, jax.random.fold_in(jax.random.key(self.config.seed), i),
+                               first)
+    self.meta.update(stage=stage.name)
+    self.meta["batches"][stage.name] = checkpoint.batch_spec(first)
+    self.stage_batch = first
+    resident, sample = resident_data(dataset, self.config)
+    step_fn = parallel.train_step_fn(
+        lambda s, b, r, axis: self.method.train_step(s, b, r, stage=stage, axis_name=axis),
+        self.config.seed, mode=self.config.parallel.mode, resident=resident, sample=sample)
+    if resident is not None:
+      batches = ({"index": first["index"]} for _ in itertools.count())
+      first = next(batches)
+    batches = itertools.chain([first], batches)
+    validator = Validator(self.method, dataset, self.config, self.writer)
+    batch_size = stage.data.get("batch_size", t.batch_size)
+
+    while step < end:
+      if due(step, t.eval_every) and step > 0:
+        self.evaluate(state, step, validator)
+        if self.early():
+          break
+      if due(step, t.save_every) and step > self.first_step:
+        self.save(state)
+      k = min(t.steps_per_call, next_boundary(step, end, t) - step)
+      state, metrics = step_fn(state, stack(batches, k))
+      step += k
+      self.progress.add(step, metrics, k * batch_size)
+      if stop.requested(step):
+        self.stopped = True
+        break
+    self.progress.flush()
+    if not self.stopped and i == len(stages) - 1:
+      self.evaluate(state, step, validator)
+    self.save(state)
+    return state
+
+  def evaluate(self, state, step, validator):
+    """Validation numbers of the state, and the best checkpoint if they are the best."""
+    self.progress.flush()
+    if self.meta["evaluated"] == step or not validator:
+      return
+    with self.progress.paused():
+      values = validator(state, step)
+      self.writer.scalars(step, values)
+      self.meta["evaluated"] = step
+      value, t = values.get(self.config.train.best_metric), self.config.train
+      if value is None:
+        raise ValueError(f"config.train.best_metric={t.best_metric!r} is not among the validation "
+                         f"numbers: {sorted(values)}")
+      sign = 1 if t.best_mode == "min" else -1
+      if self.meta["best"] is None or sign * value < sign * self.meta["best"]:
+        self.meta.update(best=value, stale=0)
+        self.checkpoints.save("best", state, self.full_meta(state))
+      else:
+        self.meta["stale"] += 1
+
+  def early(self) -> bool:
+    """True when the validation has not improved for config.train.early_stop validations."""
+    limit = self.config.train.early_stop
+    if limit and self.meta["stale"] >= limit:
+      logging.info("No better %s for %d validations: training ends early.",
+                   self.config.train.best_metric, limit)
+      return True
+    return False
+
+  def save(self, state):
+    """Asynchronous save of the last state; never of one whose losses are not checked."""
+    self.progress.flush()
+    with self.progress.paused():
+      self.checkpoints.save("last", state, self.full_meta(state))
+
+  def finish(self, state):
+    """`finalize` on normal data, then the closing checkpoint."""
+    if type(self.method).finalize is not method_lib.BaseMethod.finalize:
+      source = self.dataset.train()
+      batches = stream.eval_batches(source, batch_size=self.config.train.eval_batch_size)
+      state = self.method.finalize(state, batches)
+      if self.stage_batch is None:  # nothing was trained: the batch of init gives the shapes
+        self.meta["batches"][""] = checkpoint.batch_spec(
+            next(stream.eval_batches(source, batch_size=1)))
+      best = self.checkpoints.restore_model("best")
+      self.meta["done"] = True
+      self.checkpoints.replace("last", state, self.full_meta(state))
+      if best is not None:  # what scoring restores must be finalised as well
+        self.checkpoints.replace("best", self.method.finalize(best[0], stream.eval_batches(
+            source, batch_size=self.config.train.eval_batch_size)), {**best[1], "done": True})
+    else:
+      self.meta["done"] = True
+    return state
+
+  def full_meta(self, state):
+    return {**self.meta, "checksum": checkpoint.checksum(state.params)}
+
+  def close(self):
+    self.progress.close()
+    self.writer.close()
+    self.checkpoints.close()
+
+
+# ------------------------------------------------------------------------------- pieces of the loop
+def due(step: int, every: int) -> bool:
+  """True at multiples of `every`; never when it is 0."""
+  return every > 0 and step % every == 0
+
+
+def next_boundary(step: int, end: int, t) -> int:
+  """The next step at which something besides training happens."""
+  marks = [(step // every + 1) * every for every in (t.eval_every, t.save_every) if every]
+  return min([end, *marks])
+
+
+def stack(batches, k: int):
+  """k batches as one with leaves [k, B, ...]."""
+  group = [next(batches) for _ in range(k)]
+  return jax.tree.map(lambda *x: np.stack(x), *group)
+
+
+def stage_dataset(config, stage, dataset):
+  """The data set with the stage's overrides of config.data; the given one where there are none."""
+  overrides = {k: v for k, v in stage.data.items() if k != "batch_size"}
+  if not overrides:
+    return dataset
+  data = ml_collections.ConfigDict(config.data.to_dict())
+  with data.unlocked():
+    data.update(overrides)
+  return datasets.open_dataset(data, config.seed)
+
+
+def batches_of(dataset, config, stage, number: int, first_step: int):
+  """The training stream of a stage from its step `first_step` on."""
+  size = stage.data.get("batch_size", config.train.batch_size) if stage else config.train.batch_size
+  parallel.check_batch_size(size)
+  return stream.train_stream(
+      dataset, config.data, batch_size=size, first_step=first_step, seed=config.seed + number,
+      process_index=jax.process_index(), process_count=jax.process_count())
+
+
+def resident_data(dataset, config):
+  """(arrays, sample function) of the device-resident mode, or (None, None).
+
+  The epoch's permutation is drawn on the device from (seed, epoch), so that the host sends nothing
+  but the place in the batch.
+  """
+  if not config.data.get("resident", False):
+    return None, None
+  arrays = {k: v for k, v in dataset.resident_arrays().items()}
+  n, size = len(next(iter(arrays.values()))), config.train.batch_size
+  key = jax.random.key(config.seed + 1)
+
+  def sample(data, index, step):
+    place = step * size + index
+    first = (step * size) // n
+    order = [jax.random.permutation(jax.random.fold_in(key, first + e), n)
+             for e in range(2 if size <= n else size // n + 2)]
+    rows = jax.numpy.stack(order)[place // n - first, place % n]
+    return {k: v[rows] for k, v in data.items()}
+  return jax.device_put(arrays), sample
+
+
+def init_state(method, config, batch):
+  """Fresh parameters, from the seed or from the run that config.train.init_from names."""
+  state = method.init(jax.random.key(config.seed), batch)
+  if config.train.init_from:
+    _, _, other, _ = checkpoint.restore_for_scoring(config.train.init_from)
+    shapes = lambda tree: jax.tree.map(np.shape, tree)
+    if shapes(other.params) != shapes(state.params):
+      raise ValueError(f"config.train.init_from={config.train.init_from}: its parameters do not fit "
+                       "config.model")
+    state = state.replace(params=parallel.to_host(other.params))
+  return state
+
+
+def abstract_state(method, stages, meta):
+  """Shapes of the state of the stage that a checkpoint's meta names, without computing anything."""
+  rng = jax.random.key(0)
+  batches = {name: checkpoint.zeros_of(spec) for name, spec in meta["batches"].items()}
+  state = jax.eval_shape(lambda: method.init(rng, batches[stages[0].name if stages else ""]))
+  names = [s.name for s in stages]
+  for stage in stages[1:names.index(meta["stage"]) + 1] if stages else ():
+    state = jax.eval_shape(lambda s, stage=stage: method.grow(s, stage, rng, batches[stage.name]),
+                           state)
+  return state
+
+
+def write_config(config, workdir) -> None:
+  """Writes <workdir>/config.json; refuses another experiment's folder."""
+  path = pathlib.Path(workdir) / "config.json"
+  resolved = json.loads(json.dumps(config.to_dict()))
+  if path.exists():
+    old = json.loads(path.read_text(encoding="utf-8"))
+    for group in ("method", "model"):
+      if old.get(group) != resolved[group]:
+        raise ValueError(f"{workdir} holds a run with another config.{group}; choose a new "
+                         "--workdir, or delete this one.")
+  if jax.process_index() == 0:
+    write_json(path, resolved)
+
+
+def announce(dataset, config) -> None:
+  """Counts per split, loud words on synthetic data, and a hint where no accelerator is found."""
+  logging.info("Data: %s", json.dumps(dataset.describe(), default=str)[:2000])
+  if dataset.synthetic:
+    logging.warning("SYNTHETIC DATA (%s): results say nothing about patients. Give your own with "
+                    "--config.data.dir=FOLDER.", dataset.name)
+  logging.info("%d device(s): %s", jax.device_count(), jax.devices()[0].device_kind)
+  if jax.default_backend() == "cpu" and config.train.steps > 5000:
+    logging.warning("No accelerator found: this full-size run will take very long on a CPU. "
+                    "The argument :demo of the config (--config=FILE.py:demo) trains in minutes.")
+
+
+def parameter_overview(state) -> None:
+  """One log line a network with its number of parameters."""
+  for net, params in state.params.items():
+    leaves = jax.tree.leaves(params)
+    logging.info("Network %s: %s parameters in %d arrays", net,
+                 f"{sum(int(np.prod(np.shape(x))) for x in leaves):,}", len(leaves))
+  sys.stdout.flush()

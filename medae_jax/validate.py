@@ -1,0 +1,116 @@
+"""Validation during training: the method's validation loss over all examples, with fixed noise."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from data_pipelines import stream
+from medae_jax.core import parallel
+
+_VAL_SEED = 20220707  # of the validation noise: the same in every run, so that runs compare
+
+
+class Validator:
+  """Callable (state, step) -> {"val/loss": ..., ...}; falsy where the data set has no validation.
+
+  Sums and counts are exact over the whole set (never a mean of batch means); with several
+  processes each takes its rows and the sums are added. "val/image_auroc" is computed where
+  config.train.best_metric asks for it: from `score` on the split "val", which needs labels.
+  """
+
+  def __init__(self, method, dataset, config, writer):
+    self._config, self._writer, self._dataset = config, writer, dataset
+    self._source = dataset.validation()
+    self._auroc = config.train.best_metric == "val/image_auroc"
+    key = jax.random.key(_VAL_SEED)
+    rng = lambda batch: jax.random.fold_in(key, _first(batch, "number"))
+    self._step = parallel.per_example_fn(
+        lambda state, batch: method.eval_step(state, batch, rng(batch)))
+    self._score = parallel.per_example_fn(lambda state, batch: method.score(state, batch)["score"])
+    self._preview = None
+    if hasattr(method, "preview"):
+      self._preview = parallel.per_example_fn(
+          lambda state, batch: method.preview(state, batch, rng(batch)))
+
+  def __bool__(self):
+    return self._source is not None or self._auroc
+
+  def __call__(self, state, step: int) -> dict[str, float]:
+    model = state.replace(opt={})
+    if jax.process_count() > 1:
+      model = parallel.to_host(model)
+    values = {}
+    if self._source is not None:
+      values.update({f"val/{k}": v for k, v in self._losses(model, step).items()})
+    if self._auroc:
+      values["val/image_auroc"] = self._image_auroc(model)
+    return values
+
+  def _losses(self, model, step):
+    sums, count = {}, 0.0
+    t = self._config.train
+    batches = batches_of(self._source, t.eval_batch_size)
+    for number, batch in enumerate(batches):
+      if t.eval_batches and number >= t.eval_batches:
+        break
+      valid = np.asarray(_first(batch, "valid"), np.float64)
+      batch = numbered(batch, number)
+      if number == 0 and self._preview is not None:
+        self._panel(model, batch, step)
+      for name, value in self._step(model, batch).items():
+        sums[name] = sums.get(name, 0.0) + float(np.sum(np.asarray(value, np.float64) * valid))
+      count += valid.sum()
+    names = sorted(sums)
+    total = np.array([*(sums[n] for n in names), count])
+    if jax.process_count() > 1:
+      from jax.experimental import multihost_utils  # pylint: disable=import-outside-toplevel
+      total = np.sum(multihost_utils.process_allgather(total), 0)
+    return {n: float(total[i] / total[-1]) for i, n in enumerate(names)}
+
+  def _image_auroc(self, model):
+    from sklearn.metrics import roc_auc_score  # pylint: disable=import-outside-toplevel
+    scores, labels = [], []
+    for batch in stream.eval_batches(self._dataset.split("val"),
+                                     batch_size=self._config.train.eval_batch_size):
+      value = np.asarray(self._score(model, batch))
+      scores.append(value[batch["valid"]])
+      labels.append(batch["label"][batch["valid"]])
+    labels = np.concatenate(labels)
+    if labels.min() == labels.max():
+      raise ValueError("config.train.best_metric=val/image_auroc needs normal and anomalous images in "
+                       "the val split; it has one kind only.")
+    return float(roc_auc_score(labels, np.concatenate(scores)))
+
+  def _panel(self, model, batch, step):
+    """First validation images with what `preview` returns, side by side, to TensorBoard."""
+    shown = {"image": batch["image"], **self._preview(model, batch)}
+    rows = []
+    for i in range(min(4, len(batch["image"]))):
+      rows.append(np.concatenate([np.asarray(v[i, ..., 0], np.float32) for v in shown.values()], 1))
+    grey = np.clip(np.concatenate(rows), 0, 1)
+    picture = np.repeat((255 * grey[..., None]).astype(np.uint8), 3, -1)
+    self._writer.image(step, "val/" + "_".join(shown), picture)
+
+
+def batches_of(source, batch_size: int):
+  """Evaluation batches of one source, or of several streams side by side (the shortest ends it)."""
+  options = dict(batch_size=batch_size, process_index=jax.process_index(),
+                 process_count=jax.process_count(), seed=_VAL_SEED, with_batch_ops=True)
+  if not isinstance(source, dict):
+    return stream.eval_batches(source, **options)
+  return (dict(zip(source, group)) for group in
+          zip(*(stream.eval_batches(s, **options) for s in source.values())))
+
+
+def numbered(batch, number: int):
+  """Adds "number" int32 [B], the batch's own number, to a (nested) batch."""
+  if any(hasattr(v, "items") for v in batch.values()):
+    return {k: numbered(v, number) for k, v in batch.items()}
+  return {**batch, "number": np.full(len(batch["index"]), number, np.int32)}
+
+
+def _first(batch, key):
+  """batch[key], or that of the first stream; a scalar for "number"."""
+  value = batch if key in batch else next(iter(batch.values()))
+  return value[key][0] if key == "number" else value[key]
