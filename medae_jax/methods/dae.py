@@ -123,3 +123,9 @@ class Method(BaseMethod):
   def from_torch(self, tensors):
     """{net: params} from a state dict of the reference (dae.md 5.2)."""
     return {"net": unet.from_torch(tensors, self.config.model.depth)}
+
+  def torch_fields(self, tensors):
+    """Config fields that a state dict of the reference reveals; `convert` sets them."""
+    sizes = unet.torch_sizes(tensors)
+    return {"model.depth": sizes["depth"], "model.wf": sizes["wf"],
+            "data.channels": sizes["channels"]}

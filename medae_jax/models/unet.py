@@ -83,6 +83,19 @@ def check_size(shape, depth: int) -> None:
         f"make both sides of config.data.image_size multiples of {factor}, at least {2 * factor}.")
 
 
+def torch_sizes(tensors: dict[str, np.ndarray]) -> dict[str, int]:
+  """{"depth", "wf", "channels"} that the shapes of a reference state dict reveal.
+
+  Raises:
+    KeyError: the first or last convolution is missing: not such a state dict.
+  """
+  width = tensors["down_path.0.block.1.weight"].shape[0]
+  depth = sum(1 for name in tensors if name.startswith("down_path.")
+              and name.endswith(".block.1.weight"))
+  return {"depth": depth, "wf": width.bit_length() - 1,
+          "channels": tensors["last.weight"].shape[0]}
+
+
 def from_torch(tensors: dict[str, np.ndarray], depth: int) -> dict[str, Any]:
   """Parameters from a state dict of the reference (names of the public implementation).
 

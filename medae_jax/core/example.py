@@ -1,0 +1,89 @@
+"""A batch of the right shapes without any data: for convert, bench and tests.
+
+`method.needs` says what a method reads ("noisy/image": "[B,H,W,C] float32 in [0,1]"); sizes come
+from the config, or from the caller where the config does not know them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from medae_jax.core.method import Method, Stage
+
+_DTYPES = ("float32", "int32", "bool", "uint8")
+
+
+def example_batch(method: Method, config, batch_size: int, stage: Stage | None = None,
+                  seed: int = 0, **sizes: int) -> dict[str, Any]:
+  """A batch that `method.needs` describes: uniform [0,1) images, 0/1 integers and booleans.
+
+  Args:
+    batch_size: B of the first or only stream; config.data.batch_sizes has the others.
+    stage: its `data` overrides config.data (image size) and `batch_size`.
+    seed: of the values.
+    **sizes: letters of `needs` that the config does not define ("C", "K"); they win over it.
+
+  Returns:
+    {key: array [B, ...]} plus "index" int32 [B]; nested dicts for several streams.
+
+  Raises:
+    ValueError: a letter of `needs` that neither config nor `sizes` explains.
+  """
+  rng, batch = np.random.default_rng(seed), {}
+  overrides = dict(stage.data) if stage else {}
+  for key, need in method.needs.items():
+    stream, _, name = key.rpartition("/")
+    rows = _batch_rows(config, stream, overrides.get("batch_size", batch_size))
+    letters = [d.strip() for d in need[need.index("[") + 1:need.index("]")].split(",") if d.strip()]
+    shape = [_size(letter, key, need, config, overrides, {"B": rows, **sizes}) for letter in letters]
+    values = rng.random(shape, np.float32)
+    dtype = next((d for d in _DTYPES if d in need), "float32")
+    values = values if dtype == "float32" else (values < 0.5).astype(dtype)
+    part = batch.setdefault(stream, {}) if stream else batch
+    part[name] = values
+    part["index"] = np.arange(rows, dtype=np.int32)
+  return batch
+
+
+def image_size(config, overrides: Mapping[str, Any] | None = None) -> tuple[int, int]:
+  """(height, width) of config.data.image_size, one number or a pair.
+
+  Raises:
+    ValueError: the config has no such field.
+  """
+  size = (overrides or {}).get("image_size", config.data.get("image_size", None))
+  if size is None:
+    raise ValueError("config.data.image_size is not set; it is needed to build the network")
+  return (int(size), int(size)) if np.ndim(size) == 0 else (int(size[0]), int(size[1]))
+
+
+def channels(config) -> int | None:
+  """Image channels by config.data.channels or the number of config.data.modalities; else None."""
+  data = config.data
+  if data.get("channels", None):
+    return int(data["channels"])
+  modalities = data.get("modalities", None)
+  if isinstance(modalities, str):
+    return len([m for m in modalities.split(",") if m])
+  return len(modalities) if modalities else None
+
+
+def _batch_rows(config, stream: str, batch_size: int) -> int:
+  sizes = config.data.get("batch_sizes", None) or {}
+  return int(sizes.get(stream, batch_size)) if stream else int(batch_size)
+
+
+def _size(letter, key, need, config, overrides, known) -> int:
+  if letter.isdigit():
+    return int(letter)
+  if letter in known:
+    return int(known[letter])
+  if letter in "HW":
+    return image_size(config, overrides)["HW".index(letter)]
+  if letter == "C" and channels(config):
+    return channels(config)
+  raise ValueError(f"the size {letter!r} of {key!r} ({need}) is not known: set config.data.channels "
+                   "or config.data.image_size")
