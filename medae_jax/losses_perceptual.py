@@ -1,0 +1,234 @@
+"""Reconstruction losses per image: L1, L2 and VGG19 feature distances, plain, relative, growing.
+
+Shvetsova et al. 2021 (arXiv 2006.13265), section 6 of its public code's behaviour. For each layer k
+with weight w_k, f~ = (f - mu_k) / sigma_k (or f), rho(t) = |t| (or t^2):
+
+  e_k = mean_CHW rho(f~(image) - f~(recon)),   relative: divided by mean_CHW rho(f~(image)),
+  loss = sum_k w_k e_k / sum_k w_k.
+
+The magnitude in the relative form is per image, includes the shift by mu_k and is a constant for
+the gradient. The pseudo-layer "image" stands for the ImageNet-normalised pixels, never shifted by
+feature statistics. The DPA loss, `relative_perceptual_L1`, has all three switches on.
+
+Images are [-1, 1], NHWC; reconstructions are not clipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from medae_jax.models import dpa_layers, vgg
+
+NAMES = ("l1", "l2", "perceptual", "relative_perceptual_L1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Vgg:
+  """What feature losses need: trunk weights, channel statistics and the dtype of the trunk.
+
+  Attributes:
+    params: see models/vgg.py.
+    stats: {layer: {"mean" [C], "std" [C]}}; may be empty without feature normalisation.
+  """
+  params: Mapping
+  stats: Mapping
+  dtype: jnp.dtype = jnp.float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+  """One weighted loss.
+
+  Attributes:
+    name: "l1", "l2" or "perceptual".
+    weight: factor of this term in the sum (terms are not renormalised).
+    layers: {resolution: {layer: weight}}, resolution 0 = any; "image" among the layers adds the
+      ImageNet-normalised pixels. Empty for l1 and l2.
+    normalize, absolute, relative: the three switches above.
+    smooth: in transitions, blend with the loss of half the resolution (growing).
+  """
+  name: str
+  weight: float = 1.0
+  layers: Mapping[int, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+  normalize: bool = False
+  absolute: bool = False
+  relative: bool = False
+  smooth: bool = False
+
+  def at(self, res: int) -> Mapping[str, float]:
+    """Layer weights at a resolution.
+
+    Raises:
+      ValueError: none are given for it.
+    """
+    if self.name != "perceptual":
+      return {}
+    found = self.layers.get(res, self.layers.get(0))
+    if not found or not any(found.values()):
+      raise ValueError(f"no VGG19 layer for resolution {res} in config.method.layers "
+                       f"(it has {sorted(self.layers)}; 0 means any)")
+    return {layer: weight for layer, weight in found.items() if weight}
+
+
+def parse(text: str, *, layers: Mapping, smooth: bool = False, **switches) -> tuple[Term, ...]:
+  """Terms of an expression such as "relative_perceptual_L1 + 0.1*l1".
+
+  Args:
+    text: names of `NAMES`, optionally with a factor, joined by "+".
+    layers: {resolution (int or str): {layer: weight}} for the perceptual terms.
+    switches: normalize, absolute, relative of a plain "perceptual" term.
+
+  Raises:
+    ValueError: an unknown name or layer.
+  """
+  layers = {int(res): dict(weights) for res, weights in dict(layers).items()}
+  vgg.check_layers(k for weights in layers.values() for k in weights if k != "image")
+  terms = []
+  for part in text.split("+"):
+    match = re.fullmatch(r"\s*(?:([0-9.eE-]+)\s*\*\s*)?(\w+)\s*", part)
+    if not match or match[2] not in NAMES:
+      raise ValueError(f"loss {text!r}: write terms such as 'relative_perceptual_L1 + 0.1*l1' out "
+                       f"of {', '.join(NAMES)}")
+    weight, name = float(match[1] or 1), match[2]
+    if name in ("l1", "l2"):
+      terms.append(Term(name, weight))
+    elif name == "perceptual":
+      terms.append(Term(name, weight, layers, smooth=smooth, **switches))
+    else:
+      terms.append(Term("perceptual", weight, layers, True, True, True, smooth))
+  return tuple(terms)
+
+
+def layers_of(terms: Sequence[Term], resolutions: Sequence[int]) -> tuple[str, ...]:
+  """Names of the VGG19 layers that `terms` read at these resolutions, sorted."""
+  return tuple(sorted({k for t in terms for r in resolutions for k in t.at(r) if k != "image"}))
+
+
+# ------------------------------------------------------------------------------- single losses
+def l1(image: jax.Array, recon: jax.Array) -> jax.Array:
+  """Mean absolute difference, [B,H,W,C] x 2 -> [B]."""
+  return jnp.abs(image - recon).mean((1, 2, 3))
+
+
+def l2(image: jax.Array, recon: jax.Array) -> jax.Array:
+  """Mean squared difference, [B,H,W,C] x 2 -> [B]."""
+  return ((image - recon)**2).mean((1, 2, 3))
+
+
+def real_features(trunk: Vgg, image: jax.Array, layers: Sequence[str]) -> dict[str, jax.Array]:
+  """Raw features of the real image {layer: [B,h,w,C]}, without gradient.
+
+  They do not depend on the networks: where images are not augmented they can be computed once and
+  passed to the losses as `real`.
+  """
+  names = [k for k in layers if k != "image"]
+  image = vgg.imagenet_input(jax.lax.stop_gradient(image))
+  out = vgg.features(trunk.params, image, names, dtype=trunk.dtype)
+  return {**out, "image": image}
+
+
+def perceptual(term: Term, trunk: Vgg, image: jax.Array, recon: jax.Array,
+               weights: Mapping[str, float], real: Mapping | None = None) -> jax.Array:
+  """The feature distance above with these layer weights; `term.weight` is not applied.
+
+  Args:
+    image, recon: [B,H,W,1|3].
+    real: `real_features` of image, if they are there already.
+
+  Returns:
+    [B].
+  """
+  errors = _differences(term, trunk, image, recon, weights, real)
+  total = sum(weights[layer] * error.mean((1, 2, 3)) for layer, error in errors.items())
+  return total / sum(weights.values())
+
+
+def perceptual_map(term: Term, trunk: Vgg, image: jax.Array, recon: jax.Array,
+                   weights: Mapping[str, float], real: Mapping | None = None) -> jax.Array:
+  """Where the distance comes from: channel means of rho, each layer resized to the image.
+
+  Bilinear with half-pixel centres. With one layer this is the reference's "pixelwise" reduction;
+  several layers are averaged with their weights (beyond the reference).
+
+  Returns:
+    [B,H,W,1]; its mean over the image is about the loss.
+  """
+  errors = _differences(term, trunk, image, recon, weights, real)
+  shape = (*image.shape[:3], 1)
+  resized = {k: jax.image.resize(e.mean(-1, keepdims=True), shape, "bilinear", antialias=False)
+             for k, e in errors.items()}
+  return sum(weights[k] * m for k, m in resized.items()) / sum(weights.values())
+
+
+def _differences(term, trunk, image, recon, weights, real):
+  """{layer: rho(f~(image) - f~(recon)) [B,h,w,C]}, divided by the image's magnitude if relative."""
+  if real is None:
+    real = real_features(trunk, image, tuple(weights))
+  fake_input = vgg.imagenet_input(recon)
+  fake = vgg.features(trunk.params, fake_input, [k for k in weights if k != "image"],
+                      dtype=trunk.dtype)
+  fake = {**fake, "image": fake_input}
+  rho = jnp.abs if term.absolute else jnp.square
+  out = {}
+  for layer in weights:
+    a, b = jax.lax.stop_gradient(real[layer]), fake[layer]
+    if term.normalize and layer != "image":
+      mean, std = (jax.lax.stop_gradient(trunk.stats[layer][k]) for k in ("mean", "std"))
+      a, b = (a - mean) / std, (b - mean) / std
+    error = rho(a - b)
+    if term.relative:
+      error = error / rho(a).mean((1, 2, 3), keepdims=True)
+    out[layer] = error
+  return out
+
+
+# --------------------------------------------------------------------------------- sums of terms
+def per_image(terms: Sequence[Term], trunk: Vgg | None, image: jax.Array, recon: jax.Array, *,
+              res: int | None = None, transition: bool = False, alpha=1.0,
+              real: Mapping | None = None) -> jax.Array:
+  """Sum of the weighted terms for each image: the training loss (its mean) and the score.
+
+  In a transition a smooth term is (1 - alpha) loss(D2 image, D2 recon; layers of res/2)
+  + alpha loss(image, recon; layers of res), D2 = 2x2 mean; alpha may be traced.
+
+  Args:
+    trunk: None is fine if no term is perceptual.
+    res: resolution whose layers are taken; None: the image's.
+    real: features of `image` for all layers of `res`.
+
+  Returns:
+    [B].
+  """
+  res = image.shape[1] if res is None else res
+  total = 0.0
+  for term in terms:
+    if term.name != "perceptual":
+      value = (l1 if term.name == "l1" else l2)(image, recon)
+    else:
+      value = perceptual(term, trunk, image, recon, term.at(res), real)
+      if term.smooth and transition:
+        half = perceptual(term, trunk, dpa_layers.downscale(image, 2),
+                          dpa_layers.downscale(recon, 2), term.at(res // 2))
+        value = dpa_layers.fade(half, value, alpha)
+    total = total + term.weight * value
+  return total
+
+
+def anomaly_map(terms: Sequence[Term], trunk: Vgg | None, image: jax.Array, recon: jax.Array, *,
+                res: int | None = None, real: Mapping | None = None) -> jax.Array:
+  """Per-pixel sum of the weighted terms, [B,H,W,1] (l1 and l2: mean over channels)."""
+  res = image.shape[1] if res is None else res
+  total = 0.0
+  for term in terms:
+    if term.name == "perceptual":
+      value = perceptual_map(term, trunk, image, recon, term.at(res), real)
+    else:
+      difference = jnp.abs(image - recon)
+      value = (difference if term.name == "l1" else difference**2).mean(-1, keepdims=True)
+    total = total + term.weight * value
+  return total

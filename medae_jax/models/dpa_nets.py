@@ -1,0 +1,328 @@
+"""Encoder, decoder and discriminator of DPA and PIAD: three families, plain or growing.
+
+Source: Shvetsova et al. 2021 (arXiv 2006.13265) as its public code builds them. Families (`kind`):
+"residual18" (DPA), "residual9" (PIAD, one residual block fewer per resolution) and "regular"
+(progressive-GAN style). Outputs are linear. Normalisation "none" in every published configuration.
+
+A network belongs to a stage: stable (`transition=False`) or transition at resolution `res`. Stages
+share blocks by name, so growing is a matter of keeping the parameters whose names stay:
+
+  encoder  from_image_<r>, res_<r> for r = res .. f     (f = coarsest: 4, or latent_res if that is > 1)
+  decoder  res_<r> for r = f .. res, to_image_<r>
+
+A transition network has from_image / to_image at res/2 as well and blends both branches with alpha,
+which may be traced: one compilation per stage. Widths are indexed from the coarse end:
+n(r) = widths[-(log2 r - log2 f) - 1] in encoders, widths[log2 r - log2 f] in decoders.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from medae_jax.models import dpa_layers as layers
+from medae_jax.models.dpa_layers import Conv, Norm, ResBlock, leaky_relu
+
+KINDS = ("regular", "residual9", "residual18")
+
+
+def coarsest(latent_res: int) -> int:
+  """Resolution f of the coarsest block: 4 for a 1x1 latent, else latent_res."""
+  return 4 if latent_res == 1 else latent_res
+
+
+def needed_widths(max_res: int, latent_res: int) -> int:
+  """log2(max_res / f) + 1 widths."""
+  return int(math.log2(max_res // coarsest(latent_res))) + 1
+
+
+def check(*, kind: str, max_res: int, latent_res: int, widths: Sequence[int], role: str,
+          latent_dim: int, norm="none", pad="zero", use_wscale=False, use_mbstddev=False,
+          pool="avg", upsample="nearest", normalize_latents=False, exact_widths=True) -> None:
+  """Refuses what the public code ignores silently or fails on later.
+
+  Args:
+    role: "enc" or "dec", for the message and the rule on latent_dim.
+    exact_widths: also refuse width lists that are too long, whose surplus the public code drops at
+      the fine end.
+
+  Raises:
+    ValueError: one line naming the field.
+  """
+  def bad(text):
+    raise ValueError(f"config.model.{role}: {text}")
+  power = lambda n: n > 0 and n & (n - 1) == 0
+  if kind not in KINDS:
+    bad(f"kind={kind!r}; use one of {', '.join(KINDS)}")
+  if not power(max_res) or (latent_res != 1 and (latent_res < 4 or not power(latent_res))):
+    bad(f"image resolution {max_res} must be a power of two, latent_res={latent_res} 1 or a power "
+        "of two from 4")
+  f = coarsest(latent_res)
+  if max_res < f or (kind == "regular" and max_res < 2 * f):
+    bad(f"image resolution {max_res} is too small for latent_res={latent_res} ({kind})")
+  need = needed_widths(max_res, latent_res)
+  if len(widths) < need or (exact_widths and len(widths) > need):
+    bad(f"{len(widths)} widths {tuple(widths)}, but {max_res} px with latent_res={latent_res} "
+        f"needs {need}")
+  if norm not in ("none", "bn", "in", "pixel") or pad not in ("zero", "reflect"):
+    bad(f"norm={norm!r}, pad={pad!r}; use norm none, bn, in or pixel and pad zero or reflect")
+  if pool not in ("avg", "max") or upsample not in ("nearest", "bilinear"):
+    bad(f"pool={pool!r}, upsample={upsample!r}; use pool avg or max, upsample nearest or bilinear")
+  if kind == "regular":
+    if pad == "reflect" and latent_res == 1 and role == "dec":
+      bad("a 1x1 latent cannot be reflect-padded; use pad='zero' or latent_res >= 4")
+    return
+  if use_wscale or use_mbstddev or pool != "avg" or upsample != "nearest" or normalize_latents:
+    bad(f"use_wscale, use_mbstddev, pool, upsample and normalize_latents exist in the regular "
+        f"family only, not in {kind}")
+  if role == "dec" and latent_res > 1 and latent_dim != widths[0]:
+    bad(f"with latent_res={latent_res} the first block keeps the latent's width: latent_dim="
+        f"{latent_dim} must equal widths[0]={widths[0]}")
+
+
+def _block_names(kind: str) -> tuple[str, ...]:
+  return ("block0", "block1") if kind == "residual18" else ("block0",)
+
+
+class _RegularBlock(nn.Module):
+  """Convolutions, each followed by norm and LeakyReLU: the body of the regular family.
+
+  Attributes:
+    spec: ((features, size, padding), ...).
+    linear_last: features of a final linear 1x1 convolution, 0 for none.
+  """
+  spec: tuple[tuple[int, int, int], ...]
+  linear_last: int = 0
+  norm: str = "none"
+  pad: str = "zero"
+  use_wscale: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, train, axis_name=None):
+    for i, (features, size, padding) in enumerate(self.spec):
+      x = Conv(features, size, padding, self.pad, layers.xavier_uniform(layers.GAIN),
+               self.use_wscale, self.dtype, name=f"conv{i}")(x)
+      x = leaky_relu(Norm(self.norm, name=f"norm{i}")(x, train, axis_name))
+    if self.linear_last:
+      x = Conv(self.linear_last, 1, 0, self.pad, layers.xavier_uniform(1.0), self.use_wscale,
+               self.dtype, name=f"conv{len(self.spec)}")(x)
+    return x
+
+
+class Encoder(nn.Module):
+  """Image [B,res,res,C] -> latent [B,latent_res,latent_res,latent_dim] (float32).
+
+  With latent_res=1 and latent_dim=1 it is the image discriminator.
+
+  Attributes:
+    widths: fine -> coarse; the last entry is the coarsest.
+    res: resolution of this stage; max_res: of the last one (0: the same).
+    transition: whether this is the network that fades `res` in.
+    use_mbstddev: minibatch standard deviation before the last block (regular family only).
+  """
+  widths: tuple[int, ...]
+  res: int
+  latent_dim: int
+  latent_res: int = 1
+  kind: str = "residual18"
+  transition: bool = False
+  max_res: int = 0
+  norm: str = "none"
+  pad: str = "zero"
+  use_wscale: bool = False
+  use_mbstddev: bool = False
+  pool: str = "avg"
+  dtype: Any = jnp.float32
+
+  def width(self, res: int) -> int:
+    """n(res)."""
+    return self.widths[-int(math.log2(res // coarsest(self.latent_res))) - 1]
+
+  @nn.compact
+  def __call__(self, image: jax.Array, alpha=1.0, *, train: bool = False,
+               axis_name: str | None = None) -> jax.Array:
+    f = coarsest(self.latent_res)
+    x = self._from_image(image, self.res, train, axis_name)
+    block_res = self.res
+    if self.transition:
+      x = self._block(x, self.res, train, axis_name)
+      low = self._from_image(layers.avg_pool(image), self.res // 2, train, axis_name)
+      x = layers.fade(low, x, alpha)
+      block_res //= 2
+    while block_res > f:
+      x = self._block(x, block_res, train, axis_name)
+      block_res //= 2
+    return self._last(x, train, axis_name).astype(jnp.float32)
+
+  def _from_image(self, image, res, train, axis_name):
+    name = f"from_image_{res}"
+    if self.kind == "regular":
+      width = self.width(min(2 * res, self.max_res or self.res))
+      return leaky_relu(Conv(width, 1, 0, self.pad, layers.xavier_uniform(layers.GAIN),
+                             self.use_wscale, self.dtype, name=name)(image))
+    return _FromImage(self.width(res), _block_names(self.kind), self.norm, self.pad, self.dtype,
+                      name=name)(image, train, axis_name)
+
+  def _block(self, x, res, train, axis_name):
+    name = f"res_{res}"
+    if self.kind == "regular":
+      width = self.width(res)
+      x = _RegularBlock(((width, 3, 1), (width, 3, 1)), 0, self.norm, self.pad, self.use_wscale,
+                        self.dtype, name=name)(x, train, axis_name)
+      return layers.max_pool(x) if self.pool == "max" else layers.avg_pool(x)
+    return _Stack(self.width(res // 2), "down", _block_names(self.kind), self.norm, self.pad,
+                  self.dtype, name=name)(x, train, axis_name)
+
+  def _last(self, x, train, axis_name):
+    f = coarsest(self.latent_res)
+    if self.use_mbstddev:
+      x = layers.minibatch_std(x, axis_name)
+    if self.kind == "regular":
+      second = (self.width(f), 4, 0) if self.latent_res == 1 else (self.width(f), 3, 1)
+      return _RegularBlock(((self.width(f), 3, 1), second), self.latent_dim, self.norm, self.pad,
+                           self.use_wscale, self.dtype, name=f"res_{f}")(x, train, axis_name)
+    if self.latent_res == 1:
+      return _Last(self.latent_dim, 0, 4, self.pad, self.dtype, name=f"res_{f}")(x)
+    return _Stack(self.latent_dim, "none", ("block0",), self.norm, self.pad, self.dtype,
+                  name=f"res_{f}")(x, train, axis_name)
+
+
+class Decoder(nn.Module):
+  """Latent [B,latent_res,latent_res,latent_dim] -> image [B,res,res,channels] (float32, linear).
+
+  Attributes:
+    widths: coarse -> fine; the first entry is the coarsest.
+  """
+  widths: tuple[int, ...]
+  res: int
+  channels: int
+  latent_res: int = 1
+  kind: str = "residual18"
+  transition: bool = False
+  norm: str = "none"
+  pad: str = "zero"
+  use_wscale: bool = False
+  normalize_latents: bool = False
+  upsample: str = "nearest"
+  dtype: Any = jnp.float32
+
+  def width(self, res: int) -> int:
+    """n(res)."""
+    return self.widths[int(math.log2(res // coarsest(self.latent_res)))]
+
+  @nn.compact
+  def __call__(self, latent: jax.Array, alpha=1.0, *, train: bool = False,
+               axis_name: str | None = None) -> jax.Array:
+    x = self._first(latent, train, axis_name)
+    res = coarsest(self.latent_res)
+    last = self.res // 2 if self.transition else self.res
+    while res < last:
+      res *= 2
+      x = self._block(x, res, train, axis_name)
+    if self.transition:
+      low = layers.nearest(self._to_image(x, res))
+      high = self._to_image(self._block(x, self.res, train, axis_name), self.res)
+      return layers.fade(low, high, alpha).astype(jnp.float32)
+    return self._to_image(x, self.res).astype(jnp.float32)
+
+  def _first(self, latent, train, axis_name):
+    f = coarsest(self.latent_res)
+    name = f"res_{f}"
+    if self.kind == "regular":
+      if self.normalize_latents:
+        latent = Norm("pixel")(latent, train)
+      size, padding = (4, 3) if self.latent_res == 1 else (3, 1)
+      return _RegularBlock(((self.width(f), size, padding), (self.width(f), 3, 1)), 0, self.norm,
+                           self.pad, self.use_wscale, self.dtype, name=name)(
+                               latent, train, axis_name)
+    if self.latent_res == 1:  # always zero-padded: a 1x1 map has nothing to reflect
+      return _Last(self.width(f), 3, 4, "zero", self.dtype, name=name)(latent)
+    return _Stack(self.width(f), "none", ("block0",), self.norm, self.pad, self.dtype, name=name)(
+        latent, train, axis_name)
+
+  def _block(self, x, res, train, axis_name):
+    name = f"res_{res}"
+    if self.kind == "regular":
+      x = layers.bilinear(x) if self.upsample == "bilinear" else layers.nearest(x)
+      return _RegularBlock(((self.width(res), 3, 1), (self.width(res), 3, 1)), 0, self.norm,
+                           self.pad, self.use_wscale, self.dtype, name=name)(x, train, axis_name)
+    return _Stack(self.width(res), "up", _block_names(self.kind), self.norm, self.pad, self.dtype,
+                  name=name)(x, train, axis_name)
+
+  def _to_image(self, x, res):
+    name = f"to_image_{res}"
+    if self.kind == "regular":
+      return Conv(self.channels, 1, 0, self.pad, layers.xavier_uniform(1.0), self.use_wscale,
+                  self.dtype, name=name)(x)
+    return _Last(self.channels, 1, 3, self.pad, self.dtype, name=name)(x)
+
+
+class LatentDiscriminator(nn.Module):
+  """Latent [B,h,w,C] -> score [B,1,1,1]: 1x1 convolutions on the flattened latent (PIAD's D_z).
+
+  Flattens in the order C, H, W, as the public weights expect; Xavier-uniform kernels.
+  """
+  widths: tuple[int, ...]
+  norm: str = "none"
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, latent, *, train: bool = False, axis_name: str | None = None):
+    x = latent.transpose(0, 3, 1, 2).reshape(latent.shape[0], 1, 1, -1)
+    x = _RegularBlock(tuple((w, 1, 0) for w in self.widths), 1, self.norm, dtype=self.dtype,
+                      name="body")(x, train, axis_name)
+    return x.astype(jnp.float32)
+
+
+class _FromImage(nn.Module):
+  """3x3 convolution without activation, then residual blocks of the same width."""
+  features: int
+  blocks: tuple[str, ...]
+  norm: str
+  pad: str
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, image, train, axis_name=None):
+    x = Conv(self.features, pad=self.pad, dtype=self.dtype, name="conv")(image)
+    for name in self.blocks:
+      x = ResBlock(self.features, "none", self.norm, self.pad, self.dtype, name=name)(
+          x, train, axis_name)
+    return x
+
+
+class _Stack(nn.Module):
+  """Residual blocks of which the first changes width and resolution."""
+  features: int
+  resize: str
+  blocks: tuple[str, ...]
+  norm: str
+  pad: str
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, train, axis_name=None):
+    for i, name in enumerate(self.blocks):
+      x = ResBlock(self.features, "none" if i else self.resize, self.norm, self.pad, self.dtype,
+                   name=name)(x, train, axis_name)
+    return x
+
+
+class _Last(nn.Module):
+  """LeakyReLU, then one convolution."""
+  features: int
+  padding: int
+  size: int
+  pad: str
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x):
+    return Conv(self.features, self.size, self.padding, self.pad, dtype=self.dtype, name="conv")(
+        leaky_relu(x))

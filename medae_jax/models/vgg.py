@@ -1,0 +1,264 @@
+"""Frozen VGG19 trunk: features by layer name, weights read safely, channel statistics.
+
+Topology (Simonyan & Zisserman, arXiv 1409.1556): 16 zero-padded 3x3 convolutions in groups of
+2, 2, 4, 4, 4, a ReLU after each, 2x2 max-pooling after each group. Layer names are those of the
+perceptual losses: `cBI` convolution I of group B before its ReLU, `rBI` after it, `pB` pooled.
+The published weights are torchvision's ImageNet-1k V1, file vgg19-dcbb9e9d.pth; only the layers up
+to the deepest one asked for are ever kept or computed. Widths are taken from the weights, so that
+a narrow trunk works everywhere the published one does.
+
+Parameters are a dict {"conv1_1": {"kernel" [3,3,I,O], "bias" [O]}, ...}; statistics a dict
+{layer: {"mean" [C], "std" [C]}}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from collections.abc import Iterable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medae_jax.core import torch_file
+
+PUBLISHED_FILE = "vgg19-dcbb9e9d.pth"
+GROUPS = (2, 2, 4, 4, 4)
+WIDTHS = (64, 128, 256, 512, 512)
+CONVS = tuple((b + 1, i + 1) for b, n in enumerate(GROUPS) for i in range(n))  # (group, index)
+# Position of each convolution in torchvision's `features`: ReLUs and poolings take the others.
+TORCH_INDEX = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+LAYERS = tuple(f"{kind}{b}{i}" for b, i in CONVS for kind in "cr") + tuple(
+    f"p{b}" for b in range(1, 6))
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Per-channel mean and standard deviation of every layer over a part of ImageNet, as published with
+# the DPA code (Apache-2.0); they belong to the published weights and to no others.
+STATS_FILE = pathlib.Path(__file__).with_name("vgg19_feature_stats.npz")
+
+
+def check_layers(layers: Iterable[str]) -> None:
+  """Raises ValueError for a name that is not a VGG19 layer."""
+  for layer in layers:
+    if layer not in LAYERS:
+      raise ValueError(f"{layer!r} is not a VGG19 layer; names are c11..c54 (convolution), "
+                       "r11..r54 (after ReLU) and p1..p5 (pooled), e.g. r42")
+
+
+def depth(layers: Iterable[str]) -> int:
+  """How many of the 16 convolutions are needed for these layers; 0 for none."""
+  needed = 0
+  for layer in layers:
+    b = int(layer[1])
+    last = (b, int(layer[2])) if layer[0] != "p" else (b, GROUPS[b - 1])
+    needed = max(needed, CONVS.index(last) + 1)
+  return needed
+
+
+def imagenet_input(image: jax.Array) -> jax.Array:
+  """[-1, 1] images [B,H,W,1|3] -> VGG input [B,H,W,3]: gray repeated, ImageNet mean and std."""
+  if image.shape[-1] not in (1, 3):
+    raise ValueError(f"VGG19 features need 1 or 3 channels, the images have {image.shape[-1]}")
+  image = 0.5 * jnp.broadcast_to(image, (*image.shape[:-1], 3)) + 0.5
+  return (image - jnp.asarray(IMAGENET_MEAN, image.dtype)) / jnp.asarray(IMAGENET_STD, image.dtype)
+
+
+def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
+             dtype=jnp.float32) -> dict[str, jax.Array]:
+  """Activations of the named layers; nothing beyond the deepest one is computed.
+
+  No gradient reaches `params`; it does reach `image`.
+
+  Args:
+    params: weights, at least as deep as `layers` need.
+    image: float32 [B,H,W,3] as `imagenet_input` returns it.
+    layers: names such as "r32", "c42", "p1".
+    dtype: of the convolutions; bfloat16 halves time and memory on accelerators, and moves scores by
+      about 1e-3 relative.
+
+  Returns:
+    {layer: float32 [B,h,w,C]}.
+  """
+  layers = set(layers)
+  check_layers(layers)
+  out, x = {}, image.astype(dtype)
+
+  def keep(name, value):
+    if name in layers:
+      out[name] = value.astype(jnp.float32)
+
+  for b, i in CONVS[:depth(layers)]:
+    conv = jax.lax.stop_gradient(params[f"conv{b}_{i}"])
+    x = jax.lax.conv_general_dilated(x, conv["kernel"].astype(dtype), (1, 1), "SAME",
+                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    x = x + conv["bias"].astype(dtype)
+    keep(f"c{b}{i}", x)
+    x = jax.nn.relu(x)
+    keep(f"r{b}{i}", x)
+    if i == GROUPS[b - 1]:
+      if f"p{b}" in layers or len(out) < len(layers):  # no pooling past the last layer asked for
+        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+      keep(f"p{b}", x)
+  return out
+
+
+# ------------------------------------------------------------------------------------- weights
+def from_torchvision(tensors: Mapping[str, np.ndarray], layers: Iterable[str] = ("r54",)) -> dict:
+  """Trunk weights out of a torchvision-named state dict `features.N.weight|bias`.
+
+  Kernels go from OIHW to HWIO; the classifier and the layers that are not needed are dropped.
+
+  Raises:
+    ValueError: a missing tensor or a wrong shape, with its name.
+  """
+  params, channels = {}, 3
+  for (b, i), n in list(zip(CONVS, TORCH_INDEX))[:depth(layers)]:
+    found = {}
+    for part in ("weight", "bias"):
+      name = f"features.{n}.{part}"
+      if name not in tensors:
+        raise ValueError(f"no tensor {name!r}: this is not a torchvision VGG19 state dict "
+                         f"(expected {PUBLISHED_FILE})")
+      found[part] = np.asarray(tensors[name], np.float32)
+    kernel, bias = found["weight"], found["bias"]
+    if kernel.ndim != 4 or kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
+      raise ValueError(f"features.{n}: weight {kernel.shape}, bias {bias.shape}; conv{b}_{i} of "
+                       f"VGG19 needs weight (O, {channels}, 3, 3) and bias (O,)")
+    params[f"conv{b}_{i}"] = {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
+    channels = kernel.shape[0]
+  return params
+
+
+def random_params(seed: int, widths=WIDTHS, layers: Iterable[str] = ("r54",)) -> dict:
+  """He-normal weights, for tests and for runs that say so: these are not VGG19's."""
+  rng = np.random.default_rng(seed)
+  params, channels = {}, 3
+  for b, i in CONVS[:depth(layers)]:
+    width = int(widths[b - 1])
+    kernel = rng.standard_normal((3, 3, channels, width)) * np.sqrt(2 / (9 * channels))
+    params[f"conv{b}_{i}"] = {"kernel": kernel.astype(np.float32),
+                              "bias": np.zeros(width, np.float32)}
+    channels = width
+  return params
+
+
+def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
+  """Weights up to the deepest of `layers` from what `config.method.vgg_weights` says.
+
+  Args:
+    weights: "random:SEED", a torchvision checkpoint (.pth, .pt; read without unpickling), or an
+      .npz / .safetensors with the names `features.N.weight|bias` (`save` writes one).
+    widths: channels of the five groups; used for random weights only.
+
+  Raises:
+    ValueError: no weights chosen, or a file that is not VGG19.
+    FileNotFoundError: no such file.
+  """
+  layers = tuple(layers)
+  check_layers(layers)
+  if not weights:
+    raise ValueError(
+        f"config.method.vgg_weights is empty, but the loss needs VGG19: get {PUBLISHED_FILE} "
+        "(torchvision, 548 MiB, https://download.pytorch.org/models/) and set "
+        "--config.method.vgg_weights=PATH; random weights only by choice: random:0")
+  if weights.startswith("random:"):
+    seed = weights.removeprefix("random:")
+    if not seed.isdigit():
+      raise ValueError(f"config.method.vgg_weights={weights!r}: write random:SEED, e.g. random:0")
+    return random_params(int(seed), widths, layers)
+  path = pathlib.Path(weights)
+  if not path.is_file():
+    raise FileNotFoundError(f"config.method.vgg_weights={weights}: no such file; get "
+                            f"{PUBLISHED_FILE} from https://download.pytorch.org/models/")
+  check_download(path)
+  return from_torchvision(torch_file.load(path, lambda name: name.startswith("features.")), layers)
+
+
+def check_download(path: pathlib.Path) -> None:
+  """Raises ValueError if the SHA-256 of vgg19-<8 digits>.pth does not start with those digits."""
+  expected = path.stem.rsplit("-", 1)[-1]
+  if path.name != PUBLISHED_FILE:
+    return
+  digest = hashlib.sha256()
+  with path.open("rb") as file:
+    while block := file.read(1 << 20):
+      digest.update(block)
+  if not digest.hexdigest().startswith(expected):
+    raise ValueError(f"{path}: its SHA-256 starts with {digest.hexdigest()[:8]}, not with the 8 "
+                     "digits of its name; download it again")
+
+
+def save(path, params: Mapping, source: str = "") -> str:
+  """Writes a trunk as .npz with torchvision's names, and returns the SHA-256 of its weights.
+
+  A few MiB instead of the 548 of the published file: `load` reads either.
+  """
+  tensors, digest = {}, hashlib.sha256()
+  for (b, i), n in zip(CONVS, TORCH_INDEX):
+    if f"conv{b}_{i}" in params:
+      conv = params[f"conv{b}_{i}"]
+      tensors[f"features.{n}.weight"] = np.asarray(conv["kernel"], np.float32).transpose(3, 2, 0, 1)
+      tensors[f"features.{n}.bias"] = np.asarray(conv["bias"], np.float32)
+  for name in sorted(tensors):
+    digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+  np.savez(path, source=np.array(source), sha256=np.array(digest.hexdigest()), **tensors)
+  return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------- statistics
+def load_stats(layers: Iterable[str], path=STATS_FILE) -> dict:
+  """{layer: {"mean" [C], "std" [C]}} from an .npz with `<layer>_mean` and `<layer>_std`.
+
+  The published file calls its second entry "var", but it is the standard deviation: with it as a
+  variance, E|c| = 2 E[relu(c)] - E[c] would exceed sqrt(E[c^2]) in every channel of most layers.
+
+  Raises:
+    FileNotFoundError: no such file. ValueError: a layer is missing, or a std is not positive.
+  """
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f"{path}: no such file of VGG19 channel statistics")
+  stats = {}
+  with np.load(path, allow_pickle=False) as arrays:
+    for layer in layers:
+      if f"{layer}_mean" not in arrays or f"{layer}_std" not in arrays:
+        raise ValueError(f"{path} has no {layer}_mean and {layer}_std")
+      stats[layer] = {part: np.asarray(arrays[f"{layer}_{part}"], np.float32)
+                      for part in ("mean", "std")}
+      if not (stats[layer]["std"] > 0).all():
+        raise ValueError(f"{path}: {layer}_std has entries that are not positive")
+  return stats
+
+
+def save_stats(path, stats: Mapping) -> None:
+  """Writes statistics in the form `load_stats` reads."""
+  np.savez(path, **{f"{layer}_{part}": np.asarray(values[part], np.float32)
+                    for layer, values in stats.items() for part in ("mean", "std")})
+
+
+def measure_stats(params: Mapping, images: Iterable[np.ndarray], layers: Iterable[str]) -> dict:
+  """Channel statistics of `layers` over batches of [-1, 1] images, rows and columns, in float64."""
+  layers = tuple(layers)
+  apply = jax.jit(lambda image: features(params, imagenet_input(image), layers))
+  count, total, square = {}, {}, {}
+  for image in images:
+    for layer, feature in apply(jnp.asarray(image)).items():
+      flat = np.asarray(feature, np.float64).reshape(-1, feature.shape[-1])
+      count[layer] = count.get(layer, 0) + len(flat)
+      total[layer] = total.get(layer, 0) + flat.sum(0)
+      square[layer] = square.get(layer, 0) + (flat**2).sum(0)
+  if not count:
+    raise ValueError("no images to measure VGG19 statistics on")
+  return {layer: moments_to_stats(total[layer] / count[layer], square[layer] / count[layer])
+          for layer in layers}
+
+
+def moments_to_stats(mean, square, floor: float = 1e-2):
+  """{"mean", "std"} from E[f] and E[f^2]; std is at least `floor` times the layer's mean std.
+
+  A channel of random weights may never fire; dividing by its zero would make every score NaN.
+  """
+  np_ = jnp if isinstance(mean, jax.Array) else np
+  std = np_.sqrt(np_.maximum(square - mean**2, 0.0))
+  std = np_.maximum(std, floor * std.mean() + 1e-12)
+  return {"mean": np_.asarray(mean, np_.float32), "std": np_.asarray(std, np_.float32)}

@@ -1,0 +1,165 @@
+"""Reconstruction and adversarial losses of DPA against the public code's values and gradients."""
+
+import jax
+import numpy as np
+import pytest
+
+from medae_jax import losses_adversarial as la
+from medae_jax import losses_perceptual as lp
+from tests.golden_cases import golden_dir
+from tests.parity import dpa_golden as g
+
+# float32 sums in another order (README: 3e-6); atol because critic means nearly cancel.
+VALUES = dict(rtol=2e-5, atol=5e-7)
+
+
+def _gradients(got, want, message):
+  """Within 1e-4 of the array's largest entry, the golden README's figure."""
+  np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max() + 1e-9, rtol=0,
+                             err_msg=message)
+
+
+@pytest.fixture(scope="module")
+def data():
+  folder = golden_dir("dpa")
+  return g.read(folder / "rec_losses.npz")[0], g.narrow_vgg(folder)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "gray"])
+def test_pixel_losses(data, kind):
+  arrays, _ = data
+  a = g.sub(arrays, f"{kind}/")
+  image, recon = g.nhwc(a["x"]), g.nhwc(a["y"])
+  for name, fn in (("l1", lp.l1), ("l2", lp.l2)):
+    each = fn(image, recon)
+    np.testing.assert_allclose(each, a[f"{name}/none"], **VALUES)
+    np.testing.assert_allclose(each.mean(), a[f"{name}/mean"], **VALUES)
+    np.testing.assert_allclose(each.sum(), a[f"{name}/sum"], **VALUES)
+  want = g.nhwc(a["l1/pixelwise"])  # per channel there; our map is the mean over channels
+  found = lp.anomaly_map((lp.Term("l1"),), None, image[:len(want)], recon[:len(want)])
+  np.testing.assert_allclose(found, want.mean(-1, keepdims=True), **VALUES)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "gray"])
+def test_perceptual_losses_with_every_switch(data, kind):
+  arrays, trunk = data
+  a = g.sub(arrays, f"{kind}/")
+  image, recon = g.nhwc(a["x"]), g.nhwc(a["y"])
+  names = sorted({k.split("/")[0] for k in a if k.startswith("perc_fn")})
+  assert names
+  for name in names:
+    switches = [bool(int(part[-1])) for part in name.split("_")[1:]]
+    term = lp.Term("perceptual", 1.0, {0: {"r32": 1.0}}, *switches)
+    np.testing.assert_allclose(lp.per_image([term], trunk, image, recon), a[f"{name}/none"],
+                               err_msg=name, **VALUES)
+    if f"{name}/grad_y" in a:
+      grad = jax.grad(lambda y, t=term: lp.per_image([t], trunk, image, y).mean())(recon)
+      _gradients(g.nchw(grad), a[f"{name}/grad_y"], name)
+    if f"{name}/pixelwise" in a:
+      found = lp.anomaly_map([term], trunk, image, recon)
+      np.testing.assert_allclose(g.nchw(found), a[f"{name}/pixelwise"], rtol=1e-4, atol=1e-6,
+                                 err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "gray"])
+def test_relative_perceptual_loss_of_several_layers(data, kind):
+  arrays, trunk = data
+  a = g.sub(arrays, f"{kind}/")
+  image, recon = g.nhwc(a["x"]), g.nhwc(a["y"])
+  cases = {"relpercL1_multi": {"image": 0.5, "r12": 1, "r32": 2, "r42": 0.25},
+           "relpercL1_imgonly": {"image": 1}}
+  for name, weights in cases.items():
+    terms = lp.parse("relative_perceptual_L1", layers={0: weights})
+    each = lp.per_image(terms, trunk, image, recon)
+    for reduction, value in (("none", each), ("mean", each.mean()), ("sum", each.sum())):
+      if f"{name}/{reduction}" in a:
+        np.testing.assert_allclose(value, a[f"{name}/{reduction}"], err_msg=name, **VALUES)
+  composed = lp.parse("relative_perceptual_L1 + 0.1*l1", layers={0: {"r32": 1}})
+  each = lp.per_image(composed, trunk, image, recon)
+  np.testing.assert_allclose(each, a["compose_w0.1/none"], **VALUES)
+  np.testing.assert_allclose(each.mean(), a["compose_w0.1/mean"], **VALUES)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "gray"])
+def test_growing_losses(data, kind):
+  arrays, trunk = data
+  a = g.sub(arrays, f"{kind}/")
+  image, recon = g.nhwc(a["x"]), g.nhwc(a["y"])
+  res = image.shape[1]
+  names = [k for k in a if k.startswith("pg_")]
+  assert names
+  for name in names:
+    loss, smooth, stage, progress = name.split("/")
+    relative = loss.endswith("L1")
+    term = lp.Term("perceptual", 1.0, {res // 2: {"r22": 1.0}, res: {"r32": 1.0}}, relative, relative,
+                   relative, smooth == "smooth1")
+    found = lp.per_image([term], trunk, image, recon, transition=stage == "trns",
+                         alpha=float(progress[1:]))
+    np.testing.assert_allclose(found, a[name], err_msg=name, **VALUES)
+
+
+def test_cached_features_change_nothing(data):
+  arrays, trunk = data
+  image, recon = g.nhwc(arrays["rgb/x"]), g.nhwc(arrays["rgb/y"])
+  terms = lp.parse("relative_perceptual_L1", layers={0: {"r12": 1, "r32": 2}})
+  real = lp.real_features(trunk, image, ["r12", "r32"])
+  np.testing.assert_array_equal(lp.per_image(terms, trunk, image, recon, real=real),
+                                lp.per_image(terms, trunk, image, recon))
+
+
+# ------------------------------------------------------------------------------------ adversarial
+@pytest.fixture(scope="module")
+def adversarial():
+  arrays, case = g.read(golden_dir("dpa") / "adversarial.npz")
+  c = case["config"]
+  net = g.encoder(c["ddis"]["type"], c["ddis"]["kwargs"]["inner_dims"], res=c["max_image_res"],
+                  latent_res=1, latent_dim=1)
+  every = g.variables(g.sub(arrays, "init/ddis/"), c["ddis"]["type"])["params"]
+  image = g.nhwc(arrays["train_images"])
+  made = net.init(jax.random.key(0), image[:1])["params"]
+  params = {name: every[name] for name in made}  # of the last stage only
+  return arrays, net, params, image, c["ddis"]["type"]
+
+
+def test_wasserstein(adversarial):
+  arrays, net, params, image, kind = adversarial
+  alpha = arrays["iso/alpha"]
+  n = len(alpha)
+  real, fake = image[:n], image[n:2 * n]
+  critic = lambda p: lambda x: net.apply({"params": p}, x)
+  np.testing.assert_allclose(critic(params)(real), arrays["iso/dis_x"], rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(critic(params)(fake), arrays["iso/dis_fake"], rtol=1e-4, atol=1e-6)
+  options = dict(lambd=1, gradient_penalty=10, norm_penalty=0.001)
+  loss = lambda p: la.critic_loss("wasserstein", critic(p), real, fake, alpha, **options)
+  (total, parts), grads = jax.value_and_grad(loss, has_aux=True)(params)
+  np.testing.assert_allclose(total, arrays["iso/wass_total"], **VALUES)
+  for name in ("wass", "norm", "gp"):
+    np.testing.assert_allclose(parts[name], arrays[f"iso/wass_{name}"], **VALUES)
+  want, _ = g.dpa_torch.convert(g.sub(arrays, "iso/wass_grad/"), kind)
+  for name in want:
+    jax.tree.map(lambda a, b, n=name: _gradients(a, b, n), grads[name], want[name])
+  total, parts = la.wasserstein_critic(critic(params), real, fake, alpha, lambd=0.7,
+                                       gradient_penalty=5, norm_penalty=0.01, target_gamma=2)
+  np.testing.assert_allclose(total, arrays["iso/wass2_total"], **VALUES)
+  for name in ("wass", "norm", "gp"):
+    np.testing.assert_allclose(parts[name], arrays[f"iso/wass2_{name}"], **VALUES)
+  scores = critic(params)(fake)
+  np.testing.assert_allclose(la.generator_loss("wasserstein", scores), arrays["iso/wass_gen"],
+                             **VALUES)
+
+
+def test_logistic_and_least_squares(adversarial):
+  arrays, net, params, image, _ = adversarial
+  n = len(arrays["iso/alpha"])
+  real, fake = image[:n], image[n:2 * n]
+  critic = lambda x: net.apply({"params": params}, x)
+  for kind in ("real", "fake", "real_fake"):
+    total, parts = la.nnl_critic(critic, real, fake, reg_alpha=5, reg_type=kind)
+    for name, value in (("total", total), *parts.items()):
+      np.testing.assert_allclose(value, np.squeeze(arrays[f"iso/nnl_{kind}_{name}"]), err_msg=f"{kind} {name}", **VALUES)
+  np.testing.assert_allclose(la.generator_loss("nnl", critic(fake)), arrays["iso/nnl_gen"],
+                             **VALUES)
+  total, _ = la.critic_loss("least_squared", critic, real, fake, None)
+  np.testing.assert_allclose(total, arrays["iso/ls_dis"], **VALUES)
+  np.testing.assert_allclose(la.generator_loss("least_squared", critic(fake)),
+                             arrays["iso/ls_gen"], **VALUES)
