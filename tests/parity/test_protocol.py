@@ -1,0 +1,158 @@
+"""Folds, lists, ROC AUC and transforms of the benchmark against its golden vectors and lists.
+
+Everything here is integers, names or file contents: exact, without tolerance. Only ROC AUC is a
+float (1e-12).
+"""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from data_pipelines import folds, image_ops
+from medae_jax import metrics
+from tests.golden_cases import golden_dir, shared_data
+
+
+def _archives():
+  files = sorted(golden_dir("protocol").glob("folds_index*.npz"))
+  if not files:
+    pytest.skip("no folds_index*.npz in this golden folder")
+  return [np.load(f, allow_pickle=False) for f in files]
+
+
+def _texts():
+  files = sorted(golden_dir("protocol").glob("folds_text*.json"))
+  if not files:
+    pytest.skip("no folds_text*.json in this golden folder")
+  seeds = [int(z["seed"]) for z in _archives()]
+  return [(f, json.loads(f.read_text()), seed) for f, seed in zip(files, seeds)]
+
+
+def test_index_folds():
+  """One generator a data set: validation classes first, then a shuffle per class and fold."""
+  for golden in _archives():
+    for dataset in sorted({k.split("/")[0] for k in golden.files if k.endswith("/labels")}):
+      labels, valid = golden[f"{dataset}/labels"], golden[f"{dataset}/valid_class"]
+      rng, n = np.random.RandomState(int(golden["seed"])), int(golden["n_folds"])
+      classes = folds.validation_classes(rng, len(valid))
+      np.testing.assert_array_equal(classes, valid)
+      for c in range(len(valid)):
+        for k, fold in enumerate(folds.index_folds(labels, c, classes[c], rng, n)):
+          for part in folds.PARTS:
+            np.testing.assert_array_equal(fold[part], golden[f"{dataset}/{c}/{k}/{part}"],
+                                          err_msg=f"{dataset} class {c} fold {k} {part}")
+
+
+def test_validation_class_files():
+  """The pairs written to CSV are those drawn."""
+  for golden in _archives():
+    for dataset in ("cifar10", "svhn"):
+      path = golden_dir("protocol") / f"validation_classes_{dataset}.csv"
+      rows = list(csv.DictReader(path.open()))
+      assert [int(r["valid_class"]) for r in rows] == list(golden[f"{dataset}/valid_class"])
+
+
+def test_auc():
+  """Scores with ties; label 1 = normal, as the file has it, and turned round."""
+  for golden in _archives():
+    scores, normal = golden["auc/scores"], golden["auc/labels_normal_is_1"]
+    assert roc_auc_score(normal, scores) == pytest.approx(float(golden["auc/roc_auc"]), abs=1e-12)
+    assert metrics.auroc_exact(-scores, 1 - normal) == pytest.approx(
+        float(golden["auc/roc_auc"]), abs=1e-12)
+
+
+def test_camelyon_rule_leaks_as_published():
+  for file, golden, seed in _texts():
+    c = golden["camelyon16"]
+    slides, made = folds.patch_folds_published(
+        c["normal_train_list"], c["tumor_train_list"], np.random.RandomState(seed),
+        folds=len(c["folds"]), valid_slides=len(c["valid_slides"]))
+    assert slides == c["valid_slides"], file
+    for k, fold in enumerate(made):
+      _same_names(fold, c["folds"][str(k)], f"{file} camelyon16 fold {k}")
+      assert set(fold["test_normal"]) & set(fold["train"] + fold["val"]), "it is known to leak"
+
+
+def test_nih_rule():
+  for file, golden, seed in _texts():
+    n, rng = golden["nih"], np.random.RandomState(seed)
+    rows = folds.read_data_entry(golden_dir("protocol") / "nih_data_entry_small.csv")
+    for view, expected in n["folds"].items():
+      of_view = [r for r in rows if r["view"] == view]
+      made = folds.patient_folds(of_view, n["train_val_list"], rng, set(n["valid_labels"]),
+                                 len(expected))
+      for k, fold in enumerate(made):
+        _same_names(fold, expected[str(k)], f"{file} {view} fold {k}")
+      lists = folds.train_test_lists(of_view, n["train_val_list"], n["test_list"])
+      for name, names in n["train_test_split"][view].items():
+        assert lists[name] == names, f"{file} {view} {name}"
+
+
+def _same_names(fold, expected, what):
+  names = {"normal/train": "train", "normal/val": "val", "normal/test": "test_normal",
+           "anomaly/test": "test_anomaly"}
+  assert set(expected) == set(names)
+  for path, part in names.items():
+    assert list(fold[part]) == expected[path], f"{what} {path}"
+
+
+# ------------------------------------------------------------------------------- published lists
+COUNTS = {  # benchmark_protocol.md, sections 2 and 5.1
+    "camelyon16/healthy": {"normal/train": 7612, "normal/test": 4000, "anomaly/train": 2169,
+                           "anomaly/test": 817},
+    "nih/AP": {"normal/train": 16003, "normal/test": 5056, "anomaly/test": 9444},
+    "nih/PA": {"normal/train": 34497, "normal/test": 4805, "anomaly/test": 6291},
+    "nih/subset": {"normal/train": 4261, "normal/test": 677, "anomaly/test": 667}}
+
+
+@pytest.mark.parametrize("where", sorted(COUNTS))
+def test_published_lists(where):
+  root = shared_data("folds") / "train_test_split" / where
+  for name, count in COUNTS[where].items():
+    names = folds.read_list(root / name)
+    assert len(names) == len(set(names)) == count, name
+  group = folds.slide_of if where.startswith("camelyon") else lambda n: n[:8]
+  train = {group(n) for n in folds.read_list(root / "normal/train")}
+  for name in ("normal/test", "anomaly/test"):
+    assert not train & {group(n) for n in folds.read_list(root / name)}, f"{name} leaks"
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "svhn"])
+def test_published_index_folds(dataset):
+  """Parts are disjoint, val is a fifth of what is not tested, the tests make up the class."""
+  root = shared_data("folds")
+  for c in range(10):
+    tests = []
+    for k in range(3):
+      fold = folds.read_index_fold(root, dataset, c, k)
+      parts = [set(fold[p].tolist()) for p in folds.PARTS]
+      assert len(set.union(*parts)) == sum(map(len, parts))
+      assert len(fold["val"]) == int(0.2 * (len(fold["val"]) + len(fold["train"])))
+      tests.append(fold["test_normal"])
+    tests = np.concatenate(tests)
+    assert len(np.unique(tests)) == len(tests)
+    assert set(tests.tolist()) >= set(fold["train"].tolist())
+
+
+# ------------------------------------------------------------------------------------ transforms
+def test_transforms():
+  """Pillow's pixels (uint8, exact with the same library): grey, crop, equalise, resize."""
+  path = golden_dir("deep_if") / "image_preparation.npz"
+  if not path.is_file():
+    pytest.skip("no image_preparation.npz")
+  g = np.load(path, allow_pickle=False)
+  nih, eq = g["nih300"][..., None], image_ops.equalize
+  expected = {
+      "svhn_gray": image_ops.grayscale(g["svhn_rgb"]),
+      "nih_crop224_64": image_ops.resize(image_ops.center_crop(nih, 224), 64),
+      "nih_crop224_eq_64": image_ops.resize(eq(image_ops.center_crop(nih, 224)), 64),
+      "nih_crop300_eq_64": image_ops.resize(eq(image_ops.center_crop(nih, 300)), 64),
+      "camelyon_crop64": image_ops.center_crop(g["camelyon_x10_192"], 64),
+      "camelyon_crop64_eq": eq(image_ops.center_crop(g["camelyon_x10_192"], 64))}
+  for name, ours in expected.items():
+    np.testing.assert_array_equal(ours.reshape(g[name].shape), g[name], err_msg=name)
+  np.testing.assert_array_equal(image_ops.resize(g["rgb32"], 299)[::13],
+                                g["rgb32_resized299_rows0_298_step13"])
