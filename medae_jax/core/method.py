@@ -141,7 +141,7 @@ def stage_at(stages: Sequence[Stage], step: int) -> int:
   for i, stage in enumerate(stages):
     if step < stage.begin + stage.steps:
       return i
-  return len(stages) - 1
+  return max(len(stages) - 1, 0)
 
 
 def example_keys(rng: jax.Array, index: jax.Array) -> jax.Array:

@@ -14,11 +14,16 @@ import jax.numpy as jnp
 import optax
 
 
+def global_norm(tree) -> jax.Array:
+  """L2 norm over all leaves, []."""
+  return jnp.sqrt(sum(jnp.sum(x * x) for x in jax.tree.leaves(tree)))
+
+
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
   """g <- g min(1, max_norm / (||g|| + 1e-6)) over all leaves, the PyTorch form."""
   def update(grads, state, params=None):
     del params
-    scale = jnp.minimum(1.0, max_norm / (optax.global_norm(grads) + 1e-6))
+    scale = jnp.minimum(1.0, max_norm / (global_norm(grads) + 1e-6))
     return jax.tree.map(lambda g: g * scale, grads), state
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
@@ -73,6 +78,3 @@ def sgd(schedule, *, momentum=0.0, weight_decay=0.0):
   if momentum:
     steps.append(optax.trace(decay=momentum, nesterov=False))
   return optax.chain(*steps, optax.scale_by_learning_rate(schedule))
-
-
-global_norm = optax.global_norm

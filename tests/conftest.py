@@ -1,0 +1,15 @@
+"""Test-wide settings: CPU, a compilation cache shared by the tests, quiet TensorFlow."""
+
+import os
+import pathlib
+import tempfile
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR",
+                      str(pathlib.Path(tempfile.gettempdir()) / "medae_jax_test_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+def pytest_configure(config):
+  config.addinivalue_line("markers", "slow: takes longer than about 20 s; CI runs them too")

@@ -1,0 +1,59 @@
+"""What the contract tests run over: the tiny test-only methods and the :smoke variant of every config."""
+
+import importlib.util
+import pathlib
+
+import ml_collections
+
+from configs import common
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = ("BatchNormMethod", "AdversarialMethod", "TwoStreamMethod", "GrowingMethod", "FitOnlyMethod")
+
+
+def _tiny(cls):
+  c = common.base()
+  c.method = ml_collections.ConfigDict({"name": f"tests.tiny_methods:{cls}", "score": {}})
+  c.model = ml_collections.ConfigDict()
+  c.data = ml_collections.ConfigDict({"name": "tests.tiny_data", "image_size": 16,
+                                      "streams": cls == "TwoStreamMethod",
+                                      "batch_sizes": {"clean": 8}})
+  c.train.update(steps=4, batch_size=16, eval_every=2, save_every=2, log_every=1)
+  c.eval.batch_size = 8
+  return c
+
+
+def config_files():
+  """Config files that describe an experiment."""
+  return sorted(p for p in (ROOT / "configs").glob("*.py")
+                if p.stem not in ("__init__", "common", "from_workdir"))
+
+
+def load_config(path, arg=None):
+  """get_config(arg) of a config file."""
+  spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(arg)
+
+
+def _smoke(path):
+  c = load_config(path, "smoke")
+  with c.unlocked():
+    c.train.update(eval_every=2, save_every=2, log_every=1, steps_per_call=1)
+    c.train.steps = min(4, c.train.steps)
+    c.train.batch_size = -(-c.train.batch_size // 8) * 8
+    for name, n in (c.data.get("batch_sizes", None) or {}).items():
+      c.data.batch_sizes[name] = -(-n // 8) * 8
+  return c
+
+
+def names():
+  """Names of all cases."""
+  return [*TINY, *(p.stem for p in config_files())]
+
+
+def config(name):
+  """The locked config of a case: 4 steps, batches divisible by 8."""
+  c = _tiny(name) if name in TINY else _smoke(ROOT / "configs" / f"{name}.py")
+  return c.lock()

@@ -1,0 +1,105 @@
+"""N devices with B/N examples each give the parameters of one device with B, in both parallel modes;
+two real processes give those of one; checkpoints move between device counts."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.contract import cases
+
+# Parameters after 4 steps. Sums over devices come in another order than sums over a batch, and Adam
+# turns the sign of gradients that are zero up to rounding into whole steps: so nearly all entries
+# must agree closely, and none may be further off than a few such steps.
+CLOSE, SHARE, FAR = 2e-5, 0.995, 2e-2
+
+
+def environment(devices):
+  flags = f"--xla_force_host_platform_device_count={devices}"
+  return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+def run(tmp_path, tag, devices, mode="pmap", names=None, extra=None, wait=True):
+  """Starts run_steps; returns its parameters (or the process, with wait=False)."""
+  out = str(tmp_path / tag)
+  command = [sys.executable, "-m", "tests.contract.run_steps", out, mode, *(names or cases.names())]
+  process = subprocess.Popen(command, cwd=cases.ROOT, env={**environment(devices), **(extra or {})},
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+  return finish(process, out) if wait else (process, out)
+
+
+def finish(process, out):
+  text, _ = process.communicate(timeout=1500)
+  assert process.returncode == 0, text[-3000:]
+  with np.load(out + ".npz") as z:
+    return {k: z[k] for k in z.files}
+
+
+def assert_equal_parameters(a, b, what):
+  assert sorted(a) == sorted(b), what
+  for case in sorted({k.split("|")[0] for k in a}):
+    keys = [k for k in a if k.startswith(case + "|") and np.issubdtype(a[k].dtype, np.floating)]
+    if not keys:
+      continue
+    scale = [np.maximum(np.abs(a[k]), 1e-2 * np.max(np.abs(a[k]), initial=1e-6)) for k in keys]
+    miss = np.concatenate([np.ravel(np.abs(a[k] - b[k]) / s) for k, s in zip(keys, scale)])
+    share = np.mean(miss <= CLOSE / 1e-2)
+    absolute = max(np.max(np.abs(a[k] - b[k]), initial=0) for k in keys)
+    assert share >= SHARE and absolute <= FAR, f"{what}, {case}: share {share}, worst {absolute}"
+  for k in a:
+    if not np.issubdtype(a[k].dtype, np.floating):
+      np.testing.assert_array_equal(a[k], b[k], err_msg=f"{what} {k}")
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+  path = tmp_path_factory.mktemp("one")
+  return run(path, "d1", 1), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_devices_agree(one_device, tmp_path, devices):
+  assert_equal_parameters(one_device[0], run(tmp_path, "dn", devices), f"{devices} devices")
+
+
+@pytest.mark.slow
+def test_shard_map_agrees(one_device, tmp_path):
+  assert_equal_parameters(one_device[0], run(tmp_path, "sm", 2, mode="shard_map"), "shard_map")
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(one_device, tmp_path):
+  names = [n for n in cases.names() if n in cases.TINY or n == "dae_brats"]
+  with socket.socket() as s:
+    s.bind(("127.0.0.1", 0))
+    port = s.getsockname()[1]
+  started = []
+  for i in range(2):
+    extra = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2",
+             "JAX_PROCESS_ID": str(i)}
+    started.append(run(tmp_path, "mp", 1, names=names, extra=extra, wait=False))
+  text, _ = started[1][0].communicate(timeout=1500)
+  assert started[1][0].returncode == 0, text[-3000:]
+  both = finish(*started[0])
+  single = {k: v for k, v in one_device[0].items() if k.split("|")[0] in names}
+  assert_equal_parameters(single, both, "two processes")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 4])
+def test_checkpoints_move_between_device_counts(tmp_path, devices):
+  """Trained to step 2 on one device count, resumed to 4 on another: as if unbroken."""
+  names = ["BatchNormMethod", "dae_brats"]
+  script = ("import sys; from tests.contract import run_steps, cases; old = cases.config\n"
+            "def short(name):\n  c = old(name)\n  with c.unlocked(): c.train.steps = 2\n  return c\n"
+            "cases.config = short; run_steps.main(sys.argv[1], 'pmap', sys.argv[2:])")
+  out = str(tmp_path / "moved")
+  subprocess.run([sys.executable, "-c", script, out, *names], cwd=cases.ROOT, check=True,
+                 env=environment(devices), capture_output=True, timeout=1500)
+  moved = run(tmp_path, "moved", 5 - devices, names=names)
+  straight = run(tmp_path, "straight", 1, names=names)
+  assert_equal_parameters(straight, moved, f"saved on {devices}, resumed on {5 - devices}")
