@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import logging
 
-from medae_jax import calibrate
+from medae_jax import calibrate, outputs
 from medae_jax import evaluate as evaluate_lib
 from medae_jax.core import checkpoint
 
@@ -52,7 +52,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
                info["step"], info["which"], output)
   rows = _all(predictor, items, output)
   failed = [r for r in rows if r["error"]]
-  evaluate_lib.write_csv(output / "predictions.csv", rows)
+  outputs.write_csv(output / "predictions.csv", rows)
   if failed:
     raise ValueError(f"{len(failed)} of {len(rows)} inputs failed, the first: {failed[0]['input']}: "
                      f"{failed[0]['error']} (all are listed in {output / 'predictions.csv'})")
@@ -61,7 +61,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
 
 def _all(predictor, items, output: pathlib.Path) -> list[dict[str, Any]]:
   output.mkdir(parents=True, exist_ok=True)
-  progress = evaluate_lib.Progress("predict", len(items))
+  bar = evaluate_lib.progress("predict", len(items), "inputs")
   rows = []
   for item in items:
     name = predictor.name_of(item)
@@ -80,6 +80,6 @@ def _all(predictor, items, output: pathlib.Path) -> list[dict[str, Any]]:
       rows.append({"input": name, "error": reason})
     finally:
       shutil.rmtree(scratch, ignore_errors=True)
-    progress.add(1)
-  progress.close()
+    bar.update()
+  bar.close()
   return rows

@@ -15,8 +15,8 @@ class BaseEvaluator:
   """What `evaluate.py` asks of an evaluator, with defaults for the optional parts.
 
   Attributes:
-    on_device: True = `update` and `show` get the arrays of `method.score` as jax arrays (nothing is
-      copied to the host unless the evaluator does it); False = numpy arrays.
+    on_device: True = `update` gets the outputs of `method.score` as jax arrays (nothing is copied
+      to the host unless the evaluator does it); False = numpy arrays.
   """
 
   on_device = False
@@ -42,6 +42,10 @@ class BaseEvaluator:
     """One dict a line of evaluation/<split>.csv (per patient or per image)."""
     return []
 
+  def tables(self) -> dict[str, list[dict[str, Any]]]:
+    """More tables: {name: rows} becomes evaluation/<split>_<name>.csv."""
+    return {}
+
   def calibrate(self) -> dict[str, Any]:
     """For split "val" only: thresholds and scales, written to <workdir>/calibration.json.
 
@@ -54,7 +58,11 @@ class BaseEvaluator:
     return np.zeros(0, np.int64)
 
   def show(self, batch: dict[str, np.ndarray], outputs: dict[str, Any]) -> None:
-    """A batch of the chosen examples (padding marked by "valid"), before `panels` is called."""
+    """A batch of the chosen examples as numpy arrays, before `panels` is called.
+
+    batch["position"] is the place in what `choose` returned. Where the method has a `preview`, its
+    pictures of the training task are among the outputs ("noised", "denoised").
+    """
 
   def panels(self) -> dict[str, np.ndarray]:
     """{name: uint8 [H,W,3]}; "panel" becomes evaluation/<split>_panel.png."""

@@ -1,0 +1,84 @@
+"""Maps of a whole split, kept until the thresholds are known, and what is counted per scan.
+
+The component filter needs a scan's slices together and, for the labelled optimum, a threshold that
+is known only after all scores: the maps wait in memory, or in a scratch file when they are many.
+"""
+
+from __future__ import annotations
+
+import tempfile
+
+import numpy as np
+
+from medae_jax import metrics
+
+_IN_MEMORY = 512 * 2**20  # bytes of maps
+
+
+class MapStore:
+  """Float32 maps [n,H,W] and masks, by position.
+
+  Args:
+    n: images of the split. shape: (H, W).
+  """
+
+  def __init__(self, n: int, shape: tuple[int, int]):
+    self._shape = shape
+    self._file = None
+    size = n * shape[0] * shape[1] * 4
+    if size <= _IN_MEMORY:
+      self._maps = np.zeros((n, *shape), np.float32)
+    else:
+      self._file = tempfile.NamedTemporaryFile(prefix="medae_maps_")  # deleted on close
+      self._maps = np.memmap(self._file, np.float32, "w+", shape=(n, *shape))
+    self._masks = np.zeros((n, -(-shape[0] * shape[1] // 8)), np.uint8)
+
+  def put(self, rows: np.ndarray, maps: np.ndarray, masks: np.ndarray) -> None:
+    """Keeps maps [k,H,W] and masks [k,H,W] of the images `rows`."""
+    self._maps[rows] = maps
+    self._masks[rows] = np.packbits(np.asarray(masks, bool).reshape(len(rows), -1), axis=1)
+
+  def get(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(float32 [k,H,W], bool [k,H,W])."""
+    bits = np.unpackbits(self._masks[rows], axis=1, count=self._shape[0] * self._shape[1])
+    return np.asarray(self._maps[rows]), bits.reshape(len(rows), *self._shape).astype(bool)
+
+  def close(self) -> None:
+    """Frees memory and scratch file."""
+    self._maps = self._masks = None
+    if self._file is not None:
+      self._file.close()
+
+
+def overlap_counts(store: MapStore, scans: list[list[np.ndarray]], thresholds: dict[str, float],
+                   max_voxels: int) -> dict[str, np.ndarray]:
+  """Overlap of prediction and mask per patient, without and with the component filter.
+
+  Args:
+    store: all maps and masks.
+    scans: per patient, its volumes: rows in the order of the slices. An image that is no slice of
+      a volume is a volume of its own.
+    thresholds: {name: threshold}; prediction = float32 score > threshold.
+    max_voxels: of `metrics.remove_small_components`.
+
+  Returns:
+    {name, name + "_components": int64 [patients, 3]}: |A&B|, |A|, |B|, A prediction, B mask.
+  """
+  found = {key: np.zeros((len(scans), 3), np.int64)
+           for name in thresholds for key in (name, name + "_components")}
+  for p, volumes in enumerate(scans):
+    for rows in volumes:
+      maps, mask = store.get(rows)
+      for name, threshold in thresholds.items():
+        above = maps > np.float32(threshold)
+        kept = metrics.remove_small_components(above, max_voxels)
+        for key, volume in ((name, above), (name + "_components", kept)):
+          found[key][p] += (np.sum(volume & mask), np.sum(volume), np.sum(mask))
+  return found
+
+
+def pooled_dice(counts: np.ndarray, weights: np.ndarray | None = None):
+  """Dice 2|A&B|/(|A|+|B|) of summed counts [patients, 3]; with weights [r, patients]: [r]."""
+  total = counts.sum(0) if weights is None else weights @ counts
+  with np.errstate(invalid="ignore", divide="ignore"):
+    return 2 * total[..., 0] / (total[..., 1] + total[..., 2])

@@ -1,0 +1,158 @@
+"""Pictures for people: grey images, heat maps on one common scale, outlines, legends, text.
+
+All pictures of a run share one intensity window and one heat scale (calibration.json): a colour
+means the same number in every picture. Nothing is stretched per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+INK, PAPER, WARNING = (20, 20, 20), (255, 255, 255), (176, 0, 32)
+HIT, FALSE_ALARM, MISS, TRUTH = (60, 200, 90), (235, 70, 60), (70, 140, 255), (70, 230, 255)
+LEGEND = (("found", HIT), ("false alarm", FALSE_ALARM), ("missed", MISS))
+# Dark to bright with steadily growing lightness, so that it also reads in grey print.
+_HEAT = np.array([[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66],
+                  [245, 125, 21], [250, 193, 39], [252, 255, 164]], np.float64)
+
+
+def grey(image: np.ndarray, window: Sequence[float] = (0.0, 1.0)) -> np.ndarray:
+  """[H,W] float -> uint8 [H,W,3]: window[0] black, window[1] white."""
+  low, high = window
+  level = np.clip((np.asarray(image, np.float64) - low) / max(high - low, 1e-12), 0, 1)
+  return np.repeat(np.round(255 * level).astype(np.uint8)[..., None], 3, -1)
+
+
+def heat(anomaly: np.ndarray, top: float) -> np.ndarray:
+  """[H,W] float -> uint8 [H,W,3]: 0 black, `top` and above pale yellow."""
+  level = np.clip(np.asarray(anomaly, np.float64) / max(top, 1e-12), 0, 1) * (len(_HEAT) - 1)
+  low = np.minimum(level.astype(int), len(_HEAT) - 2)
+  part = (level - low)[..., None]
+  return np.round(_HEAT[low] * (1 - part) + _HEAT[low + 1] * part).astype(np.uint8)
+
+
+def blend(under: np.ndarray, over: np.ndarray, strength: np.ndarray) -> np.ndarray:
+  """`over` on top of `under` (uint8 [H,W,3]) where strength [H,W] in 0..1 is high."""
+  strength = np.asarray(strength, np.float64)[..., None]
+  return np.round(under * (1 - strength) + over * strength).astype(np.uint8)
+
+
+def heat_overlay(image: np.ndarray, anomaly: np.ndarray, window, top: float) -> np.ndarray:
+  """Heat on the grey image: opacity grows with the score up to half of the scale's top."""
+  strength = 0.85 * np.clip(np.asarray(anomaly, np.float64) / max(top / 2, 1e-12), 0, 1)
+  return blend(grey(image, window), heat(anomaly, top), strength)
+
+
+def verdict_overlay(image: np.ndarray, found: np.ndarray, mask: np.ndarray | None, window
+                    ) -> np.ndarray:
+  """Prediction against truth in the colours of LEGEND; without truth: the prediction alone."""
+  picture = grey(image, window)
+  found = np.asarray(found, bool)
+  if mask is None:
+    return _tint(picture, found, FALSE_ALARM)
+  mask = np.asarray(mask, bool)
+  for where, colour in ((found & mask, HIT), (found & ~mask, FALSE_ALARM), (~found & mask, MISS)):
+    picture = _tint(picture, where, colour)
+  return picture
+
+
+def outline(picture: np.ndarray, mask: np.ndarray, colour=TRUTH) -> np.ndarray:
+  """Draws the inner border of a mask (same size as the picture)."""
+  mask = np.asarray(mask, bool)
+  padded = np.pad(mask, 1)
+  inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+  picture = picture.copy()
+  picture[mask & ~inside] = colour
+  return picture
+
+
+def enlarge(array: np.ndarray, factor: int, smooth: bool = True) -> np.ndarray:
+  """[H,W] float or bool times an integer factor; smooth = bilinear, else repeated pixels."""
+  array = np.asarray(array)
+  if factor == 1:
+    return array
+  if not smooth or array.dtype == bool:
+    return array.repeat(factor, 0).repeat(factor, 1)
+  size = (array.shape[1] * factor, array.shape[0] * factor)
+  return np.asarray(Image.fromarray(array.astype(np.float32)).resize(size, Image.BILINEAR))
+
+
+def text(picture: np.ndarray, words: str, xy, size: int = 15, colour=INK) -> np.ndarray:
+  """Writes a line into uint8 [H,W,3]; returns the new picture."""
+  canvas = Image.fromarray(picture)
+  ImageDraw.Draw(canvas).text(xy, words, fill=tuple(colour), font=ImageFont.load_default(size))
+  return np.asarray(canvas)
+
+
+def grid(cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], captions: Sequence[str],
+         title: str, warning: str = "", footer: np.ndarray | None = None) -> np.ndarray:
+  """A table of pictures with a title, column heads, a caption above every row, and a footer.
+
+  Args:
+    cells: rows of uint8 [h,w,3], all of one size.
+    columns: head of each column. captions: one line a row.
+    title: first line. warning: second line in red ("SYNTHETIC DATA ...").
+    footer: picture below, e.g. `scale_bar`.
+
+  Returns:
+    uint8 [H,W,3].
+  """
+  height, width = cells[0][0].shape[:2]
+  gap, head, line = 6, 60 if warning else 34, 24
+  font_px = 15 if width >= 150 else 12
+  total_w = max(len(columns) * (width + gap) + gap, 520)
+  total_h = head + line + len(cells) * (height + line + gap)
+  canvas = np.full((total_h, total_w, 3), PAPER, np.uint8)
+  canvas = text(canvas, title, (gap, 6), 18)
+  if warning:
+    canvas = text(canvas, warning, (gap, 32), 18, WARNING)
+  for j, name in enumerate(columns):
+    canvas = text(canvas, name, (gap + j * (width + gap), head), font_px)
+  for i, row in enumerate(cells):
+    y = head + line + i * (height + line + gap)
+    canvas = text(canvas, captions[i], (gap, y + 3), font_px, (90, 90, 90))
+    for j, cell in enumerate(row):
+      x = gap + j * (width + gap)
+      canvas[y + line:y + line + height, x:x + width] = cell
+  if footer is not None:
+    wide = max(footer.shape[1], canvas.shape[1])
+    canvas = np.concatenate([_widen(canvas, wide), _widen(footer, wide)])
+  return canvas
+
+
+def scale_bar(top: float, threshold: float | None, with_truth: bool, width: int = 420
+              ) -> np.ndarray:
+  """The heat scale with its numbers and the threshold's tick, and the legend of the verdicts."""
+  canvas = np.full((72, width + 520, 3), PAPER, np.uint8)
+  canvas[24:40, 8:8 + width] = heat(np.linspace(0, top, width)[None].repeat(16, 0), top)
+  canvas = text(canvas, "anomaly score, the same scale in all pictures of this run", (8, 3), 14)
+  for value, word in ((0.0, "0"), (top / 2, f"{top / 2:.3g}"), (top, f"{top:.3g}")):
+    x = 8 + int(value / top * (width - 1)) if top > 0 else 8
+    canvas[40:45, x:x + 1] = INK
+    canvas = text(canvas, word, (max(x - 12, 4), 48), 14)
+  if threshold is not None and 0 < threshold <= top:
+    x = 8 + int(threshold / top * (width - 1))
+    canvas[20:44, x - 1:x + 1] = FALSE_ALARM
+    canvas = text(canvas, f"threshold {threshold:.3g}", (x + 6 if x < width - 120 else x - 110, 22),
+                  13, PAPER if threshold < 0.7 * top else INK)
+  x = width + 40
+  for word, colour in (LEGEND if with_truth else (("above the threshold", FALSE_ALARM),)):
+    canvas[26:40, x:x + 14] = colour
+    canvas = text(canvas, word, (x + 20, 24), 14)
+    x += 130
+  if with_truth:
+    canvas[54:57, width + 40:width + 54] = TRUTH
+    canvas = text(canvas, "outline: expert mask", (width + 60, 47), 14)
+  return canvas
+
+
+def _tint(picture, where, colour):
+  return blend(picture, np.broadcast_to(np.array(colour, np.float64), picture.shape), 0.6 * where)
+
+
+def _widen(picture, width):
+  pad = width - picture.shape[1]
+  return np.pad(picture, ((0, 0), (0, pad), (0, 0)), constant_values=255)
