@@ -1,0 +1,61 @@
+"""Losses of image restoration: squared error weighted by a mask, and structural similarity."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def mask_weight(mask, alpha: float, beta: float):
+  """alpha where the mask is 1, beta elsewhere; mask float32 [B,H,W,1 or C] with values 0 or 1."""
+  return alpha * mask + beta * (1.0 - mask)
+
+
+def weighted_squared_error(clean, recon, weight, norm):
+  """sum of weight (clean - recon)^2 over each example, divided by `norm`: [B].
+
+  Args:
+    clean, recon: float32 [B,H,W,C].
+    weight: float32 [B,H,W,1 or C], one channel counting for all C.
+    norm: float32 []. `mean_weight(weight, C)` averaged over devices makes the mean of the result
+      over the global batch equal to sum w (c - p)^2 / sum w over that batch.
+  """
+  return jnp.sum(weight * (clean - recon) ** 2, (1, 2, 3)) / norm
+
+
+def mean_weight(weight, channels: int):
+  """Mean over examples of the sum of the weights over pixels and channels: float32 []."""
+  return jnp.mean(jnp.sum(weight, (1, 2, 3))) * (channels // weight.shape[-1])
+
+
+def _window_mean(x, window: int):
+  """Zero-padded mean over window x window with a constant divisor: [B,H,W,C] -> same."""
+  pad = window // 2
+  for axis in (1, 2):  # separable: 2 * window additions a pixel instead of window^2
+    size = [1] * 4
+    size[axis] = window
+    padding = [(0, 0)] * 4
+    padding[axis] = (pad, pad)
+    x = jax.lax.reduce_window(x, 0.0, jax.lax.add, size, (1, 1, 1, 1), padding)
+  return x / window**2
+
+
+def ssim_map(first, second, window: int = 11):
+  """Structural similarity at each pixel, uniform window: two [B,H,W,C] in [0,1] -> [B,H,W,C].
+
+  Windows are zero-padded and always divided by window^2, so that border windows are darkened alike
+  in both images; C1 = 0.01^2, C2 = 0.03^2, and 1e-7 in the denominator (the reference's form).
+  """
+  c1, c2 = 0.01**2, 0.03**2
+  mean_a, mean_b = _window_mean(first, window), _window_mean(second, window)
+  var_a = _window_mean(first**2, window) - mean_a**2
+  var_b = _window_mean(second**2, window) - mean_b**2
+  covariance = _window_mean(first * second, window) - mean_a * mean_b
+  top = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+  bottom = (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2) + 1e-7
+  return top / bottom
+
+
+def ssim_loss(first, second, window: int = 11):
+  """1 - mean structural similarity, per example: [B]."""
+  return 1.0 - jnp.mean(ssim_map(first, second, window), (1, 2, 3))

@@ -1,0 +1,68 @@
+"""Tensors of a published annotation-removal checkpoint <-> parameter trees of `annotation_nets`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import flax.traverse_util
+import jax.numpy as jnp
+import numpy as np
+
+from medae_jax.models.annotation_nets import reference_name
+
+
+def _is_transposed(kernel) -> bool:
+  """Transposed kernels are [I,2,2,O]; plain ones [k,k,I,O] with odd k."""
+  return kernel.ndim == 4 and tuple(kernel.shape[1:3]) == (2, 2)
+
+
+def to_reference(leaf) -> np.ndarray:
+  """An array in the reference's layout: [O,I,k,k], transposed [I,O,2,2], linear [out,in]."""
+  leaf = np.asarray(leaf)
+  if leaf.ndim == 4:
+    return leaf.transpose(0, 3, 1, 2) if _is_transposed(leaf) else leaf.transpose(3, 2, 0, 1)
+  return leaf.T
+
+
+def from_reference(network: str, tensors: Mapping[str, np.ndarray], params, stats):
+  """Fills parameter and statistics trees with the tensors of a reference state dictionary.
+
+  Args:
+    network: key of annotation_nets.NETWORKS.
+    tensors: reference name -> array in the reference's layout. Batch counters
+      ("num_batches_tracked") may be present and are ignored.
+    params, stats: trees (or shapes, as jax.eval_shape returns) to fill.
+
+  Returns:
+    (params, stats) of float32 jax arrays.
+
+  Raises:
+    ValueError: a tensor is missing, has another shape, or is left over.
+  """
+  left = {name for name in tensors if not name.endswith("num_batches_tracked")}
+  filled = []
+  for tree in (params, stats):
+    flat = {}
+    for path, leaf in flax.traverse_util.flatten_dict(tree).items():
+      name = reference_name(network, path)
+      if name not in left:
+        raise ValueError(f"the checkpoint has no tensor {name!r}: it is not a {network} of "
+                         "this config.model (bilinear, full_skip, head)")
+      value = _from_layout(np.asarray(tensors[name]), leaf)
+      if value.shape != tuple(leaf.shape):
+        raise ValueError(f"tensor {name!r} has shape {tensors[name].shape}, config.model needs "
+                         f"{to_reference(np.broadcast_to(0.0, leaf.shape)).shape}; check "
+                         "config.model.width and the number of channels")
+      flat[path] = jnp.asarray(value, jnp.float32)
+      left.remove(name)
+    filled.append(flax.traverse_util.unflatten_dict(flat))
+  if left:
+    raise ValueError(f"the checkpoint has tensors that a {network} of this config.model does not: "
+                     f"{', '.join(sorted(left)[:3])}")
+  return tuple(filled)
+
+
+def _from_layout(value: np.ndarray, like) -> np.ndarray:
+  if value.ndim == 4:
+    return value.transpose(0, 2, 3, 1) if _is_transposed(like) else value.transpose(2, 3, 1, 0)
+  return value.T
