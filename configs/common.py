@@ -29,6 +29,13 @@ def base() -> ml_collections.ConfigDict:
   e.splits = ("val", "test")       # in this order: thresholds are chosen on val
   e.batch_size = 64
   e.checkpoint = "best"            # best or last
+  e.baseline_channel = 0           # the intensity threshold shown beside the model: FLAIR, say
+  e.components = 20                # 3-D components of at most so many voxels are deleted; 0 = none
+  e.dice_thresholds = "1000"       # "1000": k/1000 as the DAE reference; "all": every float16
+  e.quantile = 0.99                # of normal val scores: the threshold where val has no lesions
+  e.fit_residual = False           # fit sign and weight of each modality's residual on val
+  e.bootstrap = 1000               # resamples of patients for the 95 % intervals; 0 = none
+  e.panel_images = 8               # rows of the picture; 0 = none
 
   c.predict = r = ml_collections.ConfigDict()
   r.input = ""                     # file or folder; launch.py fills in --input
