@@ -63,7 +63,7 @@ def run(mode: str) -> None:
     files = {"predict.input": FLAGS.input, "predict.output": FLAGS.output or ""}
     module.predict(FLAGS.workdir, {**changed, **files})
   elif mode == "export":
-    module.export(FLAGS.workdir, FLAGS.output)
+    module.export(FLAGS.workdir, FLAGS.output, overrides=changed)
   elif mode == "convert":
     module.convert(FLAGS.input, FLAGS.config, FLAGS.workdir)
   elif mode == "sweep":

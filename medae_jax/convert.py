@@ -68,8 +68,8 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
   # config.json without the optimiser's state: such a workdir scores, it does not resume.
   name = stage.name if stage else ""
   meta = {"stage": name, "best": None, "stale": 0, "evaluated": -1, "done": True,
-          "batches": {name: checkpoint.batch_spec(batch)}, "converted_from": os.path.basename(source),
-          "checksum": checkpoint.checksum(params)}
+          "batches": {name: checkpoint.batch_spec(batch)},
+          "converted_from": os.path.basename(source), "checksum": checkpoint.checksum(params)}
   write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
   checkpoints = checkpoint.Checkpoints(workdir)
   checkpoints.save("best", state, meta)
@@ -90,8 +90,8 @@ def _with_fields(method, config, tensors, source):
   try:
     fields = dict(method.torch_fields(tensors))
   except KeyError as e:
-    raise ValueError(f"{source} is not a checkpoint of {config.method.name}: tensor {e} is missing; "
-                     f"it has {_some(tensors)}") from None
+    raise ValueError(f"{source} is not a checkpoint of {config.method.name}: tensor {e} is "
+                     f"missing; it has {_some(tensors)}") from None
   channels = fields.pop("data.channels", None)
   if channels is not None and example.channels(config) not in (None, channels):
     raise ValueError(f"{source} was trained on {channels} channels, config.data has "
@@ -116,7 +116,7 @@ def _filled(method, tensors, source):
     raise ValueError(f"{source} lacks tensor {e} of {method.config.method.name}; "
                      f"it has {_some(tensors)}") from None
   left = sorted(set(tensors) - used.read)
-  left = [n for n in left if not n.endswith("num_batches_tracked")]  # PyTorch's counter, unused here
+  left = [n for n in left if not n.endswith("num_batches_tracked")]  # PyTorch's counter, unused
   if left:
     raise ValueError(f"{source} has {len(left)} tensors that {method.config.method.name} of this "
                      f"config.model does not: {', '.join(left[:5])}")

@@ -38,7 +38,8 @@ def example_batch(method: Method, config, batch_size: int, stage: Stage | None =
     stream, _, name = key.rpartition("/")
     rows = _batch_rows(config, stream, overrides.get("batch_size", batch_size))
     letters = [d.strip() for d in need[need.index("[") + 1:need.index("]")].split(",") if d.strip()]
-    shape = [_size(letter, key, need, config, overrides, {"B": rows, **sizes}) for letter in letters]
+    known = {"B": rows, **sizes}
+    shape = [_size(letter, key, need, config, overrides, known) for letter in letters]
     values = rng.random(shape, np.float32)
     dtype = next((d for d in _DTYPES if d in need), "float32")
     values = values if dtype == "float32" else (values < 0.5).astype(dtype)
@@ -85,5 +86,5 @@ def _size(letter, key, need, config, overrides, known) -> int:
     return image_size(config, overrides)["HW".index(letter)]
   if letter == "C" and channels(config):
     return channels(config)
-  raise ValueError(f"the size {letter!r} of {key!r} ({need}) is not known: set config.data.channels "
-                   "or config.data.image_size")
+  raise ValueError(f"the size {letter!r} of {key!r} ({need}) is not known: set "
+                   "config.data.channels or config.data.image_size")

@@ -104,7 +104,8 @@ def broken(change):
     (lambda t: t.update({"last.bias": np.ones(3, np.float32),
                          "down_path.0.block.3.weight": np.ones(5, np.float32)}),
      r"net/down_0/norm_a/scale is \(5,\), config.model needs \(4,\).*last/bias"),
-    (lambda t: t.update({"last.bias": np.full(2, np.nan, np.float32)}), "not finite: net/last/bias"),
+    (lambda t: t.update({"last.bias": np.full(2, np.nan, np.float32)}),
+     "not finite: net/last/bias"),
 ])
 def test_what_does_not_fit_is_one_line(tmp_path, change, match):
   np.savez(tmp_path / "w.npz", **broken(change))
