@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import weakref
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-import tensorflow as tf  # pylint: disable=wrong-import-position
+import tensorflow as tf
 
-from data_pipelines.datasets import DataSet, Source  # pylint: disable=wrong-import-position
+from data_pipelines.datasets import DataSet, Source
 
 try:  # before the first use of TensorFlow, or it takes the accelerator's memory
   tf.config.set_visible_devices([], "GPU")
@@ -94,7 +92,8 @@ def eval_batches(source: Source, *, batch_size: int, process_index: int = 0, pro
 
   ops = source.batch_ops if with_batch_ops else ()
   numbers = tf.data.Dataset.range(batches)
-  return _Batches(_batches(source, spec, numbers, place, extras, ops, seed, lo, hi, batch_size, None))
+  return _Batches(
+      _batches(source, spec, numbers, place, extras, ops, seed, lo, hi, batch_size, None))
 
 
 def _rows(batch_size, process_index, process_count):
