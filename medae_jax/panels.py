@@ -84,7 +84,7 @@ def text(picture: np.ndarray, words: str, xy, size: int = 15, colour=INK) -> np.
   """Writes a line into uint8 [H,W,3]; returns the new picture."""
   canvas = Image.fromarray(picture)
   ImageDraw.Draw(canvas).text(xy, words, fill=tuple(colour), font=ImageFont.load_default(size))
-  return np.asarray(canvas)
+  return np.array(canvas)  # a copy: np.asarray would be read-only
 
 
 def grid(cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], captions: Sequence[str],

@@ -21,7 +21,7 @@ def choose(evaluator, n: int) -> np.ndarray:
   normal, abnormal = np.flatnonzero(label != 1), np.flatnonzero(label == 1)
   if not n:
     return np.zeros(0, np.int64)
-  if evaluator._overlap is not None:  # pylint: disable=protected-access
+  if evaluator.overlap is not None:
     abnormal = _largest_lesions(evaluator)
   else:
     abnormal = abnormal[np.argsort(-score[abnormal])]
@@ -32,7 +32,7 @@ def choose(evaluator, n: int) -> np.ndarray:
 
 def _largest_lesions(evaluator):
   """The slice with the largest lesion of every patient, patients by falling Dice."""
-  overlap = evaluator._overlap  # pylint: disable=protected-access
+  overlap = evaluator.overlap
   counts = overlap.get("val", overlap["best"])
   dice = 2 * counts[:, 0] / np.maximum(counts[:, 1] + counts[:, 2], 1)
   rows = []
@@ -57,21 +57,23 @@ def draw(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> dict[
   threshold, top = scale.get("threshold"), scale.get("map_max") or 1.0
   channel = evaluator.config.eval.baseline_channel
   window = scale["window"][min(channel, len(scale["window"]) - 1)]
+  modalities = evaluator.config.data.get("modalities", ())
+  name = f", {modalities[channel]}" if channel < len(modalities) else ""
   names, cells, captions = [], [], []
   for case in cases:
-    pictures = _row(case, channel, window, top, threshold, flip)
+    pictures = _row(case, channel, name, window, top, threshold, flip)
     names = list(pictures)
     cells.append(list(pictures.values()))
     captions.append(_caption(evaluator, case["row"], threshold))
   truth = any(c["mask"] is not None for c in cases)
   dataset, info = evaluator.dataset, "validation" if evaluator.split == "val" else evaluator.split
   warning = "SYNTHETIC DATA: computer-generated images, not patients" if dataset.synthetic else ""
-  footer = panels.scale_bar(top, threshold, truth) if "score" in names or threshold else None
+  footer = panels.scale_bar(top, threshold, truth) if "anomaly score" in names else None
   return {"panel": panels.grid(cells, names, captions, f"{dataset.name}, {info} split", warning,
                                footer)}
 
 
-def _row(case, channel, window, top, threshold, flip):
+def _row(case, channel, channel_name, window, top, threshold, flip):
   """{column head: picture} of one image."""
   image = case["image"]
   turn = (lambda a: np.swapaxes(a, 0, 1)) if flip else (lambda a: a)
@@ -80,10 +82,10 @@ def _row(case, channel, window, top, threshold, flip):
   shown = lambda a: panels.grey(big(a[..., min(channel, a.shape[-1] - 1)]), window)
   mask = None if case["mask"] is None else big(case["mask"][..., 0] > 0)
   framed = lambda picture: picture if mask is None else panels.outline(picture, mask)
-  pictures = {"input": shown(image)}
+  pictures = {f"input{channel_name}": shown(image)}
   if "noised" in case:
-    pictures["input + training noise"] = shown(case["noised"])
-    pictures["that, denoised"] = shown(case["denoised"])
+    pictures["with training noise"] = shown(case["noised"])
+    pictures["that noise removed"] = shown(case["denoised"])
   if "recon" in case and case["recon"].shape == image.shape:
     pictures["reconstruction"] = shown(case["recon"])
   if "map" in case:
@@ -110,7 +112,7 @@ def _caption(evaluator, row, threshold):
   elif evaluator.label[row] >= 0:
     parts.append("abnormal" if evaluator.label[row] else "no lesion")
   parts.append(f"image score {evaluator.image_scores['model'][row]:.3g}")
-  overlap = evaluator._overlap  # pylint: disable=protected-access
+  overlap = evaluator.overlap
   if overlap is not None and threshold is not None and "val" in overlap:
     a, b, c = overlap["val"][evaluator.group[row]]
     if c:

@@ -26,10 +26,10 @@ import numpy as np
 
 from medae_jax import calibrate as calibrate_lib
 from medae_jax import metrics, scores
-from medae_jax.evaluators import BaseEvaluator, _pictures, _scans
+from medae_jax.evaluators import BaseEvaluator, _intervals, _pictures, _scans
 
 _GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector
-_DETECTORS = ("model", "intensity", "intensity_median5")
+DETECTORS = ("model", "intensity", "intensity_median5")
 
 
 def fitter(config, dataset):
@@ -52,13 +52,13 @@ class Evaluator(BaseEvaluator):
     names = [str(m.get("patient", m.get("group", m.get("id", i)))) for i, m in enumerate(self.metas)]
     self.patients, group = np.unique(names, return_inverse=True)
     self.group = group.astype(np.int32)
-    self.image_scores = {name: np.full(n, np.nan) for name in _DETECTORS}
+    self.image_scores = {name: np.full(n, np.nan) for name in DETECTORS}
     self.label = np.full(n, -1)               # -1: not known
     self.lesion_px = np.full(n, -1, np.int64)  # -1: no mask
-    self._pixels: dict[str, metrics.Histograms] = {}
+    self.pixels: dict[str, metrics.Histograms] = {}
     self._store, self._sample = None, calibrate_lib.IntensitySample()
     self._cases: list[dict[str, Any]] = []
-    self._counts = self._overlap = None
+    self.counts = self.overlap = None
     how = config.method.get("score", {}).get("image_score", "mean")
     self._baseline = jax.jit(functools.partial(_baselines, channel=config.eval.baseline_channel,
                                                how=how if how in scores.IMAGE_SCORES[:3] else "mean"))
@@ -93,13 +93,13 @@ class Evaluator(BaseEvaluator):
       self._store.put(position[valid], np.asarray(maps["model"])[valid, ..., 0],
                       mask[valid, ..., 0] > 0)
     for name, value in maps.items():
-      if name not in self._pixels:
-        self._pixels[name] = metrics.Histograms(len(self.patients), _GROUP_BYTES)
-      self._pixels[name].add(value, mask, counted, self.group[position])
+      if name not in self.pixels:
+        self.pixels[name] = metrics.Histograms(len(self.patients), _GROUP_BYTES)
+      self.pixels[name].add(value, mask, counted, self.group[position])
 
   # ----------------------------------------------------------------------------- the numbers
   def calibrate(self):
-    counts = self._pixels["model"].counts() if self._pixels else None
+    counts = self.pixels["model"].counts() if self.pixels else None
     return calibrate_lib.choose(counts, self.image_scores["model"], self.label, self._sample,
                                 self.config.eval)
 
@@ -113,12 +113,12 @@ class Evaluator(BaseEvaluator):
               "n_lesion_pixels": int(self.lesion_px.clip(0).sum())}
     result.update(self._pixel_metrics(threshold, notes))
     result.update(self._image_metrics(notes))
-    result["ci95"] = self._intervals(result, threshold, notes)
-    result["baseline"] = self._baseline_metrics(result["ci95"])
+    result["baseline"] = self._baseline_metrics()
+    result["ci95"] = _intervals.intervals(self, notes)
     key = "pixel_ap" if np.isfinite(result["pixel_ap"]) else "image_auroc"
-    best = max((v for k, v in result["baseline"].items() if k.startswith(key)), default=np.nan)
-    comparable = np.isfinite(result[key]) and np.isfinite(best)
-    result["model_better"] = bool(result[key] > best) if comparable else None
+    best = max(result["baseline"][key], result["baseline"][f"{key}_median5"])
+    known = np.isfinite(result[key]) and np.isfinite(best)
+    result["model_better"] = bool(result[key] > best) if known else None
     result["model_better_by"] = {"metric": key, "difference": result[key] - best}
     result["notes"] = notes
     return result
@@ -131,7 +131,7 @@ class Evaluator(BaseEvaluator):
     if why:
       notes.update(dict.fromkeys(keys, why))
       return found
-    self._counts = counts = self._pixels["model"].counts()
+    self.counts = counts = self.pixels["model"].counts()
     found["pixel_ap"] = float(metrics.average_precision(counts))
     found["pixel_auroc"] = float(metrics.auroc(counts))
     found["dice_best"], found["dice_best_threshold"] = metrics.best_dice(counts, self._grid())
@@ -142,14 +142,14 @@ class Evaluator(BaseEvaluator):
     else:
       cuts["val"] = threshold
       found["dice_val_threshold"] = float(metrics.dice_at(counts, threshold))
-    self._overlap = _scans.overlap_counts(self._store, self._volumes(), cuts,
+    self.overlap = _scans.overlap_counts(self._store, self._volumes(), cuts,
                                           self.config.eval.components)
-    found["dice_components"] = float(_scans.pooled_dice(self._overlap["best_components"]))
+    found["dice_components"] = float(_scans.pooled_dice(self.overlap["best_components"]))
     if threshold is not None:
       found["dice_val_threshold_components"] = float(
-          _scans.pooled_dice(self._overlap["val_components"]))
+          _scans.pooled_dice(self.overlap["val_components"]))
       found["dice_patients_mean"] = float(np.nanmean(np.where(
-          self._overlap["val"][:, 2] > 0, _per_patient(self._overlap["val"]), np.nan)))
+          self.overlap["val"][:, 2] > 0, _per_patient(self.overlap["val"]), np.nan)))
     return found
 
   def _image_metrics(self, notes):
@@ -165,65 +165,22 @@ class Evaluator(BaseEvaluator):
     notes.update(dict.fromkeys(found, why))
     return found
 
-  def _baseline_metrics(self, ci95):
+  def _baseline_metrics(self):
     """The intensity threshold; its Dice may use every float16 threshold: intensities exceed 1."""
     channel = self.config.eval.baseline_channel
     found: dict[str, Any] = {"what": f"intensity of channel {channel} inside the foreground"}
-    for name in _DETECTORS[1:]:
+    known = self.label >= 0
+    for name in DETECTORS[1:]:
       suffix = name.removeprefix("intensity")
-      counts = self._pixels[name].counts() if self._counts is not None else np.zeros((2, 2))
+      counts = np.zeros((2, metrics.CODES)) if self.counts is None else self.pixels[name].counts()
       found[f"pixel_ap{suffix}"] = float(metrics.average_precision(counts))
-      found[f"dice_best{suffix}"] = (metrics.best_dice(counts, "all")[0]
-                                     if self._counts is not None else np.nan)
-      known = self.label >= 0
+      found[f"dice_best{suffix}"] = metrics.best_dice(counts, "all")[0]
       found[f"image_auroc{suffix}"] = float(metrics.auroc(metrics.sorted_counts(
           self.image_scores[name][known], self.label[known])))
-    found["ci95"] = {k.removeprefix("baseline_"): ci95.pop(k) for k in list(ci95)
-                     if k.startswith("baseline_")}
-    return found
-
-  def _intervals(self, result, threshold, notes):
-    """95 % intervals; patients are drawn with replacement, the model's and baseline's together."""
-    groups, resamples = len(self.patients), self.config.eval.bootstrap
-    if groups < 2 or not resamples:
-      notes["ci95"] = "fewer than two patients" if groups < 2 else "config.eval.bootstrap=0"
-      return {}
-    weights = metrics.resample_weights(groups, resamples, self.config.seed)
-    values: dict[str, np.ndarray] = {}
-    if self._counts is not None:
-      values.update(self._pixel_resamples(weights))
-      for key, name in (("dice_components", "best_components"), ("dice_val_threshold", "val"),
-                        ("dice_val_threshold_components", "val_components")):
-        if name in self._overlap:
-          values[key] = _scans.pooled_dice(self._overlap[name], weights)
-    if np.isfinite(result["image_auroc"]):
-      values.update(self._image_resamples(weights))
-    return {k: metrics.interval(v) for k, v in values.items()}
-
-  def _pixel_resamples(self, weights):
-    model = self._pixels["model"]
-    of_model = metrics.resample_counts(model.grouped(), weights, {
-        "pixel_ap": metrics.average_precision, "pixel_auroc": metrics.auroc,
-        "dice_best": lambda c: np.nanmax(metrics.dice_curve(c), -1, initial=-1)})
-    of_base = metrics.resample_counts(self._pixels["intensity"].grouped(), weights,
-                                      {"baseline_pixel_ap": metrics.average_precision})
-    difference = of_model["pixel_ap"] - of_base["baseline_pixel_ap"]
-    return {**of_model, **of_base, "pixel_ap_minus_baseline": difference}
-
-  def _image_resamples(self, weights):
-    known = np.flatnonzero(self.label >= 0)
-    score, label, group = self.image_scores["model"][known], self.label[known], self.group[known]
-    found = {"image_auroc": [], "image_ap": []}
-    _, place = np.unique(score, return_inverse=True)
-    for weight in weights:
-      counts = np.stack([np.bincount(place[label == y], weight[group[label == y]], place.max() + 1)
-                         for y in (0, 1)])
-      found["image_auroc"].append(float(metrics.auroc(counts)))
-      found["image_ap"].append(float(metrics.average_precision(counts)))
     return found
 
   def _no_pixels(self):
-    if not self._pixels:
+    if not self.pixels:
       return "the method gives no map"
     if (self.lesion_px < 0).any():
       return "the split has no masks"
@@ -246,13 +203,13 @@ class Evaluator(BaseEvaluator):
   # --------------------------------------------------------------------------------- tables
   def rows(self):
     table = []
-    exact = self._counts is not None and self._pixels["model"].shift == 0
-    grouped = self._pixels["model"].grouped() if exact else None
-    dice = {k: _per_patient(v) for k, v in (self._overlap or {}).items()}
+    exact = self.counts is not None and self.pixels["model"].shift == 0
+    grouped = self.pixels["model"].grouped() if exact else None
+    dice = {k: _per_patient(v) for k, v in (self.overlap or {}).items()}
     for p, name in enumerate(self.patients):
       rows = np.flatnonzero(self.group == p)
       row = {"patient": name, "images": len(rows), "abnormal_images": int((self.label[rows] == 1).sum())}
-      if self._overlap is not None:
+      if self.overlap is not None:
         row["lesion_pixels"] = int(self.lesion_px[rows].sum())
         row["pixel_ap"] = float(metrics.average_precision(grouped[p])) if exact else None
         for key, column in (("val", "dice_val_threshold"), ("val_components",
@@ -291,7 +248,7 @@ class Evaluator(BaseEvaluator):
 
   def panels(self):
     scale = self.calibration or calibrate_lib.choose(
-        self._pixels["model"].counts() if self._pixels else None, self.image_scores["model"],
+        self.pixels["model"].counts() if self.pixels else None, self.image_scores["model"],
         self.label, self._sample, self.config.eval)
     return _pictures.draw(self, self._cases, scale) if self._cases else {}
 
