@@ -10,6 +10,7 @@ than train read the config of --workdir; --config is then only needed to change 
 
 import importlib
 import json
+import logging as std_logging
 import os
 import pathlib
 import sys
@@ -76,6 +77,8 @@ def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}; flags start with --")
   logging.set_verbosity(logging.INFO)
+  handler = logging.get_absl_handler()  # Orbax reports every file it opens
+  handler.addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= std_logging.ERROR)
   try:
     run(FLAGS.mode)
   except (ValueError, OSError, FloatingPointError) as e:

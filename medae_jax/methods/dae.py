@@ -58,12 +58,12 @@ class Method(BaseMethod):
 
     Uses batch["noise"] and batch["roll"] from the pipeline, else draws on the device.
     """
-    image, m = batch["image"], self.config.method
+    image, d = batch["image"], self.config.data
     if "noise" in batch:
       coarse, roll = batch["noise"], batch["roll"]
     else:
-      coarse, roll = noise.draw(rng, batch["index"], image.shape[1:], m.noise_res, m.noise_std,
-                                m.noise_roll)
+      coarse, roll = noise.draw(rng, batch["index"], image.shape[1:], d.noise_res, d.noise_std,
+                                d.noise_roll)
     mask = losses.foreground(image)
     return image + mask * noise.upsample_and_roll(coarse, roll, *image.shape[1:3]), mask
 
