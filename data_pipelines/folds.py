@@ -201,9 +201,9 @@ def patch_folds_published(normal: Sequence[str], tumor: Sequence[str],
   return [str(s) for s in chosen], result
 
 
-# ------------------------------------------------------------------------------- rules without leaks
+# ------------------------------------------------------------------------------ rules without leaks
 def split_groups(groups: Sequence[str], fraction: float, seed: int) -> np.ndarray:
-  """bool [n]: True for the examples of round(fraction * number of groups) groups drawn by `seed`."""
+  """bool [n]: True for the examples of round(fraction * groups) groups, drawn by `seed`."""
   unique = sorted(set(groups))
   order = np.random.RandomState(seed).permutation(len(unique))
   taken = {unique[i] for i in order[:int(round(fraction * len(unique)))]}

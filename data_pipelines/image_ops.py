@@ -71,7 +71,7 @@ def read_image(path, channels: int) -> np.ndarray:
   return array[..., None] if channels == 1 else array
 
 
-# ------------------------------------------------------------------------------ random, on the batch
+# ----------------------------------------------------------------------------- random, on the batch
 def random_crop(size: int):
   """Batch op: a window of size x size at a uniform place, one draw an example."""
   import tensorflow as tf  # pylint: disable=import-outside-toplevel

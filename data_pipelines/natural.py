@@ -108,8 +108,8 @@ def _fold(cfg, dataset, normal, val_class, labels, k):
       raise ValueError("config.data.folds=published needs config.data.lists_root")
     fold = folds.read_index_fold(root, dataset, normal, k)
     if not official or np.any(labels[fold["train"]] != normal):
-      raise ValueError(f"the published folds index the {OFFICIAL_TRAIN[dataset]} training images of "
-                       f"{dataset}, config.data.root holds {len(labels)} others; use "
+      raise ValueError(f"the published folds index the {OFFICIAL_TRAIN[dataset]} training images "
+                       f"of {dataset}, config.data.root holds {len(labels)} others; use "
                        "config.data.folds=generated")
     return fold, "published lists"
   seed = int(cfg.get("fold_seed", 0))
@@ -208,8 +208,8 @@ def _read_tfds(dataset, root):
   for split in ("train", "test"):
     records = list(tfds.as_numpy(builder.as_dataset(split=split)))
     if records and "id" not in records[0]:
-      raise ValueError(f"{versions[-1].parent}: records carry no id, so the official order is lost; "
-                       "prepare the data set again with a current tensorflow_datasets")
+      raise ValueError(f"{versions[-1].parent}: records carry no id, so the official order is "
+                       "lost; prepare the data set again with a current tensorflow_datasets")
     records.sort(key=lambda r: r["id"])
     arrays[f"x_{split}"] = np.stack([r["image"] for r in records])
     arrays[f"y_{split}"] = np.array([r["label"] for r in records], np.int64)

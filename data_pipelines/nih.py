@@ -108,6 +108,6 @@ def _validation_anomalies(cfg, parts, items, train):
   if not wanted:
     return []
   trained = {i.group for i in train}
-  found = {i.name: i for k in range(3) for i in items(parts / str(k) / "anomaly" / "test", "anomaly")
-           if i.group not in trained}
+  found = {i.name: i for k in range(3)
+           for i in items(parts / str(k) / "anomaly" / "test", "anomaly") if i.group not in trained}
   return list(found.values())[:wanted]

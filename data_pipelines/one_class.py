@@ -91,10 +91,12 @@ class OneClassDataSet(DataSet):
   def __init__(self, name: str, lists: dict[str, Sequence[Item]], load: Callable, *,
                load_train: Callable | None = None, train_ops=(), notes=None, cache=False,
                allow_leaks=False):
-    self.name, self.lists, self.notes = name, {k: list(lists.get(k, ())) for k in LISTS}, notes or {}
+    self.name, self.notes = name, notes or {}
+    self.lists = {k: list(lists.get(k, ())) for k in LISTS}
     for part in ("train", "test_normal", "test_anomaly"):
       if not self.lists[part]:
-        raise ValueError(f"{name}: no image in {part}; check config.data (root, lists, class, fold)")
+        raise ValueError(f"{name}: no image in {part}; check config.data (root, lists, class, "
+                         "fold)")
     self.shared = _shared_groups(self.lists)
     leaks = {k: n for k, n in self.shared.items() if n}
     if leaks and not allow_leaks:
@@ -182,7 +184,8 @@ def read_folders(root) -> dict[tuple[str, str], list[Item]]:
   """
   root = pathlib.Path(root)
   if not (root / "train" / "normal").is_dir():
-    raise FileNotFoundError(f"{root} holds neither labels.csv nor train/normal; see config.data.root")
+    raise FileNotFoundError(f"{root} holds neither labels.csv nor train/normal; see "
+                            "config.data.root")
   items = {}
   for split in ("train", "val", "test"):
     for side in ("normal", "anomaly"):

@@ -1,0 +1,293 @@
+"""PIAD: encoder, generator and two critics; loss weights from gradient norms; perceptual score.
+
+Tuluptceva et al., Perceptual Image Anomaly Detection, ACPR 2019 (arXiv 1909.05904). With encoder E,
+generator G, image critic D_x, latent critic D_z and the prior z ~ N(0, I):
+
+  D_x, D_z   n_dis times: Adam on the critic loss of (x, G(z)) and of (z, E(x)), default WGAN-GP
+             -(E D(real) - E D(fake)) + 0.001 (E D(real)^2 + E D(fake)^2) + 10 E (|grad D| - 1)^2
+  E          grad L_adv(E) + gamma_E grad L_rec,  L_adv(E) = -E D_z(E(x))
+  G          grad L_adv(G) + gamma_G grad L_rec,  L_adv(G) = -E D_x(G(z))
+  L_rec      relative perceptual L1 between x and G(E(x)), the anomaly score of an image
+
+with gamma from medae_jax/gradnorm.py. One call of `train_step` is a whole iteration: it reads
+(n_dis + 1) batches of `config.train.batch_size` images, one for each critic step and one for E, G.
+
+Two variants under one schema, chosen by `config.model.variant`: "2021" (the baseline of the DPA
+paper, arXiv 2006.13265) and "2019" (the networks behind the PIAD paper's own tables). The other
+differences are fields: method.policy.measure (norm / std), optim.lr (2e-4 / 1e-4),
+optim.weight_decay (0 / 1e-8).
+
+Deviations: policy and optimisers are in the checkpoint (the reference loses them on resume);
+`method.ema` > 0 scores with an average of E and G over iterations (the reference uses the last
+one); pixel maps. A critic with minibatch standard deviation (2019) sees the batch of all devices,
+but with train.accum > 1 each slice by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from medae_jax import gradnorm
+from medae_jax import losses_adversarial as adversarial
+from medae_jax.core import method as method_lib
+from medae_jax.core import optim, parallel, schedules
+from medae_jax.core.method import BaseMethod, Stage, State
+from medae_jax.methods._perceptual import Perceptual
+from medae_jax.models import dpa_nets, piad_nets
+
+NETS = ("enc", "dec", "critic_image", "critic_latent")
+VARIANTS = ("2021", "2019")
+_PENALISED = ("lambd", "gradient_penalty", "norm_penalty", "target_gamma")
+_OPTIONS = {"wasserstein": _PENALISED, "nnl": ("reg_alpha", "reg_type"), "least_squared": ()}
+
+
+class Method(BaseMethod):
+  """See the module's docstring."""
+
+  needs = {"image": "[B,H,W,C] float32 in [-1,1]"}
+
+  def __init__(self, config):
+    super().__init__(config)
+    m, method = config.model, config.method
+    if m.variant not in VARIANTS:
+      raise ValueError(f"config.model.variant={m.variant!r}: use {' or '.join(VARIANTS)}")
+    _check_policy(method)
+    self.critics = {side: _critic_options(method[f"adv_{side}"], side)
+                    for side in ("image", "latent")}
+    self.perceptual = Perceptual(method, (m.res,))
+    self.nets = _networks(m)
+    self.n_dis = int(method.n_dis)
+    if self.n_dis < 1:
+      raise ValueError(f"config.method.n_dis={self.n_dis}: at least one critic step is needed")
+    if not 0 <= method.ema < 1:
+      raise ValueError(f"config.method.ema={method.ema}: use 0 (off) or a decay such as 0.999")
+    o, total = config.optim, int(config.train.steps)
+    decay = dict(b1=o.b1, b2=o.b2, weight_decay=o.weight_decay)
+    self.tx = {"enc_dec": optim.adam(schedules.build(o, total), **decay),
+               "critic_image": optim.adam(o.lr_critic_image, **decay),
+               "critic_latent": optim.adam(o.lr_critic_latent, **decay)}
+
+  def stages(self):
+    """One stage; a step reads n_dis + 1 batches."""
+    size = int(self.config.train.batch_size) * (self.n_dis + 1)
+    return (Stage("main", int(self.config.train.steps), {"batch_size": size}),)
+
+  def init(self, rng, batch):
+    m = self.config.model
+    if tuple(batch["image"].shape[1:]) != (m.res, m.res, m.channels):
+      raise ValueError(f"images are {tuple(batch['image'].shape[1:])}, config.model says "
+                       f"({m.res}, {m.res}, {m.channels}); change model.res and model.channels or "
+                       "config.data")
+    image = jnp.zeros((1, m.res, m.res, m.channels))
+    latent = jnp.zeros((1, m.latent_res, m.latent_res, m.latent_dim))
+    inputs = {"enc": image, "dec": latent, "critic_image": image, "critic_latent": latent}
+    params = {net: self.nets[net].init(jax.random.fold_in(rng, i), inputs[net])["params"]
+              for i, net in enumerate(NETS)}
+    frozen = self.perceptual.init_params()
+    history = int(self.config.method.policy.history)
+    stats = {"policy": {net: gradnorm.init(params[net], history) for net in ("enc", "dec")},
+             **self.perceptual.init_stats(m.res, self.perceptual.widths(frozen))}
+    if self.config.method.ema:
+      stats["ema"] = jax.tree.map(jnp.copy, {net: params[net] for net in ("enc", "dec")})
+    opt = {name: tx.init(_of(params, name)) for name, tx in self.tx.items()}
+    return State.create({**params, **frozen}, stats, opt)
+
+  # ------------------------------------------------------------------------------- one iteration
+  def train_step(self, state, batch, rng, *, stage, axis_name):
+    return self.iterate(state, self.draw(batch, rng), axis_name)
+
+  def draw(self, batch, rng) -> dict[str, jax.Array]:
+    """What an iteration consumes: images, latents and mixing coefficients of every sub-batch.
+
+    Returns:
+      {"image" [K,B,R,R,C], "z" [K,B,r,r,d], "mix_image" [K-1,B], "mix_latent" [K-1,B],
+      "index" [K,B]}, K = n_dis + 1; the last sub-batch is that of E and G.
+    """
+    parts = adversarial.sub_batches({k: batch[k] for k in ("image", "index")}, self.n_dis + 1)
+    parts = jax.tree.map(lambda *x: jnp.stack(x), *parts)
+    m = self.config.model
+    keys = jax.vmap(lambda index: method_lib.example_keys(rng, index))(parts["index"])
+    each = lambda salt, draw: jax.vmap(jax.vmap(lambda k: draw(jax.random.fold_in(k, salt))))(keys)
+    shape = (m.latent_res, m.latent_res, m.latent_dim)
+    return {**parts, "z": each(0, lambda k: jax.random.normal(k, shape)),
+            "mix_image": each(1, jax.random.uniform)[:-1],
+            "mix_latent": each(2, jax.random.uniform)[:-1]}
+
+  def iterate(self, state: State, draws, axis_name=None):
+    """One iteration on given draws (see `draw`)."""
+    t = state.step + 1  # the reference counts iterations from 1
+    critic = lambda s, d: self._critic_step(s, d, axis_name)
+    critic_draws = {k: v[:self.n_dis] for k, v in draws.items()}
+    state, parts = jax.lax.scan(critic, state, critic_draws)
+    last = {k: v[-1] for k, v in draws.items() if not k.startswith("mix")}
+    grads, stats, losses = self._grads(state, last, axis_name)
+    policy = self._policy(stats["policy"], grads, t)
+    weights = {net: policy[net]["weight"] for net in policy}
+    total = {net: jax.tree.map(lambda a, r, w=weights[net]: a + w * r, grads["adv"][net],
+                               grads["rec"][net]) for net in ("enc", "dec")}
+    params, opt = self._update(state, "enc_dec", total)
+    stats = {**stats, "policy": policy}
+    if "ema" in stats:
+      decay = jnp.minimum(self.config.method.ema, (1 + t) / (10 + t))
+      stats["ema"] = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, stats["ema"],
+                                  {net: params[net] for net in ("enc", "dec")})
+    metrics = {**losses, **jax.tree.map(lambda x: x[-1], parts),
+               "weight_enc": weights["enc"], "weight_dec": weights["dec"]}
+    if self.config.method.loss_limit:  # the reference gives up here; the loop stops at infinity
+      worst = jnp.stack([jnp.abs(v) for v in losses.values()]).max()
+      metrics["loss"] = jnp.where(worst > self.config.method.loss_limit, jnp.inf, metrics["loss"])
+    return state.replace(step=t, params=params, opt=opt, stats=stats), metrics
+
+  def _critic_step(self, state, draws, axis_name):
+    """Adam on D_x with (x, G(z)), then on D_z with (z, E(x)); E and G stand still meanwhile."""
+    fakes = {"fake_image": self._apply("dec", state.params, draws["z"]),
+             "fake_latent": self._apply("enc", state.params, draws["image"])}
+    batch = {**draws, **jax.lax.stop_gradient(fakes)}
+    metrics = {}
+    for side, real in (("image", "image"), ("latent", "z")):
+      net = f"critic_{side}"
+
+      def loss_fn(params, part, rng, side=side, real=real, net=net):
+        del rng
+        critic = lambda x: self._apply(net, {net: params}, x, axis_name)
+        name, options = self.critics[side]
+        return adversarial.critic_loss(name, critic, part[real], part[f"fake_{side}"],
+                                       part[f"mix_{side}"], **options)
+      (loss, parts), grads = parallel.value_and_grad(
+          loss_fn, state.params[net], batch, None, accum=self.config.train.accum,
+          axis_name=axis_name)
+      params, opt = self._update(state, net, grads)
+      state = state.replace(params=params, opt=opt)
+      metrics[net] = loss
+      metrics.update({f"{net}_{k}": v for k, v in parts.items()})
+    return state, metrics
+
+  def _grads(self, state, draws, axis_name):
+    """({"adv", "rec"} gradients of E and G, stats with VGG averages, the three losses)."""
+    res = self.config.model.res
+    real = self.perceptual.real(state.params, draws["image"], res,
+                                jnp.dtype(self.config.method.vgg_dtype))
+    stats = self.perceptual.update_stats(state.stats, real, res, axis_name)
+    batch = {**draws, "real": real}
+
+    def rec_fn(nets, part, rng):
+      del rng
+      recon = self._apply("dec", nets, self._apply("enc", nets, part["image"]))
+      loss = self.perceptual.losses(state.params, stats, part["image"], recon, res=res,
+                                    real=part["real"]).mean()
+      return loss, {}
+
+    def adv_fn(nets, part, rng):
+      del rng
+      fake = {"image": self._apply("dec", nets, part["z"]),
+              "latent": self._apply("enc", nets, part["image"])}
+      # Each loss reaches one network: D_x only sees G(z), D_z only E(x).
+      losses = {f"adv_{side}": adversarial.generator_loss(self.critics[side][0], self._apply(
+          f"critic_{side}", state.params, fake[side], axis_name)) for side in fake}
+      return losses["adv_image"] + losses["adv_latent"], losses
+    nets = {net: state.params[net] for net in ("enc", "dec")}
+    options = dict(accum=self.config.train.accum, axis_name=axis_name)
+    (rec, _), rec_grads = parallel.value_and_grad(rec_fn, nets, batch, None, **options)
+    (_, adv), adv_grads = parallel.value_and_grad(adv_fn, nets, batch, None, **options)
+    return {"adv": adv_grads, "rec": rec_grads}, stats, {"loss": rec, **adv}
+
+  def _policy(self, policy, grads, t):
+    """The loss weights, refreshed every `policy.every` iterations before the update."""
+    c = self.config.method.policy
+    if c.name == "fixed":
+      fixed = {"enc": c.weight_enc, "dec": c.weight_dec}
+      return {net: {**p, "weight": jnp.asarray(fixed[net], jnp.float32)}
+              for net, p in policy.items()}
+
+    def refreshed(policy):
+      return {net: gradnorm.refresh(
+          policy[net], gradnorm.measure(grads["adv"][net], c.measure),
+          gradnorm.measure(grads["rec"][net], c.measure), smooth=c.smooth, average=c.average)
+              for net in policy}
+    return jax.lax.cond(t % c.every == 0, refreshed, lambda p: p, policy)
+
+  def _update(self, state, name, grads):
+    """One Adam step of the optimiser `name`; returns (params, opt) with the rest unchanged."""
+    old = _of(state.params, name)
+    updates, opt = self.tx[name].update(grads, state.opt[name], old)
+    new = jax.tree.map(jnp.add, old, updates)
+    return ({**state.params, **(new if name == "enc_dec" else {name: new})},
+            {**state.opt, name: opt})
+
+  def _apply(self, net, params, x, axis_name=None):
+    """One network; the critic of 2019 needs the axis for its batch statistic."""
+    options = {"axis_name": axis_name} if net == "critic_image" else {}
+    return self.nets[net].apply({"params": params[net]}, x, **options)
+
+  # -------------------------------------------------------------------------- validation, scores
+  def _reconstruct(self, state, image):
+    nets = state.stats["ema"] if self.config.method.ema else state.params
+    return self._apply("dec", nets, self._apply("enc", nets, image))
+
+  def eval_step(self, state, batch, rng):
+    """Reconstruction loss per example."""
+    del rng
+    recon = self._reconstruct(state, batch["image"])
+    return {"loss": self.perceptual.losses(state.params, state.stats, batch["image"], recon,
+                                           res=self.config.model.res)}
+
+  def score(self, state, batch) -> dict[str, Any]:
+    """Score loss of each image, its map over the pixels, and the reconstruction."""
+    image, res = batch["image"], self.config.model.res
+    recon = self._reconstruct(state, image)
+    return {"recon": recon,
+            "map": self.perceptual.map(state.params, state.stats, image, recon, res=res),
+            "score": self.perceptual.losses(state.params, state.stats, image, recon, res=res,
+                                            score=True)}
+
+
+def _of(params, name):
+  """The parameters that the optimiser `name` changes."""
+  return {net: params[net] for net in ("enc", "dec")} if name == "enc_dec" else params[name]
+
+
+def _networks(m) -> dict[str, Any]:
+  """The four Linen modules of `config.model`.
+
+  Raises:
+    ValueError: sizes that do not fit each other, naming the field.
+  """
+  dtype, widths = jnp.dtype(m.dtype), {k: tuple(m[k]) for k in NETS}
+  latent = dpa_nets.LatentDiscriminator(widths["critic_latent"], dtype=dtype)
+  if m.variant == "2019":
+    for net in ("enc", "dec", "critic_image"):
+      piad_nets.check(net, widths[net], m.res, 1 if net == "critic_image" else m.latent_res)
+    return {"enc": piad_nets.Encoder(widths["enc"], m.latent_dim, m.latent_res, dtype=dtype),
+            "dec": piad_nets.Decoder(widths["dec"], m.channels, m.latent_res, dtype=dtype),
+            "critic_image": piad_nets.Encoder(widths["critic_image"], 1, mbstd=True, dtype=dtype),
+            "critic_latent": latent}
+  for net in ("enc", "dec", "critic_image"):
+    critic = net == "critic_image"
+    dpa_nets.check(kind="residual9", max_res=m.res, latent_res=1 if critic else m.latent_res,
+                   widths=widths[net], role=net, latent_dim=1 if critic else m.latent_dim)
+  enc = lambda w, dim, res: dpa_nets.Encoder(w, m.res, dim, res, "residual9", dtype=dtype)
+  return {"enc": enc(widths["enc"], m.latent_dim, m.latent_res),
+          "dec": dpa_nets.Decoder(widths["dec"], m.res, m.channels, m.latent_res, "residual9",
+                                  dtype=dtype),
+          "critic_image": enc(widths["critic_image"], 1, 1), "critic_latent": latent}
+
+
+def _critic_options(config, side):
+  """(name, options) of an adversarial loss; refuses unknown ones."""
+  if config.name not in _OPTIONS:
+    raise ValueError(f"config.method.adv_{side}.name={config.name!r}: use {', '.join(_OPTIONS)}")
+  return config.name, {k: config[k] for k in _OPTIONS[config.name] if k in config}
+
+
+def _check_policy(method):
+  c = method.policy
+  if c.name not in ("gradnorm", "fixed"):
+    raise ValueError(f"config.method.policy.name={c.name!r}: use gradnorm or fixed")
+  if c.measure not in gradnorm.MEASURES or c.average not in gradnorm.AVERAGES:
+    raise ValueError(f"config.method.policy: measure={c.measure!r} must be one of "
+                     f"{gradnorm.MEASURES}, average={c.average!r} one of {gradnorm.AVERAGES}")
+  if c.every < 1 or c.history < 1:
+    raise ValueError("config.method.policy: every and history must be at least 1")
