@@ -119,7 +119,8 @@ class Run:
     self.meta.update(stage=stage.name)
     self.meta["batches"][stage.name] = checkpoint.batch_spec(first)
     self.stage_batch = first
-    resident, sample = resident_data(dataset, self.config)
+    batch_size = stage.data.get("batch_size", t.batch_size)
+    resident, sample = resident_data(dataset, self.config, batch_size)
     step_fn = parallel.train_step_fn(
         lambda s, b, r, axis: self.method.train_step(s, b, r, stage=stage, axis_name=axis),
         self.config.seed, mode=self.config.parallel.mode, resident=resident, sample=sample)
@@ -128,7 +129,6 @@ class Run:
       first = next(batches)
     batches = itertools.chain([first], batches)
     validator = Validator(self.method, dataset, self.config, self.writer)
-    batch_size = stage.data.get("batch_size", t.batch_size)
 
     while step < end:
       if due(step, t.eval_every) and step > 0:
@@ -251,7 +251,7 @@ def batches_of(dataset, config, stage, number: int, first_step: int):
       process_index=jax.process_index(), process_count=jax.process_count())
 
 
-def resident_data(dataset, config):
+def resident_data(dataset, config, batch_size=None):
   """(arrays, sample function) of the device-resident mode, or (None, None).
 
   The epoch's permutation is drawn on the device from (seed, epoch), so that the host sends nothing
@@ -260,7 +260,7 @@ def resident_data(dataset, config):
   if not config.data.get("resident", False):
     return None, None
   arrays = {k: v for k, v in dataset.resident_arrays().items()}
-  n, size = len(next(iter(arrays.values()))), config.train.batch_size
+  n, size = len(next(iter(arrays.values()))), batch_size or config.train.batch_size
   key = jax.random.key(config.seed + 1)
 
   def sample(data, index, step):
@@ -275,7 +275,7 @@ def resident_data(dataset, config):
 
 def init_state(method, config, batch):
   """Fresh parameters, from the seed or from the run that config.train.init_from names."""
-  state = method.init(jax.random.key(config.seed), batch)
+  state = jax.jit(method.init)(jax.random.key(config.seed), batch)  # eagerly it takes many seconds
   if config.train.init_from:
     _, _, other, _ = checkpoint.restore_for_scoring(config.train.init_from)
     shapes = lambda tree: jax.tree.map(np.shape, tree)
