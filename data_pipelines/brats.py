@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pathlib
 
 
 def defaults() -> dict:
@@ -62,11 +63,31 @@ def batch_ops(cfg: dict) -> tuple:
 
 
 def open(data_cfg, seed: int):  # pylint: disable=redefined-builtin
-  """Opens `data_cfg.dir`; without one, synthetic brains, said loudly."""
+  """Opens `data_cfg.dir`, preparing it first where needed; without one, synthetic brains.
+
+  Raises:
+    FileNotFoundError, ValueError, OSError: see prepare.prepare_set; the line says what to change.
+  """
   cfg = resolve(data_cfg)
-  if not cfg["dir"]:
+  if not cfg["dir"] and not cfg["tfds_dir"]:
     from data_pipelines import synthetic  # pylint: disable=import-outside-toplevel
     logging.warning("config.data.dir is empty: using SYNTHETIC brains. The results say nothing "
                     "about patients; set --config.data.dir=FOLDER for real volumes.")
     return synthetic.open(data_cfg, seed)
-  raise NotImplementedError
+  from data_pipelines import prepare, records, slices  # pylint: disable=import-outside-toplevel
+  if cfg["tfds_dir"]:
+    from data_pipelines import tfds_brats  # pylint: disable=import-outside-toplevel
+    scans, info = tfds_brats.read_scans(cfg["tfds_dir"], cfg)
+    name = "tfds"
+  else:
+    folder, manifest = prepare.prepare_set(cfg)
+    scans = {split: [] for split in manifest["splits"]}
+    for record in manifest["scans"]:
+      scans[record["split"]].append(records.scan_of(folder, record))
+    info = {"preparation": manifest["parameters"], "source": manifest["source"],
+            "prepared_dir": str(folder), "split_rule": manifest["split_rule"],
+            "sha256": manifest["sha256"], "left_out": manifest["left_out"]}
+    name = pathlib.Path(manifest["source"]).name
+  synthetic = "synthetic" in name
+  return slices.SliceDataSet(name, synthetic, scans, info, batch_ops(cfg), seed, cfg["cache"],
+                             int(cfg["limit_train"]))

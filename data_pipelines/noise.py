@@ -2,8 +2,8 @@
 
 Kascenas et al., MIDL 2022: z ~ N(0, sigma^2) on an r x r grid per image and channel, upsampled
 (align_corners=True), shifted circularly by a random (rows, columns), multiplied by the foreground
-and added. Only the field (a 64th of the bytes at r = 16, 128 x 128) and the shift are made here; the
-jitted step does the rest, so the host stays cheap.
+and added. Only the field (a 64th of the bytes at r = 16, 128 x 128) and the shift are made here;
+the jitted step does the rest, so the host stays cheap.
 """
 
 from __future__ import annotations

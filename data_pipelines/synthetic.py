@@ -65,7 +65,7 @@ def _scan(cfg, split, number) -> Scan:
   raw, seg = patient(cfg, split, number, (h, w, int(cfg["n_slices"])))
   prepared = volumes.prepare([raw[m] for m in cfg["modalities"]], seg, (h, w))
   return Scan(f"synthetic_{split}_{number:04d}", prepared.image.astype(np.float32), prepared.mask,
-              prepared.slices)
+              prepared.slices, prepared.mask.sum(axis=(1, 2, 3), dtype=np.int64))
 
 
 def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=None, seed: int = 0,
@@ -76,7 +76,7 @@ def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=N
     folder: made if needed; gets one folder a patient.
     shape: (H, W, Z) voxels; BraTS has (240, 240, 155).
     modalities: names, default all four.
-    style: "brats2021" = BraTS2021_00000/BraTS2021_00000_flair.nii.gz ..., "brats2023" =
+    style: "brats2021" = BraTS2021_90000/BraTS2021_90000_flair.nii.gz ... (no id of a real scan), "brats2023" =
       BraTS-SYN-00000-000/BraTS-SYN-00000-000-t2f.nii.gz ...
 
   Returns:
@@ -88,7 +88,7 @@ def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=N
   cfg = {"synthetic_seed": seed, "modalities": modalities, "lesion_share": (lesion_share,) * 3}
   ids = []
   for i in range(n_patients):
-    name = f"BraTS2021_{i:05d}" if style == "brats2021" else f"BraTS-SYN-{i:05d}-000"
+    name = f"BraTS2021_{90000 + i:05d}" if style == "brats2021" else f"BraTS-SYN-{i:05d}-000"
     raw, seg = patient(cfg, "train", i, shape)
     (pathlib.Path(folder) / name).mkdir(parents=True, exist_ok=True)
     arrays = {m: np.rint(v * 600).astype(np.int16) for m, v in raw.items()} | {"seg": seg}
