@@ -20,13 +20,13 @@ _POOLS = 4
 MULTIPLE = 2**_POOLS  # sides the network handles without resizing its skips
 
 
-def _initialisers(init: str, fan_in: int):
+def _initialisers(initial: str, fan_in: int):
   """(kernel, bias) initialisers of a convolution with `fan_in` inputs an output pixel."""
-  if init == "torch":
+  if initial == "torch":
     return layers.uniform_fan_in(fan_in), layers.uniform_fan_in(fan_in)
-  if init == "he":
+  if initial == "he":
     return nn.initializers.he_uniform(in_axis=(0, 1, 2), out_axis=3), nn.initializers.zeros_init()
-  raise ValueError(f"config.model.init={init!r}: use torch (the reference's) or he")
+  raise ValueError(f"config.model.init={initial!r}: use torch (the reference's) or he")
 
 
 class NoisyUNet(nn.Module):
@@ -34,7 +34,7 @@ class NoisyUNet(nn.Module):
 
   Attributes:
     width: channels of the first block; the published network has 64.
-    init: "torch" (U(+-1/sqrt(fan_in)), what the published network really starts from: its own
+    initial: "torch" (U(+-1/sqrt(fan_in)), what the published network really starts from: its own
       N(0, 0.02) routine is called with shifted arguments) or "he" (He uniform, zero biases).
     dtype: of the computation; parameters stay float32. bfloat16 changes the sign of some meta
       gradients: the method runs those in float32 (config.method.meta_dtype).
@@ -44,20 +44,20 @@ class NoisyUNet(nn.Module):
       bilinear skips, whose logits are *larger* than the image (for parity only).
   """
   width: int = 64
-  init: str = "torch"
+  initial: str = "torch"
   dtype: Any = jnp.float32
   precision: Any = None
   sides: str = "pad"
 
   def _conv(self, x, features, name, size=3, relu=True):
-    kernel_init, bias_init = _initialisers(self.init, size * size * x.shape[-1])
+    kernel_init, bias_init = _initialisers(self.initial, size * size * x.shape[-1])
     x = nn.Conv(features, (size, size), padding="SAME", dtype=self.dtype, precision=self.precision,
                 kernel_init=kernel_init, bias_init=bias_init, name=name)(x)
     return nn.relu(x) if relu else x
 
   def _up(self, x, features, name):
     inits = {}
-    if self.init == "he":  # each output pixel sees one input pixel: the fan-in is x's channels
+    if self.initial == "he":  # each output pixel sees one input pixel: the fan-in is x's channels
       inits = {"kernel_init": nn.initializers.he_uniform(in_axis=0, out_axis=(1, 2, 3)),
                "bias_init": nn.initializers.zeros_init()}
     return nn.relu(layers.ConvTranspose2x2(features, dtype=self.dtype, precision=self.precision,
