@@ -275,7 +275,10 @@ def resident_data(dataset, config, batch_size=None):
 
 def init_state(method, config, batch):
   """Fresh parameters, from the seed or from the run that config.train.init_from names."""
-  state = jax.jit(method.init)(jax.random.key(config.seed), batch)  # eagerly it takes many seconds
+  # Eagerly it takes many seconds; methods that read frozen weights from files compile parts of it
+  # themselves, since inside a trace they cannot tell a fresh run from a question about shapes.
+  init = method.init if getattr(method, "eager_init", False) else jax.jit(method.init)
+  state = init(jax.random.key(config.seed), batch)
   if config.train.init_from:
     _, _, other, _ = checkpoint.restore_for_scoring(config.train.init_from)
     shapes = lambda tree: jax.tree.map(np.shape, tree)
