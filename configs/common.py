@@ -40,6 +40,10 @@ def base() -> ml_collections.ConfigDict:
   c.predict = r = ml_collections.ConfigDict()
   r.input = ""                     # file or folder; launch.py fills in --input
   r.output = ""                    # folder; default <workdir>/predictions
+  r.batch_size = 16                # slices or images scored at a time
+  r.threshold = 0.0                # of the map, for masks; 0 = the one of calibration.json
+  r.orientation = ""               # turn volumes to these axes (LPS, RAS ...) first; "" = as stored
+  r.overlay_slices = 6             # slices in the overlay picture of a volume; 0 = no pictures
 
   c.parallel = p = ml_collections.ConfigDict()
   p.mode = "pmap"                  # pmap or shard_map: same numbers

@@ -123,10 +123,14 @@ def grid(cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], captions
   return canvas
 
 
-def scale_bar(top: float, threshold: float | None, with_truth: bool, width: int = 420
+def scale_bar(top: float, threshold: float | None, with_truth: bool | None, width: int = 420
               ) -> np.ndarray:
-  """The heat scale with its numbers and the threshold's tick, and the legend of the verdicts."""
-  canvas = np.full((72, width + 520, 3), PAPER, np.uint8)
+  """The heat scale with its numbers and the threshold's tick, and the legend of the verdicts.
+
+  Args:
+    with_truth: True = verdicts against an expert mask, False = predictions alone, None = no legend.
+  """
+  canvas = np.full((72, width + (40 if with_truth is None else 520), 3), PAPER, np.uint8)
   canvas[24:40, 8:8 + width] = heat(np.linspace(0, top, width)[None].repeat(16, 0), top)
   canvas = text(canvas, "anomaly score, the same scale in all pictures of this run", (8, 3), 14)
   for value, word in ((0.0, "0"), (top / 2, f"{top / 2:.3g}"), (top, f"{top:.3g}")):
@@ -139,7 +143,8 @@ def scale_bar(top: float, threshold: float | None, with_truth: bool, width: int 
     canvas = text(canvas, f"threshold {threshold:.3g}", (x + 6 if x < width - 120 else x - 110, 22),
                   13, PAPER if threshold < 0.7 * top else INK)
   x = width + 40
-  for word, colour in (LEGEND if with_truth else (("above the threshold", FALSE_ALARM),)):
+  legend = LEGEND if with_truth else (("above the threshold", FALSE_ALARM),)
+  for word, colour in legend if with_truth is not None else ():
     canvas[26:40, x:x + 14] = colour
     canvas = text(canvas, word, (x + 20, 24), 14)
     x += 130

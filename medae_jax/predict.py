@@ -33,46 +33,57 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
     FileNotFoundError: no checkpoint or no input. ValueError: some inputs failed (after all others
     were written); the message counts them and names the first.
   """
-  workdir = pathlib.Path(workdir)
-  config, _, state, info = checkpoint.restore_for_scoring(
-      workdir, (config_overrides or {}).get("eval.checkpoint", "best"))
-  config = calibrate.override(config, config_overrides)
-  calibration = calibrate.read(workdir)
-  source = config.predict.get("input", "")
-  if not source:
-    raise ValueError("nothing to predict: give --config.predict.input=FILE_OR_FOLDER")
-  source = pathlib.Path(source)
+  workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})
+  asked = calibrate.override(checkpoint.read_config(workdir), changed)
+  source = pathlib.Path(asked.predict.input)
+  if not asked.predict.input:
+    raise ValueError("nothing to predict: give --input=FILE_OR_FOLDER")
   if not source.exists():
-    raise FileNotFoundError(f"config.predict.input={source} does not exist")
-  output = pathlib.Path(config.predict.get("output", "") or workdir / "predictions")
-  module = evaluate_lib.plugin("predictors", config.eval.get("kind", "anomaly"))
-  predictor = module.Predictor(config, calibration, evaluate_lib.score_fn(config, state))
+    raise FileNotFoundError(f"--input={source} does not exist")
+  config, _, state, info = checkpoint.restore_for_scoring(workdir, asked.eval.checkpoint)
+  config = calibrate.override(config, changed)
+  output = pathlib.Path(config.predict.output or workdir / "predictions")
+  module = evaluate_lib.plugin("predictors", config.eval.kind)
+  predictor = module.Predictor(config, calibrate.read(workdir), evaluate_lib.score_fn(config, state))
+  predictor.image_shape = image_shape(info)
   items = predictor.find_inputs(source)
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
                info["step"], info["which"], output)
   rows = _all(predictor, items, output)
-  failed = [r for r in rows if r["error"]]
   outputs.write_csv(output / "predictions.csv", rows)
+  failed = [r for r in rows if r["error"]]
   if failed:
     raise ValueError(f"{len(failed)} of {len(rows)} inputs failed, the first: {failed[0]['input']}: "
                      f"{failed[0]['error']} (all are listed in {output / 'predictions.csv'})")
+  logging.info("Done: %s", output / "predictions.csv")
   return rows
+
+
+def image_shape(info: Mapping[str, Any]) -> tuple[int, int, int] | None:
+  """(H, W, C) of "image" in the batches that a checkpoint notes, of its last stage; None = unknown."""
+  batches = info.get("batches") or {}
+  spec = batches.get(info.get("stage")) or next(iter(batches.values()), {})
+  shape = (spec.get("image") or [None])[0]
+  return tuple(shape[1:]) if shape and len(shape) == 4 else None
 
 
 def _all(predictor, items, output: pathlib.Path) -> list[dict[str, Any]]:
   output.mkdir(parents=True, exist_ok=True)
   bar = evaluate_lib.progress("predict", len(items), "inputs")
+  inputs = {pathlib.Path(p).resolve() for item in items for p in predictor.files_of(item)}
   rows = []
   for item in items:
     name = predictor.name_of(item)
     scratch = pathlib.Path(tempfile.mkdtemp(prefix=".partial_", dir=output))
     try:
       row = predictor.predict_one(item, scratch)
-      for path in sorted(scratch.rglob("*")):
-        if path.is_file():
-          target = output / path.relative_to(scratch)
-          target.parent.mkdir(parents=True, exist_ok=True)
-          path.replace(target)
+      moves = [(f, output / f.relative_to(scratch)) for f in sorted(scratch.rglob("*")) if f.is_file()]
+      clash = [target for _, target in moves if target.resolve() in inputs]
+      if clash:
+        raise ValueError(f"would overwrite the input {clash[0]}; choose another --output")
+      for path, target in moves:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
       rows.append({"input": name, **row, "error": ""})
     except (ValueError, OSError, EOFError) as error:
       reason = " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,14 @@ from typing import Any
 
 
 class BasePredictor:
-  """What `predict.py` asks of a predictor."""
+  """What `predict.py` asks of a predictor.
+
+  Attributes:
+    image_shape: (H, W, C) of a training image as the checkpoint notes it; None where it does not.
+      `predict.py` sets it before anything is predicted.
+  """
+
+  image_shape: tuple[int, int, int] | None = None
 
   def __init__(self, config, calibration: dict[str, Any] | None, score_fn):
     """`score_fn`: numpy batch {"image": [B,H,W,C] f32} -> dict of jax arrays [B,...]."""
@@ -28,6 +35,10 @@ class BasePredictor:
   def name_of(self, item) -> str:
     """Short name of an input for the CSV and for error lines."""
     return str(item)
+
+  def files_of(self, item) -> list[Any]:
+    """Files that an input consists of: results never replace one of them."""
+    return [item] if not isinstance(item, dict) else []
 
   def predict_one(self, item, out_dir) -> dict[str, Any]:
     """Reads one input, writes its files into the (temporary) folder out_dir; returns its CSV row.

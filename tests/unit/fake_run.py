@@ -75,7 +75,7 @@ def config(**data):
   c.model = ml_collections.ConfigDict()
   c.data = ml_collections.ConfigDict({
       "name": "tests.unit.fake_run", "splits": ("val", "test"), "lesions": True, "masks": True,
-      "labels": True, "modalities": ("flair", "t1"), "size": SHAPE})
+      "labels": True, "modalities": ("flair", "t1"), "image_size": SHAPE})
   c.data.update(data)
   c.eval.update(batch_size=4, bootstrap=50, panel_images=5, components=3)
   return c
