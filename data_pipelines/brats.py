@@ -78,7 +78,8 @@ def open(data_cfg, seed: int):  # pylint: disable=redefined-builtin
   if cfg["tfds_dir"]:
     from data_pipelines import tfds_brats  # pylint: disable=import-outside-toplevel
     scans, info = tfds_brats.read_scans(cfg["tfds_dir"], cfg)
-    name = "tfds"
+    name = pathlib.Path(info["source"]).name or "tfds"
+    synthetic = info.pop("synthetic_source")
   else:
     folder, manifest = prepare.prepare_set(cfg)
     scans = {split: [] for split in manifest["splits"]}
@@ -87,7 +88,8 @@ def open(data_cfg, seed: int):  # pylint: disable=redefined-builtin
     info = {"preparation": manifest["parameters"], "source": manifest["source"],
             "prepared_dir": str(folder), "split_rule": manifest["split_rule"],
             "sha256": manifest["sha256"], "left_out": manifest["left_out"]}
-    name = pathlib.Path(manifest["source"]).name
-  synthetic = "synthetic" in name
+    name, synthetic = pathlib.Path(manifest["source"]).name, manifest["synthetic"]
+  if synthetic and "synthetic" not in name:
+    name = f"synthetic_{name}"
   return slices.SliceDataSet(name, synthetic, scans, info, batch_ops(cfg), seed, cfg["cache"],
                              int(cfg["limit_train"]))

@@ -17,6 +17,7 @@ import time
 
 from data_pipelines import prepare_worker, records, scan_files, volumes
 
+SYNTHETIC_MARK = "SYNTHETIC.txt"  # lies in folders that synthetic.write_nifti wrote
 _VERSION = 1  # of the preparation itself: raise it when its numbers change
 
 
@@ -226,7 +227,7 @@ def _manifest(found, done, bad, cfg):
   checksum = hashlib.sha256("".join(f["sha256"] for s in scans
                                     for f in s["files"].values()).encode()).hexdigest()
   return {"parameters": parameters(cfg), "source": str(pathlib.Path(cfg["dir"]).resolve()),
-          "split_rule": found.split_rule, "counts": counts, "sha256": checksum,
+          "synthetic": (pathlib.Path(cfg["dir"]) / SYNTHETIC_MARK).exists(), "split_rule": found.split_rule, "counts": counts, "sha256": checksum,
           "left_out": dict(sorted(bad.items())), "healthy_slices": healthy,
           "splits": {split: [s["patient"] for s in scans if s["split"] == split]
                      for split in scan_files.SPLITS}, "scans": scans}

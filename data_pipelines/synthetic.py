@@ -69,32 +69,40 @@ def _scan(cfg, split, number) -> Scan:
 
 
 def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=None, seed: int = 0,
-                style: str = "brats2021", lesion_share: float = 1.0) -> list[str]:
+                style: str = "brats2021", lesion_share: float = 1.0, splits=None) -> list[str]:
   """Writes synthetic patients as BraTS-style NIfTI folders, for tests and for trying things out.
 
   Args:
-    folder: made if needed; gets one folder a patient.
+    folder: made if needed; gets one folder a patient, and SYNTHETIC.txt.
     shape: (H, W, Z) voxels; BraTS has (240, 240, 155).
     modalities: names, default all four.
-    style: "brats2021" = BraTS2021_90000/BraTS2021_90000_flair.nii.gz ... (no id of a real scan), "brats2023" =
-      BraTS-SYN-00000-000/BraTS-SYN-00000-000-t2f.nii.gz ...
+    style: "brats2021" = BraTS2021_90000/BraTS2021_90000_flair.nii.gz ... (no id of a real scan),
+      "brats2023" = BraTS-SYN-00000-000/BraTS-SYN-00000-000-t2f.nii.gz ...
+    splits: (train, val, test) counts that add up to n_patients, written as data_splits/*/scans.csv;
+      None = no such files, so that the seeded rule applies.
 
   Returns:
     The scan ids. Volumes are int16 (0 .. about 1000), labels uint8 with 1, 2, 4.
   """
   import nibabel  # pylint: disable=import-outside-toplevel
-  from data_pipelines import nifti  # pylint: disable=import-outside-toplevel
+  from data_pipelines import nifti, prepare  # pylint: disable=import-outside-toplevel
+  folder = pathlib.Path(folder)
   modalities = tuple(modalities or brain_phantom.MODALITIES)
   cfg = {"synthetic_seed": seed, "modalities": modalities, "lesion_share": (lesion_share,) * 3}
   ids = []
   for i in range(n_patients):
     name = f"BraTS2021_{90000 + i:05d}" if style == "brats2021" else f"BraTS-SYN-{i:05d}-000"
     raw, seg = patient(cfg, "train", i, shape)
-    (pathlib.Path(folder) / name).mkdir(parents=True, exist_ok=True)
+    (folder / name).mkdir(parents=True, exist_ok=True)
     arrays = {m: np.rint(v * 600).astype(np.int16) for m, v in raw.items()} | {"seg": seg}
     for kind, array in arrays.items():
-      file = pathlib.Path(folder) / name / nifti.file_name(name, kind, style)
       # Axes towards left, posterior, superior, as in BraTS.
-      nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1.0, 1.0, 1.0])), file)
+      nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1.0, 1.0, 1.0])),
+                   folder / name / nifti.file_name(name, kind, style))
     ids.append(name)
+  (folder / prepare.SYNTHETIC_MARK).write_text("Synthetic brains of medae_jax, not patients.\n")
+  ends = np.cumsum((0, *splits)) if splits else ()
+  for split, start, end in zip(_SPLITS, ends, ends[1:]):
+    (folder / "data_splits" / split).mkdir(parents=True, exist_ok=True)
+    (folder / "data_splits" / split / "scans.csv").write_text("\n".join(ids[start:end]))
   return ids
