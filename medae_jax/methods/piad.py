@@ -48,6 +48,7 @@ class Method(BaseMethod):
   """See the module's docstring."""
 
   needs = {"image": "[B,H,W,C] float32 in [-1,1]"}
+  eager_init = True  # VGG19 weights come from a file
 
   def __init__(self, config):
     super().__init__(config)
@@ -84,7 +85,7 @@ class Method(BaseMethod):
     image = jnp.zeros((1, m.res, m.res, m.channels))
     latent = jnp.zeros((1, m.latent_res, m.latent_res, m.latent_dim))
     inputs = {"enc": image, "dec": latent, "critic_image": image, "critic_latent": latent}
-    params = {net: self.nets[net].init(jax.random.fold_in(rng, i), inputs[net])["params"]
+    params = {net: jax.jit(self.nets[net].init)(jax.random.fold_in(rng, i), inputs[net])["params"]
               for i, net in enumerate(NETS)}
     frozen = self.perceptual.init_params()
     history = int(self.config.method.policy.history)

@@ -1,0 +1,104 @@
+r"""PIAD on CIFAR-10, one class against the rest (Tuluptceva 2019; baseline of the DPA paper).
+
+  python launch.py --workdir=W --config=configs/piad_cifar10.py:cls=0,root=DATA,vgg=PATH
+PATH: vgg19-dcbb9e9d.pth of torchvision.
+DATA: a prepared TFDS folder, the official binary files, or an .npz (data_pipelines/natural.py).
+
+Arguments: cls=0..9 (normal class); exp=with_cv (chosen with one kind of validation anomaly),
+reproduce (the authors' defaults) or paper2019 (code and settings of the PIAD paper, with
+ablation=mse, mse_gradnorm, perceptual or perceptual_l1); run=0..2 (published seed), seed (another);
+fold=0..2 with lists=FOLDER; val=0.05 holds out images for thresholds.
+  (none)   the published run: 10,000 to 100,000 iterations of 3 x 32 images. paper2019, all ten
+           classes: mean AUROC 0.799 (the paper); classes .837 .876 .753 .602 .808 .713 .839 .842
+           .867 .849. The 2021 rows per class could not be confirmed and are not repeated.
+  :small   real data on two CPU cores, 3-5 minutes a run: a narrow *random* VGG19, 16 px networks.
+  :demo    synthetic textures, two CPU cores, about 2 minutes.
+  :smoke   synthetic textures, 4 iterations, seconds; learns nothing.
+"""
+
+from configs import common, piad_fields
+
+# preset: (latent_dim, encoder, generator, image critic, latent critic). The files list five widths
+# for four blocks; these are the ones in use.
+PRESETS = {"L": (256, (64, 128, 256, 256), (256, 256, 128, 64), (64, 128, 256, 256), (1024, 1024)),
+           "S": (128, (64, 128, 128, 128), (128, 128, 128, 64), (64, 128, 128, 128), (512, 512)),
+           "author": (256, (64, 128, 256, 256), (256, 256, 128, 64), (32, 64, 128, 128),
+                      (1024, 1024))}
+# class: (preset, layer, iterations), seeds of with_cv and of reproduce.
+TUNED = {0: ("L", "r32", 10000), 1: ("S", "r32", 80000), 2: ("L", "r32", 70000),
+         3: ("L", "r42", 10000), 4: ("L", "r32", 10000), 5: ("L", "r32", 10000),
+         6: ("S", "r42", 90000), 7: ("L", "r42", 10000), 8: ("L", "r42", 10000),
+         9: ("L", "r42", 10000)}
+SEEDS = {
+    "with_cv": ((4161, 2848, 2869), (2030, 7110, 4860), (4181, 9715, 4425), (6211, 5745, 1593),
+                (3440, 6810, 9941), (5813, 3827, 8115), (3710, 6865, 8009), (2435, 6315, 7610),
+                (1529, 8480, 7276), (5272, 7132, 7968)),
+    "reproduce": ((3535, 5049, 9755), (7903, 6280, 1100), (6373, 5833, 3656), (556, 7114, 9690),
+                  (8505, 4224, 7864), (5995, 1214, 5642), (9163, 2407, 3227), (3491, 6985, 8250),
+                  (7879, 7886, 630), (3045, 4525, 3656))}
+EXPERIMENTS = ("with_cv", "reproduce", "paper2019")
+
+
+def get_config(arg=None):
+  """The locked config; `arg` as in the module's docstring."""
+  return build(arguments(arg), TUNED, SEEDS, "cifar10", gray=False).lock()
+
+
+def arguments(arg):
+  """The arguments that CIFAR-10 and SVHN share."""
+  return common.parse_arg(arg, demo=False, smoke=False, small=False, cls=0, exp="with_cv",
+                          ablation="", run=0, seed=-1, fold=-1, val=0.0, root="", lists="", vgg="")
+
+
+def build(a, tuned, seeds, dataset, gray):
+  """The config of one class; SVHN shares it (configs/piad_svhn.py).
+
+  Args:
+    gray: whether with_cv reads grey images.
+
+  Raises:
+    ValueError: cls, run, exp or ablation out of range.
+  """
+  if a.exp not in EXPERIMENTS or not 0 <= a.cls <= 9 or not 0 <= a.run <= 2:
+    raise ValueError(f"config arguments exp={a.exp}, cls={a.cls}, run={a.run}: exp is "
+                     f"{', '.join(EXPERIMENTS)}, cls 0 to 9, run 0 to 2")
+  c = piad_fields.base()
+  preset, layer, steps = tuned[a.cls] if a.exp == "with_cv" else ("author", "r42", 100000)
+  if a.seed >= 0:
+    c.seed = a.seed
+  else:  # the 2019 code sets no seed
+    c.seed = a.run if a.exp == "paper2019" else seeds[a.exp][a.cls][a.run]
+  keys = ("latent_dim", "enc", "dec", "critic_image", "critic_latent")
+  c.model.update(dict(zip(keys, PRESETS[preset])))
+  c.method.update(layers=layer, vgg_weights=a.vgg)
+  c.train.steps = steps
+  if a.exp == "paper2019":
+    piad_fields.of_2019(c)
+  if a.ablation and a.exp != "paper2019":
+    raise ValueError("config argument ablation belongs to exp=paper2019")
+  piad_fields.ablate(c, a.ablation)
+  gray = gray and a.exp == "with_cv"
+  c.model.channels = 1 if gray else 3
+  c.data = dict(name="natural", dataset=dataset, root=a.root, normal_class=a.cls,
+                to_grayscale=gray, equalize_hist=False, lists_root=a.lists, folds="leakfree",
+                fold_seed=0, n_folds=3, val_class=-1, val_fraction=0.0, val_anomalies=0,
+                train_limit=0, resident=False)
+  piad_fields.validate(c, a.fold, a.val)
+  if a.small:
+    small(c)
+  if a.demo or a.smoke:
+    piad_fields.synthetic(c, smoke=a.smoke)
+  return c
+
+
+def small(c):
+  """Real images on two CPU cores: random narrow trunk (not VGG19's weights), narrow networks."""
+  c.method.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 128, 128),
+                  layers="r32" if c.method.layers != "image" else "image")
+  c.method.policy.every = 20
+  c.model.update(latent_dim=64, enc=(16, 32, 64, 64), dec=(64, 64, 32, 16),
+                 critic_image=(16, 32, 32, 32), critic_latent=(128, 128))
+  c.train.update(steps=1000, batch_size=16, eval_every=250, save_every=500, eval_batch_size=100,
+                 best_metric="val/image_auroc", best_mode="max")
+  c.data.update(val_fraction=0.1, val_anomalies=20)
+  c.eval.update(splits=("val", "test"), checkpoint="last", batch_size=100)
