@@ -1,0 +1,34 @@
+# Two commands on a fresh machine with python3 (3.11 to 3.13) and internet to PyPI:
+#   make demo    trains, evaluates and draws the denoising autoencoder on synthetic brains, CPU, minutes
+#   make test    runs the tests
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+WORKDIR ?= runs/demo
+
+.PHONY: demo test test-fast clean
+
+demo: $(VENV)/.run
+	$(RUN) launch.py --config=configs/dae_brats.py:demo --workdir=$(WORKDIR)
+	@echo "Picture: $(WORKDIR)/evaluation/test_panel.png   Report: $(WORKDIR)/report.html"
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest tests -q --durations=15
+
+test-fast: $(VENV)/.dev
+	$(RUN) -m pytest tests -q -m "not slow"
+
+# The stamp appears only after a complete installation, so that a broken one is repeated.
+$(VENV)/.run: requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, {v[0]}.{v[1]} found: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs
