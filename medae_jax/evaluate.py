@@ -127,13 +127,14 @@ def score_fn(config, state, preview: bool = False):
     return found
   compiled = parallel.per_example_fn(run_method)
   needs += ("index",) if preview else ()
+  optional = tuple(getattr(method, "score_optional", ()))  # passed on where the batch has them
 
   def score(batch):
     missing = [k for k in needs if k not in batch]
     if missing:
       raise ValueError(f"the data has no {missing[0]!r}, which {config.method.name} needs to score")
     try:
-      return compiled(state, {k: batch[k] for k in needs})
+      return compiled(state, {k: batch[k] for k in (*needs, *(o for o in optional if o in batch))})
     except jax.errors.JaxRuntimeError as error:
       if "RESOURCE_EXHAUSTED" not in str(error):
         raise
