@@ -1,12 +1,257 @@
-"""One self-contained HTML page from what evaluate wrote."""
+"""One self-contained HTML page from what evaluate and train wrote: no file beside it, no network."""
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping, Sequence
+import csv
+import html
+import json
+import math
 import pathlib
+from typing import Any
+
+from medae_jax import calibrate, outputs
+
+_ORDER = ("test", "val")
+# JSON key -> (name, what it means). Keys that are not listed are shown under their own name.
+_NAMES = {
+    "pixel_ap": ("Pixel average precision", "over all pixels of the split, background included"),
+    "pixel_auroc": ("Pixel AUROC", "flattered by the many easy background pixels: prefer AP"),
+    "dice_val_threshold": ("Dice at the validation threshold", "an operating point fixed beforehand"),
+    "dice_val_threshold_components": ("... small components removed", "as above, then filtered in 3-D"),
+    "dice_patients_mean": ("... mean over patients", "patients with lesions, before the filter"),
+    "dice_best": ("Best Dice (oracle)", "threshold chosen with this split's own masks: an upper bound"),
+    "dice_components": ("... small components removed", "at the oracle threshold"),
+    "image_auroc": ("Image AUROC", "slice or image with any lesion against without"),
+    "image_ap": ("Image average precision", "likewise"),
+}
+_HIDDEN = {"dataset", "synthetic", "split", "ci95", "baseline", "notes", "versions", "checkpoint",
+           "device", "date", "seconds", "model_better", "model_better_by"}
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1280px;margin:24px auto;padding:0 20px;color:#1b1b1b}
+h1{font-size:24px;margin:0}h2{font-size:19px;margin:32px 0 8px;border-bottom:1px solid #ccc}
+table{border-collapse:collapse;margin:8px 0}td,th{padding:4px 12px;text-align:right;
+border-bottom:1px solid #e3e3e3}td:first-child,th:first-child{text-align:left}
+th{background:#f4f4f4}.what{color:#666;font-size:13px;text-align:left}.ci{color:#666;font-size:13px}
+.warn{background:#b00020;color:#fff;padding:8px 14px;font-weight:600;margin:12px 0}
+.say{background:#eef4fb;padding:10px 14px;margin:12px 0}img{max-width:100%;height:auto;
+border:1px solid #ddd}.charts{display:flex;flex-wrap:wrap;gap:16px}details{margin:8px 0}
+pre{background:#f6f6f6;padding:10px;overflow:auto;font-size:12px}footer{color:#777;margin:32px 0}
+"""
 
 
 def write(workdir) -> pathlib.Path:
-  """Writes <workdir>/report.html and returns its path."""
-  path = pathlib.Path(workdir) / "report.html"
-  path.write_text("<!doctype html><title>medae_jax</title>\n", encoding="utf-8")
-  return path
+  """Writes <workdir>/report.html from evaluation/*.json, *.csv, *.png and metrics.jsonl.
+
+  Returns:
+    Its path.
+  """
+  workdir = pathlib.Path(workdir)
+  results = _results(workdir / "evaluation")
+  config = _read_json(workdir / "config.json")
+  calibration = calibrate.read(workdir)
+  body = [_head(workdir, results, config)]
+  body += [_table(results), _notes(results)] if results else ["<p>Nothing was evaluated yet.</p>"]
+  if calibration:
+    body.append("<h2>Thresholds and scales</h2><p>Fixed on the validation split, used on every other: "
+                f"{_text(calibrate.explain(calibration))}. One grey window and one heat scale "
+                "(top " + _number(calibration.get("map_max")) + ") for all pictures.</p>")
+    if calibration.get("score"):
+      body.append(f"<p>Fitted on validation: <code>{_text(json.dumps(calibration['score']))}</code></p>")
+  body += [_pictures(workdir / "evaluation", split) for split in results]
+  body += [_patients(workdir / "evaluation" / f"{split}.csv", split) for split in results]
+  body.append(_training(workdir / "metrics.jsonl"))
+  body.append("<h2>Configuration</h2><details><summary>config.json</summary><pre>"
+              f"{_text(json.dumps(config, indent=1))}</pre></details>")
+  page = ("<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
+          "content='width=device-width'><title>medae_jax report: "
+          f"{_text(workdir.name)}</title><style>{_STYLE}</style></head><body>"
+          + "\n".join(body) + "</body></html>\n")
+  return outputs.write_bytes(workdir / "report.html", page.encode())
+
+
+# ------------------------------------------------------------------------------------- sections
+def _head(workdir, results, config):
+  first = next(iter(results.values()), {})
+  method = (config.get("method") or {}).get("name", "?")
+  lines = [f"<h1>{_text(method)} on {_text(first.get('dataset', 'no data yet'))}</h1>"]
+  if first:
+    checkpoint = first.get("checkpoint", {})
+    lines.append(f"<p>{_text(workdir.name)}: {_text(checkpoint.get('which', ''))} checkpoint, step "
+                 f"{checkpoint.get('step', '?')}; evaluated {_text(first.get('date', ''))} on "
+                 f"{_text(first.get('device', ''))}.</p>")
+  if any(r.get("synthetic") for r in results.values()):
+    lines.append("<div class='warn'>SYNTHETIC DATA: computer-generated images. These numbers say that "
+                 "the program works, and nothing about patients.</div>")
+  lines += [f"<div class='say'>{_sentence(split, r)}</div>" for split, r in results.items()
+            if _sentence(split, r)]
+  return "\n".join(lines)
+
+
+def _sentence(split, r):
+  """The comparison with the intensity threshold in words; "" where it does not apply."""
+  by = r.get("model_better_by") or {}
+  key, base = by.get("metric"), r.get("baseline") or {}
+  if r.get("model_better") is None or key not in _NAMES:
+    return ""
+  best = max(v for k, v in base.items() if k.startswith(key) and isinstance(v, (int, float)))
+  verdict = "better than" if r["model_better"] else "NOT better than"
+  text = (f"{_split_name(split)} ({r.get('n_patients', '?')} patients, {r['n_images']} images): "
+          f"{_NAMES[key][0].lower()} {_number(r[key])}; a plain intensity threshold reaches "
+          f"{_number(best)}: the model is {verdict} it")
+  interval = (r.get("ci95") or {}).get("pixel_ap_minus_baseline")
+  if interval and key == "pixel_ap":
+    text += f" (difference, 95 % interval over patients: {_number(interval[0])} to {_number(interval[1])})"
+  return _text(text + ".")
+
+
+def _table(results):
+  keys = list(dict.fromkeys(k for r in results.values() for k, v in r.items()
+                            if k not in _HIDDEN and not isinstance(v, (dict, list, str))))
+  keys = [k for k in _NAMES if k in keys] + [k for k in keys if k not in _NAMES]
+  head = "".join(f"<th>{_split_name(s)}</th>" for s in results)
+  with_base = any(r.get("baseline") for r in results.values())
+  base_head = "".join(f"<th>intensity threshold, {_split_name(s)}</th>" for s in results
+                      ) if with_base else ""
+  rows = []
+  for key in keys:
+    name, what = _NAMES.get(key, (key.replace("_", " "), ""))
+    cells = "".join(f"<td>{_with_interval(r, key)}</td>" for r in results.values())
+    if with_base:
+      cells += "".join(f"<td>{_number((r.get('baseline') or {}).get(key), '')}</td>"
+                       for r in results.values())
+    rows.append(f"<tr><td>{_text(name)}</td>{cells}<td class='what'>{_text(what)}</td></tr>")
+  return ("<h2>Results</h2><table><tr><th></th>" + head + base_head + "<th></th></tr>"
+          + "".join(rows) + "</table><p class='ci'>In brackets: 95 % bootstrap intervals over patients."
+          "</p>")
+
+
+def _notes(results):
+  lines = [f"<li>{_split_name(s)}, {_text(k)}: {_text(v)}</li>" for s, r in results.items()
+           for k, v in (r.get("notes") or {}).items()]
+  return f"<p>Not available:</p><ul>{''.join(lines)}</ul>" if lines else ""
+
+
+def _pictures(folder, split):
+  parts = []
+  for path in sorted(folder.glob(f"{split}_*.png")):
+    data = base64.b64encode(path.read_bytes()).decode()
+    name = path.stem.removeprefix(f"{split}_")
+    parts.append(f"<h2>Pictures, {_split_name(split)}{'' if name == 'panel' else ': ' + _text(name)}</h2>"
+                 f"<img alt='{_text(path.stem)}' src='data:image/png;base64,{data}'>")
+  return "".join(parts)
+
+
+def _patients(path, split):
+  """The CSV as a table, folded."""
+  if not path.exists():
+    return ""
+  with open(path, newline="", encoding="utf-8") as file:
+    rows = list(csv.reader(file))
+  head = "".join(f"<th>{_text(c.replace('_', ' '))}</th>" for c in rows[0])
+  lines = "".join("<tr>" + "".join(f"<td>{_text(_short(c))}</td>" for c in r) + "</tr>"
+                  for r in rows[1:501])
+  more = f"<p>The first 500 of {len(rows) - 1}; all are in {_text(path.name)}.</p>" if len(rows) > 501 else ""
+  return (f"<h2>Each patient, {_split_name(split)}</h2><details><summary>{len(rows) - 1} rows</summary>"
+          f"<table><tr>{head}</tr>{lines}</table>{more}</details>")
+
+
+def _training(path):
+  if not path.exists():
+    return ""
+  series: dict[str, list[tuple[float, float]]] = {}
+  for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+      event = json.loads(line)
+    except ValueError:  # the last line of a run that was killed
+      continue
+    for key, value in event.items():
+      if key != "step" and isinstance(value, (int, float)):
+        series.setdefault(key, []).append((event.get("step", 0), value))
+  groups: dict[str, dict[str, list]] = {}
+  for key, points in series.items():  # train/loss and val/loss share a chart
+    group = key.partition("/")[2] or key
+    groups.setdefault(group, {})[key] = points
+  charts = "".join(chart(group, lines) for group, lines in groups.items())
+  return f"<h2>Training</h2><div class='charts'>{charts}</div>" if charts else ""
+
+
+# --------------------------------------------------------------------------------------- charts
+def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=400, height=230) -> str:
+  """Inline SVG of named lines [(x, y), ...]; a logarithmic axis where positive values span 30 times.
+
+  Long lines are thinned to 600 points.
+  """
+  lines = {k: v[:: max(1, len(v) // 600)] for k, v in lines.items() if v}
+  xs = [x for v in lines.values() for x, _ in v]
+  ys = [y for v in lines.values() for _, y in v]
+  log = min(ys) > 0 and max(ys) > 30 * min(ys)
+  scale = math.log10 if log else float
+  low, high = scale(min(ys)), scale(max(ys))
+  high = high if high > low else low + 1
+  left, top, right, bottom = 62, 26, width - 12, height - 34
+  span = max(max(xs) - min(xs), 1)
+  px = lambda x: left + (x - min(xs)) / span * (right - left)
+  py = lambda y: bottom - (scale(y) - low) / (high - low) * (bottom - top)
+  parts = [f"<svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' "
+           "font-family='sans-serif' font-size='11'>",
+           f"<text x='{left}' y='15' font-size='13'>{_text(title)}{' (log scale)' if log else ''}</text>",
+           f"<path d='M{left} {top}V{bottom}H{right}' fill='none' stroke='#999'/>"]
+  for part in (0, 0.5, 1):
+    value = low + part * (high - low)
+    y = bottom - part * (bottom - top)
+    label = _number(10 ** value if log else value)
+    parts.append(f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end'>{label}</text>"
+                 f"<path d='M{left} {y:.1f}H{right}' stroke='#eee'/>")
+  parts.append(f"<text x='{left}' y='{bottom + 14}'>{min(xs):g}</text><text x='{right}' "
+               f"y='{bottom + 14}' text-anchor='end'>step {max(xs):g}</text>")
+  for i, (name, points) in enumerate(lines.items()):
+    colour = ("#1f6fb4", "#d1541d", "#2e8b57", "#8a4fbf")[i % 4]
+    path = "M" + "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in points)
+    parts.append(f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
+                 f"<text x='{left + 110 * i}' y='{height - 5}' fill='{colour}'>{_text(name)}</text>")
+  return "".join(parts) + "</svg>"
+
+
+# -------------------------------------------------------------------------------------- helpers
+def _results(folder):
+  """{split: result}, test first."""
+  order = lambda p: (_ORDER.index(p.stem) if p.stem in _ORDER else len(_ORDER), p.stem)
+  return {p.stem: _read_json(p) for p in sorted(folder.glob("*.json"), key=order)}
+
+
+def _read_json(path) -> dict[str, Any]:
+  return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _split_name(split):
+  return {"val": "validation"}.get(split, _text(split))
+
+
+def _with_interval(result, key):
+  interval = (result.get("ci95") or {}).get(key)
+  text = _number(result.get(key))
+  if interval:
+    text += f" <span class='ci'>[{_number(interval[0])}, {_number(interval[1])}]</span>"
+  return text
+
+
+def _number(value, missing: str = "&ndash;") -> str:
+  if value is None or isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+    return missing if value is None or not isinstance(value, bool) else str(value)
+  if isinstance(value, int):
+    return f"{value:,}"
+  return f"{value:.3f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
+
+
+def _short(cell: str) -> str:
+  try:
+    return f"{float(cell):.3f}" if "." in cell else cell
+  except ValueError:
+    return cell
+
+
+def _text(value: Any) -> str:
+  return html.escape(str(value))
+

@@ -98,11 +98,12 @@ class Method(BaseMethod):
     residual = image - recon
     if s.test_noise_draws:
       residual = self._noisy_residual(state, image, mask)
+      recon = image - residual  # the mean of the draws: what the map is made of
     raw = scores.residual_map(residual, weights_positive=s.weights_positive,
                               weights_negative=s.weights_negative)
     raw = raw * scores.erode(mask, s.erosion)
     anomaly = scores.median_filter(raw, s.median)
-    return {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score)}
+    return {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score, mask)}
 
   def _noisy_residual(self, state, image, mask):
     """Mean of x - f(x + noise) over fixed noise fields, the same for every image."""
