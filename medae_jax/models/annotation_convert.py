@@ -62,6 +62,23 @@ def from_reference(network: str, tensors: Mapping[str, np.ndarray], params, stat
   return tuple(filled)
 
 
+def fields(tensors: Mapping[str, np.ndarray]) -> dict[str, object]:
+  """Config fields that the tensors of a published checkpoint reveal.
+
+  Raises:
+    KeyError: the first tensor of none of the four networks is there.
+  """
+  common = {"method.parity": True, "model.head": "published", "model.mask_head": False,
+            "model.full_skip": False, "model.bilinear": False}
+  first = {"jung_unet": "encoder_1.conv_1.conv.weight", "basic_unet": "inc.double_conv.0.weight",
+           "autoencoder_skip": "encoder_conv1.0.weight", "autoencoder": "encoder.0.weight"}
+  network = next((n for n, name in first.items() if name in tensors), "autoencoder")
+  width, channels = tensors[first[network]].shape[:2]
+  if network == "basic_unet":
+    common["model.bilinear"] = "up1.up.weight" not in tensors
+  return {**common, "model.network": network, "model.width": width, "data.channels": channels}
+
+
 def _from_layout(value: np.ndarray, like) -> np.ndarray:
   if value.ndim == 4:
     return value.transpose(0, 2, 3, 1) if _is_transposed(like) else value.transpose(2, 3, 1, 0)

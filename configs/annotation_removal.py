@@ -1,0 +1,102 @@
+"""Annotation removal: erase calipers, arrows and text burnt into scans, and touch nothing else.
+
+  python launch.py --config=configs/annotation_removal.py:demo --workdir=runs/annotation_demo
+  python launch.py --config=configs/annotation_removal.py --workdir=runs/annotations \\
+      --config.data.dir=FOLDER_WITH_clean
+  python launch.py --config=configs/annotation_removal.py:pairs --config.data.dir=FOLDER ...
+
+Without an argument: trains from clean frames alone (annotations are drawn on the fly); JungUNet of
+width 64 on windows of 256x256, one GPU, hours. `pairs` reads FOLDER/annotated and FOLDER/clean.
+`demo`: synthetic ultrasound-like frames, 2 CPU cores, under 5 minutes; the composite beats the
+untouched frame by more than 10 dB of PSNR on the marked frames. `breast`: 256x256 breast ultrasound
+on 2 CPU cores, 10 minutes. `reference`: the original recipe (336x544 grey, JungUNet 128, Adam 1e-3,
+batch 4, 50 epochs, its generator and split). `smoke`: seconds. There are no published numbers.
+"""
+
+import ml_collections
+
+from configs import common
+from data_pipelines import annotations, paired
+
+
+def get_config(arg=None):
+  """The experiment; arg: demo, smoke, breast, pairs, reference, and network=NAME, width=N."""
+  a = common.parse_arg(arg, demo=False, smoke=False, breast=False, pairs=False, reference=False,
+                       network="", width=0)
+  c = common.base()
+  c.method = m = ml_collections.ConfigDict()
+  m.name = "annotation_removal"
+  m.parity = False                 # True: the reference's quirks, see medae_jax/methods
+  m.alpha = 60.0                   # weight of marked pixels in the squared error
+  m.beta = 1.0                     # weight of all others
+  m.mse_weight = 1.0               # factor of the weighted squared error
+  m.ssim_weight = 0.1              # factor of 1 - SSIM against the clean image; 0 = not computed
+  m.ssim_window = 11               # side of its window, odd
+  m.mark_weight = 0.1              # factor of the cross-entropy of the mask head, where there is one
+  m.score = ml_collections.ConfigDict()
+  m.score.threshold = 0.06         # predicted change (or probability) that makes a pixel a mark;
+                                   # evaluation replaces it by what it finds best on val
+  m.score.dilate = 1               # pixels by which detected marks grow
+
+  c.model = n = ml_collections.ConfigDict()
+  n.network = "jung_unet"          # autoencoder, autoencoder_skip, basic_unet, jung_unet
+  n.width = 64                     # channels of the first stage (published: 64, jung_unet 128)
+  n.head = "residual"              # residual (image + output), sigmoid, linear, published
+  n.mask_head = False              # one more output that says where marks are
+  n.bilinear = False               # basic_unet: bilinear upsampling
+  n.full_skip = False              # autoencoder_skip: with the full-resolution skip it lacks
+  n.dtype = "bfloat16"             # of the products: bfloat16 or float32
+
+  c.data = paired.pair_defaults() if a.pairs else annotations.defaults()
+  c.data.image_size = (256, 256)   # of training windows; all fields: data_pipelines/paired.py
+
+  c.optim = o = ml_collections.ConfigDict()
+  o.schedule, o.lr, o.final, o.warmup = "cosine", 1e-3, 0.01, 0  # one cycle down to lr * final
+  o.b1, o.b2, o.eps = 0.9, 0.999, 1e-8  # Adam
+  o.weight_decay, o.clip = 0.0, 1.0  # L2 added to the gradient; limit of the global norm, 0 = none
+
+  c.train.update(steps=20000, batch_size=16, eval_every=1000, save_every=1000, eval_batch_size=8)
+  c.eval.update(kind="restoration", batch_size=8)
+  e = c.eval
+  e.fit_threshold = True           # choose method.score.threshold on val
+  e.threshold_beta = 2.0           # by the best F-beta of marked pixels; 2 = missing one costs more
+  e.residual_level = 10.0          # grey levels of 255: a mark pixel nearer to the truth is removed
+  e.panels = 6                     # frames in the picture
+  e.inpaint = "auto"               # baselines that know the true mask: auto (OpenCV too, where it is
+                                   # installed), harmonic, none
+  r = c.predict
+  r.tile = 512                     # larger inputs are cut into tiles of this side
+  r.overlap = 64                   # pixels that neighbouring tiles share
+  r.min_pixels = 3                 # detected spots of fewer pixels are left alone
+  r.compare = True                 # write side-by-side pictures
+  r.masks = True                   # write masks
+
+  if a.demo or a.smoke or a.breast:
+    n.update(network="basic_unet", width=12, dtype="float32")
+    o.lr = 2e-3
+  if a.demo:
+    c.data.update(image_size=(64, 64), frames=(96, 12, 24), frame_size=(128, 128))
+    c.train.update(steps=700, batch_size=16, eval_every=350, save_every=350, log_every=25)
+  if a.breast:
+    c.data.update(image_size=(96, 96))
+    c.train.update(steps=1500, batch_size=16, eval_every=500, save_every=500, log_every=25)
+  if a.smoke:
+    n.width = 4
+    c.data.update(image_size=(32, 32), frames=(8, 4, 4), frame_size=(48, 48))
+    c.train.update(steps=4, batch_size=8, eval_every=2, save_every=2, log_every=1)
+    c.eval.update(batch_size=4, panels=2)
+    c.predict.update(tile=64, overlap=16)
+  if a.reference:
+    m.update(parity=True, alpha=150.0, ssim_weight=0.0)
+    n.update(network="jung_unet", width=128, head="published", dtype="float32")
+    c.data.update(channels=1, resize=(336, 544), image_size=(336, 544), split_by="reference",
+                  test_share=0.0, flip_lr=0.0)
+    if not a.pairs:
+      c.data.marks.style = "reference"
+    o.update(schedule="constant", lr=1e-3, clip=0.0)
+    c.train.update(batch_size=4)
+  if a.network:
+    n.network = a.network
+  if a.width:
+    n.width = a.width
+  return c.lock()

@@ -1,0 +1,198 @@
+"""Annotation removal: erase calipers, arrows and text burnt into scans (dtronmans/denoising-autoencoder).
+
+A network p = f(a) maps an annotated image a to its clean partner c. With the mask m of the drawn
+pixels and weights w = alpha m + beta (1 - m),
+  L = mse_weight * sum w (c - p)^2 / sum w + ssim_weight * (1 - SSIM(p, c)),
+both sums over the whole global batch (normalised over all devices). Optimiser: Adam, constant rate.
+
+What reaches the user is the composite: where the predicted change max_c |p - a| (or, with
+`model.mask_head`, the predicted probability of a mark) passes a threshold that evaluation calibrates
+on the validation split, p is taken, elsewhere a, untouched.
+
+`method.parity` repeats what the reference does: m is 1 where a and c differ at all, per channel; the
+similarity term rewards keeping the marks (it is taken against a); the running variance of BatchNorm
+is the unbiased one; networks have the published number of output channels. Without it the networks
+have as many output channels as the data.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from medae_jax import losses_ssim as losses
+from medae_jax.core import optim, parallel, schedules
+from medae_jax.core.method import BaseMethod, State
+from medae_jax.models import annotation_convert, annotation_nets as nets
+
+_PUBLISHED = {"autoencoder": ("sigmoid", 3), "autoencoder_skip": ("sigmoid", 3),
+              "basic_unet": ("linear", None), "jung_unet": ("sigmoid", 1)}
+
+
+class Method(BaseMethod):
+  needs = {"image": "[B,H,W,C] float32 in [0,1], with annotations",
+           "clean": "[B,H,W,C] float32 in [0,1], without", "mask": "[B,H,W,1] float32, 0 or 1"}
+
+  def __init__(self, config):
+    super().__init__(config)
+    self._check(config)
+    o = config.optim
+    self._schedule = schedules.build(o, config.train.steps)
+    self._tx = optim.adam(self._schedule, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay,
+                          clip=o.clip)
+
+  @staticmethod
+  def _check(config):
+    m, net = config.model, config.model.network
+    if net not in nets.NETWORKS:
+      raise ValueError(f"config.model.network={net!r}: use {', '.join(nets.NETWORKS)}")
+    for field, owner in (("bilinear", "basic_unet"), ("full_skip", "autoencoder_skip")):
+      if m[field] and net != owner:
+        raise ValueError(f"config.model.{field}=True works with network={owner}, not {net}")
+    if m.head not in ("residual", "sigmoid", "linear", "published"):
+      raise ValueError(f"config.model.head={m.head!r}: use residual, sigmoid, linear or published")
+    if m.mask_head and (config.method.parity or m.head in ("sigmoid", "published")):
+      raise ValueError("config.model.mask_head=True needs head=residual or linear, and parity=False")
+
+  # ------------------------------------------------------------------------------------- network
+  def _net(self, channels: int, train: bool, axis_name=None):
+    m = self.config.model
+    published_head, published_channels = _PUBLISHED[m.network]
+    outputs = channels
+    if self.config.method.parity and published_channels:
+      outputs = published_channels
+      if outputs != channels:
+        raise ValueError(f"a published {m.network} has {outputs} output channels, the data have "
+                         f"{channels}: set config.data.channels={outputs} or config.method.parity=False")
+    head = {"residual": "linear", "published": published_head}.get(m.head, m.head)
+    kw = {"out_channels": outputs + bool(m.mask_head), "width": m.width, "head": head,
+          "dtype": jnp.dtype(m.dtype), "train": train}
+    if m.network in ("basic_unet", "jung_unet"):
+      kw.update(axis_name=axis_name, unbiased=self.config.method.parity)
+    if m.network == "basic_unet":
+      kw["bilinear"] = m.bilinear
+    if m.network == "autoencoder_skip":
+      kw["full_skip"] = m.full_skip
+    return nets.NETWORKS[m.network](**kw)
+
+  def _apply(self, params, stats, image, train: bool, axis_name=None):
+    """(recon [B,H,W,C] not clipped, mark logits [B,H,W,1] or None, statistics after the pass)."""
+    net = self._net(image.shape[-1], train, axis_name)
+    height, width = image.shape[1:3]
+    grow = [(0, -n % net.stride) for n in (height, width)]
+    x = jnp.pad(image, [(0, 0), *grow, (0, 0)], mode="edge")  # sides the poolings divide
+    out, new = net.apply({"params": params, "batch_stats": stats}, x, mutable=["batch_stats"])
+    out = out[:, :height, :width]
+    logits = out[..., -1:] if self.config.model.mask_head else None
+    recon = out[..., :-1] if self.config.model.mask_head else out
+    if self.config.model.head == "residual":
+      recon = image + recon
+    return recon, logits, new.get("batch_stats", {})
+
+  def init(self, rng, batch):
+    image = jnp.asarray(batch["image"][:1])
+    net = self._net(image.shape[-1], False)
+    side = [-(-n // net.stride) * net.stride for n in image.shape[1:3]]
+    variables = net.init(rng, jnp.zeros((1, *side, image.shape[-1])))
+    params, stats = variables["params"], variables.get("batch_stats", {})
+    return State.create({"net": params}, {"net": stats}, {"net": self._tx.init(params)})
+
+  # ------------------------------------------------------------------------------------- training
+  def _weight(self, batch):
+    m, mask = self.config.method, batch["mask"]
+    if m.parity:
+      mask = (batch["image"] != batch["clean"]).astype(jnp.float32)
+    return losses.mask_weight(mask, m.alpha, m.beta)
+
+  def _terms(self, recon, logits, batch, norm):
+    """{name: [B]} of the weighted terms of the loss; `norm` [] or [B] divides the squared error."""
+    m = self.config.method
+    error = losses.weighted_squared_error(batch["clean"], recon, self._weight(batch), norm)
+    terms = {"mse": m.mse_weight * error}
+    if m.ssim_weight:
+      target = batch["image"] if m.parity else batch["clean"]
+      terms["ssim"] = m.ssim_weight * losses.ssim_loss(recon, target, m.ssim_window)
+    if logits is not None:
+      entropy = optax.sigmoid_binary_cross_entropy(logits, batch["mask"])
+      terms["mark"] = m.mark_weight * jnp.mean(entropy, (1, 2, 3))
+    return terms
+
+  def train_step(self, state, batch, rng, *, stage, axis_name):
+    del stage
+    # The normaliser belongs to the global batch: known before the gradient, so that devices and
+    # accumulated slices may simply average.
+    norm = parallel.pmean(
+        losses.mean_weight(self._weight(batch), batch["clean"].shape[-1]), axis_name)
+
+    def loss_fn(params, batch, rng):
+      del rng
+      recon, logits, stats = self._apply(params, state.stats["net"], batch["image"], True, axis_name)
+      terms = {k: jnp.mean(v) for k, v in self._terms(recon, logits, batch, norm).items()}
+      return sum(terms.values()), {"stats": stats, "terms": terms}
+    (loss, aux), grads = parallel.value_and_grad(loss_fn, state.params["net"], batch, rng,
+                                                 accum=self.config.train.accum, axis_name=axis_name)
+    updates, opt = self._tx.update(grads, state.opt["net"], state.params["net"])
+    params = jax.tree.map(jnp.add, state.params["net"], updates)
+    metrics = {"loss": loss, **{f"loss_{k}": v for k, v in aux["terms"].items()},
+               "grad_norm": optim.global_norm(grads), "lr": self._schedule(state.step)}
+    return state.replace(step=state.step + 1, params={"net": params}, stats={"net": aux["stats"]},
+                         opt={"net": opt}), metrics
+
+  def eval_step(self, state, batch, rng):
+    """The loss of each example by itself, and absolute errors in and outside of the marks."""
+    del rng
+    recon, logits, _ = self._apply(state.params["net"], state.stats["net"], batch["image"], False)
+    weight = self._weight(batch)
+    norm = jnp.sum(weight, (1, 2, 3)) * (recon.shape[-1] // weight.shape[-1])
+    terms = self._terms(recon, logits, batch, norm)
+    return {"loss": sum(terms.values()), **{f"loss_{k}": v for k, v in terms.items()}}
+
+  def preview(self, state, batch, rng):
+    """{"recon"} and, where the batch has it, {"clean"}, for pictures."""
+    del rng
+    recon, _, _ = self._apply(state.params["net"], state.stats["net"], batch["image"], False)
+    return {"recon": recon, **({"clean": batch["clean"]} if "clean" in batch else {})}
+
+  # -------------------------------------------------------------------------------------- scoring
+  def score(self, state, batch):
+    """What evaluate, predict and export use.
+
+    Returns:
+      "recon" [B,H,W,C] in [0,1], the network's image; "map" [B,H,W,1], evidence of a mark; "marks"
+      [B,H,W,1] 0 or 1, map >= threshold grown by `dilate` pixels; "restored" [B,H,W,C], recon on the
+      marks and the image elsewhere; "score" [B], share of pixels on marks.
+    """
+    image, s = batch["image"], self.config.method.score
+    recon, logits, _ = self._apply(state.params["net"], state.stats["net"], image, False)
+    recon = jnp.clip(recon, 0.0, 1.0)
+    if logits is not None:
+      evidence = jax.nn.sigmoid(logits)
+    else:
+      evidence = jnp.max(jnp.abs(recon - image), -1, keepdims=True)
+    marks = dilate((evidence >= s.threshold).astype(jnp.float32), s.dilate)
+    restored = jnp.where(marks > 0, recon, image)
+    return {"recon": recon, "map": evidence, "marks": marks, "restored": restored,
+            "score": jnp.mean(marks, (1, 2, 3))}
+
+  # ----------------------------------------------------------------------------------- conversion
+  def from_torch(self, tensors):
+    """({net: params}, {net: statistics}) from a published state dictionary."""
+    channels = self.torch_fields(tensors)["data.channels"]
+    like = jax.eval_shape(self.init, jax.random.key(0),
+                          {"image": jnp.zeros((1, 32, 32, channels))})
+    params, stats = annotation_convert.from_reference(
+        self.config.model.network, tensors, like.params["net"], like.stats["net"])
+    return {"net": params}, {"net": stats}
+
+  def torch_fields(self, tensors):
+    """Config fields that a published state dictionary reveals; `convert` sets them."""
+    return annotation_convert.fields(tensors)
+
+
+def dilate(mask, radius: int):
+  """A 0/1 mask [B,H,W,1] grown by `radius` pixels in all eight directions."""
+  if not radius:
+    return mask
+  side = 2 * radius + 1
+  return jax.lax.reduce_window(mask, 0.0, jax.lax.max, (1, side, side, 1), (1, 1, 1, 1), "SAME")
