@@ -46,7 +46,7 @@ def get_config(arg=None):
                 root=a.root, lists_root=a.lists, folds="leakfree", fold_seed=0, n_folds=3,
                 val_fraction=0.0, val_anomalies=0, crop_size=64, random_crop=a.augment,
                 random_flip=a.augment, freeze_augmentation=False, resize=0, equalize_hist=False,
-                cache=True, val_kind="", train_limit=0, resident=False)
+                cache=True, val_kind="", train_limit=0, val_from_test=False, resident=False)
   piad_fields.validate(c, a.fold, a.val)
   if a.folder:
     c.eval.splits = ("val", "test")

@@ -82,7 +82,7 @@ def build(a, tuned, seeds, dataset, gray):
   c.data = dict(name="natural", dataset=dataset, root=a.root, normal_class=a.cls,
                 to_grayscale=gray, equalize_hist=False, lists_root=a.lists, folds="leakfree",
                 fold_seed=0, n_folds=3, val_class=-1, val_fraction=0.0, val_anomalies=0,
-                train_limit=0, resident=False)
+                train_limit=0, val_from_test=False, resident=False)
   piad_fields.validate(c, a.fold, a.val)
   if a.small:
     small(c)

@@ -104,9 +104,12 @@ def validate(c, fold: int, val: float) -> None:
   """
   c.data.fold = fold
   c.data.val_fraction = val
-  if fold < 0 and not val:
-    return
-  if fold < 0:
+  if fold >= 0:
+    every = min(c.train.steps, 1000 if c.data.name == "camelyon" else 10000)
+    c.data.val_from_test = True
+    c.train.update(eval_every=every, best_metric="val/image_auroc", best_mode="max")
+    c.eval.checkpoint = "best"
+  elif val:
     c.data.val_anomalies = 20
     c.eval.splits = ("val", "test")
 

@@ -49,7 +49,7 @@ def get_config(arg=None):
                 image_root=a.root, root=a.root, lists_root=a.lists, folds="leakfree", fold_seed=0,
                 n_folds=3, val_fraction=0.0, val_anomalies=0, crop_size=224, resize=64,
                 equalize_hist=False, equalize_hist_test=wrong, cache=True, val_kind="",
-                train_limit=0, resident=False)
+                train_limit=0, val_from_test=False, resident=False)
   piad_fields.validate(c, a.fold, a.val)
   if a.folder:
     c.eval.splits = ("val", "test")

@@ -18,7 +18,7 @@ config.data fields:
   freeze_augmentation   one crop and flip an image for the whole run, as the published DPA run with
               growing had it; drawn once with fold_seed
   resize      0 = off; else the images are scaled to this before the crop (folders of other sizes)
-  equalize_hist, cache, val_kind   as in data_pipelines/nih.py
+  equalize_hist, cache, val_kind, val_from_test   as in data_pipelines/nih.py
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 
 from data_pipelines import folds, image_ops
 from data_pipelines.one_class import (Item, OneClassDataSet, check_choice, folder_lists, hold_out,
-                                      regrouped)
+                                      regrouped, val_from_test)
 
 
 def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-builtin
@@ -73,7 +73,8 @@ def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-b
            "random_flip": random_flip, "freeze_augmentation": frozen, "equalize_hist": equal}
   return OneClassDataSet(name, lists, load, load_train=load_train, train_ops=ops, notes=notes,
                          cache=bool(data_cfg.get("cache", True)),
-                         allow_leaks=data_cfg.get("folds", "leakfree") == "published")
+                         allow_leaks=data_cfg.get("folds", "leakfree") == "published",
+                         val_from_test=val_from_test(data_cfg))
 
 
 def _frozen(read, items, seed, crop, random_crop, random_flip, equal):

@@ -10,6 +10,7 @@ config.data fields:
   fold_seed    of generated folds and of held-out validation images
   val_class    class of the validation anomalies; -1 = the published pairing
   val_fraction, val_anomalies   with fold -1: share of training images held out, number of anomalies
+  val_from_test  of a fold: "val" is the fold's test part, to choose the number of iterations
   to_grayscale, equalize_hist   transforms, in this order; then [-1, 1]
   train_limit  keep this many training images (0 = all)
 
@@ -28,7 +29,8 @@ import zlib
 import numpy as np
 
 from data_pipelines import folds, image_ops
-from data_pipelines.one_class import Item, OneClassDataSet, check_choice, hold_out
+from data_pipelines.one_class import (Item, OneClassDataSet, check_choice, hold_out,
+                                      val_from_test)
 
 # Normal class -> class of the validation anomalies (folds/validation_classes of the benchmark).
 VAL_CLASS = {"cifar10": (7, 7, 4, 0, 1, 1, 7, 6, 4, 7), "svhn": (8, 9, 6, 4, 0, 8, 8, 9, 0, 6)}
@@ -70,7 +72,8 @@ def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-b
   notes = {**notes, "normal_class": normal, "class_name": CLASS_NAMES[dataset][normal],
            "to_grayscale": bool(gray), "equalize_hist": bool(equal)}
   name = f"{dataset}, normal class {CLASS_NAMES[dataset][normal]}"
-  return OneClassDataSet(name, lists, load, notes=notes, cache=bool(gray or equal))
+  return OneClassDataSet(name, lists, load, notes=notes, cache=bool(gray or equal),
+                         val_from_test=val_from_test(data_cfg))
 
 
 def _lists(cfg, dataset, normal, labels, item):

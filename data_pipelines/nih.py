@@ -14,6 +14,7 @@ config.data fields:
   fold_seed, n_folds   of regrouped folds
   val_fraction, val_anomalies   fold -1: share of training patients held out; number of anomalies
               (0 = none with lists) from the published validation anomalies ({Infiltration})
+  val_from_test   of a fold: "val" is the fold's test part, to choose the number of iterations
   crop_size, equalize_hist, resize   grey -> centre crop -> [equalise] -> resize; then [-1, 1]
   equalize_hist_test   the published PIAD runs on AP and subset scored equalised images with a model
               that had seen none; None = as equalize_hist
@@ -27,7 +28,7 @@ import pathlib
 
 from data_pipelines import folds, image_ops
 from data_pipelines.one_class import (Item, OneClassDataSet, check_choice, folder_lists, hold_out,
-                                      regrouped)
+                                      regrouped, val_from_test)
 
 VIEWS = ("AP", "PA", "subset")
 
@@ -64,7 +65,8 @@ def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-b
   lists["train"] = lists["train"][:limit or None]
   return OneClassDataSet(name, lists, load, load_train=load_train, notes=notes,
                          cache=bool(data_cfg.get("cache", True)),
-                         allow_leaks=data_cfg.get("folds", "leakfree") == "published")
+                         allow_leaks=data_cfg.get("folds", "leakfree") == "published",
+                         val_from_test=val_from_test(data_cfg))
 
 
 def _lists(cfg):

@@ -83,6 +83,9 @@ class OneClassDataSet(DataSet):
     notes: JSON-able, goes into `describe`: protocol, transforms, where the lists come from.
     cache: keep read images in memory.
     allow_leaks: published lists that train and test on the same groups.
+    val_from_test: of a fold, the split "val" is the fold's test part: for choosing the number of
+      iterations as it was published for PIAD. The fold's score is optimistic then; the final test
+      split is untouched.
 
   Raises:
     ValueError: no training or test image; a group on two sides without `allow_leaks`.
@@ -90,7 +93,7 @@ class OneClassDataSet(DataSet):
 
   def __init__(self, name: str, lists: dict[str, Sequence[Item]], load: Callable, *,
                load_train: Callable | None = None, train_ops=(), notes=None, cache=False,
-               allow_leaks=False):
+               allow_leaks=False, val_from_test=False):
     self.name, self.notes = name, notes or {}
     self.lists = {k: list(lists.get(k, ())) for k in LISTS}
     for part in ("train", "test_normal", "test_anomaly"):
@@ -103,10 +106,11 @@ class OneClassDataSet(DataSet):
       raise ValueError(f"{name}: training and evaluation share groups {leaks}; use "
                        "config.data.folds=leakfree, or published to accept it")
     self._load, self._load_train, self._train_ops = load, load_train or load, tuple(train_ops)
+    self._scored = {"test": "test", "val": "test" if val_from_test else "val"}
     # One cache a transform: training and scoring may prepare an image differently.
     self._cache = {} if cache else None
     self._train_cache = self._cache if self._load_train is self._load else ({} if cache else None)
-    validated = self.lists["val_normal"] or self.lists["val_anomaly"]
+    validated = val_from_test or self.lists["val_normal"] or self.lists["val_anomaly"]
     self.splits = ("val", "test") if validated else ("test",)
 
   def train(self):
@@ -123,7 +127,8 @@ class OneClassDataSet(DataSet):
     if name not in self.splits:
       raise ValueError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}. "
                        "A validation split needs config.data.val_fraction > 0 or a fold.")
-    return ImageSource(self.lists[f"{name}_normal"], self.lists[f"{name}_anomaly"], self._load,
+    part = self._scored[name]
+    return ImageSource(self.lists[f"{part}_normal"], self.lists[f"{part}_anomaly"], self._load,
                        cache=self._cache)
 
   def resident_arrays(self):
@@ -241,6 +246,15 @@ def hold_out(items: Sequence[Item], cfg) -> tuple[list[Item], list[Item]]:
   held = folds.split_groups([i.group for i in items], float(cfg.get("val_fraction", 0.0)),
                             int(cfg.get("fold_seed", 0)))
   return ([i for i, h in zip(items, held) if not h], [i for i, h in zip(items, held) if h])
+
+
+def val_from_test(cfg) -> bool:
+  """cfg.val_from_test; raises ValueError for the final split, whose test part chooses nothing."""
+  wanted = bool(cfg.get("val_from_test", False))
+  if wanted and int(cfg.get("fold", -1)) < 0:
+    raise ValueError("config.data.val_from_test is for folds: the final test split must not choose "
+                     "anything; set config.data.fold")
+  return wanted
 
 
 def check_choice(cfg, field: str, allowed: Sequence[str]) -> str:

@@ -151,6 +151,11 @@ def test_natural_folds(tmp_path):
                     (dict(val_class=0), "is the normal class")):
     with pytest.raises(ValueError, match=text):
       natural.open(_cfg(**{**cfg.to_dict(), **bad}), 0)
+  chosen = natural.open(_cfg(**cfg.to_dict(), val_from_test=True), 0)
+  assert [chosen.split("val").meta(i) for i in range(len(chosen.split("val")))] == [
+      chosen.split("test").meta(i) for i in range(len(chosen.split("test")))]
+  with pytest.raises(ValueError, match="val_from_test is for folds"):
+    natural.open(_cfg(**{**cfg.to_dict(), "fold": -1, "val_from_test": True}), 0)
   with pytest.raises(ValueError, match="published folds index the 50000"):
     natural.open(_cfg(**{**cfg.to_dict(), "folds": "published",
                          "lists_root": str(shared_data("folds"))}), 0)
