@@ -112,8 +112,9 @@ def _table(results):
   keys = [k for k in _NAMES if k in keys] + [k for k in keys if k not in _NAMES]
   head = "".join(f"<th>{_split_name(s)}</th>" for s in results)
   with_base = any(r.get("baseline") for r in results.values())
-  base_head = "".join(f"<th>intensity threshold, {_split_name(s)}</th>" for s in results
-                      ) if with_base else ""
+  base_head = "".join(
+      f"<th>{_text(r.get('baseline_name', 'intensity threshold'))}, {_split_name(s)}</th>"
+      for s, r in results.items()) if with_base else ""
   rows = []
   for key in keys:
     name, what = _NAMES.get(key, (key.replace("_", " "), ""))
