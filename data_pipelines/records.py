@@ -31,14 +31,15 @@ class MappedArray:
     shape, dtype: of the array.
   """
 
-  def __init__(self, path, shape, dtype):
+  def __init__(self, path, shape, dtype, version=""):
     self.path, self.shape, self.dtype = str(path), tuple(shape), np.dtype(dtype)
+    self.version = version  # of the content: a file replaced later is opened anew
 
   def __len__(self):
     return self.shape[0]
 
   def __getitem__(self, index):
-    return np.array(_open(self.path)[index])
+    return np.array(_open(self.path, self.version)[index])
 
   def __array__(self, dtype=None, copy=None):
     del copy
@@ -46,7 +47,8 @@ class MappedArray:
 
 
 @functools.lru_cache(maxsize=128)
-def _open(path):
+def _open(path, version):
+  del version  # part of the cache key
   return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -136,11 +138,13 @@ def read_record(folder: pathlib.Path, patient: str, key: dict) -> dict | None:
 
 def scan_of(folder: pathlib.Path, record: dict) -> Scan:
   """The scan of a record, its arrays on disk."""
-  image, mask = (folder / record["files"][kind]["file"] for kind in ("image", "mask"))
   n, h, w, _ = record["shape"]
+  def array(kind, shape, dtype):
+    file = record["files"][kind]
+    return MappedArray(folder / file["file"], shape, dtype, file["sha256"])
   source = pathlib.Path(record["source"][0][0])
-  return Scan(record["patient"], MappedArray(image, record["shape"], record["dtype"]),
-              MappedArray(mask, (n, h, w, 1), np.uint8), np.array(record["slices"], np.int64),
+  return Scan(record["patient"], array("image", record["shape"], record["dtype"]),
+              array("mask", (n, h, w, 1), np.uint8), np.array(record["slices"], np.int64),
               np.array(record["lesion_px"], np.int64), str(source.parent))
 
 
