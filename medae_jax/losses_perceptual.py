@@ -75,26 +75,54 @@ class Term:
     return {layer: weight for layer, weight in found.items() if weight}
 
 
-def parse(text: str, *, layers: Mapping, smooth: bool = False, **switches) -> tuple[Term, ...]:
+def parse_layers(text: str) -> dict[int, dict[str, float]]:
+  """{resolution: {layer: weight}} of "r32", "r32+0.5*r42" or "8:r12, 16:r22, 32:r32+0.5*image".
+
+  Without a resolution in front the layers hold for any (0).
+
+  Raises:
+    ValueError: an unknown layer or a resolution that is not a number.
+  """
+  layers = {}
+  for part in filter(str.strip, text.split(",")):
+    res, colon, terms = part.rpartition(":")
+    if colon and not res.strip().isdigit():
+      raise ValueError(f"config.method.layers={text!r}: write RESOLUTION:LAYERS, e.g. '32:r32+r42'")
+    weights = layers.setdefault(int(res) if colon else 0, {})
+    for factor, layer in _factors(terms, text):
+      vgg.check_layers([layer] if layer != "image" else [])
+      weights[layer] = factor
+  return layers
+
+
+def _factors(text: str, whole: str) -> list[tuple[float, str]]:
+  """[(factor, name)] of "name + 0.5*name"."""
+  found = []
+  for part in text.split("+"):
+    match = re.fullmatch(r"\s*(?:([0-9.]+)\s*\*\s*)?(\w+)\s*", part)
+    if not match:
+      raise ValueError(f"{whole!r}: write names, optionally with a factor, joined by '+': "
+                       "'relative_perceptual_L1 + 0.1*l1'")
+    found.append((float(match[1] or 1), match[2]))
+  return found
+
+
+def parse(text: str, *, layers: str | Mapping, smooth: bool = False, **switches) -> tuple[Term, ...]:
   """Terms of an expression such as "relative_perceptual_L1 + 0.1*l1".
 
   Args:
     text: names of `NAMES`, optionally with a factor, joined by "+".
-    layers: {resolution (int or str): {layer: weight}} for the perceptual terms.
+    layers: for the perceptual terms: text for `parse_layers`, or what it returns.
     switches: normalize, absolute, relative of a plain "perceptual" term.
 
   Raises:
     ValueError: an unknown name or layer.
   """
-  layers = {int(res): dict(weights) for res, weights in dict(layers).items()}
-  vgg.check_layers(k for weights in layers.values() for k in weights if k != "image")
+  layers = parse_layers(layers) if isinstance(layers, str) else layers
   terms = []
-  for part in text.split("+"):
-    match = re.fullmatch(r"\s*(?:([0-9.eE-]+)\s*\*\s*)?(\w+)\s*", part)
-    if not match or match[2] not in NAMES:
-      raise ValueError(f"loss {text!r}: write terms such as 'relative_perceptual_L1 + 0.1*l1' out "
-                       f"of {', '.join(NAMES)}")
-    weight, name = float(match[1] or 1), match[2]
+  for weight, name in _factors(text, text):
+    if name not in NAMES:
+      raise ValueError(f"loss {text!r}: {name!r} is none of {', '.join(NAMES)}")
     if name in ("l1", "l2"):
       terms.append(Term(name, weight))
     elif name == "perceptual":
@@ -190,7 +218,7 @@ def _differences(term, trunk, image, recon, weights, real):
 # --------------------------------------------------------------------------------- sums of terms
 def per_image(terms: Sequence[Term], trunk: Vgg | None, image: jax.Array, recon: jax.Array, *,
               res: int | None = None, transition: bool = False, alpha=1.0,
-              real: Mapping | None = None) -> jax.Array:
+              real: Mapping | None = None, half: Vgg | None = None) -> jax.Array:
   """Sum of the weighted terms for each image: the training loss (its mean) and the score.
 
   In a transition a smooth term is (1 - alpha) loss(D2 image, D2 recon; layers of res/2)
@@ -200,6 +228,7 @@ def per_image(terms: Sequence[Term], trunk: Vgg | None, image: jax.Array, recon:
     trunk: None is fine if no term is perceptual.
     res: resolution whose layers are taken; None: the image's.
     real: features of `image` for all layers of `res`.
+    half: trunk with the statistics of res/2, where they differ from those of `res`.
 
   Returns:
     [B].
@@ -212,9 +241,9 @@ def per_image(terms: Sequence[Term], trunk: Vgg | None, image: jax.Array, recon:
     else:
       value = perceptual(term, trunk, image, recon, term.at(res), real)
       if term.smooth and transition:
-        half = perceptual(term, trunk, dpa_layers.downscale(image, 2),
-                          dpa_layers.downscale(recon, 2), term.at(res // 2))
-        value = dpa_layers.fade(half, value, alpha)
+        low = perceptual(term, half or trunk, dpa_layers.downscale(image, 2),
+                         dpa_layers.downscale(recon, 2), term.at(res // 2))
+        value = dpa_layers.fade(low, value, alpha)
     total = total + term.weight * value
   return total
 

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from configs import dpa_fields
 from medae_jax import losses_perceptual as lp
 from medae_jax.models import dpa_nets, dpa_torch, vgg
 
@@ -44,24 +45,52 @@ def narrow_vgg(folder: pathlib.Path) -> lp.Vgg:
   return lp.Vgg(params, stats)
 
 
-def terms(loss_type: str, kwargs: dict) -> tuple[lp.Term, ...]:
-  """Our terms out of the public code's loss_type and loss_kwargs."""
-  if loss_type in ("l1", "l2"):
-    return (lp.Term(loss_type),)
+def loss_fields(loss_type: str, kwargs: dict) -> dict:
+  """Fields of config.method out of the public code's loss_type and loss_kwargs."""
   if loss_type == "compose":
-    out = ()
-    for part in (kwargs["loss_1"], kwargs["loss_2"]):
-      for term in terms(part["loss_type"], part["loss_kwargs"]):
-        out += (lp.Term(**{**vars(term), "weight": term.weight * part["loss_weight"]}),)
-    return out
-  layers = {}
-  for res, w in kwargs["weights_per_resolution"].items():
-    layers[int(res)] = {"image": w["img_weight"], **w["feature_weights"]}
-  both = loss_type == "relative_perceptual_L1"
-  return (lp.Term(
-      "perceptual", 1.0, layers, both or kwargs.get("use_feature_normalization", False),
-      both or kwargs.get("use_L1_norm", False), both or kwargs.get("use_relative_error", False),
-      kwargs.get("use_smooth_pg", False)),)
+    parts = [(p["loss_weight"], p["loss_type"], loss_fields(p["loss_type"], p["loss_kwargs"]))
+             for p in (kwargs["loss_1"], kwargs["loss_2"])]
+    fields = {k: v for *_, f in parts for k, v in f.items() if v}
+    return {"layers": "", **fields, "loss": " + ".join(f"{w:g}*{name}" for w, name, _ in parts)}
+  layers = []
+  for res, w in kwargs.get("weights_per_resolution", {}).items():
+    weights = {**w["feature_weights"], **({"image": w["img_weight"]} if w["img_weight"] else {})}
+    layers.append(f"{res}:" + "+".join(f"{v:g}*{k}" for k, v in weights.items()))
+  return {"loss": loss_type, "layers": ", ".join(layers),
+          "normalize": kwargs.get("use_feature_normalization", False),
+          "absolute": kwargs.get("use_L1_norm", False),
+          "relative": kwargs.get("use_relative_error", False),
+          "smooth_pg": kwargs.get("use_smooth_pg", False)}
+
+
+def vgg_files(folder: pathlib.Path, out: pathlib.Path) -> dict:
+  """Writes the narrow trunk as files that the method reads; fields of config.method."""
+  trunk = narrow_vgg(folder)
+  vgg.save(out / "trunk.npz", trunk.params)
+  vgg.save_stats(out / "stats.npz", trunk.stats)
+  return {"vgg_weights": str(out / "trunk.npz"), "vgg_stats": str(out / "stats.npz")}
+
+
+def config(method_fields, model_fields, *, lr, steps, batch, growing=(), adversarial=(),
+           parity=False):
+  """A DPA config with the given groups; the score loss is the training loss, as published."""
+  c = dpa_fields.base()
+  with c.unlocked():
+    c.method.update({**method_fields, "parity": parity})
+    c.method.score.loss = ""
+    c.method.growing.update(dict(growing))
+    c.method.adversarial.update(dict(adversarial))
+    c.model.update(model_fields)
+    c.optim.lr = lr
+    c.train.update(steps=steps, batch_size=batch)
+  return c.lock()
+
+
+def model_fields(kind, enc, dec, *, res, latent_res, latent_dim, enc_kwargs=(), dec_kwargs=()):
+  """Fields of config.model; enc_kwargs and dec_kwargs must agree where both have a field."""
+  return {"kind": kind, "enc_widths": tuple(enc), "dec_widths": tuple(dec), "max_res": res,
+          "latent_res": latent_res, "latent_dim": latent_dim, "allow_long_widths": True,
+          **_kwargs(dict(enc_kwargs)), **_kwargs(dict(dec_kwargs))}
 
 
 _RENAME = {"pad_type": "pad", "upsample_mode": "upsample"}

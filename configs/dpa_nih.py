@@ -1,0 +1,107 @@
+r"""Deep perceptual autoencoder on chest radiographs: NIH ChestX-ray14 and labelled folders.
+
+  python launch.py --workdir=W \
+    --config=configs/dpa_nih.py:view=subset,root=nih_300,lists=folds,vgg=vgg19-dcbb9e9d.pth
+root: the images scaled to 300x300; lists: the published lists (data_pipelines/nih.py).
+
+Arguments: view=AP, PA or subset; exp=pg (growing from 8 px), wo_pg, unsupervised, L1_unsupervised,
+with_L1, with_adversarial, with_adversarial_L1 (the last three with weight=0.1 or 1); run=0..2
+(published seed), seed; fold=0..2; select=auroc (early stopping on a few anomalies of one kind);
+folder=1: root is a folder with labels.csv, for example the paediatric set of Kermany et al.
+  (none)   the published run. exp=wo_pg on subset: 16,000 steps of 128 images at 64 px, 71 min on a
+           T4; AUROC 0.920 (paper, as quoted in public), 0.925 in an independent re-run. exp=pg:
+           123,500 steps; 0.926 (paper).
+  :small   labelled folder on two CPU cores, 2-4 minutes a run: a narrow *random* VGG19 at 32 px;
+           exp=pg grows from 8 px; loss=l1 or l2 to compare. README.md has the table.
+  :demo    synthetic textures with growing, two CPU cores, about 3 minutes.
+  :smoke   synthetic textures with growing, seconds; learns nothing.
+"""
+
+from configs import common, dpa_fields
+
+# view: wo_pg (steps, batch, lr, bottleneck channels and width, layers), equalise, pg (steps, lr,
+# widths), seeds wo_pg, seeds pg.
+_PG_LAYERS = "8:r12, 16:r22, 32:r32, 64:{}"
+PUBLISHED = {
+    "AP": dict(steps=27000, batch=56, lr=0.0005, width=64, layers="r32", equalize=True,
+               pg_steps=7000, pg_lr=0.0005, pg_widths=(32, 32, 64, 64, 64)),
+    "PA": dict(steps=33000, batch=128, lr=0.002, width=16, layers="r32", equalize=False,
+               pg_steps=10000, pg_lr=0.001, pg_widths=(16,) * 5),
+    "subset": dict(steps=16000, batch=128, lr=0.002, width=16, layers="r42", equalize=False,
+                   pg_steps=3500, pg_lr=0.001, pg_widths=(16,) * 5)}
+SEEDS = {  # experiment: view: seeds; the rest as wo_pg
+    "wo_pg": {"AP": (8350, 3255, 6638), "PA": (2489, 5709, 9424), "subset": (813, 4535, 5080)},
+    "pg": {"AP": (9449, 6402, 8696), "PA": (7983, 5260, 4011), "subset": (5159, 6472, 7581)},
+    "unsupervised": {"AP": (4874, 2952, 4560), "PA": (1810, 748, 3013),
+                     "subset": (9066, 4129, 2258)},
+    "L1_unsupervised": {"AP": (1835, 7514, 4572), "PA": (9821, 5264, 3338),
+                        "subset": (5107, 8447, 6076)},
+    "with_L1": {"subset": (8681, 2355, 8817)}}
+UNSUPERVISED = {"AP": (57666, 28333), "PA": (64333, 31000), "subset": (24333, 32333)}  # , with L1
+
+
+def get_config(arg=None):
+  """The locked config; `arg` as in the module's docstring.
+
+  Raises:
+    ValueError: an unknown view or experiment, or run out of range.
+  """
+  a = common.parse_arg(arg, demo=False, smoke=False, small=False, view="subset", exp="wo_pg",
+                       weight=0.1, run=0, seed=-1, fold=-1, select="", root="", lists="",
+                       folder=False, vgg="", loss="")
+  if a.view not in PUBLISHED or not 0 <= a.run <= 2:
+    raise ValueError(f"config arguments view={a.view}, run={a.run}: view is AP, PA or subset, run 0 "
+                     "to 2")
+  p = PUBLISHED[a.view]
+  c = dpa_fields.base()
+  seeds = SEEDS.get(a.exp, {}).get(a.view) or SEEDS["wo_pg"][a.view]
+  c.seed = seeds[a.run] if a.seed < 0 else a.seed
+  c.model.update(max_res=64, latent_dim=p["width"], enc_widths=(p["width"],) * 5)
+  c.method.update(layers=p["layers"], vgg_weights=a.vgg)
+  c.optim.lr = p["lr"]
+  c.train.update(steps=p["steps"], batch_size=p["batch"])
+  c.data.update(name="nih", layout="lists", view=a.view, image_root=a.root, lists_root=a.lists,
+                root="", folds="leakfree", fold_seed=0, n_folds=3, val_fraction=0.0,
+                val_anomalies=0, crop_size=224, resize=64, equalize_hist=p["equalize"],
+                image_size=64, channels=1, cache=True, val_kind="", train_limit=0)
+  if a.folder:
+    c.data.update(layout="folder", root=a.root)
+  _experiment(c, a, p)
+  if a.loss:
+    c.method.loss = a.loss
+    c.method.score.loss = a.loss if a.loss in ("l1", "l2") else c.method.score.loss
+  dpa_fields.validate(c, select=a.select, fold=a.fold, limit=10**6 if a.exp == "pg" else 100000)
+  if a.small:
+    small(c, a)
+  if a.demo or a.smoke:
+    dpa_fields.synthetic(c, smoke=a.smoke, growing=True)
+  return c.lock()
+
+
+def _experiment(c, a, p):
+  dpa_fields.experiment(c, a.exp, a.weight)
+  if a.exp == "pg":
+    dpa_fields.grow(c, 8, _PG_LAYERS.format(p["layers"]))
+    c.model.enc_widths, c.optim.lr, c.train.steps = p["pg_widths"], p["pg_lr"], p["pg_steps"]
+  elif a.exp.endswith("unsupervised"):  # the bottleneck chosen by reconstruction: the largest
+    c.model.update(latent_dim=64, latent_res=4, enc_widths=(64,) * 5)
+    c.data.equalize_hist = False
+    c.optim.lr = 0.0005
+    c.train.update(steps=UNSUPERVISED[a.view][a.exp.startswith("L1")], batch_size=56)
+  elif a.exp == "with_L1" and a.view == "subset":
+    c.method.layers = "r32+r42"  # the published ablation changes the layers here, too
+
+
+def small(c, a):
+  """A labelled folder at 32 px on two CPU cores: random narrow trunk (not VGG19's weights)."""
+  growing = a.exp == "pg"
+  c.method.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 128, 128),
+                  layers="8:r12, 16:r22, 32:r32" if growing else "r32")
+  c.method.growing.update(trns_steps=150, stab_steps=150)
+  c.model.update(max_res=32, enc_widths=(16,) * 4, latent_dim=16)
+  c.optim.lr = 0.002
+  c.train.update(steps=500, batch_size=32, eval_every=100, save_every=150, eval_batch_size=60,
+                 best_metric="val/image_auroc", best_mode="max", keep=20 if growing else 2)
+  c.data.update(layout="folder", root=a.root, resize=32, image_size=32, val_kind="virus",
+                equalize_hist=False)
+  c.eval.update(splits=("val", "test"), checkpoint="best", batch_size=60)

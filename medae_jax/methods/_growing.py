@@ -1,0 +1,78 @@
+"""Stages of progressive growing: names, lengths and batch sizes from `config.method.growing`.
+
+(stab, r0) -> (trns, 2 r0) -> (stab, 2 r0) -> ... -> (stab, max_res); without growing only
+(stab, max_res). The last stage has config.train.steps. Names are "stab_32", "trns_64".
+"""
+
+from __future__ import annotations
+
+from medae_jax.core.method import Stage
+
+
+def resolutions(growing, max_res: int) -> tuple[int, ...]:
+  """Resolutions of the stages, ascending.
+
+  Raises:
+    ValueError: initial_res is not max_res divided by a power of two.
+  """
+  res = [growing.initial_res or max_res]
+  while res[-1] < max_res:
+    res.append(2 * res[-1])
+  if res[-1] != max_res:
+    raise ValueError(f"config.method.growing.initial_res={growing.initial_res} must be "
+                     f"config.model.max_res={max_res} divided by a power of two")
+  return tuple(res)
+
+
+def stages(config, *, groups: int = 1) -> tuple[Stage, ...]:
+  """All stages in order.
+
+  Args:
+    groups: batches that one step consumes (critic steps + 1).
+
+  Raises:
+    ValueError: malformed `steps_per_stage` or `batch_sizes`, or names of no stage.
+  """
+  g, out = config.method.growing, []
+  res = resolutions(g, config.model.max_res)
+  sizes = {int(k): v for k, v in _pairs(g.batch_sizes, "batch_sizes").items() if k.isdigit()}
+  own = _pairs(g.steps_per_stage, "steps_per_stage")
+  for r in res:
+    data = {"batch_size": sizes.get(r, config.train.batch_size) * groups}
+    if r > res[0]:
+      out.append(Stage(f"trns_{r}", own.get(f"trns_{r}", g.trns_steps), data))
+    last = config.train.steps if r == res[-1] else g.stab_steps
+    out.append(Stage(f"stab_{r}", own.get(f"stab_{r}", last), data))
+  unknown = set(own) - {s.name for s in out} | {str(r) for r in sizes} - {str(r) for r in res}
+  if unknown:
+    raise ValueError(f"config.method.growing names {sorted(unknown)}, but the stages are "
+                     f"{', '.join(s.name for s in out)}")
+  if config.method.parity:
+    out[-1] = Stage(out[-1].name, reference_iterations(out[-1].steps), out[-1].data)
+  return tuple(out)
+
+
+def reference_iterations(n: int) -> int:
+  """Iterations that the public code runs in a last stage of nominal length n: n, or n + 1.
+
+  It adds 1/n to a float64 and ends at 1; the sum of some n falls short of 1 (5000 runs 5001).
+  Stages before the last end within 1e-6 of 1, always after n.
+  """
+  progress, count = 0.0, 0
+  while progress < 1.0:
+    progress, count = min(progress + 1 / n, 1.0), count + 1
+  return count
+
+
+def stage_of(params) -> tuple[int, bool]:
+  """(resolution, transition?) of an encoder's parameters: a transition has two from_image blocks."""
+  found = sorted(int(k.removeprefix("from_image_")) for k in params if k.startswith("from_image_"))
+  return found[-1], len(found) == 2
+
+
+def _pairs(text: str, field: str) -> dict[str, int]:
+  """{"stab_32": 3} of "stab_32:3, trns_32:4"."""
+  pairs = [part.split(":") for part in text.replace(" ", "").split(",") if part]
+  if any(len(p) != 2 or not p[1].isdigit() or not int(p[1]) for p in pairs):
+    raise ValueError(f"config.method.growing.{field}={text!r}: write NAME:NUMBER, NAME:NUMBER ...")
+  return {name: int(number) for name, number in pairs}

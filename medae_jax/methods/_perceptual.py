@@ -1,0 +1,149 @@
+"""The VGG19 side of a method: weights, channel statistics, training loss and score loss.
+
+Fields of `config.method` (shared by every method with feature losses):
+  loss          expression for losses_perceptual.parse, e.g. "relative_perceptual_L1 + 0.1*l1"
+  layers        e.g. "r42" or "8:r12, 16:r22, 32:r32, 64:r42" (resolution of the stage: layers)
+  score.loss, score.layers ("" = those of training)   the anomaly score, a choice of its own
+  vgg_weights   PATH, or "random:SEED" by explicit choice; "" stops with the name of the file to get
+  vgg_widths    channels of the five groups of a *random* trunk
+  vgg_stats     "published": mean and std over ImageNet, valid for the published weights only
+                "running": averages over the first `vgg_stats_steps` training steps of each stage,
+                per resolution, then frozen; what any other weights need
+                PATH: .npz with <layer>_mean, <layer>_std
+  vgg_dtype     of the frozen trunk in training; scores always use float32
+
+The trunk lives in state.params["vgg"], cut after the deepest layer needed (22 MiB up to r42, not
+the 548 of the published file), so that a checkpoint scores on machines without that file.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from medae_jax import losses_perceptual as lp
+from medae_jax.core import parallel
+from medae_jax.models import vgg
+
+
+class Perceptual:
+  """Built once from `config.method`; pure functions of the state after that.
+
+  Args:
+    config: `config.method` as above.
+    resolutions: of all stages, ascending; the last one is that of the images.
+
+  Raises:
+    ValueError: an unknown loss or layer, or published statistics with random weights.
+  """
+
+  def __init__(self, config, resolutions):
+    self.config, self.resolutions = config, tuple(resolutions)
+    switches = {k: bool(config.get(k, False)) for k in ("normalize", "absolute", "relative")}
+    smooth = bool(config.get("smooth_pg", False))
+    self.terms = lp.parse(config.loss, layers=config.layers, smooth=smooth, **switches)
+    score_layers = config.score.layers or config.layers
+    self.score_terms = lp.parse(config.score.loss or config.loss, layers=score_layers,
+                                smooth=smooth, **switches)
+    every = self.terms + self.score_terms
+    self.layers = lp.layers_of(every, self.resolutions)
+    self.running = bool(self.layers) and config.vgg_stats == "running"
+    if self.layers and config.vgg_stats == "published" and config.vgg_weights.startswith("random:"):
+      raise ValueError("config.method.vgg_stats='published' are statistics of the ImageNet weights; "
+                       f"with vgg_weights={config.vgg_weights!r} set vgg_stats='running'")
+
+  def init_params(self) -> dict:
+    """{} or {"vgg": {"trunk", "stats"}} for State.params.
+
+    Raises:
+      ValueError, FileNotFoundError: as vgg.load; nothing is read while shapes alone are traced.
+    """
+    if not self.layers:
+      return {}
+    c = self.config
+    if isinstance(jnp.zeros(()), jax.core.Tracer):  # only shapes are asked for (a resumed run)
+      random = c.vgg_weights.startswith("random:")
+      trunk = vgg.random_params(0, c.vgg_widths if random else vgg.WIDTHS, self.layers)
+    else:
+      trunk = vgg.load(c.vgg_weights, self.layers, c.vgg_widths)
+    params = {"trunk": jax.tree.map(jnp.asarray, trunk)}
+    if not self.running:
+      params["stats"] = self._fixed_stats(trunk)
+    return {"vgg": params}
+
+  def _fixed_stats(self, trunk):
+    path = vgg.STATS_FILE if self.config.vgg_stats == "published" else self.config.vgg_stats
+    stats = vgg.load_stats(self.layers, path)
+    for layer, values in stats.items():
+      width = trunk[f"conv{layer[1]}_{layer[2] if layer[0] != 'p' else 1}"]["bias"].shape
+      if values["mean"].shape != width:
+        raise ValueError(f"{path}: {layer} has {values['mean'].shape[0]} channels, the VGG19 "
+                         f"weights have {width[0]}; statistics belong to their weights")
+    return jax.tree.map(jnp.asarray, stats)
+
+  # ------------------------------------------------------------------------- running statistics
+  def init_stats(self, res: int, widths) -> dict:
+    """{} or {"vgg_<res>": ...} for State.stats: mean 0, std 1 until the first step."""
+    if not self.running:
+      return {}
+    layers = lp.layers_of(self.terms + self.score_terms, [res])
+    moments = {k: {"mean": jnp.zeros(widths[k]), "square": jnp.ones(widths[k])} for k in layers}
+    return {f"vgg_{res}": {"count": jnp.zeros(()), "layers": moments}}
+
+  def widths(self, params) -> dict[str, int]:
+    """Channels of each layer, from the trunk in `params`."""
+    if not self.layers:
+      return {}
+    trunk = params["vgg"]["trunk"]
+    last = lambda k: k[2] if k[0] != "p" else "1"
+    return {k: trunk[f"conv{k[1]}_{last(k)}"]["bias"].shape[0] for k in self.layers}
+
+  def update_stats(self, stats: dict, real: dict, res: int, axis_name) -> dict:
+    """State.stats with the real images' features averaged in; over all devices.
+
+    After `vgg_stats_steps` updates nothing changes any more, so that the loss stands still.
+    """
+    if not self.running:
+      return stats
+    old = stats[f"vgg_{res}"]
+    count = old["count"] + 1
+    rate = jnp.where(count <= self.config.vgg_stats_steps, 1 / count, 0.0)
+    new = {}
+    for layer, moments in old["layers"].items():
+      feature = real[layer]
+      now = parallel.pmean({"mean": feature.mean((0, 1, 2)), "square": (feature**2).mean((0, 1, 2))},
+                           axis_name)
+      new[layer] = jax.tree.map(lambda a, b: a + rate * (b - a), moments, now)
+    return {**stats, f"vgg_{res}": {"count": count, "layers": new}}
+
+  # ------------------------------------------------------------------------------------- losses
+  def trunk(self, params, stats, res: int, dtype=jnp.float32) -> lp.Vgg:
+    """The trunk with the statistics that hold at `res`; empty where no loss needs it."""
+    if not self.layers:
+      return lp.Vgg({}, {})
+    v = params["vgg"]
+    fixed = v.get("stats", {})
+    if self.running and f"vgg_{res}" in stats:
+      fixed = {k: vgg.moments_to_stats(m["mean"], m["square"])
+               for k, m in stats[f"vgg_{res}"]["layers"].items()}
+    return lp.Vgg(v["trunk"], fixed, dtype)
+
+  def real(self, params, image, res: int, dtype) -> dict:
+    """Features of the real images for the training terms at `res`; {} where none are needed."""
+    names = lp.layers_of(self.terms + (self.score_terms if self.running else ()), [res])
+    if not self.layers:
+      return {}
+    return lp.real_features(lp.Vgg(params["vgg"]["trunk"], {}, dtype), image, names)
+
+  def losses(self, params, stats, image, recon, *, res, transition=False, alpha=1.0, real=None,
+             score=False):
+    """Training loss, or score loss, of each image: [B]."""
+    dtype = jnp.float32 if score else jnp.dtype(self.config.vgg_dtype)
+    half = self.trunk(params, stats, res // 2, dtype) if transition else None
+    return lp.per_image(self.score_terms if score else self.terms,
+                        self.trunk(params, stats, res, dtype), image, recon, res=res,
+                        transition=transition, alpha=alpha, real=real or None, half=half)
+
+  def map(self, params, stats, image, recon, *, res):
+    """Per-pixel map of the score loss: [B,H,W,1]."""
+    return lp.anomaly_map(self.score_terms, self.trunk(params, stats, res), image, recon, res=res)

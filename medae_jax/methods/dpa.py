@@ -1,0 +1,304 @@
+"""Deep perceptual autoencoder (Shvetsova et al., IEEE Access 2021, arXiv 2006.13265).
+
+A small convolutional autoencoder, trained on normal images alone. There is no pixel loss: the loss
+is a relative L1 distance between VGG19 features of the image x and its reconstruction y,
+  L(x, y) = sum_k w_k |f~_k(x) - f~_k(y)|_1 / |f~_k(x)|_1,   f~ = (f - mu) / sigma per channel,
+and the same quantity of a test image is its anomaly score. With progressive growing resolution and
+VGG depth rise together: stages (stab, r0), (trns, 2 r0), (stab, 2 r0) ... (stab, max_res); in a
+transition alpha = (iterations done + 1) / N blends images, networks and losses, and is a traced
+number, so that a stage compiles once. Each stage starts a fresh Adam over its own networks.
+
+Ablations: L1, L2, sums of losses (config.method.loss), an adversarial term with `n_dis` critic
+steps before each update (config.method.adversarial), where one global batch carries the examples of
+all n_dis + 1 steps (losses_adversarial.sub_batches).
+
+Deviations from the public code, all on purpose: integer schedules (config.method.parity restores
+its N or N+1 iterations of the last stage); optimiser state is saved; the score loss is chosen apart
+from the training loss (config.method.score.loss; the public code scores with the training loss);
+the validation loss covers every image; per-pixel maps. A state of an earlier stage scores, too: the
+full-resolution image is brought to the stage's resolution and the map back to the image's.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from medae_jax import losses_adversarial as la
+from medae_jax.core import optim, parallel
+from medae_jax.core import method as method_lib
+from medae_jax.core.method import BaseMethod, Stage, State
+from medae_jax.methods import _growing
+from medae_jax.methods._growing import stage_of
+from medae_jax.methods._perceptual import Perceptual
+from medae_jax.models import dpa_layers, dpa_nets, dpa_torch
+
+DIVERGED = 1e6  # the public code stops above this loss
+
+
+class Method(BaseMethod):
+  needs = {"image": "[B,H,W,C] float32, in [-1,1]"}
+
+  def __init__(self, config):
+    super().__init__(config)
+    self.adversarial = config.method.adversarial.weight > 0
+    self._resolutions = _growing.resolutions(config.method.growing, config.model.max_res)
+    self._check_model()
+    self.perceptual = Perceptual(config.method, self._resolutions)
+    self._tx = {"ae": self._adam(config.optim.lr),
+                "dis": self._adam(config.optim.lr_dis or config.optim.lr)}
+
+  def _check_model(self):
+    m = self.config.model
+    common = dict(kind=m.kind, max_res=m.max_res, latent_dim=m.latent_dim, norm=m.norm, pad=m.pad,
+                  exact_widths=not m.allow_long_widths)
+    dpa_nets.check(role="enc", latent_res=m.latent_res, widths=m.enc_widths,
+                   use_wscale=m.use_wscale, pool=m.pool, **common)
+    dpa_nets.check(role="dec", latent_res=m.latent_res, widths=self._dec_widths(),
+                   use_wscale=m.use_wscale, upsample=m.upsample,
+                   normalize_latents=m.normalize_latents, **common)
+    if self.adversarial:
+      if self.config.method.adversarial.name not in la.NAMES:
+        raise ValueError(f"config.method.adversarial.name={self.config.method.adversarial.name!r}: "
+                         f"use {', '.join(la.NAMES)}")
+      dpa_nets.check(role="dis", latent_res=1, widths=self._dis_widths(),
+                     **{**common, "norm": "none"})
+    if m.norm == "bn" and self.config.train.accum > 1:
+      raise ValueError("config.train.accum > 1 changes the statistics of batch normalisation; use "
+                       "config.model.norm=none, or accum=1")
+    if self._resolutions[0] < dpa_nets.coarsest(m.latent_res):
+      raise ValueError(f"config.method.growing.initial_res={self._resolutions[0]} is below the "
+                       f"coarsest block, {dpa_nets.coarsest(m.latent_res)} px")
+
+  def _dec_widths(self):
+    m = self.config.model
+    return tuple(m.dec_widths) or tuple(reversed(m.enc_widths))
+
+  def _dis_widths(self):
+    m = self.config.model
+    return tuple(m.dis_widths) or tuple(m.enc_widths)
+
+  def _adam(self, lr):
+    o = self.config.optim
+    return optim.adam(lr, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay,
+                      clip=o.clip or None)
+
+  # ---------------------------------------------------------------------------------------- stages
+  def stages(self):
+    """Stable and transition stages; a batch holds the examples of the critic's steps as well."""
+    groups = 1 + (self.config.method.adversarial.n_dis if self.adversarial else 0)
+    return _growing.stages(self.config, groups=groups)
+
+  def _nets(self, channels, res, transition):
+    """{net: module} of a stage."""
+    m = self.config.model
+    common = dict(kind=m.kind, transition=transition, norm=m.norm, pad=m.pad,
+                  dtype=jnp.dtype(m.dtype))
+    nets = {"enc": dpa_nets.Encoder(tuple(m.enc_widths), res, m.latent_dim, m.latent_res,
+                                    max_res=m.max_res, use_wscale=m.use_wscale, pool=m.pool,
+                                    **common),
+            "dec": dpa_nets.Decoder(self._dec_widths(), res, channels, m.latent_res,
+                                    use_wscale=m.use_wscale, upsample=m.upsample,
+                                    normalize_latents=m.normalize_latents, **common)}
+    if self.adversarial:
+      nets["dis"] = dpa_nets.Encoder(self._dis_widths(), res, 1, 1, max_res=m.max_res,
+                                     **{**common, "norm": "none"})
+    return nets
+
+  # ------------------------------------------------------------------------------ init and growing
+  def init(self, rng, batch):
+    first = method_lib.stages_of(self)[0]
+    params, stats = self._fresh(rng, batch["image"].shape, first.name)
+    params = {**params, **self.perceptual.init_params()}
+    stats.update(self._vgg_stats(params, self._resolutions[0]))
+    return State.create(params, stats, self._fresh_opt(params))
+
+  def grow(self, state, stage, rng, batch):
+    """Keeps the blocks whose names stay, adds the new ones, and starts fresh optimisers."""
+    made, made_stats = self._fresh(rng, batch["image"].shape, stage.name)
+    keep = lambda new, old: {k: old.get(k, v) for k, v in new.items()}
+    params = {**state.params, **{n: keep(p, state.params[n]) for n, p in made.items()}}
+    stats = {**state.stats, **{n: keep(s, state.stats.get(n, {})) for n, s in made_stats.items()}}
+    res = stage_of(params["enc"])[0]
+    if f"vgg_{res}" not in stats:
+      stats.update(self._vgg_stats(params, res))
+    return state.replace(params=params, stats=stats, opt=self._fresh_opt(params))
+
+  def _fresh(self, rng, shape, name):
+    """(params, batch statistics) of a stage's networks; initial values depend on names alone."""
+    m = self.config.model
+    if shape[1] != m.max_res or shape[2] != m.max_res:
+      raise ValueError(f"images are {shape[1]}x{shape[2]}, config.model.max_res={m.max_res}; set "
+                       "config.data to that size")
+    kind, res = name.split("_")
+    res, params, stats = int(res), {}, {}
+    for i, (net, module) in enumerate(self._nets(shape[3], res, kind == "trns").items()):
+      size = (1, m.latent_res, m.latent_res, m.latent_dim) if net == "dec" else (1, res, res, shape[3])
+      made = jax.jit(module.init)(jax.random.fold_in(rng, i), jnp.zeros(size))
+      params[net] = made["params"]
+      if "batch_stats" in made:
+        stats[net] = made["batch_stats"]
+    return params, stats
+
+  def _vgg_stats(self, params, res):
+    return self.perceptual.init_stats(res, self.perceptual.widths(params))
+
+  def _fresh_opt(self, params):
+    opt = {"ae": self._tx["ae"].init({n: params[n] for n in ("enc", "dec")})}
+    if self.adversarial:
+      opt["dis"] = self._tx["dis"].init(params["dis"])
+    return opt
+
+  # -------------------------------------------------------------------------------------- the step
+  def _reconstruct(self, params, stats, image, alpha, *, train=False, axis_name=None):
+    """(recon, updated batch statistics {net: ...}) of images at the stage's resolution."""
+    res, transition = stage_of(params["enc"])
+    nets = self._nets(image.shape[-1], res, transition)
+    x, after = image, {}
+    for net in ("enc", "dec"):
+      variables = {"params": params[net], **({"batch_stats": stats[net]} if net in stats else {})}
+      x, new = nets[net].apply(variables, x, alpha, train=train, axis_name=axis_name,
+                               mutable=["batch_stats"])
+      if net in stats:
+        after[net] = new["batch_stats"] if "batch_stats" in new else stats[net]
+    return x, after
+
+  def _critic(self, params, channels, alpha):
+    """image -> score with the discriminator's `params` bound."""
+    net = self._nets(channels, *stage_of(params))["dis"]
+    return lambda image: net.apply({"params": params}, image, alpha)
+
+  def _stage_image(self, params, image, alpha):
+    """The image at the stage's resolution, blended in transitions."""
+    res, transition = stage_of(params["enc"])
+    return dpa_layers.mix_resolution(image, res, transition=transition, alpha=alpha,
+                                     antialias=self.config.method.growing.antialias)
+
+  def train_step(self, state, batch, rng, *, stage, axis_name):
+    alpha = jnp.minimum((state.step - stage.begin + 1) / stage.steps, 1.0)
+    metrics = {}
+    if self.adversarial:
+      groups = la.sub_batches(batch, 1 + self.config.method.adversarial.n_dis)
+      for group in groups[:-1]:
+        state, metrics = self._critic_step(state, group, rng, alpha, axis_name)
+      batch = groups[-1]
+    state, more = self._autoencoder_step(state, batch, rng, alpha, axis_name)
+    return state.replace(step=state.step + 1), {**metrics, **more, "alpha": alpha}
+
+  def _critic_step(self, state, batch, rng, alpha, axis_name):
+    a = self.config.method.adversarial
+    real = self._stage_image(state.params, batch["image"], alpha)
+    fake, after = self._reconstruct(state.params, state.stats, real, alpha, train=True,
+                                    axis_name=axis_name)
+    mix = batch["mix"] if "mix" in batch else jax.vmap(jax.random.uniform)(
+        method_lib.example_keys(rng, batch["index"]))
+    options = {"wasserstein": dict(lambd=a.lambd, gradient_penalty=a.gradient_penalty,
+                                   norm_penalty=a.norm_penalty, target_gamma=a.target_gamma),
+               "nnl": dict(reg_alpha=a.reg_alpha, reg_type=a.reg_type)}.get(a.name, {})
+    loss = lambda p, b, r: la.critic_loss(a.name, self._critic(p, real.shape[-1], alpha), b["real"],
+                                          b["fake"], b["mix"], **options)
+    (total, parts), grads = parallel.value_and_grad(
+        loss, state.params["dis"], {"real": real, "fake": fake, "mix": mix}, rng,
+        axis_name=axis_name)
+    params, opt = self._update("dis", grads, state.opt["dis"], state.params["dis"])
+    state = state.replace(params={**state.params, "dis": params}, opt={**state.opt, "dis": opt},
+                          stats={**state.stats, **after})
+    return state, {"dis_loss": total, **{f"dis_{k}": v for k, v in parts.items()}}
+
+  def _autoencoder_step(self, state, batch, rng, alpha, axis_name):
+    res, transition = stage_of(state.params["enc"])
+    dtype = jnp.dtype(self.config.method.vgg_dtype)
+    image = self._stage_image(state.params, batch["image"], alpha)
+    # Features of the real image do not depend on the networks: outside the differentiated function.
+    real = batch.get("features") or self.perceptual.real(state.params, image, res, dtype)
+    stats = self.perceptual.update_stats(state.stats, real, res, axis_name)
+
+    def loss_fn(nets, b, _):
+      params = {**state.params, **nets}
+      recon, after = self._reconstruct(params, stats, b["image"], alpha, train=True,
+                                       axis_name=axis_name)
+      each = self.perceptual.losses(params, stats, b["image"], recon, res=res, alpha=alpha,
+                                    transition=transition, real=b["real"])
+      parts = {"rec_loss": each.mean()}
+      loss = parts["rec_loss"]
+      if self.adversarial:
+        parts["adv_loss"] = la.generator_loss(self.config.method.adversarial.name, self._critic(
+            state.params["dis"], recon.shape[-1], alpha)(recon))
+        loss += self.config.method.adversarial.weight * parts["adv_loss"]
+      return loss, (parts, after)
+
+    nets = {n: state.params[n] for n in ("enc", "dec")}
+    (loss, (parts, after)), grads = parallel.value_and_grad(
+        loss_fn, nets, {"image": image, "real": real}, rng, accum=self.config.train.accum,
+        axis_name=axis_name)
+    nets, opt = self._update("ae", grads, state.opt["ae"], nets)
+    state = state.replace(params={**state.params, **nets}, opt={**state.opt, "ae": opt},
+                          stats={**stats, **after})
+    # Infinity makes the loop stop where the public code does.
+    return state, {"loss": jnp.where(loss > DIVERGED, jnp.inf, loss), **parts,
+                   "grad_norm": optim.global_norm(grads)}
+
+  def _update(self, name, grads, opt, params):
+    updates, opt = self._tx[name].update(grads, opt, params)
+    return optax.apply_updates(params, updates), opt
+
+  # ------------------------------------------------------------------------- validation and scores
+  def eval_step(self, state, batch, rng):
+    """Training loss of each image, reconstruction and generator part, in evaluation mode."""
+    recon, image, alpha = self._recon(state, batch["image"])
+    res, transition = stage_of(state.params["enc"])
+    out = {"loss": self.perceptual.losses(state.params, state.stats, image, recon, res=res,
+                                          alpha=alpha, transition=transition)}
+    if self.adversarial:
+      a = self.config.method.adversarial
+      scores = self._critic(state.params["dis"], recon.shape[-1], alpha)(recon)
+      adv = jax.vmap(lambda s: la.generator_loss(a.name, s[None]))(scores)
+      out = {"loss": out["loss"] + a.weight * adv, "rec_loss": out["loss"], "adv_loss": adv}
+    return out
+
+  def _recon(self, state, image):
+    """(recon, image, alpha), both images at the resolution of the state's stage."""
+    alpha = self._alpha(state)
+    image = self._stage_image(state.params, image, alpha)
+    recon, _ = self._reconstruct(state.params, state.stats, image, alpha)
+    return recon, image, alpha
+
+  def _alpha(self, state):
+    """How far the state's stage is faded in; the stage is read off the names in its parameters."""
+    res, transition = stage_of(state.params["enc"])
+    if not transition:
+      return 1.0
+    stage = next(s for s in method_lib.stages_of(self) if s.name == f"trns_{res}")
+    return jnp.clip((state.step - stage.begin) / stage.steps, 0.0, 1.0)
+
+  def score(self, state, batch):
+    """{"recon" [B,H,W,C], "map" [B,H,W,1], "score" [B]}; the score loss is config.method.score.loss.
+
+    The reconstruction is the decoder's linear output: it need not look like an image.
+    """
+    full = batch["image"]
+    recon, image, alpha = self._recon(state, full)
+    res, transition = stage_of(state.params["enc"])
+    score = self.perceptual.losses(state.params, state.stats, image, recon, res=res, alpha=alpha,
+                                   transition=transition, score=True)
+    anomaly = self.perceptual.map(state.params, state.stats, image, recon, res=res)
+    if res != full.shape[1]:
+      anomaly = jax.image.resize(anomaly, (*full.shape[:3], 1), "bilinear")
+      recon = jax.image.resize(recon, full.shape, "bilinear")
+    return {"recon": recon, "map": anomaly, "score": score}
+
+  # --------------------------------------------------------------------------- published checkpoints
+  def from_torch(self, tensors):
+    """(params, stats) out of the public code's scoring model: `enc.*`, `dec.*` and maybe `ddis.*`.
+
+    VGG19 is taken from config.method.vgg_weights, never from such a file.
+    """
+    params, stats = {}, {}
+    for torch_name, net in (("enc", "enc"), ("dec", "dec"), ("ddis", "dis")):
+      own = {k.removeprefix(f"{torch_name}."): v for k, v in tensors.items()
+             if k.startswith(f"{torch_name}.")}
+      if own and (net != "dis" or self.adversarial):
+        params[net], found = dpa_torch.convert(own, self.config.model.kind)
+        stats.update({net: found} if found else {})
+    return {**params, **self.perceptual.init_params()}, stats

@@ -1,0 +1,259 @@
+"""Training runs of DPA against the public code's: plain, growing and adversarial, and schedules."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from medae_jax.core import method as method_lib
+from medae_jax.methods import _growing, dpa
+from tests.golden_cases import golden_dir
+from tests.parity import dpa_golden as g
+
+# Golden README: outputs 3e-6, parameters 2e-6 absolute over 3 steps (3e-5 over a growing run), losses
+# 1e-6. Another convolution order moves float32 sums by a few times that; Adam's first steps divide
+# by |gradient|, so an entry whose gradient is near zero may move by a visible part of lr: nearly all
+# entries must be within `close`, all within a step (lr) of the reference.
+OUT = dict(rtol=1e-4, atol=2e-5)
+LOSS = dict(rtol=2e-5, atol=1e-6)
+
+
+def _close_params(got, want, *, close, far, what):
+  for net in want:
+    misses = {}
+    for path, value in jax.tree_util.tree_leaves_with_path(want[net]):
+      found = got[net]
+      for key in path:
+        found = found[key.key]
+      misses[jax.tree_util.keystr(path)] = np.abs(np.asarray(found) - value).reshape(-1)
+    every = np.concatenate(list(misses.values()))
+    worst = max(misses, key=lambda k: misses[k].max())
+    assert np.mean(every <= close) >= 0.99, f"{what} {net}: {np.mean(every <= close):.4f}"
+    assert every.max() <= far, f"{what} {net}{worst}: {every.max()}"
+
+
+def _params(arrays, prefix, kind, nets=("enc", "dec")):
+  names = {"dis": "ddis"}
+  converted = {n: g.dpa_torch.convert(g.sub(arrays, f"{prefix}{names.get(n, n)}/"), kind)
+               for n in nets}
+  return ({n: p for n, (p, _) in converted.items()}, {n: s for n, (_, s) in converted.items() if s})
+
+
+def _put(state, params, stats=()):
+  """The state with the blocks it has taken from `params` (other stages' blocks are ignored)."""
+  new = {n: {k: jax.tree.map(jnp.asarray, params[n][k]) for k in state.params[n]} for n in params}
+  return state.replace(params={**state.params, **new}, stats={**state.stats, **dict(stats)})
+
+
+def _step(method, stage):
+  return jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=stage,
+                                                axis_name=None))
+
+
+def _train_cases():
+  try:
+    return sorted(p.stem for p in golden_dir("dpa").glob("train_*.npz"))
+  except pytest.skip.Exception:
+    return []
+
+
+@pytest.mark.parametrize("name", _train_cases())
+def test_plain_training(name, tmp_path):
+  folder = golden_dir("dpa")
+  arrays, case = g.read(folder / f"{name}.npz")
+  kind, lr = case["kind"], case["adam"]["lr"]
+  config = g.config(
+      {**g.loss_fields(case["loss_type"], case["loss_kwargs"]), **g.vgg_files(folder, tmp_path)},
+      g.model_fields(kind, case["enc_inner_dims"], case["dec_inner_dims"], res=case["res"],
+                     latent_res=case["latent_res"], latent_dim=case["latent_dim"],
+                     enc_kwargs=case["enc_kwargs"], dec_kwargs=case["dec_kwargs"]),
+      lr=lr, steps=case["steps"], batch=case["batch"])
+  with config.unlocked():
+    config.optim.update({k: v for k, v in case["adam"].items() if k in config.optim})
+  method = dpa.Method(config)
+  stage, = method_lib.stages_of(method)
+  images = g.nhwc(arrays["x"])
+  batch = lambda i: {"image": images[i], "index": np.arange(len(images[i]), dtype=np.int32)}
+  state = _put(method.init(jax.random.key(0), batch(0)), *_params(arrays, "", kind))
+
+  score = jax.jit(method.score)
+  recon = score(state, batch(0))["recon"]
+  np.testing.assert_allclose(g.nchw(recon), arrays["rec0"], **OUT)
+  train = lambda nets: _mean_loss(method, state, nets, images[0])
+  grads = jax.jit(jax.grad(train))({n: state.params[n] for n in ("enc", "dec")})
+  wanted, _ = _params(arrays, "grad0/", kind)
+  for net in wanted:  # 1e-4 of each array's largest entry; 1e-6 where it is all but zero
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(
+        a, b, rtol=0, atol=1e-4 * np.abs(b).max() + 1e-6), grads[net], wanted[net])
+
+  step = _step(method, stage)
+  for i in range(case["steps"]):
+    state, metrics = step(state, batch(i))
+    np.testing.assert_allclose(metrics["loss"], arrays["loss_steps"][i], **LOSS)
+    if f"after{i + 1}/enc/" in {k[:len(f"after{i + 1}/enc/")] for k in arrays}:
+      wanted, _ = _params(arrays, f"after{i + 1}/", kind)
+      _close_params(state.params, wanted, close=1e-3 * lr + 2e-6, far=0.3 * lr, what=f"step {i + 1}")
+  out = score(state, batch(0))
+  np.testing.assert_allclose(out["score"], arrays["final_scores"], rtol=1e-4)
+  np.testing.assert_allclose(g.nchw(out["recon"]), arrays["final_rec"], rtol=1e-3, atol=1e-4)
+
+
+def _mean_loss(method, state, nets, image):
+  params = {**state.params, **nets}
+  recon, _ = method._reconstruct(params, state.stats, image, 1.0, train=True)  # pylint: disable=protected-access
+  return method.perceptual.losses(params, state.stats, image, recon, res=image.shape[1]).mean()
+
+
+def _pg(tmp_path):
+  folder = golden_dir("dpa")
+  arrays, case = g.read(folder / "pg_growth.npz")
+  c = case["config"]
+  own = ", ".join(f"{stage}_{res}:{n}" for res, stages in c["iters_per_res"].items()
+                  for stage, n in stages.items())
+  config = g.config(
+      {**g.loss_fields(c["image_rec_loss"]["loss_type"], c["image_rec_loss"]["loss_kwargs"]),
+       **g.vgg_files(folder, tmp_path)},
+      g.model_fields(c["enc"]["type"], c["enc"]["kwargs"]["inner_dims"],
+                     c["dec"]["kwargs"]["inner_dims"], res=c["max_image_res"],
+                     latent_res=c["latent_res"], latent_dim=c["latent_dim"]),
+      lr=c["adam_kwargs"]["lr"], steps=c["stab_iter"], batch=1, parity=True,
+      growing={"initial_res": c["initial_image_res"], "trns_steps": c["trns_iter"],
+               "stab_steps": c["stab_iter"], "steps_per_stage": own,
+               "batch_sizes": ", ".join(f"{r}:{n}" for r, n in c["batch_sizes"].items())})
+  return arrays, case, dpa.Method(config)
+
+
+def _rows(case, kind):
+  return [r for r in case["rows"] if r[0] == kind]
+
+
+def test_growing_run(tmp_path):
+  arrays, case, method = _pg(tmp_path)
+  kind, lr = case["config"]["enc"]["type"], case["config"]["adam_kwargs"]["lr"]
+  stages = method_lib.stages_of(method)
+  wanted = [(f"{s}_{r}", begin, n) for _, begin, s, r, n in _rows(case, "stage")]
+  assert [(s.name, s.begin, s.data["batch_size"]) for s in stages] == wanted
+  losses = [r[1]["image_rec_loss"] for r in _rows(case, "enc_dec")]
+  assert sum(s.steps for s in stages) == len(losses)
+
+  images, orders = g.nhwc(arrays["train_images"]), case["batch_indices"][1:]
+  batch = lambda rows: {"image": images[rows], "index": np.arange(len(rows), dtype=np.int32)}
+  initial, _ = _params(arrays, "init/", kind)
+  known = {n: dict(p) for n, p in initial.items()}  # every block as it stands, all stages
+  state = None
+  for stage in stages:
+    first = batch(orders[stage.begin])
+    state = (method.init(jax.random.key(0), first) if state is None
+             else method.grow(state, stage, jax.random.key(1), first))
+    # New blocks start from the reference's initial values; the rest must have survived `grow`.
+    new = {n: {k: known[n][k] for k in state.params[n]} for n in known}
+    kept = [k for k in state.params["enc"] if k in (old_names if stage.begin else ())]
+    for k in kept:
+      jax.tree.map(np.testing.assert_array_equal, state.params["enc"][k], new["enc"][k])
+    state, old_names = _put(state, new), set(state.params["enc"])
+    step = _step(method, stage)
+    for i in range(stage.begin, stage.begin + stage.steps):
+      state, metrics = step(state, batch(orders[i]))
+      np.testing.assert_allclose(metrics["rec_loss"], losses[i], rtol=2e-4,
+                                 err_msg=f"step {i} of {stage.name}")
+    assert step._cache_size() == 1  # pylint: disable=protected-access
+    for n in known:
+      known[n].update(jax.tree.map(np.asarray, state.params[n]))
+    end = g.sub(arrays, f"end_{stage.name}/")
+    if end:
+      wanted, _ = _params({f"x/{k}": v for k, v in end.items()}, "x/", kind)
+      mine = {n: {k: known[n][k] for k in wanted[n]} for n in wanted}
+      _close_params(mine, wanted, close=5e-5, far=lr, what=stage.name)
+  wanted, _ = _params(arrays, "end_final/", kind)
+  _close_params({n: {k: known[n][k] for k in wanted[n]} for n in wanted}, wanted, close=5e-5, far=lr,
+                what="final")
+  scores = jax.jit(method.score)(state, {"image": g.nhwc(arrays["val_images"])})["score"]
+  np.testing.assert_allclose(scores, arrays["eval_scores_val"], rtol=5e-4)
+
+
+def test_forward_of_every_stage(tmp_path):
+  arrays, case, method = _pg(tmp_path)
+  initial, _ = _params(arrays, "init/", case["config"]["enc"]["type"])
+  image, latent = g.nhwc(arrays["probe_x"]), g.nhwc(arrays["probe_z"])
+  names = sorted(k for k in arrays if k.startswith("fwd/"))
+  assert names
+  apply = jax.jit(lambda module, p, x, alpha: module.apply({"params": p}, x, alpha),
+                  static_argnums=0)
+  for name in names:
+    _, stage, *alpha, net = name.split("/")
+    kind, res = stage.split("_")
+    alpha = float(alpha[0][1:]) if alpha else 1.0
+    module = method._nets(image.shape[-1], int(res), kind == "trns")[net]  # pylint: disable=protected-access
+    x = latent
+    if net == "enc":
+      n = image.shape[1] // int(res)
+      x = image.reshape(len(image), int(res), n, int(res), n, -1).mean((2, 4))
+    found = apply(module, initial[net], x, alpha)
+    np.testing.assert_allclose(g.nchw(found), arrays[name], err_msg=name, **OUT)
+
+
+def test_adversarial_run(tmp_path):
+  folder = golden_dir("dpa")
+  arrays, case = g.read(folder / "adversarial.npz")
+  c = case["config"]
+  kind, lr, n_dis = c["enc"]["type"], c["adam_kwargs"]["lr"], c["n_dis"]
+  size = c["batch_sizes"][str(c["max_image_res"])]
+  options = {k: v for k, v in c["image_adv_loss"]["loss_kwargs"].items()}
+  config = g.config(
+      {**g.loss_fields(c["image_rec_loss"]["loss_type"], c["image_rec_loss"]["loss_kwargs"]),
+       **g.vgg_files(folder, tmp_path)},
+      {**g.model_fields(kind, c["enc"]["kwargs"]["inner_dims"], c["dec"]["kwargs"]["inner_dims"],
+                        res=c["max_image_res"], latent_res=c["latent_res"],
+                        latent_dim=c["latent_dim"]),
+       "dis_widths": tuple(c["ddis"]["kwargs"]["inner_dims"])},
+      lr=lr, steps=c["stab_iter"], batch=size, parity=True,
+      adversarial={"name": c["image_adv_loss"]["loss_type"], "n_dis": n_dis, **options,
+                   "weight": c["loss_weights"]["image_adv_loss"]})
+  method = dpa.Method(config)
+  stage, = method_lib.stages_of(method)
+  images, orders, alphas = g.nhwc(arrays["train_images"]), case["batch_indices"][1:], arrays[
+      "train_alphas"]
+
+  def batch(i):
+    """The n_dis + 1 batches of iteration i, interleaved as losses_adversarial.sub_batches wants."""
+    rows = np.stack(orders[i * (n_dis + 1):(i + 1) * (n_dis + 1)], 1).reshape(-1)
+    mix = np.concatenate([alphas[i * n_dis:(i + 1) * n_dis], np.zeros((1, size, 1), np.float32)])
+    return {"image": images[rows], "index": np.arange(len(rows), dtype=np.int32),
+            "mix": np.stack(list(mix), 1).reshape(-1, 1)}
+  assert stage.data["batch_size"] == size * (n_dis + 1)
+  state = _put(method.init(jax.random.key(0), batch(0)),
+               *_params(arrays, "init/", kind, ("enc", "dec", "dis")))
+  step = _step(method, stage)
+  critic, main = _rows(case, "ddis"), _rows(case, "enc_dec")
+  for i in range(stage.steps):
+    state, metrics = step(state, batch(i))
+    last = critic[(i + 1) * n_dis - 1][1]  # metrics keep the last critic step of an iteration
+    for name, value in last.items():
+      np.testing.assert_allclose(metrics[f"dis_{name}"], value, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(metrics["rec_loss"], main[i][1]["image_rec_loss"], **OUT)
+    # The reference logs the generator's term already multiplied by its weight.
+    np.testing.assert_allclose(c["loss_weights"]["image_adv_loss"] * metrics["adv_loss"],
+                               main[i][1]["image_adv_loss"], **OUT)
+  wanted, _ = _params(arrays, "end/", kind, ("enc", "dec", "dis"))
+  _close_params(state.params, wanted, close=5e-6, far=lr, what="end")
+  val = _rows(case, "val")
+  if val:
+    out = jax.jit(lambda s, b: method.eval_step(s, b, None))(
+        state, {"image": g.nhwc(arrays["val_images"])[:size]})
+    np.testing.assert_allclose(out["rec_loss"].mean(), val[0][1]["image_rec_loss"], **OUT)
+
+
+def test_stage_lengths():
+  _, case = None, g.json.loads((golden_dir("dpa") / "schedule.json").read_text())
+  for n, runs in case["final_stage_iterations_for_N"].items():
+    assert _growing.reference_iterations(int(n)) == runs, n
+  for n, runs in case["non_final_stage_iterations_for_N"].items():
+    growing = ml_collections.ConfigDict(dict(initial_res=8, trns_steps=int(n), stab_steps=int(n),
+                                             steps_per_stage="", batch_sizes=""))
+    c = ml_collections.ConfigDict(dict(
+        method=dict(growing=growing, parity=True), model=dict(max_res=16),
+        train=dict(steps=int(n), batch_size=1)))
+    lengths = [s.steps for s in _growing.stages(c)]
+    assert lengths[:-1] == [runs] * 2
+    assert lengths[-1] == case["final_stage_iterations_for_N"][n]
