@@ -67,7 +67,6 @@ def get_config(arg=None):
   r = c.predict
   r.tile = 512                     # larger inputs are cut into tiles of this side
   r.overlap = 64                   # pixels that neighbouring tiles share
-  r.min_pixels = 3                 # detected spots of fewer pixels are left alone
   r.compare = True                 # write side-by-side pictures
   r.masks = True                   # write masks
 
