@@ -1,5 +1,6 @@
 """What the contract tests run over: the tiny test-only methods and the :smoke variant of every config."""
 
+import functools
 import importlib.util
 import pathlib
 
@@ -50,9 +51,13 @@ def _smoke(path):
   return c
 
 
+@functools.cache
 def names():
-  """Names of all cases."""
-  return [*TINY, *(p.stem for p in config_files())]
+  """Names of all cases: one config a method, the first of those that share it."""
+  first = {}
+  for path in config_files():
+    first.setdefault(load_config(path, "smoke").method.name, path.stem)
+  return (*TINY, *first.values())
 
 
 def config(name):
