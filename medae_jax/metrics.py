@@ -126,7 +126,7 @@ def average_precision(counts) -> np.ndarray:
   hits, calls = np.cumsum(positive, -1), np.cumsum(positive + negative, -1)
   with np.errstate(invalid="ignore", divide="ignore"):
     precision = np.where(calls > 0, hits / calls, 0.0)
-    return (positive * precision).sum(-1) / hits[..., -1]
+    return (positive * precision).sum(-1) / positive.sum(-1)
 
 
 def auroc(counts) -> np.ndarray:
@@ -134,7 +134,7 @@ def auroc(counts) -> np.ndarray:
   negative, positive = _descending(counts)
   above = np.cumsum(positive, -1)
   with np.errstate(invalid="ignore", divide="ignore"):
-    return (negative * (above - positive / 2)).sum(-1) / (above[..., -1] * negative.sum(-1))
+    return (negative * (above - positive / 2)).sum(-1) / (positive.sum(-1) * negative.sum(-1))
 
 
 def dice_curve(counts) -> np.ndarray:
