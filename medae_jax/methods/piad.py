@@ -49,6 +49,7 @@ class Method(BaseMethod):
 
   needs = {"image": "[B,H,W,C] float32 in [-1,1]"}
   eager_init = True  # VGG19 weights come from a file
+  frozen = ("vgg",)  # shared by runs that are trained together
 
   def __init__(self, config):
     super().__init__(config)

@@ -1,0 +1,96 @@
+r"""The one-class benchmark of the DPA paper: every class, three runs, one table.
+
+  python launch.py --mode=sweep --workdir=W \
+    --config=configs/sweep_benchmark.py:method=piad,data=cifar10,root=DATA,vgg=PATH
+It is what the public run_experiments does for these methods, resumable and with failures reported:
+call it again to go on. Times are those of the single configs times the number of runs.
+
+Arguments: method=dpa or piad; data=cifar10, svhn, camelyon16 or nih; exp (experiment of that
+config, "" = its default); cls=all, or 0+3+8 (nih: AP+PA+subset); runs=3; root, lists, vgg as in the
+configs; together=3 trains so many runs at once on one accelerator where shapes agree; more="..." is added
+to the argument of every run, with ; for , (more=loss=l1;select=auroc).
+  search=1   hyper-parameter search first: three folds of every setting in SETTINGS, the best mean
+             AUROC on validation anomalies of one kind, then the final runs ("weakly supervised")
+  :small     real data on two CPU cores with a narrow *random* VGG19 (the :small of the configs)
+  :demo      synthetic textures, two cells of two runs, two CPU cores, about 8 minutes
+  :smoke     synthetic textures, two runs of four steps, about half a minute; learns nothing
+"""
+
+import importlib
+
+import ml_collections
+
+from configs import common
+
+CELLS = {"cifar10": ("cls", tuple(range(10))), "svhn": ("cls", tuple(range(10))),
+         "nih": ("view", ("AP", "PA", "subset")), "camelyon16": ("", ())}
+_LAYERS = ("r32", "r42", "r32+r42")
+# DPA: bottleneck and widths with a paired learning rate; PIAD: the presets of its files.
+_PAIRS = ((8, (8,) * 4, 0.01), (16, (16,) * 4, 0.005), (32, (32,) * 4, 0.002),
+          (64, (32, 64, 64, 64), 0.001), (256, (32, 64, 128, 256), 0.0002))
+_PRESETS = ((256, (64, 128, 256, 256), (1024, 1024)), (128, (64, 128, 128, 128), (512, 512)))
+
+
+def get_config(arg=None):
+  """The config of the first run, with the group `sweep`.
+
+  Raises:
+    ValueError: an unknown method, data set or class.
+  """
+  a = common.parse_arg(arg, method="dpa", data="cifar10", exp="", cls="all", runs=3, root="",
+                       lists="", vgg="", together=1, more="", search=False, small=False, demo=False,
+                       smoke=False)
+  if a.method not in ("dpa", "piad") or a.data not in CELLS or a.runs < 1:
+    raise ValueError(f"config arguments method={a.method}, data={a.data}, runs={a.runs}: method is "
+                     f"dpa or piad, data {', '.join(CELLS)}, runs at least 1")
+  if a.search and a.data not in ("cifar10", "svhn"):
+    raise ValueError("config argument search: settings are known for 32 px (cifar10, svhn) only; "
+                     "write config.sweep.settings for other sizes in a config of your own")
+  variant = next((v for v in ("smoke", "demo", "small") if a[v]), "")
+  grid = _grid(a, variant)
+  given = [f"{k}={a[k]}" for k in ("exp", "root", "lists", "vgg") if a[k]]
+  shared = ",".join(filter(None, [variant, *given, a.more.replace(";", ",")]))
+  file = f"{a.method}_{a.data}"
+  first = ",".join(filter(None, [shared, *(f"{k}={v[0]}" for k, v in grid.items())]))
+  c = importlib.import_module(f"configs.{file}").get_config(first)
+  with c.unlocked():
+    c.sweep = ml_collections.ConfigDict(dict(
+        config=f"configs/{file}.py", arg=shared,
+        grid=grid,                  # arguments of that file: values
+        average=("run",),           # averaged over in the table
+        settings=_settings(a) if a.search else (),  # ({field: value}, ...) to choose from
+        folds=3 if a.search else 0,  # of the search
+        final_steps="mean_best",    # length of the final runs after a search; "" = the config's
+        split="test", metric="image_auroc",
+        together=a.together,        # runs trained at once under vmap; 1 = one by one
+        shard=(0, 1)))              # (i, n): every n-th run only, for several machines
+  return c.lock()
+
+
+def _grid(a, variant):
+  name, known = CELLS[a.data]
+  grid = {}
+  if name:
+    kind = type(known[0])
+    try:
+      values = known if a.cls == "all" else tuple(kind(v) for v in a.cls.split("+"))
+    except ValueError:
+      values = (None,)
+    if not set(values) <= set(known):
+      raise ValueError(f"config argument cls={a.cls}: write all, or some of "
+                       f"{'+'.join(map(str, known))}")
+    grid[name] = values
+  if variant in ("smoke", "demo") and name:
+    grid[name] = grid[name][:1 if variant == "smoke" else 2]
+  grid["run"] = tuple(range(2 if variant in ("smoke", "demo") else a.runs))
+  return grid
+
+
+def _settings(a):
+  if a.method == "dpa":
+    return tuple({"method.layers": layers, "model.latent_dim": dim, "model.enc_widths": widths,
+                  "optim.lr": lr} for dim, widths, lr in _PAIRS for layers in _LAYERS)
+  return tuple({"method.layers": layers, "model.latent_dim": dim, "model.enc": widths,
+                "model.dec": widths[::-1], "model.critic_image": widths,
+                "model.critic_latent": latent}
+               for dim, widths, latent in _PRESETS for layers in _LAYERS[:2])
