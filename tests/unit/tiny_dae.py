@@ -10,7 +10,7 @@ def config(depth=2, wf=2, channels=2, size=16, **train):
   """Locked config of a DAE that needs no data set."""
   c = common.base()
   c.method = ml_collections.ConfigDict(dict(
-      name="dae", loss_over="all", noise_res=4, noise_std=0.2, noise_roll="batch",
+      name="dae", loss_over="all",
       score=dict(weights_positive=(), weights_negative=(), erosion=5, median=5, image_score="mean",
                  test_noise_draws=0, test_noise_res=4, test_noise_std=0.2)))
   c.model = ml_collections.ConfigDict(dict(depth=depth, wf=wf, dtype="float32", precision="",
@@ -18,7 +18,9 @@ def config(depth=2, wf=2, channels=2, size=16, **train):
   c.optim = ml_collections.ConfigDict(dict(
       lr=1e-3, schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-5, clip=0.5,
       amsgrad=True))
-  c.data = ml_collections.ConfigDict(dict(name="none", image_size=size, channels=channels))
+  c.data = ml_collections.ConfigDict(dict(
+      name="none", image_size=size, channels=channels, noise_res=4, noise_std=0.2,
+      noise_roll="batch"))
   c.train.update(dict(batch_size=4, steps=4, **train))
   return c.lock()
 

@@ -1,0 +1,233 @@
+"""Throughput of a config, method-agnostic: one JSON of what bounds training on this machine.
+
+  step            ms and images/s of the compiled training step, fed with one prepared batch
+  flops           of that step by XLA's cost analysis, per second, and as a fraction of the matrix-
+                  product peak that the same run measures in the same dtype
+  score           images/s of the score function
+  input_pipeline  images/s of the data stream alone
+  end_to_end      images/s of training fed by that stream; its fraction of `step` shows starvation
+Every rate is the median of several repeats with minimum and maximum. Runs with JAX alone: without
+TensorFlow or without the data, the last two rows are null with the reason.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medae_jax.core import example, parallel, timing
+from medae_jax.core import method as method_lib
+from medae_jax.core.writer import write_json
+
+_DEFAULTS = {**timing.DEFAULTS, "stage": ""}  # config.bench overrides them
+
+
+def bench(config, workdir=None) -> dict[str, Any]:
+  """Measures a config.
+
+  Args:
+    config: any experiment's; config.bench may hold `repeats`, `seconds` (least time of a repeat)
+      and `stage` (name of a training stage; default the last, which is the largest).
+    workdir: where given, bench.json is written there.
+
+  Returns:
+    A dict of plain numbers, strings and None.
+
+  Raises:
+    ValueError: batch and devices do not fit, or the config does not tell the sizes of a batch.
+  """
+  options = {**_DEFAULTS, **dict(config.get("bench", None) or {})}
+  method, stages = method_lib.load(config), None
+  stages = method_lib.stages_of(method)
+  stage = _stage(stages, options["stage"])
+  size = stage.data.get("batch_size", config.train.batch_size) if stage else config.eval.batch_size
+  parallel.check_batch_size(size)
+  result = {"method": config.method.name, "device": timing.device(), "versions": timing.versions(),
+            "setting": {"stage": stage.name if stage else None, "batch_size": size,
+                        "dtype": str(config.model.get("dtype", "float32")),
+                        "steps_per_call": int(config.train.steps_per_call),
+                        "accum": int(config.train.accum), "mode": config.parallel.mode}}
+  state, batch = _state_at(method, config, stages, stage, size)
+  result["setting"]["batch"] = _shapes(batch)
+  # The score first: the training step donates, and so destroys, the state.
+  result["score"] = _score(method, state, batch, options)
+  if stage is not None:
+    result.update(_train(method, config, stage, state, batch, size, options))
+  result["memory"] = timing.memory()
+  for line in summary(result):
+    logging.info("%s", line)
+  if workdir:
+    write_json(f"{workdir}/bench.json", result)
+  return result
+
+
+def summary(result) -> list[str]:
+  """The figures in a few lines."""
+  lines = []
+  for name in ("step", "score", "input_pipeline", "end_to_end"):
+    row = result.get(name)
+    if row and row.get("images_per_s"):
+      r = row["images_per_s"]
+      lines.append(f"{name}: {r['median']:.4g} images/s ({r['min']:.4g} to {r['max']:.4g})")
+    elif row:
+      lines.append(f"{name}: not measured: {row['reason']}")
+  if result.get("flops", {}).get("fraction_of_peak"):
+    f = result["flops"]
+    lines.append(f"flops: {f['per_s'] / 1e9:.4g} GFLOP/s a device, "
+                 f"{100 * f['fraction_of_peak']:.1f} % of the measured {f['peak']['dtype']} peak")
+  return lines
+
+
+# ------------------------------------------------------------------------------------------ pieces
+def _stage(stages, name):
+  if not stages:
+    return None
+  found = [s for s in stages if s.name == name] if name else [stages[-1]]
+  if not found:
+    raise ValueError(f"config.bench.stage={name!r}: the stages are "
+                     f"{', '.join(s.name for s in stages)}")
+  return found[0]
+
+
+def _state_at(method, config, stages, stage, size):
+  """A fresh state of `stage`, grown through the stages before it, and a batch of it."""
+  key = jax.random.key(config.seed)
+  if stage is None:
+    batch = example.example_batch(method, config, size)
+    return method.init(key, batch), batch
+  for i, s in enumerate(stages):
+    batch = example.example_batch(method, config, s.data.get("batch_size", config.train.batch_size),
+                                  s)
+    state = method.init(key, batch) if i == 0 else method.grow(state, s, key, batch)
+    if s.name == stage.name:
+      break
+  return state.replace(step=jnp.asarray(stage.begin, jnp.int32)), batch
+
+
+def _train(method, config, stage, state, batch, size, options):
+  """The rows "compile", "step", "flops", "input_pipeline" and "end_to_end"."""
+  calls = int(config.train.steps_per_call)
+  flops = _flops(config, stage, state, batch)
+  step = parallel.train_step_fn(
+      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis),
+      config.seed, mode=config.parallel.mode)
+  rows = lambda x: np.split(x, jax.process_count())[jax.process_index()]
+  stacked = jax.tree.map(lambda x: np.stack([rows(x)] * calls), batch)
+  if jax.device_count() == 1:  # already there: what the host needs to send shows in end_to_end
+    stacked = jax.device_put(stacked)
+  begin = time.perf_counter()
+  holder = [jax.block_until_ready(step(state, stacked))[0]]
+  compile_s = time.perf_counter() - begin
+
+  def run(n):
+    for _ in range(n):
+      holder[0], metrics = step(holder[0], stacked)
+    return metrics
+  seconds = timing.measure(run, options)
+  seconds = {k: v / calls if k in ("median", "min", "max") else v for k, v in seconds.items()}
+  out = {"compile": {"first_call_s": compile_s,
+                     "cache": jax.config.jax_compilation_cache_dir or None},
+         "step": {"ms": {k: 1e3 * seconds[k] for k in ("median", "min", "max")},
+                  "repeats": seconds["repeats"], "images_per_s": timing.rate(seconds, size)}}
+  peak = timing.matmul_peak(config.model.get("dtype", "float32"),
+                     config.model.get("precision", None) or None, options)
+  per_s = flops / seconds["median"] if flops else None
+  out["flops"] = {"per_step_and_device": flops, "per_s": per_s, "peak": peak,
+                  "fraction_of_peak": per_s / peak["flops_per_s"] if per_s else None}
+  out.update(_pipeline(config, stage, step, holder, calls, size, options,
+                       out["step"]["images_per_s"]["median"]))
+  return out
+
+
+def _flops(config, stage, state, batch):
+  """FLOP of one device's step; accumulation slices are a loop, so they are counted unsliced."""
+  whole = config.copy_and_resolve_references()
+  with whole.unlocked():
+    whole.train.accum = 1
+  method = method_lib.load(whole)
+  share = jax.tree.map(lambda x: x[:max(1, len(x) // jax.device_count())], batch)
+  return timing.flops_of(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=stage,
+                                                 axis_name=None), state, share)
+
+
+def _pipeline(config, stage, step, holder, calls, size, options, synthetic):
+  """Rates of the data stream alone and of training fed by it; null rows where there is none."""
+  try:
+    from medae_jax import train  # pylint: disable=import-outside-toplevel
+  except ImportError as e:
+    return _missing(f"{e}: the data stream needs TensorFlow")
+  try:
+    dataset = train.datasets.open_dataset(config.data, config.seed)
+    dataset = train.stage_dataset(config, stage, dataset)
+    if config.data.get("resident", False):
+      return _resident(config, stage, dataset, holder, calls, size, options, synthetic, train)
+    batches = train.batches_of(dataset, config, stage, 0, 0)
+    next(batches)
+  except (ValueError, OSError) as e:
+    return _missing(f"the data set cannot be opened: {e}")
+  seconds = timing.measure(lambda n: [next(batches) for _ in range(n)][-1], options)
+  stacks = lambda: train.stack(batches, calls)
+
+  def run(n):
+    for _ in range(n):
+      holder[0], metrics = step(holder[0], stacks())
+    return metrics
+  run(1)  # the stream's batches may carry more keys (its noise) than the prepared batch: compiles
+  fed = timing.rate(timing.measure(run, options), size * calls)
+  return {"input_pipeline": {"images_per_s": timing.rate(seconds, size), "dataset": dataset.name},
+          "end_to_end": _against(fed, synthetic)}
+
+
+def _resident(config, stage, dataset, holder, calls, size, options, synthetic, train):
+  """Training from data that live on the device: there is no stream to time."""
+  resident, sample = train.resident_data(dataset, config)
+  method = method_lib.load(config)
+  step = parallel.train_step_fn(
+      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), config.seed,
+      mode=config.parallel.mode, resident=resident, sample=sample)
+  index = {"index": np.tile(np.arange(size, dtype=np.int32), (calls, 1))}
+
+  def run(n):
+    for _ in range(n):
+      holder[0], metrics = step(holder[0], index)
+    return metrics
+  run(1)
+  fed = timing.rate(timing.measure(run, options), size * calls)
+  return {"input_pipeline": {"images_per_s": None, "reason": "the data live on the device"},
+          "end_to_end": _against(fed, synthetic)}
+
+
+def _against(images_per_s, synthetic):
+  return {"images_per_s": images_per_s, "fraction_of_step": images_per_s["median"] / synthetic}
+
+
+def _missing(reason):
+  row = {"images_per_s": None, "reason": " ".join(str(reason).split())}
+  return {"input_pipeline": row, "end_to_end": dict(row)}
+
+
+def _score(method, state, batch, options):
+  """images/s of score on a batch of this size."""
+  streams = [batch, *(v for v in batch.values() if isinstance(v, dict))]
+  needs = tuple(getattr(method, "score_needs", ("image",)))
+  found = {n: next((s[n] for s in streams if n in s), None) for n in needs}
+  if any(v is None for v in found.values()):
+    return {"images_per_s": None, "reason": f"a training batch has no {', '.join(needs)}"}
+  score = parallel.per_example_fn(method.score)
+  scored = state.replace(opt={})
+  try:
+    seconds = timing.measure(lambda n: [score(scored, found) for _ in range(n)][-1], options)
+  except (KeyError, NotImplementedError) as e:  # needs what only finalize fits
+    return {"images_per_s": None, "reason": f"score needs a trained state: {e!r}"}
+  return {"images_per_s": timing.rate(seconds, len(next(iter(found.values()))))}
+
+
+def _shapes(batch):
+  return {k: _shapes(v) if isinstance(v, dict) else list(itertools.chain(v.shape, [str(v.dtype)]))
+          for k, v in batch.items()}
