@@ -12,10 +12,7 @@ A kind is written "name" or "name:number":
 A mixture is "polygon:3*0.5+box*0.3+whole*0.2": one kind an image, in these proportions.
 
 Noise is a function of (mask, image, kind, seed, id): made once, the same in every epoch and run.
-
-  python -m data_pipelines.label_noise --dir=FOLDER --noise=polygon:3 --clean=10 --out=DIR
-reads a labelled set (data_pipelines/segmentation.py, layout "manifest") and writes noisy_img,
-noisy_gt, clean_img, clean_gt, val_img, ... and noise.csv: the Dice of every noisy mask.
+data_pipelines/prepare_noisy.py writes such a study to disk, with the Dice of every noisy mask.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_pipelines.datasets import Source
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
 
 
@@ -89,9 +89,9 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
   for folder, is_mask in ((pathlib.Path(images), False), (pathlib.Path(masks), True)):
     if not folder.is_dir():
       raise FileNotFoundError(f"folder {folder} does not exist; see config.data.dir and layout")
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in _SUFFIXES]
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES]
     if not files:
-      raise FileNotFoundError(f"folder {folder} holds no image ({', '.join(_SUFFIXES)})")
+      raise FileNotFoundError(f"folder {folder} holds no image ({', '.join(SUFFIXES)})")
     name = lambda f, cut: f.stem.removesuffix("_segmentation") if cut else f.stem
     found = {name(f, is_mask): f for f in files}
     if len(found) != len(files):
@@ -124,7 +124,7 @@ class Pairs(Source):
     n = len(items) if noisy is None else noisy
     place = np.arange(len(items), dtype=np.int32)
     self._sample = np.where(place < n, place, -1) if first_sample is not None else 0 * place - 1
-    self._mean = None if mean_image is None else _resize_float(mean_image, self._side)
+    self._mean = mean_image
     self.batch_ops, self._augmented = tuple(batch_ops), augmented
     fits = len(items) * self._side**2 * 7 < _CACHE_BYTES
     self._cache = {} if fits else None
@@ -134,8 +134,7 @@ class Pairs(Source):
 
   def read_one(self, i):
     image, mask = self._load(int(i))
-    image = image.astype(np.float32) / 255
-    out = {"image": image if self._mean is None else image - self._mean,
+    out = {"image": to_network(image, self._side, self._mean),
            "mask": mask[..., None], "sample": self._sample[i]}
     if self._augmented:  # what the ops did to it: filled in by them
       out.update(flip=np.zeros(2, np.int32), crop=np.array([0, 0, self._margin], np.int32))
@@ -146,7 +145,7 @@ class Pairs(Source):
     if self._cache is not None and i in self._cache:
       return self._cache[i]
     item, size = self.items[i], (self._side, self._side)
-    image = np.asarray(Image.fromarray(item.image()).resize(size, Image.Resampling.BILINEAR))
+    image = resize(item.image(), self._side)
     area = Image.fromarray(item.mask()).resize(size, Image.Resampling.BOX)
     mask = np.asarray(area, np.float32)
     mask = mask if self._soft else (mask >= 0.5).astype(np.float32)
@@ -165,10 +164,21 @@ class Pairs(Source):
     return {"id": item.id, "group": item.group or item.id, "path": item.path}
 
 
-def _resize_float(image, side):
-  channels = [Image.fromarray(np.ascontiguousarray(image[..., c], np.float32)).resize(
-      (side, side), Image.Resampling.BILINEAR) for c in range(image.shape[-1])]
-  return np.stack([np.asarray(c) for c in channels], -1)
+def resize(image: np.ndarray, side: int) -> np.ndarray:
+  """uint8 [H,W,3] -> [side,side,3], bilinear with anti-aliasing."""
+  if image.shape[:2] == (side, side):
+    return image
+  return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def to_network(image: np.ndarray, side: int, mean_image: np.ndarray | None = None) -> np.ndarray:
+  """uint8 [H,W,3] -> float32 [side,side,3] in [0,1], less the mean image [h,w,3] if there is one."""
+  value = resize(image, side).astype(np.float32) / 255
+  if mean_image is None:
+    return value
+  channels = [Image.fromarray(np.ascontiguousarray(mean_image[..., c])).resize(
+      (side, side), Image.Resampling.BILINEAR) for c in range(3)]
+  return value - np.stack([np.asarray(c) for c in channels], -1)
 
 
 def paired_crop(size: int):

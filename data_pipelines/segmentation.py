@@ -68,7 +68,7 @@ def _file_items(triples, cfg) -> list[Item]:
 
 def _noisy(item: Item, cfg) -> Item:
   """The item with the noisy version of its expert mask."""
-  kind, seed = cfg.noise, cfg.get("noise_seed", 0)
+  kind, seed = cfg["noise"], cfg.get("noise_seed", 0)
 
   def mask():
     image = item.image() if "threshold" in kind else None
@@ -176,23 +176,23 @@ class Segmentation(DataSet):
   """Streams "noisy" and "clean"; splits val, test and noisy (for the quality of annotations)."""
 
   def __init__(self, cfg, parts: dict[str, list[Item]], name: str, synthetic: bool = False):
-    self._cfg, self._parts, self.name, self.synthetic = cfg, parts, name, synthetic
+    self._cfg, self.parts, self.name, self.synthetic = cfg, parts, name, synthetic
     self.splits = tuple(s for s in ("val", "test", "noisy") if parts.get(s))
     path = cfg.get("mean_image", "")
     self._mean = paired_images.read_mean_image(path) if path else None
     self._sources = {}
 
   def _source(self, items, **options):
-    return paired_images.Pairs(items, self._cfg.size, soft=self._cfg.get("soft_masks", False),
+    return paired_images.Pairs(items, self._cfg["size"], soft=self._cfg.get("soft_masks", False),
                  mean_image=self._mean, **options)
 
   def train(self):
     if "train" not in self._sources:
       margin, ops = int(self._cfg.get("crop", 0)), []
-      ops += [paired_images.paired_crop(self._cfg.size)] if margin else []
+      ops += [paired_images.paired_crop(self._cfg["size"])] if margin else []
       ops += [paired_images.paired_flip()] if self._cfg.get("flip", True) else []
       options = dict(margin=margin, batch_ops=ops, augmented=True)
-      noisy, clean = self._parts["noisy"], self._parts["clean"]
+      noisy, clean = self.parts["noisy"], self.parts["clean"]
       both = noisy + clean if self._cfg.get("noisy_includes_clean", False) else noisy
       self._sources["train"] = {
           "noisy": self._source(both, first_sample=0, noisy=len(noisy), **options),
@@ -207,20 +207,20 @@ class Segmentation(DataSet):
       raise ValueError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
     if name not in self._sources:
       first = 0 if name == "noisy" else None
-      self._sources[name] = self._source(self._parts[name], first_sample=first)
+      self._sources[name] = self._source(self.parts[name], first_sample=first)
     return self._sources[name]
 
   def describe(self):
     counts = {name: {"examples": len(items), "ids_crc32": _crc(items)}
-              for name, items in self._parts.items()}
+              for name, items in self.parts.items()}
     return {"name": self.name, "synthetic": self.synthetic, "splits": counts,
-            "size": self._cfg.size, "noise": self._cfg.get("noise", ""),
+            "size": self._cfg["size"], "noise": self._cfg.get("noise", ""),
             "noise_dice_first_100": self.noise_dice(100)}
 
   def noise_dice(self, limit: int | None = None) -> float | None:
     """Mean Dice of the noisy masks against the expert ones; None where there are none."""
     values = [label_noise.dice(i.mask() > 0.5, i.truth() > 0.5)
-              for i in self._parts["noisy"][:limit] if i.truth is not None]
+              for i in self.parts["noisy"][:limit] if i.truth is not None]
     return round(float(np.mean(values)), 4) if values else None
 
 

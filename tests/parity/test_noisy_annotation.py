@@ -21,6 +21,7 @@ import pytest
 from configs import noisy_skin
 from medae_jax import reweighting
 from medae_jax.core import method as method_lib
+from medae_jax.evaluators import segmentation
 from medae_jax.models import noisy_unet
 from tests.golden_cases import golden_dir
 from tests.golden_fill import fill
@@ -196,6 +197,51 @@ def test_odd_sides_as_the_reference_does():
   cut = noisy_unet.NoisyUNet(64 // 16).apply({"params": noisy_unet.from_torch(tensors)},
                                              jnp.asarray(nhwc(gold["x"])))
   assert cut.shape == (*nhwc(gold["x"]).shape[:3], 1)
+
+
+def counts(prob, truth):
+  """(found, both, truth) pixels per image at 0.5 on probability and mask."""
+  found, mask = prob > 0.5, truth > 0.5
+  return [x.sum((1, 2, 3)) for x in (found, found & mask, mask)]
+
+
+@pytest.mark.parametrize("truth_name", ["truth_nonempty", "truth_with_empty"])
+def test_metrics_per_image(truth_name):
+  """Dice and Jaccard per image; 1e-6: the reference adds 1.19e-7 to its denominators."""
+  gold = json.loads((golden_dir(FAMILY) / "metrics.json").read_text(encoding="utf-8"))
+  z = arrays("metrics")
+  truth = z["truth_with_empty" if truth_name == "truth_with_empty" else "truth"]
+  prob = 1 / (1 + np.exp(-z["logits"].astype(np.float64)))
+  theirs = gold[truth_name]["per_image"]
+  dice = segmentation.dice_of(*counts(prob, truth))
+  np.testing.assert_allclose(dice, [i["dice"] for i in theirs], atol=1e-6)
+  jaccard = segmentation.jaccard_of(*counts(prob, truth))
+  np.testing.assert_allclose(jaccard, [i["jaccard"] for i in theirs], atol=1e-6)
+  loss = np.mean(reweighting.pixel_bce(jnp.asarray(z["logits"]), jnp.asarray(truth)))
+  assert abs(float(loss) - gold[truth_name]["bce_with_logits"]) < 1e-6
+  # What the published validation loss computes instead: the same loss with probabilities as logits.
+  twice = np.mean(reweighting.pixel_bce(jnp.asarray(prob, jnp.float32), jnp.asarray(truth)))
+  assert abs(float(twice) - gold[truth_name]["original_validation_loss_double_sigmoid"]) < 1e-6
+
+
+def test_metrics_of_empty_masks_and_unequal_batches():
+  """Where the published metrics are wrong: what ours say, and that theirs are understood."""
+  gold = json.loads((golden_dir(FAMILY) / "metrics.json").read_text(encoding="utf-8"))
+  z = arrays("metrics")
+  ours = counts(z["prediction_empty_in_image3"], z["truth_with_empty"])
+  empty = gold["truth_and_prediction_empty_in_image3"]
+  assert abs(segmentation.jaccard_of(*ours).mean() - empty["mean_of_per_image_jaccard"]) < 1e-6
+  assert empty["batch_jaccard"] == 1.0 and segmentation.jaccard_of(*ours).mean() < 1
+  assert segmentation.dice_of(*ours)[3] == 1.0 and empty["dice_image3"] == 0.0
+  prob = 1 / (1 + np.exp(-z["logits"].astype(np.float64)))
+  dice = segmentation.dice_of(*counts(prob, z["truth"]))
+  split = gold["unequal_batches"]["split"]
+  assert abs(dice.mean() - gold["unequal_batches"]["per_image_mean_dice"]) < 1e-6
+  of_batches = np.mean([b.mean() for b in np.split(dice, np.cumsum(split)[:-1])])
+  assert abs(of_batches - gold["unequal_batches"]["original_mean_of_batch_dice"]) < 1e-6
+  # saved_uint8: the published inference cuts off, ours rounds; never more than one grey level apart.
+  assert np.array_equal(np.floor(255 * prob), z["saved_uint8"])
+  assert np.max(np.abs(np.round(255 * prob) - z["saved_uint8"])) == 1
 
 
 FLOAT64 = """
