@@ -16,10 +16,10 @@ from scipy import ndimage
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 # Signal of: CSF, grey matter, white matter, deep nuclei, oedema, tumour core, necrosis, rim.
 _SIGNAL = {
-    "flair": (0.12, 0.66, 0.52, 0.62, 1.00, 0.86, 0.45, 0.84),
-    "t1": (0.20, 0.62, 0.88, 0.70, 0.60, 0.50, 0.36, 0.58),
-    "t1ce": (0.20, 0.62, 0.86, 0.70, 0.58, 0.55, 0.36, 1.25),
-    "t2": (1.10, 0.68, 0.48, 0.58, 0.92, 0.84, 1.05, 0.74),
+    "flair": (0.12, 0.76, 0.54, 0.70, 1.00, 0.88, 0.50, 0.86),
+    "t1": (0.20, 0.62, 0.88, 0.70, 0.52, 0.42, 0.32, 0.50),
+    "t1ce": (0.20, 0.62, 0.86, 0.70, 0.52, 0.48, 0.32, 1.25),
+    "t2": (1.10, 0.68, 0.48, 0.58, 1.02, 0.94, 1.10, 0.84),
 }
 _CSF, _GREY, _WHITE, _NUCLEI, _OEDEMA, _CORE, _NECROSIS, _RIM = range(8)
 LABELS = {"necrosis": 1, "oedema": 2, "enhancing": 4}  # the values of BraTS
@@ -52,6 +52,7 @@ def brain(rng: np.random.Generator, shape, modalities=MODALITIES, lesions: bool 
   contrast = _contrast(anatomy_rng, lesion_rng)
   for name in MODALITIES:  # all of them, so that a subset of modalities draws the same numbers
     gain, jitter = anatomy_rng.uniform(0.8, 1.25), anatomy_rng.uniform(0.12, 0.25)
+    jitter *= 1.4 if name == "flair" else 1.0  # the coil nearest to the skull
     bias = _field(anatomy_rng, (5, 5, 5), shape) * jitter
     level = noise_rng.uniform(0.018, 0.035)
     noise = noise_rng.standard_normal(shape, dtype=np.float32) * level
@@ -157,10 +158,10 @@ def _confounders(rng, shape, tissue, lateral, along, height, surface, depth):
   vessels = np.clip(np.abs(_field(rng, (26, 26, 22), shape)) - 1.9, 0, 0.8) * (surface < 0.05)
   dura = np.exp(-np.maximum(depth, 0) / 0.02) * np.clip(_field(rng, (9, 9, 7), shape), 0, 1)
   plexus = (lateral > 0.012) * np.clip(_field(rng, (20, 20, 16), shape) - 0.9, 0, 1)
-  strength = rng.uniform(0.15, 0.6)
+  strength = rng.uniform(0.3, 0.8)
   return {
       "flair": ((caps, strength), (rim, rng.uniform(0.05, 0.25)),
-                (patches, rng.uniform(0.15, 0.45)), (texture, 1.0)),
+                (patches, rng.uniform(0.2, 0.5)), (texture, 1.0)),
       "t1": ((texture, -0.6), (caps, -0.15 * strength)),
       "t1ce": ((texture, -0.6), (vessels, 0.9), (dura, 0.35), (plexus, 0.8)),
       "t2": ((texture, 0.7), (caps, 0.3 * strength), (patches, 0.08)),

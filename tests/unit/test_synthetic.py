@@ -76,7 +76,7 @@ def test_a_threshold_finds_lesions_only_in_part():
   mask = batch["mask"].ravel() > 0
   flair = average_precision_score(mask, batch["image"][..., 0].ravel())
   mean = average_precision_score(mask, batch["image"].mean(-1).ravel())
-  assert 0.2 < flair < 0.65 and mean < 0.65 and mask.mean() < 0.1
+  assert 0.15 < flair < 0.5 and mean < 0.5 and 0.002 < mask.mean() < 0.1
 
 
 def test_brats_without_folder_is_synthetic_and_loud(caplog):
