@@ -101,23 +101,27 @@ def grid(cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], captions
     uint8 [H,W,3].
   """
   height, width = cells[0][0].shape[:2]
-  gap, head, line = 6, 60 if warning else 34, 24
-  font_px = 15 if width >= 150 else 12
-  total_w = max(len(columns) * (width + gap) + gap, 520)
-  total_h = head + line + len(cells) * (height + line + gap)
-  canvas = np.full((total_h, total_w, 3), PAPER, np.uint8)
-  canvas = text(canvas, title, (gap, 6), 18)
+  gap, total_w = 6, max(len(columns) * (width + 6) + 6, 520)
+  large = max(18, total_w // 72)  # wide pictures are shown scaled down: larger letters stay legible
+  small = min(max(13, large - 4), max(12, width // 9))
+  line = small + 10
+  head = large + 14 + (large + 10 if warning else 0)
+  canvas = np.full((head + line + len(cells) * (height + line + gap), total_w, 3), PAPER, np.uint8)
+  canvas = text(canvas, title, (gap, 6), large)
   if warning:
-    canvas = text(canvas, warning, (gap, 32), 18, WARNING)
+    canvas = text(canvas, warning, (gap, large + 14), large, WARNING)
   for j, name in enumerate(columns):
-    canvas = text(canvas, name, (gap + j * (width + gap), head), font_px)
+    canvas = text(canvas, name, (gap + j * (width + gap), head), small)
   for i, row in enumerate(cells):
     y = head + line + i * (height + line + gap)
-    canvas = text(canvas, captions[i], (gap, y + 3), font_px, (90, 90, 90))
+    canvas = text(canvas, captions[i], (gap, y + 3), small, (90, 90, 90))
     for j, cell in enumerate(row):
       x = gap + j * (width + gap)
       canvas[y + line:y + line + height, x:x + width] = cell
   if footer is not None:
+    if total_w > 2 * footer.shape[1]:
+      footer = np.asarray(Image.fromarray(footer).resize(
+          (footer.shape[1] * 3 // 2, footer.shape[0] * 3 // 2), Image.LANCZOS))
     wide = max(footer.shape[1], canvas.shape[1])
     canvas = np.concatenate([_widen(canvas, wide), _widen(footer, wide)])
   return canvas

@@ -8,7 +8,7 @@ import numpy as np
 
 from medae_jax import panels
 
-_CELL = 220  # pixels of a picture's longer side, at least
+_CELL = 180  # pixels of a picture's longer side, at least
 
 
 def choose(evaluator, n: int) -> np.ndarray:

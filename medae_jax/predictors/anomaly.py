@@ -117,7 +117,7 @@ class Predictor(BasePredictor):
     peak = int(np.argmax(sums))
     picked = sorted({peak, *seen[np.linspace(0, len(seen) - 1, n + 2)[1:-1].astype(int)].tolist()})
     window, top = self._scale(anomaly)
-    factor = max(1, 200 // max(image.shape[:2]))
+    factor = max(1, -(-160 // max(image.shape[:2])))
     rows: list[list[np.ndarray]] = [[], []]
     for z in picked:
       grey, heat = (panels.enlarge(a[:, :, z], factor) for a in (image, anomaly))
