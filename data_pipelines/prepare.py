@@ -226,8 +226,9 @@ def _manifest(found, done, bad, cfg):
                      "lesion_slices": slices - clean}
   checksum = hashlib.sha256("".join(f["sha256"] for s in scans
                                     for f in s["files"].values()).encode()).hexdigest()
-  return {"parameters": parameters(cfg), "source": str(pathlib.Path(cfg["dir"]).resolve()),
-          "synthetic": (pathlib.Path(cfg["dir"]) / SYNTHETIC_MARK).exists(), "split_rule": found.split_rule, "counts": counts, "sha256": checksum,
+  source = pathlib.Path(cfg["dir"]).expanduser().resolve()
+  return {"parameters": parameters(cfg), "source": str(source),
+          "synthetic": (source / SYNTHETIC_MARK).exists(), "split_rule": found.split_rule, "counts": counts, "sha256": checksum,
           "left_out": dict(sorted(bad.items())), "healthy_slices": healthy,
           "splits": {split: [s["patient"] for s in scans if s["split"] == split]
                      for split in scan_files.SPLITS}, "scans": scans}

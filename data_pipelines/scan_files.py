@@ -51,7 +51,7 @@ def find_scans(folder, modalities: Sequence[str]) -> Found:
     FileNotFoundError: no such folder. ValueError: nothing of that form in it, or a manifest that
       lacks a column.
   """
-  folder = pathlib.Path(folder).expanduser()
+  folder = pathlib.Path(folder).expanduser().resolve()  # records remember absolute paths
   if not folder.is_dir():
     raise FileNotFoundError(f"config.data.dir={str(folder)!r} is not a folder")
   if (folder / "manifest.csv").is_file():

@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from data_pipelines import datasets, prepare, records, synthetic
+from data_pipelines import datasets, prepare, records, slices, synthetic
 from tests.brain_folders import SHAPE, SIZE, config, everything, rewrite, scan, volume_of
 
 
@@ -48,6 +48,23 @@ def test_a_second_open_prepares_nothing_and_a_changed_scan_alone_again(source, t
   after = mtimes(tmp_path)
   assert {k.split(".")[0] for k in before if before[k] != after[k]} == {changed.name}
   assert not np.array_equal(first["image"], third["image"])
+
+
+def test_a_relative_folder_is_the_same_folder(source, tmp_path, monkeypatch):
+  datasets.open_dataset(config(source, tmp_path), 0)
+  before = mtimes(tmp_path)
+  monkeypatch.chdir(tmp_path)
+  datasets.open_dataset(config("scans", tmp_path), 0)
+  assert mtimes(tmp_path) == before
+
+
+def test_a_split_too_large_for_memory_is_read_from_its_files(source, tmp_path, monkeypatch, caplog):
+  want = everything(datasets.open_dataset(config(source, tmp_path), 0))
+  monkeypatch.setattr(slices, "free_memory", lambda: 1000)
+  got = everything(datasets.open_dataset(config(source, tmp_path), 0))
+  assert "half of the free memory" in caplog.text
+  np.testing.assert_array_equal(want["image"], got["image"])
+  np.testing.assert_array_equal(want["mask"], got["mask"])
 
 
 def test_a_damaged_record_is_prepared_again(source, tmp_path):
