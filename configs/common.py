@@ -22,6 +22,7 @@ def base() -> ml_collections.ConfigDict:
   t.best_metric = "val/loss"       # which validation number decides about the best checkpoint
   t.best_mode = "min"              # min or max
   t.early_stop = 0                 # validations without improvement before training ends; 0 = off
+  t.early_delta = 0.0              # gains up to this do not count as improvement
   t.init_from = ""                 # workdir whose parameters start this run
 
   c.eval = e = ml_collections.ConfigDict()

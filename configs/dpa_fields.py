@@ -120,7 +120,8 @@ def validate(c, *, select: str, fold: int, limit: int) -> None:
   c.data.fold = fold
   if fold < 0 and not select:
     return
-  c.train.update(steps=limit, eval_every=1000, early_stop=4)  # the fourth in a row without gain
+  c.train.update(steps=limit, eval_every=1000, early_stop=4,  # the fourth in a row without
+                 early_delta=0.001)                               # this gain
   c.eval.checkpoint = "best"
   if select:
     if fold < 0:

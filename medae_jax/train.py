@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from data_pipelines import datasets, stream
-from medae_jax.core import checkpoint, parallel
+from medae_jax.core import checkpoint, early_stop, parallel
 from medae_jax.core import method as method_lib
 from medae_jax.core.interrupt import GracefulStop
 from medae_jax.core.progress import Progress
@@ -121,6 +121,8 @@ class Run:
     self.stage_batch = first
     batch_size = stage.data.get("batch_size", t.batch_size)
     resident, sample = resident_data(dataset, self.config, batch_size)
+    if resident is not None and hasattr(self.method, "cache"):  # what depends on the image alone
+      resident = self.method.cache(state, resident, stage)
     step_fn = parallel.train_step_fn(
         lambda s, b, r, axis: self.method.train_step(s, b, r, stage=stage, axis_name=axis),
         self.config.seed, mode=self.config.parallel.mode, resident=resident, sample=sample)
@@ -129,11 +131,12 @@ class Run:
       first = next(batches)
     batches = itertools.chain([first], batches)
     validator = Validator(self.method, dataset, self.config, self.writer)
+    last = i == len(stages) - 1  # numbers of stages before it (other losses, sizes) do not compare
 
     while step < end:
       if due(step, t.eval_every) and step > 0:
-        self.evaluate(state, step, validator)
-        if self.early():
+        self.evaluate(state, step, validator, choose=last)
+        if last and self.early():
           break
       if due(step, t.save_every) and step > self.first_step:
         self.save(state)
@@ -145,13 +148,17 @@ class Run:
         self.stopped = True
         break
     self.progress.flush()
-    if not self.stopped and i == len(stages) - 1:
-      self.evaluate(state, step, validator)
+    if not self.stopped and last:
+      self.evaluate(state, step, validator, delta=0.0)
     self.save(state)
     return state
 
-  def evaluate(self, state, step, validator):
-    """Validation numbers of the state, and the best checkpoint if they are the best."""
+  def evaluate(self, state, step, validator, choose=True, delta=None):
+    """Validation numbers of the state, and (`choose`) the best checkpoint if they are the best.
+
+    Args:
+      delta: gain that counts as one; None = config.train.early_delta.
+    """
     self.progress.flush()
     if self.meta["evaluated"] == step or not validator:
       return
@@ -163,8 +170,10 @@ class Run:
       if value is None:
         raise ValueError(f"config.train.best_metric={t.best_metric!r} is not among the validation "
                          f"numbers: {sorted(values)}")
-      sign = 1 if t.best_mode == "min" else -1
-      if self.meta["best"] is None or sign * value < sign * self.meta["best"]:
+      if not choose:
+        return
+      delta = t.get("early_delta", 0.0) if delta is None else delta
+      if early_stop.improves(value, self.meta["best"], t.best_mode, delta):
         self.meta.update(best=value, stale=0)
         self.checkpoints.save("best", state, self.full_meta(state))
       else:
@@ -173,7 +182,7 @@ class Run:
   def early(self) -> bool:
     """True when the validation has not improved for config.train.early_stop validations."""
     limit = self.config.train.early_stop
-    if limit and self.meta["stale"] >= limit:
+    if early_stop.exhausted(self.meta["stale"], limit):
       logging.info("No better %s for %d validations: training ends early.",
                    self.config.train.best_metric, limit)
       return True

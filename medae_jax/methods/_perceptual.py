@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from medae_jax import losses_perceptual as lp
 from medae_jax.core import parallel
@@ -61,9 +62,10 @@ class Perceptual:
     if not self.layers:
       return {}
     c = self.config
-    if isinstance(jnp.zeros(()), jax.core.Tracer):  # only shapes are asked for (a resumed run)
-      random = c.vgg_weights.startswith("random:")
-      trunk = vgg.random_params(0, c.vgg_widths if random else vgg.WIDTHS, self.layers)
+    if isinstance(jnp.zeros(()), jax.core.Tracer) and not c.vgg_weights.startswith("random:"):
+      # Only shapes are asked for, maybe without the file: NaN, lest anyone trains with them.
+      trunk = jax.tree.map(lambda x: np.full_like(x, np.nan),
+                           vgg.random_params(0, vgg.WIDTHS, self.layers))
     else:
       trunk = vgg.load(c.vgg_weights, self.layers, c.vgg_widths)
     params = {"trunk": jax.tree.map(jnp.asarray, trunk)}
@@ -116,6 +118,32 @@ class Perceptual:
       new[layer] = jax.tree.map(lambda a, b: a + rate * (b - a), moments, now)
     return {**stats, f"vgg_{res}": {"count": count, "layers": new}}
 
+  # -------------------------------------------------------------------- cached features of images
+  def cache(self, params, arrays, *, res: int, batch_size: int = 256) -> dict:
+    """`arrays` with "feature/<layer>" [n,h,w,C] of its images beside them, in config.vgg_dtype.
+
+    For device-resident, un-augmented images at the resolution `res`: about a third of a training
+    step is the trunk's pass over the real images, which this saves. `cached` finds them again.
+    """
+    names = self._real_layers(res)
+    if not names:
+      return arrays
+    dtype = jnp.dtype(self.config.vgg_dtype)
+    features = jax.jit(lambda x: {k: v.astype(dtype) for k, v in self.real(
+        params, x, res, dtype).items() if k != "image"})
+    parts = [features(arrays["image"][i:i + batch_size])
+             for i in range(0, len(arrays["image"]), batch_size)]
+    return {**arrays, **{f"feature/{k}": jnp.concatenate([p[k] for p in parts]) for k in names}}
+
+  def cached(self, batch, image) -> dict:
+    """Features that `cache` put into the batch, in the form of `real`; {} where there are none."""
+    found = {k.removeprefix("feature/"): v.astype(jnp.float32) for k, v in batch.items()
+             if k.startswith("feature/")}
+    return {**found, "image": vgg.imagenet_input(image)} if found else {}
+
+  def _real_layers(self, res):
+    return lp.layers_of(self.terms + (self.score_terms if self.running else ()), [res])
+
   # ------------------------------------------------------------------------------------- losses
   def trunk(self, params, stats, res: int, dtype=jnp.float32) -> lp.Vgg:
     """The trunk with the statistics that hold at `res`; empty where no loss needs it."""
@@ -130,10 +158,10 @@ class Perceptual:
 
   def real(self, params, image, res: int, dtype) -> dict:
     """Features of the real images for the training terms at `res`; {} where none are needed."""
-    names = lp.layers_of(self.terms + (self.score_terms if self.running else ()), [res])
     if not self.layers:
       return {}
-    return lp.real_features(lp.Vgg(params["vgg"]["trunk"], {}, dtype), image, names)
+    trunk = lp.Vgg(params["vgg"]["trunk"], {}, dtype)
+    return lp.real_features(trunk, image, self._real_layers(res))
 
   def losses(self, params, stats, image, recon, *, res, transition=False, alpha=1.0, real=None,
              score=False):

@@ -39,6 +39,7 @@ DIVERGED = 1e6  # the public code stops above this loss
 
 class Method(BaseMethod):
   needs = {"image": "[B,H,W,C] float32, in [-1,1]"}
+  eager_init = True  # reads VGG19 from a file
 
   def __init__(self, config):
     super().__init__(config)
@@ -211,7 +212,8 @@ class Method(BaseMethod):
     dtype = jnp.dtype(self.config.method.vgg_dtype)
     image = self._stage_image(state.params, batch["image"], alpha)
     # Features of the real image do not depend on the networks: outside the differentiated function.
-    real = batch.get("features") or self.perceptual.real(state.params, image, res, dtype)
+    real = self.perceptual.cached(batch, image) or self.perceptual.real(state.params, image, res,
+                                                                        dtype)
     stats = self.perceptual.update_stats(state.stats, real, res, axis_name)
 
     def loss_fn(nets, b, _):
@@ -242,6 +244,16 @@ class Method(BaseMethod):
   def _update(self, name, grads, opt, params):
     updates, opt = self._tx[name].update(grads, opt, params)
     return optax.apply_updates(params, updates), opt
+
+  def cache(self, state, arrays, stage):
+    """Device-resident `arrays` with the VGG19 features of the images, where config asks for them.
+
+    Stable stages at full resolution only: a transition's images change with alpha.
+    """
+    res, transition = stage_of(state.params["enc"])
+    if not self.config.method.cache_features or transition or res != self.config.model.max_res:
+      return arrays
+    return self.perceptual.cache(state.params, arrays, res=res)
 
   # ------------------------------------------------------------------------- validation and scores
   def eval_step(self, state, batch, rng):

@@ -1,0 +1,29 @@
+"""When a validation number counts as better, and when training has waited long enough."""
+
+from __future__ import annotations
+
+
+def improves(value: float, best: float | None, mode: str, delta: float = 0.0) -> bool:
+  """Whether `value` beats `best` by more than `delta`.
+
+  Args:
+    best: None before the first validation: anything is better.
+    mode: "min" or "max".
+    delta: gains up to this do not count.
+
+  Raises:
+    ValueError: another mode.
+  """
+  if mode not in ("min", "max"):
+    raise ValueError(f"config.train.best_mode={mode!r}: use min or max")
+  if best is None:
+    return True
+  return (best - value if mode == "min" else value - best) > delta
+
+
+def exhausted(stale: int, limit: int) -> bool:
+  """True after `limit` validations in a row without a gain; never with limit 0.
+
+  The DPA reference's "patience 3" stops at the fourth: limit 4.
+  """
+  return limit > 0 and stale >= limit
