@@ -16,6 +16,7 @@ import pathlib
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only feeds data here
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # ... and announces oneDNN otherwise
 # Compiled programs are kept between runs: a second start takes seconds.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/medae_jax/xla"))
 
@@ -94,7 +95,10 @@ def parse_flags(argv):
   given = {a.lstrip("-").partition("=")[0]: a.partition("=")[2] for a in argv}
   if "config" not in given and given.get("workdir") and given.get("mode", "train") != "train":
     argv = [argv[0], f"--config={_HERE / 'configs' / 'from_workdir.py'}:{given['workdir']}", *argv[1:]]
+  file = given.get("config", "").partition(":")[0]
   try:
+    if file and not pathlib.Path(file).is_file():
+      raise FileNotFoundError(f"--config={file} does not exist; --mode=list names the configs")
     return flags.FLAGS(argv)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
     print(f"medae_jax: error in the command line: {str(e).strip().splitlines()[0]}; see --help",

@@ -1,0 +1,148 @@
+"""The launcher as a user meets it: every mode in turn on a small run, and wrong input of every kind."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.contract import cases
+
+ROOT = cases.ROOT
+
+
+def launch(*args, code=0, timeout=900):
+  """Runs launch.py; returns its output after checking the exit code."""
+  done = subprocess.run([sys.executable, str(ROOT / "launch.py"), *map(str, args)], cwd=ROOT,
+                        capture_output=True, text=True, timeout=timeout, check=False)
+  text = done.stdout + done.stderr
+  assert done.returncode == code, text[-3000:]
+  return text
+
+
+def error_line(*args, code=1):
+  """The one error line of a call that must fail without a traceback."""
+  text = launch(*args, code=code)
+  lines = [x for x in text.splitlines() if x.startswith("medae_jax: error")]
+  assert len(lines) == 1 and "Traceback" not in text, text[-3000:]
+  return lines[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("run") / "smoke"
+  launch("--config=configs/dae_brats.py:smoke", f"--workdir={workdir}")
+  return workdir
+
+
+@pytest.mark.slow
+def test_train_then_evaluates(run):
+  result = json.loads((run / "evaluation" / "test.json").read_text())
+  for key in ("dataset", "synthetic", "n_images", "n_patients", "pixel_ap", "pixel_auroc", "dice_best",
+              "dice_best_threshold", "dice_val_threshold", "dice_components", "image_auroc",
+              "image_ap", "ci95", "baseline", "model_better"):
+    assert key in result, key
+  assert result["synthetic"] is True and "synthetic" in result["dataset"]
+  assert set(result["baseline"]) >= {"pixel_ap", "dice_best", "image_auroc"}
+  for name in ("config.json", "calibration.json", "metrics.jsonl", "report.html",
+               "evaluation/test.csv", "evaluation/test_panel.png"):
+    assert (run / name).stat().st_size > 0, name
+  assert list(run.glob("events*"))
+  assert "SYNTHETIC" in (run / "report.html").read_text().upper()
+
+
+@pytest.mark.slow
+def test_evaluate_again_from_the_workdir_alone(run):
+  before = json.loads((run / "evaluation" / "test.json").read_text())
+  launch("--mode=evaluate", f"--workdir={run}", "--config.eval.batch_size=5")
+  after = json.loads((run / "evaluation" / "test.json").read_text())
+  for key in ("pixel_ap", "dice_best", "image_auroc", "n_images"):
+    assert after[key] == pytest.approx(before[key], rel=1e-4), key
+
+
+@pytest.mark.slow
+def test_predict_on_the_input_grid(run, tmp_path):
+  from data_pipelines import synthetic
+  synthetic.write_nifti(tmp_path / "scans", 1, seed=5)
+  launch("--mode=predict", f"--workdir={run}", f"--input={tmp_path / 'scans'}",
+         f"--output={tmp_path / 'maps'}")
+  scan = nibabel.load(next((tmp_path / "scans").rglob("*flair*")))
+  written = [p for p in (tmp_path / "maps").rglob("*.nii.gz")]
+  assert len(written) >= 2
+  for path in written:
+    out = nibabel.load(path)
+    assert out.shape[:3] == scan.shape[:3]
+    np.testing.assert_allclose(out.affine, scan.affine, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_export_bench_and_list(run, tmp_path):
+  launch("--mode=export", f"--workdir={run}", f"--output={tmp_path / 'exported'}")
+  assert (tmp_path / "exported" / "config.json").exists()
+  text = launch("--mode=bench", "--config=configs/dae_brats.py:smoke")
+  numbers = json.loads(text[text.index("{\n"):text.rindex("}") + 1])
+  assert numbers
+  assert "dae" in launch("--mode=list")
+
+
+WRONG = {
+    "folder that is not there": (
+        ["--config=configs/dae_brats.py:smoke", "--workdir={tmp}/w", "--config.data.dir={tmp}/nowhere"],
+        "nowhere"),
+    "empty folder": (
+        ["--config=configs/dae_brats.py:smoke", "--workdir={tmp}/w", "--config.data.dir={tmp}/empty"],
+        "empty"),
+    "depth": (["--config=configs/dae_brats.py:smoke", "--workdir={tmp}/w", "--config.model.depth=7"],
+              "config.model.depth"),
+    "no checkpoint": (["--mode=evaluate", "--config=configs/dae_brats.py:smoke",
+                       "--workdir={tmp}/empty"], "config.json"),
+    "config without workdir": (["--config=configs/dae_brats.py:smoke"], "--workdir"),
+    "predict without input": (["--mode=predict", "--config=configs/dae_brats.py:smoke",
+                               "--workdir={tmp}/w"], "--input"),
+    "schedule": (["--config=configs/dae_brats.py:smoke", "--workdir={tmp}/w",
+                  "--config.optim.schedule=linear"], "config.optim.schedule"),
+    "method": (["--config=configs/dae_brats.py:smoke", "--workdir={tmp}/w",
+                "--config.method.name=nosuch"], "nosuch"),
+    "data set": (["--config=configs/dae_brats.py:smoke", "--workdir={tmp}/w",
+                  "--config.data.name=nosuch"], "nosuch"),
+    "metric": (["--config=configs/dae_brats.py:smoke", "--workdir={tmp}/w",
+                "--config.train.best_metric=val/los"], "best_metric"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", sorted(WRONG))
+def test_wrong_input_is_one_line(what, tmp_path):
+  (tmp_path / "empty").mkdir()
+  args, word = WRONG[what]
+  assert word in error_line(*(a.format(tmp=tmp_path) for a in args))
+  assert not list((tmp_path / "empty").iterdir()), "something was left in the folder"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("args, word", [
+    (["--config=configs/dae_brats.py:smoke", "--config.train.stepz=3"], "stepz"),
+    (["--config=configs/dae_brats.py:nosuch"], "nosuch"),
+    (["--config=configs/nosuch.py"], "nosuch"),
+    (["--mode=fly"], "fly"),
+    (["--config=configs/dae_brats.py:smoke", "--config.train.steps=many"], "many"),
+])
+def test_wrong_command_line_is_one_line(args, word, tmp_path):
+  assert word in error_line(*args, f"--workdir={tmp_path / 'w'}", code=2)
+  assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.slow
+def test_help_helps():
+  text = launch("--help", code=1)  # absl's own exit code for --help
+  assert "--workdir" in text and "predict" in text
+
+
+@pytest.mark.slow
+def test_workdir_without_checkpoint(tmp_path):
+  from medae_jax.core.writer import write_json
+  write_json(tmp_path / "config.json", cases.config("dae_brats").to_dict())
+  assert "no checkpoint" in error_line("--mode=evaluate", f"--workdir={tmp_path}")
