@@ -1,0 +1,29 @@
+r"""Denoising autoencoder on one's own NIfTI volumes; the defaults fit a set of some dozen patients.
+
+  python launch.py --config=configs/dae_nifti.py --workdir=runs/mine --config.data.dir=/data/mine \
+      --config.data.modalities='("flair","t1","t1ce")'
+
+The folder holds BraTS-style patients, or a manifest.csv (patient, split, one column a modality,
+optional seg). CPU-sized: depth 4, wf 4 (0.5 M parameters), 2500 steps of 16 slices of 128x128: about
+30 minutes on two cores.
+
+Arguments after the colon:
+  :published  the published recipe at this size, one cosine cycle at lr 1e-3, nothing else changed
+  :smoke      seconds, synthetic brains; for tests
+"""
+
+from configs import common
+from configs import dae_brats
+
+
+def get_config(arg=None):
+  """The locked config."""
+  arg = common.parse_arg(arg, published=False, smoke=False)
+  c = dae_brats.get_config("smoke" if arg.smoke else None)
+  with c.unlocked():
+    c.data.modalities = ("flair", "t1", "t1ce")
+    if not arg.smoke:
+      c.model.wf = 4
+      c.optim.schedule, c.optim.lr = "cosine", 1e-3
+      c.train.update(steps=2500, eval_every=250, save_every=250, log_every=25)
+  return c.lock()
