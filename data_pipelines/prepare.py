@@ -16,6 +16,7 @@ import sys
 import time
 
 from data_pipelines import prepare_worker, records, scan_files, volumes
+from data_pipelines.slices import free_memory
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # lies in folders that synthetic.write_nifti wrote
 _VERSION = 1  # of the preparation itself: raise it when its numbers change
@@ -109,7 +110,7 @@ def _prepare_missing(found, cfg, folder):
     logging.info("preparing %d of %d scans of %s into %s", len(jobs), len(found.scans), cfg["dir"],
                  folder)
     progress = _Progress(len(jobs))
-    for result in _run(jobs, int(cfg["workers"]) or os.cpu_count() or 1):
+    for result in _run(jobs, int(cfg["workers"]) or default_workers()):
       if "fatal" in result:
         raise OSError(f"preparation stopped at scan {result['patient']}: {result['fatal']}; what "
                       "is prepared is kept, run again to go on")
@@ -120,6 +121,12 @@ def _prepare_missing(found, cfg, folder):
       progress.step(len(bad))
     progress.close()
   return done, bad
+
+
+def default_workers() -> int:
+  """One process a core, as far as memory lasts: a BraTS scan takes about 1.1 GB while it is read."""
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+  return max(1, min(cores, int(free_memory() / 1.5e9)))
 
 
 def _run(jobs, workers):

@@ -64,8 +64,10 @@ def _scan(cfg, split, number) -> Scan:
   h, w = cfg["image_size"]
   raw, seg = patient(cfg, split, number, (h, w, int(cfg["n_slices"])))
   prepared = volumes.prepare([raw[m] for m in cfg["modalities"]], seg, (h, w))
-  return Scan(f"synthetic_{split}_{number:04d}", prepared.image.astype(np.float32), prepared.mask,
-              prepared.slices, prepared.mask.sum(axis=(1, 2, 3), dtype=np.int64))
+  mask = np.ascontiguousarray(prepared.mask)
+  # Contiguous by slice: gathering a batch out of [h,w,n,C] memory is four times slower.
+  return Scan(f"synthetic_{split}_{number:04d}", np.ascontiguousarray(prepared.image, np.float32),
+              mask, prepared.slices, mask.sum(axis=(1, 2, 3), dtype=np.int64))
 
 
 def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=None, seed: int = 0,
