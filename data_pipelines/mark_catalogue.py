@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines.mark_parts import (
     COLOURS, TextStyle, arrow_head, caliper_sign, dashed, ellipse)
-from data_pipelines.marks import Fill, Mark, Stroke, paint, texture
+from data_pipelines.marks import Mark, Stroke, paint, peak, texture
 
 _SIDES = ("RT", "LT", "R", "L", "Rt.", "Lt.", "RIGHT", "LEFT", "rt", "lt")
 _SITES = ("BREAST", "AXILLA", "UOQ", "UIQ", "LOQ", "LIQ", "RETRO", "Ovary", "Ov", "KIDNEY", "LOBE",
@@ -272,7 +272,7 @@ def draw(rng: np.random.Generator, frame: np.ndarray, options: Mapping[str, Any]
     return []
   height, width = frame.shape[:2]
   unit = min(height, width) / 256 * options["size"]
-  rows, cols = np.nonzero(frame.max(-1) > 8 / 255)
+  rows, cols = np.nonzero(peak(frame) > 8 / 255)
   inside = np.stack([cols, rows], 1) if len(rows) > 16 else np.array([[width // 2, height // 2]])
   marks = []
   for _ in range(rng.integers(options["count"][0], options["count"][1] + 1)):
