@@ -69,7 +69,7 @@ def base() -> ml_collections.ConfigDict:
 
   # Published runs train a fixed number of steps and keep the last state.
   c.train.update(batch_size=128, eval_every=0, save_every=1000, log_every=100)
-  c.eval.update(kind="anomaly", splits=("test",), checkpoint="last", batch_size=32)
+  c.eval.update(kind="anomaly", splits=("test",), checkpoint="last", batch_size=32, components=0)
   return c
 
 

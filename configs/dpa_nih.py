@@ -36,7 +36,8 @@ SEEDS = {  # experiment: view: seeds; the rest as wo_pg
                      "subset": (9066, 4129, 2258)},
     "L1_unsupervised": {"AP": (1835, 7514, 4572), "PA": (9821, 5264, 3338),
                         "subset": (5107, 8447, 6076)},
-    "with_L1": {"subset": (8681, 2355, 8817)}}
+    **{exp: {"subset": (8681, 2355, 8817)}
+       for exp in ("with_L1", "with_adversarial", "with_adversarial_L1")}}
 UNSUPERVISED = {"AP": (57666, 28333), "PA": (64333, 31000), "subset": (24333, 32333)}  # , with L1
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from data_pipelines import image_ops
 from data_pipelines.datasets import ArraySource, DataSet
 
 KINDS = ("scale", "direction", "blob")
@@ -32,6 +33,13 @@ def open(data_cfg, seed: int) -> DataSet:  # pylint: disable=redefined-builtin
     raise ValueError(f"config.data: channels={channels} must be 1 or 3, image_size={size} >= 8")
   return Textures(size, channels, {k: int(data_cfg[f"n_{k}"]) for k in ("train", "val", "test")},
                   int(data_cfg.get("data_seed", 0)))
+
+
+def read_example(path, data_cfg) -> np.ndarray:
+  """An image file as the network wants it: grey or colour, resized, in [-1,1] [S,S,C]."""
+  size, channels = int(data_cfg["image_size"]), int(data_cfg["channels"])
+  image = image_ops.resize(image_ops.read_image(path, channels), size)
+  return image_ops.normalize(image)
 
 
 class Textures(DataSet):

@@ -1,0 +1,341 @@
+"""The DPA method: configuration errors, stages, growing, scores in every stage, statistics."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+
+from medae_jax import train
+from medae_jax.core import checkpoint
+from medae_jax.core import method as method_lib
+from medae_jax.methods import dpa
+from tests.contract import cases
+from tests.contract.run_steps import flat
+from tests.golden_cases import golden_dir
+
+
+def config(name="dpa_nih", arg="smoke", **changes):
+  c = cases.load_config(cases.ROOT / "configs" / f"{name}.py", arg)
+  with c.unlocked():
+    c.update_from_flattened_dict(changes)
+  return c
+
+
+def batch(c, n=4, seed=0):
+  s = c.model.max_res
+  image = np.random.default_rng(seed).uniform(-1, 1, (n, s, s, c.data.channels))
+  return {"image": image.astype(np.float32), "index": np.arange(n, dtype=np.int32)}
+
+
+def run_stages(method, c, upto=None):
+  """The state at the end of every stage (two steps each), by name."""
+  states, state, b = {}, None, batch(c)
+  for stage in method_lib.stages_of(method):
+    state = (method.init(jax.random.key(0), b) if state is None
+             else method.grow(state, stage, jax.random.key(stage.begin), b))
+    step = jax.jit(lambda s, x, stage=stage: method.train_step(
+        s, x, jax.random.key(1), stage=stage, axis_name=None))
+    for _ in range(stage.steps):
+      state, _ = step(state, b)
+    states[stage.name] = state
+    if stage.name == upto:
+      break
+  return states
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"model.enc_widths": (4, 4)}, "config.model.enc: 2 widths"),
+    ({"model.enc_widths": (4,) * 7}, "config.model.enc: 7 widths"),
+    ({"model.kind": "resnet"}, "regular, residual9, residual18"),
+    ({"model.latent_res": 4, "model.latent_dim": 7}, "must equal widths"),
+    ({"model.use_wscale": True}, "regular family only"),
+    ({"model.norm": "group"}, "none, bn, in or pixel"),
+    ({"model.norm": "bn", "train.accum": 2}, "config.train.accum"),
+    ({"method.growing.initial_res": 12}, "divided by a power of two"),
+    ({"method.growing.initial_res": 2}, "below the coarsest block"),
+    ({"method.layers": "r32"}, None),
+    ({"method.layers": "16:r22"}, "no VGG19 layer for resolution 32"),
+    ({"method.loss": "ssim"}, "none of l1, l2"),
+    ({"method.vgg_stats": "published"}, "statistics of the ImageNet weights"),
+    ({"method.adversarial.weight": 1.0, "method.adversarial.name": "hinge"}, "wasserstein"),
+    ({"method.growing.steps_per_stage": "stab_99:3"}, "the stages are stab_16, trns_32, stab_32"),
+    ({"method.growing.batch_sizes": "16=3"}, "NAME:NUMBER"),
+])
+def test_bad_configurations_are_one_clear_line(changes, message):
+  def build():
+    method_lib.stages_of(dpa.Method(config(**changes)))
+  if message is None:
+    build()
+    return
+  with pytest.raises(ValueError, match=message) as error:
+    build()
+  assert "\n" not in str(error.value)
+
+
+def test_images_of_another_size_are_refused():
+  c = config()
+  wrong = {"image": np.zeros((2, 20, 20, 1), np.float32)}
+  with pytest.raises(ValueError, match="images are 20x20, config.model.max_res=32"):
+    dpa.Method(c).init(jax.random.key(0), wrong)
+
+
+def test_missing_weights_stop_before_training():
+  c = config(**{"method.vgg_weights": "", "method.vgg_stats": "published"})
+  with pytest.raises(ValueError, match="vgg19-dcbb9e9d.pth"):
+    dpa.Method(c).init(jax.random.key(0), batch(c))
+
+
+def test_pixel_losses_need_no_vgg():
+  c = config("dpa_cifar10", "smoke", **{"method.loss": "l1", "method.score.loss": "l2",
+                                        "method.vgg_weights": ""})
+  method = dpa.Method(c)
+  state = method.init(jax.random.key(0), batch(c))
+  assert sorted(state.params) == ["dec", "enc"]
+  out = method.score(state, batch(c))
+  want = ((np.asarray(out["recon"]) - batch(c)["image"])**2).mean((1, 2, 3))
+  np.testing.assert_allclose(out["score"], want, rtol=1e-5)
+
+
+def test_shapes_alone_need_no_weights_and_hold_no_numbers():
+  """A resumed run asks for shapes on a machine that may lack the file; nobody can train with them."""
+  c = config(**{"method.vgg_weights": "missing.pth", "method.vgg_stats": "published"})
+  method = dpa.Method(c)
+  shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), batch(c)))
+  assert shapes.params["vgg"]["trunk"]["conv1_1"]["kernel"].shape == (3, 3, 3, 64)
+  traced = jax.jit(lambda: method.perceptual.init_params())()
+  assert np.isnan(traced["vgg"]["trunk"]["conv1_1"]["kernel"]).all()
+
+
+@pytest.fixture(scope="module")
+def grown():
+  c = config()
+  method = dpa.Method(c)
+  return c, method, run_stages(method, c)
+
+
+def test_growing_keeps_blocks_and_starts_fresh_optimisers(grown):
+  c, method, states = grown
+  stages = {s.name: s for s in method_lib.stages_of(method)}
+  old = states["stab_16"]
+  new = method.grow(old, stages["trns_32"], jax.random.key(9), batch(c))
+  assert sorted(new.params["enc"]) == ["from_image_16", "from_image_32", "res_16", "res_32", "res_4",
+                                       "res_8"]
+  assert sorted(new.params["dec"]) == ["res_16", "res_32", "res_4", "res_8", "to_image_16",
+                                       "to_image_32"]
+  for net in ("enc", "dec"):
+    for name in old.params[net]:
+      jax.tree.map(np.testing.assert_array_equal, new.params[net][name], old.params[net][name])
+  assert all(not np.any(x) for x in jax.tree.leaves(new.opt))
+  assert any(np.any(x) for x in jax.tree.leaves(old.opt))
+  assert sorted(states["stab_32"].params["enc"]) == ["from_image_32", "res_16", "res_32", "res_4",
+                                                     "res_8"]
+  assert int(states["stab_32"].step) == sum(s.steps for s in stages.values())
+
+
+def test_a_faded_in_transition_is_the_next_stable_network(grown):
+  """At alpha 1 only the high branch is left: the stable network of the next stage."""
+  c, method, states = grown
+  image = batch(c)["image"]
+  end = states["trns_32"]
+  stages = {s.name: s for s in method_lib.stages_of(method)}
+  after = method.grow(end, stages["stab_32"], jax.random.key(0), batch(c))
+  assert method._alpha(end) == 1.0  # pylint: disable=protected-access
+  np.testing.assert_allclose(method.score(end, {"image": image})["recon"],
+                             method.score(after, {"image": image})["recon"], atol=1e-5)
+
+
+def test_every_stage_scores_full_size_images(grown):
+  c, method, states = grown
+  b = batch(c)
+  for name, state in states.items():
+    out = method.score(state, b)
+    assert out["map"].shape == (4, 32, 32, 1) and out["recon"].shape == (4, 32, 32, 1), name
+    assert out["score"].shape == (4,) and np.isfinite(out["score"]).all()
+    alone = method.score(state, {"image": b["image"][2:3]})
+    np.testing.assert_allclose(alone["score"], out["score"][2:3], rtol=1e-4)
+
+
+def test_one_compilation_a_stage(grown):
+  """alpha is traced: all steps of a transition share one program."""
+  c, method, states = grown
+  stage = next(s for s in method_lib.stages_of(method) if s.name == "trns_32")
+  state = method.grow(states["stab_16"], stage, jax.random.key(0), batch(c))
+  step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(1), stage=stage,
+                                                axis_name=None))
+  alphas = []
+  for _ in range(stage.steps):
+    state, metrics = step(state, batch(c))
+    alphas.append(float(metrics["alpha"]))
+  assert step._cache_size() == 1  # pylint: disable=protected-access
+  np.testing.assert_allclose(alphas, (np.arange(stage.steps) + 1) / stage.steps)
+
+
+def test_running_statistics_are_averages_and_then_stand_still():
+  c = config("dpa_cifar10", "smoke", **{"method.vgg_stats_steps": 2})
+  method = dpa.Method(c)
+  stage, = method_lib.stages_of(method)
+  state = method.init(jax.random.key(0), batch(c))
+  step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(1), stage=stage,
+                                                axis_name=None))
+  seen, moments = [], []
+  for i in range(3):
+    b = batch(c, seed=i)
+    seen.append(method.perceptual.real(state.params, b["image"], 16, np.float32)["r32"])
+    state, _ = step(state, b)
+    moments.append(jax.tree.map(np.asarray, state.stats["vgg_16"]["layers"]["r32"]))
+  both = np.concatenate(seen[:2])
+  np.testing.assert_allclose(moments[1]["mean"], both.mean((0, 1, 2)), rtol=1e-5)
+  np.testing.assert_allclose(moments[1]["square"], (both**2).mean((0, 1, 2)), rtol=1e-5)
+  jax.tree.map(np.testing.assert_array_equal, moments[1], moments[2])
+
+
+def test_score_loss_is_apart_from_the_training_loss():
+  a = config("dpa_cifar10", "smoke", **{"method.loss": "l1"})
+  b = config("dpa_cifar10", "smoke", **{"method.loss": "l1", "method.score.loss": ""})
+  assert a.method.score.loss == "relative_perceptual_L1"
+  x = batch(a)
+  states = [dpa.Method(c).init(jax.random.key(0), x) for c in (a, b)]
+  perceptual, l1 = (dpa.Method(c).score(s, x) for c, s in zip((a, b), states))
+  np.testing.assert_allclose(l1["score"], np.abs(np.asarray(l1["recon"]) - x["image"]).mean((1, 2, 3)),
+                             rtol=1e-5)
+  np.testing.assert_array_equal(l1["recon"], perceptual["recon"])
+  assert not np.allclose(l1["score"], perceptual["score"])
+
+
+@pytest.mark.slow
+def test_cached_features_train_the_same(tmp_path):
+  """Resident data with features computed once: the parameters of resident data without."""
+  def trained(tag, cached):
+    c = config("dpa_cifar10", "smoke", **{"data.resident": True, "method.cache_features": cached,
+                                          "train.steps": 4})
+    return flat(train.train(c, str(tmp_path / tag))["state"].params)
+  a, b = trained("a", False), trained("b", True)
+  for key in a:
+    np.testing.assert_allclose(a[key], b[key], atol=1e-5, err_msg=key)
+
+
+@pytest.mark.slow
+def test_growing_resumes_within_and_across_stages(tmp_path):
+  """Stopped in the middle of a transition, and between stages: the parameters of one long run."""
+  c = config(**{"train.save_every": 1, "train.eval_every": 0, "train.keep": 20, "train.log_every": 1,
+                "method.growing.trns_steps": 3})
+  whole = train.train(c, str(tmp_path / "whole"))
+  want = flat(whole["state"].params)
+  last = tmp_path / "whole" / "checkpoints" / "last"
+  steps = sorted(int(p.name) for p in last.iterdir() if p.name.isdigit())
+  assert set(steps) >= {2, 3, 5}
+  import shutil  # pylint: disable=import-outside-toplevel
+  for cut in (2, 3, 5):  # end of the first stage, within the transition, at its end
+    copy = tmp_path / f"cut{cut}"
+    shutil.copytree(tmp_path / "whole", copy)
+    for step in steps:
+      if step > cut:
+        shutil.rmtree(copy / "checkpoints" / "last" / str(step))
+    shutil.rmtree(copy / "checkpoints" / "best")
+    again = flat(train.train(c, str(copy))["state"].params)
+    for key in want:
+      np.testing.assert_allclose(again[key], want[key], atol=1e-6, err_msg=f"{cut} {key}")
+
+
+@pytest.mark.slow
+def test_the_best_state_comes_from_the_last_stage(tmp_path):
+  """Losses at 16 px are smaller numbers of another kind: they must not win."""
+  c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min"})
+  train.train(c, str(tmp_path))
+  *_, info = checkpoint.restore_for_scoring(tmp_path, "best")
+  assert info["which"] == "best" and info["stage"] == "stab_32"
+
+
+# --------------------------------------------------------------------------- the published configs
+def published():
+  try:
+    path = golden_dir("protocol") / "final_configs.json"
+  except pytest.skip.Exception:
+    return []
+  import json  # pylint: disable=import-outside-toplevel
+  if not path.exists():
+    return []
+  return [(k, v) for k, v in sorted(json.loads(path.read_text()).items()) if k.startswith("dpa/")]
+
+
+_NAMES = {"wo_pg": "wo_pg", "pg": "pg", "wo_pg_unsupervised": "unsupervised",
+          "wo_pg_L1_unsupervised": "L1_unsupervised", "wo_pg_with_L1": "with_L1",
+          "wo_pg_with_adversarial": "with_adversarial",
+          "wo_pg_with_adversarial_L1": "with_adversarial_L1"}
+
+
+@pytest.mark.parametrize("key, entry", published())
+def test_published_configurations(key, entry):
+  """Every final run of the paper: the config's values are those of its file, after the indexing rule."""
+  _, dataset, name, *weight = key.split("/")
+  module = importlib.import_module(f"configs.dpa_{dataset}")
+  for cls, own in entry["per_class"].items():
+    want = {**entry["common"], **own}
+    for run, seed in enumerate(entry["random_seed_by_class_and_run"][cls]):
+      words = {"cifar10": f"cls={cls}", "svhn": f"cls={cls}", "nih": f"view={cls}",
+               "camelyon16": ""}[dataset]
+      if dataset in ("nih", "camelyon16"):
+        words += f",exp={_NAMES[name]}" + (f",weight={weight[0][7:]}" if weight else "")
+      c = module.get_config(f"{words},run={run},vgg=x.pth")
+      assert c.seed == seed, (key, cls, run)
+    _compare(c, want, f"{key} {cls}")
+
+
+def _compare(c, want, what):
+  res, latent_res = want["max_image_res"], want["latent_res"]
+  f = 4 if latent_res == 1 else latent_res
+  n = (res // f).bit_length()
+  assert (c.model.max_res, c.model.latent_res, c.model.latent_dim) == (
+      res, latent_res, want["latent_dim"]), what
+  assert list(c.model.enc_widths) == want["enc.kwargs.inner_dims"][-n:], what
+  assert list(c.model.enc_widths)[::-1] == want["dec.kwargs.inner_dims"][:n], what
+  assert c.optim.lr == want["adam_kwargs.lr"] and c.data.channels == want["image_dim"], what
+  method = dpa.Method(c)
+  stages = method_lib.stages_of(method)
+  assert stages[0].name == f"stab_{want['initial_image_res']}", what
+  groups = 1 + want.get("n_dis", 0)
+  for stage in stages:
+    kind, r = stage.name.split("_")
+    assert stage.data["batch_size"] == groups * want[f"batch_sizes.{r}"], what
+    assert stage.steps == want.get(f"iters_per_res.{r}.{kind}", want[f"{kind}_iter"]), what
+  _compare_loss(c, method, want, what, [int(s.name.split("_")[1]) for s in stages])
+  weight = want.get("loss_weights.image_adv_loss", 0)
+  assert c.method.adversarial.weight == weight, what
+  if weight:
+    assert list(c.model.dis_widths or c.model.enc_widths) == (
+        want["ddis.kwargs.inner_dims"][-(res // 4).bit_length():]), what
+    for field in ("lambd", "gradient_penalty", "norm_penalty"):
+      assert c.method.adversarial[field] == want[f"image_adv_loss.loss_kwargs.{field}"], what
+
+
+def _compare_loss(c, method, want, what, resolutions):
+  terms = {t.name: t for t in method.perceptual.terms}
+  loss = want["image_rec_loss.loss_type"]
+  prefix = "image_rec_loss.loss_kwargs."
+  if loss == "compose":
+    assert terms["l1"].weight == pytest.approx(want[prefix + "loss_2.loss_weight"]), what
+    prefix, loss = prefix + "loss_1.loss_kwargs.", want[prefix + "loss_1.loss_type"]
+  if loss == "l1":
+    assert list(terms) == ["l1"], what
+    return
+  assert loss == "relative_perceptual_L1" and terms["perceptual"].relative, what
+  assert terms["perceptual"].smooth == want[prefix + "use_smooth_pg"], what
+  for r in set(resolutions):
+    start = f"{prefix}weights_per_resolution.{r}.feature_weights."
+    layers = {k[len(start):]: v for k, v in want.items() if k.startswith(start)}
+    assert dict(terms["perceptual"].at(r)) == layers, what
+  for name in ("equalize_hist", "crop_size"):
+    if f"train_dataset.transform_kwargs.{name}" in want:
+      assert c.data[name] == want[f"train_dataset.transform_kwargs.{name}"], what
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_growing_on_four_devices(mode, tmp_path):
+  """Three stages on 4 devices give the parameters and channel statistics of one."""
+  from tests.contract import test_devices as devices  # pylint: disable=import-outside-toplevel
+  one = devices.run(tmp_path, "one", 1, mode, ["dpa_nih"])
+  four = devices.run(tmp_path, "four", 4, mode, ["dpa_nih"])
+  assert any("vgg_32" in k for k in one)
+  devices.assert_equal_parameters(one, four, mode)
