@@ -189,7 +189,11 @@ def read_config(workdir) -> ml_collections.ConfigDict:
 def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:
   options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True,
                                          enable_async_checkpointing=True)
-  return ocp.CheckpointManager(folder, options=options, item_names=("model", "opt", "meta"))
+  # Handlers by name: without them a manager that has not saved gives no metadata, and arrays would
+  # be restored onto the devices that saved them, which need not exist here.
+  handlers = {"model": ocp.StandardCheckpointHandler(), "opt": ocp.StandardCheckpointHandler(),
+              "meta": ocp.JsonCheckpointHandler()}
+  return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
 
 
 def _saved_tree(manager, step):

@@ -4,6 +4,7 @@ The detector's reconstruction is the image with everything above 0.6 cut off: it
 closed form. The data: patients of 16x20 slices with a bright square in some of them.
 """
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -81,15 +82,15 @@ def config(**data):
   return c
 
 
-def make(workdir, **data):
+def make(workdir, put=None, **data):
   """Writes config.json and a checkpoint into `workdir`; returns it."""
-  return write(workdir, config(**data))
+  return write(workdir, config(**data), put)
 
 
-def write(workdir, c):
-  """As `make`, with a config of one's own."""
+def write(workdir, c, put=None):
+  """As `make`, with a config of one's own; `put`: sharding of the saved parameters."""
   writer.write_json(workdir / "config.json", c.to_dict())
-  state = Method(c).init(None, None)
+  state = jax.device_put(Method(c).init(None, None), put)
   saver = checkpoint.Checkpoints(workdir)
   saver.save("last", state, {"stage": "main", "best": None,
                              "checksum": checkpoint.checksum(state.params)})

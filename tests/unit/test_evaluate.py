@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -213,3 +217,16 @@ def test_damaged_calibration_is_named(tmp_path):
   (tmp_path / calibrate.FILE).write_text("{\"threshold\": 0.")
   with pytest.raises(ValueError, match="is damaged"):
     calibrate.read(tmp_path)
+
+
+def test_checkpoint_of_four_devices_is_scored_on_one(tmp_path):
+  """A fresh process must restore onto its own devices, not onto those that saved."""
+  script = ("import pathlib, sys; from tests.unit import fake_run; from medae_jax.core import parallel; "
+            "import jax; assert jax.device_count() == 4; "
+            "fake_run.make(pathlib.Path(sys.argv[1]), put=parallel.replicated())")
+  environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+  subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, check=True,
+                 cwd=pathlib.Path(__file__).parents[2])
+  _, _, state, _ = checkpoint.restore_for_scoring(tmp_path)
+  assert len(state.params["net"]["level"].devices()) == jax.local_device_count()
+  assert float(state.params["net"]["level"]) == pytest.approx(0.6)
