@@ -67,7 +67,8 @@ def get_config(arg=None):
     c.data.image_size = (64, 64)
     n.depth, n.wf = 4, 4
     o.schedule, o.lr, o.warmup = "cosine", 2e-3, 20
-    c.train.update(steps=500, eval_every=250, save_every=250, log_every=10)
+    c.train.update(steps=700, batch_size=8, eval_every=350, save_every=350, log_every=10)
+    c.eval.fit_residual = arg.demo  # sign and weight of each modality, fitted on val
   if arg.smoke:
     c.data.update(image_size=(32, 32), n_patients=(3, 2, 2), n_slices=4)
     n.depth, n.wf = 2, 2
