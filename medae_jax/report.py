@@ -120,12 +120,11 @@ def _table(results):
     name, what = _NAMES.get(key, (key.replace("_", " "), ""))
     cells = "".join(f"<td>{_with_interval(r, key)}</td>" for r in results.values())
     if with_base:
-      cells += "".join(f"<td>{_number((r.get('baseline') or {}).get(key), '')}</td>"
-                       for r in results.values())
+      cells += "".join(f"<td>{_baseline(r.get('baseline') or {}, key)}</td>" for r in results.values())
     rows.append(f"<tr><td>{_text(name)}</td>{cells}<td class='what'>{_text(what)}</td></tr>")
   return ("<h2>Results</h2><table><tr><th></th>" + head + base_head + "<th></th></tr>"
-          + "".join(rows) + "</table><p class='ci'>In brackets: 95 % bootstrap intervals over patients."
-          "</p>")
+          + "".join(rows) + "</table><p class='ci'>In square brackets: 95 % bootstrap intervals over "
+          "patients.</p>")
 
 
 def _notes(results):
@@ -236,6 +235,12 @@ def _with_interval(result, key):
   if interval:
     text += f" <span class='ci'>[{_number(interval[0])}, {_number(interval[1])}]</span>"
   return text
+
+
+def _baseline(base, key):
+  smooth = base.get(f"{key}_median5")
+  after = f" <span class='ci'>({_number(smooth)} after a 5x5 median)</span>" if smooth is not None else ""
+  return _number(base.get(key), "") + after
 
 
 def _number(value, missing: str = "&ndash;") -> str:

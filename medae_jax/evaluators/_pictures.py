@@ -82,12 +82,14 @@ def _row(case, channel, channel_name, window, top, threshold, flip):
   shown = lambda a: panels.grey(big(a[..., min(channel, a.shape[-1] - 1)]), window)
   mask = None if case["mask"] is None else big(case["mask"][..., 0] > 0)
   framed = lambda picture: picture if mask is None else panels.outline(picture, mask)
+  # Where the body ends, training puts no demand on the network: its output there means nothing.
+  body = np.sum(image, -1, keepdims=True) > 0.01 if flip else np.ones_like(image[..., :1])
   pictures = {f"input{channel_name}": shown(image)}
   if "noised" in case:
     pictures["with training noise"] = shown(case["noised"])
-    pictures["that noise removed"] = shown(case["denoised"])
+    pictures["that noise removed"] = shown(case["denoised"] * body)
   if "recon" in case and case["recon"].shape == image.shape:
-    pictures["reconstruction"] = shown(case["recon"])
+    pictures["reconstruction"] = shown(case["recon"] * body)
   if "map" in case:
     anomaly = turn(case["map"][..., 0])
     flat = turn(image[..., channel])

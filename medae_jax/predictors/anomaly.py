@@ -3,7 +3,10 @@
 Volumes: <name>_anomaly.nii.gz (float32) and <name>_mask.nii.gz (uint8) on the grid of the input,
 <name>_overlay.png. Images: <name>_anomaly.tif (float32, the plain map), <name>_mask.png (0 or 255),
 <name>_overlay.png, in the size of the input. The preparation is that of training
-(data_pipelines/volumes.py), the threshold that of calibration.json.
+(data_pipelines/volumes.py), the threshold that of calibration.json. A two-dimensional data set
+says how one file becomes an example, by functions in its module:
+  read_example(path, data_cfg) -> float32 [h,w,C], what the network is shown
+  place_map(map [h,w], (H, W), data_cfg) -> [H,W], optional: back onto the file's pixels
 """
 
 from __future__ import annotations
@@ -159,11 +162,16 @@ class Predictor(BasePredictor):
     if hasattr(module, "read_example"):
       image = np.asarray(module.read_example(path, self.config.data), np.float32)
     else:
+      logging.log_first_n(logging.WARNING, "data_pipelines/%s has no read_example: images are scaled "
+                          "to 0 ... 1 and resized, whatever training did.", 1, self.config.data.name)
       channels = self.image_shape[2] if self.image_shape else int(self.config.data.get("channels", 0))
       image = volumes.resize(image_io.read(path, channels)[0] / top, self._size(array.shape[:2]))
       image = image.astype(np.float32)
     scored = self._score(image[None])
-    back = lambda maps: volumes.resize(maps[0], array.shape[:2])
+    if hasattr(module, "place_map"):  # where the network saw a part of the image only
+      back = lambda maps: module.place_map(maps[0], array.shape[:2], self.config.data)
+    else:
+      back = lambda maps: volumes.resize(maps[0], array.shape[:2])
     return self._write_image(scan.name, out_dir, scored, back, array.mean(-1) / top)
 
   def _write_image(self, name, out_dir, scored, back, grey):
