@@ -58,7 +58,8 @@ def get_config(arg=None):
   d.dir = ""                       # folder of the data set
   d.layout = "manifest"            # manifest, folders or synthetic
   d.manifest = "labels.csv"        # its table: columns image, mask, split (and image_id, group)
-  d.size = 96                      # images and masks are resized to size x size
+  d.image_size = 96                # images and masks are resized to this side
+  d.channels = 3
   d.noise = a.noise                # how the noisy masks are made; "" = the folder's own
   d.noise_seed = 0                 # of the noise: fixed, so that all seeds see the same masks
   d.clean = a.clean                # images with expert masks; the others get noisy ones
@@ -75,6 +76,7 @@ def get_config(arg=None):
   d.batch_sizes.clean = 6          # the paper says 10 (R), the published code really uses 6
 
   c.optim = o = _group()
+  o.name = "sgd"                   # sgd (the reference) or adam (momentum is then its b1)
   o.lr = 1e-4                      # of the virtual and the real step
   o.momentum = 0.99                # hard-coded in the published code
   o.weight_decay = 5e-5            # L2, biases too
@@ -113,7 +115,7 @@ def _group():
 
 def _small(c, a):
   """A budget for CPUs: the published learning rate would need 100,000 steps."""
-  c.data.size, c.model.width, c.model.init = 48, 8, "he"
+  c.data.image_size, c.model.width, c.model.init = 48, 8, "he"
   c.data.batch_sizes.noisy, c.data.batch_sizes.clean = 16, 10
   c.optim.lr, c.optim.momentum, c.optim.schedule = 0.02, 0.9, "cosine"
   c.train.steps = 300 if a.demo else 1200
@@ -121,7 +123,7 @@ def _small(c, a):
 
 
 def _smoke(c):
-  c.data.size, c.model.width, c.model.init = 16, 2, "he"
+  c.data.image_size, c.model.width, c.model.init = 16, 2, "he"
   c.data.batch_sizes.noisy, c.data.batch_sizes.clean, c.data.clean = 4, 4, 4
   c.data.synthetic_counts = (16, 4, 4)
   c.method.track, c.method.track_size = 16, 8

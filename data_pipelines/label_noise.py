@@ -131,7 +131,7 @@ def grow(mask: np.ndarray, radius: float) -> np.ndarray:
 
 
 def shift(mask: np.ndarray, amount: float, rng) -> np.ndarray:
-  """Moved in a random direction by `amount` of the lesion's extent; what leaves the image is cut."""
+  """Moved in a random direction by `amount` of the lesion's extent, and cut at the image's rim."""
   extent = np.sqrt(mask.sum())
   angle = rng.uniform(0, 2 * np.pi)
   offset = np.round(amount * extent * np.array([np.sin(angle), np.cos(angle)]))

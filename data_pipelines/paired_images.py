@@ -62,8 +62,8 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
     with Image.open(path) as image:
       if image.mode not in ("1", "L"):
         raise ValueError(
-            f"mask {path} has colours (mode {image.mode}): a mask has one channel with 0 and 255. Are "
-            "the folders of images and masks swapped? Else convert it to grey.")
+            f"mask {path} has colours (mode {image.mode}): a mask has one channel with 0 and 255. "
+            "Are the folders of images and masks swapped? Else convert it to grey.")
       values = np.asarray(image.convert("L"))
   except FileNotFoundError:
     raise FileNotFoundError(f"mask {path} does not exist") from None
@@ -74,8 +74,8 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
     return values.astype(np.float32)
   other = [int(v) for v in found if v not in (0, 255)]
   if other and not soft:
-    raise ValueError(f"mask {path} holds values such as {other[0]} besides 0 and 255: cut it at one "
-                     "half, or set config.data.soft_masks=True to train on grey values")
+    raise ValueError(f"mask {path} holds values such as {other[0]} besides 0 and 255: cut it at "
+                     "one half, or set config.data.soft_masks=True to train on grey values")
   return values.astype(np.float32) / 255
 
 
@@ -101,7 +101,8 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
     lonely = [f for s, f in has.items() if s not in lacks]
     if lonely:
       raise ValueError(f"{len(lonely)} of {len(has)} files have no partner in {folder}, the first: "
-                       f"{lonely[0]}; image and mask share their name (mask: _segmentation allowed)")
+                       f"{lonely[0]}; image and mask share their name (a mask may end in "
+                       "_segmentation)")
   return [(s, f, stems[1][s]) for s, f in stems[0].items()]
 
 
@@ -172,7 +173,7 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def to_network(image: np.ndarray, side: int, mean_image: np.ndarray | None = None) -> np.ndarray:
-  """uint8 [H,W,3] -> float32 [side,side,3] in [0,1], less the mean image [h,w,3] if there is one."""
+  """uint8 [H,W,3] -> float32 [side,side,3] in [0,1], less the mean image [h,w,3] if any."""
   value = resize(image, side).astype(np.float32) / 255
   if mean_image is None:
     return value

@@ -1,11 +1,11 @@
 r"""Writes a study of noisy annotations to disk, in the folders that the reference reads.
 
   python -m data_pipelines.prepare_noisy --dir=FOLDER --noise=polygon:3 --clean=10 --out=STUDY
-reads the fully labelled set FOLDER/labels.csv (data_pipelines/segmentation.py, layout "manifest") and
-writes STUDY/training/{noisy,clean}_{img,gt}, {val,test}_{img,gt}, noise.csv (Dice of every noisy mask
-against the expert one) and mean_image.npy. Train on it with --config.data.layout=folders
---config.data.noise= --config.data.dir=STUDY. Images are copied byte for byte, masks are PNG 0/255 at
-their native size.
+reads the fully labelled set FOLDER/labels.csv (data_pipelines/segmentation.py, layout "manifest")
+and writes STUDY/training/{noisy,clean}_{img,gt}, {val,test}_{img,gt}, noise.csv (Dice of every
+noisy mask against the expert one) and mean_image.npy. Train on it with --config.data.layout=folders
+--config.data.noise= --config.data.dir=STUDY. Images are copied byte for byte, masks are PNG 0/255
+at their native size.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main():
   parser.add_argument("--noise_seed", type=int, default=0)
   parser.add_argument("--clean", type=int, default=10, help="images that keep their expert mask")
   parser.add_argument("--clean_seed", type=int, default=0)
-  parser.add_argument("--size", type=int, default=96, help="side of the mean image")
+  parser.add_argument("--image_size", type=int, default=96, help="side of the mean image")
   args = parser.parse_args()
   try:
     dice = write_study({**vars(args), "name": "segmentation", "layout": "manifest"}, args.out)

@@ -8,10 +8,10 @@ Layouts (config.data.layout):
              optionally image_id, group, noisy_mask and clean (0/1). Without a column "clean",
              config.data.clean training images, drawn with clean_seed, keep their expert mask.
   synthetic  data_pipelines/synthetic_lesions.py.
-config.data.noise makes the noisy masks from the true ones (data_pipelines/label_noise.py), at native
-size and once; "" takes the masks of the folder as they are. All masks are checked when the data set
-is opened. Examples: image [S,S,3] float32 in [0,1] (minus config.data.mean_image, if given), mask
-[S,S,1], "sample": place in the noisy set, -1 elsewhere.
+config.data.noise makes the noisy masks from the true ones (data_pipelines/label_noise.py), at
+native size and once; "" takes the masks of the folder as they are. All masks are checked when the
+data set is opened. Examples: image [S,S,3] float32 in [0,1] (minus config.data.mean_image, if
+given), mask [S,S,1], "sample": place in the noisy set, -1 elsewhere.
 """
 
 from __future__ import annotations
@@ -183,13 +183,14 @@ class Segmentation(DataSet):
     self._sources = {}
 
   def _source(self, items, **options):
-    return paired_images.Pairs(items, self._cfg["size"], soft=self._cfg.get("soft_masks", False),
-                 mean_image=self._mean, **options)
+    soft = self._cfg.get("soft_masks", False)
+    return paired_images.Pairs(items, self._cfg["image_size"], soft=soft, mean_image=self._mean,
+                               **options)
 
   def train(self):
     if "train" not in self._sources:
       margin, ops = int(self._cfg.get("crop", 0)), []
-      ops += [paired_images.paired_crop(self._cfg["size"])] if margin else []
+      ops += [paired_images.paired_crop(self._cfg["image_size"])] if margin else []
       ops += [paired_images.paired_flip()] if self._cfg.get("flip", True) else []
       options = dict(margin=margin, batch_ops=ops, augmented=True)
       noisy, clean = self.parts["noisy"], self.parts["clean"]
@@ -214,7 +215,7 @@ class Segmentation(DataSet):
     counts = {name: {"examples": len(items), "ids_crc32": _crc(items)}
               for name, items in self.parts.items()}
     return {"name": self.name, "synthetic": self.synthetic, "splits": counts,
-            "size": self._cfg["size"], "noise": self._cfg.get("noise", ""),
+            "size": self._cfg["image_size"], "noise": self._cfg.get("noise", ""),
             "noise_dice_first_100": self.noise_dice(100)}
 
   def noise_dice(self, limit: int | None = None) -> float | None:

@@ -22,8 +22,11 @@ from medae_jax.core import parallel
 
 
 def pixel_bce(logits, mask):
-  """Binary cross-entropy with logits, [B,H,W,1] each, no reduction: softplus(z) - z mask."""
-  return jax.nn.softplus(logits) - logits * mask
+  """Binary cross-entropy with logits, [B,H,W,1] each, no reduction.
+
+  max(z, 0) - z mask + log(1 + exp(-|z|)): nothing cancels for large logits of the right sign.
+  """
+  return jnp.maximum(logits, 0) - logits * mask + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
 def slope(logits, mask):

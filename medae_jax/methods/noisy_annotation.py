@@ -43,6 +43,7 @@ class Method(BaseMethod):
     _choose(m.baseline, BASELINES, "config.method.baseline")
     _choose(m.meta, ("jvp", "double_backward"), "config.method.meta")
     _choose(m.normalise, ("batch", "image"), "config.method.normalise")
+    _choose(config.optim.name, ("sgd", "adam"), "config.optim.name")
     if config.train.accum > 1 and (m.clip or m.uniform_mix or m.meta != "jvp"):
       raise ValueError("config.train.accum > 1 adds up unnormalised weights: it works with "
                        "config.method.meta='jvp', clip=0 and uniform_mix=0 only")
@@ -75,17 +76,22 @@ class Method(BaseMethod):
       with o.unlocked():
         o.lr = o.lr * self.config.method.finetune_lr
     schedule = schedules.build(o, max(stage.steps, 1))
+    if o.name == "adam":
+      return optim.adam(schedule, b1=o.momentum, weight_decay=o.weight_decay), schedule
     return optim.sgd(schedule, momentum=o.momentum, weight_decay=o.weight_decay), schedule
 
   def init(self, rng, batch):
     m, image = self.config.model, jnp.asarray(batch["noisy"]["image"][:1])
     net = noisy_unet.NoisyUNet(m.width, m.init, sides=m.sides)
-    params = net.init(rng, image)["params"]
+    params = jax.jit(net.init)(rng, image)["params"]  # layer by layer it would take much longer
     opt = {"net": self._optimizer(self.stages()[0])[0].init(params)}
-    stats, capacity = {}, self.config.method.track
-    if capacity and self.stages()[0].name == "reweight":
-      stats["track"] = reweighting.empty_track(capacity, self.config.method.track_size)
-    return State.create({"net": params}, stats, opt)
+    return State.create({"net": params}, self._stats(), opt)
+
+  def _stats(self):
+    capacity = self.config.method.track
+    if not capacity or self.stages()[0].name != "reweight":
+      return {}
+    return {"track": reweighting.empty_track(capacity, self.config.method.track_size)}
 
   def grow(self, state, stage, rng, batch):
     """Fine-tuning starts with a fresh velocity: 0.99 would carry the noisy gradient for long."""
@@ -112,8 +118,9 @@ class Method(BaseMethod):
         grads = _add(grads, clean, self.config.method.clean_weight)
     updates, opt = tx.update(grads, state.opt["net"], params)
     metrics |= {"grad_norm": optim.global_norm(grads), "lr": schedule(state.step - stage.begin)}
-    return state.replace(step=state.step + 1, params={"net": jax.tree.map(jnp.add, params, updates)},
-                         stats=stats, opt={"net": opt}), metrics
+    params = jax.tree.map(jnp.add, params, updates)
+    return state.replace(step=state.step + 1, params={"net": params}, stats=stats,
+                         opt={"net": opt}), metrics
 
   def _mean_loss(self, params, batch, rng, dtype=None):
     del rng
@@ -218,8 +225,13 @@ class Method(BaseMethod):
     return out
 
   def from_torch(self, tensors):
-    """{net: params} from the published state dictionary (key "state_dict" of its checkpoints)."""
-    return {"net": noisy_unet.from_torch(tensors)}
+    """(params, stats) from the published state dictionary (key "state_dict" of its checkpoints)."""
+    return {"net": noisy_unet.from_torch(tensors)}, self._stats()
+
+  def torch_fields(self, tensors):
+    """The width of the network that the file holds."""
+    return {"model.width": int(tensors["down1.layer.0.weight"].shape[0])} if (
+        "down1.layer.0.weight" in tensors) else {}
 
 
 def _choose(value, known, field):

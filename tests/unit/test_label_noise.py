@@ -1,4 +1,4 @@
-"""Label noise: outlines and fills are exact, every kind does what it says, draws are reproducible."""
+"""Label noise: outlines and fills are exact, kinds do what they say, draws are reproducible."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_simplify_removes_the_least_important_corner_first():
   square = np.array([[0, 0], [0, 5], [0.1, 6], [0, 7], [0, 10], [10, 10], [10, 0]], float)
   left = polygons.simplify(square, 4)
   assert sorted(map(tuple, left)) == [(0, 0), (0, 10), (10, 0), (10, 10)]
-  # Importance by hand: beta l1 l2 / (l1 + l2), beta = 90 degrees: the short-sided corner goes first.
+  # Importance by hand: beta l1 l2 / (l1 + l2), beta = 90 degrees: a short-sided one goes first.
   bar = np.array([[0, 0], [0, 8], [2, 8], [2, 9], [4, 9], [4, 0]], float)
   assert len(polygons.simplify(bar, 5)) == 5
   assert (2, 9) not in set(map(tuple, polygons.simplify(bar, 5))) or (
@@ -80,9 +80,9 @@ def test_otsu_finds_the_dark_half():
   np.testing.assert_array_equal(label_noise.otsu(image), image[..., 0] == 60)
 
 
-@pytest.mark.parametrize("kind", ["polygon:3", "polygon:7", "box:0.2", "whole", "dilate:4", "erode:4",
-                                  "shift:0.3", "jitter:0.15", "threshold", "none",
-                                  "polygon:3*0.5+box*0.5"])
+@pytest.mark.parametrize("kind", [
+    "polygon:3", "polygon:7", "box:0.2", "whole", "dilate:4", "erode:4", "shift:0.3", "jitter:0.15",
+    "threshold", "none", "polygon:3*0.5+box*0.5"])
 def test_every_kind_is_reproducible_and_wrong_in_its_way(kind):
   scores, first = [], []
   for i in range(6):

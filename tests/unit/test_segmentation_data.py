@@ -1,4 +1,4 @@
-"""Segmentation data: pairing, checked masks, streams, paired augmentation, one clear line each error."""
+"""Segmentation data: pairing, checked masks, streams, paired augmentation, one line an error."""
 
 import csv
 
@@ -15,6 +15,10 @@ def config(**data):
   with c.unlocked():
     c.data.update(data)
   return c
+
+
+def folders(folder, **data):
+  return config(layout="folders", dir=str(folder), noise="", **data)
 
 
 def write_pairs(folder, name, n, start=0, suffix="_segmentation"):
@@ -35,7 +39,7 @@ def folder(tmp_path):
 
 
 def test_folder_layout(folder):
-  c = config(layout="folders", dir=str(folder), noise="")
+  c = folders(folder)
   data = segmentation.open(c.data, 0)
   assert data.splits == ("val", "test", "noisy") and not data.synthetic
   batch = next(stream.train_stream(data, c.data, batch_size=4, first_step=0, seed=0))
@@ -52,15 +56,15 @@ def test_folder_layout(folder):
 def test_validation_held_out_of_the_clean_images(folder):
   for kind in ("img", "gt"):
     (folder / f"val_{kind}").rename(folder / f"unused_{kind}")
-  data = segmentation.open(config(layout="folders", dir=str(folder), noise="", val_from_clean=1).data, 0)
+  data = segmentation.open(folders(folder, val_from_clean=1).data, 0)
   assert len(data.validation()) == 1 and len(data.train()["clean"]) == 3
-  assert segmentation.open(config(layout="folders", dir=str(folder), noise="").data,
+  assert segmentation.open(folders(folder).data,
                            0).validation() is None
 
 
 def error(folder, **data):
   with pytest.raises((ValueError, OSError)) as e:
-    segmentation.open(config(layout="folders", dir=str(folder), noise="", **data).data, 0)
+    segmentation.open(folders(folder, **data).data, 0)
   assert "\n" not in str(e.value)
   return str(e.value)
 
@@ -93,7 +97,7 @@ def test_mask_with_other_values(folder):
   grey[10:20, 10:20] = 130
   Image.fromarray(grey).save(path)
   assert "130" in error(folder) and "soft_masks" in error(folder)
-  data = segmentation.open(config(layout="folders", dir=str(folder), noise="", soft_masks=True).data, 0)
+  data = segmentation.open(folders(folder, soft_masks=True).data, 0)
   mask = data.split("noisy").read_one(2)["mask"]
   assert ((mask > 0) & (mask < 1)).any()
 
@@ -152,7 +156,8 @@ def test_manifest(tmp_path):
   source = data.split("noisy")
   truth, noisy = source.native(0)["truth"], source.native(0)["mask"]
   assert (noisy != truth).any() and noisy.any()
-  np.testing.assert_array_equal(noisy, segmentation.open(c.data, 5).split("noisy").native(0)["mask"])
+  again = segmentation.open(c.data, 5).split("noisy").native(0)["mask"]
+  np.testing.assert_array_equal(noisy, again)
   with c.unlocked():
     c.data.clean = 6
   with pytest.raises(ValueError, match="config.data.clean=6: choose 1 to 5"):
@@ -204,7 +209,8 @@ def test_all_means_noisy_and_clean_in_natural_proportion():
   assert len(both) == 16 and len(data.train()["clean"]) == 4
   samples = [both.read_one(i)["sample"] for i in range(16)]
   assert samples == [*range(12), -1, -1, -1, -1]
-  np.testing.assert_array_equal(both.read_one(12)["mask"], data.train()["clean"].read_one(0)["mask"])
+  expert = data.train()["clean"].read_one(0)["mask"]
+  np.testing.assert_array_equal(both.read_one(12)["mask"], expert)
 
 
 def test_mean_image(tmp_path):
@@ -225,7 +231,7 @@ def test_a_study_written_to_disk_trains_like_the_one_in_memory(tmp_path):
           for i, split in enumerate(["train"] * 6 + ["val", "test"])]
   memory = segmentation.open(manifest(tmp_path / "set", rows).data, 0)
   dice = prepare_noisy.write_study(manifest(tmp_path / "set", rows).data, tmp_path / "study")
-  disk = segmentation.open(config(layout="folders", dir=str(tmp_path / "study"), noise="").data, 0)
+  disk = segmentation.open(folders(tmp_path / "study").data, 0)
   for part in ("noisy", "clean", "val", "test"):
     ours = {i.id: i for i in disk.parts[part]}
     assert set(ours) == {i.id for i in memory.parts[part]}
