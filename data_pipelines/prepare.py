@@ -44,7 +44,7 @@ def prepare_set(cfg: dict) -> tuple[pathlib.Path, dict]:
   """Prepares what is missing or stale of `cfg["dir"]`.
 
   Args:
-    cfg: resolved fields of brats.defaults().
+    cfg: resolved fields of brain_fields.defaults().
 
   Returns:
     (folder of the prepared set, content of its manifest.json).

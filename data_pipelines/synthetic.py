@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from data_pipelines import brain_phantom, volumes
+from data_pipelines import brain_fields, brain_phantom, volumes
 from data_pipelines.slices import Scan, SliceDataSet
 
 _SPLITS = ("train", "val", "test")
@@ -22,15 +22,14 @@ def open(data_cfg, seed: int) -> SliceDataSet:  # pylint: disable=redefined-buil
   """Generates `n_patients` = (train, val, test) synthetic patients.
 
   Args:
-    data_cfg: fields of brats.defaults(); those that count here: modalities, image_size, n_patients,
+    data_cfg: fields of brain_fields.defaults(); those that count here: modalities, image_size, n_patients,
       n_slices, lesion_share, synthetic_seed, noise_*.
     seed: orders the training patients; the patients themselves depend on `synthetic_seed`.
 
   Raises:
     ValueError: a modality that is not one of flair, t1, t1ce, t2, or a number out of range.
   """
-  from data_pipelines import brats  # pylint: disable=import-outside-toplevel
-  cfg = brats.resolve(data_cfg)
+  cfg = brain_fields.resolve(data_cfg)
   unknown = [m for m in cfg["modalities"] if m not in brain_phantom.MODALITIES]
   if unknown:
     raise ValueError(f"config.data.modalities: synthetic brains have "
@@ -47,7 +46,7 @@ def open(data_cfg, seed: int) -> SliceDataSet:  # pylint: disable=redefined-buil
   info = {"preparation": {k: cfg[k] for k in ("modalities", "image_size", "n_patients", "n_slices",
                                               "lesion_share", "synthetic_seed")},
           "seconds_to_generate": round(time.time() - start, 2)}
-  return SliceDataSet("synthetic_brains", True, by_split, info, brats.batch_ops(cfg), seed)
+  return SliceDataSet("synthetic_brains", True, by_split, info, brain_fields.batch_ops(cfg), seed)
 
 
 def patient(cfg, split: str, number: int, shape):

@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipelines import brats, prepare, records
+from data_pipelines import brain_fields, prepare, records
 from data_pipelines.slices import Scan
 
 
@@ -29,7 +29,7 @@ class BratsConfig(tfds.core.BuilderConfig):
     modalities: channels of "image", in this order.
     image_size: (rows, columns).
     source: folder with the volumes; "" = the manual_dir of `tfds build`.
-    prepared_dir: see brats.defaults().
+    prepared_dir: see brain_fields.defaults().
   """
 
   modalities: tuple[str, ...] = ("flair", "t1", "t1ce", "t2")
@@ -71,7 +71,7 @@ class MedaeBrats(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager):
     c = self.builder_config
     source = c.source or str(dl_manager.manual_dir)
-    cfg = brats.resolve({"dir": source, "modalities": c.modalities, "image_size": c.image_size,
+    cfg = brain_fields.resolve({"dir": source, "modalities": c.modalities, "image_size": c.image_size,
                          "prepared_dir": c.prepared_dir})
     folder, manifest = prepare.prepare_set(cfg)
     self.info.metadata.update(source=manifest["source"], synthetic=manifest["synthetic"])

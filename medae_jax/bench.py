@@ -159,20 +159,20 @@ def _flops(config, stage, state, batch):
 def _pipeline(config, stage, step, holder, calls, size, options, synthetic):
   """Rates of the data stream alone and of training fed by it; null rows where there is none."""
   try:
-    from medae_jax import train  # pylint: disable=import-outside-toplevel
+    from medae_jax import feed  # pylint: disable=import-outside-toplevel
   except ImportError as e:
     return _missing(f"{e}: the data stream needs TensorFlow")
   try:
-    dataset = train.datasets.open_dataset(config.data, config.seed)
-    dataset = train.stage_dataset(config, stage, dataset)
+    dataset = feed.datasets.open_dataset(config.data, config.seed)
+    dataset = feed.stage_dataset(config, stage, dataset)
     if config.data.get("resident", False):
-      return _resident(config, stage, dataset, holder, calls, size, options, synthetic, train)
-    batches = train.batches_of(dataset, config, stage, 0, 0)
+      return _resident(config, stage, dataset, holder, calls, size, options, synthetic, feed)
+    batches = feed.batches_of(dataset, config, stage, 0, 0)
     next(batches)
   except (ValueError, OSError) as e:
     return _missing(f"the data set cannot be opened: {e}")
   seconds = timing.measure(lambda n: [next(batches) for _ in range(n)][-1], options)
-  stacks = lambda: train.stack(batches, calls)
+  stacks = lambda: feed.stack(batches, calls)
 
   def run(n):
     for _ in range(n):
@@ -184,9 +184,9 @@ def _pipeline(config, stage, step, holder, calls, size, options, synthetic):
           "end_to_end": _against(fed, synthetic)}
 
 
-def _resident(config, stage, dataset, holder, calls, size, options, synthetic, train):
+def _resident(config, stage, dataset, holder, calls, size, options, synthetic, feed):
   """Training from data that live on the device: there is no stream to time."""
-  resident, sample = train.resident_data(dataset, config)
+  resident, sample = feed.resident_data(dataset, config)
   method = method_lib.load(config)
   step = parallel.train_step_fn(
       lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), config.seed,

@@ -20,6 +20,7 @@ import ml_collections
 import numpy as np
 
 from data_pipelines import datasets, stream
+from medae_jax import feed
 from medae_jax.core import checkpoint, early_stop, parallel
 from medae_jax.core import method as method_lib
 from medae_jax.core.interrupt import GracefulStop
@@ -49,7 +50,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   stages = method_lib.stages_of(method)
   dataset = datasets.open_dataset(config.data, config.seed)
   announce(dataset, config)
-  first_batch = next(batches_of(dataset, config, stages[0] if stages else None, 0, 0))
+  first_batch = next(feed.batches_of(dataset, config, stages[0] if stages else None, 0, 0))
   method_lib.check_batch(method, first_batch)
   write_config(config, workdir)
 
@@ -110,8 +111,8 @@ class Run:
     """Trains one stage; returns the state at its end, or where a signal or early stop ended it."""
     stage, t = stages[i], self.config.train
     end, step = stage.begin + stage.steps, int(state.step)
-    dataset = stage_dataset(self.config, stage, self.dataset)
-    batches = batches_of(dataset, self.config, stage, i, step - stage.begin)
+    dataset = feed.stage_dataset(self.config, stage, self.dataset)
+    batches = feed.batches_of(dataset, self.config, stage, i, step - stage.begin)
     first = next(batches)
     if self.meta["stage"] != stage.name:  # also when training stopped exactly between two stages
       state = self.method.grow(state, stage, jax.random.fold_in(jax.random.key(self.config.seed), i),
@@ -120,7 +121,7 @@ class Run:
     self.meta["batches"][stage.name] = checkpoint.batch_spec(first)
     self.stage_batch = first
     batch_size = stage.data.get("batch_size", t.batch_size)
-    resident, sample = resident_data(dataset, self.config, batch_size)
+    resident, sample = feed.resident_data(dataset, self.config, batch_size)
     if resident is not None and hasattr(self.method, "cache"):  # what depends on the image alone
       resident = self.method.cache(state, resident, stage)
     step_fn = parallel.train_step_fn(
@@ -141,7 +142,7 @@ class Run:
       if due(step, t.save_every) and step > self.first_step:
         self.save(state)
       k = min(t.steps_per_call, next_boundary(step, end, t) - step)
-      state, metrics = step_fn(state, stack(batches, k))
+      state, metrics = step_fn(state, feed.stack(batches, k))
       step += k
       self.progress.add(step, metrics, k * batch_size)
       if stop.requested(step):
@@ -232,56 +233,6 @@ def next_boundary(step: int, end: int, t) -> int:
   """The next step at which something besides training happens."""
   marks = [(step // every + 1) * every for every in (t.eval_every, t.save_every) if every]
   return min([end, *marks])
-
-
-def stack(batches, k: int):
-  """k batches as one with leaves [k, B, ...]."""
-  group = [next(batches) for _ in range(k)]
-  return jax.tree.map(lambda *x: np.stack(x), *group)
-
-
-def stage_dataset(config, stage, dataset):
-  """The data set with the stage's overrides of config.data; the given one where there are none."""
-  overrides = {k: v for k, v in stage.data.items() if k != "batch_size"}
-  if not overrides:
-    return dataset
-  data = ml_collections.ConfigDict(config.data.to_dict())
-  with data.unlocked():
-    data.update(overrides)
-  return datasets.open_dataset(data, config.seed)
-
-
-def batches_of(dataset, config, stage, number: int, first_step: int):
-  """The training stream of a stage from its step `first_step` on."""
-  size = stage.data.get("batch_size", config.train.batch_size) if stage else config.train.batch_size
-  parallel.check_batch_size(size)
-  for name, n in (config.data.get("batch_sizes", None) or {}).items():
-    parallel.check_batch_size(n, f"config.data.batch_sizes.{name}")
-  return stream.train_stream(
-      dataset, config.data, batch_size=size, first_step=first_step, seed=config.seed + number,
-      process_index=jax.process_index(), process_count=jax.process_count())
-
-
-def resident_data(dataset, config, batch_size=None):
-  """(arrays, sample function) of the device-resident mode, or (None, None).
-
-  The epoch's permutation is drawn on the device from (seed, epoch), so that the host sends nothing
-  but the place in the batch.
-  """
-  if not config.data.get("resident", False):
-    return None, None
-  arrays = {k: v for k, v in dataset.resident_arrays().items()}
-  n, size = len(next(iter(arrays.values()))), batch_size or config.train.batch_size
-  key = jax.random.key(config.seed + 1)
-
-  def sample(data, index, step):
-    place = step * size + index
-    first = (step * size) // n
-    order = [jax.random.permutation(jax.random.fold_in(key, first + e), n)
-             for e in range(2 if size <= n else size // n + 2)]
-    rows = jax.numpy.stack(order)[place // n - first, place % n]
-    return {k: v[rows] for k, v in data.items()}
-  return jax.device_put(arrays), sample
 
 
 def init_state(method, config, batch):

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from data_pipelines import datasets
-from medae_jax import train
+from medae_jax import feed, train
 from medae_jax.core import checkpoint
 from medae_jax.core import method as method_lib
 from medae_jax.core.interrupt import GracefulStop
@@ -38,7 +38,7 @@ def signature(config) -> str | None:
   if len(method.stages()) != 1 or config.train.early_stop or config.data.get("resident", False):
     return None
   data = {k: v for k, v in config.data.items() if k in ("name", "dataset", "crop_size", "resize")}
-  groups = {k: config[k].to_dict() for k in ("method", "model", "optim", "train")}
+  groups = {k: config[k].to_dict() for k in ("method", "model", "optim", "train") if k in config}
   return json.dumps({**groups, "data": data}, sort_keys=True, default=str)
 
 
@@ -90,10 +90,10 @@ class _Member:
 
   def __init__(self, config, workdir, method, stage):
     self.config, self.error = config, None
-    dataset = train.stage_dataset(
+    dataset = feed.stage_dataset(
         config, stage, datasets.open_dataset(config.data, config.seed))
     self.dataset = dataset
-    first = next(train.batches_of(dataset, config, stage, 0, 0))
+    first = next(feed.batches_of(dataset, config, stage, 0, 0))
     method_lib.check_batch(method, first)
     train.write_config(config, workdir)
     checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)
@@ -107,7 +107,7 @@ class _Member:
               "done": False}
     meta["batches"][stage.name] = checkpoint.batch_spec(first)
     self.step, self.first = int(self.state.step), first
-    self.batches = train.batches_of(dataset, config, stage, 0, self.step)
+    self.batches = feed.batches_of(dataset, config, stage, 0, self.step)
     self.run = _Run(config, method, dataset, checkpoints, meta, first_step=self.step,
                     workdir=workdir)
     self.run.stage_batch = first
@@ -155,7 +155,7 @@ def _loop(members, method, stage, t, stop):
     if train.due(step, t.save_every) and step > members[0].step:
       each(lambda m, s: m.run.save(s))
     k = min(t.steps_per_call, train.next_boundary(step, end, t) - step)
-    batches = [train.stack(m.batches, k) for m in members]
+    batches = [feed.stack(m.batches, k) for m in members]
     states, metrics = step_fn(states, jax.tree.map(lambda *x: np.stack(x, 1), *batches))
     pending.append((step + k, metrics))
     step += k
@@ -167,13 +167,15 @@ def _loop(members, method, stage, t, stop):
       for member in members:
         member.error = member.error or "interrupted"
       return
-  each(lambda m, s: m.run.evaluate(s, step, m.validator))
-  each(lambda m, s: m.run.finish(s))
+  each(lambda m, s: m.run.evaluate(s, step, m.validator, delta=0.0))
   each(lambda m, s: m.run.save(s))
+  each(lambda m, s: m.run.finish(s))
 
 
 def _stacked(states, frozen):
   """(states with a leading axis of runs, in_axes of that tree); frozen networks stay single."""
+  frozen = [k for k in frozen if k in states[0].params and all(_same(
+      states[0].params[k], s.params[k]) for s in states[1:])]
   stack = lambda *x: jax.numpy.stack(x)
   params = {k: states[0].params[k] if k in frozen else
             jax.tree.map(stack, *[s.params[k] for s in states]) for k in states[0].params}
@@ -181,6 +183,10 @@ def _stacked(states, frozen):
   axes = jax.tree.map(lambda _: 0, rest)
   return rest.replace(params=params), axes.replace(params={
       k: jax.tree.map(lambda _, k=k: None if k in frozen else 0, v) for k, v in params.items()})
+
+
+def _same(a, b) -> bool:
+  return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
 def _step_fn(method, stage, axes, seeds):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import datasets, stream
-from medae_jax import evaluate, train
+from medae_jax import evaluate, feed, train
 from medae_jax.core import checkpoint, parallel
 from medae_jax.core import method as method_lib
 from tests.contract import cases
@@ -79,8 +79,8 @@ def test_train_step_is_pure(name, trained):
   if not stages:
     assert trained(name)[1]["step"] == 0
     return
-  dataset = train.stage_dataset(config, stages[0], datasets.open_dataset(config.data, config.seed))
-  batch = next(train.batches_of(dataset, config, stages[0], 0, 0))
+  dataset = feed.stage_dataset(config, stages[0], datasets.open_dataset(config.data, config.seed))
+  batch = next(feed.batches_of(dataset, config, stages[0], 0, 0))
   state = train.init_state(method, config, batch)
   before = jax.tree.map(np.array, flat(state.params))
   step = jax.jit(lambda s, b, r: method.train_step(s, b, r, stage=stages[0], axis_name=None))

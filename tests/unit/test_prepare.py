@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from data_pipelines import brats, datasets, nifti, prepare, scan_files, synthetic, volumes
+from data_pipelines import brain_fields, brats, datasets, nifti, prepare, scan_files, synthetic, volumes
 from tests.brain_folders import MODALITIES, SHAPE, SIZE, config, everything, scan, volume_of
 from tests.golden_cases import shared_data
 
@@ -119,7 +119,7 @@ def test_manifest_without_the_modality_names_its_columns(source, tmp_path):
 
 def test_folder_without_split_files_uses_the_seeded_rule(source, tmp_path):
   shutil.rmtree(source / "data_splits")
-  _, manifest = prepare.prepare_set(brats.resolve(config(source, tmp_path)))
+  _, manifest = prepare.prepare_set(brain_fields.resolve(config(source, tmp_path)))
   ids = sorted(d.name for d in source.iterdir() if d.name.startswith("BraTS"))
   want = scan_files.split_by_rule(ids)
   assert {k: set(v) for k, v in manifest["splits"].items()} == {k: set(v) for k, v in want.items()}

@@ -8,7 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CODE = [p for folder in ("medae_jax", "data_pipelines", "configs", "benchmarks", "examples")
         for p in sorted((ROOT / folder).rglob("*.py"))] + [ROOT / "launch.py"]
-ENTRIES = ("train", "evaluate", "predict", "report", "validate", "sweep", "vectorised", "bench")  # may read data
+ENTRIES = ("train", "evaluate", "predict", "report", "validate", "feed", "sweep", "vectorised", "bench")  # may read data
 
 
 def imports(path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from data_pipelines import brain_phantom, brats, datasets, synthetic
+from data_pipelines import brain_fields, brain_phantom, datasets, synthetic
 
 SMALL = {"name": "synthetic", "image_size": (40, 32), "n_patients": (3, 1, 2), "n_slices": 6}
 
@@ -96,5 +96,5 @@ def test_bad_fields(change, match):
 
 def test_noise_on_device_leaves_the_pipeline_without_noise():
   for change in ({"noise_on_device": True}, {"resident": True}):
-    assert not brats.batch_ops(brats.resolve({**SMALL, **change}))
-  assert len(brats.batch_ops(brats.resolve(SMALL))) == 1
+    assert not brain_fields.batch_ops(brain_fields.resolve({**SMALL, **change}))
+  assert len(brain_fields.batch_ops(brain_fields.resolve(SMALL))) == 1

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from medae_jax import train
+from medae_jax import feed, train
 from medae_jax.core import method as method_lib
 from tests.contract import cases
 from tests.contract.run_steps import flat
@@ -69,7 +69,7 @@ def test_resident_order_visits_every_example_once_an_epoch():
     with config.unlocked():
       config.data.resident = True
       config.train.batch_size = size
-    arrays, sample = train.resident_data(Data(), config)
+    arrays, sample = feed.resident_data(Data(), config)
     pick = jax.jit(lambda step: sample(arrays, np.arange(size, dtype=np.int32), step)["row"])
     rows = np.concatenate([pick(np.int32(s)) for s in range(20)])
     for epoch in range(len(rows) // 10):
