@@ -33,7 +33,8 @@ def get_config(arg=None):
   c = dpa_fields.base()
   c.seed = SEEDS.get(a.exp, SEEDS["wo_pg"])[a.run] if a.seed < 0 else a.seed
   c.model.update(max_res=64, latent_dim=4, latent_res=8, enc_widths=(4,) * 4, dis_widths=(4,) * 5)
-  c.method.update(layers="r42", vgg_weights=a.vgg)
+  c.method.layers = "r42"
+  dpa_fields.weights(c, a.vgg)
   c.optim.lr = 0.001
   c.train.steps = 34666
   c.data.update(name="camelyon", layout="folder" if a.folder else "lists", image_root=a.root,

@@ -46,7 +46,8 @@ def build(a, published, dataset, gray):
   latent, layers, steps, seeds = published[a.cls]
   c = dpa_fields.base()
   c.seed = seeds[a.run] if a.seed < 0 else a.seed
-  c.method.layers, c.method.vgg_weights, c.method.loss = layers, a.vgg, a.loss
+  c.method.layers, c.method.loss = layers, a.loss
+  dpa_fields.weights(c, a.vgg)
   if a.loss in ("l1", "l2"):
     c.method.score.loss = a.loss
   c.model.latent_dim = latent

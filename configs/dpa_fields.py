@@ -73,6 +73,13 @@ def base() -> ml_collections.ConfigDict:
   return c
 
 
+def weights(c, vgg: str) -> None:
+  """Sets the VGG19 weights; random ones, by explicit choice, bring their own statistics."""
+  c.method.vgg_weights = vgg
+  if vgg.startswith("random:"):
+    c.method.vgg_stats = "running"
+
+
 def experiment(c, name: str, weight: float, *, score_layers: str = "") -> None:
   """Changes a wo_pg config into one of the published ablations.
 

@@ -58,7 +58,8 @@ def get_config(arg=None):
   seeds = SEEDS.get(a.exp, {}).get(a.view) or SEEDS["wo_pg"][a.view]
   c.seed = seeds[a.run] if a.seed < 0 else a.seed
   c.model.update(max_res=64, latent_dim=p["width"], enc_widths=(p["width"],) * 5)
-  c.method.update(layers=p["layers"], vgg_weights=a.vgg)
+  c.method.layers = p["layers"]
+  dpa_fields.weights(c, a.vgg)
   c.optim.lr = p["lr"]
   c.train.update(steps=p["steps"], batch_size=p["batch"])
   c.data.update(name="nih", layout="lists", view=a.view, image_root=a.root, lists_root=a.lists,

@@ -62,12 +62,14 @@ class Perceptual:
     if not self.layers:
       return {}
     c = self.config
-    if isinstance(jnp.zeros(()), jax.core.Tracer) and not c.vgg_weights.startswith("random:"):
-      # Only shapes are asked for, maybe without the file: NaN, lest anyone trains with them.
+    try:
+      trunk = vgg.load(c.vgg_weights, self.layers, c.vgg_widths)
+    except (ValueError, FileNotFoundError):
+      if not isinstance(jnp.zeros(()), jax.core.Tracer):
+        raise
+      # Only shapes are asked for, without the file: NaN, lest anyone trains with them.
       trunk = jax.tree.map(lambda x: np.full_like(x, np.nan),
                            vgg.random_params(0, vgg.WIDTHS, self.layers))
-    else:
-      trunk = vgg.load(c.vgg_weights, self.layers, c.vgg_widths)
     params = {"trunk": jax.tree.map(jnp.asarray, trunk)}
     if not self.running:
       params["stats"] = self._fixed_stats(trunk)

@@ -185,7 +185,9 @@ class Method(BaseMethod):
         state, metrics = self._critic_step(state, group, rng, alpha, axis_name)
       batch = groups[-1]
     state, more = self._autoencoder_step(state, batch, rng, alpha, axis_name)
-    return state.replace(step=state.step + 1), {**metrics, **more, "alpha": alpha}
+    if stage_of(state.params["enc"])[1]:
+      more["alpha"] = alpha
+    return state.replace(step=state.step + 1), {**metrics, **more}
 
   def _critic_step(self, state, batch, rng, alpha, axis_name):
     a = self.config.method.adversarial
@@ -305,7 +307,13 @@ class Method(BaseMethod):
     """(params, stats) out of the public code's scoring model: `enc.*`, `dec.*` and maybe `ddis.*`.
 
     VGG19 is taken from config.method.vgg_weights, never from such a file.
+
+    Raises:
+      ValueError: config.method.vgg_stats="running", which such a model was not trained with.
     """
+    if self.perceptual.running:
+      raise ValueError("a published model scores with fixed statistics: set "
+                       "config.method.vgg_stats=published and vgg_weights to VGG19's file")
     params, stats = {}, {}
     for torch_name, net in (("enc", "enc"), ("dec", "dec"), ("ddis", "dis")):
       own = {k.removeprefix(f"{torch_name}."): v for k, v in tensors.items()

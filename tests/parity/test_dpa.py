@@ -6,7 +6,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from medae_jax.core import early_stop
+from medae_jax import convert
+from medae_jax.core import checkpoint, early_stop
 from medae_jax.core import method as method_lib
 from medae_jax.methods import _growing, dpa
 from tests.golden_cases import golden_dir
@@ -108,6 +109,30 @@ def test_plain_training(name, tmp_path):
   out = score(state, batch(0))
   np.testing.assert_allclose(out["score"], arrays["final_scores"], rtol=1e-4)
   np.testing.assert_allclose(g.nchw(out["recon"]), arrays["final_rec"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_published_style_checkpoint_is_converted(tmp_path):
+  """enc.* and dec.* with torch's names -> a workdir; its reconstruction is the reference's."""
+  folder, name = golden_dir("dpa"), "train_res18_lat1"
+  if not (folder / f"{name}.npz").exists():
+    name = _train_cases()[0]
+  arrays, case = g.read(folder / f"{name}.npz")
+  config = g.config(
+      {**g.loss_fields(case["loss_type"], case["loss_kwargs"]), **g.vgg_files(folder, tmp_path)},
+      g.model_fields(case["kind"], case["enc_inner_dims"], case["dec_inner_dims"], res=case["res"],
+                     latent_res=case["latent_res"], latent_dim=case["latent_dim"]),
+      lr=case["adam"]["lr"], steps=case["steps"], batch=case["batch"])
+  with config.unlocked():
+    config.data.update(image_size=case["res"], channels=case["image_dim"])
+  last = f"after{case['steps']}/"
+  np.savez(tmp_path / "model.npz", **{f"{net}.{k}": v for net in ("enc", "dec")
+                                      for k, v in g.sub(arrays, f"{last}{net}/").items()})
+  convert.convert(tmp_path / "model.npz", config, tmp_path / "work")
+  _, method, state, _ = checkpoint.restore_for_scoring(tmp_path / "work")
+  out = jax.jit(method.score)(state, {"image": g.nhwc(arrays["x"])[0]})
+  np.testing.assert_allclose(g.nchw(out["recon"]), arrays["final_rec"], **OUT)
+  np.testing.assert_allclose(out["score"], arrays["final_scores"], rtol=1e-4)
 
 
 def _mean_loss(method, state, nets, image):
