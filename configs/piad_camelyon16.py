@@ -58,4 +58,4 @@ def get_config(arg=None):
     piad_fields.synthetic(c, smoke=a.smoke)
     if a.smoke:
       piad_fields.of_2019(c)
-  return c.lock()
+  return piad_fields.finish(c)

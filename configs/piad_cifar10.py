@@ -41,7 +41,7 @@ EXPERIMENTS = ("with_cv", "reproduce", "paper2019")
 
 def get_config(arg=None):
   """The locked config; `arg` as in the module's docstring."""
-  return build(arguments(arg), TUNED, SEEDS, "cifar10", gray=False).lock()
+  return build(arguments(arg), TUNED, SEEDS, "cifar10", gray=False)
 
 
 def arguments(arg):
@@ -51,7 +51,7 @@ def arguments(arg):
 
 
 def build(a, tuned, seeds, dataset, gray):
-  """The config of one class; SVHN shares it (configs/piad_svhn.py).
+  """The locked config of one class; SVHN shares it (configs/piad_svhn.py).
 
   Args:
     gray: whether with_cv reads grey images.
@@ -88,7 +88,7 @@ def build(a, tuned, seeds, dataset, gray):
     small(c)
   if a.demo or a.smoke:
     piad_fields.synthetic(c, smoke=a.smoke)
-  return c
+  return piad_fields.finish(c)
 
 
 def small(c):

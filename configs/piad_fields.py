@@ -28,6 +28,7 @@ def base() -> ml_collections.ConfigDict:
   m.vgg_stats_steps = 100          # running: steps that are averaged, then frozen
   m.vgg_widths = (64, 128, 256, 512, 512)  # of a random trunk
   m.vgg_dtype = "float32"          # of the trunk in training: float32, or bfloat16 (faster)
+  m.cache_features = False         # with data.resident: features of real images computed once
   m.n_dis = 2                      # critic steps an iteration, each with a batch of its own
   m.ema = 0.0                      # > 0: score with this average of E and G; 0 = the last ones
   m.loss_limit = 1e6               # training stops when a loss exceeds it; 0 = never
@@ -112,6 +113,12 @@ def validate(c, fold: int, val: float) -> None:
   elif val:
     c.data.val_anomalies = 20
     c.eval.splits = ("val", "test")
+
+
+def finish(c) -> ml_collections.ConfigDict:
+  """The locked config, with the size of the images where modes without data look for it."""
+  c.data.image_size, c.data.channels = c.model.res, c.model.channels
+  return c.lock()
 
 
 def synthetic(c, *, smoke: bool) -> None:

@@ -59,4 +59,4 @@ def get_config(arg=None):
     c.data.update(layout="folder", root=a.root, val_kind="virus")
   if a.demo or a.smoke:
     piad_fields.synthetic(c, smoke=a.smoke)
-  return c.lock()
+  return piad_fields.finish(c)

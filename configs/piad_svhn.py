@@ -29,4 +29,4 @@ SEEDS = {
 def get_config(arg=None):
   """The locked config; `arg` as in the module's docstring."""
   a = piad_cifar10.arguments(arg)
-  return piad_cifar10.build(a, TUNED, SEEDS, "svhn", gray=True).lock()
+  return piad_cifar10.build(a, TUNED, SEEDS, "svhn", gray=True)

@@ -77,6 +77,23 @@ def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-b
                          val_from_test=val_from_test(data_cfg))
 
 
+def read_example(path, data_cfg):
+  """A patch as the network is shown it: float32 [S,S,3] in [-1, 1], its centre only."""
+  size = int(data_cfg.get("resize", 0))
+  image = image_ops.read_image(path, 3)
+  image = image_ops.center_crop(image_ops.resize(image, size) if size else image,
+                                int(data_cfg.get("crop_size", 64)))
+  equal = bool(data_cfg.get("equalize_hist", False))
+  return image_ops.normalize(image_ops.equalize(image) if equal else image)
+
+
+def place_map(values, shape, data_cfg):
+  """A map [S,S] of `read_example` on the patch's own pixels, float64 [H,W]; zero off the centre."""
+  size = int(data_cfg.get("resize", 0))
+  prepared = (size, size) if size else tuple(shape)
+  return image_ops.uncrop(values, int(data_cfg.get("crop_size", 64)), prepared, shape)
+
+
 def _frozen(read, items, seed, crop, random_crop, random_flip, equal):
   """A loader that draws crop and flips of an image once, from its place in the list."""
   place = {item.name: i for i, item in enumerate(items)}

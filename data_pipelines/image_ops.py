@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageOps
 
+from data_pipelines import volumes
+
 
 def grayscale(image: np.ndarray) -> np.ndarray:
   """uint8 [H,W,3] or [H,W,1] -> [H,W,1], ITU-R 601-2 luma in Pillow's integer weights."""
@@ -51,6 +53,22 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 def normalize(image: np.ndarray) -> np.ndarray:
   """uint8 -> float32 in [-1, 1]: (x/255 - 0.5)/0.5."""
   return (image.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+
+
+def uncrop(values: np.ndarray, crop: int, prepared, shape) -> np.ndarray:
+  """A map [h,w] of a centre crop, back on the image: resized to the crop, zero around it.
+
+  Args:
+    crop: side of the crop. prepared: (H, W) the crop was taken from. shape: (H, W) of the file,
+      of which the prepared image is a resized copy.
+
+  Returns:
+    float64 [*shape].
+  """
+  top, left = (int(round((n - crop) / 2.0)) for n in prepared)
+  full = np.zeros(prepared)
+  full[top:top + crop, left:left + crop] = volumes.resize(values, (crop, crop))
+  return volumes.resize(full, shape)
 
 
 def read_image(path, channels: int) -> np.ndarray:

@@ -76,6 +76,14 @@ def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-b
                          val_from_test=val_from_test(data_cfg))
 
 
+def read_example(path, data_cfg) -> np.ndarray:
+  """An image file as the network is shown it: 32x32, float32 [32,32,C] in [-1, 1]."""
+  image = image_ops.resize(image_ops.read_image(path, 3), 32)
+  image = image_ops.grayscale(image) if data_cfg.get("to_grayscale", False) else image
+  equal = data_cfg.get("equalize_hist", False)
+  return image_ops.normalize(image_ops.equalize(image) if equal else image)
+
+
 def _lists(cfg, dataset, normal, labels, item):
   """The five lists, and what `describe` says about them."""
   val_class = int(cfg.get("val_class", -1))

@@ -46,17 +46,10 @@ def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-b
   else:
     lists, notes = _lists(data_cfg)
     name = f"nih {data_cfg['view']}"
-  equal = bool(data_cfg.get("equalize_hist", False))
-  equal_test = data_cfg.get("equalize_hist_test", None)
-  equal_test = equal if equal_test is None else bool(equal_test)
-  crop, size = int(data_cfg.get("crop_size", 224)), int(data_cfg.get("resize", 64))
+  crop, size, equal, equal_test = _transform(data_cfg)
 
   def loader(equalised):
-    def load(item):
-      image = image_ops.center_crop(image_ops.read_image(item.path, 1), crop)
-      image = image_ops.equalize(image) if equalised else image
-      return image_ops.resize(image, size)
-    return load
+    return lambda item: _prepare(image_ops.read_image(item.path, 1), crop, equalised, size)
   load = loader(equal_test)
   load_train = load if equal == equal_test else loader(equal)
   notes = {**notes, "crop_size": crop, "resize": size, "equalize_hist": equal,
@@ -69,6 +62,44 @@ def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-b
                          val_from_test=val_from_test(data_cfg))
 
 
+def _transform(cfg):
+  """(crop, size, equalise in training, equalise for scoring)."""
+  equal = bool(cfg.get("equalize_hist", False))
+  test = cfg.get("equalize_hist_test", None)
+  return (int(cfg.get("crop_size", 224)), int(cfg.get("resize", 64)), equal,
+          equal if test is None else bool(test))
+
+
+def _prepare(image, crop, equalised, size):
+  image = image_ops.center_crop(image, crop)
+  return image_ops.resize(image_ops.equalize(image) if equalised else image, size)
+
+
+# --------------------------------------------------------------------------------- single images
+STORED = 300  # side of the images that the published lists refer to
+
+
+def _stored_shape(shape, cfg):
+  """Size at which an image is cropped: NIH originals are first scaled to 300x300."""
+  return (STORED, STORED) if cfg.get("layout", "lists") == "lists" else tuple(shape)
+
+
+def read_example(path, data_cfg):
+  """A radiograph of any source as the network is shown it: float32 [S,S,1] in [-1, 1]."""
+  crop, size, _, equal = _transform(data_cfg)
+  image = image_ops.read_image(path, 1)
+  if _stored_shape(image.shape[:2], data_cfg) == (STORED, STORED):
+    image = image_ops.resize(image, STORED)
+  return image_ops.normalize(_prepare(image, crop, equal, size))
+
+
+def place_map(values, shape, data_cfg):
+  """A map [S,S] of `read_example` on the image's own pixels, float64 [H,W]; zero off the crop."""
+  crop = _transform(data_cfg)[0]
+  return image_ops.uncrop(values, crop, _stored_shape(shape, data_cfg), shape)
+
+
+# ----------------------------------------------------------------------------------------- lists
 def _lists(cfg):
   """The five lists of a view, and what `describe` says about them."""
   view = check_choice(cfg, "view", VIEWS)

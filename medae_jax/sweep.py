@@ -155,10 +155,14 @@ class Plan:
     return json.loads(result.read_text())
 
   def foreign(self, trial: Trial) -> bool:
-    """True where the run's folder holds a run of another config."""
+    """True where the run's folder holds a run of another config (new fields do not count)."""
     path = self.folder(trial) / "config.json"
-    return path.is_file() and (
-        json.loads(path.read_text()) != json.loads(json.dumps(self.config(trial).to_dict())))
+    if not path.is_file():
+      return False
+    plain = lambda config: json.loads(json.dumps(flat(config)))
+    old = plain(ml_collections.ConfigDict(json.loads(path.read_text())))
+    new = plain(self.config(trial))
+    return any(old[k] != new[k] for k in set(old) & set(new))
 
   # ----------------------------------------------------------------------------------- running
   def run(self, trials: Sequence[Trial]) -> dict[str, str]:

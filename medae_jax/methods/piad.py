@@ -39,6 +39,8 @@ from medae_jax.methods._perceptual import Perceptual
 from medae_jax.models import dpa_nets, piad_nets
 
 NETS = ("enc", "dec", "critic_image", "critic_latent")
+TORCH_NAMES = {"2021": dict(zip(NETS, ("enc", "dec", "ddis", "edis"))),
+               "2019": dict(zip(NETS, ("enc", "gen", "image_dis", "latent_dis")))}
 VARIANTS = ("2021", "2019")
 _PENALISED = ("lambd", "gradient_penalty", "norm_penalty", "target_gamma")
 _OPTIONS = {"wasserstein": _PENALISED, "nnl": ("reg_alpha", "reg_type"), "least_squared": ()}
@@ -108,7 +110,8 @@ class Method(BaseMethod):
       {"image" [K,B,R,R,C], "z" [K,B,r,r,d], "mix_image" [K-1,B], "mix_latent" [K-1,B],
       "index" [K,B]}, K = n_dis + 1; the last sub-batch is that of E and G.
     """
-    parts = adversarial.sub_batches({k: batch[k] for k in ("image", "index")}, self.n_dis + 1)
+    kept = {k: v for k, v in batch.items() if k in ("image", "index") or k.startswith("feature/")}
+    parts = adversarial.sub_batches(kept, self.n_dis + 1)
     parts = jax.tree.map(lambda *x: jnp.stack(x), *parts)
     m = self.config.model
     keys = jax.vmap(lambda index: method_lib.example_keys(rng, index))(parts["index"])
@@ -170,8 +173,8 @@ class Method(BaseMethod):
   def _grads(self, state, draws, axis_name):
     """({"adv", "rec"} gradients of E and G, stats with VGG averages, the three losses)."""
     res = self.config.model.res
-    real = self.perceptual.real(state.params, draws["image"], res,
-                                jnp.dtype(self.config.method.vgg_dtype))
+    real = self.perceptual.cached(draws, draws["image"]) or self.perceptual.real(
+        state.params, draws["image"], res, jnp.dtype(self.config.method.vgg_dtype))
     stats = self.perceptual.update_stats(state.stats, real, res, axis_name)
     batch = {**draws, "real": real}
 
@@ -224,6 +227,13 @@ class Method(BaseMethod):
     options = {"axis_name": axis_name} if net == "critic_image" else {}
     return self.nets[net].apply({"params": params[net]}, x, **options)
 
+  def cache(self, state, arrays, stage):
+    """Device-resident `arrays` with the features of the images, where config asks for them."""
+    del stage
+    if not self.config.method.cache_features:
+      return arrays
+    return self.perceptual.cache(state.params, arrays, res=self.config.model.res)
+
   # -------------------------------------------------------------------------- validation, scores
   def _reconstruct(self, state, image):
     nets = state.stats["ema"] if self.config.method.ema else state.params
@@ -244,6 +254,25 @@ class Method(BaseMethod):
             "map": self.perceptual.map(state.params, state.stats, image, recon, res=res),
             "score": self.perceptual.losses(state.params, state.stats, image, recon, res=res,
                                             score=True)}
+
+
+  # ------------------------------------------------------------------------ published checkpoints
+  def from_torch(self, tensors):
+    """(params, stats) out of a file of the public codes: `enc.*`, `dec.*` (2019: `gen.*`), critics.
+
+    Critics that a scoring model leaves out start fresh. VGG19 is taken from
+    config.method.vgg_weights, never from such a file.
+    """
+    m = self.config.model
+    image = {"image": jnp.zeros((1, m.res, m.res, m.channels))}
+    fresh = self.init(jax.random.key(self.config.seed), image)
+    params = {k: v for k, v in fresh.params.items() if k not in ("enc", "dec")}
+    for net, torch_name in TORCH_NAMES[m.variant].items():
+      own = {k.removeprefix(f"{torch_name}."): tensors[k] for k in tensors
+             if k.startswith(f"{torch_name}.")}
+      if own:
+        params[net] = piad_nets.convert(own, net, m.variant)
+    return params, fresh.stats
 
 
 def _of(params, name):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.models import dpa_layers as layers
+from medae_jax.models import dpa_torch
 from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
 
 
@@ -115,6 +116,19 @@ class Decoder(nn.Module):
 
 
 # --------------------------------------------------------------------- names of the PyTorch code
+def convert(tensors: Mapping[str, np.ndarray], net: str, variant: str) -> dict:
+  """Parameters of one of the four networks out of its torch state dict (or gradients).
+
+  Args:
+    net: "enc", "dec", "critic_image" or "critic_latent". variant: "2021" or "2019".
+  """
+  if net == "critic_latent":
+    return from_torch(tensors, "latent")
+  if variant == "2019":
+    return from_torch(tensors, "decoder" if net == "dec" else "encoder")
+  return dpa_torch.convert(tensors, "residual9")[0]
+
+
 def from_torch(tensors: Mapping[str, np.ndarray], role: str) -> dict:
   """Parameters out of a torch state dict of the 2019 code (or of gradients with its names).
 

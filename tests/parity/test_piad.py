@@ -19,14 +19,11 @@ import pytest
 from medae_jax import gradnorm, losses_adversarial
 from medae_jax.core.method import State
 from medae_jax.methods import piad
-from medae_jax.models import dpa_torch, piad_nets
+from medae_jax.models import piad_nets
 from tests.golden_cases import golden_dir
 from tests.parity.dpa_golden import narrow_vgg, nchw, nhwc, read, sub
 
-# Names in the files: 2021 (anomaly_detection) and 2019 (piad).
-NAMES = {"2021": {"enc": "enc", "dec": "dec", "critic_image": "ddis", "critic_latent": "edis"},
-         "2019": {"enc": "enc", "dec": "gen", "critic_image": "image_dis",
-                  "critic_latent": "latent_dis"}}
+NAMES = piad.TORCH_NAMES  # in the files: 2021 (anomaly_detection) and 2019 (piad)
 _FILES = {"2021": "train*.json", "2019": "piad2019_variant*.json"}
 
 
@@ -52,7 +49,8 @@ def _config(variant, info):
           "name": "piad", "loss": "relative_perceptual_L1",
           "layers": "+".join(f"{w}*{k}" for k, w in weights.items() if w),
           "score": {"loss": "", "layers": ""}, "vgg_weights": "", "vgg_stats": "golden",
-          "vgg_widths": (), "vgg_dtype": "float32", "n_dis": info["n_dis"],
+          "vgg_widths": (), "vgg_dtype": "float32", "cache_features": False,
+          "n_dis": info["n_dis"],
           "adv_image": adv, "adv_latent": dict(adv), "ema": 0.0, "loss_limit": 1e6,
           "policy": {"name": "gradnorm", "every": info["update_grad_norm_iter"],
                      "history": info.get("history_len", 200), "smooth": info.get("alpha", 0.05),
@@ -67,16 +65,8 @@ def _config(variant, info):
       "train": {"steps": 10, "batch_size": info["batch"], "accum": 1}})
 
 
-def _convert(variant, net, tensors):
-  if net == "critic_latent":
-    return piad_nets.from_torch(tensors, "latent")
-  if variant == "2019":
-    return piad_nets.from_torch(tensors, "decoder" if net == "dec" else "encoder")
-  return dpa_torch.convert(tensors, "residual9")[0]
-
-
 def _params(variant, arrays, prefix):
-  return {net: _convert(variant, net, sub(arrays, f"{prefix}/{name}/"))
+  return {net: piad_nets.convert(sub(arrays, f"{prefix}/{name}/"), net, variant)
           for net, name in NAMES[variant].items()}
 
 
@@ -151,7 +141,7 @@ def test_critic_gradients(trace):
     grads = jax.grad(lambda p, net=net, real=real, fake=fake: losses_adversarial.critic_loss(
         name, lambda v: trace.method._apply(net, {net: p}, v), real, fake, alpha, **options)[0])(
             trace.first.params[net])
-    expected = _convert(trace.variant, net, sub(arrays, f"iso/{names[net]}_grad/"))
+    expected = piad_nets.convert(sub(arrays, f"iso/{names[net]}_grad/"), net, trace.variant)
     _compare(grads, expected, lambda e: 5e-5 * np.abs(e).max(), net)
 
 
@@ -206,7 +196,7 @@ def _check_policy(trace, t, state, metrics, row, refreshes):
       for short, name in sizes.items():
         filled[name] = np.full(init[name].shape, found[names[net]][loss][short], np.float32)
       expected = [float(v.reshape(-1)[0]) for _, v in gradnorm.kernels(
-          _convert(trace.variant, net, filled))]
+          piad_nets.convert(filled, net, trace.variant))]
       place = refreshes % state.stats["policy"][net]["sizes"].shape[-1]
       got = state.stats["policy"][net]["sizes"][i, :, place]
       np.testing.assert_allclose(got, expected, rtol=2e-5, err_msg=f"iteration {t} {net} {loss}")

@@ -305,7 +305,7 @@ def test_nih_errors(tmp_path):
 
 def _camelyon(tmp_path):
   images, n = tmp_path / "x10", 0
-  images.mkdir()
+  images.mkdir(parents=True)
   def patch(slide):
     nonlocal n
     n += 1
@@ -402,3 +402,31 @@ def test_cifar10_subset():
   data = natural.open(_cfg(dataset="cifar10", root=str(shared_data("cifar10_subset")),
                            normal_class=8), 0)
   assert len(data.train()) == 500 and len(data.split("test")) == 2000
+
+
+# ------------------------------------------------------------------------------------- single images
+def test_read_example_is_the_test_transform(tmp_path):
+  cfg = _nih(tmp_path)
+  data = nih.open(cfg, 0)
+  np.testing.assert_array_equal(nih.read_example(data.split("test").items[2].path, cfg),
+                                data.split("test").read_one(2)["image"])
+  cfg = _camelyon(tmp_path / "c")
+  data = camelyon.open(_nih_same(cfg, random_crop=True), 0)
+  np.testing.assert_array_equal(camelyon.read_example(data.split("test").items[0].path, cfg),
+                                data.split("test").read_one(0)["image"])
+  x, _ = _npz(tmp_path)
+  Image.fromarray(x[0]).save(tmp_path / "a.png")
+  cfg = _cfg(dataset="svhn", root=str(tmp_path), normal_class=0, to_grayscale=True)
+  np.testing.assert_array_equal(natural.read_example(tmp_path / "a.png", cfg),
+                                natural.open(cfg, 0).split("test").read_one(0)["image"])
+
+
+def test_maps_go_back_to_the_place_of_the_crop(tmp_path):
+  cfg = _nih(tmp_path)
+  placed = nih.place_map(np.ones((64, 64)), (300, 300), cfg)
+  assert placed[38:262, 38:262].min() == 1 and placed.sum() == 224 * 224
+  assert nih.place_map(np.ones((64, 64)), (1024, 1024), cfg).shape == (1024, 1024)
+  point = np.zeros((32, 32))
+  point[16, 16] = 1  # near the middle of the crop, hence of the patch
+  placed = camelyon.place_map(point, (48, 48), _cfg(crop_size=32))
+  assert placed[24, 24] == 1 and placed.sum() == 1

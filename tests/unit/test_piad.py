@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from configs import piad_camelyon16, piad_cifar10
-from medae_jax import gradnorm
+from medae_jax import convert, gradnorm
+from medae_jax.core import checkpoint
 from medae_jax.core import method as method_lib
 from medae_jax.methods import piad
 from medae_jax.models import piad_nets
+from tests.golden_cases import golden_dir
 
 
 def _config(**changes):
@@ -137,6 +139,18 @@ def test_ema_scores_with_the_average(trained):
   assert averaged["map"].shape == (4, 16, 16, 1) and averaged["score"].shape == (4,)
 
 
+def test_cached_features_change_nothing(trained):
+  method, state, _ = trained
+  method = piad.Method(_config(method__ema=0.9, method__cache_features=True))
+  batch = _batch()
+  cached = {k: v for k, v in method.cache(state, {"image": batch["image"]}, None).items()}
+  assert [k for k in cached if k.startswith("feature/")] == ["feature/r32"]
+  draws = [method.draw({**extra, **batch}, jax.random.key(3)) for extra in ({}, cached)]
+  last = [{k: v[-1] for k, v in d.items() if not k.startswith("mix")} for d in draws]
+  losses = [method._grads(state, d, None)[2]["loss"] for d in last]
+  np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
 def test_fixed_weights_and_other_losses():
   for name in ("nnl", "least_squared"):
     method = piad.Method(_config(method__policy__name="fixed", method__adv_image__name=name,
@@ -207,7 +221,7 @@ def test_bad_configs_say_what_is_wrong(change, text):
 
 def test_wrong_image_size_and_missing_weights():
   method = piad.Method(_config())
-  with pytest.raises(ValueError, match=r"images are \(32, 32, 3\), config.model says \(16, 16, 3\)"):
+  with pytest.raises(ValueError, match=r"images are \(32, 32, 3\), config.model says"):
     method.init(jax.random.key(0), _batch(res=32))
   method = piad.Method(_config(method__vgg_weights="", method__vgg_stats="published"))
   with pytest.raises(ValueError, match="vgg19-dcbb9e9d.pth"):
@@ -230,3 +244,23 @@ def test_ablations_are_steps_towards_the_method():
   assert get("perceptual_l1").normalize and get("perceptual_l1").absolute
   assert get("").loss == "relative_perceptual_L1"
   assert piad_camelyon16.get_config("augment=1").data.random_crop
+
+
+def test_published_checkpoint_becomes_a_workdir(tmp_path):
+  """Golden parameters under the public names -> convert -> the same network; critics optional."""
+  golden = golden_dir("piad") / "train.npz"
+  if not golden.is_file():
+    pytest.skip("no train.npz")
+  arrays = np.load(golden, allow_pickle=False)
+  tensors = {k.removeprefix("init/").replace("/", "."): arrays[k] for k in arrays
+             if k.startswith(("init/enc/", "init/dec/"))}
+  np.savez(tmp_path / "published.npz", **tensors)
+  config = _config(model__latent_dim=6, model__enc=(4, 6, 6), model__dec=(6, 6, 4))
+  convert.convert(tmp_path / "published.npz", config, tmp_path / "w")
+  _, method, state, _ = checkpoint.restore_for_scoring(tmp_path / "w")
+  image = arrays["real_x"][0].transpose(0, 2, 3, 1)
+  np.testing.assert_allclose(method.score(state, {"image": image})["recon"],
+                             arrays["fwd/rec"].transpose(0, 2, 3, 1), atol=3e-6)
+  np.savez(tmp_path / "other.npz", **tensors, extra=np.zeros(3))
+  with pytest.raises(ValueError, match="extra"):
+    convert.convert(tmp_path / "other.npz", config, tmp_path / "w2")

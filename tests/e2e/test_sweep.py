@@ -1,0 +1,249 @@
+"""Sweeps on the synthetic toy data: grid, table, resume, runs together, search by folds."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from medae_jax import sweep, vectorised
+from medae_jax.core import checkpoint
+from tests import tiny_methods
+from tests.contract import cases
+
+_FILE = """
+import ml_collections
+from configs import common
+from tests.contract import cases
+
+def get_config(arg=None):
+  a = common.parse_arg(arg, cls=0, run=0, fold=-1, method="{method}")
+  c = ml_collections.ConfigDict(cases.config("BatchNormMethod").to_dict())
+  c.seed = 10 + a.run
+  c.method.name = a.method
+  c.data.cls, c.data.fold = a.cls, a.fold
+  c.method.rate = 0.1
+  c.eval.splits = ("val", "test")
+  c.train.best_metric = "val/loss"
+  return c.lock()
+"""
+
+
+class FrozenMethod(tiny_methods.AdversarialMethod):
+  """Two optimisers and a frozen network that all runs share."""
+  frozen = ("frozen",)
+
+  def init(self, rng, batch):
+    state = super().init(rng, batch)
+    same = super().init(jax.random.key(0), batch).params["frozen"]
+    return state.replace(params={**state.params, "frozen": same})
+
+
+class BrokenMethod(tiny_methods.BatchNormMethod):
+  """The loss of the run with seed 11 is not finite after two steps."""
+
+  def init(self, rng, batch):
+    state = super().init(rng, batch)
+    bad = np.array_equal(jax.random.key_data(rng), jax.random.key_data(jax.random.key(11))) if (
+        not isinstance(rng, jax.core.Tracer)) else False
+    return state.replace(extra={"bad": np.float32(bad)})
+
+  eager_init = True
+
+  def train_step(self, state, batch, rng, *, stage, axis_name):
+    new, metrics = super().train_step(state, batch, rng, stage=stage, axis_name=axis_name)
+    broken = (state.extra["bad"] > 0) & (state.step >= 2)
+    return new, {"loss": jax.numpy.where(broken, np.nan, metrics["loss"])}
+
+
+def _config(tmp_path, method="tests.tiny_methods:BatchNormMethod", **changes):
+  file = tmp_path / "grid.py"
+  file.write_text(_FILE.format(method=method))
+  c = sweep.load_module(str(file)).get_config()
+  fields = dict(config=str(file), arg="", grid={"cls": (0, 1), "run": (0, 1)}, average=("run",),
+                settings=(), folds=0, final_steps="", split="test", metric="image_auroc",
+                together=1, shard=(0, 1))
+  with c.unlocked():
+    c.sweep = {**fields, **changes}
+  return c.lock()
+
+
+def _params(folder, name):
+  state = checkpoint.restore_for_scoring(folder / "runs" / name, "last")[2]
+  return jax.tree.map(np.asarray, state.params)
+
+
+def _close(a, b, atol):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+    np.testing.assert_allclose(x, y, atol=atol)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+  """A finished sweep of four runs, one by one: (folder, config, result)."""
+  folder = tmp_path_factory.mktemp("sweep")
+  config = _config(folder)
+  return folder, config, sweep.sweep(config, str(folder / "w"))
+
+
+def test_table(done):
+  folder, _, result = done
+  assert [r["cell"] for r in result["rows"]] == [{"cls": 0}, {"cls": 1}]
+  for row in result["rows"]:
+    values = [json.loads((folder / f"w/runs/cls{row['cell']['cls']}_run{r}/evaluation/test.json")
+                         .read_text())["image_auroc"] for r in (0, 1)]
+    assert row["values"] == values and row["runs"] == 2
+    assert row["mean"] == pytest.approx(np.mean(values))
+    assert row["std"] == pytest.approx(np.std(values, ddof=1))
+    assert any(k.startswith("trivial") for k in row["trivial"])
+  assert result["synthetic"] and "SYNTHETIC" in (folder / "w/table.md").read_text()
+  rows = list(csv.DictReader((folder / "w/table.csv").open()))
+  assert [r["cls"] for r in rows] == ["0", "1"]
+  assert float(rows[0]["mean"]) == pytest.approx(result["rows"][0]["mean"])
+
+
+def test_nothing_is_done_twice(done, monkeypatch):
+  folder, config, result = done
+  def never(*_):
+    raise AssertionError("a finished run was trained again")
+  monkeypatch.setattr(sweep.train_lib, "train", never)
+  assert sweep.sweep(config, str(folder / "w"))["rows"] == result["rows"]
+
+
+def test_a_missing_run_is_made_up_for(done):
+  folder, config, result = done
+  (folder / "w/runs/cls1_run0/evaluation/test.json").unlink()
+  assert sweep.sweep(config, str(folder / "w"))["rows"] == result["rows"]
+
+
+def test_other_settings_need_another_folder(done):
+  folder, config, _ = done
+  other = _config(folder)
+  with other.unlocked():
+    other.method.rate = 0.2
+  with pytest.raises(ValueError, match="4 runs failed.*other settings"):
+    sweep.sweep(other, str(folder / "w"))
+  assert sweep.Plan(config, folder / "w").changes == {}
+
+
+def test_changes_of_the_command_line_reach_every_run(done, tmp_path):
+  config = _config(tmp_path)
+  with config.unlocked():
+    config.train.steps = 2
+  plan = sweep.Plan(config, tmp_path / "w")
+  assert plan.changes == {"train.steps": 2}
+  assert {plan.config(t).train.steps for t in plan.trials()} == {2}
+  assert sorted({plan.config(t).seed for t in plan.trials()}) == [10, 11]
+
+
+@pytest.mark.parametrize("method", ["tests.tiny_methods:BatchNormMethod",
+                                    "tests.e2e.test_sweep:FrozenMethod"])
+def test_runs_together_are_the_runs_alone(tmp_path, method):
+  """Up to float order; the folders are those of single runs, best checkpoints included."""
+  for name, together in (("alone", 1), ("both", 3)):
+    config = _config(tmp_path, method, grid={"run": (0, 1, 2)}, together=together)
+    sweep.sweep(config, str(tmp_path / name))
+  for run in range(3):
+    alone, both = (_params(tmp_path / k, f"run{run}") for k in ("alone", "both"))
+    if "BatchNorm" in method:  # a bias in front of it has no gradient: Adam scales up rounding
+      alone["net"]["Conv_0"].pop("bias"), both["net"]["Conv_0"].pop("bias")
+    _close(alone, both, 2e-5)
+    scores = [json.loads((tmp_path / k / f"runs/run{run}/evaluation/test.json").read_text())
+              for k in ("alone", "both")]
+    assert scores[0]["image_auroc"] == pytest.approx(scores[1]["image_auroc"], abs=1e-6)
+    assert scores[0]["checkpoint"] == scores[1]["checkpoint"]
+    steps = [[json.loads(line)["step"] for line in
+              (tmp_path / k / f"runs/run{run}/metrics.jsonl").read_text().splitlines()]
+             for k in ("alone", "both")]
+    assert steps[0] == steps[1]
+  assert np.any(_params(tmp_path / "both", "run0")["net"]["Conv_0"]["kernel"]
+                != _params(tmp_path / "both", "run1")["net"]["Conv_0"]["kernel"])
+
+
+def test_runs_together_resume(tmp_path, monkeypatch):
+  """Stopped after the second step and called again: the numbers of the unbroken sweep."""
+  config = _config(tmp_path, grid={"run": (0, 1)}, together=2)
+  sweep.sweep(config, str(tmp_path / "whole"))
+  with monkeypatch.context() as m:
+    m.setattr(vectorised.GracefulStop, "requested", lambda self, step: step == 2)
+    with pytest.raises(ValueError, match="interrupted"):
+      sweep.sweep(config, str(tmp_path / "broken"))
+  assert not (tmp_path / "broken/runs/run0/evaluation").exists()
+  sweep.sweep(config, str(tmp_path / "broken"))
+  for run in range(2):
+    whole, broken = (_params(tmp_path / k, f"run{run}") for k in ("whole", "broken"))
+    _close(whole, broken, 1e-6)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_failing_run_leaves_the_others_alone(tmp_path, together):
+  config = _config(tmp_path, "tests.e2e.test_sweep:BrokenMethod", grid={"run": (0, 1, 2)},
+                   together=together)
+  with pytest.raises(ValueError, match="1 runs failed.*run1.*not finite"):
+    sweep.sweep(config, str(tmp_path / "w"))
+  result = json.loads((tmp_path / "w/sweep.json").read_text())
+  assert result["rows"][0]["runs"] == 2 and list(result["failed"]) == ["run1"]
+  assert "FAILED run1" in (tmp_path / "w/table.md").read_text()
+
+
+def test_search_chooses_by_folds_and_trains_the_choice(tmp_path, monkeypatch):
+  """Training is replaced by written results: fold scores decide, then the mean best step."""
+  config = _config(tmp_path, grid={"cls": (0, 1), "run": (0, 1)}, folds=3, final_steps="mean_best",
+                   settings=({"method.rate": 0.1}, {"method.rate": 0.3}))
+  trained = []
+
+  def fake(config, folder):
+    trained.append((config.method.rate, config.data.cls, config.data.fold, config.train.steps))
+    path = sweep.pathlib.Path(folder)
+    good = (config.method.rate == 0.3) == (config.data.cls == 1)
+    write = sweep.sweep_table.writer.write_json
+    write(path / "config.json", json.loads(json.dumps(config.to_dict())))
+    write(path / "evaluation/test.json", {
+        "image_auroc": 0.9 if good else 0.6, "synthetic": True, "n_images": 4,
+        "checkpoint": {"step": 3 + max(config.data.fold, 0)}})
+  monkeypatch.setattr(sweep, "_one", fake)
+  result = sweep.sweep(config, str(tmp_path / "w"))
+  folds = [t for t in trained if t[2] >= 0]
+  final = [t for t in trained if t[2] < 0]
+  assert len(folds) == 2 * 2 * 3  # settings, classes, folds; seeds are not searched
+  assert sorted(final) == [(0.1, 0, -1, 4), (0.1, 0, -1, 4), (0.3, 1, -1, 4), (0.3, 1, -1, 4)]
+  assert result["chosen"]["cls=1, run=0"]["fields"] == {"method.rate": 0.3}
+  assert result["mean"] == pytest.approx(0.9) and [r["runs"] for r in result["rows"]] == [2, 2]
+
+
+def test_shards_divide_the_runs(tmp_path, monkeypatch):
+  done = []
+  monkeypatch.setattr(sweep, "_one", lambda config, folder: done.append(folder) or "not trained")
+  for i in range(2):
+    with pytest.raises(ValueError, match="2 runs failed"):
+      sweep.sweep(_config(tmp_path, shard=(i, 2)), str(tmp_path / "w"))
+  assert len(done) == len(set(done)) == 4
+
+
+def test_errors(tmp_path):
+  with pytest.raises(ValueError, match="needs a config with a group `sweep`"):
+    sweep.sweep(cases.config("BatchNormMethod"), str(tmp_path))
+  with pytest.raises(ValueError, match="argument without values"):
+    sweep.sweep(_config(tmp_path, grid={"cls": ()}), str(tmp_path))
+  with pytest.raises(FileNotFoundError, match="config.sweep.config"):
+    sweep.sweep(_config(tmp_path, config="configs/nothing.py"), str(tmp_path))
+  with pytest.raises(ValueError, match="there is no 'colour'"):
+    sweep.sweep(_config(tmp_path, settings=({"method.colour": 1},)), str(tmp_path))
+
+
+def test_benchmark_config():
+  get = sweep.load_module("configs/sweep_benchmark.py").get_config
+  c = get("method=piad,data=svhn,cls=3+8,runs=2,root=somewhere")
+  assert dict(c.sweep.grid) == {"cls": (3, 8), "run": (0, 1)} and c.sweep.arg == "root=somewhere"
+  plan = sweep.Plan(c, "w")
+  assert [plan.config(t).seed for t in plan.trials()] == [8523, 391, 5403, 6553]
+  searched = get("method=dpa,data=cifar10,search=1,root=x")
+  plan = sweep.Plan(searched, "w")
+  assert len(plan.trials()) == 10 * 15 * 3
+  config = plan.config(plan.trials()[-1])
+  assert config.data.fold == 2 and config.model.latent_dim == 256
+  for bad, text in (("method=vae", "method=vae"), ("cls=12", "cls=12"), ("cls=x", "cls=x"),
+                    ("data=nih,search=1", "search"), ("runs=0", "runs=0")):
+    with pytest.raises(ValueError, match=text):
+      get(bad)
