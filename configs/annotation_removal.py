@@ -74,17 +74,20 @@ def get_config(arg=None):
     n.update(network="basic_unet", width=12, dtype="float32")
     o.lr = 2e-3
   if a.demo:
-    c.data.update(image_size=(64, 64), frames=(96, 12, 24), frame_size=(128, 128))
+    c.data.update(image_size=(64, 64))
     c.train.update(steps=700, batch_size=16, eval_every=350, save_every=350, log_every=25)
   if a.breast:
-    c.data.update(image_size=(96, 96))
-    c.train.update(steps=1500, batch_size=16, eval_every=500, save_every=500, log_every=25)
+    c.data.update(image_size=(80, 80))
+    c.train.update(steps=2000, batch_size=8, eval_every=500, save_every=250, log_every=25)
   if a.smoke:
     n.width = 4
-    c.data.update(image_size=(32, 32), frames=(8, 4, 4), frame_size=(48, 48))
+    c.data.image_size = (32, 32)
     c.train.update(steps=4, batch_size=8, eval_every=2, save_every=2, log_every=1)
     c.eval.update(batch_size=4, panels=2)
     c.predict.update(tile=64, overlap=16)
+  if (a.demo or a.smoke) and not a.pairs:
+    size = 128 if a.demo else 48
+    c.data.update(frames=(96, 12, 24) if a.demo else (8, 4, 4), frame_size=(size, size))
   if a.reference:
     m.update(parity=True, alpha=150.0, ssim_weight=0.0)
     n.update(network="jung_unet", width=128, head="published", dtype="float32")

@@ -14,6 +14,7 @@ from tests.contract import cases
 from tests.unit.test_frames import dicom
 
 SIZE = (40, 48)
+pytestmark = pytest.mark.slow
 
 
 def write(path, unit):
