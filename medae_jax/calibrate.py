@@ -8,6 +8,7 @@ modality's residual. evaluate writes it; evaluate, predict and export read it:
   components                             components of at most so many voxels are deleted
   map_max, window                        one heat scale and one grey window a channel, all pictures
   score                                  merged into config.method.score by core.checkpoint
+  score_fit                              pixel AP on val before and after such a fit (residual_fit.py)
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import json
 import pathlib
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from medae_jax import metrics, scores
+from medae_jax import metrics
 
 FILE = "calibration.json"
 _PER_BATCH = 20_000   # intensities sampled from a batch
@@ -157,95 +157,3 @@ class IntensitySample:
       return [[0.0, 1.0]] * values.shape[-1]
     low, high = np.quantile(values, [0.005, 0.995], axis=0)
     return [[float(min(a, 0.0)), float(max(b, a + 1e-6))] for a, b in zip(low, high, strict=True)]
-
-
-# --------------------------------------------------------------------- sign and modality weights
-class ResidualFit:
-  """Fits weights of each modality's positive and negative residual to the masks of val.
-
-  map = mean_c (w+_c max(r_c, 0) + w-_c max(-r_c, 0)), r = image - recon (scores.residual_map).
-  Starts from the best of some plain choices (absolute, brighter, darker, one modality) and then
-  changes one weight at a time while the pixel AP on val grows by more than `tolerance` of itself.
-  Few weights, whole patients, and a tolerance keep it from fitting noise. Weights average 1, so that the
-  map stays on its scale.
-
-  Args:
-    options: config.method.score, for the sizes of erosion and median.
-    tolerance: relative gain that a change must bring.
-    pixels: how many pixels are kept for the fit.
-  """
-
-  _FACTORS = (0.0, 0.5, 0.75, 1.33, 2.0)
-
-  def __init__(self, options, tolerance: float = 0.002, pixels: int = 2_000_000):
-    self._options, self._tolerance, self._pixels = options, tolerance, pixels
-    self._parts: list[np.ndarray] = []   # [k, 2C] filtered residual parts, positive then negative
-    self._truth: list[np.ndarray] = []
-    self._background = np.zeros(2, np.int64)  # pixels whose score is 0 whatever the weights
-    self._rng = np.random.default_rng(0)
-
-  def update(self, batch, outputs) -> None:
-    """Takes the pixels of a batch; see evaluators.BaseEvaluator.update.
-
-    Raises:
-      ValueError: val has no masks.
-    """
-    if "mask" not in batch:
-      raise ValueError("config.eval.fit_residual needs masks in the val split; turn it off")
-    valid, image = batch["valid"], jnp.asarray(batch["image"])
-    residual = image - outputs["recon"]
-    inside = scores.erode(scores.foreground(image), self._options.erosion)
-    parts = jnp.concatenate([jnp.maximum(residual, 0), jnp.maximum(-residual, 0)], -1) * inside
-    parts = np.asarray(scores.median_filter(parts, self._options.median))[valid]
-    truth = np.asarray(batch["mask"])[valid].reshape(-1) > 0
-    parts = parts.reshape(-1, parts.shape[-1])
-    seen = parts.any(-1)
-    self._background += np.bincount(truth[~seen], minlength=2)
-    self._parts.append(parts[seen])
-    self._truth.append(truth[seen])
-
-  def result(self) -> dict[str, Any]:
-    """{"weights_positive": [C], "weights_negative": [C]} for config.method.score.
-
-    Raises:
-      ValueError: no lesion pixel in val.
-    """
-    parts, truth = np.concatenate(self._parts), np.concatenate(self._truth)
-    if not truth.any():
-      raise ValueError("config.eval.fit_residual needs lesions in the val split; it has none")
-    if len(parts) > self._pixels:
-      kept = self._rng.random(len(parts)) < self._pixels / len(parts)
-      self._background = self._background * self._pixels // len(parts)
-      parts, truth = parts[kept], truth[kept]
-    value = lambda w: self._ap(parts @ w, truth)
-    best = max(self._starts(parts.shape[1] // 2), key=value)
-    best_ap, improved = value(best), True
-    while improved:
-      improved = False
-      for i in range(len(best)):
-        for factor in self._FACTORS if best[i] else (0.25, 1.0):
-          trial = best.copy()
-          trial[i] = best[i] * factor if best[i] else factor
-          if not trial.any():
-            continue
-          trial *= len(trial) / trial.sum()
-          ap = value(trial)
-          if ap > best_ap * (1 + self._tolerance):
-            best, best_ap, improved = trial, ap, True
-    half = len(best) // 2
-    rounded = [round(float(w), 4) for w in best]
-    return {"weights_positive": rounded[:half], "weights_negative": rounded[half:]}
-
-  @staticmethod
-  def _starts(channels):
-    one = np.eye(channels)
-    none = np.zeros(channels)
-    starts = [np.ones(2 * channels), np.r_[np.ones(channels), none], np.r_[none, np.ones(channels)]]
-    starts += [np.r_[row, none] for row in one] + [np.r_[none, row] for row in one]
-    return [s * 2 * channels / s.sum() for s in starts]
-
-  def _ap(self, score, truth):
-    code = metrics.code_of(score)
-    counts = np.stack([np.bincount(code[truth == y], minlength=metrics.CODES) for y in (False, True)])
-    counts[:, 0] += self._background
-    return float(metrics.average_precision(counts))

@@ -60,12 +60,12 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
   results, calibration, fitted = {}, None, {}
   for split in split_order(dataset, config.eval.splits, splits or changed.get("eval.splits", ())):
     if split == "val":
-      fitted = _fit_score(module, config, state, dataset)
+      fitted, fit = _fit_score(module, config, state, dataset)
       config = calibrate.override(config, {f"method.score.{k}": v for k, v in fitted.items()})
     results[split], found = _one_split(module, config, state, dataset, split, calibration, workdir,
                                        info)
     if found:
-      calibration = {**found, "kind": config.eval.kind, "split": split, "score": fitted,
+      calibration = {**found, "kind": config.eval.kind, "split": split, "score": fitted, **fit,
                      "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **about(info)}
       if not jax.process_index():
         writer.write_json(workdir / calibrate.FILE, calibration)
@@ -171,14 +171,19 @@ def progress(label: str, total: int, unit: str):
                    maxinterval=2 * interval, disable=bool(jax.process_index()))
 
 
-def _fit_score(module, config, state, dataset) -> dict[str, Any]:
-  """Options of config.method.score fitted on val; {} unless the kind and the config ask for it."""
+def _fit_score(module, config, state, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Options of config.method.score fitted on val, and {"score_fit": how well they do there}.
+
+  Both are {} unless the evaluator and the config ask for a fit.
+  """
   fitter = getattr(module, "fitter", lambda *_: None)(config, dataset)
   if fitter is None:
-    return {}
+    return {}, {}
   run(score_fn(config, state), dataset.split("val"), fitter.update, on_device=False,
       batch_size=config.eval.batch_size, label="val, fitting the score")
-  return fitter.result()
+  fitted = fitter.result()
+  logging.info("Fitted on val: %s; %s", fitted, fitter.about())
+  return fitted, {"score_fit": fitter.about()}
 
 
 def _one_split(module, config, state, dataset, split, calibration, workdir, info):

@@ -119,7 +119,7 @@ def grid(cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], captions
       x = gap + j * (width + gap)
       canvas[y + line:y + line + height, x:x + width] = cell
   if footer is not None:
-    if total_w > 2 * footer.shape[1]:
+    if total_w > 1.6 * footer.shape[1]:
       footer = np.asarray(Image.fromarray(footer).resize(
           (footer.shape[1] * 3 // 2, footer.shape[0] * 3 // 2), Image.LANCZOS))
     wide = max(footer.shape[1], canvas.shape[1])

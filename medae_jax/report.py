@@ -58,7 +58,11 @@ def write(workdir) -> pathlib.Path:
                 f"{_text(calibrate.explain(calibration))}. One grey window and one heat scale "
                 "(top " + _number(calibration.get("map_max")) + ") for all pictures.</p>")
     if calibration.get("score"):
-      body.append(f"<p>Fitted on validation: <code>{_text(json.dumps(calibration['score']))}</code></p>")
+      about = {k: _number(v) for k, v in (calibration.get("score_fit") or {}).items()}
+      body.append(f"<p>Fitted on validation: <code>{_text(json.dumps(calibration['score']))}</code>. "
+                  f"Pixel AP there: {about.get('pixel_ap_plain')} without, "
+                  f"{about.get('pixel_ap_fitted')} with the fit (flattering), "
+                  f"{about.get('pixel_ap_other_patients')} when fitted on the other patients.</p>")
   body += [_pictures(workdir / "evaluation", split) for split in results]
   body += [_patients(workdir / "evaluation" / f"{split}.csv", split) for split in results]
   body.append(_training(workdir / "metrics.jsonl"))

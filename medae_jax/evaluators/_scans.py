@@ -6,6 +6,8 @@ is known only after all scores: the maps wait in memory, or in a scratch file wh
 
 from __future__ import annotations
 
+import concurrent.futures
+import os
 import tempfile
 
 import numpy as np
@@ -64,16 +66,19 @@ def overlap_counts(store: MapStore, scans: list[list[np.ndarray]], thresholds: d
   Returns:
     {name, name + "_components": int64 [patients, 3]}: |A&B|, |A|, |B|, A prediction, B mask.
   """
-  found = {key: np.zeros((len(scans), 3), np.int64)
-           for name in thresholds for key in (name, name + "_components")}
-  for p, volumes in enumerate(scans):
-    for rows in volumes:
+  keys = [key for name in thresholds for key in (name, name + "_components")]
+  found = {key: np.zeros((len(scans), 3), np.int64) for key in keys}
+
+  def count(p):
+    for rows in scans[p]:
       maps, mask = store.get(rows)
       for name, threshold in thresholds.items():
         above = maps > np.float32(threshold)
         kept = metrics.remove_small_components(above, max_voxels)
         for key, volume in ((name, above), (name + "_components", kept)):
           found[key][p] += (np.sum(volume & mask), np.sum(volume), np.sum(mask))
+  with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    list(pool.map(count, range(len(scans))))
   return found
 
 

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from medae_jax import calibrate as calibrate_lib
-from medae_jax import metrics, scores
+from medae_jax import metrics, residual_fit, scores
 from medae_jax.evaluators import BaseEvaluator, _intervals, _pictures, _scans
 
 _GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector
@@ -33,11 +33,15 @@ DETECTORS = ("model", "intensity", "intensity_median5")
 
 
 def fitter(config, dataset):
-  """What fits config.method.score on val, or None; see calibrate.ResidualFit."""
-  del dataset
+  """What fits config.method.score on val, or None."""
   if not config.eval.fit_residual:
     return None
-  return calibrate_lib.ResidualFit(config.method.score)
+  if "weights_positive" not in config.method.score:
+    raise ValueError(f"config.eval.fit_residual: the score of {config.method.name} has no weights of "
+                     "the residual; turn it off")
+  source = dataset.split("val")
+  return residual_fit.ResidualFit(config.method.score,
+                                  [_patient(source.meta(i), i) for i in range(len(source))])
 
 
 class Evaluator(BaseEvaluator):
@@ -49,7 +53,7 @@ class Evaluator(BaseEvaluator):
     super().__init__(config, dataset, split, calibration)
     n = len(self.source)
     self.metas = [self.source.meta(i) for i in range(n)]
-    names = [str(m.get("patient", m.get("group", m.get("id", i)))) for i, m in enumerate(self.metas)]
+    names = [_patient(m, i) for i, m in enumerate(self.metas)]
     self.patients, group = np.unique(names, return_inverse=True)
     self.group = group.astype(np.int32)
     self.image_scores = {name: np.full(n, np.nan) for name in DETECTORS}
@@ -255,6 +259,11 @@ class Evaluator(BaseEvaluator):
   def close(self):
     if self._store is not None:
       self._store.close()
+
+
+def _patient(meta, i):
+  """The group that slices or images belong to, for the bootstrap and the tables."""
+  return str(meta.get("patient", meta.get("group", meta.get("id", i))))
 
 
 def _baselines(image, channel, how):

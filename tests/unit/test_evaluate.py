@@ -13,7 +13,7 @@ from PIL import Image
 import pytest
 from sklearn import metrics as reference
 
-from medae_jax import calibrate, evaluate, metrics, scores
+from medae_jax import calibrate, evaluate, metrics, residual_fit, scores
 from medae_jax.core import checkpoint
 from medae_jax.evaluators import _scans
 from tests.unit import fake_run
@@ -152,6 +152,7 @@ def test_weights_fitted_on_val_reach_evaluate_and_restore(tmp_path):
   assert results["val"]["pixel_ap"] >= evaluate.evaluate(plain)["val"]["pixel_ap"]
   fitted = calibrate.read(run)["score"]
   assert len(fitted["weights_positive"]) == 2 and min(fitted["weights_positive"]) >= 0
+  assert calibrate.read(run)["score_fit"]["pixel_ap_fitted"] > 0.5
   config, *_ = checkpoint.restore_for_scoring(run)
   assert list(config.method.score.weights_positive) == fitted["weights_positive"]
   # scoring val afresh must start from the training config, not from the last fit
@@ -167,16 +168,20 @@ def test_residual_fit_finds_sign_and_modality():
   residual = rng.normal(0, 0.3, image.shape) - mask * [0.0, 0.4]
   options = fake_run.config().method.score
   options.median = 0
-  fit = calibrate.ResidualFit(options)
-  fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool)},
+  fit = residual_fit.ResidualFit(options, ["a", "a", "b", "b", "c", "c"])
+  fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
              {"recon": image - residual.astype(np.float32)})
-  found = fit.result()
+  found, about = fit.result(), fit.about()
   assert found["weights_negative"][1] > 2 * max(found["weights_positive"] + found["weights_negative"][:1])
   w = {k: tuple(v) for k, v in found.items()}
   inside = np.asarray(scores.erode(scores.foreground(image), 3))
   ap = lambda **kw: metrics.average_precision_exact(
       np.asarray(scores.residual_map(residual.astype(np.float32), **kw)) * inside, mask)
   assert ap(**w) > 1.5 * ap()
+  # the same numbers as the fit itself counts, but for float16
+  assert about["pixel_ap_plain"] == pytest.approx(ap(), abs=2e-3)
+  assert about["pixel_ap_fitted"] == pytest.approx(ap(**w), abs=2e-3)
+  assert about["pixel_ap_plain"] < about["pixel_ap_other_patients"] < about["pixel_ap_fitted"] + 0.01
 
 
 def test_maps_that_do_not_fit_into_memory_go_to_a_file(monkeypatch):
