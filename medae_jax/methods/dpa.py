@@ -40,6 +40,7 @@ DIVERGED = 1e6  # the public code stops above this loss
 class Method(BaseMethod):
   needs = {"image": "[B,H,W,C] float32, in [-1,1]"}
   eager_init = True  # reads VGG19 from a file
+  frozen = ("vgg",)  # one copy for all models that are trained side by side
 
   def __init__(self, config):
     super().__init__(config)
@@ -316,7 +317,7 @@ class Method(BaseMethod):
                        "config.method.vgg_stats=published and vgg_weights to VGG19's file")
     params, stats = {}, {}
     for torch_name, net in (("enc", "enc"), ("dec", "dec"), ("ddis", "dis")):
-      own = {k.removeprefix(f"{torch_name}."): v for k, v in tensors.items()
+      own = {k.removeprefix(f"{torch_name}."): tensors[k] for k in tensors
              if k.startswith(f"{torch_name}.")}
       if own and (net != "dis" or self.adversarial):
         params[net], found = dpa_torch.convert(own, self.config.model.kind)
