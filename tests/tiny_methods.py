@@ -19,7 +19,7 @@ class _Net(nn.Module):
 
   @nn.compact
   def __call__(self, x, train=False, axis_name=None):
-    x = nn.Conv(self.width, (3, 3))(x)
+    x = nn.Conv(self.width, (3, 3), use_bias=not self.norm)(x)  # its gradient would be 0/0 for Adam
     if self.norm:
       x = nn.BatchNorm(use_running_average=not train, axis_name=axis_name if train else None)(x)
     return nn.Conv(1, (3, 3))(nn.tanh(x))

@@ -11,10 +11,13 @@ import pytest
 
 from tests.contract import cases
 
-# Parameters after 4 steps. Sums over devices come in another order than sums over a batch, and Adam
-# turns the sign of gradients that are zero up to rounding into whole steps: so nearly all entries
-# must agree closely, and none may be further off than a few such steps.
-CLOSE, SHARE, FAR = 2e-5, 0.995, 2e-2
+# Parameters after 4 steps. Sums over devices come in another order than sums over a batch, so nearly
+# all entries must agree to 2e-3 of themselves (or of 1 % of their array's largest), and none may be
+# further off than a few steps of Adam, which makes a whole step of any gradient that is not zero.
+CLOSE, SHARE, FAR = 2e-3, 0.995, 2e-2
+# Networks with ReLU, max pooling and batch statistics: a rounding error flips single units, and Adam
+# makes steps of lr = 1e-3 of it. Unsynchronised statistics would move most entries by that much.
+FLIPPING = {"annotation_removal": 1e-4}
 
 
 def environment(devices):
@@ -46,7 +49,10 @@ def assert_equal_parameters(a, b, what):
       continue
     scale = [np.maximum(np.abs(a[k]), 1e-2 * np.max(np.abs(a[k]), initial=1e-6)) for k in keys]
     miss = np.concatenate([np.ravel(np.abs(a[k] - b[k]) / s) for k, s in zip(keys, scale)])
-    share = np.mean(miss <= CLOSE / 1e-2)
+    share = np.mean(miss <= CLOSE)
+    if case in FLIPPING:
+      share = np.mean(np.concatenate([np.ravel(np.abs(a[k] - b[k])) for k in keys])
+                      <= FLIPPING[case])
     absolute = max(np.max(np.abs(a[k] - b[k]), initial=0) for k in keys)
     assert share >= SHARE and absolute <= FAR, f"{what}, {case}: share {share}, worst {absolute}"
   for k in a:
