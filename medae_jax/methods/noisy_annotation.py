@@ -58,7 +58,7 @@ class Method(BaseMethod):
     image = (image - jnp.asarray(m.mean, image.dtype)) / jnp.asarray(m.std, image.dtype)
     # Parameters in float64 (tests of exactness) are computed in float64.
     widest = jnp.promote_types(dtype or m.dtype, _float64_or(jnp.bfloat16, params))
-    net = noisy_unet.NoisyUNet(m.width, m.init, widest, m.precision or None, m.sides)
+    net = noisy_unet.NoisyUNet(m.width, widest, m.precision or None, m.sides)
     return net.apply({"params": params}, image)
 
   def stages(self):
@@ -82,8 +82,8 @@ class Method(BaseMethod):
 
   def init(self, rng, batch):
     m, image = self.config.model, jnp.asarray(batch["noisy"]["image"][:1])
-    net = noisy_unet.NoisyUNet(m.width, m.init, sides=m.sides)
-    params = jax.jit(net.init)(rng, image)["params"]  # layer by layer it would take much longer
+    net = noisy_unet.NoisyUNet(m.width, sides=m.sides)
+    params = noisy_unet.initial_params(net, rng, image, m.init)
     opt = {"net": self._optimizer(self.stages()[0])[0].init(params)}
     return State.create({"net": params}, self._stats(), opt)
 

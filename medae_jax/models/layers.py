@@ -78,20 +78,18 @@ class ConvTranspose2x2(nn.Module):
   use_bias: bool = True
   dtype: Any = jnp.float32
   precision: Any = None
-  kernel_init: Any = None  # None: the reference framework's default
-  bias_init: Any = None
 
   @nn.compact
   def __call__(self, x):
     init = uniform_fan_in(4 * self.features)  # the reference framework's fan-in of such a kernel
-    kernel = self.param("kernel", self.kernel_init or init, (x.shape[-1], 2, 2, self.features))
+    kernel = self.param("kernel", init, (x.shape[-1], 2, 2, self.features))
     b, h, w, c = x.shape
     y = jnp.dot(x.astype(self.dtype).reshape(-1, c), kernel.astype(self.dtype).reshape(c, -1),
                 precision=self.precision)
     y = y.reshape(b, h, w, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
     y = y.reshape(b, 2 * h, 2 * w, self.features)
     if self.use_bias:
-      y = y + self.param("bias", self.bias_init or init, (self.features,)).astype(self.dtype)
+      y = y + self.param("bias", init, (self.features,)).astype(self.dtype)
     return y
 
 

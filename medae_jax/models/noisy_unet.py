@@ -20,22 +20,11 @@ _POOLS = 4
 MULTIPLE = 2**_POOLS  # sides the network handles without resizing its skips
 
 
-def _initialisers(initial: str, fan_in: int):
-  """(kernel, bias) initialisers of a convolution with `fan_in` inputs an output pixel."""
-  if initial == "torch":
-    return layers.uniform_fan_in(fan_in), layers.uniform_fan_in(fan_in)
-  if initial == "he":
-    return nn.initializers.he_uniform(in_axis=(0, 1, 2), out_axis=3), nn.initializers.zeros_init()
-  raise ValueError(f"config.model.init={initial!r}: use torch (the reference's) or he")
-
-
 class NoisyUNet(nn.Module):
   """image [B,H,W,C] (already normalised) -> logits [B,H,W,1] float32.
 
   Attributes:
     width: channels of the first block; the published network has 64.
-    initial: "torch" (U(+-1/sqrt(fan_in)), what the published network really starts from: its own
-      N(0, 0.02) routine is called with shifted arguments) or "he" (He uniform, zero biases).
     dtype: of the computation; parameters stay float32. bfloat16 changes the sign of some meta
       gradients: the method runs those in float32 (config.method.meta_dtype).
     precision: of the products, e.g. "highest" where the accelerator's default is TF32.
@@ -44,24 +33,18 @@ class NoisyUNet(nn.Module):
       bilinear skips, whose logits are *larger* than the image (for parity only).
   """
   width: int = 64
-  initial: str = "torch"
   dtype: Any = jnp.float32
   precision: Any = None
   sides: str = "pad"
 
   def _conv(self, x, features, name, size=3, relu=True):
-    kernel_init, bias_init = _initialisers(self.initial, size * size * x.shape[-1])
     x = nn.Conv(features, (size, size), padding="SAME", dtype=self.dtype, precision=self.precision,
-                kernel_init=kernel_init, bias_init=bias_init, name=name)(x)
+                name=name)(x)
     return nn.relu(x) if relu else x
 
   def _up(self, x, features, name):
-    inits = {}
-    if self.initial == "he":  # each output pixel sees one input pixel: the fan-in is x's channels
-      inits = {"kernel_init": nn.initializers.he_uniform(in_axis=0, out_axis=(1, 2, 3)),
-               "bias_init": nn.initializers.zeros_init()}
     return nn.relu(layers.ConvTranspose2x2(features, dtype=self.dtype, precision=self.precision,
-                                           name=name, **inits)(x))
+                                           name=name)(x))
 
   @nn.compact
   def __call__(self, image):
@@ -96,6 +79,38 @@ class NoisyUNet(nn.Module):
       logits = logits[:, :height, :width]
     # float64 parameters (the exactness tests) keep their precision.
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def initial_params(net: NoisyUNet, rng, image, scheme: str):
+  """Fresh parameters, float32, cut from a single draw: 46 draws would compile for a quarter minute.
+
+  Args:
+    image: [B,H,W,C], for its shape.
+    scheme: "torch": kernels and biases U(+-1/sqrt(fan_in)), what the published network really
+      starts from (its own N(0, 0.02) routine is called with shifted arguments and does nothing);
+      "he": kernels U(+-sqrt(6/fan_in)), biases 0.
+
+  Raises:
+    ValueError: another scheme.
+  """
+  if scheme not in ("torch", "he"):
+    raise ValueError(f"config.model.init={scheme!r}: use torch (the reference's) or he")
+  shapes = jax.eval_shape(net.init, jax.random.key(0), image)["params"]
+  total = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  draw, place, params = jax.random.uniform(rng, (total,), minval=-1, maxval=1), 0, {}
+  for layer in sorted(shapes):
+    shape = shapes[layer]["kernel"].shape
+    fan_in = shape[0] * shape[1] * shape[2]
+    if layer.endswith("_up"):  # [I,2,2,O]; PyTorch counts its fan-in from the *output* channels
+      fan_in = 4 * shape[3] if scheme == "torch" else shape[0]
+    bounds = {"kernel": (1 if scheme == "torch" else 6) ** 0.5 * fan_in ** -0.5,
+              "bias": fan_in ** -0.5 if scheme == "torch" else 0.0}
+    params[layer] = {}
+    for part, bound in bounds.items():
+      leaf = shapes[layer][part]
+      params[layer][part] = bound * draw[place:place + leaf.size].reshape(leaf.shape)
+      place += leaf.size
+  return params
 
 
 def pad_to_multiple(x):
