@@ -32,7 +32,7 @@ from medae_jax.core.method import BaseMethod, Stage, State
 from medae_jax.methods import _growing
 from medae_jax.methods._growing import stage_of
 from medae_jax.methods._perceptual import Perceptual
-from medae_jax.models import dpa_layers, dpa_nets, dpa_torch
+from medae_jax.models import dpa_family, dpa_layers, dpa_torch
 
 DIVERGED = 1e6  # the public code stops above this loss
 
@@ -46,40 +46,16 @@ class Method(BaseMethod):
     super().__init__(config)
     self.adversarial = config.method.adversarial.weight > 0
     self._resolutions = _growing.resolutions(config.method.growing, config.model.max_res)
-    self._check_model()
+    dpa_family.check_model(config.model, first_res=self._resolutions[0], critic=self.adversarial)
+    if self.adversarial and config.method.adversarial.name not in la.NAMES:
+      raise ValueError(f"config.method.adversarial.name={config.method.adversarial.name!r}: use "
+                       f"{', '.join(la.NAMES)}")
+    if config.model.norm == "bn" and config.train.accum > 1:
+      raise ValueError("config.train.accum > 1 changes the statistics of batch normalisation; use "
+                       "config.model.norm=none, or accum=1")
     self.perceptual = Perceptual(config.method, self._resolutions)
     self._tx = {"ae": self._adam(config.optim.lr),
                 "dis": self._adam(config.optim.lr_dis or config.optim.lr)}
-
-  def _check_model(self):
-    m = self.config.model
-    common = dict(kind=m.kind, max_res=m.max_res, latent_dim=m.latent_dim, norm=m.norm, pad=m.pad,
-                  exact_widths=not m.allow_long_widths)
-    dpa_nets.check(role="enc", latent_res=m.latent_res, widths=m.enc_widths,
-                   use_wscale=m.use_wscale, pool=m.pool, **common)
-    dpa_nets.check(role="dec", latent_res=m.latent_res, widths=self._dec_widths(),
-                   use_wscale=m.use_wscale, upsample=m.upsample,
-                   normalize_latents=m.normalize_latents, **common)
-    if self.adversarial:
-      if self.config.method.adversarial.name not in la.NAMES:
-        raise ValueError(f"config.method.adversarial.name={self.config.method.adversarial.name!r}: "
-                         f"use {', '.join(la.NAMES)}")
-      dpa_nets.check(role="dis", latent_res=1, widths=self._dis_widths(),
-                     **{**common, "norm": "none"})
-    if m.norm == "bn" and self.config.train.accum > 1:
-      raise ValueError("config.train.accum > 1 changes the statistics of batch normalisation; use "
-                       "config.model.norm=none, or accum=1")
-    if self._resolutions[0] < dpa_nets.coarsest(m.latent_res):
-      raise ValueError(f"config.method.growing.initial_res={self._resolutions[0]} is below the "
-                       f"coarsest block, {dpa_nets.coarsest(m.latent_res)} px")
-
-  def _dec_widths(self):
-    m = self.config.model
-    return tuple(m.dec_widths) or tuple(reversed(m.enc_widths))
-
-  def _dis_widths(self):
-    m = self.config.model
-    return tuple(m.dis_widths) or tuple(m.enc_widths)
 
   def _adam(self, lr):
     o = self.config.optim
@@ -94,19 +70,7 @@ class Method(BaseMethod):
 
   def _nets(self, channels, res, transition):
     """{net: module} of a stage."""
-    m = self.config.model
-    common = dict(kind=m.kind, transition=transition, norm=m.norm, pad=m.pad,
-                  dtype=jnp.dtype(m.dtype))
-    nets = {"enc": dpa_nets.Encoder(tuple(m.enc_widths), res, m.latent_dim, m.latent_res,
-                                    max_res=m.max_res, use_wscale=m.use_wscale, pool=m.pool,
-                                    **common),
-            "dec": dpa_nets.Decoder(self._dec_widths(), res, channels, m.latent_res,
-                                    use_wscale=m.use_wscale, upsample=m.upsample,
-                                    normalize_latents=m.normalize_latents, **common)}
-    if self.adversarial:
-      nets["dis"] = dpa_nets.Encoder(self._dis_widths(), res, 1, 1, max_res=m.max_res,
-                                     **{**common, "norm": "none"})
-    return nets
+    return dpa_family.build(self.config.model, channels, res, transition, critic=self.adversarial)
 
   # ------------------------------------------------------------------------------ init and growing
   def init(self, rng, batch):
@@ -302,6 +266,13 @@ class Method(BaseMethod):
       anomaly = jax.image.resize(anomaly, (*full.shape[:3], 1), "bilinear")
       recon = jax.image.resize(recon, full.shape, "bilinear")
     return {"recon": recon, "map": anomaly, "score": score}
+
+  def preview(self, state, batch, rng):
+    """Input, reconstruction and map of the state's stage at full size, for pictures: in [0,1]."""
+    del rng
+    out = self.score(state, batch)
+    show = lambda x: jnp.clip(0.5 * x + 0.5, 0, 1)
+    return {"image": show(batch["image"]), "recon": show(out["recon"]), "map": out["map"] / 2}
 
   # --------------------------------------------------------------------------- published checkpoints
   def from_torch(self, tensors):

@@ -36,7 +36,7 @@ from medae_jax.core import method as method_lib
 from medae_jax.core import optim, parallel, schedules
 from medae_jax.core.method import BaseMethod, Stage, State
 from medae_jax.methods._perceptual import Perceptual
-from medae_jax.models import dpa_nets, piad_nets
+from medae_jax.models import dpa_family, dpa_nets, piad_nets
 
 NETS = ("enc", "dec", "critic_image", "critic_latent")
 TORCH_NAMES = {"2021": dict(zip(NETS, ("enc", "dec", "ddis", "edis"))),
@@ -297,7 +297,7 @@ def _networks(m) -> dict[str, Any]:
             "critic_latent": latent}
   for net in ("enc", "dec", "critic_image"):
     critic = net == "critic_image"
-    dpa_nets.check(kind="residual9", max_res=m.res, latent_res=1 if critic else m.latent_res,
+    dpa_family.check(kind="residual9", max_res=m.res, latent_res=1 if critic else m.latent_res,
                    widths=widths[net], role=net, latent_dim=1 if critic else m.latent_dim)
   enc = lambda w, dim, res: dpa_nets.Encoder(w, m.res, dim, res, "residual9", dtype=dtype)
   return {"enc": enc(widths["enc"], m.latent_dim, m.latent_res),

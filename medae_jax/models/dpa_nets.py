@@ -18,7 +18,6 @@ n(r) = widths[-(log2 r - log2 f) - 1] in encoders, widths[log2 r - log2 f] in de
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -39,50 +38,6 @@ def coarsest(latent_res: int) -> int:
 def needed_widths(max_res: int, latent_res: int) -> int:
   """log2(max_res / f) + 1 widths."""
   return int(math.log2(max_res // coarsest(latent_res))) + 1
-
-
-def check(*, kind: str, max_res: int, latent_res: int, widths: Sequence[int], role: str,
-          latent_dim: int, norm="none", pad="zero", use_wscale=False, use_mbstddev=False,
-          pool="avg", upsample="nearest", normalize_latents=False, exact_widths=True) -> None:
-  """Refuses what the public code ignores silently or fails on later.
-
-  Args:
-    role: "enc" or "dec", for the message and the rule on latent_dim.
-    exact_widths: also refuse width lists that are too long, whose surplus the public code drops at
-      the fine end.
-
-  Raises:
-    ValueError: one line naming the field.
-  """
-  def bad(text):
-    raise ValueError(f"config.model.{role}: {text}")
-  power = lambda n: n > 0 and n & (n - 1) == 0
-  if kind not in KINDS:
-    bad(f"kind={kind!r}; use one of {', '.join(KINDS)}")
-  if not power(max_res) or (latent_res != 1 and (latent_res < 4 or not power(latent_res))):
-    bad(f"image resolution {max_res} must be a power of two, latent_res={latent_res} 1 or a power "
-        "of two from 4")
-  f = coarsest(latent_res)
-  if max_res < f or (kind == "regular" and max_res < 2 * f):
-    bad(f"image resolution {max_res} is too small for latent_res={latent_res} ({kind})")
-  need = needed_widths(max_res, latent_res)
-  if len(widths) < need or (exact_widths and len(widths) > need):
-    bad(f"{len(widths)} widths {tuple(widths)}, but {max_res} px with latent_res={latent_res} "
-        f"needs {need}")
-  if norm not in ("none", "bn", "in", "pixel") or pad not in ("zero", "reflect"):
-    bad(f"norm={norm!r}, pad={pad!r}; use norm none, bn, in or pixel and pad zero or reflect")
-  if pool not in ("avg", "max") or upsample not in ("nearest", "bilinear"):
-    bad(f"pool={pool!r}, upsample={upsample!r}; use pool avg or max, upsample nearest or bilinear")
-  if kind == "regular":
-    if pad == "reflect" and latent_res == 1 and role == "dec":
-      bad("a 1x1 latent cannot be reflect-padded; use pad='zero' or latent_res >= 4")
-    return
-  if use_wscale or use_mbstddev or pool != "avg" or upsample != "nearest" or normalize_latents:
-    bad(f"use_wscale, use_mbstddev, pool, upsample and normalize_latents exist in the regular "
-        f"family only, not in {kind}")
-  if role == "dec" and latent_res > 1 and latent_dim != widths[0]:
-    bad(f"with latent_res={latent_res} the first block keeps the latent's width: latent_dim="
-        f"{latent_dim} must equal widths[0]={widths[0]}")
 
 
 def _block_names(kind: str) -> tuple[str, ...]:
