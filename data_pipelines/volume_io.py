@@ -158,7 +158,7 @@ def read_scan(scan: Scan, modalities: Sequence[str]):
   for modality in modalities:
     array, image = read(scan.files[modality])
     if array.ndim != 3:
-      raise ValueError(f"{scan.files[modality]} has shape {array.shape}; one modality needs three axes")
+      raise ValueError(f"{scan.files[modality]} has shape {array.shape}; one needs three axes")
     first = first or image
     if volumes and array.shape != volumes[0].shape:
       raise ValueError(f"{scan.files[modality]} has shape {array.shape}, "
@@ -171,7 +171,7 @@ def read_scan(scan: Scan, modalities: Sequence[str]):
 
 
 def write_like(path, array: np.ndarray, reference) -> None:
-  """Writes [H,W,Z] as NIfTI on the grid of `reference` (a nibabel image): same affine, codes, units.
+  """Writes [H,W,Z] as NIfTI on the grid of `reference`, a nibabel image: affine, codes, units.
 
   Args:
     array: float32 or uint8, of the reference's first three axes.

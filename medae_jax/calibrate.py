@@ -8,7 +8,7 @@ modality's residual. evaluate writes it; evaluate, predict and export read it:
   components                             components of at most so many voxels are deleted
   map_max, window                        one heat scale and one grey window a channel, all pictures
   score                                  merged into config.method.score by core.checkpoint
-  score_fit                              pixel AP on val before and after such a fit (residual_fit.py)
+  score_fit                              pixel AP on val with and without it (residual_fit.py)
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def explain(calibration: Mapping[str, Any]) -> str:
   parts = []
   for key, what in (("threshold", "pixel threshold"), ("image_threshold", "image threshold")):
     if calibration.get(key) is not None:
-      parts.append(f"{what} {calibration[key]:.4g} ({calibration.get(key + '_rule', 'no rule given')})")
+      rule = calibration.get(f"{key}_rule", "no rule given")
+      parts.append(f"{what} {calibration[key]:.4g} ({rule})")
   return "; ".join(parts) or "no threshold"
 
 

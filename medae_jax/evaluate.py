@@ -1,7 +1,7 @@
-"""Evaluation: checkpoint + split -> evaluation/<split>.json, <split>.csv, <split>_*.png, report.html.
+"""Evaluation: checkpoint + split -> evaluation/<split>.json, .csv, _*.png and report.html.
 
-The validation split is scored first: it fixes thresholds and colour scales (calibration.json), which
-the test split and predict and export then use. What is measured is the evaluator's choice
+The validation split is scored first: it fixes thresholds and colour scales (calibration.json),
+which the test split and predict and export then use. What is measured is the evaluator's choice
 (`config.eval.kind`, a file in medae_jax/evaluators); this file holds what all kinds share.
 """
 
@@ -53,7 +53,8 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
     state = parallel.to_host(state)
   module = plugin("evaluators", config.eval.kind)
   dataset = datasets.open_dataset(config.data, config.seed)
-  logging.info("Evaluating step %d (%s checkpoint) on %s.", info["step"], info["which"], dataset.name)
+  logging.info("Evaluating step %d (%s checkpoint) on %s.", info["step"], info["which"],
+               dataset.name)
   if dataset.synthetic:
     logging.warning("SYNTHETIC DATA (%s): the numbers say nothing about patients.", dataset.name)
 
@@ -138,8 +139,9 @@ def score_fn(config, state, preview: bool = False):
     except jax.errors.JaxRuntimeError as error:
       if "RESOURCE_EXHAUSTED" not in str(error):
         raise
-      raise ValueError("out of device memory while scoring a batch of shape "
-                       f"{np.shape(batch[needs[0]])}: make config.eval.batch_size smaller") from error
+      shape = np.shape(batch[needs[0]])
+      raise ValueError(f"out of device memory while scoring a batch of shape {shape}: make "
+                       "config.eval.batch_size (or predict.batch_size) smaller") from error
   return score
 
 
@@ -205,7 +207,8 @@ def _one_split(module, config, state, dataset, split, calibration, workdir, info
     chosen = np.asarray(evaluator.choose(), np.int64)
     if chosen.size:
       run(score_fn(config, state, preview=True), Chosen(source, chosen), evaluator.show,
-          batch_size=min(size, -(-chosen.size // 8) * 8), on_device=False, label=f"{split}, pictures")
+          batch_size=min(size, -(-chosen.size // 8) * 8), on_device=False,
+          label=f"{split}, pictures")
     result.update(seconds=round(time.monotonic() - begin, 3), **about(info))
     if not jax.process_index():
       folder = workdir / "evaluation"

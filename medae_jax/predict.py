@@ -44,7 +44,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   config = calibrate.override(config, changed)
   output = pathlib.Path(config.predict.output or workdir / "predictions")
   module = evaluate_lib.plugin("predictors", config.eval.kind)
-  predictor = module.Predictor(config, calibrate.read(workdir), evaluate_lib.score_fn(config, state))
+  predictor = module.Predictor(config, calibrate.read(workdir),
+                               evaluate_lib.score_fn(config, state))
   predictor.image_shape = image_shape(info)
   items = predictor.find_inputs(source)
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
@@ -53,14 +54,15 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   outputs.write_csv(output / "predictions.csv", rows)
   failed = [r for r in rows if r["error"]]
   if failed:
-    raise ValueError(f"{len(failed)} of {len(rows)} inputs failed, the first: {failed[0]['input']}: "
-                     f"{failed[0]['error']} (all are listed in {output / 'predictions.csv'})")
+    raise ValueError(f"{len(failed)} of {len(rows)} inputs failed, the first: "
+                     f"{failed[0]['input']}: {failed[0]['error']} (all are listed in "
+                     f"{output / 'predictions.csv'})")
   logging.info("Done: %s", output / "predictions.csv")
   return rows
 
 
 def image_shape(info: Mapping[str, Any]) -> tuple[int, int, int] | None:
-  """(H, W, C) of "image" in the batches that a checkpoint notes, of its last stage; None = unknown."""
+  """(H, W, C) of "image" in the batches of the checkpoint's stage; None where it is not noted."""
   batches = info.get("batches") or {}
   spec = batches.get(info.get("stage")) or next(iter(batches.values()), {})
   shape = (spec.get("image") or [None])[0]
@@ -77,7 +79,8 @@ def _all(predictor, items, output: pathlib.Path) -> list[dict[str, Any]]:
     scratch = pathlib.Path(tempfile.mkdtemp(prefix=".partial_", dir=output))
     try:
       row = predictor.predict_one(item, scratch)
-      moves = [(f, output / f.relative_to(scratch)) for f in sorted(scratch.rglob("*")) if f.is_file()]
+      files = [f for f in sorted(scratch.rglob("*")) if f.is_file()]
+      moves = [(f, output / f.relative_to(scratch)) for f in files]
       clash = [target for _, target in moves if target.resolve() in inputs]
       if clash:
         raise ValueError(f"would overwrite the input {clash[0]}; choose another --output")

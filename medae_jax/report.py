@@ -1,4 +1,4 @@
-"""One self-contained HTML page from what evaluate and train wrote: no file beside it, no network."""
+"""One self-contained HTML page from what evaluate and train wrote; it needs no other file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _ORDER = ("test", "val")
 _NAMES = {
     "pixel_ap": ("Pixel average precision", "over all pixels of the split, background included"),
     "pixel_auroc": ("Pixel AUROC", "flattered by the many easy background pixels: prefer AP"),
-    "dice_val_threshold": ("Dice at the validation threshold", "an operating point fixed beforehand"),
-    "dice_val_threshold_components": ("... small components removed", "as above, then filtered in 3-D"),
+    "dice_val_threshold": ("Dice at the validation threshold", "a threshold fixed beforehand"),
+    "dice_val_threshold_components": ("... small components removed",
+                                      "as above, then filtered in 3-D"),
     "dice_patients_mean": ("... mean over patients", "patients with lesions, before the filter"),
-    "dice_best": ("Best Dice (oracle)", "threshold chosen with this split's own masks: an upper bound"),
+    "dice_best": ("Best Dice (oracle)", "threshold chosen with the masks of this split: a bound"),
     "dice_components": ("... small components removed", "at the oracle threshold"),
     "image_auroc": ("Image AUROC", "slice or image with any lesion against without"),
     "image_ap": ("Image average precision", "likewise"),
@@ -29,7 +30,8 @@ _NAMES = {
 _HIDDEN = {"dataset", "synthetic", "split", "ci95", "baseline", "notes", "versions", "checkpoint",
            "device", "date", "seconds", "model_better", "model_better_by"}
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1280px;margin:24px auto;padding:0 20px;color:#1b1b1b}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1280px;margin:24px auto;padding:0 20px;
+color:#1b1b1b}
 h1{font-size:24px;margin:0}h2{font-size:19px;margin:32px 0 8px;border-bottom:1px solid #ccc}
 table{border-collapse:collapse;margin:8px 0}td,th{padding:4px 12px;text-align:right;
 border-bottom:1px solid #e3e3e3}td:first-child,th:first-child{text-align:left}
@@ -54,12 +56,13 @@ def write(workdir) -> pathlib.Path:
   body = [_head(workdir, results, config)]
   body += [_table(results), _notes(results)] if results else ["<p>Nothing was evaluated yet.</p>"]
   if calibration:
-    body.append("<h2>Thresholds and scales</h2><p>Fixed on the validation split, used on every other: "
-                f"{_text(calibrate.explain(calibration))}. One grey window and one heat scale "
-                "(top " + _number(calibration.get("map_max")) + ") for all pictures.</p>")
+    body.append("<h2>Thresholds and scales</h2><p>Fixed on the validation split, used on every "
+                f"other: {_text(calibrate.explain(calibration))}. One grey window and one heat "
+                "scale (top " + _number(calibration.get("map_max")) + ") for all pictures.</p>")
     if calibration.get("score"):
       about = {k: _number(v) for k, v in (calibration.get("score_fit") or {}).items()}
-      body.append(f"<p>Fitted on validation: <code>{_text(json.dumps(calibration['score']))}</code>. "
+      weights = _text(json.dumps(calibration["score"]))
+      body.append(f"<p>Fitted on validation: <code>{weights}</code>. "
                   f"Pixel AP there: {about.get('pixel_ap_plain')} without, "
                   f"{about.get('pixel_ap_fitted')} with the fit (flattering), "
                   f"{about.get('pixel_ap_other_patients')} when fitted on the other patients.</p>")
@@ -86,8 +89,8 @@ def _head(workdir, results, config):
                  f"{checkpoint.get('step', '?')}; evaluated {_text(first.get('date', ''))} on "
                  f"{_text(first.get('device', ''))}.</p>")
   if any(r.get("synthetic") for r in results.values()):
-    lines.append("<div class='warn'>SYNTHETIC DATA: computer-generated images. These numbers say that "
-                 "the program works, and nothing about patients.</div>")
+    lines.append("<div class='warn'>SYNTHETIC DATA: computer-generated images. These numbers say "
+                 "that the program works, and nothing about patients.</div>")
   lines += [f"<div class='say'>{_sentence(split, r)}</div>" for split, r in results.items()
             if _sentence(split, r)]
   return "\n".join(lines)
@@ -106,7 +109,8 @@ def _sentence(split, r):
           f"{_number(best)}: the model is {verdict} it")
   interval = (r.get("ci95") or {}).get("pixel_ap_minus_baseline")
   if interval and key == "pixel_ap":
-    text += f" (difference, 95 % interval over patients: {_number(interval[0])} to {_number(interval[1])})"
+    text += (f" (difference, 95 % interval over patients: {_number(interval[0])} to "
+             f"{_number(interval[1])})")
   return _text(text + ".")
 
 
@@ -124,11 +128,12 @@ def _table(results):
     name, what = _NAMES.get(key, (key.replace("_", " "), ""))
     cells = "".join(f"<td>{_with_interval(r, key)}</td>" for r in results.values())
     if with_base:
-      cells += "".join(f"<td>{_baseline(r.get('baseline') or {}, key)}</td>" for r in results.values())
+      cells += "".join(f"<td>{_baseline(r.get('baseline') or {}, key)}</td>"
+                       for r in results.values())
     rows.append(f"<tr><td>{_text(name)}</td>{cells}<td class='what'>{_text(what)}</td></tr>")
   return ("<h2>Results</h2><table><tr><th></th>" + head + base_head + "<th></th></tr>"
-          + "".join(rows) + "</table><p class='ci'>In square brackets: 95 % bootstrap intervals over "
-          "patients.</p>")
+          + "".join(rows) + "</table><p class='ci'>In square brackets: 95 % bootstrap intervals "
+          "over patients.</p>")
 
 
 def _notes(results):
@@ -142,7 +147,8 @@ def _pictures(folder, split):
   for path in sorted(folder.glob(f"{split}_*.png")):
     data = base64.b64encode(path.read_bytes()).decode()
     name = path.stem.removeprefix(f"{split}_")
-    parts.append(f"<h2>Pictures, {_split_name(split)}{'' if name == 'panel' else ': ' + _text(name)}</h2>"
+    what = "" if name == "panel" else f": {_text(name)}"
+    parts.append(f"<h2>Pictures, {_split_name(split)}{what}</h2>"
                  f"<img alt='{_text(path.stem)}' src='data:image/png;base64,{data}'>")
   return "".join(parts)
 
@@ -156,8 +162,10 @@ def _patients(path, split):
   head = "".join(f"<th>{_text(c.replace('_', ' '))}</th>" for c in rows[0])
   lines = "".join("<tr>" + "".join(f"<td>{_text(_short(c))}</td>" for c in r) + "</tr>"
                   for r in rows[1:501])
-  more = f"<p>The first 500 of {len(rows) - 1}; all are in {_text(path.name)}.</p>" if len(rows) > 501 else ""
-  return (f"<h2>Each patient, {_split_name(split)}</h2><details><summary>{len(rows) - 1} rows</summary>"
+  n, more = len(rows) - 1, ""
+  if n > 500:
+    more = f"<p>The first 500 of {n}; all are in {_text(path.name)}.</p>"
+  return (f"<h2>Case by case, {_split_name(split)}</h2><details><summary>{n} rows</summary>"
           f"<table><tr>{head}</tr>{lines}</table>{more}</details>")
 
 
@@ -182,10 +190,12 @@ def _training(path):
 
 
 # --------------------------------------------------------------------------------------- charts
-def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=400, height=230) -> str:
-  """Inline SVG of named lines [(x, y), ...]; a logarithmic axis where positive values span 30 times.
+def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=400, height=230
+          ) -> str:
+  """Inline SVG of named lines [(x, y), ...].
 
-  Long lines are thinned to 600 points.
+  The axis is logarithmic where positive values span a factor of 30. Long lines are thinned to 600
+  points.
   """
   lines = {k: v[:: max(1, len(v) // 600)] for k, v in lines.items() if v}
   xs = [x for v in lines.values() for x, _ in v]
@@ -200,7 +210,8 @@ def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=
   py = lambda y: bottom - (scale(y) - low) / (high - low) * (bottom - top)
   parts = [f"<svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' "
            "font-family='sans-serif' font-size='11'>",
-           f"<text x='{left}' y='15' font-size='13'>{_text(title)}{' (log scale)' if log else ''}</text>",
+           f"<text x='{left}' y='15' font-size='13'>{_text(title)}"
+           f"{' (log scale)' if log else ''}</text>",
            f"<path d='M{left} {top}V{bottom}H{right}' fill='none' stroke='#999'/>"]
   for part in (0, 0.5, 1):
     value = low + part * (high - low)
@@ -214,7 +225,8 @@ def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=
     colour = ("#1f6fb4", "#d1541d", "#2e8b57", "#8a4fbf")[i % 4]
     path = "M" + "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in points)
     parts.append(f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
-                 f"<text x='{left + 110 * i}' y='{height - 5}' fill='{colour}'>{_text(name)}</text>")
+                 f"<text x='{left + 110 * i}' y='{height - 5}' fill='{colour}'>{_text(name)}"
+                 "</text>")
   return "".join(parts) + "</svg>"
 
 
@@ -243,13 +255,14 @@ def _with_interval(result, key):
 
 def _baseline(base, key):
   smooth = base.get(f"{key}_median5")
-  after = f" <span class='ci'>({_number(smooth)} after a 5x5 median)</span>" if smooth is not None else ""
-  return _number(base.get(key), "") + after
+  if smooth is None:
+    return _number(base.get(key), "")
+  return f"{_number(base.get(key))} <span class='ci'>({_number(smooth)} after a 5x5 median)</span>"
 
 
 def _number(value, missing: str = "&ndash;") -> str:
-  if value is None or isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
-    return missing if value is None or not isinstance(value, bool) else str(value)
+  if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    return missing
   if isinstance(value, int):
     return f"{value:,}"
   return f"{value:.3f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"

@@ -21,8 +21,8 @@ class ResidualFit:
 
   Starts from the best of some plain choices (absolute, brighter, darker, one modality) and then
   changes one weight at a time while the pixel AP grows by more than `tolerance` of itself. Weights
-  average 1, so that the map stays on its scale. As the AP on the data of the fit flatters, the AP of
-  weights fitted without the patients they are applied to is computed beside it.
+  average 1, so that the map stays on its scale. As the AP on the data of the fit flatters, the AP
+  of weights fitted without the patients they are applied to is computed beside it.
 
   Args:
     options: config.method.score, for the sizes of erosion and median.

@@ -37,8 +37,8 @@ def fitter(config, dataset):
   if not config.eval.fit_residual:
     return None
   if "weights_positive" not in config.method.score:
-    raise ValueError(f"config.eval.fit_residual: the score of {config.method.name} has no weights of "
-                     "the residual; turn it off")
+    raise ValueError(f"config.eval.fit_residual: the score of {config.method.name} has no weights "
+                     "of the residual; turn it off")
   source = dataset.split("val")
   return residual_fit.ResidualFit(config.method.score,
                                   [_patient(source.meta(i), i) for i in range(len(source))])
@@ -64,8 +64,9 @@ class Evaluator(BaseEvaluator):
     self._cases: list[dict[str, Any]] = []
     self.counts = self.overlap = None
     how = config.method.get("score", {}).get("image_score", "mean")
-    self._baseline = jax.jit(functools.partial(_baselines, channel=config.eval.baseline_channel,
-                                               how=how if how in scores.IMAGE_SCORES[:3] else "mean"))
+    self._baseline = jax.jit(functools.partial(
+        _baselines, channel=config.eval.baseline_channel,
+        how=how if how in scores.IMAGE_SCORES else "mean"))
 
   # ------------------------------------------------------------------------------ one pass
   def update(self, batch, outputs):
@@ -109,8 +110,8 @@ class Evaluator(BaseEvaluator):
 
   def result(self):
     if not np.isfinite(self.image_scores["model"]).all():
-      raise ValueError(f"{int((~np.isfinite(self.image_scores['model'])).sum())} image scores are not "
-                       "finite: the model or its input is broken")
+      bad = int((~np.isfinite(self.image_scores["model"])).sum())
+      raise ValueError(f"{bad} image scores are not finite: the model or its input is broken")
     threshold = (self.calibration or {}).get("threshold")
     notes: dict[str, str] = {}
     result = {"n_patients": len(self.patients), "n_abnormal_images": int((self.label == 1).sum()),
@@ -194,7 +195,7 @@ class Evaluator(BaseEvaluator):
     return "all" if self.config.eval.dice_thresholds == "all" else None
 
   def _volumes(self):
-    """Per patient: rows of each volume in slice order; images without a slice number stand alone."""
+    """Per patient: rows of each volume in slice order; images without a slice stand alone."""
     scans = []
     for p in range(len(self.patients)):
       rows = np.flatnonzero(self.group == p)
@@ -212,7 +213,8 @@ class Evaluator(BaseEvaluator):
     dice = {k: _per_patient(v) for k, v in (self.overlap or {}).items()}
     for p, name in enumerate(self.patients):
       rows = np.flatnonzero(self.group == p)
-      row = {"patient": name, "images": len(rows), "abnormal_images": int((self.label[rows] == 1).sum())}
+      row = {"patient": name, "images": len(rows),
+             "abnormal_images": int((self.label[rows] == 1).sum())}
       if self.overlap is not None:
         row["lesion_pixels"] = int(self.lesion_px[rows].sum())
         row["pixel_ap"] = float(metrics.average_precision(grouped[p])) if exact else None
@@ -269,7 +271,8 @@ def _patient(meta, i):
 def _baselines(image, channel, how):
   plain = scores.intensity_map(image, channel)
   maps = {"intensity": plain, "intensity_median5": scores.median_filter(plain, 5)}
-  return maps, {name: scores.image_score(value, how) for name, value in maps.items()}
+  body = scores.foreground(image)
+  return maps, {name: scores.image_score(value, how, body) for name, value in maps.items()}
 
 
 def _per_patient(counts):

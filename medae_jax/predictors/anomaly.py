@@ -155,16 +155,17 @@ class Predictor(BasePredictor):
     return self._write_image(scan.name, out_dir, scored, back, array[..., 0] / prepared.scale[0])
 
   def _image(self, scan, out_dir):
-    """An image of a two-dimensional data set: its own reader, else grey levels scaled to 0 ... 1."""
+    """An image of a two-dimensional data set: its own reader, else grey levels in 0 ... 1."""
     path = next(iter(scan.files.values()))
     array, top = image_io.read(path)
     module = importlib.import_module(self._module_name())
     if hasattr(module, "read_example"):
       image = np.asarray(module.read_example(path, self.config.data), np.float32)
     else:
-      logging.log_first_n(logging.WARNING, "data_pipelines/%s has no read_example: images are scaled "
-                          "to 0 ... 1 and resized, whatever training did.", 1, self.config.data.name)
-      channels = self.image_shape[2] if self.image_shape else int(self.config.data.get("channels", 0))
+      data = self.config.data
+      logging.log_first_n(logging.WARNING, "data_pipelines/%s has no read_example: images are "
+                          "scaled to 0 ... 1 and resized, whatever training did.", 1, data.name)
+      channels = self.image_shape[2] if self.image_shape else int(data.get("channels", 0))
       image = volumes.resize(image_io.read(path, channels)[0] / top, self._size(array.shape[:2]))
       image = image.astype(np.float32)
     scored = self._score(image[None])
@@ -245,7 +246,7 @@ class Predictor(BasePredictor):
 
 
 def _to_grid(maps, slices, shape, change):
-  """[n,h,w] of the kept slices -> float32 on the input's grid, 0 in the slices that were left out."""
+  """[n,h,w] of the kept slices -> float32 on the input's grid, 0 in the other slices."""
   full = np.zeros(shape, np.float32)
   full[:, :, slices] = np.moveaxis(np.stack([volumes.resize(m, shape[:2]) for m in maps]), 0, -1)
   return full if change is None else np.ascontiguousarray(volume_io.turn_back(full, change))

@@ -65,15 +65,16 @@ def test_numbers_are_those_of_the_whole_split(run):
 def test_threshold_comes_from_val_and_is_used_on_test(run):
   _, anomaly, mask, _ = _arrays(run, "val")
   calibration = calibrate.read(run)
-  dice = [reference.f1_score(mask.ravel(), anomaly.astype(np.float16).ravel() > np.float16(k / 1000))
-          for k in range(1000)]
+  rounded = anomaly.astype(np.float16).ravel()
+  dice = [reference.f1_score(mask.ravel(), rounded > np.float16(k / 1000)) for k in range(1000)]
   assert calibration["threshold"] == np.argmax(dice) / 1000
   assert "with its masks" in calibration["threshold_rule"]
   assert _json(run)["val_threshold"] == calibration["threshold"]
   _, anomaly, mask, _ = _arrays(run)
   above = anomaly > np.float32(calibration["threshold"])
   found = _json(run)
-  assert found["dice_val_threshold"] == pytest.approx(reference.f1_score(mask.ravel(), above.ravel()))
+  assert found["dice_val_threshold"] == pytest.approx(
+      reference.f1_score(mask.ravel(), above.ravel()))
   kept = np.concatenate([metrics.remove_small_components(above[i:i + 3, ..., 0], 3)
                          for i in range(0, 11, 3)])
   assert found["dice_val_threshold_components"] == pytest.approx(
@@ -172,7 +173,8 @@ def test_residual_fit_finds_sign_and_modality():
   fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
              {"recon": image - residual.astype(np.float32)})
   found, about = fit.result(), fit.about()
-  assert found["weights_negative"][1] > 2 * max(found["weights_positive"] + found["weights_negative"][:1])
+  others = found["weights_positive"] + found["weights_negative"][:1]
+  assert found["weights_negative"][1] > 2 * max(others)
   w = {k: tuple(v) for k, v in found.items()}
   inside = np.asarray(scores.erode(scores.foreground(image), 3))
   ap = lambda **kw: metrics.average_precision_exact(
@@ -181,7 +183,8 @@ def test_residual_fit_finds_sign_and_modality():
   # the same numbers as the fit itself counts, but for float16
   assert about["pixel_ap_plain"] == pytest.approx(ap(), abs=2e-3)
   assert about["pixel_ap_fitted"] == pytest.approx(ap(**w), abs=2e-3)
-  assert about["pixel_ap_plain"] < about["pixel_ap_other_patients"] < about["pixel_ap_fitted"] + 0.01
+  assert about["pixel_ap_plain"] < about["pixel_ap_other_patients"]
+  assert about["pixel_ap_other_patients"] < about["pixel_ap_fitted"] + 0.01
 
 
 def test_maps_that_do_not_fit_into_memory_go_to_a_file(monkeypatch):
@@ -201,7 +204,7 @@ def test_maps_that_do_not_fit_into_memory_go_to_a_file(monkeypatch):
     ({"eval.kind": "nonsense"}, ValueError, "config.eval.kind='nonsense'"),
     ({"eval.nonsense": 1}, ValueError, "config.eval.nonsense: there is no 'nonsense'"),
     ({"nonsense.field": 1}, ValueError, "there is no 'nonsense'"),
-    ({"eval.splits": ("train",)}, ValueError, "has no split train; config.eval.splits can be val, test"),
+    ({"eval.splits": ("train",)}, ValueError, "no split train; config.eval.splits can be val"),
     ({"eval.checkpoint": "best", "data.name": "nothing"}, ValueError, "nothing"),
 ])
 def test_one_clear_line(run, change, error, words):
@@ -226,8 +229,8 @@ def test_damaged_calibration_is_named(tmp_path):
 
 def test_checkpoint_of_four_devices_is_scored_on_one(tmp_path):
   """A fresh process must restore onto its own devices, not onto those that saved."""
-  script = ("import pathlib, sys; from tests.unit import fake_run; from medae_jax.core import parallel; "
-            "import jax; assert jax.device_count() == 4; "
+  script = ("import pathlib, sys, jax; from tests.unit import fake_run; "
+            "from medae_jax.core import parallel; assert jax.device_count() == 4; "
             "fake_run.make(pathlib.Path(sys.argv[1]), put=parallel.replicated())")
   environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
   subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, check=True,

@@ -1,4 +1,4 @@
-"""predict: results on the input's own grid, orientation, depth; nothing overwritten or half done."""
+"""predict: results on the input's own grid, orientation and depth; nothing overwritten."""
 
 import csv
 import gzip
@@ -51,7 +51,8 @@ def save(folder, volume, affine=None, name="p1", codes=(1, 1), names=("flair", "
 def rotated():
   """An affine with a rotation, unequal spacing and an offset."""
   angle = 0.3
-  turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+  sin, cos = np.sin(angle), np.cos(angle)
+  turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
   affine = np.eye(4)
   affine[:3, :3] = turn @ np.diag([0.7, -1.3, 4.5])
   affine[:3, 3] = [-80.5, 33, 12]
@@ -148,7 +149,8 @@ def test_ways_to_name_the_input(run, tmp_path):
   assert names(folder) == ["a", "b", "both"]
   assert names(folder / "a" / "a_t1.nii.gz") == ["a"]
   assert names(folder / "both.nii.gz") == ["both"]
-  (folder / "manifest.csv").write_text("patient,split,t1,flair\nx,test,a/a_t1.nii.gz,a/a_flair.nii.gz\n")
+  (folder / "manifest.csv").write_text("patient,split,t1,flair\n"
+                                       "x,test,a/a_t1.nii.gz,a/a_flair.nii.gz\n")
   assert names(folder) == ["x"]
   rows = go(run, folder, tmp_path / "out")
   assert [r["input"] for r in rows] == ["x"]
@@ -202,13 +204,14 @@ def test_bad_inputs_are_named_and_the_rest_goes_on(run, tmp_path):
   with pytest.raises(ValueError, match="7 of 8 inputs failed"):
     go(run, folder, out)
   rows = {r["input"]: r["error"] for r in csv.DictReader(open(out / "predictions.csv"))}
-  expected = {"good": "", "lacks": "no t1 volume", "zero": "no positive voxel", "cut": "not a readable",
-              "junk": "not a readable", "nan": "1 NaN", "grid": "another grid", "shape": "has shape"}
+  expected = {"good": "", "lacks": "no t1 volume", "zero": "no positive voxel", "nan": "1 NaN",
+              "cut": "not a readable", "junk": "not a readable", "grid": "another grid",
+              "shape": "has shape"}
   assert set(rows) == set(expected)
   for name, reason in expected.items():
     assert reason in rows[name] and "\n" not in rows[name], (name, rows[name])
-  written = {p.name for p in out.iterdir()}
-  assert written == {"good_anomaly.nii.gz", "good_mask.nii.gz", "good_overlay.png", "predictions.csv"}
+  assert {p.name for p in out.iterdir()} == {"good_anomaly.nii.gz", "good_mask.nii.gz",
+                                             "good_overlay.png", "predictions.csv"}
 
 
 def test_without_calibration_no_mask_is_made_up(run, tmp_path):
@@ -265,7 +268,8 @@ def test_images_of_a_two_dimensional_method(tmp_path, channels):
   (tmp_path / "in/broken.png").write_bytes(b"\x89PNG but no more")
   with pytest.raises(ValueError, match="1 of 4 inputs failed, the first: broken"):
     go(folder, tmp_path / "in", tmp_path / "out", **{"predict.threshold": 0.1})
-  maps = [np.asarray(Image.open(tmp_path / f"out/{n}_anomaly.tif")) for n in ("deep", "grey", "colour")]
+  maps = [np.asarray(Image.open(tmp_path / f"out/{name}_anomaly.tif"))
+          for name in ("deep", "grey", "colour")]
   for found in maps:
     assert found.shape == (32, 44) and found[13, 20] > 0.3 and found[1, 1] == 0
     np.testing.assert_allclose(found, maps[0], atol=4e-3)  # 8 bits against 16

@@ -48,7 +48,8 @@ def test_page_of_any_kind_of_result(tmp_path):
   (folder / "test.csv").write_text("image,psnr\na<script>,31.5\n")
   outputs.write_png(folder / "test_panel.png", np.zeros((4, 4, 3), np.uint8))
   lines = [{"step": s, "train/loss": 10.0 ** -s, "val/loss": 1.0} for s in range(1, 5)]
-  (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n{\"step\": 5, \"tr")
+  cut = "\n{\"step\": 5, \"tr"  # what a killed run leaves
+  (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + cut)
   page = report.write(tmp_path).read_text()
   _check(page)
   assert "31.250" in page and "[30.500, 32.000]" in page and "1,200" in page and "too small" in page
