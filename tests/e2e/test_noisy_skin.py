@@ -22,7 +22,7 @@ def config(arg="smoke", **changes):
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
   path = tmp_path_factory.mktemp("noisy")
-  assert train.train(config(), str(path))["finished"]
+  assert train.train(config(eval__checkpoint="last"), str(path))["finished"]
   evaluate.evaluate(path)
   return path
 
