@@ -238,3 +238,15 @@ def test_checkpoint_of_four_devices_is_scored_on_one(tmp_path):
   _, _, state, _ = checkpoint.restore_for_scoring(tmp_path)
   assert len(state.params["net"]["level"].devices()) == jax.local_device_count()
   assert float(state.params["net"]["level"]) == pytest.approx(0.6)
+
+
+def test_method_without_maps(tmp_path):
+  c = fake_run.config()
+  c.method.name = "tests.unit.fake_run:ScoreOnly"
+  run = fake_run.write(tmp_path / "run", c)
+  found = evaluate.evaluate(run)["test"]
+  assert found["image_auroc"] == 1.0 and found["model_better"] is False  # the baseline has 1.0 too
+  assert _json(run)["pixel_ap"] is None and found["notes"]["pixel_ap"] == "the method gives no map"
+  calibration = calibrate.read(run)
+  assert calibration["threshold"] is None and calibration["image_threshold"] < 0
+  assert (run / "evaluation/test_panel.png").exists()
