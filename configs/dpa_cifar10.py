@@ -1,6 +1,7 @@
 r"""Deep perceptual autoencoder on CIFAR-10, one class against the rest (Shvetsova et al. 2021).
 
-  python launch.py --config=configs/dpa_cifar10.py:cls=0,root=DATA,vgg=vgg19-dcbb9e9d.pth --workdir=W
+  python launch.py --workdir=W \
+    --config=configs/dpa_cifar10.py:cls=0,root=DATA,vgg=vgg19-dcbb9e9d.pth
 DATA: a prepared TFDS folder, the official binary files, or an .npz (data_pipelines/natural.py).
 
 Arguments: cls=0..9 (normal class), run=0..2 (published seed), seed (another one), fold=0..2 with

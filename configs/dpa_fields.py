@@ -14,7 +14,7 @@ def base() -> ml_collections.ConfigDict:
   c = common.base()
   c.method = m = _group()
   m.name = "dpa"
-  m.loss = "relative_perceptual_L1"  # sum of l1, l2, perceptual, relative_perceptual_L1: "... + 0.1*l1"
+  m.loss = "relative_perceptual_L1"  # a sum of l1, l2, perceptual and this one: "... + 0.1*l1"
   m.layers = "r32"                 # VGG19 layers: "r32+0.5*r42", or per stage "8:r12, 16:r22"
   m.normalize = m.absolute = m.relative = False  # switches of a plain "perceptual" term
   m.smooth_pg = False              # blend the losses of both resolutions in transitions
@@ -24,7 +24,7 @@ def base() -> ml_collections.ConfigDict:
   m.vgg_widths = (64, 128, 256, 512, 512)  # of a random trunk
   m.vgg_dtype = "float32"          # of the trunk in training: float32, or bfloat16 (faster)
   m.cache_features = False         # with data.resident: features of real images computed once
-  m.parity = False                 # N or N + 1 steps in the last stage, as the public code's float sum
+  m.parity = False                 # N or N + 1 steps in the last stage, as the public code's sum
 
   m.growing = g = _group()
   g.initial_res = 0                # first resolution; 0 = no growing

@@ -51,8 +51,8 @@ def get_config(arg=None):
                        weight=0.1, run=0, seed=-1, fold=-1, select="", root="", lists="",
                        folder=False, vgg="", loss="")
   if a.view not in PUBLISHED or not 0 <= a.run <= 2:
-    raise ValueError(f"config arguments view={a.view}, run={a.run}: view is AP, PA or subset, run 0 "
-                     "to 2")
+    raise ValueError(f"config arguments view={a.view}, run={a.run}: view is AP, PA or subset, run "
+                     "0 to 2")
   p = PUBLISHED[a.view]
   c = dpa_fields.base()
   seeds = SEEDS.get(a.exp, {}).get(a.view) or SEEDS["wo_pg"][a.view]

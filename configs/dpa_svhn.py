@@ -1,6 +1,7 @@
-r"""Deep perceptual autoencoder on SVHN, one digit against the rest, in grey (Shvetsova et al. 2021).
+r"""Deep perceptual autoencoder on SVHN, one digit against the rest, in grey (Shvetsova 2021).
 
-  python launch.py --config=configs/dpa_svhn.py:cls=0,root=DATA,vgg=vgg19-dcbb9e9d.pth --workdir=W
+  python launch.py --workdir=W \
+    --config=configs/dpa_svhn.py:cls=0,root=DATA,vgg=vgg19-dcbb9e9d.pth
 DATA: a prepared TFDS folder, the official .mat files, or an .npz (data_pipelines/natural.py).
 
 Arguments and sizes as in configs/dpa_cifar10.py; the published runs have 6,666 to 25,333 steps of

@@ -1,4 +1,4 @@
-"""Synthetic textures with foreign patches, for demonstrations and tests: not photographs, not patients.
+"""Synthetic textures with foreign patches, for demonstrations and tests: not patients.
 
 A normal image is stripes of one scale and direction (filtered noise) under smooth shading. An
 anomalous one has an ellipse in which the texture has another scale, another direction, or a dark
@@ -109,7 +109,7 @@ def _one(rng, size, kind):
 
 
 def _stripes(rng, size, width, angle):
-  """Noise smoothed along one direction: zero mean, unit deviation; `width` in shares of the side."""
+  """Noise smoothed along one direction: mean 0, deviation 1; `width` in shares of the side."""
   noise = rng.standard_normal((2 * size, 2 * size))
   noise = ndimage.gaussian_filter(noise, (4 * width * size, width * size * 0.5))
   noise = ndimage.rotate(noise, np.rad2deg(angle), reshape=False, order=1, mode="wrap")

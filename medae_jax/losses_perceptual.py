@@ -107,7 +107,8 @@ def _factors(text: str, whole: str) -> list[tuple[float, str]]:
   return found
 
 
-def parse(text: str, *, layers: str | Mapping, smooth: bool = False, **switches) -> tuple[Term, ...]:
+def parse(text: str, *, layers: str | Mapping, smooth: bool = False,
+          **switches) -> tuple[Term, ...]:
   """Terms of an expression such as "relative_perceptual_L1 + 0.1*l1".
 
   Args:

@@ -65,7 +65,7 @@ def reference_iterations(n: int) -> int:
 
 
 def stage_of(params) -> tuple[int, bool]:
-  """(resolution, transition?) of an encoder's parameters: a transition has two from_image blocks."""
+  """(resolution, transition?) of an encoder's parameters; a transition has two from_image."""
   found = sorted(int(k.removeprefix("from_image_")) for k in params if k.startswith("from_image_"))
   return found[-1], len(found) == 2
 

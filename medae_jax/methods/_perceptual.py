@@ -50,8 +50,8 @@ class Perceptual:
     self.layers = lp.layers_of(every, self.resolutions)
     self.running = bool(self.layers) and config.vgg_stats == "running"
     if self.layers and config.vgg_stats == "published" and config.vgg_weights.startswith("random:"):
-      raise ValueError("config.method.vgg_stats='published' are statistics of the ImageNet weights; "
-                       f"with vgg_weights={config.vgg_weights!r} set vgg_stats='running'")
+      raise ValueError("config.method.vgg_stats='published' are statistics of the ImageNet "
+                       f"weights; with vgg_weights={config.vgg_weights!r} set vgg_stats='running'")
 
   def init_params(self) -> dict:
     """{} or {"vgg": {"trunk", "stats"}} for State.params.
@@ -115,8 +115,8 @@ class Perceptual:
     new = {}
     for layer, moments in old["layers"].items():
       feature = real[layer]
-      now = parallel.pmean({"mean": feature.mean((0, 1, 2)), "square": (feature**2).mean((0, 1, 2))},
-                           axis_name)
+      now = parallel.pmean({"mean": feature.mean((0, 1, 2)),
+                            "square": (feature**2).mean((0, 1, 2))}, axis_name)
       new[layer] = jax.tree.map(lambda a, b: a + rate * (b - a), moments, now)
     return {**stats, f"vgg_{res}": {"count": count, "layers": new}}
 

@@ -100,7 +100,9 @@ class Method(BaseMethod):
     kind, res = name.split("_")
     res, params, stats = int(res), {}, {}
     for i, (net, module) in enumerate(self._nets(shape[3], res, kind == "trns").items()):
-      size = (1, m.latent_res, m.latent_res, m.latent_dim) if net == "dec" else (1, res, res, shape[3])
+      size = (1, res, res, shape[3])
+      if net == "dec":
+        size = (1, m.latent_res, m.latent_res, m.latent_dim)
       made = jax.jit(module.init)(jax.random.fold_in(rng, i), jnp.zeros(size))
       params[net] = made["params"]
       if "batch_stats" in made:
@@ -252,7 +254,7 @@ class Method(BaseMethod):
     return jnp.clip((state.step - stage.begin) / stage.steps, 0.0, 1.0)
 
   def score(self, state, batch):
-    """{"recon" [B,H,W,C], "map" [B,H,W,1], "score" [B]}; the score loss is config.method.score.loss.
+    """{"recon" [B,H,W,C], "map" [B,H,W,1], "score" [B]} with the loss of config.method.score.
 
     The reconstruction is the decoder's linear output: it need not look like an image.
     """
@@ -274,7 +276,7 @@ class Method(BaseMethod):
     show = lambda x: jnp.clip(0.5 * x + 0.5, 0, 1)
     return {"image": show(batch["image"]), "recon": show(out["recon"]), "map": out["map"] / 2}
 
-  # --------------------------------------------------------------------------- published checkpoints
+  # ------------------------------------------------------------------------- published checkpoints
   def from_torch(self, tensors):
     """(params, stats) out of the public code's scoring model: `enc.*`, `dec.*` and maybe `ddis.*`.
 

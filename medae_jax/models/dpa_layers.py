@@ -229,7 +229,7 @@ class ResBlock(nn.Module):
 
 
 def minibatch_std(x: jax.Array, axis_name: str | None = None) -> jax.Array:
-  """Appends mean_CHW sqrt(var_B(x) + 1e-8), one number of the whole (global) batch, as a channel."""
+  """Appends the channel mean_CHW sqrt(var_B(x) + 1e-8), one number of the global batch."""
   mean = parallel.pmean(x.mean(0, keepdims=True), axis_name)
   var = parallel.pmean(((x - mean)**2).mean(0), axis_name)
   return jnp.concatenate(

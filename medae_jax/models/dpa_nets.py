@@ -7,7 +7,7 @@ Source: Shvetsova et al. 2021 (arXiv 2006.13265) as its public code builds them.
 A network belongs to a stage: stable (`transition=False`) or transition at resolution `res`. Stages
 share blocks by name, so growing is a matter of keeping the parameters whose names stay:
 
-  encoder  from_image_<r>, res_<r> for r = res .. f     (f = coarsest: 4, or latent_res if that is > 1)
+  encoder  from_image_<r>, res_<r> for r = res .. f   (f = coarsest: 4, or latent_res if > 1)
   decoder  res_<r> for r = f .. res, to_image_<r>
 
 A transition network has from_image / to_image at res/2 as well and blends both branches with alpha,

@@ -16,8 +16,8 @@ from tests.parity import dpa_golden as g
 # Golden README: outputs 3e-6, gradients 1e-5, parameters 2e-6 absolute over 3 steps (3e-5 over a
 # growing run), losses 1e-6; sums in another order move float32 by a few times that. Adam divides by
 # |gradient| + 1e-8, so entries with a first gradient below 1e-6 (in the weight-scaled case nearly
-# all of the encoder, at 1e-13) follow its rounding: they must stay within a share of a step (`far`),
-# all others within `close`.
+# all of the encoder, at 1e-13) follow its rounding: they must stay within a share of a step
+# (`far`), all others within `close`.
 OUT = dict(rtol=1e-4, atol=2e-5)
 LOSS = dict(rtol=2e-5, atol=1e-6)
 
@@ -137,7 +137,8 @@ def test_a_published_style_checkpoint_is_converted(tmp_path):
 
 def _mean_loss(method, state, nets, image):
   params = {**state.params, **nets}
-  recon, _ = method._reconstruct(params, state.stats, image, 1.0, train=True)  # pylint: disable=protected-access
+  # pylint: disable-next=protected-access
+  recon, _ = method._reconstruct(params, state.stats, image, 1.0, train=True)
   return method.perceptual.losses(params, state.stats, image, recon, res=image.shape[1]).mean()
 
 
@@ -203,8 +204,8 @@ def test_growing_run(tmp_path):
       mine = {n: {k: known[n][k] for k in wanted[n]} for n in wanted}
       _close_params(mine, wanted, close=5e-5, far=lr, what=stage.name)
   wanted, _ = _params(arrays, "end_final/", kind)
-  _close_params({n: {k: known[n][k] for k in wanted[n]} for n in wanted}, wanted, close=5e-5, far=lr,
-                what="final")
+  _close_params({n: {k: known[n][k] for k in wanted[n]} for n in wanted}, wanted, close=5e-5,
+                far=lr, what="final")
   scores = jax.jit(method.score)(state, {"image": g.nhwc(arrays["val_images"])})["score"]
   np.testing.assert_allclose(scores, arrays["eval_scores_val"], rtol=5e-4)
 
@@ -221,7 +222,8 @@ def test_forward_of_every_stage(tmp_path):
     _, stage, *alpha, net = name.split("/")
     kind, res = stage.split("_")
     alpha = float(alpha[0][1:]) if alpha else 1.0
-    module = method._nets(image.shape[-1], int(res), kind == "trns")[net]  # pylint: disable=protected-access
+    # pylint: disable-next=protected-access
+    module = method._nets(image.shape[-1], int(res), kind == "trns")[net]
     x = latent
     if net == "enc":
       n = image.shape[1] // int(res)

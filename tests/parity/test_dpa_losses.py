@@ -91,8 +91,8 @@ def test_growing_losses(data, kind):
   for name in names:
     loss, smooth, stage, progress = name.split("/")
     relative = loss.endswith("L1")
-    term = lp.Term("perceptual", 1.0, {res // 2: {"r22": 1.0}, res: {"r32": 1.0}}, relative, relative,
-                   relative, smooth == "smooth1")
+    term = lp.Term("perceptual", 1.0, {res // 2: {"r22": 1.0}, res: {"r32": 1.0}}, relative,
+                   relative, relative, smooth == "smooth1")
     found = lp.per_image([term], trunk, image, recon, transition=stage == "trns",
                          alpha=float(progress[1:]))
     np.testing.assert_allclose(found, a[name], err_msg=name, **VALUES)
@@ -156,7 +156,8 @@ def test_logistic_and_least_squares(adversarial):
   for kind in ("real", "fake", "real_fake"):
     total, parts = la.nnl_critic(critic, real, fake, reg_alpha=5, reg_type=kind)
     for name, value in (("total", total), *parts.items()):
-      np.testing.assert_allclose(value, np.squeeze(arrays[f"iso/nnl_{kind}_{name}"]), err_msg=f"{kind} {name}", **VALUES)
+      np.testing.assert_allclose(value, np.squeeze(arrays[f"iso/nnl_{kind}_{name}"]),
+                                 err_msg=f"{kind} {name}", **VALUES)
   np.testing.assert_allclose(la.generator_loss("nnl", critic(fake)), arrays["iso/nnl_gen"],
                              **VALUES)
   total, _ = la.critic_loss("least_squared", critic, real, fake, None)

@@ -98,7 +98,7 @@ def test_pixel_losses_need_no_vgg():
 
 
 def test_shapes_alone_need_no_weights_and_hold_no_numbers():
-  """A resumed run asks for shapes on a machine that may lack the file; nobody can train with them."""
+  """A resumed run asks for shapes, maybe without the file; nobody can train with them."""
   c = config(**{"method.vgg_weights": "missing.pth", "method.vgg_stats": "published"})
   method = dpa.Method(c)
   shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), batch(c)))
@@ -119,8 +119,8 @@ def test_growing_keeps_blocks_and_starts_fresh_optimisers(grown):
   stages = {s.name: s for s in method_lib.stages_of(method)}
   old = states["stab_16"]
   new = method.grow(old, stages["trns_32"], jax.random.key(9), batch(c))
-  assert sorted(new.params["enc"]) == ["from_image_16", "from_image_32", "res_16", "res_32", "res_4",
-                                       "res_8"]
+  assert sorted(new.params["enc"]) == ["from_image_16", "from_image_32", "res_16", "res_32",
+                                       "res_4", "res_8"]
   assert sorted(new.params["dec"]) == ["res_16", "res_32", "res_4", "res_8", "to_image_16",
                                        "to_image_32"]
   for net in ("enc", "dec"):
@@ -197,8 +197,8 @@ def test_score_loss_is_apart_from_the_training_loss():
   x = batch(a)
   states = [dpa.Method(c).init(jax.random.key(0), x) for c in (a, b)]
   perceptual, l1 = (dpa.Method(c).score(s, x) for c, s in zip((a, b), states))
-  np.testing.assert_allclose(l1["score"], np.abs(np.asarray(l1["recon"]) - x["image"]).mean((1, 2, 3)),
-                             rtol=1e-5)
+  want = np.abs(np.asarray(l1["recon"]) - x["image"]).mean((1, 2, 3))
+  np.testing.assert_allclose(l1["score"], want, rtol=1e-5)
   np.testing.assert_array_equal(l1["recon"], perceptual["recon"])
   assert not np.allclose(l1["score"], perceptual["score"])
 
@@ -218,8 +218,8 @@ def test_cached_features_train_the_same(tmp_path):
 @pytest.mark.slow
 def test_growing_resumes_within_and_across_stages(tmp_path):
   """Stopped in the middle of a transition, and between stages: the parameters of one long run."""
-  c = config(**{"train.save_every": 1, "train.eval_every": 0, "train.keep": 20, "train.log_every": 1,
-                "method.growing.trns_steps": 3})
+  c = config(**{"train.save_every": 1, "train.eval_every": 0, "train.keep": 20,
+                "train.log_every": 1, "method.growing.trns_steps": 3})
   whole = train.train(c, str(tmp_path / "whole"))
   want = flat(whole["state"].params)
   last = tmp_path / "whole" / "checkpoints" / "last"
@@ -267,7 +267,7 @@ _NAMES = {"wo_pg": "wo_pg", "pg": "pg", "wo_pg_unsupervised": "unsupervised",
 
 @pytest.mark.parametrize("key, entry", published())
 def test_published_configurations(key, entry):
-  """Every final run of the paper: the config's values are those of its file, after the indexing rule."""
+  """Every final run of the paper: our config has the values of its file."""
   _, dataset, name, *weight = key.split("/")
   module = importlib.import_module(f"configs.dpa_{dataset}")
   for cls, own in entry["per_class"].items():

@@ -48,8 +48,8 @@ def test_relative_loss_by_hand(trunk):
   image, recon = pair()
   want = 0
   for layer, weight in (("r12", 1.0), ("r32", 3.0)):
-    a, b = (np.asarray(vgg.features(trunk.params, vgg.imagenet_input(jnp.asarray(x)), [layer])[layer])
-            for x in (image, recon))
+    a, b = (np.asarray(vgg.features(trunk.params, vgg.imagenet_input(jnp.asarray(x)),
+                                    [layer])[layer]) for x in (image, recon))
     a, b = (a - 0.1) / 2, (b - 0.1) / 2
     want += weight * np.abs(a - b).mean((1, 2, 3)) / np.abs(a).mean((1, 2, 3)) / 4
   found = lp.per_image(lp.parse("relative_perceptual_L1", layers="r12+3*r32"), trunk, image, recon)
@@ -57,7 +57,7 @@ def test_relative_loss_by_hand(trunk):
 
 
 def test_relative_loss_does_not_see_the_scale_of_the_features(trunk):
-  """Doubling every feature (by halving mean and std) leaves it unchanged; the plain loss doubles."""
+  """Halving sigma doubles every feature: the relative loss stays, the plain one doubles."""
   image, recon = pair()
   half = jax.tree.map(lambda x: x / 2, trunk.stats["r32"])
   other = lp.Vgg(trunk.params, {"r32": {"mean": trunk.stats["r32"]["mean"], "std": half["std"]}})
@@ -109,7 +109,8 @@ def test_statistics_of_half_the_resolution_are_used_for_its_part(trunk):
   pool = lambda x: x.reshape(3, 8, 2, 8, 2, 1).mean((2, 4))
   want = lp.per_image(terms, other, pool(image), pool(recon), res=8)
   np.testing.assert_allclose(found, want, rtol=1e-5)
-  assert not np.allclose(found, lp.per_image(terms, trunk, pool(image), pool(recon), res=8), rtol=1e-3)
+  other_stats = lp.per_image(terms, trunk, pool(image), pool(recon), res=8)
+  assert not np.allclose(found, other_stats, rtol=1e-3)
 
 
 # ------------------------------------------------------------------------------------ adversarial

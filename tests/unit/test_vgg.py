@@ -126,8 +126,8 @@ def test_measured_statistics(tmp_path):
   images = np.random.default_rng(1).uniform(-1, 1, (5, 16, 16, 1)).astype(np.float32)
   stats = vgg.measure_stats(params, [images[:2], images[2:]], ["r12", "r32"])
   for layer in stats:
-    found = np.asarray(vgg.features(params, vgg.imagenet_input(jnp.asarray(images)), [layer])[layer],
-                       np.float64)
+    inputs = vgg.imagenet_input(jnp.asarray(images))
+    found = np.asarray(vgg.features(params, inputs, [layer])[layer], np.float64)
     np.testing.assert_allclose(stats[layer]["mean"], found.mean((0, 1, 2)), rtol=1e-5, atol=1e-6)
     std = found.std((0, 1, 2))
     np.testing.assert_allclose(stats[layer]["std"], np.maximum(std, 0.01 * std.mean()), rtol=1e-4)
@@ -146,7 +146,7 @@ def test_a_silent_channel_does_not_divide_by_zero():
 
 
 def test_the_published_second_entry_is_a_standard_deviation():
-  """E|c| = 2 E[relu(c)] - E[c] can never exceed sqrt(E[c]^2 + Var c); read as a variance it does."""
+  """E|c| = 2 E[relu(c)] - E[c] is at most sqrt(E[c]^2 + Var c); as a variance it is not."""
   stats = vgg.load_stats(["c42", "r42"])
   mean, second = stats["c42"]["mean"].astype(np.float64), stats["c42"]["std"].astype(np.float64)
   absolute = 2 * stats["r42"]["mean"].astype(np.float64) - mean
