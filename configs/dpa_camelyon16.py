@@ -7,7 +7,7 @@ root: the patches; lists: the published lists (data_pipelines/camelyon.py).
 Arguments: exp=pg (growing from 16 px), wo_pg, unsupervised, L1_unsupervised, with_L1,
 with_adversarial, with_adversarial_L1 (weight=0.1 or 1); run=0..2 (published seed), seed; fold=0..2;
 select=auroc; folder=1: root is a folder with labels.csv; freeze=1: one crop and flip an image for
-the whole run, as the published growing run had it.
+the whole run, as the published growing run had it; fast=1: bfloat16 VGG19, 20 steps a dispatch.
   (none)   the published run: exp=wo_pg 34,666 steps of 128 patches, exp=pg 88,666; AUROC 0.934 with
            growing (paper, as quoted in public).
   :demo    synthetic colour textures, two CPU cores, about 3 minutes.
@@ -27,7 +27,8 @@ def get_config(arg=None):
     ValueError: an unknown experiment, or run out of range.
   """
   a = common.parse_arg(arg, demo=False, smoke=False, exp="wo_pg", weight=0.1, run=0, seed=-1,
-                       fold=-1, select="", root="", lists="", folder=False, freeze=False, vgg="")
+                       fold=-1, select="", root="", lists="", folder=False, freeze=False, vgg="",
+                       fast=False)
   if not 0 <= a.run <= 2:
     raise ValueError(f"config argument run={a.run}: use 0 to 2")
   c = dpa_fields.base()
@@ -53,6 +54,8 @@ def get_config(arg=None):
     c.model.update(latent_dim=32, latent_res=16, enc_widths=(32,) * 3)
     c.optim.lr, c.train.steps = 0.0002, 46000
   dpa_fields.validate(c, select=a.select, fold=a.fold, limit=10**6 if a.exp == "pg" else 100000)
+  if a.fast:
+    dpa_fields.fast(c, augmented=True)
   if a.demo or a.smoke:
     if a.smoke and a.exp == "wo_pg":
       dpa_fields.experiment(c, "with_adversarial", 0.1)

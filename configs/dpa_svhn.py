@@ -22,5 +22,6 @@ PUBLISHED = {
 def get_config(arg=None):
   """The locked config; `arg` as in configs/dpa_cifar10.py."""
   a = common.parse_arg(arg, demo=False, smoke=False, small=False, cls=0, run=0, seed=-1, fold=-1,
-                       select="", root="", lists="", vgg="", loss="relative_perceptual_L1")
+                       select="", root="", lists="", vgg="", loss="relative_perceptual_L1",
+                       fast=False)
   return build(a, PUBLISHED, "svhn", gray=True).lock()

@@ -186,8 +186,10 @@ def _pipeline(config, stage, step, holder, calls, size, options, synthetic):
 
 def _resident(config, stage, dataset, holder, calls, size, options, synthetic, feed):
   """Training from data that live on the device: there is no stream to time."""
-  resident, sample = feed.resident_data(dataset, config)
+  resident, sample = feed.resident_data(dataset, config, size)
   method = method_lib.load(config)
+  if hasattr(method, "cache"):  # as train does
+    resident = method.cache(holder[0], resident, stage)
   step = parallel.train_step_fn(
       lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), config.seed,
       mode=config.parallel.mode, resident=resident, sample=sample)
