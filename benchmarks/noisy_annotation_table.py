@@ -89,7 +89,7 @@ def main():
   parser.add_argument("--clean", type=int, default=10)
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--steps", type=int, default=600)
-  parser.add_argument("--lr", type=float, default=0.1)
+  parser.add_argument("--lr", type=float, default=1e-3)
   parser.add_argument("--arms", default=",".join(a.replace(", ", "_") for a in ARMS))
   args = parser.parse_args()
   logging.set_verbosity(logging.WARNING)
