@@ -93,8 +93,14 @@ def mix_resolution(image: jax.Array, res: int, *, transition: bool = False, alph
 
   Stable at `res`: downscale(image). Transition to `res`: (1 - alpha) nearest(downscale to res/2)
   + alpha downscale to res. [B,R,R,C] -> [B,res,res,C].
+
+  Raises:
+    ValueError: R is not res times a power of two.
   """
   full = image.shape[1]
+  if image.shape[2] != full or full % res or (full // res) & (full // res - 1):
+    raise ValueError(f"images are {image.shape[1]}x{image.shape[2]}; a network at {res} px needs "
+                     f"squares of {res}, {2 * res}, {4 * res} ... pixels")
   high = downscale(image, full // res, antialias=antialias)
   if not transition:
     return high

@@ -76,8 +76,12 @@ def test_bad_configurations_are_one_clear_line(changes, message):
 def test_images_of_another_size_are_refused():
   c = config()
   wrong = {"image": np.zeros((2, 20, 20, 1), np.float32)}
+  method = dpa.Method(c)
   with pytest.raises(ValueError, match="images are 20x20, config.model.max_res=32"):
-    dpa.Method(c).init(jax.random.key(0), wrong)
+    method.init(jax.random.key(0), wrong)
+  state = method.init(jax.random.key(0), batch(c))
+  with pytest.raises(ValueError, match="images are 20x20; a network at 16 px needs squares of 16"):
+    method.score(state, wrong)
 
 
 def test_missing_weights_stop_before_training():
