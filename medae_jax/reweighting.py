@@ -118,10 +118,10 @@ def update_track(track, noisy, relative, u, window: int, axis_name):
 
   Args:
     track: as `empty_track` makes it.
-    noisy: the batch: "sample" int32 [B], the example's place in the noisy set (places beyond the
-      capacity are dropped), and what the augmentation did: "flip" int32 [B,2] (rows, columns) and
-      "crop" int32 [B,3] (top, left, margin): pixels cut off an image larger by `margin`, before
-      the flip.
+    noisy: the batch: "sample" int32 [B], the example's place in the noisy set (places below 0
+      and beyond the capacity are dropped), and what the augmentation did: "flip" int32 [B,2]
+      (rows, columns) and "crop" int32 [B,3] (top, left, margin): pixels cut off an image larger
+      by `margin`, before the flip.
     relative: [B,H,W,1], weights in units of the uniform one.
     u: [B,H,W,1] before rectification; its share of positive pixels is the agreement.
     window: visits the mean reaches back over once there are as many.
@@ -133,7 +133,9 @@ def update_track(track, noisy, relative, u, window: int, axis_name):
   maps = jax.vmap(lambda *args: _original_frame(*args, size))(
       relative[..., 0], noisy["flip"], noisy["crop"])
   agree = jnp.mean(u > 0, (1, 2, 3))
-  gathered = parallel.all_gather((noisy["sample"], maps, agree), axis_name)
+  capacity = track["seen"].shape[0]
+  sample = jnp.where(noisy["sample"] < 0, capacity, noisy["sample"])  # -1 would be the last one
+  gathered = parallel.all_gather((sample, maps, agree), axis_name)
 
   def one(track, example):  # in order: an example can come twice in a batch, across epochs
     sample, weight, share = example
