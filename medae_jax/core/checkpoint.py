@@ -43,6 +43,7 @@ class Checkpoints:
     manager, step = self._managers[which], int(state.step)
     if step in manager.all_steps():
       return
+    state = parallel.globalise(state)  # pmap returns arrays of this process; Orbax wants global ones
     model = {"step": state.step, "params": state.params, "stats": state.stats, "extra": state.extra}
     with _readable_errors(step):
       manager.save(step, args=ocp.args.Composite(

@@ -10,8 +10,9 @@ N times too large under pmap: average gradients, never losses inside the differe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+import functools
+import os
 from typing import Any
 
 import jax
@@ -86,6 +87,7 @@ def initialize_hosts() -> None:
     jax.distributed.initialize()
 
 
+@functools.cache
 def mesh() -> Mesh:
   """All devices of all processes along one axis."""
   return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
@@ -94,6 +96,28 @@ def mesh() -> Mesh:
 def replicated() -> NamedSharding:
   """The sharding of a state: the same on every device (of all processes)."""
   return NamedSharding(mesh(), PartitionSpec())
+
+
+def replicate(state):
+  """The state as a step returns it: without this a fresh one compiles the step a second time.
+
+  With several processes, pmap takes and gives arrays of this process; `globalise` makes others.
+  """
+  if jax.process_count() > 1:
+    return state if jax.tree.leaves(state)[0].is_fully_addressable else to_host(state)
+  where = replicated()
+  if getattr(jax.tree.leaves(state)[0], "sharding", None) == where:
+    return state
+  return jax.device_put(state, where)
+
+
+def globalise(state):
+  """The state as global arrays over all processes, which Orbax and shard_map want."""
+  if jax.process_count() == 1:
+    return state
+  where = replicated()
+  put = lambda x: jax.make_array_from_process_local_data(where, np.asarray(x))
+  return jax.tree.map(put, to_host(state))
 
 
 def check_batch_size(batch_size: int, what: str = "config.train.batch_size") -> None:
@@ -152,7 +176,7 @@ def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", resident: An
 
   def call(state, batches):
     split = lambda x: np.reshape(x, (x.shape[0], local, x.shape[1] // local, *x.shape[2:]))
-    return mapped(state, jax.tree.map(split, dict(batches)), resident)
+    return mapped(replicate(state), jax.tree.map(split, dict(batches)), resident)
   return call
 
 
@@ -165,7 +189,8 @@ def _shard_map(many, resident):
 
   def call(state, batches):
     put = lambda x: jax.make_array_from_process_local_data(NamedSharding(where, spec), np.asarray(x))
-    return mapped(state, jax.tree.map(put, dict(batches)), resident)
+    where_state = replicate(state) if jax.process_count() == 1 else globalise(state)
+    return mapped(where_state, jax.tree.map(put, dict(batches)), resident)
   return call
 
 
