@@ -37,15 +37,25 @@ class Fitter:
       for row, where in enumerate((mask, ~mask)):
         self._counts[row] += np.bincount(place[where], minlength=_BINS)
 
+  def _curve(self):
+    """F-beta, precision and recall of every threshold k / bins."""
+    hits, false = (c[::-1].cumsum()[::-1].astype(float) for c in self._counts)
+    beta = float(self._config.eval.threshold_beta) ** 2
+    score = (1 + beta) * hits / np.maximum(beta * hits[0] + hits + false, 1)
+    return score, hits / np.maximum(hits + false, 1), hits / max(hits[0], 1)
+
   def result(self):
     """{"threshold": t}; {} where no frame of the split has a mark."""
-    hits, false = (c[::-1].cumsum()[::-1].astype(float) for c in self._counts)
-    if not hits[0]:
+    if not self._counts[0].any():
       return {}
-    beta = float(self._config.eval.threshold_beta) ** 2
-    score = (1 + beta) * hits / (beta * hits[0] + hits + false)
     # bin 0 would mark every pixel: never a detector
-    return {"threshold": float((1 + np.argmax(score[1:])) / _BINS)}
+    return {"threshold": float((1 + np.argmax(self._curve()[0][1:])) / _BINS)}
+
+  def about(self):
+    """How well the chosen threshold finds the drawn pixels of val: for calibration.json."""
+    best = round(self.result().get("threshold", 0) * _BINS)
+    names = (f"f{self._config.eval.threshold_beta:g}", "precision", "recall")
+    return {name: float(v[best]) for name, v in zip(names, self._curve())} if best else {}
 
 
 def fitter(config, dataset):
