@@ -43,6 +43,10 @@ class Checkpoints:
     manager, step = self._managers[which], int(state.step)
     if step in manager.all_steps():
       return
+    if jax.process_count() > 1:
+      # Two saves at once (last and best) number their barriers in threads, in another order in
+      # every process: they would wait for each other for ever.
+      self.wait()
     state = parallel.globalise(state)  # pmap returns arrays of this process; Orbax wants global ones
     model = {"step": state.step, "params": state.params, "stats": state.stats, "extra": state.extra}
     with _readable_errors(step):
