@@ -58,10 +58,11 @@ class Method(BaseMethod):
 
     Uses batch["noise"] and batch["roll"] from the pipeline, else draws on the device.
     """
-    image, d = batch["image"], self.config.data
+    image = batch["image"]
     if "noise" in batch:
       coarse, roll = batch["noise"], batch["roll"]
     else:
+      d = self.config.data
       coarse, roll = noise.draw(rng, batch["index"], image.shape[1:], d.noise_res, d.noise_std,
                                 d.noise_roll)
     mask = losses.foreground(image)
