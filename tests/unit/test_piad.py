@@ -121,7 +121,7 @@ def test_the_generator_loss_reaches_the_right_networks(trained):
   method, state, _ = trained
   draws = method.draw(_batch(), jax.random.key(3))
   last = {k: v[-1] for k, v in draws.items() if not k.startswith("mix")}
-  grads, _, losses = method._grads(state, last, None)
+  grads, _, losses = jax.jit(lambda s, d: method._grads(s, d, None))(state, last)
   alone = jax.grad(lambda enc: -method._apply("critic_latent", state.params, method._apply(
       "enc", {"enc": enc}, last["image"])).mean())(state.params["enc"])
   for a, b in zip(jax.tree.leaves(grads["adv"]["enc"]), jax.tree.leaves(alone)):
@@ -165,7 +165,8 @@ def test_fixed_weights_and_other_losses():
 def test_a_loss_beyond_the_limit_ends_training():
   method = piad.Method(_config(method__loss_limit=1e-6))
   state = method.init(jax.random.key(0), _batch())
-  _, metrics = method.train_step(state, _batch(), jax.random.key(0), stage=None, axis_name=None)
+  _, metrics = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=None,
+                                                      axis_name=None))(state, _batch())
   assert np.isinf(metrics["loss"])
 
 
