@@ -1,0 +1,1 @@
+"""Comparisons with PyTorch on the same machine. Never imported by the package."""

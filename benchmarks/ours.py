@@ -1,0 +1,114 @@
+"""The same steps by the package: its methods, its parallel step, its optimisers."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from medae_jax.core import method as method_lib
+from medae_jax.core import parallel
+
+VARIANTS = ("float32", "bfloat16")
+
+
+def build(setting, tensors, batch, device):
+  """step() -> loss [] of the last training step of one dispatch.
+
+  Args:
+    setting: of benchmarks.settings plus `variant`, a dtype; optional: `steps_per_call` and the
+      fields of config.model to change, `model` {field: value}.
+    tensors, batch: as benchmarks.settings.make returns them.
+    device: "cpu" or "gpu"; checked against JAX's.
+  """
+  if (jax.default_backend() == "cpu") != (device == "cpu"):
+    raise ValueError(f"JAX runs on {jax.default_backend()}, not on {device}")
+  rows = setting["batch"]
+  batch = {**batch, "index": np.arange(rows, dtype=np.int32)}
+  with tempfile.TemporaryDirectory() as folder:
+    config, tensors, batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual}[
+        setting["task"]](setting, tensors, batch, pathlib.Path(folder))
+    config.model.update(setting.get("model", {}))
+    method = method_lib.load(config)
+    state = method.init(jax.random.key(0), batch)
+    filled = method.from_torch(tensors)
+  params, stats = filled if isinstance(filled, tuple) else (filled, {})
+  put = lambda old, new: jax.tree.map(jnp.asarray, {**old, **new})
+  state = state.replace(params=put(state.params, params), stats=put(state.stats, stats))
+  stage = method_lib.stages_of(method)[-1]
+  train = parallel.train_step_fn(
+      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), 0)
+  calls = int(setting.get("steps_per_call", 1))
+  stacked = jax.device_put(jax.tree.map(lambda x: np.stack([x] * calls), batch))
+  holder = [state]
+
+  def step():
+    holder[0], metrics = train(holder[0], stacked)
+    return metrics["loss"][-1]
+  return step
+
+
+def _config(s, **groups):
+  c = ml_collections.ConfigDict(groups)
+  c.seed = 0
+  c.train = dict(steps=10**6, accum=1, batch_size=s["batch"])
+  return c
+
+
+def _dae(s, tensors, batch, folder):
+  del folder
+  c = _config(
+      s, method=dict(name="dae", loss_over="all", score=dict(
+          weights_positive=(), weights_negative=(), erosion=5, median=5, image_score="mean",
+          test_noise_draws=0, test_noise_res=16, test_noise_std=0.2)),
+      model=dict(depth=s["depth"], wf=s["wf"], dtype=s["variant"], precision="", remat=False,
+                 conv_form="auto"),
+      optim=dict(lr=s["lr"], schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-5,
+                 clip=0.5, amsgrad=True),
+      data=dict(name="synthetic", image_size=tuple(s["size"]), noise_res=s["noise_res"],
+                noise_std=0.2, noise_roll="batch"))
+  return c, tensors, {**batch, "roll": np.tile(batch["roll"], (s["batch"], 1))}
+
+
+def _annotation(s, tensors, batch, folder):
+  del folder
+  c = _config(
+      s, method=dict(name="annotation_removal", parity=True, alpha=150.0, beta=1.0, mse_weight=1.0,
+                     ssim_weight=0.0, ssim_window=11, mark_weight=0.0,
+                     score=dict(threshold=0.06, dilate=1)),
+      model=dict(network="jung_unet", width=s["width"], head="published", mask_head=False,
+                 bilinear=False, full_skip=False, dtype=s["variant"]),
+      optim=dict(lr=s["lr"], schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0,
+                 clip=0.0),
+      data=dict(name="annotations", image_size=tuple(s["size"]), channels=s["channels"]))
+  mask = (batch["image"] != batch["clean"]).astype(np.float32)
+  return c, tensors, {**batch, "mask": mask}
+
+
+def _perceptual(s, tensors, batch, folder):
+  """The trunk goes through files, as it does for users."""
+  np.savez(folder / "vgg.npz", **{k: v for k, v in tensors.items() if k.startswith("features.")})
+  np.savez(folder / "stats.npz", **{f"{s['layer']}_mean": tensors["stats.mean"],
+                                    f"{s['layer']}_std": tensors["stats.std"]})
+  widths = tuple(s["widths"])
+  c = _config(
+      s, method=dict(
+          name="dpa", loss="relative_perceptual_L1", layers=s["layer"], normalize=False,
+          absolute=False, relative=False, smooth_pg=False, vgg_weights=str(folder / "vgg.npz"),
+          vgg_stats=str(folder / "stats.npz"), vgg_stats_steps=100, vgg_widths=widths,
+          vgg_dtype=s["variant"], cache_features=False, parity=False,
+          growing=dict(initial_res=0, trns_steps=1, stab_steps=1, steps_per_stage="",
+                       batch_sizes="", antialias=False),
+          adversarial=dict(weight=0.0, name="wasserstein", n_dis=0),
+          score=dict(loss="", layers="")),
+      model=dict(kind="residual18", max_res=s["size"][0], latent_dim=s["latent"], latent_res=1,
+                 enc_widths=widths, dec_widths=(), dis_widths=(), allow_long_widths=False,
+                 norm="none", pad="zero", use_wscale=False, normalize_latents=False, pool="avg",
+                 upsample="nearest", dtype=s["variant"]),
+      optim=dict(lr=s["lr"], lr_dis=0.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=0.0),
+      data=dict(name="natural", image_size=s["size"][0], channels=s["channels"], resident=False))
+  return c, {k: v for k, v in tensors.items() if k.startswith(("enc.", "dec."))}, batch

@@ -1,0 +1,152 @@
+"""The work that both sides do: sizes, initial weights under the published names, one batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+DAE = {"task": "dae", "depth": 4, "wf": 6, "channels": 4, "size": (128, 128), "batch": 16,
+       "lr": 1e-4, "noise_res": 16}
+ANNOTATION = {"task": "annotation", "width": 128, "channels": 1, "size": (336, 544), "batch": 4,
+              "lr": 1e-3}
+PERCEPTUAL = {"task": "perceptual", "widths": (32, 32, 32, 32), "latent": 32, "channels": 3,
+              "size": (32, 32), "layer": "r32", "batch": 128, "lr": 2e-3}
+
+# What two CPU cores do in seconds: the DAE stays at the reference's size, the others shrink.
+CPU = {"dae": {**DAE, "batch": 4},
+       "annotation": {**ANNOTATION, "width": 32, "size": (96, 96)},
+       "perceptual": {**PERCEPTUAL, "batch": 32}}
+GPU = {"dae": DAE, "annotation": ANNOTATION, "perceptual": PERCEPTUAL}
+TINY = {"dae": {**DAE, "depth": 2, "wf": 2, "channels": 2, "size": (32, 32), "batch": 3,
+                "noise_res": 8},
+        "annotation": {**ANNOTATION, "width": 32, "size": (16, 16), "batch": 2},
+        "perceptual": {**PERCEPTUAL, "widths": (4, 4, 6, 6), "latent": 4, "batch": 2,
+                       "trunk": (4, 6, 8, 8)}}
+
+VGG = ((1, 1, 0), (1, 2, 2), (2, 1, 5), (2, 2, 7), (3, 1, 10), (3, 2, 12), (3, 3, 14), (3, 4, 16),
+       (4, 1, 19), (4, 2, 21))  # group, index, place in torchvision's `features`
+
+
+class Weights(dict):
+  """Initial tensors by name: uniform +-1/sqrt(fan_in), the published code's default."""
+
+  def __init__(self, seed=0):
+    super().__init__()
+    self.rng = np.random.default_rng(seed)
+
+  def uniform(self, name, shape, fan_in):
+    bound = fan_in ** -0.5
+    self[name] = self.rng.uniform(-bound, bound, shape).astype(np.float32)
+
+  def conv(self, name, i, o, size=3, bias=True):
+    """Kernel [o,i,size,size] and bias [o]."""
+    self.uniform(f"{name}.weight", (o, i, size, size), size * size * i)
+    if bias:
+      self.uniform(f"{name}.bias", (o,), size * size * i)
+
+  def up(self, name, i, o):
+    """Transposed 2x2 kernel [i,o,2,2] and bias [o]."""
+    self.uniform(f"{name}.weight", (i, o, 2, 2), 4 * o)
+    self.uniform(f"{name}.bias", (o,), 4 * o)
+
+  def norm(self, name, c, running=False):
+    parts = {"weight": 1.0, "bias": 0.0, **({"running_mean": 0.0, "running_var": 1.0}
+                                            if running else {})}
+    for part, value in parts.items():
+      self[f"{name}.{part}"] = np.full(c, value, np.float32)
+
+
+def make(setting: dict, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """(tensors, batch) of a setting; float32 NumPy, the same in every process."""
+  weights = Weights(seed)
+  batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual}[setting["task"]](
+      setting, weights)
+  return dict(weights), {k: np.ascontiguousarray(v) for k, v in batch.items()}
+
+
+def _dae(s, weights):
+  def block(prefix, i, o):
+    for at, width in ((1, i), (5, o)):
+      weights.conv(f"{prefix}.{at}", width, o)
+      weights.norm(f"{prefix}.{at + 2}", o)
+  w = [2 ** (s["wf"] + i) for i in range(s["depth"])]
+  for i, (a, b) in enumerate(zip([s["channels"], *w], w)):
+    block(f"down_path.{i}.block", a, b)
+  for j, i in enumerate(range(s["depth"] - 2, -1, -1)):
+    weights.up(f"up_path.{j}.up", w[i + 1], w[i])
+    block(f"up_path.{j}.conv_block.block", w[i + 1], w[i])
+  weights.conv("last", w[0], s["channels"], 1)
+  rng, (height, width) = weights.rng, s["size"]
+  yy, xx = np.mgrid[-1:1:height * 1j, -1:1:width * 1j]
+  brain = (xx**2 + yy**2 < 0.7)[None, :, :, None]  # half of the pixels, as in real slices
+  image = (rng.random((s["batch"], height, width, s["channels"]), np.float32) * 0.9 + 0.1) * brain
+  noise = 0.2 * rng.normal(size=(s["batch"], s["noise_res"], s["noise_res"], s["channels"]))
+  return {"image": image.astype(np.float32), "noise": noise.astype(np.float32),
+          "roll": np.array([height // 3, width // 5], np.int32)}
+
+
+def _annotation(s, weights):
+  w = s["width"]
+
+  def gate(name, c):
+    weights.uniform(f"{name}.excitation.0.weight", (c // 16, c), c)
+    weights.uniform(f"{name}.excitation.2.weight", (c, c // 16), c // 16)
+
+  def stage(name, i, o):
+    for k, width in ((1, i), (2, o)):
+      weights.conv(f"{name}.conv_{k}.conv", width, o, bias=False)
+      weights.norm(f"{name}.conv_{k}.bn", o, running=True)
+      gate(f"{name}.seb_{k}", o)
+  for k, (i, o) in enumerate(((s["channels"], w), (w, 2 * w), (2 * w, 4 * w)), 1):
+    stage(f"encoder_{k}", i, o)
+  for k in (1, 2):
+    weights.conv(f"latent_block.conv_{k}", 4 * w, 4 * w, bias=False)
+    gate(f"latent_block.se_block_{k}", 4 * w)
+  for k in range(4):
+    weights.conv(f"latent_block.dilated_convs.{k}", 4 * w, w)
+  weights.conv("latent_block.conv1x1", 8 * w, 4 * w, 1)
+  weights.up("latent_block.up_conv", 4 * w, 2 * w)
+  for k, (i, o) in enumerate(((6 * w, 2 * w), (3 * w, w), (3 * w // 2, w // 2)), 4):
+    stage(f"encoder_{k}", i, o)
+  weights.up("up_conv_1", 2 * w, w)
+  weights.up("up_conv_2", w, w // 2)
+  weights.conv("last_conv", w // 2, 1, 1)
+  clean = weights.rng.random((s["batch"], *s["size"], 1), np.float32)
+  marks = weights.rng.random(clean.shape) < 0.005
+  return {"image": np.where(marks, 1.0, clean).astype(np.float32), "clean": clean}
+
+
+def _perceptual(s, weights):
+  w, size = list(s["widths"]), s["size"][0]
+
+  def res(name, i, o, resized):
+    for k, width in ((1, i), (2, o)):
+      weights.conv(f"{name}.model.{k + resized}.model.0", width, o)
+    if i != o:
+      weights.conv(f"{name}.skipcon.{'1.' if resized else ''}model.0", i, o, 1)
+
+  def pair(name, i, o):
+    res(f"{name}.0", i, o, True)
+    res(f"{name}.1", o, o, False)
+  weights.conv(f"enc.model.preprocess_res_{size}.0.model.0", s["channels"], w[0])
+  for k in (1, 2):
+    res(f"enc.model.preprocess_res_{size}.{k}", w[0], w[0], False)
+  for k, (i, o) in enumerate(zip(w, w[1:])):
+    pair(f"enc.model.res_{size >> k}", i, o)
+  weights.conv("enc.model.res_4.1.model.0", w[-1], s["latent"], 4)
+  w = w[::-1]
+  weights.conv("dec.model.res_4.1.model.0", s["latent"], w[0], 4)
+  for k, (i, o) in enumerate(zip(w, w[1:])):
+    pair(f"dec.model.res_{8 << k}", i, o)
+  weights.conv(f"dec.model.postprocess_res_{size}.1.model.0", w[-1], s["channels"])
+  widths, channels = s.get("trunk", (64, 128, 256, 512)), 3
+  for b, i, n in VGG:
+    if (b, i) <= (int(s["layer"][1]), int(s["layer"][2])):
+      shape = (widths[b - 1], channels, 3, 3)
+      scale = (2 / (9 * channels)) ** 0.5
+      weights[f"features.{n}.weight"] = (scale * weights.rng.normal(size=shape)).astype(np.float32)
+      weights[f"features.{n}.bias"] = np.zeros(widths[b - 1], np.float32)
+      channels = widths[b - 1]
+  weights["stats.mean"] = np.full(channels, 0.5, np.float32)
+  weights["stats.std"] = np.ones(channels, np.float32)
+  image = 2 * weights.rng.random((s["batch"], size, size, s["channels"]), np.float32) - 1
+  return {"image": image}

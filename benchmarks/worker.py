@@ -1,0 +1,61 @@
+"""One side of a comparison in its own process: JSON commands in, JSON answers out.
+
+A process of its own keeps the two frameworks' thread pools and GPU libraries apart, and lets either
+run where the other is not installed. Commands: {"steps": n} -> {"seconds", "cpu_seconds", "loss"}.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+
+
+def main() -> None:
+  setting = json.loads(sys.argv[1])
+  answers = os.fdopen(os.dup(1), "w")  # libraries may print: only this pipe carries answers
+  os.dup2(2, 1)
+  from benchmarks import settings  # pylint: disable=import-outside-toplevel
+  tensors, batch = settings.make(setting)
+  if setting["side"] == "peer":
+    import torch  # pylint: disable=import-outside-toplevel
+    if setting["device"] == "cpu":
+      torch.set_num_threads(len(os.sched_getaffinity(0)))
+    versions = {"torch": torch.__version__}
+    build = importlib.import_module(f"benchmarks.peers.{setting['task']}").build
+  else:
+    import jax  # pylint: disable=import-outside-toplevel
+    versions = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    from benchmarks.ours import build  # pylint: disable=import-outside-toplevel
+  step = build(setting, tensors, batch, setting["device"])
+  begin = time.perf_counter()
+  first = float(step())  # compiles
+  print(json.dumps({"first_step_s": time.perf_counter() - begin, "loss": first,
+                    "versions": versions}), file=answers, flush=True)
+  for line in sys.stdin:
+    n = json.loads(line)["steps"]
+    begin, cpu = time.perf_counter(), time.process_time()
+    for _ in range(n):
+      loss = step()
+    loss = float(loss)  # waits for the device
+    spent, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    print(json.dumps({"seconds": spent, "cpu_seconds": cpu, "loss": loss,
+                      "memory": _memory(setting)}), file=answers, flush=True)
+
+
+def _memory(setting) -> int:
+  """Peak bytes on the device, or of the process on a CPU."""
+  if setting["device"] == "cpu":
+    import resource  # pylint: disable=import-outside-toplevel
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  if setting["side"] == "peer":
+    import torch  # pylint: disable=import-outside-toplevel
+    return torch.cuda.max_memory_allocated()
+  import jax  # pylint: disable=import-outside-toplevel
+  return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+
+
+if __name__ == "__main__":
+  main()
