@@ -142,6 +142,14 @@ def _mean_loss(method, state, nets, image):
   return method.perceptual.losses(params, state.stats, image, recon, res=image.shape[1]).mean()
 
 
+def _published_model(c):
+  """Fields of config.model out of a published configuration."""
+  enc, dec = (dict(c[net]["kwargs"]) for net in ("enc", "dec"))
+  return g.model_fields(c["enc"]["type"], enc.pop("inner_dims"), dec.pop("inner_dims"),
+                        res=c["max_image_res"], latent_res=c["latent_res"],
+                        latent_dim=c["latent_dim"], enc_kwargs=enc, dec_kwargs=dec)
+
+
 def _pg(tmp_path):
   folder = golden_dir("dpa")
   arrays, case = g.read(folder / "pg_growth.npz")
@@ -151,9 +159,7 @@ def _pg(tmp_path):
   config = g.config(
       {**g.loss_fields(c["image_rec_loss"]["loss_type"], c["image_rec_loss"]["loss_kwargs"]),
        **g.vgg_files(folder, tmp_path)},
-      g.model_fields(c["enc"]["type"], c["enc"]["kwargs"]["inner_dims"],
-                     c["dec"]["kwargs"]["inner_dims"], res=c["max_image_res"],
-                     latent_res=c["latent_res"], latent_dim=c["latent_dim"]),
+      _published_model(c),
       lr=c["adam_kwargs"]["lr"], steps=c["stab_iter"], batch=1, parity=True,
       growing={"initial_res": c["initial_image_res"], "trns_steps": c["trns_iter"],
                "stab_steps": c["stab_iter"], "steps_per_stage": own,
@@ -243,17 +249,15 @@ def test_adversarial_run(tmp_path):
   config = g.config(
       {**g.loss_fields(c["image_rec_loss"]["loss_type"], c["image_rec_loss"]["loss_kwargs"]),
        **g.vgg_files(folder, tmp_path)},
-      {**g.model_fields(kind, c["enc"]["kwargs"]["inner_dims"], c["dec"]["kwargs"]["inner_dims"],
-                        res=c["max_image_res"], latent_res=c["latent_res"],
-                        latent_dim=c["latent_dim"]),
+      {**_published_model(c),
        "dis_widths": tuple(c["ddis"]["kwargs"]["inner_dims"])},
       lr=lr, steps=c["stab_iter"], batch=size, parity=True,
       adversarial={"name": c["image_adv_loss"]["loss_type"], "n_dis": n_dis, **options,
                    "weight": c["loss_weights"]["image_adv_loss"]})
   method = dpa.Method(config)
   stage, = method_lib.stages_of(method)
-  images, orders, alphas = g.nhwc(arrays["train_images"]), case["batch_indices"][1:], arrays[
-      "train_alphas"]
+  images, orders = g.nhwc(arrays["train_images"]), case["batch_indices"][1:]
+  alphas = arrays.get("train_alphas", np.zeros((stage.steps * n_dis, size, 1), np.float32))
 
   def batch(i):
     """The n_dis + 1 batches of iteration i, interleaved as losses_adversarial.sub_batches wants."""
