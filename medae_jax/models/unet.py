@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.models.layers import Conv1x1, ConvTranspose2x2, GroupNorm, WSConv3x3, avg_pool2x2
+from medae_jax.models.layers import (
+    Conv1x1, ConvTranspose2x2, SwishGroupNorm, WSConv3x3, avg_pool2x2)
 
 
 def group_count(channels: int) -> int:
@@ -33,8 +34,9 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x):
     for part in ("a", "b"):
-      x = WSConv3x3(self.features, self.dtype, self.precision, self.conv_form, name=f"conv_{part}")(x)
-      x = GroupNorm(group_count(self.features), name=f"norm_{part}")(nn.swish(x))
+      x, bias = WSConv3x3(self.features, self.dtype, self.precision, self.conv_form,
+                          name=f"conv_{part}")(x)
+      x = SwishGroupNorm(group_count(self.features), name=f"norm_{part}")(x, bias)
     return x
 
 
@@ -48,7 +50,7 @@ class UNet(nn.Module):
       standardisation and normalisation statistics stay float32.
     precision: of float32 products ("highest" forbids TF32 on GPUs).
     remat: recompute each block in the backward pass: less memory, about a third more work.
-    conv_form: see layers.reflect_conv3x3.
+    conv_form: see models/reflect_conv.py.
   """
   channels: int
   depth: int = 4

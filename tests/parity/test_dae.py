@@ -89,7 +89,7 @@ def _to_reference(params, depth):
   return names
 
 
-@pytest.mark.parametrize("conv_form", ["same", "valid"])
+@pytest.mark.parametrize("conv_form", ["same", "valid", "split"])
 @pytest.mark.parametrize("name", _cases("unet_*.npz"))
 def test_network_loss_and_gradient(name, conv_form):
   arrays, _ = _load(name)
