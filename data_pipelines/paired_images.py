@@ -41,11 +41,14 @@ def read_image(path) -> np.ndarray:
     raise ValueError(f"{path} is not a readable image: {e}") from None
 
 
-def check_image(path) -> None:
-  """Raises as `read_image` does where the file's header tells already."""
+def check_image(path) -> tuple[int, int]:
+  """(H, W) of an image that can be decoded to its end; raises as `read_image` does."""
   try:
-    with Image.open(path):
-      pass
+    with Image.open(path) as image:
+      size = image.height, image.width
+      image.draft("RGB", (1, 1))  # of a JPEG file only an eighth of the lines and columns
+      image.load()
+      return size
   except FileNotFoundError:
     raise FileNotFoundError(f"image {path} does not exist") from None
   except (OSError, SyntaxError) as e:
@@ -77,6 +80,15 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
     raise ValueError(f"mask {path} holds values such as {other[0]} besides 0 and 255: cut it at "
                      "one half, or set config.data.soft_masks=True to train on grey values")
   return values.astype(np.float32) / 255
+
+
+def check_pair(image, mask, soft: bool = False) -> None:
+  """Raises as `check_image` and `read_mask` do, and ValueError where the two differ in size."""
+  sizes = check_image(image), read_mask(mask, soft).shape
+  if sizes[0] != sizes[1]:
+    text = ["x".join(map(str, s[::-1])) for s in sizes]
+    raise ValueError(f"image {image} is {text[0]} and its mask {mask} is {text[1]} pixels: bring "
+                     "them to the same size first")
 
 
 def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:

@@ -56,8 +56,7 @@ def _file_items(triples, cfg) -> list[Item]:
   """Items of (id, group, image file, mask file); every mask is read once and checked."""
   soft = cfg.get("soft_masks", False)
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
-    list(pool.map(lambda t: paired_images.read_mask(t[3], soft), triples))
-    list(pool.map(lambda t: paired_images.check_image(t[2]), triples))
+    list(pool.map(lambda t: paired_images.check_pair(t[2], t[3], soft), triples))
   items = []
   for ident, group, image, mask in triples:
     read = functools.partial(paired_images.read_mask, mask, soft)

@@ -125,6 +125,16 @@ def test_unreadable_files(folder):
   write_pairs(folder, "test", 1)
   (folder / "test_img" / "case0.jpg").write_bytes(b"not an image")
   assert "is not a readable image" in error(folder)
+  write_pairs(folder, "test", 1)
+  whole = (folder / "test_img" / "case0.jpg").read_bytes()
+  (folder / "test_img" / "case0.jpg").write_bytes(whole[:len(whole) // 2])
+  assert "case0.jpg is not a readable image" in error(folder) and "truncated" in error(folder)
+
+
+def test_mask_of_another_size(folder):
+  path = folder / "training" / "noisy_gt" / "case2_segmentation.png"
+  Image.fromarray(np.zeros((72, 90), np.uint8)).save(path)
+  assert "is 96x72 and its mask" in error(folder) and "is 90x72 pixels" in error(folder)
 
 
 def test_zero_one_masks_are_masks(tmp_path):
