@@ -38,6 +38,11 @@ ARMS = {
 PAPER = 5  # the first so many arms
 
 
+def folder(arm: str) -> str:
+  """The arm's name in --arms and in the names of folders."""
+  return arm.replace(",", "").replace(" ", "_")
+
+
 def run(args, arm: str, seed: int) -> dict:
   """Trains and evaluates one arm; {"dice", "dice_val_threshold", ...} of the test split."""
   words, changes = ARMS[arm]
@@ -53,7 +58,7 @@ def run(args, arm: str, seed: int) -> dict:
     config.eval.splits = ("val", "test", "noisy") if "reweight" in arm else ("val", "test")
     config.update_from_flattened_dict(changes)
   options = f"{args.noise}_{args.clean}_{args.steps}_{args.lr:g}".replace(":", "")
-  workdir = pathlib.Path(args.out) / options / f"{arm.replace(' ', '_').replace(',', '')}_{seed}"
+  workdir = pathlib.Path(args.out) / options / f"{folder(arm)}_{seed}"
   result = workdir / "evaluation" / "test.json"
   begin = time.monotonic()
   if not result.exists():
@@ -97,10 +102,10 @@ def main():
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--steps", type=int, default=600)
   parser.add_argument("--lr", type=float, default=1e-3)
-  parser.add_argument("--arms", default=",".join(a.replace(", ", "_") for a in ARMS))
+  parser.add_argument("--arms", default=",".join(map(folder, ARMS)))
   args = parser.parse_args()
   logging.set_verbosity(logging.WARNING)
-  wanted = [a for a in ARMS if a.replace(", ", "_") in args.arms.split(",")]
+  wanted = [a for a in ARMS if folder(a) in args.arms.split(",")]
   rows = []
   for part in (list(ARMS)[:PAPER], list(ARMS)[PAPER:]):
     for seed in range(args.seeds):
