@@ -74,7 +74,7 @@ def small(c):
   """Real images on two CPU cores: random narrow trunk (not VGG19's weights), fewer steps."""
   c.method.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 128, 128))
   c.model.enc_widths, c.model.latent_dim, c.optim.lr = (16,) * 4, 16, 0.002
-  c.train.update(steps=600, batch_size=32, eval_every=100, save_every=300, eval_batch_size=100,
+  c.train.update(steps=300, batch_size=32, eval_every=100, save_every=300, eval_batch_size=100,
                  best_metric="val/image_auroc", best_mode="max")
   c.data.update(val_fraction=0.1, val_anomalies=20)
   c.eval.update(splits=("val", "test"), checkpoint="best", batch_size=100)

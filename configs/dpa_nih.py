@@ -105,7 +105,7 @@ def small(c, a):
   c.method.growing.update(trns_steps=150, stab_steps=150)
   c.model.update(max_res=32, enc_widths=(16,) * 4, latent_dim=16)
   c.optim.lr = 0.002
-  c.train.update(steps=500, batch_size=32, eval_every=100, save_every=150, eval_batch_size=60,
+  c.train.update(steps=300, batch_size=32, eval_every=100, save_every=150, eval_batch_size=60,
                  best_metric="val/image_auroc", best_mode="max", keep=20 if growing else 2)
   c.data.update(layout="folder", root=a.root, resize=32, image_size=32, val_kind="virus",
                 equalize_hist=False)

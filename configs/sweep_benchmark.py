@@ -7,11 +7,13 @@ call it again to go on. Times are those of the single configs times the number o
 
 Arguments: method=dpa or piad; data=cifar10, svhn, camelyon16 or nih; exp (experiment of that
 config, "" = its default); cls=all, or 0+3+8 (nih: AP+PA+subset); runs=3; root, lists, vgg as in the
-configs; together=3 trains so many runs at once on one accelerator where shapes agree; more="..." is added
-to the argument of every run, with ; for , (more=loss=l1;select=auroc).
+configs; loss=relative_perceptual_L1+l1+l2 (dpa) compares training losses; together=3 trains so many
+runs at once on one accelerator where shapes agree; more="..." is added to the argument of every
+run, with ; for , (more=select=auroc;fast=1).
   search=1   hyper-parameter search first: three folds of every setting in SETTINGS, the best mean
              AUROC on validation anomalies of one kind, then the final runs ("weakly supervised")
-  :small     real data on two CPU cores with a narrow *random* VGG19 (the :small of the configs)
+  :small     real data on two CPU cores with a narrow *random* VGG19 (the :small of the configs;
+             nih: root is a labelled folder, without views); about a minute a run of dpa
   :demo      synthetic textures, two cells of two runs, two CPU cores, about 8 minutes
   :smoke     synthetic textures, two runs of four steps, about half a minute; learns nothing
 """
@@ -38,11 +40,13 @@ def get_config(arg=None):
     ValueError: an unknown method, data set or class.
   """
   a = common.parse_arg(arg, method="dpa", data="cifar10", exp="", cls="all", runs=3, root="",
-                       lists="", vgg="", together=1, more="", search=False, small=False, demo=False,
+                       lists="", vgg="", loss="", together=1, more="", search=False, small=False, demo=False,
                        smoke=False)
   if a.method not in ("dpa", "piad") or a.data not in CELLS or a.runs < 1:
     raise ValueError(f"config arguments method={a.method}, data={a.data}, runs={a.runs}: method is "
                      f"dpa or piad, data {', '.join(CELLS)}, runs at least 1")
+  if a.loss and a.method != "dpa":
+    raise ValueError(f"config argument loss={a.loss}: belongs to method=dpa")
   if a.search and a.data not in ("cifar10", "svhn"):
     raise ValueError("config argument search: settings are known for 32 px (cifar10, svhn) only; "
                      "write config.sweep.settings for other sizes in a config of your own")
@@ -69,7 +73,9 @@ def get_config(arg=None):
 
 def _grid(a, variant):
   name, known = CELLS[a.data]
-  grid = {}
+  if variant == "small" and a.data == "nih":  # a folder has no views
+    name = ""
+  grid = {"loss": tuple(a.loss.split("+"))} if a.loss else {}
   if name:
     kind = type(known[0])
     try:
