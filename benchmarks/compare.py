@@ -15,18 +15,17 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from typing import Any
 
-from benchmarks import settings
+from benchmarks import report, settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CPU_PEERS = ("eager float32", "eager channels_last", "eager bf16", "compiled float32")
+CPU_PEERS = ("eager float32", "eager float32 flushed", "eager channels_last flushed",
+             "eager bf16 flushed", "compiled float32 flushed")
 GPU_PEERS = ("eager float32", "eager tf32", "eager bf16", "compiled bf16", "compiled bf16 graphs")
 
 
@@ -125,7 +124,7 @@ def contest(task: str, base: dict, peers, ours, args) -> list[dict[str, Any]]:
     for c in contenders:  # one after the other: compiling is not what is compared
       c.start()
       c.calibrate(args.seconds)
-      _say(f"{task}: {c.name} batch {base['batch']}: "
+      report.say(f"{task}: {c.name} batch {base['batch']}: "
            + (f"failed: {c.error}" if c.error else f"first step {c.first['first_step_s']:.1f} s"))
     _check_losses(task, contenders)
     for _ in range(args.repeats):
@@ -172,10 +171,6 @@ def table(rows) -> str:
   return "\n".join(lines)
 
 
-def _say(text: str) -> None:
-  print(text, file=sys.stderr, flush=True)
-
-
 def main(argv=None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
@@ -197,9 +192,7 @@ def main(argv=None) -> None:
   peers = () if args.peers == "none" else peers
   ours = args.ours.split(",") if args.ours else (
       ("float32", "bfloat16") if args.device == "cpu" else ("float32", "bfloat16", "bfloat16 x8"))
-  result = {"device": args.device, "host": platform.processor() or platform.machine(),
-            "cpus": len(os.sched_getaffinity(0)), "date": time.strftime("%Y-%m-%d"),
-            "load_average": os.getloadavg(), "command": " ".join(sys.argv), "runs": []}
+  result = {"device": args.device, **report.machine(), "runs": []}
   for task in args.tasks.split(","):
     sizes = [int(b) for b in args.batch.split(",") if b] or (
         [16, 32, 64, 128, 256, 512] if args.sweep else [chosen[task]["batch"]])
@@ -207,7 +200,8 @@ def main(argv=None) -> None:
       setting = {**chosen[task], "batch": batch}
       rows = contest(task, setting, peers, ours, args)
       result["runs"].append({"setting": setting, "rows": rows})
-      print(f"\n{task}, {setting}\n\n{table(rows)}\n", flush=True)
+      print(f"\n{task}, {setting}\n\n{table(rows)}\n\n{result['cpu']}, {result['cores']} core(s), "
+            f"{result['date']}, {[r['versions'] for r in (rows[0], rows[-1])]}", flush=True)
       if args.output:
         pathlib.Path(args.output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

@@ -5,7 +5,8 @@
                   product peak that the same run measures in the same dtype
   score           images/s of the score function
   input_pipeline  images/s of the data stream alone
-  end_to_end      images/s of training fed by that stream; its fraction of `step` shows starvation
+  end_to_end      images/s of training fed by that stream, measured in turn with `step`; the fraction
+                  of it shows starvation
 Every rate is the median of several repeats with minimum and maximum. Runs with JAX alone: without
 TensorFlow or without the data, the last two rows are null with the reason.
 """
@@ -74,7 +75,9 @@ def summary(result) -> list[str]:
     row = result.get(name)
     if row and row.get("images_per_s"):
       r = row["images_per_s"]
-      lines.append(f"{name}: {r['median']:.4g} images/s ({r['min']:.4g} to {r['max']:.4g})")
+      part = row.get("fraction_of_step")
+      lines.append(f"{name}: {r['median']:.4g} images/s ({r['min']:.4g} to {r['max']:.4g})"
+                   + (f", {100 * part:.1f} % of step" if part else ""))
     elif row:
       lines.append(f"{name}: not measured: {row['reason']}")
   if result.get("flops", {}).get("fraction_of_peak"):
@@ -114,104 +117,117 @@ def _train(method, config, stage, state, batch, size, options):
   """The rows "compile", "step", "flops", "input_pipeline" and "end_to_end"."""
   calls = int(config.train.steps_per_call)
   flops = _flops(config, stage, state, batch)
-  step = parallel.train_step_fn(
-      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis),
-      config.seed, mode=config.parallel.mode)
+  fn = lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis)
+  step = parallel.train_step_fn(fn, config.seed, mode=config.parallel.mode)
+  fed = _Fed(config, stage, size)
   rows = lambda x: np.split(x, jax.process_count())[jax.process_index()]
-  stacked = jax.tree.map(lambda x: np.stack([rows(x)] * calls), batch)
+  # A batch of the stream where there is one: it may carry more (its noise) than the prepared one.
+  share = fed.first if fed.first is not None else jax.tree.map(rows, batch)
+  stacked = jax.tree.map(lambda x: np.stack([x] * calls), share)
   if jax.device_count() == 1:  # already there: what the host needs to send shows in end_to_end
     stacked = jax.device_put(stacked)
   begin = time.perf_counter()
   holder = [jax.block_until_ready(step(state, stacked))[0]]
   compile_s = time.perf_counter() - begin
 
-  def run(n):
+  def prepared(n):
     for _ in range(n):
       holder[0], metrics = step(holder[0], stacked)
     return metrics
-  seconds = timing.measure(run, options)
-  seconds = {k: v / calls if k in ("median", "min", "max") else v for k, v in seconds.items()}
+  fed_step, next_stack = fed.resident_step(method, fn, holder[0], calls) if fed.resident else (
+      step, lambda: fed.stack(calls))
+
+  def streamed(n):
+    for _ in range(n):
+      holder[0], metrics = fed_step(holder[0], next_stack())
+    return metrics
+  runs = [prepared] + ([] if fed.reason else [streamed])
+  seconds, *seconds_fed = timing.measure_in_turn(runs, options)
+  one = {k: v / calls if k in ("median", "min", "max") else v for k, v in seconds.items()}
   out = {"compile": {"first_call_s": compile_s,
                      "cache": jax.config.jax_compilation_cache_dir or None},
-         "step": {"ms": {k: 1e3 * seconds[k] for k in ("median", "min", "max")},
-                  "repeats": seconds["repeats"], "images_per_s": timing.rate(seconds, size)}}
+         "step": {"ms": {k: 1e3 * one[k] for k in ("median", "min", "max")},
+                  "repeats": one["repeats"], "images_per_s": timing.rate(one, size)}}
   peak = timing.matmul_peak(config.model.get("dtype", "float32"),
                      config.model.get("precision", None) or None, options)
-  per_s = flops / seconds["median"] if flops else None
+  per_s = flops / one["median"] if flops else None
   out["flops"] = {"per_step_and_device": flops, "per_s": per_s, "peak": peak,
                   "fraction_of_peak": per_s / peak["flops_per_s"] if per_s else None}
-  out.update(_pipeline(config, stage, step, holder, calls, size, options,
-                       out["step"]["images_per_s"]["median"]))
+  out["input_pipeline"] = fed.rate(options)
+  out["end_to_end"] = dict(out["input_pipeline"])  # null and the reason
+  if not fed.reason:
+    rate = timing.rate(seconds_fed[0], size * calls)
+    out["end_to_end"] = {
+        "images_per_s": rate,
+        "fraction_of_step": rate["median"] / out["step"]["images_per_s"]["median"]}
   return out
 
 
 def _flops(config, stage, state, batch):
-  """FLOP of one device's step; accumulation slices are a loop, so they are counted unsliced."""
+  """FLOP of one device's step, in forms without loops, of which the count takes one round."""
   whole = config.copy_and_resolve_references()
   with whole.unlocked():
-    whole.train.accum = 1
+    whole.train.accum = 1  # not in slices
+    if "conv_form" in whole.model:
+      whole.model.conv_form = "valid"  # the same products as any form
   method = method_lib.load(whole)
   share = jax.tree.map(lambda x: x[:max(1, len(x) // jax.device_count())], batch)
   return timing.flops_of(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=stage,
                                                  axis_name=None), state, share)
 
 
-def _pipeline(config, stage, step, holder, calls, size, options, synthetic):
-  """Rates of the data stream alone and of training fed by it; null rows where there is none."""
-  try:
-    from medae_jax import feed  # pylint: disable=import-outside-toplevel
-  except ImportError as e:
-    return _missing(f"{e}: the data stream needs TensorFlow")
-  try:
-    dataset = feed.datasets.open_dataset(config.data, config.seed)
-    dataset = feed.stage_dataset(config, stage, dataset)
-    if config.data.get("resident", False):
-      return _resident(config, stage, dataset, holder, calls, size, options, synthetic, feed)
-    batches = feed.batches_of(dataset, config, stage, 0, 0)
-    next(batches)
-  except (ValueError, OSError) as e:
-    return _missing(f"the data set cannot be opened: {e}")
-  seconds = timing.measure(lambda n: [next(batches) for _ in range(n)][-1], options)
-  stacks = lambda: feed.stack(batches, calls)
+class _Fed:
+  """What training is fed with: the stream, or data that live on the device.
 
-  def run(n):
-    for _ in range(n):
-      holder[0], metrics = step(holder[0], stacks())
-    return metrics
-  run(1)  # the stream's batches may carry more keys (its noise) than the prepared batch: compiles
-  fed = timing.rate(timing.measure(run, options), size * calls)
-  return {"input_pipeline": {"images_per_s": timing.rate(seconds, size), "dataset": dataset.name},
-          "end_to_end": _against(fed, synthetic)}
+  Attributes:
+    batches: the stream; first: a batch of it. Both None where there is none.
+    resident: the data live on the device.
+    reason: why there is neither, else "".
+  """
 
+  def __init__(self, config, stage, size):
+    self.config, self.stage, self.size = config, stage, size
+    self.batches, self.first, self.reason, self.name = None, None, "", ""
+    self.resident = bool(config.data.get("resident", False))
+    try:
+      from medae_jax import feed  # pylint: disable=import-outside-toplevel
+    except ImportError as e:
+      self.reason = f"{e}: the data stream needs TensorFlow"
+      return
+    self.feed = feed
+    try:
+      self.dataset = feed.stage_dataset(
+          config, stage, feed.datasets.open_dataset(config.data, config.seed))
+      self.name = self.dataset.name
+      if not self.resident:
+        self.batches = feed.batches_of(self.dataset, config, stage, 0, 0)
+        self.first = next(self.batches)
+    except (ValueError, OSError) as e:
+      self.reason = f"the data set cannot be opened: {e}"
 
-def _resident(config, stage, dataset, holder, calls, size, options, synthetic, feed):
-  """Training from data that live on the device: there is no stream to time."""
-  resident, sample = feed.resident_data(dataset, config, size)
-  method = method_lib.load(config)
-  if hasattr(method, "cache"):  # as train does
-    resident = method.cache(holder[0], resident, stage)
-  step = parallel.train_step_fn(
-      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), config.seed,
-      mode=config.parallel.mode, resident=resident, sample=sample)
-  index = {"index": np.tile(np.arange(size, dtype=np.int32), (calls, 1))}
+  def stack(self, calls):
+    """The next batches of the stream, for one dispatch."""
+    return self.feed.stack(self.batches, calls)
 
-  def run(n):
-    for _ in range(n):
-      holder[0], metrics = step(holder[0], index)
-    return metrics
-  run(1)
-  fed = timing.rate(timing.measure(run, options), size * calls)
-  return {"input_pipeline": {"images_per_s": None, "reason": "the data live on the device"},
-          "end_to_end": _against(fed, synthetic)}
+  def resident_step(self, method, fn, state, calls):
+    """(step, () -> what it is given) of training from data that live on the device."""
+    if self.reason:
+      return None, None
+    resident, sample = self.feed.resident_data(self.dataset, self.config, self.size)
+    if hasattr(method, "cache"):  # as train does
+      resident = method.cache(state, resident, self.stage)
+    step = parallel.train_step_fn(fn, self.config.seed, mode=self.config.parallel.mode,
+                                  resident=resident, sample=sample)
+    index = {"index": np.tile(np.arange(self.size, dtype=np.int32), (calls, 1))}
+    return step, lambda: index
 
-
-def _against(images_per_s, synthetic):
-  return {"images_per_s": images_per_s, "fraction_of_step": images_per_s["median"] / synthetic}
-
-
-def _missing(reason):
-  row = {"images_per_s": None, "reason": " ".join(str(reason).split())}
-  return {"input_pipeline": row, "end_to_end": dict(row)}
+  def rate(self, options):
+    """The row "input_pipeline": the stream alone."""
+    if self.batches is None:
+      reason = self.reason or "the data live on the device"
+      return {"images_per_s": None, "reason": " ".join(reason.split())}
+    seconds = timing.measure(lambda n: [next(self.batches) for _ in range(n)][-1], options)
+    return {"images_per_s": timing.rate(seconds, self.size), "dataset": self.name}
 
 
 def _score(method, state, batch, options):

@@ -234,18 +234,32 @@ def remove_small_components(volume: np.ndarray, max_voxels: int = 20) -> np.ndar
     volume: bool [Z,H,W] of one scan.
     max_voxels: the largest volume that is deleted; 0 deletes nothing.
   """
-  volume = np.asarray(volume, bool)
-  around = np.ones((3,) * volume.ndim, bool)
-  labels, _ = scipy.ndimage.label(volume, around)
-  sizes = np.bincount(labels.ravel())
+  kept = np.array(volume, bool)
+  box = _bounding_box(kept)
+  inside = kept[box]  # a view: what is deleted in it is deleted in `kept`
+  if not max_voxels or not inside.size:
+    return kept
+  around = np.ones((3,) * kept.ndim, bool)
+  labels, _ = scipy.ndimage.label(inside, around)
+  found = labels[inside]  # of the voxels that are on: a few percent, as a rule
+  sizes = np.bincount(found)
   doomed = sizes <= max_voxels
-  doomed[0] = False
   if max_voxels >= 26:  # to shut in one voxel takes its 26 neighbours
     boxes = scipy.ndimage.find_objects(labels)
     for label in np.flatnonzero(doomed & (sizes >= 26)):
       filled = scipy.ndimage.binary_fill_holes(labels[boxes[label - 1]] == label, around)
       doomed[label] = filled.sum() <= max_voxels
-  return volume & ~doomed[labels]
+  inside[inside] = ~doomed[found]
+  return kept
+
+
+def _bounding_box(volume):
+  """Slices around what is on; empty ones where nothing is."""
+  box = []
+  for axis in range(volume.ndim):
+    on = np.flatnonzero(volume.any(tuple(a for a in range(volume.ndim) if a != axis)))
+    box.append(slice(on[0], on[-1] + 1) if on.size else slice(0))
+  return tuple(box)
 
 
 # --------------------------------------------------------------------------------- bootstrap

@@ -5,7 +5,7 @@ All waits are `block_until_ready`: without it JAX returns before the work is don
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import os
 import platform
 import resource
@@ -33,18 +33,27 @@ def measure(run: Callable[[int], Any], options) -> dict[str, float]:
   Returns:
     {"median", "min", "max", "repeats", "units": n a repeat} in seconds a unit.
   """
-  def timed(n):
+  return measure_in_turn([run], options)[0]
+
+
+def measure_in_turn(runs: Sequence[Callable[[int], Any]], options) -> list[dict[str, float]]:
+  """As `measure`, of several runs whose repeats go round: clocks and neighbours strike all alike."""
+  def timed(run, n):
     begin = time.perf_counter()
     jax.block_until_ready(run(n))
     return time.perf_counter() - begin
-  timed(1)  # warms caches, threads and allocators
-  units = 1
-  while (spent := timed(units)) < options["seconds"] / 3 and units < 2**20:
-    units *= 2  # doubling, since a first unit may be prefetched and seem to cost nothing
-  units = max(1, round(units * options["seconds"] / spent))
-  times = [timed(units) / units for _ in range(int(options["repeats"]))]
-  return {"median": float(np.median(times)), "min": min(times), "max": max(times),
-          "repeats": len(times), "units": units}
+
+  def units_of(run):
+    timed(run, 1)  # warms caches, threads and allocators
+    units = 1
+    while (spent := timed(run, units)) < options["seconds"] / 3 and units < 2**20:
+      units *= 2  # doubling, since a first unit may be prefetched and seem to cost nothing
+    return max(1, round(units * options["seconds"] / spent))
+  units = [units_of(run) for run in runs]
+  times = [[timed(run, n) / n for run, n in zip(runs, units)]
+           for _ in range(int(options["repeats"]))]
+  return [{"median": float(np.median(t)), "min": min(t), "max": max(t), "repeats": len(t),
+           "units": n} for t, n in zip(zip(*times), units)]
 
 
 def rate(seconds: dict[str, float], images: float) -> dict[str, float]:

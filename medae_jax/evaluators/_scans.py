@@ -76,7 +76,7 @@ def overlap_counts(store: MapStore, scans: list[list[np.ndarray]], thresholds: d
         above = maps > np.float32(threshold)
         kept = metrics.remove_small_components(above, max_voxels)
         for key, volume in ((name, above), (name + "_components", kept)):
-          found[key][p] += (np.sum(volume & mask), np.sum(volume), np.sum(mask))
+          found[key][p] += [np.count_nonzero(v) for v in (volume & mask, volume, mask)]
   with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
     list(pool.map(count, range(len(scans))))
   return found

@@ -1,0 +1,79 @@
+"""What every comparison prints: the machine, seconds with their spread, a table, JSON on demand."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def machine() -> dict[str, Any]:
+  """Processor, cores this process may use, versions, date, command."""
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+  except (OSError, StopIteration):
+    name = platform.processor() or platform.machine()
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  versions = {"python": platform.python_version()}
+  for package in ("jax", "numpy", "scipy", "sklearn"):
+    try:
+      versions[package] = importlib.import_module(package).__version__
+    except ImportError:
+      pass
+  return {"cpu": name, "cores": cores, "date": time.strftime("%Y-%m-%d"), "versions": versions,
+          "load_average": os.getloadavg(), "command": " ".join(sys.argv)}
+
+
+def say(text: str) -> None:
+  """Progress, on stderr."""
+  print(text, file=sys.stderr, flush=True)
+
+
+def peak_memory() -> int:
+  """Largest resident set of this process so far, bytes."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+      1 if sys.platform == "darwin" else 1024)
+
+
+def spread(values) -> str:
+  """"median (least to most)" of some repeats."""
+  return f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
+
+
+def child(module: str, argument: dict[str, Any], env=None, python: str = sys.executable) -> dict:
+  """Runs `python -m module JSON` and returns the JSON of its last line of stdout.
+
+  A process of its own has its own peak of memory, its own threads and its own caches.
+
+  Raises:
+    RuntimeError: it failed; with the end of what it said.
+  """
+  done = subprocess.run(
+      [python, "-m", module, json.dumps(argument)], cwd=ROOT, text=True, capture_output=True,
+      env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}, check=False)
+  if done.returncode:
+    raise RuntimeError(f"{module} {argument}: {done.stderr.strip()[-1500:]}")
+  return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def show(columns, rows, result: dict[str, Any], output: str = "") -> None:
+  """Prints a Markdown table and the machine; writes `result` as JSON where `output` names a file."""
+  print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+  for row in rows:
+    print("| " + " | ".join(str(v) for v in row) + " |")
+  result = {**machine(), **result}
+  print(f"\n{result['cpu']}, {result['cores']} core(s), {result['date']}, {result['versions']}",
+        flush=True)
+  if output:
+    pathlib.Path(output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
