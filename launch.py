@@ -101,8 +101,12 @@ def parse_flags(argv):
       raise FileNotFoundError(f"--config={file} does not exist; --mode=list names the configs")
     return flags.FLAGS(argv)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-    print(f"medae_jax: error in the command line: {str(e).strip().splitlines()[0]}; see --help",
-          file=sys.stderr)
+    first, *more = str(e).strip().splitlines()
+    if more and "Traceback" in str(e):  # of the config file: its last line says what is wrong
+      first = f"--config={given['config']}: {more[-1].partition('Error: ')[2] or more[-1]}"
+    if isinstance(e, (AttributeError, KeyError)):
+      first = f"the config has no field {' '.join(str(e.args[0]).split())}"
+    print(f"medae_jax: error in the command line: {first}; see --help", file=sys.stderr)
     sys.exit(2)
 
 

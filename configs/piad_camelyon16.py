@@ -39,7 +39,8 @@ def get_config(arg=None):
   latent, enc, dec, critic, steps, seeds = PUBLISHED[a.exp]
   c = piad_fields.base()
   c.seed = seeds[a.run] if a.seed < 0 else a.seed
-  c.method.update(layers="r42", vgg_weights=a.vgg)
+  c.method.layers = "r42"
+  piad_fields.weights(c, a.vgg)
   c.train.steps = steps
   c.model.update(res=64, latent_dim=latent, enc=enc, dec=dec, critic_image=critic)
   c.data = dict(name="camelyon", layout="folder" if a.folder else "lists", image_root=a.root,

@@ -70,7 +70,8 @@ def build(a, tuned, seeds, dataset, gray):
     c.seed = a.run if a.exp == "paper2019" else seeds[a.exp][a.cls][a.run]
   keys = ("latent_dim", "enc", "dec", "critic_image", "critic_latent")
   c.model.update(dict(zip(keys, PRESETS[preset])))
-  c.method.update(layers=layer, vgg_weights=a.vgg)
+  c.method.layers = layer
+  piad_fields.weights(c, a.vgg)
   c.train.steps = steps
   if a.exp == "paper2019":
     piad_fields.of_2019(c)

@@ -68,6 +68,13 @@ def base() -> ml_collections.ConfigDict:
   return c
 
 
+def weights(c, vgg: str) -> None:
+  """Sets the VGG19 weights; random ones, by explicit choice, bring their own statistics."""
+  c.method.vgg_weights = vgg
+  if vgg.startswith("random:"):
+    c.method.vgg_stats = "running"
+
+
 def adversarial() -> ml_collections.ConfigDict:
   """One adversarial loss: wasserstein, nnl or least_squared; fields of the others are not read."""
   return _group(dict(name="wasserstein", lambd=1.0, gradient_penalty=10.0, norm_penalty=0.001,

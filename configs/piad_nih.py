@@ -40,7 +40,8 @@ def get_config(arg=None):
   c = piad_fields.base()
   c.seed = SEEDS[a.exp][a.view][a.run] if a.seed < 0 else a.seed
   layers, steps = TUNED[a.view] if a.exp == "with_cv" else ("r42", 100000)
-  c.method.update(layers=layers, vgg_weights=a.vgg)
+  c.method.layers = layers
+  piad_fields.weights(c, a.vgg)
   c.train.steps = steps
   c.model.update(res=64, channels=1, enc=(32, 64, 128, 256, 256), dec=(256, 256, 128, 64, 32),
                  critic_image=(32, 64, 128, 128, 128))

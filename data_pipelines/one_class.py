@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -89,6 +90,7 @@ class OneClassDataSet(DataSet):
 
   Raises:
     ValueError: no training or test image; a group on two sides without `allow_leaks`.
+    FileNotFoundError: images of the lists are not there.
   """
 
   def __init__(self, name: str, lists: dict[str, Sequence[Item]], load: Callable, *,
@@ -100,11 +102,13 @@ class OneClassDataSet(DataSet):
       if not self.lists[part]:
         raise ValueError(f"{name}: no image in {part}; check config.data (root, lists, class, "
                          "fold)")
+    _check_files(name, [i for items in self.lists.values() for i in items if i.path])
     self.shared = _shared_groups(self.lists)
     leaks = {k: n for k, n in self.shared.items() if n}
     if leaks and not allow_leaks:
       raise ValueError(f"{name}: training and evaluation share groups {leaks}; use "
-                       "config.data.folds=leakfree, or published to accept it")
+                       "config.data.folds=leakfree (own folder: one split for a group's images), "
+                       "or published to accept it")
     self._load, self._load_train, self._train_ops = load, load_train or load, tuple(train_ops)
     self._scored = {"test": "test", "val": "test" if val_from_test else "val"}
     # One cache a transform: training and scoring may prepare an image differently.
@@ -149,6 +153,21 @@ def _shared_groups(lists) -> dict[str, int]:
   """Number of training groups that occur in each list of normals and in the anomalies."""
   trained = {i.group for i in lists["train"]}
   return {part: len(trained & {i.group for i in lists[part]}) for part in LISTS[1:]}
+
+
+def _check_files(name, items) -> None:
+  """Raises FileNotFoundError where images are missing: before training, not at its end."""
+  there: dict[str, set[str]] = {}  # one listing a folder: much faster than a question a file
+
+  def exists(path):
+    folder, file = os.path.split(path)
+    if folder not in there:
+      there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    return file in there[folder]
+  missing = [i.path for i in items if not exists(i.path)]
+  if missing:
+    raise FileNotFoundError(f"{name}: {len(missing)} of {len(items)} listed images are not there, "
+                            f"e.g. {missing[0]}; check config.data.image_root (folders: root)")
 
 
 # ------------------------------------------------------------------------------- lists from folders

@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from data_pipelines import datasets, stream
-from medae_jax import feed
+from medae_jax import feed, stage_pictures
 from medae_jax.core import checkpoint, early_stop, parallel
 from medae_jax.core import method as method_lib
 from medae_jax.core.interrupt import GracefulStop
@@ -151,6 +151,9 @@ class Run:
     self.progress.flush()
     if not self.stopped and last:
       self.evaluate(state, step, validator, delta=0.0)
+    if not self.stopped and len(stages) > 1:
+      with self.progress.paused():
+        stage_pictures.write(self.workdir, i, stage, self.method, state, dataset)
     self.save(state)
     return state
 

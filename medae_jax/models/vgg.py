@@ -172,7 +172,11 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
     raise FileNotFoundError(f"config.method.vgg_weights={weights}: no such file; get "
                             f"{PUBLISHED_FILE} from https://download.pytorch.org/models/")
   check_download(path)
-  return from_torchvision(torch_file.load(path, lambda name: name.startswith("features.")), layers)
+  tensors = torch_file.load(path, lambda name: name.startswith("features."))
+  try:
+    return from_torchvision(tensors, layers)
+  except ValueError as e:
+    raise ValueError(f"{path}: {e}") from None
 
 
 def check_download(path: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ import importlib
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 from medae_jax import train
@@ -244,11 +245,15 @@ def test_growing_resumes_within_and_across_stages(tmp_path):
 
 @pytest.mark.slow
 def test_the_best_state_comes_from_the_last_stage(tmp_path):
-  """Losses at 16 px are smaller numbers of another kind: they must not win."""
+  """Losses at 16 px are smaller numbers of another kind: they must not win. A picture a stage."""
   c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min"})
   train.train(c, str(tmp_path))
   *_, info = checkpoint.restore_for_scoring(tmp_path, "best")
   assert info["which"] == "best" and info["stage"] == "stab_32"
+  pictures = sorted((tmp_path / "stages").iterdir())
+  assert [p.name for p in pictures] == ["0_stab_16.png", "1_trns_32.png", "2_stab_32.png"]
+  first, last = (np.asarray(Image.open(p)) for p in (pictures[0], pictures[-1]))
+  assert first.shape == last.shape and (first != last).any()
 
 
 # --------------------------------------------------------------------------- the published configs

@@ -298,6 +298,8 @@ def test_nih_errors(tmp_path):
   pathlib.Path(data.train().items[0].path).unlink()
   with pytest.raises(FileNotFoundError, match="no image"):
     data.train().read_one(0)
+  with pytest.raises(FileNotFoundError, match="1 of 28 listed images are not there"):
+    nih.open(cfg, 0)  # before training, whatever list it is on
   pathlib.Path(data.train().items[1].path).write_bytes(b"\x89PNG broken")
   with pytest.raises(ValueError, match="not a readable image"):
     data.train().read_one(1)
