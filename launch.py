@@ -105,7 +105,8 @@ def parse_flags(argv):
     if more and "Traceback" in str(e):  # of the config file: its last line says what is wrong
       first = f"--config={given['config']}: {more[-1].partition('Error: ')[2] or more[-1]}"
     if isinstance(e, (AttributeError, KeyError)):
-      first = f"the config has no field {' '.join(str(e.args[0]).split())}"
+      inner = e.args[0] if isinstance(e.args[0], KeyError) else e  # ml_collections wraps it
+      first = f"the config has no field {' '.join(str(inner.args[0]).split())}"
     print(f"medae_jax: error in the command line: {first}; see --help", file=sys.stderr)
     sys.exit(2)
 
