@@ -90,7 +90,8 @@ def get_config(arg=None):
   c.train.save_every = 5 * 332
   c.train.best_metric, c.train.best_mode = "val/dice", "max"
   c.eval.kind = "segmentation"
-  c.eval.splits = ("val", "test", "noisy")  # noisy: the annotation-quality view
+  c.eval.splits = ("val", "test", "noisy", "clean")  # noisy: the annotation-quality view; clean:
+                                   # the expert masks trained on, to see overfitting
   c.eval.bootstrap = 1000          # resamplings of the confidence intervals
   c.eval.overlays = 16             # most suspicious noisy masks to draw, and as many trusted ones
   c.predict.input = ""             # image file or folder

@@ -172,11 +172,12 @@ def _limited(parts, cfg):
 
 # --------------------------------------------------------------------------------------- data set
 class Segmentation(DataSet):
-  """Streams "noisy" and "clean"; splits val, test and noisy (for the quality of annotations)."""
+  """Streams "noisy" and "clean"; splits val, test, and of the training images noisy (the quality of
+  annotations) and clean (how far the few expert masks are fitted)."""
 
   def __init__(self, cfg, parts: dict[str, list[Item]], name: str, synthetic: bool = False):
     self._cfg, self.parts, self.name, self.synthetic = cfg, parts, name, synthetic
-    self.splits = tuple(s for s in ("val", "test", "noisy") if parts.get(s))
+    self.splits = tuple(s for s in ("val", "test", "noisy", "clean") if parts.get(s))
     path = cfg.get("mean_image", "")
     self._mean = paired_images.read_mean_image(path) if path else None
     self._sources = {}

@@ -8,6 +8,7 @@ together):
   dice_val_threshold, ...    at the threshold with the best mean Dice on val (calibration.json)
   dice_best                  at the best threshold of *this* split: an upper bound, not a result
   dice_pooled, sensitivity, specificity   at 0.5, of the pixels of all images together
+Split "clean": the expert masks that training has seen, to show overfitting; never a result.
 Split "noisy": the same against the expert mask where there is one, else the noisy mask; and
 evaluators/_annotations.py: noisy_quality.csv, the annotations ranked by what training learnt of
 them.
@@ -122,10 +123,15 @@ class Evaluator(BaseEvaluator):
         "dice_pooled": ratio(2 * both, found + truth), "sensitivity": ratio(both, truth),
         "specificity": ratio(pixels - truth - found + both, pixels - truth),
         "ci95": self._intervals(columns), "n_empty_masks": int((self.truth == 0).sum()),
-        "against": "expert masks" if self.expert.all() else "the noisy masks themselves"}
+        "against": self._against()}
     if self.quality is not None:
       result["annotation_quality"] = self.quality.result()
     return result
+
+  def _against(self) -> str:
+    if self.split == "clean":
+      return "expert masks trained on"
+    return "expert masks" if self.expert.all() else "the noisy masks themselves"
 
   def _intervals(self, columns):
     """95 % percentile intervals of the means, over resampled groups of images."""
@@ -179,5 +185,6 @@ class Evaluator(BaseEvaluator):
       cells.append([image, panels.grey(prob), _annotations.outlines(image, logits > 0, mask)])
       captions.append(f"{self.metas[i]['id']}: Dice {dice[i]:.2f}")
     heads = ["image", "probability", "found (red), expert mask (blue)"]
-    title = f"{self.dataset.name}, {self.split}: from the worst to the best Dice"
+    part = f"{self.split} (training images)" if self.split == "clean" else self.split
+    title = f"{self.dataset.name}, {part}: from the worst to the best Dice"
     return {"panel": panels.grid(cells, heads, captions, title, warning)}

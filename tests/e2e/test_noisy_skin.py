@@ -33,7 +33,7 @@ def table(path):
 
 
 def test_evaluation_files(workdir):
-  for split, n in (("val", 4), ("test", 4), ("noisy", 12)):
+  for split, n in (("val", 4), ("test", 4), ("noisy", 12), ("clean", 4)):
     result = json.loads((workdir / "evaluation" / f"{split}.json").read_text(encoding="utf-8"))
     assert result["n_images"] == n and result["synthetic"] and result["dataset"] == (
         "synthetic_lesions")
@@ -41,7 +41,7 @@ def test_evaluation_files(workdir):
     assert np.isclose(np.mean([float(r["dice"]) for r in rows]), result["dice"], atol=1e-5)
     low, high = result["ci95"]["dice"]
     assert low <= result["dice"] <= high and result["dice_best"] >= result["dice"] - 1e-12
-    assert result["against"] == "expert masks"
+    assert result["against"] == "expert masks" + " trained on" * (split == "clean")
   calibration = json.loads((workdir / "calibration.json").read_text(encoding="utf-8"))
   val = json.loads((workdir / "evaluation" / "val.json").read_text(encoding="utf-8"))
   assert calibration["threshold"] == val["dice_best_threshold"] == val["val_threshold"]

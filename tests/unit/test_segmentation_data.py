@@ -41,7 +41,7 @@ def folder(tmp_path):
 def test_folder_layout(folder):
   c = folders(folder)
   data = segmentation.open(c.data, 0)
-  assert data.splits == ("val", "test", "noisy") and not data.synthetic
+  assert data.splits == ("val", "test", "noisy", "clean") and not data.synthetic
   batch = next(stream.train_stream(data, c.data, batch_size=4, first_step=0, seed=0))
   assert batch["noisy"]["image"].shape == (4, 16, 16, 3)
   assert set(np.unique(batch["clean"]["mask"])) <= {0, 1}
