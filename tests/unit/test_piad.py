@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import piad_camelyon16, piad_cifar10
+from configs import piad_camelyon16, piad_cifar10, piad_nih
 from medae_jax import convert, gradnorm
 from medae_jax.core import checkpoint
 from medae_jax.core import method as method_lib
@@ -235,6 +235,12 @@ def test_wrong_image_size_and_missing_weights():
 def test_bad_arguments(arg, text):
   with pytest.raises(ValueError, match=text):
     piad_cifar10.get_config(arg)
+
+
+@pytest.mark.parametrize("module", [piad_cifar10, piad_camelyon16, piad_nih])
+def test_random_weights_bring_their_own_statistics(module):
+  assert module.get_config("vgg=random:3").method.vgg_stats == "running"
+  assert module.get_config("vgg=vgg19-dcbb9e9d.pth").method.vgg_stats == "published"
 
 
 def test_ablations_are_steps_towards_the_method():
