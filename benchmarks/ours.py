@@ -79,8 +79,8 @@ def _annotation(s, tensors, batch, folder):
   c = _config(
       s, method=dict(name="annotation_removal", parity=True, alpha=150.0, beta=1.0, mse_weight=1.0,
                      ssim_weight=0.0, ssim_window=11, mark_weight=0.0,
-                     score=dict(threshold=0.06, dilate=1)),
-      model=dict(network="jung_unet", width=s["width"], head="published", mask_head=False,
+                     score=dict(threshold=0.06, dilate=1, fill="network")),
+      model=dict(network="jung_unet", width=s["width"], head="published",
                  bilinear=False, full_skip=False, dtype=s["variant"]),
       optim=dict(lr=s["lr"], schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0,
                  clip=0.0),

@@ -9,7 +9,7 @@ Without an argument: trains from clean frames alone (annotations are drawn on th
 width 64 on windows of 256x256, one GPU, hours. `pairs` reads FOLDER/annotated and FOLDER/clean.
 `demo`: synthetic ultrasound-like frames, 2 CPU cores, under 5 minutes; the composite beats the
 untouched frame by more than 10 dB of PSNR on the marked frames. `breast`: 256x256 breast ultrasound
-on 2 CPU cores, 10 minutes. `reference`: the original recipe (336x544 grey, JungUNet 128, Adam 1e-3,
+on 2 CPU cores, 20 minutes. `reference`: the original recipe (336x544 grey, JungUNet 128, Adam 1e-3,
 batch 4, 50 epochs, its generator and split). `smoke`: seconds. There are no published numbers.
 """
 
@@ -32,17 +32,20 @@ def get_config(arg=None):
   m.mse_weight = 1.0               # factor of the weighted squared error
   m.ssim_weight = 0.1              # factor of 1 - SSIM against the clean image; 0 = not computed
   m.ssim_window = 11               # side of its window, odd
-  m.mark_weight = 0.1              # factor of the cross-entropy of the mask head, where there is one
+  m.mark_weight = 1.0              # factor of the cross-entropy of the gate, with head=gated
   m.score = ml_collections.ConfigDict()
-  m.score.threshold = 0.06         # predicted change (or probability) that makes a pixel a mark;
+  m.score.threshold = 0.5          # of head=gated, probability that makes a pixel a mark; of other
+                                   # heads, predicted change in [0,1] (0.06 is a fair first guess);
                                    # evaluation replaces it by what it finds best on val
   m.score.dilate = 1               # pixels by which detected marks grow
+  m.score.fill = "network"         # what evaluate and predict put there: network, or harmonic (the
+                                   # surroundings; evaluation reports both)
 
   c.model = n = ml_collections.ConfigDict()
   n.network = "jung_unet"          # autoencoder, autoencoder_skip, basic_unet, jung_unet
   n.width = 64                     # channels of the first stage (published: 64, jung_unet 128)
-  n.head = "residual"              # residual (image + output), sigmoid, linear, published
-  n.mask_head = False              # one more output that says where marks are
+  n.head = "gated"                 # gated (says where marks are, and what is below them), residual
+                                   # (image + output), sigmoid, linear, published
   n.bilinear = False               # basic_unet: bilinear upsampling
   n.full_skip = False              # autoencoder_skip: with the full-resolution skip it lacks
   n.dtype = "bfloat16"             # of the products: bfloat16 or float32
@@ -77,8 +80,9 @@ def get_config(arg=None):
     c.data.update(image_size=(64, 64))
     c.train.update(steps=700, batch_size=16, eval_every=350, save_every=350, log_every=25)
   if a.breast:
+    m.score.fill = "harmonic"      # better on val than what so short a training paints
     c.data.update(image_size=(80, 80))
-    c.train.update(steps=2000, batch_size=8, eval_every=500, save_every=250, log_every=25)
+    c.train.update(steps=4000, batch_size=8, eval_every=500, save_every=250, log_every=25)
   if a.smoke:
     n.width = 4
     c.data.image_size = (32, 32)
@@ -90,6 +94,7 @@ def get_config(arg=None):
     c.data.update(frames=(96, 12, 24) if a.demo else (8, 4, 4), frame_size=(size, size))
   if a.reference:
     m.update(parity=True, alpha=150.0, ssim_weight=0.0)
+    m.score.threshold = 0.06
     n.update(network="jung_unet", width=128, head="published", dtype="float32")
     c.data.update(channels=1, resize=(336, 544), image_size=(336, 544), split_by="reference",
                   test_share=0.0, flip_lr=0.0)

@@ -1,4 +1,4 @@
-"""Filling a known area from its surroundings: what a restoring network is measured against."""
+"""Filling an area from its surroundings: beside a network that finds marks, or with the true mask."""
 
 from __future__ import annotations
 
@@ -43,6 +43,19 @@ def harmonic(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
   solve = scipy.sparse.linalg.factorized(matrix)
   out[rows, cols] = np.stack([solve(right[:, k]) for k in range(image.shape[-1])], -1)
   return out
+
+
+def restored(fill: str, image: np.ndarray, recon: np.ndarray, marks: np.ndarray) -> np.ndarray:
+  """What reaches the user: the image, replaced where marks were detected.
+
+  Args:
+    fill: config.method.score.fill; "network" puts `recon` there, "harmonic" the surroundings.
+    image, recon: float [H,W,C] in [0,1]; marks: bool [H,W], detected.
+
+  Returns:
+    float [H,W,C], equal to `image` outside the marks.
+  """
+  return harmonic(image, marks) if fill == "harmonic" else np.where(marks[..., None], recon, image)
 
 
 def opencv_available() -> bool:

@@ -1,8 +1,10 @@
 """Restoration: how well marks are removed, and how well everything else is left alone.
 
 Measured against the clean partner, at native size, in [0,1]:
-  the composite (what predict writes): network on detected marks, input elsewhere; top-level keys;
-  "network": the network's image as it comes; "baselines": "nothing" (the input), and fillings that
+  the composite (what predict writes): detected marks filled as config.method.score.fill says, the
+  input elsewhere; top-level keys; "fill_network", "fill_harmonic": the same detection with the one
+  and the other filling; "network": the network's image as it comes;
+  "baselines": "nothing" (the input), and fillings that
   are told the true mask, which no user has: "inpaint_harmonic", and with OpenCV installed
   "inpaint_telea" and "inpaint_ns". Definitions: evaluators/_restoration.py.
 On val the threshold of method.score is chosen first: the best F-beta of marked pixels.
@@ -17,6 +19,7 @@ from medae_jax import inpaint, metrics, panels
 from medae_jax.evaluators import BaseEvaluator, _restoration
 
 _BINS = 1024
+_COMPOSITES = ("fill_network", "fill_harmonic")
 
 
 class Fitter:
@@ -93,8 +96,9 @@ class Evaluator(BaseEvaluator):
     self.marked = np.zeros(n, bool)
     self.overlap = np.zeros((n, 3), np.int64)  # found and drawn, found, drawn pixels
     self._fillings = fillings(config.eval.inpaint)
+    self._fill = config.method.score.fill
     self.numbers = {name: [None] * n for name in
-                    ("composite", "network", "nothing", *self._fillings)}
+                    (*_COMPOSITES, "network", "nothing", *self._fillings)}
     self._cells = []
 
   def update(self, batch, outputs):
@@ -105,8 +109,11 @@ class Evaluator(BaseEvaluator):
       cut = lambda a: np.asarray(a[b, :height, :width], np.float32)  # pylint: disable=cell-var-from-loop
       image, clean, mask = cut(batch["image"]), cut(batch["clean"]), cut(batch["mask"])[..., 0] > 0
       found = cut(outputs["marks"])[..., 0] > 0
-      results = {"composite": cut(outputs["restored"]), "network": cut(outputs["recon"]),
-                 "nothing": image, **{k: f(image, mask) for k, f in self._fillings.items()}}
+      recon = cut(outputs["recon"])
+      results = {**{name: inpaint.restored(name.removeprefix("fill_"), image, recon, found)
+                    for name in _COMPOSITES},
+                 "network": recon, "nothing": image,
+                 **{k: f(image, mask) for k, f in self._fillings.items()}}
       for name, result in results.items():
         if not np.isfinite(result).all():
           raise ValueError(f"the result for {self.metas[i]['id']} is not finite: the model is broken")
@@ -126,23 +133,31 @@ class Evaluator(BaseEvaluator):
     both, found, drawn = (float(v) for v in self.overlap.sum(0))
     ratio = lambda a, b: a / b if b else float("nan")
     nothing = summaries.pop("nothing")
-    composite, network = summaries.pop("composite"), summaries.pop("network")
+    composites = {name: summaries.pop(name) for name in _COMPOSITES}
+    composite, network = composites[f"fill_{self._fill}"], summaries.pop("network")
     better = (composite["psnr"] > nothing["psnr"] and composite["mae_inside"] < nothing["mae_inside"])
     return {**composite, "marks_precision": ratio(both, found), "marks_recall": ratio(both, drawn),
             "marks_dice": ratio(2 * both, found + drawn), "drawn_share": ratio(
                 drawn, sum(r["inside_pixels"] + r["outside_pixels"] for r in self.numbers["nothing"])),
             "n_marked": int(self.marked.sum()),
-            "threshold": float(self.config.method.score.threshold), "network": network,
+            "threshold": float(self.config.method.score.threshold), "fill": self._fill,
+            **composites, "network": network,
             "baseline": nothing, "baselines": {"nothing": nothing, **summaries},
-            "model_better": bool(better), "model_better_by": {"metric": "psnr", "difference": composite["psnr"] - nothing["psnr"]},
+            "model_better": bool(better), "model_better_by": {
+                "metric": "psnr", "difference": composite["psnr"] - nothing["psnr"]},
             "baseline_name": "the frame as it is",
             "ci95": self._intervals()}
+
+  @property
+  def _own(self):
+    """Numbers of what predict writes, a dict per frame."""
+    return self.numbers[f"fill_{self._fill}"]
 
   def _intervals(self):
     """95 % bootstrap intervals over groups of frames, of the composite."""
     groups, member = np.unique([m["group"] for m in self.metas], return_inverse=True)
     weights = metrics.resample_weights(len(groups), int(self.config.eval.bootstrap))
-    draws = [_restoration.summary(self.numbers["composite"], self.marked, w[member])
+    draws = [_restoration.summary(self._own, self.marked, w[member])
              for w in weights]
     return {key: metrics.interval([d[key] for d in draws])
             for key in ("psnr", "ssim", "mae_inside", "removed_share", "mae_outside")}
@@ -150,7 +165,7 @@ class Evaluator(BaseEvaluator):
   def rows(self):
     table = []
     for i, meta in enumerate(self.metas):
-      own, before = self.numbers["composite"][i], self.numbers["nothing"][i]
+      own, before = self._own[i], self.numbers["nothing"][i]
       ratio = lambda key, of, row=own: row[key] / row[of] if row[of] else None
       both, found, drawn = (int(v) for v in self.overlap[i])
       table.append({"id": meta["id"], "group": meta["group"], "drawn_pixels": drawn,
@@ -166,7 +181,7 @@ class Evaluator(BaseEvaluator):
   def choose(self):
     """Marked frames, evenly spread over the split's order of success, best to worst."""
     marked = np.flatnonzero(self.marked)
-    marked = marked[np.argsort([-self.numbers["composite"][i]["psnr"] for i in marked])]
+    marked = marked[np.argsort([-self._own[i]["psnr"] for i in marked])]
     count = min(int(self.config.eval.panels), len(marked))
     return marked[np.linspace(0, len(marked) - 1, count).astype(int)] if count else marked
 
@@ -174,13 +189,13 @@ class Evaluator(BaseEvaluator):
     chosen = self.choose()
     for b in np.flatnonzero(batch["valid"]):
       i = int(chosen[batch["position"][b]])
-      own, before = self.numbers["composite"][i], self.numbers["nothing"][i]
-      colour = lambda a: picture(a[b])  # pylint: disable=cell-var-from-loop
-      verdict = panels.verdict_overlay(batch["clean"][b].mean(-1), outputs["marks"][b, ..., 0] > 0,
-                                       batch["mask"][b, ..., 0] > 0, (0, 1))
+      own, before = self._own[i], self.numbers["nothing"][i]
+      image, recon, clean = batch["image"][b], np.asarray(outputs["recon"][b]), batch["clean"][b]
+      found = outputs["marks"][b, ..., 0] > 0
+      verdict = panels.verdict_overlay(clean.mean(-1), found, batch["mask"][b, ..., 0] > 0, (0, 1))
+      restored = inpaint.restored(self._fill, image, recon, found)
       self._cells.append(
-          ([colour(batch["image"]), colour(outputs["restored"]), colour(outputs["recon"]),
-            colour(batch["clean"]), verdict],
+          ([picture(image), picture(restored), picture(recon), picture(clean), verdict],
            f"{self.metas[i]['id']}: PSNR {before['psnr']:.1f} -> {own['psnr']:.1f} dB"))
 
   def panels(self):

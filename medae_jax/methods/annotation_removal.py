@@ -5,9 +5,13 @@ pixels and weights w = alpha m + beta (1 - m),
   L = mse_weight * sum w (c - p)^2 / sum w + ssim_weight * (1 - SSIM(p, c)),
 both sums over the whole global batch (normalised over all devices). Optimiser: Adam, constant rate.
 
-What reaches the user is the composite: where the predicted change max_c |p - a| (or, with
-`model.mask_head`, the predicted probability of a mark) passes a threshold that evaluation calibrates
-on the validation split, p is taken, elsewhere a, untouched.
+Beyond the reference, `model.head=gated` lets the network say where marks are: it predicts an image q
+and a probability g, p = g q + (1 - g) a, and g is also trained towards m by cross-entropy
+(`mark_weight`). q need not repeat the tissue between the marks, nor cancel a mark to the last grey level.
+
+What reaches the user is the composite: where the evidence of a mark (the predicted change
+max_c |p - a|, or g) passes a threshold that evaluation calibrates on the validation split, p is
+taken, elsewhere a, untouched.
 
 `method.parity` repeats what the reference does: m is 1 where a and c differ at all, per channel; the
 similarity term rewards keeping the marks (it is taken against a); the running variance of BatchNorm
@@ -50,10 +54,13 @@ class Method(BaseMethod):
     for field, owner in (("bilinear", "basic_unet"), ("full_skip", "autoencoder_skip")):
       if m[field] and net != owner:
         raise ValueError(f"config.model.{field}=True works with network={owner}, not {net}")
-    if m.head not in ("residual", "sigmoid", "linear", "published"):
-      raise ValueError(f"config.model.head={m.head!r}: use residual, sigmoid, linear or published")
-    if m.mask_head and (config.method.parity or m.head in ("sigmoid", "published")):
-      raise ValueError("config.model.mask_head=True needs head=residual or linear, and parity=False")
+    if m.head not in ("gated", "residual", "sigmoid", "linear", "published"):
+      raise ValueError(f"config.model.head={m.head!r}: use gated, residual, sigmoid, linear or published")
+    fill = config.method.score.fill
+    if fill not in ("network", "harmonic"):
+      raise ValueError(f"config.method.score.fill={fill!r}: use network or harmonic")
+    if m.head == "gated" and config.method.parity:
+      raise ValueError("config.model.head=gated is no form of the reference: set method.parity=False")
 
   # ------------------------------------------------------------------------------------- network
   def _net(self, channels: int, train: bool, axis_name=None):
@@ -65,8 +72,8 @@ class Method(BaseMethod):
       if outputs != channels:
         raise ValueError(f"a published {m.network} has {outputs} output channels, the data have "
                          f"{channels}: set config.data.channels={outputs} or config.method.parity=False")
-    head = {"residual": "linear", "published": published_head}.get(m.head, m.head)
-    kw = {"out_channels": outputs + bool(m.mask_head), "width": m.width, "head": head,
+    head = {"gated": "linear", "residual": "linear", "published": published_head}.get(m.head, m.head)
+    kw = {"out_channels": outputs + (m.head == "gated"), "width": m.width, "head": head,
           "dtype": jnp.dtype(m.dtype), "train": train}
     if m.network in ("basic_unet", "jung_unet"):
       kw.update(axis_name=axis_name, unbiased=self.config.method.parity)
@@ -77,18 +84,21 @@ class Method(BaseMethod):
     return nets.NETWORKS[m.network](**kw)
 
   def _apply(self, params, stats, image, train: bool, axis_name=None):
-    """(recon [B,H,W,C] not clipped, mark logits [B,H,W,1] or None, statistics after the pass)."""
+    """({"recon" [B,H,W,C] not clipped, with a gate "logit" [B,H,W,1]}, statistics after the pass)."""
     net = self._net(image.shape[-1], train, axis_name)
     height, width = image.shape[1:3]
     grow = [(0, -n % net.stride) for n in (height, width)]
     x = jnp.pad(image, [(0, 0), *grow, (0, 0)], mode="edge")  # sides the poolings divide
     out, new = net.apply({"params": params, "batch_stats": stats}, x, mutable=["batch_stats"])
     out = out[:, :height, :width]
-    logits = out[..., -1:] if self.config.model.mask_head else None
-    recon = out[..., :-1] if self.config.model.mask_head else out
+    stats = new.get("batch_stats", {})
+    if self.config.model.head == "gated":
+      fill, logit = out[..., :-1], out[..., -1:]
+      gate = jax.nn.sigmoid(logit)
+      return {"recon": gate * fill + (1 - gate) * image, "logit": logit}, stats
     if self.config.model.head == "residual":
-      recon = image + recon
-    return recon, logits, new.get("batch_stats", {})
+      out = image + out
+    return {"recon": out}, stats
 
   def init(self, rng, batch):
     image = jnp.asarray(batch["image"][:1])
@@ -105,16 +115,16 @@ class Method(BaseMethod):
       mask = (batch["image"] != batch["clean"]).astype(jnp.float32)
     return losses.mask_weight(mask, m.alpha, m.beta)
 
-  def _terms(self, recon, logits, batch, norm):
+  def _terms(self, out, batch, norm):
     """{name: [B]} of the weighted terms of the loss; `norm` [] or [B] divides the squared error."""
-    m = self.config.method
+    m, recon = self.config.method, out["recon"]
     error = losses.weighted_squared_error(batch["clean"], recon, self._weight(batch), norm)
     terms = {"mse": m.mse_weight * error}
     if m.ssim_weight:
       target = batch["image"] if m.parity else batch["clean"]
       terms["ssim"] = m.ssim_weight * losses.ssim_loss(recon, target, m.ssim_window)
-    if logits is not None:
-      entropy = optax.sigmoid_binary_cross_entropy(logits, batch["mask"])
+    if "logit" in out:
+      entropy = optax.sigmoid_binary_cross_entropy(out["logit"], batch["mask"])
       terms["mark"] = m.mark_weight * jnp.mean(entropy, (1, 2, 3))
     return terms
 
@@ -127,8 +137,8 @@ class Method(BaseMethod):
 
     def loss_fn(params, batch, rng):
       del rng
-      recon, logits, stats = self._apply(params, state.stats["net"], batch["image"], True, axis_name)
-      terms = {k: jnp.mean(v) for k, v in self._terms(recon, logits, batch, norm).items()}
+      out, stats = self._apply(params, state.stats["net"], batch["image"], True, axis_name)
+      terms = {k: jnp.mean(v) for k, v in self._terms(out, batch, norm).items()}
       return sum(terms.values()), {"stats": stats, "terms": terms}
     (loss, aux), grads = parallel.value_and_grad(loss_fn, state.params["net"], batch, rng,
                                                  accum=self.config.train.accum, axis_name=axis_name)
@@ -140,19 +150,19 @@ class Method(BaseMethod):
                          opt={"net": opt}), metrics
 
   def eval_step(self, state, batch, rng):
-    """The loss of each example by itself, and absolute errors in and outside of the marks."""
+    """The loss of each example by itself, and its terms."""
     del rng
-    recon, logits, _ = self._apply(state.params["net"], state.stats["net"], batch["image"], False)
+    out, _ = self._apply(state.params["net"], state.stats["net"], batch["image"], False)
     weight = self._weight(batch)
-    norm = jnp.sum(weight, (1, 2, 3)) * (recon.shape[-1] // weight.shape[-1])
-    terms = self._terms(recon, logits, batch, norm)
+    norm = jnp.sum(weight, (1, 2, 3)) * (batch["clean"].shape[-1] // weight.shape[-1])
+    terms = self._terms(out, batch, norm)
     return {"loss": sum(terms.values()), **{f"loss_{k}": v for k, v in terms.items()}}
 
   def preview(self, state, batch, rng):
     """{"recon"} and, where the batch has it, {"clean"}, for pictures."""
     del rng
-    recon, _, _ = self._apply(state.params["net"], state.stats["net"], batch["image"], False)
-    return {"recon": recon, **({"clean": batch["clean"]} if "clean" in batch else {})}
+    out, _ = self._apply(state.params["net"], state.stats["net"], batch["image"], False)
+    return {"recon": out["recon"], **({"clean": batch["clean"]} if "clean" in batch else {})}
 
   # -------------------------------------------------------------------------------------- scoring
   def score(self, state, batch):
@@ -164,10 +174,10 @@ class Method(BaseMethod):
       marks and the image elsewhere; "score" [B], share of pixels on marks.
     """
     image, s = batch["image"], self.config.method.score
-    recon, logits, _ = self._apply(state.params["net"], state.stats["net"], image, False)
-    recon = jnp.clip(recon, 0.0, 1.0)
-    if logits is not None:
-      evidence = jax.nn.sigmoid(logits)
+    out, _ = self._apply(state.params["net"], state.stats["net"], image, False)
+    recon = jnp.clip(out["recon"], 0.0, 1.0)
+    if "logit" in out:
+      evidence = jax.nn.sigmoid(out["logit"])
     else:
       evidence = jnp.max(jnp.abs(recon - image), -1, keepdims=True)
     marks = dilate((evidence >= s.threshold).astype(jnp.float32), s.dilate)

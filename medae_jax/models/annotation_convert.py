@@ -68,8 +68,8 @@ def fields(tensors: Mapping[str, np.ndarray]) -> dict[str, object]:
   Raises:
     KeyError: the first tensor of none of the four networks is there.
   """
-  common = {"method.parity": True, "model.head": "published", "model.mask_head": False,
-            "model.full_skip": False, "model.bilinear": False}
+  common = {"method.parity": True, "model.head": "published",
+            "method.score.threshold": 0.06, "model.full_skip": False, "model.bilinear": False}
   first = {"jung_unet": "encoder_1.conv_1.conv.weight", "basic_unet": "inc.double_conv.0.weight",
            "autoencoder_skip": "encoder_conv1.0.weight", "autoencoder": "encoder.0.weight"}
   network = next((n for n, name in first.items() if name in tensors), "autoencoder")

@@ -103,7 +103,9 @@ class Predictor(BasePredictor):
     if s.dilate:
       side = 2 * int(s.dilate) + 1
       marks = ndimage.maximum_filter(marks, (1, side, side), mode="constant")
-    if channels == 1 and wanted == 3:
+    if s.fill == "harmonic":
+      recon = np.stack([inpaint.harmonic(u, m) for u, m in zip(unit, marks)])
+    elif channels == 1 and wanted == 3:
       recon = recon.mean(-1, keepdims=True)
     elif channels == 3 and wanted == 1:
       # The network knows luminance only: the colour under a mark comes from around it.

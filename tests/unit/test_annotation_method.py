@@ -19,7 +19,8 @@ def config(**changes):
   """The :smoke config with {"group.field": value} changed; autoencoder_skip (no BatchNorm)."""
   c = cases.load_config(cases.ROOT / "configs" / "annotation_removal.py", "smoke")
   with c.unlocked():
-    c.model.network = "autoencoder_skip"
+    c.model.update(network="autoencoder_skip", head="residual")
+    c.method.score.threshold = 0.06
     for name, value in changes.items():
       node = c
       *groups, field = name.split(".")
@@ -51,7 +52,7 @@ def test_loss_is_the_formula():
   c = config(**{"method.ssim_weight": 0.0, "method.alpha": 40.0, "method.beta": 2.0})
   data = batch()
   method, state, _, metrics = step(c, data)
-  recon, _, _ = method._apply(state.params["net"], state.stats["net"], data["image"], True)
+  recon = method._apply(state.params["net"], state.stats["net"], data["image"], True)[0]["recon"]
   weight = np.broadcast_to(40.0 * data["mask"] + 2.0 * (1 - data["mask"]), recon.shape)
   expected = (weight * (data["clean"] - np.asarray(recon)) ** 2).sum() / weight.sum()
   assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
@@ -69,7 +70,7 @@ def test_parity_takes_the_inequality_and_the_annotated_image():
   data = batch()
   c = config(**{"method.parity": True, "method.ssim_weight": 0.5, "model.head": "published"})
   method, state, _, metrics = step(c, data)
-  recon, _, _ = method._apply(state.params["net"], state.stats["net"], data["image"], True)
+  recon = method._apply(state.params["net"], state.stats["net"], data["image"], True)[0]["recon"]
   mask = (data["image"] != data["clean"]).astype(np.float32)  # per channel
   weight = c.method.alpha * mask + c.method.beta * (1 - mask)
   squared = (weight * (data["clean"] - np.asarray(recon)) ** 2).sum() / weight.sum()
@@ -142,13 +143,22 @@ def test_dilation_grows_in_eight_directions():
   np.testing.assert_array_equal(grown, expected)
 
 
-def test_mask_head_says_where_marks_are():
-  c = config(**{"model.mask_head": True})
+def test_gate_says_where_marks_are():
+  c = config(**{"model.head": "gated", "method.score.threshold": 0.5, "method.score.dilate": 0})
   data = batch()
   method, state, _, metrics = step(c, data)
   assert "loss_mark" in metrics
-  out = method.score(state, {"image": data["image"]})
-  assert out["recon"].shape[-1] == 3 and 0 <= float(out["map"].min()) <= float(out["map"].max()) <= 1
+  out = {k: np.asarray(v) for k, v in method.score(state, {"image": data["image"]}).items()}
+  gate = out["map"]
+  assert out["recon"].shape[-1] == 3 and 0 <= gate.min() <= gate.max() <= 1
+  head = state.params["net"]["decoder_upsample3"]
+  shut = {**state.params["net"], "decoder_upsample3": {
+      **head, "bias": head["bias"].at[-1].set(-100.0)}}
+  closed = method.score(state.replace(params={"net": shut}), {"image": data["image"]})
+  np.testing.assert_allclose(closed["recon"], data["image"], atol=1e-6)  # p = g q + (1 - g) a
+  seen = gate[..., 0] >= 0.5
+  np.testing.assert_array_equal(out["restored"][seen], out["recon"][seen])
+  np.testing.assert_array_equal(out["restored"][~seen], data["image"][~seen])
   assert set(method.eval_step(state, data, None)) >= {"loss", "loss_mse", "loss_mark"}
 
 
@@ -187,7 +197,7 @@ def default_steps():
 @pytest.mark.parametrize("field, value", [
     ("method.alpha", 5.0), ("method.beta", 0.5), ("method.mse_weight", 3.0),
     ("method.ssim_weight", 0.7), ("method.ssim_window", 5), ("method.parity", True),
-    ("model.width", 8), ("model.head", "linear"), ("model.full_skip", True),
+    ("model.width", 8), ("model.head", "linear"), ("model.head", "gated"), ("model.full_skip", True),
     ("model.dtype", "bfloat16"), ("optim.lr", 0.5), ("optim.b1", 0.5), ("optim.b2", 0.5),
     ("optim.eps", 1.0), ("optim.weight_decay", 0.1), ("optim.clip", 1e-3),
     ("optim.schedule", "constant"), ("method.score.threshold", 0.9)])
@@ -200,8 +210,9 @@ def test_every_field_acts(field, value):
 
 @pytest.mark.parametrize("change, message", [
     ({"model.network": "unet"}, "network='unet'"), ({"model.head": "tanh"}, "head='tanh'"),
+    ({"method.score.fill": "telea"}, "score.fill='telea'"),
     ({"model.bilinear": True}, "bilinear=True works with network=basic_unet"),
-    ({"model.mask_head": True, "model.head": "sigmoid"}, "mask_head"),
+    ({"model.head": "gated", "method.parity": True}, "head=gated is no form of the reference"),
     ({"model.network": "basic_unet", "model.full_skip": True}, "full_skip=True works with"),
     ({"optim.schedule": "linear"}, "schedule='linear'")])
 def test_wrong_fields_are_named(change, message):

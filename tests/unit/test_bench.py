@@ -60,9 +60,10 @@ def test_flops_of_the_dae_step():
   mac = px * 9 * (2 * w0 + w0 * w0 + 2 * w0 * w0 + w0 * w0) + px * 2 * w0  # level 0 and last
   mac += px // 4 * (9 * (w0 * w1 + w1 * w1) + w1 * w0 * 4)  # level 1 and the upsampling
   counted = result["flops"]["per_step_and_device"]
-  by_hand = 2 * 3 * mac * config.train.batch_size
-  # "same" convolutions of the padded image (18x18 for 16x16 at this size) and element-wise work
-  assert by_hand < counted < 1.9 * by_hand
+  no_image_gradient = px * 9 * 2 * w0  # the first convolution has no gradient to its input
+  by_hand = 2 * (3 * mac - no_image_gradient) * config.train.batch_size
+  # Less: XLA leaves out products with zero padding (16 % at 8x8). More: element-wise work.
+  assert 0.84 * by_hand < counted < 1.9 * by_hand
   step = result["step"]
   assert step["ms"]["min"] <= step["ms"]["median"] <= step["ms"]["max"]
   assert step["images_per_s"]["median"] == pytest.approx(4 / step["ms"]["median"] * 1e3)

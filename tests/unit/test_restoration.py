@@ -139,12 +139,23 @@ def test_unknown_filling():
   assert restoration.fillings("none") == {}
 
 
+def test_detected_marks_are_filled_as_asked():
+  image = np.full((6, 6, 1), 0.25, np.float32)
+  image[2:4, 2:4] = 1
+  marks = image[..., 0] == 1
+  recon = np.full((6, 6, 1), 0.75, np.float32)
+  by_network = inpaint.restored("network", image, recon, marks)
+  np.testing.assert_array_equal(by_network, np.where(marks[..., None], 0.75, 0.25))
+  np.testing.assert_allclose(inpaint.restored("harmonic", image, recon, marks), 0.25, atol=1e-5)
+
+
 # --------------------------------------------------------------------------------------- tiles
 class _Echo(predictor.Predictor):
   """A predictor whose network returns its input: stitching must not change a pixel."""
 
-  def __init__(self, tile, overlap, batch=3):
+  def __init__(self, tile, overlap, batch=3, fill="network"):
     config = ml_collections.ConfigDict({
+        "method": {"score": {"threshold": 0.9, "dilate": 0, "fill": fill}}, "data": {"channels": 3},
         "predict": {"tile": tile, "overlap": overlap, "output": ""}, "eval": {"batch_size": batch}})
     self.shapes = set()
 
@@ -170,3 +181,14 @@ def test_tiles_cover_and_blend(size):
 def test_impossible_tiles(tile, overlap):
   with pytest.raises(ValueError, match="config.predict.tile"):
     _Echo(tile, overlap)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_predicted_filling_follows_the_config(channels):
+  frame = np.full((1, 32, 32, channels), 0.5, np.float32)
+  frame[:, 10:12, 10:12] = 1
+  marked = frame[..., 0] == 1
+  for fill, expected in (("network", 1.0), ("harmonic", 0.5)):
+    recon, marks, _ = _Echo(32, 0, fill=fill)._restore(frame)
+    np.testing.assert_array_equal(marks, marked)
+    np.testing.assert_allclose(recon[marks], expected, atol=1e-5)
