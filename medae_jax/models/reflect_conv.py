@@ -81,11 +81,17 @@ def _split(x, kernel, precision):
     """The same for a column [B,H,1,I]; the corners belong to the rows."""
     return conv(_zeros(line, 1, 1), taps[:, None], "VALID", precision)
 
-  return (conv(x, kernel, "SAME", precision)
-          + _zeros(row(x[:, 1:2], kernel[0]), bottom=height - 1)
-          + _zeros(row(x[:, -2:-1], kernel[2]), top=height - 1)
-          + _zeros(column(x[:, :, 1:2], kernel[:, 0]), right=width - 1)
-          + _zeros(column(x[:, :, -2:-1], kernel[:, 2]), left=width - 1))
+  y = conv(x, kernel, "SAME", precision)
+  y = _add(y, row(x[:, 1:2], kernel[0]), 0, 0)
+  y = _add(y, row(x[:, -2:-1], kernel[2]), height - 1, 0)
+  y = _add(y, column(x[:, :, 1:2], kernel[:, 0]), 0, 0)
+  return _add(y, column(x[:, :, -2:-1], kernel[:, 2]), 0, width - 1)
+
+
+def _add(y, part, top, left):
+  """y with `part` added in place, its first pixel at (top, left)."""
+  at = (0, top, left, 0)
+  return jax.lax.dynamic_update_slice(y, jax.lax.dynamic_slice(y, at, part.shape) + part, at)
 
 
 def _split_forward(x, kernel, precision):
@@ -110,13 +116,17 @@ def _input_gradient(grad, kernel, precision):
     rows = (full[:, 1:-1] + _zeros(full[:, :1], 1, height - 2)
             + _zeros(full[:, -1:], height - 2, 1))
     return _fold_columns(rows)
-  wide = _zeros(grad, 2, 2, 2, 2)
-  line = lambda part: conv(part, turned, "VALID", precision)
-  top, bottom = _fold_columns(line(wide[:, :3])), _fold_columns(line(wide[:, -3:]))
-  left, right = line(wide[:, 1:-1, :3]), line(wide[:, 1:-1, -3:])
-  return (conv(grad, turned, "SAME", precision)
-          + _zeros(top, 1, height - 2) + _zeros(bottom, height - 2, 1)
-          + _zeros(left, left=1, right=width - 2) + _zeros(right, left=width - 2, right=1))
+  # One pixel outside the image: what the products there give belongs to the pixels they mirror.
+  row = lambda line, taps: _fold_columns(conv(_zeros(line, 0, 0, 2, 2), taps[None], "VALID",
+                                              precision))
+  column = lambda line, taps: conv(_zeros(line, 1, 1), taps[:, None], "VALID", precision)
+  top, bottom = row(grad[:, :1], turned[2]), row(grad[:, -1:], turned[0])
+  left, right = column(grad[:, :, :1], turned[:, 2]), column(grad[:, :, -1:], turned[:, 0])
+  y = conv(grad, turned, "SAME", precision)
+  y = _add(y, top, 1, 0)
+  y = _add(y, bottom, height - 2, 0)
+  y = _add(y, left, 0, 1)
+  return _add(y, right, 0, width - 2)
 
 
 def _fold_columns(full):

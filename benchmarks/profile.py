@@ -1,0 +1,130 @@
+"""Where a DAE training step's time goes on a CPU, by part of the network, for several forms of it.
+
+  python -m benchmarks.profile
+
+Forms: "valid": pads, then convolves without padding, as one would write it first; "same": the form
+before the written-out gradients (reflect_conv.py, swish_norm.py), normalisation differentiated
+automatically; "split": what training uses; "huge pages": the same with GLIBC_TUNABLES=
+glibc.malloc.hugetlb=1, since XLA takes its scratch memory anew in every step and the kernel clears
+it page by page. Each in a process of its own: the wall and CPU seconds of a step, then one step
+under JAX's profiler, whose events are mapped to parts through the names in the compiled program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import pathlib
+import re
+import statistics
+import sys
+import tempfile
+import time
+
+from benchmarks import report, settings
+
+FORMS = {"valid": ("valid", True), "same": ("same", True), "split": ("split", False),
+         "split, huge pages": ("split", False)}
+
+
+def part_of(name: str, shape: str) -> str:
+  """The part of the step that an operation belongs to, by its op_name and output shape."""
+  back = "transpose(" in name
+  if "/norm_" in name or "/jit(silu)" in name:
+    return "Swish and GroupNorm, backward" if back else "Swish and GroupNorm, forward"
+  if "/conv_" in name:
+    if back and ("/while/" in name or ("conv_general" in name and _is_kernel(shape))):
+      return "convolution, kernel gradient"
+    if "conv_general" in name or "pad" in name or "concatenate" in name or "dynamic" in name:
+      return f"convolution, {'input gradient' if back else 'forward'}"
+    return "kernel standardisation and the rest of the convolutions"
+  if re.search(r"/up_\d", name):
+    return "transposed convolution"
+  return "noise, pooling, skips, loss, optimiser"
+
+
+def _is_kernel(shape: str) -> bool:
+  return shape.strip("[]").split(",").count("3") >= 2
+
+
+def events(folder: pathlib.Path, dump: pathlib.Path) -> dict[str, float]:
+  """{part: seconds} of the profile in `folder`, with the compiled programs in `dump`."""
+  import jax  # pylint: disable=import-outside-toplevel
+  names = {}
+  line = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = \(?\w+(\[[\d,]*\]).*?op_name=\"([^\"]*)\"", re.M)
+  for file in dump.glob("*after_optimizations.txt"):
+    text = file.read_text(encoding="utf-8")
+    module = re.search(r"HloModule (\S+?),", text).group(1)
+    for op, shape, name in line.findall(text):
+      names.setdefault((module, op), (name, shape))
+  found = collections.Counter()
+  profile = jax.profiler.ProfileData.from_file(str(next(folder.rglob("*.xplane.pb"))))
+  for plane in profile.planes:
+    for row in plane.lines:
+      for event in row.events:
+        stats = dict(event.stats)
+        if "hlo_op" in stats:
+          found[part_of(*names.get((stats["hlo_module"], stats["hlo_op"]), ("", "")))] += (
+              event.duration_ns / 1e9)
+  return dict(found)
+
+
+def work(form: str, batch: int, repeats: int, dump: str) -> None:
+  """One form in this process: JSON on stdout."""
+  import jax  # pylint: disable=import-outside-toplevel
+  from benchmarks.ours import build  # pylint: disable=import-outside-toplevel
+  from medae_jax.models import layers, swish_norm  # pylint: disable=import-outside-toplevel
+  conv_form, plain = FORMS[form]
+  if plain:
+    layers.swish_group_norm = swish_norm.plain
+  setting = {**settings.CPU["dae"], "batch": batch, "variant": "float32",
+             "model": {"conv_form": conv_form}}
+  step = build(setting, *settings.make(setting), "cpu")
+  losses, wall, cpu = [float(step()), float(step())], [], []
+  for _ in range(repeats):
+    begin, used = time.perf_counter(), time.process_time()
+    losses.append(float(step()))
+    wall.append(time.perf_counter() - begin)
+    cpu.append(time.process_time() - used)
+  with tempfile.TemporaryDirectory() as folder:
+    with jax.profiler.trace(folder):
+      float(step())
+    parts = events(pathlib.Path(folder), pathlib.Path(dump))
+  print(json.dumps({"wall": wall, "cpu": cpu, "losses": losses, "parts": parts,
+                    "peak_bytes": report.peak_memory()}))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--forms", default=";".join(FORMS), help="separated by semicolons")
+  parser.add_argument("--batch", type=int, default=4)
+  parser.add_argument("--repeats", type=int, default=5)
+  parser.add_argument("--output", default="", help="JSON file")
+  args = parser.parse_args()
+  found = {}
+  for form in args.forms.split(";"):
+    with tempfile.TemporaryDirectory(prefix="medae_bench_") as dump:
+      env = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false", "GLIBC_TUNABLES": "",
+             "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump} "
+                          "--xla_dump_hlo_as_text"}
+      if "huge pages" in form:
+        env.update(report.HUGE_PAGES)
+      found[form] = report.child("benchmarks.profile", {
+          "form": form, "batch": args.batch, "repeats": args.repeats, "dump": dump}, env)
+    report.say(f"{form}: {statistics.median(found[form]['wall']):.3f} s a step")
+  rows = [("step, wall s", *(report.spread(f["wall"]) for f in found.values())),
+          ("step, CPU s", *(report.spread(f["cpu"]) for f in found.values())),
+          ("peak memory", *(f"{f['peak_bytes'] / 2**20:,.0f} MiB" for f in found.values()))]
+  parts = sorted({p for f in found.values() for p in f["parts"]})
+  rows += [(part, *(f"{1e3 * f['parts'].get(part, 0):.0f} ms" for f in found.values()))
+           for part in parts]
+  report.show((f"batch {args.batch}", *found), rows, {"forms": found}, args.output)
+
+
+if __name__ == "__main__":
+  if sys.argv[1:2] and sys.argv[1].startswith("{"):
+    work(**json.loads(sys.argv[1]))
+  else:
+    main()
