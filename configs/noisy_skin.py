@@ -10,7 +10,7 @@ finetune, seed, and the sizes:
   (none)   the paper's: 96x96, width 64, 31 M parameters, 300 epochs of 1990 images (R: Mirikharaji
            et al. 2019 report about three days on a 12 GB card; scores there are not repeated here).
   :small   48x48, width 8, 0.49 M parameters, 600 steps of Adam: two CPU cores, 2 minutes a run.
-           The table of README.md was made with it, on ISIC 2017.
+           The table of docs/noisy_annotation.md was made with it, on ISIC 2017.
   :demo    synthetic lesions, two CPU cores, about 2 minutes; validation Dice about 0.9.
   :smoke   synthetic lesions, 4 steps, seconds; learns nothing.
 """
@@ -32,7 +32,7 @@ def get_config(arg=None):
   c.method = m = _group()
   m.name = "noisy_annotation"
   m.baseline = a.baseline          # pixel_reweight, image_reweight, plain, supervised, finetune
-  m.meta = "jvp"                   # jvp, or double_backward: equal numbers, twice the time
+  m.meta = "jvp"                   # jvp, or double_backward: equal numbers, a third more time
   m.meta_dtype = "float32"         # of the clean gradient and of the derivative along it
   m.normalise = "batch"            # batch (the paper) or image: each image gets the same total
   m.clip = 0.0                     # largest weight in units of the uniform one; 0 = none
