@@ -10,8 +10,8 @@ lists=FOLDER, select=auroc (early stopping on 20 anomalies of one other class), 
   (none)   the published run: 3,666 to 8,000 steps of 128 images; minutes on one accelerator. The
            paper reports DPA level with or below Deep GEO and Deep IF here; its per-class numbers
            could not be confirmed and are not repeated.
-  :small   real data on two CPU cores, 1-3 minutes a run: a narrow *random* VGG19, loss=l1, l2 or
-           relative_perceptual_L1 to compare. The table of README.md was made with it.
+  :small   real data on two CPU cores, about a minute a run: a narrow *random* VGG19, loss=l1, l2 or
+           relative_perceptual_L1 to compare. docs/dpa.md has the table.
   :demo    synthetic textures, two CPU cores, about 2 minutes; test AUROC 0.8 or better.
   :smoke   synthetic textures, 4 steps, seconds; learns nothing.
 """

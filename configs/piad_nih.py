@@ -11,8 +11,8 @@ labels.csv, for example the paediatric set of Kermany et al.
   (none)   the published run: 20,000 to 100,000 iterations of 3 x 32 images at 64 px. with_cv on
            subset: 40,000 iterations, 125 min on a T4; AUROC 0.880 (paper, as quoted in public),
            0.885 in an independent re-run.
-  :small   labelled folder on two CPU cores, 4-6 minutes a run: a narrow *random* VGG19, 32 px.
-  :demo    synthetic textures, two CPU cores, about 2 minutes.
+  :small   labelled folder on the CPU, some minutes: a narrow *random* VGG19, 16 px.
+  :demo    synthetic textures, 3-5 minutes on one CPU core.
   :smoke   synthetic textures, 4 iterations, seconds; learns nothing.
 """
 
@@ -56,8 +56,11 @@ def get_config(arg=None):
     c.eval.splits = ("val", "test")
   if a.small:
     piad_cifar10.small(c)
-    c.model.res = c.data.resize = 32
-    c.data.update(layout="folder", root=a.root, val_kind="virus")
+    c.model.update(res=16, latent_dim=32, enc=(16, 16, 32), dec=(32, 16, 16),
+                   critic_image=(16, 16, 16), critic_latent=(64, 64))
+    c.method.update(vgg_widths=(16, 32, 64, 64, 64), layers="r22")
+    c.train.update(steps=500, eval_every=100, save_every=100)
+    c.data.update(layout="folder", root=a.root, val_kind="virus", resize=16)
   if a.demo or a.smoke:
     piad_fields.synthetic(c, smoke=a.smoke)
   return piad_fields.finish(c)

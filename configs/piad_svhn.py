@@ -7,7 +7,7 @@ DATA: a prepared TFDS folder, {train,test}_32x32.mat, or an .npz (data_pipelines
 Arguments as in configs/piad_cifar10.py; with_cv reads grey images, reproduce colour.
   (none)   the published run: 10,000 to 100,000 iterations of 3 x 32 images. The paper's SVHN cells
            could not be confirmed and are not repeated.
-  :demo    synthetic textures, two CPU cores, about 2 minutes.
+  :demo    synthetic textures, 3-5 minutes on one CPU core.
   :smoke   synthetic textures, 4 iterations, seconds; learns nothing.
 """
 
