@@ -94,6 +94,7 @@ def ours(folder: str, **sizes) -> None:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
   parser.add_argument("--patients", type=int, default=3)
   parser.add_argument("--slices", type=int, default=80, help="of a patient")
   parser.add_argument("--depth", type=int, default=4)
@@ -103,14 +104,15 @@ def main() -> None:
   parser.add_argument("--output", default="", help="JSON file")
   args = parser.parse_args()
   sizes = {k: getattr(args, k) for k in ("patients", "slices", "depth", "wf", "size")}
-  env = {"JAX_PLATFORMS": "cpu", **report.HUGE_PAGES}
+  env = {**report.HUGE_PAGES, **({"JAX_PLATFORMS": "cpu"} if args.device == "cpu" else {})}
   with tempfile.TemporaryDirectory(prefix="medae_bench_") as folder:
     run = lambda side, **more: report.child(
         "benchmarks.evaluation", {"side": side, "folder": folder, **more},
         {**env, "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"})
     count = run("write_inputs", **sizes)["slices"]
     torch = report.child("benchmarks.peers.scoring", {
-        "folder": folder, "depth": args.depth, "wf": args.wf, "passes": 2}, env, args.torch_python)
+        "folder": folder, "depth": args.depth, "wf": args.wf, "passes": 2,
+        "device": args.device}, env, args.torch_python)
     found = {"reference": run("reference", forward=torch["seconds"]), "medae_jax": run(
         "ours", **sizes)}
   seconds = {name: sum(f["seconds"].values()) for name, f in found.items()}

@@ -65,22 +65,27 @@ def prepare(volumes, seg, size) -> Prepared:
     volume = np.asarray(volume, np.float64)
     if not np.isfinite(volume).all():
       raise BadScan(f"modality {i} holds NaN or infinite voxels")
-    positive = volume[volume > 0]
+    flat = volume.ravel(order="K")  # as it lies in memory; the quantile does not mind the order
+    positive = flat[flat > 0]
     if not positive.size:
       raise BadScan(f"modality {i} has no positive voxel (all zero)")
     scale.append(np.quantile(positive, PERCENTILE))
     stack.append(volume / scale[-1])
-  slice_sum = (sum(stack) / len(stack)).sum(axis=(0, 1))
+  mean = stack[0].copy(order="K")
+  for volume in stack[1:]:
+    mean += volume
+  mean /= len(stack)
+  slice_sum = mean.sum(axis=(0, 1))
   first, last = slice_range(slice_sum)
   kept = slice(first, last + 1)
-  image = np.stack([resize(v[:, :, kept], size) for v in stack], axis=-1)  # [h,w,n,C]
+  slices = lambda v: np.moveaxis(resize(v, size), 2, 0)
+  image = np.stack([slices(v[:, :, kept]) for v in stack], axis=-1)  # [n,h,w,C]
   lesion = np.zeros_like(stack[0][:, :, kept])
   if seg is not None:
     if not np.isfinite(np.asarray(seg, np.float64)).all():
       raise BadScan("seg holds NaN or infinite voxels")
     lesion = (np.asarray(seg)[:, :, kept] > LABEL).astype(np.float64)
-  soft = resize(lesion, size)[..., None]
-  return Prepared(np.moveaxis(image, 2, 0), np.moveaxis(soft, 2, 0),
+  return Prepared(image, slices(lesion)[..., None],
                   np.arange(first, last + 1, dtype=np.int64), np.array(scale), slice_sum)
 
 
@@ -109,14 +114,35 @@ def resize(array: np.ndarray, size) -> np.ndarray:
   """[H,W,...] -> [h,w,...], bilinear, half-pixel centres, no anti-aliasing, float64.
 
   src = max((dst + 1/2) n_in / n_out - 1/2, 0); weights (1 - f, f) on floor(src) and the next.
+  Slice by slice: a slice stays in the cache, where NIfTI's order [Z,W,H] lays it down together.
   """
-  for axis, n_out in enumerate(size):
-    n_in = array.shape[axis]
-    if n_in == n_out:
-      continue  # src = dst exactly
-    src = np.maximum((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0)
-    low = np.minimum(src.astype(np.int64), n_in - 1)
-    f = (src - low).reshape([-1 if a == axis else 1 for a in range(array.ndim)])
-    array = (array.take(low, axis) * (1 - f)
-             + array.take(np.minimum(low + 1, n_in - 1), axis) * f)
-  return np.asarray(array, np.float64)
+  if array.ndim == 2:
+    return _resize_slice(array, [_weights(n, m) for n, m in zip(array.shape, size)])
+  flat = array.reshape(*array.shape[:2], -1)
+  weights = [_weights(n, m) for n, m in zip(flat.shape, size)]
+  result = np.empty((flat.shape[2], *size))
+  for z in range(flat.shape[2]):
+    result[z] = _resize_slice(flat[:, :, z], weights)
+  return np.moveaxis(result, 0, -1).reshape(*size, *array.shape[2:])
+
+
+def _weights(n_in, n_out):
+  """(low, next, f) of every output pixel; None where the size stays: src = dst exactly."""
+  if n_in == n_out:
+    return None
+  src = np.maximum((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0)
+  low = np.minimum(src.astype(np.int64), n_in - 1)
+  return low, np.minimum(low + 1, n_in - 1), src - low
+
+
+def _resize_slice(array, weights):
+  turned = array.flags.f_contiguous  # `take` would copy it into the other order first
+  array = array.T if turned else array
+  for axis, weight in enumerate(weights):
+    if weight is None:
+      continue
+    low, after, f = weight
+    axis = 1 - axis if turned else axis
+    f = f[None] if axis else f[:, None]
+    array = array.take(low, axis) * (1 - f) + array.take(after, axis) * f
+  return np.asarray(array.T if turned else array, np.float64)

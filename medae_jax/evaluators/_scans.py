@@ -27,23 +27,41 @@ class MapStore:
   def __init__(self, n: int, shape: tuple[int, int]):
     self._shape = shape
     self._file = None
-    size = n * shape[0] * shape[1] * 4
-    if size <= _IN_MEMORY:
+    self._bytes = shape[0] * shape[1] * 4  # of a map
+    self._maps = None
+    if n * self._bytes <= _IN_MEMORY:
       self._maps = np.zeros((n, *shape), np.float32)
-    else:
+    else:  # read and written, not mapped: mapped pages count as memory of this process
       self._file = tempfile.NamedTemporaryFile(prefix="medae_maps_")  # deleted on close
-      self._maps = np.memmap(self._file, np.float32, "w+", shape=(n, *shape))
+      self._file.truncate(n * self._bytes)
     self._masks = np.zeros((n, -(-shape[0] * shape[1] // 8)), np.uint8)
 
   def put(self, rows: np.ndarray, maps: np.ndarray, masks: np.ndarray) -> None:
     """Keeps maps [k,H,W] and masks [k,H,W] of the images `rows`."""
-    self._maps[rows] = maps
+    if self._file is None:
+      self._maps[rows] = maps
+    else:
+      for row, value in zip(rows, np.ascontiguousarray(maps, np.float32)):
+        self._whole(os.pwrite(self._file.fileno(), value, int(row) * self._bytes))
     self._masks[rows] = np.packbits(np.asarray(masks, bool).reshape(len(rows), -1), axis=1)
 
   def get(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(float32 [k,H,W], bool [k,H,W])."""
     bits = np.unpackbits(self._masks[rows], axis=1, count=self._shape[0] * self._shape[1])
-    return np.asarray(self._maps[rows]), bits.reshape(len(rows), *self._shape).astype(bool)
+    return self._read(rows), bits.reshape(len(rows), *self._shape).astype(bool)
+
+  def _read(self, rows):
+    if self._file is None:
+      return self._maps[rows]
+    maps = np.empty((len(rows), *self._shape), np.float32)
+    for row, place in zip(rows, maps):
+      self._whole(os.preadv(self._file.fileno(), [place], int(row) * self._bytes))
+    return maps
+
+  def _whole(self, count):
+    if count != self._bytes:
+      raise OSError("the scratch file for anomaly maps cannot be written or read whole: is the disk "
+                    f"of {tempfile.gettempdir()} full?")
 
   def close(self) -> None:
     """Frees memory and scratch file."""
