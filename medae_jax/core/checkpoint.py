@@ -188,7 +188,14 @@ def read_config(workdir) -> ml_collections.ConfigDict:
   path = pathlib.Path(workdir) / "config.json"
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist: --workdir must be the folder of a training run.")
-  return ml_collections.ConfigDict(json.loads(path.read_text())).lock()
+  return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text()))).lock()
+
+
+def _with_tuples(value):
+  """JSON has no tuples, but only tuples can be changed on the command line."""
+  if isinstance(value, dict):
+    return {k: _with_tuples(v) for k, v in value.items()}
+  return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:

@@ -57,7 +57,8 @@ def test_train_then_evaluates(run):
 @pytest.mark.slow
 def test_evaluate_again_from_the_workdir_alone(run):
   before = json.loads((run / "evaluation" / "test.json").read_text())
-  launch("--mode=evaluate", f"--workdir={run}", "--config.eval.batch_size=5")
+  launch("--mode=evaluate", f"--workdir={run}", "--config.eval.batch_size=5",
+         "--config.eval.splits=('test',)")  # tuples come back from config.json as tuples
   after = json.loads((run / "evaluation" / "test.json").read_text())
   for key in ("pixel_ap", "dice_best", "image_auroc", "n_images"):
     assert after[key] == pytest.approx(before[key], rel=1e-4), key

@@ -8,7 +8,9 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CODE = [p for folder in ("medae_jax", "data_pipelines", "configs", "benchmarks", "examples")
         for p in sorted((ROOT / folder).rglob("*.py"))] + [ROOT / "launch.py"]
-ENTRIES = ("train", "evaluate", "predict", "report", "validate", "feed", "sweep", "vectorised", "bench")  # may read data
+# may read data; stage_pictures: what training draws at the end of a stage
+ENTRIES = ("train", "evaluate", "predict", "report", "validate", "feed", "sweep", "vectorised",
+           "bench", "stage_pictures")
 
 
 def imports(path):
