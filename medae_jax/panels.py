@@ -26,6 +26,12 @@ def grey(image: np.ndarray, window: Sequence[float] = (0.0, 1.0)) -> np.ndarray:
   return np.repeat(np.round(255 * level).astype(np.uint8)[..., None], 3, -1)
 
 
+def colour(image: np.ndarray) -> np.ndarray:
+  """float [H,W,1 or 3] in [0,1] -> uint8 [H,W,3]."""
+  pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+  return np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels
+
+
 def heat(anomaly: np.ndarray, top: float) -> np.ndarray:
   """[H,W] float -> uint8 [H,W,3]: 0 black, `top` and above pale yellow."""
   level = np.clip(np.asarray(anomaly, np.float64) / max(top, 1e-12), 0, 1) * (len(_HEAT) - 1)

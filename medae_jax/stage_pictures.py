@@ -65,6 +65,4 @@ def _picture(name, value):
   big = value.repeat(factor, 0).repeat(factor, 1)
   if name == "map":
     return panels.heat(big[..., 0], 1.0)
-  if big.shape[-1] == 3:
-    return np.round(255 * np.clip(big, 0, 1)).astype(np.uint8)
-  return panels.grey(big[..., 0])
+  return panels.colour(big)

@@ -151,10 +151,10 @@ class Run:
     self.progress.flush()
     if not self.stopped and last:
       self.evaluate(state, step, validator, delta=0.0)
+    self.save(state)
     if not self.stopped and len(stages) > 1:
       with self.progress.paused():
         stage_pictures.write(self.workdir, i, stage, self.method, state, dataset)
-    self.save(state)
     return state
 
   def evaluate(self, state, step, validator, choose=True, delta=None):

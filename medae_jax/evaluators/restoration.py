@@ -195,7 +195,7 @@ class Evaluator(BaseEvaluator):
       verdict = panels.verdict_overlay(clean.mean(-1), found, batch["mask"][b, ..., 0] > 0, (0, 1))
       restored = inpaint.restored(self._fill, image, recon, found)
       self._cells.append(
-          ([picture(image), picture(restored), picture(recon), picture(clean), verdict],
+          ([panels.colour(image), panels.colour(restored), panels.colour(recon), panels.colour(clean), verdict],
            f"{self.metas[i]['id']}: PSNR {before['psnr']:.1f} -> {own['psnr']:.1f} dB"))
 
   def panels(self):
@@ -206,9 +206,3 @@ class Evaluator(BaseEvaluator):
     heads = ("annotated", "restored", "network alone", "clean", "marks: found, false, missed")
     return {"panel": panels.grid(cells, heads, captions, f"{self.dataset.name}, {self.split}: from the "
                                  "best to the worst marked frame", warning)}
-
-
-def picture(image: np.ndarray) -> np.ndarray:
-  """float [H,W,1 or 3] in [0,1] -> uint8 [H,W,3]."""
-  pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-  return np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels

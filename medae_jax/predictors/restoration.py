@@ -17,7 +17,6 @@ from scipy import ndimage
 
 from data_pipelines import frames
 from medae_jax import inpaint, outputs, panels
-from medae_jax.evaluators.restoration import picture
 from medae_jax.predictors import BasePredictor
 
 _MULTIPLE = 32  # sides are padded to multiples of it, so that few shapes are compiled
@@ -62,9 +61,9 @@ class Predictor(BasePredictor):
   def predict_one(self, item, out_dir) -> dict[str, Any]:
     frame = frames.read(item)
     unit = frame.unit()
-    recon, marks, tiles = self._restore(unit)
+    restored, marks, tiles = self._restore(unit)
     pixels = frame.pixels.copy()
-    pixels[marks] = frame.stored(recon)[marks]  # nothing else is written: bit-identical elsewhere
+    pixels[marks] = frame.stored(restored)[marks]  # nothing else is written: bit-identical elsewhere
     folder, stem = item.relative_to(self._root).parent, self._stems[item]
     out_dir = pathlib.Path(out_dir)
     target = frames.write(frame, pixels, out_dir / folder, stem)
@@ -83,14 +82,14 @@ class Predictor(BasePredictor):
                           np.where(mask, 255, 0).astype(np.uint8))
       if self.config.predict.compare:
         shown = panels.verdict_overlay(old.mean(-1), mask, None, (0, 1))
-        cells = [[picture(old), picture(new), shown]]
+        cells = [[panels.colour(old), panels.colour(new), shown]]
         outputs.write_png(out_dir / "compare" / folder / f"{name}.png", panels.grid(
             cells, ("input", "restored", "changed pixels"),
             [f"{mask.mean():.2%} of the pixels changed"], name))
 
   # ------------------------------------------------------------------------------ the network
   def _restore(self, unit):
-    """(recon float32 [N,H,W,C], marks bool [N,H,W], number of tiles) of frames in [0,1]."""
+    """(restored float32 [N,H,W,C], marks bool [N,H,W], number of tiles) of frames in [0,1]."""
     channels, wanted = unit.shape[-1], int(self.config.data.channels)
     fed = unit
     if channels == 1 and wanted == 3:
@@ -103,15 +102,14 @@ class Predictor(BasePredictor):
     if s.dilate:
       side = 2 * int(s.dilate) + 1
       marks = ndimage.maximum_filter(marks, (1, side, side), mode="constant")
-    if s.fill == "harmonic":
-      recon = np.stack([inpaint.harmonic(u, m) for u, m in zip(unit, marks)])
-    elif channels == 1 and wanted == 3:
+    if channels == 1 and wanted == 3:
       recon = recon.mean(-1, keepdims=True)
     elif channels == 3 and wanted == 1:
       # The network knows luminance only: the colour under a mark comes from around it.
       tint = np.stack([inpaint.harmonic(u - f, m) for u, f, m in zip(unit, fed, marks)])
       recon = np.clip(recon + tint, 0, 1)
-    return recon, marks, tiles
+    filled = [inpaint.restored(s.fill, u, r, m) for u, r, m in zip(unit, recon, marks)]
+    return np.stack(filled), marks, tiles
 
   def _tiled(self, images):
     """(recon [N,H,W,C], map [N,H,W,1], tiles): overlapping tiles, blended by distance to their rim."""
