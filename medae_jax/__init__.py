@@ -4,4 +4,8 @@
 everything else imports and runs with JAX alone.
 """
 
+from medae_jax.core import xla_flags
+
 __version__ = "0.1.0"
+
+xla_flags.prefer_eigen_convolutions()

@@ -16,6 +16,12 @@ def by_hand(x, kernel):
   return np.einsum("bhwikl,klio->bhwo", windows, kernel.astype(np.float64))
 
 
+def plain(x, kernel):
+  """By jnp.pad, differentiated automatically."""
+  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+  return reflect_conv.conv(padded, kernel, "VALID", "highest")
+
+
 def arrays(height, width, i=3, o=5, batch=2):
   rng = np.random.default_rng(height + width)
   f32 = lambda *shape: rng.normal(size=shape).astype(np.float32)
@@ -35,7 +41,6 @@ def test_value_and_gradients(rim_from, form, height, width):
   call = lambda x, k: reflect_conv3x3(x, k, form=form, precision="highest")
   out, pull = jax.vjp(call, x, kernel)
   np.testing.assert_allclose(out, by_hand(x, kernel), atol=2e-5)
-  plain = lambda x, k: reflect_conv3x3(x, k, form="valid", precision="highest")
   for got, want in zip(pull(grad), jax.vjp(plain, x, kernel)[1](grad), strict=True):
     # sums of up to 8448 products in another order, float32
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5 * np.abs(want).max())
@@ -65,9 +70,27 @@ def test_bfloat16_keeps_its_dtypes_and_float32_sums():
   np.testing.assert_allclose(f32(dk), want, rtol=1e-2, atol=1e-2 * np.abs(want).max())
 
 
-def test_vmap_and_jit():
+def test_forward_mode_of_the_same_form():
+  x, kernel, _ = arrays(6, 9)
+  call = lambda x: reflect_conv3x3(x, kernel, form="same", precision="highest")
+  out, moved = jax.jit(lambda x, t: jax.jvp(call, (x,), (t,)))(x, np.ones_like(x))
+  np.testing.assert_allclose(out, by_hand(x, kernel), atol=2e-5)
+  np.testing.assert_allclose(moved, by_hand(np.ones_like(x), kernel), atol=2e-5)  # linear in x
+
+
+@pytest.mark.parametrize("form", ["valid", "split"])
+def test_second_derivative_and_rematerialisation(form):
+  x, kernel, _ = arrays(6, 9, i=4, o=4)
+  call = jax.checkpoint(lambda x: reflect_conv3x3(x, kernel, form=form, precision="highest"))
+  twice = lambda f: jax.grad(lambda x: jnp.sum(jax.grad(lambda x: jnp.sum(f(x) ** 3))(x) ** 2))
+  got, want = twice(call)(x), twice(lambda x: plain(x, kernel))(x)
+  np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("form", ["valid", "split"])
+def test_vmap_and_jit(form):
   x, kernel, grad = arrays(8, 8)
-  loss = lambda x, k, g: jnp.sum(reflect_conv3x3(x, k, form="split") * g)
+  loss = lambda x, k, g: jnp.sum(reflect_conv3x3(x, k, form=form) * g)
   several = jax.jit(jax.vmap(jax.grad(loss, (0, 1)), (None, 0, None)))(
       x, np.stack([kernel, 2 * kernel]), grad)
   for i, k in enumerate((kernel, 2 * kernel)):

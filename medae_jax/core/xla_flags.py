@@ -1,0 +1,30 @@
+"""XLA's settings for CPUs, put in place when medae_jax is imported.
+
+jaxlib 0.10 hands convolutions to YNNPACK. On the machine of docs/performance.md that makes those
+without padding 2 times and kernel gradients 3 to 8 times slower than XLA's older Eigen code, for
+equal results; products and sums stay with YNNPACK, which is the faster there.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+
+_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_VALUE = "-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"  # the default list without convolutions
+_VERSIONS = ("0.10.",)  # of jaxlib: XLA aborts the process for a flag that it does not know
+
+
+def prefer_eigen_convolutions() -> None:
+  """Adds the flag to XLA_FLAGS, unless jaxlib is another version or the user set it.
+
+  XLA reads the variable once, when JAX first compiles something: later calls change nothing.
+  """
+  flags = os.environ.get("XLA_FLAGS", "")
+  if _FLAG not in flags and importlib.metadata.version("jaxlib").startswith(_VERSIONS):
+    os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}={_VALUE}".strip()
+
+
+def eigen_convolutions() -> bool:
+  """Whether XLA was told so; decides which form of a kernel gradient is the faster."""
+  return f"{_FLAG}={_VALUE}" in os.environ.get("XLA_FLAGS", "")

@@ -1,0 +1,46 @@
+"""The CPU setting is added once, and never where XLA would abort for it."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+
+import pytest
+
+from medae_jax.core import xla_flags
+from tests.contract import cases
+
+
+@pytest.mark.parametrize("flags, version, want", [
+    ("", "0.10.2", "{flag}"),
+    ("--xla_dump_to=x", "0.10.0", "--xla_dump_to=x {flag}"),
+    ("", "0.11.0", ""),  # another version may not know the flag
+    ("--xla_dump_to=x", "0.9.1", "--xla_dump_to=x"),
+    ("--xla_cpu_experimental_ynn_fusion_type=", "0.10.2", "--xla_cpu_experimental_ynn_fusion_type="),
+])
+def test_what_is_set(monkeypatch, flags, version, want):
+  monkeypatch.setenv("XLA_FLAGS", flags)
+  monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+  flag = f"{xla_flags._FLAG}={xla_flags._VALUE}"
+  for _ in range(2):
+    xla_flags.prefer_eigen_convolutions()
+  assert os.environ["XLA_FLAGS"] == want.format(flag=flag)
+  assert xla_flags.eigen_convolutions() == ("{flag}" in want)
+
+
+@pytest.mark.skipif(not importlib.metadata.version("jaxlib").startswith(xla_flags._VERSIONS),
+                    reason="the setting is for jaxlib 0.10")
+def test_xla_obeys():
+  script = ("import medae_jax, jax; from jax import numpy as jnp, lax\n"
+            "f = lambda x, k: lax.conv_general_dilated(x, k, (1, 1), 'VALID', "
+            "dimension_numbers=('NHWC', 'HWIO', 'NHWC'))\n"
+            "x, k = jnp.ones((4, 64, 64, 64)), jnp.ones((3, 3, 64, 64))\n"
+            "print(jax.jit(f).lower(x, k).compile().as_text())")
+  text = {}
+  for name, setting in (("ours", ""), ("jaxlib's", f"{xla_flags._FLAG}=+{xla_flags._VALUE[1:]}")):
+    done = subprocess.run([sys.executable, "-c", script], cwd=cases.ROOT, text=True, check=True,
+                          capture_output=True, env={**os.environ, "XLA_FLAGS": setting,
+                                                    "JAX_PLATFORMS": "cpu"})
+    text[name] = done.stdout
+  assert "convolution" in text["ours"] and "ynn_fusion" not in text["ours"]
+  assert "ynn_fusion" in text["jaxlib's"]
