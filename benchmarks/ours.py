@@ -1,4 +1,8 @@
-"""The same steps by the package: its methods, its parallel step, its optimisers."""
+"""The same steps by the package: its methods, its parallel step, its optimisers.
+
+Needs jax, flax, optax and absl alone, as GPU machines often have them: no TensorFlow and, though the
+package's configs are ml_collections', not that either.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import tempfile
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from medae_jax.core import method as method_lib
@@ -52,11 +55,18 @@ def build(setting, tensors, batch, device):
   return step
 
 
+class _Fields(dict):
+  """What a method reads of a config: fields by name, groups of them inside."""
+  __getattr__ = dict.__getitem__
+  __setattr__ = dict.__setitem__
+
+  def __init__(self, fields):
+    super().__init__({k: _Fields(v) if isinstance(v, dict) else v for k, v in fields.items()})
+
+
 def _config(s, **groups):
-  c = ml_collections.ConfigDict(groups)
-  c.seed = 0
-  c.train = dict(steps=10**6, accum=1, batch_size=s["batch"])
-  return c
+  return _Fields({**groups, "seed": 0,
+                  "train": dict(steps=10**6, accum=1, batch_size=s["batch"])})
 
 
 def _dae(s, tensors, batch, folder):

@@ -2,12 +2,13 @@
 
   python -m benchmarks.profile
 
-Forms: "valid": pads, then convolves without padding, as one would write it first; "same": the form
-before the written-out gradients (reflect_conv.py, swish_norm.py), normalisation differentiated
-automatically; "split": what training uses; "huge pages": the same with GLIBC_TUNABLES=
-glibc.malloc.hugetlb=1, since XLA takes its scratch memory anew in every step and the kernel clears
-it page by page. Each in a process of its own: the wall and CPU seconds of a step, then one step
-under JAX's profiler, whose events are mapped to parts through the names in the compiled program.
+Forms: "first": convolutions as jaxlib 0.10 comes, automatic derivatives; "split": the form for such
+a jaxlib (reflect_conv.py, swish_norm.py); "valid": what training uses, with the setting of
+core/xla_flags.py; "huge pages": the same with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, since XLA takes
+its scratch memory anew in every step and the kernel clears it page by page. Each in a process of
+its own: the wall and CPU seconds of a step, then one step under JAX's profiler, whose events are
+mapped to parts through the names in the compiled program. Eigen's convolutions run on threads that
+the profiler does not see: their row is what is left of the CPU seconds.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ import time
 
 from benchmarks import report, settings
 
-FORMS = {"valid": ("valid", True), "same": ("same", True), "split": ("split", False),
-         "split, huge pages": ("split", False)}
+# Name: (config.model.conv_form, automatic derivative of Swish + GroupNorm, XLA's convolutions)
+FORMS = {"first": ("same", True, "ynn"), "split": ("split", False, "ynn"),
+         "valid": ("valid", False, "eigen"), "valid, huge pages": ("valid", False, "eigen")}
+_YNN = "--xla_cpu_experimental_ynn_fusion_type=+LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+_LEFT = "convolutions (what is left)"
 
 
 def part_of(name: str) -> str:
@@ -72,7 +76,7 @@ def work(form: str, batch: int, repeats: int, dump: str) -> None:
   import jax  # pylint: disable=import-outside-toplevel
   from benchmarks.ours import build  # pylint: disable=import-outside-toplevel
   from medae_jax.models import layers, swish_norm  # pylint: disable=import-outside-toplevel
-  conv_form, plain = FORMS[form]
+  conv_form, plain, _ = FORMS[form]
   if plain:
     layers.swish_group_norm = swish_norm.plain
   setting = {**settings.CPU["dae"], "batch": batch, "variant": "float32",
@@ -88,6 +92,9 @@ def work(form: str, batch: int, repeats: int, dump: str) -> None:
     with jax.profiler.trace(folder):
       float(step())
     parts = events(pathlib.Path(folder), pathlib.Path(dump))
+  if FORMS[form][2] == "eigen":
+    parts = {k: v for k, v in parts.items() if not k.startswith("convolution, ")}
+    parts[_LEFT] = statistics.median(cpu) - sum(parts.values())
   print(json.dumps({"wall": wall, "cpu": cpu, "losses": losses, "parts": parts,
                     "peak_bytes": report.peak_memory()}))
 
@@ -104,7 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="medae_bench_") as dump:
       env = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false", "GLIBC_TUNABLES": "",
              "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump} "
-                          "--xla_dump_hlo_as_text"}
+                          f"--xla_dump_hlo_as_text {_YNN if FORMS[form][2] == 'ynn' else ''}"}
       if "huge pages" in form:
         env.update(report.HUGE_PAGES)
       found[form] = report.child("benchmarks.profile", {
