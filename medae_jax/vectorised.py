@@ -22,7 +22,7 @@ import numpy as np
 
 from data_pipelines import datasets
 from medae_jax import feed, train
-from medae_jax.core import checkpoint
+from medae_jax.core import checkpoint, loops
 from medae_jax.core import method as method_lib
 from medae_jax.core.interrupt import GracefulStop
 from medae_jax.core.progress import Progress
@@ -199,5 +199,5 @@ def _step_fn(method, stage, axes, seeds):
   together = jax.vmap(one, in_axes=(axes, 0, 0), out_axes=(axes, 0))
 
   def many(states, batches):
-    return jax.lax.scan(lambda s, b: together(s, b, keys), states, batches)
-  return jax.jit(many, donate_argnums=(0,))
+    return loops.scan(lambda s, b: together(s, b, keys), states, batches)
+  return loops.dispatch(jax.jit(many, donate_argnums=(0,)))

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from medae_jax.core import loops
+
 AXIS = "data"
 
 
@@ -63,7 +65,7 @@ def value_and_grad(loss_fn: Callable, params, batch, rng, *, accum: int = 1, axi
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype),
                        jax.eval_shape(grad_fn, params, first, rng))
   add = lambda total, part: jax.tree.map(jnp.add, total, part)
-  total, _ = jax.lax.scan(lambda c, b: (add(c, grad_fn(params, b, rng)), None), zeros, slices)
+  total, _ = loops.scan(lambda c, b: (add(c, grad_fn(params, b, rng)), None), zeros, slices)
   return pmean(jax.tree.map(lambda x: x / accum, total), axis_name)
 
 
@@ -150,7 +152,8 @@ def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", resident: An
 
   Returns:
     (state, batches) -> (state, metrics); batch leaves are arrays [K, B, ...] of this process,
-    K steps are scanned in one dispatch; metrics leaves are [K]. The state argument is donated.
+    K steps are scanned in one dispatch (on CPUs dispatched one by one); metrics leaves are [K].
+    The state argument is donated.
   """
   key = jax.random.key(seed)
 
@@ -167,7 +170,7 @@ def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", resident: An
     return jax.lax.scan(lambda s, b: one(s, b, data, AXIS), state, batches)
 
   if mode == "shard_map":
-    return _shard_map(many, resident)
+    return loops.dispatch(_shard_map(many, resident))
   if mode != "pmap":
     raise ValueError(f"config.parallel.mode={mode!r}: use pmap or shard_map")
   mapped = jax.pmap(many, axis_name=AXIS, in_axes=(None, 1, None), out_axes=(None, None),
@@ -177,7 +180,7 @@ def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", resident: An
   def call(state, batches):
     split = lambda x: np.reshape(x, (x.shape[0], local, x.shape[1] // local, *x.shape[2:]))
     return mapped(replicate(state), jax.tree.map(split, dict(batches)), resident)
-  return call
+  return loops.dispatch(call)
 
 
 def _shard_map(many, resident):

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax import reweighting
-from medae_jax.core import optim, parallel, schedules
+from medae_jax.core import loops, optim, parallel, schedules
 from medae_jax.core.method import BaseMethod, Stage, State
 from medae_jax.models import noisy_unet
 
@@ -191,7 +191,7 @@ class Method(BaseMethod):
       return jax.tree.map(jnp.add, total, sums), (raw, u)
     zero = jnp.zeros((), slices["mask"].dtype)
     begin = (jax.tree.map(jnp.zeros_like, params), zero, zero)
-    (grads, total, loss), per_pixel = jax.lax.scan(one, begin, slices)
+    (grads, total, loss), per_pixel = loops.scan(one, begin, slices)
     grads, total, loss = parallel.psum((grads, total, loss), axis_name)
     scale = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
     raw, u = (x.reshape(noisy["mask"].shape) for x in per_pixel)

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from medae_jax import gradnorm
 from medae_jax import losses_adversarial as adversarial
 from medae_jax.core import method as method_lib
-from medae_jax.core import optim, parallel, schedules
+from medae_jax.core import loops, optim, parallel, schedules
 from medae_jax.core.method import BaseMethod, Stage, State
 from medae_jax.methods._perceptual import Perceptual
 from medae_jax.models import dpa_family, dpa_nets, piad_nets
@@ -126,7 +126,7 @@ class Method(BaseMethod):
     t = state.step + 1  # the reference counts iterations from 1
     critic = lambda s, d: self._critic_step(s, d, axis_name)
     critic_draws = {k: v[:self.n_dis] for k, v in draws.items()}
-    state, parts = jax.lax.scan(critic, state, critic_draws)
+    state, parts = loops.scan(critic, state, critic_draws)
     last = {k: v[-1] for k, v in draws.items() if not k.startswith("mix")}
     grads, stats, losses = self._grads(state, last, axis_name)
     policy = self._policy(stats["policy"], grads, t)

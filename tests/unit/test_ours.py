@@ -18,21 +18,16 @@ class Missing:
       raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Missing())
 from benchmarks import ours, settings
-setting = {**settings.TINY[sys.argv[1]], "variant": "float32", "steps_per_call": int(sys.argv[2])}
+setting = {**settings.TINY[sys.argv[1]], "variant": "float32"}
 step = ours.build(setting, *settings.make(setting), "cpu")
 print(json.dumps([float(step()) for _ in range(4)]))
 """
 
 
-def losses(task, steps_per_call):
-  done = subprocess.run([sys.executable, "-c", SCRIPT, task, str(steps_per_call)], cwd=cases.ROOT,
-                        env={**os.environ, "JAX_PLATFORMS": "cpu"}, text=True, capture_output=True)
-  assert done.returncode == 0, done.stderr[-2000:]
-  return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.mark.parametrize("task", sorted(settings.TINY))
 def test_trains_without_tensorflow_and_ml_collections(task):
-  each = losses(task, 1)
-  assert each[-1] < each[0]
-  assert losses(task, 2)[:2] == pytest.approx(each[1::2], rel=1e-4)  # two steps a call
+  done = subprocess.run([sys.executable, "-c", SCRIPT, task], cwd=cases.ROOT, text=True,
+                        env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True)
+  assert done.returncode == 0, done.stderr[-2000:]
+  losses = json.loads(done.stdout.splitlines()[-1])
+  assert losses[-1] < losses[0]

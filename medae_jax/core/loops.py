@@ -1,0 +1,37 @@
+"""Loops whose bodies hold the gradients of convolutions.
+
+XLA for CPUs brings these into the layout of its fast code only outside of loops; inside a
+`while` they run 50 times slower. A GPU or TPU wants the loop: one dispatch, one compiled body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+def scan(fn: Callable, carry, xs):
+  """jax.lax.scan; on CPUs written out, so for few iterations: compile time grows with them."""
+  return jax.lax.scan(fn, carry, xs, unroll=True if jax.default_backend() == "cpu" else 1)
+
+
+def dispatch(fn: Callable) -> Callable:
+  """fn itself; on CPUs a step a call, where waiting for a dispatch costs nothing.
+
+  Args:
+    fn: (state, batches [K, ...]) -> (state, metrics [K]), a compiled scan of K training steps.
+  """
+  if jax.default_backend() != "cpu":
+    return fn
+
+  @functools.wraps(fn)
+  def call(state, batches):
+    steps, found = len(jax.tree.leaves(batches)[0]), []
+    for i in range(steps):
+      state, metrics = fn(state, jax.tree.map(lambda x, i=i: x[i:i + 1], batches))
+      found.append(metrics)
+    return state, found[0] if steps == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+  return call
