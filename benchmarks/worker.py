@@ -26,9 +26,9 @@ def main() -> None:
     versions = {"torch": torch.__version__}
     build = importlib.import_module(f"benchmarks.peers.{setting['task']}").build
   else:
+    from benchmarks.ours import build  # first: medae_jax sets XLA's flags  # pylint: disable=import-outside-toplevel
     import jax  # pylint: disable=import-outside-toplevel
     versions = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
-    from benchmarks.ours import build  # pylint: disable=import-outside-toplevel
   step = build(setting, tensors, batch, setting["device"])
   begin = time.perf_counter()
   first = float(step())  # compiles

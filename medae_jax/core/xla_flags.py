@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _VALUE = "-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"  # the default list without convolutions
@@ -16,12 +17,13 @@ _VERSIONS = ("0.10.",)  # of jaxlib: XLA aborts the process for a flag that it d
 
 
 def prefer_eigen_convolutions() -> None:
-  """Adds the flag to XLA_FLAGS, unless jaxlib is another version or the user set it.
-
-  XLA reads the variable once, when JAX first compiles something: later calls change nothing.
-  """
+  """Adds the flag to XLA_FLAGS, unless jaxlib is another version, the user set it, or JAX already
+  looked for its devices: XLA reads the variable once, then."""
   flags = os.environ.get("XLA_FLAGS", "")
-  if _FLAG not in flags and importlib.metadata.version("jaxlib").startswith(_VERSIONS):
+  bridge = sys.modules.get("jax._src.xla_bridge")  # JAX has no public way to ask
+  too_late = bridge is not None and bridge.backends_are_initialized()
+  known = importlib.metadata.version("jaxlib").startswith(_VERSIONS)
+  if known and not too_late and _FLAG not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}={_VALUE}".strip()
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+from jax._src import xla_bridge
 import pytest
 
 from medae_jax.core import xla_flags
@@ -21,11 +22,20 @@ from tests.contract import cases
 def test_what_is_set(monkeypatch, flags, version, want):
   monkeypatch.setenv("XLA_FLAGS", flags)
   monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+  monkeypatch.setattr(xla_bridge, "backends_are_initialized", lambda: False)
   flag = f"{xla_flags._FLAG}={xla_flags._VALUE}"
   for _ in range(2):
     xla_flags.prefer_eigen_convolutions()
   assert os.environ["XLA_FLAGS"] == want.format(flag=flag)
   assert xla_flags.eigen_convolutions() == ("{flag}" in want)
+
+
+def test_nothing_is_set_when_jax_is_already_at_work(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", "")
+  monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.10.2")
+  monkeypatch.setattr(xla_bridge, "backends_are_initialized", lambda: True)
+  xla_flags.prefer_eigen_convolutions()
+  assert not os.environ["XLA_FLAGS"] and not xla_flags.eigen_convolutions()
 
 
 @pytest.mark.skipif(not importlib.metadata.version("jaxlib").startswith(xla_flags._VERSIONS),
