@@ -35,7 +35,8 @@ def work(mode: str, size: int, depth: int, wf: int, batch: int) -> None:
   stage = method_lib.stages_of(method)[-1]
   step = parallel.train_step_fn(
       lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), 0, mode=mode)
-  mapped = inspect.getclosurevars(inspect.unwrap(step)).nonlocals["mapped"]  # the compiled function itself
+  call = inspect.unwrap(step)  # without loops.dispatch
+  mapped = inspect.getclosurevars(call).nonlocals["mapped"]  # the compiled function itself
   count = jax.device_count()
   shape = lambda x: (1, count, batch // count) if mode == "pmap" else (1, batch)
   stacked = jax.tree.map(lambda x: np.reshape(x, (*shape(x), *x.shape[1:])), images)

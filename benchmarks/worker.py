@@ -26,7 +26,8 @@ def main() -> None:
     versions = {"torch": torch.__version__}
     build = importlib.import_module(f"benchmarks.peers.{setting['task']}").build
   else:
-    from benchmarks.ours import build  # first: medae_jax sets XLA's flags  # pylint: disable=import-outside-toplevel
+    # First, since medae_jax sets XLA's flags.
+    from benchmarks.ours import build  # pylint: disable=import-outside-toplevel
     import jax  # pylint: disable=import-outside-toplevel
     versions = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
   step = build(setting, tensors, batch, setting["device"])

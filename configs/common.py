@@ -12,7 +12,7 @@ def base() -> ml_collections.ConfigDict:
   t.steps = 1000                   # optimiser steps
   t.batch_size = 16                # global: over all devices of all hosts
   t.accum = 1                      # slices a device's batch is cut into, to save memory
-  t.steps_per_call = 1             # steps in one dispatch (lax.scan); > 1 pays on fast devices, CPUs take one
+  t.steps_per_call = 1             # steps in one dispatch (lax.scan); > 1 pays on GPUs and TPUs
   t.log_every = 50                 # steps between lines of metrics.jsonl
   t.eval_every = 500               # steps between validations; 0 = never
   t.save_every = 500               # steps between checkpoints; the last step is always saved

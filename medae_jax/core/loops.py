@@ -14,8 +14,19 @@ import jax.numpy as jnp
 
 
 def scan(fn: Callable, carry, xs):
-  """jax.lax.scan; on CPUs written out, so for few iterations: compile time grows with them."""
-  return jax.lax.scan(fn, carry, xs, unroll=True if jax.default_backend() == "cpu" else 1)
+  """jax.lax.scan; on CPUs written out, so for few iterations: compile time grows with them.
+
+  A single iteration is written out everywhere: a loop would copy the carry. By hand, since what
+  lax.scan(unroll=True) leaves is as slow as the loop.
+  """
+  n = len(jax.tree.leaves(xs)[0])
+  if n > 1 and jax.default_backend() != "cpu":
+    return jax.lax.scan(fn, carry, xs)
+  found = []
+  for i in range(n):
+    carry, y = fn(carry, jax.tree.map(lambda x, i=i: x[i], xs))
+    found.append(y)
+  return carry, jax.tree.map(lambda *y: jnp.stack(y), *found)
 
 
 def dispatch(fn: Callable) -> Callable:

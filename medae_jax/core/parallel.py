@@ -164,10 +164,7 @@ def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", resident: An
     return step(state, batch, rng, axis_name)
 
   def many(state, batches, data):
-    if jax.tree.leaves(batches)[0].shape[0] == 1:  # a scan of length one would copy the state
-      state, metrics = one(state, jax.tree.map(lambda x: x[0], batches), data, AXIS)
-      return state, jax.tree.map(lambda x: x[None], metrics)
-    return jax.lax.scan(lambda s, b: one(s, b, data, AXIS), state, batches)
+    return loops.scan(lambda s, b: one(s, b, data, AXIS), state, batches)
 
   if mode == "shard_map":
     return loops.dispatch(_shard_map(many, resident))

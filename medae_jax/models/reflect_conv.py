@@ -79,13 +79,21 @@ def _unfolded(x):
 
 
 def _folded(full):
-  """Transposes _unfolded: the rim's gradient joins the pixels that it mirrors."""
-  height, width = full.shape[1] - 2, full.shape[2] - 2
-  y = full[:, 1:-1, 1:-1]
-  y = _add(y, _fold_columns(full[:, :1]), 1, 0)
-  y = _add(y, _fold_columns(full[:, -1:]), height - 2, 0)
-  y = _add(y, full[:, 1:-1, :1], 0, 1)
-  return _add(y, full[:, 1:-1, -1:], 0, width - 2)
+  """Transposes _unfolded: [B,H+2,W+2,C] -> [B,H,W,C]."""
+  return _with_rim(full[:, 1:-1, 1:-1], full[:, :1], full[:, -1:], full[:, 1:-1, :1],
+                   full[:, 1:-1, -1:])
+
+
+def _with_rim(y, top, bottom, left, right):
+  """The gradient y [B,H,W,C] plus that of the pixels outside the image, where they mirror it.
+
+  Rows are [B,1,W+2,C] with the corners, columns [B,H,1,C].
+  """
+  height, width = y.shape[1:3]
+  y = _add(y, _fold_columns(top), 1, 0)
+  y = _add(y, _fold_columns(bottom), height - 2, 0)
+  y = _add(y, left, 0, 1)
+  return _add(y, right, 0, width - 2)
 
 
 _unfolded.defvjp(lambda x: (_unfolded(x), None), lambda _, grad: (_folded(grad),))
@@ -143,24 +151,16 @@ _split.defvjp(_split_forward, _split_backward)
 
 def _input_gradient(grad, kernel, precision):
   """Full correlation [B,H+2,W+2,I] of grad with the turned kernel, its rim folded back inwards."""
-  height, width = grad.shape[1:3]
   turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-  if min(height, width) < _RIM_FROM:
-    full = conv(_zeros(grad, 1, 1, 1, 1), turned, "SAME", precision)
-    rows = (full[:, 1:-1] + _zeros(full[:, :1], 1, height - 2)
-            + _zeros(full[:, -1:], height - 2, 1))
-    return _fold_columns(rows)
+  if min(grad.shape[1:3]) < _RIM_FROM:
+    return _folded(conv(_zeros(grad, 1, 1, 1, 1), turned, "SAME", precision))
   # One pixel outside the image: what the products there give belongs to the pixels they mirror.
-  row = lambda line, taps: _fold_columns(conv(_zeros(line, 0, 0, 2, 2), taps[None], "VALID",
-                                              precision))
+  row = lambda line, taps: conv(_zeros(line, 0, 0, 2, 2), taps[None], "VALID", precision)
   column = lambda line, taps: conv(_zeros(line, 1, 1), taps[:, None], "VALID", precision)
-  top, bottom = row(grad[:, :1], turned[2]), row(grad[:, -1:], turned[0])
-  left, right = column(grad[:, :, :1], turned[:, 2]), column(grad[:, :, -1:], turned[:, 0])
-  y = conv(grad, turned, "SAME", precision)
-  y = _add(y, top, 1, 0)
-  y = _add(y, bottom, height - 2, 0)
-  y = _add(y, left, 0, 1)
-  return _add(y, right, 0, width - 2)
+  return _with_rim(
+      conv(grad, turned, "SAME", precision), row(grad[:, :1], turned[2]),
+      row(grad[:, -1:], turned[0]), column(grad[:, :, :1], turned[:, 2]),
+      column(grad[:, :, -1:], turned[:, 0]))
 
 
 def _fold_columns(full):
