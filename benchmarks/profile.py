@@ -2,9 +2,9 @@
 
   python -m benchmarks.profile
 
-Forms: "first": convolutions as jaxlib 0.10 comes, automatic derivatives; "split": the form for such
-a jaxlib (reflect_conv.py, swish_norm.py); "valid": what training uses, with the setting of
-core/xla_flags.py; "huge pages": the same with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, since XLA takes
+Forms: "first": convolutions as jaxlib comes, padding and normalisation by jax.numpy and automatic
+derivatives; "now": what training uses (core/xla_flags.py, models/reflect_pad.py, swish_norm.py);
+"huge pages": the same with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, since XLA takes
 its scratch memory anew in every step and the kernel clears it page by page. Each in a process of
 its own: the wall and CPU seconds of a step, then one step under JAX's profiler, whose events are
 mapped to parts through the names in the compiled program. Eigen's convolutions run on threads that
@@ -26,9 +26,8 @@ import time
 
 from benchmarks import report, settings
 
-# Name: (config.model.conv_form, automatic derivative of Swish + GroupNorm, XLA's convolutions)
-FORMS = {"first": ("same", True, "ynn"), "split": ("split", False, "ynn"),
-         "valid": ("valid", False, "eigen"), "valid, huge pages": ("valid", False, "eigen")}
+# Name: (plain padding and normalisation, XLA's convolutions)
+FORMS = {"first": (True, "ynn"), "now": (False, "eigen"), "now, huge pages": (False, "eigen")}
 _YNN = "--xla_cpu_experimental_ynn_fusion_type=+LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 _LEFT = "convolutions (what is left)"
 
@@ -75,12 +74,14 @@ def work(form: str, batch: int, repeats: int, dump: str) -> None:
   """One form in this process: JSON on stdout."""
   import jax  # pylint: disable=import-outside-toplevel
   from benchmarks.ours import build  # pylint: disable=import-outside-toplevel
-  from medae_jax.models import layers, swish_norm  # pylint: disable=import-outside-toplevel
-  conv_form, plain, _ = FORMS[form]
-  if plain:
-    layers.swish_group_norm = swish_norm.plain
-  setting = {**settings.CPU["dae"], "batch": batch, "variant": "float32",
-             "model": {"conv_form": conv_form}}
+  from medae_jax.models import layers, swish_norm, unet  # pylint: disable=import-outside-toplevel
+  if FORMS[form][0]:
+    mirror = lambda x: jax.numpy.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    norm = lambda *args, pad: mirror(swish_norm.plain(*args)) if pad else swish_norm.plain(*args)
+    layers.swish_group_norm = lambda x, b, s, t, groups, pad, eps: norm(
+        x, b, s, t, groups, eps, pad=pad)
+    unet.reflect_pad = mirror
+  setting = {**settings.CPU["dae"], "batch": batch, "variant": "float32"}
   step = build(setting, *settings.make(setting), "cpu")
   losses, wall, cpu = [float(step()), float(step())], [], []
   for _ in range(repeats):
@@ -92,7 +93,7 @@ def work(form: str, batch: int, repeats: int, dump: str) -> None:
     with jax.profiler.trace(folder):
       float(step())
     parts = events(pathlib.Path(folder), pathlib.Path(dump))
-  if FORMS[form][2] == "eigen":
+  if FORMS[form][1] == "eigen":
     parts = {k: v for k, v in parts.items() if not k.startswith("convolution, ")}
     parts[_LEFT] = statistics.median(cpu) - sum(parts.values())
   print(json.dumps({"wall": wall, "cpu": cpu, "losses": losses, "parts": parts,
@@ -111,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="medae_bench_") as dump:
       env = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false", "GLIBC_TUNABLES": "",
              "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump} "
-                          f"--xla_dump_hlo_as_text {_YNN if FORMS[form][2] == 'ynn' else ''}"}
+                          f"--xla_dump_hlo_as_text {_YNN if FORMS[form][1] == 'ynn' else ''}"}
       if "huge pages" in form:
         env.update(report.HUGE_PAGES)
       found[form] = report.child("benchmarks.profile", {

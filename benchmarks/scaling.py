@@ -27,7 +27,7 @@ def work(mode: str, size: int, depth: int, wf: int, batch: int) -> None:
   from medae_jax.core import example, method as method_lib, parallel  # pylint: disable=import-outside-toplevel
   config = dae_brats.get_config()
   with config.unlocked():
-    config.model.update(depth=depth, wf=wf, conv_form="valid")
+    config.model.update(depth=depth, wf=wf)
     config.data.image_size = (size, size)
   method = method_lib.load(config)
   images = example.example_batch(method, config, batch)

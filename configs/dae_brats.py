@@ -42,7 +42,6 @@ def get_config(arg=None):
   n.dtype = "float32"              # float32 or bfloat16 (activations and products)
   n.precision = ""                 # of float32 products: "" (TF32 on GPUs) or highest
   n.remat = False                  # recompute blocks in the backward pass to save memory
-  n.conv_form = "auto"             # reflect-padded convolution: auto, split, same, valid (equal)
 
   c.optim = o = ml_collections.ConfigDict()
   o.lr = 1e-4

@@ -168,8 +168,6 @@ def _flops(config, stage, state, batch):
   whole = config.copy_and_resolve_references()
   with whole.unlocked():
     whole.train.accum = 1  # not in slices
-    if "conv_form" in whole.model:
-      whole.model.conv_form = "valid"  # the same products as any form
   method = method_lib.load(whole)
   share = jax.tree.map(lambda x: x[:max(1, len(x) // jax.device_count())], batch)
   return timing.flops_of(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=stage,

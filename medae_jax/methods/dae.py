@@ -41,8 +41,7 @@ class Method(BaseMethod):
 
   def _net(self, channels: int) -> unet.UNet:
     m = self.config.model
-    return unet.UNet(channels, m.depth, m.wf, jnp.dtype(m.dtype), m.precision or None, m.remat,
-                     m.conv_form)
+    return unet.UNet(channels, m.depth, m.wf, jnp.dtype(m.dtype), m.precision or None, m.remat)
 
   def _apply(self, params, image):
     return self._net(image.shape[-1]).apply({"params": params}, image)

@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medae_jax.models.reflect_conv import reflect_conv3x3
 from medae_jax.models.swish_norm import swish_group_norm
 
 
@@ -31,14 +30,13 @@ def standardise(kernel, eps: float = 1e-5):
 
 
 class WSConv3x3(nn.Module):
-  """Weight-standardised, reflect-padded 3x3 convolution without gain: (x, its bias still to add).
+  """Weight-standardised 3x3 convolution without gain: [B,H+2,W+2,I] -> [B,H,W,O], its bias [O].
 
   The bias goes to the next operation, which reads the product anyway (models/swish_norm.py).
   """
   features: int
   dtype: Any = jnp.float32
   precision: Any = None
-  form: str = "auto"
 
   @nn.compact
   def __call__(self, x):
@@ -46,7 +44,9 @@ class WSConv3x3(nn.Module):
     kernel = self.param("kernel", uniform_fan_in(fan_in), (3, 3, x.shape[-1], self.features))
     bias = self.param("bias", uniform_fan_in(fan_in), (self.features,))
     kernel = standardise(kernel).astype(self.dtype)
-    x = reflect_conv3x3(x.astype(self.dtype), kernel, form=self.form, precision=self.precision)
+    x = jax.lax.conv_general_dilated(
+        x.astype(self.dtype), kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=self.precision)
     return x, bias
 
 
@@ -91,15 +91,16 @@ class Conv1x1(nn.Module):
 
 
 class SwishGroupNorm(nn.Module):
-  """GroupNorm(swish(x + bias)) over contiguous channel blocks; statistics in float32."""
+  """GroupNorm(swish(x + bias)) over contiguous channel blocks, reflect-padded if asked (`pad`)."""
   groups: int
+  pad: bool = False
   eps: float = 1e-5
 
   @nn.compact
   def __call__(self, x, bias):
     scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
     shift = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-    return swish_group_norm(x, bias, scale, shift, self.groups, self.eps)
+    return swish_group_norm(x, bias, scale, shift, self.groups, self.pad, self.eps)
 
 
 def avg_pool2x2(x):

@@ -1,4 +1,4 @@
-"""Bias, Swish and GroupNorm as one operation with its gradient written out.
+"""Bias, Swish, GroupNorm and reflect padding as one operation with its gradient written out.
 
   z = x + bias,  s = z sigmoid(z),  y = (s - mean_g(s)) / sqrt(var_g(s) + eps) * scale + shift
 
@@ -15,6 +15,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from medae_jax.models.reflect_pad import fold, reflect_pad
+
 
 def plain(x, bias, scale, shift, groups: int, eps: float = 1e-5):
   """The definition, for tests: differentiated automatically."""
@@ -26,55 +28,79 @@ def plain(x, bias, scale, shift, groups: int, eps: float = 1e-5):
   return (y * scale + shift).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def swish_group_norm(x, bias, scale, shift, groups: int, eps: float = 1e-5):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def swish_group_norm(x, bias, scale, shift, groups: int, pad: bool = False, eps: float = 1e-5):
   """GroupNorm(swish(x + bias)) over contiguous blocks of C / groups channels; biased variance.
 
   Args:
     x: [B,H,W,C]; bias, scale, shift: float32 [C].
+    pad: reflect-pad the result by one pixel.
 
   Returns:
-    [B,H,W,C] in the dtype of x.
+    [B,H,W,C], padded [B,H+2,W+2,C], in the dtype of x.
   """
-  return _forward(x, bias, scale, shift, groups, eps)[0]
+  return _forward(x, bias, scale, shift, groups, pad, eps)[0]
 
 
-def _forward(x, bias, scale, shift, groups, eps):
-  s = jax.nn.swish(x.astype(jnp.float32) + bias)
-  mean = _over_groups(_pixel_sum(s), x.shape, groups)  # [B,1,1,C]
+def _forward(x, bias, scale, shift, groups, pad, eps):
+  channels_of = lambda rows: _group_means(rows, x.shape, groups)
+  mean = channels_of(_row_sums(_swish(x, bias), bias))
   # Deviations from the mean, not E[s^2] - mean^2: float32 cancels where the mean is large.
-  variance = _over_groups(_pixel_sum((s - mean) ** 2), x.shape, groups)
+  variance = channels_of(_row_sums((_swish(x, _after(bias, mean)) - mean) ** 2, bias))
   inverse = jax.lax.rsqrt(variance + eps)
-  y = (s - mean) * (inverse * scale) + shift
-  return y.astype(x.dtype), (x, bias, scale, mean, inverse)
+  on_cpu = jax.default_backend() == "cpu"
+  # Equal either way. Elsewhere XLA would pass twice over what takes arithmetic to pad it.
+  last = reflect_pad(x) if pad and not on_cpu else x
+  y = (_swish(last, _after(bias, inverse)) - mean) * (inverse * scale) + shift
+  y = y.astype(x.dtype)
+  return reflect_pad(y) if pad and on_cpu else y, (x, bias, scale, mean, inverse)
 
 
-def _backward(groups, eps, saved, grad):
+def _backward(groups, pad, eps, saved, grad):
   del eps
   x, bias, scale, mean, inverse = saved
-  grad = grad.astype(jnp.float32)
-  z = x.astype(jnp.float32) + bias
+  grad = (fold(grad) if pad else grad).astype(jnp.float32)
+  channels_of = lambda rows: _group_means(scale * rows, x.shape, groups)
+  normal = (_swish(x, _after(bias, mean + inverse)) - mean) * inverse
+  shift_rows, scale_rows = _row_sums(grad, bias), _row_sums(grad * normal, bias)
+  offset, tilt = channels_of(shift_rows), channels_of(scale_rows)
+  z = x.astype(jnp.float32) + _after(bias, offset)
   gate = jax.nn.sigmoid(z)
   normal = (z * gate - mean) * inverse
-  shift_sum, scale_sum = _pixel_sum(grad), _pixel_sum(grad * normal)  # [B,C]
-  d_swish = inverse * (grad * scale - _over_groups(scale * shift_sum, x.shape, groups)
-                       - normal * _over_groups(scale * scale_sum, x.shape, groups))
-  dx = d_swish * gate * (1 + z * (1 - gate))
-  return (dx.astype(x.dtype), jnp.sum(_pixel_sum(dx), 0), jnp.sum(scale_sum, 0),
-          jnp.sum(shift_sum, 0))
+  dx = inverse * (grad * scale - offset - normal * tilt) * gate * (1 + z * (1 - gate))
+  total = lambda rows: jnp.sum(jnp.sum(rows, 1), 0)
+  return dx.astype(x.dtype), total(_row_sums(dx, bias)), total(scale_rows), total(shift_rows)
 
 
-def _pixel_sum(x):
-  """[B,H,W,C] -> [B,C], row by row first: XLA on CPU adds one by one, and a single sum over a whole
-  image loses a digit against the reference (2.4e-5 instead of 4e-6 in the golden networks)."""
-  return jnp.sum(jnp.sum(x, 2), 1)
+def _swish(x, bias):
+  return jax.nn.swish(x.astype(jnp.float32) + bias)
 
 
-def _over_groups(sums, shape, groups):
-  """Sums [B,C] over pixels -> means over groups, spread to their channels: [B,1,1,C]."""
+def _after(value, other):
+  """`value`; except on CPUs the compiler knows it only once it knows `other`, finite.
+
+  XLA would see that several passes need the same swish and, on GPUs, write it out in float32 for
+  all of them: a third of the memory traffic of a bfloat16 step. An optimization_barrier does not
+  keep it from that.
+  """
+  return value if jax.default_backend() == "cpu" else value + 0.0 * other
+
+
+def _row_sums(x, bias):
+  """[B,H,W,C] -> [B,H,C].
+
+  Row by row, since XLA on CPU adds one by one, and a single sum over a whole image loses a digit
+  against the reference (2.4e-5 instead of 4e-6 in the golden networks). On GPUs `bias` [C] keeps
+  XLA from joining this sum with the next: it does not fuse small images into the joint one.
+  """
+  return _after(jnp.sum(x, 2), bias)
+
+
+def _group_means(rows, shape, groups):
+  """Row sums [B,H,C] -> means over groups, spread to their channels: [B,1,1,C]."""
   _, height, width, channels = shape
   size = channels // groups
-  total = jnp.sum(sums.reshape(-1, groups, size), -1) / (height * width * size)
+  total = jnp.sum(rows.reshape(-1, height, groups, size), (1, 3)) / (height * width * size)
   return jnp.repeat(total, size, 1)[:, None, None, :]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from medae_jax.models.layers import (
     Conv1x1, ConvTranspose2x2, SwishGroupNorm, WSConv3x3, avg_pool2x2)
+from medae_jax.models.reflect_pad import reflect_pad
 
 
 def group_count(channels: int) -> int:
@@ -25,18 +26,16 @@ def group_count(channels: int) -> int:
 
 
 class Block(nn.Module):
-  """[B,H,W,I] -> [B,H,W,O]."""
+  """[B,H+2,W+2,I], reflect-padded -> [B,H,W,O]."""
   features: int
   dtype: Any = jnp.float32
   precision: Any = None
-  conv_form: str = "auto"
 
   @nn.compact
   def __call__(self, x):
     for part in ("a", "b"):
-      x, bias = WSConv3x3(self.features, self.dtype, self.precision, self.conv_form,
-                          name=f"conv_{part}")(x)
-      x = SwishGroupNorm(group_count(self.features), name=f"norm_{part}")(x, bias)
+      x, bias = WSConv3x3(self.features, self.dtype, self.precision, name=f"conv_{part}")(x)
+      x = SwishGroupNorm(group_count(self.features), pad=part == "a", name=f"norm_{part}")(x, bias)
     return x
 
 
@@ -50,7 +49,6 @@ class UNet(nn.Module):
       standardisation and normalisation statistics stay float32.
     precision: of float32 products ("highest" forbids TF32 on GPUs).
     remat: recompute each block in the backward pass: less memory, about a third more work.
-    conv_form: see models/reflect_conv.py.
   """
   channels: int
   depth: int = 4
@@ -58,20 +56,21 @@ class UNet(nn.Module):
   dtype: Any = jnp.float32
   precision: Any = None
   remat: bool = False
-  conv_form: str = "auto"
 
   @nn.compact
   def __call__(self, x):
     block = nn.remat(Block) if self.remat else Block
-    options = (self.dtype, self.precision, self.conv_form)
+    options = (self.dtype, self.precision)
     skips = []
     for i in range(self.depth):
-      x = block(2 ** (self.wf + i), *options, name=f"down_{i}")(x if i == 0 else avg_pool2x2(x))
+      x = reflect_pad(x if i == 0 else avg_pool2x2(x))
+      x = block(2 ** (self.wf + i), *options, name=f"down_{i}")(x)
       skips.append(x)
     for i in range(self.depth - 2, -1, -1):
       width = 2 ** (self.wf + i)
       x = ConvTranspose2x2(width, dtype=self.dtype, precision=self.precision, name=f"up_{i}")(x)
-      x = block(width, *options, name=f"up_block_{i}")(jnp.concatenate([x, skips[i]], -1))
+      x = jnp.concatenate([reflect_pad(x), reflect_pad(skips[i])], -1)
+      x = block(width, *options, name=f"up_block_{i}")(x)
     return Conv1x1(self.channels, self.dtype, self.precision, name="last")(x).astype(jnp.float32)
 
 

@@ -55,7 +55,7 @@ def _config(depth, wf, lr, half_period, epoch_steps, **data):
       score=dict(weights_positive=(), weights_negative=(), erosion=5, median=5, image_score="mean",
                  test_noise_draws=0, test_noise_res=16, test_noise_std=0.2)))
   c.model = ml_collections.ConfigDict(dict(depth=depth, wf=wf, dtype="float32", precision="highest",
-                                           remat=False, conv_form="auto"))
+                                           remat=False))
   c.optim = ml_collections.ConfigDict(dict(
       lr=lr, schedule="cosine_cyclic", half_period=half_period, epoch_steps=epoch_steps, b1=0.9,
       b2=0.999, eps=1e-8, weight_decay=1e-5, clip=0.5, amsgrad=True))
@@ -89,15 +89,17 @@ def _to_reference(params, depth):
   return names
 
 
-@pytest.mark.parametrize("conv_form", ["same", "valid", "split"])
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("name", _cases("unet_*.npz"))
-def test_network_loss_and_gradient(name, conv_form):
+def test_network_loss_and_gradient(name, backend, monkeypatch):
+  """The forms of models/swish_norm.py for both backends, run on this one."""
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
   arrays, _ = _load(name)
   reference = _group(arrays, "param/")
   depth, wf = _depth_wf(reference)
   params = unet.from_torch(reference, depth)
   x, target, mask = _nhwc(arrays["x"]), _nhwc(arrays["target"]), _nhwc(arrays["mask"])
-  net = unet.UNet(x.shape[-1], depth, wf, precision="highest", conv_form=conv_form)
+  net = unet.UNet(x.shape[-1], depth, wf, precision="highest")
   out = net.apply({"params": params}, x)
   np.testing.assert_allclose(out, _nhwc(arrays["output"]), atol=2e-5, rtol=0)
   np.testing.assert_array_equal(losses.foreground(target), mask)

@@ -15,16 +15,25 @@ def arrays(shape, spread=3.0, offset=0.0):
   return spread * f32(*shape) + offset, f32(c), 1 + 0.3 * f32(c), f32(c), f32(*shape)
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def backend(request, monkeypatch):
+  """The forms for both, run here."""
+  monkeypatch.setattr(jax, "default_backend", lambda: request.param)
+
+
+@pytest.mark.parametrize("pad", [False, True])
 @pytest.mark.parametrize("shape, groups", [((2, 5, 7, 6), 3), ((3, 8, 8, 8), 4), ((1, 4, 4, 4), 1),
                                            ((2, 4, 6, 5), 5)])
-def test_value_and_gradients_in_float64(shape, groups):
+def test_value_and_gradients_in_float64(backend, shape, groups, pad):
   """Both forms in float32 against the plain one in float64."""
   *inputs, grad = arrays(shape)
+  mirror = lambda y: jnp.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect") if pad else y
+  grad = np.asarray(mirror(grad)) + 0.5
   with jax.enable_x64(True):
     wide = [jnp.asarray(a, jnp.float64) for a in inputs]
-    want, pull = jax.vjp(lambda *a: _wide_plain(*a, groups), *wide)
+    want, pull = jax.vjp(lambda *a: mirror(_wide_plain(*a, groups)), *wide)
     wants = [np.asarray(a) for a in (want, *pull(jnp.asarray(grad, jnp.float64)))]
-  out, pull = jax.vjp(lambda *a: swish_group_norm(*a, groups), *inputs)
+  out, pull = jax.vjp(lambda *a: swish_group_norm(*a, groups, pad), *inputs)
   for got, want in zip((out, *pull(grad)), wants, strict=True):
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5 * np.abs(want).max())
 
@@ -37,7 +46,7 @@ def _wide_plain(x, bias, scale, shift, groups):
   return g.reshape(x.shape) * scale + shift
 
 
-def test_large_mean_does_not_cancel():
+def test_large_mean_does_not_cancel(backend):
   *inputs, grad = arrays((2, 8, 8, 4), spread=0.1, offset=300.0)
   got = jax.vjp(lambda *a: swish_group_norm(*a, 2), *inputs)
   want = jax.vjp(lambda *a: plain(*a, 2), *inputs)
@@ -46,7 +55,7 @@ def test_large_mean_does_not_cancel():
     np.testing.assert_allclose(a, b, rtol=5e-3, atol=5e-3 * np.abs(b).max())
 
 
-def test_constant_image_is_finite():
+def test_constant_image_is_finite(backend):
   _, bias, scale, shift, grad = arrays((2, 4, 4, 4))
   out, pull = jax.vjp(lambda *a: swish_group_norm(*a, 4), jnp.zeros((2, 4, 4, 4)), bias, scale,
                       shift)
@@ -54,7 +63,7 @@ def test_constant_image_is_finite():
     assert np.all(np.isfinite(a))
 
 
-def test_bfloat16():
+def test_bfloat16(backend):
   *inputs, grad = arrays((2, 8, 8, 8))
   x = jnp.asarray(inputs[0], jnp.bfloat16)
   out, pull = jax.vjp(lambda *a: swish_group_norm(*a, 4), x, *inputs[1:])

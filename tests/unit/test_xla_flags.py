@@ -15,7 +15,8 @@ from tests.contract import cases
 @pytest.mark.parametrize("flags, version, want", [
     ("", "0.10.2", "{flag}"),
     ("--xla_dump_to=x", "0.10.0", "--xla_dump_to=x {flag}"),
-    ("", "0.11.0", ""),  # another version may not know the flag
+    ("", "0.11.2", "{flag}"),
+    ("", "0.12.0", ""),  # another version may not know the flag
     ("--xla_dump_to=x", "0.9.1", "--xla_dump_to=x"),
     ("--xla_cpu_experimental_ynn_fusion_type=", "0.10.2", "--xla_cpu_experimental_ynn_fusion_type="),
 ])
@@ -27,7 +28,6 @@ def test_what_is_set(monkeypatch, flags, version, want):
   for _ in range(2):
     xla_flags.prefer_eigen_convolutions()
   assert os.environ["XLA_FLAGS"] == want.format(flag=flag)
-  assert xla_flags.eigen_convolutions() == ("{flag}" in want)
 
 
 def test_nothing_is_set_when_jax_is_already_at_work(monkeypatch):
@@ -35,11 +35,11 @@ def test_nothing_is_set_when_jax_is_already_at_work(monkeypatch):
   monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.10.2")
   monkeypatch.setattr(xla_bridge, "backends_are_initialized", lambda: True)
   xla_flags.prefer_eigen_convolutions()
-  assert not os.environ["XLA_FLAGS"] and not xla_flags.eigen_convolutions()
+  assert not os.environ["XLA_FLAGS"]
 
 
 @pytest.mark.skipif(not importlib.metadata.version("jaxlib").startswith(xla_flags._VERSIONS),
-                    reason="the setting is for jaxlib 0.10")
+                    reason="the setting is for jaxlib 0.10 and 0.11")
 def test_xla_obeys():
   script = ("import medae_jax, jax; from jax import numpy as jnp, lax\n"
             "f = lambda x, k: lax.conv_general_dilated(x, k, (1, 1), 'VALID', "

@@ -14,7 +14,7 @@ def config(depth=2, wf=2, channels=2, size=16, **train):
       score=dict(weights_positive=(), weights_negative=(), erosion=5, median=5, image_score="mean",
                  test_noise_draws=0, test_noise_res=4, test_noise_std=0.2)))
   c.model = ml_collections.ConfigDict(dict(depth=depth, wf=wf, dtype="float32", precision="",
-                                           remat=False, conv_form="auto"))
+                                           remat=False))
   c.optim = ml_collections.ConfigDict(dict(
       lr=1e-3, schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-5, clip=0.5,
       amsgrad=True))
