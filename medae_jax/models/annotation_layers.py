@@ -5,6 +5,7 @@ Parameters, batch statistics and normalisation are float32; products run in `dty
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -14,6 +15,42 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.models.layers import uniform_fan_in
+
+
+def _conv(x, kernel, dilation):
+  pad = dilation * (kernel.shape[0] // 2)
+  return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), [(pad, pad)] * 2, rhs_dilation=(dilation, dilation),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _dilated_conv(x, kernel, dilation):
+  """_conv with a kernel gradient of shifted products.
+
+  XLA for GPUs knows no kernel gradient with dilation and makes it a forward convolution whose
+  kernel is the image, with the batch for channels.
+  """
+  return _conv(x, kernel, dilation)
+
+
+def _dilated_backward(dilation, saved, grad):
+  x, kernel = saved
+  size, (_, height, width, channels) = kernel.shape[0], x.shape
+  pad = dilation * (size // 2)
+  padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+
+  def tap(i, j):
+    part = padded[:, i * dilation:i * dilation + height, j * dilation:j * dilation + width]
+    return jnp.dot(part.reshape(-1, channels).T, grad.reshape(-1, grad.shape[-1]),
+                   preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+  d_kernel = jnp.stack([jnp.stack([tap(i, j) for j in range(size)]) for i in range(size)])
+  _, pull = jax.vjp(lambda x: _conv(x, kernel, dilation), x)
+  return *pull(grad), d_kernel.astype(kernel.dtype)
+
+
+_dilated_conv.defvjp(lambda x, kernel, dilation: (_conv(x, kernel, dilation), (x, kernel)),
+                     _dilated_backward)
 
 
 class Conv(nn.Module):
@@ -28,10 +65,8 @@ class Conv(nn.Module):
   def __call__(self, x):
     init = uniform_fan_in(x.shape[-1] * self.size**2)
     kernel = self.param("kernel", init, (self.size, self.size, x.shape[-1], self.features))
-    pad = self.dilation * (self.size // 2)
-    y = jax.lax.conv_general_dilated(
-        x.astype(self.dtype), kernel.astype(self.dtype), (1, 1), [(pad, pad)] * 2,
-        rhs_dilation=(self.dilation, self.dilation), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    conv = _conv if self.dilation == 1 else _dilated_conv
+    y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.dilation)
     if self.use_bias:
       y = y + self.param("bias", init, (self.features,)).astype(self.dtype)
     return y
