@@ -30,18 +30,7 @@ def build(setting, tensors, batch, device):
   """
   if (jax.default_backend() == "cpu") != (device == "cpu"):
     raise ValueError(f"JAX runs on {jax.default_backend()}, not on {device}")
-  rows = setting["batch"]
-  batch = {**batch, "index": np.arange(rows, dtype=np.int32)}
-  with tempfile.TemporaryDirectory() as folder:
-    config, tensors, batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual}[
-        setting["task"]](setting, tensors, batch, pathlib.Path(folder))
-    config.model.update(setting.get("model", {}))
-    method = method_lib.load(config)
-    state = method.init(jax.random.key(0), batch)
-    filled = method.from_torch(tensors)
-  params, stats = filled if isinstance(filled, tuple) else (filled, {})
-  put = lambda old, new: jax.tree.map(jnp.asarray, {**old, **new})
-  state = state.replace(params=put(state.params, params), stats=put(state.stats, stats))
+  method, state, batch = prepare(setting, tensors, batch)
   stage = method_lib.stages_of(method)[-1]
   train = parallel.train_step_fn(
       lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), 0)
@@ -53,6 +42,22 @@ def build(setting, tensors, batch, device):
     holder[0], metrics = train(holder[0], stacked)
     return metrics["loss"][-1]
   return step
+
+
+def prepare(setting, tensors, batch):
+  """(method, state with the weights of `tensors`, batch with what the method needs)."""
+  batch = {**batch, "index": np.arange(setting["batch"], dtype=np.int32)}
+  with tempfile.TemporaryDirectory() as folder:
+    config, tensors, batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual}[
+        setting["task"]](setting, tensors, batch, pathlib.Path(folder))
+    config.model.update(setting.get("model", {}))
+    method = method_lib.load(config)
+    state = method.init(jax.random.key(0), batch)
+    filled = method.from_torch(tensors)
+  params, stats = filled if isinstance(filled, tuple) else (filled, {})
+  put = lambda old, new: jax.tree.map(jnp.asarray, {**old, **new})
+  return method, state.replace(params=put(state.params, params),
+                               stats=put(state.stats, stats)), batch
 
 
 class _Fields(dict):

@@ -136,16 +136,6 @@ class SqueezeExcite(nn.Module):
     return x * gate[:, None, None, :].astype(x.dtype)
 
 
-def max_pool2x2(x):
-  """Maximum of 2x2 blocks; an odd last row or column is dropped, as PyTorch does."""
-  return nn.max_pool(x, (2, 2), (2, 2), padding="VALID")
-
-
-def avg_pool2x2(x):
-  """Mean of 2x2 blocks; an odd last row or column is dropped."""
-  return nn.avg_pool(x, (2, 2), (2, 2), padding="VALID")
-
-
 def upsample_aligned(x):
   """Bilinear doubling with aligned corners: output i samples the input at i (n-1)/(2n-1)."""
   rows, cols = (jnp.asarray(_aligned_matrix(n), x.dtype) for n in x.shape[1:3])

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.models.annotation_layers import (
-    BatchNorm, Conv, SqueezeExcite, avg_pool2x2, max_pool2x2, pad_to, upsample_aligned)
-from medae_jax.models.layers import ConvTranspose2x2
+    BatchNorm, Conv, SqueezeExcite, pad_to, upsample_aligned)
+from medae_jax.models.layers import ConvTranspose2x2, avg_pool2x2, max_pool2x2
 
 
 def _head(x, head: str):

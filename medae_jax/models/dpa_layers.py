@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core import parallel
+from medae_jax.models.layers import avg_pool2x2
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # of a LeakyReLU, for Xavier initialisation
@@ -49,18 +50,6 @@ def _bias_init(fan_in: int) -> Callable:
 
 
 # ------------------------------------------------------------------------------------ resampling
-def avg_pool(x: jax.Array) -> jax.Array:
-  """2x2 mean: [B,2h,2w,C] -> [B,h,w,C]."""
-  b, h, w, c = x.shape
-  return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-  """2x2 maximum: [B,2h,2w,C] -> [B,h,w,C]."""
-  b, h, w, c = x.shape
-  return x.reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
-
-
 def nearest(x: jax.Array) -> jax.Array:
   """Each pixel doubled: [B,h,w,C] -> [B,2h,2w,C]."""
   return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
@@ -223,7 +212,7 @@ class ResBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x, train: bool, axis_name: str | None = None):
-    resize = {"none": lambda t: t, "down": avg_pool, "up": nearest}[self.resize]
+    resize = {"none": lambda t: t, "down": avg_pool2x2, "up": nearest}[self.resize]
     h = resize(leaky_relu(Norm(self.norm, name="norm1")(x, train, axis_name)))
     h = Conv(self.features, pad=self.pad, dtype=self.dtype, name="conv1")(h)
     h = leaky_relu(Norm(self.norm, name="norm2")(h, train, axis_name))

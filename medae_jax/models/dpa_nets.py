@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from medae_jax.models import dpa_layers as layers
 from medae_jax.models.dpa_layers import Conv, Norm, ResBlock, leaky_relu
+from medae_jax.models.layers import avg_pool2x2, max_pool2x2
 
 KINDS = ("regular", "residual9", "residual18")
 
@@ -107,7 +108,7 @@ class Encoder(nn.Module):
     block_res = self.res
     if self.transition:
       x = self._block(x, self.res, train, axis_name)
-      low = self._from_image(layers.avg_pool(image), self.res // 2, train, axis_name)
+      low = self._from_image(avg_pool2x2(image), self.res // 2, train, axis_name)
       x = layers.fade(low, x, alpha)
       block_res //= 2
     while block_res > f:
@@ -130,7 +131,7 @@ class Encoder(nn.Module):
       width = self.width(res)
       x = _RegularBlock(((width, 3, 1), (width, 3, 1)), 0, self.norm, self.pad, self.use_wscale,
                         self.dtype, name=name)(x, train, axis_name)
-      return layers.max_pool(x) if self.pool == "max" else layers.avg_pool(x)
+      return max_pool2x2(x) if self.pool == "max" else avg_pool2x2(x)
     return _Stack(self.width(res // 2), "down", _block_names(self.kind), self.norm, self.pad,
                   self.dtype, name=name)(x, train, axis_name)
 

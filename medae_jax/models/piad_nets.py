@@ -20,6 +20,7 @@ import numpy as np
 from medae_jax.models import dpa_layers as layers
 from medae_jax.models import dpa_torch
 from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
+from medae_jax.models.layers import avg_pool2x2
 
 
 def needed_widths(res: int, latent_res: int) -> int:
@@ -48,10 +49,10 @@ class DownBlock(nn.Module):
   def __call__(self, x):
     h = Conv(self.features, dtype=self.dtype, name="conv1")(leaky_relu(x))
     h = Conv(self.features, dtype=self.dtype, name="conv2")(leaky_relu(h))
-    skip = layers.avg_pool(x)
+    skip = avg_pool2x2(x)
     if x.shape[-1] != self.features:
       skip = Conv(self.features, 1, 0, dtype=self.dtype, name="skip")(skip)
-    return layers.avg_pool(h) + skip
+    return avg_pool2x2(h) + skip
 
 
 class PlainBlock(nn.Module):

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core import torch_file
+from medae_jax.models.layers import max_pool2x2
 
 PUBLISHED_FILE = "vgg19-dcbb9e9d.pth"
 GROUPS = (2, 2, 4, 4, 4)
@@ -98,7 +99,7 @@ def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
     keep(f"r{b}{i}", x)
     if i == GROUPS[b - 1]:
       if f"p{b}" in layers or len(out) < len(layers):  # no pooling past the last layer asked for
-        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        x = max_pool2x2(x)
       keep(f"p{b}", x)
   return out
 

@@ -1,0 +1,155 @@
+"""What XLA makes of a training step for an H100 that need not be there: kernels and memory traffic.
+
+  pip install "jax[cuda13]"    # XLA's compiler for GPUs; it runs on any CPU
+  python -m benchmarks.gpu_program
+  python -m benchmarks.gpu_program --tasks=dae --variants=bfloat16 --batch=64 --top=20
+
+A calculation, not a measurement. Traffic is what every kernel of the compiled program reads and
+writes, each operand once and whole (also where the kernel takes a slice of it); FLOP are those of
+the convolutions. "At least" is the time of a GPU that moves memory and multiplies matrices at the
+rates of the data sheet and starts kernels in no time. Convolutions are not tuned without a device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import re
+import sys
+
+from benchmarks import report, settings
+
+# NVIDIA H100 SXM, data sheet: bytes/s of HBM3, dense FLOP/s of the tensor cores.
+BANDWIDTH = 3.35e12
+PEAK = {"float32": 494e12, "bfloat16": 989e12}  # float32: TF32
+_H100 = """
+gpu_device_info {
+  cuda_compute_capability { major: 9 minor: 0 }
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472 registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3350000000000 l2_cache_size: 52428800 device_memory_size: 84943110144
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 10 patch: 0 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4,
+          "u32": 4, "f64": 8, "s64": 8, "u64": 8}
+_ARRAY = re.compile(rf"\b({'|'.join(_BYTES)})\[([\d,]*)\]")
+_LINE = re.compile(r"\s+(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)")
+_FREE = ("parameter", "get-tuple-element", "bitcast", "constant", "tuple", "after-all")
+# The convolution's place of the kernel among (first operand, second operand, result).
+_KERNEL = {"__cudnn$convForward": 1, "__cudnn$convBiasActivationForward": 1,
+           "__cudnn$convBackwardInput": 1, "__cudnn$convBackwardFilter": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+  """One kernel of a compiled program: bytes read and written, FLOP if it is a convolution."""
+  name: str
+  result: str
+  bytes: int
+  flops: int
+  source: str
+
+
+def kernels(text: str) -> list[Kernel]:
+  """The kernels of the entry computation of an optimised HLO module."""
+  shapes, found = {}, []
+  for line in text[text.index("\nENTRY"):].splitlines()[2:]:
+    match = _LINE.match(line)
+    if not match:
+      continue
+    name, shape, op, rest = match.groups()
+    shapes[name] = shape
+    if op in _FREE:
+      continue
+    operands = [shapes.get(o, "") for o in re.findall(r"%([\w.\-]+)", rest.split("), ")[0])]
+    target = re.search(r'custom_call_target="([^"]+)"', rest)
+    source = re.search(r'op_name="([^"]*)"', line)
+    found.append(Kernel(name, shape, _size(shape) + sum(map(_size, operands)),
+                        _flops(target.group(1) if target else "", operands, shape),
+                        source.group(1) if source else ""))
+  return found
+
+
+def _arrays(shape):
+  return [(kind, [int(n) for n in dims.split(",") if n]) for kind, dims in _ARRAY.findall(shape)]
+
+
+def _size(shape):
+  return sum(_BYTES[kind] * math.prod(dims) for kind, dims in _arrays(shape))
+
+
+def _flops(target, operands, shape):
+  if target not in _KERNEL:
+    return 0
+  three = [_arrays(s)[0][1] for s in (operands[0], operands[1], shape)]
+  kernel = three.pop(_KERNEL[target])
+  return 2 * min(math.prod(image[:3]) for image in three) * math.prod(kernel)
+
+
+def work(task: str, variant: str, batch: int) -> None:
+  """Compiles one step in this process: JSON on stdout."""
+  import jax  # pylint: disable=import-outside-toplevel
+  from jax.experimental import topologies  # pylint: disable=import-outside-toplevel
+  from benchmarks import ours  # pylint: disable=import-outside-toplevel
+  from medae_jax.core import method as method_lib  # pylint: disable=import-outside-toplevel
+  device = topologies.get_topology_desc(
+      "gpu", "cuda", target_config=_H100, topology="1x1x1").devices[0]
+  setting = {**settings.GPU[task], "variant": variant}
+  setting["batch"] = batch or setting["batch"]
+  method, state, images = ours.prepare(setting, *settings.make(setting))
+  jax.default_backend = lambda: "gpu"  # what the package asks to choose between forms
+  stage, where = method_lib.stages_of(method)[-1], jax.sharding.SingleDeviceSharding(device)
+  shaped = lambda tree: jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
+  step = lambda s, b: method.train_step(s, b, jax.random.fold_in(jax.random.key(0), s.step),
+                                        stage=stage, axis_name=None)
+  lowered = jax.jit(step, donate_argnums=0).trace(shaped(state), shaped(images)).lower()
+  compiled = lowered.compile(compiler_options={"xla_gpu_autotune_level": 0})
+  print(json.dumps({"batch": setting["batch"], "jax": jax.__version__,
+                    "kernels": [dataclasses.asdict(k) for k in kernels(compiled.as_text())],
+                    "scratch": compiled.memory_analysis().temp_size_in_bytes}))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--tasks", default="dae,annotation,perceptual")
+  parser.add_argument("--variants", default="bfloat16,float32")
+  parser.add_argument("--batch", type=int, default=0, help="0 = the task's own")
+  parser.add_argument("--top", type=int, default=0, help="also the n kernels with most traffic")
+  parser.add_argument("--output", default="", help="JSON file")
+  args = parser.parse_args()
+  env = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+         "JAX_ENABLE_COMPILATION_CACHE": "false"}
+  rows, found = [], {}
+  for task in args.tasks.split(","):
+    for variant in args.variants.split(","):
+      got = report.child("benchmarks.gpu_program",
+                         {"task": task, "variant": variant, "batch": args.batch}, env)
+      found[f"{task} {variant}"] = got
+      moved, flops = (sum(k[key] for k in got["kernels"]) for key in ("bytes", "flops"))
+      rows.append((task, variant, got["batch"], len(got["kernels"]), f"{moved / 1e9:.2f} GB",
+                   f"{got['scratch'] / 2**30:.2f} GiB", f"{flops / 1e12:.2f}",
+                   f"{1e3 * moved / BANDWIDTH:.2f} ms", f"{1e3 * flops / PEAK[variant]:.2f} ms"))
+      for kernel in sorted(got["kernels"], key=lambda k: -k["bytes"])[:args.top]:
+        report.say(f"{kernel['bytes'] / 1e6:8.1f} MB  {kernel['name']:40s} {kernel['result'][:50]:50s} "
+                   f"{kernel['source'][-70:]}")
+  report.show(("task", "dtype", "batch", "kernels", "traffic", "scratch memory",
+               "TFLOP of convolutions", "at least, by traffic", "at least, by FLOP"), rows, found,
+              args.output)
+
+
+if __name__ == "__main__":
+  if sys.argv[1:2] and sys.argv[1].startswith("{"):
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
+    work(**json.loads(sys.argv[1]))
+  else:
+    main()

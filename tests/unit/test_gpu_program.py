@@ -1,0 +1,31 @@
+"""Counting the kernels, bytes and FLOP of a compiled program's text."""
+
+from benchmarks import gpu_program
+
+_TEXT = """HloModule jit_step
+
+%fused (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  ROOT %neg = f32[4]{0} negate(%p)
+}
+
+ENTRY %main (x: bf16[2,6,6,3], k: bf16[8,3,3,3]) -> f32[8] {
+  %x = bf16[2,6,6,3]{3,2,1,0} parameter(0)
+  %k = bf16[8,3,3,3]{3,2,1,0} parameter(1)
+  %conv = (bf16[2,4,4,8]{3,2,1,0}, u8[0]{0}) custom-call(%x, %k), window={size=3x3}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward", metadata={op_name="jit(step)/conv"}
+  %y = bf16[2,4,4,8]{3,2,1,0} get-tuple-element(%conv), index=0
+  %grad = (bf16[8,3,3,3]{3,2,1,0}, u8[0]{0}) custom-call(%x, %y), window={size=3x3}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardFilter", metadata={op_name="jit(step)/grad"}
+  %back = (bf16[2,6,6,3]{3,2,1,0}, u8[0]{0}) custom-call(%y, %k), window={size=3x3}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"
+  ROOT %sum = f32[8]{0} fusion(%y), kind=kInput, calls=%fused, metadata={op_name="jit(step)/sum"}
+}
+"""
+
+
+def test_kernels():
+  found = {k.name: k for k in gpu_program.kernels(_TEXT)}
+  assert list(found) == ["conv", "grad", "back", "sum"]  # neither parameters nor tuples
+  x, k, y = 2 * 2 * 6 * 6 * 3, 2 * 8 * 3 * 3 * 3, 2 * 2 * 4 * 4 * 8
+  assert [f.bytes for f in found.values()] == [x + k + y, x + k + y, x + k + y, y + 4 * 8]
+  product = 2 * (2 * 4 * 4) * 8 * (3 * 3 * 3)  # pixels of the result, outputs, terms
+  assert [f.flops for f in found.values()] == [product, product, product, 0]
+  assert found["sum"].source == "jit(step)/sum"
