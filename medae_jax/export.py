@@ -268,6 +268,15 @@ def _saved_model(folder, score, weights, inputs) -> None:
   module.score = tf.function(call, autograph=False)
   signature = module.score.get_concrete_function(**{
       k: tf.TensorSpec([None, *v.shape[1:]], v.dtype, name=k) for k, v in inputs.items()})
+  one = {k: tf.zeros([1, *v.shape[1:]], v.dtype) for k, v in inputs.items()}
+  try:
+    signature(**one)
+  except tf.errors.InvalidArgumentError as e:
+    if "deserialize" not in str(e):
+      raise
+    raise ValueError(f"TensorFlow {tf.__version__} cannot read the programs of JAX {jax.__version__}: "
+                     "for the saved_model format export with jax<0.11 or a newer TensorFlow, or "
+                     "leave it out of config.export.formats") from e
   tf.saved_model.save(module, str(folder), signatures=signature)
 
 

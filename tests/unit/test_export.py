@@ -170,7 +170,12 @@ def test_bad_requests(run, tmp_path):
 def test_saved_model(tmp_path):
   tf = pytest.importorskip("tensorflow")
   method, state = make_run(tmp_path / "run")
-  folder = export.export(tmp_path / "run", formats=("saved_model",))
+  try:
+    folder = export.export(tmp_path / "run", formats=("saved_model",))
+  except ValueError as e:  # said in one line, and nothing is left
+    assert "cannot read the programs of JAX" in str(e) and jax.__version__ >= "0.11"
+    assert not list((tmp_path / "run").glob("export*"))
+    pytest.skip(str(e))
   assert not (folder / "score.stablehlo").exists()
   loaded = tf.saved_model.load(str(folder / "saved_model"))
   for n in (1, 3):
