@@ -13,10 +13,10 @@ demo: $(VENV)/.run
 	@echo "Picture: $(WORKDIR)/evaluation/test_panel.png   Report: $(WORKDIR)/report.html"
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest tests -q -n 2 --dist loadfile --durations=15
+	$(RUN) -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-fast: $(VENV)/.dev
-	$(RUN) -m pytest tests -q -n 2 --dist loadfile -m "not slow"
+	$(RUN) -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # The stamp appears only after a complete installation, so that a broken one is repeated.
 $(VENV)/.run: requirements.txt

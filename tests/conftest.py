@@ -10,6 +10,16 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR",
                       str(pathlib.Path(tempfile.gettempdir()) / "medae_jax_test_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
+import jax  # pylint: disable=wrong-import-position
+import pytest  # pylint: disable=wrong-import-position
+
 
 def pytest_configure(config):
   config.addinivalue_line("markers", "slow: takes longer than about 20 s; CI runs them too")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+  """Compiled programs of one file are no use to the next; kept, they fill the memory."""
+  yield
+  jax.clear_caches()

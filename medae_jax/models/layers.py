@@ -128,11 +128,12 @@ def _corners(x):
 
 
 def _max_pool_backward(x, grad):
-  parts, free, highest = [], jnp.ones(grad.shape, bool), max_pool2x2(x)
-  for corner in _corners(x):
-    hit = free & (corner == highest)
-    parts.append(jnp.where(hit, grad, jnp.zeros_like(grad)))
-    free = free & ~hit
+  a, b, c, d = _corners(x)
+  # Comparisons, not equality with the maximum: XLA may compute x twice, with other roundings.
+  left, lower_left = a >= b, c >= d
+  upper = jnp.maximum(a, b) >= jnp.maximum(c, d)
+  parts = [jnp.where(chosen, grad, jnp.zeros_like(grad)) for chosen in (
+      upper & left, upper & ~left, ~upper & lower_left, ~upper & ~lower_left)]
   b, h, w, c = grad.shape
   rows = [jnp.stack(pair, 3).reshape(b, h, 2 * w, c) for pair in (parts[:2], parts[2:])]
   dx = jnp.stack(rows, 2).reshape(b, 2 * h, 2 * w, c)
