@@ -195,7 +195,7 @@ def main(argv=None) -> None:
   ours = args.ours.split(",") if args.ours else (
       ("float32", "bfloat16") if args.device == "cpu" else ("float32", "bfloat16", "bfloat16 x8"))
   result = {"device": args.device, **report.machine(), "runs": []}
-  for task in args.tasks.split(","):
+  for task in report.listed(parser, "--tasks", args.tasks, chosen):
     sizes = [int(b) for b in args.batch.split(",") if b] or (
         [16, 32, 64, 128, 256, 512] if args.sweep else [chosen[task]["batch"]])
     for batch in sizes:

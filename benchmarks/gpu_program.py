@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import json
 import math
-import os
+import pkgutil
 import re
 import sys
 
@@ -119,6 +119,15 @@ def work(task: str, variant: str, batch: int) -> None:
                     "scratch": compiled.memory_analysis().temp_size_in_bytes}))
 
 
+def _has_compiler() -> bool:
+  """Whether JAX's plugin for CUDA is installed."""
+  try:
+    import jax_plugins  # pylint: disable=import-outside-toplevel
+  except ImportError:
+    return False
+  return any(m.name.startswith("xla_cuda") for m in pkgutil.iter_modules(jax_plugins.__path__))
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--tasks", default="dae,annotation,perceptual")
@@ -127,11 +136,17 @@ def main() -> None:
   parser.add_argument("--top", type=int, default=0, help="also the n kernels with most traffic")
   parser.add_argument("--output", default="", help="JSON file")
   args = parser.parse_args()
+  tasks = report.listed(parser, "--tasks", args.tasks, settings.GPU)
+  variants = report.listed(parser, "--variants", args.variants, PEAK)
+  if min(args.batch, args.top) < 0:
+    parser.error(f"--batch={args.batch} and --top={args.top} must not be negative")
+  if not _has_compiler():
+    parser.error('XLA\'s compiler for GPUs is missing: pip install "jax[cuda13]" (no GPU needed)')
   env = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
          "JAX_ENABLE_COMPILATION_CACHE": "false"}
   rows, found = [], {}
-  for task in args.tasks.split(","):
-    for variant in args.variants.split(","):
+  for task in tasks:
+    for variant in variants:
       got = report.child("benchmarks.gpu_program",
                          {"task": task, "variant": variant, "batch": args.batch}, env)
       found[f"{task} {variant}"] = got
@@ -149,7 +164,6 @@ def main() -> None:
 
 if __name__ == "__main__":
   if sys.argv[1:2] and sys.argv[1].startswith("{"):
-    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     work(**json.loads(sys.argv[1]))
   else:
     main()

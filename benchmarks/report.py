@@ -37,6 +37,15 @@ def machine() -> dict[str, Any]:
           "load_average": os.getloadavg(), "command": " ".join(sys.argv)}
 
 
+def listed(parser, flag: str, text: str, known) -> list[str]:
+  """The names in "a,b"; ends the program with one line where one of them is not `known`."""
+  names = text.split(",")
+  for name in names:
+    if name not in known:
+      parser.error(f"{flag}: {name!r} is none of {', '.join(known)}")
+  return names
+
+
 def say(text: str) -> None:
   """Progress, on stderr."""
   print(text, file=sys.stderr, flush=True)

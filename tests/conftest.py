@@ -23,3 +23,9 @@ def forget_programs():
   """Compiled programs of one file are no use to the next; kept, they fill the memory."""
   yield
   jax.clear_caches()
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def backend(request, monkeypatch):
+  """What the package takes the backend for, choosing between forms; all of them run here."""
+  monkeypatch.setattr(jax, "default_backend", lambda: request.param)

@@ -89,11 +89,9 @@ def _to_reference(params, depth):
   return names
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("name", _cases("unet_*.npz"))
-def test_network_loss_and_gradient(name, backend, monkeypatch):
-  """The forms of models/swish_norm.py for both backends, run on this one."""
-  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+def test_network_loss_and_gradient(name, backend):
+  """In the forms of models/swish_norm.py for both backends."""
   arrays, _ = _load(name)
   reference = _group(arrays, "param/")
   depth, wf = _depth_wf(reference)

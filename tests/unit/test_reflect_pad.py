@@ -21,12 +21,6 @@ def arrays(height, width, channels=3, batch=2):
   return f32(batch, height, width, channels), f32(batch, height + 2, width + 2, channels)
 
 
-@pytest.fixture(params=["cpu", "gpu"])
-def backend(request, monkeypatch):
-  """The forms for both, run here."""
-  monkeypatch.setattr(jax, "default_backend", lambda: request.param)
-
-
 @pytest.mark.parametrize("height, width", [(2, 2), (2, 5), (4, 3), (12, 10), (7, 40), (66, 64)])
 def test_value_and_gradient(backend, height, width):
   x, grad = arrays(height, width)
