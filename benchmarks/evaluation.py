@@ -35,12 +35,12 @@ def config_of(patients: int, slices: int, depth: int, wf: int, size: int):
 
 def write_inputs(folder: str, **sizes) -> None:
   """weights.npz, and images.npy, masks.npy, scan.npy of the test split."""
-  from data_pipelines import datasets  # pylint: disable=import-outside-toplevel
+  from data_pipelines import dataset  # pylint: disable=import-outside-toplevel
   config, folder = config_of(**sizes), pathlib.Path(folder)
   weights, _ = settings.make({**settings.DAE, "depth": sizes["depth"], "wf": sizes["wf"],
                               "batch": 1})
   np.savez(folder / "weights.npz", **weights)
-  source = datasets.open_dataset(config.data, config.seed).split("test")
+  source = dataset.open_dataset(config.data, config.seed).split("test")
   data = source.read(np.arange(len(source)))
   np.save(folder / "images.npy", data["image"])
   np.save(folder / "masks.npy", data["mask"][..., 0] > 0)

@@ -78,10 +78,10 @@ def reference(numbers) -> dict:
 
 def ours(numbers) -> dict:
   """The package on the scans `numbers`, fed in batches as an evaluation is."""
-  from medae_jax import metrics  # pylint: disable=import-outside-toplevel
-  from medae_jax.evaluators import _scans  # pylint: disable=import-outside-toplevel
+  from medae_jax.metrics import detection  # pylint: disable=import-outside-toplevel
+  from medae_jax.tasks.anomaly import scans as _scans  # pylint: disable=import-outside-toplevel
   source, spent = Scans(), {"histograms": 0.0, "store": 0.0}
-  histograms = metrics.Histograms(len(numbers), 80 * 2**20)
+  histograms = detection.Histograms(len(numbers), 80 * 2**20)
   store = _scans.MapStore(len(numbers) * SLICES, (SIDE, SIDE))
   valid = np.ones(CHUNK, bool)
   for place, number in enumerate(numbers):
@@ -96,8 +96,8 @@ def ours(numbers) -> dict:
       spent["histograms"] += time.perf_counter() - middle
   begin = time.perf_counter()
   counts = histograms.counts()
-  ap = float(metrics.average_precision(counts))
-  best, threshold = metrics.best_dice(counts)
+  ap = float(detection.average_precision(counts))
+  best, threshold = detection.best_dice(counts)
   spent["AP and 1000 Dices"] = time.perf_counter() - begin
   begin = time.perf_counter()
   rows = np.arange(len(numbers) * SLICES).reshape(len(numbers), SLICES)

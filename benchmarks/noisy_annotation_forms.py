@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import noisy_skin
-from data_pipelines import datasets, stream
+from data_pipelines import dataset, stream
 from medae_jax.core import checkpoint
 from medae_jax.core import method as method_lib
 
@@ -47,7 +47,7 @@ def batch_of(args):
   first batch that follows its training."""
   if args.run:
     c = checkpoint.read_config(args.run)
-    data = datasets.open_dataset(c.data, c.seed)
+    data = dataset.open_dataset(c.data, c.seed)
     batch = next(stream.train_stream(data, c.data, batch_size=c.train.batch_size,
                                      first_step=c.train.steps, seed=c.seed))
     return {k: {n: jnp.asarray(v[n]) for n in ("image", "mask")} for k, v in batch.items()}

@@ -25,9 +25,11 @@ from absl import logging
 import numpy as np
 
 from configs import noisy_skin
-from data_pipelines import datasets
+from data_pipelines import dataset as datasets
 from medae_jax import evaluate, train
-from medae_jax.core import checkpoint, writer
+from medae_jax.core import checkpoint
+from medae_jax.tasks import base
+from medae_jax.training import writer
 
 # name -> (argument of the config, changes)
 ARMS = {
@@ -84,7 +86,7 @@ def clean_threshold(workdir) -> dict:
   if not path.exists():
     config, _, state, _ = checkpoint.restore_for_scoring(workdir, "last")
     dataset = datasets.open_dataset(config.data, config.seed)
-    make = evaluate.plugin("evaluators", config.eval.kind).Evaluator
+    make = base.plugin(config.eval.kind, "evaluator").Evaluator
     score, calibration = evaluate.score_fn(config, state), None
     for split in ("clean", "test"):
       found = make(config, dataset, split, calibration)

@@ -3,7 +3,7 @@
   python -m benchmarks.preparation
 
 Copies of a synthetic scan of BraTS's size (240x240x155, four modalities and labels, int16, gzip). Reference:
-benchmarks/peers/preparation.py, one process, as published. Ours: data_pipelines/prepare.py with one
+benchmarks/peers/preparation.py, one process, as published. Ours: data_pipelines/brains/prepare.py with one
 process and with one a core. All in turn; both results are compared slice by slice.
 """
 
@@ -20,14 +20,15 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.peers import preparation as peer
-from data_pipelines import brain_fields, prepare, records, synthetic
+from data_pipelines.brains import fields, prepare, records
+from data_pipelines.datasets import synthetic
 
 
 def ours(source, output, workers):
   """The manifest of a fresh preparation."""
-  cfg = {**brain_fields.defaults(), "dir": str(source), "prepared_dir": str(output),
+  cfg = {**fields.defaults(), "dir": str(source), "prepared_dir": str(output),
          "workers": workers}
-  return prepare.prepare_set(brain_fields.resolve(cfg))[1]
+  return prepare.prepare_set(fields.resolve(cfg))[1]
 
 
 def check(manifest, folder, reference) -> int:

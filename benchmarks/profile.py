@@ -74,13 +74,14 @@ def work(form: str, batch: int, repeats: int, dump: str) -> None:
   """One form in this process: JSON on stdout."""
   import jax  # pylint: disable=import-outside-toplevel
   from benchmarks.ours import build  # pylint: disable=import-outside-toplevel
-  from medae_jax.models import layers, swish_norm, unet  # pylint: disable=import-outside-toplevel
+  from medae_jax.models import dae_unet  # pylint: disable=import-outside-toplevel
+  from medae_jax.models.layers import conv, swish_norm  # pylint: disable=import-outside-toplevel
   if FORMS[form][0]:
     mirror = lambda x: jax.numpy.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     norm = lambda *args, pad: mirror(swish_norm.plain(*args)) if pad else swish_norm.plain(*args)
-    layers.swish_group_norm = lambda x, b, s, t, groups, pad, eps: norm(
+    conv.swish_group_norm = lambda x, b, s, t, groups, pad, eps: norm(
         x, b, s, t, groups, eps, pad=pad)
-    unet.reflect_pad = mirror
+    dae_unet.reflect_pad = mirror
   setting = {**settings.CPU["dae"], "batch": batch, "variant": "float32"}
   step = build(setting, *settings.make(setting), "cpu")
   losses, wall, cpu = [float(step()), float(step())], [], []

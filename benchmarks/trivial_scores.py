@@ -17,8 +17,9 @@ import sys
 
 import numpy as np
 
-from data_pipelines import datasets
-from medae_jax import metrics, sweep
+from data_pipelines import dataset
+from medae_jax import sweep
+from medae_jax.metrics import detection
 
 COMPONENTS, RESAMPLES = 16, 1000
 TWO_SIDED = ("mean", "std", "laplacian")
@@ -46,7 +47,7 @@ def table(config) -> dict[str, tuple[float, list[float] | None]]:
   Raises:
     ValueError: the data have no labelled val split.
   """
-  data = datasets.open_dataset(config.data, config.seed)
+  data = dataset.open_dataset(config.data, config.seed)
   if "val" not in data.splits:
     raise ValueError(f"{data.name} has no val split, which gives the scores their sign")
   read = lambda source: source.read(np.arange(len(source)))
@@ -56,13 +57,13 @@ def table(config) -> dict[str, tuple[float, list[float] | None]]:
   source, found = data.split("test"), {}
   groups = [str(source.meta(i).get("group", i)) for i in range(len(source))]
   _, group = np.unique(groups, return_inverse=True)
-  draws = metrics.resample_weights(int(group.max()) + 1, RESAMPLES)
+  draws = detection.resample_weights(int(group.max()) + 1, RESAMPLES)
   for name, value in on_test.items():
-    if name in TWO_SIDED and metrics.auroc_exact(on_val[name], val["label"]) < 0.5:
+    if name in TWO_SIDED and detection.auroc_exact(on_val[name], val["label"]) < 0.5:
       value = -value
-    spread = [float(metrics.auroc(metrics.sorted_counts(value, test["label"], w[group])))
+    spread = [float(detection.auroc(detection.sorted_counts(value, test["label"], w[group])))
               for w in draws]
-    found[name] = metrics.auroc_exact(value, test["label"]), metrics.interval(spread)
+    found[name] = detection.auroc_exact(value, test["label"]), detection.interval(spread)
   return found
 
 

@@ -16,7 +16,7 @@ batch 4, 50 epochs, its generator and split). `smoke`: seconds. There are no pub
 import ml_collections
 
 from configs import common
-from data_pipelines import annotations, paired
+from data_pipelines.datasets import annotations, paired
 
 
 def get_config(arg=None):
@@ -51,7 +51,7 @@ def get_config(arg=None):
   n.dtype = "bfloat16"             # of the products: bfloat16 or float32
 
   c.data = paired.pair_defaults() if a.pairs else annotations.defaults()
-  c.data.image_size = (256, 256)   # of training windows; all fields: data_pipelines/paired.py
+  c.data.image_size = (256, 256)   # of training windows; all fields: data_pipelines/datasets/paired.py
 
   c.optim = o = ml_collections.ConfigDict()
   o.schedule, o.lr, o.final, o.warmup = "cosine", 1e-3, 0.01, 0  # one cycle down to lr * final

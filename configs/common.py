@@ -26,7 +26,7 @@ def base() -> ml_collections.ConfigDict:
   t.init_from = ""                 # workdir whose parameters start this run
 
   c.eval = e = ml_collections.ConfigDict()
-  e.kind = "anomaly"               # evaluator: medae_jax/evaluators/<kind>.py
+  e.kind = "anomaly"               # task: medae_jax/tasks/<kind>
   e.splits = ("val", "test")       # in this order: thresholds are chosen on val
   e.batch_size = 64
   e.checkpoint = "best"            # best or last

@@ -15,7 +15,7 @@ Arguments after the colon:
 import ml_collections
 
 from configs import common
-from data_pipelines import brain_fields
+from data_pipelines.brains import fields
 
 
 def get_config(arg=None):
@@ -54,7 +54,7 @@ def get_config(arg=None):
   o.clip = 0.5                     # global norm
   o.amsgrad = True
 
-  c.data = ml_collections.ConfigDict(brain_fields.defaults())
+  c.data = ml_collections.ConfigDict(fields.defaults())
 
   c.train.steps = 67_200           # 2100 pseudo-epochs of 32
   c.train.eval_every = 1_600

@@ -2,7 +2,7 @@ r"""Deep perceptual autoencoder on Camelyon16 patches (x10, 64 px; Shvetsova et 
 
   python launch.py --workdir=W \
     --config=configs/dpa_camelyon16.py:root=camelyon16/x10,lists=folds,vgg=vgg19-dcbb9e9d.pth
-root: the patches; lists: the published lists (data_pipelines/camelyon.py).
+root: the patches; lists: the published lists (data_pipelines/datasets/camelyon.py).
 
 Arguments: exp=pg (growing from 16 px), wo_pg, unsupervised, L1_unsupervised, with_L1,
 with_adversarial, with_adversarial_L1 (weight=0.1 or 1); run=0..2 (published seed), seed; fold=0..2;
@@ -14,7 +14,8 @@ the whole run, as the published growing run had it; fast=1: bfloat16 VGG19, 20 s
   :smoke   synthetic colour textures with an adversarial term, seconds; learns nothing.
 """
 
-from configs import common, dpa_fields
+from configs import common
+from configs.fields import dpa
 
 SEEDS = {"wo_pg": (3139, 3851, 3528), "pg": (9722, 7602, 1941), "unsupervised": (2888, 5596, 5174),
          "L1_unsupervised": (6012, 345, 3972)}  # the other ablations as wo_pg
@@ -31,11 +32,11 @@ def get_config(arg=None):
                        fast=False)
   if not 0 <= a.run <= 2:
     raise ValueError(f"config argument run={a.run}: use 0 to 2")
-  c = dpa_fields.base()
+  c = dpa.base()
   c.seed = SEEDS.get(a.exp, SEEDS["wo_pg"])[a.run] if a.seed < 0 else a.seed
   c.model.update(max_res=64, latent_dim=4, latent_res=8, enc_widths=(4,) * 4, dis_widths=(4,) * 5)
   c.method.layers = "r42"
-  dpa_fields.weights(c, a.vgg)
+  dpa.weights(c, a.vgg)
   c.optim.lr = 0.001
   c.train.steps = 34666
   c.data.update(name="camelyon", layout="folder" if a.folder else "lists", image_root=a.root,
@@ -43,9 +44,9 @@ def get_config(arg=None):
                 val_fraction=0.0, val_anomalies=0, crop_size=64, random_crop=True, random_flip=True,
                 freeze_augmentation=a.freeze, resize=0, equalize_hist=False, cache=True,
                 val_kind="", image_size=64, channels=3)
-  dpa_fields.experiment(c, a.exp, a.weight)
+  dpa.experiment(c, a.exp, a.weight)
   if a.exp == "pg":
-    dpa_fields.grow(c, 16, "16:r32, 32:r32, 64:r42")
+    dpa.grow(c, 16, "16:r32, 32:r32, 64:r42")
     c.train.steps = 8666
   elif a.exp == "unsupervised":
     c.model.update(latent_dim=64, latent_res=16, enc_widths=(64,) * 3)
@@ -53,11 +54,11 @@ def get_config(arg=None):
   elif a.exp == "L1_unsupervised":
     c.model.update(latent_dim=32, latent_res=16, enc_widths=(32,) * 3)
     c.optim.lr, c.train.steps = 0.0002, 46000
-  dpa_fields.validate(c, select=a.select, fold=a.fold, limit=10**6 if a.exp == "pg" else 100000)
+  dpa.validate(c, select=a.select, fold=a.fold, limit=10**6 if a.exp == "pg" else 100000)
   if a.fast:
-    dpa_fields.fast(c, augmented=True)
+    dpa.fast(c, augmented=True)
   if a.demo or a.smoke:
     if a.smoke and a.exp == "wo_pg":
-      dpa_fields.experiment(c, "with_adversarial", 0.1)
-    dpa_fields.synthetic(c, smoke=a.smoke)
+      dpa.experiment(c, "with_adversarial", 0.1)
+    dpa.synthetic(c, smoke=a.smoke)
   return c.lock()

@@ -2,7 +2,7 @@ r"""Deep perceptual autoencoder on CIFAR-10, one class against the rest (Shvetso
 
   python launch.py --workdir=W \
     --config=configs/dpa_cifar10.py:cls=0,root=DATA,vgg=vgg19-dcbb9e9d.pth
-DATA: a prepared TFDS folder, the official binary files, or an .npz (data_pipelines/natural.py).
+DATA: a prepared TFDS folder, the official binary files, or an .npz (data_pipelines/datasets/natural.py).
 
 Arguments: cls=0..9 (normal class), run=0..2 (published seed), seed (another one), fold=0..2 with
 lists=FOLDER, select=auroc (early stopping on 20 anomalies of one other class), fast=1
@@ -16,7 +16,8 @@ lists=FOLDER, select=auroc (early stopping on 20 anomalies of one other class), 
   :smoke   synthetic textures, 4 steps, seconds; learns nothing.
 """
 
-from configs import common, dpa_fields
+from configs import common
+from configs.fields import dpa
 
 # class: (bottleneck, layer, steps, seeds); width and learning rate go with the bottleneck.
 PUBLISHED = {
@@ -47,10 +48,10 @@ def build(a, published, dataset, gray):
   if a.cls not in published or not 0 <= a.run <= 2:
     raise ValueError(f"config arguments cls={a.cls}, run={a.run}: cls is 0 to 9, run 0 to 2")
   latent, layers, steps, seeds = published[a.cls]
-  c = dpa_fields.base()
+  c = dpa.base()
   c.seed = seeds[a.run] if a.seed < 0 else a.seed
   c.method.layers, c.method.loss = layers, a.loss
-  dpa_fields.weights(c, a.vgg)
+  dpa.weights(c, a.vgg)
   if a.loss in ("l1", "l2"):
     c.method.score.loss = a.loss
   c.model.latent_dim = latent
@@ -60,13 +61,13 @@ def build(a, published, dataset, gray):
                 channels=1 if gray else 3, equalize_hist=False, lists_root=a.lists,
                 folds="leakfree" if a.lists else "generated", fold_seed=0, val_class=-1,
                 val_fraction=0.0, val_anomalies=0, train_limit=0)
-  dpa_fields.validate(c, select=a.select, fold=a.fold, limit=20000)
+  dpa.validate(c, select=a.select, fold=a.fold, limit=20000)
   if a.small:
     small(c)
   if a.fast:
-    dpa_fields.fast(c)
+    dpa.fast(c)
   if a.demo or a.smoke:
-    dpa_fields.synthetic(c, smoke=a.smoke)
+    dpa.synthetic(c, smoke=a.smoke)
   return c
 
 

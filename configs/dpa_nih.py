@@ -2,7 +2,7 @@ r"""Deep perceptual autoencoder on chest radiographs: NIH ChestX-ray14 and label
 
   python launch.py --workdir=W \
     --config=configs/dpa_nih.py:view=subset,root=nih_300,lists=folds,vgg=vgg19-dcbb9e9d.pth
-root: the images scaled to 300x300; lists: the published lists (data_pipelines/nih.py).
+root: the images scaled to 300x300; lists: the published lists (data_pipelines/datasets/nih.py).
 
 Arguments: view=AP, PA or subset; exp=pg (growing from 8 px), wo_pg, unsupervised, L1_unsupervised,
 with_L1, with_adversarial, with_adversarial_L1 (the last three with weight=0.1 or 1); run=0..2
@@ -18,7 +18,8 @@ fast=1: bfloat16 VGG19, its features of the training images cached on the device
   :smoke   synthetic textures with growing, seconds; learns nothing.
 """
 
-from configs import common, dpa_fields
+from configs import common
+from configs.fields import dpa
 
 # view: wo_pg (steps, batch, lr, bottleneck channels and width, layers), equalise, pg (steps, lr,
 # widths), seeds wo_pg, seeds pg.
@@ -55,12 +56,12 @@ def get_config(arg=None):
     raise ValueError(f"config arguments view={a.view}, run={a.run}: view is AP, PA or subset, run "
                      "0 to 2")
   p = PUBLISHED[a.view]
-  c = dpa_fields.base()
+  c = dpa.base()
   seeds = SEEDS.get(a.exp, {}).get(a.view) or SEEDS["wo_pg"][a.view]
   c.seed = seeds[a.run] if a.seed < 0 else a.seed
   c.model.update(max_res=64, latent_dim=p["width"], enc_widths=(p["width"],) * 5)
   c.method.layers = p["layers"]
-  dpa_fields.weights(c, a.vgg)
+  dpa.weights(c, a.vgg)
   c.optim.lr = p["lr"]
   c.train.update(steps=p["steps"], batch_size=p["batch"])
   c.data.update(name="nih", layout="lists", view=a.view, image_root=a.root, lists_root=a.lists,
@@ -73,20 +74,20 @@ def get_config(arg=None):
   if a.loss:
     c.method.loss = a.loss
     c.method.score.loss = a.loss if a.loss in ("l1", "l2") else c.method.score.loss
-  dpa_fields.validate(c, select=a.select, fold=a.fold, limit=10**6 if a.exp == "pg" else 100000)
+  dpa.validate(c, select=a.select, fold=a.fold, limit=10**6 if a.exp == "pg" else 100000)
   if a.small:
     small(c, a)
   if a.fast:
-    dpa_fields.fast(c)
+    dpa.fast(c)
   if a.demo or a.smoke:
-    dpa_fields.synthetic(c, smoke=a.smoke, growing=True)
+    dpa.synthetic(c, smoke=a.smoke, growing=True)
   return c.lock()
 
 
 def _experiment(c, a, p):
-  dpa_fields.experiment(c, a.exp, a.weight)
+  dpa.experiment(c, a.exp, a.weight)
   if a.exp == "pg":
-    dpa_fields.grow(c, 8, _PG_LAYERS.format(p["layers"]))
+    dpa.grow(c, 8, _PG_LAYERS.format(p["layers"]))
     c.model.enc_widths, c.optim.lr, c.train.steps = p["pg_widths"], p["pg_lr"], p["pg_steps"]
   elif a.exp.endswith("unsupervised"):  # the bottleneck chosen by reconstruction: the largest
     c.model.update(latent_dim=64, latent_res=4, enc_widths=(64,) * 5)

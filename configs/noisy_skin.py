@@ -4,7 +4,7 @@ r"""Skin lesions from noisy masks: meta-learned weights and the baselines of the
 FOLDER holds a fully labelled set with labels.csv (data.layout "manifest"; the noisy masks are made
 from the true ones) or noisy_img, noisy_gt, clean_img, clean_gt, ... (data.layout "folders").
 
-Arguments: noise=polygon:3 (data_pipelines/label_noise.py lists the kinds), clean=10 (number of
+Arguments: noise=polygon:3 (data_pipelines/masks/label_noise.py lists the kinds), clean=10 (number of
 images whose expert mask is used), baseline=pixel_reweight | image_reweight | plain | supervised |
 finetune, seed, and the sizes:
   (none)   the paper's: 96x96, width 64, 31 M parameters, 300 epochs of 1990 images (R: Mirikharaji
@@ -54,7 +54,7 @@ def get_config(arg=None):
   m.mean, m.std = _MEAN, _STD      # standardisation of images in [0,1], per channel
 
   c.data = d = _group()
-  d.name = "segmentation"          # data_pipelines/segmentation.py
+  d.name = "segmentation"          # data_pipelines/datasets/segmentation.py
   d.dir = ""                       # folder of the data set
   d.layout = "manifest"            # manifest, folders or synthetic
   d.manifest = "labels.csv"        # its table: columns image, mask, split (and image_id, group)

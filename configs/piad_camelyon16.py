@@ -2,7 +2,7 @@ r"""PIAD on Camelyon16 patches (x10, 64 px; baseline of the DPA paper, arXiv 200
 
   python launch.py --workdir=W \
     --config=configs/piad_camelyon16.py:root=camelyon16/x10,lists=folds,vgg=vgg19-dcbb9e9d.pth
-root: the patches; lists: the published lists (data_pipelines/camelyon.py).
+root: the patches; lists: the published lists (data_pipelines/datasets/camelyon.py).
 
 Arguments: exp=with_cv or reproduce; run=0..2 (published seed), seed; fold=0..2; val=0.05 holds out
 slides for thresholds; augment=1: random crops and flips as DPA has them (published: the centre of
@@ -14,7 +14,8 @@ each patch, which makes the comparison uneven); folder=1: root is a folder with 
   :smoke   synthetic colour textures, the networks of 2019, seconds; learns nothing.
 """
 
-from configs import common, piad_cifar10, piad_fields
+from configs import common, piad_cifar10
+from configs.fields import piad
 
 # experiment: (latent_dim, encoder, generator, image critic, iterations, seeds). The with_cv files
 # list seven widths for five blocks; these are the ones in use.
@@ -37,10 +38,10 @@ def get_config(arg=None):
     raise ValueError(f"config arguments exp={a.exp}, run={a.run}: exp is with_cv or reproduce, run "
                      "0 to 2")
   latent, enc, dec, critic, steps, seeds = PUBLISHED[a.exp]
-  c = piad_fields.base()
+  c = piad.base()
   c.seed = seeds[a.run] if a.seed < 0 else a.seed
   c.method.layers = "r42"
-  piad_fields.weights(c, a.vgg)
+  piad.weights(c, a.vgg)
   c.train.steps = steps
   c.model.update(res=64, latent_dim=latent, enc=enc, dec=dec, critic_image=critic)
   c.data = dict(name="camelyon", layout="folder" if a.folder else "lists", image_root=a.root,
@@ -48,7 +49,7 @@ def get_config(arg=None):
                 val_fraction=0.0, val_anomalies=0, crop_size=64, random_crop=a.augment,
                 random_flip=a.augment, freeze_augmentation=False, resize=0, equalize_hist=False,
                 cache=True, val_kind="", train_limit=0, val_from_test=False, resident=False)
-  piad_fields.validate(c, a.fold, a.val)
+  piad.validate(c, a.fold, a.val)
   if a.folder:
     c.eval.splits = ("val", "test")
   if a.small:
@@ -56,7 +57,7 @@ def get_config(arg=None):
     c.model.res = c.data.crop_size = 32
     c.data.update(layout="folder", root=a.root, resize=48)
   if a.demo or a.smoke:
-    piad_fields.synthetic(c, smoke=a.smoke)
+    piad.synthetic(c, smoke=a.smoke)
     if a.smoke:
-      piad_fields.of_2019(c)
-  return piad_fields.finish(c)
+      piad.of_2019(c)
+  return piad.finish(c)

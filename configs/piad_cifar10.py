@@ -2,7 +2,7 @@ r"""PIAD on CIFAR-10, one class against the rest (Tuluptceva 2019; baseline of t
 
   python launch.py --workdir=W --config=configs/piad_cifar10.py:cls=0,root=DATA,vgg=PATH
 PATH: vgg19-dcbb9e9d.pth of torchvision.
-DATA: a prepared TFDS folder, the official binary files, or an .npz (data_pipelines/natural.py).
+DATA: a prepared TFDS folder, the official binary files, or an .npz (data_pipelines/datasets/natural.py).
 
 Arguments: cls=0..9 (normal class); exp=with_cv (chosen with one kind of validation anomaly),
 reproduce (the authors' defaults) or paper2019 (code and settings of the PIAD paper, with
@@ -17,7 +17,8 @@ fold=0..2 with lists=FOLDER; val=0.05 holds out images for thresholds.
   :smoke   synthetic textures, 4 iterations, seconds; learns nothing.
 """
 
-from configs import common, piad_fields
+from configs import common
+from configs.fields import piad
 
 # preset: (latent_dim, encoder, generator, image critic, latent critic). The files list five widths
 # for four blocks; these are the ones in use.
@@ -63,7 +64,7 @@ def build(a, tuned, seeds, dataset, gray):
   if a.exp not in EXPERIMENTS or not 0 <= a.cls <= 9 or not 0 <= a.run <= 2:
     raise ValueError(f"config arguments exp={a.exp}, cls={a.cls}, run={a.run}: exp is "
                      f"{', '.join(EXPERIMENTS)}, cls 0 to 9, run 0 to 2")
-  c = piad_fields.base()
+  c = piad.base()
   preset, layer, steps = tuned[a.cls] if a.exp == "with_cv" else ("author", "r42", 100000)
   if a.seed >= 0:
     c.seed = a.seed
@@ -72,25 +73,25 @@ def build(a, tuned, seeds, dataset, gray):
   keys = ("latent_dim", "enc", "dec", "critic_image", "critic_latent")
   c.model.update(dict(zip(keys, PRESETS[preset])))
   c.method.layers = layer
-  piad_fields.weights(c, a.vgg)
+  piad.weights(c, a.vgg)
   c.train.steps = steps
   if a.exp == "paper2019":
-    piad_fields.of_2019(c)
+    piad.of_2019(c)
   if a.ablation and a.exp != "paper2019":
     raise ValueError("config argument ablation belongs to exp=paper2019")
-  piad_fields.ablate(c, a.ablation)
+  piad.ablate(c, a.ablation)
   gray = gray and a.exp == "with_cv"
   c.model.channels = 1 if gray else 3
   c.data = dict(name="natural", dataset=dataset, root=a.root, normal_class=a.cls,
                 to_grayscale=gray, equalize_hist=False, lists_root=a.lists, folds="leakfree",
                 fold_seed=0, n_folds=3, val_class=-1, val_fraction=0.0, val_anomalies=0,
                 train_limit=0, val_from_test=False, resident=False)
-  piad_fields.validate(c, a.fold, a.val)
+  piad.validate(c, a.fold, a.val)
   if a.small:
     small(c)
   if a.demo or a.smoke:
-    piad_fields.synthetic(c, smoke=a.smoke)
-  return piad_fields.finish(c)
+    piad.synthetic(c, smoke=a.smoke)
+  return piad.finish(c)
 
 
 def small(c):

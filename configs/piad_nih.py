@@ -2,7 +2,7 @@ r"""PIAD on chest radiographs: NIH ChestX-ray14 (baseline of the DPA paper) and 
 
   python launch.py --workdir=W \
     --config=configs/piad_nih.py:view=subset,root=nih_300,lists=folds,vgg=vgg19-dcbb9e9d.pth
-root: the images scaled to 300x300; lists: the published lists (data_pipelines/nih.py).
+root: the images scaled to 300x300; lists: the published lists (data_pipelines/datasets/nih.py).
 
 Arguments: view=AP, PA or subset; exp=with_cv or reproduce; run=0..2 (published seed), seed;
 fold=0..2; val=0.05 holds out patients for thresholds; mismatch=1 scores AP and subset with
@@ -16,7 +16,8 @@ labels.csv, for example the paediatric set of Kermany et al.
   :smoke   synthetic textures, 4 iterations, seconds; learns nothing.
 """
 
-from configs import common, piad_cifar10, piad_fields
+from configs import common, piad_cifar10
+from configs.fields import piad
 
 TUNED = {"AP": ("r32+r42", 40000), "PA": ("r32+r42", 20000), "subset": ("r42", 40000)}
 SEEDS = {"with_cv": {"AP": (2011, 4143, 1927), "PA": (2748, 4526, 8487),
@@ -37,11 +38,11 @@ def get_config(arg=None):
   if a.view not in TUNED or a.exp not in SEEDS or not 0 <= a.run <= 2:
     raise ValueError(f"config arguments view={a.view}, exp={a.exp}, run={a.run}: view is AP, PA or "
                      "subset, exp with_cv or reproduce, run 0 to 2")
-  c = piad_fields.base()
+  c = piad.base()
   c.seed = SEEDS[a.exp][a.view][a.run] if a.seed < 0 else a.seed
   layers, steps = TUNED[a.view] if a.exp == "with_cv" else ("r42", 100000)
   c.method.layers = layers
-  piad_fields.weights(c, a.vgg)
+  piad.weights(c, a.vgg)
   c.train.steps = steps
   c.model.update(res=64, channels=1, enc=(32, 64, 128, 256, 256), dec=(256, 256, 128, 64, 32),
                  critic_image=(32, 64, 128, 128, 128))
@@ -51,7 +52,7 @@ def get_config(arg=None):
                 n_folds=3, val_fraction=0.0, val_anomalies=0, crop_size=224, resize=64,
                 equalize_hist=False, equalize_hist_test=wrong, cache=True, val_kind="",
                 train_limit=0, val_from_test=False, resident=False)
-  piad_fields.validate(c, a.fold, a.val)
+  piad.validate(c, a.fold, a.val)
   if a.folder:
     c.eval.splits = ("val", "test")
   if a.small:
@@ -62,5 +63,5 @@ def get_config(arg=None):
     c.train.update(steps=500, eval_every=100, save_every=100)
     c.data.update(layout="folder", root=a.root, val_kind="virus", resize=16)
   if a.demo or a.smoke:
-    piad_fields.synthetic(c, smoke=a.smoke)
-  return piad_fields.finish(c)
+    piad.synthetic(c, smoke=a.smoke)
+  return piad.finish(c)

@@ -18,7 +18,7 @@ import numpy as np
 
 import tensorflow as tf
 
-from data_pipelines.datasets import DataSet, Source
+from data_pipelines.dataset import DataSet, Source
 
 try:  # before the first use of TensorFlow, or it takes the accelerator's memory
   tf.config.set_visible_devices([], "GPU")

@@ -24,7 +24,7 @@ import numpy as np
 
 from medae_jax.core import example, parallel, timing
 from medae_jax.core import method as method_lib
-from medae_jax.core.writer import write_json
+from medae_jax.training.writer import write_json
 
 _DEFAULTS = {**timing.DEFAULTS, "stage": ""}  # config.bench overrides them
 
@@ -188,7 +188,7 @@ class _Fed:
     self.batches, self.first, self.reason, self.name = None, None, "", ""
     self.resident = bool(config.data.get("resident", False))
     try:
-      from medae_jax import feed  # pylint: disable=import-outside-toplevel
+      from medae_jax.training import feed  # pylint: disable=import-outside-toplevel
     except ImportError as e:
       self.reason = f"{e}: the data stream needs TensorFlow"
       return

@@ -20,11 +20,12 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from medae_jax.calibrate import override
-from medae_jax.core import checkpoint, example, torch_file
+from medae_jax.core.calibration import override
+from medae_jax.core import checkpoint, example
+from medae_jax.weights import torch_file
 from medae_jax.core import method as method_lib
 from medae_jax.core.method import State
-from medae_jax.core.writer import write_json
+from medae_jax.training.writer import write_json
 
 
 def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The validation split is scored first: it fixes thresholds and colour scales (calibration.json),
 which the test split and predict and export then use. What is measured is the evaluator's choice
-(`config.eval.kind`, a file in medae_jax/evaluators); this file holds what all kinds share.
+(`config.eval.kind`, a folder in medae_jax/tasks); this file holds what all kinds share.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ import jax
 import numpy as np
 import tqdm
 
-from data_pipelines import datasets, stream
-from medae_jax import calibrate, outputs, report
-from medae_jax.core import checkpoint, parallel, writer
+from data_pipelines import dataset as datasets, stream
+from medae_jax import report
+from medae_jax.core import calibration as calibrate, files
+from medae_jax.core import checkpoint, parallel
+from medae_jax.tasks import base
+from medae_jax.training import writer
 from medae_jax.core import method as method_lib
 
 
@@ -51,7 +54,7 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
   _, _, state, info = checkpoint.restore_for_scoring(workdir, config.eval.checkpoint)
   if jax.process_count() > 1:
     state = parallel.to_host(state)
-  module = plugin("evaluators", config.eval.kind)
+  module = base.plugin(config.eval.kind, "evaluator")
   dataset = datasets.open_dataset(config.data, config.seed)
   logging.info("Evaluating step %d (%s checkpoint) on %s.", info["step"], info["which"],
                dataset.name)
@@ -74,20 +77,6 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
   if not jax.process_index():
     logging.info("Report: %s", report.write(workdir))
   return results
-
-
-def plugin(group: str, kind: str):
-  """The module medae_jax/<group>/<kind>.py.
-
-  Raises:
-    ValueError: no such file, with the names that exist.
-  """
-  folder = pathlib.Path(__file__).parent / group
-  kinds = sorted(f.stem for f in folder.glob("*.py") if not f.stem.startswith("_"))
-  if kind not in kinds:
-    raise ValueError(f"config.eval.kind={kind!r} is not in medae_jax/{group}: "
-                     f"it has {', '.join(kinds) or 'nothing yet'}")
-  return importlib.import_module(f"medae_jax.{group}.{kind}")
 
 
 def split_order(dataset, usual: Sequence[str], wanted: Sequence[str] = ()) -> list[str]:
@@ -213,11 +202,11 @@ def _one_split(module, config, state, dataset, split, calibration, workdir, info
     if not jax.process_index():
       folder = workdir / "evaluation"
       writer.write_json(folder / f"{split}.json", result)
-      outputs.write_csv(folder / f"{split}.csv", evaluator.rows())
+      files.write_csv(folder / f"{split}.csv", evaluator.rows())
       for name, rows in evaluator.tables().items():
-        outputs.write_csv(folder / f"{split}_{name}.csv", rows)
+        files.write_csv(folder / f"{split}_{name}.csv", rows)
       for name, picture in evaluator.panels().items():
-        path = outputs.write_png(folder / f"{split}_{name}.png", picture)
+        path = files.write_png(folder / f"{split}_{name}.png", picture)
         logging.info("Picture: %s", path)
   finally:
     evaluator.close()

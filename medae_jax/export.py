@@ -28,11 +28,11 @@ import jax
 from jax import export as jax_export
 import numpy as np
 
-from medae_jax import calibrate
+from medae_jax.core import calibration as calibrate
 from medae_jax.core import checkpoint, parallel
 from medae_jax.core import method as method_lib
 from medae_jax.core.method import State
-from medae_jax.core.writer import write_json
+from medae_jax.training.writer import write_json
 
 FORMAT = "medae_jax export 1"
 PLATFORMS = ("cpu", "cuda", "tpu")

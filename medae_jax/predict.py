@@ -14,9 +14,10 @@ from typing import Any
 
 from absl import logging
 
-from medae_jax import calibrate, outputs
+from medae_jax.core import calibration, files as outputs
 from medae_jax import evaluate as evaluate_lib
 from medae_jax.core import checkpoint
+from medae_jax.tasks import base
 
 
 def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -34,17 +35,17 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
     were written); the message counts them and names the first.
   """
   workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})
-  asked = calibrate.override(checkpoint.read_config(workdir), changed)
+  asked = calibration.override(checkpoint.read_config(workdir), changed)
   source = pathlib.Path(asked.predict.input)
   if not asked.predict.input:
     raise ValueError("nothing to predict: give --input=FILE_OR_FOLDER")
   if not source.exists():
     raise FileNotFoundError(f"--input={source} does not exist")
   config, _, state, info = checkpoint.restore_for_scoring(workdir, asked.eval.checkpoint)
-  config = calibrate.override(config, changed)
+  config = calibration.override(config, changed)
   output = pathlib.Path(config.predict.output or workdir / "predictions")
-  module = evaluate_lib.plugin("predictors", config.eval.kind)
-  predictor = module.Predictor(config, calibrate.read(workdir),
+  module = base.plugin(config.eval.kind, "predictor")
+  predictor = module.Predictor(config, calibration.read(workdir),
                                evaluate_lib.score_fn(config, state))
   predictor.image_shape = image_shape(info)
   items = predictor.find_inputs(source)

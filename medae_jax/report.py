@@ -11,7 +11,7 @@ import math
 import pathlib
 from typing import Any
 
-from medae_jax import calibrate, outputs
+from medae_jax.core import calibration as calibrate, files
 
 _ORDER = ("test", "val")
 # JSON key -> (name, what it means). Keys that are not listed are shown under their own name.
@@ -75,7 +75,7 @@ def write(workdir) -> pathlib.Path:
           "content='width=device-width'><title>medae_jax report: "
           f"{_text(workdir.name)}</title><style>{_STYLE}</style></head><body>"
           + "\n".join(body) + "</body></html>\n")
-  return outputs.write_bytes(workdir / "report.html", page.encode())
+  return files.write_bytes(workdir / "report.html", page.encode())
 
 
 # ------------------------------------------------------------------------------------- sections

@@ -35,11 +35,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from medae_jax import calibrate
+from medae_jax.core import calibration
 from medae_jax import evaluate as evaluate_lib
-from medae_jax import sweep_table
+from medae_jax.reporting import tables
 from medae_jax import train as train_lib
-from medae_jax import vectorised
+from medae_jax.training import together
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _FAILURES = (ValueError, OSError, FloatingPointError, RuntimeError)
@@ -79,10 +79,10 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   if plan.s.folds:
     failed |= plan.run(plan.final_trials(chosen))
   final = plan.final_trials(chosen)
-  result = sweep_table.write(plan.workdir, plan.s, final, plan.read, failed,
+  result = tables.write(plan.workdir, plan.s, final, plan.read, failed,
                              {name: plan.describe(c) for name, c in chosen.items()})
   logging.info("Table of %d cells: %s", len(result["rows"]), plan.workdir / "table.md")
-  print(sweep_table.text(result))
+  print(tables.text(result))
   if failed:
     name, why = next(iter(failed.items()))
     raise ValueError(f"{len(failed)} runs failed or were interrupted, e.g. {name}: {why} The same "
@@ -120,7 +120,7 @@ class Plan:
     fields = {**self.changes, **self.settings[trial.setting]}
     if trial.steps:
       fields["train.steps"] = trial.steps
-    return calibrate.override(config, fields)
+    return calibration.override(config, fields)
 
   def trials(self) -> list[Trial]:
     """All runs, or those of the search."""
@@ -187,7 +187,7 @@ class Plan:
     found: dict[Any, list[Trial]] = {}
     for t in trials:
       try:
-        key = vectorised.signature(self.config(t)) or t.name
+        key = together.signature(self.config(t)) or t.name
       except ValueError:
         key = t.name  # its own run says what is wrong
       found.setdefault(key, []).append(t)
@@ -201,7 +201,7 @@ class Plan:
     errors = None
     if len(group) > 1:
       try:
-        errors = vectorised.train_together(configs, folders)
+        errors = together.train_together(configs, folders)
       except ValueError as e:
         logging.warning("Not together: %s", e)
     failed = {}

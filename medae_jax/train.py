@@ -19,14 +19,15 @@ import jax
 import ml_collections
 import numpy as np
 
-from data_pipelines import datasets, stream
-from medae_jax import feed, stage_pictures
-from medae_jax.core import checkpoint, early_stop, parallel
+from data_pipelines import dataset as datasets, stream
+from medae_jax.training import feed, stage_pictures
+from medae_jax.core import checkpoint, parallel
+from medae_jax.training import early_stop
 from medae_jax.core import method as method_lib
-from medae_jax.core.interrupt import GracefulStop
-from medae_jax.core.progress import Progress
-from medae_jax.core.writer import Writer, write_json
-from medae_jax.validate import Validator
+from medae_jax.training.interrupt import GracefulStop
+from medae_jax.training.progress import Progress
+from medae_jax.training.writer import Writer, write_json
+from medae_jax.training.validate import Validator
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:

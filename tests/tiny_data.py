@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from data_pipelines import noise
-from data_pipelines.datasets import ArraySource, DataSet
+from data_pipelines.ops import coarse_noise
+from data_pipelines.dataset import ArraySource, DataSet
 
 
 def _images(n, seed, size, anomalous):
@@ -33,7 +33,7 @@ class Tiny(DataSet):
   def _source(self, n, seed, anomalous, noisy=False):
     arrays = _images(n, seed, self._cfg.image_size, anomalous)
     metas = [{"id": str(i), "patient": f"p{i // 4}", "slice": i % 4} for i in range(n)]
-    ops = [noise.coarse_noise(4, 0.2)] if noisy and self._cfg.get("noise", True) else []
+    ops = [coarse_noise.coarse_noise(4, 0.2)] if noisy and self._cfg.get("noise", True) else []
     return ArraySource(arrays, metas, batch_ops=ops)
 
   def train(self):

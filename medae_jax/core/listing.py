@@ -12,7 +12,7 @@ def overview() -> str:
   """Methods, data sets and configs with the first line of their docstrings."""
   parts = []
   for title, folder, needed in (("Methods", "medae_jax/methods", "Method"),
-                                ("Data sets", "data_pipelines", "open"),
+                                ("Data sets", "data_pipelines/datasets", "open"),
                                 ("Configs", "configs", "get_config")):
     rows = []
     for path in sorted((_ROOT / folder).glob("*.py")):

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax import losses_perceptual as lp
+from medae_jax.losses import perceptual as lp
 from medae_jax.core import parallel
 from medae_jax.models import vgg
 

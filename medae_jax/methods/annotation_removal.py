@@ -25,10 +25,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from medae_jax import losses_ssim as losses
-from medae_jax.core import optim, parallel, schedules
+from medae_jax.losses import ssim as losses
+from medae_jax.core import parallel
+from medae_jax.optim import adam, schedules
 from medae_jax.core.method import BaseMethod, State
-from medae_jax.models import annotation_convert, annotation_nets as nets
+from medae_jax.models import annotation_nets as nets
+from medae_jax.weights import annotation
 
 _PUBLISHED = {"autoencoder": ("sigmoid", 3), "autoencoder_skip": ("sigmoid", 3),
               "basic_unet": ("linear", None), "jung_unet": ("sigmoid", 1)}
@@ -43,7 +45,7 @@ class Method(BaseMethod):
     self._check(config)
     o = config.optim
     self._schedule = schedules.build(o, config.train.steps)
-    self._tx = optim.adam(self._schedule, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay,
+    self._tx = adam.adam(self._schedule, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay,
                           clip=o.clip)
 
   @staticmethod
@@ -145,7 +147,7 @@ class Method(BaseMethod):
     updates, opt = self._tx.update(grads, state.opt["net"], state.params["net"])
     params = jax.tree.map(jnp.add, state.params["net"], updates)
     metrics = {"loss": loss, **{f"loss_{k}": v for k, v in aux["terms"].items()},
-               "grad_norm": optim.global_norm(grads), "lr": self._schedule(state.step)}
+               "grad_norm": adam.global_norm(grads), "lr": self._schedule(state.step)}
     return state.replace(step=state.step + 1, params={"net": params}, stats={"net": aux["stats"]},
                          opt={"net": opt}), metrics
 
@@ -191,13 +193,13 @@ class Method(BaseMethod):
     channels = self.torch_fields(tensors)["data.channels"]
     like = jax.eval_shape(self.init, jax.random.key(0),
                           {"image": jnp.zeros((1, 32, 32, channels))})
-    params, stats = annotation_convert.from_reference(
+    params, stats = annotation.from_reference(
         self.config.model.network, tensors, like.params["net"], like.stats["net"])
     return {"net": params}, {"net": stats}
 
   def torch_fields(self, tensors):
     """Config fields that a published state dictionary reveals; `convert` sets them."""
-    return annotation_convert.fields(tensors)
+    return annotation.fields(tensors)
 
 
 def dilate(mask, radius: int):

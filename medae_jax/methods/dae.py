@@ -18,16 +18,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from medae_jax import losses, noise, scores
-from medae_jax.core import optim, parallel, schedules
+from medae_jax.losses import pixel
+from medae_jax.methods import _coarse_noise as noise
+from medae_jax.scores import residual as scores
+from medae_jax.core import parallel
+from medae_jax.optim import adam, schedules
 from medae_jax.core.method import BaseMethod, State
-from medae_jax.models import unet
+from medae_jax.models import dae_unet
 
 
 def build_optimizer(config, total_steps: int):
   """The reference's update rule for `config.optim` (dae.md 7.1)."""
   o = config.optim
-  return optim.adam(schedules.build(o, total_steps), b1=o.b1, b2=o.b2, eps=o.eps,
+  return adam.adam(schedules.build(o, total_steps), b1=o.b1, b2=o.b2, eps=o.eps,
                     weight_decay=o.weight_decay, clip=o.clip, amsgrad=o.amsgrad)
 
 
@@ -39,16 +42,16 @@ class Method(BaseMethod):
     self._schedule = schedules.build(config.optim, config.train.steps)
     self._tx = build_optimizer(config, config.train.steps)
 
-  def _net(self, channels: int) -> unet.UNet:
+  def _net(self, channels: int) -> dae_unet.UNet:
     m = self.config.model
-    return unet.UNet(channels, m.depth, m.wf, jnp.dtype(m.dtype), m.precision or None, m.remat)
+    return dae_unet.UNet(channels, m.depth, m.wf, jnp.dtype(m.dtype), m.precision or None, m.remat)
 
   def _apply(self, params, image):
     return self._net(image.shape[-1]).apply({"params": params}, image)
 
   def init(self, rng, batch):
     image = jnp.asarray(batch["image"][:1])
-    unet.check_size(image.shape, self.config.model.depth)
+    dae_unet.check_size(image.shape, self.config.model.depth)
     params = self._net(image.shape[-1]).init(rng, image)["params"]
     return State.create({"net": params}, opt={"net": self._tx.init(params)})
 
@@ -64,13 +67,13 @@ class Method(BaseMethod):
       d = self.config.data
       coarse, roll = noise.draw(rng, batch["index"], image.shape[1:], d.noise_res, d.noise_std,
                                 d.noise_roll)
-    mask = losses.foreground(image)
+    mask = pixel.foreground(image)
     return image + mask * noise.upsample_and_roll(coarse, roll, *image.shape[1:3]), mask
 
   def _losses(self, params, batch, rng):
     noised, mask = self.corrupt(batch, rng)
     recon = self._apply(params, noised)
-    return losses.masked_squared_error(batch["image"], recon, mask, self.config.method.loss_over)
+    return pixel.masked_squared_error(batch["image"], recon, mask, self.config.method.loss_over)
 
   def train_step(self, state, batch, rng, *, stage, axis_name):
     del stage
@@ -79,7 +82,7 @@ class Method(BaseMethod):
                                                accum=self.config.train.accum, axis_name=axis_name)
     updates, opt = self._tx.update(grads, state.opt["net"], state.params["net"])
     params = jax.tree.map(jnp.add, state.params["net"], updates)
-    metrics = {"loss": loss, "grad_norm": optim.global_norm(grads), "lr": self._schedule(state.step)}
+    metrics = {"loss": loss, "grad_norm": adam.global_norm(grads), "lr": self._schedule(state.step)}
     return state.replace(step=state.step + 1, params={"net": params}, opt={"net": opt}), metrics
 
   def eval_step(self, state, batch, rng):
@@ -93,7 +96,7 @@ class Method(BaseMethod):
   def score(self, state, batch):
     """{"recon" [B,H,W,C], "map" [B,H,W,1], "score" [B]}; config.method.score has the options."""
     image, s = batch["image"], self.config.method.score
-    mask = losses.foreground(image)
+    mask = pixel.foreground(image)
     recon = self._apply(state.params["net"], image)
     residual = image - recon
     if s.test_noise_draws:
@@ -123,10 +126,10 @@ class Method(BaseMethod):
 
   def from_torch(self, tensors):
     """{net: params} from a state dict of the reference (dae.md 5.2)."""
-    return {"net": unet.from_torch(tensors, self.config.model.depth)}
+    return {"net": dae_unet.from_torch(tensors, self.config.model.depth)}
 
   def torch_fields(self, tensors):
     """Config fields that a state dict of the reference reveals; `convert` sets them."""
-    sizes = unet.torch_sizes(tensors)
+    sizes = dae_unet.torch_sizes(tensors)
     return {"model.depth": sizes["depth"], "model.wf": sizes["wf"],
             "data.channels": sizes["channels"]}

@@ -25,14 +25,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from medae_jax import losses_adversarial as la
-from medae_jax.core import optim, parallel
+from medae_jax.losses import adversarial as la
+from medae_jax.core import parallel
+from medae_jax.optim import adam
 from medae_jax.core import method as method_lib
 from medae_jax.core.method import BaseMethod, Stage, State
 from medae_jax.methods import _growing
 from medae_jax.methods._growing import stage_of
 from medae_jax.methods._perceptual import Perceptual
-from medae_jax.models import dpa_family, dpa_layers, dpa_torch
+from medae_jax.models import dpa_family, dpa_layers
+from medae_jax.weights import dpa
 
 DIVERGED = 1e6  # the public code stops above this loss
 
@@ -59,7 +61,7 @@ class Method(BaseMethod):
 
   def _adam(self, lr):
     o = self.config.optim
-    return optim.adam(lr, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay,
+    return adam.adam(lr, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay,
                       clip=o.clip or None)
 
   # ---------------------------------------------------------------------------------------- stages
@@ -208,7 +210,7 @@ class Method(BaseMethod):
                           stats={**stats, **after})
     # Infinity makes the loop stop where the public code does.
     return state, {"loss": jnp.where(loss > DIVERGED, jnp.inf, loss), **parts,
-                   "grad_norm": optim.global_norm(grads)}
+                   "grad_norm": adam.global_norm(grads)}
 
   def _update(self, name, grads, opt, params):
     updates, opt = self._tx[name].update(grads, opt, params)
@@ -293,6 +295,6 @@ class Method(BaseMethod):
       own = {k.removeprefix(f"{torch_name}."): tensors[k] for k in tensors
              if k.startswith(f"{torch_name}.")}
       if own and (net != "dis" or self.adversarial):
-        params[net], found = dpa_torch.convert(own, self.config.model.kind)
+        params[net], found = dpa.convert(own, self.config.model.kind)
         stats.update({net: found} if found else {})
     return {**params, **self.perceptual.init_params()}, stats

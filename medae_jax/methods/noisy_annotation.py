@@ -5,7 +5,7 @@ Many images with cheap masks (stream "noisy") and a few with expert masks ("clea
   u_i = <g, grad l_i>, l_i = BCE of noisy pixel i               one JVP of the noisy logits along g
   w_i = max(u_i, 0) / sum max(u, 0)                             sum over the batches of all devices
   theta <- SGD(momentum 0.99, L2 5e-5)(grad sum_i w_i l_i)      w constant
-The JVP form equals the published double-backward form to rounding (medae_jax/reweighting.py);
+The JVP form equals the published double-backward form to rounding (medae_jax/methods/_reweighting.py);
 config.method.meta = "double_backward" runs the latter. config.method.baseline chooses among
   pixel_reweight  the above;
   image_reweight  one weight an image (Ren et al., ICML 2018): u summed over each image;
@@ -23,8 +23,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from medae_jax import reweighting
-from medae_jax.core import loops, optim, parallel, schedules
+from medae_jax.methods import _reweighting as reweighting
+from medae_jax.core import loops, parallel
+from medae_jax.optim import adam, schedules
 from medae_jax.core.method import BaseMethod, Stage, State
 from medae_jax.models import noisy_unet
 
@@ -77,8 +78,8 @@ class Method(BaseMethod):
         o.lr = o.lr * self.config.method.finetune_lr
     schedule = schedules.build(o, max(stage.steps, 1))
     if o.name == "adam":
-      return optim.adam(schedule, b1=o.momentum, weight_decay=o.weight_decay), schedule
-    return optim.sgd(schedule, momentum=o.momentum, weight_decay=o.weight_decay), schedule
+      return adam.adam(schedule, b1=o.momentum, weight_decay=o.weight_decay), schedule
+    return adam.sgd(schedule, momentum=o.momentum, weight_decay=o.weight_decay), schedule
 
   def init(self, rng, batch):
     m, image = self.config.model, jnp.asarray(batch["noisy"]["image"][:1])
@@ -117,7 +118,7 @@ class Method(BaseMethod):
         (metrics["clean_loss"], _), clean = grad_fn("clean")
         grads = _add(grads, clean, self.config.method.clean_weight)
     updates, opt = tx.update(grads, state.opt["net"], params)
-    metrics |= {"grad_norm": optim.global_norm(grads), "lr": schedule(state.step - stage.begin)}
+    metrics |= {"grad_norm": adam.global_norm(grads), "lr": schedule(state.step - stage.begin)}
     params = jax.tree.map(jnp.add, params, updates)
     return state.replace(step=state.step + 1, params={"net": params}, stats=stats,
                          opt={"net": opt}), metrics

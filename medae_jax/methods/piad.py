@@ -9,7 +9,7 @@ generator G, image critic D_x, latent critic D_z and the prior z ~ N(0, I):
   G          grad L_adv(G) + gamma_G grad L_rec,  L_adv(G) = -E D_x(G(z))
   L_rec      relative perceptual L1 between x and G(E(x)), the anomaly score of an image
 
-with gamma from medae_jax/gradnorm.py. One call of `train_step` is a whole iteration: it reads
+with gamma from medae_jax/methods/_gradient_norms.py. One call of `train_step` is a whole iteration: it reads
 (n_dis + 1) batches of `config.train.batch_size` images, one for each critic step and one for E, G.
 
 Two variants under one schema, chosen by `config.model.variant`: "2021" (the baseline of the DPA
@@ -30,10 +30,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from medae_jax import gradnorm
-from medae_jax import losses_adversarial as adversarial
+from medae_jax.methods import _gradient_norms as gradnorm
+from medae_jax.losses import adversarial
 from medae_jax.core import method as method_lib
-from medae_jax.core import loops, optim, parallel, schedules
+from medae_jax.core import loops, parallel
+from medae_jax.optim import adam, schedules
 from medae_jax.core.method import BaseMethod, Stage, State
 from medae_jax.methods._perceptual import Perceptual
 from medae_jax.models import dpa_family, dpa_nets, piad_nets
@@ -70,9 +71,9 @@ class Method(BaseMethod):
       raise ValueError(f"config.method.ema={method.ema}: use 0 (off) or a decay such as 0.999")
     o, total = config.optim, int(config.train.steps)
     decay = dict(b1=o.b1, b2=o.b2, weight_decay=o.weight_decay)
-    self.tx = {"enc_dec": optim.adam(schedules.build(o, total), **decay),
-               "critic_image": optim.adam(o.lr_critic_image, **decay),
-               "critic_latent": optim.adam(o.lr_critic_latent, **decay)}
+    self.tx = {"enc_dec": adam.adam(schedules.build(o, total), **decay),
+               "critic_image": adam.adam(o.lr_critic_image, **decay),
+               "critic_latent": adam.adam(o.lr_critic_latent, **decay)}
 
   def stages(self):
     """One stage; a step reads n_dis + 1 batches."""

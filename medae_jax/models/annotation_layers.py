@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.models.layers import uniform_fan_in
+from medae_jax.models.layers.conv import uniform_fan_in
 
 
 def _conv(x, kernel, dilation):

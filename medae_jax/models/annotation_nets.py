@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from medae_jax.models.annotation_layers import (
     BatchNorm, Conv, SqueezeExcite, pad_to, upsample_aligned)
-from medae_jax.models.layers import ConvTranspose2x2, avg_pool2x2, max_pool2x2
+from medae_jax.models.layers.conv import ConvTranspose2x2, avg_pool2x2, max_pool2x2
 
 
 def _head(x, head: str):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core import parallel
-from medae_jax.models.layers import avg_pool2x2
+from medae_jax.models.layers.conv import avg_pool2x2
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # of a LeakyReLU, for Xavier initialisation

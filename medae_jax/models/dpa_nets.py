@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from medae_jax.models import dpa_layers as layers
 from medae_jax.models.dpa_layers import Conv, Norm, ResBlock, leaky_relu
-from medae_jax.models.layers import avg_pool2x2, max_pool2x2
+from medae_jax.models.layers.conv import avg_pool2x2, max_pool2x2
 
 KINDS = ("regular", "residual9", "residual18")
 

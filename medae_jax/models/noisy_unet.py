@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medae_jax.models import layers
+from medae_jax.models.layers import conv
 
 _POOLS = 4
 MULTIPLE = 2**_POOLS  # sides the network handles without resizing its skips
@@ -43,7 +43,7 @@ class NoisyUNet(nn.Module):
     return nn.relu(x) if relu else x
 
   def _up(self, x, features, name):
-    return nn.relu(layers.ConvTranspose2x2(features, dtype=self.dtype, precision=self.precision,
+    return nn.relu(conv.ConvTranspose2x2(features, dtype=self.dtype, precision=self.precision,
                                            name=name)(x))
 
   @nn.compact

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.models import dpa_layers as layers
-from medae_jax.models import dpa_torch
+from medae_jax.weights import dpa
 from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
-from medae_jax.models.layers import avg_pool2x2
+from medae_jax.models.layers.conv import avg_pool2x2
 
 
 def needed_widths(res: int, latent_res: int) -> int:
@@ -127,7 +127,7 @@ def convert(tensors: Mapping[str, np.ndarray], net: str, variant: str) -> dict:
     return from_torch(tensors, "latent")
   if variant == "2019":
     return from_torch(tensors, "decoder" if net == "dec" else "encoder")
-  return dpa_torch.convert(tensors, "residual9")[0]
+  return dpa.convert(tensors, "residual9")[0]
 
 
 def from_torch(tensors: Mapping[str, np.ndarray], role: str) -> dict:

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.core import torch_file
-from medae_jax.models.layers import max_pool2x2
+from medae_jax.weights import torch_file
+from medae_jax.models.layers.conv import max_pool2x2
 
 PUBLISHED_FILE = "vgg19-dcbb9e9d.pth"
 GROUPS = (2, 2, 4, 4, 4)

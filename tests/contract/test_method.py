@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipelines import datasets, stream
-from medae_jax import evaluate, feed, train
+from data_pipelines import dataset as datasets, stream
+from medae_jax import evaluate, train
+from medae_jax.training import feed
 from medae_jax.core import checkpoint, parallel
 from medae_jax.core import method as method_lib
 from tests.contract import cases

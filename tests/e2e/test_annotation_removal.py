@@ -8,10 +8,12 @@ from PIL import Image
 import pydicom
 import pytest
 
-from data_pipelines import annotations, frames, ultrasound
+from data_pipelines.datasets import annotations
+from data_pipelines.formats import images
+from data_pipelines.pairs import ultrasound
 from medae_jax import evaluate, predict, train
 from tests.contract import cases
-from tests.unit.test_frames import dicom
+from tests.unit.data.test_frames import dicom
 
 SIZE = (40, 48)
 pytestmark = pytest.mark.slow
@@ -86,7 +88,7 @@ def inputs(tmp_path_factory):
 
 def test_predict_keeps_size_depth_colour_and_every_untouched_bit(run, inputs, tmp_path):
   workdir, _ = run
-  before = {p: p.read_bytes() for p in frames.find(inputs)}
+  before = {p: p.read_bytes() for p in images.find(inputs)}
   rows = predict.predict(workdir, {"predict.input": str(inputs), "predict.output": str(tmp_path),
                                    "method.score.threshold": 0.2})
   assert {r["input"]: r["output"] for r in rows} == {
@@ -95,7 +97,7 @@ def test_predict_keeps_size_depth_colour_and_every_untouched_bit(run, inputs, tm
       "scan.dcm": "scan.dcm", "sub/grey.bmp": "sub/grey.bmp"}
   changed = 0
   for row in rows:
-    source, result = frames.read(inputs / row["input"]), frames.read(tmp_path / row["output"])
+    source, result = images.read(inputs / row["input"]), images.read(tmp_path / row["output"])
     assert result.pixels.shape == source.pixels.shape and result.pixels.dtype == source.pixels.dtype
     name = row["output"].rsplit(".", 1)[0]
     for n in range(len(source.pixels)):
@@ -107,7 +109,7 @@ def test_predict_keeps_size_depth_colour_and_every_untouched_bit(run, inputs, tm
       changed += differs.sum()
   assert changed > 0, "nothing was restored anywhere: the test would pass with a copy"
   assert {r["input"]: r["tiles"] for r in rows}["large.tif"] > 1
-  assert before == {p: p.read_bytes() for p in frames.find(inputs)}
+  assert before == {p: p.read_bytes() for p in images.find(inputs)}
   old, new = pydicom.dcmread(inputs / "scan.dcm"), pydicom.dcmread(tmp_path / "scan.dcm")
   assert new.PatientName == old.PatientName and new.SOPInstanceUID == old.SOPInstanceUID
 

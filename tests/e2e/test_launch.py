@@ -66,7 +66,7 @@ def test_evaluate_again_from_the_workdir_alone(run):
 
 @pytest.mark.slow
 def test_predict_on_the_input_grid(run, tmp_path):
-  from data_pipelines import synthetic
+  from data_pipelines.datasets import synthetic
   synthetic.write_nifti(tmp_path / "scans", 1, seed=5)
   launch("--mode=predict", f"--workdir={run}", f"--input={tmp_path / 'scans'}",
          f"--output={tmp_path / 'maps'}")
@@ -145,6 +145,6 @@ def test_help_helps():
 
 @pytest.mark.slow
 def test_workdir_without_checkpoint(tmp_path):
-  from medae_jax.core.writer import write_json
+  from medae_jax.training.writer import write_json
   write_json(tmp_path / "config.json", cases.config("dae_brats").to_dict())
   assert "no checkpoint" in error_line("--mode=evaluate", f"--workdir={tmp_path}")

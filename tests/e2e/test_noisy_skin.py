@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from configs import noisy_skin
-from data_pipelines import synthetic_lesions
+from data_pipelines.masks import synthetic_lesions
 from medae_jax import evaluate, predict, train
 
 

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from medae_jax import sweep, vectorised
+from medae_jax import sweep
+from medae_jax.training import together as vectorised
 from medae_jax.core import checkpoint
 from tests import tiny_methods
 from tests.contract import cases

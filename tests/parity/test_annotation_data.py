@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines import frame_splits, frames, paired_ops, reference_marks
-from data_pipelines.stroke_font import text_polylines
-from data_pipelines.marks import Stroke, paint
+from data_pipelines.formats import images
+from data_pipelines.marks import reference
+from data_pipelines.pairs import ops, splits
+from data_pipelines.marks.font import text_polylines
+from data_pipelines.marks.layers import Stroke, paint
 from tests import golden_cases
 
 FAMILY = "annotation_removal"
@@ -28,18 +30,18 @@ def test_grey_and_resize():
   assert names
   for name in names:
     rgb = z[f"{name}/rgb"]
-    grey = paired_ops.grey(rgb)
+    grey = ops.grey(rgb)
     np.testing.assert_array_equal(grey[..., 0], z[f"{name}/gray"])
     for image, key in ((grey, "gray_resized"), (rgb, "rgb_resized")):
       expected = z[f"{name}/{key}"].astype(int).reshape(*z[f"{name}/{key}"].shape[:2], -1)
-      got = paired_ops.resize_image(image.astype(np.float32) / 255, expected.shape[:2])
+      got = ops.resize_image(image.astype(np.float32) / 255, expected.shape[:2])
       assert np.abs(np.round(got * 255) - expected).max() <= 1, (name, key)
 
 
 def test_saved_bytes_are_rounded():
   z = arrays("preprocess")
   unit = z["uint8/probability"]
-  frame = frames.Frame("", np.zeros((1, 1, 1, 1), np.uint8))
+  frame = images.Frame("", np.zeros((1, 1, 1, 1), np.uint8))
   np.testing.assert_array_equal(frame.stored(unit), z["uint8/rounded"])
   assert np.any(z["uint8/rounded"] != z["uint8/original_truncated"])  # the defect that is not repeated
 
@@ -49,7 +51,7 @@ def test_reference_splits():
   assert cases
   for name, expected in cases.items():
     count, share = name[1:].split("_val")
-    train, val = frame_splits.reference_split(int(count), float(share))
+    train, val = splits.reference_split(int(count), float(share))
     assert train == expected["train"] and val == expected["val"], name
 
 
@@ -59,7 +61,7 @@ def test_calipers_are_exact():
   assert names
   for name in names:
     image = z["image_bgr"].copy()
-    mask = reference_marks.caliper_mask(z[f"{name}/points_row_col"], int(z[f"{name}/num_dots"]),
+    mask = reference.caliper_mask(z[f"{name}/points_row_col"], int(z[f"{name}/num_dots"]),
                                         image.shape[:2])
     image[mask] = z[f"{name}/colour_bgr"]
     np.testing.assert_array_equal(image, z[f"{name}/result_bgr"])
@@ -67,7 +69,7 @@ def test_calipers_are_exact():
 
 def test_region_is_exact():
   z = arrays("drawing")
-  np.testing.assert_array_equal(reference_marks.region(z["image_bgr"]), z["region_mask"] > 0)
+  np.testing.assert_array_equal(reference.region(z["image_bgr"]), z["region_mask"] > 0)
 
 
 @pytest.mark.parametrize("number, text", enumerate(("Rt. Ovary", "LL Ovary", "Li Ov", "Lt. Ovary")))

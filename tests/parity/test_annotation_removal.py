@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax import losses_ssim as losses
-from medae_jax.core import optim
-from medae_jax.models import annotation_convert as convert
+from medae_jax.losses import ssim as losses
+from medae_jax.optim import adam
+from medae_jax.weights import annotation as convert
 from medae_jax.models import annotation_nets as nets
 from tests import golden_cases, golden_fill
 
@@ -193,7 +193,7 @@ def test_adam_steps(case):
   c = load(case)
   if not c.meta["adam_steps"]:
     pytest.skip("this case stores no optimiser steps")
-  tx = optim.adam(c.meta["adam_lr"])
+  tx = adam.adam(c.meta["adam_lr"])
   params, stats, state = c.params, c.stats, tx.init(c.params)
   found = []
   for _ in range(c.meta["adam_steps"]):

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from configs import common
-from medae_jax import losses, noise
-from medae_jax.core import optim, schedules
+from medae_jax.losses import pixel
+from medae_jax.methods import _coarse_noise as noise
+from medae_jax.optim import adam, schedules
 from medae_jax.core.method import Stage, State
 from medae_jax.methods import dae
-from medae_jax.models import unet
+from medae_jax.models import dae_unet
 from tests.golden_cases import golden_dir
 
 
@@ -95,15 +96,15 @@ def test_network_loss_and_gradient(name, backend):
   arrays, _ = _load(name)
   reference = _group(arrays, "param/")
   depth, wf = _depth_wf(reference)
-  params = unet.from_torch(reference, depth)
+  params = dae_unet.from_torch(reference, depth)
   x, target, mask = _nhwc(arrays["x"]), _nhwc(arrays["target"]), _nhwc(arrays["mask"])
-  net = unet.UNet(x.shape[-1], depth, wf, precision="highest")
+  net = dae_unet.UNet(x.shape[-1], depth, wf, precision="highest")
   out = net.apply({"params": params}, x)
   np.testing.assert_allclose(out, _nhwc(arrays["output"]), atol=2e-5, rtol=0)
-  np.testing.assert_array_equal(losses.foreground(target), mask)
+  np.testing.assert_array_equal(pixel.foreground(target), mask)
 
   def loss_fn(p):
-    return jnp.mean(losses.masked_squared_error(target, net.apply({"params": p}, x), mask))
+    return jnp.mean(pixel.masked_squared_error(target, net.apply({"params": p}, x), mask))
   loss, grads = jax.value_and_grad(loss_fn)(params)
   np.testing.assert_allclose(loss, arrays["loss"], rtol=1e-6)
   ours = _to_reference(grads, depth)
@@ -120,8 +121,8 @@ def test_intermediate_outputs(name):
     pytest.skip("this case records no intermediate outputs")
   reference = _group(arrays, "param/")
   depth, wf = _depth_wf(reference)
-  net = unet.UNet(arrays["x"].shape[1], depth, wf, precision="highest")
-  _, seen = net.apply({"params": unet.from_torch(reference, depth)}, _nhwc(arrays["x"]),
+  net = dae_unet.UNet(arrays["x"].shape[1], depth, wf, precision="highest")
+  _, seen = net.apply({"params": dae_unet.from_torch(reference, depth)}, _nhwc(arrays["x"]),
                       capture_intermediates=True)
   seen = seen["intermediates"]
   for key, value in _group(arrays, "act/").items():
@@ -129,7 +130,7 @@ def test_intermediate_outputs(name):
     level = int(j) if kind == "down" else depth - 2 - int(j)
     ours = seen[f"down_{level}" if kind == "down" else f"up_{level}" if up else f"up_block_{level}"]
     np.testing.assert_allclose(ours["__call__"][0], _nhwc(value), atol=2e-5, rtol=0, err_msg=key)
-  from medae_jax.models.layers import standardise
+  from medae_jax.models.layers.conv import standardise
   for key, value in _group(arrays, "std_weight/").items():
     kernel = jnp.asarray(reference[key].transpose(2, 3, 1, 0))
     np.testing.assert_allclose(standardise(kernel), value.transpose(2, 3, 1, 0), atol=2e-5, rtol=0)
@@ -144,7 +145,7 @@ def test_five_training_steps(name):
   lr = meta["lr0"]
   method = dae.Method(_config(depth, wf, lr, meta["T_max"], meta["scheduler_step_every"]))
   method.corrupt = lambda batch, rng: (_nhwc(arrays["x"]), _nhwc(arrays["mask"]))
-  params = jax.tree.map(jnp.asarray, unet.from_torch(reference, depth))
+  params = jax.tree.map(jnp.asarray, dae_unet.from_torch(reference, depth))
   state = State.create({"net": params}, opt={"net": method._tx.init(params)})
   step = jax.jit(lambda s: method.train_step(s, {"image": _nhwc(arrays["target"])},
                                              jax.random.key(0), stage=Stage("main", 5), axis_name=None))
@@ -167,14 +168,14 @@ def test_update_rule_in_float64():
   with jax.enable_x64(True):
     schedule = lambda step: (meta["lr0"] / 2 * (1 + jnp.cos(
         jnp.pi * (step // meta["scheduler_step_every"]).astype(jnp.float64) / meta["T_max"])))
-    tx = optim.adam(schedule, b1=meta["betas"][0], b2=meta["betas"][1], eps=meta["eps"],
+    tx = adam.adam(schedule, b1=meta["betas"][0], b2=meta["betas"][1], eps=meta["eps"],
                     weight_decay=meta["weight_decay"], clip=meta["max_norm"],
                     amsgrad=meta["amsgrad"])
     params = {k: jnp.asarray(v, jnp.float64) for k, v in _group(arrays, "init/").items()}
     state = tx.init(params)
     for t in range(len(arrays["lr"])):
       grads = {k: jnp.asarray(v[t], jnp.float64) for k, v in _group(arrays, "grad/").items()}
-      np.testing.assert_allclose(optim.global_norm(grads), arrays["grad_norm"][t], rtol=1e-12)
+      np.testing.assert_allclose(adam.global_norm(grads), arrays["grad_norm"][t], rtol=1e-12)
       updates, state = tx.update(grads, state, params)
       params = {k: params[k] + updates[k] for k in params}
       for k, v in _group(arrays, "traj/").items():
@@ -218,7 +219,7 @@ def test_miniature_training_loop(name):
   val_batches = len(arrays["coarse"]) // epochs - iterations
   lr = float(arrays["lr"][0])
   method = dae.Method(_config(depth, wf, lr, meta["T_max"], iterations))
-  params = jax.tree.map(jnp.asarray, unet.from_torch(reference, depth))
+  params = jax.tree.map(jnp.asarray, dae_unet.from_torch(reference, depth))
   state = State.create({"net": params}, opt={"net": method._tx.init(params)})
   step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=Stage("main", 1),
                                                 axis_name=None))
@@ -257,7 +258,7 @@ def test_wrong_update_rules_are_caught():
   arrays, meta = _load("optimizer")
   with jax.enable_x64(True):
     import optax
-    tx = optax.chain(optim.clip_by_global_norm(meta["max_norm"]),
+    tx = optax.chain(adam.clip_by_global_norm(meta["max_norm"]),
                      optax.add_decayed_weights(meta["weight_decay"]), optax.amsgrad(meta["lr0"]))
     params = {k: jnp.asarray(v, jnp.float64) for k, v in _group(arrays, "init/").items()}
     state = tx.init(params)

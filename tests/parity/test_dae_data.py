@@ -10,8 +10,8 @@ import random
 import numpy as np
 import pytest
 
-from data_pipelines import scan_files, volumes
-from data_pipelines.slices import Scan, shuffled
+from data_pipelines.brains import files, normalise
+from data_pipelines.brains.slices import Scan, shuffled
 from tests.golden_cases import golden_dir
 
 _RESULTS = {"seg", "p99", "slice_sum", "slice_ids", "healthy_slice_ids", "tumour_slice_ids", "x",
@@ -32,7 +32,7 @@ def test_preprocessing():
            if key.startswith(f"{case}/")}
       modalities = sorted(set(g) - _RESULTS, key=lambda m: (
           _ORDER.index(m) if m in _ORDER else len(_ORDER), m))
-      got = volumes.prepare([g[m] for m in modalities], g["seg"], g["x"].shape[-2:])
+      got = normalise.prepare([g[m] for m in modalities], g["seg"], g["x"].shape[-2:])
       nchw = lambda a: a.transpose(0, 3, 1, 2)
       np.testing.assert_allclose(nchw(got.image), g["x"], atol=1e-6, rtol=0, err_msg=case)
       np.testing.assert_allclose(nchw(got.soft), g["y_soft"], atol=1e-6, rtol=0, err_msg=case)
@@ -46,21 +46,21 @@ def test_preprocessing():
 
 def test_published_lists():
   golden = _splits()
-  published = scan_files.published_split()
+  published = files.published_split()
   assert published == golden["brats2021"]
   assert {split: len(ids) for split, ids in published.items()} == golden["counts"]
 
 
 def test_seeded_rule_gives_the_published_lists():
   lists = _splits()["brats2021"]
-  assert scan_files.split_by_rule(sum(lists.values(), [])) == lists
+  assert files.split_by_rule(sum(lists.values(), [])) == lists
 
 
 def test_seeded_rule_on_small_sets():
   for example in _splits()["split_examples"]:
     n = example["n"]
     names = [f"{i:06d}" for i in range(n)]
-    got = scan_files.split_by_rule(names)
+    got = files.split_by_rule(names)
     assert {k: [int(i) for i in v] for k, v in got.items()} == {
         k: example[k] for k in ("train", "val", "test")}, n
 
@@ -83,5 +83,5 @@ def test_what_the_reference_would_let_pass_is_an_error(spoil, match):
   rng = np.random.default_rng(0)
   scan = [rng.uniform(0, 9, (6, 5, 4)) for _ in range(3)]
   spoil(scan)
-  with pytest.raises(volumes.BadScan, match=match):
-    volumes.prepare(scan, None, (4, 4))
+  with pytest.raises(normalise.BadScan, match=match):
+    normalise.prepare(scan, None, (4, 4))

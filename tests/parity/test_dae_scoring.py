@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax import metrics, scores
+from medae_jax.metrics import detection
+from medae_jax.scores import residual as scores
 from tests.golden_cases import golden_dir
 
 
@@ -42,12 +43,12 @@ def test_anomaly_maps():
 
 def _counts(scores, labels):
   """Through the device histograms, in uneven batches."""
-  histograms = metrics.Histograms(groups=1)
+  histograms = detection.Histograms(groups=1)
   scores, labels = scores.reshape(-1, 1, scores.shape[-1]), labels.reshape(-1, 1, labels.shape[-1])
   for begin in range(0, len(scores), 500):
     s, y = scores[begin:begin + 500], labels[begin:begin + 500]
     histograms.add(s, y, np.ones(len(s), bool))
-  np.testing.assert_array_equal(histograms.grouped()[0, :, :metrics.CODES], histograms.counts())
+  np.testing.assert_array_equal(histograms.grouped()[0, :, :detection.CODES], histograms.counts())
   return histograms.counts()
 
 
@@ -62,30 +63,30 @@ def test_pooled_metrics():
   scores_, labels = file["scores"], file["labels"]
   counts = _counts(scores_, labels)
   thresholds = np.arange(1000) / 1000
-  assert abs(metrics.average_precision(counts) - file["ap"]) < 1e-9
-  _check_curve(metrics.dice_at(counts, thresholds), file["dice_curve"])
-  best, threshold = metrics.best_dice(counts)
+  assert abs(detection.average_precision(counts) - file["ap"]) < 1e-9
+  _check_curve(detection.dice_at(counts, thresholds), file["dice_curve"])
+  best, threshold = detection.best_dice(counts)
   assert abs(best - file["best_dice"]) < 1e-6
   assert threshold == file["best_threshold"]
   fixed = file["fixed_threshold"]
-  assert abs(metrics.dice_at(counts, fixed) - file["fixed_dice"]) < 1e-6
+  assert abs(detection.dice_at(counts, fixed) - file["fixed_dice"]) < 1e-6
 
 
 def test_pooled_metrics_without_rounding():
   file = _load("metrics.npz")
   scores_, labels = file["scores"], file["labels"]
-  assert abs(metrics.average_precision_exact(scores_, labels) - file["ap_float32"]) < 1e-9
+  assert abs(detection.average_precision_exact(scores_, labels) - file["ap_float32"]) < 1e-9
   # The reference compares float32 scores with float32 thresholds.
   thresholds = (np.arange(1000) / 1000).astype(np.float32)
-  _check_curve(metrics.dice_at_exact(scores_, labels, thresholds), file["dice_curve_float32"])
+  _check_curve(detection.dice_at_exact(scores_, labels, thresholds), file["dice_curve_float32"])
 
 
 def test_ties_by_rounding():
   file = _load("metrics.npz")
   scores_, labels = file["small_scores"], file["small_labels"]
-  ap = metrics.average_precision(_counts(scores_[None], labels[None]))
+  ap = detection.average_precision(_counts(scores_[None], labels[None]))
   assert abs(ap - file["small_ap_float16"]) < 1e-9
-  exact = metrics.average_precision_exact(scores_, labels)
+  exact = detection.average_precision_exact(scores_, labels)
   assert abs(exact - file["small_ap_float32"]) < 1e-9
 
 
@@ -95,7 +96,7 @@ def test_filtered_dice():
   ends = np.cumsum(file["slices_per_patient"])
   def filtered(threshold):
     scans = np.split(scores_ > np.float32(threshold), ends[:-1])
-    return np.concatenate([metrics.remove_small_components(s, 20) for s in scans])
+    return np.concatenate([detection.remove_small_components(s, 20) for s in scans])
   dice = lambda a, b: 2 * (a & b).sum() / (a.sum() + b.sum())
   np.testing.assert_array_equal(filtered(file["best_threshold"]), file["filtered"])
   assert abs(dice(file["filtered"], labels) - file["post_cc_dice"]) < 1e-6
@@ -105,7 +106,7 @@ def test_filtered_dice():
 
 def test_component_filter():
   file = _load("connected_components.npz")
-  found = metrics.remove_small_components(file["volume"], 20)
+  found = detection.remove_small_components(file["volume"], 20)
   np.testing.assert_array_equal(found, file["filtered"])
   for volume, want in zip(file["batch"], file["batch_filtered"], strict=True):
-    np.testing.assert_array_equal(metrics.remove_small_components(volume, 20), want)
+    np.testing.assert_array_equal(detection.remove_small_components(volume, 20), want)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from medae_jax import convert
-from medae_jax.core import checkpoint, early_stop
+from medae_jax.core import checkpoint
+from medae_jax.training import early_stop
 from medae_jax.core import method as method_lib
 from medae_jax.methods import _growing, dpa
 from tests.golden_cases import golden_dir
@@ -329,7 +330,7 @@ def test_early_stopping():
 
 
 def test_roc_auc():
-  from medae_jax import metrics  # pylint: disable=import-outside-toplevel
+  from medae_jax.metrics import detection as metrics  # pylint: disable=import-outside-toplevel
   arrays, _ = g.read(golden_dir("dpa") / "roc_auc.npz")
   scores = np.concatenate([arrays["normal_scores"], arrays["anomaly_scores"]])
   labels = np.repeat([0, 1], [len(arrays["normal_scores"]), len(arrays["anomaly_scores"])])

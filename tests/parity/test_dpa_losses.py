@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from medae_jax import losses_adversarial as la
-from medae_jax import losses_perceptual as lp
+from medae_jax.losses import adversarial as la
+from medae_jax.losses import perceptual as lp
 from tests.golden_cases import golden_dir
 from tests.parity import dpa_golden as g
 

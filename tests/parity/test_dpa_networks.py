@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from medae_jax import losses_perceptual as lp
+from medae_jax.losses import perceptual as lp
 from medae_jax.models import dpa_layers, vgg
 from tests.golden_cases import golden_dir
 from tests.parity import dpa_golden as g

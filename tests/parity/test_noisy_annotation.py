@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from configs import noisy_skin
-from medae_jax import reweighting
+from medae_jax.methods import _reweighting as reweighting
 from medae_jax.core import method as method_lib
-from medae_jax.evaluators import segmentation
+from medae_jax.tasks.segmentation import evaluator
 from medae_jax.models import noisy_unet
 from tests.golden_cases import golden_dir
 from tests.golden_fill import fill
@@ -213,9 +213,9 @@ def test_metrics_per_image(truth_name):
   truth = z["truth_with_empty" if truth_name == "truth_with_empty" else "truth"]
   prob = 1 / (1 + np.exp(-z["logits"].astype(np.float64)))
   theirs = gold[truth_name]["per_image"]
-  dice = segmentation.dice_of(*counts(prob, truth))
+  dice = evaluator.dice_of(*counts(prob, truth))
   np.testing.assert_allclose(dice, [i["dice"] for i in theirs], atol=1e-6)
-  jaccard = segmentation.jaccard_of(*counts(prob, truth))
+  jaccard = evaluator.jaccard_of(*counts(prob, truth))
   np.testing.assert_allclose(jaccard, [i["jaccard"] for i in theirs], atol=1e-6)
   mean_bce = lambda z: np.mean(np.asarray(reweighting.pixel_bce(
       jnp.asarray(z, jnp.float32), jnp.asarray(truth)), np.float64))
@@ -230,11 +230,11 @@ def test_metrics_of_empty_masks_and_unequal_batches():
   z = arrays("metrics")
   ours = counts(z["prediction_empty_in_image3"], z["truth_with_empty"])
   empty = gold["truth_and_prediction_empty_in_image3"]
-  assert abs(segmentation.jaccard_of(*ours).mean() - empty["mean_of_per_image_jaccard"]) < 1e-6
-  assert empty["batch_jaccard"] == 1.0 and segmentation.jaccard_of(*ours).mean() < 1
-  assert segmentation.dice_of(*ours)[3] == 1.0 and empty["dice_image3"] == 0.0
+  assert abs(evaluator.jaccard_of(*ours).mean() - empty["mean_of_per_image_jaccard"]) < 1e-6
+  assert empty["batch_jaccard"] == 1.0 and evaluator.jaccard_of(*ours).mean() < 1
+  assert evaluator.dice_of(*ours)[3] == 1.0 and empty["dice_image3"] == 0.0
   prob = 1 / (1 + np.exp(-z["logits"].astype(np.float64)))
-  dice = segmentation.dice_of(*counts(prob, z["truth"]))
+  dice = evaluator.dice_of(*counts(prob, z["truth"]))
   split = gold["unequal_batches"]["split"]
   assert abs(dice.mean() - gold["unequal_batches"]["per_image_mean_dice"]) < 1e-6
   of_batches = np.mean([b.mean() for b in np.split(dice, np.cumsum(split)[:-1])])

@@ -16,7 +16,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from medae_jax import gradnorm, losses_adversarial
+from medae_jax.losses import adversarial
+from medae_jax.methods import _gradient_norms as gradnorm
 from medae_jax.core.method import State
 from medae_jax.methods import piad
 from medae_jax.models import piad_nets
@@ -138,7 +139,7 @@ def test_critic_gradients(trace):
   for net, (real, fake) in fakes.items():
     name, options = trace.method.critics[net.removeprefix("critic_")]
     alpha = arrays[f"alpha_{names[net]}"][0]
-    grads = jax.grad(lambda p, net=net, real=real, fake=fake: losses_adversarial.critic_loss(
+    grads = jax.grad(lambda p, net=net, real=real, fake=fake: adversarial.critic_loss(
         name, lambda v: trace.method._apply(net, {net: p}, v), real, fake, alpha, **options)[0])(
             trace.first.params[net])
     expected = piad_nets.convert(sub(arrays, f"iso/{names[net]}_grad/"), net, trace.variant)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from data_pipelines import folds, image_ops
-from medae_jax import losses_perceptual, metrics
+from data_pipelines.one_class import folds, transforms
+from medae_jax.losses import perceptual
+from medae_jax.metrics import detection
 from medae_jax.models import dpa_nets
 from tests.golden_cases import golden_dir, shared_data
 
@@ -62,7 +63,7 @@ def test_auc():
   for golden in _archives():
     scores, normal = golden["auc/scores"], golden["auc/labels_normal_is_1"]
     assert roc_auc_score(normal, scores) == pytest.approx(float(golden["auc/roc_auc"]), abs=1e-12)
-    assert metrics.auroc_exact(-scores, 1 - normal) == pytest.approx(
+    assert detection.auroc_exact(-scores, 1 - normal) == pytest.approx(
         float(golden["auc/roc_auc"]), abs=1e-12)
 
 
@@ -146,17 +147,17 @@ def test_transforms():
   if not path.is_file():
     pytest.skip("no image_preparation.npz")
   g = np.load(path, allow_pickle=False)
-  nih, eq = g["nih300"][..., None], image_ops.equalize
+  nih, eq = g["nih300"][..., None], transforms.equalize
   expected = {
-      "svhn_gray": image_ops.grayscale(g["svhn_rgb"]),
-      "nih_crop224_64": image_ops.resize(image_ops.center_crop(nih, 224), 64),
-      "nih_crop224_eq_64": image_ops.resize(eq(image_ops.center_crop(nih, 224)), 64),
-      "nih_crop300_eq_64": image_ops.resize(eq(image_ops.center_crop(nih, 300)), 64),
-      "camelyon_crop64": image_ops.center_crop(g["camelyon_x10_192"], 64),
-      "camelyon_crop64_eq": eq(image_ops.center_crop(g["camelyon_x10_192"], 64))}
+      "svhn_gray": transforms.grayscale(g["svhn_rgb"]),
+      "nih_crop224_64": transforms.resize(transforms.center_crop(nih, 224), 64),
+      "nih_crop224_eq_64": transforms.resize(eq(transforms.center_crop(nih, 224)), 64),
+      "nih_crop300_eq_64": transforms.resize(eq(transforms.center_crop(nih, 300)), 64),
+      "camelyon_crop64": transforms.center_crop(g["camelyon_x10_192"], 64),
+      "camelyon_crop64_eq": eq(transforms.center_crop(g["camelyon_x10_192"], 64))}
   for name, ours in expected.items():
     np.testing.assert_array_equal(ours.reshape(g[name].shape), g[name], err_msg=name)
-  np.testing.assert_array_equal(image_ops.resize(g["rgb32"], 299)[::13],
+  np.testing.assert_array_equal(transforms.resize(g["rgb32"], 299)[::13],
                                 g["rgb32_resized299_rows0_298_step13"])
 
 
@@ -194,7 +195,7 @@ def _same_config(c, ref, dataset):
   assert tuple(m.dec) == used("dec", False)
   assert tuple(m.critic_latent) == tuple(ref["edis.kwargs.inner_dims"])
   layers = {k.rsplit(".", 1)[1]: v for k, v in ref.items() if ".feature_weights." in k}
-  assert losses_perceptual.parse_layers(c.method.layers) == {0: layers}
+  assert perceptual.parse_layers(c.method.layers) == {0: layers}
   assert c.method.loss == ref["image_rec_loss.loss_type"]
   assert (c.train.steps, c.train.batch_size) == (ref["iters"], ref["batch_size"])
   assert (c.method.n_dis, c.method.policy.every) == (ref["n_dis"], ref["update_grad_norm_iter"])

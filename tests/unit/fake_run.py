@@ -10,9 +10,10 @@ import ml_collections
 import numpy as np
 
 from configs import common
-from data_pipelines.datasets import ArraySource, DataSet
-from medae_jax import scores
-from medae_jax.core import checkpoint, writer
+from data_pipelines.dataset import ArraySource, DataSet
+from medae_jax.scores import residual
+from medae_jax.core import checkpoint
+from medae_jax.training import writer
 from medae_jax.core.method import BaseMethod, State
 
 SHAPE = (16, 20)
@@ -27,9 +28,9 @@ class Method(BaseMethod):
   def score(self, state, batch):
     s, image = self.config.method.score, batch["image"]
     recon = jnp.minimum(image, state.params["net"]["level"])
-    raw = scores.residual_map(image - recon, s.weights_positive, s.weights_negative)
-    anomaly = scores.median_filter(raw * scores.erode(scores.foreground(image), s.erosion), s.median)
-    return {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score)}
+    raw = residual.residual_map(image - recon, s.weights_positive, s.weights_negative)
+    anomaly = residual.median_filter(raw * residual.erode(residual.foreground(image), s.erosion), s.median)
+    return {"recon": recon, "map": anomaly, "score": residual.image_score(anomaly, s.image_score)}
 
   def preview(self, state, batch, rng):
     return {"noised": batch["image"] + 0.1, "recon": batch["image"]}

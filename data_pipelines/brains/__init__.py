@@ -1,0 +1,4 @@
+"""Brain volumes: preparation into records, slices as examples, inputs of predict.
+
+Used by datasets/brats.py and datasets/synthetic.py.
+"""

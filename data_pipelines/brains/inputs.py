@@ -1,0 +1,214 @@
+"""Volumes in and out for prediction: which files belong together, reading, and writing on the grid.
+
+What is written has the shape, affine, qform and sform codes and units of the volume it was computed
+from, so that any viewer lays it over the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import csv
+import dataclasses
+import pathlib
+import zlib
+
+import nibabel
+import numpy as np
+
+from data_pipelines.formats.nifti import NEW_NAMES, SUFFIXES, is_nifti
+
+# Endings of truth and of our own results.
+_NOT_INPUT = ("seg", "mask", "anomaly", "overlay", "label", "labels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+  """Files of one scan: one a modality, or a single file under "" with all of them as 4th axis."""
+
+  name: str
+  files: dict[str, pathlib.Path]
+
+
+def find(path, modalities: Sequence[str], accept: Callable | None = None) -> list[Scan]:
+  """Scans under a file, a manifest.csv, or a folder (searched with its subfolders), by name.
+
+  <prefix>_<modality>.nii.gz (or -<modality>) belong together; a file without such an ending is a
+  scan of its own, with one modality or with all of them along its last axis. Truth (_seg), our
+  own results (_anomaly, _mask, _overlay) and sequences that the model does not use are left out.
+
+  Args:
+    accept: path -> bool, which files count; default `is_volume`.
+
+  Raises:
+    FileNotFoundError: nothing there.
+  """
+  path, accept = pathlib.Path(path), accept or is_volume
+  if not path.exists():
+    raise FileNotFoundError(f"{path} does not exist")
+  if path.is_dir() and modalities and (path / "manifest.csv").is_file():
+    path = path / "manifest.csv"
+  if path.suffix == ".csv":
+    return _from_manifest(path, modalities)
+  if path.is_file():
+    if not accept(path):
+      return []
+    prefix, modality = split_name(path, modalities)
+    if not modality or len(modalities) == 1:
+      return [Scan(stem(path), {modality: path})]
+    files = [p for p in path.parent.iterdir() if accept(p)]
+    return [s for s in _group(files, modalities) if s.name == prefix]
+  return _group([p for p in sorted(path.rglob("*")) if accept(p)], modalities)
+
+
+def is_volume(path: pathlib.Path) -> bool:
+  """True for NIfTI names; hidden files are left out."""
+  return is_nifti(path) and not path.name.startswith(".") and path.is_file()
+
+
+def stem(path: pathlib.Path) -> str:
+  """File name without .nii, .nii.gz or .png."""
+  return next((path.name[:-len(s)] for s in SUFFIXES if path.name.endswith(s)), path.stem)
+
+
+def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]:
+  """("BraTS2021_00000", "flair") of BraTS2021_00000_flair.nii.gz; (stem, "") where nothing fits."""
+  name = stem(path)
+  for separator in ("_", "-"):
+    prefix, found, ending = name.rpartition(separator)
+    if found:
+      for modality in modalities:
+        if ending.lower() in (modality.lower(), NEW_NAMES.get(modality.lower())):
+          return prefix, modality
+  return name, ""
+
+
+def _group(files, modalities):
+  """Scans out of loose files, in the order of their names."""
+  others = {*_NOT_INPUT, *(NEW_NAMES if modalities else ()), *NEW_NAMES.values()}
+  scans: dict[tuple, dict[str, pathlib.Path]] = {}
+  for path in sorted(files):
+    prefix, modality = split_name(path, modalities)
+    if not modality:
+      ending = prefix.replace("-", "_").rpartition("_")[2].lower()
+      if ending in others:  # truth, our own results, or a sequence that the model does not use
+        continue
+    scans.setdefault((path.parent, prefix), {})[modality] = path
+  return [Scan(prefix, found) for (_, prefix), found in scans.items()]
+
+
+def _from_manifest(path, modalities):
+  with open(path, newline="", encoding="utf-8-sig") as file:
+    rows = list(csv.DictReader(file))
+  if not rows or "patient" not in rows[0]:
+    raise ValueError(f"{path} needs a column 'patient' and one column a modality")
+  missing = [m for m in modalities if m not in rows[0]]
+  if missing:
+    raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(rows[0])}")
+  return [Scan(row["patient"], {m: path.parent / row[m] for m in modalities if row[m]})
+          for row in rows]
+
+
+# -------------------------------------------------------------------------------- read and write
+def read(path) -> tuple[np.ndarray, nibabel.spatialimages.SpatialImage]:
+  """(float64 [H,W,Z] or [H,W,Z,C], the nibabel image with affine and header).
+
+  Raises:
+    FileNotFoundError: no such file. ValueError: damaged, not 3-D or 4-D, not numbers, NaN.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f"{path} does not exist")
+  try:
+    image = nibabel.load(path)
+    array = np.asarray(image.dataobj)
+  except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError,
+          nibabel.spatialimages.HeaderDataError) as error:
+    raise ValueError(f"{path} is not a readable NIfTI volume ({error})") from error
+  if array.dtype.kind not in "biuf":
+    raise ValueError(f"{path} holds {array.dtype}, not grey values")
+  while array.ndim > 3 and array.shape[-1] == 1:
+    array = array[..., 0]
+  if array.ndim not in (3, 4) or not array.size:
+    raise ValueError(f"{path} has shape {array.shape}; a volume needs three axes "
+                     "(or four, modalities last)")
+  array = array.astype(np.float64)
+  if not np.isfinite(array).all():
+    raise ValueError(f"{path} holds {int((~np.isfinite(array)).sum())} NaN or infinite voxels")
+  return array, image
+
+
+def read_scan(scan: Scan, modalities: Sequence[str]):
+  """Modalities of a scan in order: (list of float64 [H,W,Z], the first file's nibabel image).
+
+  Raises:
+    FileNotFoundError, ValueError: a modality is missing, or the files are on different grids.
+  """
+  if "" in scan.files:
+    array, image = read(scan.files[""])
+    volumes = [array] if array.ndim == 3 else list(np.moveaxis(array, -1, 0))
+    if len(volumes) != len(modalities):
+      raise ValueError(f"{scan.files['']} has {len(volumes)} channel(s), the model needs "
+                       f"{len(modalities)}: {', '.join(modalities)}")
+    return volumes, image
+  missing = [m for m in modalities if m not in scan.files]
+  if missing:
+    there = ", ".join(p.name for p in scan.files.values())
+    raise ValueError(f"scan {scan.name} has no {', '.join(missing)} volume (found {there})")
+  volumes, first = [], None
+  for modality in modalities:
+    array, image = read(scan.files[modality])
+    if array.ndim != 3:
+      raise ValueError(f"{scan.files[modality]} has shape {array.shape}; one needs three axes")
+    first = first or image
+    if volumes and array.shape != volumes[0].shape:
+      raise ValueError(f"{scan.files[modality]} has shape {array.shape}, "
+                       f"{scan.files[modalities[0]].name} has {volumes[0].shape}: co-register them")
+    if not np.allclose(image.affine, first.affine, atol=1e-3):
+      raise ValueError(f"{scan.files[modality]} lies on another grid (affine) than "
+                       f"{scan.files[modalities[0]].name}: co-register them")
+    volumes.append(array)
+  return volumes, first
+
+
+def write_like(path, array: np.ndarray, reference) -> None:
+  """Writes [H,W,Z] as NIfTI on the grid of `reference`, a nibabel image: affine, codes, units.
+
+  Args:
+    array: float32 or uint8, of the reference's first three axes.
+  """
+  if array.shape != tuple(reference.shape[:3]):
+    raise ValueError(f"result of shape {array.shape} does not fit the grid {reference.shape[:3]}")
+  header = reference.header.copy()
+  header.set_data_dtype(array.dtype)
+  header.set_data_shape(array.shape)
+  header.set_slope_inter(1, 0)
+  header["cal_max"] = header["cal_min"] = 0  # the viewer's window of the original does not apply
+  kind = nibabel.Nifti2Image if isinstance(reference, nibabel.Nifti2Pair) else nibabel.Nifti1Image
+  nibabel.save(kind(array, reference.affine, header), path)
+
+
+def axis_codes(image) -> str:
+  """Where the array's axes point to, e.g. "LPS" as in BraTS."""
+  return "".join(c or "?" for c in nibabel.aff2axcodes(image.affine))
+
+
+def turn(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray, np.ndarray]:
+  """Flips and swaps axes so that they point to `codes`: (array, transform for `turn_back`).
+
+  Raises:
+    ValueError: codes are not three different axes.
+  """
+  try:
+    wanted = nibabel.orientations.axcodes2ornt(tuple(codes))
+    change = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), wanted)
+  except (ValueError, KeyError) as error:
+    raise ValueError(f"orientation {codes!r}: give three letters such as LPS or RAS") from error
+  return nibabel.orientations.apply_orientation(array, change), change
+
+
+def turn_back(array: np.ndarray, change: np.ndarray) -> np.ndarray:
+  """Undoes `turn`."""
+  shape_after = np.zeros((3, 2))
+  shape_after[change[:, 0].astype(int), 0] = np.arange(3)
+  shape_after[change[:, 0].astype(int), 1] = change[:, 1]
+  return nibabel.orientations.apply_orientation(array, shape_after)

@@ -1,0 +1,152 @@
+"""What every data set looks like: a finite list of examples with random access, and its splits.
+
+A data set is a module `data_pipelines/datasets/<name>.py` with `open(data_cfg, seed) -> DataSet`. It knows
+nothing of batches, epochs or hosts: `data_pipelines.stream` makes the batches.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Source:
+  """A finite list of examples with random access.
+
+  Attributes:
+    ragged: True where sizes differ between examples: the stream then calls `read_one` and the
+      `example_ops` (which must bring the examples to one size) before it stacks a batch.
+    example_ops: tf functions (example dict, seed int32 [2]) -> dict, applied to one example before
+      batching. Only tf.random.stateless_*; the seed is [seed, place in the training stream].
+    batch_ops: tf functions (batch dict, seed int32 [2] = [seed, step], lo, hi, B) -> dict. The dict
+      holds rows lo:hi of the global batch of B: draw for all B with the seed, keep rows lo:hi, so
+      that the numbers do not depend on how many hosts share the batch.
+  """
+
+  ragged: bool = False
+  example_ops: Sequence[Callable] = ()
+  batch_ops: Sequence[Callable] = ()
+
+  def __len__(self) -> int:
+    raise NotImplementedError
+
+  def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Examples at `indices`, int [n], stacked [n, ...] in the order asked. Pure, thread-safe."""
+    examples = [self.read_one(int(i)) for i in indices]
+    return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
+
+  def read_one(self, i: int) -> dict[str, np.ndarray]:
+    """Example i without a batch axis."""
+    return {key: value[0] for key, value in self.read(np.array([i])).items()}
+
+  def meta(self, i: int) -> dict[str, Any]:
+    """{"id", "patient" or "group", "slice", "path", ...} of example i, for CSV files."""
+    return {"id": str(i)}
+
+
+class ArraySource(Source):
+  """Examples held in memory.
+
+  Args:
+    arrays: {key: [n, ...]}, all of one length.
+    metas: n dicts for `meta`, or None.
+    batch_ops, example_ops: see Source.
+  """
+
+  def __init__(self, arrays: Mapping[str, np.ndarray], metas: Sequence[dict] | None = None,
+               batch_ops: Sequence[Callable] = (), example_ops: Sequence[Callable] = ()):
+    lengths = {len(v) for v in arrays.values()}
+    if len(lengths) != 1 or (metas is not None and {len(metas)} != lengths):
+      raise ValueError(f"arrays of a source differ in length: {sorted(lengths)}")
+    self.arrays, self.metas = dict(arrays), metas
+    self.batch_ops, self.example_ops = tuple(batch_ops), tuple(example_ops)
+
+  def __len__(self):
+    return len(next(iter(self.arrays.values())))
+
+  def read(self, indices):
+    return {key: value[indices] for key, value in self.arrays.items()}
+
+  def meta(self, i):
+    return {"id": str(i)} if self.metas is None else dict(self.metas[int(i)])
+
+
+class DataSet:
+  """Named splits of a data set; modules subclass it.
+
+  Attributes:
+    name: carries "synthetic" where the data are synthetic.
+    synthetic: True for generated data; evaluate writes it into every result.
+    splits: names that `split` accepts.
+  """
+
+  name: str = "unnamed"
+  synthetic: bool = False
+  splits: tuple[str, ...] = ()
+
+  def describe(self) -> dict[str, Any]:
+    """JSON-able: counts per split and label, preparation parameters, checksums."""
+    return {"name": self.name, "synthetic": self.synthetic,
+            "splits": {name: {"examples": len(self.split(name))} for name in self.splits}}
+
+  def train(self) -> Source | dict[str, Source]:
+    """Training examples; a dict where the method reads several streams."""
+    raise NotImplementedError
+
+  def validation(self) -> Source | dict[str, Source] | None:
+    """Examples of the validation loss, or None."""
+    return None
+
+  def split(self, name: str) -> Source:
+    """Every example that evaluation scores, in its own order.
+
+    Raises:
+      ValueError: no such split, with the names that exist.
+    """
+    raise NotImplementedError
+
+  def resident_arrays(self) -> dict[str, np.ndarray]:
+    """The whole training source {key: [n, ...]} for the mode that keeps it on the accelerator.
+
+    Ops of the source are not applied: the training step draws its own noise in that mode.
+    """
+    source = self.train()
+    if not isinstance(source, Source) or source.ragged:
+      raise ValueError("config.data.resident needs one stream of examples of one size")
+    return source.read(np.arange(len(source)))
+
+
+def open_dataset(data_cfg, seed: int) -> DataSet:
+  """The data set that `data_cfg.name` names.
+
+  Raises:
+    ValueError: no such module in data_pipelines/datasets, with the names that exist; or what its `open`
+      finds wrong. FileNotFoundError: a folder it needs is not there.
+  """
+  name = data_cfg["name"]
+  path = name if "." in name else f"data_pipelines.datasets.{name}"  # dotted: a module outside this package
+  try:
+    module = importlib.import_module(path)
+  except ModuleNotFoundError as e:
+    if e.name != path:
+      raise
+    module = None
+  if not hasattr(module, "open"):
+    raise ValueError(f"config.data.name={name!r} is not a data set; "
+                     f"data_pipelines/datasets has: {', '.join(dataset_names())}")
+  return module.open(data_cfg, seed)
+
+
+def dataset_names() -> list[str]:
+  """Names of all data sets of the package: the modules that define `open`."""
+  from data_pipelines import datasets  # pylint: disable=import-outside-toplevel
+  names = []
+  for info in pkgutil.iter_modules(datasets.__path__):
+    module = importlib.import_module(f"data_pipelines.datasets.{info.name}")
+    if callable(getattr(module, "open", None)):
+      names.append(info.name)
+  return sorted(names)

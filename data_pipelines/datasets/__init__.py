@@ -1,0 +1,1 @@
+"""Data sets: the modules that config.data.name names, each with open(data_cfg, seed) -> DataSet."""

@@ -1,0 +1,172 @@
+"""Pairs out of clean frames alone: annotations are drawn on the fly, anew for every example.
+
+Training: the marks of place p in the stream are a function of (seed, p), drawn inside tf.data.
+Evaluation: those of a frame are a function of (eval_seed, file name), the same in every run.
+With an empty config.data.dir the frames themselves are synthetic (data_pipelines/pairs/ultrasound.py).
+`python -m data_pipelines.write_pairs` stores such pairs on disk for other programs.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import pathlib
+import zlib
+
+import ml_collections
+import numpy as np
+
+from data_pipelines.datasets import paired
+from data_pipelines.marks import catalogue, layers, reference
+from data_pipelines.pairs import ops, ultrasound
+from data_pipelines.dataset import DataSet
+from data_pipelines.pairs.splits import group_of, split_names
+
+
+def defaults() -> ml_collections.ConfigDict:
+  """Fields of config.data: those of `paired.defaults`, and `marks`."""
+  c = paired.defaults()
+  c.name = "annotations"
+  c.frames = (96, 16, 24)        # synthetic frames of train, val, test, where dir is empty
+  c.frame_size = (128, 128)      # (height, width) of these
+  c.eval_seed = 7                # of the marks on validation and test frames
+  c.marks = m = ml_collections.ConfigDict()
+  m.style = "catalogue"          # catalogue, or reference = the original's generator, no other field
+  m.unmarked = 0.1               # share of frames that stay as they are
+  m.count = (1, 5)               # marks a frame, (low, high)
+  m.kinds = ("calipers:4", "label:3", "trace", "box", "arrow", "table", "header", "ruler", "bar",
+             "body_mark", "sign")  # "name" or "name:weight"
+  m.colours = ("white:6", "yellow:2", "cyan", "green", "red", "orange", "light_grey:2", "grey")
+  m.opacity = (0.5, 1.0)         # of a mark, (low, high)
+  m.size = 1.0                   # factor on all lengths; 1 suits a frame that fills the file
+  m.blur = (0.0, 1.0)            # standard deviation of the marks' blur in pixels, (low, high)
+  m.jpeg = 0.0                   # share of pairs whose two images go through JPEG
+  m.jpeg_quality = (60, 95)      # of these, (low, high)
+  m.fonts = ()                   # TrueType files besides the built-in fonts
+  return c
+
+
+class CleanFrame(paired.Item):
+  """A clean frame, on which `pair` draws."""
+
+  def load(self):
+    clean = paired.read_frame(self.path, self.cfg.channels)
+    self.size = tuple(self.cfg.resize) if any(self.cfg.resize) else clean.shape[:2]
+    return (ops.resize_image(clean, self.size),)
+
+  def pair(self, rng=None):
+    clean, = self.arrays()
+    return annotate(clean, rng, self.cfg.marks)
+
+
+class SyntheticFrame(CleanFrame):
+  """A synthetic ultrasound-like frame."""
+
+  def __init__(self, name, number, cfg):
+    super().__init__(name, pathlib.Path(name), name, cfg)
+    self._number = number
+
+  def load(self):
+    frame = ultrasound.frame(np.random.default_rng([20240, self._number]), self.cfg.frame_size)
+    clean = np.repeat(frame[..., None], self.cfg.channels, -1)
+    self.size = clean.shape[:2]
+    return (clean,)
+
+
+def annotate(clean: np.ndarray, rng: np.random.Generator, options
+             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Draws on a frame: (annotated, clean, mask), float32 [H,W,C], [H,W,C], [H,W,1].
+
+  `clean` comes back as it was, but for the share `jpeg`, where both images carry its traces.
+  """
+  if options["style"] == "reference":
+    found, blur, jpeg = reference.draw(rng, clean), 0.0, 0.0
+  else:
+    found = catalogue.draw(rng, clean, options)
+    blur, jpeg = rng.uniform(*options["blur"]), options["jpeg"]
+  annotated, mask = layers.compose(clean, found, blur)
+  if rng.random() < jpeg:
+    quality = rng.integers(options["jpeg_quality"][0], options["jpeg_quality"][1] + 1)
+    annotated, clean = layers.jpeg(annotated, quality), layers.jpeg(clean, quality)
+  return annotated, clean, mask
+
+
+def draw_op(options):
+  """Example op: {"clean"} -> {"image", "clean", "mask"}; numpy and Pillow inside tf.data."""
+  import tensorflow as tf  # pylint: disable=import-outside-toplevel
+  options = options.to_dict()
+
+  def call(clean, seed):
+    rng = np.random.default_rng([int(s) & 0x7FFFFFFF for s in seed])
+    return annotate(clean, rng, options)
+
+  def op(example, seed):
+    shape = example["clean"].shape
+    image, clean, mask = tf.numpy_function(call, [example["clean"], seed], [tf.float32] * 3,
+                                           stateful=False)
+    image.set_shape(shape)
+    clean.set_shape(shape)
+    mask.set_shape([*shape[:2], 1])
+    return {**example, "image": image, "clean": clean, "mask": mask}
+  return op
+
+
+class DrawnWindows(paired.Windows):
+  """Training windows of frames that are drawn on inside the stream."""
+
+  def __init__(self, items, cfg):
+    super().__init__(items, cfg, draw_op(cfg.marks))
+
+  def read_one(self, i):
+    return {"clean": self.items[int(i)].arrays()[0]}
+
+
+class AnnotationDataSet(paired.PairDataSet):
+  """Clean frames with drawn annotations."""
+
+  def train(self):
+    return DrawnWindows(self._items["train"], self.cfg)
+
+  def split(self, name):
+    super().split(name)  # checks the name
+    seed = int(self.cfg.eval_seed)
+    draw = lambda item: np.random.default_rng([seed, zlib.crc32(item.name.encode())])
+    return paired.WholeFrames(self._items[name], draw)
+
+
+def open(data_cfg, seed: int) -> DataSet:  # pylint: disable=redefined-builtin
+  """Clean frames of config.data.dir (or synthetic ones) with drawn annotations.
+
+  Raises:
+    FileNotFoundError, ValueError: one line; see `paired.open`.
+  """
+  cfg = paired.resolve(data_cfg, defaults())
+  if cfg.marks.style not in ("catalogue", "reference"):
+    raise ValueError(f"config.data.marks.style={cfg.marks.style!r}: use catalogue or reference")
+  catalogue.check(cfg.marks)
+  if not cfg.dir:
+    return _synthetic(cfg, seed)
+  root = pathlib.Path(cfg.dir)
+  if not root.is_dir():
+    raise FileNotFoundError(f"folder {root} does not exist; see config.data.dir")
+  folder = root / cfg.clean_dir if (root / cfg.clean_dir).is_dir() else root
+  files = paired.list_frames(folder)
+  names = [p.relative_to(folder).as_posix() for p in files]
+  items = [CleanFrame(n, p, group_of(n, cfg.group_pattern), cfg) for n, p in zip(names, files)]
+  usable, problems = paired.load_all(items, [], cfg.strict)
+  name = f"{root.name} (real frames, synthetic annotations)"
+  return AnnotationDataSet(name, cfg, usable, split_names(usable, root, cfg), problems, seed)
+
+
+def _synthetic(cfg, seed):
+  numbers = np.cumsum([0, *cfg.frames])
+  items, split_of = [], {}
+  for split, low, high in zip(("train", "val", "test"), numbers, numbers[1:]):
+    for i in range(low, high):
+      items.append(SyntheticFrame(f"synthetic_{i:05d}", i, cfg))
+      split_of[items[-1].name] = split
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    for item, arrays in zip(items, pool.map(lambda i: i.load(), items)):
+      item.cache = arrays
+  found = AnnotationDataSet("synthetic_ultrasound", cfg, items, split_of, [], seed)
+  found.synthetic = True
+  return found

@@ -1,0 +1,41 @@
+"""Brain MRI volumes: BraTS folders, any manifest.csv of NIfTI volumes, or synthetic brains."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+
+from data_pipelines.brains import fields
+
+
+def open(data_cfg, seed: int):  # pylint: disable=redefined-builtin
+  """Opens `data_cfg.dir`, preparing it first where needed; without one, synthetic brains.
+
+  Raises:
+    FileNotFoundError, ValueError, OSError: see prepare.prepare_set; the line says what to change.
+  """
+  cfg = fields.resolve(data_cfg)
+  if not cfg["dir"] and not cfg["tfds_dir"]:
+    from data_pipelines.datasets import synthetic  # pylint: disable=import-outside-toplevel
+    logging.warning("config.data.dir is empty: using SYNTHETIC brains. The results say nothing "
+                    "about patients; set --config.data.dir=FOLDER for real volumes.")
+    return synthetic.open(data_cfg, seed)
+  from data_pipelines.brains import prepare, records, slices  # pylint: disable=import-outside-toplevel
+  if cfg["tfds_dir"]:
+    from data_pipelines.brains import tfds_brats  # pylint: disable=import-outside-toplevel
+    scans, info = tfds_brats.read_scans(cfg["tfds_dir"], cfg)
+    name = pathlib.Path(info["source"]).name or "tfds"
+    synthetic = info.pop("synthetic_source")
+  else:
+    folder, manifest = prepare.prepare_set(cfg)
+    scans = {split: [] for split in manifest["splits"]}
+    for record in manifest["scans"]:
+      scans[record["split"]].append(records.scan_of(folder, record))
+    info = {"preparation": manifest["parameters"], "source": manifest["source"],
+            "prepared_dir": str(folder), "split_rule": manifest["split_rule"],
+            "sha256": manifest["sha256"], "left_out": manifest["left_out"]}
+    name, synthetic = pathlib.Path(manifest["source"]).name, manifest["synthetic"]
+  if synthetic and "synthetic" not in name:
+    name = f"synthetic_{name}"
+  return slices.SliceDataSet(name, synthetic, scans, info, fields.batch_ops(cfg), seed, cfg["cache"],
+                             int(cfg["limit_train"]))

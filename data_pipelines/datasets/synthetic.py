@@ -1,0 +1,110 @@
+"""Synthetic brains as a data set: no files needed, the same brains for the same synthetic_seed.
+
+Results on them say that a program works, and nothing about patients.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import pathlib
+import time
+
+import numpy as np
+
+from data_pipelines.brains import fields, normalise, phantom
+from data_pipelines.brains.slices import Scan, SliceDataSet
+
+_SPLITS = ("train", "val", "test")
+
+
+def open(data_cfg, seed: int) -> SliceDataSet:  # pylint: disable=redefined-builtin
+  """Generates `n_patients` = (train, val, test) synthetic patients.
+
+  Args:
+    data_cfg: fields of brain_fields.defaults(); those that count here: modalities, image_size, n_patients,
+      n_slices, lesion_share, synthetic_seed, noise_*.
+    seed: orders the training patients; the patients themselves depend on `synthetic_seed`.
+
+  Raises:
+    ValueError: a modality that is not one of flair, t1, t1ce, t2, or a number out of range.
+  """
+  cfg = fields.resolve(data_cfg)
+  unknown = [m for m in cfg["modalities"] if m not in phantom.MODALITIES]
+  if unknown:
+    raise ValueError(f"config.data.modalities: synthetic brains have "
+                     f"{', '.join(phantom.MODALITIES)}, not {', '.join(unknown)}")
+  counts = [int(n) for n in cfg["n_patients"]]
+  if len(counts) != 3 or counts[0] < 1 or min(counts) < 0 or cfg["n_slices"] < 1:
+    raise ValueError(f"config.data.n_patients={tuple(counts)} must be (train >= 1, val, test) and "
+                     f"n_slices={cfg['n_slices']} >= 1")
+  start = time.time()
+  jobs = [(split, i) for split, n in zip(_SPLITS, counts) for i in range(n)]
+  with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    scans = list(pool.map(lambda job: _scan(cfg, *job), jobs))
+  by_split = {split: [s for s, job in zip(scans, jobs) if job[0] == split] for split in _SPLITS}
+  info = {"preparation": {k: cfg[k] for k in ("modalities", "image_size", "n_patients", "n_slices",
+                                              "lesion_share", "synthetic_seed")},
+          "seconds_to_generate": round(time.time() - start, 2)}
+  return SliceDataSet("synthetic_brains", True, by_split, info, fields.batch_ops(cfg), seed)
+
+
+def patient(cfg, split: str, number: int, shape):
+  """Raw volumes {modality: float32 [H,W,Z]} and seg uint8 [H,W,Z] of one synthetic patient."""
+  key = [int(cfg["synthetic_seed"]), _SPLITS.index(split), number]
+  share = float(cfg["lesion_share"][_SPLITS.index(split)])
+  # Spread evenly rather than drawn, so that a set of three patients has its share too.
+  lesions = int((number + 1) * share + 1e-9) > int(number * share + 1e-9)
+  return phantom.brain(np.random.default_rng(key), shape, tuple(cfg["modalities"]), lesions)
+
+
+def _scan(cfg, split, number) -> Scan:
+  """One patient through the same preparation as real scans."""
+  h, w = cfg["image_size"]
+  raw, seg = patient(cfg, split, number, (h, w, int(cfg["n_slices"])))
+  prepared = normalise.prepare([raw[m] for m in cfg["modalities"]], seg, (h, w))
+  mask = np.ascontiguousarray(prepared.mask)
+  # Contiguous by slice: gathering a batch out of [h,w,n,C] memory is four times slower.
+  return Scan(f"synthetic_{split}_{number:04d}", np.ascontiguousarray(prepared.image, np.float32),
+              mask, prepared.slices, mask.sum(axis=(1, 2, 3), dtype=np.int64))
+
+
+def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=None, seed: int = 0,
+                style: str = "brats2021", lesion_share: float = 1.0, splits=None) -> list[str]:
+  """Writes synthetic patients as BraTS-style NIfTI folders, for tests and for trying things out.
+
+  Args:
+    folder: made if needed; gets one folder a patient, and SYNTHETIC.txt.
+    shape: (H, W, Z) voxels; BraTS has (240, 240, 155).
+    modalities: names, default all four.
+    style: "brats2021" = BraTS2021_90000/BraTS2021_90000_flair.nii.gz ... (no id of a real scan),
+      "brats2023" = BraTS-SYN-00000-000/BraTS-SYN-00000-000-t2f.nii.gz ...
+    splits: (train, val, test) counts that add up to n_patients, written as data_splits/*/scans.csv;
+      None = no such files, so that the seeded rule applies.
+
+  Returns:
+    The scan ids. Volumes are int16 (0 .. about 1000), labels uint8 with 1, 2, 4.
+  """
+  import nibabel  # pylint: disable=import-outside-toplevel
+  from data_pipelines.brains import prepare  # pylint: disable=import-outside-toplevel
+  from data_pipelines.formats import nifti  # pylint: disable=import-outside-toplevel
+  folder = pathlib.Path(folder)
+  modalities = tuple(modalities or phantom.MODALITIES)
+  cfg = {"synthetic_seed": seed, "modalities": modalities, "lesion_share": (lesion_share,) * 3}
+  ids = []
+  for i in range(n_patients):
+    name = f"BraTS2021_{90000 + i:05d}" if style == "brats2021" else f"BraTS-SYN-{i:05d}-000"
+    raw, seg = patient(cfg, "train", i, shape)
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    arrays = {m: np.rint(v * 600).astype(np.int16) for m, v in raw.items()} | {"seg": seg}
+    for kind, array in arrays.items():
+      # Axes towards left, posterior, superior, as in BraTS.
+      nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1.0, 1.0, 1.0])),
+                   folder / name / nifti.file_name(name, kind, style))
+    ids.append(name)
+  (folder / prepare.SYNTHETIC_MARK).write_text("Synthetic brains of medae_jax, not patients.\n")
+  ends = np.cumsum((0, *splits)) if splits else ()
+  for split, start, end in zip(_SPLITS, ends, ends[1:]):
+    (folder / "data_splits" / split).mkdir(parents=True, exist_ok=True)
+    (folder / "data_splits" / split / "scans.csv").write_text("\n".join(ids[start:end]))
+  return ids

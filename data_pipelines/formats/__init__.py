@@ -1,0 +1,1 @@
+"""File formats: the only readers and writers of images, NIfTI volumes and DICOM files."""

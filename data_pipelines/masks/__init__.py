@@ -1,0 +1,1 @@
+"""Images paired with masks: reading, noisy variants of masks, polygons, synthetic lesions."""

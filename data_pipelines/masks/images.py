@@ -1,0 +1,243 @@
+"""Images paired with masks: reading and checking the files, resizing, paired augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from data_pipelines.dataset import Source
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """One image: functions that give it at its native size, and what it is called."""
+  id: str
+  image: Callable[[], np.ndarray]          # -> uint8 [H,W,3]
+  mask: Callable[[], np.ndarray]           # -> float32 [H,W] in [0,1]: the mask trained on
+  truth: Callable[[], np.ndarray] | None   # the expert mask, None where there is none
+  path: str = ""
+  group: str = ""
+
+
+def read_image(path) -> np.ndarray:
+  """uint8 [H,W,3].
+
+  Raises:
+    ValueError: not a readable image; FileNotFoundError: it is not there.
+  """
+  try:
+    with Image.open(path) as image:
+      return np.asarray(image.convert("RGB"))
+  except FileNotFoundError:
+    raise FileNotFoundError(f"image {path} does not exist") from None
+  except (OSError, SyntaxError) as e:
+    raise ValueError(f"{path} is not a readable image: {e}") from None
+
+
+def check_image(path) -> tuple[int, int]:
+  """(H, W) of an image that can be decoded to its end; raises as `read_image` does."""
+  try:
+    with Image.open(path) as image:
+      size = image.height, image.width
+      image.draft("RGB", (1, 1))  # of a JPEG file only an eighth of the lines and columns
+      image.load()
+      return size
+  except FileNotFoundError:
+    raise FileNotFoundError(f"image {path} does not exist") from None
+  except (OSError, SyntaxError) as e:
+    raise ValueError(f"{path} is not a readable image: {e}") from None
+
+
+def read_mask(path, soft: bool = False) -> np.ndarray:
+  """float32 [H,W]: 0 and 1, or in [0,1] where `soft`.
+
+  Raises:
+    ValueError: colour, values other than 0 and 255 (or 0 and 1), or an unreadable file.
+  """
+  try:
+    with Image.open(path) as image:
+      if image.mode not in ("1", "L"):
+        raise ValueError(
+            f"mask {path} has colours (mode {image.mode}): a mask has one channel with 0 and 255. "
+            "Are the folders of images and masks swapped? Else convert it to grey.")
+      values = np.asarray(image.convert("L"))
+  except FileNotFoundError:
+    raise FileNotFoundError(f"mask {path} does not exist") from None
+  except (OSError, SyntaxError) as e:
+    raise ValueError(f"{path} is not a readable mask: {e}") from None
+  found = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
+  if set(found) <= {0, 1}:
+    return values.astype(np.float32)
+  other = [int(v) for v in found if v not in (0, 255)]
+  if other and not soft:
+    raise ValueError(f"mask {path} holds values such as {other[0]} besides 0 and 255: cut it at "
+                     "one half, or set config.data.soft_masks=True to train on grey values")
+  return values.astype(np.float32) / 255
+
+
+def check_pair(image, mask, soft: bool = False) -> None:
+  """Raises as `check_image` and `read_mask` do, and ValueError where the two differ in size."""
+  sizes = check_image(image), read_mask(mask, soft).shape
+  if sizes[0] != sizes[1]:
+    text = ["x".join(map(str, s[::-1])) for s in sizes]
+    raise ValueError(f"image {image} is {text[0]} and its mask {mask} is {text[1]} pixels: bring "
+                     "them to the same size first")
+
+
+def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
+  """(stem, image, mask) of two folders, sorted by stem.
+
+  Raises:
+    FileNotFoundError: a folder is missing or empty. ValueError: a file without partner.
+  """
+  stems = []
+  for folder, is_mask in ((pathlib.Path(images), False), (pathlib.Path(masks), True)):
+    if not folder.is_dir():
+      raise FileNotFoundError(f"folder {folder} does not exist; see config.data.dir and layout")
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES]
+    if not files:
+      raise FileNotFoundError(f"folder {folder} holds no image ({', '.join(SUFFIXES)})")
+    name = lambda f, cut: f.stem.removesuffix("_segmentation") if cut else f.stem
+    found = {name(f, is_mask): f for f in files}
+    if len(found) != len(files):
+      raise ValueError(f"folder {folder} holds files that differ only in their ending")
+    stems.append(found)
+  for has, lacks, folder in ((stems[0], stems[1], masks), (stems[1], stems[0], images)):
+    lonely = [f for s, f in has.items() if s not in lacks]
+    if lonely:
+      raise ValueError(f"{len(lonely)} of {len(has)} files have no partner in {folder}, the first: "
+                       f"{lonely[0]}; image and mask share their name (a mask may end in "
+                       "_segmentation)")
+  return [(s, f, stems[1][s]) for s, f in stems[0].items()]
+
+
+class Pairs(Source):
+  """Items resized to size x size.
+
+  Args:
+    items: the list.
+    size: side of images and masks. Images bilinear with anti-aliasing; masks by area, cut at one
+      half unless `soft`.
+    margin: images come larger by so many pixels, for random crops.
+    first_sample: "sample" of the first item; None writes -1 for all.
+    noisy: how many items count as noisy samples (the rest gets -1); None = all.
+    mean_image: float32 [H,W,3] to subtract, or None.
+  """
+
+  def __init__(self, items, size, *, margin=0, soft=False, first_sample=None, noisy=None,
+               mean_image=None, batch_ops=(), augmented=False):
+    self.items, self._side, self._margin, self._soft = items, size + margin, margin, soft
+    n = len(items) if noisy is None else noisy
+    place = np.arange(len(items), dtype=np.int32)
+    self._sample = np.where(place < n, place, -1) if first_sample is not None else 0 * place - 1
+    self._mean = mean_image
+    self.batch_ops, self._augmented = tuple(batch_ops), augmented
+    fits = len(items) * self._side**2 * 7 < _CACHE_BYTES
+    self._cache = {} if fits else None
+
+  def __len__(self):
+    return len(self.items)
+
+  def read_one(self, i):
+    image, mask = self._load(int(i))
+    out = {"image": to_network(image, self._side, self._mean),
+           "mask": mask[..., None], "sample": self._sample[i]}
+    if self._augmented:  # what the ops did to it: filled in by them
+      out.update(flip=np.zeros(2, np.int32), crop=np.array([0, 0, self._margin], np.int32))
+    return out
+
+  def _load(self, i):
+    """(uint8 [S,S,3], float32 [S,S]); what is kept in memory is never written to."""
+    if self._cache is not None and i in self._cache:
+      return self._cache[i]
+    item, size = self.items[i], (self._side, self._side)
+    image = resize(item.image(), self._side)
+    area = Image.fromarray(item.mask()).resize(size, Image.Resampling.BOX)
+    mask = np.asarray(area, np.float32)
+    mask = mask if self._soft else (mask >= 0.5).astype(np.float32)
+    if self._cache is not None:
+      self._cache[i] = (image, mask)
+    return image, mask
+
+  def native(self, i) -> dict[str, np.ndarray | None]:
+    """{"image" uint8 [H,W,3], "mask" bool [H,W], "truth" bool or None} at the file's own size."""
+    item = self.items[int(i)]
+    truth = item.truth() > 0.5 if item.truth is not None else None
+    return {"image": item.image(), "mask": item.mask() > 0.5, "truth": truth}
+
+  def meta(self, i):
+    item = self.items[int(i)]
+    return {"id": item.id, "group": item.group or item.id, "path": item.path}
+
+
+def resize(image: np.ndarray, side: int) -> np.ndarray:
+  """uint8 [H,W,3] -> [side,side,3], bilinear with anti-aliasing."""
+  if image.shape[:2] == (side, side):
+    return image
+  return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def to_network(image: np.ndarray, side: int, mean_image: np.ndarray | None = None) -> np.ndarray:
+  """uint8 [H,W,3] -> float32 [side,side,3] in [0,1], less the mean image [h,w,3] if any."""
+  value = resize(image, side).astype(np.float32) / 255
+  if mean_image is None:
+    return value
+  channels = [Image.fromarray(np.ascontiguousarray(mean_image[..., c])).resize(
+      (side, side), Image.Resampling.BILINEAR) for c in range(3)]
+  return value - np.stack([np.asarray(c) for c in channels], -1)
+
+
+def paired_crop(size: int):
+  """Batch op: one window of size x size for image and mask; writes it into "crop"."""
+  import tensorflow as tf  # pylint: disable=import-outside-toplevel
+
+  def op(batch, seed, lo, hi, total):
+    margin = batch["image"].shape[1] - size
+    key = tf.random.experimental.stateless_fold_in(seed, 23)
+    place = tf.random.stateless_uniform([total, 2], key, 0, margin + 1, tf.int32)[lo:hi]
+    out = dict(batch)
+    for name in ("image", "mask"):
+      value = tf.gather(batch[name], place[:, :1] + tf.range(size), axis=1, batch_dims=1)
+      out[name] = tf.gather(value, place[:, 1:] + tf.range(size), axis=2, batch_dims=1)
+    out["crop"] = tf.concat([place, tf.fill([hi - lo, 1], margin)], 1)
+    return out
+  return op
+
+
+def paired_flip():
+  """Batch op: rows and columns mirrored with probability 1/2 each, image and mask alike."""
+  import tensorflow as tf  # pylint: disable=import-outside-toplevel
+
+  def op(batch, seed, lo, hi, total):
+    key = tf.random.experimental.stateless_fold_in(seed, 29)
+    flip = tf.random.stateless_uniform([total, 2], key)[lo:hi] < 0.5
+    out = {**batch, "flip": tf.cast(flip, tf.int32)}
+    for name in ("image", "mask"):
+      for axis in (1, 2):
+        chosen = flip[:, axis - 1, None, None, None]
+        out[name] = tf.where(chosen, tf.reverse(out[name], [axis]), out[name])
+    return out
+  return op
+
+
+def read_mean_image(path) -> np.ndarray:
+  """float32 [H,W,3] in [0,1] of a .npy file (`write_mean_image` makes one)."""
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f"config.data.mean_image={path} does not exist")
+  mean = np.load(path, allow_pickle=False)
+  if mean.ndim != 3 or mean.shape[-1] != 3:
+    raise ValueError(f"config.data.mean_image={path} has shape {mean.shape}, not [H,W,3]")
+  return mean.astype(np.float32)
+
+
+def write_mean_image(source: Source, path) -> None:
+  """Mean over all images of a source, float32 [S,S,3] in [0,1]."""
+  total = sum(source.read_one(i)["image"].astype(np.float64) for i in range(len(source)))
+  np.save(path, (total / len(source)).astype(np.float32))

@@ -1,0 +1,1 @@
+"""Normal images to train on, anomalies to test on: lists, folds without leaks, transformations."""

@@ -1,0 +1,284 @@
+"""One-class data sets: training on normal images, scoring normal and anomalous ones.
+
+What `natural`, `nih` and `camelyon` share: five lists of images (train, val_normal, val_anomaly,
+test_normal, test_anomaly), the check that no group (patient, slide, photograph) is trained on and
+tested on, sources that read and transform the images, and the report of `describe`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from data_pipelines.one_class import folds, transforms
+from data_pipelines.dataset import DataSet, Source
+
+LISTS = ("train", "val_normal", "val_anomaly", "test_normal", "test_anomaly")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """One image: `name` is unique in its data set, `group` names what must not be split."""
+  name: str
+  group: str
+  kind: str = ""  # class, pathology or tissue, for tables per kind
+  path: str = ""  # of a file
+  place: int = -1  # in an array
+
+
+class ImageSource(Source):
+  """Images that `load` reads, normal first, then anomalous.
+
+  Args:
+    normal, anomalous: items.
+    load: Item -> uint8 [H,W,C], every deterministic transform included.
+    batch_ops: random transforms on uint8 batches, ending in float32; () = `normalize` on reading.
+    with_label: adds "label" int32 (0 normal, 1 anomalous).
+    cache: {name: uint8 image} shared by sources of the same transform, or None. It holds what
+      `load` returns, that is nothing random.
+  """
+
+  def __init__(self, normal: Sequence[Item], anomalous: Sequence[Item], load: Callable,
+               batch_ops=(), with_label=True, cache: dict | None = None):
+    self.items = [*normal, *anomalous]
+    self.labels = np.repeat(np.array([0, 1], np.int32), [len(normal), len(anomalous)])
+    self.load, self.batch_ops = load, tuple(batch_ops)
+    self.with_label, self.cache = with_label, cache
+
+  def __len__(self):
+    return len(self.items)
+
+  def read_one(self, i):
+    item = self.items[i]
+    image = None if self.cache is None else self.cache.get(item.name)
+    if image is None:
+      image = self.load(item)
+      if self.cache is not None:
+        self.cache[item.name] = image
+    example = {"image": image if self.batch_ops else transforms.normalize(image)}
+    return {**example, "label": self.labels[i]} if self.with_label else example
+
+  def meta(self, i):
+    item = self.items[int(i)]
+    kind = {"kind": item.kind} if item.kind else {}
+    return {"id": item.name, "group": item.group, "path": item.path, **kind}
+
+
+class OneClassDataSet(DataSet):
+  """Five lists of images as a data set.
+
+  `train()` and `validation()` hold normal images without labels; the splits "val" and "test" hold
+  labelled ones. "val" exists where there are validation images.
+
+  Args:
+    name: for reports.
+    lists: {one of LISTS: items}.
+    load: Item -> uint8 [H,W,C] for scoring.
+    load_train, train_ops: the same for training, with its random batch ops.
+    notes: JSON-able, goes into `describe`: protocol, transforms, where the lists come from.
+    cache: keep read images in memory.
+    allow_leaks: published lists that train and test on the same groups.
+    val_from_test: of a fold, the split "val" is the fold's test part: for choosing the number of
+      iterations as it was published for PIAD. The fold's score is optimistic then; the final test
+      split is untouched.
+
+  Raises:
+    ValueError: no training or test image; a group on two sides without `allow_leaks`.
+    FileNotFoundError: images of the lists are not there.
+  """
+
+  def __init__(self, name: str, lists: dict[str, Sequence[Item]], load: Callable, *,
+               load_train: Callable | None = None, train_ops=(), notes=None, cache=False,
+               allow_leaks=False, val_from_test=False):
+    self.name, self.notes = name, notes or {}
+    self.lists = {k: list(lists.get(k, ())) for k in LISTS}
+    for part in ("train", "test_normal", "test_anomaly"):
+      if not self.lists[part]:
+        raise ValueError(f"{name}: no image in {part}; check config.data (root, lists, class, "
+                         "fold)")
+    _check_files(name, [i for items in self.lists.values() for i in items if i.path])
+    self.shared = _shared_groups(self.lists)
+    leaks = {k: n for k, n in self.shared.items() if n}
+    if leaks and not allow_leaks:
+      raise ValueError(f"{name}: training and evaluation share groups {leaks}; use "
+                       "config.data.folds=leakfree (own folder: one split for a group's images), "
+                       "or published to accept it")
+    self._load, self._load_train, self._train_ops = load, load_train or load, tuple(train_ops)
+    self._scored = {"test": "test", "val": "test" if val_from_test else "val"}
+    # One cache a transform: training and scoring may prepare an image differently.
+    self._cache = {} if cache else None
+    self._train_cache = self._cache if self._load_train is self._load else ({} if cache else None)
+    validated = val_from_test or self.lists["val_normal"] or self.lists["val_anomaly"]
+    self.splits = ("val", "test") if validated else ("test",)
+
+  def train(self):
+    return ImageSource(self.lists["train"], (), self._load_train, self._train_ops,
+                       with_label=False, cache=self._train_cache)
+
+  def validation(self):
+    if not self.lists["val_normal"]:
+      return None
+    return ImageSource(self.lists["val_normal"], (), self._load, with_label=False,
+                       cache=self._cache)
+
+  def split(self, name):
+    if name not in self.splits:
+      raise ValueError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}. "
+                       "A validation split needs config.data.val_fraction > 0 or a fold.")
+    part = self._scored[name]
+    return ImageSource(self.lists[f"{part}_normal"], self.lists[f"{part}_anomaly"], self._load,
+                       cache=self._cache)
+
+  def resident_arrays(self):
+    if self._train_ops:
+      raise ValueError(f"{self.name}: config.data.resident cannot draw crops and flips; turn "
+                       "random_crop and random_flip off, or resident")
+    return super().resident_arrays()
+
+  def describe(self):
+    lists = {part: {"images": len(items), "groups": len({i.group for i in items}),
+                    "sha256_16": folds.checksum([i.name for i in items])}
+             for part, items in self.lists.items()}
+    return {"name": self.name, "synthetic": self.synthetic, "lists": lists,
+            "groups_shared_with_train": self.shared, **self.notes}
+
+
+def _shared_groups(lists) -> dict[str, int]:
+  """Number of training groups that occur in each list of normals and in the anomalies."""
+  trained = {i.group for i in lists["train"]}
+  return {part: len(trained & {i.group for i in lists[part]}) for part in LISTS[1:]}
+
+
+def _check_files(name, items) -> None:
+  """Raises FileNotFoundError where images are missing: before training, not at its end."""
+  there: dict[str, set[str]] = {}  # one listing a folder: much faster than a question a file
+
+  def exists(path):
+    folder, file = os.path.split(path)
+    if folder not in there:
+      there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    return file in there[folder]
+  missing = [i.path for i in items if not exists(i.path)]
+  if missing:
+    raise FileNotFoundError(f"{name}: {len(missing)} of {len(items)} listed images are not there, "
+                            f"e.g. {missing[0]}; check config.data.image_root (folders: root)")
+
+
+# ------------------------------------------------------------------------------- lists from folders
+def read_labels(root, kind_column="subtype") -> dict[tuple[str, str], list[Item]]:
+  """{(split, "normal" | "anomaly"): items} of a folder with a `labels.csv`.
+
+  Columns: file, split (train, val, test), label ("normal" or anything else); optional group or
+  patient (never divided between folds), and subtype.
+
+  Raises:
+    FileNotFoundError: no labels.csv. ValueError: a column is missing.
+  """
+  root = pathlib.Path(root)
+  path = root / "labels.csv"
+  if not path.is_file():
+    raise FileNotFoundError(f"no {path}; config.data.root needs labels.csv with the columns file, "
+                            "split, label (and group), or use lists")
+  items: dict[tuple[str, str], list[Item]] = {}
+  with open(path, newline="", encoding="utf-8") as f:
+    reader = csv.DictReader(f)
+    missing = {"file", "split", "label"} - set(reader.fieldnames or ())
+    if missing:
+      raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}")
+    for row in reader:
+      side = "normal" if row["label"] == "normal" else "anomaly"
+      group = row.get("group") or row.get("patient") or row["file"]
+      kind = row["label"] if side == "normal" else (row.get(kind_column) or row["label"])
+      items.setdefault((row["split"], side), []).append(
+          Item(row["file"], group, kind, str(root / row["file"])))
+  return items
+
+
+def read_folders(root) -> dict[tuple[str, str], list[Item]]:
+  """{(split, side): items} of <root>/<train|val|test>/<normal|anomaly>/**; each image is a group.
+
+  Raises:
+    FileNotFoundError: no <root>/train/normal.
+  """
+  root = pathlib.Path(root)
+  if not (root / "train" / "normal").is_dir():
+    raise FileNotFoundError(f"{root} holds neither labels.csv nor train/normal; see "
+                            "config.data.root")
+  items = {}
+  for split in ("train", "val", "test"):
+    for side in ("normal", "anomaly"):
+      files = sorted(p for p in (root / split / side).rglob("*")
+                     if p.suffix.lower() in IMAGE_SUFFIXES)
+      names = [str(p.relative_to(root)) for p in files]
+      items[split, side] = [Item(n, n, side, str(p)) for n, p in zip(names, files)]
+  return items
+
+
+def folder_lists(cfg) -> dict[str, list[Item]]:
+  """The five lists of a labelled folder (`read_labels`, `read_folders`) for `cfg.fold`.
+
+  fold -1 uses the folder's own splits; its validation anomalies are those of `cfg.val_kind` where
+  that is set ("anomalies of confined variability"), at most `cfg.val_anomalies`. Fold k >= 0
+  regroups the training normals and tests on the *validation* anomalies: the test split is not used
+  for choosing anything.
+  """
+  root = pathlib.Path(cfg["root"])
+  if not root.is_dir():
+    raise FileNotFoundError(f"no folder {str(root)!r}; set config.data.root")
+  items = read_labels(root) if (root / "labels.csv").is_file() else read_folders(root)
+  get = lambda split, side: items.get((split, side), [])
+  anomalies = [i for i in get("val", "anomaly")
+               if not cfg.get("val_kind", "") or i.kind == cfg["val_kind"]]
+  if int(cfg.get("fold", -1)) < 0:
+    train, val = get("train", "normal"), get("val", "normal")
+    if not val:
+      train, val = hold_out(train, cfg)
+    return {"train": train, "val_normal": val,
+            "val_anomaly": anomalies[:int(cfg.get("val_anomalies", 0)) or None],
+            "test_normal": get("test", "normal"), "test_anomaly": get("test", "anomaly")}
+  return regrouped(get("train", "normal"), anomalies, cfg)
+
+
+def regrouped(normal: Sequence[Item], anomalous: Sequence[Item], cfg) -> dict[str, list[Item]]:
+  """The five lists of fold `cfg.fold` without leaks (`folds.group_folds`)."""
+  k, n = int(cfg["fold"]), int(cfg.get("n_folds", 3))
+  if not 0 <= k < n:
+    raise ValueError(f"config.data.fold={k}: use 0 to {n - 1}, or -1 for the final split")
+  if not anomalous:
+    raise ValueError("a fold needs validation anomalies; check config.data.val_kind")
+  fold = folds.group_folds([i.group for i in normal], [i.group for i in anomalous],
+                           int(cfg.get("fold_seed", 0)), n)[k]
+  pick = lambda items, part: [items[i] for i in fold[part]]
+  return {"train": pick(normal, "train"), "val_normal": pick(normal, "val"),
+          "test_normal": pick(normal, "test_normal"),
+          "test_anomaly": pick(anomalous, "test_anomaly")}
+
+
+def hold_out(items: Sequence[Item], cfg) -> tuple[list[Item], list[Item]]:
+  """(train, val): `cfg.val_fraction` of the groups held out; 0 = train on all, as published."""
+  held = folds.split_groups([i.group for i in items], float(cfg.get("val_fraction", 0.0)),
+                            int(cfg.get("fold_seed", 0)))
+  return ([i for i, h in zip(items, held) if not h], [i for i, h in zip(items, held) if h])
+
+
+def val_from_test(cfg) -> bool:
+  """cfg.val_from_test; raises ValueError for the final split, whose test part chooses nothing."""
+  wanted = bool(cfg.get("val_from_test", False))
+  if wanted and int(cfg.get("fold", -1)) < 0:
+    raise ValueError("config.data.val_from_test is for folds: the final test split must not choose "
+                     "anything; set config.data.fold")
+  return wanted
+
+
+def check_choice(cfg, field: str, allowed: Sequence[str]) -> str:
+  """cfg[field]; raises ValueError unless it is one of `allowed`."""
+  value = cfg.get(field, allowed[0])
+  if value not in allowed:
+    raise ValueError(f"config.data.{field}={value!r}: use {', '.join(allowed)}")
+  return value

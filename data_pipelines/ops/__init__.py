@@ -1,0 +1,1 @@
+"""Operations on examples and batches in tf.data that several domains share."""

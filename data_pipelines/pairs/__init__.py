@@ -1,0 +1,1 @@
+"""Pairs of an annotated and a clean frame: splits, windows, synthetic ultrasound."""

@@ -1,0 +1,1 @@
+"""Programs that write data sets to disk: python -m data_pipelines.prepare.<name>."""

@@ -1,0 +1,79 @@
+r"""Writes a study of noisy annotations to disk, in the folders that the reference reads.
+
+  python -m data_pipelines.prepare_noisy --dir=FOLDER --noise=polygon:3 --clean=10 --out=STUDY
+reads the fully labelled set FOLDER/labels.csv (data_pipelines/datasets/segmentation.py, layout "manifest")
+and writes STUDY/training/{noisy,clean}_{img,gt}, {val,test}_{img,gt}, noise.csv (Dice of every
+noisy mask against the expert one) and mean_image.npy. Train on it with --config.data.layout=folders
+--config.data.noise= --config.data.dir=STUDY. Images are copied byte for byte, masks are PNG 0/255
+at their native size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import pathlib
+import shutil
+
+import numpy as np
+from PIL import Image
+
+from data_pipelines.masks import label_noise
+from data_pipelines.masks import images as paired_images
+from data_pipelines.datasets import segmentation
+
+_FOLDERS = {"noisy": "training/noisy", "clean": "training/clean", "val": "val", "test": "test"}
+
+
+def write_study(data_cfg, out, seed: int = 0) -> float:
+  """Writes the study that `config.data` describes; returns the mean Dice of the noisy masks.
+
+  Raises:
+    FileExistsError: `out` holds files already. ValueError, FileNotFoundError: as the data set says.
+  """
+  data, out = segmentation.open(data_cfg, seed), pathlib.Path(out)
+  if out.exists() and any(out.iterdir()):
+    raise FileExistsError(f"{out} is not empty: choose a new folder")
+  rows = []
+  for name, folder in _FOLDERS.items():
+    for item in data.parts.get(name, ()):
+      images, masks = out / f"{folder}_img", out / f"{folder}_gt"
+      images.mkdir(parents=True, exist_ok=True)
+      masks.mkdir(parents=True, exist_ok=True)
+      if item.path:
+        shutil.copyfile(item.path, images / f"{item.id}{pathlib.Path(item.path).suffix}")
+      else:
+        Image.fromarray(item.image()).save(images / f"{item.id}.png")
+      mask = item.mask() > 0.5
+      Image.fromarray((255 * mask).astype(np.uint8)).save(masks / f"{item.id}_segmentation.png")
+      if name == "noisy" and item.truth is not None:
+        rows.append({"id": item.id, "noise": data_cfg.get("noise", ""),
+                     "dice": round(label_noise.dice(mask, item.truth() > 0.5), 6)})
+  paired_images.write_mean_image(data.split("noisy"), out / "mean_image.npy")
+  with (out / "noise.csv").open("w", newline="", encoding="utf-8") as file:
+    table = csv.DictWriter(file, ["id", "noise", "dice"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+  return float(np.mean([r["dice"] for r in rows])) if rows else float("nan")
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--dir", required=True, help="folder of the fully labelled set")
+  parser.add_argument("--manifest", default="labels.csv")
+  parser.add_argument("--out", required=True, help="new folder")
+  parser.add_argument("--noise", default="polygon:3", help="see data_pipelines/masks/label_noise.py")
+  parser.add_argument("--noise_seed", type=int, default=0)
+  parser.add_argument("--clean", type=int, default=10, help="images that keep their expert mask")
+  parser.add_argument("--clean_seed", type=int, default=0)
+  parser.add_argument("--image_size", type=int, default=96, help="side of the mean image")
+  args = parser.parse_args()
+  try:
+    dice = write_study({**vars(args), "name": "segmentation", "layout": "manifest"}, args.out)
+  except (ValueError, OSError) as e:
+    raise SystemExit(f"error: {e}") from None
+  print(f"mean Dice of the noisy masks: {dice:.3f} ({args.out}/noise.csv)")
+
+
+if __name__ == "__main__":
+  main()

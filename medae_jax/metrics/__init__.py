@@ -1,0 +1,1 @@
+"""Metrics over whole data sets: detection (AP, AUROC, Dice from histograms), components, bootstrap."""

@@ -1,0 +1,1 @@
+"""Layers that several networks share: conv, norm, pool, resample, reflect_pad, swish_norm, init."""

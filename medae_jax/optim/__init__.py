@@ -1,0 +1,1 @@
+"""Optimisers and learning-rate schedules as the references have them: adam, schedules."""

@@ -1,0 +1,1 @@
+"""Anomaly scores and maps out of what a network returns; on the device, per example."""

@@ -1,0 +1,283 @@
+"""Anomaly detection: pixel and image metrics, per-patient rows, calibration, the panel.
+
+The model is always shown beside the simplest detector, a threshold on the intensity of one channel
+(FLAIR for brains) inside the foreground, also after a 5x5 median. Keys of the JSON:
+
+  pixel_ap, pixel_auroc   over all pixels of the split, background included (dae.md 9)
+  dice_best, dice_best_threshold   best of the thresholds k/1000, chosen with the labels of this
+                          split: an upper bound, not an operating point
+  dice_val_threshold, val_threshold   at the threshold chosen on val: the honest figure
+  dice_components         as dice_best, small 3-D components removed (dae.md 9.4), same threshold
+  dice_val_threshold_components   as dice_val_threshold, small components removed
+  dice_patients_mean      mean over patients with lesions of the Dice at val_threshold
+  image_auroc, image_ap   of the image scores against "any lesion pixel" (or the label)
+  ci95                    95 % percentile bootstrap over patients
+  baseline                the same of the intensity threshold; model_better compares
+  notes                   why a number is null
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from medae_jax.core import calibration as calibrate_lib
+from medae_jax.metrics import detection
+from medae_jax.scores import residual
+from medae_jax.tasks.anomaly import residual_fit
+from medae_jax.tasks.base import BaseEvaluator
+from medae_jax.tasks.anomaly import intervals, pictures, scans as _scans
+
+_GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector
+DETECTORS = ("model", "intensity", "intensity_median5")
+
+
+def fitter(config, dataset):
+  """What fits config.method.score on val, or None."""
+  if not config.eval.fit_residual:
+    return None
+  if "weights_positive" not in config.method.score:
+    raise ValueError(f"config.eval.fit_residual: the score of {config.method.name} has no weights "
+                     "of the residual; turn it off")
+  source = dataset.split("val")
+  return residual_fit.ResidualFit(config.method.score,
+                                  [_patient(source.meta(i), i) for i in range(len(source))])
+
+
+class Evaluator(BaseEvaluator):
+  """See the module's docstring."""
+
+  on_device = True
+
+  def __init__(self, config, dataset, split, calibration):
+    super().__init__(config, dataset, split, calibration)
+    n = len(self.source)
+    self.metas = [self.source.meta(i) for i in range(n)]
+    names = [_patient(m, i) for i, m in enumerate(self.metas)]
+    self.patients, group = np.unique(names, return_inverse=True)
+    self.group = group.astype(np.int32)
+    self.image_scores = {name: np.full(n, np.nan) for name in DETECTORS}
+    self.label = np.full(n, -1)               # -1: not known
+    self.lesion_px = np.full(n, -1, np.int64)  # -1: no mask
+    self.pixels: dict[str, detection.Histograms] = {}
+    self._store, self._sample = None, calibrate_lib.IntensitySample()
+    self._cases: list[dict[str, Any]] = []
+    self.counts = self.overlap = None
+    how = config.method.get("score", {}).get("image_score", "mean")
+    self._baseline = jax.jit(functools.partial(
+        _baselines, channel=config.eval.baseline_channel,
+        how=how if how in residual.IMAGE_SCORES else "mean"))
+
+  # ------------------------------------------------------------------------------ one pass
+  def update(self, batch, outputs):
+    valid, position = batch["valid"], batch["position"]
+    rows, mask = position[valid], batch.get("mask")
+    self.image_scores["model"][rows] = np.asarray(outputs["score"])[valid]
+    if mask is not None:
+      self.lesion_px[rows] = np.sum(mask[valid] > 0, axis=(1, 2, 3))
+      self.label[rows] = self.lesion_px[rows] > 0
+    if "label" in batch:
+      self.label[rows] = batch["label"][valid]
+    self._sample.add(batch["image"][valid])
+    maps, image = self._baseline(batch["image"])
+    for name, value in image.items():
+      self.image_scores[name][rows] = np.asarray(value)[valid]
+    if "map" in outputs:
+      maps["model"] = jax.device_put(outputs["map"], jax.local_devices()[0])
+      self._add_pixels(maps, mask, valid, position)
+
+  def _add_pixels(self, maps, mask, valid, position):
+    """Counts the maps; without masks only those of images that are not labelled abnormal."""
+    if mask is None:
+      counted = valid & (self.label[position] != 1)
+      mask = np.zeros(maps["model"].shape, bool)
+    else:
+      counted = valid
+      if self._store is None:
+        self._store = _scans.MapStore(len(self.source), mask.shape[1:3])
+      self._store.put(position[valid], np.asarray(maps["model"])[valid, ..., 0],
+                      mask[valid, ..., 0] > 0)
+    for name, value in maps.items():
+      if name not in self.pixels:
+        self.pixels[name] = detection.Histograms(len(self.patients), _GROUP_BYTES)
+      self.pixels[name].add(value, mask, counted, self.group[position])
+
+  # ----------------------------------------------------------------------------- the numbers
+  def calibrate(self):
+    counts = self.pixels["model"].counts() if self.pixels else None
+    return calibrate_lib.choose(counts, self.image_scores["model"], self.label, self._sample,
+                                self.config.eval)
+
+  def result(self):
+    if not np.isfinite(self.image_scores["model"]).all():
+      bad = int((~np.isfinite(self.image_scores["model"])).sum())
+      raise ValueError(f"{bad} image scores are not finite: the model or its input is broken")
+    threshold = (self.calibration or {}).get("threshold")
+    notes: dict[str, str] = {}
+    result = {"n_patients": len(self.patients), "n_abnormal_images": int((self.label == 1).sum()),
+              "n_lesion_pixels": int(self.lesion_px.clip(0).sum())}
+    result.update(self._pixel_metrics(threshold, notes))
+    result.update(self._image_metrics(notes))
+    result["baseline"] = self._baseline_metrics()
+    result["ci95"] = intervals.intervals(self, notes)
+    key = "pixel_ap" if np.isfinite(result["pixel_ap"]) else "image_auroc"
+    best = max(result["baseline"][key], result["baseline"][f"{key}_median5"])
+    known = np.isfinite(result[key]) and np.isfinite(best)
+    result["model_better"] = bool(result[key] > best) if known else None
+    result["model_better_by"] = {"metric": key, "difference": result[key] - best}
+    result["notes"] = notes
+    return result
+
+  def _pixel_metrics(self, threshold, notes):
+    keys = ("pixel_ap", "pixel_auroc", "dice_best", "dice_best_threshold", "dice_val_threshold",
+            "dice_components", "dice_val_threshold_components", "dice_patients_mean")
+    found = dict.fromkeys(keys, np.nan) | {"val_threshold": threshold}
+    why = self._no_pixels()
+    if why:
+      notes.update(dict.fromkeys(keys, why))
+      return found
+    self.counts = counts = self.pixels["model"].counts()
+    found["pixel_ap"] = float(detection.average_precision(counts))
+    found["pixel_auroc"] = float(detection.auroc(counts))
+    found["dice_best"], found["dice_best_threshold"] = detection.best_dice(counts, self._grid())
+    cuts = {"best": found["dice_best_threshold"]}
+    if threshold is None:
+      notes.update({k: "no validation split has set a threshold" for k in keys
+                    if "val_threshold" in k or k == "dice_patients_mean"})
+    else:
+      cuts["val"] = threshold
+      found["dice_val_threshold"] = float(detection.dice_at(counts, threshold))
+    self.overlap = _scans.overlap_counts(self._store, self._volumes(), cuts,
+                                          self.config.eval.components)
+    found["dice_components"] = float(_scans.pooled_dice(self.overlap["best_components"]))
+    if threshold is not None:
+      found["dice_val_threshold_components"] = float(
+          _scans.pooled_dice(self.overlap["val_components"]))
+      found["dice_patients_mean"] = float(np.nanmean(np.where(
+          self.overlap["val"][:, 2] > 0, _per_patient(self.overlap["val"]), np.nan)))
+    return found
+
+  def _image_metrics(self, notes):
+    found = {"image_auroc": np.nan, "image_ap": np.nan}
+    known = self.label >= 0
+    kinds = set(self.label[known])
+    if kinds == {0, 1}:
+      counts = detection.sorted_counts(self.image_scores["model"][known], self.label[known])
+      return {"image_auroc": float(detection.auroc(counts)),
+              "image_ap": float(detection.average_precision(counts))}
+    why = {frozenset(): "the split has no labels", frozenset({0}): "no abnormal image in the split",
+           frozenset({1}): "no normal image in the split"}[frozenset(kinds)]
+    notes.update(dict.fromkeys(found, why))
+    return found
+
+  def _baseline_metrics(self):
+    """The intensity threshold; its Dice may use every float16 threshold: intensities exceed 1."""
+    channel = self.config.eval.baseline_channel
+    found: dict[str, Any] = {"what": f"intensity of channel {channel} inside the foreground"}
+    known = self.label >= 0
+    for name in DETECTORS[1:]:
+      suffix = name.removeprefix("intensity")
+      counts = np.zeros((2, detection.CODES)) if self.counts is None else self.pixels[name].counts()
+      found[f"pixel_ap{suffix}"] = float(detection.average_precision(counts))
+      found[f"dice_best{suffix}"] = detection.best_dice(counts, "all")[0]
+      found[f"image_auroc{suffix}"] = float(detection.auroc(detection.sorted_counts(
+          self.image_scores[name][known], self.label[known])))
+    return found
+
+  def _no_pixels(self):
+    if not self.pixels:
+      return "the method gives no map"
+    if (self.lesion_px < 0).any():
+      return "the split has no masks"
+    return "" if self.lesion_px.sum() else "no lesion pixel in the split"
+
+  def _grid(self):
+    return "all" if self.config.eval.dice_thresholds == "all" else None
+
+  def _volumes(self):
+    """Per patient: rows of each volume in slice order; images without a slice stand alone."""
+    scans = []
+    for p in range(len(self.patients)):
+      rows = np.flatnonzero(self.group == p)
+      if all("slice" in self.metas[r] for r in rows):
+        scans.append([rows[np.argsort([self.metas[r]["slice"] for r in rows], kind="stable")]])
+      else:
+        scans.append([rows[i:i + 1] for i in range(len(rows))])
+    return scans
+
+  # --------------------------------------------------------------------------------- tables
+  def rows(self):
+    table = []
+    exact = self.counts is not None and self.pixels["model"].shift == 0
+    grouped = self.pixels["model"].grouped() if exact else None
+    dice = {k: _per_patient(v) for k, v in (self.overlap or {}).items()}
+    for p, name in enumerate(self.patients):
+      rows = np.flatnonzero(self.group == p)
+      row = {"patient": name, "images": len(rows),
+             "abnormal_images": int((self.label[rows] == 1).sum())}
+      if self.overlap is not None:
+        row["lesion_pixels"] = int(self.lesion_px[rows].sum())
+        row["pixel_ap"] = float(detection.average_precision(grouped[p])) if exact else None
+        for key, column in (("val", "dice_val_threshold"), ("val_components",
+                            "dice_val_threshold_components"), ("best", "dice_best_threshold")):
+          if key in dice:
+            row[column] = float(dice[key][p])
+      row["score_max"] = float(self.image_scores["model"][rows].max())
+      row["score_mean"] = float(self.image_scores["model"][rows].mean())
+      table.append(row)
+    return table
+
+  def tables(self):
+    cut = (self.calibration or {}).get("image_threshold")
+    images = []
+    for i, meta in enumerate(self.metas):
+      row = {"id": meta.get("id", i), "patient": self.patients[self.group[i]]}
+      row.update({k: meta[k] for k in ("slice", "kind", "path") if k in meta})
+      row["label"] = int(self.label[i]) if self.label[i] >= 0 else None
+      row["lesion_pixels"] = int(self.lesion_px[i]) if self.lesion_px[i] >= 0 else None
+      row["score"] = float(self.image_scores["model"][i])
+      row["called_abnormal"] = None if cut is None else int(row["score"] > cut)
+      images.append(row)
+    return {"images": images}
+
+  # -------------------------------------------------------------------------------- pictures
+  def choose(self):
+    return pictures.choose(self, self.config.eval.panel_images)
+
+  def show(self, batch, outputs):
+    chosen = self.choose()
+    for i in np.flatnonzero(batch["valid"]):
+      case = {k: outputs[k][i] for k in ("recon", "map", "noised", "denoised") if k in outputs}
+      case.update(image=batch["image"][i], mask=batch["mask"][i] if "mask" in batch else None,
+                  row=int(chosen[batch["position"][i]]))
+      self._cases.append(case)
+
+  def panels(self):
+    scale = self.calibration or calibrate_lib.choose(
+        self.pixels["model"].counts() if self.pixels else None, self.image_scores["model"],
+        self.label, self._sample, self.config.eval)
+    return pictures.draw(self, self._cases, scale) if self._cases else {}
+
+  def close(self):
+    if self._store is not None:
+      self._store.close()
+
+
+def _patient(meta, i):
+  """The group that slices or images belong to, for the bootstrap and the tables."""
+  return str(meta.get("patient", meta.get("group", meta.get("id", i))))
+
+
+def _baselines(image, channel, how):
+  plain = residual.intensity_map(image, channel)
+  maps = {"intensity": plain, "intensity_median5": residual.median_filter(plain, 5)}
+  body = residual.foreground(image)
+  return maps, {name: residual.image_score(value, how, body) for name, value in maps.items()}
+
+
+def _per_patient(counts):
+  with np.errstate(invalid="ignore", divide="ignore"):
+    return 2 * counts[:, 0] / (counts[:, 1] + counts[:, 2])

@@ -1,0 +1,122 @@
+"""Which images the anomaly panel shows, and how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medae_jax.reporting import panels
+
+_CELL = 180  # pixels of a picture's longer side, at least
+
+
+def choose(evaluator, n: int) -> np.ndarray:
+  """Rows to show: per patient the slice with most lesion, from the best to the worst Dice, and the
+  normal images with the highest and the middle score.
+
+  Without masks: abnormal and normal images spread evenly over their scores.
+  """
+  score, label = evaluator.image_scores["model"], evaluator.label
+  normal, abnormal = np.flatnonzero(label != 1), np.flatnonzero(label == 1)
+  if not n:
+    return np.zeros(0, np.int64)
+  if evaluator.overlap is not None:
+    abnormal = _largest_lesions(evaluator)
+  else:
+    abnormal = abnormal[np.argsort(-score[abnormal])]
+  normal = normal[np.argsort(-score[normal])]
+  quiet = min(len(normal), max(1, n // 4) if len(abnormal) else n)
+  return np.concatenate([_spread(abnormal, n - quiet), _spread(normal, quiet, 0.5)])
+
+
+def _largest_lesions(evaluator):
+  """The slice with the largest lesion of every patient, patients by falling Dice."""
+  overlap = evaluator.overlap
+  counts = overlap.get("val", overlap["best"])
+  dice = 2 * counts[:, 0] / np.maximum(counts[:, 1] + counts[:, 2], 1)
+  rows = []
+  for p in np.argsort(-dice, kind="stable"):
+    own = np.flatnonzero(evaluator.group == p)
+    if evaluator.lesion_px[own].max() > 0:
+      rows.append(own[np.argmax(evaluator.lesion_px[own])])
+  return np.array(rows, np.int64)
+
+
+def _spread(rows, n, share=1.0):
+  """n of the rows, evenly from the first to the one at `share` of the list."""
+  if not len(rows) or n < 1:
+    return np.zeros(0, np.int64)
+  places = np.unique(np.round(np.linspace(0, (len(rows) - 1) * share, n)).astype(int))
+  return rows[places]
+
+
+def draw(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> dict[str, np.ndarray]:
+  """{"panel": uint8 [H,W,3]} of the cases, on the scales of the calibration."""
+  flip = "slice" in evaluator.metas[0]  # slices of volumes: first axis left-right, front up when .T
+  threshold, top = scale.get("threshold"), scale.get("map_max") or 1.0
+  channel = evaluator.config.eval.baseline_channel
+  window = scale["window"][min(channel, len(scale["window"]) - 1)]
+  modalities = evaluator.config.data.get("modalities", ())
+  name = f", {modalities[channel]}" if channel < len(modalities) else ""
+  names, cells, captions = [], [], []
+  for case in cases:
+    pictures = _row(case, channel, name, window, top, threshold, flip)
+    names = list(pictures)
+    cells.append(list(pictures.values()))
+    captions.append(_caption(evaluator, case["row"], threshold))
+  truth = any(c["mask"] is not None for c in cases)
+  dataset, info = evaluator.dataset, "validation" if evaluator.split == "val" else evaluator.split
+  warning = "SYNTHETIC DATA: computer-generated images, not patients" if dataset.synthetic else ""
+  footer = panels.scale_bar(top, threshold, truth) if "anomaly score" in names else None
+  return {"panel": panels.grid(cells, names, captions, f"{dataset.name}, {info} split", warning,
+                               footer)}
+
+
+def _row(case, channel, channel_name, window, top, threshold, flip):
+  """{column head: picture} of one image."""
+  image = case["image"]
+  turn = (lambda a: np.swapaxes(a, 0, 1)) if flip else (lambda a: a)
+  factor = max(1, -(-_CELL // max(image.shape[:2])))
+  big = lambda a: panels.enlarge(turn(a), factor)
+  shown = lambda a: panels.grey(big(a[..., min(channel, a.shape[-1] - 1)]), window)
+  mask = None if case["mask"] is None else big(case["mask"][..., 0] > 0)
+  framed = lambda picture: picture if mask is None else panels.outline(picture, mask)
+  # Where the body ends, training puts no demand on the network: its output there means nothing.
+  body = np.sum(image, -1, keepdims=True) > 0.01 if flip else np.ones_like(image[..., :1])
+  pictures = {f"input{channel_name}": shown(image)}
+  if "noised" in case:
+    pictures["with training noise"] = shown(case["noised"])
+    pictures["that noise removed"] = shown(case["denoised"] * body)
+  if "recon" in case and case["recon"].shape == image.shape:
+    pictures["reconstruction"] = shown(case["recon"] * body)
+  if "map" in case:
+    anomaly = turn(case["map"][..., 0])
+    flat = turn(image[..., channel])
+    pictures["anomaly score"] = framed(panels.heat(panels.enlarge(anomaly, factor), top))
+    if threshold is not None:
+      found = panels.enlarge(anomaly > np.float32(threshold), factor)
+      pictures["prediction"] = framed(panels.verdict_overlay(panels.enlarge(flat, factor), found,
+                                                             mask, window))
+  if mask is not None:
+    pictures["expert mask"] = panels.outline(panels.verdict_overlay(
+        big(image[..., channel]), np.zeros_like(mask), None, window), mask)
+  return pictures
+
+
+def _caption(evaluator, row, threshold):
+  meta = evaluator.metas[row]
+  parts = [str(evaluator.patients[evaluator.group[row]])]
+  if "slice" in meta:
+    parts.append(f"slice {meta['slice']}")
+  if evaluator.lesion_px[row] > 0:
+    parts.append(f"lesion {evaluator.lesion_px[row]} px")
+  elif evaluator.label[row] >= 0:
+    parts.append("abnormal" if evaluator.label[row] else "no lesion")
+  parts.append(f"image score {evaluator.image_scores['model'][row]:.3g}")
+  overlap = evaluator.overlap
+  if overlap is not None and threshold is not None and "val" in overlap:
+    a, b, c = overlap["val"][evaluator.group[row]]
+    if c:
+      parts.append(f"Dice of the patient {2 * a / (b + c):.2f}")
+  return ", ".join(parts)

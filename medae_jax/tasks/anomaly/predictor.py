@@ -1,0 +1,255 @@
+"""Anomaly maps and masks of NIfTI volumes and of single images.
+
+Volumes: <name>_anomaly.nii.gz (float32) and <name>_mask.nii.gz (uint8) on the grid of the input,
+<name>_overlay.png. Images: <name>_anomaly.tif (float32, the plain map), <name>_mask.png (0 or 255),
+<name>_overlay.png, in the size of the input. The preparation is that of training
+(data_pipelines/brains/normalise.py), the threshold that of calibration.json. A two-dimensional data set
+says how one file becomes an example, by functions in its module:
+  read_example(path, data_cfg) -> float32 [h,w,C], what the network is shown
+  place_map(map [h,w], (H, W), data_cfg) -> [H,W], optional: back onto the file's pixels
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pathlib
+from typing import Any
+
+from absl import logging
+import numpy as np
+
+from data_pipelines.brains import inputs, normalise
+from data_pipelines.formats import image_io
+from medae_jax.core import files
+from medae_jax.metrics import detection
+from medae_jax.reporting import panels
+from medae_jax.tasks.base import BasePredictor
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """What the model says about the n slices of a scan (or one image), at the model's resolution."""
+
+  maps: np.ndarray    # [n,h,w] float32
+  cut: np.ndarray     # the same, deleted components lowered to the threshold
+  scores: np.ndarray  # [n]
+
+
+class Predictor(BasePredictor):
+  """See the module's docstring."""
+
+  def __init__(self, config, calibration, score_fn):
+    super().__init__(config, calibration, score_fn)
+    found = calibration or {}
+    self.threshold = config.predict.threshold or found.get("threshold")
+    self.image_threshold = found.get("image_threshold")
+    self.components = int(found.get("components", config.eval.components))
+    self.modalities = tuple(config.data.get("modalities", ()))
+    if self.threshold is None:
+      logging.warning("No threshold: calibration.json is missing, so that maps are written but no "
+                      "masks. Run --mode=evaluate first, or give --config.predict.threshold.")
+    elif found.get("threshold_rule") and not config.predict.threshold:
+      logging.info("Masks: score > %.4g, the %s.", self.threshold, found["threshold_rule"])
+
+  # --------------------------------------------------------------------------------- inputs
+  def find_inputs(self, input_path):
+    """Volumes and images under a file or folder; names are unique, as result files are named so."""
+    path, found = pathlib.Path(input_path), []
+    if self.modalities:
+      found += inputs.find(path, self.modalities)
+    if not found or not (path.suffix == ".csv" or (path / "manifest.csv").is_file()):
+      found += inputs.find(path, self.modalities, image_io.is_image)
+    if not found:
+      kinds = "NIfTI volume (.nii, .nii.gz) or image" if self.modalities else "image"
+      raise ValueError(f"{path} holds no {kinds} ({', '.join(image_io.SUFFIXES)})")
+    names = [scan.name for scan in found]
+    for i, scan in enumerate(found):
+      if names.count(scan.name) > 1:  # the same name in several folders
+        first = next(iter(scan.files.values()))
+        folder = "_".join(first.parent.relative_to(path).parts) if path.is_dir() else ""
+        found[i] = dataclasses.replace(scan, name=f"{folder}_{inputs.stem(first)}".strip("_"))
+    return found
+
+  def name_of(self, item):
+    return item.name
+
+  def files_of(self, item):
+    return list(item.files.values())
+
+  def predict_one(self, item, out_dir):
+    out_dir = pathlib.Path(out_dir)
+    if all(inputs.is_volume(p) or not image_io.is_image(p) for p in item.files.values()):
+      return self._volume(item, out_dir)
+    if self.modalities:
+      return self._slice_image(item, out_dir)
+    return self._image(item, out_dir)
+
+  # -------------------------------------------------------------------------------- volumes
+  def _volume(self, scan, out_dir):
+    raw, reference = inputs.read_scan(scan, self.modalities)
+    codes, change = self.config.predict.orientation, None
+    if codes:
+      turned = [inputs.turn(v, reference.affine, codes) for v in raw]
+      raw, change = [v for v, _ in turned], turned[0][1]
+    shape = raw[0].shape
+    prepared = normalise.prepare(raw, None, self._size())
+    scored = self._score(prepared.image.astype(np.float32))
+    back = lambda maps: _to_grid(maps, prepared.slices, shape, change)
+    anomaly = back(scored.maps)
+    inputs.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, reference)
+    row = self._row(scored, prepared.slices)
+    mask = None
+    if self.threshold is not None:
+      mask = (back(scored.cut) > np.float32(self.threshold)).astype(np.uint8)
+      inputs.write_like(out_dir / f"{scan.name}_mask.nii.gz", mask, reference)
+      row["mask_voxels"] = int(mask.sum())
+      row["mask_ml"] = float(mask.sum() * abs(np.linalg.det(reference.affine[:3, :3])) / 1000)
+    row["orientation"] = inputs.axis_codes(reference)
+    if self.config.predict.overlay_slices:
+      first = raw[0] if change is None else inputs.turn_back(raw[0], change)
+      files.write_png(out_dir / f"{scan.name}_overlay.png", self._volume_overlay(
+          scan.name, first / prepared.scale[0], anomaly, mask, reference.affine))
+    return row
+
+  def _volume_overlay(self, name, image, anomaly, mask, affine):
+    """Grey and heat of some slices, patient's left on the right, front up, as radiologists look."""
+    look = lambda a: np.swapaxes(inputs.turn(a, affine, "LPS")[0], 0, 1)  # [rows, columns, Z]
+    image, anomaly = look(image), look(anomaly)
+    mask = look(mask) > 0 if mask is not None else None
+    sums = anomaly.sum((0, 1))
+    seen = np.flatnonzero(image.any((0, 1)))
+    n = min(self.config.predict.overlay_slices, len(seen))
+    peak = int(np.argmax(sums))
+    picked = sorted({peak, *seen[np.linspace(0, len(seen) - 1, n + 2)[1:-1].astype(int)].tolist()})
+    window, top = self._scale(anomaly)
+    factor = max(1, -(-160 // max(image.shape[:2])))
+    rows: list[list[np.ndarray]] = [[], []]
+    for z in picked:
+      grey, heat = (panels.enlarge(a[:, :, z], factor) for a in (image, anomaly))
+      picture = panels.heat_overlay(grey, heat, window, top)
+      if mask is not None:
+        picture = panels.outline(picture, panels.enlarge(mask[:, :, z], factor))
+      rows[0].append(panels.grey(grey, window))
+      rows[1].append(picture)
+    heads = [f"slice {z}" + (" (highest)" if z == peak else "") for z in picked]
+    captions = [f"{self.modalities[0]}; patient's right is on the left of the picture",
+                "anomaly score" + (", outline: above the threshold" if mask is not None else "")]
+    return panels.grid(rows, heads, captions, name, footer=panels.scale_bar(
+        top, self.threshold, with_truth=None))
+
+  # --------------------------------------------------------------------------------- images
+  def _slice_image(self, scan, out_dir):
+    """An image of a brain slice as displayed (front up): turned as the slices of volumes lie."""
+    if "" in scan.files:
+      channels = [image_io.read(scan.files[""], len(self.modalities))[0]]
+    else:
+      missing = [m for m in self.modalities if m not in scan.files]
+      if missing:
+        raise ValueError(f"{scan.name} has no {', '.join(missing)} image")
+      channels = [image_io.read(scan.files[m], 1)[0] for m in self.modalities]
+    if len({c.shape[:2] for c in channels}) > 1:
+      raise ValueError(f"the images of {scan.name} differ in size")
+    array = np.concatenate(channels, -1)
+    prepared = normalise.prepare([c.T[:, :, None] for c in np.moveaxis(array, -1, 0)], None,
+                               self._size())
+    scored = self._score(prepared.image.astype(np.float32))
+    back = lambda maps: normalise.resize(maps[0], array.shape[1::-1]).T
+    return self._write_image(scan.name, out_dir, scored, back, array[..., 0] / prepared.scale[0])
+
+  def _image(self, scan, out_dir):
+    """An image of a two-dimensional data set: its own reader, else grey levels in 0 ... 1."""
+    path = next(iter(scan.files.values()))
+    array, top = image_io.read(path)
+    module = importlib.import_module(self._module_name())
+    if hasattr(module, "read_example"):
+      image = np.asarray(module.read_example(path, self.config.data), np.float32)
+    else:
+      data = self.config.data
+      logging.log_first_n(logging.WARNING, "data_pipelines/datasets/%s has no read_example: images are "
+                          "scaled to 0 ... 1 and resized, whatever training did.", 1, data.name)
+      channels = self.image_shape[2] if self.image_shape else int(data.get("channels", 0))
+      image = normalise.resize(image_io.read(path, channels)[0] / top, self._size(array.shape[:2]))
+      image = image.astype(np.float32)
+    scored = self._score(image[None])
+    if hasattr(module, "place_map"):  # where the network saw a part of the image only
+      back = lambda maps: module.place_map(maps[0], array.shape[:2], self.config.data)
+    else:
+      back = lambda maps: normalise.resize(maps[0], array.shape[:2])
+    return self._write_image(scan.name, out_dir, scored, back, array.mean(-1) / top)
+
+  def _write_image(self, name, out_dir, scored, back, grey):
+    row = self._row(scored, None)
+    if not scored.maps.size:
+      return row
+    anomaly = np.ascontiguousarray(back(scored.maps), np.float32)
+    image_io.write(out_dir / f"{name}_anomaly.tif", anomaly)
+    window, top = self._scale(anomaly)
+    picture = panels.heat_overlay(grey, anomaly, window, top)
+    if self.threshold is not None:
+      mask = back(scored.cut) > np.float32(self.threshold)
+      image_io.write(out_dir / f"{name}_mask.png", (255 * mask).astype(np.uint8))
+      picture = panels.outline(picture, mask)
+      row["mask_pixels"] = int(mask.sum())
+    if self.config.predict.overlay_slices:
+      files.write_png(out_dir / f"{name}_overlay.png", panels.grid(
+          [[panels.grey(grey, window), picture]], ["input", "anomaly score"], [""], name,
+          footer=panels.scale_bar(top, self.threshold, with_truth=None)))
+    return row
+
+  # --------------------------------------------------------------------------------- shared
+  def _score(self, images):
+    """Scored of [n,h,w,C]; batches of one size, the last one padded."""
+    size, maps, scores = self.config.predict.batch_size, [], []
+    for begin in range(0, len(images), size):
+      batch = images[begin:begin + size]
+      full = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)])
+      found = self.score_fn({"image": full})
+      scores.append(np.asarray(found["score"])[:len(batch)])
+      if "map" in found:
+        maps.append(np.asarray(found["map"])[:len(batch), ..., 0])
+    scores = np.concatenate(scores)
+    if not np.isfinite(scores).all():
+      raise ValueError("the model's score is not finite: the input or the model is broken")
+    maps = np.concatenate(maps) if maps else np.zeros((len(images), 0, 0), np.float32)
+    cut = maps
+    if self.threshold is not None and maps.size:
+      above = maps > np.float32(self.threshold)
+      kept = detection.remove_small_components(above, self.components)
+      cut = np.where(above & ~kept, np.float32(self.threshold), maps)
+    return Scored(maps, cut, scores)
+
+  def _row(self, scored, slices) -> dict[str, Any]:
+    row: dict[str, Any] = {"score": float(scored.scores.max())}
+    if slices is not None:
+      row.update(score_mean=float(scored.scores.mean()), slices=len(slices),
+                 highest_slice=int(slices[np.argmax(scored.scores)]))
+    if self.image_threshold is not None:
+      row["called_abnormal"] = int(row["score"] > self.image_threshold)
+    if scored.maps.size:
+      row["map_max"] = float(scored.maps.max())
+    row["threshold"] = self.threshold
+    return row
+
+  def _scale(self, anomaly):
+    """(grey window, top of the heat scale): of the calibration, else of this input."""
+    found = self.calibration or {}
+    top = found.get("map_max") or max(float(np.quantile(anomaly, 0.999)), 1e-6)
+    return (found.get("window") or [[0.0, 1.0]])[0], top
+
+  def _size(self, native=None):
+    if self.image_shape:
+      return tuple(self.image_shape[:2])
+    size = self.config.data.get("image_size", native)
+    return (int(size), int(size)) if np.ndim(size) == 0 else tuple(int(v) for v in size)
+
+  def _module_name(self):
+    name = self.config.data.name
+    return name if "." in name else f"data_pipelines.datasets.{name}"
+
+
+def _to_grid(maps, slices, shape, change):
+  """[n,h,w] of the kept slices -> float32 on the input's grid, 0 in the other slices."""
+  full = np.zeros(shape, np.float32)
+  full[:, :, slices] = np.moveaxis(np.stack([normalise.resize(m, shape[:2]) for m in maps]), 0, -1)
+  return full if change is None else np.ascontiguousarray(inputs.turn_back(full, change))

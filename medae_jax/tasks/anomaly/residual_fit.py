@@ -1,0 +1,140 @@
+"""Sign and weight of each modality's residual, fitted to the lesion masks of the validation split.
+
+The reference averages |image - recon| over the modalities. Where a lesion is bright on one modality
+and dark on another, and healthy variation is not, signs and weights separate the two much better.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from medae_jax.metrics import detection
+from medae_jax.scores import residual as scores
+
+_FACTORS = (0.0, 0.5, 0.75, 1.33, 2.0)
+
+
+class ResidualFit:
+  """Fits map = mean_c (w+_c max(r_c, 0) + w-_c max(-r_c, 0)), r = image - recon, to masks.
+
+  Starts from the best of some plain choices (absolute, brighter, darker, one modality) and then
+  changes one weight at a time while the pixel AP grows by more than `tolerance` of itself. Weights
+  average 1, so that the map stays on its scale. As the AP on the data of the fit flatters, the AP
+  of weights fitted without the patients they are applied to is computed beside it.
+
+  Args:
+    options: config.method.score, for the sizes of erosion and median.
+    groups: [n], the patient of every example of the split.
+    tolerance: relative gain that a change must bring.
+    pixels: how many pixels are kept for the fit.
+  """
+
+  def __init__(self, options, groups, tolerance: float = 0.002, pixels: int = 1_500_000):
+    self._options, self._tolerance, self._pixels = options, tolerance, pixels
+    self._groups = np.unique(np.asarray(groups), return_inverse=True)[1]
+    self._parts: list[np.ndarray] = []   # [k, 2C] filtered residual parts, positive then negative
+    self._truth: list[np.ndarray] = []   # [k] bool
+    self._group: list[np.ndarray] = []   # [k]
+    # Pixels whose score is 0 whatever the weights: [patients, normal or lesion].
+    self._zeros = np.zeros((self._groups.max(initial=0) + 1, 2))
+    self._about: dict[str, float] = {}
+
+  def update(self, batch, outputs) -> None:
+    """Takes the pixels of a batch; see tasks.base.BaseEvaluator.update.
+
+    Raises:
+      ValueError: val has no masks, or the method gives no reconstruction.
+    """
+    if "mask" not in batch or "recon" not in outputs:
+      raise ValueError("config.eval.fit_residual needs masks in the val split and a method that "
+                       "reconstructs; turn it off")
+    valid, image = np.asarray(batch["valid"]), jnp.asarray(batch["image"])
+    residual = image - outputs["recon"]
+    inside = scores.erode(scores.foreground(image), self._options.erosion)
+    parts = jnp.concatenate([jnp.maximum(residual, 0), jnp.maximum(-residual, 0)], -1) * inside
+    parts = np.asarray(scores.median_filter(parts, self._options.median))[valid]
+    truth = np.asarray(batch["mask"])[valid].reshape(-1) > 0
+    group = np.repeat(self._groups[np.asarray(batch["position"])[valid]], parts[0, ..., 0].size)
+    parts = parts.reshape(-1, parts.shape[-1])
+    seen = parts.any(-1)
+    np.add.at(self._zeros, (group[~seen], truth[~seen].astype(int)), 1)
+    self._parts.append(parts[seen])
+    self._truth.append(truth[seen])
+    self._group.append(group[seen])
+
+  def result(self) -> dict[str, Any]:
+    """{"weights_positive": [C], "weights_negative": [C]} for config.method.score.
+
+    Raises:
+      ValueError: no lesion pixel in val.
+    """
+    parts, truth = np.concatenate(self._parts), np.concatenate(self._truth)
+    group, share = np.concatenate(self._group), min(1.0, self._pixels / max(len(truth), 1))
+    if not truth.any():
+      raise ValueError("config.eval.fit_residual needs lesions in the val split; it has none")
+    kept = np.random.default_rng(0).random(len(truth)) < share
+    parts, truth, group = parts[kept], truth[kept], group[kept]
+    zeros = share * self._zeros
+    best = self._fit(parts, truth, zeros.sum(0))
+    plain = np.ones(parts.shape[1])
+    self._about = {"pixel_ap_plain": _ap(parts @ plain, truth, zeros.sum(0)),
+                   "pixel_ap_fitted": _ap(parts @ best, truth, zeros.sum(0)),
+                   "pixel_ap_other_patients": self._held_out(parts, truth, group, zeros)}
+    half = len(best) // 2
+    rounded = [round(float(w), 4) for w in best]
+    return {"weights_positive": rounded[:half], "weights_negative": rounded[half:]}
+
+  def about(self) -> dict[str, float]:
+    """Pixel AP on val: of plain weights, of the fitted ones, and of weights fitted on the other
+    patients only (five folds); NaN where there are too few patients."""
+    return self._about
+
+  def _held_out(self, parts, truth, group, zeros, folds=5):
+    """AP of all pixels, each scored with weights that were fitted without its patient."""
+    fold = np.arange(len(zeros)) % min(folds, len(zeros))
+    score = np.zeros(len(truth))
+    for k in range(fold.max() + 1):
+      own = fold[group] == k
+      if not own.any():
+        continue
+      if not truth[~own].any():
+        return float("nan")
+      score[own] = parts[own] @ self._fit(parts[~own], truth[~own], zeros[fold != k].sum(0))
+    return _ap(score, truth, zeros.sum(0))
+
+  def _fit(self, parts, truth, zeros):
+    """Weights [2C] of mean 1."""
+    value = lambda w: _ap(parts @ w.astype(np.float32), truth, zeros)
+    best = max(_starts(parts.shape[1] // 2), key=value)
+    best_ap, improved = value(best), True
+    while improved:
+      improved = False
+      for i in range(len(best)):
+        for factor in _FACTORS if best[i] else (0.25, 1.0):
+          trial = best.copy()
+          trial[i] = best[i] * factor if best[i] else factor
+          if not trial.any():
+            continue
+          trial *= len(trial) / trial.sum()
+          ap = value(trial)
+          if ap > best_ap * (1 + self._tolerance):
+            best, best_ap, improved = trial, ap, True
+    return best
+
+
+def _starts(channels):
+  one, none = np.eye(channels), np.zeros(channels)
+  starts = [np.ones(2 * channels), np.r_[np.ones(channels), none], np.r_[none, np.ones(channels)]]
+  starts += [np.r_[row, none] for row in one] + [np.r_[none, row] for row in one]
+  return [s * 2 * channels / s.sum() for s in starts]
+
+
+def _ap(score, truth, zeros):
+  code = detection.code_of(score)
+  counts = np.stack([np.bincount(code[truth == y], minlength=detection.CODES) for y in (False, True)])
+  counts = counts.astype(np.float64)
+  counts[:, 0] += zeros
+  return float(detection.average_precision(counts))

@@ -1,0 +1,132 @@
+"""What every task has: an evaluator (scored batches -> numbers, tables, pictures) and a predictor (files -> files).
+
+`config.eval.kind` names the folder medae_jax/tasks/<kind>; `Evaluator` lies in its evaluator.py, `Predictor` in
+its predictor.py. `medae_jax/evaluate.py` restores the checkpoint, streams a split through `method.score`, hands
+the batches to the evaluator and writes what it returns: an evaluator never reads files. `medae_jax/predict.py`
+walks over the inputs; the predictor reads one and returns what is to be written, on the grid, orientation, depth
+and colour of the input.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+from typing import Any
+
+import numpy as np
+
+
+def plugin(kind: str, part: str):
+  """The module medae_jax/tasks/<kind>/<part>.py; part is "evaluator" or "predictor".
+
+  Raises:
+    ValueError: no such task, with the names that exist.
+  """
+  folder = pathlib.Path(__file__).parent
+  kinds = sorted(f.parent.name for f in folder.glob(f"*/{part}.py"))
+  if kind not in kinds:
+    raise ValueError(f"config.eval.kind={kind!r} is not in medae_jax/tasks: "
+                     f"it has {', '.join(kinds) or 'nothing yet'}")
+  return importlib.import_module(f"medae_jax.tasks.{kind}.{part}")
+
+
+class BaseEvaluator:
+  """What `evaluate.py` asks of an evaluator, with defaults for the optional parts.
+
+  Attributes:
+    on_device: True = `update` gets the outputs of `method.score` as jax arrays (nothing is copied
+      to the host unless the evaluator does it); False = numpy arrays.
+  """
+
+  on_device = False
+
+  def __init__(self, config, dataset, split: str, calibration: dict[str, Any] | None):
+    """`dataset`: data_pipelines DataSet; `calibration`: what val gave, None where there is none."""
+    self.config, self.dataset, self.split = config, dataset, split
+    self.calibration = calibration
+    self.source = dataset.split(split)
+
+  def update(self, batch: dict[str, np.ndarray], outputs: dict[str, Any]) -> None:
+    """One batch, in the order of the split; rows with batch["valid"] False are padding.
+
+    `batch["position"]` int64 [B] indexes the source (`self.source.meta(position)`).
+    """
+    raise NotImplementedError
+
+  def result(self) -> dict[str, Any]:
+    """The numbers for evaluation/<split>.json; NaN is written as null."""
+    raise NotImplementedError
+
+  def rows(self) -> list[dict[str, Any]]:
+    """One dict a line of evaluation/<split>.csv (per patient or per image)."""
+    return []
+
+  def tables(self) -> dict[str, list[dict[str, Any]]]:
+    """More tables: {name: rows} becomes evaluation/<split>_<name>.csv."""
+    return {}
+
+  def calibrate(self) -> dict[str, Any]:
+    """For split "val" only: thresholds and scales, written to <workdir>/calibration.json.
+
+    An entry "score" is merged into config.method.score by everything that scores afterwards.
+    """
+    return {}
+
+  def choose(self) -> np.ndarray:
+    """Positions of the examples to show; they are scored once more and given to `show`."""
+    return np.zeros(0, np.int64)
+
+  def show(self, batch: dict[str, np.ndarray], outputs: dict[str, Any]) -> None:
+    """A batch of the chosen examples as numpy arrays, before `panels` is called.
+
+    batch["position"] is the place in what `choose` returned. Where the method has a `preview`, its
+    pictures of the training task are among the outputs ("noised", "denoised").
+    """
+
+  def panels(self) -> dict[str, np.ndarray]:
+    """{name: uint8 [H,W,3]}; "panel" becomes evaluation/<split>_panel.png."""
+    return {}
+
+  def close(self) -> None:
+    """Frees scratch files; called whether or not the evaluation succeeded."""
+
+
+class BasePredictor:
+  """What `predict.py` asks of a predictor.
+
+  Attributes:
+    image_shape: (H, W, C) of a training image as the checkpoint notes it; None where it does not.
+      `predict.py` sets it before anything is predicted.
+  """
+
+  image_shape: tuple[int, int, int] | None = None
+
+  def __init__(self, config, calibration: dict[str, Any] | None, score_fn):
+    """`score_fn`: numpy batch {"image": [B,H,W,C] f32} -> dict of jax arrays [B,...]."""
+    self.config, self.calibration, self.score_fn = config, calibration, score_fn
+
+  def find_inputs(self, input_path) -> list[Any]:
+    """The inputs under a file or folder, in a fixed order.
+
+    Raises:
+      FileNotFoundError, ValueError: nothing there that can be read; one clear line.
+    """
+    raise NotImplementedError
+
+  def name_of(self, item) -> str:
+    """Short name of an input for the CSV and for error lines."""
+    return str(item)
+
+  def files_of(self, item) -> list[Any]:
+    """Files that an input consists of: results never replace one of them."""
+    return [item] if not isinstance(item, dict) else []
+
+  def predict_one(self, item, out_dir) -> dict[str, Any]:
+    """Reads one input, writes its files into the (temporary) folder out_dir; returns its CSV row.
+
+    `predict.py` moves the files to their place when this returns: nothing partial is left behind.
+
+    Raises:
+      ValueError, OSError: one clear line that names the file; the other inputs go on.
+    """
+    raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Task "restoration": frames without annotations; PSNR and error inside and outside of the marks."""

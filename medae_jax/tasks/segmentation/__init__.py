@@ -1,0 +1,1 @@
+"""Task "segmentation": masks against expert masks, and the quality of noisy annotations."""

@@ -1,0 +1,65 @@
+"""Lesion masks of images: <name>_prob.png and <name>_mask.png in the size of the input.
+
+Probabilities are rounded to 0 ... 255 (the published code cuts them off and writes BMP bytes under
+whatever ending the input had). The logits, not the probabilities, are resized to the input's size.
+The threshold is config.predict.threshold, else that of calibration.json, else 0.5. No ground truth
+is read: files that end in _segmentation are left out.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from absl import logging
+import numpy as np
+
+from data_pipelines.masks import images
+from medae_jax.core import files as outputs
+from medae_jax.tasks.segmentation.evaluator import resize_logits
+from medae_jax.tasks.base import BasePredictor
+
+
+class Predictor(BasePredictor):
+  """See the module's docstring."""
+
+  def __init__(self, config, calibration, score_fn):
+    super().__init__(config, calibration, score_fn)
+    self.threshold = config.predict.threshold or (calibration or {}).get("threshold") or 0.5
+    if not 0 < self.threshold < 1:
+      raise ValueError(f"config.predict.threshold={self.threshold} is no probability")
+    path = config.data.get("mean_image", "")
+    self._mean = images.read_mean_image(path) if path else None
+    logging.info("Masks: probability > %.3g.", self.threshold)
+
+  def find_inputs(self, input_path):
+    path = pathlib.Path(input_path)
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    files = [f for f in files if f.suffix.lower() in images.SUFFIXES
+             and not f.stem.endswith("_segmentation")]
+    if not files:
+      raise ValueError(f"{path} holds no image ({', '.join(images.SUFFIXES)})")
+    stems = [f.stem for f in files]
+    twice = sorted({s for s in stems if stems.count(s) > 1})
+    if twice:
+      raise ValueError(f"{path} holds several images called {twice[0]!r}: their results would have "
+                       "the same name; predict the folders one by one")
+    return files
+
+  def name_of(self, item):
+    return item.name
+
+  def predict_one(self, item, out_dir):
+    image = images.read_image(item)
+    size = int(self.config.data.image_size)
+    batch = images.to_network(image, size, self._mean)[None]
+    logits = np.asarray(self.score_fn({"image": batch})["logit"], np.float32)[0, ..., 0]
+    if not np.isfinite(logits).all():
+      raise ValueError(f"{item}: the prediction is not finite: the model is broken")
+    prob = 1 / (1 + np.exp(-np.clip(resize_logits(logits, image.shape[:2]), -80, 80)))
+    mask = prob > self.threshold
+    out_dir = pathlib.Path(out_dir)
+    outputs.write_png(out_dir / f"{item.stem}_prob.png", np.round(255 * prob).astype(np.uint8))
+    outputs.write_png(out_dir / f"{item.stem}_mask.png", (255 * mask).astype(np.uint8))
+    return {"height": image.shape[0], "width": image.shape[1], "threshold": float(self.threshold),
+           "lesion_pixels": int(mask.sum()), "lesion_share": float(mask.mean()),
+           "mean_probability": float(prob.mean())}

@@ -1,0 +1,142 @@
+"""Images in and out at their own depth and colour."""
+
+import numpy as np
+from PIL import Image
+import pydicom
+from pydicom.dataset import FileDataset, FileMetaDataset
+import pytest
+
+from data_pipelines.formats import images
+
+RNG = np.random.default_rng(0)
+
+
+def dicom(path, array, photometric="MONOCHROME2", frames_count=0, **fields):
+  """Writes a small DICOM file; array [H,W], [H,W,3] or [N,H,W]."""
+  meta = FileMetaDataset()
+  meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.6.1"
+  meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+  meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+  data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+  data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3.4"
+  data.PatientName, data.PatientID = "Doe^Jane", "42"
+  data.Rows, data.Columns = array.shape[1:3] if frames_count else array.shape[:2]
+  data.SamplesPerPixel = 3 if array.shape[-1] == 3 and array.ndim == 3 and not frames_count else 1
+  data.PhotometricInterpretation = photometric
+  bits = 8 * array.itemsize
+  data.BitsAllocated, data.BitsStored, data.HighBit = bits, bits, bits - 1
+  data.PixelRepresentation = int(array.dtype.kind == "i")
+  if data.SamplesPerPixel == 3:
+    data.PlanarConfiguration = 0
+  if frames_count:
+    data.NumberOfFrames = frames_count
+  data.PixelData = array.tobytes()
+  for key, value in fields.items():
+    setattr(data, key, value)
+  data.save_as(path, enforce_file_format=True)
+  return path
+
+
+@pytest.mark.parametrize("name, shape, dtype", [
+    ("a.png", (9, 11), np.uint8), ("a.png", (9, 11, 3), np.uint8), ("a.png", (9, 11), np.uint16),
+    ("a.tif", (9, 11), np.uint8), ("a.tiff", (9, 11, 3), np.uint8), ("a.tif", (9, 11), np.uint16),
+    ("a.bmp", (9, 11), np.uint8), ("a.bmp", (9, 11, 3), np.uint8)])
+def test_round_trip_keeps_every_bit(tmp_path, name, shape, dtype):
+  array = RNG.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+  Image.fromarray(array).save(tmp_path / name)
+  frame = images.read(tmp_path / name)
+  np.testing.assert_array_equal(frame.pixels[0], array.reshape(*shape[:2], -1))
+  assert frame.unit().max() <= 1 and frame.unit().dtype == np.float32
+  np.testing.assert_array_equal(frame.stored(frame.unit()), frame.pixels)
+  target = images.write(frame, frame.pixels, tmp_path / "out", "b")
+  assert target.name == "b" + (tmp_path / name).suffix
+  again = images.read(target)
+  assert again.pixels.dtype == dtype
+  np.testing.assert_array_equal(again.pixels, frame.pixels)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colour_png(tmp_path, channels):
+  import tensorflow as tf
+  array = RNG.integers(0, 65536, (7, 6, channels)).astype(np.uint16)
+  (tmp_path / "a.png").write_bytes(tf.io.encode_png(array).numpy())
+  frame = images.read(tmp_path / "a.png")
+  assert frame.pixels.shape == (1, 7, 6, 3) and frame.high == 65535
+  target = images.write(frame, frame.pixels, tmp_path / "out", "a")
+  np.testing.assert_array_equal(tf.io.decode_png(target.read_bytes(), dtype=tf.uint16), array)
+
+
+def test_transparency_is_carried_along(tmp_path):
+  array = RNG.integers(0, 256, (5, 6, 4)).astype(np.uint8)
+  Image.fromarray(array, "RGBA").save(tmp_path / "a.png")
+  frame = images.read(tmp_path / "a.png")
+  target = images.write(frame, frame.pixels, tmp_path / "out", "a")
+  np.testing.assert_array_equal(np.asarray(Image.open(target)), array)
+
+
+def test_jpeg_becomes_png_with_the_decoded_pixels(tmp_path):
+  Image.fromarray(RNG.integers(0, 256, (16, 16, 3)).astype(np.uint8)).save(tmp_path / "a.jpg")
+  frame = images.read(tmp_path / "a.jpg")
+  target = images.write(frame, frame.pixels, tmp_path / "out", "a")
+  assert target.name == "a.png"
+  np.testing.assert_array_equal(np.asarray(Image.open(target)),
+                                np.asarray(Image.open(tmp_path / "a.jpg")))
+
+
+def test_jpeg_is_turned_as_viewers_show_it(tmp_path):
+  image = Image.fromarray(np.zeros((8, 16), np.uint8))
+  exif = image.getexif()
+  exif[0x0112] = 6  # a quarter turn
+  image.save(tmp_path / "a.jpg", exif=exif)
+  assert images.read(tmp_path / "a.jpg").pixels.shape == (1, 16, 8, 1)
+
+
+@pytest.mark.parametrize("array, kw", [
+    (RNG.integers(0, 256, (8, 9)).astype(np.uint8), {}),
+    (RNG.integers(0, 4096, (8, 9)).astype(np.uint16), {}),
+    (RNG.integers(-900, 900, (8, 9)).astype(np.int16), {}),
+    (RNG.integers(0, 256, (8, 9, 3)).astype(np.uint8), {"photometric": "RGB"}),
+    (RNG.integers(0, 256, (3, 8, 9)).astype(np.uint8), {"frames_count": 3}),
+])
+def test_dicom_keeps_everything_but_changed_pixels(tmp_path, array, kw):
+  path = dicom(tmp_path / "a.dcm", array, **kw)
+  frame = images.read(path)
+  assert frame.pixels.ndim == 4 and frame.pixels.dtype == array.dtype
+  assert frame.pixels.size == array.size
+  changed = frame.pixels.copy()
+  changed[0, 0, 0] = changed[0, 1, 1]
+  target = images.write(frame, changed, tmp_path / "out", "a")
+  before, after = pydicom.dcmread(path), pydicom.dcmread(target)
+  np.testing.assert_array_equal(after.pixel_array.reshape(changed.shape), changed)
+  for element in before:
+    if element.keyword != "PixelData":
+      assert after[element.tag].value == element.value, element.keyword
+
+
+def test_dicom_window_and_inverted_grey(tmp_path):
+  array = np.array([[0, 100, 200, 300]], np.uint16)
+  frame = images.read(dicom(tmp_path / "a.dcm", array, "MONOCHROME1", WindowCenter=150,
+                            WindowWidth=200))
+  assert (frame.low, frame.high, frame.inverted) == (50, 250, True)
+  np.testing.assert_allclose(frame.unit()[0, 0, :, 0], [1, 0.75, 0.25, 0])
+  np.testing.assert_array_equal(frame.stored(np.array([1.0, 0.75, 0.0, -3.0])), [50, 100, 250, 250])
+
+
+def test_dicom_without_ending_is_found(tmp_path):
+  dicom(tmp_path / "IM0001", np.zeros((4, 4), np.uint8))
+  (tmp_path / "notes").write_text("no image")
+  assert [p.name for p in images.find(tmp_path)] == ["IM0001"]
+  assert images.read(tmp_path / "IM0001").pixels.shape == (1, 4, 4, 1)
+
+
+def test_bad_files_are_named_in_one_line(tmp_path):
+  (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 40)
+  (tmp_path / "text.jpg").write_text("hello")
+  (tmp_path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"junk")
+  Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
+  for name in ("broken.png", "text.jpg", "broken.dcm", "float.tif"):
+    with pytest.raises(ValueError) as caught:
+      images.read(tmp_path / name)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+  with pytest.raises(FileNotFoundError, match="absent.png"):
+    images.read(tmp_path / "absent.png")

@@ -1,0 +1,202 @@
+"""The training stream is a pure function of the step, whatever the workers and hosts."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_pipelines import dataset, stream
+from data_pipelines.ops import coarse_noise
+
+
+def _images(n):
+  return np.arange(n, dtype=np.float32)[:, None, None, None] * np.ones((1, 8, 6, 2), np.float32)
+
+
+class OneStream(dataset.DataSet):
+
+  def __init__(self, source):
+    self.source = source
+
+  def train(self):
+    return self.source
+
+
+class Ragged(dataset.Source):
+  """Images of different sizes, cropped at random to 4x4 by an example op."""
+
+  ragged = True
+
+  def __len__(self):
+    return 7
+
+  def read_one(self, i):
+    side = 5 + i
+    return {"image": np.arange(side * side, dtype=np.float32).reshape(side, side, 1) + 1000 * i,
+            "number": np.int32(i)}
+
+  @property
+  def example_ops(self):
+    def crop(example, seed):
+      return {**example, "image": tf.image.stateless_random_crop(example["image"], (4, 4, 1), seed)}
+    return (crop,)
+
+
+SOURCES = {
+    "arrays": lambda: dataset.ArraySource({"image": _images(10)},
+                                           batch_ops=[coarse_noise.coarse_noise(4, 0.2, "example")]),
+    "ragged": Ragged,
+}
+
+
+def take(source, count, **kwargs):
+  args = {"batch_size": 4, "first_step": 0, "seed": 3, **kwargs}
+  return list(itertools.islice(stream.train_stream(OneStream(source), {}, **args), count))
+
+
+def assert_equal(a, b):
+  assert a.keys() == b.keys()
+  for key in a:
+    np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+@pytest.fixture(params=SOURCES)
+def source(request):
+  return SOURCES[request.param]()
+
+
+def test_resume_at_any_step_equals_the_unbroken_stream(source):
+  full = take(source, 8)
+  for first in (1, 4, 7):
+    for a, b in zip(full[first:], take(source, 8 - first, first_step=first)):
+      assert_equal(a, b)
+
+
+def test_starting_far_away_takes_no_longer():
+  batch = take(SOURCES["arrays"](), 1, first_step=10**12)[0]  # would never end were it not O(1)
+  assert batch["image"].shape == (4, 8, 6, 2)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_hosts_share_the_global_batches(source, processes):
+  full = take(source, 4)
+  parts = [take(source, 4, process_index=p, process_count=processes) for p in range(processes)]
+  for step, batch in enumerate(full):
+    assert_equal(batch, {k: np.concatenate([p[step][k] for p in parts]) for k in batch})
+
+
+def test_workers_change_nothing(source):
+  for a, b in zip(take(source, 6, workers=1), take(source, 6, workers=7)):
+    assert_equal(a, b)
+
+
+def test_every_epoch_is_another_permutation():
+  source = dataset.ArraySource({"image": _images(10)})
+  drawn = np.concatenate([b["image"][:, 0, 0, 0] for b in take(source, 15, batch_size=4)])
+  epochs = drawn.reshape(6, 10)  # 15 batches of 4 = 6 epochs of 10: batches straddle epochs
+  for epoch in epochs:
+    assert sorted(epoch) == list(range(10))
+  assert len({tuple(e) for e in epochs}) == 6
+  assert not np.array_equal(drawn, np.concatenate(
+      [b["image"][:, 0, 0, 0] for b in take(source, 15, batch_size=4, seed=4)]))
+
+
+def test_permutation_is_index_shuffle():
+  source = dataset.ArraySource({"image": _images(10)})
+  drawn = np.concatenate([b["image"][:, 0, 0, 0] for b in take(source, 5, batch_size=4)])
+  for epoch in range(2):
+    want = tf.random.experimental.index_shuffle(
+        tf.range(10, dtype=tf.int64), seed=tf.constant([3, epoch]), max_index=tf.constant(9, tf.int64))
+    np.testing.assert_array_equal(drawn[10 * epoch:10 * epoch + 10], want.numpy())
+
+
+def test_one_example_and_more_batch_than_examples():
+  source = dataset.ArraySource({"image": _images(3)})
+  batch = take(source, 1, batch_size=7)[0]
+  assert sorted(batch["image"][:3, 0, 0, 0]) == [0, 1, 2]
+  assert take(dataset.ArraySource({"image": _images(1)}), 2)[1]["image"].shape[0] == 4
+
+
+def test_index_is_the_place_in_the_global_batch():
+  batch = take(SOURCES["arrays"](), 1, process_index=1, process_count=2)[0]
+  assert batch["index"].dtype == np.int32 and batch["index"].tolist() == [2, 3]
+
+
+def test_two_streams_have_their_own_size_and_order():
+  class Two(dataset.DataSet):
+    def train(self):
+      return {name: dataset.ArraySource({"image": _images(10)},
+                                         batch_ops=[coarse_noise.coarse_noise(2, 1.0)])
+              for name in ("noisy", "clean")}
+  def run(first, count, **kwargs):
+    return list(itertools.islice(stream.train_stream(
+        Two(), {"batch_sizes": {"clean": 2}}, batch_size=4, first_step=first, seed=0, **kwargs), count))
+  full = run(0, 4)
+  assert full[0]["noisy"]["image"].shape[0] == 4 and full[0]["clean"]["image"].shape[0] == 2
+  assert full[0]["clean"]["index"].tolist() == [0, 1]
+  assert not np.array_equal(full[0]["noisy"]["noise"][:2], full[0]["clean"]["noise"])
+  parts = [run(2, 2, process_index=p, process_count=2) for p in range(2)]
+  for name in ("noisy", "clean"):
+    for step in (2, 3):
+      assert_equal(full[step][name], {k: np.concatenate([p[step - 2][name][k] for p in parts])
+                                      for k in full[step][name]})
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_eval_pads_the_last_batch_and_drops_nothing(source, processes):
+  parts = [list(stream.eval_batches(source, batch_size=4, process_index=p, process_count=processes))
+           for p in range(processes)]
+  positions, valid = [], []
+  for batches in zip(*parts):
+    positions += np.concatenate([b["position"] for b in batches]).tolist()
+    valid += np.concatenate([b["valid"] for b in batches]).tolist()
+  n = len(source)
+  assert len(positions) == -(-n // 4) * 4
+  assert [p for p, v in zip(positions, valid) if v] == list(range(n))
+  assert all(p == n - 1 for p, v in zip(positions, valid) if not v)
+  key = "image" if processes == 1 else "position"
+  assert parts[0][-1][key].shape[0] == 4 // processes
+
+
+def test_eval_noise_is_fixed_by_its_seed():
+  source = SOURCES["arrays"]()
+  first, again, other = (list(stream.eval_batches(source, batch_size=4, seed=s, with_batch_ops=True))
+                         for s in (1, 1, 2))
+  for a, b in zip(first, again):
+    assert_equal(a, b)
+  assert not np.array_equal(first[0]["noise"], other[0]["noise"])
+  assert not np.array_equal(first[0]["noise"], first[1]["noise"])
+  assert "noise" not in next(stream.eval_batches(source, batch_size=4))
+
+
+def test_bad_batch_sizes_are_said_at_once():
+  source = SOURCES["arrays"]()
+  with pytest.raises(ValueError, match="multiple of the 3 processes"):
+    take(source, 1, process_count=3)
+  with pytest.raises(ValueError, match="no example"):
+    take(dataset.ArraySource({"image": _images(0)}), 1)
+
+
+def test_open_dataset_names_what_exists():
+  with pytest.raises(ValueError, match=r"'nonsense' is not a data set.*brats.*synthetic"):
+    dataset.open_dataset({"name": "nonsense"}, 0)
+  with pytest.raises(ValueError, match="'stream' is not a data set"):
+    dataset.open_dataset({"name": "stream"}, 0)
+
+
+def test_a_program_that_leaves_a_stream_open_ends():
+  """Prefetching threads that call Python must not hang the interpreter when it ends."""
+  code = """
+import numpy as np
+from data_pipelines import datasets, stream
+class D(datasets.DataSet):
+  def train(self):
+    return datasets.ArraySource({"image": np.zeros((500, 64, 64, 4), np.float32)})
+it = stream.train_stream(D(), {}, batch_size=64, first_step=0, seed=0)
+for _ in range(20): next(it)
+"""
+  done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+  assert done.returncode == 0

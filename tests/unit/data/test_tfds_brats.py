@@ -1,0 +1,80 @@
+"""The TFDS builder: built from local NIfTI, read back by name of folder, equal to the source."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from data_pipelines import dataset as datasets
+from data_pipelines.brains import tfds_brats
+from data_pipelines.datasets import synthetic
+
+CONFIG = {"name": "brats", "image_size": (16, 12), "workers": 1}
+
+
+@pytest.fixture(name="built", scope="module")
+def built_fixture(tmp_path_factory):
+  base = tmp_path_factory.mktemp("tfds")
+  synthetic.write_nifti(base / "scans", 4, shape=(20, 18, 5), splits=(2, 1, 1))
+  config = tfds_brats.BratsConfig(name="tiny", image_size=(16, 12), prepared_dir=str(base / "p"))
+  builder = tfds_brats.MedaeBrats(data_dir=str(base / "out"), config=config)
+  builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(manual_dir=str(base / "scans")))
+  return base, builder.data_dir
+
+
+def test_is_an_ordinary_tfds_set(built):
+  base, folder = built
+  builder = tfds.builder_from_directory(folder)
+  assert set(builder.info.splits) == {"train", "val", "test"}
+  dataset = datasets.open_dataset(
+      {**CONFIG, "dir": str(base / "scans"), "prepared_dir": str(base / "p")}, 0)
+  for split in ("train", "val", "test"):
+    rows = list(tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)))
+    scans = {s.patient: s for s in dataset.scans[split]}
+    assert len(rows) == sum(len(s.slices) for s in scans.values())
+    for row in rows:
+      scan = scans[row["patient"].decode()]
+      place = list(scan.slices).index(row["slice"])
+      np.testing.assert_array_equal(row["image"], scan.image[place])
+      np.testing.assert_array_equal(row["mask"], scan.mask[place])
+      assert row["label"] == (scan.lesion_px[place] > 0)
+
+
+def test_reading_it_equals_reading_the_volumes(built):
+  base, folder = built
+  a = datasets.open_dataset({**CONFIG, "tfds_dir": str(base / "out")}, 3)
+  b = datasets.open_dataset(
+      {**CONFIG, "dir": str(base / "scans"), "prepared_dir": str(base / "p")}, 3)
+  assert a.synthetic and a.name == b.name and a.describe()["splits"] == b.describe()["splits"]
+  assert a.describe()["tfds_dir"] == str(folder)
+  for mine, theirs in ((a.train(), b.train()), (a.split("val"), b.split("val")),
+                       (a.split("test"), b.split("test"))):
+    x, y = (s.read(np.arange(len(s))) for s in (mine, theirs))
+    for key in y:
+      np.testing.assert_array_equal(x[key], y[key])
+    assert [mine.meta(i)["id"] for i in range(len(mine))] == [
+        theirs.meta(i)["id"] for i in range(len(theirs))]
+
+
+def test_another_size_or_no_set_is_said(built, tmp_path):
+  base, _ = built
+  with pytest.raises(ValueError, match=r"images \(16, 12, 4\)"):
+    datasets.open_dataset({**CONFIG, "image_size": 8, "tfds_dir": str(base / "out")}, 0)
+  with pytest.raises(FileNotFoundError, match="tfds_dir.*found 0"):
+    datasets.open_dataset({**CONFIG, "tfds_dir": str(tmp_path)}, 0)
+
+
+def test_command_line(built, tmp_path):
+  base, _ = built
+  shutil.copytree(base / "scans", tmp_path / "scans")
+  done = subprocess.run(
+      [sys.executable, "-m", "data_pipelines.brains.tfds_brats", f"--manual_dir={tmp_path / 'scans'}",
+       "--config=flair_t1_t1ce", f"--data_dir={tmp_path / 'out'}"], capture_output=True, text=True,
+      env={"XDG_CACHE_HOME": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}, check=False)
+  assert done.returncode == 0, done.stderr[-2000:]
+  builder = tfds.builder_from_directory(done.stdout.strip().splitlines()[-1])
+  assert builder.info.features["image"].shape == (128, 128, 3)

@@ -1,0 +1,156 @@
+"""Perceptual losses: expressions, hand-computed values, gradients and per-image independence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medae_jax.losses import adversarial as la
+from medae_jax.losses import perceptual as lp
+from medae_jax.models import vgg
+
+
+@pytest.fixture(scope="module")
+def trunk():
+  params = vgg.random_params(0, (4, 4, 6, 6, 6), ["r32"])
+  stats = {k: {"mean": np.full(n, 0.1, np.float32), "std": np.full(n, 2.0, np.float32)}
+           for k, n in (("r12", 4), ("r22", 4), ("r32", 6))}
+  return lp.Vgg(params, stats)
+
+
+def pair(n=3, size=16, channels=1, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.uniform(-1, 1, (2, n, size, size, channels)).astype(np.float32)
+
+
+def test_layer_expressions():
+  assert lp.parse_layers("r32") == {0: {"r32": 1.0}}
+  assert lp.parse_layers("8:r12, 16:r22+0.5*image") == {8: {"r12": 1.0},
+                                                        16: {"r22": 1.0, "image": 0.5}}
+  for wrong in ("r33x", "eight:r12", "8:r12 r22", "8:2*r99"):
+    with pytest.raises(ValueError):
+      lp.parse_layers(wrong)
+
+
+def test_loss_expressions():
+  terms = lp.parse("relative_perceptual_L1 + 0.1*l1", layers="r32", smooth=True)
+  assert [(t.name, t.weight) for t in terms] == [("perceptual", 1.0), ("l1", 0.1)]
+  assert terms[0].normalize and terms[0].absolute and terms[0].relative and terms[0].smooth
+  assert lp.layers_of(terms, [8, 16]) == ("r32",)
+  with pytest.raises(ValueError, match="none of l1"):
+    lp.parse("l3", layers="")
+  with pytest.raises(ValueError, match="no VGG19 layer for resolution 16"):
+    lp.layers_of(lp.parse("perceptual", layers="8:r12"), [16])
+
+
+def test_relative_loss_by_hand(trunk):
+  """sum_k w_k mean|f~(x) - f~(y)| / mean|f~(x)| / sum_k w_k with numpy."""
+  image, recon = pair()
+  want = 0
+  for layer, weight in (("r12", 1.0), ("r32", 3.0)):
+    a, b = (np.asarray(vgg.features(trunk.params, vgg.imagenet_input(jnp.asarray(x)),
+                                    [layer])[layer]) for x in (image, recon))
+    a, b = (a - 0.1) / 2, (b - 0.1) / 2
+    want += weight * np.abs(a - b).mean((1, 2, 3)) / np.abs(a).mean((1, 2, 3)) / 4
+  found = lp.per_image(lp.parse("relative_perceptual_L1", layers="r12+3*r32"), trunk, image, recon)
+  np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+def test_relative_loss_does_not_see_the_scale_of_the_features(trunk):
+  """Halving sigma doubles every feature: the relative loss stays, the plain one doubles."""
+  image, recon = pair()
+  half = jax.tree.map(lambda x: x / 2, trunk.stats["r32"])
+  other = lp.Vgg(trunk.params, {"r32": {"mean": trunk.stats["r32"]["mean"], "std": half["std"]}})
+  term = lp.parse("relative_perceptual_L1", layers="r32")
+  plain = lp.parse("perceptual", layers="r32", normalize=True, absolute=True)
+  np.testing.assert_allclose(lp.per_image(term, trunk, image, recon),
+                             lp.per_image(term, other, image, recon), rtol=1e-5)
+  np.testing.assert_allclose(2 * lp.per_image(plain, trunk, image, recon),
+                             lp.per_image(plain, other, image, recon), rtol=1e-5)
+
+
+def test_a_perfect_reconstruction_scores_zero_and_images_do_not_mix(trunk):
+  image, recon = pair()
+  recon[1] = image[1]
+  found = np.asarray(lp.per_image(lp.parse("relative_perceptual_L1 + l2", layers="r32"), trunk,
+                                  image, recon))
+  assert found[1] == 0 and found[0] > 0.1
+  alone = lp.per_image(lp.parse("relative_perceptual_L1 + l2", layers="r32"), trunk, image[:1],
+                       recon[:1])
+  np.testing.assert_allclose(alone, found[:1], rtol=1e-5)
+
+
+def test_the_magnitude_is_a_constant_for_the_gradient(trunk):
+  image, recon = pair()
+  terms = lp.parse("relative_perceptual_L1", layers="r32")
+  grads = jax.grad(lambda x: lp.per_image(terms, trunk, x, recon).sum())(jnp.asarray(image))
+  assert not np.any(grads)  # nothing reaches the real image at all
+  grads = jax.grad(lambda y: lp.per_image(terms, trunk, image, y).sum())(jnp.asarray(recon))
+  assert np.any(grads)
+
+
+def test_map_points_at_the_changed_corner(trunk):
+  image, _ = pair(n=1, size=32)
+  recon = image.copy()
+  recon[:, :8, :8] = -recon[:, :8, :8]
+  for loss in ("relative_perceptual_L1", "l1", "relative_perceptual_L1 + 0.5*l2"):
+    found = np.asarray(lp.anomaly_map(lp.parse(loss, layers="r12+r32"), trunk, image, recon))
+    assert found.shape == (1, 32, 32, 1)
+    assert found[0, :8, :8].mean() > 5 * found[0, 20:, 20:].mean()
+
+
+def test_statistics_of_half_the_resolution_are_used_for_its_part(trunk):
+  """In a transition at alpha 0 the loss is that of res/2 with `half`'s statistics."""
+  image, recon = pair(size=16)
+  terms = lp.parse("relative_perceptual_L1", layers="8:r12, 16:r12", smooth=True)
+  other = lp.Vgg(trunk.params, {"r12": {"mean": np.full(4, 0.5, np.float32),
+                                        "std": np.full(4, 1.0, np.float32)}})
+  found = lp.per_image(terms, trunk, image, recon, transition=True, alpha=0.0, half=other)
+  pool = lambda x: x.reshape(3, 8, 2, 8, 2, 1).mean((2, 4))
+  want = lp.per_image(terms, other, pool(image), pool(recon), res=8)
+  np.testing.assert_allclose(found, want, rtol=1e-5)
+  other_stats = lp.per_image(terms, trunk, pool(image), pool(recon), res=8)
+  assert not np.allclose(found, other_stats, rtol=1e-3)
+
+
+# ------------------------------------------------------------------------------------ adversarial
+def test_gradient_penalty_by_hand():
+  """A linear critic w.x has gradient w everywhere: penalty (|w| - gamma)^2 / gamma^2."""
+  w = np.array([3.0, 4.0], np.float32)
+  critic = lambda x: x.reshape(-1, 2) @ w
+  real, fake = np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32)
+  total, parts = la.wasserstein_critic(critic, real, fake, np.array([0.3, 0.9], np.float32),
+                                       lambd=2.0, gradient_penalty=10.0, norm_penalty=0.5,
+                                       target_gamma=2.0)
+  assert parts["wass"] == pytest.approx(-2 * 7) and parts["norm"] == pytest.approx(0.5 * 49)
+  assert parts["gp"] == pytest.approx(10 * 3**2 / 4)
+  assert total == pytest.approx(-14 + 24.5 + 22.5)
+
+
+def test_gradient_penalty_of_a_constant_critic_is_finite():
+  """|gradient| = 0: its derivative must not be NaN."""
+  x = np.ones((2, 3), np.float32)
+  loss = lambda w: la.wasserstein_critic(lambda v: (v * w).sum(1), x, x, np.ones(2, np.float32))[0]
+  value, grad = jax.value_and_grad(loss)(jnp.zeros(3))
+  assert np.isfinite(value) and np.isfinite(grad).all()
+
+
+def test_unknown_adversarial_losses_are_refused():
+  with pytest.raises(ValueError, match="wasserstein, nnl, least_squared"):
+    la.critic_loss("hinge", None, None, None, None)
+  with pytest.raises(ValueError, match="wasserstein, nnl, least_squared"):
+    la.generator_loss("hinge", jnp.zeros(2))
+  with pytest.raises(ValueError, match="real, fake or real_fake"):
+    la.nnl_critic(lambda x: x.sum(1), jnp.zeros((1, 2)), jnp.zeros((1, 2)), reg_alpha=1.0,
+                  reg_type="both")
+
+
+def test_sub_batches_do_not_depend_on_the_number_of_devices():
+  batch = {"image": np.arange(12), "index": np.arange(12)}
+  whole = la.sub_batches(batch, 3)
+  shares = [la.sub_batches({k: v[i:i + 6] for k, v in batch.items()}, 3) for i in (0, 6)]
+  for j in range(3):
+    joined = np.concatenate([s[j]["index"] for s in shares])
+    np.testing.assert_array_equal(joined, whole[j]["index"])
+  with pytest.raises(ValueError, match="do not divide"):
+    la.sub_batches(batch, 5)

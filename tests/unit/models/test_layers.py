@@ -1,0 +1,59 @@
+"""Pooling: values and gradients against NumPy and XLA's own, ties and odd sizes included."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medae_jax.models.layers.conv import avg_pool2x2, max_pool2x2
+
+
+def image(shape, ties=True):
+  x = np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+  return np.maximum(x, 0) if ties else x  # behind a ReLU half of the pixels are equal
+
+
+def blocks(x):
+  b, h, w, c = x.shape
+  return x[:, :h // 2 * 2, :w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (2, 2, 3, 1), (3, 17, 22, 4)])
+def test_max_pool(shape):
+  x = image(shape)
+  y, pull = jax.vjp(jax.jit(lambda x: max_pool2x2(x)), x)
+  np.testing.assert_array_equal(y, blocks(x).max((2, 4)))
+  grad = image(y.shape, ties=False)
+  got = np.asarray(pull(grad)[0])
+  want = np.zeros_like(x)
+  for at in np.ndindex(*y.shape):  # the first of equal maxima, row by row
+    b, i, j, c = at
+    first = int(np.argmax(x[b, 2 * i:2 * i + 2, 2 * j:2 * j + 2, c]))
+    want[b, 2 * i + first // 2, 2 * j + first % 2, c] = grad[at]
+  np.testing.assert_array_equal(got, want)
+  xla = jax.vjp(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x)[1](grad)[0]
+  np.testing.assert_array_equal(got, xla)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2)])
+def test_average_pool(shape):
+  x = image(shape, ties=False)
+  y, pull = jax.vjp(avg_pool2x2, x)
+  np.testing.assert_allclose(y, blocks(x).mean((2, 4)), atol=1e-6)
+  grad = image(y.shape, ties=False)
+  want = np.zeros_like(x)
+  h, w = (n // 2 * 2 for n in shape[1:3])
+  want[:, :h, :w] = grad.repeat(2, 1).repeat(2, 2) / 4
+  np.testing.assert_allclose(pull(grad)[0], want, atol=1e-7)
+
+
+def test_second_derivative_vmap_and_bfloat16():
+  x = image((2, 4, 4, 2), ties=False)
+  twice = lambda f: jax.grad(lambda x: jnp.sum(jax.grad(lambda x: jnp.sum(f(x) ** 3))(x) ** 2))
+  np.testing.assert_allclose(twice(max_pool2x2)(x),
+                             twice(lambda x: nn.max_pool(x, (2, 2), (2, 2)))(x), rtol=1e-5)
+  np.testing.assert_array_equal(jax.vmap(max_pool2x2)(np.stack([x, -x]))[1], max_pool2x2(-x))
+  for pool in (max_pool2x2, avg_pool2x2):
+    y, pull = jax.vjp(pool, jnp.asarray(x, jnp.bfloat16))
+    assert y.dtype == pull(y)[0].dtype == jnp.bfloat16

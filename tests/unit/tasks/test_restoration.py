@@ -1,0 +1,195 @@
+"""Numbers of restoration by hand, the threshold search, fillings, tiles."""
+
+import importlib.util
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from medae_jax.losses import ssim
+from medae_jax.tasks.restoration import inpaint
+from medae_jax.tasks.restoration import evaluator, measures
+from medae_jax.tasks.restoration import predictor
+
+RNG = np.random.default_rng(0)
+
+
+def test_measure_by_hand():
+  clean = np.full((4, 4, 1), 0.5, np.float32)
+  annotated = clean.copy()
+  annotated[0, :2] = 1.0
+  mask = annotated[..., 0] != 0.5
+  result = annotated.copy()
+  result[0, 0] = 0.51  # removed: 2.55 grey levels
+  result[0, 1] = 0.6   # not removed
+  result[3, 3] = 0.7   # touched without need
+  row = measures.measure(result, clean, annotated, mask, 10.0)
+  assert (row["inside_pixels"], row["outside_pixels"], row["removed"]) == (2, 14, 1)
+  assert row["inside_abs"] == pytest.approx(0.11) and row["outside_abs"] == pytest.approx(0.2)
+  assert row["outside_changed"] == 1
+  square = (0.01**2 + 0.1**2 + 0.2**2) / 16
+  assert row["psnr"] == pytest.approx(-10 * np.log10(square), rel=1e-5)
+  total = measures.summary([row], np.array([True]))
+  assert total["mae_inside"] == pytest.approx(0.055) and total["removed_share"] == 0.5
+  assert total["residual_share"] == 0.5 and total["untouched_changed_share"] == 1 / 14
+  assert np.isnan(total["identity_mae"])
+
+
+def test_doing_nothing_on_frames_without_marks():
+  clean = RNG.random((8, 8, 3), np.float32)
+  row = measures.measure(clean, clean, clean, np.zeros((8, 8), bool), 10.0)
+  total = measures.summary([row], np.array([False]))
+  assert total["identity_mae"] == 0 and total["identity_changed_share"] == 0
+  assert row["psnr"] == 100.0 and row["ssim"] == pytest.approx(1.0, abs=1e-4)
+  assert np.isnan(total["psnr"]) and np.isnan(total["mae_inside"])
+
+
+def test_weights_count_frames():
+  rows = [measures.measure(np.full((4, 4, 1), v, np.float32), np.zeros((4, 4, 1), np.float32),
+                               np.ones((4, 4, 1), np.float32), np.ones((4, 4), bool), 10.0)
+          for v in (0.1, 0.4)]
+  total = measures.summary(rows, np.array([True, True]), np.array([3, 1]))
+  assert total["mae_inside"] == pytest.approx((3 * 0.1 + 0.4) / 4)
+
+
+def test_ssim_equals_the_loss():
+  a, b = RNG.random((20, 17, 3), np.float32), RNG.random((20, 17, 3), np.float32)
+  loss = float(ssim.ssim_loss(jnp.asarray(a)[None], jnp.asarray(b)[None])[0])
+  assert measures.ssim(a, b) == pytest.approx(1 - loss, abs=1e-5)
+
+
+class _Frames:
+  splits = ("val",)
+
+  def split(self, _):
+    return self
+
+  def meta(self, _):
+    return {"height": 12, "width": 14}
+
+
+@pytest.mark.parametrize("dilate", [0, 1])
+def test_threshold_has_the_best_f_beta(dilate):
+  """Against a search that thresholds, grows and counts for every candidate; padding left out."""
+  from scipy import ndimage
+  mask = np.zeros((2, 16, 16, 1), np.float32)
+  mask[:, 4:7, 3:9] = 1
+  evidence = np.clip(0.3 * mask + RNG.uniform(0, 0.35, mask.shape), 0, 1).astype(np.float32)
+  config = ml_collections.ConfigDict({"eval": {"fit_threshold": True, "threshold_beta": 2.0},
+                                      "method": {"score": {"dilate": dilate}}})
+  fitter = evaluator.fitter(config, _Frames())
+  fitter.update({"image": mask, "mask": mask, "valid": np.array([True, True]),
+                 "position": np.array([0, 1])}, {"map": evidence})
+  found = fitter.result()["threshold"]
+
+  def f2(threshold):
+    hit = false = drawn = 0
+    for k in range(2):
+      marks = ndimage.binary_dilation(evidence[k, ..., 0] >= threshold, np.ones((3, 3)),
+                                      dilate) if dilate else evidence[k, ..., 0] >= threshold
+      truth = mask[k, :12, :14, 0] > 0
+      marks = marks[:12, :14]
+      hit, false = hit + (marks & truth).sum(), false + (marks & ~truth).sum()
+      drawn += truth.sum()
+    return 5 * hit / (4 * drawn + hit + false)
+  best = max(f2(t) for t in np.arange(1, 1024) / 1024)
+  assert f2(found) == pytest.approx(best, abs=1e-9)
+  about = fitter.about()
+  assert about["f2"] == pytest.approx(best, abs=1e-9) and 0 < about["precision"] <= 1
+  config.eval.fit_threshold = False
+  assert evaluator.fitter(config, _Frames()) is None
+
+
+def test_harmonic_filling_restores_a_plane():
+  rows, cols = np.mgrid[0:20, 0:30]
+  plane = (0.01 * rows + 0.02 * cols)[..., None].astype(np.float32)
+  mask = np.zeros((20, 30), bool)
+  mask[5:15, 8:20] = True
+  damaged = plane.copy()
+  damaged[mask] = 1
+  filled = inpaint.harmonic(damaged, mask)
+  np.testing.assert_allclose(filled, plane, atol=1e-5)
+  np.testing.assert_array_equal(filled[~mask], damaged[~mask])
+  np.testing.assert_array_equal(inpaint.harmonic(damaged, np.zeros((20, 30), bool)), damaged)
+  np.testing.assert_array_equal(inpaint.harmonic(damaged, np.ones((20, 30), bool)), damaged)
+
+
+def test_harmonic_filling_at_the_border():
+  image = np.full((6, 6, 3), 0.25, np.float32)
+  mask = np.zeros((6, 6), bool)
+  mask[:3, :3] = True
+  image[mask] = 1
+  np.testing.assert_allclose(inpaint.harmonic(image, mask), 0.25, atol=1e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="OpenCV is optional")
+@pytest.mark.parametrize("kind", ["telea", "ns"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_opencv_filling(kind, channels):
+  image = np.full((16, 16, channels), 0.4, np.float32)
+  mask = np.zeros((16, 16), bool)
+  mask[6:9, 6:9] = True
+  image[mask] = 1
+  np.testing.assert_allclose(inpaint.opencv(image, mask, kind), 0.4, atol=2 / 255)
+
+
+def test_unknown_filling():
+  with pytest.raises(ValueError, match="config.eval.inpaint='magic'"):
+    evaluator.fillings("magic")
+  assert evaluator.fillings("none") == {}
+
+
+def test_detected_marks_are_filled_as_asked():
+  image = np.full((6, 6, 1), 0.25, np.float32)
+  image[2:4, 2:4] = 1
+  marks = image[..., 0] == 1
+  recon = np.full((6, 6, 1), 0.75, np.float32)
+  by_network = inpaint.restored("network", image, recon, marks)
+  np.testing.assert_array_equal(by_network, np.where(marks[..., None], 0.75, 0.25))
+  np.testing.assert_allclose(inpaint.restored("harmonic", image, recon, marks), 0.25, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------- tiles
+class _Echo(predictor.Predictor):
+  """A predictor whose network returns its input: stitching must not change a pixel."""
+
+  def __init__(self, tile, overlap, batch=3, fill="network"):
+    config = ml_collections.ConfigDict({
+        "method": {"score": {"threshold": 0.9, "dilate": 0, "fill": fill}}, "data": {"channels": 3},
+        "predict": {"tile": tile, "overlap": overlap, "output": ""}, "eval": {"batch_size": batch}})
+    self.shapes = set()
+
+    def score(batch):
+      self.shapes.add(batch["image"].shape)
+      return {"recon": batch["image"], "map": batch["image"][..., :1]}
+    super().__init__(config, None, score)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 45), (64, 64), (65, 100), (150, 97), (7, 200)])
+def test_tiles_cover_and_blend(size):
+  images = RNG.random((2, *size, 3), np.float32)
+  echo = _Echo(64, 16)
+  recon, evidence, tiles = echo._tiled(images)
+  np.testing.assert_allclose(recon, images, atol=1e-6)
+  np.testing.assert_allclose(evidence, images[..., :1], atol=1e-6)
+  assert len(echo.shapes) == 1, "one shape is compiled"
+  shape = echo.shapes.pop()
+  assert shape[1] % 32 == 0 and max(shape[1:3]) <= 64 and (tiles > 1) == (max(size) > 64)
+
+
+@pytest.mark.parametrize("tile, overlap", [(64, 40), (50, 10), (32, -1)])
+def test_impossible_tiles(tile, overlap):
+  with pytest.raises(ValueError, match="config.predict.tile"):
+    _Echo(tile, overlap)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_predicted_filling_follows_the_config(channels):
+  frame = np.full((1, 32, 32, channels), 0.5, np.float32)
+  frame[:, 10:12, 10:12] = 1
+  marked = frame[..., 0] == 1
+  for fill, expected in (("network", 1.0), ("harmonic", 0.5)):
+    recon, marks, _ = _Echo(32, 0, fill=fill)._restore(frame)
+    np.testing.assert_array_equal(marks, marked)
+    np.testing.assert_allclose(recon[marks], expected, atol=1e-5)
