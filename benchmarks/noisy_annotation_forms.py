@@ -23,6 +23,7 @@ import numpy as np
 
 from configs import noisy_skin
 from data_pipelines import dataset, stream
+from medae_jax.core import config
 from medae_jax.core import checkpoint
 from medae_jax.core import method as method_lib
 
@@ -30,7 +31,7 @@ from medae_jax.core import method as method_lib
 def config_of(args, **changes):
   """The published configuration at the sizes asked for, or that of the run."""
   if args.run:
-    c = checkpoint.read_config(args.run).copy_and_resolve_references()
+    c = config.read_config(args.run).copy_and_resolve_references()
     with c.unlocked():
       c.method.update({"track": 0, "baseline": "pixel_reweight", **changes})
     return c
@@ -46,7 +47,7 @@ def batch_of(args):
   """Smooth random images and masks: the time of a step does not depend on the values. Of a run, the
   first batch that follows its training."""
   if args.run:
-    c = checkpoint.read_config(args.run)
+    c = config.read_config(args.run)
     data = dataset.open_dataset(c.data, c.seed)
     batch = next(stream.train_stream(data, c.data, batch_size=c.train.batch_size,
                                      first_step=c.train.steps, seed=c.seed))

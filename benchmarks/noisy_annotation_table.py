@@ -26,10 +26,11 @@ import numpy as np
 
 from configs import noisy_skin
 from data_pipelines import dataset as datasets
+from medae_jax.core import scoring
 from medae_jax import evaluate, train
 from medae_jax.core import checkpoint
 from medae_jax.tasks import base
-from medae_jax.training import writer
+from medae_jax.core import files
 
 # name -> (argument of the config, changes)
 ARMS = {
@@ -87,14 +88,14 @@ def clean_threshold(workdir) -> dict:
     config, _, state, _ = checkpoint.restore_for_scoring(workdir, "last")
     dataset = datasets.open_dataset(config.data, config.seed)
     make = base.plugin(config.eval.kind, "evaluator").Evaluator
-    score, calibration = evaluate.score_fn(config, state), None
+    score, calibration = scoring.score_fn(config, state), None
     for split in ("clean", "test"):
       found = make(config, dataset, split, calibration)
       evaluate.run(score, dataset.split(split), found.update, label=split, on_device=False,
                    batch_size=config.eval.batch_size)
       if split == "clean":
         calibration, on_clean = found.calibrate(), found.result()["dice"]
-    writer.write_json(path, {"dice_clean_threshold": found.result()["dice_val_threshold"],
+    files.write_json(path, {"dice_clean_threshold": found.result()["dice_val_threshold"],
                              "clean_threshold": calibration["threshold"],
                              "dice_on_clean": on_clean})
   return json.loads(path.read_text(encoding="utf-8"))

@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from data_pipelines.errors import UserError
+
 
 def base() -> ml_collections.ConfigDict:
   """The groups common to all methods, with defaults. A config file adds method, model, data."""
@@ -67,7 +69,7 @@ def parse_arg(arg: str | None, **defaults):
       continue
     name, equals, text = part.partition("=")
     if name not in defaults:
-      raise ValueError(f"config argument {name!r} is unknown; use: {', '.join(sorted(defaults))}")
+      raise UserError(f"config argument {name!r} is unknown; use: {', '.join(sorted(defaults))}")
     kind = type(defaults[name])
     try:
       if kind is bool:
@@ -75,5 +77,5 @@ def parse_arg(arg: str | None, **defaults):
       else:
         values[name] = kind(text) if equals else kind(True)
     except (TypeError, ValueError):
-      raise ValueError(f"config argument {part!r}: {text!r} is not a {kind.__name__}") from None
+      raise UserError(f"config argument {part!r}: {text!r} is not a {kind.__name__}") from None
   return ml_collections.ConfigDict(values)

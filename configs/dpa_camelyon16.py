@@ -16,6 +16,7 @@ the whole run, as the published growing run had it; fast=1: bfloat16 VGG19, 20 s
 
 from configs import common
 from configs.fields import dpa
+from data_pipelines.errors import UserError
 
 SEEDS = {"wo_pg": (3139, 3851, 3528), "pg": (9722, 7602, 1941), "unsupervised": (2888, 5596, 5174),
          "L1_unsupervised": (6012, 345, 3972)}  # the other ablations as wo_pg
@@ -31,7 +32,7 @@ def get_config(arg=None):
                        fold=-1, select="", root="", lists="", folder=False, freeze=False, vgg="",
                        fast=False)
   if not 0 <= a.run <= 2:
-    raise ValueError(f"config argument run={a.run}: use 0 to 2")
+    raise UserError(f"config argument run={a.run}: use 0 to 2")
   c = dpa.base()
   c.seed = SEEDS.get(a.exp, SEEDS["wo_pg"])[a.run] if a.seed < 0 else a.seed
   c.model.update(max_res=64, latent_dim=4, latent_res=8, enc_widths=(4,) * 4, dis_widths=(4,) * 5)

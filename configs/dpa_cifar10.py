@@ -18,6 +18,7 @@ lists=FOLDER, select=auroc (early stopping on 20 anomalies of one other class), 
 
 from configs import common
 from configs.fields import dpa
+from data_pipelines.errors import UserError
 
 # class: (bottleneck, layer, steps, seeds); width and learning rate go with the bottleneck.
 PUBLISHED = {
@@ -46,7 +47,7 @@ def build(a, published, dataset, gray):
     ValueError: cls or run out of range.
   """
   if a.cls not in published or not 0 <= a.run <= 2:
-    raise ValueError(f"config arguments cls={a.cls}, run={a.run}: cls is 0 to 9, run 0 to 2")
+    raise UserError(f"config arguments cls={a.cls}, run={a.run}: cls is 0 to 9, run 0 to 2")
   latent, layers, steps, seeds = published[a.cls]
   c = dpa.base()
   c.seed = seeds[a.run] if a.seed < 0 else a.seed

@@ -20,6 +20,7 @@ fast=1: bfloat16 VGG19, its features of the training images cached on the device
 
 from configs import common
 from configs.fields import dpa
+from data_pipelines.errors import UserError
 
 # view: wo_pg (steps, batch, lr, bottleneck channels and width, layers), equalise, pg (steps, lr,
 # widths), seeds wo_pg, seeds pg.
@@ -53,7 +54,7 @@ def get_config(arg=None):
                        weight=0.1, run=0, seed=-1, fold=-1, select="", root="", lists="",
                        folder=False, vgg="", loss="", fast=False)
   if a.view not in PUBLISHED or not 0 <= a.run <= 2:
-    raise ValueError(f"config arguments view={a.view}, run={a.run}: view is AP, PA or subset, run "
+    raise UserError(f"config arguments view={a.view}, run={a.run}: view is AP, PA or subset, run "
                      "0 to 2")
   p = PUBLISHED[a.view]
   c = dpa.base()

@@ -3,9 +3,9 @@
   python launch.py --mode=evaluate --workdir=runs/demo --config.eval.batch_size=8
 """
 
-from medae_jax.core import checkpoint
+from medae_jax.core import config
 
 
 def get_config(workdir):
   """The resolved config of `workdir`."""
-  return checkpoint.read_config(workdir)
+  return config.read_config(workdir)

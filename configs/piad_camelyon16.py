@@ -16,6 +16,7 @@ each patch, which makes the comparison uneven); folder=1: root is a folder with 
 
 from configs import common, piad_cifar10
 from configs.fields import piad
+from data_pipelines.errors import UserError
 
 # experiment: (latent_dim, encoder, generator, image critic, iterations, seeds). The with_cv files
 # list seven widths for five blocks; these are the ones in use.
@@ -35,7 +36,7 @@ def get_config(arg=None):
   a = common.parse_arg(arg, demo=False, smoke=False, small=False, exp="with_cv", run=0, seed=-1,
                        fold=-1, val=0.0, augment=False, root="", lists="", folder=False, vgg="")
   if a.exp not in PUBLISHED or not 0 <= a.run <= 2:
-    raise ValueError(f"config arguments exp={a.exp}, run={a.run}: exp is with_cv or reproduce, run "
+    raise UserError(f"config arguments exp={a.exp}, run={a.run}: exp is with_cv or reproduce, run "
                      "0 to 2")
   latent, enc, dec, critic, steps, seeds = PUBLISHED[a.exp]
   c = piad.base()

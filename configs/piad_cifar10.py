@@ -19,6 +19,7 @@ fold=0..2 with lists=FOLDER; val=0.05 holds out images for thresholds.
 
 from configs import common
 from configs.fields import piad
+from data_pipelines.errors import UserError
 
 # preset: (latent_dim, encoder, generator, image critic, latent critic). The files list five widths
 # for four blocks; these are the ones in use.
@@ -62,7 +63,7 @@ def build(a, tuned, seeds, dataset, gray):
     ValueError: cls, run, exp or ablation out of range.
   """
   if a.exp not in EXPERIMENTS or not 0 <= a.cls <= 9 or not 0 <= a.run <= 2:
-    raise ValueError(f"config arguments exp={a.exp}, cls={a.cls}, run={a.run}: exp is "
+    raise UserError(f"config arguments exp={a.exp}, cls={a.cls}, run={a.run}: exp is "
                      f"{', '.join(EXPERIMENTS)}, cls 0 to 9, run 0 to 2")
   c = piad.base()
   preset, layer, steps = tuned[a.cls] if a.exp == "with_cv" else ("author", "r42", 100000)
@@ -78,7 +79,7 @@ def build(a, tuned, seeds, dataset, gray):
   if a.exp == "paper2019":
     piad.of_2019(c)
   if a.ablation and a.exp != "paper2019":
-    raise ValueError("config argument ablation belongs to exp=paper2019")
+    raise UserError("config argument ablation belongs to exp=paper2019")
   piad.ablate(c, a.ablation)
   gray = gray and a.exp == "with_cv"
   c.model.channels = 1 if gray else 3

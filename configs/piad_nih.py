@@ -18,6 +18,7 @@ labels.csv, for example the paediatric set of Kermany et al.
 
 from configs import common, piad_cifar10
 from configs.fields import piad
+from data_pipelines.errors import UserError
 
 TUNED = {"AP": ("r32+r42", 40000), "PA": ("r32+r42", 20000), "subset": ("r42", 40000)}
 SEEDS = {"with_cv": {"AP": (2011, 4143, 1927), "PA": (2748, 4526, 8487),
@@ -36,7 +37,7 @@ def get_config(arg=None):
                        run=0, seed=-1, fold=-1, val=0.0, mismatch=False, root="", lists="",
                        folder=False, vgg="")
   if a.view not in TUNED or a.exp not in SEEDS or not 0 <= a.run <= 2:
-    raise ValueError(f"config arguments view={a.view}, exp={a.exp}, run={a.run}: view is AP, PA or "
+    raise UserError(f"config arguments view={a.view}, exp={a.exp}, run={a.run}: view is AP, PA or "
                      "subset, exp with_cv or reproduce, run 0 to 2")
   c = piad.base()
   c.seed = SEEDS[a.exp][a.view][a.run] if a.seed < 0 else a.seed

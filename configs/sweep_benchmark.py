@@ -23,6 +23,7 @@ import importlib
 import ml_collections
 
 from configs import common
+from data_pipelines.errors import UserError
 
 CELLS = {"cifar10": ("cls", tuple(range(10))), "svhn": ("cls", tuple(range(10))),
          "nih": ("view", ("AP", "PA", "subset")), "camelyon16": ("", ())}
@@ -43,12 +44,12 @@ def get_config(arg=None):
                        lists="", vgg="", loss="", together=1, more="", search=False, small=False, demo=False,
                        smoke=False)
   if a.method not in ("dpa", "piad") or a.data not in CELLS or a.runs < 1:
-    raise ValueError(f"config arguments method={a.method}, data={a.data}, runs={a.runs}: method is "
+    raise UserError(f"config arguments method={a.method}, data={a.data}, runs={a.runs}: method is "
                      f"dpa or piad, data {', '.join(CELLS)}, runs at least 1")
   if a.loss and a.method != "dpa":
-    raise ValueError(f"config argument loss={a.loss}: belongs to method=dpa")
+    raise UserError(f"config argument loss={a.loss}: belongs to method=dpa")
   if a.search and a.data not in ("cifar10", "svhn"):
-    raise ValueError("config argument search: settings are known for 32 px (cifar10, svhn) only; "
+    raise UserError("config argument search: settings are known for 32 px (cifar10, svhn) only; "
                      "write config.sweep.settings for other sizes in a config of your own")
   variant = next((v for v in ("smoke", "demo", "small") if a[v]), "")
   grid = _grid(a, variant)
@@ -83,7 +84,7 @@ def _grid(a, variant):
     except ValueError:
       values = (None,)
     if not set(values) <= set(known):
-      raise ValueError(f"config argument cls={a.cls}: write all, or some of "
+      raise UserError(f"config argument cls={a.cls}: write all, or some of "
                        f"{'+'.join(map(str, known))}")
     grid[name] = values
   if variant in ("smoke", "demo") and name:

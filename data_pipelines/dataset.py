@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.errors import UserError
+
 
 class Source:
   """A finite list of examples with random access.
@@ -61,7 +63,7 @@ class ArraySource(Source):
                batch_ops: Sequence[Callable] = (), example_ops: Sequence[Callable] = ()):
     lengths = {len(v) for v in arrays.values()}
     if len(lengths) != 1 or (metas is not None and {len(metas)} != lengths):
-      raise ValueError(f"arrays of a source differ in length: {sorted(lengths)}")
+      raise UserError(f"arrays of a source differ in length: {sorted(lengths)}")
     self.arrays, self.metas = dict(arrays), metas
     self.batch_ops, self.example_ops = tuple(batch_ops), tuple(example_ops)
 
@@ -116,7 +118,7 @@ class DataSet:
     """
     source = self.train()
     if not isinstance(source, Source) or source.ragged:
-      raise ValueError("config.data.resident needs one stream of examples of one size")
+      raise UserError("config.data.resident needs one stream of examples of one size")
     return source.read(np.arange(len(source)))
 
 
@@ -136,7 +138,7 @@ def open_dataset(data_cfg, seed: int) -> DataSet:
       raise
     module = None
   if not hasattr(module, "open"):
-    raise ValueError(f"config.data.name={name!r} is not a data set; "
+    raise UserError(f"config.data.name={name!r} is not a data set; "
                      f"data_pipelines/datasets has: {', '.join(dataset_names())}")
   return module.open(data_cfg, seed)
 
@@ -150,3 +152,28 @@ def dataset_names() -> list[str]:
     if callable(getattr(module, "open", None)):
       names.append(info.name)
   return sorted(names)
+
+
+class Chosen:
+  """Some examples of a source, as a source; `position` in its batches counts the chosen ones."""
+
+  def __init__(self, source, positions):
+    self._source, self._positions = source, positions
+    self.example_ops, self.batch_ops = source.example_ops, source.batch_ops
+    self.ragged = getattr(source, "ragged", False)
+
+  def __len__(self):
+    return len(self._positions)
+
+  def read(self, indices):
+    return self._source.read(self._positions[np.asarray(indices)])
+
+  def read_one(self, i):
+    return self._source.read_one(int(self._positions[i]))
+
+  def meta(self, i):
+    return self._source.meta(self.position(i))
+
+  def position(self, i) -> int:
+    """Place of example i in the full source."""
+    return int(self._positions[i])

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipelines.dataset import DataSet, Source
+from data_pipelines.errors import UserError
 
 try:  # before the first use of TensorFlow, or it takes the accelerator's memory
   tf.config.set_visible_devices([], "GPU")
@@ -98,7 +99,7 @@ def eval_batches(source: Source, *, batch_size: int, process_index: int = 0, pro
 
 def _rows(batch_size, process_index, process_count):
   if batch_size < 1 or batch_size % process_count:
-    raise ValueError(f"batch size {batch_size} must be a positive multiple of the {process_count} "
+    raise UserError(f"batch size {batch_size} must be a positive multiple of the {process_count} "
                      "processes; change config.train.batch_size")
   share = batch_size // process_count
   return process_index * share, (process_index + 1) * share
@@ -107,7 +108,7 @@ def _rows(batch_size, process_index, process_count):
 def _train(source, batch_size, first_step, seed, stream, process_index, process_count, workers):
   """tf.data stream of one source; `stream` numbers the streams so that they draw differently."""
   if not len(source):  # pylint: disable=use-implicit-booleaness-not-len
-    raise ValueError("the training split has no example; see config.data and the preparation "
+    raise UserError("the training split has no example; see config.data and the preparation "
                      "report")
   lo, hi = _rows(batch_size, process_index, process_count)
   n = len(source)

@@ -24,7 +24,8 @@ import numpy as np
 
 from medae_jax.core import example, parallel, timing
 from medae_jax.core import method as method_lib
-from medae_jax.training.writer import write_json
+from medae_jax.core.errors import UserError
+from medae_jax.core.files import write_json
 
 _DEFAULTS = {**timing.DEFAULTS, "stage": ""}  # config.bench overrides them
 
@@ -93,7 +94,7 @@ def _stage(stages, name):
     return None
   found = [s for s in stages if s.name == name] if name else [stages[-1]]
   if not found:
-    raise ValueError(f"config.bench.stage={name!r}: the stages are "
+    raise UserError(f"config.bench.stage={name!r}: the stages are "
                      f"{', '.join(s.name for s in stages)}")
   return found[0]
 
@@ -104,6 +105,7 @@ def _state_at(method, config, stages, stage, size):
   if stage is None:
     batch = example.example_batch(method, config, size)
     return method.init(key, batch), batch
+  state = None
   for i, s in enumerate(stages):
     batch = example.example_batch(method, config, s.data.get("batch_size", config.train.batch_size),
                                   s)
@@ -212,7 +214,7 @@ class _Fed:
     if self.reason:
       return None, None
     resident, sample = self.feed.resident_data(self.dataset, self.config, self.size)
-    if hasattr(method, "cache"):  # as train does
+    if resident is not None:  # as train does
       resident = method.cache(state, resident, self.stage)
     step = parallel.train_step_fn(fn, self.config.seed, mode=self.config.parallel.mode,
                                   resident=resident, sample=sample)
@@ -231,7 +233,7 @@ class _Fed:
 def _score(method, state, batch, options):
   """images/s of score on a batch of this size."""
   streams = [batch, *(v for v in batch.values() if isinstance(v, dict))]
-  needs = tuple(getattr(method, "score_needs", ("image",)))
+  needs = tuple(method.score_needs)
   found = {n: next((s[n] for s in streams if n in s), None) for n in needs}
   if any(v is None for v in found.values()):
     return {"images_per_s": None, "reason": f"a training batch has no {', '.join(needs)}"}

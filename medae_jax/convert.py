@@ -20,12 +20,13 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from medae_jax.core.calibration import override
+from medae_jax.core.config import override
 from medae_jax.core import checkpoint, example
 from medae_jax.weights import torch_file
 from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
-from medae_jax.training.writer import write_json
+from medae_jax.core.files import write_json
 
 
 def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> dict[str, Any]:
@@ -47,11 +48,11 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
   """
   workdir = pathlib.Path(workdir)
   method = method_lib.load(config)
-  if not hasattr(method, "from_torch"):
-    raise ValueError(f"method {config.method.name!r} has no published PyTorch form to convert "
+  if type(method).from_torch is method_lib.BaseMethod.from_torch:
+    raise UserError(f"method {config.method.name!r} has no published PyTorch form to convert "
                      "(no from_torch in its file)")
   if (workdir / "checkpoints").exists():
-    raise ValueError(f"{workdir} already holds checkpoints; choose a new --workdir")
+    raise UserError(f"{workdir} already holds checkpoints; choose a new --workdir")
   tensors = torch_file.load(source)
   config, changed = _with_fields(method, config, tensors, source)
   method = method_lib.load(config)
@@ -86,16 +87,14 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
 
 def _with_fields(method, config, tensors, source):
   """The config with the fields that the file's shapes reveal, and {field: value} of the changed."""
-  if not hasattr(method, "torch_fields"):
-    return config, {}
   try:
     fields = dict(method.torch_fields(tensors))
   except KeyError as e:
-    raise ValueError(f"{source} is not a checkpoint of {config.method.name}: tensor {e} is "
+    raise UserError(f"{source} is not a checkpoint of {config.method.name}: tensor {e} is "
                      f"missing; it has {_some(tensors)}") from None
   channels = fields.pop("data.channels", None)
   if channels is not None and example.channels(config) not in (None, channels):
-    raise ValueError(f"{source} was trained on {channels} channels, config.data has "
+    raise UserError(f"{source} was trained on {channels} channels, config.data has "
                      f"{example.channels(config)}: set config.data to the same modalities")
   changed = {}
   for name, value in fields.items():
@@ -114,12 +113,12 @@ def _filled(method, tensors, source):
   try:
     filled = method.from_torch(used)
   except KeyError as e:
-    raise ValueError(f"{source} lacks tensor {e} of {method.config.method.name}; "
+    raise UserError(f"{source} lacks tensor {e} of {method.config.method.name}; "
                      f"it has {_some(tensors)}") from None
   left = sorted(set(tensors) - used.read)
   left = [n for n in left if not n.endswith("num_batches_tracked")]  # PyTorch's counter, unused
   if left:
-    raise ValueError(f"{source} has {len(left)} tensors that {method.config.method.name} of this "
+    raise UserError(f"{source} has {len(left)} tensors that {method.config.method.name} of this "
                      f"config.model does not: {', '.join(left[:5])}")
   return filled
 
@@ -157,10 +156,10 @@ def _checked(found, expected, source, config):
                for n in expected if n in found and np.shape(found[n]) != expected[n].shape]
   if problems:
     more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
-    raise ValueError(f"{source} does not fit {config.method.name}: {'; '.join(problems[:8])}{more}")
+    raise UserError(f"{source} does not fit {config.method.name}: {'; '.join(problems[:8])}{more}")
   bad = [n for n in found if not np.all(np.isfinite(found[n]))]
   if bad:
-    raise ValueError(f"{source} holds values that are not finite: {', '.join(bad[:5])}")
+    raise UserError(f"{source} holds values that are not finite: {', '.join(bad[:5])}")
   return flax.traverse_util.unflatten_dict(
       {n: np.asarray(found[n]).astype(expected[n].dtype) for n in expected}, sep="/")
 

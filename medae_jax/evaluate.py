@@ -18,15 +18,14 @@ from typing import Any
 from absl import logging
 import jax
 import numpy as np
-import tqdm
 
 from data_pipelines import dataset as datasets, stream
 from medae_jax import report
+from medae_jax.core import config as config_lib
 from medae_jax.core import calibration as calibrate, files
-from medae_jax.core import checkpoint, parallel
+from medae_jax.core import checkpoint, parallel, scoring
+from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
-from medae_jax.training import writer
-from medae_jax.core import method as method_lib
 
 
 def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
@@ -50,7 +49,7 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
     ValueError: unknown override, split or kind; damaged checkpoints; out of memory.
   """
   workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})
-  config = calibrate.override(checkpoint.read_config(workdir), changed)
+  config = config_lib.override(config_lib.read_config(workdir), changed)
   _, _, state, info = checkpoint.restore_for_scoring(workdir, config.eval.checkpoint)
   if jax.process_count() > 1:
     state = parallel.to_host(state)
@@ -65,14 +64,14 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
   for split in split_order(dataset, config.eval.splits, splits or changed.get("eval.splits", ())):
     if split == "val":
       fitted, fit = _fit_score(module, config, state, dataset)
-      config = calibrate.override(config, {f"method.score.{k}": v for k, v in fitted.items()})
+      config = config_lib.override(config, {f"method.score.{k}": v for k, v in fitted.items()})
     results[split], found = _one_split(module, config, state, dataset, split, calibration, workdir,
                                        info)
     if found:
       calibration = {**found, "kind": config.eval.kind, "split": split, "score": fitted, **fit,
                      "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **about(info)}
       if not jax.process_index():
-        writer.write_json(workdir / calibrate.FILE, calibration)
+        files.write_json(workdir / calibrate.FILE, calibration)
       logging.info("Calibration on val: %s.", calibrate.explain(calibration))
   if not jax.process_index():
     logging.info("Report: %s", report.write(workdir))
@@ -89,49 +88,9 @@ def split_order(dataset, usual: Sequence[str], wanted: Sequence[str] = ()) -> li
   order = list(wanted) or [s for s in usual if s in known]
   unknown = [s for s in order if s not in known]
   if unknown or not order:
-    raise ValueError(f"{dataset.name} has no split {', '.join(unknown or usual)}; "
+    raise UserError(f"{dataset.name} has no split {', '.join(unknown or usual)}; "
                      f"config.eval.splits can be {', '.join(known) or '(nothing)'}")
   return (["val"] if "val" in known else []) + [s for s in order if s != "val"]
-
-
-def score_fn(config, state, preview: bool = False):
-  """numpy batch -> outputs of method.score, on all local devices; the batch may have any size.
-
-  Only the inputs that the method asks for (`score_needs`, default "image") are passed on: no label
-  or mask can leak into a score, and one shape is compiled once.
-
-  Args:
-    preview: adds what `method.preview` shows of the training task ("noised", "denoised"), for
-      pictures.
-  """
-  method = method_lib.load(config)
-  needs = tuple(getattr(method, "score_needs", ("image",)))
-  preview = preview and hasattr(method, "preview")
-
-  def run_method(state, batch):
-    found = method.score(state, batch)
-    if preview:
-      shown = method.preview(state, batch, jax.random.key(0))
-      names = {"recon": "denoised"}
-      found = {**found, **{names.get(k, k): v for k, v in shown.items()}}
-    return found
-  compiled = parallel.per_example_fn(run_method)
-  needs += ("index",) if preview else ()
-  optional = tuple(getattr(method, "score_optional", ()))  # passed on where the batch has them
-
-  def score(batch):
-    missing = [k for k in needs if k not in batch]
-    if missing:
-      raise ValueError(f"the data has no {missing[0]!r}, which {config.method.name} needs to score")
-    try:
-      return compiled(state, {k: batch[k] for k in (*needs, *(o for o in optional if o in batch))})
-    except jax.errors.JaxRuntimeError as error:
-      if "RESOURCE_EXHAUSTED" not in str(error):
-        raise
-      shape = np.shape(batch[needs[0]])
-      raise ValueError(f"out of device memory while scoring a batch of shape {shape}: make "
-                       "config.eval.batch_size (or predict.batch_size) smaller") from error
-  return score
 
 
 def run(score, source, digest, *, batch_size: int, on_device: bool, label: str) -> None:
@@ -141,7 +100,7 @@ def run(score, source, digest, *, batch_size: int, on_device: bool, label: str) 
     digest: (batch, outputs) -> None, called in the order of the source.
   """
   waiting = None
-  with progress(label, len(source), "images") as bar:
+  with scoring.progress(label, len(source), "images") as bar:
     for batch in stream.eval_batches(source, batch_size=batch_size):
       waiting, ready = (batch, score(batch)), waiting
       if ready is not None:
@@ -155,13 +114,6 @@ def _digest(digest, batch, found, on_device, bar):
   bar.update(int(np.sum(batch["valid"])))
 
 
-def progress(label: str, total: int, unit: str):
-  """A progress bar with rate and ETA on stderr; a line every 30 s where nobody watches."""
-  interval = 0.2 if sys.stderr.isatty() else 30
-  return tqdm.tqdm(total=total, desc=label, unit=f" {unit}", mininterval=interval,
-                   maxinterval=2 * interval, disable=bool(jax.process_index()))
-
-
 def _fit_score(module, config, state, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
   """Options of config.method.score fitted on val, and {"score_fit": how well they do there}.
 
@@ -170,7 +122,7 @@ def _fit_score(module, config, state, dataset) -> tuple[dict[str, Any], dict[str
   fitter = getattr(module, "fitter", lambda *_: None)(config, dataset)
   if fitter is None:
     return {}, {}
-  run(score_fn(config, state), dataset.split("val"), fitter.update, on_device=False,
+  run(scoring.score_fn(config, state), dataset.split("val"), fitter.update, on_device=False,
       batch_size=config.eval.batch_size, label="val, fitting the score")
   fitted = fitter.result()
   logging.info("Fitted on val: %s; %s", fitted, fitter.about())
@@ -181,12 +133,12 @@ def _one_split(module, config, state, dataset, split, calibration, workdir, info
   """Scores one split and writes its files. Returns (result, calibration found or {})."""
   source, size, found = dataset.split(split), config.eval.batch_size, {}
   if not len(source):  # pylint: disable=use-implicit-booleaness-not-len
-    raise ValueError(f"split {split!r} of {dataset.name} is empty: nothing to evaluate")
+    raise UserError(f"split {split!r} of {dataset.name} is empty: nothing to evaluate")
   begin = time.monotonic()
   evaluator = module.Evaluator(config, dataset, split, calibration)
   try:
     device = evaluator.on_device
-    run(score_fn(config, state), source, evaluator.update, batch_size=size, on_device=device,
+    run(scoring.score_fn(config, state), source, evaluator.update, batch_size=size, on_device=device,
         label=split)
     if split == "val":
       found = evaluator.calibrate()
@@ -195,13 +147,15 @@ def _one_split(module, config, state, dataset, split, calibration, workdir, info
               "n_images": len(source), **evaluator.result()}
     chosen = np.asarray(evaluator.choose(), np.int64)
     if chosen.size:
-      run(score_fn(config, state, preview=True), Chosen(source, chosen), evaluator.show,
+      score, pictures = scoring.score_fn(config, state), scoring.pictures_fn(config, state)
+      run(lambda b: (score(b), pictures(b)), datasets.Chosen(source, chosen),
+          lambda b, found: evaluator.show(b, *found),
           batch_size=min(size, -(-chosen.size // 8) * 8), on_device=False,
           label=f"{split}, pictures")
     result.update(seconds=round(time.monotonic() - begin, 3), **about(info))
     if not jax.process_index():
       folder = workdir / "evaluation"
-      writer.write_json(folder / f"{split}.json", result)
+      files.write_json(folder / f"{split}.json", result)
       files.write_csv(folder / f"{split}.csv", evaluator.rows())
       for name, rows in evaluator.tables().items():
         files.write_csv(folder / f"{split}_{name}.csv", rows)
@@ -211,31 +165,6 @@ def _one_split(module, config, state, dataset, split, calibration, workdir, info
   finally:
     evaluator.close()
   return result, found
-
-
-class Chosen:
-  """Some examples of a source, as a source; `position` in its batches counts the chosen ones."""
-
-  def __init__(self, source, positions):
-    self._source, self._positions = source, positions
-    self.example_ops, self.batch_ops = source.example_ops, source.batch_ops
-    self.ragged = getattr(source, "ragged", False)
-
-  def __len__(self):
-    return len(self._positions)
-
-  def read(self, indices):
-    return self._source.read(self._positions[np.asarray(indices)])
-
-  def read_one(self, i):
-    return self._source.read_one(int(self._positions[i]))
-
-  def meta(self, i):
-    return self._source.meta(self.position(i))
-
-  def position(self, i) -> int:
-    """Place of example i in the full source."""
-    return int(self._positions[i])
 
 
 def about(info: Mapping[str, Any]) -> dict[str, Any]:

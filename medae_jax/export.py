@@ -28,11 +28,13 @@ import jax
 from jax import export as jax_export
 import numpy as np
 
+from medae_jax.core import config as config_lib
 from medae_jax.core import calibration as calibrate
 from medae_jax.core import checkpoint, parallel
 from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
-from medae_jax.training.writer import write_json
+from medae_jax.core.files import write_json
 
 FORMAT = "medae_jax export 1"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -101,9 +103,9 @@ def _options(config, formats, overrides):
   options["formats"] = tuple(formats or options["formats"])
   unknown = sorted(set(options["formats"]) - set(FORMATS))
   if unknown or not options["formats"]:
-    raise ValueError(f"config.export.formats: {', '.join(unknown) or '(none)'} is unknown; "
+    raise UserError(f"config.export.formats: {', '.join(unknown) or '(none)'} is unknown; "
                      f"use some of {', '.join(FORMATS)}")
-  return calibrate.override(config, overrides), options
+  return config_lib.override(config, overrides), options
 
 
 def _check_target(out: pathlib.Path) -> None:
@@ -111,7 +113,7 @@ def _check_target(out: pathlib.Path) -> None:
   if not out.exists():
     return
   if not out.is_dir() or (any(out.iterdir()) and not _is_export(out)):
-    raise ValueError(f"{out} exists and is not an export of medae_jax: it is left alone; "
+    raise UserError(f"{out} exists and is not an export of medae_jax: it is left alone; "
                      "choose another --output")
 
 
@@ -141,7 +143,7 @@ def _weights(state: State) -> dict[str, np.ndarray]:
   flat = flax.traverse_util.flatten_dict(tree, sep="/")
   for name, value in flat.items():
     if np.asarray(value).dtype.kind not in "fiub":
-      raise ValueError(f"{name} is {np.asarray(value).dtype}: export keeps numbers only")
+      raise UserError(f"{name} is {np.asarray(value).dtype}: export keeps numbers only")
   return {name: np.asarray(value) for name, value in sorted(flat.items())}
 
 
@@ -151,7 +153,7 @@ def _inputs(method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
   Args:
     image_size: another H and W, one number or a pair; 0 = those of training.
   """
-  needs = tuple(getattr(method, "score_needs", ("image",)))
+  needs = tuple(method.score_needs)
   spec = (info.get("batches") or {}).get(info["stage"]) or {}
   streams = [spec, *(v for v in spec.values() if isinstance(v, dict))]
   b, = jax_export.symbolic_shape("b")
@@ -159,7 +161,7 @@ def _inputs(method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
   for name in needs:
     found = next((s[name] for s in streams if name in s), None)
     if found is None:
-      raise ValueError(f"the checkpoint does not tell the shape of {name!r}, which "
+      raise UserError(f"the checkpoint does not tell the shape of {name!r}, which "
                        f"{method.config.method.name} needs to score; train or convert it again")
     rest = list(found[0][1:])
     if image_size and len(rest) == 3:
@@ -174,7 +176,7 @@ def _write(folder, config, method, weights, inputs, formats, workdir, info) -> d
   try:
     program = jax_export.export(jax.jit(score), platforms=PLATFORMS)(shapes, inputs)
   except (TypeError, ValueError, jax.errors.InconclusiveDimensionOperation) as e:
-    raise ValueError(f"score of {config.method.name} cannot be exported for any batch size: "
+    raise UserError(f"score of {config.method.name} cannot be exported for any batch size: "
                      f"{str(e).splitlines()[0][:200]}") from e
   if "stablehlo" in formats:
     (folder / "score.stablehlo").write_bytes(program.serialize())
@@ -193,7 +195,7 @@ def _write(folder, config, method, weights, inputs, formats, workdir, info) -> d
     write_json(folder / calibrate.FILE, calibration)
   parity = _parity(folder, method, score, weights, inputs) if "stablehlo" in formats else None
   manifest = {
-      "format": FORMAT, "method": config.method.name, "needs": dict(method.needs),
+      "format": FORMAT, "method": config.method.name, "needs": {k: str(v) for k, v in method.needs.items()},
       "checkpoint": {"which": info["which"], "step": info["step"]},
       "calibrated": calibration is not None, "platforms": PLATFORMS, "batch": "any",
       "inputs": {k: {"shape": [str(d) for d in v.shape], "dtype": str(v.dtype)}
@@ -228,7 +230,7 @@ def _parity(folder, method, score, weights, inputs) -> dict[str, float]:
     value, found = np.asarray(value, np.float64), np.asarray(got[name], np.float64)
     worst[name] = float(np.max(np.abs(value - found), initial=0.0))
     if not worst[name] <= 1e-4 * max(1.0, np.max(np.abs(value), initial=0.0)):
-      raise ValueError(f"the exported {method.config.method.name} differs from score by "
+      raise UserError(f"the exported {method.config.method.name} differs from score by "
                        f"{worst[name]:g} in {name!r}: nothing was written")
   return worst
 
@@ -253,7 +255,7 @@ def _saved_model(folder, score, weights, inputs) -> None:
     import tensorflow as tf  # pylint: disable=import-outside-toplevel
     from jax.experimental import jax2tf  # pylint: disable=import-outside-toplevel
   except ImportError as e:
-    raise ValueError(f"the saved_model format needs TensorFlow ({e}); pip install tensorflow-cpu, "
+    raise UserError(f"the saved_model format needs TensorFlow ({e}); pip install tensorflow-cpu, "
                      "or leave it out") from e
   module = tf.Module()
   module.weights = {name.replace("/", "."): tf.Variable(value, trainable=False)
@@ -274,7 +276,7 @@ def _saved_model(folder, score, weights, inputs) -> None:
   except tf.errors.InvalidArgumentError as e:
     if "deserialize" not in str(e):
       raise
-    raise ValueError(f"TensorFlow {tf.__version__} cannot read the programs of JAX {jax.__version__}: "
+    raise UserError(f"TensorFlow {tf.__version__} cannot read the programs of JAX {jax.__version__}: "
                      "for the saved_model format export with jax<0.11 or a newer TensorFlow, or "
                      "leave it out of config.export.formats") from e
   tf.saved_model.save(module, str(folder), signatures=signature)

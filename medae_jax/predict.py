@@ -14,9 +14,11 @@ from typing import Any
 
 from absl import logging
 
+from medae_jax.core import config as config_lib
 from medae_jax.core import calibration, files as outputs
-from medae_jax import evaluate as evaluate_lib
+from medae_jax.core import scoring
 from medae_jax.core import checkpoint
+from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 
 
@@ -35,18 +37,18 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
     were written); the message counts them and names the first.
   """
   workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})
-  asked = calibration.override(checkpoint.read_config(workdir), changed)
+  asked = config_lib.override(config_lib.read_config(workdir), changed)
   source = pathlib.Path(asked.predict.input)
   if not asked.predict.input:
-    raise ValueError("nothing to predict: give --input=FILE_OR_FOLDER")
+    raise UserError("nothing to predict: give --input=FILE_OR_FOLDER")
   if not source.exists():
     raise FileNotFoundError(f"--input={source} does not exist")
   config, _, state, info = checkpoint.restore_for_scoring(workdir, asked.eval.checkpoint)
-  config = calibration.override(config, changed)
+  config = config_lib.override(config, changed)
   output = pathlib.Path(config.predict.output or workdir / "predictions")
   module = base.plugin(config.eval.kind, "predictor")
   predictor = module.Predictor(config, calibration.read(workdir),
-                               evaluate_lib.score_fn(config, state))
+                               scoring.score_fn(config, state))
   predictor.image_shape = image_shape(info)
   items = predictor.find_inputs(source)
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
@@ -55,7 +57,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   outputs.write_csv(output / "predictions.csv", rows)
   failed = [r for r in rows if r["error"]]
   if failed:
-    raise ValueError(f"{len(failed)} of {len(rows)} inputs failed, the first: "
+    raise UserError(f"{len(failed)} of {len(rows)} inputs failed, the first: "
                      f"{failed[0]['input']}: {failed[0]['error']} (all are listed in "
                      f"{output / 'predictions.csv'})")
   logging.info("Done: %s", output / "predictions.csv")
@@ -72,7 +74,7 @@ def image_shape(info: Mapping[str, Any]) -> tuple[int, int, int] | None:
 
 def _all(predictor, items, output: pathlib.Path) -> list[dict[str, Any]]:
   output.mkdir(parents=True, exist_ok=True)
-  bar = evaluate_lib.progress("predict", len(items), "inputs")
+  bar = scoring.progress("predict", len(items), "inputs")
   inputs = {pathlib.Path(p).resolve() for item in items for p in predictor.files_of(item)}
   rows = []
   for item in items:
@@ -84,7 +86,7 @@ def _all(predictor, items, output: pathlib.Path) -> list[dict[str, Any]]:
       moves = [(f, output / f.relative_to(scratch)) for f in files]
       clash = [target for _, target in moves if target.resolve() in inputs]
       if clash:
-        raise ValueError(f"would overwrite the input {clash[0]}; choose another --output")
+        raise UserError(f"would overwrite the input {clash[0]}; choose another --output")
       for path, target in moves:
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)

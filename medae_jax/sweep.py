@@ -35,10 +35,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from medae_jax.core import calibration
+from medae_jax.core import config as config_lib
 from medae_jax import evaluate as evaluate_lib
 from medae_jax.reporting import tables
 from medae_jax import train as train_lib
+from medae_jax.core.errors import UserError
 from medae_jax.training import together
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -85,7 +86,7 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   print(tables.text(result))
   if failed:
     name, why = next(iter(failed.items()))
-    raise ValueError(f"{len(failed)} runs failed or were interrupted, e.g. {name}: {why} The same "
+    raise UserError(f"{len(failed)} runs failed or were interrupted, e.g. {name}: {why} The same "
                      "command repeats only these.")
   return result
 
@@ -95,18 +96,18 @@ class Plan:
 
   def __init__(self, config, workdir):
     if "sweep" not in config:
-      raise ValueError("--mode=sweep needs a config with a group `sweep`: see configs/sweep_*.py")
+      raise UserError("--mode=sweep needs a config with a group `sweep`: see configs/sweep_*.py")
     self.s = config.sweep
     self.workdir = pathlib.Path(workdir)
     self.grid = {k: tuple(v) for k, v in self.s.grid.items()}
     if any(not v for v in self.grid.values()):
-      raise ValueError(f"config.sweep.grid has an argument without values: {self.grid}")
+      raise UserError(f"config.sweep.grid has an argument without values: {self.grid}")
     self.cells = [tuple(zip(self.grid, values)) for values in itertools.product(
         *self.grid.values())]
     self.settings = [dict(x) for x in self.s.settings] or [{}]
     self.module = load_module(self.s.config)
     base = self.module.get_config(self.arg(Trial(self.cells[0])))
-    self.changes = differences(base, config)
+    self.changes = config_lib.differences(base, config)
 
   def arg(self, trial: Trial) -> str:
     """The part after the colon for one run."""
@@ -120,7 +121,7 @@ class Plan:
     fields = {**self.changes, **self.settings[trial.setting]}
     if trial.steps:
       fields["train.steps"] = trial.steps
-    return calibration.override(config, fields)
+    return config_lib.override(config, fields)
 
   def trials(self) -> list[Trial]:
     """All runs, or those of the search."""
@@ -159,7 +160,7 @@ class Plan:
     path = self.folder(trial) / "config.json"
     if not path.is_file():
       return False
-    plain = lambda config: json.loads(json.dumps(flat(config)))
+    plain = lambda config: json.loads(json.dumps(config_lib.flat(config)))
     old = plain(ml_collections.ConfigDict(json.loads(path.read_text())))
     new = plain(self.config(trial))
     return any(old[k] != new[k] for k in set(old) & set(new))
@@ -271,23 +272,3 @@ def load_module(path: str):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
-
-
-def flat(config) -> dict[str, Any]:
-  """{"train.steps": 10, ...}."""
-  return dict(_walk("", config))
-
-
-def _walk(prefix, config):
-  for key, value in config.items():
-    if isinstance(value, ml_collections.ConfigDict):
-      yield from _walk(f"{prefix}{key}.", value)
-    else:
-      yield prefix + key, value
-
-
-def differences(base, config) -> dict[str, Any]:
-  """Fields of `config` that differ from `base`, without group sweep: the command line's changes."""
-  old = flat(base)
-  return {k: v for k, v in flat(config).items()
-          if not k.startswith("sweep.") and (k not in old or old[k] != v)}

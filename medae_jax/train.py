@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import pathlib
 import sys
 from typing import Any
 
@@ -23,10 +22,12 @@ from data_pipelines import dataset as datasets, stream
 from medae_jax.training import feed, stage_pictures
 from medae_jax.core import checkpoint, parallel
 from medae_jax.training import early_stop
+from medae_jax.core import config as config_lib
 from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
 from medae_jax.training.interrupt import GracefulStop
 from medae_jax.training.progress import Progress
-from medae_jax.training.writer import Writer, write_json
+from medae_jax.training.writer import Writer
 from medae_jax.training.validate import Validator
 
 
@@ -53,7 +54,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   announce(dataset, config)
   first_batch = next(feed.batches_of(dataset, config, stages[0] if stages else None, 0, 0))
   method_lib.check_batch(method, first_batch)
-  write_config(config, workdir)
+  config_lib.write_config(config, workdir)
 
   # ------------------------------------------------------------------- the state, new or restored
   checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)
@@ -123,7 +124,7 @@ class Run:
     self.stage_batch = first
     batch_size = stage.data.get("batch_size", t.batch_size)
     resident, sample = feed.resident_data(dataset, self.config, batch_size)
-    if resident is not None and hasattr(self.method, "cache"):  # what depends on the image alone
+    if resident is not None:  # what depends on the image alone
       resident = self.method.cache(state, resident, stage)
     step_fn = parallel.train_step_fn(
         lambda s, b, r, axis: self.method.train_step(s, b, r, stage=stage, axis_name=axis),
@@ -173,7 +174,7 @@ class Run:
       self.meta["evaluated"] = step
       value, t = values.get(self.config.train.best_metric), self.config.train
       if value is None:
-        raise ValueError(f"config.train.best_metric={t.best_metric!r} is not among the validation "
+        raise UserError(f"config.train.best_metric={t.best_metric!r} is not among the validation "
                          f"numbers: {sorted(values)}")
       if not choose:
         return
@@ -249,7 +250,7 @@ def init_state(method, config, batch):
     _, _, other, _ = checkpoint.restore_for_scoring(config.train.init_from)
     shapes = lambda tree: jax.tree.map(np.shape, tree)
     if shapes(other.params) != shapes(state.params):
-      raise ValueError(f"config.train.init_from={config.train.init_from}: its parameters do not fit "
+      raise UserError(f"config.train.init_from={config.train.init_from}: its parameters do not fit "
                        "config.model")
     state = state.replace(params=parallel.to_host(other.params))
   return state
@@ -265,20 +266,6 @@ def abstract_state(method, stages, meta):
     state = jax.eval_shape(lambda s, stage=stage: method.grow(s, stage, rng, batches[stage.name]),
                            state)
   return state
-
-
-def write_config(config, workdir) -> None:
-  """Writes <workdir>/config.json; refuses another experiment's folder."""
-  path = pathlib.Path(workdir) / "config.json"
-  resolved = json.loads(json.dumps(config.to_dict()))
-  if path.exists():
-    old = json.loads(path.read_text(encoding="utf-8"))
-    for group in ("method", "model"):
-      if old.get(group) != resolved[group]:
-        raise ValueError(f"{workdir} holds a run with another config.{group}; choose a new "
-                         "--workdir, or delete this one.")
-  if jax.process_index() == 0:
-    write_json(path, resolved)
 
 
 def announce(dataset, config) -> None:

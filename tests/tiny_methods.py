@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from medae_jax.core import parallel
-from medae_jax.core.method import BaseMethod, Stage, State, example_keys
+from medae_jax.core.method import BaseMethod, Need, Stage, State, example_keys
 
 
 class _Net(nn.Module):
@@ -111,7 +111,7 @@ class AdversarialMethod(_Scored):
 
 class TwoStreamMethod(_Scored):
   """Weights of the noisy pixels, normalised over the global batch, from a clean gradient."""
-  needs = {"noisy/image": "[B,H,W,C] float32", "clean/image": "[B,H,W,C] float32"}
+  needs = {"noisy/image": Need(), "clean/image": Need()}
 
   def init(self, rng, batch):
     params = _Net().init(rng, batch["noisy"]["image"][:1])["params"]

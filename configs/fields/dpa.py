@@ -3,6 +3,7 @@
 import ml_collections
 
 from configs import common
+from data_pipelines.errors import UserError
 
 _group = ml_collections.ConfigDict
 EXPERIMENTS = ("wo_pg", "pg", "unsupervised", "L1_unsupervised", "with_L1", "with_adversarial",
@@ -92,7 +93,7 @@ def experiment(c, name: str, weight: float, *, score_layers: str = "") -> None:
     ValueError: an unknown name.
   """
   if name not in EXPERIMENTS:
-    raise ValueError(f"config argument exp={name}: use {', '.join(EXPERIMENTS)}")
+    raise UserError(f"config argument exp={name}: use {', '.join(EXPERIMENTS)}")
   if name == "L1_unsupervised":  # published with the training loss as the score
     c.method.loss = c.method.score.loss = "l1"
     c.method.layers = ""
@@ -123,7 +124,7 @@ def validate(c, *, select: str, fold: int, limit: int) -> None:
     ValueError: another `select`.
   """
   if select not in ("", "auroc"):
-    raise ValueError(f"config argument select={select}: use auroc, or leave it out")
+    raise UserError(f"config argument select={select}: use auroc, or leave it out")
   c.data.fold = fold
   if fold < 0 and not select:
     return

@@ -3,6 +3,7 @@
 import ml_collections
 
 from configs import common
+from data_pipelines.errors import UserError
 
 _group = ml_collections.ConfigDict
 # The ablations of the 2019 paper, each one step further: loss, layers, switches, policy.
@@ -95,7 +96,7 @@ def ablate(c, name: str) -> None:
     ValueError: an unknown name.
   """
   if name not in ABLATIONS:
-    raise ValueError(f"config argument ablation={name}: use "
+    raise UserError(f"config argument ablation={name}: use "
                      f"{', '.join(k for k in ABLATIONS if k)}, or leave it out")
   a = dict(ABLATIONS[name])
   c.method.policy.name = a.pop("policy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from data_pipelines.errors import UserError
+
 
 def defaults() -> dict:
   """Every field of config.data for brain volumes, with its default."""
@@ -41,13 +43,13 @@ def resolve(data_cfg) -> dict:
   size = cfg["image_size"]
   size = (size, size) if isinstance(size, int) else tuple(int(v) for v in size)
   if len(size) != 2 or min(size) < 1:
-    raise ValueError(f"config.data.image_size={size} must be two positive numbers (rows, columns)")
+    raise UserError(f"config.data.image_size={size} must be two positive numbers (rows, columns)")
   cfg["image_size"] = size
   cfg["modalities"] = tuple(cfg["modalities"])
   if not cfg["modalities"] or len(set(cfg["modalities"])) != len(cfg["modalities"]):
-    raise ValueError(f"config.data.modalities={cfg['modalities']} must be different names")
+    raise UserError(f"config.data.modalities={cfg['modalities']} must be different names")
   if cfg["storage"] not in ("float32", "float16"):
-    raise ValueError(f"config.data.storage={cfg['storage']!r} is neither float32 nor float16")
+    raise UserError(f"config.data.storage={cfg['storage']!r} is neither float32 nor float16")
   return cfg
 
 

@@ -10,6 +10,7 @@ import pathlib
 import random
 from collections.abc import Sequence
 
+from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 
 SPLITS = ("train", "val", "test")
@@ -86,26 +87,26 @@ def _from_manifest(folder, modalities) -> Found:
       reader = csv.DictReader(f)
       columns, rows = [c.strip() for c in reader.fieldnames or ()], list(reader)
   except (UnicodeDecodeError, csv.Error) as e:
-    raise ValueError(f"{path} is not a CSV file ({e})") from e
+    raise UserError(f"{path} is not a CSV file ({e})") from e
   rows = [{(k or "").strip(): (v or "").strip() if isinstance(v, str) else "" for k, v in r.items()}
           for r in rows]
   missing = [c for c in ("patient", *modalities) if c not in columns]
   if missing:
-    raise ValueError(f"{path} has no column {', '.join(missing)}; its columns are "
+    raise UserError(f"{path} has no column {', '.join(missing)}; its columns are "
                      f"{', '.join(columns) or 'none'}. Set config.data.modalities to columns of it.")
   if not rows:
-    raise ValueError(f"{path} lists no scan")
+    raise UserError(f"{path} lists no scan")
   seg_column = next((c for c in _SEG_COLUMNS if c in columns), None)
   incomplete, complete, seen = {}, [], set()
   with_split = any(r.get("split") for r in rows)
   for number, row in enumerate(rows, 2):
     patient = row["patient"]
     if not patient or patient in seen:
-      raise ValueError(f"{path} line {number}: patient {patient!r} is empty or listed twice")
+      raise UserError(f"{path} line {number}: patient {patient!r} is empty or listed twice")
     seen.add(patient)
     split = _SPLIT_NAMES.get(row.get("split", "").lower())
     if with_split and split is None:
-      raise ValueError(f"{path} line {number}: split {row.get('split')!r} is not train, val, test")
+      raise UserError(f"{path} line {number}: split {row.get('split')!r} is not train, val, test")
     lacking = [m for m in modalities if not row[m]]
     if lacking:
       incomplete[patient] = f"no {', '.join(lacking)} volume (empty column of manifest.csv)"
@@ -122,7 +123,7 @@ def _from_folders(folder, modalities) -> Found:
   candidates = [d for d in sorted(folder.iterdir()) if d.is_dir()]
   candidates = [d for d in candidates if any(nifti.is_nifti(f) for f in d.iterdir())]
   if not candidates:
-    raise ValueError(f"config.data.dir={str(folder)!r} holds neither manifest.csv nor scan folders "
+    raise UserError(f"config.data.dir={str(folder)!r} holds neither manifest.csv nor scan folders "
                      "such as BraTS2021_00000/BraTS2021_00000_flair.nii.gz")
   incomplete, complete = {}, []
   for d in candidates:

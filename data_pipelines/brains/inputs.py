@@ -15,6 +15,7 @@ import zlib
 import nibabel
 import numpy as np
 
+from data_pipelines.errors import UserError
 from data_pipelines.formats.nifti import NEW_NAMES, SUFFIXES, is_nifti
 
 # Endings of truth and of our own results.
@@ -100,10 +101,10 @@ def _from_manifest(path, modalities):
   with open(path, newline="", encoding="utf-8-sig") as file:
     rows = list(csv.DictReader(file))
   if not rows or "patient" not in rows[0]:
-    raise ValueError(f"{path} needs a column 'patient' and one column a modality")
+    raise UserError(f"{path} needs a column 'patient' and one column a modality")
   missing = [m for m in modalities if m not in rows[0]]
   if missing:
-    raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(rows[0])}")
+    raise UserError(f"{path} has no column {missing[0]!r}; it has {', '.join(rows[0])}")
   return [Scan(row["patient"], {m: path.parent / row[m] for m in modalities if row[m]})
           for row in rows]
 
@@ -123,17 +124,17 @@ def read(path) -> tuple[np.ndarray, nibabel.spatialimages.SpatialImage]:
     array = np.asarray(image.dataobj)
   except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError,
           nibabel.spatialimages.HeaderDataError) as error:
-    raise ValueError(f"{path} is not a readable NIfTI volume ({error})") from error
+    raise UserError(f"{path} is not a readable NIfTI volume ({error})") from error
   if array.dtype.kind not in "biuf":
-    raise ValueError(f"{path} holds {array.dtype}, not grey values")
+    raise UserError(f"{path} holds {array.dtype}, not grey values")
   while array.ndim > 3 and array.shape[-1] == 1:
     array = array[..., 0]
   if array.ndim not in (3, 4) or not array.size:
-    raise ValueError(f"{path} has shape {array.shape}; a volume needs three axes "
+    raise UserError(f"{path} has shape {array.shape}; a volume needs three axes "
                      "(or four, modalities last)")
   array = array.astype(np.float64)
   if not np.isfinite(array).all():
-    raise ValueError(f"{path} holds {int((~np.isfinite(array)).sum())} NaN or infinite voxels")
+    raise UserError(f"{path} holds {int((~np.isfinite(array)).sum())} NaN or infinite voxels")
   return array, image
 
 
@@ -147,24 +148,24 @@ def read_scan(scan: Scan, modalities: Sequence[str]):
     array, image = read(scan.files[""])
     volumes = [array] if array.ndim == 3 else list(np.moveaxis(array, -1, 0))
     if len(volumes) != len(modalities):
-      raise ValueError(f"{scan.files['']} has {len(volumes)} channel(s), the model needs "
+      raise UserError(f"{scan.files['']} has {len(volumes)} channel(s), the model needs "
                        f"{len(modalities)}: {', '.join(modalities)}")
     return volumes, image
   missing = [m for m in modalities if m not in scan.files]
   if missing:
     there = ", ".join(p.name for p in scan.files.values())
-    raise ValueError(f"scan {scan.name} has no {', '.join(missing)} volume (found {there})")
+    raise UserError(f"scan {scan.name} has no {', '.join(missing)} volume (found {there})")
   volumes, first = [], None
   for modality in modalities:
     array, image = read(scan.files[modality])
     if array.ndim != 3:
-      raise ValueError(f"{scan.files[modality]} has shape {array.shape}; one needs three axes")
+      raise UserError(f"{scan.files[modality]} has shape {array.shape}; one needs three axes")
     first = first or image
     if volumes and array.shape != volumes[0].shape:
-      raise ValueError(f"{scan.files[modality]} has shape {array.shape}, "
+      raise UserError(f"{scan.files[modality]} has shape {array.shape}, "
                        f"{scan.files[modalities[0]].name} has {volumes[0].shape}: co-register them")
     if not np.allclose(image.affine, first.affine, atol=1e-3):
-      raise ValueError(f"{scan.files[modality]} lies on another grid (affine) than "
+      raise UserError(f"{scan.files[modality]} lies on another grid (affine) than "
                        f"{scan.files[modalities[0]].name}: co-register them")
     volumes.append(array)
   return volumes, first
@@ -177,7 +178,7 @@ def write_like(path, array: np.ndarray, reference) -> None:
     array: float32 or uint8, of the reference's first three axes.
   """
   if array.shape != tuple(reference.shape[:3]):
-    raise ValueError(f"result of shape {array.shape} does not fit the grid {reference.shape[:3]}")
+    raise UserError(f"result of shape {array.shape} does not fit the grid {reference.shape[:3]}")
   header = reference.header.copy()
   header.set_data_dtype(array.dtype)
   header.set_data_shape(array.shape)
@@ -202,7 +203,7 @@ def turn(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray,
     wanted = nibabel.orientations.axcodes2ornt(tuple(codes))
     change = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), wanted)
   except (ValueError, KeyError) as error:
-    raise ValueError(f"orientation {codes!r}: give three letters such as LPS or RAS") from error
+    raise UserError(f"orientation {codes!r}: give three letters such as LPS or RAS") from error
   return nibabel.orientations.apply_orientation(array, change), change
 
 

@@ -17,6 +17,7 @@ import time
 
 from data_pipelines.brains import files, normalise, prepare_scan, records
 from data_pipelines.brains.slices import free_memory
+from data_pipelines.errors import UserError
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # lies in folders that synthetic.write_nifti wrote
 _VERSION = 1  # of the preparation itself: raise it when its numbers change
@@ -85,7 +86,7 @@ def _check_parameters(folder, cfg):
   new = parameters(cfg)
   changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
   if changed:
-    raise ValueError(f"config.data.prepared_dir={str(folder)!r} holds a set prepared with another "
+    raise UserError(f"config.data.prepared_dir={str(folder)!r} holds a set prepared with another "
                      + ", ".join(f"{k} ({old.get(k)}, now {new.get(k)})" for k in changed)
                      + "; choose another folder")
 
@@ -248,10 +249,10 @@ def _say(bad, done, cfg, folder):
   named = "; ".join(f"{p}: {r}" for p, r in sorted(bad.items())[:5])
   named += f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
   if not done:
-    raise ValueError(f"none of the {len(bad)} scans of {cfg['dir']} can be prepared ({named}); see "
+    raise UserError(f"none of the {len(bad)} scans of {cfg['dir']} can be prepared ({named}); see "
                      f"{folder / 'report.json'}")
   if bad and cfg["strict"]:
-    raise ValueError(f"{len(bad)} scans of {cfg['dir']} cannot be prepared and config.data.strict "
+    raise UserError(f"{len(bad)} scans of {cfg['dir']} cannot be prepared and config.data.strict "
                      f"is set ({named}); see {folder / 'report.json'}")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from data_pipelines.dataset import DataSet, Source
+from data_pipelines.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +148,7 @@ class SliceDataSet(DataSet):
   def train(self):
     source = self._source("train", True, False, self.batch_ops)
     if not len(source):  # pylint: disable=use-implicit-booleaness-not-len
-      raise ValueError(f"data set {self.name} has no healthy slice in its train split "
+      raise UserError(f"data set {self.name} has no healthy slice in its train split "
                        f"({len(self.scans['train'])} scans); check config.data")
     return source
 
@@ -159,7 +160,7 @@ class SliceDataSet(DataSet):
 
   def split(self, name):
     if not self.scans.get(name):
-      raise ValueError(f"data set {self.name} has no split {name!r}; "
+      raise UserError(f"data set {self.name} has no split {name!r}; "
                        f"it has {', '.join(s for s in self.scans if self.scans[s])}")
     return self._source(name, False, True)
 

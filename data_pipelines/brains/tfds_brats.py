@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.brains import fields, prepare, records
 from data_pipelines.brains.slices import Scan
+from data_pipelines.errors import UserError
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -110,7 +111,7 @@ def read_scans(tfds_dir, cfg) -> tuple[dict[str, list[Scan]], dict]:
   shape = tuple(builder.info.features["image"].shape)
   modalities = tuple((builder.info.metadata or {}).get("modalities", cfg["modalities"]))
   if shape[:2] != tuple(cfg["image_size"]) or modalities != tuple(cfg["modalities"]):
-    raise ValueError(f"the TFDS set {found[0].parent} has images {shape} of {modalities}; set "
+    raise UserError(f"the TFDS set {found[0].parent} has images {shape} of {modalities}; set "
                      "config.data.image_size and config.data.modalities to them")
   scans = {"train": [], "val": [], "test": []}
   for split in builder.info.splits:

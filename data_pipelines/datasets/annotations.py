@@ -19,6 +19,7 @@ from data_pipelines.datasets import paired
 from data_pipelines.marks import catalogue, layers, reference
 from data_pipelines.pairs import ops, ultrasound
 from data_pipelines.dataset import DataSet
+from data_pipelines.errors import UserError
 from data_pipelines.pairs.splits import group_of, split_names
 
 
@@ -141,7 +142,7 @@ def open(data_cfg, seed: int) -> DataSet:  # pylint: disable=redefined-builtin
   """
   cfg = paired.resolve(data_cfg, defaults())
   if cfg.marks.style not in ("catalogue", "reference"):
-    raise ValueError(f"config.data.marks.style={cfg.marks.style!r}: use catalogue or reference")
+    raise UserError(f"config.data.marks.style={cfg.marks.style!r}: use catalogue or reference")
   catalogue.check(cfg.marks)
   if not cfg.dir:
     return _synthetic(cfg, seed)

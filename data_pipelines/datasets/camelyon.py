@@ -27,6 +27,7 @@ import pathlib
 
 import numpy as np
 
+from data_pipelines.errors import UserError
 from data_pipelines.one_class import folds, transforms
 from data_pipelines.one_class.lists import (
     Item, OneClassDataSet, check_choice, folder_lists, hold_out, regrouped, val_from_test)
@@ -144,7 +145,7 @@ def _lists(cfg):
     lists = regrouped(items(final / "normal" / "train", "normal"), validation_tumours(), cfg)
     return lists, {"protocol": f"fold {k}, published patches regrouped by slide"}
   if not 0 <= k <= 2:
-    raise ValueError(f"config.data.fold={k}: the published folds are 0 to 2; -1 = final lists")
+    raise UserError(f"config.data.fold={k}: the published folds are 0 to 2; -1 = final lists")
   fold = parts / str(k)
   return ({"train": items(fold / "normal" / "train", "normal"),
            "val_normal": items(fold / "normal" / "val", "normal"),

@@ -28,6 +28,7 @@ import zlib
 
 import numpy as np
 
+from data_pipelines.errors import UserError
 from data_pipelines.one_class import folds, transforms
 from data_pipelines.one_class.lists import (
     Item, OneClassDataSet, check_choice, hold_out, val_from_test)
@@ -54,7 +55,7 @@ def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-b
   labels = {"train": arrays["y_train"], "test": arrays["y_test"]}
   normal = int(data_cfg["normal_class"])
   if not 0 <= normal <= 9:
-    raise ValueError(f"config.data.normal_class={normal}: use 0 to 9")
+    raise UserError(f"config.data.normal_class={normal}: use 0 to 9")
 
   def item(split, i):
     return Item(f"{split}_{i:05d}", f"{split}_{i:05d}", CLASS_NAMES[dataset][labels[split][i]],
@@ -89,7 +90,7 @@ def _lists(cfg, dataset, normal, labels, item):
   val_class = int(cfg.get("val_class", -1))
   val_class = VAL_CLASS[dataset][normal] if val_class < 0 else val_class
   if val_class == normal:
-    raise ValueError(f"config.data.val_class={val_class} is the normal class")
+    raise UserError(f"config.data.val_class={val_class} is the normal class")
   where = lambda split, keep: [item(split, i) for i in np.flatnonzero(keep(labels[split]))]
   k = int(cfg.get("fold", -1))
   if k < 0:
@@ -113,13 +114,13 @@ def _fold(cfg, dataset, normal, val_class, labels, k):
   root = cfg.get("lists_root", "")
   official = len(labels) == OFFICIAL_TRAIN[dataset]
   if not 0 <= k < n:
-    raise ValueError(f"config.data.fold={k}: use 0 to {n - 1}, or -1 for the official split")
+    raise UserError(f"config.data.fold={k}: use 0 to {n - 1}, or -1 for the official split")
   if choice == "published" or (choice == "leakfree" and root and official and n == 3):
     if not root:
-      raise ValueError("config.data.folds=published needs config.data.lists_root")
+      raise UserError("config.data.folds=published needs config.data.lists_root")
     fold = folds.read_index_fold(root, dataset, normal, k)
     if not official or np.any(labels[fold["train"]] != normal):
-      raise ValueError(f"the published folds index the {OFFICIAL_TRAIN[dataset]} training images "
+      raise UserError(f"the published folds index the {OFFICIAL_TRAIN[dataset]} training images "
                        f"of {dataset}, config.data.root holds {len(labels)} others; use "
                        "config.data.folds=generated")
     return fold, "published lists"
@@ -158,19 +159,19 @@ def read_arrays(dataset: str, root) -> dict[str, np.ndarray]:
 
 def _read_npz(path):
   if not zipfile.is_zipfile(path):
-    raise ValueError(f"{path} is not a readable .npz: it is no zip archive")
+    raise UserError(f"{path} is not a readable .npz: it is no zip archive")
   try:
     with np.load(path, allow_pickle=False) as archive:
       missing = {"x_train", "y_train", "x_test", "y_test"} - set(archive.files)
       if missing:
-        raise ValueError(f"{path} lacks the array {', '.join(sorted(missing))}")
+        raise UserError(f"{path} lacks the array {', '.join(sorted(missing))}")
       arrays = {k: archive[k] for k in ("x_train", "y_train", "x_test", "y_test")}
   except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-    raise ValueError(f"{path} is not a readable .npz: {e}") from None
+    raise UserError(f"{path} is not a readable .npz: {e}") from None
   for split in ("train", "test"):
     x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
     if x.ndim != 4 or x.dtype != np.uint8 or len(x) != len(y):
-      raise ValueError(f"{path}: x_{split} must be uint8 [n,H,W,C] with n labels, found "
+      raise UserError(f"{path}: x_{split} must be uint8 [n,H,W,C] with n labels, found "
                        f"{x.dtype} {x.shape} and {len(y)} labels")
     arrays[f"y_{split}"] = y.astype(np.int64).reshape(-1)
   return arrays
@@ -181,7 +182,7 @@ def _read_cifar_binary(folder):
   def part(files):
     raw = [np.fromfile(folder / f, np.uint8) for f in files]
     if any(len(r) % 3073 for r in raw):
-      raise ValueError(f"{folder}: a .bin file is not a multiple of 3073 bytes; download it again")
+      raise UserError(f"{folder}: a .bin file is not a multiple of 3073 bytes; download it again")
     raw = np.concatenate(raw).reshape(-1, 3073)
     images = raw[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), raw[:, 0].astype(np.int64)
@@ -219,7 +220,7 @@ def _read_tfds(dataset, root):
   for split in ("train", "test"):
     records = list(tfds.as_numpy(builder.as_dataset(split=split)))
     if records and "id" not in records[0]:
-      raise ValueError(f"{versions[-1].parent}: records carry no id, so the official order is "
+      raise UserError(f"{versions[-1].parent}: records carry no id, so the official order is "
                        "lost; prepare the data set again with a current tensorflow_datasets")
     records.sort(key=lambda r: r["id"])
     arrays[f"x_{split}"] = np.stack([r["image"] for r in records])

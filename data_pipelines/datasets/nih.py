@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import pathlib
 
+from data_pipelines.errors import UserError
 from data_pipelines.one_class import folds, transforms
 from data_pipelines.one_class.lists import (
     Item, OneClassDataSet, check_choice, folder_lists, hold_out, regrouped, val_from_test)
@@ -126,7 +127,7 @@ def _lists(cfg):
     lists = regrouped(normal, items(parts / "0" / "anomaly" / "test", "anomaly"), cfg)
     return lists, {"protocol": f"fold {k}, published images regrouped by patient", "view": view}
   if not 0 <= k <= 2:
-    raise ValueError(f"config.data.fold={k}: the published folds are 0 to 2; -1 = final lists")
+    raise UserError(f"config.data.fold={k}: the published folds are 0 to 2; -1 = final lists")
   fold = parts / str(k)
   return ({"train": items(fold / "normal" / "train", "No Finding"),
            "val_normal": items(fold / "normal" / "val", "No Finding"),

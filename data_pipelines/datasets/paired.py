@@ -19,6 +19,7 @@ import numpy as np
 from data_pipelines.formats import images
 from data_pipelines.pairs import ops
 from data_pipelines.dataset import DataSet, Source
+from data_pipelines.errors import UserError
 from data_pipelines.pairs.splits import group_of, split_names
 
 _CACHE_BYTES = 2 << 30  # decoded frames kept in memory, over all splits
@@ -90,13 +91,13 @@ class FilePair(Item):
     annotated, clean = (read_frame(f / self.name, self.cfg.channels)
                         for f in (self._folders["annotated"], self._folders["clean"]))
     if annotated.shape != clean.shape:
-      raise ValueError(f"{self.name}: annotated is {annotated.shape[0]}x{annotated.shape[1]}, clean "
+      raise UserError(f"{self.name}: annotated is {annotated.shape[0]}x{annotated.shape[1]}, clean "
                        f"{clean.shape[0]}x{clean.shape[1]}")
     drawn = self._folders["mask"] / (pathlib.Path(self.name).stem + ".png")
     if drawn.is_file():
       mask = (read_frame(drawn, 1) > 0).astype(np.float32)
       if mask.shape[:2] != clean.shape[:2]:
-        raise ValueError(f"{self.name}: mask is {mask.shape[0]}x{mask.shape[1]}, clean "
+        raise UserError(f"{self.name}: mask is {mask.shape[0]}x{mask.shape[1]}, clean "
                          f"{clean.shape[0]}x{clean.shape[1]}")
     else:
       mask = difference_mask(annotated, clean, self.cfg.mask_threshold, self.cfg.mask_dilate)
@@ -114,7 +115,7 @@ def read_frame(path, channels: int) -> np.ndarray:
   """
   frame = images.read(path)
   if len(frame.pixels) != 1:
-    raise ValueError(f"{path} holds {len(frame.pixels)} frames; pairs are single frames")
+    raise UserError(f"{path} holds {len(frame.pixels)} frames; pairs are single frames")
   if channels == 1 and frame.pixels.shape[-1] == 3:
     frame.pixels = ops.grey(frame.pixels)
   unit = frame.unit()[0]
@@ -139,7 +140,7 @@ def open(data_cfg, seed: int) -> DataSet:  # pylint: disable=redefined-builtin
   """
   cfg = resolve(data_cfg, pair_defaults())
   if not cfg.dir:
-    raise ValueError("config.data.dir is empty: give the folder that holds clean/ and annotated/")
+    raise UserError("config.data.dir is empty: give the folder that holds clean/ and annotated/")
   root = pathlib.Path(cfg.dir)
   folders = {k: root / cfg[f"{k}_dir"] for k in ("annotated", "clean", "mask")}
   names = {k: {p.relative_to(folders[k]).as_posix() for p in list_frames(folders[k])}
@@ -158,7 +159,7 @@ def resolve(data_cfg, known) -> ml_collections.ConfigDict:
   given = dict(data_cfg.items())
   unknown = sorted(set(given) - set(known))
   if unknown:
-    raise ValueError(f"config.data.{unknown[0]} is not a field of {known.name}; "
+    raise UserError(f"config.data.{unknown[0]} is not a field of {known.name}; "
                      f"there are {', '.join(sorted(known))}")
   known.update(ml_collections.ConfigDict({k: v for k, v in given.items() if k != "marks"}))
   if "marks" in given:
@@ -167,9 +168,9 @@ def resolve(data_cfg, known) -> ml_collections.ConfigDict:
   if np.ndim(size) == 0:  # one number = a square
     known.image_size = size = (size, size)
   if len(size) != 2 or min(size) < 1:
-    raise ValueError(f"config.data.image_size={size}: (height, width) of the training windows")
+    raise UserError(f"config.data.image_size={size}: (height, width) of the training windows")
   if known.channels not in (1, 3):
-    raise ValueError(f"config.data.channels={known.channels}: use 1 (grey) or 3 (colour)")
+    raise UserError(f"config.data.channels={known.channels}: use 1 (grey) or 3 (colour)")
   return known
 
 
@@ -205,10 +206,10 @@ def load_all(items, problems, strict: bool):
       item.cache = found if kept < _CACHE_BYTES else None
   if problems and (strict or not usable):
     more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-    raise ValueError(f"{len(problems)} unusable files: {'; '.join(problems[:5])}{more} "
+    raise UserError(f"{len(problems)} unusable files: {'; '.join(problems[:5])}{more} "
                      "(config.data.strict=False leaves such files out)")
   if not usable:
-    raise ValueError("no usable frame; see config.data.dir")
+    raise UserError("no usable frame; see config.data.dir")
   return usable, problems
 
 
@@ -262,7 +263,7 @@ class PairDataSet(DataSet):
     self._items = {s: [i for i in items if split_of[i.name] == s] for s in ("train", "val", "test")}
     self.splits = tuple(s for s in ("train", "val", "test") if self._items[s])
     if not self._items["train"]:
-      raise ValueError(f"{name}: no frame is left for training; see config.data.val_share, test_share "
+      raise UserError(f"{name}: no frame is left for training; see config.data.val_share, test_share "
                        "and the split column of the table")
 
   def describe(self) -> dict[str, Any]:
@@ -279,5 +280,5 @@ class PairDataSet(DataSet):
 
   def split(self, name):
     if name not in self.splits:
-      raise ValueError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
+      raise UserError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
     return WholeFrames(self._items[name])

@@ -29,6 +29,7 @@ from data_pipelines.masks import label_noise
 from data_pipelines.masks import images
 from data_pipelines.masks import synthetic_lesions
 from data_pipelines.dataset import DataSet
+from data_pipelines.errors import UserError
 from data_pipelines.masks.images import Item
 
 
@@ -41,12 +42,12 @@ def open(data_cfg, seed: int) -> DataSet:  # pylint: disable=redefined-builtin
   layouts = {"folders": _folders, "manifest": _manifest, "synthetic": _synthetic}
   layout = data_cfg.get("layout", "manifest")
   if layout not in layouts:
-    raise ValueError(f"config.data.layout={layout!r}: use {', '.join(layouts)}")
+    raise UserError(f"config.data.layout={layout!r}: use {', '.join(layouts)}")
   label_noise.parse(data_cfg.get("noise", "") or "none")
   parts, name = layouts[layout](data_cfg, seed)
   for part in ("noisy", "clean"):
     if not parts[part]:
-      raise ValueError(f"{name}: no {part} training image is left; config.data.clean="
+      raise UserError(f"{name}: no {part} training image is left; config.data.clean="
                        f"{data_cfg.get('clean', 0)} of {len(parts['noisy'] + parts['clean'])}")
   return Segmentation(data_cfg, parts, name, synthetic=layout == "synthetic")
 
@@ -113,7 +114,7 @@ def _manifest(cfg, seed):
     rows = list(csv.DictReader(file))
   lacking = [c for c in ("image", "mask", "split") if not rows or c not in rows[0]]
   if lacking:
-    raise ValueError(f"{path} has no column {lacking[0]!r}" if rows else f"{path} has no row")
+    raise UserError(f"{path} has no column {lacking[0]!r}" if rows else f"{path} has no row")
   ident = lambda r: r.get("image_id") or pathlib.Path(r["image"]).stem
   items = lambda rows, column="mask": _file_items(
       [(ident(r), r.get("group", ""), root / r["image"], root / r[column]) for r in rows], cfg)
@@ -132,7 +133,7 @@ def _manifest(cfg, seed):
     masks = items(noisy, "noisy_mask")
     parts["noisy"] = [dataclasses.replace(i, truth=t.mask) for i, t in zip(masks, items(noisy))]
   else:
-    raise ValueError(f"{path} has no column 'noisy_mask': add one, or set config.data.noise")
+    raise UserError(f"{path} has no column 'noisy_mask': add one, or set config.data.noise")
   return _limited(parts, cfg), root.resolve().name
 
 
@@ -140,7 +141,7 @@ def _draw_clean(n, cfg) -> np.ndarray:
   """bool [n]: config.data.clean of n, drawn so that a larger number contains a smaller one."""
   wanted = int(cfg.get("clean", 10))
   if not 0 < wanted < n:
-    raise ValueError(f"config.data.clean={wanted}: choose 1 to {n - 1} of the {n} training images")
+    raise UserError(f"config.data.clean={wanted}: choose 1 to {n - 1} of the {n} training images")
   chosen = np.zeros(n, bool)
   chosen[np.random.default_rng(cfg.get("clean_seed", 0)).permutation(n)[:wanted]] = True
   return chosen
@@ -205,7 +206,7 @@ class Segmentation(DataSet):
 
   def split(self, name):
     if name not in self.splits:
-      raise ValueError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
+      raise UserError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
     if name not in self._sources:
       first = 0 if name == "noisy" else None
       self._sources[name] = self._source(self.parts[name], first_sample=first)

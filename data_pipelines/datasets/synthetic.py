@@ -14,6 +14,7 @@ import numpy as np
 
 from data_pipelines.brains import fields, normalise, phantom
 from data_pipelines.brains.slices import Scan, SliceDataSet
+from data_pipelines.errors import UserError
 
 _SPLITS = ("train", "val", "test")
 
@@ -32,11 +33,11 @@ def open(data_cfg, seed: int) -> SliceDataSet:  # pylint: disable=redefined-buil
   cfg = fields.resolve(data_cfg)
   unknown = [m for m in cfg["modalities"] if m not in phantom.MODALITIES]
   if unknown:
-    raise ValueError(f"config.data.modalities: synthetic brains have "
+    raise UserError(f"config.data.modalities: synthetic brains have "
                      f"{', '.join(phantom.MODALITIES)}, not {', '.join(unknown)}")
   counts = [int(n) for n in cfg["n_patients"]]
   if len(counts) != 3 or counts[0] < 1 or min(counts) < 0 or cfg["n_slices"] < 1:
-    raise ValueError(f"config.data.n_patients={tuple(counts)} must be (train >= 1, val, test) and "
+    raise UserError(f"config.data.n_patients={tuple(counts)} must be (train >= 1, val, test) and "
                      f"n_slices={cfg['n_slices']} >= 1")
   start = time.time()
   jobs = [(split, i) for split, n in zip(_SPLITS, counts) for i in range(n)]

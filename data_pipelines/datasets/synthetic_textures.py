@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from data_pipelines.one_class import transforms
 from data_pipelines.dataset import ArraySource, DataSet
+from data_pipelines.errors import UserError
 
 KINDS = ("scale", "direction", "blob")
 
@@ -30,7 +31,7 @@ def open(data_cfg, seed: int) -> DataSet:  # pylint: disable=redefined-builtin
   del seed
   size, channels = int(data_cfg["image_size"]), int(data_cfg["channels"])
   if channels not in (1, 3) or size < 8:
-    raise ValueError(f"config.data: channels={channels} must be 1 or 3, image_size={size} >= 8")
+    raise UserError(f"config.data: channels={channels} must be 1 or 3, image_size={size} >= 8")
   return Textures(size, channels, {k: int(data_cfg[f"n_{k}"]) for k in ("train", "val", "test")},
                   int(data_cfg.get("data_seed", 0)))
 
@@ -56,7 +57,7 @@ class Textures(DataSet):
     for name, rng, kinds in (("val", rngs[2], KINDS[:1]), ("test", rngs[3], KINDS)):
       half = counts[name] // 2
       if half < 1:
-        raise ValueError(f"config.data.n_{name}={counts[name]}: at least 2")
+        raise UserError(f"config.data.n_{name}={counts[name]}: at least 2")
       normal = self._healthy if name == "val" else make(rng, half, (None,))
       odd = make(rng, half, kinds)
       self._eval[name] = tuple(np.concatenate(pair) for pair in zip(normal, odd))
@@ -69,7 +70,7 @@ class Textures(DataSet):
 
   def split(self, name):
     if name not in self._eval:
-      raise ValueError(f"{self.name} has no split {name!r}; it has val and test")
+      raise UserError(f"{self.name} has no split {name!r}; it has val and test")
     image, mask, kind = self._eval[name]
     label = (kind >= 0).astype(np.int32)
     metas = [{"id": f"synthetic_{name}_{i:04d}", "group": f"{name}_{i:04d}",

@@ -7,6 +7,8 @@ import pathlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from data_pipelines.errors import UserError
+
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 _GREY, _COLOUR = ("L", "1", "I;16", "I;16B", "I;16L", "I", "F", "LA"), ("RGB", "RGBA", "P", "CMYK")
 
@@ -32,18 +34,18 @@ def read(path, channels: int = 0) -> tuple[np.ndarray, float]:
   try:
     with Image.open(path) as image:
       if getattr(image, "n_frames", 1) > 1:
-        raise ValueError(f"{path} has {image.n_frames} pages; give one image a file")
+        raise UserError(f"{path} has {image.n_frames} pages; give one image a file")
       array, top = _array(image, path)
   except (OSError, SyntaxError, UnidentifiedImageError) as error:
-    raise ValueError(f"{path} is not a readable image ({type(error).__name__})") from error
+    raise UserError(f"{path} is not a readable image ({type(error).__name__})") from error
   if not np.isfinite(array).all():
-    raise ValueError(f"{path} holds NaN or infinite pixels")
+    raise UserError(f"{path} holds NaN or infinite pixels")
   if channels == 1 and array.shape[-1] == 3:
     array = array @ np.array([[0.299], [0.587], [0.114]])
   elif channels == 3 and array.shape[-1] == 1:
     array = np.repeat(array, 3, -1)
   elif channels and array.shape[-1] != channels:
-    raise ValueError(f"{path} has {array.shape[-1]} channel(s), the model needs {channels}")
+    raise UserError(f"{path} has {array.shape[-1]} channel(s), the model needs {channels}")
   return array, top
 
 
@@ -51,7 +53,7 @@ def _array(image, path):
   if image.mode in _COLOUR:
     return np.asarray(image.convert("RGB"), np.float64), 255.0
   if image.mode not in _GREY:
-    raise ValueError(f"{path}: pixel type {image.mode} is not supported; save it as 8- or 16-bit")
+    raise UserError(f"{path}: pixel type {image.mode} is not supported; save it as 8- or 16-bit")
   if image.mode in ("1", "LA"):
     image = image.convert("L")
   array = np.asarray(image)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data_pipelines.errors import UserError
+
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 _DICOM = (".dcm", ".dicom", "")
 
@@ -86,7 +88,7 @@ def read(path) -> Frame:
       image.load()
       return _from_pillow(path, image)
   except (UnidentifiedImageError, OSError, SyntaxError, EOFError, struct.error) as error:
-    raise ValueError(f"{path} is not a readable image ({str(error)[:120]})") from None
+    raise UserError(f"{path} is not a readable image ({str(error)[:120]})") from None
 
 
 def write(frame: Frame, pixels: np.ndarray, folder, stem: str) -> pathlib.Path:
@@ -99,7 +101,7 @@ def write(frame: Frame, pixels: np.ndarray, folder, stem: str) -> pathlib.Path:
     ValueError: shape or type differ from the frame's.
   """
   if pixels.shape != frame.pixels.shape or pixels.dtype != frame.pixels.dtype:
-    raise ValueError(f"{frame.path}: {pixels.dtype} {pixels.shape} is not the form of the input")
+    raise UserError(f"{frame.path}: {pixels.dtype} {pixels.shape} is not the form of the input")
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   if is_dicom(frame.path):
@@ -123,7 +125,7 @@ def write(frame: Frame, pixels: np.ndarray, folder, stem: str) -> pathlib.Path:
 def _from_pillow(path, image) -> Frame:
   frames = getattr(image, "n_frames", 1)
   if frames > 1:
-    raise ValueError(f"{path} holds {frames} pages; give single images")
+    raise UserError(f"{path} holds {frames} pages; give single images")
   if path.suffix.lower() in (".jpg", ".jpeg"):
     image = ImageOps.exif_transpose(image)  # what every viewer shows
   info, alpha, mode = image.info.get("icc_profile"), None, image.mode
@@ -139,9 +141,9 @@ def _from_pillow(path, image) -> Frame:
   if image.mode.startswith("I"):
     array = np.asarray(image).astype(np.int64)
     if array.min() < 0 or array.max() > 65535:
-      raise ValueError(f"{path} has values {array.min()}..{array.max()}, beyond 16 bits")
+      raise UserError(f"{path} has values {array.min()}..{array.max()}, beyond 16 bits")
     return Frame(path, array.astype(np.uint16)[None, ..., None], high=65535, info=info)
-  raise ValueError(f"{path} has {image.mode!r} pixels (floating point?); 8 and 16 bit grey and "
+  raise UserError(f"{path} has {image.mode!r} pixels (floating point?); 8 and 16 bit grey and "
                    "colour are read")
 
 
@@ -160,7 +162,7 @@ def _read_png16(path) -> Frame:
   try:
     array = tf.io.decode_png(path.read_bytes(), dtype=tf.uint16).numpy()
   except tf.errors.InvalidArgumentError:
-    raise ValueError(f"{path} is a damaged PNG file") from None
+    raise UserError(f"{path} is a damaged PNG file") from None
   if array.shape[-1] in (2, 4):
     return Frame(path, array[None, ..., :-1], high=65535, alpha=array[..., -1])
   return Frame(path, array[None], high=65535)
@@ -173,13 +175,13 @@ def _read_dicom(path) -> Frame:
     array = data.pixel_array
   except Exception as error:  # pylint: disable=broad-except
     # pydicom raises a dozen types for damaged files and for codecs that are not installed
-    raise ValueError(f"{path} is not readable DICOM ({str(error).splitlines()[0][:160]})") from None
+    raise UserError(f"{path} is not readable DICOM ({str(error).splitlines()[0][:160]})") from None
   samples, frames = int(data.get("SamplesPerPixel", 1)), int(data.get("NumberOfFrames", 1) or 1)
   kind = str(data.PhotometricInterpretation)
   if kind == "PALETTE COLOR" or samples not in (1, 3):
-    raise ValueError(f"{path} has {kind} pixels; grey, RGB and YBR images are read")
+    raise UserError(f"{path} has {kind} pixels; grey, RGB and YBR images are read")
   if array.dtype.itemsize > 2:
-    raise ValueError(f"{path} has {array.dtype} pixels; 8 and 16 bit are read")
+    raise UserError(f"{path} has {array.dtype} pixels; 8 and 16 bit are read")
   if kind.startswith("YBR"):  # pixel_array has converted to RGB
     data.PhotometricInterpretation = "RGB"
   array = np.ascontiguousarray(array.reshape(frames, *array.shape[-3 if samples == 3 else -2:][:2],

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.errors import UserError
 from data_pipelines.marks.parts import COLOURS, TextStyle, arrow_head, caliper_sign, dashed, ellipse
 from data_pipelines.marks.layers import Mark, Stroke, paint, peak, texture
 
@@ -247,11 +248,11 @@ def check(options: Mapping[str, Any]) -> None:
     names = [n.partition(":")[0] for n in options[field]]
     unknown = sorted(set(names) - set(known))
     if unknown or not names:
-      raise ValueError(f"config.data.marks.{field}: {', '.join(unknown) or 'nothing'} is not among "
+      raise UserError(f"config.data.marks.{field}: {', '.join(unknown) or 'nothing'} is not among "
                        f"{', '.join(known)}")
   for field in ("unmarked", "jpeg"):
     if not 0 <= options[field] <= 1:
-      raise ValueError(f"config.data.marks.{field}={options[field]}: a share between 0 and 1 is needed")
+      raise UserError(f"config.data.marks.{field}={options[field]}: a share between 0 and 1 is needed")
 
 
 def draw(rng: np.random.Generator, frame: np.ndarray, options: Mapping[str, Any]) -> list[Mark]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from data_pipelines.errors import UserError
 from data_pipelines.marks.layers import Layer, Mark, Stroke, paint
 from data_pipelines.marks.font import text_polylines
 
@@ -34,7 +35,7 @@ def region(frame: np.ndarray) -> np.ndarray:
   """
   labels, count = ndimage.label(np.any(frame > 0, -1), np.ones((3, 3)))
   if not count:
-    raise ValueError("the frame is black: there is no region to draw on")
+    raise UserError("the frame is black: there is no region to draw on")
   filled = [ndimage.binary_fill_holes(labels == i) for i in range(1, count + 1)]
   return max(filled, key=np.count_nonzero)
 
@@ -60,7 +61,7 @@ def draw(rng: np.random.Generator, frame: np.ndarray) -> list[Mark]:
   size = frame.shape[:2]
   candidates = np.argwhere(region(frame))
   if len(candidates) < 2:
-    raise ValueError("the frame has fewer than two pixels that are not black")
+    raise UserError("the frame has fewer than two pixels that are not black")
   pairs = [candidates[rng.integers(len(candidates), size=2)] for _ in range(3)]
   first, second = (_COLOURS[_colour(rng.random())] for _ in range(2))
   marks = []

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.dataset import Source
+from data_pipelines.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
@@ -38,7 +39,7 @@ def read_image(path) -> np.ndarray:
   except FileNotFoundError:
     raise FileNotFoundError(f"image {path} does not exist") from None
   except (OSError, SyntaxError) as e:
-    raise ValueError(f"{path} is not a readable image: {e}") from None
+    raise UserError(f"{path} is not a readable image: {e}") from None
 
 
 def check_image(path) -> tuple[int, int]:
@@ -52,7 +53,7 @@ def check_image(path) -> tuple[int, int]:
   except FileNotFoundError:
     raise FileNotFoundError(f"image {path} does not exist") from None
   except (OSError, SyntaxError) as e:
-    raise ValueError(f"{path} is not a readable image: {e}") from None
+    raise UserError(f"{path} is not a readable image: {e}") from None
 
 
 def read_mask(path, soft: bool = False) -> np.ndarray:
@@ -64,20 +65,20 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
   try:
     with Image.open(path) as image:
       if image.mode not in ("1", "L"):
-        raise ValueError(
+        raise UserError(
             f"mask {path} has colours (mode {image.mode}): a mask has one channel with 0 and 255. "
             "Are the folders of images and masks swapped? Else convert it to grey.")
       values = np.asarray(image.convert("L"))
   except FileNotFoundError:
     raise FileNotFoundError(f"mask {path} does not exist") from None
   except (OSError, SyntaxError) as e:
-    raise ValueError(f"{path} is not a readable mask: {e}") from None
+    raise UserError(f"{path} is not a readable mask: {e}") from None
   found = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
   if set(found) <= {0, 1}:
     return values.astype(np.float32)
   other = [int(v) for v in found if v not in (0, 255)]
   if other and not soft:
-    raise ValueError(f"mask {path} holds values such as {other[0]} besides 0 and 255: cut it at "
+    raise UserError(f"mask {path} holds values such as {other[0]} besides 0 and 255: cut it at "
                      "one half, or set config.data.soft_masks=True to train on grey values")
   return values.astype(np.float32) / 255
 
@@ -87,7 +88,7 @@ def check_pair(image, mask, soft: bool = False) -> None:
   sizes = check_image(image), read_mask(mask, soft).shape
   if sizes[0] != sizes[1]:
     text = ["x".join(map(str, s[::-1])) for s in sizes]
-    raise ValueError(f"image {image} is {text[0]} and its mask {mask} is {text[1]} pixels: bring "
+    raise UserError(f"image {image} is {text[0]} and its mask {mask} is {text[1]} pixels: bring "
                      "them to the same size first")
 
 
@@ -107,12 +108,12 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
     name = lambda f, cut: f.stem.removesuffix("_segmentation") if cut else f.stem
     found = {name(f, is_mask): f for f in files}
     if len(found) != len(files):
-      raise ValueError(f"folder {folder} holds files that differ only in their ending")
+      raise UserError(f"folder {folder} holds files that differ only in their ending")
     stems.append(found)
   for has, lacks, folder in ((stems[0], stems[1], masks), (stems[1], stems[0], images)):
     lonely = [f for s, f in has.items() if s not in lacks]
     if lonely:
-      raise ValueError(f"{len(lonely)} of {len(has)} files have no partner in {folder}, the first: "
+      raise UserError(f"{len(lonely)} of {len(has)} files have no partner in {folder}, the first: "
                        f"{lonely[0]}; image and mask share their name (a mask may end in "
                        "_segmentation)")
   return [(s, f, stems[1][s]) for s, f in stems[0].items()]
@@ -233,7 +234,7 @@ def read_mean_image(path) -> np.ndarray:
     raise FileNotFoundError(f"config.data.mean_image={path} does not exist")
   mean = np.load(path, allow_pickle=False)
   if mean.ndim != 3 or mean.shape[-1] != 3:
-    raise ValueError(f"config.data.mean_image={path} has shape {mean.shape}, not [H,W,3]")
+    raise UserError(f"config.data.mean_image={path} has shape {mean.shape}, not [H,W,3]")
   return mean.astype(np.float32)
 
 

@@ -22,6 +22,7 @@ import zlib
 import numpy as np
 import scipy.ndimage
 
+from data_pipelines.errors import UserError
 from data_pipelines.masks import polygons
 
 # name -> default number; None: the kind takes no number
@@ -40,16 +41,16 @@ def parse(text: str) -> list[tuple[str, float | None, float]]:
     kind, _, share = part.partition("*")
     name, colon, number = kind.strip().partition(":")
     if name not in KINDS:
-      raise ValueError(f"config.data.noise={text!r}: {name!r} is no kind of label noise; "
+      raise UserError(f"config.data.noise={text!r}: {name!r} is no kind of label noise; "
                        f"use {', '.join(KINDS)} (data_pipelines/masks/label_noise.py)")
     try:
       value = float(number) if colon else KINDS[name]
       weight = float(share) if share else 1.0
     except ValueError:
-      raise ValueError(f"config.data.noise={text!r}: {part!r} holds no number") from None
+      raise UserError(f"config.data.noise={text!r}: {part!r} holds no number") from None
     if (colon and KINDS[name] is None) or weight <= 0 or (value is not None and value < 0) or (
         name == "polygon" and (value < 3 or value != int(value))):
-      raise ValueError(f"config.data.noise={text!r}: bad number in {part!r}; polygons need a whole "
+      raise UserError(f"config.data.noise={text!r}: bad number in {part!r}; polygons need a whole "
                        "number of corners >= 3, lengths and proportions are not negative")
     kinds.append((name, value, weight))
   total = sum(weight for _, _, weight in kinds)
@@ -78,7 +79,7 @@ def apply(mask: np.ndarray, text: str, seed: int, ident: str, image=None) -> np.
     return whole(mask.shape)
   if name == "threshold":
     if image is None:
-      raise ValueError("label noise 'threshold' needs the image")
+      raise UserError("label noise 'threshold' needs the image")
     return otsu(image)
   if not mask.any():
     return np.zeros_like(mask, bool)

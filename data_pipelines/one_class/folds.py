@@ -18,6 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_pipelines.errors import UserError
+
 PARTS = ("train", "val", "test_normal", "test_anomaly")
 VAL_FRACTION = 0.2  # of what a fold does not test on
 
@@ -54,7 +56,7 @@ def read_index_fold(lists_root, dataset: str, normal_class: int, fold: int) -> d
   if (folder / f"{dataset}.npz").is_file():
     with np.load(folder / f"{dataset}.npz", allow_pickle=False) as archive:
       if f"{normal_class}/{fold}/train" not in archive.files:
-        raise ValueError(f"{folder / dataset}.npz has no fold {fold} of class {normal_class}; "
+        raise UserError(f"{folder / dataset}.npz has no fold {fold} of class {normal_class}; "
                          "classes are 0 to 9, folds 0 to 2")
       return {part: archive[f"{normal_class}/{fold}/{part}"].astype(np.int64) for part in PARTS}
   single = folder / dataset / str(normal_class) / str(fold)
@@ -121,7 +123,7 @@ def read_data_entry(path, view: str | None = None) -> list[dict]:
     needed = {"Image Index", "Finding Labels", "Patient ID", "View Position"}
     missing = needed - set(reader.fieldnames or ())
     if missing:
-      raise ValueError(f"{path} has no column {sorted(missing)}; it is not Data_Entry_2017.csv")
+      raise UserError(f"{path} has no column {sorted(missing)}; it is not Data_Entry_2017.csv")
     rows = [{"name": r["Image Index"], "patient": r["Patient ID"], "view": r["View Position"],
              "findings": set(r["Finding Labels"].split("|"))} for r in reader]
   return [r for r in rows if view is None or r["view"] == view]
@@ -231,7 +233,7 @@ def group_folds(normal: Sequence[str], anomalous: Sequence[str], seed: int, fold
   rng = np.random.RandomState(seed)
   unique, kinds = sorted(set(normal)), sorted(set(anomalous))
   if len(unique) < folds:
-    raise ValueError(f"{len(unique)} groups of normal images cannot make {folds} folds")
+    raise UserError(f"{len(unique)} groups of normal images cannot make {folds} folds")
   unique = [unique[i] for i in rng.permutation(len(unique))]
   kinds = [kinds[i] for i in rng.permutation(len(kinds))]
   result = []

@@ -17,6 +17,7 @@ import numpy as np
 
 from data_pipelines.one_class import folds, transforms
 from data_pipelines.dataset import DataSet, Source
+from data_pipelines.errors import UserError
 
 LISTS = ("train", "val_normal", "val_anomaly", "test_normal", "test_anomaly")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -100,13 +101,13 @@ class OneClassDataSet(DataSet):
     self.lists = {k: list(lists.get(k, ())) for k in LISTS}
     for part in ("train", "test_normal", "test_anomaly"):
       if not self.lists[part]:
-        raise ValueError(f"{name}: no image in {part}; check config.data (root, lists, class, "
+        raise UserError(f"{name}: no image in {part}; check config.data (root, lists, class, "
                          "fold)")
     _check_files(name, [i for items in self.lists.values() for i in items if i.path])
     self.shared = _shared_groups(self.lists)
     leaks = {k: n for k, n in self.shared.items() if n}
     if leaks and not allow_leaks:
-      raise ValueError(f"{name}: training and evaluation share groups {leaks}; use "
+      raise UserError(f"{name}: training and evaluation share groups {leaks}; use "
                        "config.data.folds=leakfree (own folder: one split for a group's images), "
                        "or published to accept it")
     self._load, self._load_train, self._train_ops = load, load_train or load, tuple(train_ops)
@@ -129,7 +130,7 @@ class OneClassDataSet(DataSet):
 
   def split(self, name):
     if name not in self.splits:
-      raise ValueError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}. "
+      raise UserError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}. "
                        "A validation split needs config.data.val_fraction > 0 or a fold.")
     part = self._scored[name]
     return ImageSource(self.lists[f"{part}_normal"], self.lists[f"{part}_anomaly"], self._load,
@@ -137,7 +138,7 @@ class OneClassDataSet(DataSet):
 
   def resident_arrays(self):
     if self._train_ops:
-      raise ValueError(f"{self.name}: config.data.resident cannot draw crops and flips; turn "
+      raise UserError(f"{self.name}: config.data.resident cannot draw crops and flips; turn "
                        "random_crop and random_flip off, or resident")
     return super().resident_arrays()
 
@@ -190,7 +191,7 @@ def read_labels(root, kind_column="subtype") -> dict[tuple[str, str], list[Item]
     reader = csv.DictReader(f)
     missing = {"file", "split", "label"} - set(reader.fieldnames or ())
     if missing:
-      raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}")
+      raise UserError(f"{path} lacks the column {', '.join(sorted(missing))}")
     for row in reader:
       side = "normal" if row["label"] == "normal" else "anomaly"
       group = row.get("group") or row.get("patient") or row["file"]
@@ -249,9 +250,9 @@ def regrouped(normal: Sequence[Item], anomalous: Sequence[Item], cfg) -> dict[st
   """The five lists of fold `cfg.fold` without leaks (`folds.group_folds`)."""
   k, n = int(cfg["fold"]), int(cfg.get("n_folds", 3))
   if not 0 <= k < n:
-    raise ValueError(f"config.data.fold={k}: use 0 to {n - 1}, or -1 for the final split")
+    raise UserError(f"config.data.fold={k}: use 0 to {n - 1}, or -1 for the final split")
   if not anomalous:
-    raise ValueError("a fold needs validation anomalies; check config.data.val_kind")
+    raise UserError("a fold needs validation anomalies; check config.data.val_kind")
   fold = folds.group_folds([i.group for i in normal], [i.group for i in anomalous],
                            int(cfg.get("fold_seed", 0)), n)[k]
   pick = lambda items, part: [items[i] for i in fold[part]]
@@ -271,7 +272,7 @@ def val_from_test(cfg) -> bool:
   """cfg.val_from_test; raises ValueError for the final split, whose test part chooses nothing."""
   wanted = bool(cfg.get("val_from_test", False))
   if wanted and int(cfg.get("fold", -1)) < 0:
-    raise ValueError("config.data.val_from_test is for folds: the final test split must not choose "
+    raise UserError("config.data.val_from_test is for folds: the final test split must not choose "
                      "anything; set config.data.fold")
   return wanted
 
@@ -280,5 +281,5 @@ def check_choice(cfg, field: str, allowed: Sequence[str]) -> str:
   """cfg[field]; raises ValueError unless it is one of `allowed`."""
   value = cfg.get(field, allowed[0])
   if value not in allowed:
-    raise ValueError(f"config.data.{field}={value!r}: use {', '.join(allowed)}")
+    raise UserError(f"config.data.{field}={value!r}: use {', '.join(allowed)}")
   return value

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from data_pipelines.brains import normalise
+from data_pipelines.errors import UserError
 
 
 def grayscale(image: np.ndarray) -> np.ndarray:
@@ -36,7 +37,7 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
   """
   height, width = image.shape[:2]
   if min(height, width) < size:
-    raise ValueError(f"config.data.crop_size={size} exceeds an image of {height}x{width} pixels")
+    raise UserError(f"config.data.crop_size={size} exceeds an image of {height}x{width} pixels")
   top, left = int(round((height - size) / 2.0)), int(round((width - size) / 2.0))
   return image[top:top + size, left:left + size]
 
@@ -80,12 +81,12 @@ def read_image(path, channels: int) -> np.ndarray:
   try:
     with Image.open(path) as image:
       if channels == 1 and image.mode.startswith("I;16"):
-        raise ValueError(f"{path} has 16-bit pixels; convert it to 8 bits first")
+        raise UserError(f"{path} has 16-bit pixels; convert it to 8 bits first")
       array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
   except FileNotFoundError:
     raise FileNotFoundError(f"no image {path}; check config.data.image_root") from None
   except OSError as e:
-    raise ValueError(f"{path} is not a readable image: {e}") from None
+    raise UserError(f"{path} is not a readable image: {e}") from None
   return array[..., None] if channels == 1 else array
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from data_pipelines.errors import UserError
+
 _FIELD, _ROWS, _COLUMNS = 101, 102, 103  # folded into the seed: other ops of the step draw others
 
 
@@ -30,9 +32,9 @@ def coarse_noise(res: int, std: float, roll: str = "batch"):
     ValueError: a parameter out of range.
   """
   if int(res) < 1 or float(std) < 0:
-    raise ValueError(f"config.data.noise_res={res} must be >= 1 and noise_std={std} >= 0")
+    raise UserError(f"config.data.noise_res={res} must be >= 1 and noise_std={std} >= 0")
   if roll not in ("batch", "example"):
-    raise ValueError(f"config.data.noise_roll={roll!r} is neither 'batch' nor 'example'")
+    raise UserError(f"config.data.noise_roll={roll!r} is neither 'batch' nor 'example'")
 
   def op(batch, seed, lo, hi, B):  # pylint: disable=invalid-name
     image = batch["image"]

@@ -9,6 +9,8 @@ import re
 
 import numpy as np
 
+from data_pipelines.errors import UserError
+
 
 def group_of(name: str, pattern: str) -> str:
   """First group of `pattern` in the stem of a file name (LUM00054_2 -> LUM00054), else the stem.
@@ -21,7 +23,7 @@ def group_of(name: str, pattern: str) -> str:
     match = re.search(pattern, stem)
     return match.group(1) if match else stem
   except (re.error, IndexError) as error:
-    raise ValueError(f"config.data.group_pattern={pattern!r} is not a regular expression with one "
+    raise UserError(f"config.data.group_pattern={pattern!r} is not a regular expression with one "
                      f"group ({error})") from None
 
 
@@ -51,7 +53,7 @@ def split_names(items, root: pathlib.Path, cfg) -> dict[str, str]:
     train, val = reference_split(len(items), cfg.val_share)
     return {items[i].name: s for s, places in (("train", train), ("val", val)) for i in places}
   if by not in ("group", "file"):
-    raise ValueError(f"config.data.split_by={by!r}: use auto, table, group, file or reference")
+    raise UserError(f"config.data.split_by={by!r}: use auto, table, group, file or reference")
   key = (lambda i: i.group) if by == "group" else (lambda i: i.name)
   groups = sorted({key(i) for i in items})
   order = np.random.default_rng(42).permutation(len(groups))
@@ -67,7 +69,7 @@ def _from_table(items, table, cfg):
   with open(table, newline="", encoding="utf-8-sig") as f:
     rows = list(csv.DictReader(f))
   if not rows or not {"file", "split"} <= set(rows[0]):
-    raise ValueError(f"{table} needs the columns file and split; it has "
+    raise UserError(f"{table} needs the columns file and split; it has "
                      f"{', '.join(rows[0]) if rows else 'no row'}")
   known = {}
   for row in rows:  # the table may name files with or without their sub-folder
@@ -76,7 +78,7 @@ def _from_table(items, table, cfg):
   for item in items:
     row = known.get(f"{cfg.clean_dir}/{item.name}", known.get(item.name))
     if row is None:
-      raise ValueError(f"{table} does not list {item.name}; add it, or set config.data.split_by=group")
+      raise UserError(f"{table} does not list {item.name}; add it, or set config.data.split_by=group")
     item.group = row.get("group") or item.group
     splits[item.name] = row["split"] if row["split"] in ("train", "val", "test") else ""
   return splits

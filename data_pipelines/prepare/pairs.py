@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.datasets import annotations, paired
+from data_pipelines.errors import UserError
 from data_pipelines.marks import catalogue, layers, reference
 from data_pipelines.pairs import ultrasound
 
@@ -43,7 +44,7 @@ def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
   """
   out = pathlib.Path(out)
   if (out / "marks.json").exists() or any((out / "clean").glob("*")):
-    raise ValueError(f"{out} holds pairs already; choose another --out")
+    raise UserError(f"{out} holds pairs already; choose another --out")
   for name in ("clean", "annotated", "mask"):
     (out / name).mkdir(parents=True, exist_ok=True)
   listed = []
@@ -110,7 +111,7 @@ def main(argv=None) -> None:
   for entry in args.set:
     field, _, value = entry.partition("=")
     if field not in options:
-      raise ValueError(f"--set={field}: the fields are {', '.join(sorted(options))}")
+      raise UserError(f"--set={field}: the fields are {', '.join(sorted(options))}")
     options[field] = _value(value, options[field])
   catalogue.check(options)
   frames = _frames(args.dir, args.channels, args.synthetic, (128, 128))

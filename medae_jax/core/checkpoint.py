@@ -17,13 +17,13 @@ from typing import Any
 
 from absl import logging
 import jax
-import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from medae_jax.core import config as config_lib
 from medae_jax.core import method as method_lib
 from medae_jax.core import parallel
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
 
 
@@ -121,7 +121,7 @@ class Checkpoints:
       errors.append(f"step {step}: {problem}")
       logging.warning("Checkpoint %s of step %d cannot be read (%s).", which, step, problem)
     if errors:
-      raise ValueError(f"no checkpoint under {manager.directory} can be read: {'; '.join(errors)}. "
+      raise UserError(f"no checkpoint under {manager.directory} can be read: {'; '.join(errors)}. "
                        "Restore a copy, or delete the folder to train afresh.")
 
   def close(self) -> None:
@@ -159,7 +159,7 @@ def restore_for_scoring(workdir, which: str = "best"):
     FileNotFoundError: no config.json or no checkpoint there.
     ValueError: every checkpoint is unreadable.
   """
-  config = read_config(workdir)
+  config = config_lib.read_config(workdir)
   calibration = pathlib.Path(workdir) / "calibration.json"
   if calibration.exists():
     fitted = json.loads(calibration.read_text()).get("score") or {}
@@ -177,25 +177,6 @@ def restore_for_scoring(workdir, which: str = "best"):
     checkpoints.close()
   raise FileNotFoundError(f"no checkpoint in {workdir}/checkpoints: train first "
                           f"(launch.py --mode=train --workdir={workdir}).")
-
-
-def read_config(workdir) -> ml_collections.ConfigDict:
-  """The resolved, locked config of a workdir.
-
-  Raises:
-    FileNotFoundError: no config.json there.
-  """
-  path = pathlib.Path(workdir) / "config.json"
-  if not path.is_file():
-    raise FileNotFoundError(f"{path} does not exist: --workdir must be the folder of a training run.")
-  return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text()))).lock()
-
-
-def _with_tuples(value):
-  """JSON has no tuples, but only tuples can be changed on the command line."""
-  if isinstance(value, dict):
-    return {k: _with_tuples(v) for k, v in value.items()}
-  return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:

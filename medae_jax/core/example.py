@@ -1,6 +1,6 @@
 """A batch of the right shapes without any data: for convert, bench and tests.
 
-`method.needs` says what a method reads ("noisy/image": "[B,H,W,C] float32 in [0,1]"); sizes come
+`method.needs` says what a method reads ({"noisy/image": Need("BHWC", low=0, high=1)}); sizes come
 from the config, or from the caller where the config does not know them.
 """
 
@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import Method, Stage
-
-_DTYPES = ("float32", "int32", "bool", "uint8")
 
 
 def example_batch(method: Method, config, batch_size: int, stage: Stage | None = None,
@@ -37,12 +36,11 @@ def example_batch(method: Method, config, batch_size: int, stage: Stage | None =
   for key, need in method.needs.items():
     stream, _, name = key.rpartition("/")
     rows = _batch_rows(config, stream, overrides.get("batch_size", batch_size))
-    letters = [d.strip() for d in need[need.index("[") + 1:need.index("]")].split(",") if d.strip()]
     known = {"B": rows, **sizes}
-    shape = [_size(letter, key, need, config, overrides, known) for letter in letters]
+    shape = [_size(letter, key, need, config, overrides, known) for letter in need.dims]
     values = rng.random(shape, np.float32)
-    dtype = next((d for d in _DTYPES if d in need), "float32")
-    values = values if dtype == "float32" else (values < 0.5).astype(dtype)
+    values = (values.astype(need.dtype) if np.dtype(need.dtype).kind == "f"
+              else (values < 0.5).astype(need.dtype))
     part = batch.setdefault(stream, {}) if stream else batch
     part[name] = values
     part["index"] = np.arange(rows, dtype=np.int32)
@@ -57,7 +55,7 @@ def image_size(config, overrides: Mapping[str, Any] | None = None) -> tuple[int,
   """
   size = (overrides or {}).get("image_size", config.data.get("image_size", None))
   if size is None:
-    raise ValueError("config.data.image_size is not set; it is needed to build the network")
+    raise UserError("config.data.image_size is not set; it is needed to build the network")
   return (int(size), int(size)) if np.ndim(size) == 0 else (int(size[0]), int(size[1]))
 
 
@@ -86,5 +84,5 @@ def _size(letter, key, need, config, overrides, known) -> int:
     return image_size(config, overrides)["HW".index(letter)]
   if letter == "C" and channels(config):
     return channels(config)
-  raise ValueError(f"the size {letter!r} of {key!r} ({need}) is not known: set "
+  raise UserError(f"the size {letter!r} of {key!r} ({need}) is not known: set "
                    "config.data.channels or config.data.image_size")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import csv
 import io
+import json
+import os
 import pathlib
 from typing import Any
 
@@ -54,4 +56,25 @@ def _cell(value):
     return ""
   if isinstance(value, (float, np.floating)):
     return f"{value:.6g}" if np.isfinite(value) else ""
+  return value
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes JSON whole or not at all (temporary file, then rename); NaN becomes null."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+  temporary.replace(path)
+
+
+def _plain(value):
+  if isinstance(value, dict):
+    return {str(k): _plain(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_plain(v) for v in value]
+  if isinstance(value, (np.generic, np.ndarray)):
+    return _plain(value.tolist())
+  if isinstance(value, float) and not np.isfinite(value):
+    return None
   return value

@@ -26,6 +26,9 @@ from typing import Any, Protocol, runtime_checkable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from medae_jax.core.errors import UserError
 
 Batch = Mapping[str, Any]  # name -> array [B, ...], or name -> Batch for several data streams
 Metrics = Mapping[str, jax.Array]  # name -> float32 []
@@ -73,20 +76,71 @@ class Stage:
   begin: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Need:
+  """One array of a batch that a method reads; checked on the first batch, before anything is compiled.
+
+  Attributes:
+    dims: a letter an axis: B batch, H and W rows and columns, C channels, a digit for a fixed size.
+    dtype: numpy name.
+    low, high: range of the values, inclusive; None = open at that end.
+    note: what cannot be checked, for people ("background exactly 0").
+  """
+
+  dims: str = "BHWC"
+  dtype: str = "float32"
+  low: float | None = None
+  high: float | None = None
+  note: str = ""
+
+  def __str__(self):
+    ends = [format(v, "g") for v in (self.low, self.high) if v is not None]
+    span = {(True, True): f" in [{', '.join(ends)}]", (True, False): f" >= {''.join(ends)}",
+            (False, True): f" <= {''.join(ends)}", (False, False): ""}[
+                self.low is not None, self.high is not None]
+    note = f", {self.note}" if self.note else ""
+    return f"[{','.join(self.dims)}] {self.dtype}{span}{note}"
+
+
 @runtime_checkable
 class Method(Protocol):
-  """The protocol itself; `BaseMethod` gives the defaults."""
+  """The protocol itself, whole: the modes and the loop read no other attribute (a contract test watches).
 
-  needs: Mapping[str, str]
+  `BaseMethod` gives the defaults.
+
+  Attributes:
+    needs: {key of a batch, "stream/key" for several streams: Need}, of training batches.
+    score_needs: keys that `score` reads. score_optional: keys passed on where a batch has them.
+    fits: True: `finalize` fits something on normal data after the last stage.
+    frozen: names of networks that no optimiser touches; shared by runs that are trained together.
+  """
+
+  needs: Mapping[str, Need]
+  score_needs: Sequence[str]
+  score_optional: Sequence[str]
+  fits: bool
+  frozen: Sequence[str]
 
   def stages(self) -> Sequence[Stage]:
     """One default stage; () = nothing to train, `finalize` does all."""
 
+  def pretrained(self) -> dict[str, Any]:
+    """{net: params} read from files, on the host, once, for fresh runs only (never on resume).
+
+    They replace what `init` put at the same names; shapes must agree.
+
+    Raises:
+      UserError: a file that is not there or does not fit, with the config field to change.
+    """
+
   def init(self, rng: jax.Array, batch: Batch) -> State:
-    """Fresh state of the first stage. `batch` gives shapes only: its values must not matter."""
+    """Fresh state of the first stage: pure, always jitted. `batch` gives shapes only."""
 
   def grow(self, state: State, stage: Stage, rng: jax.Array, batch: Batch) -> State:
     """State for `stage` out of the state at the end of the stage before."""
+
+  def cache(self, state: State, arrays, stage: Stage):
+    """Device-resident `arrays` {key: [n, ...]} with features that training needs of every step."""
 
   def train_step(self, state, batch, rng, *, stage, axis_name) -> tuple[State, Metrics]:
     """One update on this device's share of the batch; collectives over `axis_name` inside.
@@ -98,18 +152,47 @@ class Method(Protocol):
   def eval_step(self, state: State, batch: Batch, rng: jax.Array) -> Metrics:
     """{"loss": [B], ...} on validation examples: per example, no collectives, no update."""
 
+  def after_validation(self, state: State, values: Mapping[str, float]) -> State:
+    """The state with what follows from validation numbers {"val/loss": ...}: plateau schedules."""
+
   def finalize(self, state: State, batches: Iterable[Batch]) -> State:
-    """Fit `state.extra` on normal data after the last stage. `batches`: numpy, un-shuffled, padded
-    with `batch["valid"]` bool [B]."""
+    """Fits `state.extra` on normal data after the last stage, where `fits` is True.
+
+    `batches`: of DataSet.fitting(), numpy, images as `score` sees them, un-shuffled, padded with
+    `batch["valid"]` bool [B].
+    """
 
   def score(self, state: State, batch: Batch) -> dict[str, jax.Array]:
     """{"recon" [B,H,W,C], "map" [B,H,W,1] f32, "score" [B] f32, ...}: pure, per example."""
+
+  def pictures(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
+    """{name: [B,H,W,C] in [0,1]} for people: what the training task looks like; {} = nothing.
+
+    Per example, never merged into the outputs of `score`.
+    """
+
+  def inference_state(self, state: State) -> State:
+    """The part of `state` that `score` reads: all that export ships."""
+
+  def from_torch(self, tensors: Mapping[str, Any]):
+    """(params, stats) {net: ...} out of a published state dict {name: array}.
+
+    Raises:
+      NotImplementedError: the method has no published PyTorch form.
+    """
+
+  def torch_fields(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """{"model.depth": 4, ...}: config fields that the shapes of a published file reveal."""
 
 
 class BaseMethod:
   """Defaults of the protocol; methods subclass it and override what differs."""
 
-  needs: Mapping[str, str] = {"image": "[B,H,W,C] float32"}
+  needs: Mapping[str, Need] = {"image": Need("BHWC")}
+  score_needs: Sequence[str] = ("image",)
+  score_optional: Sequence[str] = ()
+  fits = False
+  frozen: Sequence[str] = ()
 
   def __init__(self, config):
     self.config = config
@@ -117,14 +200,44 @@ class BaseMethod:
   def stages(self) -> Sequence[Stage]:
     return (Stage("main", int(self.config.train.steps)),)
 
+  def pretrained(self):
+    return {}
+
+  def init(self, rng, batch):
+    raise NotImplementedError
+
   def grow(self, state, stage, rng, batch):
     return state
+
+  def cache(self, state, arrays, stage):
+    return arrays
+
+  def train_step(self, state, batch, rng, *, stage, axis_name):
+    raise NotImplementedError
 
   def eval_step(self, state, batch, rng):
     raise NotImplementedError(f"{type(self).__module__} has no validation loss")
 
+  def after_validation(self, state, values):
+    return state
+
   def finalize(self, state, batches):
     return state
+
+  def score(self, state, batch):
+    raise NotImplementedError
+
+  def pictures(self, state, batch, rng):
+    return {}
+
+  def inference_state(self, state):
+    return state.replace(opt={})
+
+  def from_torch(self, tensors):
+    raise NotImplementedError(f"{type(self).__module__} has no published PyTorch form")
+
+  def torch_fields(self, tensors):
+    return {}
 
 
 def stages_of(method: Method) -> tuple[Stage, ...]:
@@ -166,7 +279,7 @@ def load(config) -> Method:
     module, cls = name.split(":")
     return getattr(importlib.import_module(module), cls)(config)
   if name not in names():
-    raise ValueError(
+    raise UserError(
         f"config.method.name={name!r} is not a method; medae_jax/methods has: {', '.join(names())}")
   return importlib.import_module(f"medae_jax.methods.{name}").Method(config)
 
@@ -179,28 +292,37 @@ def names() -> list[str]:
 
 
 def check_batch(method: Method, batch: Batch) -> None:
-  """Checks a batch against `method.needs` before anything is compiled.
-
-  `needs` maps a key ("image", "noisy/image") to "[B,H,W,C] float32 in [0,1]": the number of
-  dimensions and the dtype are checked.
+  """Checks a batch against `method.needs` before anything is compiled: dimensions, dtype, value range.
 
   Raises:
-    ValueError: the missing key or the shape found, and the config field to change.
+    UserError: the missing key, or the shape, type or range found, and the config field to change.
   """
   for key, need in method.needs.items():
     value = batch
     for part in key.split("/"):
       if part not in value:
-        raise ValueError(f"the data has no {key!r} ({need}); it offers {sorted(flat_keys(batch))}. "
-                         "Choose another config.data.name or config.method.name.")
+        raise UserError(f"the data has no {key!r} ({need}); it offers {sorted(flat_keys(batch))}. "
+                        "Choose another config.data.name or config.method.name.")
       value = value[part]
-    dims = need[need.index("[") + 1:need.index("]")].split(",")
-    if len(value.shape) != len([d for d in dims if d]):
-      raise ValueError(f"{key!r} has shape {tuple(value.shape)}, the method needs {need}; "
-                       "see config.data.")
-    dtype = next((d for d in ("float32", "int32", "bool", "uint8") if d in need), None)
-    if dtype and str(value.dtype) != dtype:
-      raise ValueError(f"{key!r} is {value.dtype}, the method needs {need}; see config.data.")
+    if len(value.shape) != len(need.dims):
+      raise UserError(f"{key!r} has shape {tuple(value.shape)}, the method needs {need}; "
+                      "see config.data.")
+    if str(value.dtype) != need.dtype:
+      raise UserError(f"{key!r} is {value.dtype}, the method needs {need}; see config.data.")
+    _check_range(key, need, np.asarray(value))
+
+
+def _check_range(key: str, need: Need, value: np.ndarray) -> None:
+  if not value.size or value.dtype.kind != "f":
+    return
+  low, high = float(value.min()), float(value.max())
+  if not np.isfinite(low + high):
+    raise UserError(f"{key!r} holds NaN or infinity in the first batch; see config.data.")
+  slack = 1e-4  # resampling and float16 storage overshoot a little
+  if (need.low is not None and low < need.low - slack) or (
+      need.high is not None and high > need.high + slack):
+    raise UserError(f"{key!r} holds values from {low:.4g} to {high:.4g} in the first batch, the method "
+                    f"needs {need}; see config.data.")
 
 
 def flat_keys(batch: Batch, prefix: str = "") -> list[str]:

@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from medae_jax.core import loops
+from medae_jax.core.errors import UserError
 
 AXIS = "data"
 
@@ -126,7 +127,7 @@ def check_batch_size(batch_size: int, what: str = "config.train.batch_size") -> 
   """Raises ValueError unless the global batch divides over all devices."""
   n = jax.device_count()
   if batch_size % n:
-    raise ValueError(f"{what}={batch_size} is not divisible by the {n} devices of this run; "
+    raise UserError(f"{what}={batch_size} is not divisible by the {n} devices of this run; "
                      f"use a multiple of {n}.")
 
 
@@ -169,7 +170,7 @@ def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", resident: An
   if mode == "shard_map":
     return loops.dispatch(_shard_map(many, resident))
   if mode != "pmap":
-    raise ValueError(f"config.parallel.mode={mode!r}: use pmap or shard_map")
+    raise UserError(f"config.parallel.mode={mode!r}: use pmap or shard_map")
   mapped = jax.pmap(many, axis_name=AXIS, in_axes=(None, 1, None), out_axes=(None, None),
                     donate_argnums=(0,))
   local = jax.local_device_count()

@@ -19,6 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from medae_jax.core.errors import UserError
+
 NAMES = ("wasserstein", "nnl", "least_squared")
 Critic = Callable[[jax.Array], jax.Array]
 
@@ -77,7 +79,7 @@ def nnl_critic(critic: Critic, real: jax.Array, fake: jax.Array, *, reg_alpha=0.
     ValueError: unknown reg_type.
   """
   if reg_type not in ("real", "fake", "real_fake"):
-    raise ValueError(f"reg_type={reg_type!r}: use real, fake or real_fake")
+    raise UserError(f"reg_type={reg_type!r}: use real, fake or real_fake")
   real, fake = jax.lax.stop_gradient((real, fake))
   loss = (jax.nn.softplus(-_flat(critic(real))).mean()
           + jax.nn.softplus(_flat(critic(fake))).mean())
@@ -119,7 +121,7 @@ def critic_loss(name: str, critic: Critic, real: jax.Array, fake: jax.Array, alp
     return nnl_critic(critic, real, fake, **options)
   if name == "least_squared":
     return least_squared_critic(critic, real, fake, **options)
-  raise ValueError(f"adversarial loss {name!r}: use {', '.join(NAMES)}")
+  raise UserError(f"adversarial loss {name!r}: use {', '.join(NAMES)}")
 
 
 def generator_loss(name: str, scores: jax.Array) -> jax.Array:
@@ -131,7 +133,7 @@ def generator_loss(name: str, scores: jax.Array) -> jax.Array:
   losses = {"wasserstein": wasserstein_generator, "nnl": nnl_generator,
             "least_squared": least_squared_generator}
   if name not in losses:
-    raise ValueError(f"adversarial loss {name!r}: use {', '.join(NAMES)}")
+    raise UserError(f"adversarial loss {name!r}: use {', '.join(NAMES)}")
   return losses[name](scores)
 
 
@@ -147,5 +149,5 @@ def sub_batches(batch: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
   """
   size = len(jax.tree.leaves(batch)[0])
   if size % n:
-    raise ValueError(f"{size} examples a device do not divide into {n} sub-batches")
+    raise UserError(f"{size} examples a device do not divide into {n} sub-batches")
   return [jax.tree.map(lambda x, j=j: x[j::n], dict(batch)) for j in range(n)]

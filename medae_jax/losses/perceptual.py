@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
+from medae_jax.core.errors import UserError
 from medae_jax.models import dpa_layers, vgg
 
 NAMES = ("l1", "l2", "perceptual", "relative_perceptual_L1")
@@ -70,7 +71,7 @@ class Term:
       return {}
     found = self.layers.get(res, self.layers.get(0))
     if not found or not any(found.values()):
-      raise ValueError(f"no VGG19 layer for resolution {res} in config.method.layers "
+      raise UserError(f"no VGG19 layer for resolution {res} in config.method.layers "
                        f"(it has {sorted(self.layers)}; 0 means any)")
     return {layer: weight for layer, weight in found.items() if weight}
 
@@ -87,7 +88,7 @@ def parse_layers(text: str) -> dict[int, dict[str, float]]:
   for part in filter(str.strip, text.split(",")):
     res, colon, terms = part.rpartition(":")
     if colon and not res.strip().isdigit():
-      raise ValueError(f"config.method.layers={text!r}: write RESOLUTION:LAYERS, e.g. '32:r32+r42'")
+      raise UserError(f"config.method.layers={text!r}: write RESOLUTION:LAYERS, e.g. '32:r32+r42'")
     weights = layers.setdefault(int(res) if colon else 0, {})
     for factor, layer in _factors(terms, text):
       vgg.check_layers([layer] if layer != "image" else [])
@@ -101,7 +102,7 @@ def _factors(text: str, whole: str) -> list[tuple[float, str]]:
   for part in text.split("+"):
     match = re.fullmatch(r"\s*(?:([0-9.]+)\s*\*\s*)?(\w+)\s*", part)
     if not match:
-      raise ValueError(f"{whole!r}: write names, optionally with a factor, joined by '+': "
+      raise UserError(f"{whole!r}: write names, optionally with a factor, joined by '+': "
                        "'relative_perceptual_L1 + 0.1*l1'")
     found.append((float(match[1] or 1), match[2]))
   return found
@@ -123,7 +124,7 @@ def parse(text: str, *, layers: str | Mapping, smooth: bool = False,
   terms = []
   for weight, name in _factors(text, text):
     if name not in NAMES:
-      raise ValueError(f"loss {text!r}: {name!r} is none of {', '.join(NAMES)}")
+      raise UserError(f"loss {text!r}: {name!r} is none of {', '.join(NAMES)}")
     if name in ("l1", "l2"):
       terms.append(Term(name, weight))
     elif name == "perceptual":

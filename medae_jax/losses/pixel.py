@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from medae_jax.core.errors import UserError
+
 
 def foreground(image, threshold: float = 0.01):
   """Where the channel sum of a clean image exceeds the threshold: [B,H,W,C] -> bool [B,H,W,1].
@@ -25,6 +27,6 @@ def masked_squared_error(image, recon, mask, over: str = "all"):
   if over == "all":
     return jnp.mean(error, (1, 2, 3))
   if over != "foreground":
-    raise ValueError(f"config.method.loss_over={over!r}: use all or foreground")
+    raise UserError(f"config.method.loss_over={over!r}: use all or foreground")
   count = jnp.sum(mask, (1, 2, 3)) * image.shape[-1]
   return jnp.sum(error, (1, 2, 3)) / jnp.maximum(count, 1)

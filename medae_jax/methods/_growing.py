@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import Stage
 
 
@@ -19,7 +20,7 @@ def resolutions(growing, max_res: int) -> tuple[int, ...]:
   while res[-1] < max_res:
     res.append(2 * res[-1])
   if res[-1] != max_res:
-    raise ValueError(f"config.method.growing.initial_res={growing.initial_res} must be "
+    raise UserError(f"config.method.growing.initial_res={growing.initial_res} must be "
                      f"config.model.max_res={max_res} divided by a power of two")
   return tuple(res)
 
@@ -45,7 +46,7 @@ def stages(config, *, groups: int = 1) -> tuple[Stage, ...]:
     out.append(Stage(f"stab_{r}", own.get(f"stab_{r}", last), data))
   unknown = set(own) - {s.name for s in out} | {str(r) for r in sizes} - {str(r) for r in res}
   if unknown:
-    raise ValueError(f"config.method.growing names {sorted(unknown)}, but the stages are "
+    raise UserError(f"config.method.growing names {sorted(unknown)}, but the stages are "
                      f"{', '.join(s.name for s in out)}")
   if config.method.parity:
     out[-1] = Stage(out[-1].name, reference_iterations(out[-1].steps), out[-1].data)
@@ -74,5 +75,5 @@ def _pairs(text: str, field: str) -> dict[str, int]:
   """{"stab_32": 3} of "stab_32:3, trns_32:4"."""
   pairs = [part.split(":") for part in text.replace(" ", "").split(",") if part]
   if any(len(p) != 2 or not p[1].isdigit() or not int(p[1]) for p in pairs):
-    raise ValueError(f"config.method.growing.{field}={text!r}: write NAME:NUMBER, NAME:NUMBER ...")
+    raise UserError(f"config.method.growing.{field}={text!r}: write NAME:NUMBER, NAME:NUMBER ...")
   return {name: int(number) for name, number in pairs}

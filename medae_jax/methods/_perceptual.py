@@ -24,6 +24,7 @@ import numpy as np
 
 from medae_jax.losses import perceptual as lp
 from medae_jax.core import parallel
+from medae_jax.core.errors import UserError
 from medae_jax.models import vgg
 
 
@@ -50,7 +51,7 @@ class Perceptual:
     self.layers = lp.layers_of(every, self.resolutions)
     self.running = bool(self.layers) and config.vgg_stats == "running"
     if self.layers and config.vgg_stats == "published" and config.vgg_weights.startswith("random:"):
-      raise ValueError("config.method.vgg_stats='published' are statistics of the ImageNet "
+      raise UserError("config.method.vgg_stats='published' are statistics of the ImageNet "
                        f"weights; with vgg_weights={config.vgg_weights!r} set vgg_stats='running'")
 
   def init_params(self) -> dict:
@@ -81,7 +82,7 @@ class Perceptual:
     for layer, values in stats.items():
       width = trunk[f"conv{layer[1]}_{layer[2] if layer[0] != 'p' else 1}"]["bias"].shape
       if values["mean"].shape != width:
-        raise ValueError(f"{path}: {layer} has {values['mean'].shape[0]} channels, the VGG19 "
+        raise UserError(f"{path}: {layer} has {values['mean'].shape[0]} channels, the VGG19 "
                          f"weights have {width[0]}; statistics belong to their weights")
     return jax.tree.map(jnp.asarray, stats)
 

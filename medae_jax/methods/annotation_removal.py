@@ -27,8 +27,9 @@ import optax
 
 from medae_jax.losses import ssim as losses
 from medae_jax.core import parallel
+from medae_jax.core.errors import UserError
 from medae_jax.optim import adam, schedules
-from medae_jax.core.method import BaseMethod, State
+from medae_jax.core.method import BaseMethod, Need, State
 from medae_jax.models import annotation_nets as nets
 from medae_jax.weights import annotation
 
@@ -37,8 +38,9 @@ _PUBLISHED = {"autoencoder": ("sigmoid", 3), "autoencoder_skip": ("sigmoid", 3),
 
 
 class Method(BaseMethod):
-  needs = {"image": "[B,H,W,C] float32 in [0,1], with annotations",
-           "clean": "[B,H,W,C] float32 in [0,1], without", "mask": "[B,H,W,1] float32, 0 or 1"}
+  needs = {"image": Need("BHWC", low=0, high=1, note="with annotations"),
+           "clean": Need("BHWC", low=0, high=1, note="without"),
+           "mask": Need("BHW1", low=0, high=1)}
 
   def __init__(self, config):
     super().__init__(config)
@@ -52,17 +54,17 @@ class Method(BaseMethod):
   def _check(config):
     m, net = config.model, config.model.network
     if net not in nets.NETWORKS:
-      raise ValueError(f"config.model.network={net!r}: use {', '.join(nets.NETWORKS)}")
+      raise UserError(f"config.model.network={net!r}: use {', '.join(nets.NETWORKS)}")
     for field, owner in (("bilinear", "basic_unet"), ("full_skip", "autoencoder_skip")):
       if m[field] and net != owner:
-        raise ValueError(f"config.model.{field}=True works with network={owner}, not {net}")
+        raise UserError(f"config.model.{field}=True works with network={owner}, not {net}")
     if m.head not in ("gated", "residual", "sigmoid", "linear", "published"):
-      raise ValueError(f"config.model.head={m.head!r}: use gated, residual, sigmoid, linear or published")
+      raise UserError(f"config.model.head={m.head!r}: use gated, residual, sigmoid, linear or published")
     fill = config.method.score.fill
     if fill not in ("network", "harmonic"):
-      raise ValueError(f"config.method.score.fill={fill!r}: use network or harmonic")
+      raise UserError(f"config.method.score.fill={fill!r}: use network or harmonic")
     if m.head == "gated" and config.method.parity:
-      raise ValueError("config.model.head=gated is no form of the reference: set method.parity=False")
+      raise UserError("config.model.head=gated is no form of the reference: set method.parity=False")
 
   # ------------------------------------------------------------------------------------- network
   def _net(self, channels: int, train: bool, axis_name=None):
@@ -72,7 +74,7 @@ class Method(BaseMethod):
     if self.config.method.parity and published_channels:
       outputs = published_channels
       if outputs != channels:
-        raise ValueError(f"a published {m.network} has {outputs} output channels, the data have "
+        raise UserError(f"a published {m.network} has {outputs} output channels, the data have "
                          f"{channels}: set config.data.channels={outputs} or config.method.parity=False")
     head = {"gated": "linear", "residual": "linear", "published": published_head}.get(m.head, m.head)
     kw = {"out_channels": outputs + (m.head == "gated"), "width": m.width, "head": head,
@@ -160,7 +162,7 @@ class Method(BaseMethod):
     terms = self._terms(out, batch, norm)
     return {"loss": sum(terms.values()), **{f"loss_{k}": v for k, v in terms.items()}}
 
-  def preview(self, state, batch, rng):
+  def pictures(self, state, batch, rng):
     """{"recon"} and, where the batch has it, {"clean"}, for pictures."""
     del rng
     out, _ = self._apply(state.params["net"], state.stats["net"], batch["image"], False)

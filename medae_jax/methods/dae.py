@@ -23,7 +23,7 @@ from medae_jax.methods import _coarse_noise as noise
 from medae_jax.scores import residual as scores
 from medae_jax.core import parallel
 from medae_jax.optim import adam, schedules
-from medae_jax.core.method import BaseMethod, State
+from medae_jax.core.method import BaseMethod, Need, State
 from medae_jax.models import dae_unet
 
 
@@ -35,7 +35,7 @@ def build_optimizer(config, total_steps: int):
 
 
 class Method(BaseMethod):
-  needs = {"image": "[B,H,W,C] float32, >= 0, background exactly 0"}
+  needs = {"image": Need("BHWC", low=0, note="background exactly 0")}
 
   def __init__(self, config):
     super().__init__(config)
@@ -88,7 +88,7 @@ class Method(BaseMethod):
   def eval_step(self, state, batch, rng):
     return {"loss": self._losses(state.params["net"], batch, rng)}
 
-  def preview(self, state, batch, rng):
+  def pictures(self, state, batch, rng):
     """{"noised", "recon"} [B,H,W,C] of training-like input, for pictures of the training task."""
     noised, _ = self.corrupt(batch, rng)
     return {"noised": noised, "recon": self._apply(state.params["net"], noised)}

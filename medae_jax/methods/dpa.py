@@ -29,7 +29,8 @@ from medae_jax.losses import adversarial as la
 from medae_jax.core import parallel
 from medae_jax.optim import adam
 from medae_jax.core import method as method_lib
-from medae_jax.core.method import BaseMethod, Stage, State
+from medae_jax.core.errors import UserError
+from medae_jax.core.method import BaseMethod, Need, State
 from medae_jax.methods import _growing
 from medae_jax.methods._growing import stage_of
 from medae_jax.methods._perceptual import Perceptual
@@ -40,7 +41,7 @@ DIVERGED = 1e6  # the public code stops above this loss
 
 
 class Method(BaseMethod):
-  needs = {"image": "[B,H,W,C] float32, in [-1,1]"}
+  needs = {"image": Need("BHWC", low=-1, high=1)}
   eager_init = True  # reads VGG19 from a file
   frozen = ("vgg",)  # one copy for all models that are trained side by side
 
@@ -50,10 +51,10 @@ class Method(BaseMethod):
     self._resolutions = _growing.resolutions(config.method.growing, config.model.max_res)
     dpa_family.check_model(config.model, first_res=self._resolutions[0], critic=self.adversarial)
     if self.adversarial and config.method.adversarial.name not in la.NAMES:
-      raise ValueError(f"config.method.adversarial.name={config.method.adversarial.name!r}: use "
+      raise UserError(f"config.method.adversarial.name={config.method.adversarial.name!r}: use "
                        f"{', '.join(la.NAMES)}")
     if config.model.norm == "bn" and config.train.accum > 1:
-      raise ValueError("config.train.accum > 1 changes the statistics of batch normalisation; use "
+      raise UserError("config.train.accum > 1 changes the statistics of batch normalisation; use "
                        "config.model.norm=none, or accum=1")
     self.perceptual = Perceptual(config.method, self._resolutions)
     self._tx = {"ae": self._adam(config.optim.lr),
@@ -97,7 +98,7 @@ class Method(BaseMethod):
     """(params, batch statistics) of a stage's networks; initial values depend on names alone."""
     m = self.config.model
     if shape[1] != m.max_res or shape[2] != m.max_res:
-      raise ValueError(f"images are {shape[1]}x{shape[2]}, config.model.max_res={m.max_res}; set "
+      raise UserError(f"images are {shape[1]}x{shape[2]}, config.model.max_res={m.max_res}; set "
                        "config.data to that size")
     kind, res = name.split("_")
     res, params, stats = int(res), {}, {}
@@ -271,7 +272,7 @@ class Method(BaseMethod):
       recon = jax.image.resize(recon, full.shape, "bilinear")
     return {"recon": recon, "map": anomaly, "score": score}
 
-  def preview(self, state, batch, rng):
+  def pictures(self, state, batch, rng):
     """Input, reconstruction and map of the state's stage at full size, for pictures: in [0,1]."""
     del rng
     out = self.score(state, batch)
@@ -288,7 +289,7 @@ class Method(BaseMethod):
       ValueError: config.method.vgg_stats="running", which such a model was not trained with.
     """
     if self.perceptual.running:
-      raise ValueError("a published model scores with fixed statistics: set "
+      raise UserError("a published model scores with fixed statistics: set "
                        "config.method.vgg_stats=published and vgg_weights to VGG19's file")
     params, stats = {}, {}
     for torch_name, net in (("enc", "enc"), ("dec", "dec"), ("ddis", "dis")):

@@ -25,16 +25,17 @@ import jax.numpy as jnp
 
 from medae_jax.methods import _reweighting as reweighting
 from medae_jax.core import loops, parallel
+from medae_jax.core.errors import UserError
 from medae_jax.optim import adam, schedules
-from medae_jax.core.method import BaseMethod, Stage, State
+from medae_jax.core.method import BaseMethod, Need, Stage, State
 from medae_jax.models import noisy_unet
 
 BASELINES = ("pixel_reweight", "image_reweight", "plain", "supervised", "finetune")
 
 
 class Method(BaseMethod):
-  needs = {"noisy/image": "[B,H,W,C] float32 in [0,1]", "noisy/mask": "[B,H,W,1] float32 in [0,1]",
-           "clean/image": "[B,H,W,C] float32 in [0,1]", "clean/mask": "[B,H,W,1] float32 in [0,1]"}
+  needs = {f"{stream}/{name}": Need(dims, low=low, high=1) for stream in ("noisy", "clean")
+           for name, dims, low in (("image", "BHWC", -1), ("mask", "BHW1", 0))}  # -1: less a mean image
   # In evaluation of the noisy set: where the learnt weights of an example are kept.
   score_optional = ("sample",)
 
@@ -46,7 +47,7 @@ class Method(BaseMethod):
     _choose(m.normalise, ("batch", "image"), "config.method.normalise")
     _choose(config.optim.name, ("sgd", "adam"), "config.optim.name")
     if config.train.accum > 1 and (m.clip or m.uniform_mix or m.meta != "jvp"):
-      raise ValueError("config.train.accum > 1 adds up unnormalised weights: it works with "
+      raise UserError("config.train.accum > 1 adds up unnormalised weights: it works with "
                        "config.method.meta='jvp', clip=0 and uniform_mix=0 only")
 
   # ------------------------------------------------------------------ network, optimiser, stages
@@ -54,7 +55,7 @@ class Method(BaseMethod):
     """Logits [B,H,W,1] of images in [0,1], standardised here so that an export holds it all."""
     m = self.config.model
     if len(m.mean) not in (1, image.shape[-1]) or len(m.std) != len(m.mean):
-      raise ValueError(f"config.model.mean and std have {len(m.mean)} and {len(m.std)} values for "
+      raise UserError(f"config.model.mean and std have {len(m.mean)} and {len(m.std)} values for "
                        f"images of {image.shape[-1]} channels: give one, or one a channel")
     image = (image - jnp.asarray(m.mean, image.dtype)) / jnp.asarray(m.std, image.dtype)
     # Parameters in float64 (tests of exactness) are computed in float64.
@@ -237,13 +238,13 @@ class Method(BaseMethod):
 
 def _choose(value, known, field):
   if value not in known:
-    raise ValueError(f"{field}={value!r}: use {', '.join(known)}")
+    raise UserError(f"{field}={value!r}: use {', '.join(known)}")
 
 
 def _check_slices(image, accum, stream):
   if image.shape[0] % accum:
     field = "config.train.batch_size" if stream == "noisy" else "config.data.batch_sizes.clean"
-    raise ValueError(f"a device's share of {image.shape[0]} {stream} images is not divisible by "
+    raise UserError(f"a device's share of {image.shape[0]} {stream} images is not divisible by "
                      f"config.train.accum={accum}; change {field}")
 
 

@@ -34,8 +34,9 @@ from medae_jax.methods import _gradient_norms as gradnorm
 from medae_jax.losses import adversarial
 from medae_jax.core import method as method_lib
 from medae_jax.core import loops, parallel
+from medae_jax.core.errors import UserError
 from medae_jax.optim import adam, schedules
-from medae_jax.core.method import BaseMethod, Stage, State
+from medae_jax.core.method import BaseMethod, Need, Stage, State
 from medae_jax.methods._perceptual import Perceptual
 from medae_jax.models import dpa_family, dpa_nets, piad_nets
 
@@ -50,7 +51,7 @@ _OPTIONS = {"wasserstein": _PENALISED, "nnl": ("reg_alpha", "reg_type"), "least_
 class Method(BaseMethod):
   """See the module's docstring."""
 
-  needs = {"image": "[B,H,W,C] float32 in [-1,1]"}
+  needs = {"image": Need("BHWC", low=-1, high=1)}
   eager_init = True  # VGG19 weights come from a file
   frozen = ("vgg",)  # shared by runs that are trained together
 
@@ -58,7 +59,7 @@ class Method(BaseMethod):
     super().__init__(config)
     m, method = config.model, config.method
     if m.variant not in VARIANTS:
-      raise ValueError(f"config.model.variant={m.variant!r}: use {' or '.join(VARIANTS)}")
+      raise UserError(f"config.model.variant={m.variant!r}: use {' or '.join(VARIANTS)}")
     _check_policy(method)
     self.critics = {side: _critic_options(method[f"adv_{side}"], side)
                     for side in ("image", "latent")}
@@ -66,9 +67,9 @@ class Method(BaseMethod):
     self.nets = _networks(m)
     self.n_dis = int(method.n_dis)
     if self.n_dis < 1:
-      raise ValueError(f"config.method.n_dis={self.n_dis}: at least one critic step is needed")
+      raise UserError(f"config.method.n_dis={self.n_dis}: at least one critic step is needed")
     if not 0 <= method.ema < 1:
-      raise ValueError(f"config.method.ema={method.ema}: use 0 (off) or a decay such as 0.999")
+      raise UserError(f"config.method.ema={method.ema}: use 0 (off) or a decay such as 0.999")
     o, total = config.optim, int(config.train.steps)
     decay = dict(b1=o.b1, b2=o.b2, weight_decay=o.weight_decay)
     self.tx = {"enc_dec": adam.adam(schedules.build(o, total), **decay),
@@ -83,7 +84,7 @@ class Method(BaseMethod):
   def init(self, rng, batch):
     m = self.config.model
     if tuple(batch["image"].shape[1:]) != (m.res, m.res, m.channels):
-      raise ValueError(f"images are {tuple(batch['image'].shape[1:])}, config.model says "
+      raise UserError(f"images are {tuple(batch['image'].shape[1:])}, config.model says "
                        f"({m.res}, {m.res}, {m.channels}); change model.res and model.channels or "
                        "config.data")
     image = jnp.zeros((1, m.res, m.res, m.channels))
@@ -310,16 +311,16 @@ def _networks(m) -> dict[str, Any]:
 def _critic_options(config, side):
   """(name, options) of an adversarial loss; refuses unknown ones."""
   if config.name not in _OPTIONS:
-    raise ValueError(f"config.method.adv_{side}.name={config.name!r}: use {', '.join(_OPTIONS)}")
+    raise UserError(f"config.method.adv_{side}.name={config.name!r}: use {', '.join(_OPTIONS)}")
   return config.name, {k: config[k] for k in _OPTIONS[config.name] if k in config}
 
 
 def _check_policy(method):
   c = method.policy
   if c.name not in ("gradnorm", "fixed"):
-    raise ValueError(f"config.method.policy.name={c.name!r}: use gradnorm or fixed")
+    raise UserError(f"config.method.policy.name={c.name!r}: use gradnorm or fixed")
   if c.measure not in gradnorm.MEASURES or c.average not in gradnorm.AVERAGES:
-    raise ValueError(f"config.method.policy: measure={c.measure!r} must be one of "
+    raise UserError(f"config.method.policy: measure={c.measure!r} must be one of "
                      f"{gradnorm.MEASURES}, average={c.average!r} one of {gradnorm.AVERAGES}")
   if c.every < 1 or c.history < 1:
-    raise ValueError("config.method.policy: every and history must be at least 1")
+    raise UserError("config.method.policy: every and history must be at least 1")

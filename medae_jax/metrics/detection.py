@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 
+from medae_jax.core.errors import UserError
+
 CODES = 31_745           # float16 values 0 ... inf
 _FLUSH = 2**30           # pixels after which device counts (int32) move to the host (int64)
 
@@ -79,7 +81,7 @@ class Histograms:
     self._flush()
     bad = int(self._host[:, CODES].sum())
     if bad:
-      raise ValueError(f"{bad} pixel scores are NaN or negative: the model or its input is broken "
+      raise UserError(f"{bad} pixel scores are NaN or negative: the model or its input is broken "
                        "(train longer, check the data for NaN)")
     return self._host[:, :CODES].copy()
 
@@ -195,7 +197,7 @@ def sorted_counts(scores, positive, weights=None) -> np.ndarray:
   """
   scores, positive = np.ravel(scores), np.ravel(positive).astype(bool)
   if np.isnan(scores).any():
-    raise ValueError(f"{int(np.isnan(scores).sum())} scores are NaN: the model or its input is "
+    raise UserError(f"{int(np.isnan(scores).sum())} scores are NaN: the model or its input is "
                      "broken")
   weights = np.ones(scores.size) if weights is None else np.ravel(weights)
   _, place = np.unique(scores, return_inverse=True)

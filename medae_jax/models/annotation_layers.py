@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medae_jax.core.errors import UserError
 from medae_jax.models.layers.conv import uniform_fan_in
 
 
@@ -127,7 +128,7 @@ class SqueezeExcite(nn.Module):
   def __call__(self, x):
     c = x.shape[-1]
     if c < 16:
-      raise ValueError(f"config.model.width is too small: a squeeze-excitation block of {c} channels "
+      raise UserError(f"config.model.width is too small: a squeeze-excitation block of {c} channels "
                        "has no hidden channel (C // 16 = 0); every block needs 16 or more.")
     z = jnp.mean(x, (1, 2), jnp.promote_types(jnp.float32, x.dtype))  # [B,C]
     first = self.param("excitation_0", uniform_fan_in(c), (c, c // 16))
@@ -162,6 +163,6 @@ def pad_to(x, height: int, width: int):
   """
   dh, dw = height - x.shape[1], width - x.shape[2]
   if dh < 0 or dw < 0:
-    raise ValueError(f"a decoder map of {x.shape[1]}x{x.shape[2]} meets a skip of {height}x{width}; "
+    raise UserError(f"a decoder map of {x.shape[1]}x{x.shape[2]} meets a skip of {height}x{width}; "
                      "use image sides divisible by 16.")
   return jnp.pad(x, ((0, 0), (dh // 2, dh - dh // 2), (dw // 2, dw - dw // 2), (0, 0)))

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from medae_jax.core.errors import UserError
 from medae_jax.models.annotation_layers import (
     BatchNorm, Conv, SqueezeExcite, pad_to, upsample_aligned)
 from medae_jax.models.layers.conv import ConvTranspose2x2, avg_pool2x2, max_pool2x2
@@ -22,7 +23,7 @@ from medae_jax.models.layers.conv import ConvTranspose2x2, avg_pool2x2, max_pool
 
 def _head(x, head: str):
   if head not in ("sigmoid", "linear"):
-    raise ValueError(f"config.model.head={head!r}: use residual, sigmoid or linear")
+    raise UserError(f"config.model.head={head!r}: use residual, sigmoid or linear")
   x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
   return jax.nn.sigmoid(x) if head == "sigmoid" else x
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medae_jax.core.errors import UserError
 from medae_jax.models.layers.conv import (
     Conv1x1, ConvTranspose2x2, SwishGroupNorm, WSConv3x3, avg_pool2x2)
 from medae_jax.models.layers.reflect_pad import reflect_pad
@@ -79,7 +80,7 @@ def check_size(shape, depth: int) -> None:
   height, width = shape[1:3]
   factor = 2 ** (depth - 1)
   if height % factor or width % factor or min(height, width) < 2 * factor:
-    raise ValueError(
+    raise UserError(
         f"images of {height}x{width} cannot be halved {depth - 1} times (config.model.depth={depth}): "
         f"make both sides of config.data.image_size multiples of {factor}, at least {2 * factor}.")
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from medae_jax.core.errors import UserError
 from medae_jax.models.dpa_nets import KINDS, Decoder, Encoder, coarsest, needed_widths
 
 
@@ -58,7 +59,7 @@ def check_model(m, *, first_res: int, critic: bool) -> None:
   if critic:
     check(role="dis", latent_res=1, widths=dis_widths(m), **common)
   if first_res < coarsest(m.latent_res):
-    raise ValueError(f"config.method.growing.initial_res={first_res} is below the coarsest block, "
+    raise UserError(f"config.method.growing.initial_res={first_res} is below the coarsest block, "
                      f"{coarsest(m.latent_res)} px")
 
 
@@ -76,7 +77,7 @@ def check(*, kind: str, max_res: int, latent_res: int, widths: Sequence[int], ro
     ValueError: one line naming the field.
   """
   def bad(text):
-    raise ValueError(f"config.model.{role}: {text}")
+    raise UserError(f"config.model.{role}: {text}")
   power = lambda n: n > 0 and n & (n - 1) == 0
   if kind not in KINDS:
     bad(f"kind={kind!r}; use one of {', '.join(KINDS)}")

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core import parallel
+from medae_jax.core.errors import UserError
 from medae_jax.models.layers.conv import avg_pool2x2
 
 SLOPE = 0.2
@@ -88,7 +89,7 @@ def mix_resolution(image: jax.Array, res: int, *, transition: bool = False, alph
   """
   full = image.shape[1]
   if image.shape[2] != full or full % res or (full // res) & (full // res - 1):
-    raise ValueError(f"images are {image.shape[1]}x{image.shape[2]}; a network at {res} px needs "
+    raise UserError(f"images are {image.shape[1]}x{image.shape[2]}; a network at {res} px needs "
                      f"squares of {res}, {2 * res}, {4 * res} ... pixels")
   high = downscale(image, full // res, antialias=antialias)
   if not transition:
@@ -147,7 +148,7 @@ class Conv(nn.Module):
       return jnp.einsum("bc,ijco->bijo", x[:, 0, 0], kernel[::-1, ::-1])
     if self.pad == "reflect" and p:
       if x.shape[1] <= p:
-        raise ValueError(f"a {x.shape[1]}x{x.shape[2]} map cannot be reflect-padded by {p}; "
+        raise UserError(f"a {x.shape[1]}x{x.shape[2]} map cannot be reflect-padded by {p}; "
                          "use pad_type='zero' with latent_res=1")
       x, p = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)), mode="reflect"), 0
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((p, p), (p, p)),
@@ -177,7 +178,7 @@ class Norm(nn.Module):
     elif self.kind == "bn":
       y = self._batch_norm(x, train, axis_name)
     else:
-      raise ValueError(f"norm={self.kind!r}: use none, bn, in or pixel")
+      raise UserError(f"norm={self.kind!r}: use none, bn, in or pixel")
     return y.astype(dtype)
 
   def _batch_norm(self, x, train, axis_name):

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from medae_jax.core.errors import UserError
 from medae_jax.models.layers import conv
 
 _POOLS = 4
@@ -53,7 +54,7 @@ class NoisyUNet(nn.Module):
     if self.sides == "pad":
       x = pad_to_multiple(x)
     elif self.sides != "ceil":
-      raise ValueError(f"config.model.sides={self.sides!r}: use pad or ceil")
+      raise UserError(f"config.model.sides={self.sides!r}: use pad or ceil")
 
     skips = []
     for i in range(_POOLS):
@@ -94,7 +95,7 @@ def initial_params(net: NoisyUNet, rng, image, scheme: str):
     ValueError: another scheme.
   """
   if scheme not in ("torch", "he"):
-    raise ValueError(f"config.model.init={scheme!r}: use torch (the reference's) or he")
+    raise UserError(f"config.model.init={scheme!r}: use torch (the reference's) or he")
   shapes = jax.eval_shape(net.init, jax.random.key(0), image)["params"]
   total = sum(leaf.size for leaf in jax.tree.leaves(shapes))
   draw, place, params = jax.random.uniform(rng, (total,), minval=-1, maxval=1), 0, {}
@@ -159,7 +160,7 @@ def from_torch(tensors) -> dict:
   """
   known = {f"{theirs}.{part}" for theirs, _ in layer_names() for part in ("weight", "bias")}
   if set(tensors) != known:
-    raise ValueError(f"not a checkpoint of the noisy-annotation U-Net: it lacks "
+    raise UserError(f"not a checkpoint of the noisy-annotation U-Net: it lacks "
                      f"{sorted(known - set(tensors))[:3]} and has unknown "
                      f"{sorted(set(tensors) - known)[:3]}")
   params = {}

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medae_jax.core.errors import UserError
 from medae_jax.models import dpa_layers as layers
 from medae_jax.weights import dpa
 from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
@@ -33,10 +34,10 @@ def check(role: str, widths: Sequence[int], res: int, latent_res: int) -> None:
   power = lambda n: n > 0 and n & (n - 1) == 0
   if not power(res) or res < 8 or (latent_res != 1 and (latent_res < 4 or not power(latent_res)
                                                         or latent_res > res // 2)):
-    raise ValueError(f"config.model.{role}: res={res} must be a power of two from 8, latent_res="
+    raise UserError(f"config.model.{role}: res={res} must be a power of two from 8, latent_res="
                      f"{latent_res} 1 or a power of two from 4 below it")
   if len(widths) != needed_widths(res, latent_res):
-    raise ValueError(f"config.model.{role}: {len(widths)} widths {tuple(widths)}, but {res} px "
+    raise UserError(f"config.model.{role}: {len(widths)} widths {tuple(widths)}, but {res} px "
                      f"with latent_res={latent_res} needs {needed_widths(res, latent_res)}")
 
 
@@ -145,7 +146,7 @@ def from_torch(tensors: Mapping[str, np.ndarray], role: str) -> dict:
   for name, value in tensors.items():
     parts = name.split(".")
     if parts[0] != "model" or not parts[1].isdigit():
-      raise ValueError(f"{name!r} is not a parameter of a PIAD network")
+      raise UserError(f"{name!r} is not a parameter of a PIAD network")
     children.setdefault(int(parts[1]), {})[".".join(parts[2:])] = np.asarray(value)
   modules = [children[i] for i in sorted(children)]
   if role == "latent":

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medae_jax.core.errors import UserError
 from medae_jax.weights import torch_file
 from medae_jax.models.layers.conv import max_pool2x2
 
@@ -43,7 +44,7 @@ def check_layers(layers: Iterable[str]) -> None:
   """Raises ValueError for a name that is not a VGG19 layer."""
   for layer in layers:
     if layer not in LAYERS:
-      raise ValueError(f"{layer!r} is not a VGG19 layer; names are c11..c54 (convolution), "
+      raise UserError(f"{layer!r} is not a VGG19 layer; names are c11..c54 (convolution), "
                        "r11..r54 (after ReLU) and p1..p5 (pooled), e.g. r42")
 
 
@@ -60,7 +61,7 @@ def depth(layers: Iterable[str]) -> int:
 def imagenet_input(image: jax.Array) -> jax.Array:
   """[-1, 1] images [B,H,W,1|3] -> VGG input [B,H,W,3]: gray repeated, ImageNet mean and std."""
   if image.shape[-1] not in (1, 3):
-    raise ValueError(f"VGG19 features need 1 or 3 channels, the images have {image.shape[-1]}")
+    raise UserError(f"VGG19 features need 1 or 3 channels, the images have {image.shape[-1]}")
   image = 0.5 * jnp.broadcast_to(image, (*image.shape[:-1], 3)) + 0.5
   return (image - jnp.asarray(IMAGENET_MEAN, image.dtype)) / jnp.asarray(IMAGENET_STD, image.dtype)
 
@@ -119,12 +120,12 @@ def from_torchvision(tensors: Mapping[str, np.ndarray], layers: Iterable[str] = 
     for part in ("weight", "bias"):
       name = f"features.{n}.{part}"
       if name not in tensors:
-        raise ValueError(f"no tensor {name!r}: this is not a torchvision VGG19 state dict "
+        raise UserError(f"no tensor {name!r}: this is not a torchvision VGG19 state dict "
                          f"(expected {PUBLISHED_FILE})")
       found[part] = np.asarray(tensors[name], np.float32)
     kernel, bias = found["weight"], found["bias"]
     if kernel.ndim != 4 or kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
-      raise ValueError(f"features.{n}: weight {kernel.shape}, bias {bias.shape}; conv{b}_{i} of "
+      raise UserError(f"features.{n}: weight {kernel.shape}, bias {bias.shape}; conv{b}_{i} of "
                        f"VGG19 needs weight (O, {channels}, 3, 3) and bias (O,)")
     params[f"conv{b}_{i}"] = {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
     channels = kernel.shape[0]
@@ -159,14 +160,14 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
   layers = tuple(layers)
   check_layers(layers)
   if not weights:
-    raise ValueError(
+    raise UserError(
         f"config.method.vgg_weights is empty, but the loss needs VGG19: get {PUBLISHED_FILE} "
         "(torchvision, 548 MiB, https://download.pytorch.org/models/) and set "
         "--config.method.vgg_weights=PATH; random weights only by choice: random:0")
   if weights.startswith("random:"):
     seed = weights.removeprefix("random:")
     if not seed.isdigit():
-      raise ValueError(f"config.method.vgg_weights={weights!r}: write random:SEED, e.g. random:0")
+      raise UserError(f"config.method.vgg_weights={weights!r}: write random:SEED, e.g. random:0")
     return random_params(int(seed), widths, layers)
   path = pathlib.Path(weights)
   if not path.is_file():
@@ -177,7 +178,7 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
   try:
     return from_torchvision(tensors, layers)
   except ValueError as e:
-    raise ValueError(f"{path}: {e}") from None
+    raise UserError(f"{path}: {e}") from None
 
 
 def check_download(path: pathlib.Path) -> None:
@@ -190,7 +191,7 @@ def check_download(path: pathlib.Path) -> None:
     while block := file.read(1 << 20):
       digest.update(block)
   if not digest.hexdigest().startswith(expected):
-    raise ValueError(f"{path}: its SHA-256 starts with {digest.hexdigest()[:8]}, not with the 8 "
+    raise UserError(f"{path}: its SHA-256 starts with {digest.hexdigest()[:8]}, not with the 8 "
                      "digits of its name; download it again")
 
 
@@ -227,11 +228,11 @@ def load_stats(layers: Iterable[str], path=STATS_FILE) -> dict:
   with np.load(path, allow_pickle=False) as arrays:
     for layer in layers:
       if f"{layer}_mean" not in arrays or f"{layer}_std" not in arrays:
-        raise ValueError(f"{path} has no {layer}_mean and {layer}_std")
+        raise UserError(f"{path} has no {layer}_mean and {layer}_std")
       stats[layer] = {part: np.asarray(arrays[f"{layer}_{part}"], np.float32)
                       for part in ("mean", "std")}
       if not (stats[layer]["std"] > 0).all():
-        raise ValueError(f"{path}: {layer}_std has entries that are not positive")
+        raise UserError(f"{path}: {layer}_std has entries that are not positive")
   return stats
 
 
@@ -253,7 +254,7 @@ def measure_stats(params: Mapping, images: Iterable[np.ndarray], layers: Iterabl
       total[layer] = total.get(layer, 0) + flat.sum(0)
       square[layer] = square.get(layer, 0) + (flat**2).sum(0)
   if not count:
-    raise ValueError("no images to measure VGG19 statistics on")
+    raise UserError("no images to measure VGG19 statistics on")
   return {layer: moments_to_stats(total[layer] / count[layer], square[layer] / count[layer])
           for layer in layers}
 

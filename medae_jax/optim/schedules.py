@@ -9,6 +9,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import optax
 
+from medae_jax.core.errors import UserError
+
 
 def constant(lr: float) -> optax.Schedule:
   """The same rate throughout."""
@@ -67,4 +69,4 @@ def build(config, total_steps: int) -> optax.Schedule:
   if name == "piecewise":
     return piecewise(config.lr, config.boundaries, config.get("factor", 0.1),
                      config.get("epoch_steps", 1))
-  raise ValueError(f"config.optim.schedule={name!r}: use constant, cosine, cosine_cyclic or piecewise")
+  raise UserError(f"config.optim.schedule={name!r}: use constant, cosine, cosine_cyclic or piecewise")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from medae_jax.core import files
-from medae_jax.training import writer
 
 
 def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
@@ -33,7 +32,7 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
             "synthetic": any(r["synthetic"] for r in rows),
             "chosen": dict(chosen), "failed": dict(failed),
             "missing": [t.name for t in trials if read(t) is None]}
-  writer.write_json(workdir / "sweep.json", result)
+  files.write_json(workdir / "sweep.json", result)
   flat = [{**r["cell"], **{k: v for k, v in r.items() if k not in ("cell", "values", "trivial")},
            **r["trivial"]} for r in rows]
   files.write_csv(workdir / "table.csv", flat)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medae_jax.core.errors import UserError
 from medae_jax.losses import pixel
 
 IMAGE_SCORES = ("mean", "max", "top1", "foreground_mean")
@@ -85,7 +86,7 @@ def median_filter(image: jax.Array, size: int = 5) -> jax.Array:
     return image
   half, (height, width) = size // 2, image.shape[1:3]
   if min(height, width) <= half:
-    raise ValueError(f"a {size}x{size} median needs images larger than {half} px, "
+    raise UserError(f"a {size}x{size} median needs images larger than {half} px, "
                      f"got {height}x{width}; see config.method.score.median")
   padded = jnp.pad(image, ((0, 0), (half, half), (half, half), (0, 0)), mode="reflect")
   columns = _sort([padded[:, i:i + height] for i in range(size)])
@@ -121,7 +122,7 @@ def image_score(anomaly: jax.Array, how: str = "mean", mask: jax.Array | None = 
   if how == "foreground_mean" and mask is not None:
     inside = mask.reshape(flat.shape)
     return (flat * inside).sum(-1) / jnp.maximum(inside.sum(-1), 1)
-  raise ValueError(f"config.method.score.image_score={how!r}: use one of {', '.join(IMAGE_SCORES)}")
+  raise UserError(f"config.method.score.image_score={how!r}: use one of {', '.join(IMAGE_SCORES)}")
 
 
 def intensity_map(image: jax.Array, channel: int = 0, median: int = 0) -> jax.Array:
@@ -144,14 +145,14 @@ def _weights(weights, channels, name):
   if not weights.size:
     return None
   if weights.size not in (1, channels):
-    raise ValueError(f"config.method.score.{name} has {weights.size} numbers, the image has "
+    raise UserError(f"config.method.score.{name} has {weights.size} numbers, the image has "
                      f"{channels} channels; give one a channel, or one for all")
   return jnp.asarray(weights)
 
 
 def _check_odd(size, name):
   if size < 0 or (size > 1 and size % 2 == 0):
-    raise ValueError(f"{name}={size} must be odd (or 0 for none)")
+    raise UserError(f"{name}={size} must be odd (or 0 for none)")
 
 
 def _sort(values):

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from medae_jax.core.errors import UserError
+
 
 def plugin(kind: str, part: str):
   """The module medae_jax/tasks/<kind>/<part>.py; part is "evaluator" or "predictor".
@@ -25,7 +27,7 @@ def plugin(kind: str, part: str):
   folder = pathlib.Path(__file__).parent
   kinds = sorted(f.parent.name for f in folder.glob(f"*/{part}.py"))
   if kind not in kinds:
-    raise ValueError(f"config.eval.kind={kind!r} is not in medae_jax/tasks: "
+    raise UserError(f"config.eval.kind={kind!r} is not in medae_jax/tasks: "
                      f"it has {', '.join(kinds) or 'nothing yet'}")
   return importlib.import_module(f"medae_jax.tasks.{kind}.{part}")
 
@@ -76,11 +78,12 @@ class BaseEvaluator:
     """Positions of the examples to show; they are scored once more and given to `show`."""
     return np.zeros(0, np.int64)
 
-  def show(self, batch: dict[str, np.ndarray], outputs: dict[str, Any]) -> None:
+  def show(self, batch: dict[str, np.ndarray], outputs: dict[str, Any],
+           pictures: dict[str, np.ndarray]) -> None:
     """A batch of the chosen examples as numpy arrays, before `panels` is called.
 
-    batch["position"] is the place in what `choose` returned. Where the method has a `preview`, its
-    pictures of the training task are among the outputs ("noised", "denoised").
+    batch["position"] is the place in what `choose` returned. `pictures`: what `method.pictures`
+    shows of the training task, {} for most methods; never part of `outputs`.
     """
 
   def panels(self) -> dict[str, np.ndarray]:

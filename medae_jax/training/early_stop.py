@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from medae_jax.core.errors import UserError
+
 
 def improves(value: float, best: float | None, mode: str, delta: float = 0.0) -> bool:
   """Whether `value` beats `best` by more than `delta`.
@@ -15,7 +17,7 @@ def improves(value: float, best: float | None, mode: str, delta: float = 0.0) ->
     ValueError: another mode.
   """
   if mode not in ("min", "max"):
-    raise ValueError(f"config.train.best_mode={mode!r}: use min or max")
+    raise UserError(f"config.train.best_mode={mode!r}: use min or max")
   if best is None:
     return True
   return (best - value if mode == "min" else value - best) > delta

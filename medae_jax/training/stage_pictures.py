@@ -1,6 +1,6 @@
 """A picture at the end of every training stage: <workdir>/stages/<number>_<stage>.png.
 
-For methods with several stages and a `preview` (progressive growing): a few validation images, the
+For methods with several stages and `pictures` (progressive growing): a few validation images, the
 same ones in every stage, each beside what the method makes of it by then.
 """
 
@@ -16,7 +16,7 @@ from data_pipelines import stream
 from medae_jax.core import files
 from medae_jax.reporting import panels
 from medae_jax.core import parallel
-from medae_jax.evaluate import Chosen
+from data_pipelines.dataset import Chosen
 
 IMAGES = 6   # rows: evenly spread over the validation images
 _CELL = 96   # pixels of a picture's longer side, at least
@@ -33,7 +33,7 @@ def write(workdir, number: int, stage, method, state, dataset) -> pathlib.Path |
     The file, or None where the method shows nothing or there are no validation images.
   """
   source = dataset.split("val") if "val" in dataset.splits else dataset.validation()
-  if not hasattr(method, "preview") or not hasattr(source, "read") or not len(source):
+  if not hasattr(source, "read") or not len(source):
     return None
   model = state.replace(opt={})
   if jax.process_count() > 1:
@@ -42,8 +42,10 @@ def write(workdir, number: int, stage, method, state, dataset) -> pathlib.Path |
     return None
   places = np.unique(np.linspace(0, len(source) - 1, IMAGES).astype(int))
   batch = next(stream.eval_batches(Chosen(source, places), batch_size=len(places)))
-  shown = parallel.per_example_fn(lambda s, b: method.preview(s, b, jax.random.key(0)))(
+  shown = parallel.per_example_fn(lambda s, b: method.pictures(s, b, jax.random.key(0)))(
       model, {k: batch[k] for k in ("image", "index")})
+  if not shown:
+    return None
   shown = {"image": batch["image"], **shown}
   shown = {name: shown[name] for name in sorted(shown, key=lambda n: (n != "image", n == "map"))}
   cells = [[_picture(name, np.asarray(v[i])) for name, v in shown.items()]

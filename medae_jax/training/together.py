@@ -21,10 +21,12 @@ import jax
 import numpy as np
 
 from data_pipelines import dataset as datasets
+from medae_jax.core import config as config_lib
 from medae_jax import train
 from medae_jax.training import feed
 from medae_jax.core import checkpoint, loops
 from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
 from medae_jax.training.interrupt import GracefulStop
 from medae_jax.training.progress import Progress
 from medae_jax.training.validate import Validator
@@ -57,16 +59,16 @@ def train_together(configs: Sequence[Any], workdirs: Sequence[str]) -> list[str 
     ValueError: more than one device, batches of different shapes, checkpoints at different steps.
   """
   if jax.device_count() > 1:
-    raise ValueError("runs are vectorised on one device; with several set config.sweep.together=1")
+    raise UserError("runs are vectorised on one device; with several set config.sweep.together=1")
   method = method_lib.load(configs[0])
   stage = method_lib.stages_of(method)[0]
   members = [_Member(c, w, method, stage) for c, w in zip(configs, workdirs)]
   if len({m.step for m in members}) > 1:
-    raise ValueError("checkpoints stand at different steps: "
+    raise UserError("checkpoints stand at different steps: "
                      f"{[m.step for m in members]}; these runs go on one by one")
   specs = {json.dumps(checkpoint.batch_spec(m.first), default=str, sort_keys=True) for m in members}
   if len(specs) > 1:
-    raise ValueError("batches differ in shape; these runs go on one by one")
+    raise UserError("batches differ in shape; these runs go on one by one")
   try:
     with GracefulStop() as stop:
       _loop(members, method, stage, configs[0].train, stop)
@@ -96,7 +98,7 @@ class _Member:
     self.dataset = dataset
     first = next(feed.batches_of(dataset, config, stage, 0, 0))
     method_lib.check_batch(method, first)
-    train.write_config(config, workdir)
+    config_lib.write_config(config, workdir)
     checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)
     restored = checkpoints.restore(
         "last", lambda meta: train.abstract_state(method, (stage,), meta).opt)
@@ -129,7 +131,7 @@ def _loop(members, method, stage, t, stop):
   step, end = members[0].step, stage.begin + stage.steps
   if step >= end and all(m.run.meta["done"] for m in members):
     return
-  states, axes = _stacked([m.state for m in members], getattr(method, "frozen", ()))
+  states, axes = _stacked([m.state for m in members], method.frozen)
   step_fn = _step_fn(method, stage, axes, [m.config.seed for m in members])
   one = lambda r: jax.tree.map(lambda x, a: x if a is None else x[r], states, axes,
                                is_leaf=lambda x: x is None)

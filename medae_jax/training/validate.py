@@ -7,6 +7,7 @@ import numpy as np
 
 from data_pipelines import stream
 from medae_jax.core import parallel
+from medae_jax.core.errors import UserError
 
 _VAL_SEED = 20220707  # of the validation noise: the same in every run, so that runs compare
 
@@ -28,10 +29,8 @@ class Validator:
     self._step = parallel.per_example_fn(
         lambda state, batch: method.eval_step(state, batch, rng(batch)))
     self._score = parallel.per_example_fn(lambda state, batch: method.score(state, batch)["score"])
-    self._preview = None
-    if hasattr(method, "preview"):
-      self._preview = parallel.per_example_fn(
-          lambda state, batch: method.preview(state, batch, rng(batch)))
+    self._pictures = parallel.per_example_fn(
+        lambda state, batch: method.pictures(state, batch, rng(batch)))
 
   def __bool__(self):
     return self._source is not None or self._auroc
@@ -56,7 +55,7 @@ class Validator:
         break
       valid = np.asarray(_first(batch, "valid"), np.float64)
       batch = numbered(batch, number)
-      if number == 0 and self._preview is not None:
+      if number == 0:
         self._panel(model, batch, step)
       for name, value in self._step(model, batch).items():
         sums[name] = sums.get(name, 0.0) + float(np.sum(np.asarray(value, np.float64) * valid))
@@ -78,13 +77,16 @@ class Validator:
       labels.append(batch["label"][batch["valid"]])
     labels = np.concatenate(labels)
     if labels.min() == labels.max():
-      raise ValueError("config.train.best_metric=val/image_auroc needs normal and anomalous images in "
+      raise UserError("config.train.best_metric=val/image_auroc needs normal and anomalous images in "
                        "the val split; it has one kind only.")
     return float(roc_auc_score(labels, np.concatenate(scores)))
 
   def _panel(self, model, batch, step):
-    """First validation images with what `preview` returns, side by side, to TensorBoard."""
-    shown = {"image": batch["image"], **self._preview(model, batch)}
+    """First validation images with what `pictures` returns, side by side, to TensorBoard."""
+    found = self._pictures(model, batch)
+    if not found:
+      return
+    shown = {"image": batch["image"], **found}
     rows = []
     for i in range(min(4, len(batch["image"]))):
       rows.append(np.concatenate([np.asarray(v[i, ..., 0], np.float32) for v in shown.values()], 1))

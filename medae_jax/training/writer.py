@@ -74,24 +74,3 @@ def _drop_after(path: pathlib.Path, step: int) -> None:
   temporary = path.with_suffix(".tmp")
   temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
   temporary.replace(path)
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes JSON whole or not at all (temporary file, then rename); NaN becomes null."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-  temporary.replace(path)
-
-
-def _plain(value):
-  if isinstance(value, dict):
-    return {str(k): _plain(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_plain(v) for v in value]
-  if isinstance(value, (np.generic, np.ndarray)):
-    return _plain(value.tolist())
-  if isinstance(value, float) and not np.isfinite(value):
-    return None
-  return value

@@ -8,6 +8,7 @@ import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
+from medae_jax.core.errors import UserError
 from medae_jax.models.annotation_nets import reference_name
 
 
@@ -46,18 +47,18 @@ def from_reference(network: str, tensors: Mapping[str, np.ndarray], params, stat
     for path, leaf in flax.traverse_util.flatten_dict(tree).items():
       name = reference_name(network, path)
       if name not in left:
-        raise ValueError(f"the checkpoint has no tensor {name!r}: it is not a {network} of "
+        raise UserError(f"the checkpoint has no tensor {name!r}: it is not a {network} of "
                          "this config.model (bilinear, full_skip, head)")
       value = _from_layout(np.asarray(tensors[name]), leaf)
       if value.shape != tuple(leaf.shape):
-        raise ValueError(f"tensor {name!r} has shape {tensors[name].shape}, config.model needs "
+        raise UserError(f"tensor {name!r} has shape {tensors[name].shape}, config.model needs "
                          f"{to_reference(np.broadcast_to(0.0, leaf.shape)).shape}; check "
                          "config.model.width and the number of channels")
       flat[path] = jnp.asarray(value, jnp.float32)
       left.remove(name)
     filled.append(flax.traverse_util.unflatten_dict(flat))
   if left:
-    raise ValueError(f"the checkpoint has tensors that a {network} of this config.model does not: "
+    raise UserError(f"the checkpoint has tensors that a {network} of this config.model does not: "
                      f"{', '.join(sorted(left)[:3])}")
   return tuple(filled)
 

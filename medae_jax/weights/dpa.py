@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from medae_jax.core.errors import UserError
+
 _WRAPPER = re.compile(r"^(model\.)?(concat\.layer\d+\.)?")
 _HEADS = {"preprocess_res_": "from_image_", "postprocess_res_": "to_image_", "res_": "res_"}
 _DROPPED = ("num_batches_tracked", "_alpha", "incoming.weight")
@@ -35,7 +37,7 @@ def convert(tensors: Mapping[str, np.ndarray], kind: str) -> tuple[dict, dict]:
     head, _, rest = short.partition(".")
     ours = next((v + head.removeprefix(k) for k, v in _HEADS.items() if head.startswith(k)), None)
     if ours is None:
-      raise ValueError(f"{name!r} is not a parameter of a DPA encoder or decoder")
+      raise UserError(f"{name!r} is not a parameter of a DPA encoder or decoder")
     blocks.setdefault(ours, {})[rest] = np.asarray(value)
   for ours, leaves in blocks.items():
     tree = _regular(ours, leaves) if kind == "regular" else _residual(leaves)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medae_jax.core.errors import UserError
 from medae_jax.weights import inert_pickle
 from medae_jax.weights.inert_pickle import Global, Inert, Refused
 
@@ -80,10 +81,10 @@ def load(path: str | os.PathLike,
     with open(path, "rb") as file:
       return _open(path, file)(keep)
   except Refused as e:
-    raise ValueError(f"{path}: {e}") from None
+    raise UserError(f"{path}: {e}") from None
   except (zipfile.BadZipFile, EOFError, KeyError, IndexError, TypeError, ValueError, struct.error,
           AttributeError, OverflowError, RecursionError, NotImplementedError) as e:
-    raise ValueError(f"{path} is damaged or cut short ({type(e).__name__}: "
+    raise UserError(f"{path} is damaged or cut short ({type(e).__name__}: "
                      f"{' '.join(str(e).split())[:120]}); get it again") from e
 
 
@@ -120,7 +121,7 @@ def _read_safetensors(path, keep):
       names = _strip({n: n for n in arrays.keys()})
       out = {name: arrays.get_tensor(key) for name, key in names.items() if keep(name)}
   except safetensors.SafetensorError as e:
-    raise ValueError(e) from None
+    raise UserError(e) from None
   return {n: a.astype(np.float32) if a.dtype.name == "bfloat16" else a for n, a in out.items()}
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data_pipelines import dataset as datasets, stream
-from medae_jax import evaluate, train
+from medae_jax.core import scoring
+from medae_jax import train
 from medae_jax.training import feed
 from medae_jax.core import checkpoint, parallel
 from medae_jax.core import method as method_lib
@@ -49,8 +50,8 @@ def test_restored_from_workdir_alone_scores_the_same(name, trained):
   workdir, result = trained(name)
   config, method, state, info = checkpoint.restore_for_scoring(workdir, "last")
   batch = example_batch(config)
-  fresh = evaluate.score_fn(config, result["state"])(batch)
-  restored = evaluate.score_fn(config, state)(batch)
+  fresh = scoring.score_fn(config, result["state"])(batch)
+  restored = scoring.score_fn(config, state)(batch)
   assert info["step"] == result["step"]
   for key in fresh:
     np.testing.assert_array_equal(fresh[key], restored[key], err_msg=key)
@@ -62,7 +63,7 @@ def test_score_treats_examples_independently(name, trained):
   workdir, _ = trained(name)
   config, _, state, _ = checkpoint.restore_for_scoring(workdir, "last")
   batch = example_batch(config)
-  score = evaluate.score_fn(config, state)
+  score = scoring.score_fn(config, state)
   together = jax.device_get(score(batch))
   order = np.array([3, 1, 0, 2, 7, 7, 7, 7])
   shuffled = jax.device_get(score({k: v[order] for k, v in batch.items()}))

@@ -1,7 +1,6 @@
 """The launcher as a user meets it: every mode in turn on a small run, and wrong input of every kind."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -145,6 +144,6 @@ def test_help_helps():
 
 @pytest.mark.slow
 def test_workdir_without_checkpoint(tmp_path):
-  from medae_jax.training.writer import write_json
+  from medae_jax.core.files import write_json
   write_json(tmp_path / "config.json", cases.config("dae_brats").to_dict())
   assert "no checkpoint" in error_line("--mode=evaluate", f"--workdir={tmp_path}")

@@ -5,10 +5,10 @@ import pathlib
 
 import numpy as np
 
-from configs.fields import dpa
+from configs.fields import dpa as dpa_fields
 from medae_jax.losses import perceptual as lp
 from medae_jax.models import dpa_nets, vgg
-from medae_jax.weights import dpa
+from medae_jax.weights import dpa as dpa_torch
 
 
 def nhwc(x):
@@ -75,7 +75,7 @@ def vgg_files(folder: pathlib.Path, out: pathlib.Path) -> dict:
 def config(method_fields, model_fields, *, lr, steps, batch, growing=(), adversarial=(),
            parity=False):
   """A DPA config with the given groups; the score loss is the training loss, as published."""
-  c = dpa.base()
+  c = dpa_fields.base()
   with c.unlocked():
     c.method.update({**method_fields, "parity": parity})
     c.method.score.loss = ""
@@ -115,5 +115,5 @@ def decoder(kind, widths, *, res, latent_res, channels, kwargs=(), transition=Fa
 
 def variables(tensors, kind):
   """{"params", "batch_stats"} out of torch-named arrays."""
-  params, stats = dpa.convert(tensors, kind)
+  params, stats = dpa_torch.convert(tensors, kind)
   return {"params": params, "batch_stats": stats}

@@ -16,7 +16,6 @@ import pytest
 
 from configs import common
 from medae_jax.losses import pixel
-from medae_jax.methods import _coarse_noise as noise
 from medae_jax.optim import adam, schedules
 from medae_jax.core.method import Stage, State
 from medae_jax.methods import dae

@@ -186,14 +186,14 @@ def test_growing_run(tmp_path):
   batch = lambda rows: {"image": images[rows], "index": np.arange(len(rows), dtype=np.int32)}
   initial, _ = _params(arrays, "init/", kind)
   known = {n: dict(p) for n, p in initial.items()}  # every block as it stands, all stages
-  state = None
+  state, old_names = None, set()
   for stage in stages:
     first = batch(orders[stage.begin])
     state = (method.init(jax.random.key(0), first) if state is None
              else method.grow(state, stage, jax.random.key(1), first))
     # New blocks start from the reference's initial values; the rest must have survived `grow`.
     new = {n: {k: known[n][k] for k in state.params[n]} for n in known}
-    kept = [k for k in state.params["enc"] if k in (old_names if stage.begin else ())]
+    kept = [k for k in state.params["enc"] if k in old_names]
     for k in kept:
       jax.tree.map(np.testing.assert_array_equal, state.params["enc"][k], new["enc"][k])
     state, old_names = _put(state, new), set(state.params["enc"])

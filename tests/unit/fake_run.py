@@ -13,7 +13,7 @@ from configs import common
 from data_pipelines.dataset import ArraySource, DataSet
 from medae_jax.scores import residual
 from medae_jax.core import checkpoint
-from medae_jax.training import writer
+from medae_jax.core import files
 from medae_jax.core.method import BaseMethod, State
 
 SHAPE = (16, 20)
@@ -32,7 +32,7 @@ class Method(BaseMethod):
     anomaly = residual.median_filter(raw * residual.erode(residual.foreground(image), s.erosion), s.median)
     return {"recon": recon, "map": anomaly, "score": residual.image_score(anomaly, s.image_score)}
 
-  def preview(self, state, batch, rng):
+  def pictures(self, state, batch, rng):
     return {"noised": batch["image"] + 0.1, "recon": batch["image"]}
 
 
@@ -90,7 +90,7 @@ def make(workdir, put=None, **data):
 
 def write(workdir, c, put=None):
   """As `make`, with a config of one's own; `put`: sharding of the saved parameters."""
-  writer.write_json(workdir / "config.json", c.to_dict())
+  files.write_json(workdir / "config.json", c.to_dict())
   state = jax.device_put(Method(c).init(None, None), put)
   saver = checkpoint.Checkpoints(workdir)
   saver.save("last", state, {"stage": "main", "best": None,

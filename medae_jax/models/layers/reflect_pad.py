@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from medae_jax.core.errors import UserError
+
 
 @jax.custom_vjp
 def reflect_pad(x):
@@ -17,7 +19,7 @@ def reflect_pad(x):
     ValueError: a side below 2 (nothing to reflect).
   """
   if min(x.shape[1:3]) < 2:
-    raise ValueError(f"a {x.shape[1]}x{x.shape[2]} map cannot be reflect-padded; the image is too "
+    raise UserError(f"a {x.shape[1]}x{x.shape[2]} map cannot be reflect-padded; the image is too "
                      "small for config.model.depth")
   row = lambda x: jnp.concatenate([x[:, :, 1:2], x, x[:, :, -2:-1]], 2)
   x = jnp.concatenate([row(x[:, 1:2]), row(x), row(x[:, -2:-1])], 1)

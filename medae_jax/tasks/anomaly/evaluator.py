@@ -24,7 +24,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from medae_jax.core import calibration as calibrate_lib
+from medae_jax.core.errors import UserError
+from medae_jax.tasks.anomaly import thresholds
 from medae_jax.metrics import detection
 from medae_jax.scores import residual
 from medae_jax.tasks.anomaly import residual_fit
@@ -40,7 +41,7 @@ def fitter(config, dataset):
   if not config.eval.fit_residual:
     return None
   if "weights_positive" not in config.method.score:
-    raise ValueError(f"config.eval.fit_residual: the score of {config.method.name} has no weights "
+    raise UserError(f"config.eval.fit_residual: the score of {config.method.name} has no weights "
                      "of the residual; turn it off")
   source = dataset.split("val")
   return residual_fit.ResidualFit(config.method.score,
@@ -63,7 +64,7 @@ class Evaluator(BaseEvaluator):
     self.label = np.full(n, -1)               # -1: not known
     self.lesion_px = np.full(n, -1, np.int64)  # -1: no mask
     self.pixels: dict[str, detection.Histograms] = {}
-    self._store, self._sample = None, calibrate_lib.IntensitySample()
+    self._store, self._sample = None, thresholds.IntensitySample()
     self._cases: list[dict[str, Any]] = []
     self.counts = self.overlap = None
     how = config.method.get("score", {}).get("image_score", "mean")
@@ -108,13 +109,13 @@ class Evaluator(BaseEvaluator):
   # ----------------------------------------------------------------------------- the numbers
   def calibrate(self):
     counts = self.pixels["model"].counts() if self.pixels else None
-    return calibrate_lib.choose(counts, self.image_scores["model"], self.label, self._sample,
+    return thresholds.choose(counts, self.image_scores["model"], self.label, self._sample,
                                 self.config.eval)
 
   def result(self):
     if not np.isfinite(self.image_scores["model"]).all():
       bad = int((~np.isfinite(self.image_scores["model"])).sum())
-      raise ValueError(f"{bad} image scores are not finite: the model or its input is broken")
+      raise UserError(f"{bad} image scores are not finite: the model or its input is broken")
     threshold = (self.calibration or {}).get("threshold")
     notes: dict[str, str] = {}
     result = {"n_patients": len(self.patients), "n_abnormal_images": int((self.label == 1).sum()),
@@ -247,16 +248,18 @@ class Evaluator(BaseEvaluator):
   def choose(self):
     return pictures.choose(self, self.config.eval.panel_images)
 
-  def show(self, batch, outputs):
+  def show(self, batch, outputs, pictures):
     chosen = self.choose()
     for i in np.flatnonzero(batch["valid"]):
-      case = {k: outputs[k][i] for k in ("recon", "map", "noised", "denoised") if k in outputs}
+      case = {k: outputs[k][i] for k in ("recon", "map") if k in outputs}
+      if "noised" in pictures:
+        case.update(noised=pictures["noised"][i], denoised=pictures["recon"][i])
       case.update(image=batch["image"][i], mask=batch["mask"][i] if "mask" in batch else None,
                   row=int(chosen[batch["position"][i]]))
       self._cases.append(case)
 
   def panels(self):
-    scale = self.calibration or calibrate_lib.choose(
+    scale = self.calibration or thresholds.choose(
         self.pixels["model"].counts() if self.pixels else None, self.image_scores["model"],
         self.label, self._sample, self.config.eval)
     return pictures.draw(self, self._cases, scale) if self._cases else {}

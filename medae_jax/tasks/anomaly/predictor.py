@@ -22,6 +22,7 @@ import numpy as np
 from data_pipelines.brains import inputs, normalise
 from data_pipelines.formats import image_io
 from medae_jax.core import files
+from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.reporting import panels
 from medae_jax.tasks.base import BasePredictor
@@ -62,7 +63,7 @@ class Predictor(BasePredictor):
       found += inputs.find(path, self.modalities, image_io.is_image)
     if not found:
       kinds = "NIfTI volume (.nii, .nii.gz) or image" if self.modalities else "image"
-      raise ValueError(f"{path} holds no {kinds} ({', '.join(image_io.SUFFIXES)})")
+      raise UserError(f"{path} holds no {kinds} ({', '.join(image_io.SUFFIXES)})")
     names = [scan.name for scan in found]
     for i, scan in enumerate(found):
       if names.count(scan.name) > 1:  # the same name in several folders
@@ -146,10 +147,10 @@ class Predictor(BasePredictor):
     else:
       missing = [m for m in self.modalities if m not in scan.files]
       if missing:
-        raise ValueError(f"{scan.name} has no {', '.join(missing)} image")
+        raise UserError(f"{scan.name} has no {', '.join(missing)} image")
       channels = [image_io.read(scan.files[m], 1)[0] for m in self.modalities]
     if len({c.shape[:2] for c in channels}) > 1:
-      raise ValueError(f"the images of {scan.name} differ in size")
+      raise UserError(f"the images of {scan.name} differ in size")
     array = np.concatenate(channels, -1)
     prepared = normalise.prepare([c.T[:, :, None] for c in np.moveaxis(array, -1, 0)], None,
                                self._size())
@@ -210,7 +211,7 @@ class Predictor(BasePredictor):
         maps.append(np.asarray(found["map"])[:len(batch), ..., 0])
     scores = np.concatenate(scores)
     if not np.isfinite(scores).all():
-      raise ValueError("the model's score is not finite: the input or the model is broken")
+      raise UserError("the model's score is not finite: the input or the model is broken")
     maps = np.concatenate(maps) if maps else np.zeros((len(images), 0, 0), np.float32)
     cut = maps
     if self.threshold is not None and maps.size:

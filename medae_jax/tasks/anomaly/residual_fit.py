@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.scores import residual as scores
 
@@ -49,7 +50,7 @@ class ResidualFit:
       ValueError: val has no masks, or the method gives no reconstruction.
     """
     if "mask" not in batch or "recon" not in outputs:
-      raise ValueError("config.eval.fit_residual needs masks in the val split and a method that "
+      raise UserError("config.eval.fit_residual needs masks in the val split and a method that "
                        "reconstructs; turn it off")
     valid, image = np.asarray(batch["valid"]), jnp.asarray(batch["image"])
     residual = image - outputs["recon"]
@@ -74,7 +75,7 @@ class ResidualFit:
     parts, truth = np.concatenate(self._parts), np.concatenate(self._truth)
     group, share = np.concatenate(self._group), min(1.0, self._pixels / max(len(truth), 1))
     if not truth.any():
-      raise ValueError("config.eval.fit_residual needs lesions in the val split; it has none")
+      raise UserError("config.eval.fit_residual needs lesions in the val split; it has none")
     kept = np.random.default_rng(0).random(len(truth)) < share
     parts, truth, group = parts[kept], truth[kept], group[kept]
     zeros = share * self._zeros

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.reporting import panels
 from medae_jax.tasks.restoration import inpaint
@@ -81,7 +82,7 @@ def fillings(choice: str) -> dict:
     ValueError: another word than auto, harmonic, opencv, none.
   """
   if choice not in ("auto", "harmonic", "opencv", "none"):
-    raise ValueError(f"config.eval.inpaint={choice!r}: use auto, harmonic, opencv or none")
+    raise UserError(f"config.eval.inpaint={choice!r}: use auto, harmonic, opencv or none")
   found = {} if choice == "none" else {"inpaint_harmonic": inpaint.harmonic}
   if choice == "opencv" or (choice == "auto" and inpaint.opencv_available()):
     found["inpaint_telea"] = lambda image, mask: inpaint.opencv(image, mask, "telea")
@@ -119,7 +120,7 @@ class Evaluator(BaseEvaluator):
                  **{k: f(image, mask) for k, f in self._fillings.items()}}
       for name, result in results.items():
         if not np.isfinite(result).all():
-          raise ValueError(f"the result for {self.metas[i]['id']} is not finite: the model is broken")
+          raise UserError(f"the result for {self.metas[i]['id']} is not finite: the model is broken")
         self.numbers[name][i] = measures.measure(result, clean, image, mask, level)
       self.marked[i] = mask.any()
       self.overlap[i] = (found & mask).sum(), found.sum(), mask.sum()
@@ -188,7 +189,7 @@ class Evaluator(BaseEvaluator):
     count = min(int(self.config.eval.panels), len(marked))
     return marked[np.linspace(0, len(marked) - 1, count).astype(int)] if count else marked
 
-  def show(self, batch, outputs):
+  def show(self, batch, outputs, pictures):
     chosen = self.choose()
     for b in np.flatnonzero(batch["valid"]):
       i = int(chosen[batch["position"][b]])

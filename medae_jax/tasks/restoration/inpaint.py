@@ -6,6 +6,8 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
+from medae_jax.core.errors import UserError
+
 _NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 
@@ -76,7 +78,7 @@ def opencv(image: np.ndarray, mask: np.ndarray, kind: str, radius: float = 3.0) 
   try:
     import cv2  # pylint: disable=import-outside-toplevel
   except ImportError:
-    raise ValueError("OpenCV is not installed: pip install opencv-python-headless, or set "
+    raise UserError("OpenCV is not installed: pip install opencv-python-headless, or set "
                      "config.eval.inpaint=harmonic") from None
   flag = {"telea": cv2.INPAINT_TELEA, "ns": cv2.INPAINT_NS}[kind]
   pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from data_pipelines.formats import images as frames
 from medae_jax.core import files
+from medae_jax.core.errors import UserError
 from medae_jax.reporting import panels
 from medae_jax.tasks.restoration import inpaint
 from medae_jax.tasks.base import BasePredictor
@@ -32,7 +33,7 @@ class Predictor(BasePredictor):
     super().__init__(config, calibration, score_fn)
     p = config.predict
     if not 0 <= 2 * p.overlap <= p.tile or p.tile % _MULTIPLE:
-      raise ValueError(f"config.predict.tile={p.tile} must be a multiple of {_MULTIPLE} and at least "
+      raise UserError(f"config.predict.tile={p.tile} must be a multiple of {_MULTIPLE} and at least "
                        f"twice config.predict.overlap={p.overlap}")
     self._root, self._stems = pathlib.Path(), {}
 
@@ -42,7 +43,7 @@ class Predictor(BasePredictor):
     output = self.config.predict.output
     if source.is_dir():
       if output and pathlib.Path(output).resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"--output={output} lies inside --input={source}: nothing is ever written "
+        raise UserError(f"--output={output} lies inside --input={source}: nothing is ever written "
                          "into the input folder; choose another --output")
       found = frames.find(source)
       self._root = source
@@ -50,7 +51,7 @@ class Predictor(BasePredictor):
       found = [source]
       self._root = source.parent
     if not found:
-      raise ValueError(f"{source} holds no image ({', '.join(frames.EXTENSIONS)})")
+      raise UserError(f"{source} holds no image ({', '.join(frames.EXTENSIONS)})")
     # a.jpg and a.png would both become a.png: such names keep their old ending
     count = collections.Counter(p.with_suffix("") for p in found)
     self._stems = {p: p.name.replace(".", "_") if count[p.with_suffix("")] > 1 else p.stem

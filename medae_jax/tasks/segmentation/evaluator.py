@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.reporting import panels
 from medae_jax.tasks.base import BaseEvaluator
@@ -83,7 +84,7 @@ class Evaluator(BaseEvaluator):
       mask = native["truth"] if self.expert[i] else native["mask"]
       logits = np.asarray(outputs["logit"][b, ..., 0], np.float32)
       if not np.isfinite(logits).all():
-        raise ValueError(f"the prediction of {self.metas[i]['id']} is not finite: "
+        raise UserError(f"the prediction of {self.metas[i]['id']} is not finite: "
                          "the model is broken")
       full = resize_logits(logits, mask.shape)
       self.found[i], self.both[i] = overlap(full, mask).T
@@ -165,7 +166,7 @@ class Evaluator(BaseEvaluator):
       self._chosen = order[places]
     return self._chosen
 
-  def show(self, batch, outputs):
+  def show(self, batch, outputs, pictures):
     for b in np.flatnonzero(batch["valid"]):
       i = int(self._chosen[batch["position"][b]])
       self._cells.append((i, {k: np.asarray(v[b]) for k, v in outputs.items()}))

@@ -15,6 +15,7 @@ import numpy as np
 
 from data_pipelines.masks import images
 from medae_jax.core import files as outputs
+from medae_jax.core.errors import UserError
 from medae_jax.tasks.segmentation.evaluator import resize_logits
 from medae_jax.tasks.base import BasePredictor
 
@@ -26,7 +27,7 @@ class Predictor(BasePredictor):
     super().__init__(config, calibration, score_fn)
     self.threshold = config.predict.threshold or (calibration or {}).get("threshold") or 0.5
     if not 0 < self.threshold < 1:
-      raise ValueError(f"config.predict.threshold={self.threshold} is no probability")
+      raise UserError(f"config.predict.threshold={self.threshold} is no probability")
     path = config.data.get("mean_image", "")
     self._mean = images.read_mean_image(path) if path else None
     logging.info("Masks: probability > %.3g.", self.threshold)
@@ -37,11 +38,11 @@ class Predictor(BasePredictor):
     files = [f for f in files if f.suffix.lower() in images.SUFFIXES
              and not f.stem.endswith("_segmentation")]
     if not files:
-      raise ValueError(f"{path} holds no image ({', '.join(images.SUFFIXES)})")
+      raise UserError(f"{path} holds no image ({', '.join(images.SUFFIXES)})")
     stems = [f.stem for f in files]
     twice = sorted({s for s in stems if stems.count(s) > 1})
     if twice:
-      raise ValueError(f"{path} holds several images called {twice[0]!r}: their results would have "
+      raise UserError(f"{path} holds several images called {twice[0]!r}: their results would have "
                        "the same name; predict the folders one by one")
     return files
 
@@ -54,7 +55,7 @@ class Predictor(BasePredictor):
     batch = images.to_network(image, size, self._mean)[None]
     logits = np.asarray(self.score_fn({"image": batch})["logit"], np.float32)[0, ..., 0]
     if not np.isfinite(logits).all():
-      raise ValueError(f"{item}: the prediction is not finite: the model is broken")
+      raise UserError(f"{item}: the prediction is not finite: the model is broken")
     prob = 1 / (1 + np.exp(-np.clip(resize_logits(logits, image.shape[:2]), -80, 80)))
     mask = prob > self.threshold
     out_dir = pathlib.Path(out_dir)

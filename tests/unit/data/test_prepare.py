@@ -10,7 +10,7 @@ import pytest
 
 from data_pipelines import dataset as datasets
 from data_pipelines.brains import fields, files, normalise, prepare
-from data_pipelines.datasets import brats, synthetic
+from data_pipelines.datasets import synthetic
 from data_pipelines.formats import nifti
 from tests.brain_folders import MODALITIES, SHAPE, SIZE, config, everything, scan, volume_of
 from tests.golden_cases import shared_data

@@ -15,7 +15,7 @@ import pytest
 from medae_jax import export
 from medae_jax.core import checkpoint, example
 from medae_jax.core import method as method_lib
-from medae_jax.training.writer import write_json
+from medae_jax.core.files import write_json
 from tests.unit import tiny_dae
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]

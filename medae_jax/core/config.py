@@ -1,0 +1,88 @@
+"""Reading, changing, comparing and writing configs: <workdir>/config.json and --config.FIELD=VALUE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import json
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+
+from medae_jax.core.errors import UserError
+from medae_jax.core.files import write_json
+
+
+def override(config, values: Mapping[str, Any] | None):
+  """A locked copy of a ConfigDict with {"group.field": value} replaced.
+
+  Raises:
+    ValueError: a field or group that does not exist, with those there are.
+  """
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    for name, value in (values or {}).items():
+      *groups, field = name.split(".")
+      node = config
+      for part in (*groups, field):
+        if not hasattr(node, "keys") or part not in node:
+          there = ", ".join(node) if hasattr(node, "keys") else "no field below it"
+          raise UserError(f"config.{name}: there is no {part!r}; there is {there}")
+        node = node[part] if part is not field else node
+      with node.ignore_type():  # config.json has lists where the config file had tuples
+        node[field] = value
+  return config.lock()
+
+
+def read_config(workdir) -> ml_collections.ConfigDict:
+  """The resolved, locked config of a workdir.
+
+  Raises:
+    FileNotFoundError: no config.json there.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.is_file():
+    raise FileNotFoundError(f"{path} does not exist: --workdir must be the folder of a training run.")
+  return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text()))).lock()
+
+
+def _with_tuples(value):
+  """JSON has no tuples, but only tuples can be changed on the command line."""
+  if isinstance(value, dict):
+    return {k: _with_tuples(v) for k, v in value.items()}
+  return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def write_config(config, workdir) -> None:
+  """Writes <workdir>/config.json; refuses another experiment's folder."""
+  path = pathlib.Path(workdir) / "config.json"
+  resolved = json.loads(json.dumps(config.to_dict()))
+  if path.exists():
+    old = json.loads(path.read_text(encoding="utf-8"))
+    for group in ("method", "model"):
+      if old.get(group) != resolved[group]:
+        raise UserError(f"{workdir} holds a run with another config.{group}; choose a new "
+                         "--workdir, or delete this one.")
+  if jax.process_index() == 0:
+    write_json(path, resolved)
+
+
+def flat(config) -> dict[str, Any]:
+  """{"train.steps": 10, ...}."""
+  return dict(_walk("", config))
+
+
+def _walk(prefix, config):
+  for key, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      yield from _walk(f"{prefix}{key}.", value)
+    else:
+      yield prefix + key, value
+
+
+def differences(base, config) -> dict[str, Any]:
+  """Fields of `config` that differ from `base`, without group sweep: the command line's changes."""
+  old = flat(base)
+  return {k: v for k, v in flat(config).items()
+          if not k.startswith("sweep.") and (k not in old or old[k] != v)}

@@ -1,0 +1,57 @@
+"""One compiled score function for evaluate, predict and validation, and the progress bar of long scoring."""
+
+from __future__ import annotations
+
+import sys
+
+import jax
+import numpy as np
+import tqdm
+
+from medae_jax.core import method as method_lib
+from medae_jax.core import parallel
+from medae_jax.core.errors import UserError
+
+
+def score_fn(config, state):
+  """numpy batch -> outputs of method.score, on all local devices; the batch may have any size.
+
+  Only the inputs that the method asks for (`score_needs`, and `score_optional` where the batch has
+  them) are passed on: no label or mask can leak into a score, and one shape is compiled once.
+  """
+  method = method_lib.load(config)
+  return _explained(method, parallel.per_example_fn(method.score), state, method.score_needs)
+
+
+def pictures_fn(config, state):
+  """numpy batch -> what `method.pictures` shows of the training task, {name: [B,H,W,C] in [0,1]}."""
+  method = method_lib.load(config)
+  compiled = parallel.per_example_fn(lambda s, b: method.pictures(s, b, jax.random.key(0)))
+  return _explained(method, compiled, state, (*method.score_needs, "index"))
+
+
+def _explained(method, compiled, state, needs):
+  """`compiled` on the keys that it may see; missing keys and exhausted memory in one line."""
+  name = method.config.method.name
+
+  def call(batch):
+    missing = [k for k in needs if k not in batch]
+    if missing:
+      raise UserError(f"the data has no {missing[0]!r}, which {name} needs to score")
+    optional = [k for k in method.score_optional if k in batch]
+    try:
+      return compiled(state, {k: batch[k] for k in (*needs, *optional)})
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      shape = np.shape(batch[needs[0]])
+      raise UserError(f"out of device memory while scoring a batch of shape {shape}: make "
+                      "config.eval.batch_size (or predict.batch_size) smaller") from error
+  return call
+
+
+def progress(label: str, total: int, unit: str):
+  """A progress bar with rate and ETA on stderr; a line every 30 s where nobody watches."""
+  interval = 0.2 if sys.stderr.isatty() else 30
+  return tqdm.tqdm(total=total, desc=label, unit=f" {unit}", mininterval=interval,
+                   maxinterval=2 * interval, disable=bool(jax.process_index()))
