@@ -130,7 +130,7 @@ def open_dataset(data_cfg, seed: int) -> DataSet:
       finds wrong. FileNotFoundError: a folder it needs is not there.
   """
   name = data_cfg["name"]
-  path = name if "." in name else f"data_pipelines.datasets.{name}"  # dotted: a module outside this package
+  path = name if "." in name else f"{__package__}.datasets.{name}"  # dotted: a module outside this package
   try:
     module = importlib.import_module(path)
   except ModuleNotFoundError as e:
@@ -148,7 +148,7 @@ def dataset_names() -> list[str]:
   from data_pipelines import datasets  # pylint: disable=import-outside-toplevel
   names = []
   for info in pkgutil.iter_modules(datasets.__path__):
-    module = importlib.import_module(f"data_pipelines.datasets.{info.name}")
+    module = importlib.import_module(f"{__package__}.datasets.{info.name}")
     if callable(getattr(module, "open", None)):
       names.append(info.name)
   return sorted(names)

@@ -30,7 +30,7 @@ import numpy as np
 
 from medae_jax.core import config as config_lib
 from medae_jax.core import calibration as calibrate
-from medae_jax.core import checkpoint, parallel
+from medae_jax.core import checkpoint, parallel, places
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
@@ -39,7 +39,7 @@ from medae_jax.core.files import write_json
 FORMAT = "medae_jax export 1"
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMATS = ("stablehlo", "weights", "safetensors", "saved_model")
-_EXAMPLE = pathlib.Path(__file__).resolve().parent.parent / "examples" / "run_exported.py"
+_EXAMPLE = places.folder("examples") / "run_exported.py"
 
 
 def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,

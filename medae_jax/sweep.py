@@ -35,14 +35,13 @@ import jax
 import ml_collections
 import numpy as np
 
-from medae_jax.core import config as config_lib
+from medae_jax.core import config as config_lib, places
 from medae_jax import evaluate as evaluate_lib
 from medae_jax.reporting import tables
 from medae_jax import train as train_lib
 from medae_jax.core.errors import UserError
 from medae_jax.training import together
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _FAILURES = (ValueError, OSError, FloatingPointError, RuntimeError)
 
 
@@ -260,14 +259,15 @@ def label(cell) -> str:
 
 
 def load_module(path: str):
-  """The module of a config file; relative paths start at the repository.
+  """The module of a config file, found as --config finds it.
 
   Raises:
     FileNotFoundError: no such file.
   """
-  file = pathlib.Path(path) if pathlib.Path(path).is_absolute() else _ROOT / path
-  if not file.is_file():
-    raise FileNotFoundError(f"config.sweep.config={path!r}: no such file")
+  try:
+    file = places.config_file(path)
+  except FileNotFoundError as e:
+    raise FileNotFoundError(f"config.sweep.config: {e}") from e
   spec = importlib.util.spec_from_file_location(f"sweep_{file.stem}", file)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

@@ -166,13 +166,13 @@ class _Worker:
 
   def run(self, job) -> dict:
     if self.process is None:
-      root = str(pathlib.Path(__file__).resolve().parents[2])
+      root = str(pathlib.Path(__file__).resolve().parents[len(__package__.split("."))])
       env = {**os.environ, "PYTHONPATH": os.pathsep.join(
           [root, *filter(None, [os.environ.get("PYTHONPATH")])]),
              # Processes run side by side: threads inside each would only get in the way.
              "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
       self.process = subprocess.Popen(
-          [sys.executable, "-m", "data_pipelines.brains.prepare_scan"], env=env, text=True,
+          [sys.executable, "-m", f"{__package__}.prepare_scan"], env=env, text=True,
           stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
       self.process.stdin.write(json.dumps(job) + "\n")

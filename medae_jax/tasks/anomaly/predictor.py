@@ -19,6 +19,7 @@ from typing import Any
 from absl import logging
 import numpy as np
 
+from data_pipelines import datasets
 from data_pipelines.brains import inputs, normalise
 from data_pipelines.formats import image_io
 from medae_jax.core import files
@@ -246,7 +247,7 @@ class Predictor(BasePredictor):
 
   def _module_name(self):
     name = self.config.data.name
-    return name if "." in name else f"data_pipelines.datasets.{name}"
+    return name if "." in name else f"{datasets.__name__}.{name}"
 
 
 def _to_grid(maps, slices, shape, change):
