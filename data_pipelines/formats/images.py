@@ -128,7 +128,7 @@ def _from_pillow(path, image) -> Frame:
     raise UserError(f"{path} holds {frames} pages; give single images")
   if path.suffix.lower() in (".jpg", ".jpeg"):
     image = ImageOps.exif_transpose(image)  # what every viewer shows
-  info, alpha, mode = image.info.get("icc_profile"), None, image.mode
+  info, mode = image.info.get("icc_profile"), image.mode
   if mode in ("1", "P", "CMYK", "YCbCr", "LAB", "HSV"):
     grey = mode == "1"
     image = image.convert("L" if grey else "RGBA" if "transparency" in image.info else "RGB")
