@@ -220,7 +220,7 @@ def test_one_clear_line(run, change, error, words):
 def test_workdir_without_checkpoint_or_config(tmp_path):
   with pytest.raises(FileNotFoundError, match="config.json"):
     evaluate.evaluate(tmp_path)
-  fake_run.writer.write_json(tmp_path / "config.json", fake_run.config().to_dict())
+  fake_run.files.write_json(tmp_path / "config.json", fake_run.config().to_dict())
   with pytest.raises(FileNotFoundError, match="no checkpoint"):
     evaluate.evaluate(tmp_path)
 
