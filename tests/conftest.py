@@ -13,8 +13,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 import jax  # pylint: disable=wrong-import-position
 import pytest  # pylint: disable=wrong-import-position
 
+from tests import golden_cases  # pylint: disable=wrong-import-position
+
 
 def pytest_configure(config):
+  golden_cases.check_environment()
   config.addinivalue_line("markers", "slow: takes longer than about 20 s; CI runs them too")
 
 

@@ -1,6 +1,7 @@
 """The DPA method: configuration errors, stages, growing, scores in every stage, statistics."""
 
 import importlib
+import json
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from medae_jax.core import method as method_lib
 from medae_jax.methods import dpa
 from tests.contract import cases
 from tests.contract.run_steps import flat
-from tests.golden_cases import golden_dir
+from tests.golden_cases import find_files
 
 
 def config(name="dpa_nih", arg="smoke", **changes):
@@ -258,14 +259,13 @@ def test_the_best_state_comes_from_the_last_stage(tmp_path):
 
 # --------------------------------------------------------------------------- the published configs
 def published():
-  try:
-    path = golden_dir("protocol") / "final_configs.json"
-  except pytest.skip.Exception:
-    return []
-  import json  # pylint: disable=import-outside-toplevel
-  if not path.exists():
-    return []
-  return [(k, v) for k, v in sorted(json.loads(path.read_text()).items()) if k.startswith("dpa/")]
+  files, reason = find_files("protocol", "final_configs*.json")
+  if not files:
+    return [pytest.param("", {}, marks=pytest.mark.skip(reason=reason), id="none")]
+  found = {}
+  for path in files:
+    found.update(json.loads(path.read_text()))
+  return [(k, v) for k, v in sorted(found.items()) if k.startswith("dpa/")]
 
 
 _NAMES = {"wo_pg": "wo_pg", "pg": "pg", "wo_pg_unsupervised": "unsupervised",
