@@ -4,8 +4,9 @@
 everything else imports and runs with JAX alone.
 """
 
-from medae_jax.core import xla_flags
+from medae_jax.core import aliases, xla_flags
 
 __version__ = "0.1.0"
 
+aliases.install()
 xla_flags.prefer_eigen_convolutions()

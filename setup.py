@@ -1,0 +1,43 @@
+"""What pyproject.toml cannot say: configs and data_pipelines go inside medae_jax (CONTRIBUTING.md, "Packaging")."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+MOVED = ("configs", "data_pipelines")
+# `from configs import common` and the commands shown to users, `python -m data_pipelines.prepare.pairs`
+_NAMED = re.compile(rf"(^[ \t]*(?:from|import)[ \t]+|-m )({'|'.join(MOVED)})(?=[.\s])", re.MULTILINE)
+
+
+class BuildInside(build_py):
+  """Copies modules as they are, except that the moved packages are imported from medae_jax."""
+
+  def build_module(self, module, module_file, package):
+    target, copied = super().build_module(module, module_file, package)
+    path = pathlib.Path(target)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(_NAMED.sub(r"\1medae_jax.\2", text), encoding="utf-8")
+    return target, copied
+
+
+def requirements(file: str) -> list[str]:
+  """The packages that `file` itself names."""
+  lines = (line.partition("#")[0].strip() for line in pathlib.Path(file).read_text("utf-8").splitlines())
+  return [line for line in lines if line and not line.startswith("-")]
+
+
+setup(
+    packages=[*find_packages(include=["medae_jax*"]), "medae_jax.examples",
+              *(f"medae_jax.{p}" for p in find_packages(include=[f"{m}*" for m in MOVED]))],
+    package_dir={f"medae_jax.{folder}": folder for folder in (*MOVED, "examples")},
+    package_data={"": ["*.npz", "*.json"]},
+    extras_require={
+        "dev": requirements("requirements-dev.txt"),
+        "opencv": ["opencv-python-headless>=4.10"],
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+    },
+    cmdclass={"build_py": BuildInside},
+)
