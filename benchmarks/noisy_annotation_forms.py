@@ -24,7 +24,7 @@ import numpy as np
 from configs import noisy_skin
 from data_pipelines import dataset, stream
 from medae_jax.core import config
-from medae_jax.core import checkpoint
+from medae_jax.core import trained
 from medae_jax.core import method as method_lib
 
 
@@ -72,7 +72,7 @@ def main():
     method = method_lib.load(config_of(args, **changes))
     state = method.init(jax.random.key(0), batch)
     if args.run:
-      state = state.replace(params=checkpoint.restore_for_scoring(args.run, "last")[2].params)
+      state = state.replace(params=trained.load(args.run, {"eval.checkpoint": "last"}).state.params)
     stage, = method_lib.stages_of(method)
     step = lambda s, b, m=method, g=stage: m.train_step(s, b, jax.random.key(0), stage=g,
                                                         axis_name=None)

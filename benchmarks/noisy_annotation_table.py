@@ -26,9 +26,8 @@ import numpy as np
 
 from configs import noisy_skin
 from data_pipelines import dataset as datasets
-from medae_jax.core import scoring
 from medae_jax import evaluate, train
-from medae_jax.core import checkpoint
+from medae_jax.core import trained
 from medae_jax.tasks import base
 from medae_jax.core import files
 
@@ -85,14 +84,14 @@ def clean_threshold(workdir) -> dict:
   """Test Dice at the threshold with the best mean Dice on the clean training images."""
   path = workdir / "evaluation" / "clean_threshold.json"
   if not path.exists():
-    config, _, state, _ = checkpoint.restore_for_scoring(workdir, "last")
+    run = trained.load(workdir, {"eval.checkpoint": "last"}, calibrated=False)
+    config, calibration = run.config, None
     dataset = datasets.open_dataset(config.data, config.seed)
     make = base.plugin(config.eval.kind, "evaluator").Evaluator
-    score, calibration = scoring.score_fn(config, state), None
     for split in ("clean", "test"):
       found = make(config, dataset, split, calibration)
-      evaluate.run(score, dataset.split(split), found.update, label=split, on_device=False,
-                   batch_size=config.eval.batch_size)
+      evaluate.stream_through(run.score_fn, dataset.split(split), found.update, label=split,
+                              on_device=False, batch_size=config.eval.batch_size)
       if split == "clean":
         calibration, on_clean = found.calibrate(), found.result()["dice"]
     files.write_json(path, {"dice_clean_threshold": found.result()["dice_val_threshold"],

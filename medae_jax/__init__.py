@@ -1,7 +1,8 @@
 """medae_jax: medical-imaging autoencoders, trained and applied with JAX.
 
-`medae_jax.train`, `.evaluate` and `.predict` read data through `data_pipelines` (TensorFlow);
-everything else imports and runs with JAX alone.
+`medae_jax.load(workdir)` opens a trained run (core/trained.py). `medae_jax.train`, `.evaluate` and
+`.predict` read data through `data_pipelines` (TensorFlow); everything else imports and runs with JAX
+alone.
 """
 
 from medae_jax.core import aliases, xla_flags
@@ -10,3 +11,10 @@ __version__ = "0.1.0"
 
 aliases.install()
 xla_flags.prefer_eigen_convolutions()
+
+
+def __getattr__(name):
+  if name == "load":  # looked up when asked for: `import medae_jax` stays quick
+    from medae_jax.core import trained  # pylint: disable=import-outside-toplevel
+    return trained.load
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

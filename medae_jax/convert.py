@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from medae_jax.core.config import override
-from medae_jax.core import checkpoint, example
+from medae_jax.core import checkpoint, example, trained
 from medae_jax.weights import torch_file
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
@@ -76,6 +76,7 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
   checkpoints = checkpoint.Checkpoints(workdir)
   checkpoints.save("best", state, meta)
   checkpoints.close()
+  _check(workdir, batch)
   count = sum(int(np.size(x)) for x in jax.tree.leaves(params))
   summary = {"method": config.method.name, "source": os.path.basename(source),
              "sha256": _sha256(source), "parameters": count, "changed": changed}
@@ -83,6 +84,13 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
   logging.info("Converted %s: %s parameters in %s. Now: launch.py --mode=evaluate --workdir=%s",
                source, f"{count:,}", workdir, workdir)
   return summary
+
+
+def _check(workdir, batch) -> None:
+  """Opens what was written as evaluate will, and asks for the shapes of its score."""
+  run = trained.load(workdir)
+  images = {k: batch[k] for k in run.method.score_needs}
+  jax.eval_shape(run.method.score, run.state, images)
 
 
 def _with_fields(method, config, tensors, source):

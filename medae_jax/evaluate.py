@@ -21,9 +21,8 @@ import numpy as np
 
 from data_pipelines import dataset as datasets, stream
 from medae_jax import report
-from medae_jax.core import config as config_lib
 from medae_jax.core import calibration as calibrate, files
-from medae_jax.core import checkpoint, parallel, scoring
+from medae_jax.core import scoring, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 
@@ -49,10 +48,8 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
     ValueError: unknown override, split or kind; damaged checkpoints; out of memory.
   """
   workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})
-  config = config_lib.override(config_lib.read_config(workdir), changed)
-  _, _, state, info = checkpoint.restore_for_scoring(workdir, config.eval.checkpoint)
-  if jax.process_count() > 1:
-    state = parallel.to_host(state)
+  run = trained.load(workdir, changed, calibrated=False)  # the calibration is made here
+  config, info = run.config, run.info
   module = base.plugin(config.eval.kind, "evaluator")
   dataset = datasets.open_dataset(config.data, config.seed)
   logging.info("Evaluating step %d (%s checkpoint) on %s.", info["step"], info["which"],
@@ -63,13 +60,12 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
   results, calibration, fitted = {}, None, {}
   for split in split_order(dataset, config.eval.splits, splits or changed.get("eval.splits", ())):
     if split == "val":
-      fitted, fit = _fit_score(module, config, state, dataset)
-      config = config_lib.override(config, {f"method.score.{k}": v for k, v in fitted.items()})
-    results[split], found = _one_split(module, config, state, dataset, split, calibration, workdir,
-                                       info)
+      fitted, fit = _fit_score(module, run, dataset)
+      run = run.override({f"method.score.{k}": v for k, v in fitted.items()})
+    results[split], found = _one_split(module, run, dataset, split, calibration, workdir)
     if found:
       calibration = {**found, "kind": config.eval.kind, "split": split, "score": fitted, **fit,
-                     "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **about(info)}
+                     "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **provenance(info)}
       if not jax.process_index():
         files.write_json(workdir / calibrate.FILE, calibration)
       logging.info("Calibration on val: %s.", calibrate.explain(calibration))
@@ -93,7 +89,7 @@ def split_order(dataset, usual: Sequence[str], wanted: Sequence[str] = ()) -> li
   return (["val"] if "val" in known else []) + [s for s in order if s != "val"]
 
 
-def run(score, source, digest, *, batch_size: int, on_device: bool, label: str) -> None:
+def stream_through(score, source, digest, *, batch_size: int, on_device: bool, label: str) -> None:
   """Streams a source through `score`; the device works on the next batch while the host digests.
 
   Args:
@@ -114,32 +110,31 @@ def _digest(digest, batch, found, on_device, bar):
   bar.update(int(np.sum(batch["valid"])))
 
 
-def _fit_score(module, config, state, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+def _fit_score(module, run, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
   """Options of config.method.score fitted on val, and {"score_fit": how well they do there}.
 
   Both are {} unless the evaluator and the config ask for a fit.
   """
-  fitter = getattr(module, "fitter", lambda *_: None)(config, dataset)
+  fitter = getattr(module, "fitter", lambda *_: None)(run.config, dataset)
   if fitter is None:
     return {}, {}
-  run(scoring.score_fn(config, state), dataset.split("val"), fitter.update, on_device=False,
-      batch_size=config.eval.batch_size, label="val, fitting the score")
+  stream_through(run.score_fn, dataset.split("val"), fitter.update, on_device=False,
+                 batch_size=run.config.eval.batch_size, label="val, fitting the score")
   fitted = fitter.result()
-  logging.info("Fitted on val: %s; %s", fitted, fitter.about())
-  return fitted, {"score_fit": fitter.about()}
+  logging.info("Fitted on val: %s; %s", fitted, fitter.summary())
+  return fitted, {"score_fit": fitter.summary()}
 
 
-def _one_split(module, config, state, dataset, split, calibration, workdir, info):
+def _one_split(module, run, dataset, split, calibration, workdir):
   """Scores one split and writes its files. Returns (result, calibration found or {})."""
-  source, size, found = dataset.split(split), config.eval.batch_size, {}
+  source, size, found = dataset.split(split), run.config.eval.batch_size, {}
   if not len(source):  # pylint: disable=use-implicit-booleaness-not-len
     raise UserError(f"split {split!r} of {dataset.name} is empty: nothing to evaluate")
   begin = time.monotonic()
-  evaluator = module.Evaluator(config, dataset, split, calibration)
+  evaluator = module.Evaluator(run.config, dataset, split, calibration)
   try:
-    device = evaluator.on_device
-    run(scoring.score_fn(config, state), source, evaluator.update, batch_size=size, on_device=device,
-        label=split)
+    stream_through(run.score_fn, source, evaluator.update, batch_size=size, label=split,
+                   on_device=evaluator.on_device)
     if split == "val":
       found = evaluator.calibrate()
       evaluator.calibration = found
@@ -147,12 +142,11 @@ def _one_split(module, config, state, dataset, split, calibration, workdir, info
               "n_images": len(source), **evaluator.result()}
     chosen = np.asarray(evaluator.choose(), np.int64)
     if chosen.size:
-      score, pictures = scoring.score_fn(config, state), scoring.pictures_fn(config, state)
-      run(lambda b: (score(b), pictures(b)), datasets.Chosen(source, chosen),
-          lambda b, found: evaluator.show(b, *found),
-          batch_size=min(size, -(-chosen.size // 8) * 8), on_device=False,
-          label=f"{split}, pictures")
-    result.update(seconds=round(time.monotonic() - begin, 3), **about(info))
+      pictures = scoring.pictures_fn(run.config, run.state)
+      stream_through(lambda b: (run.score_fn(b), pictures(b)), datasets.Chosen(source, chosen),
+                     lambda b, found: evaluator.show(b, *found), on_device=False,
+                     batch_size=min(size, -(-chosen.size // 8) * 8), label=f"{split}, pictures")
+    result.update(seconds=round(time.monotonic() - begin, 3), **provenance(run.info))
     if not jax.process_index():
       folder = workdir / "evaluation"
       files.write_json(folder / f"{split}.json", result)
@@ -167,7 +161,7 @@ def _one_split(module, config, state, dataset, split, calibration, workdir, info
   return result, found
 
 
-def about(info: Mapping[str, Any]) -> dict[str, Any]:
+def provenance(info: Mapping[str, Any]) -> dict[str, Any]:
   """Which checkpoint, which versions, when."""
   versions = {name: getattr(importlib.import_module(name), "__version__", "?")
               for name in ("jax", "flax", "numpy")}

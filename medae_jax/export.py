@@ -30,8 +30,7 @@ import numpy as np
 
 from medae_jax.core import config as config_lib
 from medae_jax.core import calibration as calibrate
-from medae_jax.core import checkpoint, parallel, places
-from medae_jax.core import method as method_lib
+from medae_jax.core import parallel, places, trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
 from medae_jax.core.files import write_json
@@ -65,21 +64,21 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   """
   out = pathlib.Path(out_dir or pathlib.Path(workdir) / "export").absolute()
   _check_target(out)
-  config, _, state, info = checkpoint.restore_for_scoring(workdir)
-  config, options = _options(config, formats, overrides)
-  method = method_lib.load(config)
-  weights, inputs = _weights(state), _inputs(method, info, options["image_size"])
-  formats = options["formats"]
+  changed, options = _options(config_lib.read_config(workdir), formats, overrides)
+  run = trained.load(workdir, changed)
+  weights = _weights(run.method.inference_state(run.state))
+  inputs = _inputs(run.method, run.info, options["image_size"])
   out.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
   try:
-    manifest = _write(temporary, config, method, weights, inputs, formats, workdir, info)
+    manifest = _write(temporary, run, weights, inputs, options["formats"])
     temporary.chmod(0o755)
     _swap(temporary, out)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
-  logging.info("Exported step %d to %s (%s). Largest difference to score: %s", info["step"], out,
-               ", ".join(manifest["files"]), manifest["parity"])
+  logging.info("Exported step %d (%s checkpoint) to %s (%s). Largest difference to score: %s",
+               run.info["step"], run.info["which"], out, ", ".join(manifest["files"]),
+               manifest["parity"])
   return out
 
 
@@ -94,7 +93,7 @@ def score_function(method):
 
 # ----------------------------------------------------------------------------------------- pieces
 def _options(config, formats, overrides):
-  """The config with overrides, and {"formats", "image_size"}; older runs have no config.export."""
+  """The overrides of other groups, and {"formats", "image_size"}; older runs have no config.export."""
   overrides = dict(overrides or {})
   options = {"formats": ("stablehlo", "weights"), "image_size": 0,
              **dict(config.get("export", None) or {})}
@@ -105,7 +104,7 @@ def _options(config, formats, overrides):
   if unknown or not options["formats"]:
     raise UserError(f"config.export.formats: {', '.join(unknown) or '(none)'} is unknown; "
                      f"use some of {', '.join(FORMATS)}")
-  return config_lib.override(config, overrides), options
+  return overrides, options
 
 
 def _check_target(out: pathlib.Path) -> None:
@@ -170,7 +169,8 @@ def _inputs(method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
   return inputs
 
 
-def _write(folder, config, method, weights, inputs, formats, workdir, info) -> dict[str, Any]:
+def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
+  config, method, calibration, info = run.config, run.method, run.calibration, run.info
   score = score_function(method)
   shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
   try:
@@ -190,7 +190,6 @@ def _write(folder, config, method, weights, inputs, formats, workdir, info) -> d
   if "saved_model" in formats:
     _saved_model(folder / "saved_model", score, weights, inputs)
   write_json(folder / "config.json", json.loads(config.to_json_best_effort()))
-  calibration = calibrate.read(workdir)
   if calibration is not None:
     write_json(folder / calibrate.FILE, calibration)
   parity = _parity(folder, method, score, weights, inputs) if "stablehlo" in formats else None

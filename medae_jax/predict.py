@@ -15,9 +15,8 @@ from typing import Any
 from absl import logging
 
 from medae_jax.core import config as config_lib
-from medae_jax.core import calibration, files as outputs
-from medae_jax.core import scoring
-from medae_jax.core import checkpoint
+from medae_jax.core import files as outputs
+from medae_jax.core import scoring, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 
@@ -39,20 +38,18 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})
   asked = config_lib.override(config_lib.read_config(workdir), changed)
   source = pathlib.Path(asked.predict.input)
-  if not asked.predict.input:
+  if not asked.predict.input:  # said before a checkpoint is read
     raise UserError("nothing to predict: give --input=FILE_OR_FOLDER")
   if not source.exists():
     raise FileNotFoundError(f"--input={source} does not exist")
-  config, _, state, info = checkpoint.restore_for_scoring(workdir, asked.eval.checkpoint)
-  config = config_lib.override(config, changed)
-  output = pathlib.Path(config.predict.output or workdir / "predictions")
-  module = base.plugin(config.eval.kind, "predictor")
-  predictor = module.Predictor(config, calibration.read(workdir),
-                               scoring.score_fn(config, state))
-  predictor.image_shape = image_shape(info)
+  run = trained.load(workdir, changed)
+  output = pathlib.Path(run.config.predict.output or workdir / "predictions")
+  module = base.plugin(run.config.eval.kind, "predictor")
+  predictor = module.Predictor(run.config, run.calibration, run.score_fn)
+  predictor.image_shape = run.image_shape
   items = predictor.find_inputs(source)
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
-               info["step"], info["which"], output)
+               run.info["step"], run.info["which"], output)
   rows = _all(predictor, items, output)
   outputs.write_csv(output / "predictions.csv", rows)
   failed = [r for r in rows if r["error"]]
@@ -62,14 +59,6 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
                      f"{output / 'predictions.csv'})")
   logging.info("Done: %s", output / "predictions.csv")
   return rows
-
-
-def image_shape(info: Mapping[str, Any]) -> tuple[int, int, int] | None:
-  """(H, W, C) of "image" in the batches of the checkpoint's stage; None where it is not noted."""
-  batches = info.get("batches") or {}
-  spec = batches.get(info.get("stage")) or next(iter(batches.values()), {})
-  shape = (spec.get("image") or [None])[0]
-  return tuple(shape[1:]) if shape and len(shape) == 4 else None
 
 
 def _all(predictor, items, output: pathlib.Path) -> list[dict[str, Any]]:

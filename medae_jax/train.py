@@ -20,7 +20,7 @@ import numpy as np
 
 from data_pipelines import dataset as datasets, stream
 from medae_jax.training import feed, stage_pictures
-from medae_jax.core import checkpoint, parallel
+from medae_jax.core import checkpoint, parallel, trained
 from medae_jax.training import early_stop
 from medae_jax.core import config as config_lib
 from medae_jax.core import method as method_lib
@@ -247,7 +247,10 @@ def init_state(method, config, batch):
   init = method.init if getattr(method, "eager_init", False) else jax.jit(method.init)
   state = init(jax.random.key(config.seed), batch)
   if config.train.init_from:
-    _, _, other, _ = checkpoint.restore_for_scoring(config.train.init_from)
+    try:
+      other = trained.load(config.train.init_from, {"eval.checkpoint": "best"}).state
+    except (UserError, OSError) as e:
+      raise UserError(f"config.train.init_from={config.train.init_from}: {e}") from e
     shapes = lambda tree: jax.tree.map(np.shape, tree)
     if shapes(other.params) != shapes(state.params):
       raise UserError(f"config.train.init_from={config.train.init_from}: its parameters do not fit "

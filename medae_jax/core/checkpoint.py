@@ -10,7 +10,6 @@ Orbax writes into a temporary folder and renames it, so that a killed save leave
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from typing import Any
@@ -20,8 +19,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from medae_jax.core import config as config_lib
-from medae_jax.core import method as method_lib
 from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
@@ -140,43 +137,6 @@ def batch_spec(batch) -> dict[str, Any]:
 def zeros_of(spec) -> dict[str, Any]:
   """A batch of zeros with the shapes that `batch_spec` noted."""
   return {k: zeros_of(v) if isinstance(v, dict) else np.zeros(v[0], v[1]) for k, v in spec.items()}
-
-
-def restore_for_scoring(workdir, which: str = "best"):
-  """What evaluate, predict and export start from: no data set, no optimiser, any device count.
-
-  Where <workdir>/calibration.json has an entry "score" (options of the score fitted on the
-  validation split), it is merged into config.method.score, so that all of them score alike.
-
-  Args:
-    workdir: folder of a training run or of `convert`.
-    which: "best" or "last"; "best" falls back to the last where no best was kept.
-
-  Returns:
-    config (ConfigDict), method, state (opt empty), meta (the checkpoint's, with "which", "step").
-
-  Raises:
-    FileNotFoundError: no config.json or no checkpoint there.
-    ValueError: every checkpoint is unreadable.
-  """
-  config = config_lib.read_config(workdir)
-  calibration = pathlib.Path(workdir) / "calibration.json"
-  if calibration.exists():
-    fitted = json.loads(calibration.read_text()).get("score") or {}
-    with config.unlocked():
-      config.method.score.update(fitted) if fitted else None
-  method = method_lib.load(config)
-  checkpoints = Checkpoints(workdir)
-  try:
-    for name in dict.fromkeys((which, "best", "last")):
-      found = checkpoints.restore_model(name)
-      if found is not None:
-        state, meta = found
-        return config, method, state, {**meta, "which": name, "step": int(state.step)}
-  finally:
-    checkpoints.close()
-  raise FileNotFoundError(f"no checkpoint in {workdir}/checkpoints: train first "
-                          f"(launch.py --mode=train --workdir={workdir}).")
 
 
 def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:

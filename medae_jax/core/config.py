@@ -43,7 +43,7 @@ def read_config(workdir) -> ml_collections.ConfigDict:
   """
   path = pathlib.Path(workdir) / "config.json"
   if not path.is_file():
-    raise FileNotFoundError(f"{path} does not exist: --workdir must be the folder of a training run.")
+    raise FileNotFoundError(f"{path} does not exist: {workdir} is not the folder of a training run.")
   return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text()))).lock()
 
 

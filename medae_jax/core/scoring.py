@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import flax.errors
 import jax
 import numpy as np
 import tqdm
@@ -13,14 +14,19 @@ from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
 
 
-def score_fn(config, state):
+def score_fn(config, state, trained_on=None):
   """numpy batch -> outputs of method.score, on all local devices; the batch may have any size.
 
   Only the inputs that the method asks for (`score_needs`, and `score_optional` where the batch has
   them) are passed on: no label or mask can leak into a score, and one shape is compiled once.
+
+  Args:
+    trained_on: (H, W, C) of the training images where known: an image of another shape that the
+      network cannot take is then the user's, said in one line.
   """
   method = method_lib.load(config)
-  return _explained(method, parallel.per_example_fn(method.score), state, method.score_needs)
+  return _explained(method, parallel.per_example_fn(method.score), state, method.score_needs,
+                    trained_on)
 
 
 def pictures_fn(config, state):
@@ -30,8 +36,9 @@ def pictures_fn(config, state):
   return _explained(method, compiled, state, (*method.score_needs, "index"))
 
 
-def _explained(method, compiled, state, needs):
-  """`compiled` on the keys that it may see; missing keys and exhausted memory in one line."""
+def _explained(method, compiled, state, needs, trained_on=None):
+  """`compiled` on the keys that it may see; missing keys, shapes that do not fit and exhausted
+  memory in one line."""
   name = method.config.method.name
 
   def call(batch):
@@ -47,6 +54,12 @@ def _explained(method, compiled, state, needs):
       shape = np.shape(batch[needs[0]])
       raise UserError(f"out of device memory while scoring a batch of shape {shape}: make "
                       "config.eval.batch_size (or predict.batch_size) smaller") from error
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+      shape = np.shape(batch.get("image", ()))[1:]
+      if isinstance(error, UserError) or trained_on is None or shape == tuple(trained_on):
+        raise
+      raise UserError(f"images of shape {shape} do not fit this run of {name}, which was trained on "
+                      f"{tuple(trained_on)}: see config.data") from error
   return call
 
 

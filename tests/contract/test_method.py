@@ -10,7 +10,8 @@ from data_pipelines import dataset as datasets, stream
 from medae_jax.core import scoring
 from medae_jax import train
 from medae_jax.training import feed
-from medae_jax.core import checkpoint, parallel
+from medae_jax.core import parallel
+from medae_jax.core import trained as trained_lib
 from medae_jax.core import method as method_lib
 from tests.contract import cases
 from tests.contract.run_steps import flat
@@ -48,11 +49,12 @@ def test_trains_to_the_end_and_says_so(name, trained):
 @pytest.mark.parametrize("name", NAMES)
 def test_restored_from_workdir_alone_scores_the_same(name, trained):
   workdir, result = trained(name)
-  config, method, state, info = checkpoint.restore_for_scoring(workdir, "last")
+  run = trained_lib.load(workdir, {"eval.checkpoint": "last"})
+  config = run.config
   batch = example_batch(config)
   fresh = scoring.score_fn(config, result["state"])(batch)
-  restored = scoring.score_fn(config, state)(batch)
-  assert info["step"] == result["step"]
+  restored = run.score_fn(batch)
+  assert run.info["step"] == result["step"]
   for key in fresh:
     np.testing.assert_array_equal(fresh[key], restored[key], err_msg=key)
 
@@ -61,9 +63,8 @@ def test_restored_from_workdir_alone_scores_the_same(name, trained):
 def test_score_treats_examples_independently(name, trained):
   """Each example alone, in another order and beside padding: the same up to float order."""
   workdir, _ = trained(name)
-  config, _, state, _ = checkpoint.restore_for_scoring(workdir, "last")
-  batch = example_batch(config)
-  score = scoring.score_fn(config, state)
+  run = trained_lib.load(workdir, {"eval.checkpoint": "last"})
+  batch, score = example_batch(run.config), run.score_fn
   together = jax.device_get(score(batch))
   order = np.array([3, 1, 0, 2, 7, 7, 7, 7])
   shuffled = jax.device_get(score({k: v[order] for k, v in batch.items()}))

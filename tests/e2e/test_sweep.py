@@ -9,7 +9,7 @@ import pytest
 
 from medae_jax import sweep
 from medae_jax.training import together as vectorised
-from medae_jax.core import checkpoint
+from medae_jax.core import trained
 from tests import tiny_methods
 from tests.contract import cases
 
@@ -71,7 +71,7 @@ def _config(tmp_path, method="tests.tiny_methods:BatchNormMethod", **changes):
 
 
 def _params(folder, name):
-  state = checkpoint.restore_for_scoring(folder / "runs" / name, "last")[2]
+  state = trained.load(folder / "runs" / name, {"eval.checkpoint": "last"}).state
   return jax.tree.map(np.asarray, state.params)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medae_jax import convert
-from medae_jax.core import checkpoint
+from medae_jax.core import trained
 from medae_jax.training import early_stop
 from medae_jax.core import method as method_lib
 from medae_jax.methods import _growing, dpa
@@ -130,7 +130,8 @@ def test_a_published_style_checkpoint_is_converted(tmp_path):
   np.savez(tmp_path / "model.npz", **{f"{net}.{k}": v for net in ("enc", "dec")
                                       for k, v in g.sub(arrays, f"{last}{net}/").items()})
   convert.convert(tmp_path / "model.npz", config, tmp_path / "work")
-  _, method, state, _ = checkpoint.restore_for_scoring(tmp_path / "work")
+  run = trained.load(tmp_path / "work")
+  method, state = run.method, run.state
   out = jax.jit(method.score)(state, {"image": g.nhwc(arrays["x"])[0]})
   np.testing.assert_allclose(g.nchw(out["recon"]), arrays["final_rec"], **OUT)
   np.testing.assert_allclose(out["score"], arrays["final_scores"], rtol=1e-4)

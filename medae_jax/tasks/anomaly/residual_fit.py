@@ -41,7 +41,7 @@ class ResidualFit:
     self._group: list[np.ndarray] = []   # [k]
     # Pixels whose score is 0 whatever the weights: [patients, normal or lesion].
     self._zeros = np.zeros((self._groups.max(initial=0) + 1, 2))
-    self._about: dict[str, float] = {}
+    self._summary: dict[str, float] = {}
 
   def update(self, batch, outputs) -> None:
     """Takes the pixels of a batch; see tasks.base.BaseEvaluator.update.
@@ -81,17 +81,17 @@ class ResidualFit:
     zeros = share * self._zeros
     best = self._fit(parts, truth, zeros.sum(0))
     plain = np.ones(parts.shape[1])
-    self._about = {"pixel_ap_plain": _ap(parts @ plain, truth, zeros.sum(0)),
-                   "pixel_ap_fitted": _ap(parts @ best, truth, zeros.sum(0)),
-                   "pixel_ap_other_patients": self._held_out(parts, truth, group, zeros)}
+    self._summary = {"pixel_ap_plain": _ap(parts @ plain, truth, zeros.sum(0)),
+                     "pixel_ap_fitted": _ap(parts @ best, truth, zeros.sum(0)),
+                     "pixel_ap_other_patients": self._held_out(parts, truth, group, zeros)}
     half = len(best) // 2
     rounded = [round(float(w), 4) for w in best]
     return {"weights_positive": rounded[:half], "weights_negative": rounded[half:]}
 
-  def about(self) -> dict[str, float]:
+  def summary(self) -> dict[str, float]:
     """Pixel AP on val: of plain weights, of the fitted ones, and of weights fitted on the other
     patients only (five folds); NaN where there are too few patients."""
-    return self._about
+    return self._summary
 
   def _held_out(self, parts, truth, group, zeros, folds=5):
     """AP of all pixels, each scored with weights that were fitted without its patient."""

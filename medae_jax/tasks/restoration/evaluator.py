@@ -58,7 +58,7 @@ class Fitter:
     # bin 0 would mark every pixel: never a detector
     return {"threshold": float((1 + np.argmax(self._curve()[0][1:])) / _BINS)}
 
-  def about(self):
+  def summary(self):
     """How well the chosen threshold finds the drawn pixels of val: for calibration.json."""
     best = round(self.result().get("threshold", 0) * _BINS)
     names = (f"f{self._config.eval.threshold_beta:g}", "precision", "recall")

@@ -9,7 +9,7 @@ from PIL import Image
 import pytest
 
 from medae_jax import train
-from medae_jax.core import checkpoint
+from medae_jax.core import trained
 from medae_jax.core import method as method_lib
 from medae_jax.methods import dpa
 from tests.contract import cases
@@ -249,7 +249,7 @@ def test_the_best_state_comes_from_the_last_stage(tmp_path):
   """Losses at 16 px are smaller numbers of another kind: they must not win. A picture a stage."""
   c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min"})
   train.train(c, str(tmp_path))
-  *_, info = checkpoint.restore_for_scoring(tmp_path, "best")
+  info = trained.load(tmp_path, {"eval.checkpoint": "best"}).info
   assert info["which"] == "best" and info["stage"] == "stab_32"
   pictures = sorted((tmp_path / "stages").iterdir())
   assert [p.name for p in pictures] == ["0_stab_16.png", "1_trns_32.png", "2_stab_32.png"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medae_jax import convert
-from medae_jax.core import checkpoint
+from medae_jax.core import trained
 from tests.unit import tiny_dae
 from tests.unit.weights import torch_files
 
@@ -69,7 +69,8 @@ def test_converted_network_computes_what_the_reference_does(tmp_path, writer, de
   assert summary["changed"]["model.depth"] == depth and summary["changed"]["model.wf"] == wf
   assert summary["parameters"] == sum(t.size for t in tensors.values())
 
-  restored, method, state, info = checkpoint.restore_for_scoring(workdir)
+  run = trained.load(workdir)
+  restored, method, state, info = run.config, run.method, run.state, run.info
   assert (restored.model.depth, restored.model.wf) == (depth, wf)
   assert info["converted_from"] == "model.pt"
   image = image_of(1, 2, 16, channels)
@@ -87,7 +88,7 @@ def test_safetensors_and_npz(tmp_path):
   states = []
   for name in ("w.npz", "w.safetensors"):
     convert.convert(tmp_path / name, tiny_dae.config(), tmp_path / name[2:])
-    states.append(checkpoint.restore_for_scoring(tmp_path / name[2:])[2])
+    states.append(trained.load(tmp_path / name[2:]).state)
   jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
   np.testing.assert_array_equal(states[0].params["net"]["last"]["bias"], tensors["last.bias"])
 

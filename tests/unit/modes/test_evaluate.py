@@ -18,7 +18,7 @@ from medae_jax.core import calibration as calibrate
 from medae_jax.metrics import detection
 from medae_jax.scores import residual as scores
 from medae_jax.tasks.anomaly import residual_fit
-from medae_jax.core import checkpoint
+from medae_jax.core import trained
 from medae_jax.tasks.anomaly import scans
 from tests.unit import fake_run
 
@@ -32,7 +32,8 @@ def run(tmp_path_factory):
 
 def _arrays(run, split="test"):
   """(images, maps, masks, scores) of a whole split, scored in one piece."""
-  config, method, state, _ = checkpoint.restore_for_scoring(run)
+  opened = trained.load(run)
+  config, method, state = opened.config, opened.method, opened.state
   source = fake_run.open(config.data, config.seed).split(split)
   batch = source.read(np.arange(len(source)))
   found = jax.jit(method.score)(state, {"image": batch["image"]})
@@ -136,7 +137,8 @@ def test_what_is_not_known_is_null_with_its_reason(tmp_path, has, null, reason):
 def test_labels_without_masks_keep_abnormal_images_out_of_the_threshold(tmp_path):
   run = fake_run.make(tmp_path / "run", masks=False)
   evaluate.evaluate(run)
-  config, method, state, _ = checkpoint.restore_for_scoring(run)
+  opened = trained.load(run)
+  config, method, state = opened.config, opened.method, opened.state
   source = fake_run.open(config.data, config.seed).split("val")
   batch = source.read(np.arange(11))
   anomaly = np.asarray(jax.jit(method.score)(state, {"image": batch["image"]})["map"])
@@ -158,7 +160,7 @@ def test_weights_fitted_on_val_reach_evaluate_and_restore(tmp_path):
   fitted = calibrate.read(run)["score"]
   assert len(fitted["weights_positive"]) == 2 and min(fitted["weights_positive"]) >= 0
   assert calibrate.read(run)["score_fit"]["pixel_ap_fitted"] > 0.5
-  config, *_ = checkpoint.restore_for_scoring(run)
+  config = trained.load(run).config
   assert list(config.method.score.weights_positive) == fitted["weights_positive"]
   # scoring val afresh must start from the training config, not from the last fit
   assert evaluate.evaluate(run)["test"]["pixel_ap"] == results["test"]["pixel_ap"]
@@ -176,7 +178,7 @@ def test_residual_fit_finds_sign_and_modality():
   fit = residual_fit.ResidualFit(options, ["a", "a", "b", "b", "c", "c"])
   fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
              {"recon": image - residual.astype(np.float32)})
-  found, about = fit.result(), fit.about()
+  found, summary = fit.result(), fit.summary()
   others = found["weights_positive"] + found["weights_negative"][:1]
   assert found["weights_negative"][1] > 2 * max(others)
   w = {k: tuple(v) for k, v in found.items()}
@@ -185,10 +187,10 @@ def test_residual_fit_finds_sign_and_modality():
       np.asarray(scores.residual_map(residual.astype(np.float32), **kw)) * inside, mask)
   assert ap(**w) > 1.5 * ap()
   # the same numbers as the fit itself counts, but for float16
-  assert about["pixel_ap_plain"] == pytest.approx(ap(), abs=2e-3)
-  assert about["pixel_ap_fitted"] == pytest.approx(ap(**w), abs=2e-3)
-  assert about["pixel_ap_plain"] < about["pixel_ap_other_patients"]
-  assert about["pixel_ap_other_patients"] < about["pixel_ap_fitted"] + 0.01
+  assert summary["pixel_ap_plain"] == pytest.approx(ap(), abs=2e-3)
+  assert summary["pixel_ap_fitted"] == pytest.approx(ap(**w), abs=2e-3)
+  assert summary["pixel_ap_plain"] < summary["pixel_ap_other_patients"]
+  assert summary["pixel_ap_other_patients"] < summary["pixel_ap_fitted"] + 0.01
 
 
 def test_maps_that_do_not_fit_into_memory_go_to_a_file(monkeypatch):
@@ -239,7 +241,7 @@ def test_checkpoint_of_four_devices_is_scored_on_one(tmp_path):
   environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
   subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, check=True,
                  cwd=pathlib.Path(__file__).parents[3])
-  _, _, state, _ = checkpoint.restore_for_scoring(tmp_path)
+  state = trained.load(tmp_path).state
   assert len(state.params["net"]["level"].devices()) == jax.local_device_count()
   assert float(state.params["net"]["level"]) == pytest.approx(0.6)
 

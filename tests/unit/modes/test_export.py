@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medae_jax import export
-from medae_jax.core import checkpoint, example
+from medae_jax.core import checkpoint, example, trained
 from medae_jax.core import method as method_lib
 from medae_jax.core.files import write_json
 from tests.unit import tiny_dae
@@ -104,7 +104,8 @@ def test_other_formats_sizes_and_calibration(tmp_path):
                                 state.params["net"]["last"]["bias"])
   assert json.loads((folder / "calibration.json").read_text())["thresholds"] == {"pixel": 0.25}
   assert json.loads((folder / "config.json").read_text())["method"]["score"]["erosion"] == 1
-  config, method, state, _ = checkpoint.restore_for_scoring(tmp_path / "run")
+  opened = trained.load(tmp_path / "run")
+  config, method, state = opened.config, opened.method, opened.state
   assert config.method.score.erosion == 1  # what was fitted on val is part of the program
   image = np.random.default_rng(0).random((2, 24, 32, 2), np.float32)
   got = export.load(folder)({"image": image})["map"]

@@ -14,7 +14,7 @@ from data_pipelines.brains import inputs, normalise
 from data_pipelines.formats import image_io
 from medae_jax import evaluate, predict
 from medae_jax.core import calibration
-from medae_jax.core import checkpoint
+from medae_jax.core import trained
 from tests.unit import fake_run
 
 SHAPE = fake_run.SHAPE
@@ -93,7 +93,8 @@ def test_maps_equal_score_on_the_prepared_slices(run, tmp_path):
   volume = brain(3)
   save(tmp_path / "in", volume)
   go(run, tmp_path / "in", tmp_path / "out")
-  config, method, state, _ = checkpoint.restore_for_scoring(run)
+  opened = trained.load(run)
+  config, method, state = opened.config, opened.method, opened.state
   prepared = normalise.prepare(list(volume.astype(np.float64)), None, SHAPE)
   want = jax.jit(method.score)(state, {"image": prepared.image.astype(np.float32)})
   found = np.asarray(nibabel.load(tmp_path / "out/p1_anomaly.nii.gz").dataobj)

@@ -95,8 +95,8 @@ def test_threshold_has_the_best_f_beta(dilate):
     return 5 * hit / (4 * drawn + hit + false)
   best = max(f2(t) for t in np.arange(1, 1024) / 1024)
   assert f2(found) == pytest.approx(best, abs=1e-9)
-  about = fitter.about()
-  assert about["f2"] == pytest.approx(best, abs=1e-9) and 0 < about["precision"] <= 1
+  summary = fitter.summary()
+  assert summary["f2"] == pytest.approx(best, abs=1e-9) and 0 < summary["precision"] <= 1
   config.eval.fit_threshold = False
   assert evaluator.fitter(config, _Frames()) is None
 

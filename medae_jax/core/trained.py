@@ -1,0 +1,119 @@
+"""A trained run, opened once: one config, one checkpoint, one calibration for all that score with it.
+
+evaluate, predict, export, convert's check, train.init_from and people with a notebook start here:
+
+  run = medae_jax.load("runs/dae")
+  found = run.score(images)          # float32 [B,H,W,C] -> {"map": [B,H,W,1], "score": [B], ...}
+  found["map"] > run.calibration["threshold"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import os
+from typing import Any
+
+from absl import logging
+import jax
+import numpy as np
+
+from medae_jax.core import calibration as calibration_lib
+from medae_jax.core import checkpoint, parallel, scoring
+from medae_jax.core import config as config_lib
+from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
+from medae_jax.core.method import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What `load` returns.
+
+  Attributes:
+    config: locked ConfigDict: config.json, the options of the score fitted on the validation split
+      (calibration.json, entry "score"), then the overrides.
+    method: the method of that config.
+    state: parameters and what finalize fitted; no optimisers.
+    calibration: what calibration.json holds; None where validation was not evaluated yet.
+    info: the checkpoint's meta data, with "which" ("best" or "last") and "step".
+  """
+
+  config: Any
+  method: Any
+  state: State
+  calibration: dict[str, Any] | None
+  info: dict[str, Any]
+
+  @functools.cached_property
+  def score_fn(self):
+    """numpy batch -> outputs of method.score on all local devices; see core.scoring.score_fn."""
+    return scoring.score_fn(self.config, self.state, self.image_shape)
+
+  def score(self, images) -> dict[str, np.ndarray]:
+    """Scores float32 [B,H,W,C] (or a batch {"image": ...}), prepared as config.data says."""
+    batch = images if isinstance(images, Mapping) else {"image": np.asarray(images, np.float32)}
+    return jax.tree.map(np.asarray, self.score_fn(batch))
+
+  @property
+  def image_shape(self) -> tuple[int, int, int] | None:
+    """(H, W, C) of "image" in the batches of the checkpoint's stage; None where it is not noted."""
+    batches = self.info.get("batches") or {}
+    spec = batches.get(self.info.get("stage")) or next(iter(batches.values()), {})
+    shape = (spec.get("image") or [None])[0]
+    return tuple(shape[1:]) if shape and len(shape) == 4 else None
+
+  def override(self, values: Mapping[str, Any]) -> Trained:
+    """The same parameters under a config with {"group.field": value} replaced."""
+    if not values:
+      return self
+    config = config_lib.override(self.config, values)
+    return dataclasses.replace(self, config=config, method=method_lib.load(config))
+
+
+def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None, *,
+         calibrated: bool = True) -> Trained:
+  """Opens a run: no data set, no optimiser, any number of devices.
+
+  Args:
+    workdir: folder of a training run or of `convert`.
+    overrides: {"eval.checkpoint": "last", "method.score.median": 0, ...} on top of config.json.
+      eval.checkpoint chooses the parameters; "best" falls back to the last ones where no best was
+      kept, and "last" to the best ones (a converted run has no other).
+    calibrated: False = without calibration.json: for evaluate, which makes it.
+
+  Raises:
+    FileNotFoundError: no config.json or no checkpoint there.
+    UserError: an unknown field, a damaged file, or no checkpoint that can be read.
+  """
+  config = config_lib.read_config(workdir)
+  calibration = calibration_lib.read(workdir) if calibrated else None
+  fitted = (calibration or {}).get("score") or {}
+  config = config_lib.override(config, {f"method.score.{k}": v for k, v in fitted.items()})
+  config = config_lib.override(config, overrides)
+  state, info = _restore(workdir, config.eval.checkpoint)
+  made_with = ((calibration or {}).get("checkpoint") or {}).get("step", info["step"])
+  if made_with != info["step"]:
+    logging.warning("%s was made with the checkpoint of step %d, this one is of step %d: thresholds "
+                    "may not fit. --mode=evaluate with the same --config.eval.checkpoint makes it "
+                    "afresh.", calibration_lib.FILE, made_with, info["step"])
+  return Trained(config, method_lib.load(config), state, calibration, info)
+
+
+def _restore(workdir, which):
+  if which not in ("best", "last"):
+    raise UserError(f"config.eval.checkpoint={which!r}: use best or last")
+  checkpoints = checkpoint.Checkpoints(workdir)
+  try:
+    for name in dict.fromkeys((which, "best", "last")):
+      found = checkpoints.restore_model(name)
+      if found is not None:
+        state, meta = found
+        if jax.process_count() > 1:  # each process scores on its own devices
+          state = parallel.to_host(state)
+        return state, {**meta, "which": name, "step": int(state.step)}
+  finally:
+    checkpoints.close()
+  raise FileNotFoundError(f"no checkpoint in {workdir}/checkpoints: train first "
+                          f"(launch.py --mode=train --workdir={workdir}).")

@@ -1,0 +1,90 @@
+"""A trained run is opened once: one checkpoint choice and one calibration for every mode."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import medae_jax
+from medae_jax import evaluate, export, predict
+from medae_jax.core import checkpoint, files, trained
+from tests.unit import fake_run
+
+LEVELS = {"best": 0.6, "last": 0.3}  # of the detector: what is above is cut off
+
+
+def make(folder, which):
+  """A workdir whose best and last checkpoints hold other parameters."""
+  c = fake_run.config()
+  c.eval.checkpoint = which
+  files.write_json(folder / "config.json", c.to_dict())
+  saver = checkpoint.Checkpoints(folder)
+  for step, (name, level) in enumerate(LEVELS.items()):
+    state = fake_run.State.create({"net": {"level": jnp.float32(level)}}).replace(
+        step=jnp.int32(step + 1))
+    saver.save(name, state, {"stage": "main", "best": None,
+                             "batches": {"main": {"image": [[4, *fake_run.SHAPE, 2], "float32"]}},
+                             "checksum": checkpoint.checksum(state.params)})
+  saver.close()
+  return folder
+
+
+def scored_with(value, image, level):
+  """Whether a map is that of the detector with this level."""
+  method = fake_run.Method(fake_run.config())
+  state = fake_run.State.create({"net": {"level": jnp.float32(level)}})
+  return np.allclose(value, method.score(state, {"image": image})["map"], atol=1e-6)
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_every_mode_takes_the_checkpoint_of_the_config(tmp_path, which, monkeypatch):
+  level, step = LEVELS[which], 1 + list(LEVELS).index(which)
+  run = make(tmp_path / "run", which)
+  result = evaluate.evaluate(run)["test"]
+  assert result["checkpoint"] == {"which": which, "step": step}
+  opened = medae_jax.load(run)
+  assert float(opened.state.params["net"]["level"]) == np.float32(level)
+  assert opened.calibration["checkpoint"] == {"which": which, "step": step}
+  image = fake_run.open(opened.config.data, 0).split("test").read(np.arange(3))["image"]
+  assert scored_with(opened.score(image)["map"], image, level)
+
+  folder = export.export(run)
+  with np.load(folder / "weights.npz") as weights:
+    assert weights["params/net/level"] == np.float32(level)
+  assert scored_with(export.load(folder)({"image": image})["map"], image, level)
+
+  seen = []
+  class Predictor:
+    """Scores one image and keeps the map."""
+    def __init__(self, config, calibration, score_fn):
+      self.score_fn, self.calibration = score_fn, calibration
+    def find_inputs(self, _):
+      return [0]
+    def files_of(self, _):
+      return []
+    def name_of(self, _):
+      return "image"
+    def predict_one(self, *_):
+      seen.append((np.asarray(self.score_fn({"image": image})["map"]), self.calibration))
+      return {}
+  monkeypatch.setattr("medae_jax.tasks.anomaly.predictor.Predictor", Predictor)
+  predict.predict(run, {"predict.input": str(tmp_path), "predict.output": str(tmp_path / "out")})
+  assert scored_with(seen[0][0], image, level)
+  assert seen[0][1]["threshold"] == opened.calibration["threshold"]
+
+
+def test_the_choice_can_be_changed_for_one_command(tmp_path):
+  run = make(tmp_path / "run", "best")
+  other = trained.load(run, {"eval.checkpoint": "last"})
+  assert other.info["which"] == "last" and float(other.state.params["net"]["level"]) < 0.5
+  folder = export.export(run, tmp_path / "out", overrides={"eval.checkpoint": "last"})
+  with np.load(folder / "weights.npz") as weights:
+    assert weights["params/net/level"] == np.float32(LEVELS["last"])
+  with pytest.raises(ValueError, match="eval.checkpoint='nosuch': use best or last"):
+    trained.load(run, {"eval.checkpoint": "nosuch"})
+
+
+def test_images_of_another_shape_are_the_users(tmp_path):
+  run = make(tmp_path / "run", "last")
+  opened = trained.load(run, {"method.score.weights_positive": (1.0, 1.0)})
+  with pytest.raises(ValueError, match=r"shape \(16, 20, 3\) do not fit .* trained on \(16, 20, 2\)"):
+    opened.score(np.zeros((1, 16, 20, 3)))
