@@ -7,19 +7,18 @@
 
 The weights are an argument of the program, not constants inside it: measured on the reference DAE
 the program is 71 kB instead of 31 MB, compiles faster (XLA folds nothing), and the weights stay
-readable, checkable and exchangeable without JAX. The *folder* is the self-contained unit. StableHLO
-files are promised to load for months, not years; weights.npz and config.json outlive them.
+readable, checkable and exchangeable without JAX. The *folder* is the self-contained unit
+(core/artefact.py). StableHLO files are promised to load for months, not years; weights.npz and
+config.json outlive them.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping, Sequence
 import json
 import os
 import pathlib
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -28,16 +27,14 @@ import jax
 from jax import export as jax_export
 import numpy as np
 
-from medae_jax.core import config as config_lib
-from medae_jax.core import calibration as calibrate
-from medae_jax.core import parallel, places, trained
+from medae_jax.core import artefact, parallel, places, scoring, trained
+from medae_jax.core import calibration as calibration_lib
+from medae_jax.core.artefact import load
 from medae_jax.core.errors import UserError
-from medae_jax.core.method import State
 from medae_jax.core.files import write_json
+from medae_jax.core.method import State
 
-FORMAT = "medae_jax export 1"
 PLATFORMS = ("cpu", "cuda", "tpu")
-FORMATS = ("stablehlo", "weights", "safetensors", "saved_model")
 _EXAMPLE = places.folder("examples") / "run_exported.py"
 
 
@@ -50,8 +47,8 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
     workdir: of a training run or of `convert`. Its calibration.json, if any, is applied.
     out_dir: default <workdir>/export. An earlier export there is replaced; a folder that is
       anything else is refused.
-    formats: of FORMATS, default config.export.formats. "saved_model" needs TensorFlow,
-      "safetensors" its package.
+    formats: of stablehlo, weights, safetensors (needs its package), saved_model (needs TensorFlow);
+      default config.export.formats.
     overrides: {"method.score.median": 0, ...} on top of the workdir's config;
       export.image_size = 256 or (H, W) exports for another size than that of training.
 
@@ -63,19 +60,13 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
     ValueError: unknown format, foreign folder, score that cannot be exported, parity lost.
   """
   out = pathlib.Path(out_dir or pathlib.Path(workdir) / "export").absolute()
-  _check_target(out)
-  changed, options = _options(config_lib.read_config(workdir), formats, overrides)
+  artefact.check_target(out)
+  changed = {**(overrides or {}), **({"export.formats": tuple(formats)} if formats else {})}
   run = trained.load(workdir, changed)
   weights = _weights(run.method.inference_state(run.state))
-  inputs = _inputs(run.method, run.info, options["image_size"])
-  out.parent.mkdir(parents=True, exist_ok=True)
-  temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-  try:
-    manifest = _write(temporary, run, weights, inputs, options["formats"])
-    temporary.chmod(0o755)
-    _swap(temporary, out)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+  inputs = _inputs(run.method, run.info, run.config.export.image_size)
+  with artefact.replacing(out) as temporary:
+    manifest = _write(temporary, run, weights, inputs, run.config.export.formats)
   logging.info("Exported step %d (%s checkpoint) to %s (%s). Largest difference to score: %s",
                run.info["step"], run.info["which"], out, ", ".join(manifest["files"]),
                manifest["parity"])
@@ -92,49 +83,6 @@ def score_function(method):
 
 
 # ----------------------------------------------------------------------------------------- pieces
-def _options(config, formats, overrides):
-  """The overrides of other groups, and {"formats", "image_size"}; older runs have no config.export."""
-  overrides = dict(overrides or {})
-  options = {"formats": ("stablehlo", "weights"), "image_size": 0,
-             **dict(config.get("export", None) or {})}
-  for name in [n for n in overrides if n.startswith("export.")]:
-    options[name.removeprefix("export.")] = overrides.pop(name)
-  options["formats"] = tuple(formats or options["formats"])
-  unknown = sorted(set(options["formats"]) - set(FORMATS))
-  if unknown or not options["formats"]:
-    raise UserError(f"config.export.formats: {', '.join(unknown) or '(none)'} is unknown; "
-                     f"use some of {', '.join(FORMATS)}")
-  return overrides, options
-
-
-def _check_target(out: pathlib.Path) -> None:
-  """Only an earlier export or an empty folder may be replaced."""
-  if not out.exists():
-    return
-  if not out.is_dir() or (any(out.iterdir()) and not _is_export(out)):
-    raise UserError(f"{out} exists and is not an export of medae_jax: it is left alone; "
-                     "choose another --output")
-
-
-def _is_export(folder: pathlib.Path) -> bool:
-  try:
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return manifest["format"].startswith("medae_jax export")
-  except (OSError, ValueError, KeyError, TypeError, AttributeError):
-    return False
-
-
-def _swap(temporary: pathlib.Path, out: pathlib.Path) -> None:
-  """Puts `temporary` at `out`; what was there goes only after the new one is in place."""
-  old = None
-  if out.exists():
-    old = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    out.rename(old / "export")
-  temporary.rename(out)
-  if old is not None:
-    shutil.rmtree(old)
-
-
 def _weights(state: State) -> dict[str, np.ndarray]:
   """{"params/net/...": array} of everything that scoring reads."""
   state = parallel.to_host(state.replace(opt={}, step=np.zeros((), np.int32)))
@@ -150,7 +98,7 @@ def _inputs(method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
   """What score reads, as it was trained: {"image": [b,H,W,C]} with a symbolic b.
 
   Args:
-    image_size: another H and W, one number or a pair; 0 = those of training.
+    image_size: another H and W, one number or a pair; 0 or () = those of training.
   """
   needs = tuple(method.score_needs)
   spec = (info.get("batches") or {}).get(info["stage"]) or {}
@@ -163,8 +111,8 @@ def _inputs(method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
       raise UserError(f"the checkpoint does not tell the shape of {name!r}, which "
                        f"{method.config.method.name} needs to score; train or convert it again")
     rest = list(found[0][1:])
-    if image_size and len(rest) == 3:
-      rest[:2] = [image_size] * 2 if np.ndim(image_size) == 0 else list(image_size)
+    if np.any(image_size) and len(rest) == 3:
+      rest[:2] = np.broadcast_to(image_size, 2).tolist()
     inputs[name] = jax.ShapeDtypeStruct((b, *rest), found[1])
   return inputs
 
@@ -177,7 +125,7 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
     program = jax_export.export(jax.jit(score), platforms=PLATFORMS)(shapes, inputs)
   except (TypeError, ValueError, jax.errors.InconclusiveDimensionOperation) as e:
     raise UserError(f"score of {config.method.name} cannot be exported for any batch size: "
-                     f"{str(e).splitlines()[0][:200]}") from e
+                    f"{str(e).splitlines()[0][:200]}") from e
   if "stablehlo" in formats:
     (folder / "score.stablehlo").write_bytes(program.serialize())
     if _EXAMPLE.is_file():
@@ -186,15 +134,16 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
     np.savez(folder / "weights.npz", **weights)
   if "safetensors" in formats:
     from safetensors.numpy import save_file  # pylint: disable=import-outside-toplevel
-    save_file(weights, folder / "weights.safetensors", metadata={"format": FORMAT})
+    save_file(weights, folder / "weights.safetensors", metadata={"format": artefact.FORMAT})
   if "saved_model" in formats:
-    _saved_model(folder / "saved_model", score, weights, inputs)
+    artefact.write_saved_model(folder / "saved_model", score, weights, inputs, PLATFORMS)
   write_json(folder / "config.json", json.loads(config.to_json_best_effort()))
   if calibration is not None:
-    write_json(folder / calibrate.FILE, calibration)
+    write_json(folder / calibration_lib.FILE, calibration)
   parity = _parity(folder, method, score, weights, inputs) if "stablehlo" in formats else None
   manifest = {
-      "format": FORMAT, "method": config.method.name, "needs": {k: str(v) for k, v in method.needs.items()},
+      "format": artefact.FORMAT, "method": config.method.name,
+      "needs": {k: str(v) for k, v in method.needs.items()},
       "checkpoint": {"which": info["which"], "step": info["step"]},
       "calibrated": calibration is not None, "platforms": PLATFORMS, "batch": "any",
       "inputs": {k: {"shape": [str(d) for d in v.shape], "dtype": str(v.dtype)}
@@ -202,9 +151,8 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
       "outputs": {k: {"shape": [str(d) for d in v.shape], "dtype": str(v.dtype)}
                   for k, v in _outputs(program).items()},
       "parity": parity, "versions": {"jax": jax.__version__, "numpy": np.__version__},
-      "files": {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-                for p in sorted(folder.rglob("*")) if p.is_file()}}
-  (folder / "README.txt").write_text(_readme(manifest), encoding="utf-8")
+      "files": artefact.checksums(folder)}
+  (folder / "README.txt").write_text(artefact.readme(manifest), encoding="utf-8")
   write_json(folder / "manifest.json", manifest)
   return manifest
 
@@ -222,8 +170,10 @@ def _parity(folder, method, score, weights, inputs) -> dict[str, float]:
   rng = np.random.default_rng(0)
   batch = {k: (rng.random((2, *v.shape[1:])) * (1 if v.dtype.kind == "f" else 2)).astype(v.dtype)
            for k, v in inputs.items()}
-  want = jax.jit(score)(weights, batch)
-  got = load(folder)(batch)
+  with scoring.memory_explained("checking the exported program on two examples",
+                                "make config.export.image_size smaller"):
+    want = jax.tree.map(np.asarray, jax.jit(score)(weights, batch))
+    got = jax.tree.map(np.asarray, load(folder)(batch))
   worst = {}
   for name, value in want.items():
     value, found = np.asarray(value, np.float64), np.asarray(got[name], np.float64)
@@ -234,72 +184,3 @@ def _parity(folder, method, score, weights, inputs) -> dict[str, float]:
   return worst
 
 
-def load(folder: str | os.PathLike):
-  """batch {"image": numpy [B,H,W,C]} -> outputs, by the files of an export alone.
-
-  Raises:
-    FileNotFoundError: not such a folder.
-  """
-  folder = pathlib.Path(folder)
-  program = jax_export.deserialize(bytearray((folder / "score.stablehlo").read_bytes()))
-  with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
-    weights = jax.device_put(dict(arrays))
-  call = jax.jit(program.call)
-  return lambda batch: call(weights, batch)
-
-
-def _saved_model(folder, score, weights, inputs) -> None:
-  """TensorFlow SavedModel with one signature: named inputs -> named outputs, any batch size."""
-  try:
-    import tensorflow as tf  # pylint: disable=import-outside-toplevel
-    from jax.experimental import jax2tf  # pylint: disable=import-outside-toplevel
-  except ImportError as e:
-    raise UserError(f"the saved_model format needs TensorFlow ({e}); pip install tensorflow-cpu, "
-                     "or leave it out") from e
-  module = tf.Module()
-  module.weights = {name.replace("/", "."): tf.Variable(value, trainable=False)
-                    for name, value in weights.items()}
-  shapes = {k: ", ".join(str(d) for d in v.shape) for k, v in inputs.items()}
-  converted = jax2tf.convert(
-      score, with_gradient=False, polymorphic_shapes=[None, shapes],
-      native_serialization_platforms=PLATFORMS)
-  # One keyword argument an input, so that the signature carries the names.
-  def call(**batch):
-    return converted({k.replace(".", "/"): v for k, v in module.weights.items()}, batch)
-  module.score = tf.function(call, autograph=False)
-  signature = module.score.get_concrete_function(**{
-      k: tf.TensorSpec([None, *v.shape[1:]], v.dtype, name=k) for k, v in inputs.items()})
-  one = {k: tf.zeros([1, *v.shape[1:]], v.dtype) for k, v in inputs.items()}
-  try:
-    signature(**one)
-  except tf.errors.InvalidArgumentError as e:
-    if "deserialize" not in str(e):
-      raise
-    raise UserError(f"TensorFlow {tf.__version__} cannot read the programs of JAX {jax.__version__}: "
-                     "for the saved_model format export with jax<0.11 or a newer TensorFlow, or "
-                     "leave it out of config.export.formats") from e
-  tf.saved_model.save(module, str(folder), signatures=signature)
-
-
-def _readme(manifest) -> str:
-  lines = lambda part: "\n".join(f"  {name}: {v['dtype']} [{', '.join(v['shape'])}]"
-                                 for name, v in manifest[part].items())
-  calibrated = ("thresholds and colour scales chosen on the validation split"
-                if manifest["calibrated"] else "absent: evaluate had not run, there is no threshold")
-  step = manifest["checkpoint"]["step"]
-  return f"""Anomaly score of method {manifest["method"]}, checkpoint of step {step}.
-
-Run it (needs `pip install jax` only):
-  python run_exported.py image.npy            one image [H,W,C] or a batch [B,H,W,C], float32
-
-score.stablehlo takes (weights, inputs) and returns outputs; b is any batch size.
-inputs
-{lines("inputs")}
-outputs (score: higher = more abnormal; map: the same per pixel)
-{lines("outputs")}
-The program expects {"; ".join(f"{k}: {v}" for k, v in manifest["needs"].items())}, prepared as the
-group "data" of config.json says. calibration.json: {calibrated}.
-Platforms: {", ".join(manifest["platforms"])}. Newer JAX versions load StableHLO files for months, not
-years (written with JAX {manifest["versions"]["jax"]}); weights.npz with config.json and the medae_jax
-package outlive that. manifest.json has checksums.
-"""

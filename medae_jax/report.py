@@ -12,8 +12,10 @@ import pathlib
 from typing import Any
 
 from medae_jax.core import calibration as calibrate, files
+from medae_jax.core.errors import UserError
 
 _ORDER = ("test", "val")
+_REMEDY = "run --mode=evaluate again, or delete it"
 # JSON key -> (name, what it means). Keys that are not listed are shown under their own name.
 _NAMES = {
     "pixel_ap": ("Pixel average precision", "over all pixels of the split, background included"),
@@ -51,7 +53,8 @@ def write(workdir) -> pathlib.Path:
   """
   workdir = pathlib.Path(workdir)
   results = _results(workdir / "evaluation")
-  config = _read_json(workdir / "config.json")
+  path = workdir / "config.json"
+  config = files.read_json(path, "restore it from a copy") if path.exists() else {}
   calibration = calibrate.read(workdir)
   body = [_head(workdir, results, config)]
   body += [_table(results), _notes(results)] if results else ["<p>Nothing was evaluated yet.</p>"]
@@ -81,7 +84,8 @@ def write(workdir) -> pathlib.Path:
 # ------------------------------------------------------------------------------------- sections
 def _head(workdir, results, config):
   first = next(iter(results.values()), {})
-  method = (config.get("method") or {}).get("name", "?")
+  method = config.get("method")
+  method = method.get("name", "?") if isinstance(method, dict) else "?"
   lines = [f"<h1>{_text(method)} on {_text(first.get('dataset', 'no data yet'))}</h1>"]
   if first:
     checkpoint = first.get("checkpoint", {})
@@ -100,12 +104,13 @@ def _sentence(split, r):
   """The comparison with the intensity threshold in words; "" where it does not apply."""
   by = r.get("model_better_by") or {}
   key, base = by.get("metric"), r.get("baseline") or {}
-  if r.get("model_better") is None or key not in _NAMES:
+  if r.get("model_better") is None or not isinstance(key, str) or key not in _NAMES:
     return ""
-  best = max(v for k, v in base.items() if k.startswith(key) and isinstance(v, (int, float)))
+  best = max((v for k, v in base.items() if k.startswith(key) and isinstance(v, (int, float))),
+             default=None)
   verdict = "better than" if r["model_better"] else "NOT better than"
-  text = (f"{_split_name(split)} ({r.get('n_patients', '?')} patients, {r['n_images']} images): "
-          f"{_NAMES[key][0].lower()} {_number(r[key])}; a plain intensity threshold reaches "
+  text = (f"{_split_name(split)} ({r.get('n_patients', '?')} patients, {r.get('n_images', '?')} images): "
+          f"{_NAMES[key][0].lower()} {_number(r.get(key))}; a plain intensity threshold reaches "
           f"{_number(best)}: the model is {verdict} it")
   interval = (r.get("ci95") or {}).get("pixel_ap_minus_baseline")
   if interval and key == "pixel_ap":
@@ -157,8 +162,13 @@ def _patients(path, split):
   """The CSV as a table, folded."""
   if not path.exists():
     return ""
-  with open(path, newline="", encoding="utf-8") as file:
-    rows = list(csv.reader(file))
+  try:
+    with open(path, newline="", encoding="utf-8") as file:
+      rows = list(csv.reader(file))
+  except (csv.Error, UnicodeDecodeError) as e:
+    raise UserError(f"{path} is damaged ({e}): {_REMEDY}") from e
+  if not rows:
+    return ""
   head = "".join(f"<th>{_text(c.replace('_', ' '))}</th>" for c in rows[0])
   lines = "".join("<tr>" + "".join(f"<td>{_text(_short(c))}</td>" for c in r) + "</tr>"
                   for r in rows[1:501])
@@ -170,17 +180,11 @@ def _patients(path, split):
 
 
 def _training(path):
-  if not path.exists():
-    return ""
   series: dict[str, list[tuple[float, float]]] = {}
-  for line in path.read_text(encoding="utf-8").splitlines():
-    try:
-      event = json.loads(line)
-    except ValueError:  # the last line of a run that was killed
-      continue
+  for event in files.read_events(path):
     for key, value in event.items():
-      if key != "step" and isinstance(value, (int, float)):
-        series.setdefault(key, []).append((event.get("step", 0), value))
+      if key != "step" and isinstance(value, (int, float)) and math.isfinite(value):
+        series.setdefault(key, []).append((event["step"], value))
   groups: dict[str, dict[str, list]] = {}
   for key, points in series.items():  # train/loss and val/loss share a chart
     group = key.partition("/")[2] or key
@@ -234,11 +238,25 @@ def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=
 def _results(folder):
   """{split: result}, test first."""
   order = lambda p: (_ORDER.index(p.stem) if p.stem in _ORDER else len(_ORDER), p.stem)
-  return {p.stem: _read_json(p) for p in sorted(folder.glob("*.json"), key=order)}
+  return {p.stem: _result(p) for p in sorted(folder.glob("*.json"), key=order)}
 
 
-def _read_json(path) -> dict[str, Any]:
-  return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def _result(path) -> dict[str, Any]:
+  """evaluation/<split>.json, with the entries that are not plain values of the expected form."""
+  found = files.read_json(path, _REMEDY)
+  is_number = lambda v: v is None or (isinstance(v, (int, float)) and not isinstance(v, bool))
+  pair = lambda v: v is None or (isinstance(v, list) and len(v) == 2 and all(map(is_number, v)))
+  forms = {"ci95": pair, "baseline": lambda v: is_number(v) or isinstance(v, str),
+           "notes": lambda v: isinstance(v, str), "checkpoint": lambda v: True,
+           "model_better_by": lambda v: True}
+  for key, form in forms.items():
+    value = found.get(key) or {}
+    if not isinstance(value, dict) or not all(map(form, value.values())):
+      raise UserError(f"{path} is damaged (its entry {key!r}): {_REMEDY}")
+  for key in ("pixel_ap", "image_auroc"):  # what the first sentence is about
+    if not is_number(found.get(key)):
+      raise UserError(f"{path} is damaged (its entry {key!r}): {_REMEDY}")
+  return found
 
 
 def _split_name(split):
@@ -265,6 +283,8 @@ def _number(value, missing: str = "&ndash;") -> str:
     return missing
   if isinstance(value, int):
     return f"{value:,}"
+  if not isinstance(value, float):
+    return _text(value)
   return f"{value:.3f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
 
 

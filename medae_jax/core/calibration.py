@@ -7,36 +7,56 @@ modality's residual. evaluate writes it; evaluate, predict and export read it:
   image_threshold, image_threshold_rule  of the image score
   components                             components of at most so many voxels are deleted
   map_max, window                        one heat scale and one grey window a channel, all pictures
-  score                                  merged into config.method.score by core.checkpoint
+  score                                  merged into config.method.score by core.trained
   score_fit                              pixel AP on val with and without it (residual_fit.py)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-import json
 import pathlib
 from typing import Any
 
+from medae_jax.core import checks, files
 from medae_jax.core.errors import UserError
 
-
-
 FILE = "calibration.json"
-# ------------------------------------------------------------------------------ reading, merging
+_REMEDY = "run --mode=evaluate again"
+
+
+def _group(value) -> str:
+  return "" if isinstance(value, dict) else "a group of fields"
+
+
+def _checkpoint(value) -> str:
+  return "" if isinstance(value, dict) and isinstance(value.get("step"), int) else "a checkpoint"
+
+
+def _pairs(value) -> str:
+  pair = lambda v: isinstance(v, list) and len(v) == 2 and not any(map(checks.number(), v))
+  return "" if isinstance(value, list) and all(map(pair, value)) else "a list of pairs of numbers"
+
+
+_RULES = {"threshold": checks.number(), "image_threshold": checks.number(),
+          "map_max": checks.number(0), "components": checks.whole(0), "kind": checks.text,
+          "threshold_rule": checks.text, "image_threshold_rule": checks.text, "score": _group,
+          "score_fit": _group, "checkpoint": _checkpoint, "window": _pairs}
+
+
 def read(workdir) -> dict[str, Any] | None:
   """The calibration of a workdir, None where validation was not evaluated yet.
 
   Raises:
-    ValueError: the file is damaged.
+    UserError: the file is damaged; the line names it.
   """
   path = pathlib.Path(workdir) / FILE
   if not path.exists():
     return None
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise UserError(f"{path} is damaged ({error}); run --mode=evaluate again") from error
+  found = files.read_json(path, _REMEDY)
+  for key, rule in _RULES.items():
+    if found.get(key) is not None and rule(found[key]):
+      raise UserError(f"{path} is damaged ({key}={found[key]!r} is not {rule(found[key])}): {_REMEDY}")
+  return found
 
 
 def explain(calibration: Mapping[str, Any]) -> str:
@@ -47,6 +67,3 @@ def explain(calibration: Mapping[str, Any]) -> str:
       rule = calibration.get(f"{key}_rule", "no rule given")
       parts.append(f"{what} {calibration[key]:.4g} ({rule})")
   return "; ".join(parts) or "no threshold"
-
-
-# ------------------------------------------------------------------------------ choosing on val

@@ -10,6 +10,7 @@ Orbax writes into a temporary folder and renames it, so that a killed save leave
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 from typing import Any
@@ -24,20 +25,32 @@ from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
 
 
+# What the loop writes about a checkpoint; scoring needs the first entry only.
+_META = ("checksum", "stage", "batches", "best", "stale", "evaluated", "done")
+
+
 class Checkpoints:
   """The two checkpoint folders of a run."""
 
   def __init__(self, workdir: str | os.PathLike, keep: int = 2):
     root = pathlib.Path(workdir).absolute() / "checkpoints"
     self._managers = {name: _manager(root / name, n) for name, n in (("last", keep), ("best", 1))}
+    self._sound: dict[str, set[int]] = {"last": set(), "best": set()}    # saved or read by this object
+    self._damaged: dict[str, set[int]] = {"last": set(), "best": set()}  # could not be read
 
   def save(self, which: str, state: State, meta: dict[str, Any]) -> None:
-    """Starts an asynchronous save; an existing checkpoint of the same step is left alone.
+    """Starts an asynchronous save; a sound checkpoint of the same step is left alone.
+
+    Checkpoints that could not be read are put aside first, as checkpoints/<which>.damaged/<step>:
+    Orbax saves nothing at or below the newest step that is there.
 
     Raises:
       OSError: this or an earlier save failed (disk full ...); earlier checkpoints stay.
     """
     manager, step = self._managers[which], int(state.step)
+    if step in manager.all_steps() and step not in self._sound[which] | self._damaged[which]:
+      self._find_out(which, step)
+    self._put_aside(which)
     if step in manager.all_steps():
       return
     if jax.process_count() > 1:
@@ -50,6 +63,7 @@ class Checkpoints:
       manager.save(step, args=ocp.args.Composite(
           model=ocp.args.StandardSave(model), opt=ocp.args.StandardSave({"opt": state.opt}),
           meta=ocp.args.JsonSave(meta)))
+    self._sound[which].add(step)
 
   def replace(self, which: str, state: State, meta: dict[str, Any]) -> None:
     """Saves even where a checkpoint of this step exists (after finalize, say)."""
@@ -57,6 +71,7 @@ class Checkpoints:
     self.wait()
     if step in manager.all_steps():
       manager.delete(step)
+      self._damaged[which].discard(step)
     self.save(which, state, meta)
 
   def wait(self) -> None:
@@ -86,40 +101,81 @@ class Checkpoints:
     Raises:
       ValueError: there are checkpoints but none can be read.
     """
-    for step, model, meta in self._readable(which):
-      opt = self._managers[which].restore(step, args=ocp.args.Composite(
-          opt=ocp.args.StandardRestore({"opt": _on_devices(opt_structure(meta))})))["opt"]["opt"]
-      return State(opt=opt, **model), meta
-    return None
+    return self._newest(which, opt_structure)
 
   def restore_model(self, which: str) -> tuple[State, dict] | None:
     """As `restore`, without the optimisers: all that scoring needs."""
-    for _, model, meta in self._readable(which):
-      return State(opt={}, **model), meta
+    return self._newest(which, None)
+
+  def _newest(self, which, opt_structure):
+    errors = []
+    for step in self.steps(which):
+      try:
+        found = self._read(which, step, opt_structure)
+      except Exception as e:  # pylint: disable=broad-except
+        # Orbax, TensorStore and JSON raise many types for a damaged file; each means "try an older
+        # one". Whoever wants to see where: --verbosity=1.
+        logging.debug("Checkpoint of step %d", step, exc_info=True)
+        self._damaged[which].add(step)
+        errors.append(f"step {step}: {_one_line(e)}")
+        logging.warning("Checkpoint %s of step %d cannot be read (%s).", which, step, _one_line(e))
+        continue
+      if errors:
+        logging.warning("Falling back to the checkpoint of step %d.", step)
+      self._sound[which].add(step)
+      return found
+    if errors:
+      other = "--config.eval.checkpoint=last scores the last one; or " if which == "best" else ""
+      raise UserError(f"no checkpoint under {self._managers[which].directory} can be read: "
+                      f"{'; '.join(errors)}. {other}restore a copy, or delete the folder to train "
+                      "afresh")
     return None
 
-  def _readable(self, which):
-    manager, steps, errors = self._managers[which], self.steps(which), []
-    for step in steps:
-      try:
-        meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        target = _on_devices(_saved_tree(manager, step))
-        model = manager.restore(step, args=ocp.args.Composite(
-            model=ocp.args.StandardRestore(target)))["model"]
-        problem = None if checksum(model["params"]) == meta["checksum"] else "checksum differs"
-      except Exception as e:  # pylint: disable=broad-except
-        # Orbax and TensorStore raise many types for a damaged file; each means "try an older one".
-        problem = f"{type(e).__name__}: {str(e).splitlines()[0][:160] if str(e) else ''}"
-      if problem is None:
-        if errors:
-          logging.warning("Falling back to the checkpoint of step %d.", step)
-        yield step, _fill_empty(model), meta
-        return
-      errors.append(f"step {step}: {problem}")
-      logging.warning("Checkpoint %s of step %d cannot be read (%s).", which, step, problem)
-    if errors:
-      raise UserError(f"no checkpoint under {manager.directory} can be read: {'; '.join(errors)}. "
-                       "Restore a copy, or delete the folder to train afresh.")
+  def _read(self, which, step, opt_structure):
+    """(state, meta) of one step; any exception means that it is damaged."""
+    manager = self._managers[which]
+    meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    missing = [k for k in (_META if opt_structure else _META[:1]) if k not in meta]
+    if missing:
+      raise ValueError(f"meta lacks {', '.join(missing)}")
+    model = _fill_empty(manager.restore(step, args=ocp.args.Composite(
+        model=ocp.args.StandardRestore(_on_devices(_saved_tree(manager, step)))))["model"])
+    if checksum(model["params"]) != meta["checksum"]:
+      raise ValueError("checksum differs")
+    opt = {}
+    if opt_structure:
+      opt = manager.restore(step, args=ocp.args.Composite(
+          opt=ocp.args.StandardRestore({"opt": _on_devices(opt_structure(meta))})))["opt"]["opt"]
+    return State(opt=opt, **model), meta
+
+  def _find_out(self, which, step):
+    """Whether a checkpoint that another process wrote is sound."""
+    try:
+      self._read(which, step, None)
+      self._sound[which].add(step)
+    except Exception as e:  # pylint: disable=broad-except
+      logging.warning("Checkpoint %s of step %d cannot be read (%s).", which, step, _one_line(e))
+      self._damaged[which].add(step)
+
+  def _put_aside(self, which):
+    if not self._damaged[which]:
+      return
+    self.wait()
+    manager = self._managers[which]
+    folder = pathlib.Path(manager.directory)
+    aside = folder.with_name(f"{which}.damaged")
+    if jax.process_index() == 0:
+      aside.mkdir(exist_ok=True)
+      for step in self._damaged[which]:
+        target = next(t for n in itertools.count() if not (
+            t := aside / (f"{step}" if n == 0 else f"{step}.{n}")).exists())
+        (folder / str(step)).rename(target)
+        logging.warning("Put aside: %s", target)
+    if jax.process_count() > 1:
+      from jax.experimental import multihost_utils  # pylint: disable=import-outside-toplevel
+      multihost_utils.sync_global_devices("damaged checkpoints put aside")
+    self._damaged[which].clear()
+    manager.reload()
 
   def close(self) -> None:
     """Waits for running saves and frees the managers."""
@@ -165,6 +221,10 @@ def _on_devices(tree):
 
 def _fill_empty(model):
   return {**{"params": {}, "stats": {}, "extra": {}}, **{k: v for k, v in model.items() if v is not None}}
+
+
+def _one_line(error: Exception) -> str:
+  return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
 def checksum(params) -> float:

@@ -7,11 +7,11 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 import ml_collections
 
+from medae_jax.core import fields
 from medae_jax.core.errors import UserError
-from medae_jax.core.files import write_json
+from medae_jax.core.files import read_json, write_json
 
 
 def override(config, values: Mapping[str, Any] | None):
@@ -39,12 +39,18 @@ def read_config(workdir) -> ml_collections.ConfigDict:
   """The resolved, locked config of a workdir.
 
   Raises:
-    FileNotFoundError: no config.json there.
+    FileNotFoundError: no config.json there. UserError: it is damaged.
   """
   path = pathlib.Path(workdir) / "config.json"
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist: {workdir} is not the folder of a training run.")
-  return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text()))).lock()
+  value = read_json(path, "restore it from a copy")
+  for group, defaults in fields.YOUNGER.items():
+    value.setdefault(group, dict(defaults))
+  try:
+    return ml_collections.ConfigDict(_with_tuples(value)).lock()
+  except (ValueError, TypeError, AttributeError) as e:  # names that no field can have
+    raise UserError(f"{path} is damaged ({e}): restore it from a copy") from e
 
 
 def _with_tuples(value):
@@ -59,11 +65,12 @@ def write_config(config, workdir) -> None:
   path = pathlib.Path(workdir) / "config.json"
   resolved = json.loads(json.dumps(config.to_dict()))
   if path.exists():
-    old = json.loads(path.read_text(encoding="utf-8"))
+    old = read_json(path, "restore it from a copy, or choose a new --workdir")
     for group in ("method", "model"):
       if old.get(group) != resolved[group]:
         raise UserError(f"{workdir} holds a run with another config.{group}; choose a new "
                          "--workdir, or delete this one.")
+  import jax  # read_config, which the launcher calls first, does without it
   if jax.process_index() == 0:
     write_json(path, resolved)
 

@@ -1,4 +1,4 @@
-"""Result files, written whole or not at all: a temporary name in the same folder, then a rename."""
+"""Files of a workdir: written whole or not at all (a temporary name, then a rename), read with care."""
 
 from __future__ import annotations
 
@@ -12,6 +12,44 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from medae_jax.core.errors import UserError
+
+
+def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
+  """The object in a JSON file that this package wrote.
+
+  Args:
+    remedy: what to do where it is damaged, the end of the error line.
+
+  Raises:
+    UserError: not JSON, or not an object. OSError: it cannot be opened.
+  """
+  try:
+    value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+  except (ValueError, RecursionError) as e:  # no UTF-8, no JSON, or nested without end
+    raise UserError(f"{path} is damaged ({e}): {remedy}") from e
+  if not isinstance(value, dict):
+    raise UserError(f"{path} is damaged (it holds no object): {remedy}")
+  return value
+
+
+def read_events(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """Lines {"step": n, name: value, ...} of a metrics.jsonl, in order; [] where there is no file.
+
+  What is no such line (a killed run can leave half of one) is left out.
+  """
+  path, events = pathlib.Path(path), []
+  if not path.exists():
+    return events
+  for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+      event = json.loads(line)
+    except (ValueError, RecursionError):
+      continue
+    if isinstance(event, dict) and isinstance(event.get("step"), (int, float)):
+      events.append(event)
+  return events
 
 
 def write_bytes(path, data: bytes) -> pathlib.Path:

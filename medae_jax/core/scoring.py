@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import flax.errors
@@ -12,6 +13,8 @@ import tqdm
 from medae_jax.core import method as method_lib
 from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
+
+_SMALLER = "make config.eval.batch_size (or predict.batch_size) smaller"
 
 
 def score_fn(config, state, trained_on=None):
@@ -47,13 +50,8 @@ def _explained(method, compiled, state, needs, trained_on=None):
       raise UserError(f"the data has no {missing[0]!r}, which {name} needs to score")
     optional = [k for k in method.score_optional if k in batch]
     try:
-      return compiled(state, {k: batch[k] for k in (*needs, *optional)})
-    except jax.errors.JaxRuntimeError as error:
-      if "RESOURCE_EXHAUSTED" not in str(error):
-        raise
-      shape = np.shape(batch[needs[0]])
-      raise UserError(f"out of device memory while scoring a batch of shape {shape}: make "
-                      "config.eval.batch_size (or predict.batch_size) smaller") from error
+      with memory_explained(f"scoring a batch of shape {np.shape(batch[needs[0]])}", _SMALLER):
+        return compiled(state, {k: batch[k] for k in (*needs, *optional)})
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
       shape = np.shape(batch.get("image", ()))[1:]
       if isinstance(error, UserError) or trained_on is None or shape == tuple(trained_on):
@@ -61,6 +59,21 @@ def _explained(method, compiled, state, needs, trained_on=None):
       raise UserError(f"images of shape {shape} do not fit this run of {name}, which was trained on "
                       f"{tuple(trained_on)}: see config.data") from error
   return call
+
+
+@contextlib.contextmanager
+def memory_explained(what: str, remedy: str):
+  """Exhausted device memory inside the block becomes one line.
+
+  Raises:
+    UserError: "out of device memory while {what}: {remedy}".
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    raise UserError(f"out of device memory while {what}: {remedy}") from error
 
 
 def progress(label: str, total: int, unit: str):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import os
+import pathlib
 from typing import Any
 
 from absl import logging
@@ -20,7 +21,7 @@ import jax
 import numpy as np
 
 from medae_jax.core import calibration as calibration_lib
-from medae_jax.core import checkpoint, parallel, scoring
+from medae_jax.core import checkpoint, checks, parallel, scoring
 from medae_jax.core import config as config_lib
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
@@ -90,8 +91,12 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
   config = config_lib.read_config(workdir)
   calibration = calibration_lib.read(workdir) if calibrated else None
   fitted = (calibration or {}).get("score") or {}
-  config = config_lib.override(config, {f"method.score.{k}": v for k, v in fitted.items()})
+  try:
+    config = config_lib.override(config, {f"method.score.{k}": v for k, v in fitted.items()})
+  except UserError as e:
+    raise UserError(f"{pathlib.Path(workdir) / calibration_lib.FILE} does not fit this run: {e}") from e
   config = config_lib.override(config, overrides)
+  checks.check(config)
   state, info = _restore(workdir, config.eval.checkpoint)
   made_with = ((calibration or {}).get("checkpoint") or {}).get("step", info["step"])
   if made_with != info["step"]:
@@ -102,8 +107,6 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
 
 
 def _restore(workdir, which):
-  if which not in ("best", "last"):
-    raise UserError(f"config.eval.checkpoint={which!r}: use best or last")
   checkpoints = checkpoint.Checkpoints(workdir)
   try:
     for name in dict.fromkeys((which, "best", "last")):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medae_jax import export
-from medae_jax.core import checkpoint, example, trained
+from medae_jax.core import artefact, checkpoint, example, trained
 from medae_jax.core import method as method_lib
 from medae_jax.core.files import write_json
 from tests.unit import tiny_dae
@@ -142,7 +142,7 @@ def test_replaces_exports_only(run, tmp_path):
 
 def test_nothing_is_left_of_a_failed_export(run, tmp_path, monkeypatch):
   workdir, _, _, _ = run
-  monkeypatch.setattr(export, "_readme", lambda manifest: 1 / 0)
+  monkeypatch.setattr(artefact, "readme", lambda manifest: 1 / 0)
   with pytest.raises(ZeroDivisionError):
     export.export(workdir, tmp_path / "out")
   assert not list(tmp_path.iterdir())
@@ -162,10 +162,16 @@ def test_lost_parity_is_an_error(run, tmp_path, monkeypatch):
 
 def test_bad_requests(run, tmp_path):
   workdir, _, _, _ = run
-  with pytest.raises(ValueError, match="onnx is unknown"):
+  with pytest.raises(ValueError, match="config.export.formats=.*onnx.*stablehlo, weights"):
     export.export(workdir, tmp_path / "out", ("onnx",))
   with pytest.raises(FileNotFoundError):
     export.export(tmp_path, tmp_path / "out")
+
+
+def test_images_of_another_shape_are_the_users(run):
+  workdir, _, _, _ = run
+  with pytest.raises(ValueError, match=r"shape \(16, 16, 3\) do not fit .* on \(16, 16, 2\)"):
+    trained.load(workdir).score(images(2, channels=3))
 
 
 def test_saved_model(tmp_path):

@@ -1,0 +1,146 @@
+"""The folder that export writes: its format, checks, replacement as a whole, loading, its README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import jax
+from jax import export as jax_export
+import numpy as np
+
+from medae_jax.core.errors import UserError
+
+FORMAT = "medae_jax export 1"
+
+
+def check_target(out: pathlib.Path) -> None:
+  """Refuses a target that exists, unless it is an earlier export or an empty folder."""
+  if not out.exists():
+    return
+  if not out.is_dir() or (any(out.iterdir()) and not _is_export(out)):
+    raise UserError(f"{out} exists and is not an export of medae_jax: it is left alone; "
+                     "choose another --output")
+
+
+def _is_export(folder: pathlib.Path) -> bool:
+  try:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return manifest["format"].startswith("medae_jax export")
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return False
+
+
+@contextlib.contextmanager
+def replacing(out: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A temporary folder beside `out` that takes its place when the block ends well.
+
+  What was there goes only after the new one is in place; of a block that fails, nothing is left.
+  """
+  out.parent.mkdir(parents=True, exist_ok=True)
+  temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+  try:
+    yield temporary
+    temporary.chmod(0o755)
+    _swap(temporary, out)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: pathlib.Path, out: pathlib.Path) -> None:
+  """Puts `temporary` at `out`; what was there goes only after the new one is in place."""
+  old = None
+  if out.exists():
+    old = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    out.rename(old / "export")
+  temporary.rename(out)
+  if old is not None:
+    shutil.rmtree(old)
+
+
+def checksums(folder: pathlib.Path) -> dict[str, str]:
+  """{relative path: sha256} of all files in a folder."""
+  return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+          for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def load(folder: str | os.PathLike):
+  """batch {"image": numpy [B,H,W,C]} -> outputs, by the files of an export alone.
+
+  Raises:
+    FileNotFoundError: not such a folder.
+  """
+  folder = pathlib.Path(folder)
+  program = jax_export.deserialize(bytearray((folder / "score.stablehlo").read_bytes()))
+  with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
+    weights = jax.device_put(dict(arrays))
+  call = jax.jit(program.call)
+  return lambda batch: call(weights, batch)
+
+
+def write_saved_model(folder, score, weights, inputs, platforms) -> None:
+  """TensorFlow SavedModel with one signature: named inputs -> named outputs, any batch size.
+
+  Raises:
+    UserError: TensorFlow is missing, or cannot read this JAX's programs.
+  """
+  try:
+    import tensorflow as tf  # pylint: disable=import-outside-toplevel
+    from jax.experimental import jax2tf  # pylint: disable=import-outside-toplevel
+  except ImportError as e:
+    raise UserError(f"the saved_model format needs TensorFlow ({e}); pip install tensorflow-cpu, "
+                     "or leave it out") from e
+  module = tf.Module()
+  module.weights = {name.replace("/", "."): tf.Variable(value, trainable=False)
+                    for name, value in weights.items()}
+  shapes = {k: ", ".join(str(d) for d in v.shape) for k, v in inputs.items()}
+  converted = jax2tf.convert(
+      score, with_gradient=False, polymorphic_shapes=[None, shapes],
+      native_serialization_platforms=platforms)
+  # One keyword argument an input, so that the signature carries the names.
+  def call(**batch):
+    return converted({k.replace(".", "/"): v for k, v in module.weights.items()}, batch)
+  module.score = tf.function(call, autograph=False)
+  signature = module.score.get_concrete_function(**{
+      k: tf.TensorSpec([None, *v.shape[1:]], v.dtype, name=k) for k, v in inputs.items()})
+  one = {k: tf.zeros([1, *v.shape[1:]], v.dtype) for k, v in inputs.items()}
+  try:
+    signature(**one)
+  except tf.errors.InvalidArgumentError as e:
+    if "deserialize" not in str(e):
+      raise
+    raise UserError(f"TensorFlow {tf.__version__} cannot read the programs of JAX {jax.__version__}: "
+                     "for the saved_model format export with jax<0.11 or a newer TensorFlow, or "
+                     "leave it out of config.export.formats") from e
+  tf.saved_model.save(module, str(folder), signatures=signature)
+
+
+def readme(manifest) -> str:
+  """README.txt of an export, out of its manifest."""
+  lines = lambda part: "\n".join(f"  {name}: {v['dtype']} [{', '.join(v['shape'])}]"
+                                 for name, v in manifest[part].items())
+  calibrated = ("thresholds and colour scales chosen on the validation split"
+                if manifest["calibrated"] else "absent: evaluate had not run, there is no threshold")
+  step = manifest["checkpoint"]["step"]
+  return f"""Anomaly score of method {manifest["method"]}, checkpoint of step {step}.
+
+Run it (needs `pip install jax` only):
+  python run_exported.py image.npy            one image [H,W,C] or a batch [B,H,W,C], float32
+
+score.stablehlo takes (weights, inputs) and returns outputs; b is any batch size.
+inputs
+{lines("inputs")}
+outputs (score: higher = more abnormal; map: the same per pixel)
+{lines("outputs")}
+The program expects {"; ".join(f"{k}: {v}" for k, v in manifest["needs"].items())}, prepared as the
+group "data" of config.json says. calibration.json: {calibrated}.
+Platforms: {", ".join(manifest["platforms"])}. Newer JAX versions load StableHLO files for months, not
+years (written with JAX {manifest["versions"]["jax"]}); weights.npz with config.json and the medae_jax
+package outlive that. manifest.json has checksums.
+"""

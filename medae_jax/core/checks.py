@@ -1,0 +1,169 @@
+"""Ranges of the config fields that every run has: said before data are opened or anything is compiled.
+
+A rule is a function value -> what is allowed, "" where the value is fine. Tasks have tables of their
+own (tasks/<kind>/fields.py); what only one method reads is checked by the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import math
+import numbers
+from typing import Any
+
+from medae_jax.core.errors import UserError
+
+Rule = Callable[[Any], str]
+
+
+# ------------------------------------------------------------------------------------------- rules
+def whole(low: int, high: int | None = None) -> Rule:
+  """A whole number from `low` to `high`."""
+  def rule(value):
+    fits = (isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= low
+            and (high is None or value <= high))
+    return "" if fits else f"a whole number from {low}" + (f" to {high}" if high is not None else "")
+  return rule
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, above: bool = False,
+           below: bool = False) -> Rule:
+  """A finite number from `low` to `high`; `above`, `below`: without the end itself."""
+  def rule(value):
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+      if (value > low if above else value >= low) and (value < high if below else value <= high):
+        return ""
+    ends = [f"{'above' if above else 'from'} {low:g}"] if low > -math.inf else []
+    ends += [f"{'below' if below else 'up to'} {high:g}"] if high < math.inf else []
+    return " ".join(["a finite number", *ends])
+  return rule
+
+
+def choice(*allowed) -> Rule:
+  """One of `allowed`."""
+  def rule(value):
+    if any(value == a and isinstance(value, type(a)) for a in allowed):
+      return ""
+    return "one of " + ", ".join(repr(a) for a in allowed)
+  return rule
+
+
+def text(value) -> str:
+  """A string."""
+  return "" if isinstance(value, str) else "text"
+
+
+def flag(value) -> str:
+  """True or False."""
+  return "" if isinstance(value, bool) else "True or False"
+
+
+def names(*allowed: str) -> Rule:
+  """A tuple of at least one string, each of `allowed` where given."""
+  def rule(value):
+    fits = isinstance(value, (tuple, list)) and value and all(
+        isinstance(v, str) and (not allowed or v in allowed) for v in value)
+    return "" if fits else "one or more names" + (f" of {', '.join(allowed)}" if allowed else "")
+  return rule
+
+
+def sides(value) -> str:
+  """(), a whole number of pixels, or a pair of them."""
+  values = value if isinstance(value, (tuple, list)) else (value,)
+  fits = len(values) <= 2 and not any(whole(0)(v) for v in values)
+  return "" if fits else "a number of pixels or (rows, columns)"
+
+
+# ------------------------------------------------------------------------------------------ tables
+RULES: dict[str, Rule] = {
+    "seed": whole(0, 2**31 - 1),
+    "train.steps": whole(0),
+    "train.batch_size": whole(1),
+    "train.accum": whole(1),
+    "train.steps_per_call": whole(1),
+    "train.log_every": whole(1),
+    "train.eval_every": whole(0),
+    "train.save_every": whole(0),
+    "train.eval_batch_size": whole(1),
+    "train.eval_batches": whole(0),
+    "train.keep": whole(1),
+    "train.best_metric": text,
+    "train.best_mode": choice("min", "max"),
+    "train.early_stop": whole(0),
+    "train.early_delta": number(0),
+    "train.init_from": text,
+    "eval.kind": text,
+    "eval.splits": names(),
+    "eval.batch_size": whole(1),
+    "eval.checkpoint": choice("best", "last"),
+    "eval.bootstrap": whole(0),
+    "predict.input": text,
+    "predict.output": text,
+    "parallel.mode": choice("pmap", "shard_map"),
+    "bench.repeats": whole(1),
+    "bench.seconds": number(0, above=True),
+    "bench.stage": text,
+    "export.formats": names("stablehlo", "weights", "safetensors", "saved_model"),
+    "export.image_size": sides,
+}
+# Fields that several methods share; methods kept outside this package may mean something else.
+SHARED: dict[str, Rule] = {
+    "model.dtype": choice("float32", "bfloat16"),
+    "model.precision": choice("", "default", "high", "highest"),
+    "model.depth": whole(1, 12),
+    "model.wf": whole(0, 14),
+    "model.width": whole(1, 8192),
+    "model.latent_dim": whole(1),
+    "model.remat": flag,
+    "optim.lr": number(0),
+    "optim.b1": number(0, 1, below=True),
+    "optim.b2": number(0, 1, below=True),
+    "optim.eps": number(0),
+    "optim.weight_decay": number(0),
+    "optim.clip": number(0),
+    "optim.momentum": number(0, 1, below=True),
+    "optim.warmup": whole(0),
+    "optim.half_period": number(0, above=True),
+    "optim.epoch_steps": whole(1),
+}
+_OPTIONAL = ("train.early_stop", "train.early_delta", "bench.", "export.")  # younger than the rest
+_GROUPS = ("method", "model", "data", "train", "eval", "predict", "parallel")
+
+
+def check(config) -> None:
+  """Refuses a config that no mode could use.
+
+  Raises:
+    UserError: a group or field is missing or of another type, or a value is out of its range.
+  """
+  for group in _GROUPS:
+    if not hasattr(config.get(group, None), "keys"):
+      raise UserError(f"config.{group} is missing: it must be a group of fields")
+  for group in ("method", "data"):
+    if text(config[group].get("name", None)):
+      raise UserError(f"config.{group}.name is missing: it must be text")
+  apply(config, RULES, optional=_OPTIONAL)
+  if ":" not in config.method.name:
+    apply(config, SHARED, optional=tuple(SHARED))
+
+
+def apply(config, rules: Mapping[str, Rule], optional: tuple[str, ...] = ()) -> None:
+  """Checks the fields of a table {"group.field": rule}.
+
+  Args:
+    optional: names, or beginnings of names, that a config may lack.
+
+  Raises:
+    UserError: the first field that is missing or does not fit, with what is allowed.
+  """
+  for name, rule in rules.items():
+    node: Any = config
+    for part in name.split("."):
+      node = node[part] if hasattr(node, "keys") and part in node else None
+    if node is None:
+      if name.startswith(optional) and optional:
+        continue
+      raise UserError(f"config.{name} is missing")
+    allowed = rule(node)
+    if allowed:
+      raise UserError(f"config.{name}={node!r}: it must be {allowed}")

@@ -1,0 +1,14 @@
+"""Groups of a config that are younger than the first runs: read_config adds them where they are missing."""
+
+from __future__ import annotations
+
+EXPORT = dict(
+    formats=("stablehlo", "weights"),  # of stablehlo, weights, safetensors, saved_model
+    image_size=())                     # (rows, columns) to export for; () = those of training
+
+BENCH = dict(
+    repeats=5,                         # of every measurement
+    seconds=1.0,                       # least time of a repeat
+    stage="")                          # name of the training stage; "" = the last, the largest
+
+YOUNGER = {"export": EXPORT, "bench": BENCH}

@@ -1,0 +1,66 @@
+"""Fields of config.eval and config.predict that belong to anomaly detection, and their ranges."""
+
+from __future__ import annotations
+
+from medae_jax.core import checks
+from medae_jax.core.errors import UserError
+
+EVAL = dict(
+    baseline_channel=0,       # the intensity threshold shown beside the model: FLAIR, say
+    components=20,            # 3-D components of at most so many voxels are deleted; 0 = none
+    dice_thresholds="1000",   # "1000": k/1000 as the DAE reference; "all": every float16
+    quantile=0.99,            # of normal val scores: the threshold where val has no lesions
+    fit_residual=False,       # fit sign and weight of each modality's residual on val
+    panel_images=8)           # rows of the picture; 0 = none
+
+PREDICT = dict(
+    batch_size=16,            # slices or images scored at a time
+    threshold=0.0,            # of the map, for masks; 0 = the one of calibration.json
+    orientation="",           # turn volumes to these axes (LPS, RAS ...) first; "" = as stored
+    overlay_slices=6)         # slices in the overlay picture of a volume; 0 = no pictures
+
+
+def _axes(value) -> str:
+  """"" or three letters, one of each pair of opposite directions."""
+  letters = sorted("LR PA SI".split().index(pair) for c in value for pair in ("LR", "PA", "SI")
+                   if c in pair) if isinstance(value, str) else None
+  fits = value == "" or (letters == [0, 1, 2] and len(value) == 3)
+  return "" if fits else 'axes such as LPS or RAS (one each of L R, P A and S I), or ""'
+
+
+RULES = {
+    "eval.baseline_channel": checks.whole(0),
+    "eval.components": checks.whole(0),
+    "eval.dice_thresholds": checks.choice("1000", "all"),
+    "eval.quantile": checks.number(0, 1, above=True),
+    "eval.fit_residual": checks.flag,
+    "eval.panel_images": checks.whole(0),
+    "predict.batch_size": checks.whole(1),
+    "predict.threshold": checks.number(),
+    "predict.orientation": _axes,
+    "predict.overlay_slices": checks.whole(0),
+}
+
+
+def check(config, channels: int | None) -> None:
+  """What depends on more than one field.
+
+  Args:
+    channels: of the images, None where that is not known yet.
+
+  Raises:
+    UserError: the field, and what is allowed.
+  """
+  channel = config.eval.baseline_channel
+  if channels is not None and channel >= channels:
+    raise UserError(f"config.eval.baseline_channel={channel}: the images have {channels} channel(s), "
+                    f"0 to {channels - 1}")
+  score = config.method.get("score", None) or {}
+  if config.eval.fit_residual and "weights_positive" not in score:
+    raise UserError(f"config.eval.fit_residual: the score of {config.method.name} has no weights of "
+                    "the residual; turn it off")
+  for name in ("weights_positive", "weights_negative"):
+    given = score.get(name, ())
+    if channels is not None and len(given) not in (0, channels):
+      raise UserError(f"config.method.score.{name}={tuple(given)}: the images have {channels} "
+                      "channel(s); give one weight each, or ()")

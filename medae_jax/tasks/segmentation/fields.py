@@ -1,0 +1,22 @@
+"""Fields of config.eval and config.predict that belong to segmentation, and their ranges."""
+
+from __future__ import annotations
+
+from medae_jax.core import checks
+
+EVAL = dict(
+    overlays=16)              # most suspicious noisy masks to draw, and as many trusted ones
+
+PREDICT = dict(
+    threshold=0.0)            # probability that makes a pixel lesion; 0 = the one calibrated on
+                              # val, else 0.5
+
+RULES = {
+    "eval.overlays": checks.whole(0),
+    "predict.threshold": checks.number(0, 1, below=True),
+}
+
+
+def check(config, channels: int | None) -> None:
+  """Nothing depends on several fields."""
+  del config, channels

@@ -1,0 +1,136 @@
+"""Checkpoints: what is damaged is passed over, said, and replaced by the next save; nothing is deleted."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from medae_jax.core import checkpoint
+from medae_jax.core.method import State
+
+OPTIMISER = optax.adam(1e-3)
+
+
+def state_of(step, scale=1.0):
+  params = {"net": {"kernel": scale * jnp.arange(1.0, 13.0).reshape(3, 4)}}
+  return State.create(params, {"net": {"mean": jnp.full(4, scale)}},
+                      {"main": OPTIMISER.init(params["net"])}).replace(step=jnp.int32(step))
+
+
+def meta_of(state):
+  return {"stage": "main", "batches": {}, "best": 0.5, "stale": 0, "evaluated": 1, "done": False,
+          "checksum": checkpoint.checksum(state.params)}
+
+
+def opt_of(_):
+  return jax.eval_shape(lambda: state_of(0)).opt
+
+
+@pytest.fixture
+def saved(tmp_path):
+  """Checkpoints of steps 1 and 2."""
+  saver = checkpoint.Checkpoints(tmp_path)
+  for step in (1, 2):
+    saver.save("last", state_of(step), meta_of(state_of(step)))
+  saver.close()
+  return tmp_path
+
+
+def _newest(workdir):
+  return workdir / "checkpoints" / "last" / "2"
+
+
+def _zero_largest(part):
+  def damage(workdir):
+    path = max((p for p in (_newest(workdir) / part).rglob("*") if p.is_file()),
+               key=lambda p: p.stat().st_size)
+    path.write_bytes(bytes(path.stat().st_size))
+  return damage
+
+
+def _remove(part):
+  return lambda workdir: shutil.rmtree(_newest(workdir) / part)
+
+
+def _meta(change):
+  def damage(workdir):
+    path = next(p for p in (_newest(workdir) / "meta").rglob("*") if p.name == "metadata")
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+  return damage
+
+
+def _cut_meta(workdir):
+  path = next(p for p in (_newest(workdir) / "meta").rglob("*") if p.name == "metadata")
+  path.write_text(path.read_text()[:20])
+
+
+DAMAGE = {
+    "model zeroed": _zero_largest("model"), "model gone": _remove("model"),
+    "optimiser zeroed": _zero_largest("opt"), "optimiser gone": _remove("opt"),
+    "meta gone": _remove("meta"), "meta cut": _cut_meta,
+    "meta without batches": _meta(lambda m: m.pop("batches")),
+    "meta without stage": _meta(lambda m: m.pop("stage")),
+    "meta without done": _meta(lambda m: m.pop("done")),
+    "meta without checksum": _meta(lambda m: m.pop("checksum")),
+    "another checksum": _meta(lambda m: m.update(checksum=1.0)),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_the_older_one_is_taken_and_the_next_save_replaces_it(saved, what):
+  DAMAGE[what](saved)
+  saver = checkpoint.Checkpoints(saved)
+  state, meta = saver.restore("last", opt_of)
+  assert int(state.step) == 1 and meta["stage"] == "main"
+  jax.tree.map(np.testing.assert_array_equal, state.opt, state_of(1).opt)
+  again = state_of(2, 3.0)
+  saver.save("last", again, meta_of(again))
+  saver.close()
+  reader = checkpoint.Checkpoints(saved)
+  state, _ = reader.restore("last", opt_of)
+  reader.close()
+  assert int(state.step) == 2
+  np.testing.assert_array_equal(state.params["net"]["kernel"], again.params["net"]["kernel"])
+  assert [p.name for p in (saved / "checkpoints" / "last.damaged").iterdir()] == ["2"]
+
+
+def test_a_smaller_step_than_the_damaged_one_is_saved(saved):
+  DAMAGE["model gone"](saved)
+  shutil.rmtree(saved / "checkpoints" / "last" / "1")
+  saver = checkpoint.Checkpoints(saved)
+  with pytest.raises(ValueError, match=r"no checkpoint under .*last can be read: step 2: .*delete"):
+    saver.restore("last", opt_of)
+  saver.save("last", state_of(1), meta_of(state_of(1)))
+  saver.close()
+  assert checkpoint.Checkpoints(saved).steps("last") == [1]
+
+
+def test_a_listed_step_that_nobody_has_read_is_looked_at(saved):
+  DAMAGE["model zeroed"](saved)
+  saver = checkpoint.Checkpoints(saved)  # as with the best one, which resuming does not read
+  saver.save("last", state_of(2), meta_of(state_of(2)))
+  saver.close()
+  assert int(checkpoint.Checkpoints(saved).restore("last", opt_of)[0].step) == 2
+
+
+def test_a_sound_one_is_left_alone(saved):
+  before = {p: p.stat().st_mtime_ns for p in _newest(saved).rglob("*")}
+  saver = checkpoint.Checkpoints(saved)
+  saver.save("last", state_of(2, 5.0), meta_of(state_of(2, 5.0)))
+  saver.close()
+  assert before == {p: p.stat().st_mtime_ns for p in _newest(saved).rglob("*")}
+  assert not pathlib.Path(saved / "checkpoints" / "last.damaged").exists()
+
+
+def test_scoring_needs_neither_optimiser_nor_the_loops_notes(saved):
+  for what in ("optimiser gone", "meta without stage"):
+    DAMAGE[what](saved)
+  state, _ = checkpoint.Checkpoints(saved).restore_model("last")
+  assert int(state.step) == 2
