@@ -9,7 +9,7 @@ import pytest
 from configs import piad_camelyon16, piad_cifar10, piad_nih
 from medae_jax import convert
 from medae_jax.methods import _gradient_norms as gradnorm
-from medae_jax.core import trained
+from medae_jax.core import trained as trained_lib
 from medae_jax.core import method as method_lib
 from medae_jax.methods import piad
 from medae_jax.models import piad_nets
@@ -265,7 +265,7 @@ def test_published_checkpoint_becomes_a_workdir(tmp_path):
   np.savez(tmp_path / "published.npz", **tensors)
   config = _config(model__latent_dim=6, model__enc=(4, 6, 6), model__dec=(6, 6, 4))
   convert.convert(tmp_path / "published.npz", config, tmp_path / "w")
-  run = trained.load(tmp_path / "w")
+  run = trained_lib.load(tmp_path / "w")
   method, state = run.method, run.state
   image = arrays["real_x"][0].transpose(0, 2, 3, 1)
   np.testing.assert_allclose(method.score(state, {"image": image})["recon"],
