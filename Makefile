@@ -1,22 +1,34 @@
 # Two commands on a fresh machine with python3 (3.11 to 3.13) and internet to PyPI:
 #   make demo    trains, evaluates and draws the denoising autoencoder on synthetic brains, CPU, minutes
-#   make test    runs the tests
+#   make test    runs the tests (make test-fast: those of a few seconds each)
+# and for those who change the code:
+#   make lint    ruff and mypy
+#   make wheel   dist/medae_jax-*.whl
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 WORKDIR ?= runs/demo
+PYTEST = $(RUN) -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast clean
+.PHONY: demo test test-fast lint wheel clean
 
 demo: $(VENV)/.run
 	$(RUN) launch.py --config=configs/dae_brats.py:demo --workdir=$(WORKDIR)
 	@echo "Picture: $(WORKDIR)/evaluation/test_panel.png   Report: $(WORKDIR)/report.html"
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+	$(PYTEST) --durations=15
 
 test-fast: $(VENV)/.dev
-	$(RUN) -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) -m "not slow"
+
+lint: $(VENV)/.dev
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+wheel: $(VENV)/.dev
+	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 # The stamp appears only after a complete installation, so that a broken one is repeated.
 $(VENV)/.run: requirements.txt
@@ -31,4 +43,4 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build dist medae_jax.egg-info

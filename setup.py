@@ -1,4 +1,7 @@
-"""What pyproject.toml cannot say: configs and data_pipelines go inside medae_jax (CONTRIBUTING.md, "Packaging")."""
+"""What pyproject.toml cannot say: configs and data_pipelines go inside medae_jax.
+
+Why, and what that means for files of users: CONTRIBUTING.md, "Packaging".
+"""
 
 import pathlib
 import re
@@ -7,8 +10,9 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 MOVED = ("configs", "data_pipelines")
-# `from configs import common` and the commands shown to users, `python -m data_pipelines.prepare.pairs`
-_NAMED = re.compile(rf"(^[ \t]*(?:from|import)[ \t]+|-m )({'|'.join(MOVED)})(?=[.\s])", re.MULTILINE)
+# `from configs import common`, and commands shown to users: `python -m data_pipelines.prepare.pairs`
+_NAMED = re.compile(rf"(^[ \t]*(?:from|import)[ \t]+|-m )({'|'.join(MOVED)})(?=[.\s])",
+                    re.MULTILINE)
 
 
 class BuildInside(build_py):
@@ -24,7 +28,8 @@ class BuildInside(build_py):
 
 def requirements(file: str) -> list[str]:
   """The packages that `file` itself names."""
-  lines = (line.partition("#")[0].strip() for line in pathlib.Path(file).read_text("utf-8").splitlines())
+  text = pathlib.Path(file).read_text(encoding="utf-8")
+  lines = (line.partition("#")[0].strip() for line in text.splitlines())
   return [line for line in lines if line and not line.startswith("-")]
 
 

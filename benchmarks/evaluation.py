@@ -25,7 +25,7 @@ from benchmarks import report, settings
 
 def config_of(patients: int, slices: int, depth: int, wf: int, size: int):
   """configs/dae_brats.py with synthetic test patients."""
-  from configs import dae_brats  # pylint: disable=import-outside-toplevel
+  from configs import dae_brats
   config = dae_brats.get_config()
   with config.unlocked():
     config.model.update(depth=depth, wf=wf)
@@ -35,7 +35,7 @@ def config_of(patients: int, slices: int, depth: int, wf: int, size: int):
 
 def write_inputs(folder: str, **sizes) -> None:
   """weights.npz, and images.npy, masks.npy, scan.npy of the test split."""
-  from data_pipelines import dataset  # pylint: disable=import-outside-toplevel
+  from data_pipelines import dataset
   config, folder = config_of(**sizes), pathlib.Path(folder)
   weights, _ = settings.make({**settings.DAE, "depth": sizes["depth"], "wf": sizes["wf"],
                               "batch": 1})
@@ -51,7 +51,7 @@ def write_inputs(folder: str, **sizes) -> None:
 
 def reference(folder: str, forward) -> None:
   """What the reference does on the host, given the seconds of its two forward passes."""
-  from benchmarks.peers import anomaly  # pylint: disable=import-outside-toplevel
+  from benchmarks.peers import anomaly
   folder = pathlib.Path(folder)
   images, recon, masks, scan = (np.load(folder / f"{name}.npy", allow_pickle=False)
                                 for name in ("images", "recon", "masks", "scan"))
@@ -79,7 +79,7 @@ def reference(folder: str, forward) -> None:
 
 def ours(folder: str, **sizes) -> None:
   """`convert` and two evaluations, as launch.py does them."""
-  from medae_jax import convert, evaluate  # pylint: disable=import-outside-toplevel
+  from medae_jax import convert, evaluate
   workdir = pathlib.Path(folder) / "workdir"
   convert.convert(pathlib.Path(folder) / "weights.npz", config_of(**sizes), workdir)
   spent = []

@@ -97,10 +97,11 @@ def _flops(target, operands, shape):
 
 def work(task: str, variant: str, batch: int) -> None:
   """Compiles one step in this process: JSON on stdout."""
-  import jax  # pylint: disable=import-outside-toplevel
-  from jax.experimental import topologies  # pylint: disable=import-outside-toplevel
-  from benchmarks import ours  # pylint: disable=import-outside-toplevel
-  from medae_jax.core import method as method_lib  # pylint: disable=import-outside-toplevel
+  import jax
+  from jax.experimental import topologies
+
+  from benchmarks import ours
+  from medae_jax.core import method as method_lib
   device = topologies.get_topology_desc(
       "gpu", "cuda", target_config=_H100, topology="1x1x1").devices[0]
   setting = {**settings.GPU[task], "variant": variant}
@@ -122,7 +123,7 @@ def work(task: str, variant: str, batch: int) -> None:
 def _has_compiler() -> bool:
   """Whether JAX's plugin for CUDA is installed."""
   try:
-    import jax_plugins  # pylint: disable=import-outside-toplevel
+    import jax_plugins
   except ImportError:
     return False
   return any(m.name.startswith("xla_cuda") for m in pkgutil.iter_modules(jax_plugins.__path__))

@@ -56,7 +56,7 @@ class Scans:
 
 def reference(numbers) -> dict:
   """The peer on the scans `numbers`."""
-  from benchmarks.peers import anomaly  # pylint: disable=import-outside-toplevel
+  from benchmarks.peers import anomaly
   source, spent = Scans(), {}
   scans = [source[i] for i in numbers]
   times = [time.perf_counter()]
@@ -78,8 +78,8 @@ def reference(numbers) -> dict:
 
 def ours(numbers) -> dict:
   """The package on the scans `numbers`, fed in batches as an evaluation is."""
-  from medae_jax.metrics import detection  # pylint: disable=import-outside-toplevel
-  from medae_jax.tasks.anomaly import scans as _scans  # pylint: disable=import-outside-toplevel
+  from medae_jax.metrics import detection
+  from medae_jax.tasks.anomaly import scans as _scans
   source, spent = Scans(), {"histograms": 0.0, "store": 0.0}
   histograms = detection.Histograms(len(numbers), 80 * 2**20)
   store = _scans.MapStore(len(numbers) * SLICES, (SIDE, SIDE))
@@ -148,9 +148,10 @@ def main() -> None:
   report.show(("side", "slices", "seconds measured", f"seconds (reference: x {scale['reference']:g})",
                "peak memory", "AP, best Dice, threshold, Dice after the filter"), rows, found,
               args.output)
+  difference = abs(found["reference"]["figures"][0] - found["ours, same part"]["figures"][0])
   print(f"reference / ours on {args.scans * SLICES:,} slices: "
         f"{seconds['reference'] / seconds['ours']:.0f} times; figures of the shared part equal "
-        f"(AP differs by {abs(found['reference']['figures'][0] - found['ours, same part']['figures'][0]):.1e})")
+        f"(AP differs by {difference:.1e})")
 
 
 if __name__ == "__main__":

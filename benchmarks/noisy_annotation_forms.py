@@ -23,8 +23,7 @@ import numpy as np
 
 from configs import noisy_skin
 from data_pipelines import dataset, stream
-from medae_jax.core import config
-from medae_jax.core import trained
+from medae_jax.core import config, trained
 from medae_jax.core import method as method_lib
 
 

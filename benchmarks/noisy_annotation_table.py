@@ -27,9 +27,8 @@ import numpy as np
 from configs import noisy_skin
 from data_pipelines import dataset as datasets
 from medae_jax import evaluate, train
-from medae_jax.core import trained
+from medae_jax.core import files, trained
 from medae_jax.tasks import base
-from medae_jax.core import files
 
 # name -> (argument of the config, changes)
 ARMS = {

@@ -49,7 +49,7 @@ def part_of(name: str) -> str:
 
 def events(folder: pathlib.Path, dump: pathlib.Path) -> dict[str, float]:
   """{part: seconds} of the profile in `folder`, with the compiled programs in `dump`."""
-  import jax  # pylint: disable=import-outside-toplevel
+  import jax
   names = {}
   line = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name=\"([^\"]*)\"", re.M)
   size = lambda file: -file.stat().st_size  # small programs may bear the step's name, too
@@ -72,10 +72,11 @@ def events(folder: pathlib.Path, dump: pathlib.Path) -> dict[str, float]:
 
 def work(form: str, batch: int, repeats: int, dump: str) -> None:
   """One form in this process: JSON on stdout."""
-  import jax  # pylint: disable=import-outside-toplevel
-  from benchmarks.ours import build  # pylint: disable=import-outside-toplevel
-  from medae_jax.models import dae_unet  # pylint: disable=import-outside-toplevel
-  from medae_jax.models.layers import conv, swish_norm  # pylint: disable=import-outside-toplevel
+  import jax
+
+  from benchmarks.ours import build
+  from medae_jax.models import dae_unet
+  from medae_jax.models.layers import conv, swish_norm
   if FORMS[form][0]:
     mirror = lambda x: jax.numpy.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     norm = lambda *args, pad: mirror(swish_norm.plain(*args)) if pad else swish_norm.plain(*args)

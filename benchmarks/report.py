@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -29,10 +30,8 @@ def machine() -> dict[str, Any]:
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
   versions = {"python": platform.python_version()}
   for package in ("jax", "numpy", "scipy", "sklearn"):
-    try:
+    with contextlib.suppress(ImportError):
       versions[package] = importlib.import_module(package).__version__
-    except ImportError:
-      pass
   return {"cpu": name, "cores": cores, "date": time.strftime("%Y-%m-%d"), "versions": versions,
           "load_average": os.getloadavg(), "command": " ".join(sys.argv)}
 

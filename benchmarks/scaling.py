@@ -21,10 +21,12 @@ from benchmarks import report
 
 def work(mode: str, size: int, depth: int, wf: int, batch: int) -> None:
   """FLOP of one device of this process's program."""
-  import jax  # pylint: disable=import-outside-toplevel
-  import numpy as np  # pylint: disable=import-outside-toplevel
-  from configs import dae_brats  # pylint: disable=import-outside-toplevel
-  from medae_jax.core import example, method as method_lib, parallel  # pylint: disable=import-outside-toplevel
+  import jax
+  import numpy as np
+
+  from configs import dae_brats
+  from medae_jax.core import example, parallel
+  from medae_jax.core import method as method_lib
   config = dae_brats.get_config()
   with config.unlocked():
     config.model.update(depth=depth, wf=wf)

@@ -17,18 +17,19 @@ def main() -> None:
   setting = json.loads(sys.argv[1])
   answers = os.fdopen(os.dup(1), "w")  # libraries may print: only this pipe carries answers
   os.dup2(2, 1)
-  from benchmarks import settings  # pylint: disable=import-outside-toplevel
+  from benchmarks import settings
   tensors, batch = settings.make(setting)
   if setting["side"] == "peer":
-    import torch  # pylint: disable=import-outside-toplevel
+    import torch
     if setting["device"] == "cpu":
       torch.set_num_threads(len(os.sched_getaffinity(0)))
     versions = {"torch": torch.__version__}
     build = importlib.import_module(f"benchmarks.peers.{setting['task']}").build
   else:
     # First, since medae_jax sets XLA's flags.
-    from benchmarks.ours import build  # pylint: disable=import-outside-toplevel
-    import jax  # pylint: disable=import-outside-toplevel
+    import jax
+
+    from benchmarks.ours import build
     versions = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
   step = build(setting, tensors, batch, setting["device"])
   begin = time.perf_counter()
@@ -49,12 +50,12 @@ def main() -> None:
 def _memory(setting) -> int:
   """Peak bytes on the device, or of the process on a CPU."""
   if setting["device"] == "cpu":
-    import resource  # pylint: disable=import-outside-toplevel
+    import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
   if setting["side"] == "peer":
-    import torch  # pylint: disable=import-outside-toplevel
+    import torch
     return torch.cuda.max_memory_allocated()
-  import jax  # pylint: disable=import-outside-toplevel
+  import jax
   return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
 
 

@@ -9,8 +9,9 @@ Without an argument: trains from clean frames alone (annotations are drawn on th
 width 64 on windows of 256x256, one GPU, hours. `pairs` reads FOLDER/annotated and FOLDER/clean.
 `demo`: synthetic ultrasound-like frames, 2 CPU cores, under 5 minutes; the composite beats the
 untouched frame by 2.6 dB of PSNR on the marked frames (28.2 -> 30.8, test). `breast`: 256x256
-breast ultrasound on 2 CPU cores, 20 minutes. `reference`: the original recipe (336x544 grey, JungUNet 128, Adam 1e-3,
-batch 4, 50 epochs, its generator and split). `smoke`: seconds. There are no published numbers.
+breast ultrasound on 2 CPU cores, 20 minutes. `reference`: the original recipe (336x544 grey,
+JungUNet 128, Adam 1e-3, batch 4, 50 epochs, its generator and split). `smoke`: seconds. There are
+no published numbers.
 """
 
 import ml_collections

@@ -14,8 +14,7 @@ Arguments after the colon:
   :smoke      seconds, synthetic brains; for tests
 """
 
-from configs import common
-from configs import dae_brats
+from configs import common, dae_brats
 
 
 def get_config(arg=None):

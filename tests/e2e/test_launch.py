@@ -70,7 +70,7 @@ def test_predict_on_the_input_grid(run, tmp_path):
   launch("--mode=predict", f"--workdir={run}", f"--input={tmp_path / 'scans'}",
          f"--output={tmp_path / 'maps'}")
   scan = nibabel.load(next((tmp_path / "scans").rglob("*flair*")))
-  written = [p for p in (tmp_path / "maps").rglob("*.nii.gz")]
+  written = list((tmp_path / "maps").rglob("*.nii.gz"))
   assert len(written) >= 2
   for path in written:
     out = nibabel.load(path)

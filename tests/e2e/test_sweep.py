@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from medae_jax import sweep
-from medae_jax.training import together as vectorised
 from medae_jax.core import trained
+from medae_jax.training import together as vectorised
 from tests import tiny_methods
 from tests.contract import cases
 
