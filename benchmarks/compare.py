@@ -41,7 +41,7 @@ class Contender:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if device == "cpu":
       env.update(JAX_PLATFORMS="cpu", CUDA_VISIBLE_DEVICES="", **report.HUGE_PAGES)
-    self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115; an unread pipe would fill up and block
+    self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - an unread pipe would fill up and block
     self.process = subprocess.Popen(
         [python, "-m", "benchmarks.worker", json.dumps(argument)], cwd=ROOT, env=env, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
