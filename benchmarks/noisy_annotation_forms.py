@@ -69,7 +69,7 @@ def main():
   for name, changes in (("jvp", {}), ("double_backward", {"meta": "double_backward"}),
                         ("plain", {"baseline": "plain"})):
     method = method_lib.load(config_of(args, **changes))
-    state = method.init(jax.random.key(0), batch)
+    state = method_lib.fresh_state(method, jax.random.key(0), batch)
     if args.run:
       state = state.replace(params=trained.load(args.run, {"eval.checkpoint": "last"}).state.params)
     stage, = method_lib.stages_of(method)

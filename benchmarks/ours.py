@@ -52,7 +52,7 @@ def prepare(setting, tensors, batch):
         setting["task"]](setting, tensors, batch, pathlib.Path(folder))
     config.model.update(setting.get("model", {}))
     method = method_lib.load(config)
-    state = method.init(jax.random.key(0), batch)
+    state = method_lib.fresh_state(method, jax.random.key(0), batch)
     filled = method.from_torch(tensors)
   params, stats = filled if isinstance(filled, tuple) else (filled, {})
   put = lambda old, new: jax.tree.map(jnp.asarray, {**old, **new})

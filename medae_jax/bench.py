@@ -104,12 +104,13 @@ def _state_at(method, config, stages, stage, size):
   key = jax.random.key(config.seed)
   if stage is None:
     batch = example.example_batch(method, config, size)
-    return method.init(key, batch), batch
+    return method_lib.fresh_state(method, key, batch), batch
   state = None
   for i, s in enumerate(stages):
     batch = example.example_batch(method, config, s.data.get("batch_size", config.train.batch_size),
                                   s)
-    state = method.init(key, batch) if i == 0 else method.grow(state, s, key, batch)
+    state = (method_lib.fresh_state(method, key, batch) if i == 0
+             else method.grow(state, s, key, batch))
     if s.name == stage.name:
       break
   return state.replace(step=jnp.asarray(stage.begin, jnp.int32)), batch

@@ -242,10 +242,7 @@ def next_boundary(step: int, end: int, t) -> int:
 
 def init_state(method, config, batch):
   """Fresh parameters, from the seed or from the run that config.train.init_from names."""
-  # Eagerly it takes many seconds; methods that read frozen weights from files compile parts of it
-  # themselves, since inside a trace they cannot tell a fresh run from a question about shapes.
-  init = method.init if getattr(method, "eager_init", False) else jax.jit(method.init)
-  state = init(jax.random.key(config.seed), batch)
+  state = method_lib.fresh_state(method, jax.random.key(config.seed), batch)
   if config.train.init_from:
     try:
       other = trained.load(config.train.init_from, {"eval.checkpoint": "best"}).state

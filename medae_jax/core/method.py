@@ -257,6 +257,31 @@ def stage_at(stages: Sequence[Stage], step: int) -> int:
   return max(len(stages) - 1, 0)
 
 
+def fresh_state(method: Method, rng: jax.Array, batch: Batch) -> State:
+  """The state that training begins with: `init`, jitted, with the networks of `pretrained` in it.
+
+  Args:
+    batch: of the first stage; gives shapes only.
+
+  Raises:
+    UserError: what `pretrained` raises; pretrained networks that are not the ones that `init` made.
+  """
+  pretrained = method.pretrained()  # first: a missing file is said before anything is compiled
+  state = jax.jit(method.init)(rng, batch)
+  for net, params in pretrained.items():
+    found, made = (_shapes(tree) for tree in (params, state.params[net]))
+    wrong = sorted(k for k in {**found, **made} if found.get(k) != made.get(k))
+    if wrong:
+      raise UserError(f"the pretrained network {net!r} does not fit config.method: {wrong[0]} is "
+                      f"{found.get(wrong[0])}, {made.get(wrong[0])} is needed")
+  return state.replace(params={**state.params, **jax.tree.map(jnp.asarray, pretrained)})
+
+
+def _shapes(tree) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(x) for path, x in leaves}
+
+
 def example_keys(rng: jax.Array, index: jax.Array) -> jax.Array:
   """One key an example: rng folded with its place in the *global* batch.
 

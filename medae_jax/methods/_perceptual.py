@@ -5,7 +5,7 @@ Fields of `config.method` (shared by every method with feature losses):
   layers        e.g. "r42" or "8:r12, 16:r22, 32:r32, 64:r42" (resolution of the stage: layers)
   score.loss, score.layers ("" = those of training)   the anomaly score, a choice of its own
   vgg_weights   PATH, or "random:SEED" by explicit choice; "" stops with the name of the file to get
-  vgg_widths    channels of the five groups of a *random* trunk
+  vgg_widths    channels of the five groups of a *random* trunk; a file brings its own
   vgg_stats     "published": mean and std over ImageNet, valid for the published weights only
                 "running": averages over the first `vgg_stats_steps` training steps of each stage,
                 per resolution, then frozen; what any other weights need
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from medae_jax.losses import perceptual as lp
 from medae_jax.core import parallel
@@ -55,36 +54,39 @@ class Perceptual:
                        f"weights; with vgg_weights={config.vgg_weights!r} set vgg_stats='running'")
 
   def init_params(self) -> dict:
-    """{} or {"vgg": {"trunk", "stats"}} for State.params.
+    """{} or {"vgg": {"trunk", "stats"}} of zeros, for `Method.init`; `pretrained` has the values."""
+    if not self.layers:
+      return {}
+    c = self.config
+    params = {"trunk": jax.tree.map(jnp.asarray, vgg.zeros(c.vgg_weights, self.layers, c.vgg_widths))}
+    if not self.running:
+      widths = self.widths({"vgg": params})
+      params["stats"] = {k: {part: jnp.zeros(widths[k]) for part in ("mean", "std")}
+                         for k in self.layers}
+    return {"vgg": params}
+
+  def pretrained(self) -> dict:
+    """What `init_params` left empty, read from files or drawn: for `Method.pretrained`.
 
     Raises:
-      ValueError, FileNotFoundError: as vgg.load; nothing is read while shapes alone are traced.
+      UserError, FileNotFoundError: as vgg.load and vgg.load_stats; statistics of other weights.
     """
     if not self.layers:
       return {}
     c = self.config
-    try:
-      trunk = vgg.load(c.vgg_weights, self.layers, c.vgg_widths)
-    except (ValueError, FileNotFoundError):
-      if not isinstance(jnp.zeros(()), jax.core.Tracer):
-        raise
-      # Only shapes are asked for, without the file: NaN, lest anyone trains with them.
-      trunk = jax.tree.map(lambda x: np.full_like(x, np.nan),
-                           vgg.random_params(0, vgg.WIDTHS, self.layers))
-    params = {"trunk": jax.tree.map(jnp.asarray, trunk)}
+    params = {"trunk": vgg.load(c.vgg_weights, self.layers, c.vgg_widths)}
     if not self.running:
-      params["stats"] = self._fixed_stats(trunk)
+      params["stats"] = self._fixed_stats(params)
     return {"vgg": params}
 
-  def _fixed_stats(self, trunk):
+  def _fixed_stats(self, params):
     path = vgg.STATS_FILE if self.config.vgg_stats == "published" else self.config.vgg_stats
-    stats = vgg.load_stats(self.layers, path)
+    stats, widths = vgg.load_stats(self.layers, path), self.widths({"vgg": params})
     for layer, values in stats.items():
-      width = trunk[f"conv{layer[1]}_{layer[2] if layer[0] != 'p' else 1}"]["bias"].shape
-      if values["mean"].shape != width:
+      if values["mean"].shape != (widths[layer],):
         raise UserError(f"{path}: {layer} has {values['mean'].shape[0]} channels, the VGG19 "
-                         f"weights have {width[0]}; statistics belong to their weights")
-    return jax.tree.map(jnp.asarray, stats)
+                        f"weights have {widths[layer]}; statistics belong to their weights")
+    return stats
 
   # ------------------------------------------------------------------------- running statistics
   def init_stats(self, res: int, widths) -> dict:

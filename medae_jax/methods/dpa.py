@@ -42,7 +42,6 @@ DIVERGED = 1e6  # the public code stops above this loss
 
 class Method(BaseMethod):
   needs = {"image": Need("BHWC", low=-1, high=1)}
-  eager_init = True  # reads VGG19 from a file
   frozen = ("vgg",)  # one copy for all models that are trained side by side
 
   def __init__(self, config):
@@ -76,6 +75,10 @@ class Method(BaseMethod):
     return dpa_family.build(self.config.model, channels, res, transition, critic=self.adversarial)
 
   # ------------------------------------------------------------------------------ init and growing
+  def pretrained(self):
+    """{"vgg": ...} where a loss needs it."""
+    return self.perceptual.pretrained()
+
   def init(self, rng, batch):
     first = method_lib.stages_of(self)[0]
     params, stats = self._fresh(rng, batch["image"].shape, first.name)
@@ -106,7 +109,7 @@ class Method(BaseMethod):
       size = (1, res, res, shape[3])
       if net == "dec":
         size = (1, m.latent_res, m.latent_res, m.latent_dim)
-      made = jax.jit(module.init)(jax.random.fold_in(rng, i), jnp.zeros(size))
+      made = module.init(jax.random.fold_in(rng, i), jnp.zeros(size))
       params[net] = made["params"]
       if "batch_stats" in made:
         stats[net] = made["batch_stats"]
@@ -298,4 +301,4 @@ class Method(BaseMethod):
       if own and (net != "dis" or self.adversarial):
         params[net], found = dpa.convert(own, self.config.model.kind)
         stats.update({net: found} if found else {})
-    return {**params, **self.perceptual.init_params()}, stats
+    return {**params, **self.pretrained()}, stats

@@ -52,7 +52,6 @@ class Method(BaseMethod):
   """See the module's docstring."""
 
   needs = {"image": Need("BHWC", low=-1, high=1)}
-  eager_init = True  # VGG19 weights come from a file
   frozen = ("vgg",)  # shared by runs that are trained together
 
   def __init__(self, config):
@@ -81,6 +80,10 @@ class Method(BaseMethod):
     size = int(self.config.train.batch_size) * (self.n_dis + 1)
     return (Stage("main", int(self.config.train.steps), {"batch_size": size}),)
 
+  def pretrained(self):
+    """{"vgg": ...} where a loss needs it."""
+    return self.perceptual.pretrained()
+
   def init(self, rng, batch):
     m = self.config.model
     if tuple(batch["image"].shape[1:]) != (m.res, m.res, m.channels):
@@ -90,7 +93,7 @@ class Method(BaseMethod):
     image = jnp.zeros((1, m.res, m.res, m.channels))
     latent = jnp.zeros((1, m.latent_res, m.latent_res, m.latent_dim))
     inputs = {"enc": image, "dec": latent, "critic_image": image, "critic_latent": latent}
-    params = {net: jax.jit(self.nets[net].init)(jax.random.fold_in(rng, i), inputs[net])["params"]
+    params = {net: self.nets[net].init(jax.random.fold_in(rng, i), inputs[net])["params"]
               for i, net in enumerate(NETS)}
     frozen = self.perceptual.init_params()
     history = int(self.config.method.policy.history)
@@ -267,7 +270,7 @@ class Method(BaseMethod):
     """
     m = self.config.model
     image = {"image": jnp.zeros((1, m.res, m.res, m.channels))}
-    fresh = self.init(jax.random.key(self.config.seed), image)
+    fresh = method_lib.fresh_state(self, jax.random.key(self.config.seed), image)
     params = {k: v for k, v in fresh.params.items() if k not in ("enc", "dec")}
     for net, torch_name in TORCH_NAMES[m.variant].items():
       own = {k.removeprefix(f"{torch_name}."): tensors[k] for k in tensors

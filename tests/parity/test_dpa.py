@@ -87,7 +87,7 @@ def test_plain_training(name, tmp_path):
   stage, = method_lib.stages_of(method)
   images = g.nhwc(arrays["x"])
   batch = lambda i: {"image": images[i], "index": np.arange(len(images[i]), dtype=np.int32)}
-  state = _put(method.init(jax.random.key(0), batch(0)), *_params(arrays, "", kind))
+  state = _put(method_lib.fresh_state(method, jax.random.key(0), batch(0)), *_params(arrays, "", kind))
 
   score = jax.jit(method.score)
   recon = score(state, batch(0))["recon"]
@@ -190,7 +190,7 @@ def test_growing_run(tmp_path):
   state, old_names = None, set()
   for stage in stages:
     first = batch(orders[stage.begin])
-    state = (method.init(jax.random.key(0), first) if state is None
+    state = (method_lib.fresh_state(method, jax.random.key(0), first) if state is None
              else method.grow(state, stage, jax.random.key(1), first))
     # New blocks start from the reference's initial values; the rest must have survived `grow`.
     new = {n: {k: known[n][k] for k in state.params[n]} for n in known}
@@ -268,7 +268,7 @@ def test_adversarial_run(tmp_path):
     return {"image": images[rows], "index": np.arange(len(rows), dtype=np.int32),
             "mix": np.stack(list(mix), 1).reshape(-1, 1)}
   assert stage.data["batch_size"] == size * (n_dis + 1)
-  state = _put(method.init(jax.random.key(0), batch(0)),
+  state = _put(method_lib.fresh_state(method, jax.random.key(0), batch(0)),
                *_params(arrays, "init/", kind, ("enc", "dec", "dis")))
   step = _step(method, stage)
   critic, main = _rows(case, "ddis"), _rows(case, "enc_dec")

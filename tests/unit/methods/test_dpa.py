@@ -11,7 +11,9 @@ import pytest
 from medae_jax import train
 from medae_jax.core import trained
 from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
 from medae_jax.methods import dpa
+from medae_jax.models import vgg
 from tests.contract import cases
 from tests.contract.run_steps import flat
 from tests.golden_cases import find_files
@@ -34,7 +36,7 @@ def run_stages(method, c, upto=None):
   """The state at the end of every stage (two steps each), by name."""
   states, state, b = {}, None, batch(c)
   for stage in method_lib.stages_of(method):
-    state = (method.init(jax.random.key(0), b) if state is None
+    state = (method_lib.fresh_state(method, jax.random.key(0), b) if state is None
              else method.grow(state, stage, jax.random.key(stage.begin), b))
     step = jax.jit(lambda s, x, stage=stage: method.train_step(
         s, x, jax.random.key(1), stage=stage, axis_name=None))
@@ -80,8 +82,8 @@ def test_images_of_another_size_are_refused():
   wrong = {"image": np.zeros((2, 20, 20, 1), np.float32)}
   method = dpa.Method(c)
   with pytest.raises(ValueError, match="images are 20x20, config.model.max_res=32"):
-    method.init(jax.random.key(0), wrong)
-  state = method.init(jax.random.key(0), batch(c))
+    method_lib.fresh_state(method, jax.random.key(0), wrong)
+  state = method_lib.fresh_state(method, jax.random.key(0), batch(c))
   with pytest.raises(ValueError, match="images are 20x20; a network at 16 px needs squares of 16"):
     method.score(state, wrong)
 
@@ -89,28 +91,54 @@ def test_images_of_another_size_are_refused():
 def test_missing_weights_stop_before_training():
   c = config(**{"method.vgg_weights": "", "method.vgg_stats": "published"})
   with pytest.raises(ValueError, match="vgg19-dcbb9e9d.pth"):
-    dpa.Method(c).init(jax.random.key(0), batch(c))
+    dpa.Method(c).pretrained()
 
 
 def test_pixel_losses_need_no_vgg():
   c = config("dpa_cifar10", "smoke", **{"method.loss": "l1", "method.score.loss": "l2",
                                         "method.vgg_weights": ""})
   method = dpa.Method(c)
-  state = method.init(jax.random.key(0), batch(c))
+  state = method_lib.fresh_state(method, jax.random.key(0), batch(c))
   assert sorted(state.params) == ["dec", "enc"]
   out = method.score(state, batch(c))
   want = ((np.asarray(out["recon"]) - batch(c)["image"])**2).mean((1, 2, 3))
   np.testing.assert_allclose(out["score"], want, rtol=1e-5)
 
 
-def test_shapes_alone_need_no_weights_and_hold_no_numbers():
-  """A resumed run asks for shapes, maybe without the file; nobody can train with them."""
-  c = config(**{"method.vgg_weights": "missing.pth", "method.vgg_stats": "published"})
+def test_init_needs_no_file_and_holds_zeros():
+  """A resumed run asks for shapes, maybe without the file: only `pretrained` reads."""
+  c = config(**{"method.vgg_weights": "missing.pth", "method.vgg_stats": "published",
+                "method.vgg_widths": (64, 128, 256, 512, 512)})
   method = dpa.Method(c)
-  shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), batch(c)))
-  assert shapes.params["vgg"]["trunk"]["conv1_1"]["kernel"].shape == (3, 3, 3, 64)
-  traced = jax.jit(lambda: method.perceptual.init_params())()
-  assert np.isnan(traced["vgg"]["trunk"]["conv1_1"]["kernel"]).all()
+  state = jax.jit(method.init)(jax.random.key(0), batch(c))
+  trunk, stats = state.params["vgg"]["trunk"], state.params["vgg"]["stats"]
+  assert trunk["conv1_1"]["kernel"].shape == (3, 3, 3, 64)
+  assert stats["r32"]["std"].shape == (256,)
+  assert not any(np.any(x) for x in jax.tree.leaves(state.params["vgg"]))
+  with pytest.raises(FileNotFoundError, match="missing.pth"):
+    method_lib.fresh_state(method, jax.random.key(0), batch(c))
+
+
+@pytest.mark.parametrize("widths", [(64, 128, 256, 512, 512), (3, 5, 4, 6, 6)])
+def test_a_narrow_file_brings_its_own_widths(tmp_path, widths):
+  trunk = vgg.random_params(3, (3, 5, 4, 6, 6), ["r42"])
+  vgg.save(tmp_path / "narrow.npz", trunk)
+  c = config(**{"method.vgg_weights": str(tmp_path / "narrow.npz"), "method.vgg_widths": widths})
+  method = dpa.Method(c)
+  made = method.init(jax.random.key(0), batch(c)).params["vgg"]["trunk"]
+  assert {k: v["bias"].shape for k, v in made.items()}["conv3_2"] == (4,)
+  state = method_lib.fresh_state(method, jax.random.key(0), batch(c))
+  for name, conv in state.params["vgg"]["trunk"].items():
+    np.testing.assert_array_equal(conv["kernel"], trunk[name]["kernel"], err_msg=name)
+  assert sorted(state.params["vgg"]["trunk"]) == sorted(made)
+
+
+def test_pretrained_networks_of_other_shapes_are_refused(monkeypatch):
+  method, c = dpa.Method(config()), config()
+  other = vgg.random_params(0, (4, 6, 9, 8, 8), ["r32"])
+  monkeypatch.setattr(method, "pretrained", lambda: {"vgg": {"trunk": other}})
+  with pytest.raises(UserError, match=r"'vgg' does not fit config.method: trunk/conv3_1/bias is \(9,\)"):
+    method_lib.fresh_state(method, jax.random.key(0), batch(c))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +209,7 @@ def test_running_statistics_are_averages_and_then_stand_still():
   c = config("dpa_cifar10", "smoke", **{"method.vgg_stats_steps": 2})
   method = dpa.Method(c)
   stage, = method_lib.stages_of(method)
-  state = method.init(jax.random.key(0), batch(c))
+  state = method_lib.fresh_state(method, jax.random.key(0), batch(c))
   step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(1), stage=stage,
                                                 axis_name=None))
   seen, moments = [], []
@@ -201,7 +229,7 @@ def test_score_loss_is_apart_from_the_training_loss():
   b = config("dpa_cifar10", "smoke", **{"method.loss": "l1", "method.score.loss": ""})
   assert a.method.score.loss == "relative_perceptual_L1"
   x = batch(a)
-  states = [dpa.Method(c).init(jax.random.key(0), x) for c in (a, b)]
+  states = [method_lib.fresh_state(dpa.Method(c), jax.random.key(0), x) for c in (a, b)]
   perceptual, l1 = (dpa.Method(c).score(s, x) for c, s in zip((a, b), states))
   want = np.abs(np.asarray(l1["recon"]) - x["image"]).mean((1, 2, 3))
   np.testing.assert_allclose(l1["score"], want, rtol=1e-5)

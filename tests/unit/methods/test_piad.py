@@ -33,7 +33,7 @@ def _batch(n=24, res=16, seed=0):
 def trained():
   """(method, state, metrics of each of three iterations) with a refresh at every second."""
   method = piad.Method(_config(method__ema=0.9))
-  state = method.init(jax.random.key(0), _batch())
+  state = method_lib.fresh_state(method, jax.random.key(0), _batch())
   step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(5), stage=None,
                                                 axis_name=None))
   metrics = []
@@ -110,7 +110,7 @@ def test_accumulation_changes_nothing():
   batch, states = _batch(), []
   for accum in (1, 2):
     method = piad.Method(_config(train__accum=accum))
-    state = method.init(jax.random.key(0), batch)
+    state = method_lib.fresh_state(method, jax.random.key(0), batch)
     state, _ = jax.jit(lambda s, b, m=method: m.train_step(s, b, jax.random.key(0), stage=None,
                                                            axis_name=None))(state, batch)
     states.append(state)
@@ -156,7 +156,7 @@ def test_fixed_weights_and_other_losses():
   for name in ("nnl", "least_squared"):
     method = piad.Method(_config(method__policy__name="fixed", method__adv_image__name=name,
                                  method__adv_latent__name=name))
-    state = method.init(jax.random.key(0), _batch())
+    state = method_lib.fresh_state(method, jax.random.key(0), _batch())
     state, metrics = jax.jit(lambda s, b, m=method: m.train_step(
         s, b, jax.random.key(0), stage=None, axis_name=None))(state, _batch())
     assert float(metrics["weight_enc"]) == 10 and float(metrics["weight_dec"]) == 100
@@ -165,7 +165,7 @@ def test_fixed_weights_and_other_losses():
 
 def test_a_loss_beyond_the_limit_ends_training():
   method = piad.Method(_config(method__loss_limit=1e-6))
-  state = method.init(jax.random.key(0), _batch())
+  state = method_lib.fresh_state(method, jax.random.key(0), _batch())
   _, metrics = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=None,
                                                       axis_name=None))(state, _batch())
   assert np.isinf(metrics["loss"])
@@ -173,7 +173,7 @@ def test_a_loss_beyond_the_limit_ends_training():
 
 def test_vgg_is_not_trained(trained):
   method, state, _ = trained
-  fresh = method.init(jax.random.key(0), _batch())
+  fresh = method_lib.fresh_state(method, jax.random.key(0), _batch())
   for a, b in zip(jax.tree.leaves(fresh.params["vgg"]["trunk"]),
                   jax.tree.leaves(state.params["vgg"]["trunk"])):
     np.testing.assert_array_equal(a, b)
@@ -224,10 +224,10 @@ def test_bad_configs_say_what_is_wrong(change, text):
 def test_wrong_image_size_and_missing_weights():
   method = piad.Method(_config())
   with pytest.raises(ValueError, match=r"images are \(32, 32, 3\), config.model says"):
-    method.init(jax.random.key(0), _batch(res=32))
+    method_lib.fresh_state(method, jax.random.key(0), _batch(res=32))
   method = piad.Method(_config(method__vgg_weights="", method__vgg_stats="published"))
   with pytest.raises(ValueError, match="vgg19-dcbb9e9d.pth"):
-    method.init(jax.random.key(0), _batch())
+    method_lib.fresh_state(method, jax.random.key(0), _batch())
 
 
 @pytest.mark.parametrize("arg, text", [
