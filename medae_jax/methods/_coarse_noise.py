@@ -26,14 +26,14 @@ def interpolation_matrix(size: int, resolution: int) -> np.ndarray:
   matrix[np.arange(size), low] = 1 - fraction
   if resolution > 1:
     matrix[np.arange(size), low + 1] += fraction
-  return matrix.astype(np.float32)
+  return matrix
 
 
 def upsample_and_roll(coarse, roll, height: int, width: int):
   """Coarse fields to the image size, shifted circularly.
 
   Args:
-    coarse: [B,r,r,C] float32, already scaled by the noise's standard deviation.
+    coarse: [B,r,r,C], already scaled by the noise's standard deviation.
     roll: int32 [B,2], shift along rows and columns; positive moves content to larger indices.
 
   Returns:
@@ -41,8 +41,9 @@ def upsample_and_roll(coarse, roll, height: int, width: int):
     not to the images: roll(A z A^T) = roll(A) z roll(A)^T.
   """
   r = coarse.shape[1]
-  rows = jnp.asarray(interpolation_matrix(height, r))
-  columns = jnp.asarray(interpolation_matrix(width, r))
+  dtype = jnp.promote_types(coarse.dtype, jnp.float32)
+  rows = jnp.asarray(interpolation_matrix(height, r), dtype)
+  columns = jnp.asarray(interpolation_matrix(width, r), dtype)
   rolled = lambda matrix, shift: matrix[(jnp.arange(matrix.shape[0])[None] - shift[:, None])
                                         % matrix.shape[0]]  # [B,size,r]
   high = jax.lax.Precision.HIGHEST  # tiny products; TF32 would show in the field

@@ -31,15 +31,17 @@ def kernels(tree) -> list[tuple[str, jax.Array]]:
 
 
 def measure(grads, kind: str = "norm") -> jax.Array:
-  """Size of each kernel's gradient, float32 [L]: L2 norm (2021) or population deviation (2019)."""
+  """Size of each kernel's gradient, [L]: L2 norm (2021) or population deviation (2019)."""
   size = (lambda g: jnp.sqrt(jnp.sum(g**2))) if kind == "norm" else jnp.std
-  return jnp.stack([size(g.astype(jnp.float32)) for _, g in kernels(grads)])
+  return jnp.stack([size(g.astype(jnp.promote_types(g.dtype, jnp.float32))) for _, g in kernels(grads)])
 
 
 def init(params, history: int = 200) -> dict[str, Any]:
   """Empty history of one network: {"sizes" [2, L, history] (adv, rec), "count", "weight" 1}."""
-  return {"sizes": jnp.zeros((2, len(kernels(params)), history), jnp.float32),
-          "count": jnp.zeros((), jnp.int32), "weight": jnp.ones((), jnp.float32)}
+  leaves = [leaf for _, leaf in kernels(params)]
+  dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+  return {"sizes": jnp.zeros((2, len(leaves), history), dtype),
+          "count": jnp.zeros((), jnp.int32), "weight": jnp.ones((), dtype)}
 
 
 def refresh(policy, adv: jax.Array, rec: jax.Array, *, smooth: float = 0.05,
@@ -52,7 +54,7 @@ def refresh(policy, adv: jax.Array, rec: jax.Array, *, smooth: float = 0.05,
   # Oldest first: place 0 until the ring is full, then the place to be written next.
   first = jnp.where(count > history, count % history, 0)
   ordered = sizes[:, :, (first + jnp.arange(history)) % history]
-  smoothed = jnp.einsum("mlj,kj->mlk", ordered, _smoothing(history, smooth),
+  smoothed = jnp.einsum("mlj,kj->mlk", ordered, _smoothing(history, smooth, sizes.dtype),
                         precision=jax.lax.Precision.HIGHEST)
   kept = jnp.arange(history) < jnp.minimum(count, history)
   ratio = jnp.where(kept, smoothed[0] / smoothed[1], jnp.nan)
@@ -61,11 +63,11 @@ def refresh(policy, adv: jax.Array, rec: jax.Array, *, smooth: float = 0.05,
           "weight": jnp.where(jnp.isfinite(found), found, policy["weight"])}
 
 
-def _smoothing(history: int, smooth: float) -> jax.Array:
+def _smoothing(history: int, smooth: float, dtype=jnp.float32) -> jax.Array:
   """[k, j]: share of value j in smoothed value k. One product replaces a scan over the history."""
   k, j = np.indices((history, history))
   first = np.where(j == 0, 1.0, smooth)
-  return jnp.asarray(np.where(j <= k, first * (1 - smooth) ** (k - j + 0.0), 0.0), jnp.float32)
+  return jnp.asarray(np.where(j <= k, first * (1 - smooth) ** (k - j + 0.0), 0.0), dtype)
 
 
 def _median(x):

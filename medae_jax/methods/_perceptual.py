@@ -171,7 +171,7 @@ class Perceptual:
   def losses(self, params, stats, image, recon, *, res, transition=False, alpha=1.0, real=None,
              score=False):
     """Training loss, or score loss, of each image: [B]."""
-    dtype = jnp.float32 if score else jnp.dtype(self.config.vgg_dtype)
+    dtype = _full(image) if score else jnp.dtype(self.config.vgg_dtype)
     half = self.trunk(params, stats, res // 2, dtype) if transition else None
     return lp.per_image(self.score_terms if score else self.terms,
                         self.trunk(params, stats, res, dtype), image, recon, res=res,
@@ -179,4 +179,10 @@ class Perceptual:
 
   def map(self, params, stats, image, recon, *, res):
     """Per-pixel map of the score loss: [B,H,W,1]."""
-    return lp.anomaly_map(self.score_terms, self.trunk(params, stats, res), image, recon, res=res)
+    trunk = self.trunk(params, stats, res, _full(image))
+    return lp.anomaly_map(self.score_terms, trunk, image, recon, res=res)
+
+
+def _full(image):
+  """The dtype of scores: that of the image, at least float32."""
+  return jnp.promote_types(image.dtype, jnp.float32)

@@ -209,7 +209,7 @@ class Method(BaseMethod):
     c = self.config.method.policy
     if c.name == "fixed":
       fixed = {"enc": c.weight_enc, "dec": c.weight_dec}
-      return {net: {**p, "weight": jnp.asarray(fixed[net], jnp.float32)}
+      return {net: {**p, "weight": jnp.asarray(fixed[net], p["weight"].dtype)}
               for net, p in policy.items()}
 
     def refreshed(policy):

@@ -72,7 +72,8 @@ class UNet(nn.Module):
       x = ConvTranspose2x2(width, dtype=self.dtype, precision=self.precision, name=f"up_{i}")(x)
       x = jnp.concatenate([reflect_pad(x), reflect_pad(skips[i])], -1)
       x = block(width, *options, name=f"up_block_{i}")(x)
-    return Conv1x1(self.channels, self.dtype, self.precision, name="last")(x).astype(jnp.float32)
+    x = Conv1x1(self.channels, self.dtype, self.precision, name="last")(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def check_size(shape, depth: int) -> None:

@@ -104,6 +104,11 @@ def fade(low: jax.Array, high: jax.Array, alpha) -> jax.Array:
   return (1 - alpha) * low + alpha * high
 
 
+def at_least_float32(x: jax.Array) -> jax.Array:
+  """x in float32 where it is narrower; float64 stays."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 # ---------------------------------------------------------------------------------------- layers
 class Conv(nn.Module):
   """Convolution with bias, stride 1; optional reflection padding and weight scaling.
@@ -168,7 +173,7 @@ class Norm(nn.Module):
   def __call__(self, x, train: bool, axis_name: str | None = None):
     if self.kind == "none":
       return x
-    dtype, x = x.dtype, x.astype(jnp.float32)
+    dtype, x = x.dtype, at_least_float32(x)
     if self.kind == "pixel":
       y = x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True) + 1e-8)
     elif self.kind == "in":
@@ -192,7 +197,7 @@ class Norm(nn.Module):
       mean = parallel.pmean(x.mean((0, 1, 2)), axis_name)
       var = parallel.pmean(((x - mean)**2).mean((0, 1, 2)), axis_name)
       if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
-        n = parallel.psum(jnp.asarray(x.size // c, jnp.float32), axis_name)
+        n = parallel.psum(jnp.asarray(x.size // c, x.dtype), axis_name)
         mean_avg.value = 0.9 * mean_avg.value + 0.1 * mean
         var_avg.value = 0.9 * var_avg.value + 0.1 * var * n / (n - 1)
     return (x - mean) * jax.lax.rsqrt(var + 1e-5) * gamma + beta

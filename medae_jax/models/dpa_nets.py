@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.models import dpa_layers as layers
-from medae_jax.models.dpa_layers import Conv, Norm, ResBlock, leaky_relu
+from medae_jax.models.dpa_layers import Conv, Norm, ResBlock, at_least_float32, leaky_relu
 from medae_jax.models.layers.conv import avg_pool2x2, max_pool2x2
 
 KINDS = ("regular", "residual9", "residual18")
@@ -114,7 +114,7 @@ class Encoder(nn.Module):
     while block_res > f:
       x = self._block(x, block_res, train, axis_name)
       block_res //= 2
-    return self._last(x, train, axis_name).astype(jnp.float32)
+    return at_least_float32(self._last(x, train, axis_name))
 
   def _from_image(self, image, res, train, axis_name):
     name = f"from_image_{res}"
@@ -184,8 +184,8 @@ class Decoder(nn.Module):
     if self.transition:
       low = layers.nearest(self._to_image(x, res))
       high = self._to_image(self._block(x, self.res, train, axis_name), self.res)
-      return layers.fade(low, high, alpha).astype(jnp.float32)
-    return self._to_image(x, self.res).astype(jnp.float32)
+      return at_least_float32(layers.fade(low, high, alpha))
+    return at_least_float32(self._to_image(x, self.res))
 
   def _first(self, latent, train, axis_name):
     f = coarsest(self.latent_res)
@@ -233,7 +233,7 @@ class LatentDiscriminator(nn.Module):
     x = latent.transpose(0, 3, 1, 2).reshape(latent.shape[0], 1, 1, -1)
     x = _RegularBlock(tuple((w, 1, 0) for w in self.widths), 1, self.norm, dtype=self.dtype,
                       name="body")(x, train, axis_name)
-    return x.astype(jnp.float32)
+    return at_least_float32(x)
 
 
 class _FromImage(nn.Module):

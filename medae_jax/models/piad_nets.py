@@ -20,7 +20,7 @@ import numpy as np
 from medae_jax.core.errors import UserError
 from medae_jax.models import dpa_layers as layers
 from medae_jax.weights import dpa
-from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
+from medae_jax.models.dpa_layers import Conv, ResBlock, at_least_float32, leaky_relu
 from medae_jax.models.layers.conv import avg_pool2x2
 
 
@@ -94,7 +94,7 @@ class Encoder(nn.Module):
     else:
       x = ResBlock(self.widths[-1], dtype=self.dtype, name="last")(x, False)
     x = Conv(self.latent_dim, 1, 0, dtype=self.dtype, name="out")(leaky_relu(x))
-    return x.astype(jnp.float32)
+    return at_least_float32(x)
 
 
 class Decoder(nn.Module):
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
       x = ResBlock(width, "up", dtype=self.dtype, name=f"block{i}")(x, False)
     x = ResBlock(self.widths[-1], dtype=self.dtype, name="last")(x, False)
     x = Conv(self.channels, 1, 0, dtype=self.dtype, name="out")(leaky_relu(x))
-    return x.astype(jnp.float32)
+    return at_least_float32(x)
 
 
 # --------------------------------------------------------------------- names of the PyTorch code

@@ -74,7 +74,7 @@ def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
 
   Args:
     params: weights, at least as deep as `layers` need.
-    image: float32 [B,H,W,3] as `imagenet_input` returns it.
+    image: float [B,H,W,3] as `imagenet_input` returns it.
     layers: names such as "r32", "c42", "p1".
     dtype: of the convolutions; bfloat16 halves time and memory on accelerators, and moves scores by
       about 1e-3 relative.
@@ -88,7 +88,7 @@ def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
 
   def keep(name, value):
     if name in layers:
-      out[name] = value.astype(jnp.float32)
+      out[name] = value.astype(jnp.promote_types(value.dtype, jnp.float32))
 
   for b, i in CONVS[:depth(layers)]:
     conv = jax.lax.stop_gradient(params[f"conv{b}_{i}"])

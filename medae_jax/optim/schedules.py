@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the step (int32 []) that return float32 [].
+"""Learning-rate schedules: functions of the step (int32 []) that return float [].
 
 A duration is written in the config once, in steps or in epochs (`epoch_steps` iterations each);
 "epoch" schedules are constant inside an epoch, as in the reference implementations.
@@ -14,7 +14,7 @@ from medae_jax.core.errors import UserError
 
 def constant(lr: float) -> optax.Schedule:
   """The same rate throughout."""
-  return lambda step: jnp.asarray(lr, jnp.float32)
+  return lambda step: jnp.asarray(lr, float)
 
 
 def cosine_cyclic(lr: float, half_period: int, epoch_steps: int = 1) -> optax.Schedule:
@@ -24,14 +24,14 @@ def cosine_cyclic(lr: float, half_period: int, epoch_steps: int = 1) -> optax.Sc
   """
   def schedule(step):
     epoch = (step // epoch_steps) % (2 * half_period)  # keeps the cosine's argument small in float32
-    return jnp.asarray(lr, jnp.float32) / 2 * (1 + jnp.cos(jnp.pi * epoch / half_period))
+    return jnp.asarray(lr, float) / 2 * (1 + jnp.cos(jnp.pi * epoch / half_period))
   return schedule
 
 
 def cosine(lr: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.Schedule:
   """One cosine cycle from lr to lr*final over `steps`, after a linear warm-up of `warmup` steps."""
   def schedule(step):
-    step = jnp.asarray(step, jnp.float32)
+    step = jnp.asarray(step, float)
     ramp = jnp.where(warmup > 0, jnp.minimum(1.0, (step + 1) / max(warmup, 1)), 1.0)
     t = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
     return lr * ramp * (final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * t)))
@@ -42,9 +42,9 @@ def piecewise(lr: float, boundaries, factor: float = 0.1, epoch_steps: int = 1) 
   """lr * factor^(number of boundaries at or before the epoch)."""
   def schedule(step):
     epoch = step // epoch_steps
-    passed = sum((epoch >= b).astype(jnp.float32) if hasattr(epoch >= b, "astype")
+    passed = sum((epoch >= b).astype(float) if hasattr(epoch >= b, "astype")
                  else float(epoch >= b) for b in boundaries)
-    return jnp.asarray(lr, jnp.float32) * factor ** passed
+    return jnp.asarray(lr, float) * factor ** passed
   return schedule
 
 
