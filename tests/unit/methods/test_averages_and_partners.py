@@ -1,0 +1,71 @@
+"""PIAD's moving average of E and G, and the image that annotation removal's SSIM looks at."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medae_jax.methods import annotation_removal, piad
+from tests.unit.methods import test_annotation_method as annotation
+from tests.unit.methods import test_piad
+
+
+def test_ema_is_the_decayed_mean_of_all_iterations_and_scores():
+  """Decay min(ema, (1 + t) / (10 + t)), t = 1, 2: the initial weights fade from the first step on."""
+  config = test_piad._config(method__ema=0.25, method__loss="l2", method__n_dis=1)
+  method = piad.Method(config)
+  batch = test_piad._batch(8)
+  state = method.init(jax.random.key(0), batch)
+  step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(5), stage=None, axis_name=None))
+  nets = lambda params: {net: params[net] for net in ("enc", "dec")}
+  want = jax.tree.map(np.asarray, nets(state.params))
+  for decay in (2 / 11, 0.25, 0.25):  # (1+1)/(10+1), then the limit: (1+2)/(10+2) = 0.25
+    state, _ = step(state, batch)
+    want = jax.tree.map(lambda e, p, d=decay: d * e + (1 - d) * np.asarray(p), want,
+                        nets(state.params))
+    for a, b in zip(jax.tree.leaves(state.stats["ema"]), jax.tree.leaves(want)):
+      np.testing.assert_allclose(a, b, atol=1e-6)
+  image = {"image": batch["image"][:2]}
+  averaged = method.score(state, image)
+  by_hand = method.score(state.replace(stats={**state.stats, "ema": want}), image)
+  np.testing.assert_allclose(averaged["recon"], by_hand["recon"], atol=1e-5)
+  last = piad.Method(test_piad._config(method__loss="l2", method__n_dis=1)).score(state, image)
+  recon = method._apply("dec", state.params, method._apply("enc", state.params, image["image"]))
+  np.testing.assert_allclose(last["recon"], recon, atol=1e-5)
+  assert np.abs(np.asarray(last["recon"]) - averaged["recon"]).max() > 1e-5
+
+
+class _Given(annotation_removal.Method):
+  """A network that answers with a fixed image."""
+
+  def _apply(self, params, stats, image, train, axis_name=None):
+    return {"recon": jnp.full_like(image, 0.4)}, {}
+
+
+@pytest.mark.parametrize("parity,partner", [(False, "clean"), (True, "image")])
+def test_similarity_is_taken_to_the_clean_image_and_in_parity_to_the_annotated(parity, partner):
+  """SSIM by skimage's definition would differ at borders: here, by the formula of losses/ssim.py."""
+  from medae_jax.losses import ssim
+  data = annotation.batch(2)
+  c = annotation.config(**{"method.ssim_weight": 0.5, "method.parity": parity, "method.mse_weight": 0.0,
+                           **({"model.head": "published"} if parity else {})})
+  found = _Given(c).eval_step(annotation_removal.State.create({"net": {}}, {"net": {}}), data, None)
+  recon = jnp.full_like(data["image"], 0.4)
+  np.testing.assert_allclose(found["loss_ssim"], 0.5 * ssim.ssim_loss(recon, data[partner],
+                                                                      c.method.ssim_window), rtol=1e-5)
+  np.testing.assert_allclose(found["loss"], found["loss_ssim"], rtol=1e-5)
+
+
+def test_similarity_by_brute_force():
+  """1 - mean SSIM of zero-padded uniform windows, pixel by pixel."""
+  from medae_jax.losses import ssim
+  rng = np.random.default_rng(0)
+  a, b = rng.random((2, 1, 9, 8, 1))
+  pad = lambda x: np.pad(x[0, ..., 0], 2)
+  windows = lambda x: np.lib.stride_tricks.sliding_window_view(pad(x), (5, 5)).reshape(9, 8, 25)
+  wa, wb = windows(a), windows(b)
+  ma, mb = wa.mean(-1), wb.mean(-1)
+  va, vb, cov = (wa**2).mean(-1) - ma**2, (wb**2).mean(-1) - mb**2, (wa * wb).mean(-1) - ma * mb
+  value = (2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
+  np.testing.assert_allclose(ssim.ssim_loss(jnp.asarray(a), jnp.asarray(b), 5), [1 - value.mean()],
+                             atol=1e-5)
