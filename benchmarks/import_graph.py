@@ -100,13 +100,16 @@ def report(root: pathlib.Path, with_edges: bool = False) -> str:
   heights = layers(edges)
   place = {m: room(m, files) for m in files}
   lines = {m: len(p.read_text(encoding="utf-8").splitlines()) for m, p in files.items()}
-  rows = ["| room | modules | lines | longest file | layers |", "|---|---|---|---|---|"]
+  pairs = Counter((place[a], place[b]) for a in edges for b in edges[a] if place[a] != place[b])
+  rows = ["| room | modules | lines | longest file | layers | edges out | edges in |",
+          "|---|---|---|---|---|---|---|"]
   for name in sorted(set(place.values())):
     own = [m for m in files if place[m] == name]
     span = sorted({heights[m] for m in own})
     rows.append(f"| {name} | {len(own)} | {sum(lines[m] for m in own):,} | "
-                f"{max(lines[m] for m in own)} | {span[0]} to {span[-1]} |")
-  pairs = Counter((place[a], place[b]) for a in edges for b in edges[a] if place[a] != place[b])
+                f"{max(lines[m] for m in own)} | {span[0]} to {span[-1]} | "
+                f"{sum(n for (a, _), n in pairs.items() if a == name)} | "
+                f"{sum(n for (_, b), n in pairs.items() if b == name)} |")
   total = sum(map(len, edges.values()))
   inner = total - sum(pairs.values())
   rows += ["", "| whole | |", "|---|---|", f"| modules | {len(files)} |",

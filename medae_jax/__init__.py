@@ -7,7 +7,7 @@ alone.
 
 from medae_jax.core import aliases, xla_flags
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 aliases.install()
 xla_flags.prefer_eigen_convolutions()

@@ -8,17 +8,16 @@ import nibabel
 import numpy as np
 import pytest
 
+from tests import console
 from tests.contract import cases
 
 ROOT = cases.ROOT
 
 
-def launch(*args, code=0, timeout=900):
-  """Runs launch.py; returns its output after checking the exit code."""
-  done = subprocess.run([sys.executable, str(ROOT / "launch.py"), *map(str, args)], cwd=ROOT,
-                        capture_output=True, text=True, timeout=timeout, check=False)
-  text = done.stdout + done.stderr
-  assert done.returncode == code, text[-3000:]
+def launch(*args, code=0):
+  """Runs the command line in this process; returns its output after checking the exit code."""
+  found, text = console.call(*args)
+  assert found == code, text[-3000:]
   return text
 
 
@@ -33,7 +32,10 @@ def error_line(*args, code=1):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run") / "smoke"
-  launch("--config=configs/dae_brats.py:smoke", f"--workdir={workdir}")
+  command = [sys.executable, ROOT / "launch.py", "--config=configs/dae_brats.py:smoke",
+             f"--workdir={workdir}"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+  assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
   return workdir
 
 
