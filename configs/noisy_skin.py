@@ -71,8 +71,7 @@ def get_config(arg=None):
   d.mean_image = ""                # .npy file [H,W,C] in [0,1] to subtract; "" = none
   d.flip = True                    # random flips of image and mask
   d.crop = 0                       # random crops out of images larger by so many pixels
-  d.batch_sizes = _group()
-  d.batch_sizes.noisy = 6
+  d.batch_sizes = _group()         # of streams beside the first, whose size is train.batch_size
   d.batch_sizes.clean = 6          # the paper says 10 (R), the published code really uses 6
 
   c.optim = o = _group()
@@ -106,7 +105,6 @@ def get_config(arg=None):
     _smoke(c)
   if a.steps:
     c.train.steps = a.steps
-  c.train.batch_size = d.batch_sizes.noisy
   return c.lock()
 
 
@@ -119,7 +117,7 @@ def _small(c, a):
   leaves the plateau of the constant prediction within some ten steps of Adam.
   """
   c.data.image_size, c.model.width, c.model.init = 48, 8, "he"
-  c.data.batch_sizes.noisy, c.data.batch_sizes.clean = 16, 10
+  c.train.batch_size, c.data.batch_sizes.clean = 16, 10
   c.optim.name, c.optim.lr, c.optim.momentum, c.optim.schedule = "adam", 1e-3, 0.9, "cosine"
   c.train.steps = 300 if a.demo else 600
   c.train.eval_every = c.train.save_every = c.train.steps // 4
@@ -127,7 +125,7 @@ def _small(c, a):
 
 def _smoke(c):
   c.data.image_size, c.model.width, c.model.init = 16, 2, "he"
-  c.data.batch_sizes.noisy, c.data.batch_sizes.clean, c.data.clean = 4, 4, 4
+  c.train.batch_size, c.data.batch_sizes.clean, c.data.clean = 4, 4, 4
   c.data.synthetic_counts = (16, 4, 4)
   c.method.track, c.method.track_size = 16, 8
   c.optim.lr, c.optim.momentum, c.optim.schedule = 0.02, 0.9, "constant"

@@ -48,15 +48,12 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
   """
   workdir = pathlib.Path(workdir)
   method = method_lib.load(config)
-  if type(method).from_torch is method_lib.BaseMethod.from_torch:
-    raise UserError(f"method {config.method.name!r} has no published PyTorch form to convert "
-                     "(no from_torch in its file)")
   if (workdir / "checkpoints").exists():
     raise UserError(f"{workdir} already holds checkpoints; choose a new --workdir")
   tensors = torch_file.load(source)
   config, changed = _with_fields(method, config, tensors, source)
   method = method_lib.load(config)
-  filled = _filled(method, tensors, source)
+  filled = _filled(config, method, tensors, source)
   params, stats = filled if isinstance(filled, tuple) else (filled, {})
 
   stage = next(iter(method_lib.stages_of(method)), None)
@@ -115,18 +112,21 @@ def _with_fields(method, config, tensors, source):
   return config, {**changed, **({} if channels is None else {"data.channels": channels})}
 
 
-def _filled(method, tensors, source):
+def _filled(config, method, tensors, source):
   """What from_torch makes of the tensors; every tensor must be used."""
   used = _Recorder(tensors)
   try:
     filled = method.from_torch(used)
+  except NotImplementedError:
+    raise UserError(f"method {config.method.name!r} has no published PyTorch form to convert "
+                    "(no from_torch in its file)") from None
   except KeyError as e:
-    raise UserError(f"{source} lacks tensor {e} of {method.config.method.name}; "
+    raise UserError(f"{source} lacks tensor {e} of {config.method.name}; "
                      f"it has {_some(tensors)}") from None
   left = sorted(set(tensors) - used.read)
   left = [n for n in left if not n.endswith("num_batches_tracked")]  # PyTorch's counter, unused
   if left:
-    raise UserError(f"{source} has {len(left)} tensors that {method.config.method.name} of this "
+    raise UserError(f"{source} has {len(left)} tensors that {config.method.name} of this "
                      f"config.model does not: {', '.join(left[:5])}")
   return filled
 

@@ -64,7 +64,7 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   changed = {**(overrides or {}), **({"export.formats": tuple(formats)} if formats else {})}
   run = trained.load(workdir, changed)
   weights = _weights(run.method.inference_state(run.state))
-  inputs = _inputs(run.method, run.info, run.config.export.image_size)
+  inputs = _inputs(run.config, run.method, run.info, run.config.export.image_size)
   with artefact.replacing(out) as temporary:
     manifest = _write(temporary, run, weights, inputs, run.config.export.formats)
   logging.info("Exported step %d (%s checkpoint) to %s (%s). Largest difference to score: %s",
@@ -73,18 +73,18 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   return out
 
 
-def score_function(method):
-  """(weights {name: array}, batch {"image": [B,H,W,C]}) -> outputs of method.score."""
+def score_function(method, step: int = 0):
+  """(weights {name: array}, batch {"image": [B,H,W,C]}) -> outputs of method.score at `step`."""
   def score(weights, batch):
     groups = flax.traverse_util.unflatten_dict(dict(weights), sep="/")
     parts = {k: groups.get(k, {}) for k in ("params", "stats", "extra")}
-    return method.score(State.create(**parts), batch)
+    return method.score(State.create(**parts).replace(step=np.int32(step)), batch)
   return score
 
 
 # ----------------------------------------------------------------------------------------- pieces
 def _weights(state: State) -> dict[str, np.ndarray]:
-  """{"params/net/...": array} of everything that scoring reads."""
+  """{"params/net/...": array} of an inference state."""
   state = parallel.to_host(state.replace(opt={}, step=np.zeros((), np.int32)))
   tree = {"params": state.params, "stats": state.stats, "extra": state.extra}
   flat = flax.traverse_util.flatten_dict(tree, sep="/")
@@ -94,7 +94,7 @@ def _weights(state: State) -> dict[str, np.ndarray]:
   return {name: np.asarray(value) for name, value in sorted(flat.items())}
 
 
-def _inputs(method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
+def _inputs(config, method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
   """What score reads, as it was trained: {"image": [b,H,W,C]} with a symbolic b.
 
   Args:
@@ -109,7 +109,7 @@ def _inputs(method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
     found = next((s[name] for s in streams if name in s), None)
     if found is None:
       raise UserError(f"the checkpoint does not tell the shape of {name!r}, which "
-                       f"{method.config.method.name} needs to score; train or convert it again")
+                       f"{config.method.name} needs to score; train or convert it again")
     rest = list(found[0][1:])
     if np.any(image_size) and len(rest) == 3:
       rest[:2] = np.broadcast_to(image_size, 2).tolist()
@@ -119,7 +119,7 @@ def _inputs(method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
 
 def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
   config, method, calibration, info = run.config, run.method, run.calibration, run.info
-  score = score_function(method)
+  score = score_function(method, info["step"])  # networks that fade in look at the step
   shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
   try:
     program = jax_export.export(jax.jit(score), platforms=PLATFORMS)(shapes, inputs)
@@ -140,7 +140,7 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
   write_json(folder / "config.json", json.loads(config.to_json_best_effort()))
   if calibration is not None:
     write_json(folder / calibration_lib.FILE, calibration)
-  parity = _parity(folder, method, score, weights, inputs) if "stablehlo" in formats else None
+  parity = _parity(folder, config, score, weights, inputs) if "stablehlo" in formats else None
   manifest = {
       "format": artefact.FORMAT, "method": config.method.name,
       "needs": {k: str(v) for k, v in method.needs.items()},
@@ -161,7 +161,7 @@ def _outputs(program):
   return jax.tree.unflatten(program.out_tree, program.out_avals)
 
 
-def _parity(folder, method, score, weights, inputs) -> dict[str, float]:
+def _parity(folder, config, score, weights, inputs) -> dict[str, float]:
   """Largest |difference| of each output between the written files and `score`, on two examples.
 
   Raises:
@@ -179,7 +179,7 @@ def _parity(folder, method, score, weights, inputs) -> dict[str, float]:
     value, found = np.asarray(value, np.float64), np.asarray(got[name], np.float64)
     worst[name] = float(np.max(np.abs(value - found), initial=0.0))
     if not worst[name] <= 1e-4 * max(1.0, np.max(np.abs(value), initial=0.0)):
-      raise UserError(f"the exported {method.config.method.name} differs from score by "
+      raise UserError(f"the exported {config.method.name} differs from score by "
                        f"{worst[name]:g} in {name!r}: nothing was written")
   return worst
 

@@ -202,7 +202,7 @@ class Run:
 
   def finish(self, state):
     """`finalize` on normal data, then the closing checkpoint."""
-    if type(self.method).finalize is not method_lib.BaseMethod.finalize:
+    if self.method.fits:
       source = self.dataset.train()
       batches = stream.eval_batches(source, batch_size=self.config.train.eval_batch_size)
       state = self.method.finalize(state, batches)

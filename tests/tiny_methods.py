@@ -43,6 +43,9 @@ class _Scored(BaseMethod):
   def eval_step(self, state, batch, rng):
     return {"loss": _recon_error(batch["image"], self._recon(state, batch["image"]))}
 
+  def inference_state(self, state):
+    return state.replace(params={"net": state.params["net"]}, opt={})
+
 
 class BatchNormMethod(_Scored):
   """Synchronised batch statistics and noise drawn on the device."""
@@ -178,6 +181,7 @@ class GrowingMethod(_Scored):
 
 class FitOnlyMethod(BaseMethod):
   """Nothing to train: mean and deviation of every pixel over the normal data."""
+  fits = True
 
   def stages(self):
     return ()

@@ -172,7 +172,7 @@ class Method(Protocol):
     """
 
   def inference_state(self, state: State) -> State:
-    """The part of `state` that `score` reads: all that export ships."""
+    """What `score` reads of `state` for a batch of `score_needs` alone: all that export ships."""
 
   def from_torch(self, tensors: Mapping[str, Any]):
     """(params, stats) {net: ...} out of a published state dict {name: array}.

@@ -28,21 +28,21 @@ def score_fn(config, state, trained_on=None):
       network cannot take is then the user's, said in one line.
   """
   method = method_lib.load(config)
-  return _explained(method, parallel.per_example_fn(method.score), state, method.score_needs,
-                    trained_on)
+  compiled = parallel.per_example_fn(method.score)
+  return _explained(config, method, compiled, state, method.score_needs, trained_on)
 
 
 def pictures_fn(config, state):
   """numpy batch -> what `method.pictures` shows of the training task, {name: [B,H,W,C] in [0,1]}."""
   method = method_lib.load(config)
   compiled = parallel.per_example_fn(lambda s, b: method.pictures(s, b, jax.random.key(0)))
-  return _explained(method, compiled, state, (*method.score_needs, "index"))
+  return _explained(config, method, compiled, state, (*method.score_needs, "index"))
 
 
-def _explained(method, compiled, state, needs, trained_on=None):
+def _explained(config, method, compiled, state, needs, trained_on=None):
   """`compiled` on the keys that it may see; missing keys, shapes that do not fit and exhausted
   memory in one line."""
-  name = method.config.method.name
+  name = config.method.name
 
   def call(batch):
     missing = [k for k in needs if k not in batch]

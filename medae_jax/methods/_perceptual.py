@@ -149,12 +149,31 @@ class Perceptual:
   def _real_layers(self, res):
     return lp.layers_of(self.terms + (self.score_terms if self.running else ()), [res])
 
+  def inference(self, params, stats, *, res: int, transition: bool = False):
+    """What score losses and maps read at `res`: ({} or {"vgg": ...}, {} or {"vgg_<res>": ...}).
+
+    The trunk is cut after the deepest layer of the score; the training loss may go deeper.
+    """
+    low = [res // 2] if transition else []
+    smooth = [t for t in self.score_terms if t.smooth]
+    layers = {*lp.layers_of(self.score_terms, [res]), *lp.layers_of(smooth, low)}
+    if not layers:
+      return {}, {}
+    v, shifted = params["vgg"], any(t.normalize for t in self.score_terms)
+    kept = {"trunk": {f"conv{b}_{i}": v["trunk"][f"conv{b}_{i}"]
+                      for b, i in vgg.CONVS[:vgg.depth(layers)]}}
+    if not self.running:
+      return {"vgg": {**kept, **({"stats": {k: v["stats"][k] for k in layers}} if shifted else {})}}, {}
+    names = [f"vgg_{r}" for r in (res, *low) if shifted and f"vgg_{r}" in stats]
+    return {"vgg": kept}, {name: {"layers": {
+        k: m for k, m in stats[name]["layers"].items() if k in layers}} for name in names}
+
   # ------------------------------------------------------------------------------------- losses
   def trunk(self, params, stats, res: int, dtype=jnp.float32) -> lp.Vgg:
     """The trunk with the statistics that hold at `res`; empty where no loss needs it."""
     if not self.layers:
       return lp.Vgg({}, {})
-    v = params["vgg"]
+    v = params.get("vgg", {"trunk": {}})  # an inference state has it where the score reads it
     fixed = v.get("stats", {})
     if self.running and f"vgg_{res}" in stats:
       fixed = {k: vgg.moments_to_stats(m["mean"], m["square"])

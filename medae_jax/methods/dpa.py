@@ -282,6 +282,15 @@ class Method(BaseMethod):
     show = lambda x: jnp.clip(0.5 * x + 0.5, 0, 1)
     return {"image": show(batch["image"]), "recon": show(out["recon"]), "map": out["map"] / 2}
 
+  def inference_state(self, state):
+    """Encoder, decoder and what the score loss reads of VGG19; neither critic nor optimisers."""
+    res, transition = stage_of(state.params["enc"])
+    frozen, moments = self.perceptual.inference(state.params, state.stats, res=res,
+                                                transition=transition)
+    nets = {n: state.params[n] for n in ("enc", "dec")}
+    return state.replace(params={**nets, **frozen}, opt={},
+                         stats={**{n: state.stats[n] for n in nets if n in state.stats}, **moments})
+
   # ------------------------------------------------------------------------- published checkpoints
   def from_torch(self, tensors):
     """(params, stats) out of the public code's scoring model: `enc.*`, `dec.*` and maybe `ddis.*`.

@@ -226,6 +226,10 @@ class Method(BaseMethod):
               "seen": jnp.where(known, track["seen"][place], 0)}
     return out
 
+  def inference_state(self, state):
+    """The network. What training learnt of each noisy example is read with the key "sample" only."""
+    return state.replace(stats={}, opt={})
+
   def from_torch(self, tensors):
     """(params, stats) from the published state dictionary (key "state_dict" of its checkpoints)."""
     return {"net": noisy_unet.from_torch(tensors)}, self._stats()

@@ -260,6 +260,14 @@ class Method(BaseMethod):
             "score": self.perceptual.losses(state.params, state.stats, image, recon, res=res,
                                             score=True)}
 
+  def inference_state(self, state):
+    """Encoder and generator (with `method.ema` their averages) and what the score reads of VGG19."""
+    nets, stats = {net: state.params[net] for net in ("enc", "dec")}, {}
+    if self.config.method.ema:
+      nets, stats = {}, {"ema": state.stats["ema"]}
+    frozen, moments = self.perceptual.inference(state.params, state.stats,
+                                                res=self.config.model.res)
+    return state.replace(params={**nets, **frozen}, stats={**stats, **moments}, opt={})
 
   # ------------------------------------------------------------------------ published checkpoints
   def from_torch(self, tensors):

@@ -3,18 +3,21 @@
 import shutil
 
 import jax
+from jax import export as jax_export
 import numpy as np
 import pytest
 
 from data_pipelines import dataset as datasets, stream
-from medae_jax.core import scoring
-from medae_jax import train
+from medae_jax import bench, evaluate, export, train
 from medae_jax.training import feed
-from medae_jax.core import parallel
+from medae_jax.core import example, parallel, scoring, timing
 from medae_jax.core import trained as trained_lib
 from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
+from tests import tiny_methods
 from tests.contract import cases
 from tests.contract.run_steps import flat
+from tests.watched import watch
 
 NAMES = cases.names()
 
@@ -26,15 +29,46 @@ def example_batch(config, n=8):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-  """Trains a case once for all tests of this module: name -> (workdir, result)."""
+  """Trains a case once for all tests of this module, watched: name -> (workdir, result)."""
   done = {}
 
   def get(name):
     if name not in done:
       workdir = tmp_path_factory.mktemp(name)
-      done[name] = workdir, train.train(cases.config(name), str(workdir))
+      with pytest.MonkeyPatch.context() as patch:
+        watch(patch)
+        done[name] = workdir, train.train(cases.config(name), str(workdir))
     return done[name]
   return get
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_other_modes_read_members_of_the_protocol_only(name, trained, monkeypatch, tmp_path):
+  """Training is watched by the fixture; here evaluate, export and bench."""
+  workdir, _ = trained(name)
+  shutil.copytree(workdir, tmp_path / "w")
+  read = watch(monkeypatch)
+  evaluate.evaluate(tmp_path / "w")
+  assert {"score", "score_needs", "score_optional"} <= read
+  folder = export.export(tmp_path / "w", tmp_path / "x")
+  assert "inference_state" in read
+  with np.load(folder / "weights.npz", allow_pickle=False) as weights:
+    foreign = [n for n in weights.files if "critic" in n or n.startswith(("params/dis/", "stats/policy/"))]
+  assert not foreign
+  config = cases.config(name)
+  with config.unlocked():
+    config.bench = {"repeats": 1, "seconds": 0.0}
+  monkeypatch.setitem(timing.MATMUL_SIZES, "cpu", (128,))
+  bench.bench(config)
+  assert {"needs", "stages", "pretrained", "init"} <= read
+
+
+def test_an_undeclared_attribute_stops_a_mode(monkeypatch):
+  watch(monkeypatch)
+  method = method_lib.load(cases.config("BatchNormMethod"))
+  assert method.fits is False and isinstance(method, method_lib.Method)
+  with pytest.raises(AssertionError, match="method.net"):
+    hasattr(method, "net")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,6 +91,29 @@ def test_restored_from_workdir_alone_scores_the_same(name, trained):
   assert run.info["step"] == result["step"]
   for key in fresh:
     np.testing.assert_array_equal(fresh[key], restored[key], err_msg=key)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_state_is_what_score_reads(name, trained):
+  """Nothing less: the same scores bit for bit. Nothing more: the compiled score uses every array."""
+  workdir, _ = trained(name)
+  run = trained_lib.load(workdir, {"eval.checkpoint": "last"})
+  method, kept = run.method, run.method.inference_state(run.state)
+  batch = {k: v for k, v in example_batch(run.config).items() if k in method.score_needs}
+  whole, part = (scoring.score_fn(run.config, s)(batch) for s in (run.state, kept))
+  assert sorted(whole) == sorted(part)
+  for key, value in whole.items():
+    np.testing.assert_array_equal(value, part[key], err_msg=key)
+  assert not kept.opt and not unread(method, kept, batch)
+
+
+def unread(method, state, batch):
+  """Names of the arrays of a state that score has no use for."""
+  step, state = state.step, parallel.to_host(state).replace(step=None)
+  score = jax.jit(lambda s, b: method.score(s.replace(step=step), b))
+  used = set(jax_export.export(score)(state, batch).module_kept_var_idx)
+  names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+  return [name for i, name in enumerate(names) if i not in used]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,6 +171,56 @@ def test_resume_is_exact(name, trained, tmp_path):
     assert sorted(old) == sorted(new)
     for key in old:
       np.testing.assert_array_equal(old[key], new[key], err_msg=f"{part}{key}")
+
+
+def spoilt(batch, key, change):
+  """The batch with one array, "stream/name" or "name", changed (None takes it out)."""
+  stream, _, name = key.rpartition("/")
+  part = dict(batch[stream] if stream else batch)
+  value = change(np.array(part.pop(name)))
+  part.update({} if value is None else {name: value})
+  return {**batch, stream: part} if stream else part
+
+
+def with_pixel(number):
+  def change(value):
+    value[(0,) * value.ndim] = number
+    return value
+  return change
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_batch_is_checked_against_needs(name):
+  config = cases.config(name)
+  method = method_lib.load(config)
+  stages = method_lib.stages_of(method)
+  batch = example.example_batch(method, config, 8, stages[0] if stages else None, C=3)
+  method_lib.check_batch(method, batch)
+  for key, need in method.needs.items():
+    assert name in cases.TINY or need.low is not None, f"{key} of {name} says no range"
+    refused = [(lambda x: None, f"the data has no '{key}'"), (lambda x: x[..., 0], "has shape"),
+               (lambda x: x.astype(np.float16), "is float16, the method needs"),
+               (with_pixel(np.nan), "holds NaN"), (with_pixel(np.inf), "holds NaN or infinity")]
+    if need.low is not None:
+      refused.append((with_pixel(need.low - 0.01), "holds values from"))
+    if need.high is not None:
+      refused.append((with_pixel(need.high + 0.01), "holds values from"))
+    for change, text in refused:
+      with pytest.raises(UserError, match=text) as error:
+        method_lib.check_batch(method, spoilt(batch, key, change))
+      assert key in str(error.value) and "\n" not in str(error.value)
+    edges = [with_pixel(v) for v in (need.low, need.high) if v is not None]
+    for change in edges:
+      method_lib.check_batch(method, spoilt(batch, key, change))
+
+
+def test_training_refuses_values_out_of_range_before_it_writes(tmp_path, monkeypatch):
+  config = cases.config("BatchNormMethod")
+  monkeypatch.setattr(tiny_methods.BatchNormMethod, "needs",
+                      {"image": method_lib.Need("BHWC", low=2)}, raising=False)
+  with pytest.raises(UserError, match=r"'image' holds values from .* needs \[B,H,W,C\] float32 >= 2"):
+    train.train(config, str(tmp_path / "w"))
+  assert not (tmp_path / "w").exists()
 
 
 def test_batch_lacks_what_the_method_needs():

@@ -12,14 +12,16 @@ import pytest
 from configs import noisy_skin
 from data_pipelines import dataset, stream
 from medae_jax.methods import _reweighting as reweighting
+from medae_jax.core import example
 from medae_jax.core import method as method_lib
 from medae_jax.tasks.segmentation import evaluator
+from medae_jax.training import feed
 
 
 def setup(**changes):
   c = noisy_skin.get_config(changes.pop("arg", "smoke")).copy_and_resolve_references()
   with c.unlocked():
-    c.data.batch_sizes.noisy = c.data.batch_sizes.clean = 8
+    c.train.batch_size = c.data.batch_sizes.clean = 8
     c.data.clean = 5
     for name, value in changes.items():
       group, field = name.split("__")
@@ -28,6 +30,21 @@ def setup(**changes):
   batch = next(stream.train_stream(dataset.open_dataset(c.data, 0), c.data, batch_size=8,
                                    first_step=0, seed=0))
   return method, batch, method.init(jax.random.key(0), batch)
+
+
+@pytest.mark.parametrize("noisy, rows", [(None, 6), (4, 4)])
+def test_batch_size_is_that_of_the_noisy_stream(noisy, rows):
+  """Where the config of an older run names the stream's own size, that one holds."""
+  c = noisy_skin.get_config("smoke").copy_and_resolve_references()
+  with c.unlocked():
+    c.train.batch_size, c.data.batch_sizes.clean = 6, 3
+    if noisy:
+      c.data.batch_sizes.noisy = noisy
+  method = method_lib.load(c)
+  stage, = method_lib.stages_of(method)
+  for batch in (next(feed.batches_of(dataset.open_dataset(c.data, 0), c, stage, 0, 0)),
+                example.example_batch(method, c, 6, stage)):
+    assert {name: len(part["image"]) for name, part in batch.items()} == {"noisy": rows, "clean": 3}
 
 
 def step(method, state, batch, stage=None):
