@@ -114,7 +114,8 @@ class AdversarialMethod(_Scored):
 
 class TwoStreamMethod(_Scored):
   """Weights of the noisy pixels, normalised over the global batch, from a clean gradient."""
-  needs = {"noisy/image": Need(), "clean/image": Need()}
+  needs = {f"{stream}/{name}": Need("BHW1" if name == "mask" else "BHWC")
+           for stream in ("noisy", "clean") for name in ("image", "mask")}
 
   def init(self, rng, batch):
     params = _Net().init(rng, batch["noisy"]["image"][:1])["params"]

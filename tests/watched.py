@@ -1,6 +1,10 @@
-"""A method that stands in for another and refuses every attribute that the protocol does not declare."""
+"""What is read of a method by the modes, and of a state by a method's score."""
+
+import jax
+from jax import export as jax_export
 
 from medae_jax.core import method as method_lib
+from medae_jax.core import parallel
 
 MEMBERS = frozenset(name for name in (*method_lib.Method.__annotations__, *vars(method_lib.Method))
                     if not name.startswith("_"))
@@ -34,3 +38,12 @@ def watch(monkeypatch) -> set[str]:
   read, load = set(), method_lib.load
   monkeypatch.setattr(method_lib, "load", lambda config: Watched(load(config), read))
   return read
+
+
+def unread(method, state, batch):
+  """Names of the arrays of a state that score has no use for."""
+  step, state = state.step, parallel.to_host(state).replace(step=None)
+  score = jax.jit(lambda s, b: method.score(s.replace(step=step), b))
+  used = set(jax_export.export(score)(state, batch).module_kept_var_idx)
+  names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+  return [name for i, name in enumerate(names) if i not in used]

@@ -16,7 +16,7 @@ def _tiny(cls):
   c = common.base()
   c.method = ml_collections.ConfigDict({"name": f"tests.tiny_methods:{cls}", "score": {}})
   c.model = ml_collections.ConfigDict()
-  c.data = ml_collections.ConfigDict({"name": "tests.tiny_data", "image_size": 16,
+  c.data = ml_collections.ConfigDict({"name": "tests.tiny_data", "image_size": 16, "channels": 1,
                                       "streams": cls == "TwoStreamMethod",
                                       "batch_sizes": {"clean": 8}})
   c.train.update(steps=4, batch_size=16, eval_every=2, save_every=2, log_every=1)

@@ -3,7 +3,6 @@
 import shutil
 
 import jax
-from jax import export as jax_export
 import numpy as np
 import pytest
 
@@ -17,7 +16,7 @@ from medae_jax.core.errors import UserError
 from tests import tiny_methods
 from tests.contract import cases
 from tests.contract.run_steps import flat
-from tests.watched import watch
+from tests.watched import unread, watch
 
 NAMES = cases.names()
 
@@ -105,15 +104,6 @@ def test_inference_state_is_what_score_reads(name, trained):
   for key, value in whole.items():
     np.testing.assert_array_equal(value, part[key], err_msg=key)
   assert not kept.opt and not unread(method, kept, batch)
-
-
-def unread(method, state, batch):
-  """Names of the arrays of a state that score has no use for."""
-  step, state = state.step, parallel.to_host(state).replace(step=None)
-  score = jax.jit(lambda s, b: method.score(s.replace(step=step), b))
-  used = set(jax_export.export(score)(state, batch).module_kept_var_idx)
-  names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
-  return [name for i, name in enumerate(names) if i not in used]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,7 @@ from medae_jax.methods import dpa
 from medae_jax.models import vgg
 from tests.contract import cases
 from tests.contract.run_steps import flat
+from tests.watched import unread
 from tests.golden_cases import find_files
 
 
@@ -146,6 +147,35 @@ def grown():
   c = config()
   method = dpa.Method(c)
   return c, method, run_stages(method, c)
+
+
+def assert_scores_alike(method, state, image):
+  """The inference state gives the same bits, and none of its arrays is there for nothing."""
+  kept, score, batch = method.inference_state(state), jax.jit(method.score), {"image": image}
+  jax.tree.map(np.testing.assert_array_equal, score(kept, batch), score(state, batch))
+  assert not kept.opt and not unread(method, kept, batch)
+  return kept
+
+
+def test_inference_state_of_every_stage(grown):
+  c, method, states = grown
+  for name, state in states.items():
+    kept = assert_scores_alike(method, state, batch(c)["image"])
+    assert sorted(kept.params) == ["dec", "enc", "vgg"], name
+
+
+@pytest.mark.parametrize("changes, nets, convolutions", [
+    ({"method.adversarial.weight": 1.0, "model.norm": "bn"}, ["dec", "enc", "vgg"], 7),
+    ({"method.score.loss": "l1"}, ["dec", "enc"], 0),
+    ({"method.layers": "r42", "method.score.layers": "r12"}, ["dec", "enc", "vgg"], 2)])
+def test_inference_state_has_no_critic_and_what_the_score_reads_of_vgg(changes, nets, convolutions):
+  c = config("dpa_cifar10", "smoke", **changes)
+  method = dpa.Method(c)
+  state = method_lib.fresh_state(method, jax.random.key(0), batch(c))
+  assert ("dis" in state.params) == ("method.adversarial.weight" in changes)
+  kept = assert_scores_alike(method, state, batch(c)["image"])
+  assert sorted(kept.params) == nets and ("enc" in kept.stats) == ("model.norm" in changes)
+  assert len(kept.params.get("vgg", {"trunk": ()})["trunk"]) == convolutions
 
 
 def test_growing_keeps_blocks_and_starts_fresh_optimisers(grown):

@@ -14,6 +14,7 @@ from medae_jax.core import method as method_lib
 from medae_jax.methods import piad
 from medae_jax.models import piad_nets
 from tests.golden_cases import golden_dir
+from tests.watched import unread
 
 
 def _config(**changes):
@@ -138,6 +139,15 @@ def test_ema_scores_with_the_average(trained):
       net: state.params[net] for net in ("enc", "dec")}}), batch)
   assert np.any(np.asarray(averaged["score"]) != np.asarray(last["score"]))
   assert averaged["map"].shape == (4, 16, 16, 1) and averaged["score"].shape == (4,)
+
+
+def test_inference_state_holds_the_averages_alone(trained):
+  method, state, _ = trained
+  kept, batch = method.inference_state(state), {"image": _batch(4)["image"]}
+  score = jax.jit(method.score)
+  jax.tree.map(np.testing.assert_array_equal, score(kept, batch), score(state, batch))
+  assert sorted(kept.params) == ["vgg"] and sorted(kept.stats) == ["ema", "vgg_16"]
+  assert not unread(method, kept, batch)
 
 
 def test_cached_features_change_nothing(trained):
