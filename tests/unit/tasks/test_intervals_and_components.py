@@ -141,6 +141,13 @@ def test_padding_rows_count_nowhere(pad):
   np.testing.assert_array_equal(padded.pixels["model"].counts(), plain.pixels["model"].counts())
 
 
+def test_mean_over_patients_leaves_out_those_without_lesions():
+  maps, mask, _ = two_patients()
+  mask[10:] = 0
+  found = judged(maps, mask, "a" * 10 + "b" * 10, {"threshold": 0.5}).result()
+  assert found["dice_patients_mean"] == 1.0
+
+
 def test_map_of_one_patient_is_counted_for_that_patient():
   maps, mask, patients = two_patients()
   judge = judged(maps, mask, patients, {"threshold": 0.5})

@@ -1,0 +1,106 @@
+"""Overrides and differences of configs, what a method needs of a batch, stages, keys, scoring's inputs."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from medae_jax.core import config as config_lib
+from medae_jax.core import example, scoring
+from medae_jax.core import method as method_lib
+from medae_jax.core.method import Need, Stage
+
+
+def small():
+  return ml_collections.ConfigDict({"seed": 0, "train": {"steps": 10, "sizes": (1, 2)},
+                                    "sweep": {"folds": 2}})
+
+
+def test_override_changes_a_locked_copy():
+  base = small().lock()
+  found = config_lib.override(base, {"train.steps": 5, "seed": 3})
+  assert (found.train.steps, found.seed, base.train.steps, base.seed) == (5, 3, 10, 0)
+  with pytest.raises((AttributeError, KeyError)):
+    found.train.new = 1
+  with pytest.raises(ValueError, match="config.train.stepz: there is no 'stepz'; there is .*steps"):
+    config_lib.override(base, {"train.stepz": 5})
+
+
+def test_differences_are_the_fields_that_changed():
+  changed = config_lib.override(small(), {"train.steps": 5, "sweep.folds": 3})
+  assert config_lib.differences(small(), changed) == {"train.steps": 5}  # the sweep's own do not count
+
+
+class _Needs(method_lib.BaseMethod):
+  needs = {"image": Need("BHWC", low=-1, high=1), "mask": Need("BHW1", low=0, high=1)}
+  score_optional = ("sample",)
+
+  def score(self, state, batch):
+    return {"seen": jnp.asarray(sorted(batch) == ["image", "sample"]), "score": batch["image"].sum((1, 2, 3))}
+
+
+def batch(**changes):
+  found = {"image": np.zeros((2, 4, 4, 3), np.float32), "mask": np.zeros((2, 4, 4, 1), np.float32)}
+  return {**found, **changes}
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"image": np.full((2, 4, 4, 3), 1.01, np.float32)}, "values from 1.01 to 1.01"),
+    ({"image": np.full((2, 4, 4, 3), -1.01, np.float32)}, "values from -1.01"),
+    ({"mask": np.full((2, 4, 4, 1), -0.5, np.float32)}, "'mask' holds values"),
+    ({"image": np.full((2, 4, 4, 3), np.nan, np.float32)}, "NaN or infinity"),
+    ({"image": np.zeros((2, 4, 4), np.float32)}, "has shape"),
+    ({"image": np.zeros((2, 4, 4, 3), np.float64)}, "is float64")])
+def test_a_batch_that_does_not_fit_is_refused(change, message):
+  method = _Needs(None)
+  method_lib.check_batch(method, batch())
+  ends = batch(image=np.array([-1, 1], np.float32)[:, None, None, None] * np.ones((2, 4, 4, 3), np.float32))
+  method_lib.check_batch(method, ends)   # the ends belong to the range
+  with pytest.raises(ValueError, match=message):
+    method_lib.check_batch(method, batch(**change))
+
+
+def test_a_missing_stream_is_named():
+  method = _Needs(None)
+  method.needs = {"noisy/image": Need()}
+  with pytest.raises(ValueError, match="no 'noisy/image'.*clean/image"):
+    method_lib.check_batch(method, {"clean": {"image": np.zeros((1, 2, 2, 1), np.float32)}})
+
+
+def test_stages_follow_each_other():
+  class Three:
+    def stages(self):
+      return [Stage("a", 3), Stage("b", 2), Stage("c", 4)]
+  stages = method_lib.stages_of(Three())
+  assert [s.begin for s in stages] == [0, 3, 5]
+  assert [method_lib.stage_at(stages, s) for s in (0, 2, 3, 4, 5, 8, 9)] == [0, 0, 1, 1, 2, 2, 2]
+
+
+def test_example_keys_are_those_of_the_place_in_the_global_batch():
+  draw = lambda rng, index: np.array(jax.vmap(jax.random.uniform)(
+      method_lib.example_keys(rng, jnp.asarray(index, jnp.int32))))
+  whole = draw(jax.random.key(0), range(6))
+  assert len(set(whole)) == 6
+  np.testing.assert_array_equal(draw(jax.random.key(0), [4, 1]), whole[[4, 1]])
+  assert not set(draw(jax.random.key(1), range(6))) & set(whole)
+
+
+def test_a_score_sees_the_keys_it_asks_for_and_no_label():
+  config = ml_collections.ConfigDict({"method": {"name": f"{__name__}:_Needs", "score": {}}})
+  score = scoring.score_fn(config, method_lib.State.create({}))
+  found = score({**batch(), "label": np.ones(2, np.int32), "sample": np.zeros(2, np.int32)})
+  assert bool(found["seen"])
+  with pytest.raises(ValueError, match="no 'image'"):
+    score({"mask": batch()["mask"]})
+
+
+def test_example_batch_has_the_sizes_of_config_and_stage():
+  config = ml_collections.ConfigDict({"method": {"name": "x"}, "data": {
+      "image_size": (8, 6), "modalities": ("a", "b", "c")}})
+  method = _Needs(config)
+  found = example.example_batch(method, config, 5)
+  assert found["image"].shape == (5, 8, 6, 3) and found["mask"].shape == (5, 8, 6, 1)
+  np.testing.assert_array_equal(found["index"], np.arange(5))
+  grown = example.example_batch(method, config, 5, Stage("s", 1, {"image_size": 4, "batch_size": 2}))
+  assert grown["image"].shape == (2, 4, 4, 3)

@@ -1,0 +1,95 @@
+"""Segmentation's numbers by hand: Dice and Jaccard per image, thresholds of val, intervals over groups."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from medae_jax.tasks.segmentation import evaluator
+
+
+class _Images:
+  """Given masks [n,H,W] with a group each."""
+  name, synthetic = "synthetic_masks", True
+
+  def __init__(self, masks, groups):
+    self._masks, self._groups = np.asarray(masks, bool), groups
+
+  def split(self, name):
+    return self
+
+  def __len__(self):
+    return len(self._masks)
+
+  def native(self, i):
+    mask = self._masks[i]
+    return {"image": np.zeros((*mask.shape, 3), np.uint8), "mask": ~mask, "truth": mask}
+
+  def meta(self, i):
+    return {"id": str(i), "group": self._groups[i], "path": ""}
+
+
+def judged(prob, masks, groups="abcdef", calibration=None, split="test", pad=0):
+  """The evaluator after one batch with `pad` padding rows at its end."""
+  config = ml_collections.ConfigDict({"eval": {"bootstrap": 200, "overlays": 0}})
+  judge = evaluator.Evaluator(config, _Images(masks, groups), split, calibration)
+  prob = np.concatenate([prob, np.repeat(prob[-1:], pad, 0)])
+  n = len(masks)
+  judge.update({"valid": np.arange(n + pad) < n,
+                "position": np.minimum(np.arange(n + pad), n - 1)},
+               {"logit": np.log(prob / (1 - prob))[..., None].astype(np.float32)})
+  return judge
+
+
+def halves(levels, size=8):
+  """Probability maps that have `level` in the left half and 0.02 elsewhere."""
+  prob = np.full((len(levels), size, size), 0.02)
+  for i, level in enumerate(levels):
+    prob[i, :, :size // 2] = level
+  return prob
+
+
+MASKS = np.zeros((3, 8, 8), bool)
+MASKS[0, :, :4], MASKS[1, :, :2] = True, True       # the whole left half; a half of it; nothing
+
+
+def test_means_are_over_images_and_empty_pairs_count_as_one():
+  found = judged(halves([0.9, 0.9, 0.02]), MASKS, pad=2).result()
+  assert found["dice"] == pytest.approx((1 + 2 / 3 + 1) / 3)
+  assert found["jaccard"] == pytest.approx((1 + 1 / 2 + 1) / 3)
+  assert found["dice_pooled"] == pytest.approx(2 * 48 / (64 + 48))
+  assert found["sensitivity"] == 1.0
+  assert found["specificity"] == pytest.approx(1 - 16 / (192 - 48))
+  assert found["n_empty_masks"] == 1 and found["against"] == "expert masks"
+  missed = judged(halves([0.9, 0.9, 0.9]), MASKS).result()
+  assert missed["dice"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+def test_threshold_is_the_best_of_val_and_is_used_as_it_is():
+  val = judged(halves([0.3, 0.3, 0.2]), MASKS, split="val")
+  assert val.calibrate()["threshold"] == pytest.approx(0.29)      # nearest to one half of those that do
+  calibration = {"threshold": 0.29}
+  found = judged(halves([0.9, 0.9, 0.295]), MASKS, calibration=calibration).result()
+  assert found["val_threshold"] == pytest.approx(0.29)
+  assert found["dice_val_threshold"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+  assert found["dice"] == pytest.approx((1 + 2 / 3 + 1) / 3)      # at one half
+  assert found["dice_best"] == pytest.approx((1 + 2 / 3 + 1) / 3)
+
+
+def test_a_pixel_is_found_above_the_threshold():
+  counts = evaluator.overlap(np.array([[0.0, 4.0, -4.0]]), np.array([[True, True, False]]))
+  assert counts[evaluator.HALF].tolist() == [1, 1]                # logit 0 is not above one half
+  assert counts[0].tolist() == [3, 2] and counts[-1].tolist() == [0, 0]
+
+
+def test_intervals_are_over_groups():
+  """Two groups: in a quarter of the resamples each is alone, so that the ends are their means."""
+  masks = np.repeat(MASKS[:1], 10, 0)
+  prob = halves([0.9] * 5 + [0.02] * 5)
+  found = judged(prob, masks, groups="a" * 5 + "b" * 5).result()["ci95"]
+  assert found["dice"] == [0.0, 1.0] and found["jaccard"] == [0.0, 1.0]
+
+
+def test_logits_are_resized_to_the_file():
+  logits = np.array([[-4.0, 4.0], [-4.0, 4.0]])
+  full = evaluator.resize_logits(logits, (6, 8))
+  assert full.shape == (6, 8) and (full[:, :4] < 0).all() and (full[:, 4:] > 0).all()
