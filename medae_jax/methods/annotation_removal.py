@@ -163,10 +163,10 @@ class Method(BaseMethod):
     return {"loss": sum(terms.values()), **{f"loss_{k}": v for k, v in terms.items()}}
 
   def pictures(self, state, batch, rng):
-    """{"recon"} and, where the batch has it, {"clean"}, for pictures."""
+    """{"recon"} and, where the batch has it, {"clean"}, [B,H,W,C] in [0,1]."""
     del rng
     out, _ = self._apply(state.params["net"], state.stats["net"], batch["image"], False)
-    return {"recon": out["recon"], **({"clean": batch["clean"]} if "clean" in batch else {})}
+    return {"recon": jnp.clip(out["recon"], 0, 1), **({"clean": batch["clean"]} if "clean" in batch else {})}
 
   # -------------------------------------------------------------------------------------- scoring
   def score(self, state, batch):

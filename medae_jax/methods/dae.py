@@ -89,9 +89,10 @@ class Method(BaseMethod):
     return {"loss": self._losses(state.params["net"], batch, rng)}
 
   def pictures(self, state, batch, rng):
-    """{"noised", "recon"} [B,H,W,C] of training-like input, for pictures of the training task."""
+    """{"noised", "recon"} [B,H,W,C]: training-like input and what the network makes of it, in [0,1]."""
     noised, _ = self.corrupt(batch, rng)
-    return {"noised": noised, "recon": self._apply(state.params["net"], noised)}
+    recon = self._apply(state.params["net"], noised)
+    return {"noised": jnp.clip(noised, 0, 1), "recon": jnp.clip(recon, 0, 1)}
 
   def score(self, state, batch):
     """{"recon" [B,H,W,C], "map" [B,H,W,1], "score" [B]}; config.method.score has the options."""

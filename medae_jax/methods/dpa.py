@@ -280,7 +280,7 @@ class Method(BaseMethod):
     del rng
     out = self.score(state, batch)
     show = lambda x: jnp.clip(0.5 * x + 0.5, 0, 1)
-    return {"image": show(batch["image"]), "recon": show(out["recon"]), "map": out["map"] / 2}
+    return {"image": show(batch["image"]), "recon": show(out["recon"]), "map": jnp.clip(out["map"] / 2, 0, 1)}
 
   def inference_state(self, state):
     """Encoder, decoder and what the score loss reads of VGG19; neither critic nor optimisers."""

@@ -13,6 +13,7 @@ from medae_jax.core import example, parallel, scoring, timing
 from medae_jax.core import trained as trained_lib
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
+from medae_jax.tasks.anomaly import evaluator
 from tests import tiny_methods
 from tests.contract import cases
 from tests.contract.run_steps import flat
@@ -161,6 +162,36 @@ def test_resume_is_exact(name, trained, tmp_path):
     assert sorted(old) == sorted(new)
     for key in old:
       np.testing.assert_array_equal(old[key], new[key], err_msg=f"{part}{key}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_are_images_in_the_unit_range(name, trained):
+  """Also of bright images and of a network that is far off."""
+  run = trained_lib.load(trained(name)[0], {"eval.checkpoint": "last"})
+  batch, need = example_batch(run.config), run.method.needs.get("image")
+  if need is not None and need.high is None:
+    batch["image"] = 3 * batch["image"]
+  wild = run.state.replace(params={net: jax.tree.map(lambda x: 3 * x, p) if net != "vgg" else p
+                                   for net, p in run.state.params.items()})
+  for key, value in scoring.pictures_fn(run.config, wild)(batch).items():
+    assert value.ndim == 4 and value.shape[:3] == batch["image"].shape[:3], key
+    assert 0 <= value.min() and value.max() <= 1, key
+
+
+def test_pictures_are_never_merged_into_what_score_returns(trained, tmp_path, monkeypatch):
+  shutil.copytree(trained("BatchNormMethod")[0], tmp_path / "w")
+  black = lambda self, state, batch, rng: {"map": 0 * batch["image"], "score": 0 * batch["image"]}
+  monkeypatch.setattr(tiny_methods.BatchNormMethod, "pictures", black, raising=False)
+  shown, show = [], evaluator.Evaluator.show
+  monkeypatch.setattr(evaluator.Evaluator, "show",
+                      lambda self, *args: (shown.append(args), show(self, *args)))
+  evaluate.evaluate(tmp_path / "w")
+  score = trained_lib.load(tmp_path / "w").score
+  assert shown
+  for batch, outputs, pictures in shown:
+    assert not np.any(pictures["map"]) and not np.any(pictures["score"])
+    for key, value in score(batch["image"]).items():
+      np.testing.assert_allclose(outputs[key], value, rtol=1e-6, err_msg=key)
 
 
 def spoilt(batch, key, change):
