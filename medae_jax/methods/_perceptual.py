@@ -1,7 +1,7 @@
 """The VGG19 side of a method: weights, channel statistics, training loss and score loss.
 
 Fields of `config.method` (shared by every method with feature losses):
-  loss          expression for losses_perceptual.parse, e.g. "relative_perceptual_L1 + 0.1*l1"
+  loss          expression for losses/perceptual.parse, e.g. "relative_perceptual_L1 + 0.1*l1"
   layers        e.g. "r42" or "8:r12, 16:r22, 32:r32, 64:r42" (resolution of the stage: layers)
   score.loss, score.layers ("" = those of training)   the anomaly score, a choice of its own
   vgg_weights   PATH, or "random:SEED" by explicit choice; "" stops with the name of the file to get

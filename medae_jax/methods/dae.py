@@ -4,11 +4,11 @@ A U-Net f learns to remove noise from healthy slices: x~ = x + m u, where u is G
 on a coarse grid (16x16), upsampled bilinearly (align_corners) and rolled, and m = 1[sum_c x > 0.01]
 the foreground. Loss: sum m (f(x~) - x)^2 / (B C H W). An anomaly is what f removes:
   map = median5x5( mean_c |x - f(x)| e ),  e = the foreground eroded by a 5x5 box.
-Optimiser: clip 0.5 -> + 1e-5 theta -> AMSGrad, periodic cosine (core/optim.py, core/schedules.py).
+Optimiser: clip 0.5 -> + 1e-5 theta -> AMSGrad, periodic cosine (optim/adam.py, optim/schedules.py).
 
 Options that the reference lacks, all off by default (config.method.score):
-  residual signs and weights   map = mean_c (w+_c max(x - f, 0) + w-_c max(f - x, 0)); calibrate.py
-                               can fit them on the validation split.
+  residual signs and weights   map = mean_c (w+_c max(x - f, 0) + w-_c max(f - x, 0)); evaluate can
+                               fit them on the validation split (config.eval.fit_score).
   test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
   erosion, median              sizes of the two filters; intensity_power: residual x intensity.
 """
@@ -28,7 +28,7 @@ from medae_jax.models import dae_unet
 
 
 def build_optimizer(config, total_steps: int):
-  """The reference's update rule for `config.optim` (dae.md 7.1)."""
+  """The public code's update rule: AMSGrad (Reddi et al. 2018) of the clipped gradient + L2 term."""
   o = config.optim
   return adam.adam(schedules.build(o, total_steps), b1=o.b1, b2=o.b2, eps=o.eps,
                     weight_decay=o.weight_decay, clip=o.clip, amsgrad=o.amsgrad)
@@ -126,7 +126,7 @@ class Method(BaseMethod):
     return total / s.test_noise_draws
 
   def from_torch(self, tensors):
-    """{net: params} from a state dict of the reference (dae.md 5.2)."""
+    """{net: params} from a state dict of the public code (AntanasKascenas/DenoisingAE)."""
     return {"net": dae_unet.from_torch(tensors, self.config.model.depth)}
 
   def torch_fields(self, tensors):

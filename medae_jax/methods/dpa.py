@@ -10,7 +10,7 @@ number, so that a stage compiles once. Each stage starts a fresh Adam over its o
 
 Ablations: L1, L2, sums of losses (config.method.loss), an adversarial term with `n_dis` critic
 steps before each update (config.method.adversarial), where one global batch carries the examples of
-all n_dis + 1 steps (losses_adversarial.sub_batches).
+all n_dis + 1 steps (losses/adversarial.sub_batches).
 
 Deviations from the public code, all on purpose: integer schedules (config.method.parity restores
 its N or N+1 iterations of the last stage); optimiser state is saved; the score loss is chosen apart

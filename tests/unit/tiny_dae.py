@@ -26,7 +26,7 @@ def config(depth=2, wf=2, channels=2, size=16, **train):
 
 
 def torch_tensors(depth=2, wf=2, channels=2, seed=0):
-  """A state dict of the reference: its names, its layouts, random values (dae.md 5.2)."""
+  """A state dict of the public code: its names, its layouts, random values."""
   rng, out = np.random.default_rng(seed), {}
   put = lambda name, *shape: out.__setitem__(
       name, (0.3 * rng.normal(size=shape) + (len(shape) == 1)).astype(np.float32))
