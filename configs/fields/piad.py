@@ -7,7 +7,7 @@ from data_pipelines.errors import UserError
 
 _group = ml_collections.ConfigDict
 # The ablations of the 2019 paper, each one step further: loss, layers, switches, policy.
-ABLATIONS = {
+ABLATIONS: dict[str, dict] = {
     "mse": dict(loss="perceptual", layers="image", policy="fixed"),
     "mse_gradnorm": dict(loss="perceptual", layers="image", policy="gradnorm"),
     "perceptual": dict(loss="perceptual", layers="", policy="gradnorm"),

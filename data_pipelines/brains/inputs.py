@@ -13,6 +13,8 @@ import pathlib
 import zlib
 
 import nibabel
+from typing import Any
+
 import numpy as np
 
 from data_pipelines.errors import UserError
@@ -120,7 +122,7 @@ def read(path) -> tuple[np.ndarray, nibabel.spatialimages.SpatialImage]:
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist")
   try:
-    image = nibabel.load(path)
+    image: Any = nibabel.load(path)
     array = np.asarray(image.dataobj)
   except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError,
           nibabel.spatialimages.HeaderDataError) as error:

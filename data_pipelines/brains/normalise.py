@@ -45,7 +45,7 @@ class Prepared:
   @property
   def healthy(self) -> np.ndarray:
     """bool [n]: slices whose resized label is empty: what the method trains on."""
-    return ~self.mask.any(axis=(1, 2, 3))
+    return np.logical_not(self.mask.any(axis=(1, 2, 3)))
 
 
 def prepare(volumes, seg, size) -> Prepared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def read_volume(path) -> np.ndarray:
   if not path.is_file():
     raise BadScan(f"{path.name} does not exist")
   try:
-    image = nibabel.load(path)
+    image: Any = nibabel.load(path)
     array = np.asarray(image.dataobj, np.float64)  # reads and scales; a cut file fails here
   except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError,
           nibabel.spatialimages.HeaderDataError) as e:

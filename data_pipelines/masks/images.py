@@ -241,4 +241,4 @@ def read_mean_image(path) -> np.ndarray:
 def write_mean_image(source: Source, path) -> None:
   """Mean over all images of a source, float32 [S,S,3] in [0,1]."""
   total = sum(source.read_one(i)["image"].astype(np.float64) for i in range(len(source)))
-  np.save(path, (total / len(source)).astype(np.float32))
+  np.save(path, np.asarray(total / len(source), np.float32))

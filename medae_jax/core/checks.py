@@ -20,8 +20,8 @@ Rule = Callable[[Any], str]
 def whole(low: int, high: int | None = None) -> Rule:
   """A whole number from `low` to `high`."""
   def rule(value):
-    fits = (isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= low
-            and (high is None or value <= high))
+    fits = isinstance(value, numbers.Integral) and not isinstance(value, bool) and (
+        low <= int(value) <= (math.inf if high is None else high))
     return "" if fits else f"a whole number from {low}" + (f" to {high}" if high is not None else "")
   return rule
 
@@ -31,7 +31,8 @@ def number(low: float = -math.inf, high: float = math.inf, *, above: bool = Fals
   """A finite number from `low` to `high`; `above`, `below`: without the end itself."""
   def rule(value):
     if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
-      if (value > low if above else value >= low) and (value < high if below else value <= high):
+      given = float(value)
+      if (given > low if above else given >= low) and (given < high if below else given <= high):
         return ""
     ends = [f"{'above' if above else 'from'} {low:g}"] if low > -math.inf else []
     ends += [f"{'below' if below else 'up to'} {high:g}"] if high < math.inf else []

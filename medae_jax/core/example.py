@@ -82,7 +82,7 @@ def _size(letter, key, need, config, overrides, known) -> int:
     return int(known[letter])
   if letter in "HW":
     return image_size(config, overrides)["HW".index(letter)]
-  if letter == "C" and channels(config):
-    return channels(config)
+  if letter == "C" and (known_channels := channels(config)):
+    return known_channels
   raise UserError(f"the size {letter!r} of {key!r} ({need}) is not known: set "
                    "config.data.channels or config.data.image_size")

@@ -11,4 +11,4 @@ BENCH = dict(
     seconds=1.0,                       # least time of a repeat
     stage="")                          # name of the training stage; "" = the last, the largest
 
-YOUNGER = {"export": EXPORT, "bench": BENCH}
+YOUNGER: dict[str, dict] = {"export": EXPORT, "bench": BENCH}

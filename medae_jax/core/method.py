@@ -21,7 +21,7 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TYPE_CHECKING, runtime_checkable
 
 import flax.struct
 import jax
@@ -51,6 +51,10 @@ class State:
   stats: dict[str, Any] = flax.struct.field(default_factory=dict)
   opt: dict[str, Any] = flax.struct.field(default_factory=dict)
   extra: dict[str, Any] = flax.struct.field(default_factory=dict)
+
+  if TYPE_CHECKING:  # flax adds it
+
+    def replace(self, **updates: Any) -> State: ...
 
   @classmethod
   def create(cls, params, stats=None, opt=None, extra=None) -> State:
@@ -323,7 +327,7 @@ def check_batch(method: Method, batch: Batch) -> None:
     UserError: the missing key, or the shape, type or range found, and the config field to change.
   """
   for key, need in method.needs.items():
-    value = batch
+    value: Any = batch
     for part in key.split("/"):
       if part not in value:
         raise UserError(f"the data has no {key!r} ({need}); it offers {sorted(flat_keys(batch))}. "

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -236,7 +237,7 @@ def per_image(terms: Sequence[Term], trunk: Vgg | None, image: jax.Array, recon:
     [B].
   """
   res = image.shape[1] if res is None else res
-  total = 0.0
+  total: Any = 0.0
   for term in terms:
     if term.name != "perceptual":
       value = (l1 if term.name == "l1" else l2)(image, recon)
@@ -254,7 +255,7 @@ def anomaly_map(terms: Sequence[Term], trunk: Vgg | None, image: jax.Array, reco
                 res: int | None = None, real: Mapping | None = None) -> jax.Array:
   """Per-pixel sum of the weighted terms, [B,H,W,1] (l1 and l2: mean over channels)."""
   res = image.shape[1] if res is None else res
-  total = 0.0
+  total: Any = 0.0
   for term in terms:
     if term.name == "perceptual":
       value = perceptual_map(term, trunk, image, recon, term.at(res), real)

@@ -130,7 +130,7 @@ def update_track(track, noisy, relative, u, window: int, axis_name):
     track; the same on all devices and in whatever way they share the batch.
   """
   size = track["weight"].shape[1]
-  maps = jax.vmap(lambda *args: _original_frame(*args, size))(
+  maps = jax.vmap(lambda w, flip, crop: _original_frame(w, flip, crop, size))(
       relative[..., 0], noisy["flip"], noisy["crop"])
   agree = jnp.mean(u > 0, (1, 2, 3))
   capacity = track["seen"].shape[0]

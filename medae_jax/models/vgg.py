@@ -236,7 +236,8 @@ def save(path, params: Mapping, source: str = "") -> str:
       tensors[f"features.{n}.bias"] = np.asarray(conv["bias"], np.float32)
   for name in sorted(tensors):
     digest.update(np.ascontiguousarray(tensors[name]).tobytes())
-  np.savez(path, source=np.array(source), sha256=np.array(digest.hexdigest()), **tensors)
+  np.savez(path, source=np.array(source), sha256=np.array(digest.hexdigest()),
+           **tensors)  # type: ignore[arg-type]
   return digest.hexdigest()
 
 
@@ -266,8 +267,9 @@ def load_stats(layers: Iterable[str], path=STATS_FILE) -> dict:
 
 def save_stats(path, stats: Mapping) -> None:
   """Writes statistics in the form `load_stats` reads."""
-  np.savez(path, **{f"{layer}_{part}": np.asarray(values[part], np.float32)
-                    for layer, values in stats.items() for part in ("mean", "std")})
+  arrays = {f"{layer}_{part}": np.asarray(values[part], np.float32)
+            for layer, values in stats.items() for part in ("mean", "std")}
+  np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def measure_stats(params: Mapping, images: Iterable[np.ndarray], layers: Iterable[str]) -> dict:

@@ -29,7 +29,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
 
 
 class AdamState(NamedTuple):
-  count: jax.Array  # int32 [], updates done
+  count: jax.Array  # type: ignore[assignment]  # int32 [], updates done; hides tuple.count
   mu: optax.Updates
   nu: optax.Updates
   nu_max: optax.Updates | None  # None without AMSGrad

@@ -83,7 +83,7 @@ def enlarge(array: np.ndarray, factor: int, smooth: bool = True) -> np.ndarray:
   if not smooth or array.dtype == bool:
     return array.repeat(factor, 0).repeat(factor, 1)
   size = (array.shape[1] * factor, array.shape[0] * factor)
-  return np.asarray(Image.fromarray(array.astype(np.float32)).resize(size, Image.BILINEAR))
+  return np.asarray(Image.fromarray(array.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
 
 
 def text(picture: np.ndarray, words: str, xy, size: int = 15, colour=INK) -> np.ndarray:
@@ -127,7 +127,7 @@ def grid(cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], captions
   if footer is not None:
     if total_w > 1.6 * footer.shape[1]:
       footer = np.asarray(Image.fromarray(footer).resize(
-          (footer.shape[1] * 3 // 2, footer.shape[0] * 3 // 2), Image.LANCZOS))
+          (footer.shape[1] * 3 // 2, footer.shape[0] * 3 // 2), Image.Resampling.LANCZOS))
     wide = max(footer.shape[1], canvas.shape[1])
     canvas = np.concatenate([_widen(canvas, wide), _widen(footer, wide)])
   return canvas

@@ -27,7 +27,7 @@ class Progress:
     self._writer, self._t = writer, t
     self._pending: list[tuple[int, dict, int]] = []  # (step after, metrics [k], images)
     self._paused = 0.0
-    self._clock = None
+    self._clock: float | None = None
     # One line a minute where nobody watches: a bar's carriage returns would fill a log file.
     interval = 0.5 if sys.stderr.isatty() else 30
     self._bar = tqdm.tqdm(total=total, initial=first_step, unit="step", desc="training",
@@ -59,7 +59,7 @@ class Progress:
     for (after, _, _), metrics in zip(pending, values):
       _check_finite(after, metrics)
     now = time.perf_counter()
-    seconds = now - self._clock - self._paused
+    seconds = now - (self._clock or now) - self._paused
     images = sum(n for _, _, n in pending)
     self._clock, self._paused = now, 0.0
     mean = {k: float(np.mean(np.concatenate([np.ravel(v[k]) for v in values]))) for k in values[0]}

@@ -18,7 +18,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def _read_zip(archive: zipfile.ZipFile, keep):
   if root + "constants.pkl" in archive.namelist():
     raise Refused("a TorchScript archive, which holds a program; save the state_dict instead")
   tree = _run(io.BytesIO(_member(archive, root + "data.pkl")))
-  order = "<"
+  order: Literal["<", ">"] = "<"
   if root + "byteorder" in archive.namelist():
     order = ">" if _member(archive, root + "byteorder") == b"big" else "<"
   return _arrays(tree, lambda key: _member(archive, f"{root}data/{key}"), order, keep)
@@ -150,7 +150,7 @@ def _read_stream(file, keep):
     raise Refused("a bare pickle, not a torch.save file; it is not opened")
   _run(file)  # protocol version
   machine = _run(file)
-  order = "<" if machine.get("little_endian", True) else ">"
+  order: Literal["<", ">"] = "<" if machine.get("little_endian", True) else ">"
   storages: dict[str, str] = {}  # key -> dtype of everything the description refers to
 
   def persistent(pid):
@@ -176,7 +176,7 @@ def _itemsize(dtype: str) -> int:
   return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
-def _arrays(tree, read: Callable[[str], bytes], order: str, keep):
+def _arrays(tree, read: Callable[[str], bytes], order: Literal["<", ">"], keep):
   tensors: dict[str, Tensor] = {}
   for _ in range(3):  # a checkpoint may wrap its state dict more than once
     inner = [k for k in _STATE_KEYS if isinstance(tree, dict) and isinstance(tree.get(k), dict)]
@@ -189,7 +189,7 @@ def _arrays(tree, read: Callable[[str], bytes], order: str, keep):
   return {name: _array(name, t, read, order, cache) for name, t in tensors.items()}
 
 
-def _array(name: str, t: Tensor, read, order: str, cache: dict) -> np.ndarray:
+def _array(name: str, t: Tensor, read, order: Literal["<", ">"], cache: dict) -> np.ndarray:
   storage = t.storage
   dtype = storage.dtype
   if (storage.key, dtype) not in cache:

@@ -55,7 +55,7 @@ class MapStore:
       return self._maps[rows]
     maps = np.empty((len(rows), *self._shape), np.float32)
     for row, place in zip(rows, maps):
-      self._whole(os.preadv(self._file.fileno(), [place], int(row) * self._bytes))
+      self._whole(os.preadv(self._file.fileno(), [place.data], int(row) * self._bytes))
     return maps
 
   def _whole(self, count):

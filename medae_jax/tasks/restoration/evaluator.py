@@ -101,7 +101,7 @@ class Evaluator(BaseEvaluator):
     self.overlap = np.zeros((n, 3), np.int64)  # found and drawn, found, drawn pixels
     self._fillings = fillings(config.eval.inpaint)
     self._fill = config.method.score.fill
-    self.numbers = {name: [None] * n for name in
+    self.numbers: dict[str, list] = {name: [None] * n for name in
                     (*_COMPOSITES, "network", "nothing", *self._fillings)}
     self._cells = []
 

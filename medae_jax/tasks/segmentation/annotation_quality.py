@@ -9,6 +9,8 @@ is no verdict. The agreement and the Dice between label and prediction stand bes
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 import scipy.stats
@@ -77,7 +79,7 @@ class Quality:
   def result(self):
     """Rank correlations of each measure with the Dice of the label against the expert mask."""
     known = ~np.isnan(self.to_expert)
-    out = {"n_with_learnt_weight": int((self.seen > 0).sum()),
+    out: dict[str, Any] = {"n_with_learnt_weight": int((self.seen > 0).sum()),
            "ranked_by": "agreement" if (self.seen > 0).any() else "dice_label_prediction"}
     if known.any():
       out["mean_dice_label_expert"] = float(self.to_expert[known].mean())
