@@ -24,7 +24,7 @@ def get_config(arg=None):
   """The experiment; arg: demo, smoke, breast, pairs, reference, and network=NAME, width=N."""
   a = common.parse_arg(arg, demo=False, smoke=False, breast=False, pairs=False, reference=False,
                        network="", width=0)
-  c = common.base()
+  c = common.base("restoration")
   c.method = m = ml_collections.ConfigDict()
   m.name = "annotation_removal"
   m.parity = False                 # True: the reference's quirks, see medae_jax/methods
@@ -60,19 +60,7 @@ def get_config(arg=None):
   o.weight_decay, o.clip = 0.0, 1.0  # L2 added to the gradient; limit of the global norm, 0 = none
 
   c.train.update(steps=20000, batch_size=16, eval_every=1000, save_every=1000, eval_batch_size=8)
-  c.eval.update(kind="restoration", batch_size=8)
-  e = c.eval
-  e.fit_threshold = True           # choose method.score.threshold on val
-  e.threshold_beta = 2.0           # by the best F-beta of marked pixels; 2 = missing one costs more
-  e.residual_level = 10.0          # grey levels of 255: a mark pixel nearer to the truth is removed
-  e.panels = 6                     # frames in the picture
-  e.inpaint = "auto"               # baselines that know the true mask: auto (OpenCV too, where it is
-                                   # installed), harmonic, none
-  r = c.predict
-  r.tile = 512                     # larger inputs are cut into tiles of this side
-  r.overlap = 64                   # pixels that neighbouring tiles share
-  r.compare = True                 # write side-by-side pictures
-  r.masks = True                   # write masks
+  c.eval.batch_size = 8
 
   if a.demo or a.smoke or a.breast:
     n.update(network="basic_unet", width=12, dtype="float32")

@@ -1,56 +1,61 @@
 """Fields that every config has, and the parser of the part after the colon in --config=file.py:arg."""
 
+import importlib
+
 import ml_collections
 
 from data_pipelines.errors import UserError
+from medae_jax.core import fields
 
 
-def base() -> ml_collections.ConfigDict:
-  """The groups common to all methods, with defaults. A config file adds method, model, data."""
-  c = ml_collections.ConfigDict()
-  c.seed = 0                       # initial weights, order of the data, noise
+def base(task: str = "anomaly") -> ml_collections.ConfigDict:
+  """The groups common to all methods, with defaults. A config file adds method, model, data.
 
-  c.train = t = ml_collections.ConfigDict()
-  t.steps = 1000                   # optimiser steps
-  t.batch_size = 16                # global: over all devices of all hosts
-  t.accum = 1                      # slices a device's batch is cut into, to save memory
-  t.steps_per_call = 1             # steps in one dispatch (lax.scan); > 1 pays on GPUs and TPUs
-  t.log_every = 50                 # steps between lines of metrics.jsonl
-  t.eval_every = 500               # steps between validations; 0 = never
-  t.save_every = 500               # steps between checkpoints; the last step is always saved
-  t.eval_batch_size = 64           # of the validation
-  t.eval_batches = 0               # validation batches; 0 = all
-  t.keep = 2                       # checkpoints kept, besides the best one
-  t.best_metric = "val/loss"       # which validation number decides about the best checkpoint
-  t.best_mode = "min"              # min or max
-  t.early_stop = 0                 # validations without improvement before training ends; 0 = off
-  t.early_delta = 0.0              # gains up to this do not count as improvement
-  t.init_from = ""                 # workdir whose parameters start this run
+  Args:
+    task: what is measured and written, a folder of medae_jax/tasks; its own fields of config.eval
+      and config.predict are those of medae_jax/tasks/<task>/fields.py.
+  """
+  config = ml_collections.ConfigDict()
+  config.seed = 0                  # initial weights, order of the data, noise
 
-  c.eval = e = ml_collections.ConfigDict()
-  e.kind = "anomaly"               # task: medae_jax/tasks/<kind>
-  e.splits = ("val", "test")       # in this order: thresholds are chosen on val
-  e.batch_size = 64
-  e.checkpoint = "best"            # best or last
-  e.baseline_channel = 0           # the intensity threshold shown beside the model: FLAIR, say
-  e.components = 20                # 3-D components of at most so many voxels are deleted; 0 = none
-  e.dice_thresholds = "1000"       # "1000": k/1000 as the DAE reference; "all": every float16
-  e.quantile = 0.99                # of normal val scores: the threshold where val has no lesions
-  e.fit_residual = False           # fit sign and weight of each modality's residual on val
-  e.bootstrap = 1000               # resamples of patients for the 95 % intervals; 0 = none
-  e.panel_images = 8               # rows of the picture; 0 = none
+  config.train = train = ml_collections.ConfigDict()
+  train.steps = 1000               # optimiser steps
+  train.batch_size = 16            # global: over all devices of all hosts
+  train.accum = 1                  # slices a device's batch is cut into, to save memory
+  train.steps_per_call = 1         # steps in one dispatch (lax.scan); > 1 pays on GPUs and TPUs
+  train.log_every = 50             # steps between lines of metrics.jsonl
+  train.eval_every = 500           # steps between validations; 0 = never
+  train.save_every = 500           # steps between checkpoints; the last step is always saved
+  train.eval_batch_size = 64       # of the validation
+  train.eval_batches = 0           # validation batches; 0 = all
+  train.keep = 2                   # checkpoints kept, besides the best one
+  train.best_metric = "val/loss"   # which validation number decides about the best checkpoint
+  train.best_mode = "min"          # min or max
+  train.early_stop = 0             # validations without improvement before training ends; 0 = off
+  train.early_delta = 0.0          # gains up to this do not count as improvement
+  train.init_from = ""             # workdir whose parameters start this run
 
-  c.predict = r = ml_collections.ConfigDict()
-  r.input = ""                     # file or folder; launch.py fills in --input
-  r.output = ""                    # folder; default <workdir>/predictions
-  r.batch_size = 16                # slices or images scored at a time
-  r.threshold = 0.0                # of the map, for masks; 0 = the one of calibration.json
-  r.orientation = ""               # turn volumes to these axes (LPS, RAS ...) first; "" = as stored
-  r.overlay_slices = 6             # slices in the overlay picture of a volume; 0 = no pictures
+  config.eval = evaluation = ml_collections.ConfigDict()
+  evaluation.kind = task           # medae_jax/tasks/<kind>
+  evaluation.splits = ("val", "test")  # in this order: thresholds are chosen on val
+  evaluation.batch_size = 64
+  evaluation.checkpoint = "best"   # best or last: of evaluate, predict and export
+  evaluation.bootstrap = 1000      # resamples of patients for the 95 % intervals; 0 = none
 
-  c.parallel = p = ml_collections.ConfigDict()
-  p.mode = "pmap"                  # pmap or shard_map: same numbers
-  return c
+  config.predict = predict = ml_collections.ConfigDict()
+  predict.input = ""               # file or folder; launch.py fills in --input
+  predict.output = ""              # folder; default <workdir>/predictions
+
+  own = importlib.import_module(f"medae_jax.tasks.{task}.fields")
+  evaluation.update(own.EVAL)
+  predict.update(own.PREDICT)
+
+  config.parallel = ml_collections.ConfigDict()
+  config.parallel.mode = "pmap"    # pmap or shard_map: same numbers
+
+  config.export = ml_collections.ConfigDict(fields.EXPORT)
+  config.bench = ml_collections.ConfigDict(fields.BENCH)
+  return config
 
 
 def parse_arg(arg: str | None, **defaults):

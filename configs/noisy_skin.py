@@ -26,7 +26,7 @@ def get_config(arg=None):
   """The locked config; `arg` as in the module's docstring."""
   a = common.parse_arg(arg, demo=False, smoke=False, small=False, noise="polygon:3", clean=10,
                        baseline="pixel_reweight", seed=0, steps=0)
-  c = common.base()
+  c = common.base("segmentation")
   c.seed = a.seed
 
   c.method = m = _group()
@@ -88,14 +88,8 @@ def get_config(arg=None):
   c.train.eval_every = 5 * 332
   c.train.save_every = 5 * 332
   c.train.best_metric, c.train.best_mode = "val/dice", "max"
-  c.eval.kind = "segmentation"
   c.eval.splits = ("val", "test", "noisy", "clean")  # noisy: the annotation-quality view; clean:
                                    # the expert masks trained on, to see overfitting
-  c.eval.bootstrap = 1000          # resamplings of the confidence intervals
-  c.eval.overlays = 16             # most suspicious noisy masks to draw, and as many trusted ones
-  c.predict.input = ""             # image file or folder
-  c.predict.output = ""            # "" = <workdir>/predictions
-  c.predict.threshold = 0.0        # of the mask; 0 = the one calibrated on val, else 0.5
   if a.small or a.demo:
     _small(c, a)
   if a.demo or a.smoke:

@@ -22,20 +22,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.core import example, parallel, timing
+from medae_jax.core import checks, example, fields, parallel, timing
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
-
-_DEFAULTS = {**timing.DEFAULTS, "stage": ""}  # config.bench overrides them
 
 
 def bench(config, workdir=None) -> dict[str, Any]:
   """Measures a config.
 
   Args:
-    config: any experiment's; config.bench may hold `repeats`, `seconds` (least time of a repeat)
-      and `stage` (name of a training stage; default the last, which is the largest).
+    config: any experiment's; config.bench is explained in core/fields.py.
     workdir: where given, bench.json is written there.
 
   Returns:
@@ -44,7 +41,8 @@ def bench(config, workdir=None) -> dict[str, Any]:
   Raises:
     ValueError: batch and devices do not fit, or the config does not tell the sizes of a batch.
   """
-  options = {**_DEFAULTS, **dict(config.get("bench", None) or {})}
+  checks.check(config)
+  options = {**fields.BENCH, **dict(config.get("bench", None) or {})}
   method, stages = method_lib.load(config), None
   stages = method_lib.stages_of(method)
   stage = _stage(stages, options["stage"])

@@ -15,11 +15,14 @@ import json
 import logging as std_logging
 import os
 import sys
+import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+import medae_jax
 from medae_jax.core import places
+from medae_jax.core.errors import UserError
 
 _MODES = {
     "train": "train, go on with or finish the run in --workdir, then evaluate it",
@@ -41,17 +44,17 @@ config_flags.DEFINE_config_file("config", None, "Experiment: configs/<name>.py[:
 FLAGS = flags.FLAGS
 
 
+_NEEDS = {"train": ("config", "workdir"), "bench": ("config",), "sweep": ("config", "workdir"),
+          "convert": ("config", "workdir", "input"), "predict": ("workdir", "input"), "list": ()}
+
+
 def run(mode: str) -> None:
-  """Imports and calls what `mode` needs; errors of the user raise ValueError or OSError."""
-  from medae_jax.core import listing, parallel  # after the settings of console()
+  """Imports and calls what `mode` needs; errors of the user raise UserError or OSError."""
   if mode == "list":
+    from medae_jax.core import listing  # imports follow the settings of console()
     print(listing.overview())
     return
-  needs = {"train": ("config", "workdir"), "bench": ("config",), "sweep": ("config", "workdir"),
-           "convert": ("config", "workdir", "input"), "predict": ("workdir", "input")}
-  for flag in needs.get(mode, ("workdir",)):
-    if not getattr(FLAGS, flag):
-      raise ValueError(f"--mode={mode} needs --{flag}; see --help")
+  from medae_jax.core import parallel
   parallel.initialize_hosts()
   module = importlib.import_module(f"medae_jax.{mode}")
   changed = {} if FLAGS.config is None else config_flags.get_override_values(FLAGS["config"])
@@ -74,42 +77,103 @@ def run(mode: str) -> None:
 
 
 def main(argv) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected argument {argv[1]!r}; flags start with --")
+  """Runs the mode; exit codes: 0 done, 1 the user's error, 70 a fault of this package, 130 Ctrl-C."""
+  del argv  # nothing but flags: parse_flags has seen to that
   logging.set_verbosity(logging.INFO)
   handler = logging.get_absl_handler()  # Orbax reports every file it opens
   handler.addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= std_logging.ERROR)
   try:
+    check_paths(FLAGS.mode)
     run(FLAGS.mode)
-  except (ValueError, OSError, FloatingPointError) as e:
+  except (UserError, OSError, FloatingPointError) as e:
     logging.debug("%s", e, exc_info=True)  # the traceback: --verbosity=1
-    print(f"medae_jax: error: {str(e).strip()}", file=sys.stderr)
+    _say(str(e).strip() or type(e).__name__)
     sys.exit(1)
+  except KeyboardInterrupt:
+    print("medae_jax: interrupted", file=sys.stderr)
+    sys.exit(130)
+  except Exception as e:  # pylint: disable=broad-except
+    what = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
+    _say(f"a fault of medae_jax, not of what it was given ({what}); please report it with "
+         f"{_note_traceback()}")
+    sys.exit(70)
+
+
+def _say(line: str) -> None:
+  print(f"medae_jax: error: {line}", file=sys.stderr)
+
+
+def _note_traceback() -> str:
+  """Writes the traceback of the exception in hand to a file; returns where it is."""
+  text = " ".join(sys.argv) + "\n" + traceback.format_exc()
+  inside = FLAGS.workdir and os.path.isdir(FLAGS.workdir)
+  path = os.path.join(FLAGS.workdir, "error.log") if inside else "medae_jax_error.log"
+  try:
+    with open(path, "w", encoding="utf-8") as file:
+      file.write(text)
+    return path
+  except OSError:  # a full or read-only disk
+    print(text, file=sys.stderr)
+    return "the traceback above"
 
 
 def parse_flags(argv):
-  """Flags, with a wrong config field or file said in one line instead of a traceback."""
-  given = {a.lstrip("-").partition("=")[0]: a.partition("=")[2] for a in argv}
-  if given.keys() & {"help", "h"}:
-    print(f"{__doc__}{FLAGS.module_help(sys.modules[__name__])}")
-    sys.exit(1)  # as absl does
+  """Flags, with a wrong flag, config file or field said in one line, exit code 2."""
+  given = {a.lstrip("-").partition("=")[0]: a.partition("=")[2] for a in argv[1:]}
+  if len(argv) < 2 or given.keys() & {"help", "h"}:
+    print(__doc__ + (FLAGS.module_help(sys.modules[__name__]) if given else "Flags: --help."))
+    sys.exit(0)
+  if "version" in given:
+    print(f"medae_jax {medae_jax.__version__}")
+    sys.exit(0)
   try:
-    return flags.FLAGS(_with_config_file(argv, given))
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-    first, *more = str(e).strip().splitlines()
-    if more and "Traceback" in str(e):  # of the config file: its last line says what is wrong
-      first = f"--config={given['config']}: {more[-1].partition('Error: ')[2] or more[-1]}"
-    if isinstance(e, (AttributeError, KeyError)):
-      inner = e.args[0] if isinstance(e.args[0], KeyError) else e  # ml_collections wraps it
-      first = f"the config has no field {' '.join(str(inner.args[0]).split())}"
-    print(f"medae_jax: error in the command line: {first}; see --help", file=sys.stderr)
+    rest = flags.FLAGS(_with_config_file(argv, given))
+    if rest[1:]:
+      raise UserError(f"unexpected argument {rest[1]!r}; flags start with --")
+    return rest
+  except Exception as e:  # pylint: disable=broad-except
+    # What a config file raises is the user's, of whatever type.
+    print(f"medae_jax: error in the command line: {_reason(e, given)}; see --help", file=sys.stderr)
     sys.exit(2)
+
+
+def _reason(e: Exception, given) -> str:
+  first, *more = str(e).strip().splitlines() or [type(e).__name__]
+  if more and "Traceback" in str(e):  # of the config file: its last line says what is wrong
+    return f"--config={given.get('config')}: {more[-1].partition('Error: ')[2] or more[-1]}"
+  if isinstance(e, (AttributeError, KeyError)):
+    inner = e.args[0] if e.args and isinstance(e.args[0], KeyError) else e  # ml_collections wraps it
+    return f"the config has no field {' '.join(str(inner.args[0]).split())}"
+  if isinstance(e, (flags.Error, UserError, OSError, ValueError, TypeError)):
+    return first
+  where = f"--config={given.get('config')}"
+  return f"{where}: {type(e).__name__}: {first}" if given.get("config") else f"{type(e).__name__}: {first}"
+
+
+def check_paths(mode: str) -> None:
+  """What a mode needs is given and there, before a second is spent on imports.
+
+  Raises:
+    UserError: a flag is missing. FileNotFoundError: its file or folder is.
+  """
+  for flag in _NEEDS.get(mode, ("workdir",)):
+    if not getattr(FLAGS, flag):
+      raise UserError(f"--mode={mode} needs --{flag}")
+  if mode in ("evaluate", "predict", "export") and not _has_config(FLAGS.workdir):
+    raise FileNotFoundError(f"--workdir={FLAGS.workdir} holds no config.json: it must be the folder of "
+                            "a run")
+  if mode in ("predict", "convert") and not os.path.exists(FLAGS.input):
+    raise FileNotFoundError(f"--input={FLAGS.input} does not exist")
+
+
+def _has_config(workdir) -> bool:
+  return os.path.isfile(os.path.join(workdir, "config.json"))
 
 
 def _with_config_file(argv, given):
   """`argv` with the path of the file that --config names; the config of --workdir where it is absent."""
   if "config" not in given:
-    if given.get("workdir") and given.get("mode", "train") != "train":
+    if given.get("mode", "train") != "train" and _has_config(given.get("workdir", "")):
       file = places.folder("configs") / "from_workdir.py"
       argv = [argv[0], f"--config={file}:{given['workdir']}", *argv[1:]]
     return argv

@@ -20,13 +20,13 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from medae_jax.core.config import override
-from medae_jax.core import checkpoint, example, trained
-from medae_jax.weights import torch_file
+from medae_jax.core import checkpoint, checks, example, trained
 from medae_jax.core import method as method_lib
+from medae_jax.core.config import override
 from medae_jax.core.errors import UserError
-from medae_jax.core.method import State
 from medae_jax.core.files import write_json
+from medae_jax.core.method import State
+from medae_jax.weights import torch_file
 
 
 def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
     ValueError: the method reads no published files, the workdir holds another run, or tensors are
       missing, unexpected or of another shape (all of them listed in one line).
   """
+  checks.check(config)
   workdir = pathlib.Path(workdir)
   method = method_lib.load(config)
   if (workdir / "checkpoints").exists():

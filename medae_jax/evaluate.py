@@ -19,10 +19,11 @@ from absl import logging
 import jax
 import numpy as np
 
-from data_pipelines import dataset as datasets, stream
+from data_pipelines import dataset as datasets
+from data_pipelines import stream
 from medae_jax import report
-from medae_jax.core import calibration as calibrate, files
-from medae_jax.core import scoring, trained
+from medae_jax.core import calibration as calibrate
+from medae_jax.core import files, scoring, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 
@@ -50,6 +51,7 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
   workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})
   run = trained.load(workdir, changed, calibrated=False)  # the calibration is made here
   config, info = run.config, run.info
+  base.check(config, run.image_shape)
   module = base.plugin(config.eval.kind, "evaluator")
   dataset = datasets.open_dataset(config.data, config.seed)
   logging.info("Evaluating step %d (%s checkpoint) on %s.", info["step"], info["which"],
@@ -58,7 +60,8 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
     logging.warning("SYNTHETIC DATA (%s): the numbers say nothing about patients.", dataset.name)
 
   results, calibration, fitted = {}, None, {}
-  for split in split_order(dataset, config.eval.splits, splits or changed.get("eval.splits", ())):
+  for split in base.split_order(dataset.splits, config.eval.splits,
+                                splits or changed.get("eval.splits", ())):
     if split == "val":
       fitted, fit = _fit_score(module, run, dataset)
       run = run.override({f"method.score.{k}": v for k, v in fitted.items()})
@@ -72,21 +75,6 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
   if not jax.process_index():
     logging.info("Report: %s", report.write(workdir))
   return results
-
-
-def split_order(dataset, usual: Sequence[str], wanted: Sequence[str] = ()) -> list[str]:
-  """Splits to score: `wanted`, else those of `usual` that exist; "val" first, added if it exists.
-
-  Raises:
-    ValueError: a wanted split does not exist, or none of the usual ones does.
-  """
-  known = list(dataset.splits)
-  order = list(wanted) or [s for s in usual if s in known]
-  unknown = [s for s in order if s not in known]
-  if unknown or not order:
-    raise UserError(f"{dataset.name} has no split {', '.join(unknown or usual)}; "
-                     f"config.eval.splits can be {', '.join(known) or '(nothing)'}")
-  return (["val"] if "val" in known else []) + [s for s in order if s != "val"]
 
 
 def stream_through(score, source, digest, *, batch_size: int, on_device: bool, label: str) -> None:
@@ -168,4 +156,4 @@ def provenance(info: Mapping[str, Any]) -> dict[str, Any]:
   return {"checkpoint": {"which": info["which"], "step": info["step"]},
           "versions": {"python": sys.version.split()[0], **versions},
           "device": jax.devices()[0].device_kind,
-          "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
+          "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}

@@ -11,7 +11,8 @@ import math
 import pathlib
 from typing import Any
 
-from medae_jax.core import calibration as calibrate, files
+from medae_jax.core import calibration as calibrate
+from medae_jax.core import files
 from medae_jax.core.errors import UserError
 
 _ORDER = ("test", "val")

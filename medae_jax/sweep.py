@@ -35,11 +35,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from medae_jax.core import config as config_lib, places
 from medae_jax import evaluate as evaluate_lib
-from medae_jax.reporting import tables
 from medae_jax import train as train_lib
+from medae_jax.core import config as config_lib
+from medae_jax.core import places
 from medae_jax.core.errors import UserError
+from medae_jax.reporting import tables
 from medae_jax.training import together
 
 _FAILURES = (ValueError, OSError, FloatingPointError, RuntimeError)

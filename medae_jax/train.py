@@ -18,17 +18,18 @@ import jax
 import ml_collections
 import numpy as np
 
-from data_pipelines import dataset as datasets, stream
-from medae_jax.training import feed, stage_pictures
-from medae_jax.core import checkpoint, parallel, trained
-from medae_jax.training import early_stop
+from data_pipelines import dataset as datasets
+from data_pipelines import stream
+from medae_jax.core import checkpoint, checks, parallel, trained
 from medae_jax.core import config as config_lib
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
+from medae_jax.tasks import base as tasks
+from medae_jax.training import early_stop, feed, stage_pictures
 from medae_jax.training.interrupt import GracefulStop
 from medae_jax.training.progress import Progress
-from medae_jax.training.writer import Writer
 from medae_jax.training.validate import Validator
+from medae_jax.training.writer import Writer
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -47,6 +48,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     OSError: a checkpoint could not be saved.
   """
   # ------------------------------------------------------------------------------ data and method
+  checks.check(config)
+  tasks.check(config)
   parallel.check_batch_size(config.train.batch_size)
   method = method_lib.load(config)
   stages = method_lib.stages_of(method)
@@ -54,6 +57,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   announce(dataset, config)
   first_batch = next(feed.batches_of(dataset, config, stages[0] if stages else None, 0, 0))
   method_lib.check_batch(method, first_batch)
+  # What evaluation needs is asked for now, not after the whole training.
+  tasks.check(config, method_lib.image_shape(first_batch), dataset.splits)
   config_lib.write_config(config, workdir)
 
   # ------------------------------------------------------------------- the state, new or restored

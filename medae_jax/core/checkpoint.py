@@ -24,7 +24,6 @@ from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
 
-
 # What the loop writes about a checkpoint; scoring needs the first entry only.
 _META = ("checksum", "stage", "batches", "best", "stale", "evaluated", "done")
 
@@ -220,7 +219,7 @@ def _on_devices(tree):
 
 
 def _fill_empty(model):
-  return {**{"params": {}, "stats": {}, "extra": {}}, **{k: v for k, v in model.items() if v is not None}}
+  return {"params": {}, "stats": {}, "extra": {}, **{k: v for k, v in model.items() if v is not None}}
 
 
 def _one_line(error: Exception) -> str:

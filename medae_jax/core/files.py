@@ -74,7 +74,8 @@ def write_csv(path, rows: Sequence[Mapping[str, Any]]) -> pathlib.Path | None:
   out = csv.DictWriter(text, columns, restval="", lineterminator="\n")
   out.writeheader()
   out.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
-  return write_bytes(path, text.getvalue().encode())
+  # Names of files that are no UTF-8 are written with \\udc.. in place of their odd bytes.
+  return write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -17,11 +17,11 @@ Contracts (tests/contract runs them over every method):
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TYPE_CHECKING, runtime_checkable
+from typing import Any, Protocol, runtime_checkable, TYPE_CHECKING
 
 import flax.struct
 import jax
@@ -352,6 +352,14 @@ def _check_range(key: str, need: Need, value: np.ndarray) -> None:
       need.high is not None and high > need.high + slack):
     raise UserError(f"{key!r} holds values from {low:.4g} to {high:.4g} in the first batch, the method "
                     f"needs {need}; see config.data.")
+
+
+def image_shape(batch: Batch) -> tuple[int, ...] | None:
+  """(H, W, C) of "image" in a batch, or in the first of its streams that has one; None without."""
+  for part in (batch, *(v for v in batch.values() if isinstance(v, Mapping))):
+    if "image" in part:
+      return tuple(part["image"].shape[1:])
+  return None
 
 
 def flat_keys(batch: Batch, prefix: str = "") -> list[str]:

@@ -5,8 +5,8 @@ All waits are `block_until_ready`: without it JAX returns before the work is don
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
+import functools
 import os
 import platform
 import resource
@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-DEFAULTS = {"repeats": 5, "seconds": 1.0}
+from medae_jax.core import fields
+
 MATMUL_SIZES = {"cpu": (1024, 2048), "accelerator": (4096, 8192, 16384)}
 
 
@@ -63,7 +64,7 @@ def rate(seconds: dict[str, float], images: float) -> dict[str, float]:
           "max": images / seconds["min"], "repeats": seconds["repeats"]}
 
 
-def matmul_peak(dtype: str, precision=None, options=DEFAULTS) -> dict[str, Any]:
+def matmul_peak(dtype: str, precision=None, options=fields.BENCH) -> dict[str, Any]:
   """FLOP/s of one device's matrix products in `dtype`: the best of several square sizes.
 
   A measured peak, not a data sheet's: it holds for this device, clock, driver and XLA.

@@ -1,25 +1,30 @@
-"""What every task has: an evaluator (scored batches -> numbers, tables, pictures) and a predictor (files -> files).
+"""What every task has: an evaluator (scored batches -> numbers, tables, pictures), a predictor
+(files -> files), and its own fields of the config.
 
-`config.eval.kind` names the folder medae_jax/tasks/<kind>; `Evaluator` lies in its evaluator.py, `Predictor` in
-its predictor.py. `medae_jax/evaluate.py` restores the checkpoint, streams a split through `method.score`, hands
-the batches to the evaluator and writes what it returns: an evaluator never reads files. `medae_jax/predict.py`
-walks over the inputs; the predictor reads one and returns what is to be written, on the grid, orientation, depth
-and colour of the input.
+`config.eval.kind` names the folder medae_jax/tasks/<kind>; `Evaluator` lies in its evaluator.py,
+`Predictor` in its predictor.py. fields.py, which configs import without JAX, has EVAL and PREDICT
+(defaults of its fields of config.eval and config.predict), RULES (their ranges) and `check` (what
+depends on several of them). `medae_jax/evaluate.py` restores the checkpoint, streams a split through
+`method.score`, hands the batches to the evaluator and writes what it returns: an evaluator never
+reads files. `medae_jax/predict.py` walks over the inputs; the predictor reads one and returns what
+is to be written, on the grid, orientation, depth and colour of the input.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import importlib
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from medae_jax.core import checks
 from medae_jax.core.errors import UserError
 
 
 def plugin(kind: str, part: str):
-  """The module medae_jax/tasks/<kind>/<part>.py; part is "evaluator" or "predictor".
+  """The module medae_jax/tasks/<kind>/<part>.py; part is "evaluator", "predictor" or "fields".
 
   Raises:
     ValueError: no such task, with the names that exist.
@@ -30,6 +35,48 @@ def plugin(kind: str, part: str):
     raise UserError(f"config.eval.kind={kind!r} is not in medae_jax/tasks: "
                      f"it has {', '.join(kinds) or 'nothing yet'}")
   return importlib.import_module(f"medae_jax.tasks.{kind}.{part}")
+
+
+def check(config, image_shape: Sequence[int] | None = None, splits: Sequence[str] = ()) -> None:
+  """Refuses a config that its task cannot evaluate: before training, not after it.
+
+  Args:
+    image_shape: (..., C) of the images, None where that is not known yet.
+    splits: of the data set, () where it is not open yet.
+
+  Raises:
+    UserError: no such task; a field that it needs is missing, or out of its range; none of
+      config.eval.splits exists.
+  """
+  kind = config.eval.kind
+  module = plugin(kind, "fields")
+  missing = [f"config.{group}.{name}" for group, names in (("eval", module.EVAL),
+                                                          ("predict", module.PREDICT))
+             for name in names if name not in config[group]]
+  if missing:
+    raise UserError(f"config.eval.kind={kind!r} needs {', '.join(missing)}, which this config does not "
+                    "have: it was made for another task")
+  checks.apply(config, module.RULES)
+  module.check(config, image_shape[-1] if image_shape else None)
+  if splits:
+    split_order(splits, config.eval.splits)
+
+
+def split_order(known: Sequence[str], usual: Sequence[str], wanted: Sequence[str] = ()) -> list[str]:
+  """Splits to score: `wanted`, else those of `usual` that exist; "val" first, added if it exists.
+
+  Args:
+    known: splits of the data set.
+
+  Raises:
+    UserError: a wanted split does not exist, or none of the usual ones does.
+  """
+  order = list(wanted) or [s for s in usual if s in known]
+  unknown = [s for s in order if s not in known]
+  if unknown or not order:
+    raise UserError(f"the data set has no split {', '.join(unknown or usual)}; config.eval.splits can "
+                    f"be {', '.join(known) or '(nothing)'}")
+  return (["val"] if "val" in known else []) + [s for s in order if s != "val"]
 
 
 class BaseEvaluator:

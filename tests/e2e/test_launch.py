@@ -1,6 +1,7 @@
 """The launcher as a user meets it: every mode in turn on a small run, and wrong input of every kind."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -140,8 +141,42 @@ def test_wrong_command_line_is_one_line(args, word, tmp_path):
 
 @pytest.mark.slow
 def test_help_helps():
-  text = launch("--help", code=1)  # absl's own exit code for --help
+  text = launch("--help")
   assert "--workdir" in text and "predict" in text
+  assert launch("--version").startswith("medae_jax 0.")
+  assert launch().count("python launch.py") == 3  # no flags: how to start
+
+
+BUG = """
+import sys
+from medae_jax import cli
+def run(mode):
+  raise {error}
+cli.run = run
+cli.console()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error, code", [
+    ("KeyError('nosuch')", 70), ("ValueError('of the code, not of the user')", 70),
+    ("KeyboardInterrupt", 130), ("FloatingPointError('loss is nan')", 1),
+    ("OSError(28, 'No space left on device')", 1), ("cli.UserError('wrong')", 1)])
+def test_exit_codes(error, code, tmp_path):
+  """A fault of the program is told from the user's, and its traceback kept."""
+  (tmp_path / "w").mkdir()
+  for workdir, log in ((tmp_path / "w", tmp_path / "w" / "error.log"),
+                       (tmp_path / "none", tmp_path / "medae_jax_error.log")):
+    done = subprocess.run([sys.executable, "-c", BUG.format(error=error), "--mode=list",
+                           f"--workdir={workdir}"], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    lines = [x for x in done.stderr.splitlines() if x.startswith("medae_jax: ")]
+    assert done.returncode == code and len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert log.exists() is (code == 70)
+    if code == 70:
+      assert "a fault of medae_jax" in lines[0] and log.name in lines[0]
+      assert "Traceback" in log.read_text() and "in run" in log.read_text()
 
 
 @pytest.mark.slow

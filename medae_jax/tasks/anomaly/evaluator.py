@@ -25,12 +25,11 @@ import jax
 import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.tasks.anomaly import thresholds
 from medae_jax.metrics import detection
 from medae_jax.scores import residual
-from medae_jax.tasks.anomaly import residual_fit
+from medae_jax.tasks.anomaly import intervals, pictures, residual_fit, thresholds
+from medae_jax.tasks.anomaly import scans as _scans
 from medae_jax.tasks.base import BaseEvaluator
-from medae_jax.tasks.anomaly import intervals, pictures, scans as _scans
 
 _GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector
 DETECTORS = ("model", "intensity", "intensity_median5")
@@ -40,9 +39,6 @@ def fitter(config, dataset):
   """What fits config.method.score on val, or None."""
   if not config.eval.fit_residual:
     return None
-  if "weights_positive" not in config.method.score:
-    raise UserError(f"config.eval.fit_residual: the score of {config.method.name} has no weights "
-                     "of the residual; turn it off")
   source = dataset.split("val")
   return residual_fit.ResidualFit(config.method.score,
                                   [_patient(source.meta(i), i) for i in range(len(source))])

@@ -22,7 +22,7 @@ PREDICT = dict(
 
 def _axes(value) -> str:
   """"" or three letters, one of each pair of opposite directions."""
-  letters = sorted("LR PA SI".split().index(pair) for c in value for pair in ("LR", "PA", "SI")
+  letters = sorted(["LR", "PA", "SI"].index(pair) for c in value for pair in ("LR", "PA", "SI")
                    if c in pair) if isinstance(value, str) else None
   fits = value == "" or (letters == [0, 1, 2] and len(value) == 3)
   return "" if fits else 'axes such as LPS or RAS (one each of L R, P A and S I), or ""'

@@ -18,9 +18,8 @@ from scipy import ndimage
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.reporting import panels
-from medae_jax.tasks.restoration import inpaint
 from medae_jax.tasks.base import BaseEvaluator
-from medae_jax.tasks.restoration import measures
+from medae_jax.tasks.restoration import inpaint, measures
 
 _BINS = 1024
 _COMPOSITES = ("fill_network", "fill_harmonic")
@@ -76,13 +75,7 @@ def native_size(meta, image) -> tuple[int, int]:
 
 
 def fillings(choice: str) -> dict:
-  """{name: function (image [H,W,C], mask bool [H,W]) -> image} of config.eval.inpaint.
-
-  Raises:
-    ValueError: another word than auto, harmonic, opencv, none.
-  """
-  if choice not in ("auto", "harmonic", "opencv", "none"):
-    raise UserError(f"config.eval.inpaint={choice!r}: use auto, harmonic, opencv or none")
+  """{name: function (image [H,W,C], mask bool [H,W]) -> image} of config.eval.inpaint."""
   found = {} if choice == "none" else {"inpaint_harmonic": inpaint.harmonic}
   if choice == "opencv" or (choice == "auto" and inpaint.opencv_available()):
     found["inpaint_telea"] = lambda image, mask: inpaint.opencv(image, mask, "telea")

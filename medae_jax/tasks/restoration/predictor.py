@@ -19,10 +19,10 @@ from data_pipelines.formats import images as frames
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import panels
-from medae_jax.tasks.restoration import inpaint
 from medae_jax.tasks.base import BasePredictor
+from medae_jax.tasks.restoration import inpaint
+from medae_jax.tasks.restoration.fields import TILE_MULTIPLE
 
-_MULTIPLE = 32  # sides are padded to multiples of it, so that few shapes are compiled
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -31,10 +31,6 @@ class Predictor(BasePredictor):
 
   def __init__(self, config, calibration, score_fn):
     super().__init__(config, calibration, score_fn)
-    p = config.predict
-    if not 0 <= 2 * p.overlap <= p.tile or p.tile % _MULTIPLE:
-      raise UserError(f"config.predict.tile={p.tile} must be a multiple of {_MULTIPLE} and at least "
-                       f"twice config.predict.overlap={p.overlap}")
     self._root, self._stems = pathlib.Path(), {}
 
   def find_inputs(self, input_path):
@@ -118,7 +114,7 @@ class Predictor(BasePredictor):
     """(recon [N,H,W,C], map [N,H,W,1], tiles): overlapping tiles, blended by distance to their rim."""
     n, height, width, _ = images.shape
     side, overlap = int(self.config.predict.tile), int(self.config.predict.overlap)
-    tall, wide = (min(-(-v // _MULTIPLE) * _MULTIPLE, side) for v in (height, width))
+    tall, wide = (min(-(-v // TILE_MULTIPLE) * TILE_MULTIPLE, side) for v in (height, width))
     rows, cols = _starts(height, tall, overlap), _starts(width, wide, overlap)
     grow = ((0, 0), (0, max(tall - height, 0)), (0, max(wide - width, 0)), (0, 0))
     padded = np.pad(images, grow, mode="symmetric") if grow[1][1] or grow[2][1] else images

@@ -17,23 +17,17 @@ them.
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.reporting import panels
 from medae_jax.tasks.base import BaseEvaluator
 from medae_jax.tasks.segmentation import annotation_quality
+from medae_jax.tasks.segmentation.resize import resize_logits
 
 THRESHOLDS = np.arange(1, 100) / 100
 HALF = 49  # place of 0.5 among them
 _SHOWN = 8
-
-
-def resize_logits(logits: np.ndarray, shape) -> np.ndarray:
-  """float32 [H,W] -> [h,w], bilinear with half-pixel centres (area-averaging where it shrinks)."""
-  image = Image.fromarray(np.ascontiguousarray(logits, np.float32))
-  return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def overlap(logits: np.ndarray, mask: np.ndarray) -> np.ndarray:

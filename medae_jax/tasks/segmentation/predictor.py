@@ -16,8 +16,8 @@ import numpy as np
 from data_pipelines.masks import images
 from medae_jax.core import files as outputs
 from medae_jax.core.errors import UserError
-from medae_jax.tasks.segmentation.evaluator import resize_logits
 from medae_jax.tasks.base import BasePredictor
+from medae_jax.tasks.segmentation.resize import resize_logits
 
 
 class Predictor(BasePredictor):
@@ -26,8 +26,6 @@ class Predictor(BasePredictor):
   def __init__(self, config, calibration, score_fn):
     super().__init__(config, calibration, score_fn)
     self.threshold = config.predict.threshold or (calibration or {}).get("threshold") or 0.5
-    if not 0 < self.threshold < 1:
-      raise UserError(f"config.predict.threshold={self.threshold} is no probability")
     path = config.data.get("mean_image", "")
     self._mean = images.read_mean_image(path) if path else None
     logging.info("Masks: probability > %.3g.", self.threshold)

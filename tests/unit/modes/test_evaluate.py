@@ -15,11 +15,10 @@ from sklearn import metrics as reference
 
 from medae_jax import evaluate
 from medae_jax.core import calibration as calibrate
+from medae_jax.core import trained
 from medae_jax.metrics import detection
 from medae_jax.scores import residual as scores
-from medae_jax.tasks.anomaly import residual_fit
-from medae_jax.core import trained
-from medae_jax.tasks.anomaly import scans
+from medae_jax.tasks.anomaly import residual_fit, scans
 from tests.unit import fake_run
 
 

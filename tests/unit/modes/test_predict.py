@@ -13,8 +13,7 @@ import pytest
 from data_pipelines.brains import inputs, normalise
 from data_pipelines.formats import image_io
 from medae_jax import evaluate, predict
-from medae_jax.core import calibration
-from medae_jax.core import trained
+from medae_jax.core import calibration, trained
 from tests.unit import fake_run
 
 SHAPE = fake_run.SHAPE
@@ -128,7 +127,7 @@ def test_volumes_of_another_orientation_are_turned_when_asked(run, tmp_path):
     one, two = (np.asarray(nibabel.load(tmp_path / f"{out}/p1_{kind}.nii.gz").dataobj)
                 for out in ("out1", "out2"))
     np.testing.assert_array_equal(one, two[::-1, ::-1])
-  with pytest.raises(ValueError, match="three letters"):
+  with pytest.raises(ValueError, match="predict.orientation='XYZ': it must be axes such as LPS"):
     go(run, tmp_path / "ras", tmp_path / "out3", **{"predict.orientation": "XYZ"})
 
 

@@ -3,10 +3,11 @@
 import html.parser
 import json
 
-from medae_jax import report
-from medae_jax.core import files
 import numpy as np
 from PIL import Image
+
+from medae_jax import report
+from medae_jax.core import files
 
 
 class _Balance(html.parser.HTMLParser):

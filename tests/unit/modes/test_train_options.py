@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from medae_jax import train
-from medae_jax.training import feed
 from medae_jax.core import method as method_lib
+from medae_jax.training import feed
 from tests.contract import cases
 from tests.contract.run_steps import flat
 

@@ -81,3 +81,34 @@ def test_the_choice_can_be_changed_for_one_command(tmp_path):
     assert weights["params/net/level"] == np.float32(LEVELS["last"])
   with pytest.raises(ValueError, match="eval.checkpoint='nosuch': it must be one of 'best', 'last'"):
     trained.load(run, {"eval.checkpoint": "nosuch"})
+
+
+@pytest.mark.parametrize("error", [KeyError("nosuch"), KeyboardInterrupt()])
+def test_a_fault_in_mid_prediction_keeps_the_table_of_what_is_finished(tmp_path, error, monkeypatch):
+  run = make(tmp_path / "run", "last")
+
+  class Predictor:
+    """The second input has a bad file, the third meets a fault of the program."""
+    def __init__(self, *_):
+      pass
+    def find_inputs(self, _):
+      return ["a", "b", "c", "d"]
+    def files_of(self, _):
+      return []
+    def name_of(self, item):
+      return item
+    def predict_one(self, item, out_dir):
+      if item == "b":
+        raise MemoryError("too large")
+      if item == "c":
+        (out_dir / "half.png").write_text("")
+        raise error
+      (out_dir / f"{item}.png").write_text("")
+      return {"score": 1.0}
+  monkeypatch.setattr("medae_jax.tasks.anomaly.predictor.Predictor", Predictor)
+  out = tmp_path / "out"
+  with pytest.raises(type(error)):
+    predict.predict(run, {"predict.input": str(tmp_path), "predict.output": str(out)})
+  assert (out / "predictions.csv").read_text().splitlines() == ["input,score,error", "a,1,",
+                                                                "b,,too large"]
+  assert sorted(p.name for p in out.iterdir()) == ["a.png", "predictions.csv"]

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from medae_jax.losses import ssim
-from medae_jax.tasks.restoration import inpaint
-from medae_jax.tasks.restoration import evaluator, measures
-from medae_jax.tasks.restoration import predictor
+from medae_jax.tasks.restoration import evaluator, inpaint, measures, predictor
 
 RNG = np.random.default_rng(0)
 
@@ -134,9 +132,7 @@ def test_opencv_filling(kind, channels):
   np.testing.assert_allclose(inpaint.opencv(image, mask, kind), 0.4, atol=2 / 255)
 
 
-def test_unknown_filling():
-  with pytest.raises(ValueError, match="config.eval.inpaint='magic'"):
-    evaluator.fillings("magic")
+def test_no_filling():
   assert evaluator.fillings("none") == {}
 
 
@@ -176,12 +172,6 @@ def test_tiles_cover_and_blend(size):
   assert len(echo.shapes) == 1, "one shape is compiled"
   shape = echo.shapes.pop()
   assert shape[1] % 32 == 0 and max(shape[1:3]) <= 64 and (tiles > 1) == (max(size) > 64)
-
-
-@pytest.mark.parametrize("tile, overlap", [(64, 40), (50, 10), (32, -1)])
-def test_impossible_tiles(tile, overlap):
-  with pytest.raises(ValueError, match="config.predict.tile"):
-    _Echo(tile, overlap)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -8,6 +8,7 @@ import pytest
 
 from medae_jax import evaluate
 from medae_jax.core import calibration
+from medae_jax.tasks import base
 from tests.unit import fake_run, known_maps
 
 
@@ -89,9 +90,7 @@ def test_file_holds_what_is_returned(results, run):
     (("test", "val"), (), ["val", "test"]), (("val", "test"), ("test",), ["val", "test"]),
     (("test",), (), ["test"]), (("a", "val", "b"), ("b", "val", "a"), ["val", "b", "a"])])
 def test_split_order(known, wanted, order):
-  class Data:
-    name, splits = "x", known
-  assert evaluate.split_order(Data, ("test", "val"), wanted) == order
+  assert base.split_order(known, ("test", "val"), wanted) == order
 
 
 def test_residual_is_fitted_to_the_lesions_of_val_only(tmp_path):
