@@ -8,7 +8,7 @@ Optimiser: clip 0.5 -> + 1e-5 theta -> AMSGrad, periodic cosine (optim/adam.py, 
 
 Options that the reference lacks, all off by default (config.method.score):
   residual signs and weights   map = mean_c (w+_c max(x - f, 0) + w-_c max(f - x, 0)); evaluate can
-                               fit them on the validation split (config.eval.fit_score).
+                               fit them on the validation split (config.eval.fit_residual).
   test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
   erosion, median              sizes of the two filters; intensity_power: residual x intensity.
 """
