@@ -33,7 +33,7 @@ def build(setting, tensors, batch, device):
   method, state, batch = prepare(setting, tensors, batch)
   stage = method_lib.stages_of(method)[-1]
   train = parallel.train_step_fn(
-      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), 0)
+      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), jax.random.key(0))
   calls = int(setting.get("steps_per_call", 1))
   stacked = jax.device_put(jax.tree.map(lambda x: np.stack([x] * calls), batch))
   holder = [state]

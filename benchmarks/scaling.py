@@ -36,7 +36,8 @@ def work(mode: str, size: int, depth: int, wf: int, batch: int) -> None:
   state = jax.eval_shape(lambda: method.init(jax.random.key(0), images))
   stage = method_lib.stages_of(method)[-1]
   step = parallel.train_step_fn(
-      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), 0, mode=mode)
+      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), jax.random.key(0),
+      mode=mode)
   call = inspect.unwrap(step)  # without loops.dispatch
   mapped = inspect.getclosurevars(call).nonlocals["mapped"]  # the compiled function itself
   count = jax.device_count()

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.core import checks, example, fields, parallel, timing
+from medae_jax.core import checks, example, fields, parallel, streams, timing
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
@@ -119,7 +119,7 @@ def _train(method, config, stage, state, batch, size, options):
   calls = int(config.train.steps_per_call)
   flops = _flops(config, stage, state, batch)
   fn = lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis)
-  step = parallel.train_step_fn(fn, config.seed, mode=config.parallel.mode)
+  step = parallel.train_step_fn(fn, streams.step_key(config, stage), mode=config.parallel.mode)
   fed = _Fed(config, stage, size)
   rows = lambda x: np.split(x, jax.process_count())[jax.process_index()]
   # A batch of the stream where there is one: it may carry more (its noise) than the prepared one.
@@ -212,11 +212,11 @@ class _Fed:
     """(step, () -> what it is given) of training from data that live on the device."""
     if self.reason:
       return None, None
-    resident, sample = self.feed.resident_data(self.dataset, self.config, self.size)
+    resident, sample = self.feed.resident_data(self.dataset, self.config, self.size, self.stage)
     if resident is not None:  # as train does
       resident = method.cache(state, resident, self.stage)
-    step = parallel.train_step_fn(fn, self.config.seed, mode=self.config.parallel.mode,
-                                  resident=resident, sample=sample)
+    step = parallel.train_step_fn(fn, streams.step_key(self.config, self.stage),
+                                  mode=self.config.parallel.mode, resident=resident, sample=sample)
     index = {"index": np.tile(np.arange(self.size, dtype=np.int32), (calls, 1))}
     return step, lambda: index
 

@@ -163,7 +163,7 @@ class Plan:
     plain = lambda config: json.loads(json.dumps(config_lib.flat(config)))
     old = plain(ml_collections.ConfigDict(json.loads(path.read_text())))
     new = plain(self.config(trial))
-    return any(old[k] != new[k] for k in set(old) & set(new))
+    return any(old[k] != new[k] for k in set(old) & set(new) - {"train.random_streams"})
 
   # ----------------------------------------------------------------------------------- running
   def run(self, trials: Sequence[Trial]) -> dict[str, str]:
@@ -202,8 +202,9 @@ class Plan:
     errors = None
     if len(group) > 1:
       try:
-        errors = together.train_together(configs, folders)
-      except ValueError as e:
+        results = train_lib.train_runs(configs, folders)
+        errors = [r["error"] or (None if r["finished"] else "interrupted") for r in results]
+      except _FAILURES as e:
         logging.warning("Not together: %s", e)
     failed = {}
     for k, (trial, config, folder) in enumerate(zip(group, configs, folders)):

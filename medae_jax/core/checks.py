@@ -93,6 +93,7 @@ RULES: dict[str, Rule] = {
     "train.early_stop": whole(0),
     "train.early_delta": number(0),
     "train.init_from": text,
+    "train.random_streams": choice("named", "legacy"),
     "eval.kind": text,
     "eval.splits": names(),
     "eval.batch_size": whole(1),
@@ -127,7 +128,7 @@ SHARED: dict[str, Rule] = {
     "optim.half_period": number(0, above=True),
     "optim.epoch_steps": whole(1),
 }
-_OPTIONAL = ("train.early_stop", "train.early_delta", "bench.", "export.")  # younger than the rest
+_OPTIONAL = ("train.early_stop", "train.early_delta", "train.random_streams", "bench.", "export.")  # younger than the rest
 _GROUPS = ("method", "model", "data", "train", "eval", "predict", "parallel")
 
 

@@ -60,19 +60,25 @@ def _with_tuples(value):
   return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
 
 
+def check_workdir(config, workdir) -> None:
+  """Raises UserError where `workdir` holds another experiment's run."""
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.exists():
+    return
+  old = read_json(path, "restore it from a copy, or choose a new --workdir")
+  new = json.loads(json.dumps(config.to_dict()))
+  for group in ("method", "model"):
+    if old.get(group) != new[group]:
+      raise UserError(f"{workdir} holds a run with another config.{group}; choose a new "
+                      "--workdir, or delete this one.")
+
+
 def write_config(config, workdir) -> None:
   """Writes <workdir>/config.json; refuses another experiment's folder."""
-  path = pathlib.Path(workdir) / "config.json"
-  resolved = json.loads(json.dumps(config.to_dict()))
-  if path.exists():
-    old = read_json(path, "restore it from a copy, or choose a new --workdir")
-    for group in ("method", "model"):
-      if old.get(group) != resolved[group]:
-        raise UserError(f"{workdir} holds a run with another config.{group}; choose a new "
-                         "--workdir, or delete this one.")
+  check_workdir(config, workdir)
   import jax  # read_config, which the launcher calls first, does without it
   if jax.process_index() == 0:
-    write_json(path, resolved)
+    write_json(pathlib.Path(workdir) / "config.json", json.loads(json.dumps(config.to_dict())))
 
 
 def flat(config) -> dict[str, Any]:

@@ -138,14 +138,14 @@ def to_host(tree):
 
 
 # ------------------------------------------------------------------------------------ the step
-def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", resident: Any = None,
+def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", resident: Any = None,
                   sample: Callable | None = None) -> Callable:
   """Compiles `step` for all devices; the batches it is given decide the steps in a dispatch.
 
   Args:
     step: (state, batch, rng, axis_name) -> (state, metrics), e.g. a method's train_step with its
       stage bound.
-    seed: config.seed; the key of a step is fold_in(key(seed), state.step).
+    key: of the stage (streams.step_key); the key of a step is fold_in(key, state.step).
     mode: "pmap" or "shard_map".
     resident: pytree of arrays [n, ...] that live on every device, or None.
     sample: (resident, index [b], step) -> batch, used with resident data: the host then sends
@@ -156,8 +156,6 @@ def train_step_fn(step: Callable, seed: int, *, mode: str = "pmap", resident: An
     K steps are scanned in one dispatch (on CPUs dispatched one by one); metrics leaves are [K].
     The state argument is donated.
   """
-  key = jax.random.key(seed)
-
   def one(state, batch, data, axis_name):
     rng = jax.random.fold_in(key, state.step)
     if sample is not None:

@@ -6,8 +6,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from data_pipelines import dataset as datasets, stream
-from medae_jax.core import parallel
+from data_pipelines import dataset as datasets
+from data_pipelines import stream
+from medae_jax.core import parallel, streams
 
 
 def stack(batches, k: int):
@@ -28,27 +29,33 @@ def stage_dataset(config, stage, dataset):
 
 
 def batches_of(dataset, config, stage, number: int, first_step: int):
-  """The training stream of a stage from its step `first_step` on."""
+  """The training stream of a stage from its step `first_step` on.
+
+  Args:
+    stage: None where a method has no stages. number: its place among the stages.
+    first_step: counted from the begin of the stage.
+  """
   size = stage.data.get("batch_size", config.train.batch_size) if stage else config.train.batch_size
   parallel.check_batch_size(size)
   for name, n in (config.data.get("batch_sizes", None) or {}).items():
     parallel.check_batch_size(n, f"config.data.batch_sizes.{name}")
   return stream.train_stream(
-      dataset, config.data, batch_size=size, first_step=first_step, seed=config.seed + number,
-      process_index=jax.process_index(), process_count=jax.process_count())
+      dataset, config.data, batch_size=size, first_step=first_step,
+      seed=streams.data_seed(config, stage, number), process_index=jax.process_index(),
+      process_count=jax.process_count())
 
 
-def resident_data(dataset, config, batch_size=None):
+def resident_data(dataset, config, batch_size=None, stage=None):
   """(arrays, sample function) of the device-resident mode, or (None, None).
 
-  The epoch's permutation is drawn on the device from (seed, epoch), so that the host sends nothing
-  but the place in the batch.
+  The epoch's permutation is drawn on the device from (seed, stage, epoch), so that the host sends
+  nothing but the place in the batch.
   """
   if not config.data.get("resident", False):
     return None, None
-  arrays = {k: v for k, v in dataset.resident_arrays().items()}
+  arrays = dict(dataset.resident_arrays())
   n, size = len(next(iter(arrays.values()))), batch_size or config.train.batch_size
-  key = jax.random.key(config.seed + 1)
+  key = streams.resident_key(config, stage)
 
   def sample(data, index, step):
     place = step * size + index

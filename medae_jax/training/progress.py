@@ -1,11 +1,13 @@
-"""Progress bar, throughput and the check that losses are finite.
+"""The queue of dispatched steps, the progress bar and the throughput.
 
-Metrics stay on the device until `flush`, so that logging never makes the accelerator wait; every
-step's numbers are checked, none is skipped.
+JAX returns from a step before the device has run it. Without a bound the host would run minutes
+ahead of a slow device: the bar, the ETA and the answer to a signal would be wrong by as much. So at
+most IN_FLIGHT dispatches are ever unfinished: enough that the device never waits for the host.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
 import sys
 import time
@@ -14,79 +16,94 @@ import jax
 import numpy as np
 import tqdm
 
+IN_FLIGHT = 2  # unfinished dispatches: one runs, one waits behind it
+
 
 class Progress:
-  """Collects the metrics of each dispatch; writes them every `log_every` steps.
+  """Counts what the device has finished; hands the numbers on every `log_every` steps.
+
+  Numbers stay on the device until `flush`; every step's are handed on, none is skipped.
 
   Args:
     total: steps of all stages; first_step: where this process starts.
-    writer: core.writer.Writer; t: config.train.
+    log_every: config.train.log_every.
+
+  Attributes:
+    receive: ([(step after the dispatch, metrics as numpy)], images/s or None) -> {"loss": ...} to
+      show; `flush` calls it.
+    finished: steps that the device is known to have finished.
   """
 
-  def __init__(self, total, first_step, writer, t, active=True):
-    self._writer, self._t = writer, t
-    self._pending: list[tuple[int, dict, int]] = []  # (step after, metrics [k], images)
+  def __init__(self, total: int, first_step: int, log_every: int, active: bool = True):
+    self.total, self._log_every = total, log_every
+    self.receive: Callable = lambda fetched, images_per_second: {}
+    self._pending: list[tuple[int, dict, int]] = []  # (step after, metrics, images)
+    self._waited = 0  # how many of these are known to be finished
     self._paused = 0.0
     self._clock: float | None = None
     # One line a minute where nobody watches: a bar's carriage returns would fill a log file.
     interval = 0.5 if sys.stderr.isatty() else 30
     self._bar = tqdm.tqdm(total=total, initial=first_step, unit="step", desc="training",
                           disable=not active, mininterval=interval, maxinterval=2 * interval)
-    self._last_log = first_step
+    self._last_log = self.finished = first_step
 
   def add(self, step: int, metrics, images: int) -> None:
-    """Notes the metrics (leaves [k]) of the dispatch that ended at `step`."""
-    if self._clock is None:  # the first dispatch compiles: its time would spoil the rate
-      jax.block_until_ready(metrics)
-      self._clock, images = time.perf_counter(), 0
-    self._pending.append((step, metrics, images))
-    k = len(jax.tree.leaves(metrics)[0])
-    self._bar.update(k)
-    if step // self._t.log_every > self._last_log // self._t.log_every:
+    """Notes the dispatch that ends at `step`, and waits until at most IN_FLIGHT are unfinished.
+
+    Args:
+      metrics: its numbers, on the device.
+      images: how many it trained on, in one run.
+    """
+    first = self._clock is None  # it compiles: its time would spoil the rate
+    self._pending.append((step, metrics, 0 if first else images))
+    self._wait(0 if first else IN_FLIGHT)
+    if first:
+      self._clock = time.perf_counter()
+    if step // self._log_every > self._last_log // self._log_every:
       self._last_log = step
       self.flush()
 
-  def flush(self) -> None:
-    """Fetches, checks and writes what is pending.
+  def _wait(self, unfinished: int) -> None:
+    """Blocks until all but the last `unfinished` dispatches are done; the bar counts these."""
+    while len(self._pending) - self._waited > unfinished:
+      step, metrics, _ = self._pending[self._waited]
+      jax.block_until_ready(metrics)
+      self._waited += 1
+      self._bar.update(step - self.finished)
+      self.finished = step
 
-    Raises:
-      FloatingPointError: a metric is not finite, with its step.
-    """
+  def flush(self) -> None:
+    """Waits for everything dispatched, fetches the numbers and hands them on."""
     if not self._pending:
       return
-    pending, self._pending = self._pending, []
+    self._wait(0)
+    pending, self._pending, self._waited = self._pending, [], 0
     values = jax.device_get([m for _, m, _ in pending])
-    for (after, _, _), metrics in zip(pending, values):
-      _check_finite(after, metrics)
     now = time.perf_counter()
     seconds = now - (self._clock or now) - self._paused
     images = sum(n for _, _, n in pending)
     self._clock, self._paused = now, 0.0
-    mean = {k: float(np.mean(np.concatenate([np.ravel(v[k]) for v in values]))) for k in values[0]}
-    if images and seconds > 0:
-      mean["images_per_second"] = images / seconds
-    self._writer.scalars(pending[-1][0], {f"train/{k}": v for k, v in mean.items()})
-    shown = {"loss": f"{mean.get('loss', float('nan')):.4g}"}
-    if "images_per_second" in mean:
-      shown["images/s"] = f"{mean['images_per_second']:.1f}"
+    rate = images / seconds if images and seconds > 0 else None
+    mean = self.receive([(step, m) for (step, _, _), m in zip(pending, values)], rate)
+    shown = {"loss": f"{mean.get('loss', np.nan):.4g}"}
+    if rate is not None:
+      shown["images/s"] = f"{rate:.1f}"
     self._bar.set_postfix(shown, refresh=False)
 
   @contextlib.contextmanager
   def paused(self):
-    """Time in here (validation, saving) does not count into images/s."""
+    """Time in here (validation, saving) does not count into images/s.
+
+    What was dispatched before is flushed first: no state is validated or saved whose losses have
+    not been checked.
+    """
+    self.flush()
     begin = time.perf_counter()
     yield
     self._paused += time.perf_counter() - begin
 
-  def close(self) -> None:
-    """Ends the bar."""
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
     self._bar.close()
-
-
-def _check_finite(after: int, metrics) -> None:
-  k = len(next(iter(metrics.values())))
-  for name, value in metrics.items():
-    bad = np.flatnonzero(~np.isfinite(np.asarray(value, np.float64)))
-    if bad.size:
-      raise FloatingPointError(f"train/{name} is not finite at step {after - k + int(bad[0])}: "
-                               "training stops. Try a lower config.optim.lr, or check the data.")

@@ -13,10 +13,9 @@ import jax
 import numpy as np
 
 from data_pipelines import stream
-from medae_jax.core import files
-from medae_jax.reporting import panels
-from medae_jax.core import parallel
 from data_pipelines.dataset import Chosen
+from medae_jax.core import files, parallel
+from medae_jax.reporting import panels
 
 IMAGES = 6   # rows: evenly spread over the validation images
 _CELL = 96   # pixels of a picture's longer side, at least

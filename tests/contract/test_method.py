@@ -6,14 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipelines import dataset as datasets, stream
+from data_pipelines import dataset as datasets
+from data_pipelines import stream
 from medae_jax import bench, evaluate, export, train
-from medae_jax.training import feed
 from medae_jax.core import example, parallel, scoring, timing
-from medae_jax.core import trained as trained_lib
 from medae_jax.core import method as method_lib
+from medae_jax.core import trained as trained_lib
 from medae_jax.core.errors import UserError
 from medae_jax.tasks.anomaly import evaluator
+from medae_jax.training import feed, start
 from tests import tiny_methods
 from tests.contract import cases
 from tests.contract.run_steps import flat
@@ -132,7 +133,7 @@ def test_train_step_is_pure(name, trained):
     return
   dataset = feed.stage_dataset(config, stages[0], datasets.open_dataset(config.data, config.seed))
   batch = next(feed.batches_of(dataset, config, stages[0], 0, 0))
-  state = train.init_state(method, config, batch)
+  state = start.init_state(method, config, batch)
   before = jax.tree.map(np.array, flat(state.params))
   step = jax.jit(lambda s, b, r: method.train_step(s, b, r, stage=stages[0], axis_name=None))
   results = [flat(step(state, batch, jax.random.key(7))[0].params) for _ in range(2)]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from medae_jax import sweep
-from medae_jax.core import trained
-from medae_jax.training import together as vectorised
+from medae_jax.core import files, streams, trained
+from medae_jax.training import interrupt
 from tests import tiny_methods
 from tests.contract import cases
 
@@ -46,8 +46,10 @@ class BrokenMethod(tiny_methods.BatchNormMethod):
 
   def init(self, rng, batch):
     state = super().init(rng, batch)
-    same = jax.random.key_data(rng) == jax.random.key_data(jax.random.key(11))
-    return state.replace(extra={"bad": jax.numpy.all(same).astype(np.float32)})
+    with self.config.copy_and_resolve_references().unlocked() as config:
+      config.seed = 11
+    same = jax.random.key_data(rng) == jax.random.key_data(streams.init_key(config))
+    return state.replace(extra={"bad": same.all().astype(np.float32)})
 
   def train_step(self, state, batch, rng, *, stage, axis_name):
     new, metrics = super().train_step(state, batch, rng, stage=stage, axis_name=axis_name)
@@ -162,7 +164,7 @@ def test_runs_together_resume(tmp_path, monkeypatch):
   config = _config(tmp_path, grid={"run": (0, 1)}, together=2)
   sweep.sweep(config, str(tmp_path / "whole"))
   with monkeypatch.context() as m:
-    m.setattr(vectorised.GracefulStop, "requested", lambda self, step: step == 2)
+    m.setattr(interrupt.GracefulStop, "requested", lambda self, step: step == 2)
     with pytest.raises(ValueError, match="interrupted"):
       sweep.sweep(config, str(tmp_path / "broken"))
   assert not (tmp_path / "broken/runs/run0/evaluation").exists()
@@ -193,7 +195,7 @@ def test_search_chooses_by_folds_and_trains_the_choice(tmp_path, monkeypatch):
     trained.append((config.method.rate, config.data.cls, config.data.fold, config.train.steps))
     path = sweep.pathlib.Path(folder)
     good = (config.method.rate == 0.3) == (config.data.cls == 1)
-    write = sweep.sweep_table.writer.write_json
+    write = files.write_json
     write(path / "config.json", json.loads(json.dumps(config.to_dict())))
     write(path / "evaluation/test.json", {
         "image_auroc": 0.9 if good else 0.6, "synthetic": True, "n_images": 4,

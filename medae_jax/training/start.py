@@ -1,0 +1,118 @@
+"""How a run starts: data, method, and the state, new or from the newest checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from absl import logging
+import jax
+import numpy as np
+
+from data_pipelines import dataset as datasets
+from medae_jax.core import checkpoint, checks, parallel, streams, trained
+from medae_jax.core import config as config_lib
+from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
+from medae_jax.tasks import base as tasks
+from medae_jax.training import feed
+from medae_jax.training.bookkeeping import Run
+
+
+def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
+  """Everything that can be wrong is found here, before a step is compiled.
+
+  Args:
+    config: resolved; written to <workdir>/config.json once the network has been built.
+    method: of a run that this one is trained beside (their compiled programs are shared); None =
+      this one's own.
+    alone: False: a failure of this run is noted in `run.error` and leaves the others alone.
+
+  Raises:
+    UserError: config, data, method and workdir do not fit each other.
+  """
+  checks.check(config)
+  tasks.check(config)
+  config = streams.of_workdir(config, workdir)
+  parallel.check_batch_size(config.train.batch_size)
+  method = method or method_lib.load(config)
+  stages = method_lib.stages_of(method)
+  dataset = datasets.open_dataset(config.data, config.seed)
+  announce(dataset, config)
+  first = next(feed.batches_of(dataset, config, stages[0] if stages else None, 0, 0))
+  method_lib.check_batch(method, first)
+  # What evaluation needs is asked for now, not after the whole training.
+  tasks.check(config, method_lib.image_shape(first), dataset.splits)
+  config_lib.check_workdir(config, workdir)
+
+  checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)
+  opt_of = lambda meta: abstract_state(method, stages, meta).opt
+  restored = checkpoints.restore("last", opt_of)
+  if restored is not None:
+    state, meta = restored
+    logging.info("Resuming at step %d (stage %s).", int(state.step), meta["stage"])
+  else:
+    state = init_state(method, config, first)
+    meta = {"stage": stages[0].name if stages else "", "best": None, "stale": 0, "evaluated": -1,
+            "batches": {}, "done": False}
+  # Only now: a run whose network cannot be built must not stand in the way of the corrected one.
+  config_lib.write_config(config, workdir)
+  parameter_overview(state)
+  return Run(config=config, workdir=workdir, method=method, dataset=dataset,
+             checkpoints=checkpoints, meta=meta, state=state, first_batch=first, alone=alone)
+
+
+def init_state(method, config, batch):
+  """Fresh parameters: drawn from the seed, then those that files give, then config.train.init_from.
+
+  Raises:
+    UserError: parameters of a file or of another run do not fit the network.
+  """
+  state = method_lib.fresh_state(method, streams.init_key(config), batch)
+  if config.train.init_from:
+    try:
+      other = trained.load(config.train.init_from, {"eval.checkpoint": "best"}).state
+    except (UserError, OSError) as e:
+      raise UserError(f"config.train.init_from={config.train.init_from}: {e}") from e
+    if _shapes(other.params) != _shapes(state.params):
+      raise UserError(f"config.train.init_from={config.train.init_from}: its parameters do not fit "
+                      "config.model")
+    state = state.replace(params=parallel.to_host(other.params))
+  return state
+
+
+def abstract_state(method, stages, meta):
+  """Shapes of the state of the stage that a checkpoint's meta names, without computing anything."""
+  rng = jax.random.key(0)
+  batches = {name: checkpoint.zeros_of(spec) for name, spec in meta["batches"].items()}
+  state = jax.eval_shape(lambda: method.init(rng, batches[stages[0].name if stages else ""]))
+  names = [s.name for s in stages]
+  for stage in stages[1:names.index(meta["stage"]) + 1] if stages else ():
+    state = jax.eval_shape(lambda s, stage=stage: method.grow(s, stage, rng, batches[stage.name]),
+                           state)
+  return state
+
+
+def announce(dataset, config) -> None:
+  """Counts per split, loud words on synthetic data, and a hint where no accelerator is found."""
+  logging.info("Data: %s", json.dumps(dataset.describe(), default=str)[:2000])
+  if dataset.synthetic:
+    logging.warning("SYNTHETIC DATA (%s): results say nothing about patients. Give your own with "
+                    "--config.data.dir=FOLDER.", dataset.name)
+  logging.info("%d device(s): %s", jax.device_count(), jax.devices()[0].device_kind)
+  if jax.default_backend() == "cpu" and config.train.steps > 5000:
+    logging.warning("No accelerator found: this full-size run will take very long on a CPU. "
+                    "The argument :demo of the config (--config=FILE.py:demo) trains in minutes.")
+
+
+def parameter_overview(state) -> None:
+  """One log line a network with its number of parameters."""
+  for net, params in state.params.items():
+    leaves = jax.tree.leaves(params)
+    logging.info("Network %s: %s parameters in %d arrays", net,
+                 f"{sum(int(np.prod(np.shape(x))) for x in leaves):,}", len(leaves))
+  sys.stdout.flush()
+
+
+def _shapes(tree):
+  return jax.tree.map(np.shape, tree)
