@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.faults.table import Fault, ROOT
+from benchmarks.faults.table import ROOT, Fault
 
 CAUGHT, MISSED, LATE, BROKEN = "caught", "missed", "late", "broken"
 # pytest's status -> verdict. 2: a test file cannot even be imported.

@@ -236,7 +236,8 @@ def _manifest(found, done, bad, cfg):
                                     for f in s["files"].values()).encode()).hexdigest()
   source = pathlib.Path(cfg["dir"]).expanduser().resolve()
   return {"parameters": parameters(cfg), "source": str(source),
-          "synthetic": (source / SYNTHETIC_MARK).exists(), "split_rule": found.split_rule, "counts": counts, "sha256": checksum,
+          "synthetic": (source / SYNTHETIC_MARK).exists(), "split_rule": found.split_rule,
+          "counts": counts, "sha256": checksum,
           "left_out": dict(sorted(bad.items())), "healthy_slices": healthy,
           "splits": {split: [s["patient"] for s in scans if s["split"] == split]
                      for split in files.SPLITS}, "scans": scans}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-import zlib
 from typing import Any
+import zlib
 
 import numpy as np
 

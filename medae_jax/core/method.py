@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import importlib
 import pkgutil
-from typing import Any, Protocol, runtime_checkable, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import flax.struct
 import jax

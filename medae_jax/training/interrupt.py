@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 from absl import logging
@@ -24,10 +25,8 @@ class GracefulStop:
 
   def __enter__(self):
     for number in (signal.SIGTERM, signal.SIGINT):
-      try:
+      with contextlib.suppress(ValueError):  # not the main thread: the host program decides
         self._old[number] = signal.signal(number, self._handle)
-      except ValueError:  # not the main thread (a notebook, a test): the host program decides
-        pass
     return self
 
   def __exit__(self, *_):

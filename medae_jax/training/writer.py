@@ -26,7 +26,7 @@ class Writer:
     self._path = pathlib.Path(workdir) / "metrics.jsonl"
     if self._path.exists():
       _drop_after(self._path, first_step)
-    self._file = open(self._path, "a", encoding="utf-8")
+    self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - until `close`
     try:
       import tensorflow as tf  # pylint: disable=import-outside-toplevel
       self._tf = tf

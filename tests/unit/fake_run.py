@@ -11,10 +11,9 @@ import numpy as np
 
 from configs import common
 from data_pipelines.dataset import ArraySource, DataSet
-from medae_jax.scores import residual
-from medae_jax.core import checkpoint
-from medae_jax.core import files
+from medae_jax.core import checkpoint, files
 from medae_jax.core.method import BaseMethod, State
+from medae_jax.scores import residual
 
 SHAPE = (16, 20)
 

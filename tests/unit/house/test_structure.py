@@ -22,7 +22,8 @@ DATA = (("errors",), ("dataset", "fields", "formats", "intake", "ops", "stream",
         ("datasets",), ("prepare",))
 READ_DATA = ("training", "tasks", "modes")
 # Lists of what a folder holds: names of modules, nothing of their contents.
-LISTING = {("medae_jax.core.method", "medae_jax.methods"), ("data_pipelines.dataset", "data_pipelines.datasets")}
+LISTING = {("medae_jax.core.method", "medae_jax.methods"),
+           ("data_pipelines.dataset", "data_pipelines.datasets")}
 
 
 def room(module):
