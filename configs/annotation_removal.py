@@ -22,77 +22,81 @@ from data_pipelines.datasets import annotations, paired
 
 def get_config(arg=None):
   """The experiment; arg: demo, smoke, breast, pairs, reference, and network=NAME, width=N."""
-  a = common.parse_arg(arg, demo=False, smoke=False, breast=False, pairs=False, reference=False,
-                       network="", width=0)
-  c = common.base("restoration")
-  c.method = m = ml_collections.ConfigDict()
-  m.name = "annotation_removal"
-  m.parity = False                 # True: the reference's quirks, see medae_jax/methods
-  m.alpha = 60.0                   # weight of marked pixels in the squared error
-  m.beta = 1.0                     # weight of all others
-  m.mse_weight = 1.0               # factor of the weighted squared error
-  m.ssim_weight = 0.1              # factor of 1 - SSIM against the clean image; 0 = not computed
-  m.ssim_window = 11               # side of its window, odd
-  m.mark_weight = 1.0              # factor of the cross-entropy of the gate, with head=gated
-  m.score = ml_collections.ConfigDict()
-  m.score.threshold = 0.5          # of head=gated, probability that makes a pixel a mark; of other
+  args = common.parse_arg(arg, demo=False, smoke=False, breast=False, pairs=False, reference=False,
+                          network="", width=0)
+  config = common.base("restoration")
+  config.method = method = ml_collections.ConfigDict()
+  method.name = "annotation_removal"
+  method.parity = False            # True: the reference's quirks, see medae_jax/methods
+  method.alpha = 60.0              # weight of marked pixels in the squared error
+  method.beta = 1.0                # weight of all others
+  method.mse_weight = 1.0          # factor of the weighted squared error
+  method.ssim_weight = 0.1         # factor of 1 - SSIM against the clean image; 0 = not computed
+  method.ssim_window = 11          # side of its window, odd
+  method.mark_weight = 1.0         # factor of the cross-entropy of the gate, with head=gated
+  method.score = ml_collections.ConfigDict()
+  method.score.threshold = 0.5     # of head=gated, probability that makes a pixel a mark; of other
                                    # heads, predicted change in [0,1] (0.06 is a fair first guess);
                                    # evaluation replaces it by what it finds best on val
-  m.score.dilate = 1               # pixels by which detected marks grow
-  m.score.fill = "network"         # what evaluate and predict put there: network, or harmonic (the
+  method.score.dilate = 1          # pixels by which detected marks grow
+  method.score.fill = "network"    # what evaluate and predict put there: network, or harmonic (the
                                    # surroundings; evaluation reports both)
 
-  c.model = n = ml_collections.ConfigDict()
-  n.network = "jung_unet"          # autoencoder, autoencoder_skip, basic_unet, jung_unet
-  n.width = 64                     # channels of the first stage (published: 64, jung_unet 128)
-  n.head = "gated"                 # gated (says where marks are, and what is below them), residual
+  config.model = model = ml_collections.ConfigDict()
+  model.network = "jung_unet"      # autoencoder, autoencoder_skip, basic_unet, jung_unet
+  model.width = 64                 # channels of the first stage (published: 64, jung_unet 128)
+  model.head = "gated"             # gated (says where marks are, and what is below them), residual
                                    # (image + output), sigmoid, linear, published
-  n.bilinear = False               # basic_unet: bilinear upsampling
-  n.full_skip = False              # autoencoder_skip: with the full-resolution skip it lacks
-  n.dtype = "bfloat16"             # of the products: bfloat16 or float32
+  model.bilinear = False           # basic_unet: bilinear upsampling
+  model.full_skip = False          # autoencoder_skip: with the full-resolution skip it lacks
+  model.dtype = "bfloat16"         # of the products: bfloat16 or float32
 
-  c.data = paired.pair_defaults() if a.pairs else annotations.defaults()
-  c.data.image_size = (256, 256)   # of training windows; all fields: data_pipelines/datasets/paired.py
+  # All fields: data_pipelines/pairs/frames.py, and those of data_pipelines/datasets/<name>.py.
+  config.data = paired.defaults() if args.pairs else annotations.defaults()
+  config.data.image_size = (256, 256)  # of training windows
 
-  c.optim = o = ml_collections.ConfigDict()
-  o.schedule, o.lr, o.final, o.warmup = "cosine", 1e-3, 0.01, 0  # one cycle down to lr * final
-  o.b1, o.b2, o.eps = 0.9, 0.999, 1e-8  # Adam
-  o.weight_decay, o.clip = 0.0, 1.0  # L2 added to the gradient; limit of the global norm, 0 = none
+  config.optim = optim = ml_collections.ConfigDict()
+  optim.schedule = "cosine"        # one cycle down to lr * final
+  optim.lr, optim.final, optim.warmup = 1e-3, 0.01, 0
+  optim.b1, optim.b2, optim.eps = 0.9, 0.999, 1e-8  # Adam
+  optim.weight_decay = 0.0         # L2 added to the gradient
+  optim.clip = 1.0                 # limit of the global norm, 0 = none
 
-  c.train.update(steps=20000, batch_size=16, eval_every=1000, save_every=1000, eval_batch_size=8)
-  c.eval.batch_size = 8
+  config.train.update(steps=20000, batch_size=16, eval_every=1000, save_every=1000,
+                      eval_batch_size=8)
+  config.eval.batch_size = 8
 
-  if a.demo or a.smoke or a.breast:
-    n.update(network="basic_unet", width=12, dtype="float32")
-    o.lr = 2e-3
-  if a.demo:
-    c.data.update(image_size=(64, 64))
-    c.train.update(steps=700, batch_size=16, eval_every=350, save_every=350, log_every=25)
-  if a.breast:
-    m.score.fill = "harmonic"      # better on val than what so short a training paints
-    c.data.update(image_size=(80, 80))
-    c.train.update(steps=4000, batch_size=8, eval_every=500, save_every=250, log_every=25)
-  if a.smoke:
-    n.width = 4
-    c.data.image_size = (32, 32)
-    c.train.update(steps=4, batch_size=8, eval_every=2, save_every=2, log_every=1)
-    c.eval.update(batch_size=4, panels=2)
-    c.predict.update(tile=64, overlap=16)
-  if (a.demo or a.smoke) and not a.pairs:
-    size = 128 if a.demo else 48
-    c.data.update(frames=(96, 12, 24) if a.demo else (8, 4, 4), frame_size=(size, size))
-  if a.reference:
-    m.update(parity=True, alpha=150.0, ssim_weight=0.0)
-    m.score.threshold = 0.06
-    n.update(network="jung_unet", width=128, head="published", dtype="float32")
-    c.data.update(channels=1, resize=(336, 544), image_size=(336, 544), split_by="reference",
-                  test_share=0.0, flip_lr=0.0)
-    if not a.pairs:
-      c.data.marks.style = "reference"
-    o.update(schedule="constant", lr=1e-3, clip=0.0)
-    c.train.update(batch_size=4)
-  if a.network:
-    n.network = a.network
-  if a.width:
-    n.width = a.width
-  return c.lock()
+  if args.demo or args.smoke or args.breast:
+    model.update(network="basic_unet", width=12, dtype="float32")
+    optim.lr = 2e-3
+  if args.demo:
+    config.data.update(image_size=(64, 64))
+    config.train.update(steps=700, batch_size=16, eval_every=350, save_every=350, log_every=25)
+  if args.breast:
+    method.score.fill = "harmonic"  # better on val than what so short a training paints
+    config.data.update(image_size=(80, 80))
+    config.train.update(steps=4000, batch_size=8, eval_every=500, save_every=250, log_every=25)
+  if args.smoke:
+    model.width = 4
+    config.data.image_size = (32, 32)
+    config.train.update(steps=4, batch_size=8, eval_every=2, save_every=2, log_every=1)
+    config.eval.update(batch_size=4, panels=2)
+    config.predict.update(tile=64, overlap=16)
+  if (args.demo or args.smoke) and not args.pairs:
+    size = 128 if args.demo else 48
+    config.data.update(frames=(96, 12, 24) if args.demo else (8, 4, 4), frame_size=(size, size))
+  if args.reference:
+    method.update(parity=True, alpha=150.0, ssim_weight=0.0)
+    method.score.threshold = 0.06
+    model.update(network="jung_unet", width=128, head="published", dtype="float32")
+    config.data.update(channels=1, resize=(336, 544), image_size=(336, 544), split_by="reference",
+                       test_share=0.0, flip_lr=0.0)
+    if not args.pairs:
+      config.data.marks.style = "reference"
+    optim.update(schedule="constant", lr=1e-3, clip=0.0)
+    config.train.update(batch_size=4)
+  if args.network:
+    model.network = args.network
+  if args.width:
+    model.width = args.width
+  return config.lock()

@@ -4,10 +4,10 @@ r"""Denoising autoencoder on one's own NIfTI volumes; the defaults fit a set of 
       --config.data.modalities='("flair","t1","t1ce")'
 
 The folder holds BraTS-style patients, or a manifest.csv (patient, split, one column a modality,
-optional seg). CPU-sized: depth 4, wf 4 (0.5 M parameters), 2500 steps of 16 slices of 128x128: about
-30 minutes on two cores. Training is the published recipe with one cosine cycle at lr 1e-3; what differs
-is the score: sign and weight of each modality's residual are fitted on the val patients, which needs
-masks there (--config.eval.fit_residual=False where you have none).
+optional seg). CPU-sized: depth 4, wf 4 (0.5 M parameters), 2500 steps of 16 slices of 128x128:
+about 30 minutes on two cores. Training is the published recipe with one cosine cycle at lr 1e-3;
+what differs is the score: sign and weight of each modality's residual are fitted on the val
+patients, which needs masks there (--config.eval.fit_residual=False where you have none).
 
 Arguments after the colon:
   :published  the published score as well: mean absolute residual of all modalities
@@ -20,12 +20,12 @@ from configs import common, dae_brats
 def get_config(arg=None):
   """The locked config."""
   arg = common.parse_arg(arg, published=False, smoke=False)
-  c = dae_brats.get_config("smoke" if arg.smoke else None)
-  with c.unlocked():
-    c.data.modalities = ("flair", "t1", "t1ce")
+  config = dae_brats.get_config("smoke" if arg.smoke else None)
+  with config.unlocked():
+    config.data.modalities = ("flair", "t1", "t1ce")
     if not arg.smoke:
-      c.model.wf = 4
-      c.optim.schedule, c.optim.lr = "cosine", 1e-3
-      c.train.update(steps=2500, eval_every=250, save_every=250, log_every=25)
-      c.eval.fit_residual = not arg.published
-  return c.lock()
+      config.model.wf = 4
+      config.optim.schedule, config.optim.lr = "cosine", 1e-3
+      config.train.update(steps=2500, eval_every=250, save_every=250, log_every=25)
+      config.eval.fit_residual = not arg.published
+  return config.lock()

@@ -16,7 +16,9 @@ the whole run, as the published growing run had it; fast=1: bfloat16 VGG19, 20 s
 
 from configs import common
 from configs.fields import dpa
+from data_pipelines.datasets import camelyon
 from data_pipelines.errors import UserError
+from data_pipelines.fields import changed
 
 SEEDS = {"wo_pg": (3139, 3851, 3528), "pg": (9722, 7602, 1941), "unsupervised": (2888, 5596, 5174),
          "L1_unsupervised": (6012, 345, 3972)}  # the other ablations as wo_pg
@@ -28,38 +30,39 @@ def get_config(arg=None):
   Raises:
     ValueError: an unknown experiment, or run out of range.
   """
-  a = common.parse_arg(arg, demo=False, smoke=False, exp="wo_pg", weight=0.1, run=0, seed=-1,
-                       fold=-1, select="", root="", lists="", folder=False, freeze=False, vgg="",
-                       fast=False)
-  if not 0 <= a.run <= 2:
-    raise UserError(f"config argument run={a.run}: use 0 to 2")
-  c = dpa.base()
-  c.seed = SEEDS.get(a.exp, SEEDS["wo_pg"])[a.run] if a.seed < 0 else a.seed
-  c.model.update(max_res=64, latent_dim=4, latent_res=8, enc_widths=(4,) * 4, dis_widths=(4,) * 5)
-  c.method.layers = "r42"
-  dpa.weights(c, a.vgg)
-  c.optim.lr = 0.001
-  c.train.steps = 34666
-  c.data.update(name="camelyon", layout="folder" if a.folder else "lists", image_root=a.root,
-                root=a.root, lists_root=a.lists, folds="leakfree", fold_seed=0, n_folds=3,
-                val_fraction=0.0, val_anomalies=0, crop_size=64, random_crop=True, random_flip=True,
-                freeze_augmentation=a.freeze, resize=0, equalize_hist=False, cache=True,
-                val_kind="", image_size=64, channels=3)
-  dpa.experiment(c, a.exp, a.weight)
-  if a.exp == "pg":
-    dpa.grow(c, 16, "16:r32, 32:r32, 64:r42")
-    c.train.steps = 8666
-  elif a.exp == "unsupervised":
-    c.model.update(latent_dim=64, latent_res=16, enc_widths=(64,) * 3)
-    c.optim.lr, c.train.steps = 0.0001, 77000
-  elif a.exp == "L1_unsupervised":
-    c.model.update(latent_dim=32, latent_res=16, enc_widths=(32,) * 3)
-    c.optim.lr, c.train.steps = 0.0002, 46000
-  dpa.validate(c, select=a.select, fold=a.fold, limit=10**6 if a.exp == "pg" else 100000)
-  if a.fast:
-    dpa.fast(c, augmented=True)
-  if a.demo or a.smoke:
-    if a.smoke and a.exp == "wo_pg":
-      dpa.experiment(c, "with_adversarial", 0.1)
-    dpa.synthetic(c, smoke=a.smoke)
-  return c.lock()
+  args = common.parse_arg(arg, demo=False, smoke=False, exp="wo_pg", weight=0.1, run=0, seed=-1,
+                          fold=-1, select="", root="", lists="", folder=False, freeze=False, vgg="",
+                          fast=False)
+  if not 0 <= args.run <= 2:
+    raise UserError(f"config argument run={args.run}: use 0 to 2")
+  config = dpa.base()
+  config.seed = SEEDS.get(args.exp, SEEDS["wo_pg"])[args.run] if args.seed < 0 else args.seed
+  config.model.update(max_res=64, latent_dim=4, latent_res=8, enc_widths=(4,) * 4,
+                      dis_widths=(4,) * 5)
+  config.method.layers = "r42"
+  dpa.weights(config, args.vgg)
+  config.optim.lr = 0.001
+  config.train.steps = 34666
+  config.data = changed(
+      camelyon.defaults(), layout="folder" if args.folder else "lists", image_root=args.root,
+      root=args.root, lists_root=args.lists, random_crop=True, random_flip=True,
+      freeze_augmentation=args.freeze)
+  dpa.experiment(config, args.exp, args.weight)
+  if args.exp == "pg":
+    dpa.grow(config, 16, "16:r32, 32:r32, 64:r42")
+    config.train.steps = 8666
+  elif args.exp == "unsupervised":
+    config.model.update(latent_dim=64, latent_res=16, enc_widths=(64,) * 3)
+    config.optim.lr, config.train.steps = 0.0001, 77000
+  elif args.exp == "L1_unsupervised":
+    config.model.update(latent_dim=32, latent_res=16, enc_widths=(32,) * 3)
+    config.optim.lr, config.train.steps = 0.0002, 46000
+  dpa.validate(config, select=args.select, fold=args.fold,
+               limit=10**6 if args.exp == "pg" else 100000)
+  if args.fast:
+    dpa.fast(config, augmented=True)
+  if args.demo or args.smoke:
+    if args.smoke and args.exp == "wo_pg":
+      dpa.experiment(config, "with_adversarial", 0.1)
+    dpa.synthetic(config, smoke=args.smoke)
+  return config.lock()

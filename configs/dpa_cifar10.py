@@ -2,7 +2,8 @@ r"""Deep perceptual autoencoder on CIFAR-10, one class against the rest (Shvetso
 
   python launch.py --workdir=W \
     --config=configs/dpa_cifar10.py:cls=0,root=DATA,vgg=vgg19-dcbb9e9d.pth
-DATA: a prepared TFDS folder, the official binary files, or an .npz (data_pipelines/datasets/natural.py).
+DATA: a prepared TFDS folder, the official binary files, or an .npz
+(data_pipelines/datasets/natural.py).
 
 Arguments: cls=0..9 (normal class), run=0..2 (published seed), seed (another one), fold=0..2 with
 lists=FOLDER, select=auroc (early stopping on 20 anomalies of one other class), fast=1
@@ -18,7 +19,9 @@ lists=FOLDER, select=auroc (early stopping on 20 anomalies of one other class), 
 
 from configs import common
 from configs.fields import dpa
+from data_pipelines.datasets import natural
 from data_pipelines.errors import UserError
+from data_pipelines.fields import changed
 
 # class: (bottleneck, layer, steps, seeds); width and learning rate go with the bottleneck.
 PUBLISHED = {
@@ -34,49 +37,50 @@ PAIRED = {8: ((8,) * 4, 0.01), 16: ((16,) * 4, 0.005), 32: ((32,) * 4, 0.002),
 
 def get_config(arg=None):
   """The locked config; `arg` as in the module's docstring."""
-  a = common.parse_arg(arg, demo=False, smoke=False, small=False, cls=0, run=0, seed=-1, fold=-1,
-                       select="", root="", lists="", vgg="", loss="relative_perceptual_L1",
-                       fast=False)
-  return build(a, PUBLISHED, "cifar10", gray=False).lock()
+  args = common.parse_arg(arg, demo=False, smoke=False, small=False, cls=0, run=0, seed=-1,
+                          fold=-1, select="", root="", lists="", vgg="",
+                          loss="relative_perceptual_L1", fast=False)
+  return build(args, PUBLISHED, "cifar10", gray=False).lock()
 
 
-def build(a, published, dataset, gray):
+def build(args, published, dataset, gray):
   """The config of one class; SVHN shares it (configs/dpa_svhn.py).
 
   Raises:
     ValueError: cls or run out of range.
   """
-  if a.cls not in published or not 0 <= a.run <= 2:
-    raise UserError(f"config arguments cls={a.cls}, run={a.run}: cls is 0 to 9, run 0 to 2")
-  latent, layers, steps, seeds = published[a.cls]
-  c = dpa.base()
-  c.seed = seeds[a.run] if a.seed < 0 else a.seed
-  c.method.layers, c.method.loss = layers, a.loss
-  dpa.weights(c, a.vgg)
-  if a.loss in ("l1", "l2"):
-    c.method.score.loss = a.loss
-  c.model.latent_dim = latent
-  c.model.enc_widths, c.optim.lr = PAIRED[latent]
-  c.train.steps = steps
-  c.data.update(name="natural", dataset=dataset, root=a.root, normal_class=a.cls, to_grayscale=gray,
-                channels=1 if gray else 3, equalize_hist=False, lists_root=a.lists,
-                folds="leakfree" if a.lists else "generated", fold_seed=0, val_class=-1,
-                val_fraction=0.0, val_anomalies=0, train_limit=0)
-  dpa.validate(c, select=a.select, fold=a.fold, limit=20000)
-  if a.small:
-    small(c)
-  if a.fast:
-    dpa.fast(c)
-  if a.demo or a.smoke:
-    dpa.synthetic(c, smoke=a.smoke)
-  return c
+  if args.cls not in published or not 0 <= args.run <= 2:
+    raise UserError(f"config arguments cls={args.cls}, run={args.run}: cls is 0 to 9, run 0 to 2")
+  latent, layers, steps, seeds = published[args.cls]
+  config = dpa.base()
+  config.seed = seeds[args.run] if args.seed < 0 else args.seed
+  config.method.layers, config.method.loss = layers, args.loss
+  dpa.weights(config, args.vgg)
+  if args.loss in ("l1", "l2"):
+    config.method.score.loss = args.loss
+  config.model.latent_dim = latent
+  config.model.enc_widths, config.optim.lr = PAIRED[latent]
+  config.train.steps = steps
+  config.data = changed(
+      natural.defaults(), dataset=dataset, root=args.root, lists_root=args.lists,
+      normal_class=args.cls, to_grayscale=gray, channels=1 if gray else 3,
+      folds="leakfree" if args.lists else "generated")
+  dpa.validate(config, select=args.select, fold=args.fold, limit=20000)
+  if args.small:
+    small(config)
+  if args.fast:
+    dpa.fast(config)
+  if args.demo or args.smoke:
+    dpa.synthetic(config, smoke=args.smoke)
+  return config
 
 
-def small(c):
+def small(config):
   """Real images on two CPU cores: random narrow trunk (not VGG19's weights), fewer steps."""
-  c.method.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 128, 128))
-  c.model.enc_widths, c.model.latent_dim, c.optim.lr = (16,) * 4, 16, 0.002
-  c.train.update(steps=300, batch_size=32, eval_every=100, save_every=300, eval_batch_size=100,
-                 best_metric="val/image_auroc", best_mode="max")
-  c.data.update(val_fraction=0.1, val_anomalies=20)
-  c.eval.update(splits=("val", "test"), checkpoint="best", batch_size=100)
+  config.method.update(vgg_weights="random:0", vgg_stats="running",
+                       vgg_widths=(16, 32, 64, 128, 128))
+  config.model.enc_widths, config.model.latent_dim, config.optim.lr = (16,) * 4, 16, 0.002
+  config.train.update(steps=300, batch_size=32, eval_every=100, save_every=300, eval_batch_size=100,
+                      best_metric="val/image_auroc", best_mode="max")
+  config.data.update(val_fraction=0.1, val_anomalies=20)
+  config.eval.update(splits=("val", "test"), checkpoint="best", batch_size=100)

@@ -20,7 +20,9 @@ fast=1: bfloat16 VGG19, its features of the training images cached on the device
 
 from configs import common
 from configs.fields import dpa
+from data_pipelines.datasets import nih
 from data_pipelines.errors import UserError
+from data_pipelines.fields import changed
 
 # view: wo_pg (steps, batch, lr, bottleneck channels and width, layers), equalise, pg (steps, lr,
 # widths), seeds wo_pg, seeds pg.
@@ -50,65 +52,68 @@ def get_config(arg=None):
   Raises:
     ValueError: an unknown view or experiment, or run out of range.
   """
-  a = common.parse_arg(arg, demo=False, smoke=False, small=False, view="subset", exp="wo_pg",
-                       weight=0.1, run=0, seed=-1, fold=-1, select="", root="", lists="",
-                       folder=False, vgg="", loss="", fast=False)
-  if a.view not in PUBLISHED or not 0 <= a.run <= 2:
-    raise UserError(f"config arguments view={a.view}, run={a.run}: view is AP, PA or subset, run "
-                     "0 to 2")
-  p = PUBLISHED[a.view]
-  c = dpa.base()
-  seeds = SEEDS.get(a.exp, {}).get(a.view) or SEEDS["wo_pg"][a.view]
-  c.seed = seeds[a.run] if a.seed < 0 else a.seed
-  c.model.update(max_res=64, latent_dim=p["width"], enc_widths=(p["width"],) * 5)
-  c.method.layers = p["layers"]
-  dpa.weights(c, a.vgg)
-  c.optim.lr = p["lr"]
-  c.train.update(steps=p["steps"], batch_size=p["batch"])
-  c.data.update(name="nih", layout="lists", view=a.view, image_root=a.root, lists_root=a.lists,
-                root="", folds="leakfree", fold_seed=0, n_folds=3, val_fraction=0.0,
-                val_anomalies=0, crop_size=224, resize=64, equalize_hist=p["equalize"],
-                image_size=64, channels=1, cache=True, val_kind="", train_limit=0)
-  if a.folder:
-    c.data.update(layout="folder", root=a.root)
-  _experiment(c, a, p)
-  if a.loss:
-    c.method.loss = a.loss
-    c.method.score.loss = a.loss if a.loss in ("l1", "l2") else c.method.score.loss
-  dpa.validate(c, select=a.select, fold=a.fold, limit=10**6 if a.exp == "pg" else 100000)
-  if a.small:
-    small(c, a)
-  if a.fast:
-    dpa.fast(c)
-  if a.demo or a.smoke:
-    dpa.synthetic(c, smoke=a.smoke, growing=True)
-  return c.lock()
+  args = common.parse_arg(arg, demo=False, smoke=False, small=False, view="subset", exp="wo_pg",
+                          weight=0.1, run=0, seed=-1, fold=-1, select="", root="", lists="",
+                          folder=False, vgg="", loss="", fast=False)
+  if args.view not in PUBLISHED or not 0 <= args.run <= 2:
+    raise UserError(f"config arguments view={args.view}, run={args.run}: view is AP, PA or subset, "
+                    "run 0 to 2")
+  published = PUBLISHED[args.view]
+  config = dpa.base()
+  seeds = SEEDS.get(args.exp, {}).get(args.view) or SEEDS["wo_pg"][args.view]
+  config.seed = seeds[args.run] if args.seed < 0 else args.seed
+  width = published["width"]
+  config.model.update(max_res=64, latent_dim=width, enc_widths=(width,) * 5)
+  config.method.layers = published["layers"]
+  dpa.weights(config, args.vgg)
+  config.optim.lr = published["lr"]
+  config.train.update(steps=published["steps"], batch_size=published["batch"])
+  config.data = changed(
+      nih.defaults(), view=args.view, image_root=args.root, lists_root=args.lists,
+      equalize_hist=published["equalize"])
+  if args.folder:
+    config.data.update(layout="folder", root=args.root)
+  _experiment(config, args, published)
+  if args.loss:
+    config.method.loss = args.loss
+    config.method.score.loss = args.loss if args.loss in ("l1", "l2") else config.method.score.loss
+  dpa.validate(config, select=args.select, fold=args.fold,
+               limit=10**6 if args.exp == "pg" else 100000)
+  if args.small:
+    small(config, args)
+  if args.fast:
+    dpa.fast(config)
+  if args.demo or args.smoke:
+    dpa.synthetic(config, smoke=args.smoke, growing=True)
+  return config.lock()
 
 
-def _experiment(c, a, p):
-  dpa.experiment(c, a.exp, a.weight)
-  if a.exp == "pg":
-    dpa.grow(c, 8, _PG_LAYERS.format(p["layers"]))
-    c.model.enc_widths, c.optim.lr, c.train.steps = p["pg_widths"], p["pg_lr"], p["pg_steps"]
-  elif a.exp.endswith("unsupervised"):  # the bottleneck chosen by reconstruction: the largest
-    c.model.update(latent_dim=64, latent_res=4, enc_widths=(64,) * 5)
-    c.data.equalize_hist = False
-    c.optim.lr = 0.0005
-    c.train.update(steps=UNSUPERVISED[a.view][a.exp.startswith("L1")], batch_size=56)
-  elif a.exp == "with_L1" and a.view == "subset":
-    c.method.layers = "r32+r42"  # the published ablation changes the layers here, too
+def _experiment(config, args, published):
+  dpa.experiment(config, args.exp, args.weight)
+  if args.exp == "pg":
+    dpa.grow(config, 8, _PG_LAYERS.format(published["layers"]))
+    config.model.enc_widths, config.optim.lr = published["pg_widths"], published["pg_lr"]
+    config.train.steps = published["pg_steps"]
+  elif args.exp.endswith("unsupervised"):  # the bottleneck chosen by reconstruction: the largest
+    config.model.update(latent_dim=64, latent_res=4, enc_widths=(64,) * 5)
+    config.data.equalize_hist = False
+    config.optim.lr = 0.0005
+    config.train.update(steps=UNSUPERVISED[args.view][args.exp.startswith("L1")], batch_size=56)
+  elif args.exp == "with_L1" and args.view == "subset":
+    config.method.layers = "r32+r42"  # the published ablation changes the layers here, too
 
 
-def small(c, a):
+def small(config, args):
   """A labelled folder at 32 px on two CPU cores: random narrow trunk (not VGG19's weights)."""
-  growing = a.exp == "pg"
-  c.method.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 128, 128),
-                  layers="8:r12, 16:r22, 32:r32" if growing else "r32")
-  c.method.growing.update(trns_steps=150, stab_steps=150)
-  c.model.update(max_res=32, enc_widths=(16,) * 4, latent_dim=16)
-  c.optim.lr = 0.002
-  c.train.update(steps=300, batch_size=32, eval_every=100, save_every=150, eval_batch_size=60,
-                 best_metric="val/image_auroc", best_mode="max", keep=20 if growing else 2)
-  c.data.update(layout="folder", root=a.root, resize=32, image_size=32, val_kind="virus",
-                equalize_hist=False)
-  c.eval.update(splits=("val", "test"), checkpoint="best", batch_size=60)
+  growing = args.exp == "pg"
+  config.method.update(vgg_weights="random:0", vgg_stats="running",
+                       vgg_widths=(16, 32, 64, 128, 128),
+                       layers="8:r12, 16:r22, 32:r32" if growing else "r32")
+  config.method.growing.update(trns_steps=150, stab_steps=150)
+  config.model.update(max_res=32, enc_widths=(16,) * 4, latent_dim=16)
+  config.optim.lr = 0.002
+  config.train.update(steps=300, batch_size=32, eval_every=100, save_every=150, eval_batch_size=60,
+                      best_metric="val/image_auroc", best_mode="max", keep=20 if growing else 2)
+  config.data.update(layout="folder", root=args.root, resize=32, image_size=32, val_kind="virus",
+                     equalize_hist=False)
+  config.eval.update(splits=("val", "test"), checkpoint="best", batch_size=60)

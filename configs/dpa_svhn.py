@@ -2,7 +2,8 @@ r"""Deep perceptual autoencoder on SVHN, one digit against the rest, in grey (Sh
 
   python launch.py --workdir=W \
     --config=configs/dpa_svhn.py:cls=0,root=DATA,vgg=vgg19-dcbb9e9d.pth
-DATA: a prepared TFDS folder, the official .mat files, or an .npz (data_pipelines/datasets/natural.py).
+DATA: a prepared TFDS folder, the official .mat files, or an .npz
+(data_pipelines/datasets/natural.py).
 
 Arguments and sizes as in configs/dpa_cifar10.py; the published runs have 6,666 to 25,333 steps of
 128 images. The paper's per-class numbers could not be confirmed and are not repeated.
@@ -21,7 +22,7 @@ PUBLISHED = {
 
 def get_config(arg=None):
   """The locked config; `arg` as in configs/dpa_cifar10.py."""
-  a = common.parse_arg(arg, demo=False, smoke=False, small=False, cls=0, run=0, seed=-1, fold=-1,
-                       select="", root="", lists="", vgg="", loss="relative_perceptual_L1",
-                       fast=False)
-  return build(a, PUBLISHED, "svhn", gray=True).lock()
+  args = common.parse_arg(arg, demo=False, smoke=False, small=False, cls=0, run=0, seed=-1, fold=-1,
+                          select="", root="", lists="", vgg="",
+                          loss="relative_perceptual_L1", fast=False)
+  return build(args, PUBLISHED, "svhn", gray=True).lock()

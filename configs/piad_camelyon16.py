@@ -16,7 +16,9 @@ each patch, which makes the comparison uneven); folder=1: root is a folder with 
 
 from configs import common, piad_cifar10
 from configs.fields import piad
+from data_pipelines.datasets import camelyon
 from data_pipelines.errors import UserError
+from data_pipelines.fields import changed
 
 # experiment: (latent_dim, encoder, generator, image critic, iterations, seeds). The with_cv files
 # list seven widths for five blocks; these are the ones in use.
@@ -33,32 +35,30 @@ def get_config(arg=None):
   Raises:
     ValueError: exp or run out of range.
   """
-  a = common.parse_arg(arg, demo=False, smoke=False, small=False, exp="with_cv", run=0, seed=-1,
-                       fold=-1, val=0.0, augment=False, root="", lists="", folder=False, vgg="")
-  if a.exp not in PUBLISHED or not 0 <= a.run <= 2:
-    raise UserError(f"config arguments exp={a.exp}, run={a.run}: exp is with_cv or reproduce, run "
-                     "0 to 2")
-  latent, enc, dec, critic, steps, seeds = PUBLISHED[a.exp]
-  c = piad.base()
-  c.seed = seeds[a.run] if a.seed < 0 else a.seed
-  c.method.layers = "r42"
-  piad.weights(c, a.vgg)
-  c.train.steps = steps
-  c.model.update(res=64, latent_dim=latent, enc=enc, dec=dec, critic_image=critic)
-  c.data = dict(name="camelyon", layout="folder" if a.folder else "lists", image_root=a.root,
-                root=a.root, lists_root=a.lists, folds="leakfree", fold_seed=0, n_folds=3,
-                val_fraction=0.0, val_anomalies=0, crop_size=64, random_crop=a.augment,
-                random_flip=a.augment, freeze_augmentation=False, resize=0, equalize_hist=False,
-                cache=True, val_kind="", train_limit=0, val_from_test=False, resident=False)
-  piad.validate(c, a.fold, a.val)
-  if a.folder:
-    c.eval.splits = ("val", "test")
-  if a.small:
-    piad_cifar10.small(c)
-    c.model.res = c.data.crop_size = 32
-    c.data.update(layout="folder", root=a.root, resize=48)
-  if a.demo or a.smoke:
-    piad.synthetic(c, smoke=a.smoke)
-    if a.smoke:
-      piad.of_2019(c)
-  return piad.finish(c)
+  args = common.parse_arg(arg, demo=False, smoke=False, small=False, exp="with_cv", run=0, seed=-1,
+                          fold=-1, val=0.0, augment=False, root="", lists="", folder=False, vgg="")
+  if args.exp not in PUBLISHED or not 0 <= args.run <= 2:
+    raise UserError(f"config arguments exp={args.exp}, run={args.run}: exp is with_cv or "
+                    "reproduce, run 0 to 2")
+  latent, enc, dec, critic, steps, seeds = PUBLISHED[args.exp]
+  config = piad.base()
+  config.seed = seeds[args.run] if args.seed < 0 else args.seed
+  config.method.layers = "r42"
+  piad.weights(config, args.vgg)
+  config.train.steps = steps
+  config.model.update(res=64, latent_dim=latent, enc=enc, dec=dec, critic_image=critic)
+  config.data = changed(
+      camelyon.defaults(), layout="folder" if args.folder else "lists", image_root=args.root,
+      root=args.root, lists_root=args.lists, random_crop=args.augment, random_flip=args.augment)
+  piad.validate(config, args.fold, args.val)
+  if args.folder:
+    config.eval.splits = ("val", "test")
+  if args.small:
+    piad_cifar10.small(config)
+    config.model.res = config.data.crop_size = 32
+    config.data.update(layout="folder", root=args.root, resize=48)
+  if args.demo or args.smoke:
+    piad.synthetic(config, smoke=args.smoke)
+    if args.smoke:
+      piad.of_2019(config)
+  return piad.finish(config)

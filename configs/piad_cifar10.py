@@ -2,7 +2,8 @@ r"""PIAD on CIFAR-10, one class against the rest (Tuluptceva 2019; baseline of t
 
   python launch.py --workdir=W --config=configs/piad_cifar10.py:cls=0,root=DATA,vgg=PATH
 PATH: vgg19-dcbb9e9d.pth of torchvision.
-DATA: a prepared TFDS folder, the official binary files, or an .npz (data_pipelines/datasets/natural.py).
+DATA: a prepared TFDS folder, the official binary files, or an .npz
+(data_pipelines/datasets/natural.py).
 
 Arguments: cls=0..9 (normal class); exp=with_cv (chosen with one kind of validation anomaly),
 reproduce (the authors' defaults) or paper2019 (code and settings of the PIAD paper, with
@@ -19,7 +20,9 @@ fold=0..2 with lists=FOLDER; val=0.05 holds out images for thresholds.
 
 from configs import common
 from configs.fields import piad
+from data_pipelines.datasets import natural
 from data_pipelines.errors import UserError
+from data_pipelines.fields import changed
 
 # preset: (latent_dim, encoder, generator, image critic, latent critic). The files list five widths
 # for four blocks; these are the ones in use.
@@ -53,7 +56,7 @@ def arguments(arg):
                           ablation="", run=0, seed=-1, fold=-1, val=0.0, root="", lists="", vgg="")
 
 
-def build(a, tuned, seeds, dataset, gray):
+def build(args, tuned, seeds, dataset, gray):
   """The locked config of one class; SVHN shares it (configs/piad_svhn.py).
 
   Args:
@@ -62,47 +65,48 @@ def build(a, tuned, seeds, dataset, gray):
   Raises:
     ValueError: cls, run, exp or ablation out of range.
   """
-  if a.exp not in EXPERIMENTS or not 0 <= a.cls <= 9 or not 0 <= a.run <= 2:
-    raise UserError(f"config arguments exp={a.exp}, cls={a.cls}, run={a.run}: exp is "
-                     f"{', '.join(EXPERIMENTS)}, cls 0 to 9, run 0 to 2")
-  c = piad.base()
-  preset, layer, steps = tuned[a.cls] if a.exp == "with_cv" else ("author", "r42", 100000)
-  if a.seed >= 0:
-    c.seed = a.seed
-  else:  # the 2019 code sets no seed
-    c.seed = a.run if a.exp == "paper2019" else seeds[a.exp][a.cls][a.run]
+  if args.exp not in EXPERIMENTS or not 0 <= args.cls <= 9 or not 0 <= args.run <= 2:
+    raise UserError(f"config arguments exp={args.exp}, cls={args.cls}, run={args.run}: exp is "
+                    f"{', '.join(EXPERIMENTS)}, cls 0 to 9, run 0 to 2")
+  config = piad.base()
+  preset, layer, steps = tuned[args.cls] if args.exp == "with_cv" else ("author", "r42", 100000)
+  if args.seed >= 0:
+    config.seed = args.seed
+  else:                            # the 2019 code sets no seed
+    config.seed = args.run if args.exp == "paper2019" else seeds[args.exp][args.cls][args.run]
   keys = ("latent_dim", "enc", "dec", "critic_image", "critic_latent")
-  c.model.update(dict(zip(keys, PRESETS[preset])))
-  c.method.layers = layer
-  piad.weights(c, a.vgg)
-  c.train.steps = steps
-  if a.exp == "paper2019":
-    piad.of_2019(c)
-  if a.ablation and a.exp != "paper2019":
+  config.model.update(dict(zip(keys, PRESETS[preset])))
+  config.method.layers = layer
+  piad.weights(config, args.vgg)
+  config.train.steps = steps
+  if args.exp == "paper2019":
+    piad.of_2019(config)
+  if args.ablation and args.exp != "paper2019":
     raise UserError("config argument ablation belongs to exp=paper2019")
-  piad.ablate(c, a.ablation)
-  gray = gray and a.exp == "with_cv"
-  c.model.channels = 1 if gray else 3
-  c.data = dict(name="natural", dataset=dataset, root=a.root, normal_class=a.cls,
-                to_grayscale=gray, equalize_hist=False, lists_root=a.lists, folds="leakfree",
-                fold_seed=0, n_folds=3, val_class=-1, val_fraction=0.0, val_anomalies=0,
-                train_limit=0, val_from_test=False, resident=False)
-  piad.validate(c, a.fold, a.val)
-  if a.small:
-    small(c)
-  if a.demo or a.smoke:
-    piad.synthetic(c, smoke=a.smoke)
-  return piad.finish(c)
+  piad.ablate(config, args.ablation)
+  gray = gray and args.exp == "with_cv"
+  config.model.channels = 1 if gray else 3
+  config.data = changed(
+      natural.defaults(), dataset=dataset, root=args.root, normal_class=args.cls, to_grayscale=gray,
+      lists_root=args.lists)
+  piad.validate(config, args.fold, args.val)
+  if args.small:
+    small(config)
+  if args.demo or args.smoke:
+    piad.synthetic(config, smoke=args.smoke)
+  return piad.finish(config)
 
 
-def small(c):
+def small(config):
   """Real images on two CPU cores: random narrow trunk (not VGG19's weights), narrow networks."""
-  c.method.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 128, 128),
-                  layers="r32" if c.method.layers != "image" else "image")
-  c.method.policy.every = 20
-  c.model.update(latent_dim=64, enc=(16, 32, 64, 64), dec=(64, 64, 32, 16),
-                 critic_image=(16, 32, 32, 32), critic_latent=(128, 128))
-  c.train.update(steps=1000, batch_size=16, eval_every=250, save_every=500, eval_batch_size=100,
-                 best_metric="val/image_auroc", best_mode="max")
-  c.data.update(val_fraction=0.1, val_anomalies=20)
-  c.eval.update(splits=("val", "test"), checkpoint="last", batch_size=100)
+  config.method.update(vgg_weights="random:0", vgg_stats="running",
+                       vgg_widths=(16, 32, 64, 128, 128),
+                       layers="r32" if config.method.layers != "image" else "image")
+  config.method.policy.every = 20
+  config.model.update(latent_dim=64, enc=(16, 32, 64, 64), dec=(64, 64, 32, 16),
+                      critic_image=(16, 32, 32, 32), critic_latent=(128, 128))
+  config.train.update(steps=1000, batch_size=16, eval_every=250, save_every=500,
+                      eval_batch_size=100,
+                      best_metric="val/image_auroc", best_mode="max")
+  config.data.update(val_fraction=0.1, val_anomalies=20)
+  config.eval.update(splits=("val", "test"), checkpoint="last", batch_size=100)

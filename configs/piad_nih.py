@@ -18,7 +18,9 @@ labels.csv, for example the paediatric set of Kermany et al.
 
 from configs import common, piad_cifar10
 from configs.fields import piad
+from data_pipelines.datasets import nih
 from data_pipelines.errors import UserError
+from data_pipelines.fields import changed
 
 TUNED = {"AP": ("r32+r42", 40000), "PA": ("r32+r42", 20000), "subset": ("r42", 40000)}
 SEEDS = {"with_cv": {"AP": (2011, 4143, 1927), "PA": (2748, 4526, 8487),
@@ -33,36 +35,34 @@ def get_config(arg=None):
   Raises:
     ValueError: view, exp or run out of range.
   """
-  a = common.parse_arg(arg, demo=False, smoke=False, small=False, view="subset", exp="with_cv",
-                       run=0, seed=-1, fold=-1, val=0.0, mismatch=False, root="", lists="",
-                       folder=False, vgg="")
-  if a.view not in TUNED or a.exp not in SEEDS or not 0 <= a.run <= 2:
-    raise UserError(f"config arguments view={a.view}, exp={a.exp}, run={a.run}: view is AP, PA or "
-                     "subset, exp with_cv or reproduce, run 0 to 2")
-  c = piad.base()
-  c.seed = SEEDS[a.exp][a.view][a.run] if a.seed < 0 else a.seed
-  layers, steps = TUNED[a.view] if a.exp == "with_cv" else ("r42", 100000)
-  c.method.layers = layers
-  piad.weights(c, a.vgg)
-  c.train.steps = steps
-  c.model.update(res=64, channels=1, enc=(32, 64, 128, 256, 256), dec=(256, 256, 128, 64, 32),
-                 critic_image=(32, 64, 128, 128, 128))
-  wrong = a.mismatch and a.exp == "with_cv" and a.view != "PA"
-  c.data = dict(name="nih", layout="folder" if a.folder else "lists", view=a.view,
-                image_root=a.root, root=a.root, lists_root=a.lists, folds="leakfree", fold_seed=0,
-                n_folds=3, val_fraction=0.0, val_anomalies=0, crop_size=224, resize=64,
-                equalize_hist=False, equalize_hist_test=wrong, cache=True, val_kind="",
-                train_limit=0, val_from_test=False, resident=False)
-  piad.validate(c, a.fold, a.val)
-  if a.folder:
-    c.eval.splits = ("val", "test")
-  if a.small:
-    piad_cifar10.small(c)
-    c.model.update(res=16, latent_dim=32, enc=(16, 16, 32), dec=(32, 16, 16),
-                   critic_image=(16, 16, 16), critic_latent=(64, 64))
-    c.method.update(vgg_widths=(16, 32, 64, 64, 64), layers="r22")
-    c.train.update(steps=500, eval_every=100, save_every=100)
-    c.data.update(layout="folder", root=a.root, val_kind="virus", resize=16)
-  if a.demo or a.smoke:
-    piad.synthetic(c, smoke=a.smoke)
-  return piad.finish(c)
+  args = common.parse_arg(arg, demo=False, smoke=False, small=False, view="subset", exp="with_cv",
+                          run=0, seed=-1, fold=-1, val=0.0, mismatch=False, root="", lists="",
+                          folder=False, vgg="")
+  if args.view not in TUNED or args.exp not in SEEDS or not 0 <= args.run <= 2:
+    raise UserError(f"config arguments view={args.view}, exp={args.exp}, run={args.run}: view is AP, "
+                    "PA or subset, exp with_cv or reproduce, run 0 to 2")
+  config = piad.base()
+  config.seed = SEEDS[args.exp][args.view][args.run] if args.seed < 0 else args.seed
+  layers, steps = TUNED[args.view] if args.exp == "with_cv" else ("r42", 100000)
+  config.method.layers = layers
+  piad.weights(config, args.vgg)
+  config.train.steps = steps
+  config.model.update(res=64, channels=1, enc=(32, 64, 128, 256, 256), dec=(256, 256, 128, 64, 32),
+                      critic_image=(32, 64, 128, 128, 128))
+  wrong = args.mismatch and args.exp == "with_cv" and args.view != "PA"
+  config.data = changed(
+      nih.defaults(), layout="folder" if args.folder else "lists", view=args.view,
+      image_root=args.root, root=args.root, lists_root=args.lists, equalize_hist_test=wrong)
+  piad.validate(config, args.fold, args.val)
+  if args.folder:
+    config.eval.splits = ("val", "test")
+  if args.small:
+    piad_cifar10.small(config)
+    config.model.update(res=16, latent_dim=32, enc=(16, 16, 32), dec=(32, 16, 16),
+                        critic_image=(16, 16, 16), critic_latent=(64, 64))
+    config.method.update(vgg_widths=(16, 32, 64, 64, 64), layers="r22")
+    config.train.update(steps=500, eval_every=100, save_every=100)
+    config.data.update(layout="folder", root=args.root, val_kind="virus", resize=16)
+  if args.demo or args.smoke:
+    piad.synthetic(config, smoke=args.smoke)
+  return piad.finish(config)

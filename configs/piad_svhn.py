@@ -2,7 +2,8 @@ r"""PIAD on SVHN, one digit against the rest (baseline of the DPA paper, arXiv 2
 
   python launch.py --workdir=W --config=configs/piad_svhn.py:cls=0,root=DATA,vgg=PATH
 PATH: vgg19-dcbb9e9d.pth of torchvision.
-DATA: a prepared TFDS folder, {train,test}_32x32.mat, or an .npz (data_pipelines/datasets/natural.py).
+DATA: a prepared TFDS folder, {train,test}_32x32.mat, or an .npz
+(data_pipelines/datasets/natural.py).
 
 Arguments as in configs/piad_cifar10.py; with_cv reads grey images, reproduce colour.
   (none)   the published run: 10,000 to 100,000 iterations of 3 x 32 images. The paper's SVHN cells
@@ -28,5 +29,5 @@ SEEDS = {
 
 def get_config(arg=None):
   """The locked config; `arg` as in the module's docstring."""
-  a = piad_cifar10.arguments(arg)
-  return piad_cifar10.build(a, TUNED, SEEDS, "svhn", gray=True)
+  args = piad_cifar10.arguments(arg)
+  return piad_cifar10.build(args, TUNED, SEEDS, "svhn", gray=True)

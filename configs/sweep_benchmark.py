@@ -40,61 +40,61 @@ def get_config(arg=None):
   Raises:
     ValueError: an unknown method, data set or class.
   """
-  a = common.parse_arg(arg, method="dpa", data="cifar10", exp="", cls="all", runs=3, root="",
-                       lists="", vgg="", loss="", together=1, more="", search=False, small=False, demo=False,
-                       smoke=False)
-  if a.method not in ("dpa", "piad") or a.data not in CELLS or a.runs < 1:
-    raise UserError(f"config arguments method={a.method}, data={a.data}, runs={a.runs}: method is "
-                     f"dpa or piad, data {', '.join(CELLS)}, runs at least 1")
-  if a.loss and a.method != "dpa":
-    raise UserError(f"config argument loss={a.loss}: belongs to method=dpa")
-  if a.search and a.data not in ("cifar10", "svhn"):
+  args = common.parse_arg(arg, method="dpa", data="cifar10", exp="", cls="all", runs=3, root="",
+                          lists="", vgg="", loss="", together=1, more="", search=False, small=False,
+                          demo=False, smoke=False)
+  if args.method not in ("dpa", "piad") or args.data not in CELLS or args.runs < 1:
+    raise UserError(f"config arguments method={args.method}, data={args.data}, runs={args.runs}: "
+                    f"method is dpa or piad, data {', '.join(CELLS)}, runs at least 1")
+  if args.loss and args.method != "dpa":
+    raise UserError(f"config argument loss={args.loss}: belongs to method=dpa")
+  if args.search and args.data not in ("cifar10", "svhn"):
     raise UserError("config argument search: settings are known for 32 px (cifar10, svhn) only; "
-                     "write config.sweep.settings for other sizes in a config of your own")
-  variant = next((v for v in ("smoke", "demo", "small") if a[v]), "")
-  grid = _grid(a, variant)
-  given = [f"{k}={a[k]}" for k in ("exp", "root", "lists", "vgg") if a[k]]
-  shared = ",".join(filter(None, [variant, *given, a.more.replace(";", ",")]))
-  file = f"{a.method}_{a.data}"
+                    "write config.sweep.settings for other sizes in a config of your own")
+  variant = next((v for v in ("smoke", "demo", "small") if args[v]), "")
+  grid = _grid(args, variant)
+  given = [f"{k}={args[k]}" for k in ("exp", "root", "lists", "vgg") if args[k]]
+  shared = ",".join(filter(None, [variant, *given, args.more.replace(";", ",")]))
+  file = f"{args.method}_{args.data}"
   first = ",".join(filter(None, [shared, *(f"{k}={v[0]}" for k, v in grid.items())]))
-  c = importlib.import_module(f"configs.{file}").get_config(first)
-  with c.unlocked():
-    c.sweep = ml_collections.ConfigDict(dict(
+  config = importlib.import_module(f"configs.{file}").get_config(first)
+  with config.unlocked():
+    config.sweep = ml_collections.ConfigDict(dict(
         config=f"configs/{file}.py", arg=shared,
-        grid=grid,                  # arguments of that file: values
-        average=("run",),           # averaged over in the table
-        settings=_settings(a) if a.search else (),  # ({field: value}, ...) to choose from
-        folds=3 if a.search else 0,  # of the search
-        final_steps="mean_best",    # length of the final runs after a search; "" = the config's
+        grid=grid,                 # arguments of that file: values
+        average=("run",),          # averaged over in the table
+        settings=_settings(args) if args.search else (),  # ({field: value}, ...) to choose from
+        folds=3 if args.search else 0,  # of the search
+        final_steps="mean_best",   # length of the final runs after a search; "" = the config's
         split="test", metric="image_auroc",
-        together=a.together,        # runs trained at once under vmap; 1 = one by one
-        shard=(0, 1)))              # (i, n): every n-th run only, for several machines
-  return c.lock()
+        together=args.together,    # runs trained at once under vmap; 1 = one by one
+        shard=(0, 1)))             # (i, n): every n-th run only, for several machines
+  return config.lock()
 
 
-def _grid(a, variant):
-  name, known = CELLS[a.data]
-  if variant == "small" and a.data == "nih":  # a folder has no views
+def _grid(args, variant):
+  name, known = CELLS[args.data]
+  if variant == "small" and args.data == "nih":  # a folder has no views
     name = ""
-  grid = {"loss": tuple(a.loss.split("+"))} if a.loss else {}
+  grid = {"loss": tuple(args.loss.split("+"))} if args.loss else {}
   if name:
     kind = type(known[0])
     try:
-      values = known if a.cls == "all" else tuple(kind(v) for v in a.cls.split("+"))
+      values = known if args.cls == "all" else tuple(kind(v) for v in args.cls.split("+"))
     except ValueError:
       values = (None,)
     if not set(values) <= set(known):
-      raise UserError(f"config argument cls={a.cls}: write all, or some of "
-                       f"{'+'.join(map(str, known))}")
+      raise UserError(f"config argument cls={args.cls}: write all, or some of "
+                      f"{'+'.join(map(str, known))}")
     grid[name] = values
   if variant in ("smoke", "demo") and name:
     grid[name] = grid[name][:1 if variant == "smoke" else 2]
-  grid["run"] = tuple(range(2 if variant in ("smoke", "demo") else a.runs))
+  grid["run"] = tuple(range(2 if variant in ("smoke", "demo") else args.runs))
   return grid
 
 
-def _settings(a):
-  if a.method == "dpa":
+def _settings(args):
+  if args.method == "dpa":
     return tuple({"method.layers": layers, "model.latent_dim": dim, "model.enc_widths": widths,
                   "optim.lr": lr} for dim, widths, lr in _PAIRS for layers in _LAYERS)
   return tuple({"method.layers": layers, "model.latent_dim": dim, "model.enc": widths,

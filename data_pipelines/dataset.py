@@ -1,18 +1,22 @@
 """What every data set looks like: a finite list of examples with random access, and its splits.
 
-A data set is a module `data_pipelines/datasets/<name>.py` with `open(data_cfg, seed) -> DataSet`. It knows
-nothing of batches, epochs or hosts: `data_pipelines.stream` makes the batches.
+A data set is a module, `data_pipelines/datasets/<config.data.name>.py` or a dotted one elsewhere. `Module`
+lists the functions such a module has, with what happens where one is left out; only `build` is
+needed. A data set knows nothing of batches, epochs or hosts: `data_pipelines.stream` makes the batches.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+import difflib
+import importlib
+import logging
+import pkgutil
 from typing import Any
 
 import numpy as np
 
+from data_pipelines import fields
 from data_pipelines.errors import UserError
 
 
@@ -77,6 +81,39 @@ class ArraySource(Source):
     return {"id": str(i)} if self.metas is None else dict(self.metas[int(i)])
 
 
+class Subset(Source):
+  """Some examples of a source, as a source; `position` in its batches counts the chosen ones."""
+
+  def __init__(self, source: Source, positions: np.ndarray):
+    self._source, self._positions = source, positions
+    self.example_ops, self.batch_ops = source.example_ops, source.batch_ops
+    self.ragged = getattr(source, "ragged", False)
+
+  def __len__(self):
+    return len(self._positions)
+
+  def read(self, indices):
+    return self._source.read(self._positions[np.asarray(indices)])
+
+  def read_one(self, i):
+    return self._source.read_one(int(self._positions[i]))
+
+  def meta(self, i):
+    return self._source.meta(self.position(i))
+
+  def position(self, i) -> int:
+    """Place of example i in the full source."""
+    return int(self._positions[i])
+
+
+class Plain(Subset):
+  """All examples of a source without its ops: no noise, no augmentation."""
+
+  def __init__(self, source: Source):
+    super().__init__(source, np.arange(len(source)))
+    self.example_ops = self.batch_ops = ()
+
+
 class DataSet:
   """Named splits of a data set; modules subclass it.
 
@@ -111,6 +148,19 @@ class DataSet:
     """
     raise NotImplementedError
 
+  def fitting(self) -> Source:
+    """Normal training images exactly as `split` shows images to the score.
+
+    What `method.finalize` fits on: normalised, cropped and resized as evaluation does it, without
+    noise and augmentation, in a fixed order. By default the training examples without their ops;
+    a subclass says otherwise where training prepares images in another way or reads several streams.
+    """
+    source = self.train()
+    if not isinstance(source, Source) or source.ragged:
+      raise UserError(f"the data set {self.name} does not say which normal images a method is fitted "
+                      "on (DataSet.fitting)")
+    return Plain(source)
+
   def resident_arrays(self) -> dict[str, np.ndarray]:
     """The whole training source {key: [n, ...]} for the mode that keeps it on the accelerator.
 
@@ -122,58 +172,125 @@ class DataSet:
     return source.read(np.arange(len(source)))
 
 
+class Module:
+  """A data set module as the modes use it: its own functions, else the defaults below.
+
+  A module has
+    defaults() -> ConfigDict          every field with a comment, starting from fields.common(name)
+    resolve(data_cfg) -> ConfigDict   defaults and given fields, checked: fields.resolve and ranges
+    spec(data_cfg) -> fields.Spec     shape and range of "image" without opening a file
+    build(data_cfg, seed) -> DataSet
+    read_example(path, data_cfg)      float32 [h,w,C]: a file as scoring sees it (two-dimensional sets)
+    place_map(values, shape, data_cfg)  a map [h,w] of read_example on the file's pixels (H, W)
+  Only `build` is needed. Without `defaults`, fields are taken as given and not checked.
+
+  Attributes:
+    name: config.data.name.
+  """
+
+  def __init__(self, name: str, module):
+    self.name, self._module = name, module
+
+  def defaults(self):
+    """ConfigDict of all fields, None where the module declares none."""
+    own = getattr(self._module, "defaults", None)
+    return own() if own else None
+
+  def resolve(self, data_cfg):
+    """All fields, checked.
+
+    Raises:
+      UserError: a field that does not exist, or a value out of range.
+    """
+    own, known = getattr(self._module, "resolve", None), self.defaults()
+    if own:
+      return own(data_cfg)
+    return data_cfg if known is None else fields.resolve(data_cfg, known)
+
+  def spec(self, data_cfg) -> fields.Spec:
+    """By default from image_size, channels and modalities, and of unknown range."""
+    own = getattr(self._module, "spec", None)
+    if own:
+      return own(data_cfg)
+    size = data_cfg.get("image_size", None) or (None, None)
+    size = (size, size) if np.ndim(size) == 0 else tuple(size)
+    channels = data_cfg.get("channels", None) or len(data_cfg.get("modalities", ())) or None
+    return fields.Spec((*size, channels), None, None)
+
+  def build(self, data_cfg, seed: int) -> DataSet:
+    """The data set, opened."""
+    own = getattr(self._module, "build", None)
+    if own is None:
+      logging.warning("%s defines `open`: call it `build`, `open` hides Python's own", self.name)
+      own = self._module.open
+    return own(data_cfg, seed)
+
+  def read_example(self, path, data_cfg, shape=None) -> np.ndarray:
+    """float32 [h,w,C] of a file.
+
+    By default grey levels scaled to 0 ... 1 and resized, with a warning.
+
+    Args:
+      shape: (h, w, C) that the network wants, for modules without a reader of their own.
+    """
+    own = getattr(self._module, "read_example", None)
+    if own:
+      return np.asarray(own(path, data_cfg), np.float32)
+    if self.name not in _WARNED:
+      _WARNED.add(self.name)
+      logging.warning("the data set %s has no read_example: images are scaled to 0 ... 1 and resized, "
+                      "whatever training did", self.name)
+    from data_pipelines.brains import normalise  # pylint: disable=import-outside-toplevel
+    from data_pipelines.formats import image_io  # pylint: disable=import-outside-toplevel
+    height, width, channels = shape or self.spec(data_cfg).shape
+    image, top = image_io.read(path, channels or 0)
+    size = (height or image.shape[0], width or image.shape[1])
+    return normalise.resize(image / top, size).astype(np.float32)
+
+  def place_map(self, values, shape, data_cfg) -> np.ndarray:
+    """[H,W] of a map [h,w]; by default the map covers the whole file."""
+    own = getattr(self._module, "place_map", None)
+    if own:
+      return own(values, shape, data_cfg)
+    from data_pipelines.brains import normalise  # pylint: disable=import-outside-toplevel
+    return normalise.resize(values, shape)
+
+
+_WARNED: set[str] = set()  # data sets that said so already
+
+
+def module(name: str) -> Module:
+  """The module that config.data.name names.
+
+  Raises:
+    UserError: no such module, with the name that was probably meant and those that exist.
+  """
+  path = name if "." in name else f"{__package__}.datasets.{name}"
+  try:
+    found = importlib.import_module(path)
+  except ModuleNotFoundError as e:
+    if path != e.name and not path.startswith(f"{e.name}."):  # a library that the module needs
+      raise
+    found = None
+  if not (hasattr(found, "build") or hasattr(found, "open")):
+    near = difflib.get_close_matches(name, dataset_names(), 1)
+    raise UserError(f"config.data.name={name!r} is not a data set; "
+                    + (f"did you mean {near[0]}? " if near else "")
+                    + f"data_pipelines/datasets has: {', '.join(dataset_names())}")
+  return Module(name, found)
+
+
 def open_dataset(data_cfg, seed: int) -> DataSet:
   """The data set that `data_cfg.name` names.
 
   Raises:
-    ValueError: no such module in data_pipelines/datasets, with the names that exist; or what its `open`
-      finds wrong. FileNotFoundError: a folder it needs is not there.
+    UserError: no such module; what its `build` finds wrong. FileNotFoundError: a folder is not there.
   """
-  name = data_cfg["name"]
-  path = name if "." in name else f"{__package__}.datasets.{name}"  # dotted: a module outside this package
-  try:
-    module = importlib.import_module(path)
-  except ModuleNotFoundError as e:
-    if e.name != path:
-      raise
-    module = None
-  if not hasattr(module, "open"):
-    raise UserError(f"config.data.name={name!r} is not a data set; "
-                     f"data_pipelines/datasets has: {', '.join(dataset_names())}")
-  return module.open(data_cfg, seed)
+  return module(data_cfg["name"]).build(data_cfg, seed)
 
 
 def dataset_names() -> list[str]:
-  """Names of all data sets of the package: the modules that define `open`."""
+  """Names of all data sets of the package."""
   from data_pipelines import datasets  # pylint: disable=import-outside-toplevel
-  names = []
-  for info in pkgutil.iter_modules(datasets.__path__):
-    module = importlib.import_module(f"{__package__}.datasets.{info.name}")
-    if callable(getattr(module, "open", None)):
-      names.append(info.name)
-  return sorted(names)
-
-
-class Chosen:
-  """Some examples of a source, as a source; `position` in its batches counts the chosen ones."""
-
-  def __init__(self, source, positions):
-    self._source, self._positions = source, positions
-    self.example_ops, self.batch_ops = source.example_ops, source.batch_ops
-    self.ragged = getattr(source, "ragged", False)
-
-  def __len__(self):
-    return len(self._positions)
-
-  def read(self, indices):
-    return self._source.read(self._positions[np.asarray(indices)])
-
-  def read_one(self, i):
-    return self._source.read_one(int(self._positions[i]))
-
-  def meta(self, i):
-    return self._source.meta(self.position(i))
-
-  def position(self, i) -> int:
-    """Place of example i in the full source."""
-    return int(self._positions[i])
+  return sorted(info.name for info in pkgutil.iter_modules(datasets.__path__)
+                if not info.name.startswith("_"))

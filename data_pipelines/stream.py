@@ -37,7 +37,7 @@ def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int
 
   Args:
     dataset: its `train()` gives one source, or a dict of sources for several streams.
-    data_cfg: `batch_sizes` {stream: n} overrides `batch_size` for single streams.
+    data_cfg: `batch_sizes` {stream: n} overrides `batch_size` for single streams; 0 does not.
     batch_size: B, of the global batch of the first or only stream.
     first_step: step the stream starts at: the same batches as an unbroken stream has there.
     seed: of the permutations and of the ops.
@@ -58,7 +58,7 @@ def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int
     return _Batches(stream)
   streams = {}
   for i, (name, source) in enumerate(sources.items()):
-    size = int(sizes.get(name, batch_size))
+    size = int(sizes.get(name, 0) or batch_size)
     streams[name] = _train(source, size, first_step, seed, i, process_index, process_count, workers)
   return _Batches(tf.data.Dataset.zip(streams))
 

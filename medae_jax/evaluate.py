@@ -131,7 +131,7 @@ def _one_split(module, run, dataset, split, calibration, workdir):
     chosen = np.asarray(evaluator.choose(), np.int64)
     if chosen.size:
       pictures = scoring.pictures_fn(run.config, run.state)
-      stream_through(lambda b: (run.score_fn(b), pictures(b)), datasets.Chosen(source, chosen),
+      stream_through(lambda b: (run.score_fn(b), pictures(b)), datasets.Subset(source, chosen),
                      lambda b, found: evaluator.show(b, *found), on_device=False,
                      batch_size=min(size, -(-chosen.size // 8) * 8), label=f"{split}, pictures")
     result.update(seconds=round(time.monotonic() - begin, 3), **provenance(run.info))

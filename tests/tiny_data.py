@@ -50,5 +50,5 @@ class Tiny(DataSet):
     return self._source(12, {"val": 5, "test": 6}[name], True)
 
 
-def open(data_cfg, seed):  # pylint: disable=redefined-builtin
+def build(data_cfg, seed):
   return Tiny(data_cfg, seed)

@@ -1,1 +1,4 @@
-"""Every field of a family of experiments with its published default; config files fill in the rest."""
+"""Every field of a family of experiments with its published default.
+
+The config files fill in the rest: data, sizes, seeds.
+"""

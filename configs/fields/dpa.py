@@ -3,7 +3,9 @@
 import ml_collections
 
 from configs import common
+from data_pipelines.datasets import synthetic_textures
 from data_pipelines.errors import UserError
+from data_pipelines.fields import changed
 
 _group = ml_collections.ConfigDict
 EXPERIMENTS = ("wo_pg", "pg", "unsupervised", "L1_unsupervised", "with_L1", "with_adversarial",
@@ -11,77 +13,78 @@ EXPERIMENTS = ("wo_pg", "pg", "unsupervised", "L1_unsupervised", "with_L1", "wit
 
 
 def base() -> ml_collections.ConfigDict:
-  """All groups, without growing and adversarial term; vgg_weights must be given."""
-  c = common.base()
-  c.method = m = _group()
-  m.name = "dpa"
-  m.loss = "relative_perceptual_L1"  # a sum of l1, l2, perceptual and this one: "... + 0.1*l1"
-  m.layers = "r32"                 # VGG19 layers: "r32+0.5*r42", or per stage "8:r12, 16:r22"
-  m.normalize = m.absolute = m.relative = False  # switches of a plain "perceptual" term
-  m.smooth_pg = False              # blend the losses of both resolutions in transitions
-  m.vgg_weights = ""               # path of vgg19-dcbb9e9d.pth, or "random:SEED" by explicit choice
-  m.vgg_stats = "published"        # published, running (for any other weights), or path of an .npz
-  m.vgg_stats_steps = 100          # running: steps that are averaged in each stage, then frozen
-  m.vgg_widths = (64, 128, 256, 512, 512)  # of a random trunk
-  m.vgg_dtype = "float32"          # of the trunk in training: float32, or bfloat16 (faster)
-  m.cache_features = False         # with data.resident: features of real images computed once
-  m.parity = False                 # N or N + 1 steps in the last stage, as the public code's sum
+  """All groups but data, without growing and adversarial term; vgg_weights must be given."""
+  config = common.base()
+  config.method = method = _group()
+  method.name = "dpa"
+  method.loss = "relative_perceptual_L1"  # a sum of l1, l2, perceptual and this one: "... + 0.1*l1"
+  method.layers = "r32"            # VGG19 layers: "r32+0.5*r42", or per stage "8:r12, 16:r22"
+  # Switches of a plain "perceptual" term.
+  method.normalize = method.absolute = method.relative = False
+  method.smooth_pg = False         # blend the losses of both resolutions in transitions
+  method.vgg_weights = ""          # path of vgg19-dcbb9e9d.pth, or "random:SEED" by explicit choice
+  method.vgg_stats = "published"   # published, running (for any other weights), or path of an .npz
+  method.vgg_stats_steps = 100     # running: steps that are averaged in each stage, then frozen
+  method.vgg_widths = (64, 128, 256, 512, 512)  # of a random trunk
+  method.vgg_dtype = "float32"     # of the trunk in training: float32, or bfloat16 (faster)
+  method.cache_features = False    # with data.resident: features of real images computed once
+  method.parity = False            # N or N + 1 steps in the last stage, as the public code's sum
 
-  m.growing = g = _group()
-  g.initial_res = 0                # first resolution; 0 = no growing
-  g.trns_steps = 20000             # of each transition
-  g.stab_steps = 20000             # of each stable stage but the last, which has train.steps
-  g.steps_per_stage = ""           # exceptions: "trns_16:100, stab_32:50"
-  g.batch_sizes = ""               # exceptions to train.batch_size: "8:128, 16:64"
-  g.antialias = False              # down-scaling by area; the public code takes the central 2x2
+  method.growing = growing = _group()
+  growing.initial_res = 0          # first resolution; 0 = no growing
+  growing.trns_steps = 20000       # of each transition
+  growing.stab_steps = 20000       # of each stable stage but the last, which has train.steps
+  growing.steps_per_stage = ""     # exceptions: "trns_16:100, stab_32:50"
+  growing.batch_sizes = ""         # exceptions to train.batch_size: "8:128, 16:64"
+  growing.antialias = False        # down-scaling by area; the public code takes the central 2x2
 
-  m.adversarial = a = _group()
-  a.weight = 0.0                   # of the generator's loss; 0 = no discriminator
-  a.name = "wasserstein"           # wasserstein, nnl or least_squared
-  a.n_dis = 2                      # critic steps a training step, each with a batch of its own
-  a.lambd, a.gradient_penalty, a.norm_penalty, a.target_gamma = 1.0, 10.0, 0.001, 1.0  # wasserstein
-  a.reg_alpha, a.reg_type = 0.0, "real"  # nnl: weight and place (real, fake, real_fake)
+  method.adversarial = adversarial = _group()
+  adversarial.weight = 0.0         # of the generator's loss; 0 = no discriminator
+  adversarial.name = "wasserstein"  # wasserstein, nnl or least_squared
+  adversarial.n_dis = 2            # critic steps a training step, each with a batch of its own
+  adversarial.lambd, adversarial.gradient_penalty = 1.0, 10.0   # wasserstein
+  adversarial.norm_penalty, adversarial.target_gamma = 0.001, 1.0  # wasserstein
+  adversarial.reg_alpha = 0.0      # nnl: weight of the gradient penalty
+  adversarial.reg_type = "real"    # nnl: its place (real, fake, real_fake)
 
-  m.score = s = _group()
-  s.loss = "relative_perceptual_L1"  # anomaly score, whatever the training loss; "" = the same
-  s.layers = ""                    # "" = those of training
+  method.score = score = _group()
+  score.loss = "relative_perceptual_L1"  # anomaly score, whatever the training loss; "" = the same
+  score.layers = ""                # "" = those of training
 
-  c.model = m = _group()
-  m.kind = "residual18"            # residual18, residual9 or regular
-  m.max_res = 32                   # side of the images
-  m.latent_dim, m.latent_res = 32, 1  # bottleneck: channels, side (1, or a power of two from 4)
-  m.enc_widths = (32, 32, 32, 32)  # fine to coarse
-  m.dec_widths = ()                # coarse to fine; () = the encoder's reversed
-  m.dis_widths = ()                # of the discriminator; () = the encoder's
-  m.allow_long_widths = False      # accept lists that are too long, as the public code does
-  m.norm, m.pad = "none", "zero"   # none, bn, in, pixel; zero, reflect
-  m.use_wscale = m.normalize_latents = False  # regular family only
-  m.pool, m.upsample = "avg", "nearest"       # regular family only: avg, max; nearest, bilinear
-  m.dtype = "float32"              # of the autoencoder: float32 or bfloat16
+  config.model = model = _group()
+  model.kind = "residual18"        # residual18, residual9 or regular
+  model.max_res = 32               # side of the images
+  model.latent_dim = 32            # channels of the bottleneck
+  model.latent_res = 1             # its side: 1, or a power of two from 4
+  model.enc_widths = (32, 32, 32, 32)  # fine to coarse
+  model.dec_widths = ()            # coarse to fine; () = the encoder's reversed
+  model.dis_widths = ()            # of the discriminator; () = the encoder's
+  model.allow_long_widths = False  # accept lists that are too long, as the public code does
+  model.norm, model.pad = "none", "zero"  # none, bn, in, pixel; zero, reflect
+  model.use_wscale = model.normalize_latents = False  # regular family only
+  model.pool, model.upsample = "avg", "nearest"  # regular family only: avg, max; nearest, bilinear
+  model.dtype = "float32"          # of the autoencoder: float32 or bfloat16
 
-  c.optim = o = _group()
-  o.lr = 0.002                     # of Adam; a fresh one each stage, no schedule
-  o.lr_dis = 0.0                   # of the discriminator's; 0 = lr
-  o.b1, o.b2, o.eps, o.weight_decay, o.clip = 0.9, 0.999, 1e-8, 0.0, 0.0
-
-  c.data = d = _group()
-  d.resident = False               # whole training set on the accelerator
-  d.image_size, d.channels = 32, 3
+  config.optim = optim = _group()
+  optim.lr = 0.002                 # of Adam; a fresh one each stage, no schedule
+  optim.lr_dis = 0.0               # of the discriminator's; 0 = lr
+  optim.b1, optim.b2, optim.eps, optim.weight_decay, optim.clip = 0.9, 0.999, 1e-8, 0.0, 0.0
 
   # Published runs train a fixed number of steps and keep the last state.
-  c.train.update(batch_size=128, eval_every=0, save_every=1000, log_every=100)
-  c.eval.update(kind="anomaly", splits=("test",), checkpoint="last", batch_size=32, components=0)
-  return c
+  config.train.update(batch_size=128, eval_every=0, save_every=1000, log_every=100)
+  config.eval.update(kind="anomaly", splits=("test",), checkpoint="last", batch_size=32,
+                     components=0)
+  return config
 
 
-def weights(c, vgg: str) -> None:
+def weights(config, vgg: str) -> None:
   """Sets the VGG19 weights; random ones, by explicit choice, bring their own statistics."""
-  c.method.vgg_weights = vgg
+  config.method.vgg_weights = vgg
   if vgg.startswith("random:"):
-    c.method.vgg_stats = "running"
+    config.method.vgg_stats = "running"
 
 
-def experiment(c, name: str, weight: float, *, score_layers: str = "") -> None:
+def experiment(config, name: str, weight: float, *, score_layers: str = "") -> None:
   """Changes a wo_pg config into one of the published ablations.
 
   Args:
@@ -94,24 +97,24 @@ def experiment(c, name: str, weight: float, *, score_layers: str = "") -> None:
   """
   if name not in EXPERIMENTS:
     raise UserError(f"config argument exp={name}: use {', '.join(EXPERIMENTS)}")
-  if name == "L1_unsupervised":  # published with the training loss as the score
-    c.method.loss = c.method.score.loss = "l1"
-    c.method.layers = ""
+  if name == "L1_unsupervised":    # published with the training loss as the score
+    config.method.loss = config.method.score.loss = "l1"
+    config.method.layers = ""
   if name.endswith("_L1"):
-    c.method.loss = f"relative_perceptual_L1 + {weight:g}*l1"
-    c.method.score.layers = score_layers
+    config.method.loss = f"relative_perceptual_L1 + {weight:g}*l1"
+    config.method.score.layers = score_layers
   if "adversarial" in name:
-    c.method.adversarial.weight = weight
-    c.optim.lr = 0.0002
+    config.method.adversarial.weight = weight
+    config.optim.lr = 0.0002
 
 
-def grow(c, initial_res: int, layers: str) -> None:
+def grow(config, initial_res: int, layers: str) -> None:
   """Progressive growing with the published stage lengths."""
-  c.method.growing.initial_res = initial_res
-  c.method.layers, c.method.smooth_pg = layers, True
+  config.method.growing.initial_res = initial_res
+  config.method.layers, config.method.smooth_pg = layers, True
 
 
-def validate(c, *, select: str, fold: int, limit: int) -> None:
+def validate(config, *, select: str, fold: int, limit: int) -> None:
   """Early stopping and choice of the best state, for folds and for select=auroc.
 
   Args:
@@ -125,58 +128,58 @@ def validate(c, *, select: str, fold: int, limit: int) -> None:
   """
   if select not in ("", "auroc"):
     raise UserError(f"config argument select={select}: use auroc, or leave it out")
-  c.data.fold = fold
+  config.data.fold = fold
   if fold < 0 and not select:
     return
-  c.train.update(steps=limit, eval_every=1000, early_stop=4,  # the fourth in a row without
-                 early_delta=0.001)                               # this gain
-  c.eval.checkpoint = "best"
+  config.train.update(steps=limit, eval_every=1000, early_stop=4,  # the fourth in a row without
+                      early_delta=0.001)  # this gain
+  config.eval.checkpoint = "best"
   if select:
     if fold < 0:
-      c.data.update(val_fraction=0.2, val_anomalies=20)
-      c.eval.splits = ("val", "test")
-    c.train.update(best_metric="val/image_auroc", best_mode="max")
+      config.data.update(val_fraction=0.2, val_anomalies=20)
+      config.eval.splits = ("val", "test")
+    config.train.update(best_metric="val/image_auroc", best_mode="max")
 
 
-def fast(c, *, augmented: bool = False) -> None:
+def fast(config, *, augmented: bool = False) -> None:
   """The published run as accelerators like it: bfloat16 VGG19, 20 steps a dispatch.
 
   Without augmentation the training set and the VGG19 features of its images stay on the device
   (their order then comes from the device's permutation). Scores remain float32.
   """
-  c.method.vgg_dtype = "bfloat16"
-  c.train.steps_per_call = 20
+  config.method.vgg_dtype = "bfloat16"
+  config.train.steps_per_call = 20
   if not augmented:
-    c.data.resident = c.method.cache_features = True
+    config.data.resident = config.method.cache_features = True
 
 
-def synthetic(c, *, smoke: bool, growing: bool = False) -> None:
+def synthetic(config, *, smoke: bool, growing: bool = False) -> None:
   """The :demo and :smoke variants: synthetic textures, a narrow random trunk, CPU."""
-  res, channels = c.model.max_res // 2, c.data.channels
-  c.data = _group(dict(name="synthetic_textures", image_size=res, channels=channels, data_seed=0,
-                       n_train=32 if smoke else 512, n_val=8 if smoke else 64,
-                       n_test=8 if smoke else 200, resident=False))
-  coarse = 4 if c.model.latent_res == 1 else c.model.latent_res
-  c.model.max_res = res
-  c.model.enc_widths = tuple(c.model.enc_widths)[-((res // coarse).bit_length()):]
-  if c.model.dis_widths:
-    c.model.dis_widths = tuple(c.model.dis_widths)[-((res // 4).bit_length()):]
-  m = c.method
-  m.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 64, 64))
+  res, channels = config.model.max_res // 2, config.data.channels
+  config.data = changed(
+      synthetic_textures.defaults(), image_size=res, channels=channels,
+      n_train=32 if smoke else 512, n_val=8 if smoke else 64, n_test=8 if smoke else 200)
+  coarse = 4 if config.model.latent_res == 1 else config.model.latent_res
+  config.model.max_res = res
+  config.model.enc_widths = tuple(config.model.enc_widths)[-((res // coarse).bit_length()):]
+  if config.model.dis_widths:
+    config.model.dis_widths = tuple(config.model.dis_widths)[-((res // 4).bit_length()):]
+  method = config.method
+  method.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 64, 64))
   if smoke:
-    m.vgg_widths = (4, 6, 8, 8, 8)
-    c.model.enc_widths = (4,) * len(c.model.enc_widths)
-    c.model.latent_dim = 4
-    c.model.dis_widths = (4,) * len(c.model.dis_widths)
-  if m.loss != "l1":
+    method.vgg_widths = (4, 6, 8, 8, 8)
+    config.model.enc_widths = (4,) * len(config.model.enc_widths)
+    config.model.latent_dim = 4
+    config.model.dis_widths = (4,) * len(config.model.dis_widths)
+  if method.loss != "l1":
     layer = "r32"
-    m.layers = f"{res // 2}:r22, {res}:{layer}" if growing else layer
+    method.layers = f"{res // 2}:r22, {res}:{layer}" if growing else layer
   if growing:
-    m.growing.initial_res = res // 2
-    m.growing.update(trns_steps=2 if smoke else 100, stab_steps=2 if smoke else 200)
-  c.optim.lr = 0.002
-  c.train.update(steps=4 if smoke else 400, batch_size=8 if smoke else 32, early_stop=0,
-                 log_every=2 if smoke else 50, eval_every=2 if smoke else 100,
-                 save_every=2 if smoke else 200, eval_batch_size=8 if smoke else 64,
-                 best_metric="val/image_auroc", best_mode="max")
-  c.eval.update(splits=("val", "test"), checkpoint="best", batch_size=8 if smoke else 64)
+    method.growing.initial_res = res // 2
+    method.growing.update(trns_steps=2 if smoke else 100, stab_steps=2 if smoke else 200)
+  config.optim.lr = 0.002
+  config.train.update(steps=4 if smoke else 400, batch_size=8 if smoke else 32, early_stop=0,
+                      log_every=2 if smoke else 50, eval_every=2 if smoke else 100,
+                      save_every=2 if smoke else 200, eval_batch_size=8 if smoke else 64,
+                      best_metric="val/image_auroc", best_mode="max")
+  config.eval.update(splits=("val", "test"), checkpoint="best", batch_size=8 if smoke else 64)

@@ -2,58 +2,62 @@
 
 from __future__ import annotations
 
+import ml_collections
+
+from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
 
 
-def defaults() -> dict:
+def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   """Every field of config.data for brain volumes, with its default."""
-  return {
-      "name": "brats",
-      # Folder with BraTS2021_*/..._flair.nii.gz, with BraTS-*/...-t2f.nii.gz, or with manifest.csv
-      # (patient, split, one column a modality, optional seg or mask). "" = synthetic brains.
-      "dir": "",
-      "modalities": ("flair", "t1", "t1ce", "t2"),  # channels, in this order
-      "image_size": (128, 128),  # (rows, columns) after the resize
-      "prepared_dir": "",  # where prepared scans go; "" = ~/.cache/medae_jax/<folder>_<hash>
-      "storage": "float32",  # of prepared scans: "float32" (exact) or "float16" (half the disk)
-      "workers": 0,  # processes of the preparation; 0 = one a core
-      "strict": False,  # True: one bad scan stops the preparation instead of being left out
-      "limit_train": 0,  # the first n training scans of the shuffled list; 0 = all
-      "tfds_dir": "",  # read the set from this TFDS folder instead of `dir`
-      "cache": True,  # keep prepared scans in memory; False = memory-mapped files
-      "resident": False,  # keep the whole training split on the accelerator
-      "noise_res": 16,  # nodes of the coarse noise along each side
-      "noise_std": 0.2,  # its sigma, unit = 99th percentile of the modality
-      "noise_roll": "batch",  # one random shift per "batch" (reference) or per "example"
-      "noise_on_device": False,  # True: the training step draws the noise, not the pipeline
-      "n_patients": (64, 8, 16),  # synthetic: patients in train, val, test
-      "n_slices": 16,  # synthetic: slices of a volume
-      "lesion_share": (0.6, 1.0, 1.0),  # synthetic: share of patients with a tumour, by split
-      "synthetic_seed": 0,  # synthetic: which patients; not config.seed, so that runs compare
-  }
+  fields = data_fields.common(name)
+  # Folder with BraTS2021_*/..._flair.nii.gz, with BraTS-*/...-t2f.nii.gz, or with manifest.csv
+  # (patient, split, one column a modality, optional seg or mask).
+  fields.dir = ""                  # that folder; "" = synthetic brains
+  fields.modalities = ("flair", "t1", "t1ce", "t2")  # channels, in this order
+  fields.image_size = (128, 128)   # (rows, columns) after the resize
+  fields.prepared_dir = ""         # where prepared scans go; "" = ~/.cache/medae_jax/<folder>_<hash>
+  fields.storage = "float32"       # of prepared scans: float32 (exact) or float16 (half the disk)
+  fields.workers = 0               # processes of the preparation; 0 = one a core
+  fields.strict = False            # True: one bad scan stops the preparation, else it is left out
+  fields.limit_train = 0           # the first n training scans of the shuffled list; 0 = all
+  fields.tfds_dir = ""             # read the set from this TFDS folder instead of `dir`
+  fields.cache = True              # keep prepared scans in memory; False = memory-mapped files
+  fields.noise_res = 16            # nodes of the coarse noise along each side
+  fields.noise_std = 0.2           # its sigma, unit = 99th percentile of the modality
+  fields.noise_roll = "batch"      # one random shift per batch (reference) or per example
+  fields.noise_on_device = False   # True: the training step draws the noise, not the pipeline
+  fields.n_patients = (64, 8, 16)  # synthetic: patients in train, val, test
+  fields.n_slices = 16             # synthetic: slices of a volume
+  fields.lesion_share = (0.6, 1.0, 1.0)  # synthetic: share of patients with a tumour, by split
+  fields.synthetic_seed = 0        # synthetic: which patients; not config.seed, so that runs compare
+  return fields
 
 
-def resolve(data_cfg) -> dict:
-  """`data_cfg` over the defaults, sizes checked.
+def resolve(data_cfg, name: str = "brats") -> ml_collections.ConfigDict:
+  """`data_cfg` over the defaults, checked.
 
   Raises:
-    ValueError: the field that is out of range.
+    UserError: an unknown field, or one that is out of range.
   """
-  cfg = {**defaults(), **dict(data_cfg)}
-  size = cfg["image_size"]
-  size = (size, size) if isinstance(size, int) else tuple(int(v) for v in size)
+  cfg = data_fields.resolve(data_cfg, defaults(name))
+  size = tuple(int(v) for v in cfg.image_size)
   if len(size) != 2 or min(size) < 1:
     raise UserError(f"config.data.image_size={size} must be two positive numbers (rows, columns)")
-  cfg["image_size"] = size
-  cfg["modalities"] = tuple(cfg["modalities"])
-  if not cfg["modalities"] or len(set(cfg["modalities"])) != len(cfg["modalities"]):
-    raise UserError(f"config.data.modalities={cfg['modalities']} must be different names")
-  if cfg["storage"] not in ("float32", "float16"):
-    raise UserError(f"config.data.storage={cfg['storage']!r} is neither float32 nor float16")
+  cfg.image_size = size
+  if not cfg.modalities or len(set(cfg.modalities)) != len(cfg.modalities):
+    raise UserError(f"config.data.modalities={cfg.modalities} must be different names")
+  data_fields.choice(cfg, "storage", ("float32", "float16"))
   return cfg
 
 
-def batch_ops(cfg: dict) -> tuple:
+def spec(data_cfg) -> data_fields.Spec:
+  """Slices as they are shown to the network: background 0, unit = 99th percentile, not clipped."""
+  cfg = resolve(data_cfg)
+  return data_fields.Spec((*cfg.image_size, len(cfg.modalities)), 0, None)
+
+
+def batch_ops(cfg) -> tuple:
   """The noise op of the pipeline; none where the step draws its own."""
   if cfg["noise_on_device"] or cfg["resident"]:
     return ()

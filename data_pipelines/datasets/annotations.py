@@ -3,7 +3,7 @@
 Training: the marks of place p in the stream are a function of (seed, p), drawn inside tf.data.
 Evaluation: those of a frame are a function of (eval_seed, file name), the same in every run.
 With an empty config.data.dir the frames themselves are synthetic (data_pipelines/pairs/ultrasound.py).
-`python -m data_pipelines.write_pairs` stores such pairs on disk for other programs.
+`python -m data_pipelines.prepare pairs` stores such pairs on disk for other programs.
 """
 
 from __future__ import annotations
@@ -15,44 +15,66 @@ import zlib
 import ml_collections
 import numpy as np
 
-from data_pipelines.datasets import paired
-from data_pipelines.marks import catalogue, layers, reference
-from data_pipelines.pairs import ops, ultrasound
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
+from data_pipelines.marks import catalogue, layers, reference
+from data_pipelines.pairs import arrays, frames, ultrasound
 from data_pipelines.pairs.splits import group_of, split_names
 
 
 def defaults() -> ml_collections.ConfigDict:
-  """Fields of config.data: those of `paired.defaults`, and `marks`."""
-  c = paired.defaults()
-  c.name = "annotations"
-  c.frames = (96, 16, 24)        # synthetic frames of train, val, test, where dir is empty
-  c.frame_size = (128, 128)      # (height, width) of these
-  c.eval_seed = 7                # of the marks on validation and test frames
-  c.marks = m = ml_collections.ConfigDict()
-  m.style = "catalogue"          # catalogue, or reference = the original's generator, no other field
-  m.unmarked = 0.1               # share of frames that stay as they are
-  m.count = (1, 5)               # marks a frame, (low, high)
-  m.kinds = ("calipers:4", "label:3", "trace", "box", "arrow", "table", "header", "ruler", "bar",
-             "body_mark", "sign")  # "name" or "name:weight"
-  m.colours = ("white:6", "yellow:2", "cyan", "green", "red", "orange", "light_grey:2", "grey")
-  m.opacity = (0.5, 1.0)         # of a mark, (low, high)
-  m.size = 1.0                   # factor on all lengths; 1 suits a frame that fills the file
-  m.blur = (0.0, 1.0)            # standard deviation of the marks' blur in pixels, (low, high)
-  m.jpeg = 0.0                   # share of pairs whose two images go through JPEG
-  m.jpeg_quality = (60, 95)      # of these, (low, high)
-  m.fonts = ()                   # TrueType files besides the built-in fonts
-  return c
+  """Fields of config.data: those of `frames.defaults`, and `marks`."""
+  fields = frames.defaults("annotations")
+  fields.frames = (96, 16, 24)     # synthetic frames of train, val, test, where dir is empty
+  fields.frame_size = (128, 128)   # (height, width) of these
+  fields.eval_seed = 7             # of the marks on validation and test frames
+  fields.marks = marks = ml_collections.ConfigDict()  # what is drawn
+  marks.style = "catalogue"        # catalogue, or reference = the original's generator, no other field
+  marks.unmarked = 0.1             # share of frames that stay as they are
+  marks.count = (1, 5)             # marks a frame, (low, high)
+  marks.kinds = ("calipers:4", "label:3", "trace", "box", "arrow", "table", "header", "ruler", "bar",
+                 "body_mark", "sign")  # "name" or "name:weight"
+  marks.colours = ("white:6", "yellow:2", "cyan", "green", "red", "orange", "light_grey:2",
+                   "grey")  # likewise
+  marks.opacity = (0.5, 1.0)       # of a mark, (low, high)
+  marks.size = 1.0                 # factor on all lengths; 1 suits a frame that fills the file
+  marks.blur = (0.0, 1.0)          # standard deviation of the marks' blur in pixels, (low, high)
+  marks.jpeg = 0.0                 # share of pairs whose two images go through JPEG
+  marks.jpeg_quality = (60, 95)    # of these, (low, high)
+  marks.fonts = ()                 # TrueType files besides the built-in fonts
+  return fields
 
 
-class CleanFrame(paired.Item):
+def resolve(data_cfg) -> ml_collections.ConfigDict:
+  """All fields, checked.
+
+  Raises:
+    UserError: an unknown field or kind of mark, or a value out of range.
+  """
+  cfg = frames.resolve(data_cfg, defaults())
+  if cfg.marks.style not in ("catalogue", "reference"):
+    raise UserError(f"config.data.marks.style={cfg.marks.style!r}: use catalogue or reference")
+  catalogue.check(cfg.marks)
+  return cfg
+
+
+def spec(data_cfg):
+  """See fields.Spec."""
+  return frames.spec_of(resolve(data_cfg))
+
+
+def read_example(path, data_cfg) -> np.ndarray:
+  """A frame as scoring sees it: float32 [H,W,C] in [0,1]."""
+  return frames.read_resized(path, resolve(data_cfg))
+
+
+class CleanFrame(frames.Item):
   """A clean frame, on which `pair` draws."""
 
   def load(self):
-    clean = paired.read_frame(self.path, self.cfg.channels)
+    clean = frames.read_frame(self.path, self.cfg.channels)
     self.size = tuple(self.cfg.resize) if any(self.cfg.resize) else clean.shape[:2]
-    return (ops.resize_image(clean, self.size),)
+    return (arrays.resize_image(clean, self.size),)
 
   def pair(self, rng=None):
     clean, = self.arrays()
@@ -111,7 +133,7 @@ def draw_op(options):
   return op
 
 
-class DrawnWindows(paired.Windows):
+class DrawnWindows(frames.Windows):
   """Training windows of frames that are drawn on inside the stream."""
 
   def __init__(self, items, cfg):
@@ -121,7 +143,7 @@ class DrawnWindows(paired.Windows):
     return {"clean": self.items[int(i)].arrays()[0]}
 
 
-class AnnotationDataSet(paired.PairDataSet):
+class AnnotationDataSet(frames.PairDataSet):
   """Clean frames with drawn annotations."""
 
   def train(self):
@@ -131,29 +153,26 @@ class AnnotationDataSet(paired.PairDataSet):
     super().split(name)  # checks the name
     seed = int(self.cfg.eval_seed)
     draw = lambda item: np.random.default_rng([seed, zlib.crc32(item.name.encode())])
-    return paired.WholeFrames(self._items[name], draw)
+    return frames.WholeFrames(self._items[name], draw)
 
 
-def open(data_cfg, seed: int) -> DataSet:  # pylint: disable=redefined-builtin
+def build(data_cfg, seed: int) -> DataSet:
   """Clean frames of config.data.dir (or synthetic ones) with drawn annotations.
 
   Raises:
-    FileNotFoundError, ValueError: one line; see `paired.open`.
+    FileNotFoundError, ValueError: one line; see `paired.build`.
   """
-  cfg = paired.resolve(data_cfg, defaults())
-  if cfg.marks.style not in ("catalogue", "reference"):
-    raise UserError(f"config.data.marks.style={cfg.marks.style!r}: use catalogue or reference")
-  catalogue.check(cfg.marks)
+  cfg = resolve(data_cfg)
   if not cfg.dir:
     return _synthetic(cfg, seed)
   root = pathlib.Path(cfg.dir)
   if not root.is_dir():
     raise FileNotFoundError(f"folder {root} does not exist; see config.data.dir")
   folder = root / cfg.clean_dir if (root / cfg.clean_dir).is_dir() else root
-  files = paired.list_frames(folder)
+  files = frames.list_frames(folder)
   names = [p.relative_to(folder).as_posix() for p in files]
   items = [CleanFrame(n, p, group_of(n, cfg.group_pattern), cfg) for n, p in zip(names, files)]
-  usable, problems = paired.load_all(items, [], cfg.strict)
+  usable, problems = frames.load_all(items, [], cfg.strict)
   name = f"{root.name} (real frames, synthetic annotations)"
   return AnnotationDataSet(name, cfg, usable, split_names(usable, root, cfg), problems, seed)
 

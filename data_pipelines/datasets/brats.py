@@ -7,19 +7,21 @@ import pathlib
 
 from data_pipelines.brains import fields
 
+defaults, resolve, spec = fields.defaults, fields.resolve, fields.spec
 
-def open(data_cfg, seed: int):  # pylint: disable=redefined-builtin
+
+def build(data_cfg, seed: int):
   """Opens `data_cfg.dir`, preparing it first where needed; without one, synthetic brains.
 
   Raises:
     FileNotFoundError, ValueError, OSError: see prepare.prepare_set; the line says what to change.
   """
-  cfg = fields.resolve(data_cfg)
+  cfg = resolve(data_cfg)
   if not cfg["dir"] and not cfg["tfds_dir"]:
     from data_pipelines.datasets import synthetic  # pylint: disable=import-outside-toplevel
     logging.warning("config.data.dir is empty: using SYNTHETIC brains. The results say nothing "
                     "about patients; set --config.data.dir=FOLDER for real volumes.")
-    return synthetic.open(data_cfg, seed)
+    return synthetic.build({**data_cfg, "name": "synthetic"}, seed)
   from data_pipelines.brains import prepare, records, slices  # pylint: disable=import-outside-toplevel
   if cfg["tfds_dir"]:
     from data_pipelines.brains import tfds_brats  # pylint: disable=import-outside-toplevel

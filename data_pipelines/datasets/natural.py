@@ -1,19 +1,5 @@
 """CIFAR-10 and SVHN, one class against the rest.
 
-config.data fields:
-  dataset      cifar10 or svhn
-  root         what holds it (see below)
-  normal_class 0 to 9: the class trained on; the other nine of the test split are anomalies
-  fold         -1 = official train and test split; 0 to 2 = fold of the training split
-  folds        leakfree (published lists where given, else generated), published, or generated
-  lists_root   folder with folds/cifar10.npz, folds/svhn.npz; "" = generated folds
-  fold_seed    of generated folds and of held-out validation images
-  val_class    class of the validation anomalies; -1 = the published pairing
-  val_fraction, val_anomalies   with fold -1: share of training images held out, number of anomalies
-  val_from_test  of a fold: "val" is the fold's test part, to choose the number of iterations
-  to_grayscale, equalize_hist   transforms, in this order; then [-1, 1]
-  train_limit  keep this many training images (0 = all)
-
 `root` is a TFDS folder (tensorflow_datasets, prepared before: nothing is downloaded), a folder with
 the official binary files (cifar-10-batches-bin/*.bin, {train,test}_32x32.mat), or an .npz (or a
 folder with one) with x_train, y_train, x_test, y_test: uint8 [n,H,W,3] and integers. The images are
@@ -28,10 +14,13 @@ import zlib
 
 import numpy as np
 
+import ml_collections
+
+from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
+from data_pipelines.one_class import fields as one_class_fields
 from data_pipelines.one_class import folds, transforms
-from data_pipelines.one_class.lists import (
-    Item, OneClassDataSet, check_choice, hold_out, val_from_test)
+from data_pipelines.one_class.lists import Item, OneClassDataSet, hold_out
 
 # Normal class -> class of the validation anomalies (folds/validation_classes of the benchmark).
 VAL_CLASS = {"cifar10": (7, 7, 4, 0, 1, 1, 7, 6, 4, 7), "svhn": (8, 9, 6, 4, 0, 8, 8, 9, 0, 6)}
@@ -43,59 +32,88 @@ CLASS_NAMES = {
     "svhn": tuple(str(i) for i in range(10))}
 
 
-def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-builtin
-  """The data set; see the module's docstring for the fields.
+def defaults() -> ml_collections.ConfigDict:
+  """Fields of config.data. `lists_root` holds folds/cifar10.npz, folds/svhn.npz."""
+  fields = one_class_fields.protocol("natural")
+  fields.dataset = "cifar10"       # cifar10 or svhn
+  fields.normal_class = 0          # 0 to 9: trained on; the other nine of the test split are anomalies
+  fields.folds = "leakfree"        # leakfree (published lists where given, else generated), published,
+                                   # or generated
+  fields.val_class = -1            # class of the validation anomalies; -1 = the published pairing
+  fields.to_grayscale = False      # grey images; before equalize_hist
+  return fields
+
+
+def resolve(data_cfg) -> ml_collections.ConfigDict:
+  """All fields, checked.
 
   Raises:
-    ValueError: a field out of range; lists that do not fit the images. FileNotFoundError.
+    UserError: an unknown field, or one out of range.
+  """
+  cfg = data_fields.resolve(data_cfg, defaults())
+  data_fields.choice(cfg, "dataset", tuple(VAL_CLASS))
+  data_fields.choice(cfg, "folds", ("leakfree", "published", "generated"))
+  if not 0 <= cfg.normal_class <= 9:
+    raise UserError(f"config.data.normal_class={cfg.normal_class}: use 0 to 9")
+  if cfg.val_class == cfg.normal_class:
+    raise UserError(f"config.data.val_class={cfg.val_class} is the normal class")
+  one_class_fields.check_folds(cfg)
+  return cfg
+
+
+def spec(data_cfg) -> data_fields.Spec:
+  """Images as they are shown to the network."""
+  cfg = resolve(data_cfg)
+  return data_fields.Spec((cfg.image_size, cfg.image_size, 1 if cfg.to_grayscale else 3), -1, 1)
+
+
+def build(data_cfg, seed: int) -> OneClassDataSet:
+  """The data set.
+
+  Raises:
+    UserError: a field out of range; lists that do not fit the images. FileNotFoundError.
   """
   del seed  # folds have their own, so that seeds of runs share them
-  dataset = check_choice(data_cfg, "dataset", tuple(VAL_CLASS))
-  arrays = read_arrays(dataset, data_cfg["root"])
+  cfg = resolve(data_cfg)
+  dataset, normal = cfg.dataset, cfg.normal_class
+  arrays = read_arrays(dataset, data_fields.given_dir(
+      cfg, "root", f"an .npz, the official files or a TFDS folder of {dataset}"))
   labels = {"train": arrays["y_train"], "test": arrays["y_test"]}
-  normal = int(data_cfg["normal_class"])
-  if not 0 <= normal <= 9:
-    raise UserError(f"config.data.normal_class={normal}: use 0 to 9")
 
   def item(split, i):
     return Item(f"{split}_{i:05d}", f"{split}_{i:05d}", CLASS_NAMES[dataset][labels[split][i]],
                 place=int(i))
-  lists, notes = _lists(data_cfg, dataset, normal, labels, item)
-  limit = int(data_cfg.get("train_limit", 0))
-  if limit:
-    lists["train"] = lists["train"][:limit]
-  gray, equal = data_cfg.get("to_grayscale", False), data_cfg.get("equalize_hist", False)
-
-  def load(it):
-    image = arrays["x_" + it.name.partition("_")[0]][it.place]
-    image = transforms.grayscale(image) if gray else image
-    return transforms.equalize(image) if equal else image
+  lists, notes = _lists(cfg, dataset, normal, labels, item)
+  lists["train"] = lists["train"][:cfg.train_limit or None]
+  gray, equal = cfg.to_grayscale, cfg.equalize_hist
+  load = lambda it: _prepare(arrays["x_" + it.name.partition("_")[0]][it.place], cfg)
   notes = {**notes, "normal_class": normal, "class_name": CLASS_NAMES[dataset][normal],
-           "to_grayscale": bool(gray), "equalize_hist": bool(equal)}
+           "to_grayscale": gray, "equalize_hist": equal}
   name = f"{dataset}, normal class {CLASS_NAMES[dataset][normal]}"
-  return OneClassDataSet(name, lists, load, notes=notes, cache=bool(gray or equal),
-                         val_from_test=val_from_test(data_cfg))
+  return OneClassDataSet(name, lists, load, notes=notes, cache=gray or equal,
+                         val_from_test=cfg.val_from_test)
 
 
 def read_example(path, data_cfg) -> np.ndarray:
-  """An image file as the network is shown it: 32x32, float32 [32,32,C] in [-1, 1]."""
-  image = transforms.resize(transforms.read_image(path, 3), 32)
-  image = transforms.grayscale(image) if data_cfg.get("to_grayscale", False) else image
-  equal = data_cfg.get("equalize_hist", False)
-  return transforms.normalize(transforms.equalize(image) if equal else image)
+  """An image file as the network is shown it: float32 [S,S,C] in [-1, 1]."""
+  cfg = resolve(data_cfg)
+  image = transforms.resize(transforms.read_image(path, 3), cfg.image_size)
+  return transforms.normalize(_prepare(image, cfg))
+
+
+def _prepare(image, cfg):
+  image = transforms.grayscale(image) if cfg.to_grayscale else image
+  return transforms.equalize(image) if cfg.equalize_hist else image
 
 
 def _lists(cfg, dataset, normal, labels, item):
   """The five lists, and what `describe` says about them."""
-  val_class = int(cfg.get("val_class", -1))
-  val_class = VAL_CLASS[dataset][normal] if val_class < 0 else val_class
-  if val_class == normal:
-    raise UserError(f"config.data.val_class={val_class} is the normal class")
+  val_class = VAL_CLASS[dataset][normal] if cfg.val_class < 0 else cfg.val_class
   where = lambda split, keep: [item(split, i) for i in np.flatnonzero(keep(labels[split]))]
-  k = int(cfg.get("fold", -1))
+  k = cfg.fold
   if k < 0:
     train, val = hold_out(where("train", lambda y: y == normal), cfg)
-    anomalies = where("train", lambda y: y == val_class)[:int(cfg.get("val_anomalies", 0))]
+    anomalies = where("train", lambda y: y == val_class)[:cfg.val_anomalies]
     return ({"train": train, "val_normal": val, "val_anomaly": anomalies if val else [],
              "test_normal": where("test", lambda y: y == normal),
              "test_anomaly": where("test", lambda y: y != normal)},
@@ -109,9 +127,7 @@ def _lists(cfg, dataset, normal, labels, item):
 
 def _fold(cfg, dataset, normal, val_class, labels, k):
   """({part: indices}, where from). Published folds of these two sets do not leak."""
-  n = int(cfg.get("n_folds", 3))
-  choice = check_choice(cfg, "folds", ("leakfree", "published", "generated"))
-  root = cfg.get("lists_root", "")
+  n, choice, root = cfg.n_folds, cfg.folds, cfg.lists_root
   official = len(labels) == OFFICIAL_TRAIN[dataset]
   if not 0 <= k < n:
     raise UserError(f"config.data.fold={k}: use 0 to {n - 1}, or -1 for the official split")
@@ -124,7 +140,7 @@ def _fold(cfg, dataset, normal, val_class, labels, k):
                        f"of {dataset}, config.data.root holds {len(labels)} others; use "
                        "config.data.folds=generated")
     return fold, "published lists"
-  seed = int(cfg.get("fold_seed", 0))
+  seed = cfg.fold_seed
   rng = np.random.RandomState(seed * 1000 + normal)  # each class alone: no need to draw the others
   return folds.index_folds(labels, normal, val_class, rng, n)[k], f"generated with seed {seed}"
 

@@ -1,53 +1,75 @@
 """NIH ChestX-ray14 in the layout of the DPA benchmark, and other folders of chest radiographs.
 
-config.data fields:
-  layout      lists: image_root holds the images, lists_root the published lists
-              (train_test_split/nih/<view>/..., folds/nih/<view>/<fold>/..., with or without .gz);
-              folder: root holds labels.csv (file, split, label, group), or
-              <train|val|test>/<normal|anomaly>/
-  image_root, lists_root, root   the folders; lists refer to images scaled to 300x300 ("nih_300")
-  view        AP, PA or subset ("clearer" cases)
-  fold        -1 = final lists; 0 to 2
-  folds       leakfree: AP and PA use the published lists, which are divided by patient; subset is
-              regrouped by patient (its published folds test on their validation images).
-              published: the lists as they are
-  fold_seed, n_folds   of regrouped folds
-  val_fraction, val_anomalies   fold -1: share of training patients held out; number of anomalies
-              (0 = none with lists) from the published validation anomalies ({Infiltration})
-  val_from_test   of a fold: "val" is the fold's test part, to choose the number of iterations
-  crop_size, equalize_hist, resize   grey -> centre crop -> [equalise] -> resize; then [-1, 1]
-  equalize_hist_test   the published PIAD runs on AP and subset scored equalised images with a model
-              that had seen none; None = as equalize_hist
-  cache       keep prepared images in memory
-  val_kind    folder layout: subtype of the validation anomalies, "" = all
+Grey -> centre crop -> [equalise] -> resize -> [-1, 1]. The lists refer to images scaled to 300x300.
 """
 
 from __future__ import annotations
 
 import pathlib
 
+import ml_collections
+
+from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
+from data_pipelines.one_class import fields as one_class_fields
 from data_pipelines.one_class import folds, transforms
-from data_pipelines.one_class.lists import (
-    Item, OneClassDataSet, check_choice, folder_lists, hold_out, regrouped, val_from_test)
+from data_pipelines.one_class.lists import Item, OneClassDataSet, folder_lists, hold_out, regrouped
 
 VIEWS = ("AP", "PA", "subset")
 
 
-def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-builtin
-  """The data set; see the module's docstring for the fields.
+def defaults() -> ml_collections.ConfigDict:
+  """Fields of config.data.
+
+  `lists_root` holds train_test_split/nih/<view>/..., folds/nih/<view>/<fold>/..., with or without
+  .gz. folds=leakfree: AP and PA use the published lists, which are divided by patient; subset is
+  regrouped by patient (its published folds test on their validation images).
+  """
+  fields = one_class_fields.files("nih")
+  fields.image_size, fields.channels = 64, 1  # side and channels, for modes that open no data
+  fields.view = "AP"               # of the lists: AP, PA or subset ("clearer" cases)
+  fields.crop_size = 224           # side of the centre crop
+  fields.resize = 64               # side of the images the network sees
+  fields.equalize_hist_test = None  # the published PIAD runs on AP and subset scored equalised images
+                                   # with a model that had seen none; None = as equalize_hist
+  return fields
+
+
+def resolve(data_cfg) -> ml_collections.ConfigDict:
+  """All fields, checked.
 
   Raises:
-    ValueError: a field out of range, lists that leak. FileNotFoundError: a list or folder.
+    UserError: an unknown field, or one out of range.
+  """
+  cfg = data_fields.resolve(data_cfg, defaults())
+  data_fields.choice(cfg, "layout", ("lists", "folder"))
+  data_fields.choice(cfg, "view", VIEWS)
+  data_fields.choice(cfg, "folds", ("leakfree", "published"))
+  one_class_fields.check_folds(cfg)
+  return cfg
+
+
+def spec(data_cfg) -> data_fields.Spec:
+  """Images as they are shown to the network."""
+  size = resolve(data_cfg).resize
+  return data_fields.Spec((size, size, 1), -1, 1)
+
+
+def build(data_cfg, seed: int) -> OneClassDataSet:
+  """The data set.
+
+  Raises:
+    UserError: a field out of range, lists that leak. FileNotFoundError: a list or folder.
   """
   del seed
-  if check_choice(data_cfg, "layout", ("lists", "folder")) == "folder":
-    lists, name = folder_lists(data_cfg), f"radiographs of {pathlib.Path(data_cfg['root']).name}"
-    notes = {"protocol": f"labelled folder, fold {int(data_cfg.get('fold', -1))}"}
+  cfg = resolve(data_cfg)
+  if cfg.layout == "folder":
+    lists, name = folder_lists(cfg), f"radiographs of {pathlib.Path(cfg.root).name}"
+    notes = {"protocol": f"labelled folder, fold {cfg.fold}"}
   else:
-    lists, notes = _lists(data_cfg)
-    name = f"nih {data_cfg['view']}"
-  crop, size, equal, equal_test = _transform(data_cfg)
+    lists, notes = _lists(cfg)
+    name = f"nih {cfg.view}"
+  crop, size, equal, equal_test = _transform(cfg)
 
   def loader(equalised):
     return lambda item: _prepare(transforms.read_image(item.path, 1), crop, equalised, size)
@@ -55,20 +77,17 @@ def open(data_cfg, seed: int) -> OneClassDataSet:  # pylint: disable=redefined-b
   load_train = load if equal == equal_test else loader(equal)
   notes = {**notes, "crop_size": crop, "resize": size, "equalize_hist": equal,
            "equalize_hist_test": equal_test}
-  limit = int(data_cfg.get("train_limit", 0))
-  lists["train"] = lists["train"][:limit or None]
+  lists["train"] = lists["train"][:cfg.train_limit or None]
   return OneClassDataSet(name, lists, load, load_train=load_train, notes=notes,
-                         cache=bool(data_cfg.get("cache", True)),
-                         allow_leaks=data_cfg.get("folds", "leakfree") == "published",
-                         val_from_test=val_from_test(data_cfg))
+                         cache=cfg.cache, allow_leaks=cfg.folds == "published",
+                         val_from_test=cfg.val_from_test)
 
 
 def _transform(cfg):
   """(crop, size, equalise in training, equalise for scoring)."""
-  equal = bool(cfg.get("equalize_hist", False))
-  test = cfg.get("equalize_hist_test", None)
-  return (int(cfg.get("crop_size", 224)), int(cfg.get("resize", 64)), equal,
-          equal if test is None else bool(test))
+  test = cfg.equalize_hist_test
+  return (cfg.crop_size, cfg.resize, cfg.equalize_hist,
+          cfg.equalize_hist if test is None else bool(test))
 
 
 def _prepare(image, crop, equalised, size):
@@ -82,35 +101,35 @@ STORED = 300  # side of the images that the published lists refer to
 
 def _stored_shape(shape, cfg):
   """Size at which an image is cropped: NIH originals are first scaled to 300x300."""
-  return (STORED, STORED) if cfg.get("layout", "lists") == "lists" else tuple(shape)
+  return (STORED, STORED) if cfg.layout == "lists" else tuple(shape)
 
 
 def read_example(path, data_cfg):
   """A radiograph of any source as the network is shown it: float32 [S,S,1] in [-1, 1]."""
-  crop, size, _, equal = _transform(data_cfg)
+  cfg = resolve(data_cfg)
+  crop, size, _, equal = _transform(cfg)
   image = transforms.read_image(path, 1)
-  if _stored_shape(image.shape[:2], data_cfg) == (STORED, STORED):
+  if _stored_shape(image.shape[:2], cfg) == (STORED, STORED):
     image = transforms.resize(image, STORED)
   return transforms.normalize(_prepare(image, crop, equal, size))
 
 
 def place_map(values, shape, data_cfg):
   """A map [S,S] of `read_example` on the image's own pixels, float64 [H,W]; zero off the crop."""
-  crop = _transform(data_cfg)[0]
-  return transforms.uncrop(values, crop, _stored_shape(shape, data_cfg), shape)
+  cfg = resolve(data_cfg)
+  return transforms.uncrop(values, cfg.crop_size, _stored_shape(shape, cfg), shape)
 
 
 # ----------------------------------------------------------------------------------------- lists
 def _lists(cfg):
   """The five lists of a view, and what `describe` says about them."""
-  view = check_choice(cfg, "view", VIEWS)
-  choice = check_choice(cfg, "folds", ("leakfree", "published"))
+  view, choice = cfg.view, cfg.folds
   root, images = pathlib.Path(cfg["lists_root"]), pathlib.Path(cfg["image_root"])
   if not images.is_dir():
     raise FileNotFoundError(f"no folder {str(images)!r}; set config.data.image_root to the 300x300 "
                             "images of ChestX-ray14")
   final, parts = root / "train_test_split" / "nih" / view, root / "folds" / "nih" / view
-  k = int(cfg.get("fold", -1))
+  k = cfg.fold
 
   def items(path, kind):  # the first eight digits of an image's name are its patient
     return [Item(n, n[:8], kind, str(images / n)) for n in folds.read_list(path)]
@@ -138,7 +157,7 @@ def _lists(cfg):
 
 def _validation_anomalies(cfg, parts, items, train):
   """The published validation anomalies of all folds, without patients that are trained on."""
-  wanted = int(cfg.get("val_anomalies", 0))
+  wanted = cfg.val_anomalies
   if not wanted:
     return []
   trained = {i.group for i in train}

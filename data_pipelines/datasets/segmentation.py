@@ -23,39 +23,95 @@ import functools
 import pathlib
 import zlib
 
+import ml_collections
 import numpy as np
 
-from data_pipelines.masks import label_noise
-from data_pipelines.masks import images
-from data_pipelines.masks import synthetic_lesions
+from data_pipelines import fields as data_fields
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
+from data_pipelines.masks import images, label_noise, synthetic_lesions
 from data_pipelines.masks.images import Item
 
 
-def open(data_cfg, seed: int) -> DataSet:  # pylint: disable=redefined-builtin
+LAYOUTS = ("manifest", "folders", "synthetic")
+
+
+def defaults() -> ml_collections.ConfigDict:
+  """Fields of config.data."""
+  fields = data_fields.common("segmentation")
+  fields.dir = ""                  # folder of the data set
+  fields.layout = "manifest"       # manifest, folders or synthetic
+  fields.manifest = "labels.csv"   # its table: columns image, mask, split (and image_id, group)
+  fields.image_size = 96           # images and masks are resized to this side
+  fields.channels = 3              # always colour
+  fields.noise = ""                # how noisy masks are made from true ones; "" = the folder's own
+  fields.noise_seed = 0            # of the noise: fixed, so that all seeds see the same masks
+  fields.clean = 10                # images with expert masks; the others get noisy ones
+  fields.clean_seed = 0            # which images these are
+  fields.noisy_includes_clean = False  # clean images are among the noisy ones, too
+  fields.limit = 0                 # first n noisy training images only; 0 = all
+  fields.val_from_clean = 0        # layout folders without val_img: clean images held out for it
+  fields.soft_masks = False        # accept grey values in masks as soft targets (the reference)
+  fields.mean_image = ""           # .npy file [H,W,C] in [0,1] to subtract; "" = none
+  fields.flip = True               # random flips of image and mask
+  fields.crop = 0                  # random crops out of images larger by so many pixels
+  fields.synthetic_counts = (160, 24, 40)  # layout synthetic: train, val and test images
+  fields.batch_sizes = sizes = ml_collections.ConfigDict()  # of the two training streams
+  sizes.noisy = 0                  # 0 = config.train.batch_size
+  sizes.clean = 6                  # the paper says 10 (R), the published code really uses 6
+  return fields
+
+
+def resolve(data_cfg) -> ml_collections.ConfigDict:
+  """All fields, checked.
+
+  Raises:
+    UserError: an unknown field or kind of noise, or a value out of range.
+  """
+  cfg = data_fields.resolve(data_cfg, defaults())
+  data_fields.choice(cfg, "layout", LAYOUTS)
+  label_noise.parse(cfg.noise or "none")
+  if cfg.channels != 3 or cfg.image_size < 1:
+    raise UserError(f"config.data: channels={cfg.channels} must be 3, image_size={cfg.image_size} "
+                    "at least 1")
+  if len(cfg.synthetic_counts) != 3:
+    raise UserError(f"config.data.synthetic_counts={cfg.synthetic_counts}: (train, val, test)")
+  return cfg
+
+
+def spec(data_cfg) -> data_fields.Spec:
+  """Images as they are shown to the network."""
+  cfg = resolve(data_cfg)
+  return data_fields.Spec((cfg.image_size, cfg.image_size, 3), -1 if cfg.mean_image else 0, 1)
+
+
+def build(data_cfg, seed: int) -> DataSet:
   """The data set of `config.data`, all masks checked.
 
   Raises:
-    ValueError, FileNotFoundError: one line saying which file or field is wrong.
+    UserError, FileNotFoundError: one line saying which file or field is wrong.
   """
-  layouts = {"folders": _folders, "manifest": _manifest, "synthetic": _synthetic}
-  layout = data_cfg.get("layout", "manifest")
-  if layout not in layouts:
-    raise UserError(f"config.data.layout={layout!r}: use {', '.join(layouts)}")
-  label_noise.parse(data_cfg.get("noise", "") or "none")
-  parts, name = layouts[layout](data_cfg, seed)
+  cfg = resolve(data_cfg)
+  parts, name = {"folders": _folders, "manifest": _manifest, "synthetic": _synthetic}[cfg.layout](
+      cfg, seed)
   for part in ("noisy", "clean"):
     if not parts[part]:
-      raise UserError(f"{name}: no {part} training image is left; config.data.clean="
-                       f"{data_cfg.get('clean', 0)} of {len(parts['noisy'] + parts['clean'])}")
-  return Segmentation(data_cfg, parts, name, synthetic=layout == "synthetic")
+      raise UserError(f"{name}: no {part} training image is left; config.data.clean={cfg.clean} of "
+                      f"{len(parts['noisy'] + parts['clean'])}")
+  return Segmentation(cfg, parts, name, synthetic=cfg.layout == "synthetic")
+
+
+def read_example(path, data_cfg) -> np.ndarray:
+  """An image file as the network is shown it: float32 [S,S,3] in [0,1], less the mean image."""
+  cfg = resolve(data_cfg)
+  mean = images.read_mean_image(cfg.mean_image) if cfg.mean_image else None
+  return images.to_network(images.read_image(path), cfg.image_size, mean)
 
 
 # ---------------------------------------------------------------------------------------- layouts
 def _file_items(triples, cfg) -> list[Item]:
   """Items of (id, group, image file, mask file); every mask is read once and checked."""
-  soft = cfg.get("soft_masks", False)
+  soft = cfg.soft_masks
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
     list(pool.map(lambda t: images.check_pair(t[2], t[3], soft), triples))
   items = []
@@ -68,7 +124,7 @@ def _file_items(triples, cfg) -> list[Item]:
 
 def _noisy(item: Item, cfg) -> Item:
   """The item with the noisy version of its expert mask."""
-  kind, seed = cfg["noise"], cfg.get("noise_seed", 0)
+  kind, seed = cfg.noise, cfg.noise_seed
 
   def mask():
     image = item.image() if "threshold" in kind else None
@@ -79,7 +135,7 @@ def _noisy(item: Item, cfg) -> Item:
 
 def _folders(cfg, seed):
   del seed
-  root = pathlib.Path(cfg.get("dir", "") or ".")
+  root = pathlib.Path(cfg.dir or ".")
   if not root.is_dir():
     raise FileNotFoundError(f"config.data.dir={root} does not exist")
   train = next((root / n for n in ("training", "Training") if (root / n).is_dir()), root)
@@ -88,16 +144,16 @@ def _folders(cfg, seed):
     pairs = images.pair(folder / f"{name}_img", folder / f"{name}_gt")
     return _file_items([(stem, "", image, mask) for stem, image, mask in pairs], cfg)
   parts = {"clean": part(train, "clean")}
-  if cfg.get("noise", ""):  # the folder's noisy masks are then taken as expert ones
+  if cfg.noise:  # the folder's noisy masks are then taken as expert ones
     parts["noisy"] = [_noisy(i, cfg) for i in part(train, "noisy")]
   else:
     parts["noisy"] = [dataclasses.replace(i, truth=None) for i in part(train, "noisy")]
   for name in ("val", "test"):
     if (root / f"{name}_img").exists() or (root / f"{name}_gt").exists():
       parts[name] = part(root, name)
-  held = int(cfg.get("val_from_clean", 0))
+  held = cfg.val_from_clean
   if held and "val" not in parts:
-    order = np.random.default_rng(cfg.get("clean_seed", 0)).permutation(len(parts["clean"]))
+    order = np.random.default_rng(cfg.clean_seed).permutation(len(parts["clean"]))
     clean = [parts["clean"][i] for i in order]
     parts["val"], parts["clean"] = clean[:held], clean[held:]
   return _limited(parts, cfg), root.resolve().name
@@ -105,8 +161,8 @@ def _folders(cfg, seed):
 
 def _manifest(cfg, seed):
   del seed
-  root = pathlib.Path(cfg.get("dir", "") or ".")
-  path = root / cfg.get("manifest", "labels.csv")
+  root = pathlib.Path(cfg.dir or ".")
+  path = root / cfg.manifest
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist: set config.data.dir to the folder of the data "
                             "set and config.data.manifest to its table")
@@ -127,7 +183,7 @@ def _manifest(cfg, seed):
   parts = {"clean": items([r for r, c in zip(train, clean) if c]),
            "val": items(split("val")), "test": items(split("test"))}
   noisy = [r for r, c in zip(train, clean) if not c]
-  if cfg.get("noise", ""):
+  if cfg.noise:
     parts["noisy"] = [_noisy(i, cfg) for i in items(noisy)]
   elif "noisy_mask" in rows[0]:
     masks = items(noisy, "noisy_mask")
@@ -139,17 +195,17 @@ def _manifest(cfg, seed):
 
 def _draw_clean(n, cfg) -> np.ndarray:
   """bool [n]: config.data.clean of n, drawn so that a larger number contains a smaller one."""
-  wanted = int(cfg.get("clean", 10))
+  wanted = cfg.clean
   if not 0 < wanted < n:
     raise UserError(f"config.data.clean={wanted}: choose 1 to {n - 1} of the {n} training images")
   chosen = np.zeros(n, bool)
-  chosen[np.random.default_rng(cfg.get("clean_seed", 0)).permutation(n)[:wanted]] = True
+  chosen[np.random.default_rng(cfg.clean_seed).permutation(n)[:wanted]] = True
   return chosen
 
 
 def _synthetic(cfg, seed):
   del seed  # the lesions stay the same, so that seeds of a study differ in training alone
-  counts = dict(zip(("train", "val", "test"), cfg.get("synthetic_counts", (160, 24, 40))))
+  counts = dict(zip(("train", "val", "test"), cfg.synthetic_counts))
   parts = {}
   for split, count in counts.items():
     items = []
@@ -161,13 +217,13 @@ def _synthetic(cfg, seed):
   train = parts.pop("train")
   clean = _draw_clean(len(train), cfg)
   parts["clean"] = [t for t, c in zip(train, clean) if c]
-  parts["noisy"] = [_noisy(t, cfg) if cfg.get("noise", "") else t
+  parts["noisy"] = [_noisy(t, cfg) if cfg.noise else t
                     for t, c in zip(train, clean) if not c]
   return _limited(parts, cfg), "synthetic_lesions"
 
 
 def _limited(parts, cfg):
-  limit = int(cfg.get("limit", 0))
+  limit = cfg.limit
   return {**parts, "noisy": parts["noisy"][:limit]} if limit else parts
 
 
@@ -179,23 +235,23 @@ class Segmentation(DataSet):
   def __init__(self, cfg, parts: dict[str, list[Item]], name: str, synthetic: bool = False):
     self._cfg, self.parts, self.name, self.synthetic = cfg, parts, name, synthetic
     self.splits = tuple(s for s in ("val", "test", "noisy", "clean") if parts.get(s))
-    path = cfg.get("mean_image", "")
+    path = cfg.mean_image
     self._mean = images.read_mean_image(path) if path else None
     self._sources = {}
 
   def _source(self, items, **options):
-    soft = self._cfg.get("soft_masks", False)
-    return images.Pairs(items, self._cfg["image_size"], soft=soft, mean_image=self._mean,
+    soft = self._cfg.soft_masks
+    return images.Pairs(items, self._cfg.image_size, soft=soft, mean_image=self._mean,
                                **options)
 
   def train(self):
     if "train" not in self._sources:
-      margin, ops = int(self._cfg.get("crop", 0)), []
-      ops += [images.paired_crop(self._cfg["image_size"])] if margin else []
-      ops += [images.paired_flip()] if self._cfg.get("flip", True) else []
+      margin, ops = self._cfg.crop, []
+      ops += [images.paired_crop(self._cfg.image_size)] if margin else []
+      ops += [images.paired_flip()] if self._cfg.flip else []
       options = dict(margin=margin, batch_ops=ops, augmented=True)
       noisy, clean = self.parts["noisy"], self.parts["clean"]
-      both = noisy + clean if self._cfg.get("noisy_includes_clean", False) else noisy
+      both = noisy + clean if self._cfg.noisy_includes_clean else noisy
       self._sources["train"] = {
           "noisy": self._source(both, first_sample=0, noisy=len(noisy), **options),
           "clean": self._source(clean, **options)}
@@ -203,6 +259,9 @@ class Segmentation(DataSet):
 
   def validation(self):
     return self.split("val") if "val" in self.splits else None
+
+  def fitting(self):
+    return self.split("noisy")
 
   def split(self, name):
     if name not in self.splits:
@@ -216,7 +275,7 @@ class Segmentation(DataSet):
     counts = {name: {"examples": len(items), "ids_crc32": _crc(items)}
               for name, items in self.parts.items()}
     return {"name": self.name, "synthetic": self.synthetic, "splits": counts,
-            "size": self._cfg["image_size"], "noise": self._cfg.get("noise", ""),
+            "size": self._cfg.image_size, "noise": self._cfg.noise,
             "noise_dice_first_100": self.noise_dice(100)}
 
   def noise_dice(self, limit: int | None = None) -> float | None:

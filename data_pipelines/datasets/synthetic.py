@@ -19,26 +19,46 @@ from data_pipelines.errors import UserError
 _SPLITS = ("train", "val", "test")
 
 
-def open(data_cfg, seed: int) -> SliceDataSet:  # pylint: disable=redefined-builtin
+def defaults():
+  """Fields of config.data: those of brain volumes, of which the "synthetic" ones count here."""
+  return fields.defaults("synthetic")
+
+
+def resolve(data_cfg):
+  """All fields, checked.
+
+  Raises:
+    UserError: an unknown field, a modality that is not one of flair, t1, t1ce, t2, or a number out
+      of range.
+  """
+  cfg = fields.resolve(data_cfg, "synthetic")
+  unknown = [m for m in cfg.modalities if m not in phantom.MODALITIES]
+  if unknown:
+    raise UserError(f"config.data.modalities: synthetic brains have "
+                    f"{', '.join(phantom.MODALITIES)}, not {', '.join(unknown)}")
+  counts = tuple(int(n) for n in cfg.n_patients)
+  if len(counts) != 3 or counts[0] < 1 or min(counts) < 0 or cfg.n_slices < 1:
+    raise UserError(f"config.data.n_patients={counts} must be (train >= 1, val, test) and "
+                    f"n_slices={cfg.n_slices} >= 1")
+  return cfg
+
+
+spec = fields.spec
+
+
+def build(data_cfg, seed: int) -> SliceDataSet:
   """Generates `n_patients` = (train, val, test) synthetic patients.
 
   Args:
-    data_cfg: fields of brain_fields.defaults(); those that count here: modalities, image_size, n_patients,
-      n_slices, lesion_share, synthetic_seed, noise_*.
+    data_cfg: those fields that count here: modalities, image_size, n_patients, n_slices,
+      lesion_share, synthetic_seed, noise_*.
     seed: orders the training patients; the patients themselves depend on `synthetic_seed`.
 
   Raises:
-    ValueError: a modality that is not one of flair, t1, t1ce, t2, or a number out of range.
+    UserError: see `resolve`.
   """
-  cfg = fields.resolve(data_cfg)
-  unknown = [m for m in cfg["modalities"] if m not in phantom.MODALITIES]
-  if unknown:
-    raise UserError(f"config.data.modalities: synthetic brains have "
-                     f"{', '.join(phantom.MODALITIES)}, not {', '.join(unknown)}")
-  counts = [int(n) for n in cfg["n_patients"]]
-  if len(counts) != 3 or counts[0] < 1 or min(counts) < 0 or cfg["n_slices"] < 1:
-    raise UserError(f"config.data.n_patients={tuple(counts)} must be (train >= 1, val, test) and "
-                     f"n_slices={cfg['n_slices']} >= 1")
+  cfg = resolve(data_cfg)
+  counts = [int(n) for n in cfg.n_patients]
   start = time.time()
   jobs = [(split, i) for split, n in zip(_SPLITS, counts) for i in range(n)]
   with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -5,41 +5,73 @@ anomalous one has an ellipse in which the texture has another scale, another dir
 blob on top; mean and contrast of the ellipse are those of its surroundings except for the blob, so
 that pixel values alone say little. The split "val" has anomalies of one kind only (confined
 variability), "test" has all three; masks show the ellipses.
-
-config.data fields: image_size, channels (1 or 3), n_train, n_val, n_test (images; half of the last
-two are anomalous), data_seed.
 """
 
 from __future__ import annotations
 
+import ml_collections
 import numpy as np
 from scipy import ndimage
 
-from data_pipelines.one_class import transforms
+from data_pipelines import fields as data_fields
 from data_pipelines.dataset import ArraySource, DataSet
 from data_pipelines.errors import UserError
+from data_pipelines.one_class import transforms
 
 KINDS = ("scale", "direction", "blob")
 
 
-def open(data_cfg, seed: int) -> DataSet:  # pylint: disable=redefined-builtin
+def defaults() -> ml_collections.ConfigDict:
+  """Fields of config.data."""
+  fields = data_fields.common("synthetic_textures")
+  fields.image_size = 32           # side of the images, at least 8
+  fields.channels = 1              # 1 or 3
+  fields.data_seed = 0             # of the images; not config.seed, so that runs compare
+  fields.n_train = 512             # training images
+  fields.n_val = 64                # validation images, half of them anomalous
+  fields.n_test = 200              # test images, half of them anomalous
+  return fields
+
+
+def resolve(data_cfg) -> ml_collections.ConfigDict:
+  """All fields, checked.
+
+  Raises:
+    UserError: an unknown field, channels other than 1 and 3, or sizes too small.
+  """
+  cfg = data_fields.resolve(data_cfg, defaults())
+  if cfg.channels not in (1, 3) or cfg.image_size < 8:
+    raise UserError(f"config.data: channels={cfg.channels} must be 1 or 3, image_size="
+                    f"{cfg.image_size} >= 8")
+  for name in ("n_train", "n_val", "n_test"):
+    least = 1 if name == "n_train" else 2
+    if cfg[name] < least:
+      raise UserError(f"config.data.{name}={cfg[name]}: at least {least}")
+  return cfg
+
+
+def spec(data_cfg) -> data_fields.Spec:
+  """Images as they are shown to the network."""
+  cfg = resolve(data_cfg)
+  return data_fields.Spec((cfg.image_size, cfg.image_size, cfg.channels), -1, 1)
+
+
+def build(data_cfg, seed: int) -> DataSet:
   """The data set; drawn from config.data.data_seed, whatever the seed of the run.
 
   Raises:
-    ValueError: channels other than 1 and 3, or sizes too small.
+    UserError: see `resolve`.
   """
   del seed
-  size, channels = int(data_cfg["image_size"]), int(data_cfg["channels"])
-  if channels not in (1, 3) or size < 8:
-    raise UserError(f"config.data: channels={channels} must be 1 or 3, image_size={size} >= 8")
-  return Textures(size, channels, {k: int(data_cfg[f"n_{k}"]) for k in ("train", "val", "test")},
-                  int(data_cfg.get("data_seed", 0)))
+  cfg = resolve(data_cfg)
+  return Textures(cfg.image_size, cfg.channels,
+                  {k: cfg[f"n_{k}"] for k in ("train", "val", "test")}, cfg.data_seed)
 
 
 def read_example(path, data_cfg) -> np.ndarray:
   """An image file as the network wants it: grey or colour, resized, in [-1,1] [S,S,C]."""
-  size, channels = int(data_cfg["image_size"]), int(data_cfg["channels"])
-  image = transforms.resize(transforms.read_image(path, channels), size)
+  cfg = resolve(data_cfg)
+  image = transforms.resize(transforms.read_image(path, cfg.channels), cfg.image_size)
   return transforms.normalize(image)
 
 
@@ -56,8 +88,6 @@ class Textures(DataSet):
     self._eval = {}
     for name, rng, kinds in (("val", rngs[2], KINDS[:1]), ("test", rngs[3], KINDS)):
       half = counts[name] // 2
-      if half < 1:
-        raise UserError(f"config.data.n_{name}={counts[name]}: at least 2")
       normal = self._healthy if name == "val" else make(rng, half, (None,))
       odd = make(rng, half, kinds)
       self._eval[name] = tuple(np.concatenate(pair) for pair in zip(normal, odd))

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data_pipelines.one_class import folds, transforms
+from data_pipelines import fields as data_fields
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
+from data_pipelines.one_class import folds, transforms
 
 LISTS = ("train", "val_normal", "val_anomaly", "test_normal", "test_anomaly")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -136,6 +137,9 @@ class OneClassDataSet(DataSet):
     return ImageSource(self.lists[f"{part}_normal"], self.lists[f"{part}_anomaly"], self._load,
                        cache=self._cache)
 
+  def fitting(self):
+    return ImageSource(self.lists["train"], (), self._load, with_label=False, cache=self._cache)
+
   def resident_arrays(self):
     if self._train_ops:
       raise UserError(f"{self.name}: config.data.resident cannot draw crops and flips; turn "
@@ -229,32 +233,32 @@ def folder_lists(cfg) -> dict[str, list[Item]]:
   regroups the training normals and tests on the *validation* anomalies: the test split is not used
   for choosing anything.
   """
-  root = pathlib.Path(cfg["root"])
+  root = pathlib.Path(data_fields.given_dir(cfg, "root", "a folder with labels.csv"))
   if not root.is_dir():
     raise FileNotFoundError(f"no folder {str(root)!r}; set config.data.root")
   items = read_labels(root) if (root / "labels.csv").is_file() else read_folders(root)
   get = lambda split, side: items.get((split, side), [])
   anomalies = [i for i in get("val", "anomaly")
-               if not cfg.get("val_kind", "") or i.kind == cfg["val_kind"]]
-  if int(cfg.get("fold", -1)) < 0:
+               if not cfg["val_kind"] or i.kind == cfg["val_kind"]]
+  if cfg["fold"] < 0:
     train, val = get("train", "normal"), get("val", "normal")
     if not val:
       train, val = hold_out(train, cfg)
     return {"train": train, "val_normal": val,
-            "val_anomaly": anomalies[:int(cfg.get("val_anomalies", 0)) or None],
+            "val_anomaly": anomalies[:cfg["val_anomalies"] or None],
             "test_normal": get("test", "normal"), "test_anomaly": get("test", "anomaly")}
   return regrouped(get("train", "normal"), anomalies, cfg)
 
 
 def regrouped(normal: Sequence[Item], anomalous: Sequence[Item], cfg) -> dict[str, list[Item]]:
   """The five lists of fold `cfg.fold` without leaks (`folds.group_folds`)."""
-  k, n = int(cfg["fold"]), int(cfg.get("n_folds", 3))
+  k, n = cfg["fold"], cfg["n_folds"]
   if not 0 <= k < n:
     raise UserError(f"config.data.fold={k}: use 0 to {n - 1}, or -1 for the final split")
   if not anomalous:
     raise UserError("a fold needs validation anomalies; check config.data.val_kind")
   fold = folds.group_folds([i.group for i in normal], [i.group for i in anomalous],
-                           int(cfg.get("fold_seed", 0)), n)[k]
+                           cfg["fold_seed"], n)[k]
   pick = lambda items, part: [items[i] for i in fold[part]]
   return {"train": pick(normal, "train"), "val_normal": pick(normal, "val"),
           "test_normal": pick(normal, "test_normal"),
@@ -263,23 +267,6 @@ def regrouped(normal: Sequence[Item], anomalous: Sequence[Item], cfg) -> dict[st
 
 def hold_out(items: Sequence[Item], cfg) -> tuple[list[Item], list[Item]]:
   """(train, val): `cfg.val_fraction` of the groups held out; 0 = train on all, as published."""
-  held = folds.split_groups([i.group for i in items], float(cfg.get("val_fraction", 0.0)),
-                            int(cfg.get("fold_seed", 0)))
+  held = folds.split_groups([i.group for i in items], cfg["val_fraction"],
+                            cfg["fold_seed"])
   return ([i for i, h in zip(items, held) if not h], [i for i, h in zip(items, held) if h])
-
-
-def val_from_test(cfg) -> bool:
-  """cfg.val_from_test; raises ValueError for the final split, whose test part chooses nothing."""
-  wanted = bool(cfg.get("val_from_test", False))
-  if wanted and int(cfg.get("fold", -1)) < 0:
-    raise UserError("config.data.val_from_test is for folds: the final test split must not choose "
-                     "anything; set config.data.fold")
-  return wanted
-
-
-def check_choice(cfg, field: str, allowed: Sequence[str]) -> str:
-  """cfg[field]; raises ValueError unless it is one of `allowed`."""
-  value = cfg.get(field, allowed[0])
-  if value not in allowed:
-    raise UserError(f"config.data.{field}={value!r}: use {', '.join(allowed)}")
-  return value

@@ -1,6 +1,6 @@
 r"""Writes a study of noisy annotations to disk, in the folders that the reference reads.
 
-  python -m data_pipelines.prepare_noisy --dir=FOLDER --noise=polygon:3 --clean=10 --out=STUDY
+  python -m data_pipelines.prepare noisy_study --dir=FOLDER --noise=polygon:3 --clean=10 --out=STUDY
 reads the fully labelled set FOLDER/labels.csv (data_pipelines/datasets/segmentation.py, layout "manifest")
 and writes STUDY/training/{noisy,clean}_{img,gt}, {val,test}_{img,gt}, noise.csv (Dice of every
 noisy mask against the expert one) and mean_image.npy. Train on it with --config.data.layout=folders
@@ -18,6 +18,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
+from data_pipelines import fields as data_fields
 from data_pipelines.masks import label_noise
 from data_pipelines.masks import images as paired_images
 from data_pipelines.datasets import segmentation
@@ -31,7 +32,7 @@ def write_study(data_cfg, out, seed: int = 0) -> float:
   Raises:
     FileExistsError: `out` holds files already. ValueError, FileNotFoundError: as the data set says.
   """
-  data, out = segmentation.open(data_cfg, seed), pathlib.Path(out)
+  data, out = segmentation.build(data_cfg, seed), pathlib.Path(out)
   if out.exists() and any(out.iterdir()):
     raise FileExistsError(f"{out} is not empty: choose a new folder")
   rows = []
@@ -47,7 +48,7 @@ def write_study(data_cfg, out, seed: int = 0) -> float:
       mask = item.mask() > 0.5
       Image.fromarray((255 * mask).astype(np.uint8)).save(masks / f"{item.id}_segmentation.png")
       if name == "noisy" and item.truth is not None:
-        rows.append({"id": item.id, "noise": data_cfg.get("noise", ""),
+        rows.append({"id": item.id, "noise": data_cfg["noise"],
                      "dice": round(label_noise.dice(mask, item.truth() > 0.5), 6)})
   paired_images.write_mean_image(data.split("noisy"), out / "mean_image.npy")
   with (out / "noise.csv").open("w", newline="", encoding="utf-8") as file:
@@ -69,7 +70,8 @@ def main():
   parser.add_argument("--image_size", type=int, default=96, help="side of the mean image")
   args = parser.parse_args()
   try:
-    dice = write_study({**vars(args), "name": "segmentation", "layout": "manifest"}, args.out)
+    given = {k: v for k, v in vars(args).items() if k != "out"}
+    dice = write_study(data_fields.changed(segmentation.defaults(), **given), args.out)
   except (ValueError, OSError) as e:
     raise SystemExit(f"error: {e}") from None
   print(f"mean Dice of the noisy masks: {dice:.3f} ({args.out}/noise.csv)")

@@ -19,10 +19,10 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from data_pipelines.datasets import annotations, paired
+from data_pipelines.datasets import annotations
 from data_pipelines.errors import UserError
 from data_pipelines.marks import catalogue, layers, reference
-from data_pipelines.pairs import ultrasound
+from data_pipelines.pairs import frames as frame_files, ultrasound
 
 
 def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
@@ -91,9 +91,9 @@ def _frames(folder, channels, count, size):
     return
   root = pathlib.Path(folder)
   root = root / "clean" if (root / "clean").is_dir() else root
-  for path in paired.list_frames(root):
+  for path in frame_files.list_frames(root):
     name = "-".join(path.relative_to(root).with_suffix("").parts)
-    yield name.replace("_", "-"), paired.read_frame(path, channels)
+    yield name.replace("_", "-"), frame_files.read_frame(path, channels)
 
 
 def main(argv=None) -> None:

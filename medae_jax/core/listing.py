@@ -12,7 +12,7 @@ def overview() -> str:
   parts = []
   for title, folder, needed in (
       ("Methods", places.PACKAGE / "methods", "Method"),
-      ("Data sets", places.folder("data_pipelines") / "datasets", "open"),
+      ("Data sets", places.folder("data_pipelines") / "datasets", "build"),
       ("Configs", places.folder("configs"), "get_config")):
     rows = []
     for path in sorted(folder.glob("*.py")):

@@ -38,7 +38,8 @@ def batches_of(dataset, config, stage, number: int, first_step: int):
   size = stage.data.get("batch_size", config.train.batch_size) if stage else config.train.batch_size
   parallel.check_batch_size(size)
   for name, n in (config.data.get("batch_sizes", None) or {}).items():
-    parallel.check_batch_size(n, f"config.data.batch_sizes.{name}")
+    if n:  # 0 = config.train.batch_size
+      parallel.check_batch_size(n, f"config.data.batch_sizes.{name}")
   return stream.train_stream(
       dataset, config.data, batch_size=size, first_step=first_step,
       seed=streams.data_seed(config, stage, number), process_index=jax.process_index(),

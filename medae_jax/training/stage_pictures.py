@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from data_pipelines import stream
-from data_pipelines.dataset import Chosen
+from data_pipelines.dataset import Subset
 from medae_jax.core import files, parallel
 from medae_jax.reporting import panels
 
@@ -40,7 +40,7 @@ def write(workdir, number: int, stage, method, state, dataset) -> pathlib.Path |
   if jax.process_index():
     return None
   places = np.unique(np.linspace(0, len(source) - 1, IMAGES).astype(int))
-  batch = next(stream.eval_batches(Chosen(source, places), batch_size=len(places)))
+  batch = next(stream.eval_batches(Subset(source, places), batch_size=len(places)))
   shown = parallel.per_example_fn(lambda s, b: method.pictures(s, b, jax.random.key(0)))(
       model, {k: batch[k] for k in ("image", "index")})
   if not shown:

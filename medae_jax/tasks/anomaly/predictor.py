@@ -3,23 +3,21 @@
 Volumes: <name>_anomaly.nii.gz (float32) and <name>_mask.nii.gz (uint8) on the grid of the input,
 <name>_overlay.png. Images: <name>_anomaly.tif (float32, the plain map), <name>_mask.png (0 or 255),
 <name>_overlay.png, in the size of the input. The preparation is that of training
-(data_pipelines/brains/normalise.py), the threshold that of calibration.json. A two-dimensional data set
-says how one file becomes an example, by functions in its module:
-  read_example(path, data_cfg) -> float32 [h,w,C], what the network is shown
-  place_map(map [h,w], (H, W), data_cfg) -> [H,W], optional: back onto the file's pixels
+(data_pipelines/brains/normalise.py), the threshold that of calibration.json. How one file becomes an
+example of a two-dimensional data set, and its map a map of the file, the data set says itself:
+`read_example` and `place_map` of data_pipelines.dataset.Module.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import pathlib
 from typing import Any
 
 from absl import logging
 import numpy as np
 
-from data_pipelines import datasets
+from data_pipelines import dataset as datasets
 from data_pipelines.brains import inputs, normalise
 from data_pipelines.formats import image_io
 from medae_jax.core import files
@@ -160,24 +158,13 @@ class Predictor(BasePredictor):
     return self._write_image(scan.name, out_dir, scored, back, array[..., 0] / prepared.scale[0])
 
   def _image(self, scan, out_dir):
-    """An image of a two-dimensional data set: its own reader, else grey levels in 0 ... 1."""
-    path = next(iter(scan.files.values()))
+    """An image of a two-dimensional data set, prepared as the data set prepares it for scoring."""
+    path, data = next(iter(scan.files.values())), self.config.data
     array, top = image_io.read(path)
-    module = importlib.import_module(self._module_name())
-    if hasattr(module, "read_example"):
-      image = np.asarray(module.read_example(path, self.config.data), np.float32)
-    else:
-      data = self.config.data
-      logging.log_first_n(logging.WARNING, "data_pipelines/datasets/%s has no read_example: images are "
-                          "scaled to 0 ... 1 and resized, whatever training did.", 1, data.name)
-      channels = self.image_shape[2] if self.image_shape else int(data.get("channels", 0))
-      image = normalise.resize(image_io.read(path, channels)[0] / top, self._size(array.shape[:2]))
-      image = image.astype(np.float32)
+    module = datasets.module(data.name)
+    image = module.read_example(path, data, self.image_shape)
     scored = self._score(image[None])
-    if hasattr(module, "place_map"):  # where the network saw a part of the image only
-      back = lambda maps: module.place_map(maps[0], array.shape[:2], self.config.data)
-    else:
-      back = lambda maps: normalise.resize(maps[0], array.shape[:2])
+    back = lambda maps: module.place_map(maps[0], array.shape[:2], data)
     return self._write_image(scan.name, out_dir, scored, back, array.mean(-1) / top)
 
   def _write_image(self, name, out_dir, scored, back, grey):
@@ -239,15 +226,11 @@ class Predictor(BasePredictor):
     top = found.get("map_max") or max(float(np.quantile(anomaly, 0.999)), 1e-6)
     return (found.get("window") or [[0.0, 1.0]])[0], top
 
-  def _size(self, native=None):
+  def _size(self):
     if self.image_shape:
       return tuple(self.image_shape[:2])
-    size = self.config.data.get("image_size", native)
+    size = self.config.data.image_size
     return (int(size), int(size)) if np.ndim(size) == 0 else tuple(int(v) for v in size)
-
-  def _module_name(self):
-    name = self.config.data.name
-    return name if "." in name else f"{datasets.__name__}.{name}"
 
 
 def _to_grid(maps, slices, shape, change):

@@ -130,7 +130,7 @@ def test_pairs_on_disk(tmp_path):
   from data_pipelines.prepare import pairs
   pairs.main(["--out", str(tmp_path / "pairs"), "--synthetic", "6", "--copies", "2",
                     "--channels", "1", "--set", "count=2,3", "--set", "unmarked=0"])
-  cfg = paired.pair_defaults()
+  cfg = paired.defaults()
   cfg.update(dir=str(tmp_path / "pairs"), channels=1, val_share=0.2, test_share=0.2)
   data = dataset.open_dataset(cfg, 0)
   assert {s: v["groups"] for s, v in data.describe()["splits"].items()} == {

@@ -110,7 +110,7 @@ def test_center_crop_refuses_small_images():
 # ---------------------------------------------------------------------------------------- natural
 def test_natural_official_split(tmp_path):
   x, y = _npz(tmp_path)
-  data = natural.open(_cfg(dataset="cifar10", root=str(tmp_path), normal_class=3), 0)
+  data = natural.build(_cfg(dataset="cifar10", root=str(tmp_path), normal_class=3), 0)
   assert data.splits == ("test",) and data.validation() is None
   train = data.train()
   read = train.read(np.arange(len(train)))
@@ -129,7 +129,7 @@ def test_natural_validation_and_transforms(tmp_path):
   x, y = _npz(tmp_path)
   cfg = _cfg(dataset="svhn", root=str(tmp_path / "data.npz"), normal_class=1, val_fraction=0.25,
              val_anomalies=5, to_grayscale=True, equalize_hist=True)
-  data = natural.open(cfg, 0)
+  data = natural.build(cfg, 0)
   assert data.splits == ("val", "test")
   val = data.split("val").read(np.arange(len(data.split("val"))))
   assert val["image"].shape == (8, 32, 32, 1) and list(val["label"]) == [0] * 3 + [1] * 5
@@ -144,7 +144,7 @@ def test_natural_validation_and_transforms(tmp_path):
 def test_natural_folds(tmp_path):
   _npz(tmp_path)
   cfg = _cfg(dataset="cifar10", root=str(tmp_path), normal_class=0, fold=1)
-  data = natural.open(cfg, 0)
+  data = natural.build(cfg, 0)
   assert data.describe()["groups_shared_with_train"]["test_normal"] == 0
   kinds = {data.split("test").meta(i)["kind"] for i in range(len(data.split("test")))}
   assert kinds == {"airplane", "horse"}
@@ -152,14 +152,14 @@ def test_natural_folds(tmp_path):
                     (dict(normal_class=10), "normal_class=10"), (dict(dataset="x"), "dataset='x'"),
                     (dict(val_class=0), "is the normal class")):
     with pytest.raises(ValueError, match=text):
-      natural.open(_cfg(**{**cfg.to_dict(), **bad}), 0)
-  chosen = natural.open(_cfg(**cfg.to_dict(), val_from_test=True), 0)
+      natural.build(_cfg(**{**cfg.to_dict(), **bad}), 0)
+  chosen = natural.build(_cfg(**cfg.to_dict(), val_from_test=True), 0)
   assert [chosen.split("val").meta(i) for i in range(len(chosen.split("val")))] == [
       chosen.split("test").meta(i) for i in range(len(chosen.split("test")))]
   with pytest.raises(ValueError, match="val_from_test is for folds"):
-    natural.open(_cfg(**{**cfg.to_dict(), "fold": -1, "val_from_test": True}), 0)
+    natural.build(_cfg(**{**cfg.to_dict(), "fold": -1, "val_from_test": True}), 0)
   with pytest.raises(ValueError, match="published folds index the 50000"):
-    natural.open(_cfg(**{**cfg.to_dict(), "folds": "published",
+    natural.build(_cfg(**{**cfg.to_dict(), "folds": "published",
                          "lists_root": str(shared_data("folds"))}), 0)
 
 
@@ -245,7 +245,7 @@ def _nih(tmp_path):
 
 def test_nih_lists(tmp_path):
   cfg = _nih(tmp_path)
-  data = nih.open(cfg, 0)
+  data = nih.build(cfg, 0)
   assert data.splits == ("test",) and len(data.train()) == 20 and len(data.split("test")) == 8
   item = data.train().items[3]
   raw = np.asarray(Image.open(item.path))[38:262, 38:262]  # centre crop 224 of 300
@@ -253,7 +253,7 @@ def test_nih_lists(tmp_path):
   np.testing.assert_array_equal(data.train().read_one(3)["image"][..., 0],
                                 transforms.normalize(expected))
   assert data.train().meta(3)["group"] == item.name[:8]
-  with_val = nih.open(_cfg(**cfg.to_dict(), val_fraction=0.2, val_anomalies=3), 0)
+  with_val = nih.build(_cfg(**cfg.to_dict(), val_fraction=0.2, val_anomalies=3), 0)
   assert with_val.splits == ("val", "test") and len(with_val.split("val")) == 4 + 3
 
 
@@ -261,22 +261,22 @@ def test_nih_subset_folds_leak_only_when_published(tmp_path):
   cfg = _nih(tmp_path).to_dict()
   tests = []
   for k in range(3):
-    data = nih.open(_cfg(**cfg, fold=k), 0)
+    data = nih.build(_cfg(**cfg, fold=k), 0)
     shared = data.describe()["groups_shared_with_train"]
     assert not any(shared.values())
     names = lambda part, data=data: {i.name for i in data.lists[part]}
     assert not names("val_normal") & names("test_normal")
     tests.append(names("test_normal"))
   assert not tests[0] & tests[1] and len(set.union(*tests)) == 28
-  published = nih.open(_cfg(**cfg, fold=0, folds="published"), 0)
+  published = nih.build(_cfg(**cfg, fold=0, folds="published"), 0)
   assert published.lists["val_normal"] == published.lists["test_normal"]
 
 
 def test_nih_equalise_only_in_the_test(tmp_path):
   cfg = _nih(tmp_path)
   cfg.equalize_hist_test = True
-  data = nih.open(cfg, 0)
-  plain = nih.open(_nih_same(cfg, equalize_hist_test=False), 0)
+  data = nih.build(cfg, 0)
+  plain = nih.build(_nih_same(cfg, equalize_hist_test=False), 0)
   np.testing.assert_array_equal(data.train().read_one(0)["image"],
                                 plain.train().read_one(0)["image"])
   assert np.any(data.split("test").read_one(0)["image"]
@@ -295,13 +295,13 @@ def test_nih_errors(tmp_path):
       (dict(fold=7), ValueError, "fold=7"), (dict(folds="x"), ValueError, "folds='x'"),
       (dict(layout="folder", root="/nowhere"), FileNotFoundError, "no folder '/nowhere'")):
     with pytest.raises(error, match=text):
-      nih.open(_nih_same(cfg, **change), 0)
-  data = nih.open(cfg, 0)
+      nih.build(_nih_same(cfg, **change), 0)
+  data = nih.build(cfg, 0)
   pathlib.Path(data.train().items[0].path).unlink()
   with pytest.raises(FileNotFoundError, match="no image"):
     data.train().read_one(0)
   with pytest.raises(FileNotFoundError, match="1 of 28 listed images are not there"):
-    nih.open(cfg, 0)  # before training, whatever list it is on
+    nih.build(cfg, 0)  # before training, whatever list it is on
   pathlib.Path(data.train().items[1].path).write_bytes(b"\x89PNG broken")
   with pytest.raises(ValueError, match="not a readable image"):
     data.train().read_one(1)
@@ -333,11 +333,11 @@ def _camelyon(tmp_path):
 def test_camelyon_folds(tmp_path):
   cfg = _camelyon(tmp_path)
   for k in range(3):
-    data = camelyon.open(_nih_same(cfg, fold=k), 0)
+    data = camelyon.build(_nih_same(cfg, fold=k), 0)
     slides = lambda part, data=data: {i.group for i in data.lists[part]}
     assert not slides("train") & (slides("test_normal") | slides("val_normal"))
     assert data.lists["test_anomaly"]
-  leaky = camelyon.open(_nih_same(cfg, fold=0, folds="published"), 0)
+  leaky = camelyon.build(_nih_same(cfg, fold=0, folds="published"), 0)
   assert leaky.describe()["groups_shared_with_train"]["test_normal"] == 9
   assert "test on training images" in leaky.describe()["protocol"]
 
@@ -345,7 +345,7 @@ def test_camelyon_folds(tmp_path):
 def test_camelyon_augmentation_is_fresh_unless_frozen(tmp_path):
   cfg = _camelyon(tmp_path)
   def first(step, **changes):
-    data = camelyon.open(_nih_same(cfg, **changes), 0)
+    data = camelyon.build(_nih_same(cfg, **changes), 0)
     batch = next(stream.train_stream(data, {}, batch_size=27, first_step=step, seed=0))
     return batch["image"]
   augment = dict(random_crop=True, random_flip=True)
@@ -357,10 +357,10 @@ def test_camelyon_augmentation_is_fresh_unless_frozen(tmp_path):
   np.testing.assert_array_equal(first(1, **augment), first(1, **augment))
   frozen = dict(**augment, freeze_augmentation=True)
   assert sort(first(0, **frozen)) == sort(first(1, **frozen)) != sort(plain)
-  test = camelyon.open(_nih_same(cfg, **augment), 0).split("test").read_one(0)["image"]
+  test = camelyon.build(_nih_same(cfg, **augment), 0).split("test").read_one(0)["image"]
   assert test.shape == (32, 32, 3) and test.dtype == np.float32
   with pytest.raises(ValueError, match="resident cannot draw crops"):
-    camelyon.open(_nih_same(cfg, **augment), 0).resident_arrays()
+    camelyon.build(_nih_same(cfg, **augment), 0).resident_arrays()
 
 
 # --------------------------------------------------------------------------------- labelled folders
@@ -372,38 +372,38 @@ def test_folders_without_labels(tmp_path):
         Image.fromarray(RNG.integers(0, 256, (70, 70), np.uint8)).save(
             tmp_path / split / side / f"{i}.png")
   cfg = _cfg(layout="folder", root=str(tmp_path), crop_size=64, resize=32)
-  data = nih.open(cfg, 0)
+  data = nih.build(cfg, 0)
   assert len(data.train()) == 4 and len(data.split("test")) == 8
   assert data.split("test").read_one(5)["label"] == 1
   with pytest.raises(ValueError, match="needs validation anomalies"):
-    nih.open(_nih_same(cfg, fold=0), 0)
+    nih.build(_nih_same(cfg, fold=0), 0)
 
 
 def test_labels_need_columns(tmp_path):
   (tmp_path / "labels.csv").write_text("file,label\na.png,normal\n")
   with pytest.raises(ValueError, match="lacks the column split"):
-    nih.open(_cfg(layout="folder", root=str(tmp_path)), 0)
+    nih.build(_cfg(layout="folder", root=str(tmp_path)), 0)
 
 
 def test_chest_xray_folder():
   cfg = _cfg(layout="folder", root=str(shared_data("chest_xray")), crop_size=224, resize=32,
              val_kind="virus")
-  data = nih.open(cfg, 0)
+  data = nih.build(cfg, 0)
   assert (len(data.train()), len(data.split("val")), len(data.split("test"))) == (500, 90, 300)
   assert data.split("test").read_one(0)["image"].shape == (32, 32, 1)
-  fold = nih.open(_nih_same(cfg, fold=0), 0)
+  fold = nih.build(_nih_same(cfg, fold=0), 0)
   assert not any(fold.describe()["groups_shared_with_train"].values())
 
 
 def test_histopathology_folder():
   cfg = _cfg(layout="folder", root=str(shared_data("histopathology_lung")), crop_size=64, resize=96)
-  data = camelyon.open(cfg, 0)
+  data = camelyon.build(cfg, 0)
   assert len(data.train()) == 257 and len(data.split("test")) == 43 + 58 + 67
   assert data.split("test").meta(50)["kind"] in ("adenocarcinoma", "squamous")
 
 
 def test_cifar10_subset():
-  data = natural.open(_cfg(dataset="cifar10", root=str(shared_data("cifar10_subset")),
+  data = natural.build(_cfg(dataset="cifar10", root=str(shared_data("cifar10_subset")),
                            normal_class=8), 0)
   assert len(data.train()) == 500 and len(data.split("test")) == 2000
 
@@ -411,18 +411,18 @@ def test_cifar10_subset():
 # ------------------------------------------------------------------------------------- single images
 def test_read_example_is_the_test_transform(tmp_path):
   cfg = _nih(tmp_path)
-  data = nih.open(cfg, 0)
+  data = nih.build(cfg, 0)
   np.testing.assert_array_equal(nih.read_example(data.split("test").items[2].path, cfg),
                                 data.split("test").read_one(2)["image"])
   cfg = _camelyon(tmp_path / "c")
-  data = camelyon.open(_nih_same(cfg, random_crop=True), 0)
+  data = camelyon.build(_nih_same(cfg, random_crop=True), 0)
   np.testing.assert_array_equal(camelyon.read_example(data.split("test").items[0].path, cfg),
                                 data.split("test").read_one(0)["image"])
   x, _ = _npz(tmp_path)
   Image.fromarray(x[0]).save(tmp_path / "a.png")
   cfg = _cfg(dataset="svhn", root=str(tmp_path), normal_class=0, to_grayscale=True)
   np.testing.assert_array_equal(natural.read_example(tmp_path / "a.png", cfg),
-                                natural.open(cfg, 0).split("test").read_one(0)["image"])
+                                natural.build(cfg, 0).split("test").read_one(0)["image"])
 
 
 def test_maps_go_back_to_the_place_of_the_crop(tmp_path):

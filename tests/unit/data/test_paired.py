@@ -30,7 +30,7 @@ def write_pairs(root, names=("p1_1", "p1_2", "p2_1", "p3_1", "p4_1"), size=(40, 
   return corners
 
 
-def config(root, make=paired.pair_defaults, **kw):
+def config(root, make=paired.defaults, **kw):
   cfg = make()
   cfg.update(dir=str(root), image_size=(16, 16), channels=1)
   cfg.update(kw)

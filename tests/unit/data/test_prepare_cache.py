@@ -125,7 +125,7 @@ def test_kill_and_resume(source, tmp_path):
         f.rename(target / f.name.replace(d.name, target.name))
   shutil.rmtree(source / "data_splits")
   cfg = config(source, tmp_path, workers=2)
-  code = f"from data_pipelines import brats; brats.open({cfg!r}, 0)"
+  code = f"from data_pipelines.datasets import brats; brats.build({cfg!r}, 0)"
   process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
   made = tmp_path / "prepared" / "records"
   deadline = time.time() + 60

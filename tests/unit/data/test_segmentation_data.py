@@ -43,7 +43,7 @@ def folder(tmp_path):
 
 def test_folder_layout(folder):
   c = folders(folder)
-  data = segmentation.open(c.data, 0)
+  data = segmentation.build(c.data, 0)
   assert data.splits == ("val", "test", "noisy", "clean") and not data.synthetic
   batch = next(stream.train_stream(data, c.data, batch_size=4, first_step=0, seed=0))
   assert batch["noisy"]["image"].shape == (4, 16, 16, 3)
@@ -52,22 +52,22 @@ def test_folder_layout(folder):
   native = data.split("test").native(0)
   assert native["image"].shape == (72, 96, 3) and native["truth"].shape == (72, 96)
   assert data.describe()["noise_dice_first_100"] is None
-  noisy = segmentation.open(config(layout="folders", dir=str(folder), noise="polygon:3").data, 0)
+  noisy = segmentation.build(config(layout="folders", dir=str(folder), noise="polygon:3").data, 0)
   assert 0.2 < noisy.describe()["noise_dice_first_100"] < 0.95
 
 
 def test_validation_held_out_of_the_clean_images(folder):
   for kind in ("img", "gt"):
     (folder / f"val_{kind}").rename(folder / f"unused_{kind}")
-  data = segmentation.open(folders(folder, val_from_clean=1).data, 0)
+  data = segmentation.build(folders(folder, val_from_clean=1).data, 0)
   assert len(data.validation()) == 1 and len(data.train()["clean"]) == 3
-  assert segmentation.open(folders(folder).data,
+  assert segmentation.build(folders(folder).data,
                            0).validation() is None
 
 
 def error(folder, **data):
   with pytest.raises((ValueError, OSError)) as e:
-    segmentation.open(folders(folder, **data).data, 0)
+    segmentation.build(folders(folder, **data).data, 0)
   assert "\n" not in str(e.value)
   return str(e.value)
 
@@ -100,7 +100,7 @@ def test_mask_with_other_values(folder):
   grey[10:20, 10:20] = 130
   Image.fromarray(grey).save(path)
   assert "130" in error(folder) and "soft_masks" in error(folder)
-  data = segmentation.open(folders(folder, soft_masks=True).data, 0)
+  data = segmentation.build(folders(folder, soft_masks=True).data, 0)
   mask = data.split("noisy").read_one(2)["mask"]
   assert ((mask > 0) & (mask < 1)).any()
 
@@ -160,40 +160,40 @@ def test_manifest(tmp_path):
   rows = [(f"all_img/case{i}.jpg", f"all_gt/case{i}_segmentation.png", split)
           for i, split in enumerate(["train"] * 6 + ["val", "test"])]
   c = manifest(tmp_path, rows)
-  data = segmentation.open(c.data, 0)
+  data = segmentation.build(c.data, 0)
   assert len(data.train()["clean"]) == 2 and len(data.train()["noisy"]) == 4
   clean = {i.id for i in data.parts["clean"]}
   with c.unlocked():
     c.data.clean = 3  # more clean images contain the fewer
-  assert clean < {i.id for i in segmentation.open(c.data, 0).parts["clean"]}
+  assert clean < {i.id for i in segmentation.build(c.data, 0).parts["clean"]}
   source = data.split("noisy")
   truth, noisy = source.native(0)["truth"], source.native(0)["mask"]
   assert (noisy != truth).any() and noisy.any()
-  again = segmentation.open(c.data, 5).split("noisy").native(0)["mask"]
+  again = segmentation.build(c.data, 5).split("noisy").native(0)["mask"]
   np.testing.assert_array_equal(noisy, again)
   with c.unlocked():
     c.data.clean = 6
   with pytest.raises(ValueError, match="config.data.clean=6: choose 1 to 5"):
-    segmentation.open(c.data, 0)
+    segmentation.build(c.data, 0)
 
 
 @pytest.mark.parametrize("columns, match", [(("image", "truth", "split"), "no column 'mask'"),
                                             (("a", "mask", "split"), "no column 'image'")])
 def test_manifest_without_a_column(tmp_path, columns, match):
   with pytest.raises(ValueError, match=match):
-    segmentation.open(manifest(tmp_path, [("a", "b", "train")], columns).data, 0)
+    segmentation.build(manifest(tmp_path, [("a", "b", "train")], columns).data, 0)
 
 
 def test_no_manifest(tmp_path):
   with pytest.raises(FileNotFoundError, match="config.data.dir"):
-    segmentation.open(config(layout="manifest", dir=str(tmp_path)).data, 0)
+    segmentation.build(config(layout="manifest", dir=str(tmp_path)).data, 0)
   with pytest.raises(ValueError, match="config.data.layout"):
-    segmentation.open(config(layout="nested").data, 0)
+    segmentation.build(config(layout="nested").data, 0)
 
 
 def test_augmentation_is_paired_recorded_and_the_same_for_any_share_of_hosts():
   c = config(crop=4, flip=True)
-  data = segmentation.open(c.data, 0)
+  data = segmentation.build(c.data, 0)
   batches = lambda **kw: next(stream.train_stream(data, c.data, batch_size=4, first_step=3, seed=0,
                                                   **kw))
   whole = batches()["noisy"]
@@ -217,7 +217,7 @@ def test_augmentation_is_paired_recorded_and_the_same_for_any_share_of_hosts():
 
 
 def test_all_means_noisy_and_clean_in_natural_proportion():
-  data = segmentation.open(config(noisy_includes_clean=True).data, 0)
+  data = segmentation.build(config(noisy_includes_clean=True).data, 0)
   both = data.train()["noisy"]
   assert len(both) == 16 and len(data.train()["clean"]) == 4
   samples = [both.read_one(i)["sample"] for i in range(16)]
@@ -228,13 +228,13 @@ def test_all_means_noisy_and_clean_in_natural_proportion():
 
 def test_mean_image(tmp_path):
   c = config(flip=False)
-  source = segmentation.open(c.data, 0).split("noisy")
+  source = segmentation.build(c.data, 0).split("noisy")
   paired_images.write_mean_image(source, tmp_path / "mean.npy")
-  mean = segmentation.open(config(mean_image=str(tmp_path / "mean.npy"), flip=False).data, 0)
+  mean = segmentation.build(config(mean_image=str(tmp_path / "mean.npy"), flip=False).data, 0)
   images = mean.split("noisy").read(np.arange(12))["image"]
   assert np.abs(images.mean(0)).max() < 1e-5
   with pytest.raises(FileNotFoundError, match="mean_image"):
-    segmentation.open(config(mean_image="nothing.npy").data, 0)
+    segmentation.build(config(mean_image="nothing.npy").data, 0)
 
 
 def test_a_study_written_to_disk_trains_like_the_one_in_memory(tmp_path):
@@ -242,16 +242,16 @@ def test_a_study_written_to_disk_trains_like_the_one_in_memory(tmp_path):
   write_pairs(tmp_path / "set", "all", 8)
   rows = [(f"all_img/case{i}.jpg", f"all_gt/case{i}_segmentation.png", split)
           for i, split in enumerate(["train"] * 6 + ["val", "test"])]
-  memory = segmentation.open(manifest(tmp_path / "set", rows).data, 0)
+  memory = segmentation.build(manifest(tmp_path / "set", rows).data, 0)
   dice = noisy_study.write_study(manifest(tmp_path / "set", rows).data, tmp_path / "study")
-  disk = segmentation.open(folders(tmp_path / "study").data, 0)
+  disk = segmentation.build(folders(tmp_path / "study").data, 0)
   for part in ("noisy", "clean", "val", "test"):
     ours = {i.id: i for i in disk.parts[part]}
     assert set(ours) == {i.id for i in memory.parts[part]}
     for item in memory.parts[part]:
       np.testing.assert_array_equal(ours[item.id].mask(), item.mask())
       np.testing.assert_array_equal(ours[item.id].image(), item.image())
-  with (tmp_path / "study" / "noise.csv").open(encoding="utf-8") as file:
+  with (tmp_path / "study" / "noise.csv").build(encoding="utf-8") as file:
     values = [float(r["dice"]) for r in csv.DictReader(file)]
   assert len(values) == 4 and abs(np.mean(values) - dice) < 1e-5 and dice < 0.95
   with pytest.raises(FileExistsError, match="is not empty"):

@@ -191,7 +191,7 @@ def test_a_program_that_leaves_a_stream_open_ends():
   """Prefetching threads that call Python must not hang the interpreter when it ends."""
   code = """
 import numpy as np
-from data_pipelines import datasets, stream
+from data_pipelines import dataset as datasets, stream
 class D(datasets.DataSet):
   def train(self):
     return datasets.ArraySource({"image": np.zeros((500, 64, 64, 4), np.float32)})

@@ -93,7 +93,7 @@ def test_brats_without_folder_is_synthetic_and_loud(caplog):
     ({"noise_roll": "x"}, "noise_roll"), ({"storage": "int8"}, "storage")])
 def test_bad_fields(change, match):
   with pytest.raises(ValueError, match=match):
-    synthetic.open({**SMALL, **change}, 0)
+    synthetic.build({**SMALL, **change}, 0)
 
 
 def test_noise_on_device_leaves_the_pipeline_without_noise():

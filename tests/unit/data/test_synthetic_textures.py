@@ -10,7 +10,7 @@ CONFIG = dict(image_size=32, channels=1, n_train=6, n_val=8, n_test=24, data_see
 
 
 def test_splits_labels_and_masks():
-  data = synthetic_textures.open(CONFIG, seed=0)
+  data = synthetic_textures.build(CONFIG, seed=0)
   assert data.synthetic and "synthetic" in data.name
   assert data.train().read(np.arange(6))["image"].shape == (6, 32, 32, 1)
   for name, kinds in (("val", {"normal", "scale"}), ("test", {"normal", *synthetic_textures.KINDS})):
@@ -24,15 +24,15 @@ def test_splits_labels_and_masks():
 
 
 def test_the_seed_of_the_run_does_not_change_the_data():
-  a, b = (synthetic_textures.open(CONFIG, seed=s).train().read(np.arange(6)) for s in (0, 1))
+  a, b = (synthetic_textures.build(CONFIG, seed=s).train().read(np.arange(6)) for s in (0, 1))
   np.testing.assert_array_equal(a["image"], b["image"])
-  other = synthetic_textures.open({**CONFIG, "data_seed": 4}, 0).train().read(np.arange(6))
+  other = synthetic_textures.build({**CONFIG, "data_seed": 4}, 0).train().read(np.arange(6))
   assert np.any(other["image"] != a["image"])
 
 
 def test_pixel_values_alone_say_little():
   """Mean and contrast of the images do not tell anomalies with a foreign texture from normal ones."""
-  data = synthetic_textures.open({**CONFIG, "n_val": 80}, 0).split("val")
+  data = synthetic_textures.build({**CONFIG, "n_val": 80}, 0).split("val")
   arrays = data.read(np.arange(len(data)))
   for score in (arrays["image"].mean((1, 2, 3)), arrays["image"].std((1, 2, 3))):
     normal, odd = score[arrays["label"] == 0], score[arrays["label"] == 1]
@@ -42,11 +42,11 @@ def test_pixel_values_alone_say_little():
 
 def test_bad_fields():
   with pytest.raises(ValueError, match="channels=2"):
-    synthetic_textures.open({**CONFIG, "channels": 2}, 0)
+    synthetic_textures.build({**CONFIG, "channels": 2}, 0)
   with pytest.raises(ValueError, match="n_test=1"):
-    synthetic_textures.open({**CONFIG, "n_test": 1}, 0)
+    synthetic_textures.build({**CONFIG, "n_test": 1}, 0)
   with pytest.raises(ValueError, match="no split 'train'"):
-    synthetic_textures.open(CONFIG, 0).split("train")
+    synthetic_textures.build(CONFIG, 0).split("train")
 
 
 def test_a_file_is_prepared_like_the_data(tmp_path):

@@ -1,0 +1,120 @@
+"""Fields of config.data: one way to declare, complete and check them, for every data set.
+
+A data set module declares `defaults()`, a ConfigDict that starts as `common(name)` and gives every
+field a value and a comment. Config files start from it; `resolve` puts what was given over it and
+refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import difflib
+import numbers
+
+import ml_collections
+
+from data_pipelines.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What a data set promises of "image" by its fields alone, without opening a file.
+
+  Attributes:
+    shape: (H, W, C) of a training example; None where the files decide.
+    low, high: range of the values, both ends included; None = no bound.
+    native: evaluation shows whole files at their own sizes; `shape` is then that of training windows.
+  """
+  shape: tuple[int | None, int | None, int | None]
+  low: float | None = 0.0
+  high: float | None = 1.0
+  native: bool = False
+
+
+def common(name: str) -> ml_collections.ConfigDict:
+  """What every data set has: the start of its `defaults()`."""
+  fields = ml_collections.ConfigDict()
+  fields.name = name               # data_pipelines/datasets/<name>.py, or a.dotted.module elsewhere
+  fields.resident = False          # keep the whole training split on the accelerator
+  return fields
+
+
+def resolve(data_cfg: Mapping, known: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """`known` with the given fields put over it. Resolving twice changes nothing.
+
+  Numbers are taken for pairs of numbers (image_size=64 is 64x64), lists for tuples.
+
+  Args:
+    data_cfg: config.data, or a dict of fields.
+    known: a fresh `defaults()`; changed and returned.
+
+  Raises:
+    UserError: a field that does not exist, with the one that was probably meant; a value of another
+      kind than the default's.
+  """
+  _put(known, data_cfg, "config.data", known.get("name", "?"))
+  return known
+
+
+def changed(known: ml_collections.ConfigDict, **given) -> ml_collections.ConfigDict:
+  """`resolve` for config files: changed(nih.defaults(), view="AP", fold=0)."""
+  return resolve(given, known)
+
+
+def choice(cfg: Mapping, field: str, allowed: Sequence[str]) -> str:
+  """cfg[field]; raises UserError unless it is one of `allowed`."""
+  if cfg[field] not in allowed:
+    raise UserError(f"config.data.{field}={cfg[field]!r}: use {', '.join(allowed)}")
+  return cfg[field]
+
+
+def given_dir(cfg: Mapping, field: str, what: str) -> str:
+  """cfg[field]; raises UserError where it is empty, saying what it should lead to."""
+  if not cfg[field]:
+    raise UserError(f"config.data.{field} is empty: give {what}")
+  return cfg[field]
+
+
+def _put(known, given, where, dataset):
+  for name, value in given.items():
+    if name not in known:
+      near = difflib.get_close_matches(name, list(known), 1)
+      hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+      raise UserError(f"{where}.{name} is not a field of the data set {dataset}; {hint}")
+    default = known[name]
+    if isinstance(default, ml_collections.ConfigDict):
+      if not hasattr(value, "items"):
+        raise UserError(f"{where}.{name}={value!r}: give its fields, {', '.join(sorted(default))}")
+      _put(default, value, f"{where}.{name}", dataset)
+    else:
+      with known.ignore_type():
+        known[name] = _of_kind(value, default, f"{where}.{name}")
+
+
+def _of_kind(value, default, where):
+  """`value` as the type of `default`; a default of None takes anything."""
+  number = isinstance(value, numbers.Number) and not isinstance(value, bool)
+  if default is None:
+    return value
+  if isinstance(default, bool):
+    if isinstance(value, bool) or value in (0, 1):
+      return bool(value)
+    raise UserError(f"{where}={value!r}: use True or False")
+  if isinstance(default, int):
+    if number and float(value).is_integer():
+      return int(value)
+    raise UserError(f"{where}={value!r}: use a whole number")
+  if isinstance(default, float):
+    if number:
+      return float(value)
+    raise UserError(f"{where}={value!r}: use a number")
+  if isinstance(default, str):
+    if isinstance(value, str):
+      return value
+    raise UserError(f"{where}={value!r}: use text")
+  if isinstance(value, (list, tuple)):
+    return tuple(value)
+  if number and len(default) == 2:
+    return (value, value)
+  raise UserError(f"{where}={value!r}: use a tuple such as {default!r}")

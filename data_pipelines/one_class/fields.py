@@ -1,0 +1,48 @@
+"""Fields of config.data that the one-class data sets share, and their checks."""
+
+from __future__ import annotations
+
+import ml_collections
+
+from data_pipelines import fields as data_fields
+from data_pipelines.errors import UserError
+
+
+def protocol(name: str) -> ml_collections.ConfigDict:
+  """Which images are trained on and tested on: the start of the defaults of all of them."""
+  fields = data_fields.common(name)
+  fields.image_size = 32           # side of the images, for modes that open no data
+  fields.channels = 3              # 1 = grey, 3 = colour, likewise
+  fields.root = ""                 # folder or file that holds the images
+  fields.lists_root = ""           # folder with the published lists
+  fields.fold = -1                 # -1 = final split; 0 to 2 = fold of the training part
+  fields.folds = "leakfree"        # leakfree, or published: as they are, even where they leak
+  fields.fold_seed = 0             # of regrouped folds and of held-out validation images
+  fields.n_folds = 3               # number of regrouped folds
+  fields.val_fraction = 0.0        # fold -1: share of training groups held out for validation
+  fields.val_anomalies = 0         # fold -1: validation anomalies, all of one kind
+  fields.val_from_test = False     # of a fold: "val" is its test part, to choose the number of
+                                   # iterations as it was published for PIAD
+  fields.train_limit = 0           # keep this many training images; 0 = all
+  fields.equalize_hist = False     # equalise the histogram of every channel
+  return fields
+
+
+def files(name: str) -> ml_collections.ConfigDict:
+  """`protocol` and what data sets of image files have on top."""
+  fields = protocol(name)
+  fields.layout = "lists"          # lists: image_root and lists_root; folder: root holds labels.csv
+                                   # (file, split, label, group) or <train|val|test>/<normal|anomaly>/
+  fields.image_root = ""           # layout lists: folder of the images
+  fields.crop_size = 64            # side of the centre crop
+  fields.resize = 0                # side after resizing; 0 = as it is
+  fields.cache = True              # keep prepared images in memory
+  fields.val_kind = ""             # layout folder: subtype of the validation anomalies; "" = all
+  return fields
+
+
+def check_folds(cfg) -> None:
+  """Raises UserError for the final split with val_from_test: its test part chooses nothing."""
+  if cfg["val_from_test"] and cfg["fold"] < 0:
+    raise UserError("config.data.val_from_test is for folds: the final test split must not choose "
+                    "anything; set config.data.fold")

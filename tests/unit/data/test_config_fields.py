@@ -1,0 +1,50 @@
+"""config.data in every config file: fields of the data set, complete, without TensorFlow."""
+
+import ast
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from data_pipelines import dataset as datasets
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+FILES = sorted((ROOT / "configs").rglob("*.py"))
+CONFIGS = [p.stem for p in FILES if p.parent.name == "configs" and "def get_config(arg" in p.read_text()]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("arg", ["", "smoke"])
+def test_data_fields_are_exactly_those_of_the_data_set(name, arg):
+  data = importlib.import_module(f"configs.{name}").get_config(arg or None).data
+  module = datasets.module(data.name)
+  assert set(data) == set(module.defaults())
+  assert module.resolve(data).to_dict() == data.to_dict()
+
+
+def test_configs_import_without_tensorflow():
+  modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
+  code = ("import sys, importlib\n"
+          "class Block:\n"
+          "  def find_spec(self, name, path=None, target=None):\n"
+          "    if name.split('.')[0] in ('tensorflow', 'tensorflow_datasets'):\n"
+          "      raise ImportError('blocked: ' + name)\n"
+          "sys.meta_path.insert(0, Block())\n"
+          f"for name in {modules!r}: importlib.import_module(name)\n"
+          f"for name in {CONFIGS!r}: importlib.import_module('configs.' + name).get_config(None)\n"
+          "print('fine')")
+  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                        timeout=120)
+  assert done.stdout.strip().endswith("fine"), done.stderr[-1500:]
+
+
+def test_locals_of_configs_have_names():
+  bad = []
+  for path in FILES:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+      if isinstance(node, ast.Assign):
+        names = [t.id for target in node.targets for t in ast.walk(target) if isinstance(t, ast.Name)]
+        bad += [(path.name, name) for name in names if len(name) == 1]
+  assert not [b for b in bad if b[0] != "common.py"]
