@@ -10,21 +10,21 @@ number of workers and of hosts changes nothing.
 from __future__ import annotations
 
 import atexit
+import contextlib
+from collections.abc import Iterator, Mapping
 import gc
 import weakref
-from collections.abc import Iterator, Mapping
 
 import numpy as np
-
 import tensorflow as tf
 
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 
-try:  # before the first use of TensorFlow, or it takes the accelerator's memory
+# Before the first use of TensorFlow, or it takes the accelerator's memory. RuntimeError: TensorFlow
+# already runs, whoever started it has chosen.
+with contextlib.suppress(RuntimeError):
   tf.config.set_visible_devices([], "GPU")
-except RuntimeError:  # TensorFlow already runs: whoever started it has chosen
-  pass
 
 _ENDLESS = np.iinfo(np.int64).max // 2
 _PAD = 498247692  # what tf.random.experimental.index_shuffle puts before a seed of two numbers

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from data_pipelines.ops import coarse_noise
 from data_pipelines.dataset import ArraySource, DataSet
+from data_pipelines.ops import coarse_noise
 
 
 def _images(n, seed, size, anomalous):

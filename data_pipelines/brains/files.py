@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import csv
 import dataclasses
 import json
 import logging
 import pathlib
 import random
-from collections.abc import Sequence
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
@@ -149,7 +149,7 @@ def _assign(complete, incomplete, patients, folder):
       incomplete = {**incomplete, scan.patient: f"in no list of {rule}"}
   absent = sorted(set(where) - set(patients))
   if rule.startswith("files"):
-    incomplete = {**incomplete, **{p: f"listed in {rule}, but has no folder" for p in absent}}
+    incomplete = {**incomplete, **dict.fromkeys(absent, f"listed in {rule}, but has no folder")}
   if not lists["val"]:
     logging.warning("%d scans are too few for a val split by the published rule (5 %%): give "
                     "manifest.csv a column split to choose one", len(patients))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats.nifti import NEW_NAMES, SUFFIXES, is_nifti
+from data_pipelines.formats.nifti import is_nifti, NEW_NAMES, SUFFIXES
 
 # Endings of truth and of our own results.
 _NOT_INPUT = ("seg", "mask", "anomaly", "overlay", "label", "labels")

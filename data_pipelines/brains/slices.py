@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import logging
 import os
 import pathlib
 import random
-from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 

@@ -1,11 +1,12 @@
 """Brain volumes as an ordinary TFDS data set, built from a local folder, never from the network.
 
   tfds build data_pipelines/brains/tfds_brats.py --manual_dir=FOLDER [--config=flair_t1_t1ce]
-  python -m data_pipelines.tfds_brats --manual_dir=FOLDER [--config=...] [--data_dir=OUT]
+  python -m data_pipelines.brains.tfds_brats --manual_dir=FOLDER [--config=...] [--data_dir=OUT]
 
 The second form is for installations where the program `tfds` does not start (that of TFDS 4.9.10
-wants apache-beam for every command). FOLDER is what config.data.dir takes: BraTS folders or manifest.csv. The numbers are those of
-data_pipelines.brains.prepare, which this wraps: slices in order, scans in the order of their ids.
+wants apache-beam for every command). FOLDER is what config.data.dir takes: BraTS folders or
+manifest.csv. The numbers are those of data_pipelines.brains.prepare, which this wraps: slices in
+order, scans in the order of their ids.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
 from data_pipelines.one_class import fields as one_class_fields
 from data_pipelines.one_class import folds, transforms
-from data_pipelines.one_class.lists import Item, OneClassDataSet, folder_lists, hold_out, regrouped
+from data_pipelines.one_class.lists import folder_lists, hold_out, Item, OneClassDataSet, regrouped
 
 
 def defaults() -> ml_collections.ConfigDict:

@@ -12,15 +12,14 @@ import pathlib
 import zipfile
 import zlib
 
-import numpy as np
-
 import ml_collections
+import numpy as np
 
 from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
 from data_pipelines.one_class import fields as one_class_fields
 from data_pipelines.one_class import folds, transforms
-from data_pipelines.one_class.lists import Item, OneClassDataSet, hold_out
+from data_pipelines.one_class.lists import hold_out, Item, OneClassDataSet
 
 # Normal class -> class of the validation anomalies (folds/validation_classes of the benchmark).
 VAL_CLASS = {"cifar10": (7, 7, 4, 0, 1, 1, 7, 6, 4, 7), "svhn": (8, 9, 6, 4, 0, 8, 8, 9, 0, 6)}

@@ -32,7 +32,6 @@ from data_pipelines.errors import UserError
 from data_pipelines.masks import images, label_noise, synthetic_lesions
 from data_pipelines.masks.images import Item
 
-
 LAYOUTS = ("manifest", "folders", "synthetic")
 
 

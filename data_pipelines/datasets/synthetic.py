@@ -107,6 +107,7 @@ def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=N
     The scan ids. Volumes are int16 (0 .. about 1000), labels uint8 with 1, 2, 4.
   """
   import nibabel  # pylint: disable=import-outside-toplevel
+
   from data_pipelines.brains import prepare  # pylint: disable=import-outside-toplevel
   from data_pipelines.formats import nifti  # pylint: disable=import-outside-toplevel
   folder = pathlib.Path(folder)

@@ -6,10 +6,10 @@ canvas of its own bounding box, so that the cost of a mark does not depend on th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont

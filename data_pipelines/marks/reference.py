@@ -10,8 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from data_pipelines.errors import UserError
-from data_pipelines.marks.layers import Layer, Mark, Stroke, paint
 from data_pipelines.marks.font import text_polylines
+from data_pipelines.marks.layers import Layer, Mark, paint, Stroke
 
 _COLOURS = {"cyan": (0, 1, 1), "yellow": (1, 1, 0), "white": (1, 1, 1)}
 _TEXTS = ("Rt. Ovary", "LL Ovary", "Li Ov", "Lt. Ovary")

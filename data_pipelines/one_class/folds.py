@@ -10,11 +10,11 @@ lists of the NIH subset test on their validation images. `group_folds` is the ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import csv
 import gzip
 import hashlib
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -244,10 +244,7 @@ def group_folds(normal: Sequence[str], anomalous: Sequence[str], seed: int, fold
     val = set(rest[:int(VAL_FRACTION * len(rest))])
     seen = set(rest)
     tested = {kinds[i] for i in other} - seen
-    pick = lambda groups, keep: np.array([i for i, g in enumerate(groups) if keep(g)], np.int64)
-    result.append({
-        "train": pick(normal, lambda g: g in seen and g not in val),
-        "val": pick(normal, lambda g: g in val),
-        "test_normal": pick(normal, lambda g: g in test),
-        "test_anomaly": pick(anomalous, lambda g: g in tested)})
+    pick = lambda groups, kept: np.array([i for i, g in enumerate(groups) if g in kept], np.int64)
+    result.append({"train": pick(normal, seen - val), "val": pick(normal, val),
+                   "test_normal": pick(normal, test), "test_anomaly": pick(anomalous, tested)})
   return result

@@ -7,11 +7,11 @@ tested on, sources that read and transform the images, and the report of `descri
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import csv
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
 
 import numpy as np
 

@@ -10,7 +10,8 @@ import pytest
 
 from data_pipelines import stream
 from data_pipelines.datasets import camelyon, natural, nih
-from data_pipelines.one_class import folds, lists as one_class, transforms
+from data_pipelines.one_class import folds, transforms
+from data_pipelines.one_class import lists as one_class
 from tests.golden_cases import shared_data
 
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from data_pipelines import dataset as datasets
 from data_pipelines.brains import fields, files, normalise, prepare
 from data_pipelines.datasets import synthetic
 from data_pipelines.formats import nifti
-from tests.brain_folders import MODALITIES, SHAPE, SIZE, config, everything, scan, volume_of
+from tests.brain_folders import config, everything, MODALITIES, scan, SHAPE, SIZE, volume_of
 from tests.golden_cases import shared_data
 
 

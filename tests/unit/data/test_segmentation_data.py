@@ -9,7 +9,8 @@ import pytest
 from configs import noisy_skin
 from data_pipelines import stream
 from data_pipelines.datasets import segmentation
-from data_pipelines.masks import images as paired_images, synthetic_lesions
+from data_pipelines.masks import images as paired_images
+from data_pipelines.masks import synthetic_lesions
 from data_pipelines.prepare import noisy_study
 
 
@@ -251,7 +252,7 @@ def test_a_study_written_to_disk_trains_like_the_one_in_memory(tmp_path):
     for item in memory.parts[part]:
       np.testing.assert_array_equal(ours[item.id].mask(), item.mask())
       np.testing.assert_array_equal(ours[item.id].image(), item.image())
-  with (tmp_path / "study" / "noise.csv").build(encoding="utf-8") as file:
+  with (tmp_path / "study" / "noise.csv").open(encoding="utf-8") as file:
     values = [float(r["dice"]) for r in csv.DictReader(file)]
   assert len(values) == 4 and abs(np.mean(values) - dice) < 1e-5 and dice < 0.95
   with pytest.raises(FileExistsError, match="is not empty"):

@@ -1,8 +1,8 @@
 """The synthetic textures: what they promise about kinds, masks, ranges and repeatability."""
 
 import numpy as np
-import pytest
 from PIL import Image
+import pytest
 
 from data_pipelines.datasets import synthetic_textures
 
