@@ -7,7 +7,7 @@ import pytest
 
 from data_pipelines.formats import images
 from data_pipelines.marks import reference
-from data_pipelines.pairs import arrays as frame_arrays, ops, splits
+from data_pipelines.pairs import arrays as frame_arrays, splits
 from data_pipelines.marks.font import text_polylines
 from data_pipelines.marks.layers import Stroke, paint
 from tests import golden_cases
