@@ -1,0 +1,67 @@
+"""The fit of residual weights by hand: which pixels count, padding, patients held out."""
+
+import ml_collections
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from medae_jax.tasks.anomaly import residual_fit
+
+OPTIONS = ml_collections.ConfigDict({"erosion": 0, "median": 0})
+
+
+def data(n=6, seed=0):
+  """Lesions are dark in channel 1; half of the image is background, whose residual is 0."""
+  rng = np.random.default_rng(seed)
+  image, mask = np.ones((n, 12, 12, 2), np.float32), np.zeros((n, 12, 12, 1), np.float32)
+  mask[:, 2:6, 2:6] = 1
+  residual = (0.25 * rng.normal(size=image.shape) - mask * [0.0, 0.4]).astype(np.float32)
+  image[:, 6:], residual[:, 6:] = 0, 0
+  return image, residual, mask
+
+
+def fitted(patients, pad=0, **options):
+  image, residual, mask = data(len(patients))
+  fit = residual_fit.ResidualFit(OPTIONS, list(patients), **options)
+  grow = lambda a: np.concatenate([a, np.repeat(5 * a[-1:], pad, 0)])
+  n = len(patients)
+  fit.update({"image": grow(image), "mask": grow(mask), "valid": np.arange(n + pad) < n,
+              "position": np.minimum(np.arange(n + pad), n - 1)},
+             {"recon": grow(image) - grow(residual)})
+  return fit.result(), fit.summary()
+
+
+def test_the_dark_side_of_channel_1_gets_the_weight_and_the_mean_weight_is_one():
+  found, about = fitted("aabbcc")
+  weights = np.array(found["weights_positive"] + found["weights_negative"])
+  assert weights.argmax() == 3 and weights[3] > 2 * weights[:3].max()
+  assert weights.mean() == pytest.approx(1.0, abs=1e-3)
+  assert about["pixel_ap_plain"] < about["pixel_ap_other_patients"] <= about["pixel_ap_fitted"] + 0.01
+
+
+def test_pixels_whose_score_is_zero_count_as_normal_ones():
+  """They cannot change the order, but false alarms are measured against them."""
+  _, residual, mask = data()
+  _, about = fitted("aabbcc")
+  plain = np.abs(residual).sum(-1).astype(np.float16).ravel()
+  assert about["pixel_ap_plain"] == pytest.approx(average_precision_score(mask.ravel(), plain), abs=1e-6)
+
+
+def test_a_lesion_that_the_erosion_removes_lowers_the_figure():
+  image, residual, mask = data()
+  mask[:, 8:10, 8:10] = 1            # marked in the background: never found
+  fit = residual_fit.ResidualFit(OPTIONS, list("aabbcc"))
+  fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
+             {"recon": image - residual})
+  fit.result()
+  plain = np.abs(residual).sum(-1).astype(np.float16).ravel()
+  assert fit.summary()["pixel_ap_plain"] == pytest.approx(
+      average_precision_score(mask.ravel(), plain), abs=1e-6)
+
+
+def test_padding_changes_nothing():
+  assert fitted("aabbcc", pad=2) == fitted("aabbcc")
+
+
+def test_a_single_patient_cannot_be_held_out():
+  assert np.isnan(fitted("aaaaaa")[1]["pixel_ap_other_patients"])
