@@ -4,11 +4,12 @@ import shutil
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 from data_pipelines import dataset as datasets
 from data_pipelines import stream
-from medae_jax import bench, evaluate, export, train
+from medae_jax import bench, evaluate, export, predict, train
 from medae_jax.core import example, parallel, scoring, timing
 from medae_jax.core import method as method_lib
 from medae_jax.core import trained as trained_lib
@@ -45,12 +46,18 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_other_modes_read_members_of_the_protocol_only(name, trained, monkeypatch, tmp_path):
-  """Training is watched by the fixture; here evaluate, export and bench."""
+  """Training is watched by the fixture; here evaluate, export, bench and, for pictures, predict."""
   workdir, _ = trained(name)
   shutil.copytree(workdir, tmp_path / "w")
   read = watch(monkeypatch)
   evaluate.evaluate(tmp_path / "w")
   assert {"score", "score_needs", "score_optional"} <= read
+  if name in ("annotation_removal", "noisy_skin", "dpa_camelyon16", "piad_camelyon16"):
+    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture).save(tmp_path / "in" / "a.png")
+    assert predict.predict(tmp_path / "w", {"predict.input": str(tmp_path / "in"),
+                                            "predict.output": str(tmp_path / "out")})
   folder = export.export(tmp_path / "w", tmp_path / "x")
   assert "inference_state" in read
   with np.load(folder / "weights.npz", allow_pickle=False) as weights:
@@ -58,7 +65,7 @@ def test_the_other_modes_read_members_of_the_protocol_only(name, trained, monkey
   assert not foreign
   config = cases.config(name)
   with config.unlocked():
-    config.bench = {"repeats": 1, "seconds": 0.0}
+    config.bench.update(repeats=1, seconds=1e-3)
   monkeypatch.setitem(timing.MATMUL_SIZES, "cpu", (128,))
   bench.bench(config)
   assert {"needs", "stages", "pretrained", "init"} <= read

@@ -15,6 +15,7 @@ from data_pipelines.formats import image_io
 from medae_jax import evaluate, predict
 from medae_jax.core import calibration, trained
 from tests.unit import fake_run
+from tests.watched import watch
 
 SHAPE = fake_run.SHAPE
 
@@ -62,6 +63,13 @@ def rotated():
 
 def go(run, source, out, **more):
   return predict.predict(run, {"predict.input": str(source), "predict.output": str(out), **more})
+
+
+def test_predict_reads_members_of_the_protocol_only(run, tmp_path, monkeypatch):
+  read = watch(monkeypatch)
+  save(tmp_path / "in", brain())
+  go(run, tmp_path / "in", tmp_path / "out")
+  assert read == {"score", "score_needs", "score_optional"}
 
 
 @pytest.mark.parametrize("affine,codes", [(None, (1, 1)), (rotated(), (2, 0)), (rotated(), (4, 1)),
