@@ -23,7 +23,7 @@ import numpy as np
 
 from configs import noisy_skin
 from data_pipelines import dataset, stream
-from medae_jax.core import config, trained
+from medae_jax.core import config, durations, trained
 from medae_jax.core import method as method_lib
 
 
@@ -39,7 +39,7 @@ def config_of(args, **changes):
     c.model.width, c.method.track = args.width, 0
     c.model.init = "he"  # published initial weights give logits almost without gradient
     c.method.update(changes)
-  return c
+  return durations.without_data(c)
 
 
 def batch_of(args):

@@ -95,6 +95,9 @@ def get_config(arg=None):
       config.data.marks.style = "reference"
     optim.update(schedule="constant", lr=1e-3, clip=0.0)
     config.train.update(batch_size=4)
+    if not (args.demo or args.smoke or args.breast):
+      config.train.update(steps=0, epochs=50, eval_every=0, eval_every_epochs=1, save_every=0,
+                          save_every_epochs=1)
   if args.network:
     model.network = args.network
   if args.width:

@@ -19,13 +19,17 @@ def base(task: str = "anomaly") -> ml_collections.ConfigDict:
   config.seed = 0                  # initial weights, order of the data, noise
 
   config.train = train = ml_collections.ConfigDict()
-  train.steps = 1000               # optimiser steps
+  train.steps = 1000               # length of training in optimiser steps; or, with steps=0, one of
+  train.epochs = 0.0               # ... passes over the training data,
+  train.examples = 0               # ... training examples
   train.batch_size = 16            # global: over all devices of all hosts
   train.accum = 1                  # slices a device's batch is cut into, to save memory
   train.steps_per_call = 1         # steps in one dispatch (lax.scan); > 1 pays on GPUs and TPUs
   train.log_every = 50             # steps between lines of metrics.jsonl
   train.eval_every = 500           # steps between validations; 0 = never
   train.save_every = 500           # steps between checkpoints; the last step is always saved
+  train.eval_every_epochs = 0.0    # the same two in epochs, with 0 above
+  train.save_every_epochs = 0.0
   train.eval_batch_size = 64       # of the validation
   train.eval_batches = 0           # validation batches; 0 = all
   train.keep = 2                   # checkpoints kept, besides the best one

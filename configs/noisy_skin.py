@@ -71,12 +71,11 @@ def get_config(arg=None):
   optim.weight_decay = 5e-5        # L2, biases too
   optim.schedule = "piecewise"     # constant, cosine, piecewise
   optim.boundaries = (99, 199)     # epochs after which lr falls to a tenth
-  optim.epoch_steps = 332          # ceil(1990 / 6)
+  optim.epoch_steps = 0            # 0 = a pass over the noisy images; 332 with the published 1990
 
-  config.train.steps = 300 * 332
+  config.train.update(steps=0, epochs=300, eval_every=0, eval_every_epochs=5, save_every=0,
+                      save_every_epochs=5)
   config.train.batch_size = 6      # noisy images
-  config.train.eval_every = 5 * 332
-  config.train.save_every = 5 * 332
   config.train.best_metric, config.train.best_mode = "val/dice", "max"
   # noisy: the annotation-quality view; clean: the expert masks trained on, to see overfitting.
   config.eval.splits = ("val", "test", "noisy", "clean")
@@ -87,7 +86,7 @@ def get_config(arg=None):
   if args.smoke:
     _smoke(config)
   if args.steps:
-    config.train.steps = args.steps
+    config.train.update(steps=args.steps, epochs=0)
   return config.lock()
 
 
@@ -98,8 +97,12 @@ def _small(config, args):
   config.data.image_size, config.model.width, config.model.init = 48, 8, "he"
   config.train.batch_size, config.data.batch_sizes.clean = 16, 10
   config.optim.update(name="adam", lr=1e-3, momentum=0.9, schedule="cosine")
-  config.train.steps = 300 if args.demo else 600
-  config.train.eval_every = config.train.save_every = config.train.steps // 4
+  _in_steps(config, 300 if args.demo else 600, every=75 if args.demo else 150)
+
+
+def _in_steps(config, steps, *, every):
+  config.train.update(steps=steps, epochs=0, eval_every=every, eval_every_epochs=0,
+                      save_every=every, save_every_epochs=0)
 
 
 def _smoke(config):
@@ -108,7 +111,7 @@ def _smoke(config):
   config.data.synthetic_counts = (16, 4, 4)
   config.method.track, config.method.track_size = 16, 8
   config.optim.lr, config.optim.momentum, config.optim.schedule = 0.02, 0.9, "constant"
-  config.train.steps, config.train.log_every = 4, 1
-  config.train.eval_every = config.train.save_every = 2
+  _in_steps(config, 4, every=2)
+  config.train.log_every = 1
   config.train.eval_batch_size = config.eval.batch_size = 4
   config.eval.bootstrap, config.eval.overlays = 50, 2

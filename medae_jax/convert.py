@@ -20,7 +20,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from medae_jax.core import checkpoint, checks, example, trained
+from medae_jax.core import checkpoint, checks, durations, example, trained
 from medae_jax.core import method as method_lib
 from medae_jax.core.config import override
 from medae_jax.core.errors import UserError
@@ -47,6 +47,7 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
       missing, unexpected or of another shape (all of them listed in one line).
   """
   checks.check(config)
+  config = durations.without_data(config)  # which scoring does not ask for
   workdir = pathlib.Path(workdir)
   method = method_lib.load(config)
   if (workdir / "checkpoints").exists():

@@ -38,7 +38,7 @@ import numpy as np
 from medae_jax import evaluate as evaluate_lib
 from medae_jax import train as train_lib
 from medae_jax.core import config as config_lib
-from medae_jax.core import places
+from medae_jax.core import durations, places
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import tables
 from medae_jax.training import together
@@ -120,7 +120,7 @@ class Plan:
     config = self.module.get_config(self.arg(trial))
     fields = {**self.changes, **self.settings[trial.setting]}
     if trial.steps:
-      fields["train.steps"] = trial.steps
+      fields.update({"train.steps": trial.steps, "train.epochs": 0.0, "train.examples": 0})
     return config_lib.override(config, fields)
 
   def trials(self) -> list[Trial]:
@@ -163,7 +163,8 @@ class Plan:
     plain = lambda config: json.loads(json.dumps(config_lib.flat(config)))
     old = plain(ml_collections.ConfigDict(json.loads(path.read_text())))
     new = plain(self.config(trial))
-    return any(old[k] != new[k] for k in set(old) & set(new) - {"train.random_streams"})
+    differ = set(old) & set(new) - {"train.random_streams"}
+    return any(old[k] != new[k] for k in differ - durations.left_to_data(self.config(trial)))
 
   # ----------------------------------------------------------------------------------- running
   def run(self, trials: Sequence[Trial]) -> dict[str, str]:

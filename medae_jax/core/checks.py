@@ -79,6 +79,10 @@ def sides(value) -> str:
 RULES: dict[str, Rule] = {
     "seed": whole(0, 2**31 - 1),
     "train.steps": whole(0),
+    "train.epochs": number(0),
+    "train.examples": whole(0),
+    "train.eval_every_epochs": number(0),
+    "train.save_every_epochs": number(0),
     "train.batch_size": whole(1),
     "train.accum": whole(1),
     "train.steps_per_call": whole(1),
@@ -126,9 +130,11 @@ SHARED: dict[str, Rule] = {
     "optim.momentum": number(0, 1, below=True),
     "optim.warmup": whole(0),
     "optim.half_period": number(0, above=True),
-    "optim.epoch_steps": whole(1),
+    "optim.epoch_steps": whole(0),
 }
-_OPTIONAL = ("train.early_stop", "train.early_delta", "train.random_streams", "bench.", "export.")  # younger than the rest
+_OPTIONAL = ("train.early_stop", "train.early_delta", "train.random_streams", "train.epochs",
+             "train.examples", "train.eval_every_epochs", "train.save_every_epochs", "bench.",
+             "export.")  # younger than the rest
 _GROUPS = ("method", "model", "data", "train", "eval", "predict", "parallel")
 
 

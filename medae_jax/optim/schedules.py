@@ -60,6 +60,8 @@ def build(config, total_steps: int) -> optax.Schedule:
     ValueError: unknown `schedule`.
   """
   name = config.schedule
+  if name in ("cosine_cyclic", "piecewise") and config.get("epoch_steps", 1) == 0:
+    raise ValueError("config.optim.epoch_steps is 0: core.durations.resolve comes first")
   if name == "constant":
     return constant(config.lr)
   if name == "cosine":

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from data_pipelines import dataset as datasets
-from medae_jax.core import checkpoint, checks, parallel, streams, trained
+from medae_jax.core import checkpoint, checks, durations, parallel, streams, trained
 from medae_jax.core import config as config_lib
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
@@ -35,9 +35,10 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
   tasks.check(config)
   config = streams.of_workdir(config, workdir)
   parallel.check_batch_size(config.train.batch_size)
+  dataset = datasets.open_dataset(config.data, config.seed)
+  config = durations.resolve(config, lambda: durations.training_examples(dataset))
   method = method or method_lib.load(config)
   stages = method_lib.stages_of(method)
-  dataset = datasets.open_dataset(config.data, config.seed)
   announce(dataset, config)
   first = next(feed.batches_of(dataset, config, stages[0] if stages else None, 0, 0))
   method_lib.check_batch(method, first)

@@ -20,7 +20,7 @@ import json
 import jax
 import numpy as np
 
-from medae_jax.core import checkpoint, loops, parallel, streams
+from medae_jax.core import checkpoint, durations, loops, parallel, streams
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
 from medae_jax.training import feed
@@ -114,6 +114,7 @@ def signature(config) -> str | None:
 
   Device-resident data are left to single runs: every run would need a copy.
   """
+  config = durations.without_data(config)  # the runs' data may differ; `check_alike` asks again
   if not method_lib.load(config).stages() or config.data.get("resident", False):
     return None
   data = {k: v for k, v in config.data.items() if k in ("name", "dataset", "crop_size", "resize")}
