@@ -113,6 +113,8 @@ def _stage(runs, stages, number: int, progress: Progress, stop: GracefulStop) ->
     if due(step, t.eval_every) and step > 0:
       with progress.paused():
         lanes.each(functools.partial(_validate, last=last))
+      if not any(run.going for run in runs):  # early stopping: the state that was validated is kept
+        break
     if due(step, t.save_every) and step > runs[0].first_step:
       with progress.paused():
         lanes.each(lambda run, state: run.save(state))
