@@ -1,4 +1,4 @@
-"""The marks that the original generator draws (annotation removal, section 2), for `style=reference`.
+"""The marks that the original generator draws (dtronmans/denoising-autoencoder), for `style=reference`.
 
 Two caliper pairs with dotted lines on every frame and, with probability 0.6, a side label. Caliper
 pixels equal OpenCV 4's; the label is set in this project's stroke font at the same size.

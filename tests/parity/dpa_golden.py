@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 
 from configs.fields import dpa as dpa_fields
-from medae_jax.losses import perceptual as lp
+from medae_jax.losses.trunk import Trunk
+from medae_jax.weights import vgg as vgg_weights
 from medae_jax.models import dpa_nets, vgg
 from medae_jax.weights import dpa as dpa_torch
 
@@ -34,7 +35,7 @@ def read(path: pathlib.Path):
   return arrays, json.loads(text.read_text()) if text.exists() else None
 
 
-def narrow_vgg(folder: pathlib.Path) -> lp.Vgg:
+def narrow_vgg(folder: pathlib.Path) -> Trunk:
   """The narrow trunk and its statistics."""
   arrays, _ = read(folder / "vgg_narrow.npz")
   params = {}
@@ -43,7 +44,7 @@ def narrow_vgg(folder: pathlib.Path) -> lp.Vgg:
     params.setdefault(conv, {})["kernel" if part == "weight" else "bias"] = (
         value.transpose(2, 3, 1, 0) if part == "weight" else value)
   stats = {k: {p: arrays[f"stats/{k}_{p}"] for p in ("mean", "std")} for k in vgg.LAYERS}
-  return lp.Vgg(params, stats)
+  return Trunk(vgg.features, params, stats)
 
 
 def loss_fields(loss_type: str, kwargs: dict) -> dict:
@@ -67,8 +68,8 @@ def loss_fields(loss_type: str, kwargs: dict) -> dict:
 def vgg_files(folder: pathlib.Path, out: pathlib.Path) -> dict:
   """Writes the narrow trunk as files that the method reads; fields of config.method."""
   trunk = narrow_vgg(folder)
-  vgg.save(out / "trunk.npz", trunk.params)
-  vgg.save_stats(out / "stats.npz", trunk.stats)
+  vgg_weights.save(out / "trunk.npz", trunk.params)
+  vgg_weights.save_stats(out / "stats.npz", trunk.stats)
   return {"vgg_weights": str(out / "trunk.npz"), "vgg_stats": str(out / "stats.npz")}
 
 

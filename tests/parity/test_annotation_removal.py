@@ -98,7 +98,7 @@ class Case:
 
   def rows(self, tree):
     """Leaves in the reference's layout, in the order of `param_names`."""
-    flat = {nets.reference_name(self.network, path): convert.to_reference(leaf)
+    flat = {convert.reference_name(self.network, path): convert.to_reference(leaf)
             for path, leaf in flax.traverse_util.flatten_dict(tree).items()}
     return [flat[name].astype(np.float64).ravel() for name in self.meta["param_names"]]
 
@@ -144,7 +144,7 @@ def test_outputs_and_statistics(case):
     return
   out, stats = c.apply(c.params, c.stats, c.images, True)
   assert relative(out, c.nhwc("out_train")) < 2e-5
-  flat = {nets.reference_name(c.network, path): np.asarray(leaf)
+  flat = {convert.reference_name(c.network, path): np.asarray(leaf)
           for path, leaf in flax.traverse_util.flatten_dict(stats).items()}
   after = np.concatenate([flat[name] for name, _ in c.meta["bn_buffers"]])
   assert relative(after, c.arrays["bn_after"]) < 2e-6

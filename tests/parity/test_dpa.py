@@ -262,7 +262,7 @@ def test_adversarial_run(tmp_path):
   alphas = arrays.get("train_alphas", np.zeros((stage.steps * n_dis, size, 1), np.float32))
 
   def batch(i):
-    """The n_dis + 1 batches of iteration i, interleaved as losses_adversarial.sub_batches wants."""
+    """The n_dis + 1 batches of iteration i, interleaved as _critics.sub_batches wants."""
     rows = np.stack(orders[i * (n_dis + 1):(i + 1) * (n_dis + 1)], 1).reshape(-1)
     mix = np.concatenate([alphas[i * n_dis:(i + 1) * n_dis], np.zeros((1, size, 1), np.float32)])
     return {"image": images[rows], "index": np.arange(len(rows), dtype=np.int32),
@@ -335,4 +335,4 @@ def test_roc_auc():
   arrays, _ = g.read(golden_dir("dpa") / "roc_auc.npz")
   scores = np.concatenate([arrays["normal_scores"], arrays["anomaly_scores"]])
   labels = np.repeat([0, 1], [len(arrays["normal_scores"]), len(arrays["anomaly_scores"])])
-  np.testing.assert_allclose(metrics.auroc_exact(scores, labels), arrays["roc_auc"], atol=1e-9)
+  np.testing.assert_allclose(metrics.auroc(metrics.sorted_counts(scores, labels)), arrays["roc_auc"], atol=1e-9)

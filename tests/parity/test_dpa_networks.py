@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from medae_jax.losses import perceptual as lp
-from medae_jax.models import dpa_layers, vgg
+from medae_jax.losses.trunk import Trunk, network_input
+from medae_jax.models.layers import resample
+from medae_jax.weights import vgg as vgg_weights
+from medae_jax.models import vgg
 from tests.golden_cases import golden_dir
 from tests.parity import dpa_golden as g
 
@@ -81,7 +84,7 @@ def test_converted_names_are_those_of_the_modules(variants):
 def test_narrow_vgg_all_layers():
   arrays, _ = g.read(_folder() / "vgg_narrow.npz")
   trunk = g.narrow_vgg(_folder())
-  image = vgg.imagenet_input(g.nhwc(arrays["x"]))
+  image = network_input(g.nhwc(arrays["x"]))
   np.testing.assert_allclose(g.nchw(image), arrays["x_imagenet"], **FEATURES)
   found = vgg.features(trunk.params, image, vgg.LAYERS)
   assert sorted(found) == sorted(vgg.LAYERS)
@@ -92,7 +95,7 @@ def test_narrow_vgg_all_layers():
 def closed_form_tensors():
   """torchvision-named VGG19 tensors of true width, filled by the golden README's hash."""
   tensors, channels = {}, 3
-  for l, ((b, _), n) in enumerate(zip(vgg.CONVS, vgg.TORCH_INDEX)):
+  for l, ((b, _), n) in enumerate(zip(vgg.CONVS, vgg_weights.TORCH_INDEX)):
     width = vgg.WIDTHS[b - 1]
     for q, (part, shape) in enumerate((("weight", (width, channels, 3, 3)), ("bias", (width,)))):
       k = np.arange(np.prod(shape), dtype=np.uint64)
@@ -119,34 +122,34 @@ def test_true_width_vgg_from_a_torchvision_state_dict():
     np.testing.assert_array_equal(flat[:8], arrays[f"check/{key}_first8"])
   np.testing.assert_array_equal(flat[-8:], arrays["check/w15_last8"])
 
-  params = vgg.from_torchvision(tensors, ["p5"])
+  params = vgg_weights.from_torchvision(tensors, ["p5"])
   assert len(params) == 16
   image, recon = g.nhwc(arrays["x"]), g.nhwc(arrays["y"])
   for kind, reduce in (("chmean", lambda f: f.mean((1, 2))), ("chstd", lambda f: f.std((1, 2)))):
     wanted = g.sub(arrays, f"feat_x_{kind}/")
-    found = vgg.features(params, vgg.imagenet_input(image), wanted)
+    found = vgg.features(params, network_input(image), wanted)
     for layer, want in wanted.items():
       np.testing.assert_allclose(reduce(np.asarray(found[layer])), want, rtol=1e-4, atol=1e-5,
                                  err_msg=f"{kind} {layer}")
   for layer, want in g.sub(arrays, "feat_x/").items():
-    found = vgg.features(params, vgg.imagenet_input(image[:len(want)]), [layer])[layer]
+    found = vgg.features(params, network_input(image[:len(want)]), [layer])[layer]
     np.testing.assert_allclose(g.nchw(found), want, rtol=1e-4, atol=1e-5, err_msg=layer)
   for name, want in g.sub(arrays, "relpercL1/").items():
     layers = name.split("+")
-    trunk = lp.Vgg(params, vgg.load_stats(layers))
+    trunk = Trunk(vgg.features, params, vgg_weights.load_stats(layers))
     term = lp.parse("relative_perceptual_L1", layers={0: dict.fromkeys(layers, 1.0)})
     np.testing.assert_allclose(lp.per_image(term, trunk, image, recon), want, rtol=2e-5,
                                err_msg=name)
   for layer, want in g.sub(arrays, "perc_plain/").items():
     term = lp.parse("perceptual", layers={0: {layer: 1.0}})
-    np.testing.assert_allclose(lp.per_image(term, lp.Vgg(params, {}), image, recon), want,
+    np.testing.assert_allclose(lp.per_image(term, Trunk(vgg.features, params, {}), image, recon), want,
                                rtol=2e-5, err_msg=layer)
 
 
 def test_published_statistics_are_the_golden_ones():
   arrays, _ = g.read(_folder() / "vgg19_feature_stats.npz")
   assert len(arrays) == 2 * len(vgg.LAYERS)
-  stats = vgg.load_stats(vgg.LAYERS)
+  stats = vgg_weights.load_stats(vgg.LAYERS)
   for layer in vgg.LAYERS:
     for part in ("mean", "std"):
       np.testing.assert_array_equal(stats[layer][part], arrays[f"{layer}_{part}"])
@@ -159,6 +162,6 @@ def test_image_of_every_stage():
     if name == "x":
       continue
     stage, res, *alpha = name.split("/")
-    found = dpa_layers.mix_resolution(
+    found = resample.mix_resolution(
         image, int(res), transition=stage == "trns", alpha=float(alpha[0][1:]) if alpha else 1.0)
     np.testing.assert_allclose(g.nchw(found), want, atol=5e-7, err_msg=name)

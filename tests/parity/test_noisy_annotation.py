@@ -22,6 +22,7 @@ from configs import noisy_skin
 from medae_jax.methods import _reweighting as reweighting
 from medae_jax.core import method as method_lib
 from medae_jax.tasks.segmentation import evaluator
+from medae_jax.weights import noisy_annotation as noisy_annotation_weights
 from medae_jax.models import noisy_unet
 from tests.golden_cases import golden_dir
 from tests.golden_fill import fill
@@ -76,7 +77,7 @@ def tensors_of(case):
 
 def torch_layout(params, names):
   """Parameters as arrays in the reference's layout, in the order of `names`."""
-  ours = dict(noisy_unet.layer_names())
+  ours = dict(noisy_annotation_weights.layer_names())
   out = []
   for name in names:
     layer, part = name.rsplit(".", 1)
@@ -192,9 +193,9 @@ def test_odd_sides_as_the_reference_does():
   case = next(c for c in cases().values() if c["width_divisor"] == 16)
   tensors = tensors_of({**case, "fill_seed": 0, "conv_gain": 1.0})
   net = noisy_unet.NoisyUNet(64 // 16, sides="ceil")
-  logits = net.apply({"params": noisy_unet.from_torch(tensors)}, jnp.asarray(nhwc(gold["x"])))
+  logits = net.apply({"params": noisy_annotation_weights.from_torch(tensors)}, jnp.asarray(nhwc(gold["x"])))
   assert error(nchw(logits), gold["logits"]) < 5e-6
-  cut = noisy_unet.NoisyUNet(64 // 16).apply({"params": noisy_unet.from_torch(tensors)},
+  cut = noisy_unet.NoisyUNet(64 // 16).apply({"params": noisy_annotation_weights.from_torch(tensors)},
                                              jnp.asarray(nhwc(gold["x"])))
   assert cut.shape == (*nhwc(gold["x"]).shape[:3], 1)
 

@@ -20,7 +20,7 @@ from medae_jax.losses import adversarial
 from medae_jax.methods import _gradient_norms as gradnorm
 from medae_jax.core.method import State
 from medae_jax.methods import piad
-from medae_jax.models import piad_nets
+from medae_jax.weights import piad as piad_weights
 from tests.golden_cases import golden_dir
 from tests.parity.dpa_golden import narrow_vgg, nchw, nhwc, read, sub
 
@@ -67,7 +67,7 @@ def _config(variant, info):
 
 
 def _params(variant, arrays, prefix):
-  return {net: piad_nets.convert(sub(arrays, f"{prefix}/{name}/"), net, variant)
+  return {net: piad_weights.convert(sub(arrays, f"{prefix}/{name}/"), net, variant)
           for net, name in NAMES[variant].items()}
 
 
@@ -137,12 +137,13 @@ def test_critic_gradients(trace):
   x, z = nhwc(arrays["real_x"][0]), nhwc(arrays["real_z"][0])
   fakes = {"critic_image": (x, trace.apply("dec", z)), "critic_latent": (z, trace.apply("enc", x))}
   for net, (real, fake) in fakes.items():
-    name, options = trace.method.critics[net.removeprefix("critic_")]
+    loss = trace.method.critics[net.removeprefix("critic_")]
     alpha = arrays[f"alpha_{names[net]}"][0]
-    grads = jax.grad(lambda p, net=net, real=real, fake=fake: adversarial.critic_loss(
-        name, lambda v: trace.method._apply(net, {net: p}, v), real, fake, alpha, **options)[0])(
+    grads = jax.grad(lambda p, net=net, loss=loss, real=real, fake=fake: adversarial.critic_loss(
+        loss.name, lambda v: trace.method._apply(net, {net: p}, v), real, fake, alpha,
+        **loss.options)[0])(
             trace.first.params[net])
-    expected = piad_nets.convert(sub(arrays, f"iso/{names[net]}_grad/"), net, trace.variant)
+    expected = piad_weights.convert(sub(arrays, f"iso/{names[net]}_grad/"), net, trace.variant)
     _compare(grads, expected, lambda e: 5e-5 * np.abs(e).max(), net)
 
 
@@ -197,7 +198,7 @@ def _check_policy(trace, t, state, metrics, row, refreshes):
       for short, name in sizes.items():
         filled[name] = np.full(init[name].shape, found[names[net]][loss][short], np.float32)
       expected = [float(v.reshape(-1)[0]) for _, v in gradnorm.kernels(
-          piad_nets.convert(filled, net, trace.variant))]
+          piad_weights.convert(filled, net, trace.variant))]
       place = refreshes % state.stats["policy"][net]["sizes"].shape[-1]
       got = state.stats["policy"][net]["sizes"][i, :, place]
       np.testing.assert_allclose(got, expected, rtol=2e-5, err_msg=f"iteration {t} {net} {loss}")

@@ -22,7 +22,7 @@ from data_pipelines.brains import inputs, normalise
 from data_pipelines.formats import image_io
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
-from medae_jax.metrics import detection
+from medae_jax.metrics import components
 from medae_jax.reporting import panels
 from medae_jax.tasks.base import BasePredictor
 
@@ -204,7 +204,7 @@ class Predictor(BasePredictor):
     cut = maps
     if self.threshold is not None and maps.size:
       above = maps > np.float32(self.threshold)
-      kept = detection.remove_small_components(above, self.components)
+      kept = components.remove_small_components(above, self.components)
       cut = np.where(above & ~kept, np.float32(self.threshold), maps)
     return Scored(maps, cut, scores)
 
