@@ -236,7 +236,8 @@ class Method(BaseMethod):
     if self.adversarial:
       scores = self._critic(state.params["dis"], recon.shape[-1], alpha)(recon)
       adv = jax.vmap(lambda s: self._adversarial_loss.generator(s[None]))(scores)
-      out = {"loss": out["loss"] + self.config.method.adversarial.weight * adv, "rec_loss": out["loss"], "adv_loss": adv}
+      total = out["loss"] + self.config.method.adversarial.weight * adv
+      out = {"loss": total, "rec_loss": out["loss"], "adv_loss": adv}
     return out
 
   def _recon(self, state, image):
