@@ -19,6 +19,7 @@ import numpy as np
 
 from data_pipelines import fields
 from data_pipelines.errors import UserError
+from data_pipelines.ops import resize
 
 
 class Source:
@@ -241,20 +242,18 @@ class Module:
       _WARNED.add(self.name)
       logging.warning("the data set %s has no read_example: images are scaled to 0 ... 1 and resized, "
                       "whatever training did", self.name)
-    from data_pipelines.brains import normalise  # pylint: disable=import-outside-toplevel
-    from data_pipelines.formats import image_io  # pylint: disable=import-outside-toplevel
+    from data_pipelines.formats import images  # pylint: disable=import-outside-toplevel
     height, width, channels = shape or self.spec(data_cfg).shape
-    image, top = image_io.read(path, channels or 0)
+    image, top = images.read_values(path, channels or 0)
     size = (height or image.shape[0], width or image.shape[1])
-    return normalise.resize(image / top, size).astype(np.float32)
+    return resize.bilinear(image / top, size).astype(np.float32)
 
   def place_map(self, values, shape, data_cfg) -> np.ndarray:
     """[H,W] of a map [h,w]; by default the map covers the whole file."""
     own = getattr(self._module, "place_map", None)
     if own:
       return own(values, shape, data_cfg)
-    from data_pipelines.brains import normalise  # pylint: disable=import-outside-toplevel
-    return normalise.resize(values, shape)
+    return resize.bilinear(values, shape)
 
 
 _WARNED: set[str] = set()  # data sets that said so already

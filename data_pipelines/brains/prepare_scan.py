@@ -11,6 +11,7 @@ import pathlib
 import sys
 
 from data_pipelines.brains import normalise, records
+from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 
 
@@ -36,7 +37,7 @@ def run(job: dict) -> dict:
       for i, name in enumerate(job["modalities"]):
         reason = reason.replace(f"modality {i} ", f"{name} ")
       raise normalise.BadScan(reason) from e
-  except normalise.BadScan as e:
+  except (UserError, FileNotFoundError) as e:
     return {"patient": patient, "bad": str(e)}
   except MemoryError:
     return {"patient": patient, "fatal": "out of memory; lower config.data.workers"}

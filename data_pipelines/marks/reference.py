@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from data_pipelines.errors import UserError
 from data_pipelines.marks.font import text_polylines
-from data_pipelines.marks.layers import Layer, Mark, paint, Stroke
+from data_pipelines.marks.layers import Layer, Mark, Stroke, paint
 
 _COLOURS = {"cyan": (0, 1, 1), "yellow": (1, 1, 0), "white": (1, 1, 1)}
 _TEXTS = ("Rt. Ovary", "LL Ovary", "Li Ov", "Lt. Ovary")

@@ -20,8 +20,7 @@ from PIL import Image
 
 from data_pipelines import fields as data_fields
 from data_pipelines.datasets import segmentation
-from data_pipelines.masks import images as paired_images
-from data_pipelines.masks import label_noise
+from data_pipelines.masks import images as paired_images, label_noise
 
 _FOLDERS = {"noisy": "training/noisy", "clean": "training/clean", "val": "val", "test": "test"}
 

@@ -22,8 +22,7 @@ from PIL import Image
 from data_pipelines.datasets import annotations
 from data_pipelines.errors import UserError
 from data_pipelines.marks import catalogue, layers, reference
-from data_pipelines.pairs import frames as frame_files
-from data_pipelines.pairs import ultrasound
+from data_pipelines.pairs import frames as frame_files, ultrasound
 
 
 def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:

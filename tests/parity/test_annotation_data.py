@@ -7,9 +7,10 @@ import pytest
 
 from data_pipelines.formats import images
 from data_pipelines.marks import reference
-from data_pipelines.pairs import arrays as frame_arrays, splits
 from data_pipelines.marks.font import text_polylines
 from data_pipelines.marks.layers import Stroke, paint
+from data_pipelines.ops import resize
+from data_pipelines.pairs import splits
 from tests import golden_cases
 
 FAMILY = "annotation_removal"
@@ -30,11 +31,11 @@ def test_grey_and_resize():
   assert names
   for name in names:
     rgb = z[f"{name}/rgb"]
-    grey = frame_arrays.grey(rgb)
+    grey = images.grey(rgb)
     np.testing.assert_array_equal(grey[..., 0], z[f"{name}/gray"])
     for image, key in ((grey, "gray_resized"), (rgb, "rgb_resized")):
       expected = z[f"{name}/{key}"].astype(int).reshape(*z[f"{name}/{key}"].shape[:2], -1)
-      got = frame_arrays.resize_image(image.astype(np.float32) / 255, expected.shape[:2])
+      got = resize.unit_image(image.astype(np.float32) / 255, expected.shape[:2])
       assert np.abs(np.round(got * 255) - expected).max() <= 1, (name, key)
 
 

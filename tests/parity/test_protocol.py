@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from data_pipelines.formats import images
 from data_pipelines.one_class import folds, transforms
+from data_pipelines.ops import resize
 from medae_jax.losses import perceptual
 from medae_jax.metrics import detection
 from medae_jax.models import dpa_nets
@@ -149,15 +151,15 @@ def test_transforms():
   g = np.load(path, allow_pickle=False)
   nih, eq = g["nih300"][..., None], transforms.equalize
   expected = {
-      "svhn_gray": transforms.grayscale(g["svhn_rgb"]),
-      "nih_crop224_64": transforms.resize(transforms.center_crop(nih, 224), 64),
-      "nih_crop224_eq_64": transforms.resize(eq(transforms.center_crop(nih, 224)), 64),
-      "nih_crop300_eq_64": transforms.resize(eq(transforms.center_crop(nih, 300)), 64),
+      "svhn_gray": images.grey(g["svhn_rgb"]),
+      "nih_crop224_64": resize.antialiased(transforms.center_crop(nih, 224), 64),
+      "nih_crop224_eq_64": resize.antialiased(eq(transforms.center_crop(nih, 224)), 64),
+      "nih_crop300_eq_64": resize.antialiased(eq(transforms.center_crop(nih, 300)), 64),
       "camelyon_crop64": transforms.center_crop(g["camelyon_x10_192"], 64),
       "camelyon_crop64_eq": eq(transforms.center_crop(g["camelyon_x10_192"], 64))}
   for name, ours in expected.items():
     np.testing.assert_array_equal(ours.reshape(g[name].shape), g[name], err_msg=name)
-  np.testing.assert_array_equal(transforms.resize(g["rgb32"], 299)[::13],
+  np.testing.assert_array_equal(resize.antialiased(g["rgb32"], 299)[::13],
                                 g["rgb32_resized299_rows0_298_step13"])
 
 

@@ -27,8 +27,7 @@ import numpy as np
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.scores import residual
-from medae_jax.tasks.anomaly import intervals, pictures, residual_fit, thresholds
-from medae_jax.tasks.anomaly import scans as _scans
+from medae_jax.tasks.anomaly import intervals, pictures, residual_fit, scans as _scans, thresholds
 from medae_jax.tasks.base import BaseEvaluator
 
 _GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector

@@ -17,7 +17,7 @@ import pytest
 from data_pipelines import dataset as datasets
 from data_pipelines.brains import prepare, records, slices
 from data_pipelines.datasets import synthetic
-from tests.brain_folders import config, everything, rewrite, scan, SHAPE, SIZE, volume_of
+from tests.brain_folders import SHAPE, SIZE, config, everything, rewrite, scan, volume_of
 
 
 @pytest.fixture(name="master", scope="session")

@@ -9,8 +9,7 @@ import pytest
 from configs import noisy_skin
 from data_pipelines import stream
 from data_pipelines.datasets import segmentation
-from data_pipelines.masks import images as paired_images
-from data_pipelines.masks import synthetic_lesions
+from data_pipelines.masks import images as paired_images, synthetic_lesions
 from data_pipelines.prepare import noisy_study
 
 
