@@ -238,7 +238,7 @@ def test_mean_image(tmp_path):
 
 
 def test_a_study_written_to_disk_trains_like_the_one_in_memory(tmp_path):
-  """prepare_noisy -> layout folders: the same masks, and the Dice of each against the truth."""
+  """prepare noisy_study -> layout folders: the same masks, and the Dice of each against the truth."""
   write_pairs(tmp_path / "set", "all", 8)
   rows = [(f"all_img/case{i}.jpg", f"all_gt/case{i}_segmentation.png", split)
           for i, split in enumerate(["train"] * 6 + ["val", "test"])]
