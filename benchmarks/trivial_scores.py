@@ -19,8 +19,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from data_pipelines import dataset
-from medae_jax import sweep
 from medae_jax.metrics import bootstrap, detection
+from medae_jax.training import plan
 
 COMPONENTS, RESAMPLES = 16, 1000
 TWO_SIDED = ("mean", "std", "laplacian")
@@ -72,7 +72,7 @@ def main(names: list[str]) -> None:
   head = None
   for name in names:
     path, _, arg = name.partition(":")
-    found = table(sweep.load_module(path).get_config(arg))
+    found = table(plan.load_module(path).get_config(arg))
     if head is None:
       head = ["config", *found]
       print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))

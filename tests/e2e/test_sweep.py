@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from medae_jax import sweep
 from medae_jax.core import files, streams, trained
-from medae_jax.training import interrupt
+from medae_jax.training import interrupt, plan as plan_lib
 from tests import tiny_methods
 from tests.contract import cases
 
@@ -60,7 +61,7 @@ class BrokenMethod(tiny_methods.BatchNormMethod):
 def _config(tmp_path, method="tests.tiny_methods:BatchNormMethod", **changes):
   file = tmp_path / "grid.py"
   file.write_text(_FILE.format(method=method))
-  c = sweep.load_module(str(file)).get_config()
+  c = plan_lib.load_module(str(file)).get_config()
   fields = dict(config=str(file), arg="", grid={"cls": (0, 1), "run": (0, 1)}, average=("run",),
                 settings=(), folds=0, final_steps="", split="test", metric="image_auroc",
                 together=1, shard=(0, 1))
@@ -193,7 +194,7 @@ def test_search_chooses_by_folds_and_trains_the_choice(tmp_path, monkeypatch):
 
   def fake(config, folder):
     trained.append((config.method.rate, config.data.cls, config.data.fold, config.train.steps))
-    path = sweep.pathlib.Path(folder)
+    path = pathlib.Path(folder)
     good = (config.method.rate == 0.3) == (config.data.cls == 1)
     write = files.write_json
     write(path / "config.json", json.loads(json.dumps(config.to_dict())))
@@ -231,7 +232,7 @@ def test_errors(tmp_path):
 
 
 def test_benchmark_config():
-  get = sweep.load_module("configs/sweep_benchmark.py").get_config
+  get = plan_lib.load_module("configs/sweep_benchmark.py").get_config
   c = get("method=piad,data=svhn,cls=3+8,runs=2,root=somewhere")
   assert dict(c.sweep.grid) == {"cls": (3, 8), "run": (0, 1)} and c.sweep.arg == "root=somewhere"
   plan = sweep.Plan(c, "w")
