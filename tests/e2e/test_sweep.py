@@ -186,6 +186,54 @@ def test_a_failing_run_leaves_the_others_alone(tmp_path, together):
   assert "FAILED run1" in (tmp_path / "w/table.md").read_text()
 
 
+def _seeds(seeds, **changes):
+  config = cases.config("BatchNormMethod")
+  with config.unlocked():
+    config.seeds = seeds
+    config.train.best_metric = "val/loss"
+    config.update_from_flattened_dict(changes)
+  return config.lock()
+
+
+def test_several_seeds_in_one_go(tmp_path, monkeypatch, capsys):
+  """Killed after step 2 and called again: runs of their own, the same as single ones, one table."""
+  with monkeypatch.context() as m:
+    m.setattr(interrupt.GracefulStop, "requested", lambda self, step: step == 2)
+    with pytest.raises(ValueError, match="interrupted"):
+      sweep.seeds(_seeds((3, 0, 7)), str(tmp_path / "w"))
+  assert not (tmp_path / "w/seed_3/evaluation").exists()
+  result = sweep.seeds(_seeds((3, 0, 7)), str(tmp_path / "w"))
+  assert result["seeds"] == [3, 0, 7] and not result["failed"] and not result["missing"]
+  for split in ("val", "test"):
+    values = [json.loads((tmp_path / f"w/seed_{s}/evaluation/{split}.json").read_text())["image_auroc"]
+              for s in (3, 0, 7)]
+    row = result["splits"][split]["image_auroc"]
+    assert row["values"] == values
+    assert row["mean"] == pytest.approx(np.mean(values))
+    assert row["std"] == pytest.approx(np.std(values, ddof=1))
+  assert result == json.loads((tmp_path / "w/seeds.json").read_text())
+  assert "| test | image_auroc |" in (tmp_path / "w/seeds.md").read_text()
+  assert "| test | image_auroc |" in capsys.readouterr().out
+  alone = _seeds(())
+  with alone.unlocked():
+    alone.seed = 7
+  sweep.train_lib.train(alone, str(tmp_path / "alone"))
+  both = [jax.tree.map(np.asarray, trained.load(f, {"eval.checkpoint": "last"}).state.params)
+          for f in (tmp_path / "alone", tmp_path / "w/seed_7")]
+  _close(*both, 2e-5)
+  def never(*_):
+    raise AssertionError("a finished run was trained again")
+  monkeypatch.setattr(sweep.train_lib, "train", never)
+  monkeypatch.setattr(sweep.train_lib, "train_runs", never)
+  assert sweep.seeds(_seeds((3, 0, 7)), str(tmp_path / "w")) == result
+
+
+def test_seeds_that_cannot_be(tmp_path):
+  for seeds in ((0, 0), (0, "a"), (0.5, 1)):
+    with pytest.raises(ValueError, match="config.seeds"):
+      sweep.seeds(_seeds(seeds), str(tmp_path))
+
+
 def test_search_chooses_by_folds_and_trains_the_choice(tmp_path, monkeypatch):
   """Training is replaced by written results: fold scores decide, then the mean best step."""
   config = _config(tmp_path, grid={"cls": (0, 1), "run": (0, 1)}, folds=3, final_steps="mean_best",
