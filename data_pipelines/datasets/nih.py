@@ -11,10 +11,9 @@ import ml_collections
 
 from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
-from data_pipelines.one_class import fields as one_class_fields, folds, transforms
-from data_pipelines.one_class.lists import Item, OneClassDataSet, folder_lists, hold_out, regrouped
-from data_pipelines.ops import resize
+from data_pipelines.one_class import fields as one_class_fields
+from data_pipelines.one_class import folds, transforms
+from data_pipelines.one_class.lists import folder_lists, hold_out, Item, OneClassDataSet, regrouped
 
 VIEWS = ("AP", "PA", "subset")
 
@@ -73,7 +72,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   crop, size, equal, equal_test = _transform(cfg)
 
   def loader(equalised):
-    return lambda item: _prepare(images.read_8bit(item.path, 1), crop, equalised, size)
+    return lambda item: _prepare(transforms.read_image(item.path, 1), crop, equalised, size)
   load = loader(equal_test)
   load_train = load if equal == equal_test else loader(equal)
   notes = {**notes, "crop_size": crop, "resize": size, "equalize_hist": equal,
@@ -93,7 +92,7 @@ def _transform(cfg):
 
 def _prepare(image, crop, equalised, size):
   image = transforms.center_crop(image, crop)
-  return resize.antialiased(transforms.equalize(image) if equalised else image, size)
+  return transforms.resize(transforms.equalize(image) if equalised else image, size)
 
 
 # --------------------------------------------------------------------------------- single images
@@ -109,9 +108,9 @@ def read_example(path, data_cfg):
   """A radiograph of any source as the network is shown it: float32 [S,S,1] in [-1, 1]."""
   cfg = resolve(data_cfg)
   crop, size, _, equal = _transform(cfg)
-  image = images.read_8bit(path, 1)
+  image = transforms.read_image(path, 1)
   if _stored_shape(image.shape[:2], cfg) == (STORED, STORED):
-    image = resize.antialiased(image, STORED)
+    image = transforms.resize(image, STORED)
   return transforms.normalize(_prepare(image, crop, equal, size))
 
 
