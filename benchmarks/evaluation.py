@@ -2,8 +2,8 @@
 
   python -m benchmarks.evaluation --torch-python=PYTHON_WITH_TORCH
 
-Reference (dae.md 8, 9): the network in PyTorch runs over the split for AP and thresholds and again
-for the component filter; median filter in SciPy, scikit-learn's AP, a pass a threshold. Ours: the
+Reference (Kascenas 2022, public code): the network in PyTorch runs over the split for AP and thresholds and
+again for the component filter; median filter in SciPy, scikit-learn's AP, a pass a threshold. Ours: the
 test split in --mode=evaluate with everything it writes (both intensity baselines, bootstrap
 intervals, tables, pictures, report), timed at its second run, when its programs are compiled; the
 first run is shown too. Synthetic brains, weights as initialised: neither changes the work.

@@ -8,7 +8,7 @@
 sees one scan in `--share`, its seconds are multiplied: its passes are linear and its sort is slower
 than linear, so this flatters it. Ours sees everything, with what --mode=evaluate runs; then once
 more the reference's scans, where all figures must agree: Dices and threshold bit for bit, AP (sums
-of the same fractions in another order) to 1e-12. Nothing is hidden in bins: the specification
+of the same fractions in another order) to 1e-12. Nothing is hidden in bins: the reference
 itself rounds scores to float16, and each of the 31,745 non-negative float16 has a bin of its own.
 The time to make the synthetic scores is not counted.
 """

@@ -23,8 +23,7 @@ import numpy as np
 
 from configs import noisy_skin
 from data_pipelines import dataset, stream
-from medae_jax.core import config, durations, trained
-from medae_jax.core import method as method_lib
+from medae_jax.core import config, durations, method as method_lib, trained
 
 
 def config_of(args, **changes):

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.core import method as method_lib
-from medae_jax.core import parallel
+from medae_jax.core import method as method_lib, parallel
 
 VARIANTS = ("float32", "bfloat16")
 

@@ -51,7 +51,7 @@ def main() -> None:
   parser.add_argument("--repeats", type=int, default=3)
   parser.add_argument("--output", default="", help="JSON file")
   args = parser.parse_args()
-  cores = prepare.default_workers()
+  cores = prepare.default_count()
   with tempfile.TemporaryDirectory(prefix="medae_bench_") as temp:
     source, temp = pathlib.Path(temp) / "raw", pathlib.Path(temp)
     first, = synthetic.write_nifti(source, 1, shape=(240, 240, 155))

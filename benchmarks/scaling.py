@@ -25,8 +25,7 @@ def work(mode: str, size: int, depth: int, wf: int, batch: int) -> None:
   import numpy as np
 
   from configs import dae_brats
-  from medae_jax.core import example, parallel
-  from medae_jax.core import method as method_lib
+  from medae_jax.core import example, method as method_lib, parallel
   config = dae_brats.get_config()
   with config.unlocked():
     config.model.update(depth=depth, wf=wf)

@@ -16,10 +16,11 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from data_pipelines import dataset
-from medae_jax import sweep
-from medae_jax.metrics import detection
+from medae_jax.metrics import bootstrap, detection
+from medae_jax.training import plan
 
 COMPONENTS, RESAMPLES = 16, 1000
 TWO_SIDED = ("mean", "std", "laplacian")
@@ -57,13 +58,13 @@ def table(config) -> dict[str, tuple[float, list[float] | None]]:
   source, found = data.split("test"), {}
   groups = [str(source.meta(i).get("group", i)) for i in range(len(source))]
   _, group = np.unique(groups, return_inverse=True)
-  draws = detection.resample_weights(int(group.max()) + 1, RESAMPLES)
+  draws = bootstrap.resample_weights(int(group.max()) + 1, RESAMPLES)
   for name, value in on_test.items():
-    if name in TWO_SIDED and detection.auroc_exact(on_val[name], val["label"]) < 0.5:
+    if name in TWO_SIDED and roc_auc_score(val["label"], on_val[name]) < 0.5:
       value = -value
     spread = [float(detection.auroc(detection.sorted_counts(value, test["label"], w[group])))
               for w in draws]
-    found[name] = detection.auroc_exact(value, test["label"]), detection.interval(spread)
+    found[name] = float(roc_auc_score(test["label"], value)), bootstrap.interval(spread)
   return found
 
 
@@ -71,7 +72,7 @@ def main(names: list[str]) -> None:
   head = None
   for name in names:
     path, _, arg = name.partition(":")
-    found = table(sweep.load_module(path).get_config(arg))
+    found = table(plan.load_module(path).get_config(arg))
     if head is None:
       head = ["config", *found]
       print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))

@@ -17,6 +17,8 @@ def base(task: str = "anomaly") -> ml_collections.ConfigDict:
   """
   config = ml_collections.ConfigDict()
   config.seed = 0                  # initial weights, order of the data, noise
+  config.seeds = ()                # several at once, e.g. (0,1,2): each in <workdir>/seed_<s>, then
+                                   # one table with mean and standard deviation
 
   config.train = train = ml_collections.ConfigDict()
   train.steps = 1000               # length of training in optimiser steps; or, with steps=0, one of

@@ -1,8 +1,9 @@
 """What every data set looks like: a finite list of examples with random access, and its splits.
 
-A data set is a module, `data_pipelines/datasets/<config.data.name>.py` or a dotted one elsewhere. `Module`
-lists the functions such a module has, with what happens where one is left out; only `build` is
-needed. A data set knows nothing of batches, epochs or hosts: `data_pipelines.stream` makes the batches.
+A data set is a module `data_pipelines/datasets/<config.data.name>.py`, or lies outside: config.data.name is
+"package.module:Name" then. `Module` lists the functions such a module has, with what happens where one is
+left out; only `build` is needed. A data set knows nothing of batches, epochs or hosts:
+`data_pipelines.stream` makes the batches.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from data_pipelines import fields
 from data_pipelines.errors import UserError
+from data_pipelines.ops import resize
 
 
 class Source:
@@ -188,8 +190,8 @@ class Module:
     name: config.data.name.
   """
 
-  def __init__(self, name: str, module):
-    self.name, self._module = name, module
+  def __init__(self, name: str, module, build: Callable | None = None):
+    self.name, self._module, self._build = name, module, build
 
   def defaults(self):
     """ConfigDict of all fields, None where the module declares none."""
@@ -219,7 +221,7 @@ class Module:
 
   def build(self, data_cfg, seed: int) -> DataSet:
     """The data set, opened."""
-    own = getattr(self._module, "build", None)
+    own = self._build or getattr(self._module, "build", None)
     if own is None:
       logging.warning("%s defines `open`: call it `build`, `open` hides Python's own", self.name)
       own = self._module.open
@@ -240,20 +242,18 @@ class Module:
       _WARNED.add(self.name)
       logging.warning("the data set %s has no read_example: images are scaled to 0 ... 1 and resized, "
                       "whatever training did", self.name)
-    from data_pipelines.brains import normalise  # pylint: disable=import-outside-toplevel
-    from data_pipelines.formats import image_io  # pylint: disable=import-outside-toplevel
+    from data_pipelines.formats import images  # pylint: disable=import-outside-toplevel
     height, width, channels = shape or self.spec(data_cfg).shape
-    image, top = image_io.read(path, channels or 0)
+    image, top = images.read_values(path, channels or 0)
     size = (height or image.shape[0], width or image.shape[1])
-    return normalise.resize(image / top, size).astype(np.float32)
+    return resize.bilinear(image / top, size).astype(np.float32)
 
   def place_map(self, values, shape, data_cfg) -> np.ndarray:
     """[H,W] of a map [h,w]; by default the map covers the whole file."""
     own = getattr(self._module, "place_map", None)
     if own:
       return own(values, shape, data_cfg)
-    from data_pipelines.brains import normalise  # pylint: disable=import-outside-toplevel
-    return normalise.resize(values, shape)
+    return resize.bilinear(values, shape)
 
 
 _WARNED: set[str] = set()  # data sets that said so already
@@ -262,21 +262,31 @@ _WARNED: set[str] = set()  # data sets that said so already
 def module(name: str) -> Module:
   """The module that config.data.name names.
 
+  Args:
+    name: a module of data_pipelines/datasets; or "package.module:Name" of a DataSet class or of an object
+      with the functions of `Module`; or "package.module", a module with them.
+
   Raises:
     UserError: no such module, with the name that was probably meant and those that exist.
   """
-  path = name if "." in name else f"{__package__}.datasets.{name}"
+  path, _, attribute = (name if "." in name or ":" in name
+                        else f"{__package__}.datasets.{name}").partition(":")
   try:
-    found = importlib.import_module(path)
+    found: Any = importlib.import_module(path)
   except ModuleNotFoundError as e:
     if path != e.name and not path.startswith(f"{e.name}."):  # a library that the module needs
       raise
     found = None
+  if attribute and found:
+    found = getattr(found, attribute, None)
+    if isinstance(found, type) and not hasattr(found, "build"):
+      return Module(name, found, build=found)
   if not (hasattr(found, "build") or hasattr(found, "open")):
     near = difflib.get_close_matches(name, dataset_names(), 1)
     raise UserError(f"config.data.name={name!r} is not a data set; "
                     + (f"did you mean {near[0]}? " if near else "")
-                    + f"data_pipelines/datasets has: {', '.join(dataset_names())}")
+                    + f"data_pipelines/datasets has: {', '.join(dataset_names())}; one of your own is "
+                    "package.module:Name")
   return Module(name, found)
 
 

@@ -10,8 +10,8 @@ number of workers and of hosts changes nothing.
 from __future__ import annotations
 
 import atexit
-import contextlib
 from collections.abc import Iterator, Mapping
+import contextlib
 import gc
 import weakref
 

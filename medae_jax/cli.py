@@ -59,7 +59,9 @@ def run(mode: str) -> None:
   module = importlib.import_module(f"medae_jax.{mode}")
   changed = {} if FLAGS.config is None else config_flags.get_override_values(FLAGS["config"])
   if mode == "train":
-    if module.train(FLAGS.config, FLAGS.workdir)["finished"]:
+    if FLAGS.config.get("seeds", ()):
+      importlib.import_module("medae_jax.sweep").seeds(FLAGS.config, FLAGS.workdir)
+    elif module.train(FLAGS.config, FLAGS.workdir)["finished"]:
       importlib.import_module("medae_jax.evaluate").evaluate(FLAGS.workdir)
   elif mode == "evaluate":
     module.evaluate(FLAGS.workdir, changed)

@@ -3,7 +3,7 @@
 A method that can read the published files of its paper offers
   from_torch(tensors) -> {net: params}, or (params, stats) with {net: ...} each;
   torch_fields(tensors) -> {"model.depth": 4, ...}   optional: config fields that the shapes reveal.
-This file only reads (core/torch_file.py, nothing is unpickled), compares every name and shape with
+This file only reads (weights/torch_file.py, nothing is unpickled), compares every name and shape with
 the network that the config describes, and writes config.json and a checkpoint.
 """
 

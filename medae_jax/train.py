@@ -18,6 +18,7 @@ import numpy as np
 
 from medae_jax.core import method as method_lib
 from medae_jax.core import scoring
+from medae_jax.core.errors import UserError
 from medae_jax.training import start, together
 from medae_jax.training.interrupt import GracefulStop
 from medae_jax.training.progress import Progress
@@ -43,6 +44,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     FloatingPointError: a loss is not finite; checkpoints of earlier steps are kept.
     OSError: a checkpoint could not be saved.
   """
+  if config.get("seeds", ()):
+    raise UserError(f"config.seeds={tuple(config.seeds)}: medae_jax.sweep.seeds trains several seeds")
   return train_runs([config], [workdir])[0]
 
 
@@ -107,12 +110,14 @@ def _stage(runs, stages, number: int, progress: Progress, stop: GracefulStop) ->
   progress.receive = functools.partial(_log, runs)
   step, end, stopped = int(runs[0].state.step), stage.begin + stage.steps, False
 
-  while step < end and any(run.going for run in runs):
+  while step < end:
     # Validation and saving come before the step, so that both see the state that "step" numbers.
     # `paused` waits for what is in flight: no state is saved whose losses have not been checked.
     if due(step, t.eval_every) and step > 0:
       with progress.paused():
         lanes.each(functools.partial(_validate, last=last))
+    if not any(run.going for run in runs):  # failed, or ended early
+      break
     if due(step, t.save_every) and step > runs[0].first_step:
       with progress.paused():
         lanes.each(lambda run, state: run.save(state))

@@ -1,4 +1,4 @@
-"""Evaluation of the published DAE as its specification says (dae.md 8, 9), in NumPy and SciPy.
+"""Evaluation of the published DAE as its public scripts do it (Kascenas 2022), in NumPy and SciPy.
 
 A sort of all pixels for AP, one pass over all pixels for each of 1000 thresholds, the median filter
 on the host, every component filled on its own.

@@ -1,4 +1,4 @@
-"""Preparation of a BraTS scan as the published code does it (dae.md 2): float64, an npz a slice."""
+"""Preparation of a BraTS scan as the published code (Kascenas 2022) does it: float64, an npz a slice."""
 
 import pathlib
 

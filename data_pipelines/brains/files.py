@@ -13,6 +13,8 @@ import random
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 
+# The newer releases' names of the modalities, after a "-" instead of a "_".
+NEW_NAMES = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
 SPLITS = ("train", "val", "test")
 _SEG_COLUMNS = ("seg", "mask")
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val",
@@ -127,9 +129,9 @@ def _from_folders(folder, modalities) -> Found:
                      "such as BraTS2021_00000/BraTS2021_00000_flair.nii.gz")
   incomplete, complete = {}, []
   for d in candidates:
-    files = {m: nifti.find_file(d, m) for m in modalities}
+    files = {m: find_file(d, m) for m in modalities}
     lacking = [m for m, f in files.items() if f is None]
-    seg = nifti.find_file(d, "seg")
+    seg = find_file(d, "seg")
     if lacking or seg is None:  # BraTS scans without a label must not pass as healthy
       incomplete[d.name] = f"no {', '.join(lacking + ([] if seg else ['seg']))} volume in {d.name}"
       continue
@@ -172,3 +174,20 @@ def _split_lists(patients, folder):
     if all(lists.values()):
       return lists, "published BraTS2021 lists"
   return split_by_rule(patients), "seeded rule (0.75 / 0.05 / rest, seed 0)"
+
+
+# ------------------------------------------------------------------------------ names of files
+def file_name(patient: str, kind: str, style: str = "brats2021") -> str:
+  """Name of a file; kind is a modality or "seg", style "brats2021" or "brats2023"."""
+  return (f"{patient}_{kind}.nii.gz" if style == "brats2021"
+          else f"{patient}-{NEW_NAMES.get(kind, kind)}.nii.gz")
+
+
+def find_file(folder: pathlib.Path, kind: str) -> pathlib.Path | None:
+  """The file of `kind` in a scan folder named as the patient, in either naming; None = absent."""
+  patient = folder.name
+  for stem in (f"{patient}_{kind}", f"{patient}-{NEW_NAMES.get(kind, kind)}"):
+    for suffix in nifti.SUFFIXES:
+      if (folder / (stem + suffix)).is_file():
+        return folder / (stem + suffix)
+  return None

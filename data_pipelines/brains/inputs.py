@@ -1,8 +1,4 @@
-"""Volumes in and out for prediction: which files belong together, reading, and writing on the grid.
-
-What is written has the shape, affine, qform and sform codes and units of the volume it was computed
-from, so that any viewer lays it over the original.
-"""
+"""Scans given to predict: which files belong together, and reading them on one grid."""
 
 from __future__ import annotations
 
@@ -10,15 +6,12 @@ from collections.abc import Callable, Sequence
 import csv
 import dataclasses
 import pathlib
-import zlib
-
-import nibabel
-from typing import Any
 
 import numpy as np
 
+from data_pipelines.brains.files import NEW_NAMES
 from data_pipelines.errors import UserError
-from data_pipelines.formats.nifti import is_nifti, NEW_NAMES, SUFFIXES
+from data_pipelines.formats import nifti
 
 # Endings of truth and of our own results.
 _NOT_INPUT = ("seg", "mask", "anomaly", "overlay", "label", "labels")
@@ -57,7 +50,7 @@ def find(path, modalities: Sequence[str], accept: Callable | None = None) -> lis
       return []
     prefix, modality = split_name(path, modalities)
     if not modality or len(modalities) == 1:
-      return [Scan(stem(path), {modality: path})]
+      return [Scan(nifti.stem(path), {modality: path})]
     files = [p for p in path.parent.iterdir() if accept(p)]
     return [s for s in _group(files, modalities) if s.name == prefix]
   return _group([p for p in sorted(path.rglob("*")) if accept(p)], modalities)
@@ -65,17 +58,12 @@ def find(path, modalities: Sequence[str], accept: Callable | None = None) -> lis
 
 def is_volume(path: pathlib.Path) -> bool:
   """True for NIfTI names; hidden files are left out."""
-  return is_nifti(path) and not path.name.startswith(".") and path.is_file()
-
-
-def stem(path: pathlib.Path) -> str:
-  """File name without .nii, .nii.gz or .png."""
-  return next((path.name[:-len(s)] for s in SUFFIXES if path.name.endswith(s)), path.stem)
+  return nifti.is_nifti(path) and not path.name.startswith(".") and path.is_file()
 
 
 def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]:
   """("BraTS2021_00000", "flair") of BraTS2021_00000_flair.nii.gz; (stem, "") where nothing fits."""
-  name = stem(path)
+  name = nifti.stem(path)
   for separator in ("_", "-"):
     prefix, found, ending = name.rpartition(separator)
     if found:
@@ -111,35 +99,7 @@ def _from_manifest(path, modalities):
           for row in rows]
 
 
-# -------------------------------------------------------------------------------- read and write
-def read(path) -> tuple[np.ndarray, nibabel.spatialimages.SpatialImage]:
-  """(float64 [H,W,Z] or [H,W,Z,C], the nibabel image with affine and header).
-
-  Raises:
-    FileNotFoundError: no such file. ValueError: damaged, not 3-D or 4-D, not numbers, NaN.
-  """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(f"{path} does not exist")
-  try:
-    image: Any = nibabel.load(path)
-    array = np.asarray(image.dataobj)
-  except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError,
-          nibabel.spatialimages.HeaderDataError) as error:
-    raise UserError(f"{path} is not a readable NIfTI volume ({error})") from error
-  if array.dtype.kind not in "biuf":
-    raise UserError(f"{path} holds {array.dtype}, not grey values")
-  while array.ndim > 3 and array.shape[-1] == 1:
-    array = array[..., 0]
-  if array.ndim not in (3, 4) or not array.size:
-    raise UserError(f"{path} has shape {array.shape}; a volume needs three axes "
-                     "(or four, modalities last)")
-  array = array.astype(np.float64)
-  if not np.isfinite(array).all():
-    raise UserError(f"{path} holds {int((~np.isfinite(array)).sum())} NaN or infinite voxels")
-  return array, image
-
-
+# ------------------------------------------------------------------------------------------- reading
 def read_scan(scan: Scan, modalities: Sequence[str]):
   """Modalities of a scan in order: (list of float64 [H,W,Z], the first file's nibabel image).
 
@@ -147,7 +107,7 @@ def read_scan(scan: Scan, modalities: Sequence[str]):
     FileNotFoundError, ValueError: a modality is missing, or the files are on different grids.
   """
   if "" in scan.files:
-    array, image = read(scan.files[""])
+    array, image = nifti.read(scan.files[""])
     volumes = [array] if array.ndim == 3 else list(np.moveaxis(array, -1, 0))
     if len(volumes) != len(modalities):
       raise UserError(f"{scan.files['']} has {len(volumes)} channel(s), the model needs "
@@ -159,7 +119,7 @@ def read_scan(scan: Scan, modalities: Sequence[str]):
     raise UserError(f"scan {scan.name} has no {', '.join(missing)} volume (found {there})")
   volumes, first = [], None
   for modality in modalities:
-    array, image = read(scan.files[modality])
+    array, image = nifti.read(scan.files[modality])
     if array.ndim != 3:
       raise UserError(f"{scan.files[modality]} has shape {array.shape}; one needs three axes")
     first = first or image
@@ -171,47 +131,3 @@ def read_scan(scan: Scan, modalities: Sequence[str]):
                        f"{scan.files[modalities[0]].name}: co-register them")
     volumes.append(array)
   return volumes, first
-
-
-def write_like(path, array: np.ndarray, reference) -> None:
-  """Writes [H,W,Z] as NIfTI on the grid of `reference`, a nibabel image: affine, codes, units.
-
-  Args:
-    array: float32 or uint8, of the reference's first three axes.
-  """
-  if array.shape != tuple(reference.shape[:3]):
-    raise UserError(f"result of shape {array.shape} does not fit the grid {reference.shape[:3]}")
-  header = reference.header.copy()
-  header.set_data_dtype(array.dtype)
-  header.set_data_shape(array.shape)
-  header.set_slope_inter(1, 0)
-  header["cal_max"] = header["cal_min"] = 0  # the viewer's window of the original does not apply
-  kind = nibabel.Nifti2Image if isinstance(reference, nibabel.Nifti2Pair) else nibabel.Nifti1Image
-  nibabel.save(kind(array, reference.affine, header), path)
-
-
-def axis_codes(image) -> str:
-  """Where the array's axes point to, e.g. "LPS" as in BraTS."""
-  return "".join(c or "?" for c in nibabel.aff2axcodes(image.affine))
-
-
-def turn(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray, np.ndarray]:
-  """Flips and swaps axes so that they point to `codes`: (array, transform for `turn_back`).
-
-  Raises:
-    ValueError: codes are not three different axes.
-  """
-  try:
-    wanted = nibabel.orientations.axcodes2ornt(tuple(codes))
-    change = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), wanted)
-  except (ValueError, KeyError) as error:
-    raise UserError(f"orientation {codes!r}: give three letters such as LPS or RAS") from error
-  return nibabel.orientations.apply_orientation(array, change), change
-
-
-def turn_back(array: np.ndarray, change: np.ndarray) -> np.ndarray:
-  """Undoes `turn`."""
-  shape_after = np.zeros((3, 2))
-  shape_after[change[:, 0].astype(int), 0] = np.arange(3)
-  shape_after[change[:, 0].astype(int), 1] = change[:, 1]
-  return nibabel.orientations.apply_orientation(array, shape_after)

@@ -10,12 +10,15 @@ import dataclasses
 
 import numpy as np
 
+from data_pipelines.errors import UserError
+from data_pipelines.ops import resize
+
 PERCENTILE = 0.99  # of the positive voxels of a modality: the unit of intensity
 SLICE_SUM = 0.5  # a slice is "on" above this sum of the mean of the normalised modalities
 LABEL = 0.5  # a voxel is lesion above it: in the stored labels, and again after the resize
 
 
-class BadScan(ValueError):
+class BadScan(UserError):
   """A scan that cannot be prepared; the message is the reason in the preparation report."""
 
 
@@ -78,7 +81,7 @@ def prepare(volumes, seg, size) -> Prepared:
   slice_sum = mean.sum(axis=(0, 1))
   first, last = slice_range(slice_sum)
   kept = slice(first, last + 1)
-  slices = lambda v: np.moveaxis(resize(v, size), 2, 0)
+  slices = lambda v: np.moveaxis(resize.bilinear(v, size), 2, 0)
   image = np.stack([slices(v[:, :, kept]) for v in stack], axis=-1)  # [n,h,w,C]
   lesion = np.zeros_like(stack[0][:, :, kept])
   if seg is not None:
@@ -108,41 +111,3 @@ def slice_range(slice_sum: np.ndarray) -> tuple[int, int]:
   if not on.size:
     raise BadScan("no slice holds enough signal (all zero)")
   return int(on[0]), int(on[-1])
-
-
-def resize(array: np.ndarray, size) -> np.ndarray:
-  """[H,W,...] -> [h,w,...], bilinear, half-pixel centres, no anti-aliasing, float64.
-
-  src = max((dst + 1/2) n_in / n_out - 1/2, 0); weights (1 - f, f) on floor(src) and the next.
-  Slice by slice: a slice stays in the cache, where NIfTI's order [Z,W,H] lays it down together.
-  """
-  if array.ndim == 2:
-    return _resize_slice(array, [_weights(n, m) for n, m in zip(array.shape, size)])
-  flat = array.reshape(*array.shape[:2], -1)
-  weights = [_weights(n, m) for n, m in zip(flat.shape, size)]
-  result = np.empty((flat.shape[2], *size))
-  for z in range(flat.shape[2]):
-    result[z] = _resize_slice(flat[:, :, z], weights)
-  return np.moveaxis(result, 0, -1).reshape(*size, *array.shape[2:])
-
-
-def _weights(n_in, n_out):
-  """(low, next, f) of every output pixel; None where the size stays: src = dst exactly."""
-  if n_in == n_out:
-    return None
-  src = np.maximum((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0)
-  low = np.minimum(src.astype(np.int64), n_in - 1)
-  return low, np.minimum(low + 1, n_in - 1), src - low
-
-
-def _resize_slice(array, weights):
-  turned = array.flags.f_contiguous  # `take` would copy it into the other order first
-  array = array.T if turned else array
-  for axis, weight in enumerate(weights):
-    if weight is None:
-      continue
-    low, after, f = weight
-    axis = 1 - axis if turned else axis
-    f = f[None] if axis else f[:, None]
-    array = array.take(low, axis) * (1 - f) + array.take(after, axis) * f
-  return np.asarray(array.T if turned else array, np.float64)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import pathlib
-import queue
-import subprocess
-import sys
-import time
 
+from data_pipelines import workers
 from data_pipelines.brains import files, normalise, prepare_scan, records
-from data_pipelines.brains.slices import free_memory
 from data_pipelines.errors import UserError
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # lies in folders that synthetic.write_nifti wrote
@@ -45,13 +38,13 @@ def prepare_set(cfg: dict) -> tuple[pathlib.Path, dict]:
   """Prepares what is missing or stale of `cfg["dir"]`.
 
   Args:
-    cfg: resolved fields of brain_fields.defaults().
+    cfg: resolved fields of brains.fields.defaults().
 
   Returns:
     (folder of the prepared set, content of its manifest.json).
 
   Raises:
-    FileNotFoundError, ValueError: see scan_files.find_scans; every scan bad; one scan bad with
+    FileNotFoundError, ValueError: see files.find_scans; every scan bad; one scan bad with
       `strict`; the folder holds a set of other parameters. OSError: it cannot be written.
   """
   found = files.find_scans(cfg["dir"], cfg["modalities"])
@@ -62,7 +55,7 @@ def prepare_set(cfg: dict) -> tuple[pathlib.Path, dict]:
   except OSError as e:
     raise OSError(f"cannot make the folder for prepared scans {folder} ({e.strerror}); set "
                   "config.data.prepared_dir to one that can be written") from e
-  with _locked(folder):
+  with workers.locked(folder):
     _check_parameters(folder, cfg)
     for left in (folder / "records").glob(".*.tmp"):
       left.unlink()  # of a run that was killed: the lock says that nobody else writes here
@@ -110,113 +103,24 @@ def _prepare_missing(found, cfg, folder):
   if jobs:
     logging.info("preparing %d of %d scans of %s into %s", len(jobs), len(found.scans), cfg["dir"],
                  folder)
-    progress = _Progress(len(jobs))
-    for result in _run(jobs, int(cfg["workers"]) or default_workers()):
+    progress = workers.Progress(len(jobs), "scan", "prepared")
+    for job, result in workers.run(prepare_scan, jobs, cfg["workers"] or default_count()):
+      patient = job["patient"]
       if "fatal" in result:
-        raise OSError(f"preparation stopped at scan {result['patient']}: {result['fatal']}; what "
-                      "is prepared is kept, run again to go on")
+        raise OSError(f"preparation stopped at scan {patient}: {result['fatal']}; what is prepared "
+                      "is kept, run again to go on")
       if "bad" in result:
-        bad[result["patient"]] = result["bad"]
+        bad[patient] = result["bad"]
       else:
-        done[result["patient"]] = result["record"]
+        done[patient] = result["record"]
       progress.step(len(bad))
     progress.close()
   return done, bad
 
 
-def default_workers() -> int:
-  """One process a core, as far as memory lasts: a BraTS scan takes about 1.1 GB while it is read."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-  return max(1, min(cores, int(free_memory() / 1.5e9)))
-
-
-def _run(jobs, workers):
-  """Results in the order they finish, from `workers` processes (1 = this one)."""
-  workers = min(workers, len(jobs))
-  if workers == 1:
-    yield from map(prepare_scan.run, jobs)
-    return
-  idle = queue.SimpleQueue()
-  for _ in range(workers):
-    idle.put(_Worker())
-  def run(job):
-    worker = idle.get()
-    try:
-      return worker.run(job)
-    finally:
-      idle.put(worker)
-  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-    futures = [pool.submit(run, job) for job in jobs]
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        yield future.result()
-    finally:
-      for future in futures:
-        future.cancel()
-      pool.shutdown()
-      while not idle.empty():
-        idle.get().close()
-
-
-class _Worker:
-  """A prepare_worker process; started again if it dies."""
-
-  def __init__(self):
-    self.process = None
-
-  def run(self, job) -> dict:
-    if self.process is None:
-      root = str(pathlib.Path(__file__).resolve().parents[len(__package__.split("."))])
-      env = {**os.environ, "PYTHONPATH": os.pathsep.join(
-          [root, *filter(None, [os.environ.get("PYTHONPATH")])]),
-             # Processes run side by side: threads inside each would only get in the way.
-             "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-      self.process = subprocess.Popen(
-          [sys.executable, "-m", f"{__package__}.prepare_scan"], env=env, text=True,
-          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-      self.process.stdin.write(json.dumps(job) + "\n")
-      self.process.stdin.flush()
-      line = self.process.stdout.readline()
-    except OSError:
-      line = ""
-    if line.endswith("\n"):
-      return json.loads(line)
-    code = self.process.wait()
-    self.close()
-    return {"patient": job["patient"],
-            "bad": f"the process that read it ended with code {code} (out of memory?)"}
-
-  def close(self):
-    if self.process is not None:
-      with contextlib.suppress(OSError):
-        self.process.stdin.close()
-      self.process.stdout.close()
-      self.process.wait()
-      self.process = None
-
-
-class _Progress:
-  """"prepared 12/68 ... ETA" on one line of a terminal, else a log line now and then."""
-
-  def __init__(self, total):
-    self.total, self.done, self.start, self.said = total, 0, time.time(), time.time()
-
-  def step(self, bad):
-    self.done += 1
-    rate = self.done / max(time.time() - self.start, 1e-6)
-    left = (self.total - self.done) / rate
-    line = (f"prepared {self.done}/{self.total} scans, {bad} left out, {rate:.2f} scans/s, "
-            f"ETA {int(left) // 60}:{int(left) % 60:02d}")
-    if sys.stderr.isatty():
-      print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
-    elif time.time() - self.said > 10 or self.done == self.total:
-      self.said = time.time()
-      logging.info(line)
-
-  def close(self):
-    if sys.stderr.isatty():
-      print(file=sys.stderr)
+def default_count() -> int:
+  """Processes of a preparation: a BraTS scan takes about 1.1 GB while it is read."""
+  return workers.default_count(1.5e9)
 
 
 def _manifest(found, done, bad, cfg):
@@ -255,15 +159,3 @@ def _say(bad, done, cfg, folder):
   if bad and cfg["strict"]:
     raise UserError(f"{len(bad)} scans of {cfg['dir']} cannot be prepared and config.data.strict "
                      f"is set ({named}); see {folder / 'report.json'}")
-
-
-@contextlib.contextmanager
-def _locked(folder):
-  """One process at a time prepares a folder; others wait, then find the work done."""
-  with open(folder / ".lock", "w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      logging.info("waiting for another process that prepares %s", folder)
-      fcntl.flock(lock, fcntl.LOCK_EX)
-    yield

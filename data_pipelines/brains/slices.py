@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import logging
-import os
-import pathlib
 import random
 
 import numpy as np
 
+from data_pipelines import workers
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 
@@ -69,7 +68,7 @@ class SliceSource(Source):
     """All slices in one array, or None where they would take over half of the free memory."""
     h, w, c = self.scans[0].image.shape[1:]
     need = len(self) * h * w * (c * self.scans[0].image.dtype.itemsize + self.with_truth)
-    if need > free_memory() / 2:
+    if need > workers.free_memory() / 2:
       logging.warning("config.data.cache: %d slices take %.1f GB, more than half of the free "
                       "memory; reading them from the prepared files instead", len(self), need / 1e9)
       return None
@@ -175,15 +174,6 @@ class SliceDataSet(DataSet):
     shape = next((list(s.image.shape[1:]) for found in self.scans.values() for s in found), [])
     return {"name": self.name, "synthetic": self.synthetic, "image_shape": shape,
             "splits": splits, **self.info}
-
-
-def free_memory() -> int:
-  """Bytes that can be allocated without swapping; half of the memory where the system is silent."""
-  try:
-    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-  except (OSError, StopIteration, ValueError):
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def shuffled(scans: Sequence[Scan], seed: int) -> list[Scan]:

@@ -18,7 +18,8 @@ import numpy as np
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.marks import catalogue, layers, reference
-from data_pipelines.pairs import arrays, frames, ultrasound
+from data_pipelines.ops import resize
+from data_pipelines.pairs import frames, ultrasound
 from data_pipelines.pairs.splits import group_of, split_names
 
 
@@ -74,7 +75,7 @@ class CleanFrame(frames.Item):
   def load(self):
     clean = frames.read_frame(self.path, self.cfg.channels)
     self.size = tuple(self.cfg.resize) if any(self.cfg.resize) else clean.shape[:2]
-    return (arrays.resize_image(clean, self.size),)
+    return (resize.unit_image(clean, self.size),)
 
   def pair(self, rng=None):
     clean, = self.arrays()

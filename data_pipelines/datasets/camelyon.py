@@ -9,9 +9,10 @@ import numpy as np
 
 from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
-from data_pipelines.one_class import fields as one_class_fields
-from data_pipelines.one_class import folds, transforms
-from data_pipelines.one_class.lists import folder_lists, hold_out, Item, OneClassDataSet, regrouped
+from data_pipelines.formats import images
+from data_pipelines.one_class import fields as one_class_fields, folds, transforms
+from data_pipelines.one_class.lists import Item, OneClassDataSet, folder_lists, hold_out, regrouped
+from data_pipelines.ops import resize
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -71,10 +72,11 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   if cfg.freeze_augmentation:
     load_train = _frozen(read, lists["train"], cfg.fold_seed, crop, random_crop, random_flip, equal)
   elif random_crop or random_flip:
+    from data_pipelines.ops import augment  # pylint: disable=import-outside-toplevel  # TensorFlow
     load_train = read if random_crop else load
-    ops = [transforms.random_crop(crop)] if random_crop else []
+    ops = [augment.random_crop(crop)] if random_crop else []
     ops += [transforms.equalize_batch()] if equal and random_crop else []
-    ops += [transforms.random_flip()] if random_flip else []
+    ops += [augment.random_flip()] if random_flip else []
     ops += [transforms.normalize_batch()]
   lists["train"] = lists["train"][:cfg.train_limit or None]
   notes = {**notes, "crop_size": crop, "resize": size, "random_crop": random_crop,
@@ -98,8 +100,8 @@ def place_map(values, shape, data_cfg):
 
 
 def _read(path, cfg):
-  image = transforms.read_image(path, 3)
-  return transforms.resize(image, cfg.resize) if cfg.resize else image
+  image = images.read_8bit(path, 3)
+  return resize.antialiased(image, cfg.resize) if cfg.resize else image
 
 
 def _scored(image, cfg):

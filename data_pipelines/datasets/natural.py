@@ -17,9 +17,10 @@ import numpy as np
 
 from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
-from data_pipelines.one_class import fields as one_class_fields
-from data_pipelines.one_class import folds, transforms
-from data_pipelines.one_class.lists import hold_out, Item, OneClassDataSet
+from data_pipelines.formats import images
+from data_pipelines.one_class import fields as one_class_fields, folds, transforms
+from data_pipelines.one_class.lists import Item, OneClassDataSet, hold_out
+from data_pipelines.ops import resize
 
 # Normal class -> class of the validation anomalies (folds/validation_classes of the benchmark).
 VAL_CLASS = {"cifar10": (7, 7, 4, 0, 1, 1, 7, 6, 4, 7), "svhn": (8, 9, 6, 4, 0, 8, 8, 9, 0, 6)}
@@ -96,12 +97,12 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
 def read_example(path, data_cfg) -> np.ndarray:
   """An image file as the network is shown it: float32 [S,S,C] in [-1, 1]."""
   cfg = resolve(data_cfg)
-  image = transforms.resize(transforms.read_image(path, 3), cfg.image_size)
+  image = resize.antialiased(images.read_8bit(path, 3), cfg.image_size)
   return transforms.normalize(_prepare(image, cfg))
 
 
 def _prepare(image, cfg):
-  image = transforms.grayscale(image) if cfg.to_grayscale else image
+  image = images.grey(image) if cfg.to_grayscale else image
   return transforms.equalize(image) if cfg.equalize_hist else image
 
 

@@ -11,9 +11,10 @@ import ml_collections
 
 from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
-from data_pipelines.one_class import fields as one_class_fields
-from data_pipelines.one_class import folds, transforms
-from data_pipelines.one_class.lists import folder_lists, hold_out, Item, OneClassDataSet, regrouped
+from data_pipelines.formats import images
+from data_pipelines.one_class import fields as one_class_fields, folds, transforms
+from data_pipelines.one_class.lists import Item, OneClassDataSet, folder_lists, hold_out, regrouped
+from data_pipelines.ops import resize
 
 VIEWS = ("AP", "PA", "subset")
 
@@ -72,7 +73,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   crop, size, equal, equal_test = _transform(cfg)
 
   def loader(equalised):
-    return lambda item: _prepare(transforms.read_image(item.path, 1), crop, equalised, size)
+    return lambda item: _prepare(images.read_8bit(item.path, 1), crop, equalised, size)
   load = loader(equal_test)
   load_train = load if equal == equal_test else loader(equal)
   notes = {**notes, "crop_size": crop, "resize": size, "equalize_hist": equal,
@@ -92,7 +93,7 @@ def _transform(cfg):
 
 def _prepare(image, crop, equalised, size):
   image = transforms.center_crop(image, crop)
-  return transforms.resize(transforms.equalize(image) if equalised else image, size)
+  return resize.antialiased(transforms.equalize(image) if equalised else image, size)
 
 
 # --------------------------------------------------------------------------------- single images
@@ -108,9 +109,9 @@ def read_example(path, data_cfg):
   """A radiograph of any source as the network is shown it: float32 [S,S,1] in [-1, 1]."""
   cfg = resolve(data_cfg)
   crop, size, _, equal = _transform(cfg)
-  image = transforms.read_image(path, 1)
+  image = images.read_8bit(path, 1)
   if _stored_shape(image.shape[:2], cfg) == (STORED, STORED):
-    image = transforms.resize(image, STORED)
+    image = resize.antialiased(image, STORED)
   return transforms.normalize(_prepare(image, crop, equal, size))
 
 

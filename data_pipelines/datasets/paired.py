@@ -16,7 +16,8 @@ import numpy as np
 
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
-from data_pipelines.pairs import arrays, frames
+from data_pipelines.ops import resize
+from data_pipelines.pairs import frames
 from data_pipelines.pairs.splits import group_of, split_names
 
 
@@ -68,8 +69,8 @@ class FilePair(frames.Item):
       mask = difference_mask(annotated, clean, self.cfg.mask_threshold, self.cfg.mask_dilate)
     size = tuple(self.cfg.resize) if any(self.cfg.resize) else clean.shape[:2]
     self.size = tuple(size)
-    return (arrays.resize_image(annotated, size), arrays.resize_image(clean, size),
-            arrays.resize_mask(mask, size))
+    return (resize.unit_image(annotated, size), resize.unit_image(clean, size),
+            resize.any_mark(mask, size))
 
 
 def difference_mask(annotated, clean, threshold: float, dilate: int = 0) -> np.ndarray:

@@ -29,6 +29,7 @@ import numpy as np
 from data_pipelines import fields as data_fields
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images as formats
 from data_pipelines.masks import images, label_noise, synthetic_lesions
 from data_pipelines.masks.images import Item
 
@@ -104,7 +105,7 @@ def read_example(path, data_cfg) -> np.ndarray:
   """An image file as the network is shown it: float32 [S,S,3] in [0,1], less the mean image."""
   cfg = resolve(data_cfg)
   mean = images.read_mean_image(cfg.mean_image) if cfg.mean_image else None
-  return images.to_network(images.read_image(path), cfg.image_size, mean)
+  return images.to_network(formats.read_8bit(path, 3), cfg.image_size, mean)
 
 
 # ---------------------------------------------------------------------------------------- layouts
@@ -116,7 +117,7 @@ def _file_items(triples, cfg) -> list[Item]:
   items = []
   for ident, group, image, mask in triples:
     read = functools.partial(images.read_mask, mask, soft)
-    items.append(Item(ident, functools.partial(images.read_image, image), read, read,
+    items.append(Item(ident, functools.partial(formats.read_8bit, image, 3), read, read,
                       str(image), group))
   return items
 
@@ -245,9 +246,10 @@ class Segmentation(DataSet):
 
   def train(self):
     if "train" not in self._sources:
+      from data_pipelines.ops import augment  # pylint: disable=import-outside-toplevel  # TensorFlow
       margin, ops = self._cfg.crop, []
-      ops += [images.paired_crop(self._cfg.image_size)] if margin else []
-      ops += [images.paired_flip()] if self._cfg.flip else []
+      ops += [augment.paired_crop(self._cfg.image_size)] if margin else []
+      ops += [augment.paired_flip()] if self._cfg.flip else []
       options = dict(margin=margin, batch_ops=ops, augmented=True)
       noisy, clean = self.parts["noisy"], self.parts["clean"]
       both = noisy + clean if self._cfg.noisy_includes_clean else noisy

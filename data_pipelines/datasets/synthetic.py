@@ -15,6 +15,7 @@ import numpy as np
 from data_pipelines.brains import fields, normalise, phantom
 from data_pipelines.brains.slices import Scan, SliceDataSet
 from data_pipelines.errors import UserError
+from data_pipelines.formats import nifti
 
 _SPLITS = ("train", "val", "test")
 
@@ -106,10 +107,7 @@ def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=N
   Returns:
     The scan ids. Volumes are int16 (0 .. about 1000), labels uint8 with 1, 2, 4.
   """
-  import nibabel  # pylint: disable=import-outside-toplevel
-
-  from data_pipelines.brains import prepare  # pylint: disable=import-outside-toplevel
-  from data_pipelines.formats import nifti  # pylint: disable=import-outside-toplevel
+  from data_pipelines.brains import files, prepare  # pylint: disable=import-outside-toplevel
   folder = pathlib.Path(folder)
   modalities = tuple(modalities or phantom.MODALITIES)
   cfg = {"synthetic_seed": seed, "modalities": modalities, "lesion_share": (lesion_share,) * 3}
@@ -121,8 +119,8 @@ def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=N
     arrays = {m: np.rint(v * 600).astype(np.int16) for m, v in raw.items()} | {"seg": seg}
     for kind, array in arrays.items():
       # Axes towards left, posterior, superior, as in BraTS.
-      nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1.0, 1.0, 1.0])),
-                   folder / name / nifti.file_name(name, kind, style))
+      nifti.write(folder / name / files.file_name(name, kind, style), array,
+                  np.diag([-1.0, -1.0, 1.0, 1.0]))
     ids.append(name)
   (folder / prepare.SYNTHETIC_MARK).write_text("Synthetic brains of medae_jax, not patients.\n")
   ends = np.cumsum((0, *splits)) if splits else ()

@@ -16,7 +16,9 @@ from scipy import ndimage
 from data_pipelines import fields as data_fields
 from data_pipelines.dataset import ArraySource, DataSet
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images
 from data_pipelines.one_class import transforms
+from data_pipelines.ops import resize
 
 KINDS = ("scale", "direction", "blob")
 
@@ -71,7 +73,7 @@ def build(data_cfg, seed: int) -> DataSet:
 def read_example(path, data_cfg) -> np.ndarray:
   """An image file as the network wants it: grey or colour, resized, in [-1,1] [S,S,C]."""
   cfg = resolve(data_cfg)
-  image = transforms.resize(transforms.read_image(path, cfg.channels), cfg.image_size)
+  image = resize.antialiased(images.read_8bit(path, cfg.channels), cfg.image_size)
   return transforms.normalize(image)
 
 

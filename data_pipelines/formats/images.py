@@ -1,23 +1,30 @@
-"""Single images at their own depth and colour: PNG, JPEG, TIFF, BMP (8 and 16 bit) and DICOM.
+"""Images: PNG, JPEG, TIFF, BMP (8 and 16 bit) and DICOM; the only reader and writer of them.
 
-`read` gives a Frame; `Frame.unit()` the network's view of it in [0,1]; `write` stores changed pixels
-without loss in the frame's own format (JPEG becomes PNG), with everything else of the file kept.
+Three views of a file, by what it is for:
+  read          a Frame at its own depth and colour; `write` stores changed pixels without loss in
+                the frame's own format (JPEG becomes PNG), with everything else of the file kept
+  read_8bit     uint8 as data sets of 8-bit images want it; deeper files are refused, never cut
+  read_values   float64 in the file's own units with the value that means white
+Whatever Pillow raises becomes one UserError in `opened`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import pathlib
-import struct
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import dicom
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
-_DICOM = (".dcm", ".dicom", "")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+EXTENSIONS = (*SUFFIXES, ".dcm", ".dicom")
+_COLOUR = ("RGB", "RGBA", "P", "CMYK")
 
 
 @dataclasses.dataclass
@@ -50,15 +57,9 @@ class Frame:
     return np.round(self.low + value * (self.high - self.low)).astype(self.pixels.dtype)
 
 
-def is_dicom(path) -> bool:
-  """True for DICOM names, and for files without extension that carry DICOM's magic word."""
-  path = pathlib.Path(path)
-  if path.suffix.lower() in (".dcm", ".dicom"):
-    return True
-  if path.suffix or not path.is_file():
-    return False
-  with open(path, "rb") as f:
-    return f.read(132)[128:] == b"DICM"
+def is_image(path: pathlib.Path) -> bool:
+  """True for names of images other than DICOM; hidden files are left out."""
+  return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def find(folder) -> list[pathlib.Path]:
@@ -66,29 +67,107 @@ def find(folder) -> list[pathlib.Path]:
   folder = pathlib.Path(folder)
   return sorted(p for p in folder.rglob("*") if p.is_file() and not any(
       part.startswith(".") for part in p.relative_to(folder).parts)
-                and (p.suffix.lower() in EXTENSIONS or (not p.suffix and is_dicom(p))))
+                and (p.suffix.lower() in EXTENSIONS or (not p.suffix and dicom.is_dicom(p))))
+
+
+@contextlib.contextmanager
+def opened(path, what: str = "image") -> Iterator[Any]:
+  """Pillow's image of a file, for code that does nothing but decode it.
+
+  Args:
+    what: the file is called this in messages.
+
+  Raises:
+    FileNotFoundError: no such file. UserError: whatever Pillow raises, or a file of several pages.
+  """
+  try:
+    with Image.open(path) as image:
+      # A photograph of a telephone (MPO) carries further views; the first is the photograph.
+      pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+      if pages > 1:
+        raise UserError(f"{path} has {pages} pages; give one image a file")
+      yield image
+  except FileNotFoundError:
+    raise FileNotFoundError(f"{what} {path} does not exist") from None
+  except (UserError, MemoryError):
+    raise
+  except Exception as error:  # Pillow raises a dozen types for damaged files
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    raise UserError(f"{path} is not a readable {what} ({reason})") from None
 
 
 def read(path) -> Frame:
-  """Reads one image.
+  """Reads one image, or all frames of a DICOM file.
 
   Raises:
-    FileNotFoundError: no such file. ValueError: not an image, damaged, or a form that is not read
+    FileNotFoundError: no such file. UserError: not an image, damaged, or a form that is not read
     (floating point, 32 bit); one line that names the file.
   """
   path = pathlib.Path(path)
   if not path.is_file():
-    raise FileNotFoundError(f"{path} does not exist")
-  if is_dicom(path):
-    return _read_dicom(path)
+    raise FileNotFoundError(f"image {path} does not exist")
+  if dicom.is_dicom(path):
+    pixels, low, high, inverted, data = dicom.read(path)
+    return Frame(path, pixels, low, high, inverted, info=data)
   if _png_depth(path) == (16, "colour"):
     return _read_png16(path)
-  try:
-    with Image.open(path) as image:
-      image.load()
-      return _from_pillow(path, image)
-  except (UnidentifiedImageError, OSError, SyntaxError, EOFError, struct.error) as error:
-    raise UserError(f"{path} is not a readable image ({str(error)[:120]})") from None
+  with opened(path) as image:
+    image.load()
+    return _from_pillow(path, image)
+
+
+def read_8bit(path, channels: int) -> np.ndarray:
+  """uint8 [H,W,channels] of an 8-bit file: 1 = grey by Pillow's luma, 3 = colour.
+
+  Transparency is dropped.
+
+  Raises:
+    FileNotFoundError: no such file. UserError: damaged, or deeper than 8 bits.
+  """
+  with opened(path) as image:
+    depth = "16-bit" if image.mode.startswith("I;16") or _png_depth(path) == (16, "colour") else (
+        {"I": "32-bit", "F": "floating-point"}.get(image.mode))
+    if depth:
+      raise UserError(f"{path} has {depth} pixels; convert it to 8 bits first")
+    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+  return array[..., None] if channels == 1 else array
+
+
+def read_values(path, channels: int = 0) -> tuple[np.ndarray, float]:
+  """(float64 [H,W,C] in the file's own units, the largest value of its type: 255, 65535 or 1).
+
+  Args:
+    channels: 1 = grey (colour becomes luma, ITU-R 601), 3 = colour (grey is repeated), 0 = as in
+      the file. Transparency is dropped.
+
+  Raises:
+    FileNotFoundError: no such file. UserError: damaged, other channel counts, NaN.
+  """
+  if _png_depth(path) == (16, "colour"):
+    array, top = _read_png16(pathlib.Path(path)).pixels[0].astype(np.float64), 65535.0
+  else:
+    with opened(path) as image:
+      array, top = _values(path, image)
+  if not np.isfinite(array).all():
+    raise UserError(f"{path} holds NaN or infinite pixels")
+  if channels == 1 and array.shape[-1] == 3:
+    array = array @ np.array([[0.299], [0.587], [0.114]])
+  elif channels == 3 and array.shape[-1] == 1:
+    array = np.repeat(array, 3, -1)
+  elif channels and array.shape[-1] != channels:
+    raise UserError(f"{path} has {array.shape[-1]} channel(s), the model needs {channels}")
+  return array, top
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+  """uint8 or uint16 [...,3] -> [...,1], exact: (19595 R + 38470 G + 7471 B + 32768) >> 16.
+
+  ITU-R 601-2 luma in Pillow's integer weights; grey pixels stay as they are.
+  """
+  if pixels.shape[-1] == 1:
+    return pixels
+  weighted = pixels.astype(np.uint64) @ np.array([19595, 38470, 7471], np.uint64)
+  return ((weighted + 32768) >> np.uint64(16)).astype(pixels.dtype)[..., None]
 
 
 def write(frame: Frame, pixels: np.ndarray, folder, stem: str) -> pathlib.Path:
@@ -104,8 +183,8 @@ def write(frame: Frame, pixels: np.ndarray, folder, stem: str) -> pathlib.Path:
     raise UserError(f"{frame.path}: {pixels.dtype} {pixels.shape} is not the form of the input")
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  if is_dicom(frame.path):
-    return _write_dicom(frame, pixels, folder / (stem + (frame.path.suffix or ".dcm")))
+  if dicom.is_dicom(frame.path):
+    return dicom.write(frame.info, pixels, folder / (stem + (frame.path.suffix or ".dcm")))
   suffix = frame.path.suffix if frame.path.suffix.lower() in (".png", ".tif", ".tiff", ".bmp"
                                                               ) else ".png"
   target, image = folder / (stem + suffix), pixels[0]
@@ -122,16 +201,30 @@ def write(frame: Frame, pixels: np.ndarray, folder, stem: str) -> pathlib.Path:
   return target
 
 
+def write_array(path, array: np.ndarray) -> None:
+  """Writes float32 [H,W] (TIFF, exact), uint8 [H,W], [H,W,1] or [H,W,3], or uint16 [H,W]."""
+  squeezed = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+  Image.fromarray(np.ascontiguousarray(squeezed)).save(path)
+
+
+def _values(path, image):
+  """(float64 [H,W,C], top) of Pillow's image."""
+  if image.mode in _COLOUR:
+    return np.asarray(image.convert("RGB"), np.float64), 255.0
+  if image.mode in ("1", "LA"):
+    image = image.convert("L")
+  if image.mode not in ("L", "F", "I") and not image.mode.startswith("I;16"):
+    raise UserError(f"{path}: pixel type {image.mode} is not supported; save it as 8- or 16-bit")
+  top = {"L": 255.0, "F": 1.0}.get(image.mode, 65535.0)
+  return np.asarray(image).astype(np.float64)[..., None], top
+
+
 def _from_pillow(path, image) -> Frame:
-  frames = getattr(image, "n_frames", 1)
-  if frames > 1:
-    raise UserError(f"{path} holds {frames} pages; give single images")
   if path.suffix.lower() in (".jpg", ".jpeg"):
     image = ImageOps.exif_transpose(image)  # what every viewer shows
   info, mode = image.info.get("icc_profile"), image.mode
   if mode in ("1", "P", "CMYK", "YCbCr", "LAB", "HSV"):
-    grey = mode == "1"
-    image = image.convert("L" if grey else "RGBA" if "transparency" in image.info else "RGB")
+    image = image.convert("L" if mode == "1" else "RGBA" if "transparency" in image.info else "RGB")
   if image.mode in ("LA", "PA", "RGBA"):
     array = np.asarray(image)
     return Frame(path, array[None, ..., :-1], alpha=array[..., -1], info=info)
@@ -149,8 +242,11 @@ def _from_pillow(path, image) -> Frame:
 
 def _png_depth(path):
   """(bits, "grey" or "colour") of a PNG file, None for others."""
-  with open(path, "rb") as f:
-    head = f.read(26)
+  try:
+    with open(path, "rb") as f:
+      head = f.read(26)
+  except OSError:  # the reader says so
+    return None
   if len(head) < 26 or not head.startswith(b"\x89PNG"):
     return None
   return head[24], "colour" if head[25] in (2, 4, 6) else "grey"
@@ -162,61 +258,7 @@ def _read_png16(path) -> Frame:
   try:
     array = tf.io.decode_png(path.read_bytes(), dtype=tf.uint16).numpy()
   except tf.errors.InvalidArgumentError:
-    raise UserError(f"{path} is a damaged PNG file") from None
+    raise UserError(f"{path} is not a readable image (damaged PNG)") from None
   if array.shape[-1] in (2, 4):
     return Frame(path, array[None, ..., :-1], high=65535, alpha=array[..., -1])
   return Frame(path, array[None], high=65535)
-
-
-def _read_dicom(path) -> Frame:
-  import pydicom  # pylint: disable=import-outside-toplevel
-  try:
-    data = pydicom.dcmread(path)
-    array = data.pixel_array
-  except Exception as error:  # pylint: disable=broad-except
-    # pydicom raises a dozen types for damaged files and for codecs that are not installed
-    raise UserError(f"{path} is not readable DICOM ({str(error).splitlines()[0][:160]})") from None
-  samples, frames = int(data.get("SamplesPerPixel", 1)), int(data.get("NumberOfFrames", 1) or 1)
-  kind = str(data.PhotometricInterpretation)
-  if kind == "PALETTE COLOR" or samples not in (1, 3):
-    raise UserError(f"{path} has {kind} pixels; grey, RGB and YBR images are read")
-  if array.dtype.itemsize > 2:
-    raise UserError(f"{path} has {array.dtype} pixels; 8 and 16 bit are read")
-  if kind.startswith("YBR"):  # pixel_array has converted to RGB
-    data.PhotometricInterpretation = "RGB"
-  array = np.ascontiguousarray(array.reshape(frames, *array.shape[-3 if samples == 3 else -2:][:2],
-                                             samples))
-  if samples == 3:
-    low, high = 0, 2 ** int(data.BitsStored) - 1
-  else:
-    low, high = _window(data, array)
-  return Frame(path, array, low, high, kind == "MONOCHROME1", info=data)
-
-
-def _window(data, array) -> tuple[int, int]:
-  """Stored values shown black and white: the file's window, else the range of its bits or values."""
-  slope = float(data.get("RescaleSlope", 1) or 1)
-  centre, width = data.get("WindowCenter"), data.get("WindowWidth")
-  if centre is not None and width is not None:
-    first = lambda v: float(v[0] if hasattr(v, "__len__") and not isinstance(v, str) else v)
-    middle = (first(centre) - float(data.get("RescaleIntercept", 0) or 0)) / slope
-    half = max(first(width) / abs(slope) / 2, 1)
-    info = np.iinfo(array.dtype)
-    return max(int(middle - half), info.min), min(int(middle + half), info.max)
-  if array.dtype == np.uint8:
-    return 0, 255
-  return int(array.min()), max(int(array.max()), int(array.min()) + 1)
-
-
-def _write_dicom(frame, pixels, target):
-  """The file again with other pixels; all further elements and the identifiers stay."""
-  import pydicom  # pylint: disable=import-outside-toplevel
-  data = frame.info
-  data.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
-  data["PixelData"].VR = "OB" if pixels.dtype == np.uint8 else "OW"
-  data["PixelData"].is_undefined_length = False
-  if pixels.shape[-1] == 3:
-    data.PlanarConfiguration = 0
-  data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-  data.save_as(target, enforce_file_format=True)
-  return target

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.marks.layers import Mark, paint, peak, Stroke, texture
-from data_pipelines.marks.parts import arrow_head, caliper_sign, COLOURS, dashed, ellipse, TextStyle
+from data_pipelines.marks.layers import Mark, Stroke, paint, peak, texture
+from data_pipelines.marks.parts import COLOURS, TextStyle, arrow_head, caliper_sign, dashed, ellipse
 
 _SIDES = ("RT", "LT", "R", "L", "Rt.", "Lt.", "RIGHT", "LEFT", "rt", "lt")
 _SITES = ("BREAST", "AXILLA", "UOQ", "UIQ", "LOQ", "LIQ", "RETRO", "Ovary", "Ov", "KIDNEY", "LOBE",

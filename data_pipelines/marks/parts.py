@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ImageFont
 
 from data_pipelines.marks.font import text_polylines
-from data_pipelines.marks.layers import Fill, Lettering, paint, Stroke
+from data_pipelines.marks.layers import Fill, Lettering, Stroke, paint
 
 COLOURS = {
     "white": (1, 1, 1), "yellow": (1, 1, 0), "cyan": (0, 1, 1), "green": (0.1, 1, 0.2),

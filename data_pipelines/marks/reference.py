@@ -1,4 +1,4 @@
-"""The marks that the original generator draws (annotation removal, section 2), for `style=reference`.
+"""The marks that the original generator draws (dtronmans/denoising-autoencoder), for `style=reference`.
 
 Two caliper pairs with dotted lines on every frame and, with probability 0.6, a side label. Caliper
 pixels equal OpenCV 4's; the label is set in this project's stroke font at the same size.
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from data_pipelines.errors import UserError
 from data_pipelines.marks.font import text_polylines
-from data_pipelines.marks.layers import Layer, Mark, paint, Stroke
+from data_pipelines.marks.layers import Layer, Mark, Stroke, paint
 
 _COLOURS = {"cyan": (0, 1, 1), "yellow": (1, 1, 0), "white": (1, 1, 1)}
 _TEXTS = ("Rt. Ovary", "LL Ovary", "Li Ov", "Lt. Ovary")

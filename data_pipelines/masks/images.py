@@ -1,4 +1,4 @@
-"""Images paired with masks: reading and checking the files, resizing, paired augmentation."""
+"""Images paired with masks: checking the files, finding the pairs, examples of one size."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import dataclasses
 import pathlib
 
 import numpy as np
-from PIL import Image
 
 from data_pipelines.dataset import Source
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images as formats
+from data_pipelines.ops import resize
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
 
 
@@ -27,33 +27,13 @@ class Item:
   group: str = ""
 
 
-def read_image(path) -> np.ndarray:
-  """uint8 [H,W,3].
-
-  Raises:
-    ValueError: not a readable image; FileNotFoundError: it is not there.
-  """
-  try:
-    with Image.open(path) as image:
-      return np.asarray(image.convert("RGB"))
-  except FileNotFoundError:
-    raise FileNotFoundError(f"image {path} does not exist") from None
-  except (OSError, SyntaxError) as e:
-    raise UserError(f"{path} is not a readable image: {e}") from None
-
-
 def check_image(path) -> tuple[int, int]:
-  """(H, W) of an image that can be decoded to its end; raises as `read_image` does."""
-  try:
-    with Image.open(path) as image:
-      size = image.height, image.width
-      image.draft("RGB", (1, 1))  # of a JPEG file only an eighth of the lines and columns
-      image.load()
-      return size
-  except FileNotFoundError:
-    raise FileNotFoundError(f"image {path} does not exist") from None
-  except (OSError, SyntaxError) as e:
-    raise UserError(f"{path} is not a readable image: {e}") from None
+  """(H, W) of an image that can be decoded to its end; raises as `formats.images.read_8bit` does."""
+  with formats.opened(path) as image:
+    size = image.height, image.width
+    image.draft("RGB", (1, 1))  # of a JPEG file only an eighth of the lines and columns
+    image.load()
+  return size
 
 
 def read_mask(path, soft: bool = False) -> np.ndarray:
@@ -62,17 +42,13 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
   Raises:
     ValueError: colour, values other than 0 and 255 (or 0 and 1), or an unreadable file.
   """
-  try:
-    with Image.open(path) as image:
-      if image.mode not in ("1", "L"):
-        raise UserError(
-            f"mask {path} has colours (mode {image.mode}): a mask has one channel with 0 and 255. "
-            "Are the folders of images and masks swapped? Else convert it to grey.")
-      values = np.asarray(image.convert("L"))
-  except FileNotFoundError:
-    raise FileNotFoundError(f"mask {path} does not exist") from None
-  except (OSError, SyntaxError) as e:
-    raise UserError(f"{path} is not a readable mask: {e}") from None
+  with formats.opened(path, "mask") as image:
+    if image.mode not in ("1", "L"):
+      kind = "colours" if image.mode[:1] not in "IF" else "more than 8 bits"
+      raise UserError(
+          f"mask {path} has {kind} (mode {image.mode}): a mask has one channel with 0 and 255. Are "
+          "the folders of images and masks swapped? Else convert it to 8-bit grey.")
+    values = np.asarray(image.convert("L"))
   found = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
   if set(found) <= {0, 1}:
     return values.astype(np.float32)
@@ -102,9 +78,9 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
   for folder, is_mask in ((pathlib.Path(images), False), (pathlib.Path(masks), True)):
     if not folder.is_dir():
       raise FileNotFoundError(f"folder {folder} does not exist; see config.data.dir and layout")
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES]
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in formats.SUFFIXES]
     if not files:
-      raise FileNotFoundError(f"folder {folder} holds no image ({', '.join(SUFFIXES)})")
+      raise FileNotFoundError(f"folder {folder} holds no image ({', '.join(formats.SUFFIXES)})")
     name = lambda f, cut: f.stem.removesuffix("_segmentation") if cut else f.stem
     found = {name(f, is_mask): f for f in files}
     if len(found) != len(files):
@@ -158,10 +134,9 @@ class Pairs(Source):
     """(uint8 [S,S,3], float32 [S,S]); what is kept in memory is never written to."""
     if self._cache is not None and i in self._cache:
       return self._cache[i]
-    item, size = self.items[i], (self._side, self._side)
-    image = resize(item.image(), self._side)
-    area = Image.fromarray(item.mask()).resize(size, Image.Resampling.BOX)
-    mask = np.asarray(area, np.float32)
+    item = self.items[i]
+    image = resize.antialiased(item.image(), self._side)
+    mask = resize.area(item.mask(), self._side)
     mask = mask if self._soft else (mask >= 0.5).astype(np.float32)
     if self._cache is not None:
       self._cache[i] = (image, mask)
@@ -178,54 +153,12 @@ class Pairs(Source):
     return {"id": item.id, "group": item.group or item.id, "path": item.path}
 
 
-def resize(image: np.ndarray, side: int) -> np.ndarray:
-  """uint8 [H,W,3] -> [side,side,3], bilinear with anti-aliasing."""
-  if image.shape[:2] == (side, side):
-    return image
-  return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
-
-
 def to_network(image: np.ndarray, side: int, mean_image: np.ndarray | None = None) -> np.ndarray:
   """uint8 [H,W,3] -> float32 [side,side,3] in [0,1], less the mean image [h,w,3] if any."""
-  value = resize(image, side).astype(np.float32) / 255
+  value = resize.antialiased(image, side).astype(np.float32) / 255
   if mean_image is None:
     return value
-  channels = [Image.fromarray(np.ascontiguousarray(mean_image[..., c])).resize(
-      (side, side), Image.Resampling.BILINEAR) for c in range(3)]
-  return value - np.stack([np.asarray(c) for c in channels], -1)
-
-
-def paired_crop(size: int):
-  """Batch op: one window of size x size for image and mask; writes it into "crop"."""
-  import tensorflow as tf  # pylint: disable=import-outside-toplevel
-
-  def op(batch, seed, lo, hi, total):
-    margin = batch["image"].shape[1] - size
-    key = tf.random.experimental.stateless_fold_in(seed, 23)
-    place = tf.random.stateless_uniform([total, 2], key, 0, margin + 1, tf.int32)[lo:hi]
-    out = dict(batch)
-    for name in ("image", "mask"):
-      value = tf.gather(batch[name], place[:, :1] + tf.range(size), axis=1, batch_dims=1)
-      out[name] = tf.gather(value, place[:, 1:] + tf.range(size), axis=2, batch_dims=1)
-    out["crop"] = tf.concat([place, tf.fill([hi - lo, 1], margin)], 1)
-    return out
-  return op
-
-
-def paired_flip():
-  """Batch op: rows and columns mirrored with probability 1/2 each, image and mask alike."""
-  import tensorflow as tf  # pylint: disable=import-outside-toplevel
-
-  def op(batch, seed, lo, hi, total):
-    key = tf.random.experimental.stateless_fold_in(seed, 29)
-    flip = tf.random.stateless_uniform([total, 2], key)[lo:hi] < 0.5
-    out = {**batch, "flip": tf.cast(flip, tf.int32)}
-    for name in ("image", "mask"):
-      for axis in (1, 2):
-        chosen = flip[:, axis - 1, None, None, None]
-        out[name] = tf.where(chosen, tf.reverse(out[name], [axis]), out[name])
-    return out
-  return op
+  return value - resize.antialiased_float(mean_image, (side, side))
 
 
 def read_mean_image(path) -> np.ndarray:

@@ -18,10 +18,10 @@ import numpy as np
 from data_pipelines import fields as data_fields
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images
 from data_pipelines.one_class import folds, transforms
 
 LISTS = ("train", "val_normal", "val_anomaly", "test_normal", "test_anomaly")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +219,7 @@ def read_folders(root) -> dict[tuple[str, str], list[Item]]:
   for split in ("train", "val", "test"):
     for side in ("normal", "anomaly"):
       files = sorted(p for p in (root / split / side).rglob("*")
-                     if p.suffix.lower() in IMAGE_SUFFIXES)
+                     if p.suffix.lower() in images.SUFFIXES)
       names = [str(p.relative_to(root)) for p in files]
       items[split, side] = [Item(n, n, side, str(p)) for n, p in zip(names, files)]
   return items

@@ -1,9 +1,8 @@
 """Image transforms of the one-class benchmark, exact to the grey level.
 
-Deterministic ones work on uint8 numpy images [H,W,C] through Pillow, whose integer arithmetic the
-published numbers were made with. Random ones are batch_ops of `data_pipelines.datasets.Source`:
-(batch, seed int32 [2], lo, hi, B) -> batch, drawn statelessly for the global batch B, rows lo:hi
-kept. Augmentation is therefore drawn anew for every step and never frozen by a cache.
+They work on uint8 numpy images [H,W,C] through Pillow, whose integer arithmetic the published
+numbers were made with. Two of them exist as batch ops (`data_pipelines.dataset.Source`) as well, for
+training sets whose random ops (data_pipelines/ops/augment.py) work on uint8 batches.
 """
 
 from __future__ import annotations
@@ -11,15 +10,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageOps
 
-from data_pipelines.brains import normalise
 from data_pipelines.errors import UserError
-
-
-def grayscale(image: np.ndarray) -> np.ndarray:
-  """uint8 [H,W,3] or [H,W,1] -> [H,W,1], ITU-R 601-2 luma in Pillow's integer weights."""
-  if image.shape[-1] == 1:
-    return image
-  return np.asarray(Image.fromarray(image).convert("L"))[..., None]
+from data_pipelines.ops import resize
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
@@ -42,15 +34,6 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
   return image[top:top + size, left:left + size]
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-  """uint8 [H,W,C] -> [size,size,C], Pillow's bilinear filter with anti-aliasing."""
-  if image.shape[:2] == (size, size):
-    return image
-  squeezed = image[..., 0] if image.shape[-1] == 1 else image
-  out = np.asarray(Image.fromarray(squeezed).resize((size, size), Image.Resampling.BILINEAR))
-  return out[..., None] if image.shape[-1] == 1 else out
-
-
 def normalize(image: np.ndarray) -> np.ndarray:
   """uint8 -> float32 in [-1, 1]: (x/255 - 0.5)/0.5."""
   return (image.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
@@ -68,57 +51,8 @@ def uncrop(values: np.ndarray, crop: int, prepared, shape) -> np.ndarray:
   """
   top, left = (int(round((n - crop) / 2.0)) for n in prepared)
   full = np.zeros(prepared)
-  full[top:top + crop, left:left + crop] = normalise.resize(values, (crop, crop))
-  return normalise.resize(full, shape)
-
-
-def read_image(path, channels: int) -> np.ndarray:
-  """uint8 [H,W,channels] of an image file (JPEG, PNG, TIFF ...), 1 = grey by Pillow's luma.
-
-  Raises:
-    FileNotFoundError: no such file. ValueError: it is not an image.
-  """
-  try:
-    with Image.open(path) as image:
-      if channels == 1 and image.mode.startswith("I;16"):
-        raise UserError(f"{path} has 16-bit pixels; convert it to 8 bits first")
-      array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-  except FileNotFoundError:
-    raise FileNotFoundError(f"no image {path}; check config.data.image_root") from None
-  except OSError as e:
-    raise UserError(f"{path} is not a readable image: {e}") from None
-  return array[..., None] if channels == 1 else array
-
-
-# ----------------------------------------------------------------------------- random, on the batch
-def random_crop(size: int):
-  """Batch op: a window of size x size at a uniform place, one draw an example."""
-  import tensorflow as tf  # pylint: disable=import-outside-toplevel
-
-  def op(batch, seed, lo, hi, total):
-    image = batch["image"]
-    def rows(limit, salt):
-      key = tf.random.experimental.stateless_fold_in(seed, salt)
-      first = tf.random.stateless_uniform([total], key, 0, limit + 1, tf.int32)
-      return first[lo:hi, None] + tf.range(size)
-    tops, lefts = rows(image.shape[1] - size, 11), rows(image.shape[2] - size, 13)
-    image = tf.gather(image, tops, axis=1, batch_dims=1)
-    return {**batch, "image": tf.gather(image, lefts, axis=2, batch_dims=1)}
-  return op
-
-
-def random_flip():
-  """Batch op: mirrored left-right with probability 1/2, then top-bottom with probability 1/2."""
-  import tensorflow as tf  # pylint: disable=import-outside-toplevel
-
-  def op(batch, seed, lo, hi, total):
-    image = batch["image"]
-    for axis, salt in ((2, 17), (1, 19)):
-      key = tf.random.experimental.stateless_fold_in(seed, salt)
-      draw = tf.random.stateless_uniform([total], key)[lo:hi] < 0.5
-      image = tf.where(draw[:, None, None, None], tf.reverse(image, [axis]), image)
-    return {**batch, "image": image}
-  return op
+  full[top:top + crop, left:left + crop] = resize.bilinear(values, (crop, crop))
+  return resize.bilinear(full, shape)
 
 
 def equalize_batch():

@@ -17,7 +17,7 @@ from data_pipelines import fields as data_fields
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
-from data_pipelines.pairs import arrays
+from data_pipelines.ops import resize
 
 _CACHE_BYTES = 2 << 30  # decoded frames kept in memory, over all splits
 
@@ -97,7 +97,7 @@ def read_frame(path, channels: int) -> np.ndarray:
   if len(frame.pixels) != 1:
     raise UserError(f"{path} holds {len(frame.pixels)} frames; pairs are single frames")
   if channels == 1 and frame.pixels.shape[-1] == 3:
-    frame.pixels = arrays.grey(frame.pixels)
+    frame.pixels = images.grey(frame.pixels)
   unit = frame.unit()[0]
   return np.repeat(unit, 3, -1) if channels == 3 and unit.shape[-1] == 1 else unit
 
@@ -105,7 +105,7 @@ def read_frame(path, channels: int) -> np.ndarray:
 def read_resized(path, cfg) -> np.ndarray:
   """`read_frame` at config.data.resize, where that is set."""
   frame = read_frame(path, cfg.channels)
-  return arrays.resize_image(frame, cfg.resize) if any(cfg.resize) else frame
+  return resize.unit_image(frame, cfg.resize) if any(cfg.resize) else frame
 
 
 def list_frames(folder) -> list[pathlib.Path]:

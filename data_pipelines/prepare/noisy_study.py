@@ -1,8 +1,8 @@
 r"""Writes a study of noisy annotations to disk, in the folders that the reference reads.
 
   python -m data_pipelines.prepare noisy_study --dir=FOLDER --noise=polygon:3 --clean=10 --out=STUDY
-reads the fully labelled set FOLDER/labels.csv (data_pipelines/datasets/segmentation.py, layout "manifest")
-and writes STUDY/training/{noisy,clean}_{img,gt}, {val,test}_{img,gt}, noise.csv (Dice of every
+reads the fully labelled set FOLDER/labels.csv (data_pipelines/datasets/segmentation.py, layout
+"manifest") and writes STUDY/training/{noisy,clean}_{img,gt}, {val,test}_{img,gt}, noise.csv (Dice of every
 noisy mask against the expert one) and mean_image.npy. Train on it with --config.data.layout=folders
 --config.data.noise= --config.data.dir=STUDY. Images are copied byte for byte, masks are PNG 0/255
 at their native size.
@@ -16,12 +16,11 @@ import pathlib
 import shutil
 
 import numpy as np
-from PIL import Image
 
 from data_pipelines import fields as data_fields
 from data_pipelines.datasets import segmentation
-from data_pipelines.masks import images as paired_images
-from data_pipelines.masks import label_noise
+from data_pipelines.formats import images as image_files
+from data_pipelines.masks import images as paired_images, label_noise
 
 _FOLDERS = {"noisy": "training/noisy", "clean": "training/clean", "val": "val", "test": "test"}
 
@@ -44,9 +43,9 @@ def write_study(data_cfg, out, seed: int = 0) -> float:
       if item.path:
         shutil.copyfile(item.path, images / f"{item.id}{pathlib.Path(item.path).suffix}")
       else:
-        Image.fromarray(item.image()).save(images / f"{item.id}.png")
+        image_files.write_array(images / f"{item.id}.png", item.image())
       mask = item.mask() > 0.5
-      Image.fromarray((255 * mask).astype(np.uint8)).save(masks / f"{item.id}_segmentation.png")
+      image_files.write_array(masks / f"{item.id}_segmentation.png", (255 * mask).astype(np.uint8))
       if name == "noisy" and item.truth is not None:
         rows.append({"id": item.id, "noise": data_cfg["noise"],
                      "dice": round(label_noise.dice(mask, item.truth() > 0.5), 6)})
@@ -58,8 +57,9 @@ def write_study(data_cfg, out, seed: int = 0) -> float:
   return float(np.mean([r["dice"] for r in rows])) if rows else float("nan")
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str]) -> None:
+  """Writes the study, then says how good its noisy masks are."""
+  parser = argparse.ArgumentParser(prog="prepare noisy_study", description=__doc__.splitlines()[0])
   parser.add_argument("--dir", required=True, help="folder of the fully labelled set")
   parser.add_argument("--manifest", default="labels.csv")
   parser.add_argument("--out", required=True, help="new folder")
@@ -68,14 +68,12 @@ def main():
   parser.add_argument("--clean", type=int, default=10, help="images that keep their expert mask")
   parser.add_argument("--clean_seed", type=int, default=0)
   parser.add_argument("--image_size", type=int, default=96, help="side of the mean image")
-  args = parser.parse_args()
-  try:
-    given = {k: v for k, v in vars(args).items() if k != "out"}
-    dice = write_study(data_fields.changed(segmentation.defaults(), **given), args.out)
-  except (ValueError, OSError) as e:
-    raise SystemExit(f"error: {e}") from None
+  args = parser.parse_args(argv)
+  given = {k: v for k, v in vars(args).items() if k != "out"}
+  dice = write_study(data_fields.changed(segmentation.defaults(), **given), args.out)
   print(f"mean Dice of the noisy masks: {dice:.3f} ({args.out}/noise.csv)")
 
 
 if __name__ == "__main__":
-  main()
+  from data_pipelines.prepare import program
+  program(main)

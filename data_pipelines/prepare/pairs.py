@@ -1,6 +1,6 @@
 """Draws annotations on clean frames and stores the pairs, for `paired` or for other programs.
 
-  python -m data_pipelines.write_pairs --dir=FOLDER --out=PAIRS --copies=3
+  python -m data_pipelines.prepare pairs --dir=FOLDER --out=PAIRS --copies=3
 
 FOLDER holds clean/ (or the frames themselves); PAIRS gets clean/, annotated/, mask/ and marks.json
 (seed, options, and the kinds and boxes of the marks of every frame). Without --dir the frames are
@@ -13,17 +13,15 @@ import argparse
 import ast
 import json
 import pathlib
-import sys
 import zlib
 
 import numpy as np
-from PIL import Image
 
 from data_pipelines.datasets import annotations
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images
 from data_pipelines.marks import catalogue, layers, reference
-from data_pipelines.pairs import frames as frame_files
-from data_pipelines.pairs import ultrasound
+from data_pipelines.pairs import frames as frame_files, ultrasound
 
 
 def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
@@ -62,7 +60,7 @@ def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
         annotated, target = layers.jpeg(annotated, quality), layers.jpeg(clean, quality)
       file = f"{name}_c{copy}.png"
       for folder, image in (("clean", target), ("annotated", annotated), ("mask", mask)):
-        _save(out / folder / file, image)
+        images.write_array(out / folder / file, np.round(image * 255).astype(np.uint8))
       listed.append({"file": file, "marks": [_describe(m) for m in found],
                      "mask_share": float(mask.mean())})
   result = {"seed": seed, "copies": copies, "options": options, "frames": listed}
@@ -76,11 +74,6 @@ def _describe(mark):
            for y in mark.layers]
   low, high = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]
   return {"kind": mark.kind, "box": [int(v) for v in (*low, *high)]}
-
-
-def _save(path, unit):
-  pixels = np.round(unit * 255).astype(np.uint8)
-  Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
 
 
 def _frames(folder, channels, count, size):
@@ -97,8 +90,9 @@ def _frames(folder, channels, count, size):
     yield name.replace("_", "-"), frame_files.read_frame(path, channels)
 
 
-def main(argv=None) -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str]) -> None:
+  """Writes the pairs, then says how many."""
+  parser = argparse.ArgumentParser(prog="prepare pairs", description=__doc__.splitlines()[0])
   parser.add_argument("--dir", default="", help="folder of clean frames; empty = synthetic frames")
   parser.add_argument("--out", required=True)
   parser.add_argument("--copies", type=int, default=1)
@@ -130,7 +124,5 @@ def _value(text, like):
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except (ValueError, OSError) as error:
-    sys.exit(f"write_pairs: error: {error}")
+  from data_pipelines.prepare import program
+  program(main)

@@ -304,13 +304,18 @@ def load(config) -> Method:
     ValueError: no such file in medae_jax/methods, with the names that exist.
   """
   name = config.method.name
-  if ":" in name:  # "package.module:Class", for methods that live outside this package
-    module, cls = name.split(":")
-    return getattr(importlib.import_module(module), cls)(config)
-  if name not in names():
-    raise UserError(
-        f"config.method.name={name!r} is not a method; medae_jax/methods has: {', '.join(names())}")
-  return importlib.import_module(f"medae_jax.methods.{name}").Method(config)
+  outside = ":" in name  # "package.module:Class", for methods that live outside this package
+  path, _, cls = (name if outside else f"medae_jax.methods.{name}:Method").partition(":")
+  try:
+    found = getattr(importlib.import_module(path), cls, None) if outside or name in names() else None
+  except ModuleNotFoundError as e:
+    if path != e.name and not path.startswith(f"{e.name}."):  # a library that the module needs
+      raise
+    found = None
+  if found is None:
+    raise UserError(f"config.method.name={name!r} is not a method; medae_jax/methods has: "
+                    f"{', '.join(names())}; one of your own is package.module:Class")
+  return found(config)
 
 
 def names() -> list[str]:

@@ -60,12 +60,16 @@ def value_and_grad(loss_fn: Callable, params, batch, rng, *, accum: int = 1, axi
   """
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
   if accum == 1:
+    # The gradient is averaged, not the loss inside grad_fn: differentiating through pmean would
+    # count every device's loss once per device.
     return pmean(grad_fn(params, batch, rng), axis_name)
   slices = jax.tree.map(lambda x: x.reshape(accum, x.shape[0] // accum, *x.shape[1:]), batch)
   first = jax.tree.map(lambda x: x[0], slices)
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype),
                        jax.eval_shape(grad_fn, params, first, rng))
   add = lambda total, part: jax.tree.map(jnp.add, total, part)
+  # Losses, metrics and gradients are summed alike; slices are equally long, so that the mean of
+  # their means is the mean of the batch. Devices talk once, at the end.
   total, _ = loops.scan(lambda c, b: (add(c, grad_fn(params, b, rng)), None), zeros, slices)
   return pmean(jax.tree.map(lambda x: x / accum, total), axis_name)
 
@@ -157,6 +161,8 @@ def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", residen
     The state argument is donated.
   """
   def one(state, batch, data, axis_name):
+    # The same key on every device: what must differ between examples is folded with their place in
+    # the global batch (method.example_keys), never with the number of the device.
     rng = jax.random.fold_in(key, state.step)
     if sample is not None:
       batch = {**sample(data, batch["index"], state.step), **batch}
@@ -169,6 +175,9 @@ def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", residen
     return loops.dispatch(_shard_map(many, resident))
   if mode != "pmap":
     raise UserError(f"config.parallel.mode={mode!r}: use pmap or shard_map")
+  # Axis None: one state for all devices, in and out; every device computes the same update from the
+  # averaged gradient. Batches [K, devices, B/devices, ...] are split along axis 1, under the scan.
+  # The state is donated: its memory becomes the new state's, so the caller's copy is gone.
   mapped = jax.pmap(many, axis_name=AXIS, in_axes=(None, 1, None), out_axes=(None, None),
                     donate_argnums=(0,))
   local = jax.local_device_count()

@@ -1,4 +1,4 @@
-"""Losses, one family a file: pixel, ssim, perceptual, adversarial.
+"""Losses, one family a file: pixel, ssim, perceptual (trunk: networks of features), adversarial.
 
 Pure functions of arrays; no networks, no configs.
 """

@@ -13,8 +13,7 @@ in Shvetsova et al. 2021 (arXiv 2006.13265).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -135,19 +134,3 @@ def generator_loss(name: str, scores: jax.Array) -> jax.Array:
   if name not in losses:
     raise UserError(f"adversarial loss {name!r}: use {', '.join(NAMES)}")
   return losses[name](scores)
-
-
-def sub_batches(batch: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
-  """n batches out of one of n b examples: example i goes to batch i % n.
-
-  n_dis critic steps and one generator step each want examples of their own. Taking every n-th one
-  (rather than consecutive thirds) gives the same batches whatever the number of devices, since
-  every device holds a contiguous stretch of the global batch.
-
-  Raises:
-    ValueError: the number of examples on this device is not divisible by n.
-  """
-  size = len(jax.tree.leaves(batch)[0])
-  if size % n:
-    raise UserError(f"{size} examples a device do not divide into {n} sub-batches")
-  return [jax.tree.map(lambda x, j=j: x[j::n], dict(batch)) for j in range(n)]

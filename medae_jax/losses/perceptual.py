@@ -1,45 +1,33 @@
-"""Reconstruction losses per image: L1, L2 and VGG19 feature distances, plain, relative, growing.
+"""Reconstruction losses per image: L1, L2 and distances of a frozen trunk's features.
 
-Shvetsova et al. 2021 (arXiv 2006.13265), section 6 of its public code's behaviour. For each layer k
-with weight w_k, f~ = (f - mu_k) / sigma_k (or f), rho(t) = |t| (or t^2):
+Shvetsova et al. 2021 (arXiv 2006.13265), as its public code computes its relative perceptual loss.
+For each layer k with weight w_k, f~ = (f - mu_k) / sigma_k (or f), rho(t) = |t| (or t^2):
 
   e_k = mean_CHW rho(f~(image) - f~(recon)),   relative: divided by mean_CHW rho(f~(image)),
   loss = sum_k w_k e_k / sum_k w_k.
 
 The magnitude in the relative form is per image, includes the shift by mu_k and is a constant for
-the gradient. The pseudo-layer "image" stands for the ImageNet-normalised pixels, never shifted by
-feature statistics. The DPA loss, `relative_perceptual_L1`, has all three switches on.
+the gradient. The pseudo-layer "image" stands for the pixels as they enter the trunk, never shifted
+by feature statistics. The DPA loss, `relative_perceptual_L1`, has all three switches on.
 
-Images are [-1, 1], NHWC; reconstructions are not clipped.
+The network of features, the range of the images and their normalisation are arguments (trunk.Trunk).
+Images are NHWC; reconstructions are not clipped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
-from medae_jax.models import dpa_layers, vgg
+from medae_jax.losses.trunk import Trunk
 
 NAMES = ("l1", "l2", "perceptual", "relative_perceptual_L1")
-
-
-@dataclasses.dataclass(frozen=True)
-class Vgg:
-  """What feature losses need: trunk weights, channel statistics and the dtype of the trunk.
-
-  Attributes:
-    params: see models/vgg.py.
-    stats: {layer: {"mean" [C], "std" [C]}}; may be empty without feature normalisation.
-  """
-  params: Mapping
-  stats: Mapping
-  dtype: jnp.dtype = jnp.float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +38,8 @@ class Term:
     name: "l1", "l2" or "perceptual".
     weight: factor of this term in the sum (terms are not renormalised).
     layers: {resolution: {layer: weight}}, resolution 0 = any; "image" among the layers adds the
-      ImageNet-normalised pixels. Empty for l1 and l2.
+      trunk's input. Empty for l1 and l2.
     normalize, absolute, relative: the three switches above.
-    smooth: in transitions, blend with the loss of half the resolution (growing).
   """
   name: str
   weight: float = 1.0
@@ -60,7 +47,6 @@ class Term:
   normalize: bool = False
   absolute: bool = False
   relative: bool = False
-  smooth: bool = False
 
   def at(self, res: int) -> Mapping[str, float]:
     """Layer weights at a resolution.
@@ -72,18 +58,21 @@ class Term:
       return {}
     found = self.layers.get(res, self.layers.get(0))
     if not found or not any(found.values()):
-      raise UserError(f"no VGG19 layer for resolution {res} in config.method.layers "
+      raise UserError(f"no layer for resolution {res} in config.method.layers "
                        f"(it has {sorted(self.layers)}; 0 means any)")
     return {layer: weight for layer, weight in found.items() if weight}
 
 
-def parse_layers(text: str) -> dict[int, dict[str, float]]:
+def parse_layers(text: str, check: Callable | None = None) -> dict[int, dict[str, float]]:
   """{resolution: {layer: weight}} of "r32", "r32+0.5*r42" or "8:r12, 16:r22, 32:r32+0.5*image".
 
   Without a resolution in front the layers hold for any (0).
 
+  Args:
+    check: called with a list of names, raises for one that the trunk lacks (models.vgg.check_layers).
+
   Raises:
-    ValueError: an unknown layer or a resolution that is not a number.
+    UserError: what `check` raises, or a resolution that is not a number.
   """
   layers = {}
   for part in filter(str.strip, text.split(",")):
@@ -92,7 +81,8 @@ def parse_layers(text: str) -> dict[int, dict[str, float]]:
       raise UserError(f"config.method.layers={text!r}: write RESOLUTION:LAYERS, e.g. '32:r32+r42'")
     weights = layers.setdefault(int(res) if colon else 0, {})
     for factor, layer in _factors(terms, text):
-      vgg.check_layers([layer] if layer != "image" else [])
+      if check and layer != "image":
+        check([layer])
       weights[layer] = factor
   return layers
 
@@ -109,19 +99,20 @@ def _factors(text: str, whole: str) -> list[tuple[float, str]]:
   return found
 
 
-def parse(text: str, *, layers: str | Mapping, smooth: bool = False,
+def parse(text: str, *, layers: str | Mapping, check: Callable | None = None,
           **switches) -> tuple[Term, ...]:
   """Terms of an expression such as "relative_perceptual_L1 + 0.1*l1".
 
   Args:
     text: names of `NAMES`, optionally with a factor, joined by "+".
     layers: for the perceptual terms: text for `parse_layers`, or what it returns.
+    check: see `parse_layers`.
     switches: normalize, absolute, relative of a plain "perceptual" term.
 
   Raises:
     ValueError: an unknown name or layer.
   """
-  layers = parse_layers(layers) if isinstance(layers, str) else layers
+  layers = parse_layers(layers, check) if isinstance(layers, str) else layers
   terms = []
   for weight, name in _factors(text, text):
     if name not in NAMES:
@@ -129,14 +120,14 @@ def parse(text: str, *, layers: str | Mapping, smooth: bool = False,
     if name in ("l1", "l2"):
       terms.append(Term(name, weight))
     elif name == "perceptual":
-      terms.append(Term(name, weight, layers, smooth=smooth, **switches))
+      terms.append(Term(name, weight, layers, **switches))
     else:
-      terms.append(Term("perceptual", weight, layers, True, True, True, smooth))
+      terms.append(Term("perceptual", weight, layers, True, True, True))
   return tuple(terms)
 
 
 def layers_of(terms: Sequence[Term], resolutions: Sequence[int]) -> tuple[str, ...]:
-  """Names of the VGG19 layers that `terms` read at these resolutions, sorted."""
+  """Names of the trunk's layers that `terms` read at these resolutions, sorted."""
   return tuple(sorted({k for t in terms for r in resolutions for k in t.at(r) if k != "image"}))
 
 
@@ -151,19 +142,18 @@ def l2(image: jax.Array, recon: jax.Array) -> jax.Array:
   return ((image - recon)**2).mean((1, 2, 3))
 
 
-def real_features(trunk: Vgg, image: jax.Array, layers: Sequence[str]) -> dict[str, jax.Array]:
+def real_features(trunk: Trunk, image: jax.Array, layers: Sequence[str]) -> dict[str, jax.Array]:
   """Raw features of the real image {layer: [B,h,w,C]}, without gradient.
 
   They do not depend on the networks: where images are not augmented they can be computed once and
   passed to the losses as `real`.
   """
   names = [k for k in layers if k != "image"]
-  image = vgg.imagenet_input(jax.lax.stop_gradient(image))
-  out = vgg.features(trunk.params, image, names, dtype=trunk.dtype)
-  return {**out, "image": image}
+  image = trunk.input(jax.lax.stop_gradient(image))
+  return {**trunk(image, names), "image": image}
 
 
-def perceptual(term: Term, trunk: Vgg, image: jax.Array, recon: jax.Array,
+def perceptual(term: Term, trunk: Trunk, image: jax.Array, recon: jax.Array,
                weights: Mapping[str, float], real: Mapping | None = None) -> jax.Array:
   """The feature distance above with these layer weights; `term.weight` is not applied.
 
@@ -179,7 +169,7 @@ def perceptual(term: Term, trunk: Vgg, image: jax.Array, recon: jax.Array,
   return total / sum(weights.values())
 
 
-def perceptual_map(term: Term, trunk: Vgg, image: jax.Array, recon: jax.Array,
+def perceptual_map(term: Term, trunk: Trunk, image: jax.Array, recon: jax.Array,
                    weights: Mapping[str, float], real: Mapping | None = None) -> jax.Array:
   """Where the distance comes from: channel means of rho, each layer resized to the image.
 
@@ -200,10 +190,8 @@ def _differences(term, trunk, image, recon, weights, real):
   """{layer: rho(f~(image) - f~(recon)) [B,h,w,C]}, divided by the image's magnitude if relative."""
   if real is None:
     real = real_features(trunk, image, tuple(weights))
-  fake_input = vgg.imagenet_input(recon)
-  fake = vgg.features(trunk.params, fake_input, [k for k in weights if k != "image"],
-                      dtype=trunk.dtype)
-  fake = {**fake, "image": fake_input}
+  fake_input = trunk.input(recon)
+  fake = {**trunk(fake_input, [k for k in weights if k != "image"]), "image": fake_input}
   rho = jnp.abs if term.absolute else jnp.square
   out = {}
   for layer in weights:
@@ -219,39 +207,31 @@ def _differences(term, trunk, image, recon, weights, real):
 
 
 # --------------------------------------------------------------------------------- sums of terms
-def per_image(terms: Sequence[Term], trunk: Vgg | None, image: jax.Array, recon: jax.Array, *,
-              res: int | None = None, transition: bool = False, alpha=1.0,
-              real: Mapping | None = None, half: Vgg | None = None) -> jax.Array:
-  """Sum of the weighted terms for each image: the training loss (its mean) and the score.
+def term_loss(term: Term, trunk: Trunk | None, image: jax.Array, recon: jax.Array, res: int,
+              real: Mapping | None = None) -> jax.Array:
+  """One term for each image, [B], without its weight; arguments as in `per_image`."""
+  if term.name != "perceptual":
+    return (l1 if term.name == "l1" else l2)(image, recon)
+  return perceptual(term, trunk, image, recon, term.at(res), real)
 
-  In a transition a smooth term is (1 - alpha) loss(D2 image, D2 recon; layers of res/2)
-  + alpha loss(image, recon; layers of res), D2 = 2x2 mean; alpha may be traced.
+
+def per_image(terms: Sequence[Term], trunk: Trunk | None, image: jax.Array, recon: jax.Array, *,
+              res: int | None = None, real: Mapping | None = None) -> jax.Array:
+  """Sum of the weighted terms for each image: the training loss (its mean) and the score.
 
   Args:
     trunk: None is fine if no term is perceptual.
     res: resolution whose layers are taken; None: the image's.
     real: features of `image` for all layers of `res`.
-    half: trunk with the statistics of res/2, where they differ from those of `res`.
 
   Returns:
     [B].
   """
   res = image.shape[1] if res is None else res
-  total: Any = 0.0
-  for term in terms:
-    if term.name != "perceptual":
-      value = (l1 if term.name == "l1" else l2)(image, recon)
-    else:
-      value = perceptual(term, trunk, image, recon, term.at(res), real)
-      if term.smooth and transition:
-        low = perceptual(term, half or trunk, dpa_layers.downscale(image, 2),
-                         dpa_layers.downscale(recon, 2), term.at(res // 2))
-        value = dpa_layers.fade(low, value, alpha)
-    total = total + term.weight * value
-  return total
+  return sum(term.weight * term_loss(term, trunk, image, recon, res, real) for term in terms)
 
 
-def anomaly_map(terms: Sequence[Term], trunk: Vgg | None, image: jax.Array, recon: jax.Array, *,
+def anomaly_map(terms: Sequence[Term], trunk: Trunk | None, image: jax.Array, recon: jax.Array, *,
                 res: int | None = None, real: Mapping | None = None) -> jax.Array:
   """Per-pixel sum of the weighted terms, [B,H,W,1] (l1 and l2: mean over channels)."""
   res = image.shape[1] if res is None else res

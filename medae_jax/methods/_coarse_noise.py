@@ -8,29 +8,15 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from medae_jax.core.method import example_keys
-
-
-def interpolation_matrix(size: int, resolution: int) -> np.ndarray:
-  """Bilinear upsampling with align_corners=True as a matrix [size, resolution].
-
-  src = dst (r-1)/(size-1): corner nodes land on corner pixels. Half-pixel centres instead would
-  move the field by up to 0.3-0.6 in intensity. r = 1 gives a constant.
-  """
-  matrix = np.zeros((size, resolution), np.float64)
-  source = np.arange(size) * ((resolution - 1) / (size - 1) if size > 1 else 0.0)
-  low = np.minimum(np.floor(source).astype(int), max(resolution - 2, 0))
-  fraction = source - low
-  matrix[np.arange(size), low] = 1 - fraction
-  if resolution > 1:
-    matrix[np.arange(size), low + 1] += fraction
-  return matrix
+from medae_jax.models.layers import resample
 
 
 def upsample_and_roll(coarse, roll, height: int, width: int):
-  """Coarse fields to the image size, shifted circularly.
+  """Coarse fields to the image size (aligned corners), shifted circularly.
+
+  Half-pixel centres would move the field by up to 0.3-0.6 in intensity.
 
   Args:
     coarse: [B,r,r,C], already scaled by the noise's standard deviation.
@@ -42,8 +28,8 @@ def upsample_and_roll(coarse, roll, height: int, width: int):
   """
   r = coarse.shape[1]
   dtype = jnp.promote_types(coarse.dtype, jnp.float32)
-  rows = jnp.asarray(interpolation_matrix(height, r), dtype)
-  columns = jnp.asarray(interpolation_matrix(width, r), dtype)
+  rows = jnp.asarray(resample.aligned_matrix(height, r), dtype)
+  columns = jnp.asarray(resample.aligned_matrix(width, r), dtype)
   rolled = lambda matrix, shift: matrix[(jnp.arange(matrix.shape[0])[None] - shift[:, None])
                                         % matrix.shape[0]]  # [B,size,r]
   high = jax.lax.Precision.HIGHEST  # tiny products; TF32 would show in the field

@@ -1,4 +1,4 @@
-"""Stages of progressive growing: names, lengths and batch sizes from `config.method.growing`.
+"""Progressive growing: stages from `config.method.growing`, and the loss of a transition.
 
 (stab, r0) -> (trns, 2 r0) -> (stab, 2 r0) -> ... -> (stab, max_res); without growing only
 (stab, max_res). The last stage has config.train.steps. Names are "stab_32", "trns_64".
@@ -6,8 +6,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import jax
+
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import Stage
+from medae_jax.losses import perceptual as losses
+from medae_jax.losses.trunk import Trunk
+from medae_jax.models.layers import resample
 
 
 def resolutions(growing, max_res: int) -> tuple[int, ...]:
@@ -69,6 +76,27 @@ def stage_of(params) -> tuple[int, bool]:
   """(resolution, transition?) of an encoder's parameters; a transition has two from_image."""
   found = sorted(int(k.removeprefix("from_image_")) for k in params if k.startswith("from_image_"))
   return found[-1], len(found) == 2
+
+
+def blended_loss(terms: Sequence[losses.Term], trunk: Trunk, half: Trunk, image, recon, *,
+                 res: int, alpha, real: Mapping | None = None) -> jax.Array:
+  """Loss of each image of a transition whose feature distances fade in: [B].
+
+  Each feature term is (1 - alpha) loss(D2 image, D2 recon; layers of res/2) + alpha loss(image,
+  recon; layers of res), D2 = 2x2 mean; l1 and l2 terms stay as they are. alpha may be traced.
+
+  Args:
+    trunk, half: with the statistics of res and of res/2.
+    real: features of `image` for all layers of `res`, if they are there already.
+  """
+  small = [resample.downscale(x, 2) for x in (image, recon)]
+  total = 0.0
+  for term in terms:
+    value = losses.term_loss(term, trunk, image, recon, res, real)
+    if term.name == "perceptual":
+      value = resample.fade(losses.term_loss(term, half, *small, res // 2), value, alpha)
+    total = total + term.weight * value
+  return total
 
 
 def _pairs(text: str, field: str) -> dict[str, int]:

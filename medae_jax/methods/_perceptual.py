@@ -21,10 +21,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from medae_jax.losses import perceptual as lp
 from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
+from medae_jax.losses import perceptual, trunk
 from medae_jax.models import vgg
+from medae_jax.weights import vgg as vgg_weights
 
 
 class Perceptual:
@@ -33,21 +34,22 @@ class Perceptual:
   Args:
     config: `config.method` as above.
     resolutions: of all stages, ascending; the last one is that of the images.
+    entry: `low`, `high`, `mean`, `std` of losses.trunk.network_input: how images enter the trunk;
+      by default they are in [-1, 1] and are normalised as ImageNet's.
 
   Raises:
-    ValueError: an unknown loss or layer, or published statistics with random weights.
+    UserError: an unknown loss or layer, or published statistics with random weights.
   """
 
-  def __init__(self, config, resolutions):
-    self.config, self.resolutions = config, tuple(resolutions)
-    switches = {k: bool(config.get(k, False)) for k in ("normalize", "absolute", "relative")}
-    smooth = bool(config.get("smooth_pg", False))
-    self.terms = lp.parse(config.loss, layers=config.layers, smooth=smooth, **switches)
-    score_layers = config.score.layers or config.layers
-    self.score_terms = lp.parse(config.score.loss or config.loss, layers=score_layers,
-                                smooth=smooth, **switches)
+  def __init__(self, config, resolutions, **entry):
+    self.config, self.resolutions, self.entry = config, tuple(resolutions), entry
+    options = {k: bool(config.get(k, False)) for k in ("normalize", "absolute", "relative")}
+    options["check"] = vgg.check_layers
+    self.terms = perceptual.parse(config.loss, layers=config.layers, **options)
+    self.score_terms = perceptual.parse(config.score.loss or config.loss,
+                                        layers=config.score.layers or config.layers, **options)
     every = self.terms + self.score_terms
-    self.layers = lp.layers_of(every, self.resolutions)
+    self.layers = perceptual.layers_of(every, self.resolutions)
     self.running = bool(self.layers) and config.vgg_stats == "running"
     if self.layers and config.vgg_stats == "published" and config.vgg_weights.startswith("random:"):
       raise UserError("config.method.vgg_stats='published' are statistics of the ImageNet "
@@ -58,7 +60,7 @@ class Perceptual:
     if not self.layers:
       return {}
     c = self.config
-    params = {"trunk": jax.tree.map(jnp.asarray, vgg.zeros(c.vgg_weights, self.layers, c.vgg_widths))}
+    params = {"trunk": jax.tree.map(jnp.asarray, vgg_weights.zeros(c.vgg_weights, self.layers, c.vgg_widths))}
     if not self.running:
       widths = self.widths({"vgg": params})
       params["stats"] = {k: {part: jnp.zeros(widths[k]) for part in ("mean", "std")}
@@ -69,19 +71,19 @@ class Perceptual:
     """What `init_params` left empty, read from files or drawn: for `Method.pretrained`.
 
     Raises:
-      UserError, FileNotFoundError: as vgg.load and vgg.load_stats; statistics of other weights.
+      UserError, FileNotFoundError: as weights.vgg.load and load_stats; statistics of other weights.
     """
     if not self.layers:
       return {}
     c = self.config
-    params = {"trunk": vgg.load(c.vgg_weights, self.layers, c.vgg_widths)}
+    params = {"trunk": vgg_weights.load(c.vgg_weights, self.layers, c.vgg_widths)}
     if not self.running:
       params["stats"] = self._fixed_stats(params)
     return {"vgg": params}
 
   def _fixed_stats(self, params):
-    path = vgg.STATS_FILE if self.config.vgg_stats == "published" else self.config.vgg_stats
-    stats, widths = vgg.load_stats(self.layers, path), self.widths({"vgg": params})
+    path = vgg_weights.STATS_FILE if self.config.vgg_stats == "published" else self.config.vgg_stats
+    stats, widths = vgg_weights.load_stats(self.layers, path), self.widths({"vgg": params})
     for layer, values in stats.items():
       if values["mean"].shape != (widths[layer],):
         raise UserError(f"{path}: {layer} has {values['mean'].shape[0]} channels, the VGG19 "
@@ -93,7 +95,7 @@ class Perceptual:
     """{} or {"vgg_<res>": ...} for State.stats: mean 0, std 1 until the first step."""
     if not self.running:
       return {}
-    layers = lp.layers_of(self.terms + self.score_terms, [res])
+    layers = perceptual.layers_of(self.terms + self.score_terms, [res])
     moments = {k: {"mean": jnp.zeros(widths[k]), "square": jnp.ones(widths[k])} for k in layers}
     return {f"vgg_{res}": {"count": jnp.zeros(()), "layers": moments}}
 
@@ -101,9 +103,7 @@ class Perceptual:
     """Channels of each layer, from the trunk in `params`."""
     if not self.layers:
       return {}
-    trunk = params["vgg"]["trunk"]
-    last = lambda k: k[2] if k[0] != "p" else "1"
-    return {k: trunk[f"conv{k[1]}_{last(k)}"]["bias"].shape[0] for k in self.layers}
+    return {k: vgg.width(params["vgg"]["trunk"], k) for k in self.layers}
 
   def update_stats(self, stats: dict, real: dict, res: int, axis_name) -> dict:
     """State.stats with the real images' features averaged in; over all devices.
@@ -144,19 +144,20 @@ class Perceptual:
     """Features that `cache` put into the batch, in the form of `real`; {} where there are none."""
     found = {k.removeprefix("feature/"): v.astype(jnp.float32) for k, v in batch.items()
              if k.startswith("feature/")}
-    return {**found, "image": vgg.imagenet_input(image)} if found else {}
+    return {**found, "image": self._trunk({}, {}).input(image)} if found else {}
 
   def _real_layers(self, res):
-    return lp.layers_of(self.terms + (self.score_terms if self.running else ()), [res])
+    return perceptual.layers_of(self.terms + (self.score_terms if self.running else ()), [res])
 
-  def inference(self, params, stats, *, res: int, transition: bool = False):
-    """What score losses and maps read at `res`: ({} or {"vgg": ...}, {} or {"vgg_<res>": ...}).
+  def inference(self, params, stats, resolutions):
+    """What score losses and maps read: ({} or {"vgg": ...}, {} or {"vgg_<res>": ...}).
 
     The trunk is cut after the deepest layer of the score; the training loss may go deeper.
+
+    Args:
+      resolutions: at which features are compared.
     """
-    low = [res // 2] if transition else []
-    smooth = [t for t in self.score_terms if t.smooth]
-    layers = {*lp.layers_of(self.score_terms, [res]), *lp.layers_of(smooth, low)}
+    layers = perceptual.layers_of(self.score_terms, resolutions)
     if not layers:
       return {}, {}
     v, shifted = params["vgg"], any(t.normalize for t in self.score_terms)
@@ -164,44 +165,48 @@ class Perceptual:
                       for b, i in vgg.CONVS[:vgg.depth(layers)]}}
     if not self.running:
       return {"vgg": {**kept, **({"stats": {k: v["stats"][k] for k in layers}} if shifted else {})}}, {}
-    names = [f"vgg_{r}" for r in (res, *low) if shifted and f"vgg_{r}" in stats]
+    names = [f"vgg_{r}" for r in resolutions if shifted and f"vgg_{r}" in stats]
     return {"vgg": kept}, {name: {"layers": {
         k: m for k, m in stats[name]["layers"].items() if k in layers}} for name in names}
 
   # ------------------------------------------------------------------------------------- losses
-  def trunk(self, params, stats, res: int, dtype=jnp.float32) -> lp.Vgg:
+  def trunk(self, params, stats, res: int, dtype=jnp.float32) -> trunk.Trunk:
     """The trunk with the statistics that hold at `res`; empty where no loss needs it."""
     if not self.layers:
-      return lp.Vgg({}, {})
+      return self._trunk({}, {})
     v = params.get("vgg", {"trunk": {}})  # an inference state has it where the score reads it
     fixed = v.get("stats", {})
     if self.running and f"vgg_{res}" in stats:
-      fixed = {k: vgg.moments_to_stats(m["mean"], m["square"])
+      fixed = {k: trunk.moments_to_stats(m["mean"], m["square"])
                for k, m in stats[f"vgg_{res}"]["layers"].items()}
-    return lp.Vgg(v["trunk"], fixed, dtype)
+    return self._trunk(v["trunk"], fixed, dtype)
+
+  def _trunk(self, params, stats, dtype=jnp.float32):
+    return trunk.Trunk(vgg.features, params, stats, dtype, **self.entry)
 
   def real(self, params, image, res: int, dtype) -> dict:
     """Features of the real images for the training terms at `res`; {} where none are needed."""
     if not self.layers:
       return {}
-    trunk = lp.Vgg(params["vgg"]["trunk"], {}, dtype)
-    return lp.real_features(trunk, image, self._real_layers(res))
+    weights = self._trunk(params["vgg"]["trunk"], {}, dtype)
+    return perceptual.real_features(weights, image, self._real_layers(res))
 
-  def losses(self, params, stats, image, recon, *, res, transition=False, alpha=1.0, real=None,
-             score=False):
+  def of(self, score: bool, image):
+    """(terms, dtype of the trunk) of the training loss, or of the score loss of an image.
+
+    Scores have the dtype of the image, at least float32.
+    """
+    if score:
+      return self.score_terms, jnp.promote_types(image.dtype, jnp.float32)
+    return self.terms, jnp.dtype(self.config.vgg_dtype)
+
+  def losses(self, params, stats, image, recon, *, res, real=None, score=False):
     """Training loss, or score loss, of each image: [B]."""
-    dtype = _full(image) if score else jnp.dtype(self.config.vgg_dtype)
-    half = self.trunk(params, stats, res // 2, dtype) if transition else None
-    return lp.per_image(self.score_terms if score else self.terms,
-                        self.trunk(params, stats, res, dtype), image, recon, res=res,
-                        transition=transition, alpha=alpha, real=real or None, half=half)
+    terms, dtype = self.of(score, image)
+    return perceptual.per_image(terms, self.trunk(params, stats, res, dtype), image, recon, res=res,
+                                real=real or None)
 
   def map(self, params, stats, image, recon, *, res):
     """Per-pixel map of the score loss: [B,H,W,1]."""
-    trunk = self.trunk(params, stats, res, _full(image))
-    return lp.anomaly_map(self.score_terms, trunk, image, recon, res=res)
-
-
-def _full(image):
-  """The dtype of scores: that of the image, at least float32."""
-  return jnp.promote_types(image.dtype, jnp.float32)
+    terms, dtype = self.of(True, image)
+    return perceptual.anomaly_map(terms, self.trunk(params, stats, res, dtype), image, recon, res=res)

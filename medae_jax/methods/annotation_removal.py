@@ -25,12 +25,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from medae_jax.losses import ssim as losses
 from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
-from medae_jax.optim import adam, schedules
 from medae_jax.core.method import BaseMethod, Need, State
+from medae_jax.losses import ssim as losses
 from medae_jax.models import annotation_nets as nets
+from medae_jax.optim import adam, schedules
+from medae_jax.scores import marks
 from medae_jax.weights import annotation
 
 _PUBLISHED = {"autoencoder": ("sigmoid", 3), "autoencoder_skip": ("sigmoid", 3),
@@ -149,7 +150,7 @@ class Method(BaseMethod):
     updates, opt = self._tx.update(grads, state.opt["net"], state.params["net"])
     params = jax.tree.map(jnp.add, state.params["net"], updates)
     metrics = {"loss": loss, **{f"loss_{k}": v for k, v in aux["terms"].items()},
-               "grad_norm": adam.global_norm(grads), "lr": self._schedule(state.step)}
+               "grad_norm": optax.global_norm(grads), "lr": self._schedule(state.step)}
     return state.replace(step=state.step + 1, params={"net": params}, stats={"net": aux["stats"]},
                          opt={"net": opt}), metrics
 
@@ -184,10 +185,11 @@ class Method(BaseMethod):
       evidence = jax.nn.sigmoid(out["logit"])
     else:
       evidence = jnp.max(jnp.abs(recon - image), -1, keepdims=True)
-    marks = dilate((evidence >= s.threshold).astype(jnp.float32), s.dilate)
-    restored = jnp.where(marks > 0, recon, image)
-    return {"recon": recon, "map": evidence, "marks": marks, "restored": restored,
-            "score": jnp.mean(marks, (1, 2, 3))}
+    marked = marks.find(evidence, s.threshold, s.dilate)
+    found = marked.astype(jnp.float32)
+    return {"recon": recon, "map": evidence, "marks": found,
+            "restored": jnp.where(marked, recon, image),
+            "score": jnp.mean(found, (1, 2, 3))}
 
   # ----------------------------------------------------------------------------------- conversion
   def from_torch(self, tensors):
@@ -202,11 +204,3 @@ class Method(BaseMethod):
   def torch_fields(self, tensors):
     """Config fields that a published state dictionary reveals; `convert` sets them."""
     return annotation.fields(tensors)
-
-
-def dilate(mask, radius: int):
-  """A 0/1 mask [B,H,W,1] grown by `radius` pixels in all eight directions."""
-  if not radius:
-    return mask
-  side = 2 * radius + 1
-  return jax.lax.reduce_window(mask, 0.0, jax.lax.max, (1, side, side, 1), (1, 1, 1, 1), "SAME")

@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import optax
 
+from medae_jax.core import parallel
+from medae_jax.core.method import BaseMethod, Need, State
 from medae_jax.losses import pixel
 from medae_jax.methods import _coarse_noise as noise
-from medae_jax.scores import residual as scores
-from medae_jax.core import parallel
-from medae_jax.optim import adam, schedules
-from medae_jax.core.method import BaseMethod, Need, State
 from medae_jax.models import dae_unet
+from medae_jax.optim import adam, schedules
+from medae_jax.scores import residual as scores
+from medae_jax.weights import dae as dae_weights
 
 
 def build_optimizer(config, total_steps: int):
@@ -82,7 +84,7 @@ class Method(BaseMethod):
                                                accum=self.config.train.accum, axis_name=axis_name)
     updates, opt = self._tx.update(grads, state.opt["net"], state.params["net"])
     params = jax.tree.map(jnp.add, state.params["net"], updates)
-    metrics = {"loss": loss, "grad_norm": adam.global_norm(grads), "lr": self._schedule(state.step)}
+    metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), "lr": self._schedule(state.step)}
     return state.replace(step=state.step + 1, params={"net": params}, opt={"net": opt}), metrics
 
   def eval_step(self, state, batch, rng):
@@ -127,10 +129,10 @@ class Method(BaseMethod):
 
   def from_torch(self, tensors):
     """{net: params} from a state dict of the public code (AntanasKascenas/DenoisingAE)."""
-    return {"net": dae_unet.from_torch(tensors, self.config.model.depth)}
+    return {"net": dae_weights.from_torch(tensors, self.config.model.depth)}
 
   def torch_fields(self, tensors):
     """Config fields that a state dict of the reference reveals; `convert` sets them."""
-    sizes = dae_unet.torch_sizes(tensors)
+    sizes = dae_weights.torch_sizes(tensors)
     return {"model.depth": sizes["depth"], "model.wf": sizes["wf"],
             "data.channels": sizes["channels"]}

@@ -10,7 +10,7 @@ number, so that a stage compiles once. Each stage starts a fresh Adam over its o
 
 Ablations: L1, L2, sums of losses (config.method.loss), an adversarial term with `n_dis` critic
 steps before each update (config.method.adversarial), where one global batch carries the examples of
-all n_dis + 1 steps (losses/adversarial.sub_batches).
+all n_dis + 1 steps (_critics.sub_batches).
 
 Deviations from the public code, all on purpose: integer schedules (config.method.parity restores
 its N or N+1 iterations of the last stage); optimiser state is saved; the score loss is chosen apart
@@ -25,16 +25,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from medae_jax.losses import adversarial as la
-from medae_jax.core import parallel
-from medae_jax.optim import adam
-from medae_jax.core import method as method_lib
+from medae_jax.core import method as method_lib, parallel
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import BaseMethod, Need, State
-from medae_jax.methods import _growing
+from medae_jax.methods import _critics, _growing
 from medae_jax.methods._growing import stage_of
 from medae_jax.methods._perceptual import Perceptual
-from medae_jax.models import dpa_family, dpa_layers
+from medae_jax.models import dpa_family
+from medae_jax.models.layers import resample
+from medae_jax.optim import adam
 from medae_jax.weights import dpa
 
 DIVERGED = 1e6  # the public code stops above this loss
@@ -49,9 +48,9 @@ class Method(BaseMethod):
     self.adversarial = config.method.adversarial.weight > 0
     self._resolutions = _growing.resolutions(config.method.growing, config.model.max_res)
     dpa_family.check_model(config.model, first_res=self._resolutions[0], critic=self.adversarial)
-    if self.adversarial and config.method.adversarial.name not in la.NAMES:
-      raise UserError(f"config.method.adversarial.name={config.method.adversarial.name!r}: use "
-                       f"{', '.join(la.NAMES)}")
+    if self.adversarial:
+      self._adversarial_loss = _critics.AdversarialLoss.of(config.method.adversarial,
+                                                           "config.method.adversarial")
     if config.model.norm == "bn" and config.train.accum > 1:
       raise UserError("config.train.accum > 1 changes the statistics of batch normalisation; use "
                        "config.model.norm=none, or accum=1")
@@ -146,14 +145,14 @@ class Method(BaseMethod):
   def _stage_image(self, params, image, alpha):
     """The image at the stage's resolution, blended in transitions."""
     res, transition = stage_of(params["enc"])
-    return dpa_layers.mix_resolution(image, res, transition=transition, alpha=alpha,
+    return resample.mix_resolution(image, res, transition=transition, alpha=alpha,
                                      antialias=self.config.method.growing.antialias)
 
   def train_step(self, state, batch, rng, *, stage, axis_name):
     alpha = jnp.minimum((state.step - stage.begin + 1) / stage.steps, 1.0)
     metrics = {}
     if self.adversarial:
-      groups = la.sub_batches(batch, 1 + self.config.method.adversarial.n_dis)
+      groups = _critics.sub_batches(batch, 1 + self.config.method.adversarial.n_dis)
       for group in groups[:-1]:
         state, metrics = self._critic_step(state, group, rng, alpha, axis_name)
       batch = groups[-1]
@@ -163,27 +162,20 @@ class Method(BaseMethod):
     return state.replace(step=state.step + 1), {**metrics, **more}
 
   def _critic_step(self, state, batch, rng, alpha, axis_name):
-    a = self.config.method.adversarial
     real = self._stage_image(state.params, batch["image"], alpha)
     fake, after = self._reconstruct(state.params, state.stats, real, alpha, train=True,
                                     axis_name=axis_name)
     mix = batch["mix"] if "mix" in batch else jax.vmap(jax.random.uniform)(
         method_lib.example_keys(rng, batch["index"]))
-    options = {"wasserstein": dict(lambd=a.lambd, gradient_penalty=a.gradient_penalty,
-                                   norm_penalty=a.norm_penalty, target_gamma=a.target_gamma),
-               "nnl": dict(reg_alpha=a.reg_alpha, reg_type=a.reg_type)}.get(a.name, {})
-    loss = lambda p, b, r: la.critic_loss(a.name, self._critic(p, real.shape[-1], alpha), b["real"],
-                                          b["fake"], b["mix"], **options)
-    (total, parts), grads = parallel.value_and_grad(
-        loss, state.params["dis"], {"real": real, "fake": fake, "mix": mix}, rng,
-        axis_name=axis_name)
-    params, opt = self._update("dis", grads, state.opt["dis"], state.params["dis"])
+    params, opt, total, parts = self._adversarial_loss.update(
+        self._tx["dis"], lambda p, x: self._critic(p, x.shape[-1], alpha)(x), state.params["dis"],
+        state.opt["dis"], {"real": real, "fake": fake, "mix": mix}, axis_name=axis_name)
     state = state.replace(params={**state.params, "dis": params}, opt={**state.opt, "dis": opt},
                           stats={**state.stats, **after})
     return state, {"dis_loss": total, **{f"dis_{k}": v for k, v in parts.items()}}
 
   def _autoencoder_step(self, state, batch, rng, alpha, axis_name):
-    res, transition = stage_of(state.params["enc"])
+    res, _ = stage_of(state.params["enc"])
     dtype = jnp.dtype(self.config.method.vgg_dtype)
     image = self._stage_image(state.params, batch["image"], alpha)
     # Features of the real image do not depend on the networks: outside the differentiated function.
@@ -195,13 +187,12 @@ class Method(BaseMethod):
       params = {**state.params, **nets}
       recon, after = self._reconstruct(params, stats, b["image"], alpha, train=True,
                                        axis_name=axis_name)
-      each = self.perceptual.losses(params, stats, b["image"], recon, res=res, alpha=alpha,
-                                    transition=transition, real=b["real"])
+      each = self._losses(params, stats, b["image"], recon, alpha, real=b["real"])
       parts = {"rec_loss": each.mean()}
       loss = parts["rec_loss"]
       if self.adversarial:
-        parts["adv_loss"] = la.generator_loss(self.config.method.adversarial.name, self._critic(
-            state.params["dis"], recon.shape[-1], alpha)(recon))
+        scores = self._critic(state.params["dis"], recon.shape[-1], alpha)(recon)
+        parts["adv_loss"] = self._adversarial_loss.generator(scores)
         loss += self.config.method.adversarial.weight * parts["adv_loss"]
       return loss, (parts, after)
 
@@ -209,16 +200,23 @@ class Method(BaseMethod):
     (loss, (parts, after)), grads = parallel.value_and_grad(
         loss_fn, nets, {"image": image, "real": real}, rng, accum=self.config.train.accum,
         axis_name=axis_name)
-    nets, opt = self._update("ae", grads, state.opt["ae"], nets)
+    updates, opt = self._tx["ae"].update(grads, state.opt["ae"], nets)
+    nets = optax.apply_updates(nets, updates)
     state = state.replace(params={**state.params, **nets}, opt={**state.opt, "ae": opt},
                           stats={**stats, **after})
     # Infinity makes the loop stop where the public code does.
     return state, {"loss": jnp.where(loss > DIVERGED, jnp.inf, loss), **parts,
-                   "grad_norm": adam.global_norm(grads)}
+                   "grad_norm": optax.global_norm(grads)}
 
-  def _update(self, name, grads, opt, params):
-    updates, opt = self._tx[name].update(grads, opt, params)
-    return optax.apply_updates(params, updates), opt
+  def _losses(self, params, stats, image, recon, alpha, *, real=None, score=False):
+    """Training or score loss of each image [B] in the stage of `params`; transitions may blend."""
+    res, transition = stage_of(params["enc"])
+    if transition and self.config.method.smooth_pg:
+      terms, dtype = self.perceptual.of(score)
+      trunks = (self.perceptual.trunk(params, stats, r, dtype) for r in (res, res // 2))
+      return _growing.blended_loss(terms, *trunks, image, recon, res=res, alpha=alpha,
+                                   real=real or None)
+    return self.perceptual.losses(params, stats, image, recon, res=res, real=real, score=score)
 
   def cache(self, state, arrays, stage):
     """Device-resident `arrays` with the VGG19 features of the images, where config asks for them.
@@ -234,14 +232,12 @@ class Method(BaseMethod):
   def eval_step(self, state, batch, rng):
     """Training loss of each image, reconstruction and generator part, in evaluation mode."""
     recon, image, alpha = self._recon(state, batch["image"])
-    res, transition = stage_of(state.params["enc"])
-    out = {"loss": self.perceptual.losses(state.params, state.stats, image, recon, res=res,
-                                          alpha=alpha, transition=transition)}
+    out = {"loss": self._losses(state.params, state.stats, image, recon, alpha)}
     if self.adversarial:
-      a = self.config.method.adversarial
       scores = self._critic(state.params["dis"], recon.shape[-1], alpha)(recon)
-      adv = jax.vmap(lambda s: la.generator_loss(a.name, s[None]))(scores)
-      out = {"loss": out["loss"] + a.weight * adv, "rec_loss": out["loss"], "adv_loss": adv}
+      adv = jax.vmap(lambda s: self._adversarial_loss.generator(s[None]))(scores)
+      total = out["loss"] + self.config.method.adversarial.weight * adv
+      out = {"loss": total, "rec_loss": out["loss"], "adv_loss": adv}
     return out
 
   def _recon(self, state, image):
@@ -266,9 +262,8 @@ class Method(BaseMethod):
     """
     full = batch["image"]
     recon, image, alpha = self._recon(state, full)
-    res, transition = stage_of(state.params["enc"])
-    score = self.perceptual.losses(state.params, state.stats, image, recon, res=res, alpha=alpha,
-                                   transition=transition, score=True)
+    res, _ = stage_of(state.params["enc"])
+    score = self._losses(state.params, state.stats, image, recon, alpha, score=True)
     anomaly = self.perceptual.map(state.params, state.stats, image, recon, res=res)
     if res != full.shape[1]:
       anomaly = jax.image.resize(anomaly, (*full.shape[:3], 1), "bilinear")
@@ -280,13 +275,15 @@ class Method(BaseMethod):
     del rng
     out = self.score(state, batch)
     show = lambda x: jnp.clip(0.5 * x + 0.5, 0, 1)
-    return {"image": show(batch["image"]), "recon": show(out["recon"]), "map": jnp.clip(out["map"] / 2, 0, 1)}
+    return {"image": show(batch["image"]), "recon": show(out["recon"]),
+            "map": jnp.clip(out["map"] / 2, 0, 1)}
 
   def inference_state(self, state):
     """Encoder, decoder and what the score loss reads of VGG19; neither critic nor optimisers."""
     res, transition = stage_of(state.params["enc"])
-    frozen, moments = self.perceptual.inference(state.params, state.stats, res=res,
-                                                transition=transition)
+    blend = transition and self.config.method.smooth_pg
+    frozen, moments = self.perceptual.inference(state.params, state.stats,
+                                                (res, res // 2) if blend else (res,))
     nets = {n: state.params[n] for n in ("enc", "dec")}
     return state.replace(params={**nets, **frozen}, opt={},
                          stats={**{n: state.stats[n] for n in nets if n in state.stats}, **moments})

@@ -22,13 +22,15 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from medae_jax.methods import _reweighting as reweighting
 from medae_jax.core import loops, parallel
 from medae_jax.core.errors import UserError
-from medae_jax.optim import adam, schedules
 from medae_jax.core.method import BaseMethod, Need, Stage, State
+from medae_jax.methods import _reweighting as reweighting
 from medae_jax.models import noisy_unet
+from medae_jax.optim import adam, schedules
+from medae_jax.weights import noisy_annotation as noisy_annotation_weights
 
 BASELINES = ("pixel_reweight", "image_reweight", "plain", "supervised", "finetune")
 
@@ -119,7 +121,7 @@ class Method(BaseMethod):
         (metrics["clean_loss"], _), clean = grad_fn("clean")
         grads = _add(grads, clean, self.config.method.clean_weight)
     updates, opt = tx.update(grads, state.opt["net"], params)
-    metrics |= {"grad_norm": adam.global_norm(grads), "lr": schedule(state.step - stage.begin)}
+    metrics |= {"grad_norm": optax.global_norm(grads), "lr": schedule(state.step - stage.begin)}
     params = jax.tree.map(jnp.add, params, updates)
     return state.replace(step=state.step + 1, params={"net": params}, stats=stats,
                          opt={"net": opt}), metrics
@@ -232,7 +234,7 @@ class Method(BaseMethod):
 
   def from_torch(self, tensors):
     """(params, stats) from the published state dictionary (key "state_dict" of its checkpoints)."""
-    return {"net": noisy_unet.from_torch(tensors)}, self._stats()
+    return {"net": noisy_annotation_weights.from_torch(tensors)}, self._stats()
 
   def torch_fields(self, tensors):
     """The width of the network that the file holds."""

@@ -29,23 +29,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from medae_jax.methods import _gradient_norms as gradnorm
-from medae_jax.losses import adversarial
-from medae_jax.core import method as method_lib
-from medae_jax.core import loops, parallel
+from medae_jax.core import loops, method as method_lib, parallel
 from medae_jax.core.errors import UserError
-from medae_jax.optim import adam, schedules
 from medae_jax.core.method import BaseMethod, Need, Stage, State
+from medae_jax.methods import _critics, _gradient_norms as gradnorm
 from medae_jax.methods._perceptual import Perceptual
-from medae_jax.models import dpa_family, dpa_nets, piad_nets
+from medae_jax.models import piad_nets
+from medae_jax.optim import adam, schedules
+from medae_jax.weights import piad as piad_weights
 
-NETS = ("enc", "dec", "critic_image", "critic_latent")
+NETS = piad_nets.NETS
 TORCH_NAMES = {"2021": dict(zip(NETS, ("enc", "dec", "ddis", "edis"))),
                "2019": dict(zip(NETS, ("enc", "gen", "image_dis", "latent_dis")))}
 VARIANTS = ("2021", "2019")
-_PENALISED = ("lambd", "gradient_penalty", "norm_penalty", "target_gamma")
-_OPTIONS = {"wasserstein": _PENALISED, "nnl": ("reg_alpha", "reg_type"), "least_squared": ()}
 
 
 class Method(BaseMethod):
@@ -60,10 +58,11 @@ class Method(BaseMethod):
     if m.variant not in VARIANTS:
       raise UserError(f"config.model.variant={m.variant!r}: use {' or '.join(VARIANTS)}")
     _check_policy(method)
-    self.critics = {side: _critic_options(method[f"adv_{side}"], side)
+    self.critics = {side: _critics.AdversarialLoss.of(method[f"adv_{side}"],
+                                                      f"config.method.adv_{side}")
                     for side in ("image", "latent")}
     self.perceptual = Perceptual(method, (m.res,))
-    self.nets = _networks(m)
+    self.nets = piad_nets.build(m)
     self.n_dis = int(method.n_dis)
     if self.n_dis < 1:
       raise UserError(f"config.method.n_dis={self.n_dis}: at least one critic step is needed")
@@ -116,7 +115,7 @@ class Method(BaseMethod):
       "index" [K,B]}, K = n_dis + 1; the last sub-batch is that of E and G.
     """
     kept = {k: v for k, v in batch.items() if k in ("image", "index") or k.startswith("feature/")}
-    parts = adversarial.sub_batches(kept, self.n_dis + 1)
+    parts = _critics.sub_batches(kept, self.n_dis + 1)
     parts = jax.tree.map(lambda *x: jnp.stack(x), *parts)
     m = self.config.model
     keys = jax.vmap(lambda index: method_lib.example_keys(rng, index))(parts["index"])
@@ -138,12 +137,14 @@ class Method(BaseMethod):
     weights = {net: policy[net]["weight"] for net in policy}
     total = {net: jax.tree.map(lambda a, r, w=weights[net]: a + w * r, grads["adv"][net],
                                grads["rec"][net]) for net in ("enc", "dec")}
-    params, opt = self._update(state, "enc_dec", total)
+    old = _of(state.params, "enc_dec")
+    updates, enc_dec = self.tx["enc_dec"].update(total, state.opt["enc_dec"], old)
+    params = {**state.params, **optax.apply_updates(old, updates)}
+    opt = {**state.opt, "enc_dec": enc_dec}
     stats = {**stats, "policy": policy}
     if "ema" in stats:
       decay = jnp.minimum(self.config.method.ema, (1 + t) / (10 + t))
-      stats["ema"] = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, stats["ema"],
-                                  {net: params[net] for net in ("enc", "dec")})
+      stats["ema"] = optax.incremental_update(_of(params, "enc_dec"), stats["ema"], 1 - decay)
     metrics = {**losses, **jax.tree.map(lambda x: x[-1], parts),
                "weight_enc": weights["enc"], "weight_dec": weights["dec"]}
     if self.config.method.loss_limit:  # the reference gives up here; the loop stops at infinity
@@ -153,24 +154,17 @@ class Method(BaseMethod):
 
   def _critic_step(self, state, draws, axis_name):
     """Adam on D_x with (x, G(z)), then on D_z with (z, E(x)); E and G stand still meanwhile."""
-    fakes = {"fake_image": self._apply("dec", state.params, draws["z"]),
-             "fake_latent": self._apply("enc", state.params, draws["image"])}
-    batch = {**draws, **jax.lax.stop_gradient(fakes)}
+    fakes = {"image": self._apply("dec", state.params, draws["z"]),
+             "latent": self._apply("enc", state.params, draws["image"])}
     metrics = {}
     for side, real in (("image", "image"), ("latent", "z")):
       net = f"critic_{side}"
-
-      def loss_fn(params, part, rng, side=side, real=real, net=net):
-        del rng
-        critic = lambda x: self._apply(net, {net: params}, x, axis_name)
-        name, options = self.critics[side]
-        return adversarial.critic_loss(name, critic, part[real], part[f"fake_{side}"],
-                                       part[f"mix_{side}"], **options)
-      (loss, parts), grads = parallel.value_and_grad(
-          loss_fn, state.params[net], batch, None, accum=self.config.train.accum,
+      batch = {"real": draws[real], "fake": fakes[side], "mix": draws[f"mix_{side}"]}
+      params, opt, loss, parts = self.critics[side].update(
+          self.tx[net], lambda p, x, net=net: self._apply(net, {net: p}, x, axis_name),
+          state.params[net], state.opt[net], batch, accum=self.config.train.accum,
           axis_name=axis_name)
-      params, opt = self._update(state, net, grads)
-      state = state.replace(params=params, opt=opt)
+      state = state.replace(params={**state.params, net: params}, opt={**state.opt, net: opt})
       metrics[net] = loss
       metrics.update({f"{net}_{k}": v for k, v in parts.items()})
     return state, metrics
@@ -195,7 +189,7 @@ class Method(BaseMethod):
       fake = {"image": self._apply("dec", nets, part["z"]),
               "latent": self._apply("enc", nets, part["image"])}
       # Each loss reaches one network: D_x only sees G(z), D_z only E(x).
-      losses = {f"adv_{side}": adversarial.generator_loss(self.critics[side][0], self._apply(
+      losses = {f"adv_{side}": self.critics[side].generator(self._apply(
           f"critic_{side}", state.params, fake[side], axis_name)) for side in fake}
       return losses["adv_image"] + losses["adv_latent"], losses
     nets = {net: state.params[net] for net in ("enc", "dec")}
@@ -218,14 +212,6 @@ class Method(BaseMethod):
           gradnorm.measure(grads["rec"][net], c.measure), smooth=c.smooth, average=c.average)
               for net in policy}
     return jax.lax.cond(t % c.every == 0, refreshed, lambda p: p, policy)
-
-  def _update(self, state, name, grads):
-    """One Adam step of the optimiser `name`; returns (params, opt) with the rest unchanged."""
-    old = _of(state.params, name)
-    updates, opt = self.tx[name].update(grads, state.opt[name], old)
-    new = jax.tree.map(jnp.add, old, updates)
-    return ({**state.params, **(new if name == "enc_dec" else {name: new})},
-            {**state.opt, name: opt})
 
   def _apply(self, net, params, x, axis_name=None):
     """One network; the critic of 2019 needs the axis for its batch statistic."""
@@ -265,8 +251,7 @@ class Method(BaseMethod):
     nets, stats = {net: state.params[net] for net in ("enc", "dec")}, {}
     if self.config.method.ema:
       nets, stats = {}, {"ema": state.stats["ema"]}
-    frozen, moments = self.perceptual.inference(state.params, state.stats,
-                                                res=self.config.model.res)
+    frozen, moments = self.perceptual.inference(state.params, state.stats, (self.config.model.res,))
     return state.replace(params={**nets, **frozen}, stats={**stats, **moments}, opt={})
 
   # ------------------------------------------------------------------------ published checkpoints
@@ -284,46 +269,13 @@ class Method(BaseMethod):
       own = {k.removeprefix(f"{torch_name}."): tensors[k] for k in tensors
              if k.startswith(f"{torch_name}.")}
       if own:
-        params[net] = piad_nets.convert(own, net, m.variant)
+        params[net] = piad_weights.convert(own, net, m.variant)
     return params, fresh.stats
 
 
 def _of(params, name):
   """The parameters that the optimiser `name` changes."""
   return {net: params[net] for net in ("enc", "dec")} if name == "enc_dec" else params[name]
-
-
-def _networks(m) -> dict[str, Any]:
-  """The four Linen modules of `config.model`.
-
-  Raises:
-    ValueError: sizes that do not fit each other, naming the field.
-  """
-  dtype, widths = jnp.dtype(m.dtype), {k: tuple(m[k]) for k in NETS}
-  latent = dpa_nets.LatentDiscriminator(widths["critic_latent"], dtype=dtype)
-  if m.variant == "2019":
-    for net in ("enc", "dec", "critic_image"):
-      piad_nets.check(net, widths[net], m.res, 1 if net == "critic_image" else m.latent_res)
-    return {"enc": piad_nets.Encoder(widths["enc"], m.latent_dim, m.latent_res, dtype=dtype),
-            "dec": piad_nets.Decoder(widths["dec"], m.channels, m.latent_res, dtype=dtype),
-            "critic_image": piad_nets.Encoder(widths["critic_image"], 1, mbstd=True, dtype=dtype),
-            "critic_latent": latent}
-  for net in ("enc", "dec", "critic_image"):
-    critic = net == "critic_image"
-    dpa_family.check(kind="residual9", max_res=m.res, latent_res=1 if critic else m.latent_res,
-                   widths=widths[net], role=net, latent_dim=1 if critic else m.latent_dim)
-  enc = lambda w, dim, res: dpa_nets.Encoder(w, m.res, dim, res, "residual9", dtype=dtype)
-  return {"enc": enc(widths["enc"], m.latent_dim, m.latent_res),
-          "dec": dpa_nets.Decoder(widths["dec"], m.res, m.channels, m.latent_res, "residual9",
-                                  dtype=dtype),
-          "critic_image": enc(widths["critic_image"], 1, 1), "critic_latent": latent}
-
-
-def _critic_options(config, side):
-  """(name, options) of an adversarial loss; refuses unknown ones."""
-  if config.name not in _OPTIONS:
-    raise UserError(f"config.method.adv_{side}.name={config.name!r}: use {', '.join(_OPTIONS)}")
-  return config.name, {k: config[k] for k in _OPTIONS[config.name] if k in config}
 
 
 def _check_policy(method):

@@ -1,9 +1,10 @@
-"""Detection metrics over whole data sets: average precision, AUROC, Dice, component filter.
+"""Detection metrics over whole data sets: average precision, AUROC, Dice.
 
-Pixel scores are rounded to float16 as the DAE reference does (dae.md 9). A non-negative float16 has
+Pixel scores are rounded to float16 as the DAE's public code does (Kascenas 2022). A non-negative float16 has
 31,745 codes, so two integer histograms (lesion and normal pixels) hold all there is to know: AP,
 AUROC and the Dice of *every* threshold follow from them exactly. `Histograms` fills them on the
-device, batch by batch, in constant memory. The functions `*_exact` sort float32 scores instead.
+device, batch by batch, in constant memory. `sorted_counts` counts float scores without rounding, for
+the same functions: thousands of image scores, weighted by a bootstrap.
 
 A metric that is undefined (no positives, no negatives) is NaN; writers turn it into null.
 """
@@ -15,7 +16,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 
 from medae_jax.core.errors import UserError
 
@@ -204,94 +204,3 @@ def sorted_counts(scores, positive, weights=None) -> np.ndarray:
   bins = int(place.max(initial=-1)) + 1
   count = lambda which: np.bincount(place[which], weights[which], bins)
   return np.stack([count(~positive), count(positive)])
-
-
-def average_precision_exact(scores, positive) -> float:
-  """AP of float scores without rounding, as scikit-learn's average_precision_score."""
-  return float(average_precision(sorted_counts(scores, positive)))
-
-
-def auroc_exact(scores, positive) -> float:
-  """AUROC of float scores without rounding, as scikit-learn's roc_auc_score."""
-  return float(auroc(sorted_counts(scores, positive)))
-
-
-def dice_at_exact(scores, positive, thresholds) -> np.ndarray:
-  """Dice of score > threshold without rounding, for each threshold."""
-  scores, positive = np.ravel(scores), np.ravel(positive).astype(bool)
-  everything, lesion = np.sort(scores), np.sort(scores[positive])
-  above = lambda values: values.size - np.searchsorted(values, thresholds, side="right")
-  with np.errstate(invalid="ignore", divide="ignore"):
-    return 2 * above(lesion) / (above(everything) + lesion.size).astype(np.float64)
-
-
-# -------------------------------------------------------------------------------- components
-def remove_small_components(volume: np.ndarray, max_voxels: int = 20) -> np.ndarray:
-  """Deletes 26-connected components whose *filled* volume is at most max_voxels (dae.md 9.4).
-
-  Filled = voxels plus cavities that a 26-connected background cannot leave; cavities count
-  towards the size and are not filled in the result.
-
-  Args:
-    volume: bool [Z,H,W] of one scan.
-    max_voxels: the largest volume that is deleted; 0 deletes nothing.
-  """
-  kept = np.array(volume, bool)
-  box = _bounding_box(kept)
-  inside = kept[box]  # a view: what is deleted in it is deleted in `kept`
-  if not max_voxels or not inside.size:
-    return kept
-  around = np.ones((3,) * kept.ndim, bool)
-  labels, _ = scipy.ndimage.label(inside, around)
-  found = labels[inside]  # of the voxels that are on: a few percent, as a rule
-  sizes = np.bincount(found)
-  doomed = sizes <= max_voxels
-  if max_voxels >= 26:  # to shut in one voxel takes its 26 neighbours
-    boxes = scipy.ndimage.find_objects(labels)
-    for label in np.flatnonzero(doomed & (sizes >= 26)):
-      filled = scipy.ndimage.binary_fill_holes(labels[boxes[label - 1]] == label, around)
-      doomed[label] = filled.sum() <= max_voxels
-  inside[inside] = ~doomed[found]
-  return kept
-
-
-def _bounding_box(volume):
-  """Slices around what is on; empty ones where nothing is."""
-  box = []
-  for axis in range(volume.ndim):
-    on = np.flatnonzero(volume.any(tuple(a for a in range(volume.ndim) if a != axis)))
-    box.append(slice(on[0], on[-1] + 1) if on.size else slice(0))
-  return tuple(box)
-
-
-# --------------------------------------------------------------------------------- bootstrap
-def resample_weights(groups: int, resamples: int, seed: int = 0) -> np.ndarray:
-  """How often each group is drawn in each resample with replacement: int64 [resamples, groups]."""
-  rng = np.random.default_rng(seed)
-  return rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
-
-
-def resample_counts(grouped: np.ndarray, weights: np.ndarray, functions, chunk: int = 32) -> dict:
-  """{name: float64 [resamples]} of functions of the resampled, summed counts.
-
-  Args:
-    grouped: [groups, 2, bins]; weights: [resamples, groups]; functions: {name: counts -> [...]}.
-    chunk: resamples held in memory at a time.
-  """
-  used = grouped.any((0, 1))
-  flat = grouped[..., used].reshape(len(grouped), -1).astype(np.float64)  # sums stay exact
-  found = {name: [] for name in functions}
-  for begin in range(0, len(weights), chunk):
-    counts = (weights[begin:begin + chunk] @ flat).reshape(-1, 2, int(used.sum()))
-    for name, function in functions.items():
-      found[name].append(function(counts))
-  return {name: np.concatenate(values) for name, values in found.items()}
-
-
-def interval(values, level: float = 0.95) -> list[float] | None:
-  """Percentile interval [low, high]; None when fewer than half of the resamples are defined."""
-  values = np.asarray(values, np.float64)
-  good = values[np.isfinite(values)]
-  if good.size < max(2, values.size / 2):
-    return None
-  return [float(q) for q in np.quantile(good, [(1 - level) / 2, (1 + level) / 2])]

@@ -3,12 +3,11 @@
 Source: the public repository `dtronmans/denoising-autoencoder` (newest state). Every network maps
 [B,H,W,C] in [0,1] to [B,H,W,`out_channels`]. `width` is the number of channels of the first stage
 (published: 64, JungUNet 128); all other widths are multiples of it. Submodules carry the names of
-the reference, so that `reference_name` finds the tensor of a published checkpoint by rule.
+the reference, so that `weights.annotation.reference_name` finds the tensor of a published checkpoint by rule.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import flax.linen as nn
@@ -16,20 +15,23 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
-from medae_jax.models.annotation_layers import (
-    BatchNorm, Conv, SqueezeExcite, pad_to, upsample_aligned)
-from medae_jax.models.layers.conv import ConvTranspose2x2, avg_pool2x2, max_pool2x2
+from medae_jax.models.annotation_layers import Conv, SqueezeExcite
+from medae_jax.models.layers.conv import ConvTranspose2x2
+from medae_jax.models.layers.dtype import at_least_float32
+from medae_jax.models.layers.norm import BatchNorm
+from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
+from medae_jax.models.layers.resample import pad_to, upsample_aligned
 
 
 def _head(x, head: str):
   if head not in ("sigmoid", "linear"):
     raise UserError(f"config.model.head={head!r}: use residual, sigmoid or linear")
-  x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+  x = at_least_float32(x)
   return jax.nn.sigmoid(x) if head == "sigmoid" else x
 
 
 class Autoencoder(nn.Module):
-  """Three poolings, no skips (section 3.1); sides divisible by 8."""
+  """`Autoencoder` of the public code: three poolings, no skips; sides divisible by 8."""
   out_channels: int = 3
   width: int = 64
   head: str = "sigmoid"
@@ -51,7 +53,7 @@ class Autoencoder(nn.Module):
 
 
 class AutoencoderWithSkipConnections(nn.Module):
-  """Two skips (section 3.2), or with `full_skip` the repaired form.
+  """Two skips as published, or with `full_skip` the repaired form.
 
   As published the full-resolution skip does not exist and no convolution follows a concatenation,
   so that the last layer paints 2x2 blocks. `full_skip` adds a convolution after each concatenation
@@ -75,7 +77,7 @@ class AutoencoderWithSkipConnections(nn.Module):
       x = max_pool2x2(x)
     x = nn.relu(Conv(8 * w, dtype=self.dtype, name="latent_conv1")(x))
     x = nn.relu(Conv(4 * w, dtype=self.dtype, name="latent_conv2")(x))
-    up = lambda features, i: ConvTranspose2x2(  # noqa: E731
+    up = lambda features, i: ConvTranspose2x2(
         features, dtype=self.dtype, name=f"decoder_upsample{i}")
     x = self._join(nn.relu(up(2 * w, 1)(x)), skips[2], 1)
     x = self._join(nn.relu(up(w, 2)(x)), skips[1], 2)
@@ -128,7 +130,7 @@ class _Block(nn.Module):
 
 
 class BasicUNet(nn.Module):
-  """U-Net with BatchNorm, four poolings (section 3.3); published without a bound on its output.
+  """U-Net (Ronneberger 2015, arXiv 1505.04597) with BatchNorm; published without a bound on its output.
 
   Any side of 16 or more works: maps are zero-padded to their skips.
   """
@@ -145,7 +147,7 @@ class BasicUNet(nn.Module):
   @nn.compact
   def __call__(self, x):
     w, dtype = self.width, self.dtype
-    norm = lambda name: BatchNorm(  # noqa: E731
+    norm = lambda name: BatchNorm(
         self.train, self.axis_name, self.unbiased, dtype, name=name)
     x = DoubleConv(w, w, norm, dtype, name="inc")(x)
     skips = []
@@ -216,7 +218,10 @@ class LatentBlock(nn.Module):
 
 
 class JungUNet(nn.Module):
-  """U-Net with squeeze-excitation and a dilated latent block (section 3.4); sides divisible by 8."""
+  """U-Net with squeeze-excitation (Hu 2018, arXiv 1709.01507) and a dilated latent block.
+
+  The public code's default. Sides divisible by 8.
+  """
   out_channels: int = 1
   width: int = 128
   head: str = "sigmoid"
@@ -229,7 +234,7 @@ class JungUNet(nn.Module):
   @nn.compact
   def __call__(self, x):
     w, dtype, skips = self.width, self.dtype, []
-    norm = lambda name: BatchNorm(  # noqa: E731
+    norm = lambda name: BatchNorm(
         self.train, self.axis_name, self.unbiased, dtype, name=name)
     for i, features in enumerate((w, 2 * w, 4 * w), 1):
       x = EncoderBlock(features, norm, dtype, name=f"encoder_{i}")(x)
@@ -250,26 +255,3 @@ NETWORKS = {
     "basic_unet": BasicUNet,
     "jung_unet": JungUNet,
 }
-
-# Containers that the reference numbers ("double_conv.3"); here a name ending in "_3".
-_NUMBERED = {
-    "autoencoder": "encoder|latent|decoder",
-    "autoencoder_skip": "encoder_conv[123]",
-    "basic_unet": "maxpool_conv|double_conv",
-    "jung_unet": "excitation|dilated_convs",
-}
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean",
-           "var": "running_var"}
-
-
-def reference_name(network: str, path) -> str:
-  """Name of a tensor in the reference's state dictionary.
-
-  Args:
-    network: key of NETWORKS.
-    path: keys from the top of "params" or "batch_stats" to the leaf, e.g. ("outc", "conv", "bias").
-  """
-  *modules, leaf = path
-  leaf = _LEAVES.get(leaf, f"{leaf}.weight")  # squeeze-excitation keeps two bare matrices
-  name = ".".join([*modules, leaf])
-  return re.sub(rf"(?<![^.])({_NUMBERED[network]})_(\d)", r"\1.\2", name)

@@ -24,9 +24,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medae_jax.models import dpa_layers as layers
-from medae_jax.models.dpa_layers import Conv, Norm, ResBlock, at_least_float32, leaky_relu
-from medae_jax.models.layers.conv import avg_pool2x2, max_pool2x2
+from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
+from medae_jax.models.layers import init, norm as norms, resample
+from medae_jax.models.layers.dtype import at_least_float32
+from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
 
 KINDS = ("regular", "residual9", "residual18")
 
@@ -62,11 +63,11 @@ class _RegularBlock(nn.Module):
   @nn.compact
   def __call__(self, x, train, axis_name=None):
     for i, (features, size, padding) in enumerate(self.spec):
-      x = Conv(features, size, padding, self.pad, layers.xavier_uniform(layers.GAIN),
+      x = Conv(features, size, padding, self.pad, init.xavier_uniform(init.GAIN),
                self.use_wscale, self.dtype, name=f"conv{i}")(x)
-      x = leaky_relu(Norm(self.norm, name=f"norm{i}")(x, train, axis_name))
+      x = leaky_relu(norms.by_name(self.norm, train, axis_name, name=f"norm{i}")(x))
     if self.linear_last:
-      x = Conv(self.linear_last, 1, 0, self.pad, layers.xavier_uniform(1.0), self.use_wscale,
+      x = Conv(self.linear_last, 1, 0, self.pad, init.xavier_uniform(1.0), self.use_wscale,
                self.dtype, name=f"conv{len(self.spec)}")(x)
     return x
 
@@ -109,7 +110,7 @@ class Encoder(nn.Module):
     if self.transition:
       x = self._block(x, self.res, train, axis_name)
       low = self._from_image(avg_pool2x2(image), self.res // 2, train, axis_name)
-      x = layers.fade(low, x, alpha)
+      x = resample.fade(low, x, alpha)
       block_res //= 2
     while block_res > f:
       x = self._block(x, block_res, train, axis_name)
@@ -120,7 +121,7 @@ class Encoder(nn.Module):
     name = f"from_image_{res}"
     if self.kind == "regular":
       width = self.width(min(2 * res, self.max_res or self.res))
-      return leaky_relu(Conv(width, 1, 0, self.pad, layers.xavier_uniform(layers.GAIN),
+      return leaky_relu(Conv(width, 1, 0, self.pad, init.xavier_uniform(init.GAIN),
                              self.use_wscale, self.dtype, name=name)(image))
     return _FromImage(self.width(res), _block_names(self.kind), self.norm, self.pad, self.dtype,
                       name=name)(image, train, axis_name)
@@ -138,7 +139,7 @@ class Encoder(nn.Module):
   def _last(self, x, train, axis_name):
     f = coarsest(self.latent_res)
     if self.use_mbstddev:
-      x = layers.minibatch_std(x, axis_name)
+      x = norms.minibatch_std(x, axis_name)
     if self.kind == "regular":
       second = (self.width(f), 4, 0) if self.latent_res == 1 else (self.width(f), 3, 1)
       return _RegularBlock(((self.width(f), 3, 1), second), self.latent_dim, self.norm, self.pad,
@@ -182,9 +183,9 @@ class Decoder(nn.Module):
       res *= 2
       x = self._block(x, res, train, axis_name)
     if self.transition:
-      low = layers.nearest(self._to_image(x, res))
+      low = resample.nearest(self._to_image(x, res))
       high = self._to_image(self._block(x, self.res, train, axis_name), self.res)
-      return at_least_float32(layers.fade(low, high, alpha))
+      return at_least_float32(resample.fade(low, high, alpha))
     return at_least_float32(self._to_image(x, self.res))
 
   def _first(self, latent, train, axis_name):
@@ -192,7 +193,7 @@ class Decoder(nn.Module):
     name = f"res_{f}"
     if self.kind == "regular":
       if self.normalize_latents:
-        latent = Norm("pixel")(latent, train)
+        latent = norms.pixel_norm(latent)
       size, padding = (4, 3) if self.latent_res == 1 else (3, 1)
       return _RegularBlock(((self.width(f), size, padding), (self.width(f), 3, 1)), 0, self.norm,
                            self.pad, self.use_wscale, self.dtype, name=name)(
@@ -205,7 +206,7 @@ class Decoder(nn.Module):
   def _block(self, x, res, train, axis_name):
     name = f"res_{res}"
     if self.kind == "regular":
-      x = layers.bilinear(x) if self.upsample == "bilinear" else layers.nearest(x)
+      x = resample.bilinear(x) if self.upsample == "bilinear" else resample.nearest(x)
       return _RegularBlock(((self.width(res), 3, 1), (self.width(res), 3, 1)), 0, self.norm,
                            self.pad, self.use_wscale, self.dtype, name=name)(x, train, axis_name)
     return _Stack(self.width(res), "up", _block_names(self.kind), self.norm, self.pad, self.dtype,
@@ -214,7 +215,7 @@ class Decoder(nn.Module):
   def _to_image(self, x, res):
     name = f"to_image_{res}"
     if self.kind == "regular":
-      return Conv(self.channels, 1, 0, self.pad, layers.xavier_uniform(1.0), self.use_wscale,
+      return Conv(self.channels, 1, 0, self.pad, init.xavier_uniform(1.0), self.use_wscale,
                   self.dtype, name=name)(x)
     return _Last(self.channels, 1, 3, self.pad, self.dtype, name=name)(x)
 

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
 from medae_jax.models.layers import conv
+from medae_jax.models.layers.dtype import at_least_float32
 
-_POOLS = 4
-MULTIPLE = 2**_POOLS  # sides the network handles without resizing its skips
+POOLS = 4
+MULTIPLE = 2**POOLS  # sides the network handles without resizing its skips
 
 
 class NoisyUNet(nn.Module):
@@ -57,18 +58,18 @@ class NoisyUNet(nn.Module):
       raise UserError(f"config.model.sides={self.sides!r}: use pad or ceil")
 
     skips = []
-    for i in range(_POOLS):
+    for i in range(POOLS):
       x = max_pool(x) if i else x
       x = self._conv(x, self.width * 2**i, f"down{i + 1}_conv1")
       x = self._conv(x, self.width * 2**i, f"down{i + 1}_conv2")
       skips.append(x)
-    deepest = self.width * 2**_POOLS
+    deepest = self.width * 2**POOLS
     x = self._conv(max_pool(x), deepest, "center_conv1")
     x = self._conv(x, deepest, "center_conv2")
     x = self._up(x, deepest // 2, "center_up")
 
     for i, skip in enumerate(reversed(skips), start=1):
-      last, features = i == _POOLS, self.width * 2**(_POOLS - i)
+      last, features = i == POOLS, self.width * 2**(POOLS - i)
       if skip.shape[1:3] != x.shape[1:3]:
         skip = jax.image.resize(skip, (*x.shape[:3], skip.shape[3]), "bilinear", antialias=False)
       x = jnp.concatenate([x, skip], axis=-1)
@@ -78,8 +79,7 @@ class NoisyUNet(nn.Module):
     logits = self._conv(x, 1, "output", size=1, relu=False)
     if self.sides == "pad":
       logits = logits[:, :height, :width]
-    # float64 parameters (the exactness tests) keep their precision.
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return at_least_float32(logits)
 
 
 def initial_params(net: NoisyUNet, rng, image, scheme: str):
@@ -133,39 +133,3 @@ def max_pool(x):
     x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), constant_values=lowest)
   rows = jnp.maximum(x[:, ::2], x[:, 1::2])
   return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
-
-
-def layer_names() -> list[tuple[str, str]]:
-  """(name in the published checkpoints, name here) of every layer, in the published order."""
-  names = []
-  for i in range(1, _POOLS + 1):
-    names += [(f"down{i}.layer.0", f"down{i}_conv1"), (f"down{i}.layer.2", f"down{i}_conv2")]
-  names += [("center.0", "center_conv1"), ("center.2", "center_conv2"), ("center.4", "center_up")]
-  for i in range(1, _POOLS):
-    names += [(f"up{i}.layer.0", f"up{i}_conv1"), (f"up{i}.layer.2", f"up{i}_conv2"),
-              (f"up{i}.layer.4", f"up{i}_up")]
-  last = f"up{_POOLS}"
-  return names + [(f"{last}.0", f"{last}_conv1"), (f"{last}.1", f"{last}_conv2"),
-                  ("output", "output")]
-
-
-def from_torch(tensors) -> dict:
-  """Parameters out of the published state dictionary.
-
-  Args:
-    tensors: {"down1.layer.0.weight": array, ...}, convolutions [O,I,kh,kw], transposed [I,O,2,2].
-
-  Raises:
-    ValueError: names that are missing or unknown.
-  """
-  known = {f"{theirs}.{part}" for theirs, _ in layer_names() for part in ("weight", "bias")}
-  if set(tensors) != known:
-    raise UserError(f"not a checkpoint of the noisy-annotation U-Net: it lacks "
-                     f"{sorted(known - set(tensors))[:3]} and has unknown "
-                     f"{sorted(set(tensors) - known)[:3]}")
-  params = {}
-  for theirs, ours in layer_names():
-    axes = (0, 2, 3, 1) if ours.endswith("_up") else (2, 3, 1, 0)
-    kernel = jnp.transpose(jnp.asarray(tensors[f"{theirs}.weight"]), axes)
-    params[ours] = {"kernel": kernel, "bias": jnp.asarray(tensors[f"{theirs}.bias"])}
-  return params

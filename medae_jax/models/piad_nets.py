@@ -8,20 +8,22 @@ convolution. NHWC, LeakyReLU 0.2, zero padding, no normalisation, linear outputs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.models import dpa_layers as layers
-from medae_jax.weights import dpa
-from medae_jax.models.dpa_layers import Conv, ResBlock, at_least_float32, leaky_relu
-from medae_jax.models.layers.conv import avg_pool2x2
+from medae_jax.models import dpa_family, dpa_nets
+from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
+from medae_jax.models.layers import norm as norms
+from medae_jax.models.layers.dtype import at_least_float32
+from medae_jax.models.layers.pool import avg_pool2x2
+
+NETS = ("enc", "dec", "critic_image", "critic_latent")
 
 
 def needed_widths(res: int, latent_res: int) -> int:
@@ -89,7 +91,7 @@ class Encoder(nn.Module):
     for i, width in enumerate(self.widths[:-1]):
       x = DownBlock(width, self.dtype, name=f"block{i}")(x)
     if self.latent_res == 1:
-      x = layers.minibatch_std(x, axis_name) if self.mbstd else x
+      x = norms.minibatch_std(x, axis_name) if self.mbstd else x
       x = Conv(self.widths[-1], 4, 0, dtype=self.dtype, name="last")(leaky_relu(x))
     else:
       x = ResBlock(self.widths[-1], dtype=self.dtype, name="last")(x, False)
@@ -117,60 +119,27 @@ class Decoder(nn.Module):
     return at_least_float32(x)
 
 
-# --------------------------------------------------------------------- names of the PyTorch code
-def convert(tensors: Mapping[str, np.ndarray], net: str, variant: str) -> dict:
-  """Parameters of one of the four networks out of its torch state dict (or gradients).
-
-  Args:
-    net: "enc", "dec", "critic_image" or "critic_latent". variant: "2021" or "2019".
-  """
-  if net == "critic_latent":
-    return from_torch(tensors, "latent")
-  if variant == "2019":
-    return from_torch(tensors, "decoder" if net == "dec" else "encoder")
-  return dpa.convert(tensors, "residual9")[0]
-
-
-def from_torch(tensors: Mapping[str, np.ndarray], role: str) -> dict:
-  """Parameters out of a torch state dict of the 2019 code (or of gradients with its names).
-
-  Args:
-    tensors: "model.<i>. ... .weight|bias" -> arrays, kernels OIHW.
-    role: "encoder" (also the image critic), "decoder", or "latent" (the latent critic, which is
-      the same network in 2019 and 2021).
+def build(m) -> dict[str, nn.Module]:
+  """The four Linen modules of `config.model`.
 
   Raises:
-    ValueError: no children "model.<i>".
+    ValueError: sizes that do not fit each other, naming the field.
   """
-  children: dict[int, dict[str, np.ndarray]] = {}
-  for name, value in tensors.items():
-    parts = name.split(".")
-    if parts[0] != "model" or not parts[1].isdigit():
-      raise UserError(f"{name!r} is not a parameter of a PIAD network")
-    children.setdefault(int(parts[1]), {})[".".join(parts[2:])] = np.asarray(value)
-  modules = [children[i] for i in sorted(children)]
-  if role == "latent":
-    return {"body": {f"conv{i}": _conv(m) for i, m in enumerate(modules)}}
-  middle = modules[1:-2]
-  names = ["first", *(f"block{i}" for i in range(len(middle))), "last", "out"]
-  return {name: _block(m) for name, m in zip(names, modules)}
-
-
-def _conv(leaves):
-  kernel = next(v for k, v in leaves.items() if k.endswith("weight"))
-  bias = next(v for k, v in leaves.items() if k.endswith("bias"))
-  return {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
-
-
-def _block(leaves):
-  """One convolution, or conv1, conv2 and perhaps skip, in the order of their indices."""
-  skip = {k: v for k, v in leaves.items() if k.startswith("skipcon")}
-  groups: dict[str, dict[str, np.ndarray]] = {}
-  for name in sorted(set(leaves) - set(skip)):
-    path, _, part = name.rpartition(".")
-    groups.setdefault(path, {})[part] = leaves[name]
-  convs = [_conv(groups[path]) for path in sorted(groups)]
-  if len(convs) == 1:
-    return convs[0]
-  out = {f"conv{i + 1}": conv for i, conv in enumerate(convs)}
-  return {**out, "skip": _conv(skip)} if skip else out
+  dtype, widths = jnp.dtype(m.dtype), {k: tuple(m[k]) for k in NETS}
+  latent = dpa_nets.LatentDiscriminator(widths["critic_latent"], dtype=dtype)
+  if m.variant == "2019":
+    for net in ("enc", "dec", "critic_image"):
+      check(net, widths[net], m.res, 1 if net == "critic_image" else m.latent_res)
+    return {"enc": Encoder(widths["enc"], m.latent_dim, m.latent_res, dtype=dtype),
+            "dec": Decoder(widths["dec"], m.channels, m.latent_res, dtype=dtype),
+            "critic_image": Encoder(widths["critic_image"], 1, mbstd=True, dtype=dtype),
+            "critic_latent": latent}
+  for net in ("enc", "dec", "critic_image"):
+    critic = net == "critic_image"
+    dpa_family.check(kind="residual9", max_res=m.res, latent_res=1 if critic else m.latent_res,
+                   widths=widths[net], role=net, latent_dim=1 if critic else m.latent_dim)
+  enc = lambda w, dim, res: dpa_nets.Encoder(w, m.res, dim, res, "residual9", dtype=dtype)
+  return {"enc": enc(widths["enc"], m.latent_dim, m.latent_res),
+          "dec": dpa_nets.Decoder(widths["dec"], m.res, m.channels, m.latent_res, "residual9",
+                                  dtype=dtype),
+          "critic_image": enc(widths["critic_image"], 1, 1), "critic_latent": latent}

@@ -1,4 +1,4 @@
-"""Frozen VGG19 trunk: features by layer name, weights read safely, channel statistics.
+"""Frozen VGG19 trunk: features by layer name (weights/vgg.py reads its files).
 
 Topology (Simonyan & Zisserman, arXiv 1409.1556): 16 zero-padded 3x3 convolutions in groups of
 2, 2, 4, 4, 4, a ReLU after each, 2x2 max-pooling after each group. Layer names are those of the
@@ -7,14 +7,11 @@ The published weights are torchvision's ImageNet-1k V1, file vgg19-dcbb9e9d.pth;
 to the deepest one asked for are ever kept or computed. Widths are taken from the weights, so that
 a narrow trunk works everywhere the published one does.
 
-Parameters are a dict {"conv1_1": {"kernel" [3,3,I,O], "bias" [O]}, ...}; statistics a dict
-{layer: {"mean" [C], "std" [C]}}.
+Parameters are a dict {"conv1_1": {"kernel" [3,3,I,O], "bias" [O]}, ...}.
 """
 
 from __future__ import annotations
 
-import hashlib
-import pathlib
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -22,22 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.weights import torch_file
-from medae_jax.models.layers.conv import max_pool2x2
+from medae_jax.models.layers.dtype import at_least_float32
+from medae_jax.models.layers.pool import max_pool2x2
 
-PUBLISHED_FILE = "vgg19-dcbb9e9d.pth"
 GROUPS = (2, 2, 4, 4, 4)
 WIDTHS = (64, 128, 256, 512, 512)
 CONVS = tuple((b + 1, i + 1) for b, n in enumerate(GROUPS) for i in range(n))  # (group, index)
-# Position of each convolution in torchvision's `features`: ReLUs and poolings take the others.
-TORCH_INDEX = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 LAYERS = tuple(f"{kind}{b}{i}" for b, i in CONVS for kind in "cr") + tuple(
     f"p{b}" for b in range(1, 6))
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-# Per-channel mean and standard deviation of every layer over a part of ImageNet, as published with
-# the DPA code (Apache-2.0); they belong to the published weights and to no others.
-STATS_FILE = pathlib.Path(__file__).with_name("vgg19_feature_stats.npz")
 
 
 def check_layers(layers: Iterable[str]) -> None:
@@ -58,14 +47,6 @@ def depth(layers: Iterable[str]) -> int:
   return needed
 
 
-def imagenet_input(image: jax.Array) -> jax.Array:
-  """[-1, 1] images [B,H,W,1|3] -> VGG input [B,H,W,3]: gray repeated, ImageNet mean and std."""
-  if image.shape[-1] not in (1, 3):
-    raise UserError(f"VGG19 features need 1 or 3 channels, the images have {image.shape[-1]}")
-  image = 0.5 * jnp.broadcast_to(image, (*image.shape[:-1], 3)) + 0.5
-  return (image - jnp.asarray(IMAGENET_MEAN, image.dtype)) / jnp.asarray(IMAGENET_STD, image.dtype)
-
-
 def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
              dtype=jnp.float32) -> dict[str, jax.Array]:
   """Activations of the named layers; nothing beyond the deepest one is computed.
@@ -74,7 +55,7 @@ def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
 
   Args:
     params: weights, at least as deep as `layers` need.
-    image: float [B,H,W,3] as `imagenet_input` returns it.
+    image: [B,H,W,3], normalised as the weights want it (losses.perceptual.network_input).
     layers: names such as "r32", "c42", "p1".
     dtype: of the convolutions; bfloat16 halves time and memory on accelerators, and moves scores by
       about 1e-3 relative.
@@ -88,7 +69,7 @@ def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
 
   def keep(name, value):
     if name in layers:
-      out[name] = value.astype(jnp.promote_types(value.dtype, jnp.float32))
+      out[name] = at_least_float32(value)
 
   for b, i in CONVS[:depth(layers)]:
     conv = jax.lax.stop_gradient(params[f"conv{b}_{i}"])
@@ -105,33 +86,6 @@ def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
   return out
 
 
-# ------------------------------------------------------------------------------------- weights
-def from_torchvision(tensors: Mapping[str, np.ndarray], layers: Iterable[str] = ("r54",)) -> dict:
-  """Trunk weights out of a torchvision-named state dict `features.N.weight|bias`.
-
-  Kernels go from OIHW to HWIO; the classifier and the layers that are not needed are dropped.
-
-  Raises:
-    ValueError: a missing tensor or a wrong shape, with its name.
-  """
-  params, channels = {}, 3
-  for (b, i), n in list(zip(CONVS, TORCH_INDEX))[:depth(layers)]:
-    found = {}
-    for part in ("weight", "bias"):
-      name = f"features.{n}.{part}"
-      if name not in tensors:
-        raise UserError(f"no tensor {name!r}: this is not a torchvision VGG19 state dict "
-                         f"(expected {PUBLISHED_FILE})")
-      found[part] = np.asarray(tensors[name], np.float32)
-    kernel, bias = found["weight"], found["bias"]
-    if kernel.ndim != 4 or kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
-      raise UserError(f"features.{n}: weight {kernel.shape}, bias {bias.shape}; conv{b}_{i} of "
-                       f"VGG19 needs weight (O, {channels}, 3, 3) and bias (O,)")
-    params[f"conv{b}_{i}"] = {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
-    channels = kernel.shape[0]
-  return params
-
-
 def random_params(seed: int, widths=WIDTHS, layers: Iterable[str] = ("r54",)) -> dict:
   """He-normal weights, for tests and for runs that say so: these are not VGG19's."""
   rng = np.random.default_rng(seed)
@@ -145,156 +99,7 @@ def random_params(seed: int, widths=WIDTHS, layers: Iterable[str] = ("r54",)) ->
   return params
 
 
-def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
-  """Weights up to the deepest of `layers` from what `config.method.vgg_weights` says.
-
-  Args:
-    weights: "random:SEED", a torchvision checkpoint (.pth, .pt; read without unpickling), or an
-      .npz / .safetensors with the names `features.N.weight|bias` (`save` writes one).
-    widths: channels of the five groups; used for random weights only.
-
-  Raises:
-    ValueError: no weights chosen, or a file that is not VGG19.
-    FileNotFoundError: no such file.
-  """
-  layers = tuple(layers)
-  check_layers(layers)
-  if not weights:
-    raise UserError(
-        f"config.method.vgg_weights is empty, but the loss needs VGG19: get {PUBLISHED_FILE} "
-        "(torchvision, 548 MiB, https://download.pytorch.org/models/) and set "
-        "--config.method.vgg_weights=PATH; random weights only by choice: random:0")
-  if weights.startswith("random:"):
-    seed = weights.removeprefix("random:")
-    if not seed.isdigit():
-      raise UserError(f"config.method.vgg_weights={weights!r}: write random:SEED, e.g. random:0")
-    return random_params(int(seed), widths, layers)
-  path = pathlib.Path(weights)
-  if not path.is_file():
-    raise FileNotFoundError(f"config.method.vgg_weights={weights}: no such file; get "
-                            f"{PUBLISHED_FILE} from https://download.pytorch.org/models/")
-  check_download(path)
-  tensors = torch_file.load(path, lambda name: name.startswith("features."))
-  try:
-    return from_torchvision(tensors, layers)
-  except ValueError as e:
-    raise UserError(f"{path}: {e}") from None
-
-
-def zeros(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
-  """Zeros in the shapes that `load` returns, at a fraction of its cost and without its errors.
-
-  Args:
-    weights, layers: as for `load`.
-    widths: channels of the five groups, of random weights and where there is no readable file: a
-      resumed run has the weights in its checkpoint and asks for shapes alone.
-  """
-  found = _file_widths(weights)
-  params, channels = {}, 3
-  for b, i in CONVS[:depth(layers)]:
-    width = found.get((b, i)) or int((widths or WIDTHS)[b - 1])
-    params[f"conv{b}_{i}"] = {"kernel": np.zeros((3, 3, channels, width), np.float32),
-                              "bias": np.zeros(width, np.float32)}
-    channels = width
-  return params
-
-
-def _file_widths(weights: str) -> dict[tuple[int, int], int]:
-  """{(group, index): channels} of a weight file, by its biases alone; {} without a readable one."""
-  names = {f"features.{n}.bias": conv for conv, n in zip(CONVS, TORCH_INDEX)}
-  try:
-    biases = torch_file.load(weights, names.__contains__)
-  except (OSError, UserError):
-    return {}
-  return {names[name]: len(bias) for name, bias in biases.items() if np.ndim(bias) == 1}
-
-
-def check_download(path: pathlib.Path) -> None:
-  """Raises ValueError if the SHA-256 of vgg19-<8 digits>.pth does not start with those digits."""
-  expected = path.stem.rsplit("-", 1)[-1]
-  if path.name != PUBLISHED_FILE:
-    return
-  digest = hashlib.sha256()
-  with path.open("rb") as file:
-    while block := file.read(1 << 20):
-      digest.update(block)
-  if not digest.hexdigest().startswith(expected):
-    raise UserError(f"{path}: its SHA-256 starts with {digest.hexdigest()[:8]}, not with the 8 "
-                     "digits of its name; download it again")
-
-
-def save(path, params: Mapping, source: str = "") -> str:
-  """Writes a trunk as .npz with torchvision's names, and returns the SHA-256 of its weights.
-
-  A few MiB instead of the 548 of the published file: `load` reads either.
-  """
-  tensors, digest = {}, hashlib.sha256()
-  for (b, i), n in zip(CONVS, TORCH_INDEX):
-    if f"conv{b}_{i}" in params:
-      conv = params[f"conv{b}_{i}"]
-      tensors[f"features.{n}.weight"] = np.asarray(conv["kernel"], np.float32).transpose(3, 2, 0, 1)
-      tensors[f"features.{n}.bias"] = np.asarray(conv["bias"], np.float32)
-  for name in sorted(tensors):
-    digest.update(np.ascontiguousarray(tensors[name]).tobytes())
-  np.savez(path, source=np.array(source), sha256=np.array(digest.hexdigest()),
-           **tensors)  # type: ignore[arg-type]
-  return digest.hexdigest()
-
-
-# ---------------------------------------------------------------------------------- statistics
-def load_stats(layers: Iterable[str], path=STATS_FILE) -> dict:
-  """{layer: {"mean" [C], "std" [C]}} from an .npz with `<layer>_mean` and `<layer>_std`.
-
-  The published file calls its second entry "var", but it is the standard deviation: with it as a
-  variance, E|c| = 2 E[relu(c)] - E[c] would exceed sqrt(E[c^2]) in every channel of most layers.
-
-  Raises:
-    FileNotFoundError: no such file. ValueError: a layer is missing, or a std is not positive.
-  """
-  if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f"{path}: no such file of VGG19 channel statistics")
-  stats = {}
-  with np.load(path, allow_pickle=False) as arrays:
-    for layer in layers:
-      if f"{layer}_mean" not in arrays or f"{layer}_std" not in arrays:
-        raise UserError(f"{path} has no {layer}_mean and {layer}_std")
-      stats[layer] = {part: np.asarray(arrays[f"{layer}_{part}"], np.float32)
-                      for part in ("mean", "std")}
-      if not (stats[layer]["std"] > 0).all():
-        raise UserError(f"{path}: {layer}_std has entries that are not positive")
-  return stats
-
-
-def save_stats(path, stats: Mapping) -> None:
-  """Writes statistics in the form `load_stats` reads."""
-  arrays = {f"{layer}_{part}": np.asarray(values[part], np.float32)
-            for layer, values in stats.items() for part in ("mean", "std")}
-  np.savez(path, **arrays)  # type: ignore[arg-type]
-
-
-def measure_stats(params: Mapping, images: Iterable[np.ndarray], layers: Iterable[str]) -> dict:
-  """Channel statistics of `layers` over batches of [-1, 1] images, rows and columns, in float64."""
-  layers = tuple(layers)
-  apply = jax.jit(lambda image: features(params, imagenet_input(image), layers))
-  count, total, square = {}, {}, {}
-  for image in images:
-    for layer, feature in apply(jnp.asarray(image)).items():
-      flat = np.asarray(feature, np.float64).reshape(-1, feature.shape[-1])
-      count[layer] = count.get(layer, 0) + len(flat)
-      total[layer] = total.get(layer, 0) + flat.sum(0)
-      square[layer] = square.get(layer, 0) + (flat**2).sum(0)
-  if not count:
-    raise UserError("no images to measure VGG19 statistics on")
-  return {layer: moments_to_stats(total[layer] / count[layer], square[layer] / count[layer])
-          for layer in layers}
-
-
-def moments_to_stats(mean, square, floor: float = 1e-2):
-  """{"mean", "std"} from E[f] and E[f^2]; std is at least `floor` times the layer's mean std.
-
-  A channel of random weights may never fire; dividing by its zero would make every score NaN.
-  """
-  np_ = jnp if isinstance(mean, jax.Array) else np
-  std = np_.sqrt(np_.maximum(square - mean**2, 0.0))
-  std = np_.maximum(std, floor * std.mean() + 1e-12)
-  return {"mean": np_.asarray(mean, np_.float32), "std": np_.asarray(std, np_.float32)}
+def width(params: Mapping, layer: str) -> int:
+  """Channels of a layer, from the weights."""
+  index = layer[2] if layer[0] != "p" else "1"  # all convolutions of a group are equally wide
+  return params[f"conv{layer[1]}_{index}"]["bias"].shape[0]

@@ -3,6 +3,8 @@
 PyTorch's Adam differs from optax in three details that show in the golden vectors: its weight decay
 is an L2 term added to the gradient (after clipping where the reference clips first), AMSGrad takes
 the maximum of the *uncorrected* second moment, and the global-norm clip divides by norm + 1e-6.
+One `scale_by_adam` serves both: for plain Adam it computes what optax's does up to the last bit,
+but old checkpoints hold its state (with the place of `nu_max`), and a resumed run must go on exactly.
 """
 
 from __future__ import annotations
@@ -14,16 +16,11 @@ import jax.numpy as jnp
 import optax
 
 
-def global_norm(tree) -> jax.Array:
-  """L2 norm over all leaves, []."""
-  return jnp.sqrt(sum(jnp.sum(x * x) for x in jax.tree.leaves(tree)))
-
-
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
   """g <- g min(1, max_norm / (||g|| + 1e-6)) over all leaves, the PyTorch form."""
   def update(grads, state, params=None):
     del params
-    scale = jnp.minimum(1.0, max_norm / (global_norm(grads) + 1e-6))
+    scale = jnp.minimum(1.0, max_norm / (optax.global_norm(grads) + 1e-6))
     return jax.tree.map(lambda g: g * scale, grads), state
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

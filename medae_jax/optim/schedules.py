@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the step (int32 []) that return float [].
+"""Learning-rate schedules: functions of the step (int32 []) that return a rate []; optax's where it has them.
 
 A duration is written in the config once, in steps or in epochs (`epoch_steps` iterations each);
 "epoch" schedules are constant inside an epoch, as in the reference implementations.
@@ -12,24 +12,24 @@ import optax
 from medae_jax.core.errors import UserError
 
 
-def constant(lr: float) -> optax.Schedule:
-  """The same rate throughout."""
-  return lambda step: jnp.asarray(lr, float)
-
-
 def cosine_cyclic(lr: float, half_period: int, epoch_steps: int = 1) -> optax.Schedule:
   """lr/2 (1 + cos(pi e / half_period)), e = step // epoch_steps; rises again after half_period.
 
-  The DAE reference runs 10.5 periods of it (Kascenas 2022, public scripts).
+  The DAE reference runs 10.5 periods of it (Kascenas 2022, public scripts). Not optax's cosine,
+  which ends at half_period.
   """
   def schedule(step):
     epoch = (step // epoch_steps) % (2 * half_period)  # keeps the cosine's argument small in float32
-    return jnp.asarray(lr, float) / 2 * (1 + jnp.cos(jnp.pi * epoch / half_period))
+    return lr / 2 * (1 + jnp.cos(jnp.pi * epoch / half_period))
   return schedule
 
 
 def cosine(lr: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.Schedule:
-  """One cosine cycle from lr to lr*final over `steps`, after a linear warm-up of `warmup` steps."""
+  """One cosine cycle from lr to lr*final over `steps`, after a linear warm-up of `warmup` steps.
+
+  The warm-up takes lr/warmup in its first step and lr in its last; optax's begins at 0, and its
+  cosine rounds differently, so that a resumed run would not go on exactly.
+  """
   def schedule(step):
     step = jnp.asarray(step, float)
     ramp = jnp.where(warmup > 0, jnp.minimum(1.0, (step + 1) / max(warmup, 1)), 1.0)
@@ -39,13 +39,8 @@ def cosine(lr: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.
 
 
 def piecewise(lr: float, boundaries, factor: float = 0.1, epoch_steps: int = 1) -> optax.Schedule:
-  """lr * factor^(number of boundaries at or before the epoch)."""
-  def schedule(step):
-    epoch = step // epoch_steps
-    passed = sum((epoch >= b).astype(float) if hasattr(epoch >= b, "astype")
-                 else float(epoch >= b) for b in boundaries)
-    return jnp.asarray(lr, float) * factor ** passed
-  return schedule
+  """lr * factor^(number of boundaries, in epochs, at or before the step)."""
+  return optax.piecewise_constant_schedule(lr, {int(b) * epoch_steps: factor for b in boundaries})
 
 
 def build(config, total_steps: int) -> optax.Schedule:
@@ -63,7 +58,7 @@ def build(config, total_steps: int) -> optax.Schedule:
   if name in ("cosine_cyclic", "piecewise") and config.get("epoch_steps", 1) == 0:
     raise ValueError("config.optim.epoch_steps is 0: core.durations.resolve comes first")
   if name == "constant":
-    return constant(config.lr)
+    return optax.constant_schedule(config.lr)
   if name == "cosine":
     return cosine(config.lr, total_steps, config.get("warmup", 0), config.get("final", 0.0))
   if name == "cosine_cyclic":

@@ -1,6 +1,6 @@
 """Anomaly scores: pure functions of image and reconstruction, per example, on the device.
 
-The DAE's map (Kascenas 2022, public scripts; dae.md 8) is
+The DAE's map (Kascenas, Pugeault, O'Neil, MIDL 2022, public scripts) is
   median_filter(residual_map(image - recon) * erode(foreground(image))).
 Everything else here is an option on top of it. Maps are float32 [B,H,W,1], higher = more abnormal.
 """
@@ -51,7 +51,7 @@ def erode(mask: jax.Array, size: int = 5) -> jax.Array:
   """1 where more than 95 % of a size x size box lies in the mask; zero padding counts.
 
   At size 5 at least 24 of 25 pixels: one missing pixel does not erode, and the outermost two rows
-  and columns of the image always go (dae.md 8.2).
+  and columns of the image always go.
 
   Args:
     mask: [B,H,W,1] of 0/1.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import numpy as np
 
@@ -24,13 +26,7 @@ class Validator:
     self._config, self._writer, self._dataset = config, writer, dataset
     self._source = dataset.validation()
     self._auroc = config.train.best_metric == "val/image_auroc"
-    key = jax.random.key(_VAL_SEED)
-    rng = lambda batch: jax.random.fold_in(key, _first(batch, "number"))
-    self._step = parallel.per_example_fn(
-        lambda state, batch: method.eval_step(state, batch, rng(batch)))
-    self._score = parallel.per_example_fn(lambda state, batch: method.score(state, batch)["score"])
-    self._pictures = parallel.per_example_fn(
-        lambda state, batch: method.pictures(state, batch, rng(batch)))
+    self._step, self._score, self._pictures = _programs(method)
 
   def __bool__(self):
     return self._source is not None or self._auroc
@@ -93,6 +89,16 @@ class Validator:
     grey = np.clip(np.concatenate(rows), 0, 1)
     picture = np.repeat((255 * grey[..., None]).astype(np.uint8), 3, -1)
     self._writer.image(step, "val/" + "_".join(shown), picture)
+
+
+@functools.lru_cache(maxsize=1)
+def _programs(method):
+  """Compiled (eval_step, score, pictures): one set for all stages, and for all runs side by side."""
+  key = jax.random.key(_VAL_SEED)
+  rng = lambda batch: jax.random.fold_in(key, _first(batch, "number"))
+  return (parallel.per_example_fn(lambda s, batch: method.eval_step(s, batch, rng(batch))),
+          parallel.per_example_fn(lambda s, batch: method.score(s, batch)["score"]),
+          parallel.per_example_fn(lambda s, batch: method.pictures(s, batch, rng(batch))))
 
 
 def batches_of(source, batch_size: int):

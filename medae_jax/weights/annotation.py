@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import re
 
 import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.models.annotation_nets import reference_name
+
+# Containers that the reference numbers ("double_conv.3"); here a name ending in "_3".
+_NUMBERED = {
+    "autoencoder": "encoder|latent|decoder",
+    "autoencoder_skip": "encoder_conv[123]",
+    "basic_unet": "maxpool_conv|double_conv",
+    "jung_unet": "excitation|dilated_convs",
+}
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean",
+           "var": "running_var"}
+
+
+def reference_name(network: str, path) -> str:
+  """Name of a tensor in the reference's state dictionary.
+
+  Args:
+    network: key of NETWORKS.
+    path: keys from the top of "params" or "batch_stats" to the leaf, e.g. ("outc", "conv", "bias").
+  """
+  *modules, leaf = path
+  leaf = _LEAVES.get(leaf, f"{leaf}.weight")  # squeeze-excitation keeps two bare matrices
+  name = ".".join([*modules, leaf])
+  return re.sub(rf"(?<![^.])({_NUMBERED[network]})_(\d)", r"\1.\2", name)
 
 
 def _is_transposed(kernel) -> bool:

@@ -7,8 +7,8 @@ A torch name such as `model.concat.layer2.res_16.0.model.2.model.0.weight` loses
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+import re
 
 import numpy as np
 

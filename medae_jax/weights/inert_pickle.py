@@ -11,8 +11,8 @@ no attribute is set.
 
 from __future__ import annotations
 
-import pickletools
 from collections.abc import Callable
+import pickletools
 from typing import Any, BinaryIO, NamedTuple
 
 _MAX_OPCODES = 20_000_000

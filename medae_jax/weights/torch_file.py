@@ -4,7 +4,7 @@
 the stream format before it), `.safetensors` and `.npz`, told apart by content, not by suffix, and
 returns {name: numpy array}. Neither torch nor the pickle module takes part.
 
-`core/inert_pickle.py` turns the descriptions inside PyTorch files into plain data without
+`inert_pickle.py` turns the descriptions inside PyTorch files into plain data without
 importing, calling or setting anything the file names; this module gives the few calls that rebuild
 tensors their meaning (`_CALLS`) and reads the raw buffers. A class that is merely named (the DAE
 reference stores `model_class`) is dropped; one that the file wants *called* is refused by name.
@@ -12,13 +12,13 @@ reference stores `model_class`) is dropped; one that the file wants *called* is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import io
 import math
 import os
 import struct
-import zipfile
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
+import zipfile
 
 import numpy as np
 

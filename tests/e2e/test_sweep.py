@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from medae_jax import sweep
 from medae_jax.core import files, streams, trained
-from medae_jax.training import interrupt
+from medae_jax.training import interrupt, plan as plan_lib
 from tests import tiny_methods
 from tests.contract import cases
 
@@ -60,7 +61,7 @@ class BrokenMethod(tiny_methods.BatchNormMethod):
 def _config(tmp_path, method="tests.tiny_methods:BatchNormMethod", **changes):
   file = tmp_path / "grid.py"
   file.write_text(_FILE.format(method=method))
-  c = sweep.load_module(str(file)).get_config()
+  c = plan_lib.load_module(str(file)).get_config()
   fields = dict(config=str(file), arg="", grid={"cls": (0, 1), "run": (0, 1)}, average=("run",),
                 settings=(), folds=0, final_steps="", split="test", metric="image_auroc",
                 together=1, shard=(0, 1))
@@ -185,6 +186,54 @@ def test_a_failing_run_leaves_the_others_alone(tmp_path, together):
   assert "FAILED run1" in (tmp_path / "w/table.md").read_text()
 
 
+def _seeds(seeds, **changes):
+  config = cases.config("BatchNormMethod")
+  with config.unlocked():
+    config.seeds = seeds
+    config.train.best_metric = "val/loss"
+    config.update_from_flattened_dict(changes)
+  return config.lock()
+
+
+def test_several_seeds_in_one_go(tmp_path, monkeypatch, capsys):
+  """Killed after step 2 and called again: runs of their own, the same as single ones, one table."""
+  with monkeypatch.context() as m:
+    m.setattr(interrupt.GracefulStop, "requested", lambda self, step: step == 2)
+    with pytest.raises(ValueError, match="interrupted"):
+      sweep.seeds(_seeds((3, 0, 7)), str(tmp_path / "w"))
+  assert not (tmp_path / "w/seed_3/evaluation").exists()
+  result = sweep.seeds(_seeds((3, 0, 7)), str(tmp_path / "w"))
+  assert result["seeds"] == [3, 0, 7] and not result["failed"] and not result["missing"]
+  for split in ("val", "test"):
+    values = [json.loads((tmp_path / f"w/seed_{s}/evaluation/{split}.json").read_text())["image_auroc"]
+              for s in (3, 0, 7)]
+    row = result["splits"][split]["image_auroc"]
+    assert row["values"] == values
+    assert row["mean"] == pytest.approx(np.mean(values))
+    assert row["std"] == pytest.approx(np.std(values, ddof=1))
+  assert result == json.loads((tmp_path / "w/seeds.json").read_text())
+  assert "| test | image_auroc |" in (tmp_path / "w/seeds.md").read_text()
+  assert "| test | image_auroc |" in capsys.readouterr().out
+  alone = _seeds(())
+  with alone.unlocked():
+    alone.seed = 7
+  sweep.train_lib.train(alone, str(tmp_path / "alone"))
+  both = [jax.tree.map(np.asarray, trained.load(f, {"eval.checkpoint": "last"}).state.params)
+          for f in (tmp_path / "alone", tmp_path / "w/seed_7")]
+  _close(*both, 2e-5)
+  def never(*_):
+    raise AssertionError("a finished run was trained again")
+  monkeypatch.setattr(sweep.train_lib, "train", never)
+  monkeypatch.setattr(sweep.train_lib, "train_runs", never)
+  assert sweep.seeds(_seeds((3, 0, 7)), str(tmp_path / "w")) == result
+
+
+def test_seeds_that_cannot_be(tmp_path):
+  for seeds in ((0, 0), (0, "a"), (0.5, 1)):
+    with pytest.raises(ValueError, match="config.seeds"):
+      sweep.seeds(_seeds(seeds), str(tmp_path))
+
+
 def test_search_chooses_by_folds_and_trains_the_choice(tmp_path, monkeypatch):
   """Training is replaced by written results: fold scores decide, then the mean best step."""
   config = _config(tmp_path, grid={"cls": (0, 1), "run": (0, 1)}, folds=3, final_steps="mean_best",
@@ -193,7 +242,7 @@ def test_search_chooses_by_folds_and_trains_the_choice(tmp_path, monkeypatch):
 
   def fake(config, folder):
     trained.append((config.method.rate, config.data.cls, config.data.fold, config.train.steps))
-    path = sweep.pathlib.Path(folder)
+    path = pathlib.Path(folder)
     good = (config.method.rate == 0.3) == (config.data.cls == 1)
     write = files.write_json
     write(path / "config.json", json.loads(json.dumps(config.to_dict())))
@@ -231,7 +280,7 @@ def test_errors(tmp_path):
 
 
 def test_benchmark_config():
-  get = sweep.load_module("configs/sweep_benchmark.py").get_config
+  get = plan_lib.load_module("configs/sweep_benchmark.py").get_config
   c = get("method=piad,data=svhn,cls=3+8,runs=2,root=somewhere")
   assert dict(c.sweep.grid) == {"cls": (3, 8), "run": (0, 1)} and c.sweep.arg == "root=somewhere"
   plan = sweep.Plan(c, "w")

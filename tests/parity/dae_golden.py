@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from medae_jax.models import dae_unet
+from medae_jax.weights import dae as dae_weights
 from tests.golden_cases import file_cases
 
 FAMILY = "dae"
@@ -82,7 +82,7 @@ def to_reference(params, depth):
 
 def sizes(reference):
   """(depth, wf) of a case's parameters."""
-  sizes = dae_unet.torch_sizes(reference)
+  sizes = dae_weights.torch_sizes(reference)
   return sizes["depth"], sizes["wf"]
 
 

@@ -7,55 +7,48 @@ import pytest
 
 from data_pipelines.formats import images
 from data_pipelines.marks import reference
-from data_pipelines.pairs import arrays as frame_arrays, splits
 from data_pipelines.marks.font import text_polylines
 from data_pipelines.marks.layers import Stroke, paint
+from data_pipelines.ops import resize
+from data_pipelines.pairs import splits
 from tests import golden_cases
 
 FAMILY = "annotation_removal"
 
 
-def each(pattern):
-  """Decorator: the test's argument `file` is each file of the family by pattern."""
-  return pytest.mark.parametrize("file", golden_cases.file_cases(FAMILY, pattern))
-
-
-def arrays(file):
-  return np.load(file, allow_pickle=False)
+def arrays(name):
+  return np.load(golden_cases.golden_dir(FAMILY) / f"{name}.npz", allow_pickle=False)
 
 
 def groups(z, prefix):
   return sorted({k.split("/")[0] for k in z.files if k.startswith(prefix)})
 
 
-@each("preprocess*.npz")
-def test_grey_and_resize(file):
+def test_grey_and_resize():
   """Luminance exact; bilinear resizing within one grey level (README's tolerance)."""
-  z = arrays(file)
+  z = arrays("preprocess")
   names = groups(z, "case")
   assert names
   for name in names:
     rgb = z[f"{name}/rgb"]
-    grey = frame_arrays.grey(rgb)
+    grey = images.grey(rgb)
     np.testing.assert_array_equal(grey[..., 0], z[f"{name}/gray"])
     for image, key in ((grey, "gray_resized"), (rgb, "rgb_resized")):
       expected = z[f"{name}/{key}"].astype(int).reshape(*z[f"{name}/{key}"].shape[:2], -1)
-      got = frame_arrays.resize_image(image.astype(np.float32) / 255, expected.shape[:2])
+      got = resize.unit_image(image.astype(np.float32) / 255, expected.shape[:2])
       assert np.abs(np.round(got * 255) - expected).max() <= 1, (name, key)
 
 
-@each("preprocess*.npz")
-def test_saved_bytes_are_rounded(file):
-  z = arrays(file)
+def test_saved_bytes_are_rounded():
+  z = arrays("preprocess")
   unit = z["uint8/probability"]
   frame = images.Frame("", np.zeros((1, 1, 1, 1), np.uint8))
   np.testing.assert_array_equal(frame.stored(unit), z["uint8/rounded"])
   assert np.any(z["uint8/rounded"] != z["uint8/original_truncated"])  # the defect that is not repeated
 
 
-@each("splits*.json")
-def test_reference_splits(file):
-  cases = json.loads(file.read_text())
+def test_reference_splits():
+  cases = json.loads((golden_cases.golden_dir(FAMILY) / "splits.json").read_text())
   assert cases
   for name, expected in cases.items():
     count, share = name[1:].split("_val")
@@ -63,9 +56,8 @@ def test_reference_splits(file):
     assert train == expected["train"] and val == expected["val"], name
 
 
-@each("drawing*.npz")
-def test_calipers_are_exact(file):
-  z = arrays(file)
+def test_calipers_are_exact():
+  z = arrays("drawing")
   names = groups(z, "calipers")
   assert names
   for name in names:
@@ -76,17 +68,15 @@ def test_calipers_are_exact(file):
     np.testing.assert_array_equal(image, z[f"{name}/result_bgr"])
 
 
-@each("drawing*.npz")
-def test_region_is_exact(file):
-  z = arrays(file)
+def test_region_is_exact():
+  z = arrays("drawing")
   np.testing.assert_array_equal(reference.region(z["image_bgr"]), z["region_mask"] > 0)
 
 
-@each("drawing*.npz")
 @pytest.mark.parametrize("number, text", enumerate(("Rt. Ovary", "LL Ovary", "Li Ov", "Lt. Ovary")))
-def test_text_has_the_reference_size(file, number, text):
+def test_text_has_the_reference_size(number, text):
   """The fonts differ; place and extent of the text agree within 15 % of its width and 3 px."""
-  z = arrays(file)
+  z = arrays("drawing")
   if f"text{number}/result_bgr" not in z:
     pytest.skip("no such text case")
   changed = np.argwhere((z[f"text{number}/result_bgr"] != z["image_bgr"]).any(-1))

@@ -16,6 +16,7 @@ from medae_jax.methods import dae
 from medae_jax.models import dae_unet
 from medae_jax.models.layers.conv import standardise
 from medae_jax.optim import schedules
+from medae_jax.weights import dae as dae_weights
 from tests.golden_cases import file_cases
 from tests.parity import dae_golden as g
 
@@ -26,7 +27,7 @@ def test_network_loss_and_gradient(file, backend):
   arrays, _ = g.load(file)
   reference = g.group(arrays, "param/")
   depth, wf = g.sizes(reference)
-  params = dae_unet.from_torch(reference, depth)
+  params = dae_weights.from_torch(reference, depth)
   x, target, mask = g.nhwc(arrays["x"]), g.nhwc(arrays["target"]), g.nhwc(arrays["mask"])
   net = dae_unet.UNet(x.shape[-1], depth, wf, precision="highest")
 
@@ -56,7 +57,7 @@ def test_intermediate_outputs(file):
   depth, wf = g.sizes(reference)
   net = dae_unet.UNet(arrays["x"].shape[1], depth, wf, precision="highest")
   see = jax.jit(lambda params, x: net.apply({"params": params}, x, capture_intermediates=True))
-  _, seen = see(dae_unet.from_torch(reference, depth), g.nhwc(arrays["x"]))
+  _, seen = see(dae_weights.from_torch(reference, depth), g.nhwc(arrays["x"]))
   seen = seen["intermediates"]
   close = lambda ours, value, key: np.testing.assert_allclose(
       ours, value, atol=2e-5 * max(1, g.largest(value)), rtol=0, err_msg=key)

@@ -12,24 +12,19 @@ import pytest
 
 from data_pipelines.brains import files, normalise
 from data_pipelines.brains.slices import Scan, shuffled
-from tests.golden_cases import file_cases, golden_files
+from tests.golden_cases import golden_dir
 
 _RESULTS = {"seg", "p99", "slice_sum", "slice_ids", "healthy_slice_ids", "tumour_slice_ids", "x",
             "y_soft", "y"}
 _ORDER = ("flair", "t1", "t1ce", "t2")
 
 
-def _splits(key):
-  """What every splits*.json says of `key`; a skip where none does."""
-  found = [json.loads(f.read_text()) for f in golden_files("dae", "splits*.json")]
-  if not any(key in f for f in found):
-    pytest.skip(f"no {key} in splits*.json")
-  return [f for f in found if key in f]
+def _splits():
+  return json.loads((golden_dir("dae") / "splits.json").read_text())
 
 
-@pytest.mark.parametrize("file", file_cases("dae", "preprocessing*.npz"))
-def test_preprocessing(file):
-  with np.load(file) as golden:
+def test_preprocessing():
+  with np.load(golden_dir("dae") / "preprocessing.npz") as golden:
     cases = sorted({key.rsplit("/", 1)[0] for key in golden.files})
     assert cases
     for case in cases:
@@ -50,20 +45,19 @@ def test_preprocessing(file):
 
 
 def test_published_lists():
+  golden = _splits()
   published = files.published_split()
-  for golden in _splits("brats2021"):
-    assert published == golden["brats2021"]
-    assert {split: len(ids) for split, ids in published.items()} == golden["counts"]
+  assert published == golden["brats2021"]
+  assert {split: len(ids) for split, ids in published.items()} == golden["counts"]
 
 
 def test_seeded_rule_gives_the_published_lists():
-  for golden in _splits("brats2021"):
-    lists = golden["brats2021"]
-    assert files.split_by_rule(sum(lists.values(), [])) == lists
+  lists = _splits()["brats2021"]
+  assert files.split_by_rule(sum(lists.values(), [])) == lists
 
 
 def test_seeded_rule_on_small_sets():
-  for example in sum((g["split_examples"] for g in _splits("split_examples")), []):
+  for example in _splits()["split_examples"]:
     n = example["n"]
     names = [f"{i:06d}" for i in range(n)]
     got = files.split_by_rule(names)
@@ -72,7 +66,7 @@ def test_seeded_rule_on_small_sets():
 
 
 def test_order_of_scans():
-  examples = sum((g["patient_order_examples"] for g in _splits("patient_order_examples")), [])
+  examples = _splits()["patient_order_examples"]
   assert examples
   for example in examples:
     scans = [Scan(f"{i:06d}", *([np.zeros(0)] * 4)) for i in range(example["n"])]

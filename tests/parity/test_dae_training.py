@@ -16,8 +16,8 @@ import optax
 
 from medae_jax.core.method import Stage, State
 from medae_jax.methods import dae
-from medae_jax.models import dae_unet
 from medae_jax.optim import adam, schedules
+from medae_jax.weights import dae as dae_weights
 from tests.golden_cases import golden_files
 from tests.parity import dae_golden as g
 from tests.parity.double import double
@@ -25,7 +25,7 @@ from tests.parity.double import double
 
 def _start(method, reference, depth):
   """The state at a case's initial parameters, in float64."""
-  params = double(dae_unet.from_torch(reference, depth))
+  params = double(dae_weights.from_torch(reference, depth))
   return State.create({"net": params}, opt={"net": method._tx.init(params)})
 
 
@@ -75,7 +75,7 @@ def test_update_rule(file):
     state = tx.init(params)
     for t in range(steps):
       grads = double({k: v[t] for k, v in g.group(arrays, "grad/").items()})
-      np.testing.assert_allclose(adam.global_norm(grads), arrays["grad_norm"][t], rtol=1e-12)
+      np.testing.assert_allclose(optax.global_norm(grads), arrays["grad_norm"][t], rtol=1e-12)
       np.testing.assert_allclose(schedule(jnp.int32(t)), arrays["lr"][t], rtol=1e-12,
                                  atol=1e-12 * meta["lr0"])
       updates, state = tx.update(grads, state, params)

@@ -43,7 +43,7 @@ class Known(DataSet):
     return ArraySource(arrays, self._metas[name])
 
 
-def open(data_cfg, seed):  # pylint: disable=redefined-builtin
+def build(data_cfg, seed):
   return Known(data_cfg, seed)
 
 

@@ -1,1 +1,3 @@
-"""Layers that several networks share: conv, norm, pool, resample, reflect_pad, swish_norm, init."""
+"""Layers that several networks share, a kind a file: convolutions, normalisations, poolings,
+resampling, paddings; and the initialisers that the published codes draw from.
+"""

@@ -1,7 +1,6 @@
-"""Layers that several networks share: convolution forms that XLA runs fast, PyTorch's initialisers.
+"""Convolutions that several networks share, in forms that XLA runs fast.
 
-All take and return NHWC. Parameters, standardisation and normalisation statistics are float32; the
-products run in `dtype`.
+All take and return NHWC. Parameters and kernel standardisation are float32; products run in `dtype`.
 """
 
 from __future__ import annotations
@@ -12,13 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medae_jax.models.layers.swish_norm import swish_group_norm
-
-
-def uniform_fan_in(fan_in: int):
-  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): the reference framework's default for kernels and biases."""
-  bound = fan_in ** -0.5
-  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+from medae_jax.models.layers.init import uniform_fan_in
 
 
 def standardise(kernel, eps: float = 1e-5):
@@ -32,7 +25,7 @@ def standardise(kernel, eps: float = 1e-5):
 class WSConv3x3(nn.Module):
   """Weight-standardised 3x3 convolution without gain: [B,H+2,W+2,I] -> [B,H,W,O], its bias [O].
 
-  The bias goes to the next operation, which reads the product anyway (models/swish_norm.py).
+  The bias goes to the next operation, which reads the product anyway (layers/swish_norm.py).
   """
   features: int
   dtype: Any = jnp.float32
@@ -88,56 +81,3 @@ class Conv1x1(nn.Module):
     bias = self.param("bias", init, (self.features,))
     y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype), precision=self.precision)
     return y + bias.astype(self.dtype)
-
-
-class SwishGroupNorm(nn.Module):
-  """GroupNorm(swish(x + bias)) over contiguous channel blocks, reflect-padded if asked (`pad`)."""
-  groups: int
-  pad: bool = False
-  eps: float = 1e-5
-
-  @nn.compact
-  def __call__(self, x, bias):
-    scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-    shift = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-    return swish_group_norm(x, bias, scale, shift, self.groups, self.pad, self.eps)
-
-
-def avg_pool2x2(x):
-  """Mean of 2x2 blocks, [B,H,W,C] -> [B,H//2,W//2,C]; an odd last row or column is dropped."""
-  b, h, w, c = x.shape
-  x = x[:, :h // 2 * 2, :w // 2 * 2]
-  return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
-
-
-@jax.custom_vjp
-def max_pool2x2(x):
-  """Maximum of 2x2 blocks, [B,H,W,C] -> [B,H//2,W//2,C]; an odd last row or column is dropped.
-
-  The gradient goes to the first of equal maxima, as PyTorch's does. It is written out: XLA's own,
-  select-and-scatter, takes 8 to 40 times as long on a CPU. No forward-mode derivative.
-  """
-  a, b, c, d = _corners(x)
-  return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
-
-
-def _corners(x):
-  """Upper left, upper right, lower left, lower right pixel of every block."""
-  h, w = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-  return [x[:, i:h:2, j:w:2] for i in (0, 1) for j in (0, 1)]
-
-
-def _max_pool_backward(x, grad):
-  a, b, c, d = _corners(x)
-  # Comparisons, not equality with the maximum: XLA may compute x twice, with other roundings.
-  left, lower_left = a >= b, c >= d
-  upper = jnp.maximum(a, b) >= jnp.maximum(c, d)
-  parts = [jnp.where(chosen, grad, jnp.zeros_like(grad)) for chosen in (
-      upper & left, upper & ~left, ~upper & lower_left, ~upper & ~lower_left)]
-  b, h, w, c = grad.shape
-  rows = [jnp.stack(pair, 3).reshape(b, h, 2 * w, c) for pair in (parts[:2], parts[2:])]
-  dx = jnp.stack(rows, 2).reshape(b, 2 * h, 2 * w, c)
-  return (jnp.pad(dx, ((0, 0), (0, x.shape[1] - 2 * h), (0, x.shape[2] - 2 * w), (0, 0))),)
-
-
-max_pool2x2.defvjp(lambda x: (max_pool2x2(x), x), _max_pool_backward)

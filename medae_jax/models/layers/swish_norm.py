@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from medae_jax.models.layers.dtype import at_least_float32
 from medae_jax.models.layers.reflect_pad import fold, reflect_pad
 
 
@@ -60,12 +62,12 @@ def _forward(x, bias, scale, shift, groups, pad, eps):
 def _backward(groups, pad, eps, saved, grad):
   del eps
   x, bias, scale, mean, inverse = saved
-  grad = _wide(fold(grad) if pad else grad)
+  grad = at_least_float32(fold(grad) if pad else grad)
   channels_of = lambda rows: _group_means(scale * rows, x.shape, groups)
   normal = (_swish(x, _after(bias, mean + inverse)) - mean) * inverse
   shift_rows, scale_rows = _row_sums(grad, bias), _row_sums(grad * normal, bias)
   offset, tilt = channels_of(shift_rows), channels_of(scale_rows)
-  z = _wide(x) + _after(bias, offset)
+  z = at_least_float32(x) + _after(bias, offset)
   gate = jax.nn.sigmoid(z)
   normal = (z * gate - mean) * inverse
   dx = inverse * (grad * scale - offset - normal * tilt) * gate * (1 + z * (1 - gate))
@@ -73,12 +75,8 @@ def _backward(groups, pad, eps, saved, grad):
   return dx.astype(x.dtype), total(_row_sums(dx, bias)), total(scale_rows), total(shift_rows)
 
 
-def _wide(x):
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def _swish(x, bias):
-  return jax.nn.swish(_wide(x) + bias)
+  return jax.nn.swish(at_least_float32(x) + bias)
 
 
 def _after(value, other):
@@ -110,3 +108,16 @@ def _group_means(rows, shape, groups):
 
 
 swish_group_norm.defvjp(_forward, _backward)
+
+
+class SwishGroupNorm(nn.Module):
+  """GroupNorm(swish(x + bias)) over contiguous channel blocks, reflect-padded if asked (`pad`)."""
+  groups: int
+  pad: bool = False
+  eps: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x, bias):
+    scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+    shift = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+    return swish_group_norm(x, bias, scale, shift, self.groups, self.pad, self.eps)

@@ -3,11 +3,11 @@
 The model is always shown beside the simplest detector, a threshold on the intensity of one channel
 (FLAIR for brains) inside the foreground, also after a 5x5 median. Keys of the JSON:
 
-  pixel_ap, pixel_auroc   over all pixels of the split, background included (dae.md 9)
+  pixel_ap, pixel_auroc   over all pixels of the split, background included, as Kascenas 2022
   dice_best, dice_best_threshold   best of the thresholds k/1000, chosen with the labels of this
                           split: an upper bound, not an operating point
   dice_val_threshold, val_threshold   at the threshold chosen on val: the honest figure
-  dice_components         as dice_best, small 3-D components removed (dae.md 9.4), same threshold
+  dice_components         as dice_best, small 3-D components removed, same threshold
   dice_val_threshold_components   as dice_val_threshold, small components removed
   dice_patients_mean      mean over patients with lesions of the Dice at val_threshold
   image_auroc, image_ap   of the image scores against "any lesion pixel" (or the label)
@@ -27,8 +27,7 @@ import numpy as np
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.scores import residual
-from medae_jax.tasks.anomaly import intervals, pictures, residual_fit, thresholds
-from medae_jax.tasks.anomaly import scans as _scans
+from medae_jax.tasks.anomaly import intervals, pictures, residual_fit, scans as _scans, thresholds
 from medae_jax.tasks.base import BaseEvaluator
 
 _GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector

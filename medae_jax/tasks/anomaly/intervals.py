@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from medae_jax.metrics import bootstrap
 from medae_jax.metrics import detection
 from medae_jax.tasks.anomaly import scans
 
@@ -23,7 +24,7 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
   if groups < 2 or not resamples:
     notes["ci95"] = "config.eval.bootstrap=0" if groups > 1 else "fewer than two patients"
     return {}
-  weights = detection.resample_weights(groups, resamples, evaluator.config.seed)
+  weights = bootstrap.resample_weights(groups, resamples, evaluator.config.seed)
   values: dict[str, np.ndarray] = {}
   if evaluator.counts is not None:
     values.update(_pixels(evaluator.pixels, weights))
@@ -33,14 +34,14 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
         values[key] = scans.pooled_dice(evaluator.overlap[name], weights)
   if set(evaluator.label[evaluator.label >= 0]) == {0, 1}:
     values.update(_images(evaluator, weights))
-  return {k: detection.interval(v) for k, v in values.items()}
+  return {k: bootstrap.interval(v) for k, v in values.items()}
 
 
 def _pixels(pixels, weights):
-  found = detection.resample_counts(pixels["model"].grouped(), weights, {
+  found = bootstrap.resample_counts(pixels["model"].grouped(), weights, {
       "pixel_ap": detection.average_precision, "pixel_auroc": detection.auroc,
       "dice_best": lambda c: np.fmax.reduce(detection.dice_curve(c), -1)})
-  baselines = {name: detection.resample_counts(pixels[name].grouped(), weights, {
+  baselines = {name: bootstrap.resample_counts(pixels[name].grouped(), weights, {
       "ap": detection.average_precision})["ap"] for name in pixels if name != "model"}
   best = max(baselines, key=lambda name: detection.average_precision(pixels[name].counts()))
   found["baseline_pixel_ap"] = baselines["intensity"]

@@ -19,10 +19,11 @@ import numpy as np
 
 from data_pipelines import dataset as datasets
 from data_pipelines.brains import inputs, normalise
-from data_pipelines.formats import image_io
+from data_pipelines.formats import images, nifti
+from data_pipelines.ops import resize
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
-from medae_jax.metrics import detection
+from medae_jax.metrics import components
 from medae_jax.reporting import panels
 from medae_jax.tasks.base import BasePredictor
 
@@ -59,16 +60,16 @@ class Predictor(BasePredictor):
     if self.modalities:
       found += inputs.find(path, self.modalities)
     if not found or not (path.suffix == ".csv" or (path / "manifest.csv").is_file()):
-      found += inputs.find(path, self.modalities, image_io.is_image)
+      found += inputs.find(path, self.modalities, images.is_image)
     if not found:
       kinds = "NIfTI volume (.nii, .nii.gz) or image" if self.modalities else "image"
-      raise UserError(f"{path} holds no {kinds} ({', '.join(image_io.SUFFIXES)})")
+      raise UserError(f"{path} holds no {kinds} ({', '.join(images.SUFFIXES)})")
     names = [scan.name for scan in found]
     for i, scan in enumerate(found):
       if names.count(scan.name) > 1:  # the same name in several folders
         first = next(iter(scan.files.values()))
         folder = "_".join(first.parent.relative_to(path).parts) if path.is_dir() else ""
-        found[i] = dataclasses.replace(scan, name=f"{folder}_{inputs.stem(first)}".strip("_"))
+        found[i] = dataclasses.replace(scan, name=f"{folder}_{nifti.stem(first)}".strip("_"))
     return found
 
   def name_of(self, item):
@@ -79,7 +80,7 @@ class Predictor(BasePredictor):
 
   def predict_one(self, item, out_dir):
     out_dir = pathlib.Path(out_dir)
-    if all(inputs.is_volume(p) or not image_io.is_image(p) for p in item.files.values()):
+    if all(inputs.is_volume(p) or not images.is_image(p) for p in item.files.values()):
       return self._volume(item, out_dir)
     if self.modalities:
       return self._slice_image(item, out_dir)
@@ -90,31 +91,31 @@ class Predictor(BasePredictor):
     raw, reference = inputs.read_scan(scan, self.modalities)
     codes, change = self.config.predict.orientation, None
     if codes:
-      turned = [inputs.turn(v, reference.affine, codes) for v in raw]
+      turned = [nifti.turn(v, reference.affine, codes) for v in raw]
       raw, change = [v for v, _ in turned], turned[0][1]
     shape = raw[0].shape
     prepared = normalise.prepare(raw, None, self._size())
     scored = self._score(prepared.image.astype(np.float32))
     back = lambda maps: _to_grid(maps, prepared.slices, shape, change)
     anomaly = back(scored.maps)
-    inputs.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, reference)
+    nifti.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, reference)
     row = self._row(scored, prepared.slices)
     mask = None
     if self.threshold is not None:
       mask = (back(scored.cut) > np.float32(self.threshold)).astype(np.uint8)
-      inputs.write_like(out_dir / f"{scan.name}_mask.nii.gz", mask, reference)
+      nifti.write_like(out_dir / f"{scan.name}_mask.nii.gz", mask, reference)
       row["mask_voxels"] = int(mask.sum())
       row["mask_ml"] = float(mask.sum() * abs(np.linalg.det(reference.affine[:3, :3])) / 1000)
-    row["orientation"] = inputs.axis_codes(reference)
+    row["orientation"] = nifti.axis_codes(reference)
     if self.config.predict.overlay_slices:
-      first = raw[0] if change is None else inputs.turn_back(raw[0], change)
+      first = raw[0] if change is None else nifti.turn_back(raw[0], change)
       files.write_png(out_dir / f"{scan.name}_overlay.png", self._volume_overlay(
           scan.name, first / prepared.scale[0], anomaly, mask, reference.affine))
     return row
 
   def _volume_overlay(self, name, image, anomaly, mask, affine):
     """Grey and heat of some slices, patient's left on the right, front up, as radiologists look."""
-    look = lambda a: np.swapaxes(inputs.turn(a, affine, "LPS")[0], 0, 1)  # [rows, columns, Z]
+    look = lambda a: np.swapaxes(nifti.turn(a, affine, "LPS")[0], 0, 1)  # [rows, columns, Z]
     image, anomaly = look(image), look(anomaly)
     mask = look(mask) > 0 if mask is not None else None
     sums = anomaly.sum((0, 1))
@@ -142,25 +143,25 @@ class Predictor(BasePredictor):
   def _slice_image(self, scan, out_dir):
     """An image of a brain slice as displayed (front up): turned as the slices of volumes lie."""
     if "" in scan.files:
-      channels = [image_io.read(scan.files[""], len(self.modalities))[0]]
+      channels = [images.read_values(scan.files[""], len(self.modalities))[0]]
     else:
       missing = [m for m in self.modalities if m not in scan.files]
       if missing:
         raise UserError(f"{scan.name} has no {', '.join(missing)} image")
-      channels = [image_io.read(scan.files[m], 1)[0] for m in self.modalities]
+      channels = [images.read_values(scan.files[m], 1)[0] for m in self.modalities]
     if len({c.shape[:2] for c in channels}) > 1:
       raise UserError(f"the images of {scan.name} differ in size")
     array = np.concatenate(channels, -1)
     prepared = normalise.prepare([c.T[:, :, None] for c in np.moveaxis(array, -1, 0)], None,
                                self._size())
     scored = self._score(prepared.image.astype(np.float32))
-    back = lambda maps: normalise.resize(maps[0], array.shape[1::-1]).T
+    back = lambda maps: resize.bilinear(maps[0], array.shape[1::-1]).T
     return self._write_image(scan.name, out_dir, scored, back, array[..., 0] / prepared.scale[0])
 
   def _image(self, scan, out_dir):
     """An image of a two-dimensional data set, prepared as the data set prepares it for scoring."""
     path, data = next(iter(scan.files.values())), self.config.data
-    array, top = image_io.read(path)
+    array, top = images.read_values(path)
     module = datasets.module(data.name)
     image = module.read_example(path, data, self.image_shape)
     scored = self._score(image[None])
@@ -172,12 +173,12 @@ class Predictor(BasePredictor):
     if not scored.maps.size:
       return row
     anomaly = np.ascontiguousarray(back(scored.maps), np.float32)
-    image_io.write(out_dir / f"{name}_anomaly.tif", anomaly)
+    images.write_array(out_dir / f"{name}_anomaly.tif", anomaly)
     window, top = self._scale(anomaly)
     picture = panels.heat_overlay(grey, anomaly, window, top)
     if self.threshold is not None:
       mask = back(scored.cut) > np.float32(self.threshold)
-      image_io.write(out_dir / f"{name}_mask.png", (255 * mask).astype(np.uint8))
+      images.write_array(out_dir / f"{name}_mask.png", (255 * mask).astype(np.uint8))
       picture = panels.outline(picture, mask)
       row["mask_pixels"] = int(mask.sum())
     if self.config.predict.overlay_slices:
@@ -204,7 +205,7 @@ class Predictor(BasePredictor):
     cut = maps
     if self.threshold is not None and maps.size:
       above = maps > np.float32(self.threshold)
-      kept = detection.remove_small_components(above, self.components)
+      kept = components.remove_small_components(above, self.components)
       cut = np.where(above & ~kept, np.float32(self.threshold), maps)
     return Scored(maps, cut, scores)
 
@@ -236,5 +237,5 @@ class Predictor(BasePredictor):
 def _to_grid(maps, slices, shape, change):
   """[n,h,w] of the kept slices -> float32 on the input's grid, 0 in the other slices."""
   full = np.zeros(shape, np.float32)
-  full[:, :, slices] = np.moveaxis(np.stack([normalise.resize(m, shape[:2]) for m in maps]), 0, -1)
-  return full if change is None else np.ascontiguousarray(inputs.turn_back(full, change))
+  full[:, :, slices] = np.moveaxis(np.stack([resize.bilinear(m, shape[:2]) for m in maps]), 0, -1)
+  return full if change is None else np.ascontiguousarray(nifti.turn_back(full, change))

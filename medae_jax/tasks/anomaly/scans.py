@@ -12,7 +12,7 @@ import tempfile
 
 import numpy as np
 
-from medae_jax.metrics import detection
+from medae_jax.metrics import components
 
 _IN_MEMORY = 512 * 2**20  # bytes of maps
 
@@ -92,7 +92,7 @@ def overlap_counts(store: MapStore, scans: list[list[np.ndarray]], thresholds: d
       maps, mask = store.get(rows)
       for name, threshold in thresholds.items():
         above = maps > np.float32(threshold)
-        kept = detection.remove_small_components(above, max_voxels)
+        kept = components.remove_small_components(above, max_voxels)
         for key, volume in ((name, above), (name + "_components", kept)):
           found[key][p] += [np.count_nonzero(v) for v in (volume & mask, volume, mask)]
   with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

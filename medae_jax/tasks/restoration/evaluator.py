@@ -13,11 +13,11 @@ On val the threshold of method.score is chosen first: the best F-beta of marked 
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from medae_jax.core.errors import UserError
-from medae_jax.metrics import detection
+from medae_jax.metrics import bootstrap
 from medae_jax.reporting import panels
+from medae_jax.scores import marks
 from medae_jax.tasks.base import BaseEvaluator
 from medae_jax.tasks.restoration import inpaint, measures
 
@@ -33,12 +33,11 @@ class Fitter:
     self._counts = np.zeros((2, _BINS), np.int64)
 
   def update(self, batch, outputs):
-    side = 2 * int(self._config.method.score.dilate) + 1
+    # thresholding and then growing is the same as thresholding what has grown
+    grown = marks.grow(np.asarray(outputs["map"]), int(self._config.method.score.dilate))[..., 0]
     for b in np.flatnonzero(batch["valid"]):
       height, width = native_size(self._source.meta(int(batch["position"][b])), batch["image"][b])
-      # thresholding and then growing is the same as thresholding the local maximum
-      evidence = ndimage.maximum_filter(outputs["map"][b, ..., 0], side, mode="constant")
-      place = np.minimum((evidence[:height, :width] * _BINS).astype(int), _BINS - 1)
+      place = np.minimum((grown[b, :height, :width] * _BINS).astype(int), _BINS - 1)
       mask = batch["mask"][b, :height, :width, 0] > 0
       for row, where in enumerate((mask, ~mask)):
         self._counts[row] += np.bincount(place[where], minlength=_BINS)
@@ -153,10 +152,10 @@ class Evaluator(BaseEvaluator):
   def _intervals(self):
     """95 % bootstrap intervals over groups of frames, of the composite."""
     groups, member = np.unique([m["group"] for m in self.metas], return_inverse=True)
-    weights = detection.resample_weights(len(groups), int(self.config.eval.bootstrap))
+    weights = bootstrap.resample_weights(len(groups), int(self.config.eval.bootstrap))
     draws = [measures.summary(self._own, self.marked, w[member])
              for w in weights]
-    return {key: detection.interval([d[key] for d in draws])
+    return {key: bootstrap.interval([d[key] for d in draws])
             for key in ("psnr", "ssim", "mae_inside", "removed_share", "mae_outside")}
 
   def rows(self):

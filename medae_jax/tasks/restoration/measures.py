@@ -7,7 +7,7 @@ from scipy import ndimage
 
 
 def ssim(first: np.ndarray, second: np.ndarray, window: int = 11) -> float:
-  """Mean structural similarity of two [H,W,C] in [0,1], float64; as losses_ssim.ssim_map."""
+  """Mean structural similarity of two [H,W,C] in [0,1], float64; as losses.ssim.ssim_map."""
   c1, c2 = 0.01**2, 0.03**2
   mean = lambda x: ndimage.uniform_filter(
       x, (window, window, 1), mode="constant", output=np.float64)

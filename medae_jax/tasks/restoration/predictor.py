@@ -13,12 +13,12 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from data_pipelines.formats import images as frames
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import panels
+from medae_jax.scores.marks import find as find_marks
 from medae_jax.tasks.base import BasePredictor
 from medae_jax.tasks.restoration import inpaint
 from medae_jax.tasks.restoration.fields import TILE_MULTIPLE
@@ -97,18 +97,15 @@ class Predictor(BasePredictor):
       fed = (unit @ _LUMA)[..., None]
     recon, evidence, tiles = self._tiled(fed)
     s = self.config.method.score
-    marks = evidence[..., 0] >= s.threshold
-    if s.dilate:
-      side = 2 * int(s.dilate) + 1
-      marks = ndimage.maximum_filter(marks, (1, side, side), mode="constant")
+    found = find_marks(evidence, s.threshold, int(s.dilate))[..., 0]
     if channels == 1 and wanted == 3:
       recon = recon.mean(-1, keepdims=True)
     elif channels == 3 and wanted == 1:
       # The network knows luminance only: the colour under a mark comes from around it.
-      tint = np.stack([inpaint.harmonic(u - f, m) for u, f, m in zip(unit, fed, marks)])
+      tint = np.stack([inpaint.harmonic(u - f, m) for u, f, m in zip(unit, fed, found)])
       recon = np.clip(recon + tint, 0, 1)
-    filled = [inpaint.restored(s.fill, u, r, m) for u, r, m in zip(unit, recon, marks)]
-    return np.stack(filled), marks, tiles
+    filled = [inpaint.restored(s.fill, u, r, m) for u, r, m in zip(unit, recon, found)]
+    return np.stack(filled), found, tiles
 
   def _tiled(self, images):
     """(recon [N,H,W,C], map [N,H,W,1], tiles): overlapping tiles, blended by distance to their rim."""

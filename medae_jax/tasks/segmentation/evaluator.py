@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.metrics import detection
+from medae_jax.metrics import bootstrap
 from medae_jax.reporting import panels
 from medae_jax.tasks.base import BaseEvaluator
 from medae_jax.tasks.segmentation import annotation_quality
@@ -133,10 +133,10 @@ class Evaluator(BaseEvaluator):
   def _intervals(self, columns):
     """95 % percentile intervals of the means, over resampled groups of images."""
     groups, member = np.unique([m["group"] for m in self.metas], return_inverse=True)
-    weights = detection.resample_weights(len(groups), int(self.config.eval.bootstrap))
+    weights = bootstrap.resample_weights(len(groups), int(self.config.eval.bootstrap))
     sums = lambda v: np.bincount(member, v, len(groups))
     counts = weights @ sums(np.ones(len(member)))
-    return {name: detection.interval((weights @ sums(v)) / counts) for name, v in columns.items()}
+    return {name: bootstrap.interval((weights @ sums(v)) / counts) for name, v in columns.items()}
 
   def rows(self):
     val = self._val_place()

@@ -13,6 +13,7 @@ import pathlib
 from absl import logging
 import numpy as np
 
+from data_pipelines.formats import images as formats
 from data_pipelines.masks import images
 from medae_jax.core import files as outputs
 from medae_jax.core.errors import UserError
@@ -33,10 +34,10 @@ class Predictor(BasePredictor):
   def find_inputs(self, input_path):
     path = pathlib.Path(input_path)
     files = [path] if path.is_file() else sorted(path.rglob("*"))
-    files = [f for f in files if f.suffix.lower() in images.SUFFIXES
+    files = [f for f in files if f.suffix.lower() in formats.SUFFIXES
              and not f.stem.endswith("_segmentation")]
     if not files:
-      raise UserError(f"{path} holds no image ({', '.join(images.SUFFIXES)})")
+      raise UserError(f"{path} holds no image ({', '.join(formats.SUFFIXES)})")
     stems = [f.stem for f in files]
     twice = sorted({s for s in stems if stems.count(s) > 1})
     if twice:
@@ -48,7 +49,7 @@ class Predictor(BasePredictor):
     return item.name
 
   def predict_one(self, item, out_dir):
-    image = images.read_image(item)
+    image = formats.read_8bit(item, 3)
     size = int(self.config.data.image_size)
     batch = images.to_network(image, size, self._mean)[None]
     logits = np.asarray(self.score_fn({"image": batch})["logit"], np.float32)[0, ..., 0]

@@ -1,11 +1,14 @@
 """Images in and out at their own depth and colour."""
 
+import io
+
 import numpy as np
 from PIL import Image
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
 import pytest
 
+from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 
 RNG = np.random.default_rng(0)
@@ -140,3 +143,66 @@ def test_bad_files_are_named_in_one_line(tmp_path):
     assert name in str(caught.value) and "\n" not in str(caught.value)
   with pytest.raises(FileNotFoundError, match="absent.png"):
     images.read(tmp_path / "absent.png")
+
+
+# ----------------------------------------------------------------------- 8-bit and raw-valued readers
+def _deep_png(path):
+  import tensorflow as tf
+  pixels = np.random.default_rng(2).integers(0, 65536, (6, 7, 3), np.uint16)
+  path.write_bytes(tf.io.encode_png(pixels).numpy())
+  return pixels
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deeper_pixels_are_never_cut_to_8_bits(tmp_path, channels):
+  Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "grey16.png")
+  Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "grey16.tif")
+  Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
+  Image.fromarray(np.full((4, 4), 70000, np.int32)).save(tmp_path / "int32.tif")
+  _deep_png(tmp_path / "colour16.png")
+  for name, kind in (("grey16.png", "(16|32)-bit"), ("grey16.tif", "16-bit"),
+                     ("float.tif", "floating-point"), ("int32.tif", "32-bit"),
+                     ("colour16.png", "16-bit")):
+    with pytest.raises(UserError, match=f"{name} has {kind} pixels; convert it to 8 bits"):
+      images.read_8bit(tmp_path / name, channels)
+
+
+def test_values_keep_the_depth_of_the_file(tmp_path):
+  pixels = _deep_png(tmp_path / "a.png")
+  array, top = images.read_values(tmp_path / "a.png")
+  np.testing.assert_array_equal(array, pixels)
+  assert top == 65535
+  with pytest.raises(FileNotFoundError, match="image .*gone.png does not exist"):
+    images.read_values(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("read", [images.read, lambda p: images.read_8bit(p, 3), images.read_values])
+def test_every_reader_refuses_damage_and_pages_in_one_line(tmp_path, read):
+  whole = io.BytesIO()
+  Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(whole, "JPEG")
+  (tmp_path / "cut.jpg").write_bytes(whole.getvalue()[:700])
+  (tmp_path / "text.png").write_text("no image\nat all")
+  (tmp_path / "folder.png").mkdir()
+  page = Image.fromarray(np.zeros((4, 4), np.uint8))
+  page.save(tmp_path / "pages.tif", save_all=True, append_images=[page])
+  for name in ("cut.jpg", "text.png", "pages.tif"):
+    with pytest.raises(UserError) as error:
+      read(tmp_path / name)
+    assert name in str(error.value) and "\n" not in str(error.value)
+  with pytest.raises((UserError, FileNotFoundError), match="folder.png"):
+    read(tmp_path / "folder.png")
+
+
+def test_a_picture_too_large_for_pillow_is_refused_as_well(tmp_path, monkeypatch):
+  Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "bomb.png")
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+  with pytest.raises(UserError, match="bomb.png is not a readable image"):
+    images.read_8bit(tmp_path / "bomb.png", 1)
+
+
+def test_grey_is_pillows_luma(tmp_path):
+  pixels = np.random.default_rng(1).integers(0, 256, (9, 8, 3), np.uint8)
+  np.testing.assert_array_equal(images.grey(pixels)[..., 0],
+                                np.asarray(Image.fromarray(pixels).convert("L")))
+  images.write_array(tmp_path / "a.png", images.grey(pixels))
+  np.testing.assert_array_equal(images.read_8bit(tmp_path / "a.png", 1), images.grey(pixels))

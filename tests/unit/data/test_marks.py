@@ -124,7 +124,7 @@ def test_glyphs_lie_on_their_grid():
 
 
 def test_pairs_on_disk(tmp_path):
-  """What write_pairs stores is read back by `paired`, with the drawn masks and one group a frame."""
+  """What prepare pairs stores is read back by `paired`, with the drawn masks and one group a frame."""
   from data_pipelines import dataset
   from data_pipelines.datasets import paired
   from data_pipelines.prepare import pairs

@@ -10,8 +10,9 @@ import pytest
 
 from data_pipelines import stream
 from data_pipelines.datasets import camelyon, natural, nih
-from data_pipelines.one_class import folds, transforms
-from data_pipelines.one_class import lists as one_class
+from data_pipelines.formats import images
+from data_pipelines.one_class import folds, lists as one_class, transforms
+from data_pipelines.ops import augment
 from tests.golden_cases import shared_data
 
 RNG = np.random.default_rng(0)
@@ -82,7 +83,7 @@ def test_random_ops_are_stateless_and_split_over_hosts():
   images = RNG.integers(0, 256, (8, 20, 20, 3)).astype(np.uint8)
   def run(lo, hi, seed):
     batch = {"image": tf.constant(images[lo:hi])}
-    for op in (transforms.random_crop(12), transforms.equalize_batch(), transforms.random_flip(),
+    for op in (augment.random_crop(12), transforms.equalize_batch(), augment.random_flip(),
                transforms.normalize_batch()):
       batch = op(batch, tf.constant(seed, tf.int32), lo, hi, 8)
     return batch["image"].numpy()
@@ -96,9 +97,9 @@ def test_random_crop_reaches_every_offset_and_flips_are_fair():
   import tensorflow as tf  # pylint: disable=import-outside-toplevel
   image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
   batch = {"image": tf.constant(np.repeat(image, 600, 0))}
-  crops = transforms.random_crop(3)(batch, tf.constant([0, 0]), 0, 600, 600)["image"].numpy()
+  crops = augment.random_crop(3)(batch, tf.constant([0, 0]), 0, 600, 600)["image"].numpy()
   assert {int(c[0, 0, 0]) for c in crops} == {0, 1, 4, 5}
-  flips = transforms.random_flip()(batch, tf.constant([0, 0]), 0, 600, 600)["image"].numpy()
+  flips = augment.random_flip()(batch, tf.constant([0, 0]), 0, 600, 600)["image"].numpy()
   corners, counts = np.unique(flips[:, 0, 0, 0], return_counts=True)
   assert set(corners) == {0, 3, 12, 15} and counts.min() > 100
 
@@ -136,7 +137,7 @@ def test_natural_validation_and_transforms(tmp_path):
   assert val["image"].shape == (8, 32, 32, 1) and list(val["label"]) == [0] * 3 + [1] * 5
   assert {data.split("val").meta(i)["kind"] for i in range(3, 8)} == {"9"}  # the published pair
   item = data.split("test").items[0]
-  expected = transforms.equalize(transforms.grayscale(x[item.place]))
+  expected = transforms.equalize(images.grey(x[item.place]))
   np.testing.assert_array_equal(data.split("test").read_one(0)["image"],
                                 transforms.normalize(expected))
   assert len(data.train()) + 3 == (y == 1).sum()
@@ -299,7 +300,7 @@ def test_nih_errors(tmp_path):
       nih.build(_nih_same(cfg, **change), 0)
   data = nih.build(cfg, 0)
   pathlib.Path(data.train().items[0].path).unlink()
-  with pytest.raises(FileNotFoundError, match="no image"):
+  with pytest.raises(FileNotFoundError, match="image .* does not exist"):
     data.train().read_one(0)
   with pytest.raises(FileNotFoundError, match="1 of 28 listed images are not there"):
     nih.build(cfg, 0)  # before training, whatever list it is on

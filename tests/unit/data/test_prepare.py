@@ -12,7 +12,8 @@ from data_pipelines import dataset as datasets
 from data_pipelines.brains import fields, files, normalise, prepare
 from data_pipelines.datasets import synthetic
 from data_pipelines.formats import nifti
-from tests.brain_folders import config, everything, MODALITIES, scan, SHAPE, SIZE, volume_of
+from data_pipelines.ops import resize
+from tests.brain_folders import MODALITIES, SHAPE, SIZE, config, everything, scan, volume_of
 from tests.golden_cases import shared_data
 
 
@@ -161,7 +162,7 @@ def test_resize_against_its_definition(array, size):
     for k in range(size[1]):
       want[i, k] = sum(a[r, c] * wr * wc for r, wr in taps(i, array[0], size[0])
                        for c, wc in taps(k, array[1], size[1]))
-  np.testing.assert_allclose(normalise.resize(a, size), want, atol=1e-12)
+  np.testing.assert_allclose(resize.bilinear(a, size), want, atol=1e-12)
 
 
 # -------------------------------------------------------------------------------------- real brains

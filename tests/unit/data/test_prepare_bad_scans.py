@@ -11,7 +11,7 @@ import pytest
 
 from data_pipelines import dataset as datasets
 from data_pipelines.datasets import synthetic
-from tests.brain_folders import config, rewrite, scan, SHAPE, volume_of
+from tests.brain_folders import SHAPE, config, rewrite, scan, volume_of
 
 
 @pytest.fixture(name="master", scope="session")

@@ -14,10 +14,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from data_pipelines import dataset as datasets
-from data_pipelines.brains import prepare, records, slices
+from data_pipelines import dataset as datasets, workers
+from data_pipelines.brains import records
 from data_pipelines.datasets import synthetic
-from tests.brain_folders import config, everything, rewrite, scan, SHAPE, SIZE, volume_of
+from tests.brain_folders import SHAPE, SIZE, config, everything, rewrite, scan, volume_of
 
 
 @pytest.fixture(name="master", scope="session")
@@ -62,7 +62,7 @@ def test_a_relative_folder_is_the_same_folder(source, tmp_path, monkeypatch):
 
 def test_a_split_too_large_for_memory_is_read_from_its_files(source, tmp_path, monkeypatch, caplog):
   want = everything(datasets.open_dataset(config(source, tmp_path), 0))
-  monkeypatch.setattr(slices, "free_memory", lambda: 1000)
+  monkeypatch.setattr(workers, "free_memory", lambda: 1000)
   got = everything(datasets.open_dataset(config(source, tmp_path), 0))
   assert "half of the free memory" in caplog.text
   np.testing.assert_array_equal(want["image"], got["image"])
@@ -161,13 +161,13 @@ def test_a_full_disk_stops_with_one_line(source, tmp_path, monkeypatch):
 
 
 def test_a_worker_that_dies_names_its_scan(source, tmp_path, monkeypatch):
-  real = prepare._Worker.run
+  real = workers.Worker.run
   victim = scan(source, 1).name
   def run(self, job):
     if job["patient"] == victim:
       job = {**job, "size": "no size"}  # makes the process end with an error
     return real(self, job)
-  monkeypatch.setattr(prepare._Worker, "run", run)
+  monkeypatch.setattr(workers.Worker, "run", run)
   datasets.open_dataset(config(source, tmp_path, workers=2), 0)
   report = json.loads((tmp_path / "prepared" / "report.json").read_text())
   assert report["prepared"] == 5 and report["scans"][0]["patient"] == victim

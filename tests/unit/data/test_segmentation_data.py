@@ -9,8 +9,7 @@ import pytest
 from configs import noisy_skin
 from data_pipelines import stream
 from data_pipelines.datasets import segmentation
-from data_pipelines.masks import images as paired_images
-from data_pipelines.masks import synthetic_lesions
+from data_pipelines.masks import images as paired_images, synthetic_lesions
 from data_pipelines.prepare import noisy_study
 
 
@@ -239,7 +238,7 @@ def test_mean_image(tmp_path):
 
 
 def test_a_study_written_to_disk_trains_like_the_one_in_memory(tmp_path):
-  """prepare_noisy -> layout folders: the same masks, and the Dice of each against the truth."""
+  """prepare noisy_study -> layout folders: the same masks, and the Dice of each against the truth."""
   write_pairs(tmp_path / "set", "all", 8)
   rows = [(f"all_img/case{i}.jpg", f"all_gt/case{i}_segmentation.png", split)
           for i, split in enumerate(["train"] * 6 + ["val", "test"])]

@@ -1,12 +1,15 @@
 """Perceptual losses: expressions, hand-computed values, gradients and per-image independence."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax.losses import adversarial as la
-from medae_jax.losses import perceptual as lp
+from medae_jax.losses import adversarial as la, perceptual as lp
+from medae_jax.losses.trunk import IMAGENET_MEAN, IMAGENET_STD, Trunk, network_input
+from medae_jax.methods import _growing
 from medae_jax.models import vgg
 
 
@@ -15,7 +18,7 @@ def trunk():
   params = vgg.random_params(0, (4, 4, 6, 6, 6), ["r32"])
   stats = {k: {"mean": np.full(n, 0.1, np.float32), "std": np.full(n, 2.0, np.float32)}
            for k, n in (("r12", 4), ("r22", 4), ("r32", 6))}
-  return lp.Vgg(params, stats)
+  return Trunk(vgg.features, params, stats)
 
 
 def pair(n=3, size=16, channels=1, seed=0):
@@ -29,18 +32,38 @@ def test_layer_expressions():
                                                         16: {"r22": 1.0, "image": 0.5}}
   for wrong in ("r33x", "eight:r12", "8:r12 r22", "8:2*r99"):
     with pytest.raises(ValueError):
-      lp.parse_layers(wrong)
+      lp.parse_layers(wrong, vgg.check_layers)
 
 
 def test_loss_expressions():
-  terms = lp.parse("relative_perceptual_L1 + 0.1*l1", layers="r32", smooth=True)
+  terms = lp.parse("relative_perceptual_L1 + 0.1*l1", layers="r32")
   assert [(t.name, t.weight) for t in terms] == [("perceptual", 1.0), ("l1", 0.1)]
-  assert terms[0].normalize and terms[0].absolute and terms[0].relative and terms[0].smooth
+  assert terms[0].normalize and terms[0].absolute and terms[0].relative
   assert lp.layers_of(terms, [8, 16]) == ("r32",)
   with pytest.raises(ValueError, match="none of l1"):
     lp.parse("l3", layers="")
-  with pytest.raises(ValueError, match="no VGG19 layer for resolution 16"):
+  with pytest.raises(ValueError, match="no layer for resolution 16"):
     lp.layers_of(lp.parse("perceptual", layers="8:r12"), [16])
+
+
+def test_images_enter_a_trunk_by_their_range_and_its_normalisation():
+  image = np.array([0.0, 100.0, 200.0], np.float32).reshape(1, 1, 3, 1)
+  unit = np.repeat(image / 200, 3, -1)
+  np.testing.assert_allclose(network_input(image, 0, 200, None, None), unit)
+  np.testing.assert_allclose(network_input(2 * unit - 1), (unit - IMAGENET_MEAN) / IMAGENET_STD,
+                             rtol=1e-5)
+  np.testing.assert_allclose(network_input(unit, 0, 1, (0.5, 0.5, 0.5), (0.25, 0.5, 1)),
+                             (unit - 0.5) / np.array([0.25, 0.5, 1]), rtol=1e-6)
+
+
+def test_any_network_of_features_will_do():
+  """Its features, range and normalisation are arguments: here it squares the pixels."""
+  square = lambda params, x, layers, dtype: dict.fromkeys(layers, params * x ** 2)
+  trunk = Trunk(square, 3.0, {}, low=0.0, high=2.0, mean=None, std=None)
+  image, recon = np.abs(pair())
+  found = lp.per_image(lp.parse("perceptual", layers="anything"), trunk, image, recon)
+  want = (3 * (image / 2)**2 - 3 * (recon / 2)**2)**2
+  np.testing.assert_allclose(found, want.mean((1, 2, 3)), rtol=1e-5)
 
 
 def test_relative_loss_by_hand(trunk):
@@ -48,7 +71,7 @@ def test_relative_loss_by_hand(trunk):
   image, recon = pair()
   want = 0
   for layer, weight in (("r12", 1.0), ("r32", 3.0)):
-    a, b = (np.asarray(vgg.features(trunk.params, vgg.imagenet_input(jnp.asarray(x)),
+    a, b = (np.asarray(vgg.features(trunk.params, network_input(jnp.asarray(x)),
                                     [layer])[layer]) for x in (image, recon))
     a, b = (a - 0.1) / 2, (b - 0.1) / 2
     want += weight * np.abs(a - b).mean((1, 2, 3)) / np.abs(a).mean((1, 2, 3)) / 4
@@ -60,7 +83,8 @@ def test_relative_loss_does_not_see_the_scale_of_the_features(trunk):
   """Halving sigma doubles every feature: the relative loss stays, the plain one doubles."""
   image, recon = pair()
   half = jax.tree.map(lambda x: x / 2, trunk.stats["r32"])
-  other = lp.Vgg(trunk.params, {"r32": {"mean": trunk.stats["r32"]["mean"], "std": half["std"]}})
+  other = dataclasses.replace(trunk, stats={
+      "r32": {"mean": trunk.stats["r32"]["mean"], "std": half["std"]}})
   term = lp.parse("relative_perceptual_L1", layers="r32")
   plain = lp.parse("perceptual", layers="r32", normalize=True, absolute=True)
   np.testing.assert_allclose(lp.per_image(term, trunk, image, recon),
@@ -102,10 +126,10 @@ def test_map_points_at_the_changed_corner(trunk):
 def test_statistics_of_half_the_resolution_are_used_for_its_part(trunk):
   """In a transition at alpha 0 the loss is that of res/2 with `half`'s statistics."""
   image, recon = pair(size=16)
-  terms = lp.parse("relative_perceptual_L1", layers="8:r12, 16:r12", smooth=True)
-  other = lp.Vgg(trunk.params, {"r12": {"mean": np.full(4, 0.5, np.float32),
-                                        "std": np.full(4, 1.0, np.float32)}})
-  found = lp.per_image(terms, trunk, image, recon, transition=True, alpha=0.0, half=other)
+  terms = lp.parse("relative_perceptual_L1", layers="8:r12, 16:r12")
+  other = dataclasses.replace(trunk, stats={"r12": {"mean": np.full(4, 0.5, np.float32),
+                                                    "std": np.full(4, 1.0, np.float32)}})
+  found = _growing.blended_loss(terms, trunk, other, image, recon, res=16, alpha=0.0)
   pool = lambda x: x.reshape(3, 8, 2, 8, 2, 1).mean((2, 4))
   want = lp.per_image(terms, other, pool(image), pool(recon), res=8)
   np.testing.assert_allclose(found, want, rtol=1e-5)
@@ -143,14 +167,3 @@ def test_unknown_adversarial_losses_are_refused():
   with pytest.raises(ValueError, match="real, fake or real_fake"):
     la.nnl_critic(lambda x: x.sum(1), jnp.zeros((1, 2)), jnp.zeros((1, 2)), reg_alpha=1.0,
                   reg_type="both")
-
-
-def test_sub_batches_do_not_depend_on_the_number_of_devices():
-  batch = {"image": np.arange(12), "index": np.arange(12)}
-  whole = la.sub_batches(batch, 3)
-  shares = [la.sub_batches({k: v[i:i + 6] for k, v in batch.items()}, 3) for i in (0, 6)]
-  for j in range(3):
-    joined = np.concatenate([s[j]["index"] for s in shares])
-    np.testing.assert_array_equal(joined, whole[j]["index"])
-  with pytest.raises(ValueError, match="do not divide"):
-    la.sub_batches(batch, 5)

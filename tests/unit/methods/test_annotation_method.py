@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from medae_jax.core import method as method_lib
-from medae_jax.methods import annotation_removal
 from medae_jax.models import annotation_nets as nets
 from medae_jax.weights import annotation
 from tests.contract import cases
@@ -135,15 +134,6 @@ def test_restored_is_the_image_wherever_no_mark_is_seen():
       out["map"][..., 0], np.abs(out["recon"] - data["image"]).max(-1), atol=1e-7)
 
 
-def test_dilation_grows_in_eight_directions():
-  mask = np.zeros((1, 7, 7, 1), np.float32)
-  mask[0, 3, 3] = 1
-  grown = np.asarray(annotation_removal.dilate(jnp.asarray(mask), 1))[0, ..., 0]
-  expected = np.zeros((7, 7))
-  expected[2:5, 2:5] = 1
-  np.testing.assert_array_equal(grown, expected)
-
-
 def test_gate_says_where_marks_are():
   c = config(**{"model.head": "gated", "method.score.threshold": 0.5, "method.score.dilate": 0})
   data = batch()
@@ -246,7 +236,7 @@ def test_reference_checkpoints_round_trip(network, extra):
                 "model.head": "published", "data.channels": channels, **extra})
   method = method_lib.load(c)
   state = method.init(jax.random.key(3), {"image": np.zeros((1, 32, 32, channels), np.float32)})
-  tensors = {nets.reference_name(network, path): annotation.to_reference(leaf)
+  tensors = {annotation.reference_name(network, path): annotation.to_reference(leaf)
              for tree in (state.params["net"], state.stats["net"])
              for path, leaf in flax.traverse_util.flatten_dict(tree).items()}
   fields = method.torch_fields(tensors)

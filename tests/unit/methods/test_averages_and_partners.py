@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from medae_jax.methods import annotation_removal, piad
-from tests.unit.methods import test_annotation_method as annotation
-from tests.unit.methods import test_piad
+from tests.unit.methods import test_annotation_method as annotation, test_piad
 
 
 def test_ema_is_the_decayed_mean_of_all_iterations_and_scores():

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.interpolate
 
-from medae_jax.methods import _coarse_noise as noise
-from medae_jax.methods import dae
+from medae_jax.methods import _coarse_noise as noise, dae
 from tests.unit import tiny_dae
 
 SHAPE = (12, 20, 2)

@@ -9,15 +9,15 @@ from PIL import Image
 import pytest
 
 from medae_jax import train
-from medae_jax.core import trained
-from medae_jax.core import method as method_lib
+from medae_jax.core import method as method_lib, trained
 from medae_jax.core.errors import UserError
 from medae_jax.methods import dpa
 from medae_jax.models import vgg
+from medae_jax.weights import vgg as vgg_weights
 from tests.contract import cases
 from tests.contract.run_steps import flat
-from tests.watched import unread
 from tests.golden_cases import find_files
+from tests.watched import unread
 
 
 def config(name="dpa_nih", arg="smoke", **changes):
@@ -123,7 +123,7 @@ def test_init_needs_no_file_and_holds_zeros():
 @pytest.mark.parametrize("widths", [(64, 128, 256, 512, 512), (3, 5, 4, 6, 6)])
 def test_a_narrow_file_brings_its_own_widths(tmp_path, widths):
   trunk = vgg.random_params(3, (3, 5, 4, 6, 6), ["r42"])
-  vgg.save(tmp_path / "narrow.npz", trunk)
+  vgg_weights.save(tmp_path / "narrow.npz", trunk)
   c = config(**{"method.vgg_weights": str(tmp_path / "narrow.npz"), "method.vgg_widths": widths})
   method = dpa.Method(c)
   made = method.init(jax.random.key(0), batch(c)).params["vgg"]["trunk"]
@@ -387,7 +387,7 @@ def _compare_loss(c, method, want, what, resolutions):
     assert list(terms) == ["l1"], what
     return
   assert loss == "relative_perceptual_L1" and terms["perceptual"].relative, what
-  assert terms["perceptual"].smooth == want[prefix + "use_smooth_pg"], what
+  assert c.method.smooth_pg == want[prefix + "use_smooth_pg"], what
   for r in set(resolutions):
     start = f"{prefix}weights_per_resolution.{r}.feature_weights."
     layers = {k[len(start):]: v for k, v in want.items() if k.startswith(start)}

@@ -11,8 +11,7 @@ import pytest
 
 from configs import noisy_skin
 from data_pipelines import dataset, stream
-from medae_jax.core import example
-from medae_jax.core import method as method_lib
+from medae_jax.core import example, method as method_lib
 from medae_jax.methods import _reweighting as reweighting
 from medae_jax.tasks.segmentation import evaluator
 from medae_jax.training import feed

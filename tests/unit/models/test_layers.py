@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax.models.layers.conv import avg_pool2x2, max_pool2x2
+from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
 
 
 def image(shape, ties=True):
@@ -22,7 +22,7 @@ def blocks(x):
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (2, 2, 3, 1), (3, 17, 22, 4)])
 def test_max_pool(shape):
   x = image(shape)
-  y, pull = jax.vjp(jax.jit(lambda x: max_pool2x2(x)), x)
+  y, pull = jax.vjp(jax.jit(max_pool2x2), x)
   np.testing.assert_array_equal(y, blocks(x).max((2, 4)))
   grad = image(y.shape, ties=False)
   got = np.asarray(pull(grad)[0])

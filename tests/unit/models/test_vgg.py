@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medae_jax.losses.trunk import Trunk, measure_stats, moments_to_stats, network_input
 from medae_jax.models import vgg
+from medae_jax.weights import vgg as vgg_weights
 from tests.unit.weights import torch_files
 
 WIDTHS = (2, 3, 4, 4, 4)
@@ -16,7 +18,7 @@ WIDTHS = (2, 3, 4, 4, 4)
 def torch_names(params):
   """A narrow trunk under torchvision's names, OIHW."""
   tensors = {}
-  for (b, i), n in zip(vgg.CONVS, vgg.TORCH_INDEX):
+  for (b, i), n in zip(vgg.CONVS, vgg_weights.TORCH_INDEX):
     if f"conv{b}_{i}" in params:
       tensors[f"features.{n}.weight"] = params[f"conv{b}_{i}"]["kernel"].transpose(3, 2, 0, 1)
       tensors[f"features.{n}.bias"] = params[f"conv{b}_{i}"]["bias"]
@@ -46,7 +48,7 @@ def test_a_published_style_file_is_read_without_unpickling(tmp_path):
   tensors = {**torch_names(params), "classifier.0.weight": np.ones((2, 3), np.float32)}
   path = tmp_path / "vgg.pth"
   torch_files.write_zip(path, tensors)
-  found = vgg.load(str(path), ["r32"])
+  found = vgg_weights.load(str(path), ["r32"])
   assert sorted(found) == sorted(params)[:6]
   for name, conv in found.items():
     np.testing.assert_array_equal(conv["kernel"], params[name]["kernel"])
@@ -55,36 +57,36 @@ def test_a_published_style_file_is_read_without_unpickling(tmp_path):
 
 def test_saved_trunk_is_read_back_and_named_by_its_checksum(tmp_path):
   params = vgg.random_params(2, WIDTHS, ["r22"])
-  first = vgg.save(tmp_path / "a.npz", params, "narrow")
-  assert first == vgg.save(tmp_path / "b.npz", params, "elsewhere")
-  jax.tree.map(np.testing.assert_array_equal, vgg.load(str(tmp_path / "a.npz"), ["r22"]), params)
+  first = vgg_weights.save(tmp_path / "a.npz", params, "narrow")
+  assert first == vgg_weights.save(tmp_path / "b.npz", params, "elsewhere")
+  jax.tree.map(np.testing.assert_array_equal, vgg_weights.load(str(tmp_path / "a.npz"), ["r22"]), params)
   params["conv1_1"]["bias"][0] += 1
-  assert vgg.save(tmp_path / "c.npz", params) != first
+  assert vgg_weights.save(tmp_path / "c.npz", params) != first
 
 
 def test_no_weights_is_an_error_that_names_the_file_to_get(tmp_path):
   with pytest.raises(ValueError, match="vgg19-dcbb9e9d.pth.*random:0"):
-    vgg.load("", ["r32"])
+    vgg_weights.load("", ["r32"])
   with pytest.raises(FileNotFoundError, match="no such file; get vgg19-dcbb9e9d.pth"):
-    vgg.load(str(tmp_path / "nothing.pth"), ["r32"])
+    vgg_weights.load(str(tmp_path / "nothing.pth"), ["r32"])
   with pytest.raises(ValueError, match="random:SEED"):
-    vgg.load("random:x", ["r32"])
+    vgg_weights.load("random:x", ["r32"])
 
 
 def test_wrong_files_are_refused(tmp_path):
   params = vgg.random_params(0, WIDTHS)
   tensors = torch_names(params)
   with pytest.raises(ValueError, match="features.5.weight"):
-    vgg.from_torchvision({k: v for k, v in tensors.items() if "features.5." not in k})
+    vgg_weights.from_torchvision({k: v for k, v in tensors.items() if "features.5." not in k})
   with pytest.raises(ValueError, match="conv1_2 of VGG19 needs"):
-    vgg.from_torchvision({**tensors, "features.2.weight": np.zeros((2, 7, 3, 3), np.float32)})
-  broken = tmp_path / vgg.PUBLISHED_FILE
+    vgg_weights.from_torchvision({**tensors, "features.2.weight": np.zeros((2, 7, 3, 3), np.float32)})
+  broken = tmp_path / vgg_weights.PUBLISHED_FILE
   torch_files.write_zip(broken, tensors)
   digest = hashlib.sha256(broken.read_bytes()).hexdigest()[:8]
   with pytest.raises(ValueError, match=f"starts with {digest}.*download it again"):
-    vgg.load(str(broken), ["r12"])
+    vgg_weights.load(str(broken), ["r12"])
   with pytest.raises(ValueError, match="'r99' is not a VGG19 layer"):
-    vgg.load("random:0", ["r99"])
+    vgg_weights.load("random:0", ["r99"])
 
 
 def test_no_gradient_reaches_the_weights_but_the_image():
@@ -107,7 +109,7 @@ def test_nothing_past_the_deepest_layer_is_computed():
 
 def test_bfloat16_features_are_close():
   params = vgg.random_params(0, (16, 16, 16, 16, 16), ["r32"])
-  image = vgg.imagenet_input(jnp.asarray(
+  image = network_input(jnp.asarray(
       np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 1)), jnp.float32))
   full = vgg.features(params, image, ["r32"])["r32"]
   half = vgg.features(params, image, ["r32"], dtype=jnp.bfloat16)["r32"]
@@ -117,37 +119,37 @@ def test_bfloat16_features_are_close():
 
 def test_two_channels_are_refused():
   with pytest.raises(ValueError, match="1 or 3 channels"):
-    vgg.imagenet_input(jnp.zeros((1, 4, 4, 2)))
+    network_input(jnp.zeros((1, 4, 4, 2)))
 
 
 def test_measured_statistics(tmp_path):
   """Over several batches of different sizes they are those of all images at once."""
   params = vgg.random_params(3, WIDTHS, ["r32"])
   images = np.random.default_rng(1).uniform(-1, 1, (5, 16, 16, 1)).astype(np.float32)
-  stats = vgg.measure_stats(params, [images[:2], images[2:]], ["r12", "r32"])
+  stats = measure_stats(Trunk(vgg.features, params, {}), [images[:2], images[2:]], ["r12", "r32"])
   for layer in stats:
-    inputs = vgg.imagenet_input(jnp.asarray(images))
+    inputs = network_input(jnp.asarray(images))
     found = np.asarray(vgg.features(params, inputs, [layer])[layer], np.float64)
     np.testing.assert_allclose(stats[layer]["mean"], found.mean((0, 1, 2)), rtol=1e-5, atol=1e-6)
     std = found.std((0, 1, 2))
     np.testing.assert_allclose(stats[layer]["std"], np.maximum(std, 0.01 * std.mean()), rtol=1e-4)
-  vgg.save_stats(tmp_path / "s.npz", stats)
-  again = vgg.load_stats(["r12", "r32"], tmp_path / "s.npz")
+  vgg_weights.save_stats(tmp_path / "s.npz", stats)
+  again = vgg_weights.load_stats(["r12", "r32"], tmp_path / "s.npz")
   jax.tree.map(np.testing.assert_array_equal, again, stats)
   with pytest.raises(ValueError, match="no r42_mean"):
-    vgg.load_stats(["r42"], tmp_path / "s.npz")
+    vgg_weights.load_stats(["r42"], tmp_path / "s.npz")
   with pytest.raises(ValueError, match="no images"):
-    vgg.measure_stats(params, [], ["r12"])
+    measure_stats(Trunk(vgg.features, params, {}), [], ["r12"])
 
 
 def test_a_silent_channel_does_not_divide_by_zero():
-  stats = vgg.moments_to_stats(np.array([1.0, 0.0]), np.array([5.0, 0.0]))
+  stats = moments_to_stats(np.array([1.0, 0.0]), np.array([5.0, 0.0]))
   assert (stats["std"] > 0).all() and np.isfinite(stats["std"]).all()
 
 
 def test_the_published_second_entry_is_a_standard_deviation():
   """E|c| = 2 E[relu(c)] - E[c] is at most sqrt(E[c]^2 + Var c); as a variance it is not."""
-  stats = vgg.load_stats(["c42", "r42"])
+  stats = vgg_weights.load_stats(["c42", "r42"])
   mean, second = stats["c42"]["mean"].astype(np.float64), stats["c42"]["std"].astype(np.float64)
   absolute = 2 * stats["r42"]["mean"].astype(np.float64) - mean
   assert np.all(absolute <= np.sqrt(mean**2 + second**2) * 1.0001)

@@ -53,7 +53,7 @@ def test_flops_by_hand():
 
 
 def test_flops_of_the_dae_step():
-  """XLA's count against three forward passes counted by hand (dae.md 5.1)."""
+  """XLA's count against three forward passes counted by hand."""
   config = with_fast(tiny_dae.config(depth=2, wf=3, channels=2, size=16))
   result = bench.bench(config)
   w0, w1, px = 8, 16, 256

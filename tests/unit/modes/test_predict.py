@@ -11,7 +11,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines.brains import inputs, normalise
-from data_pipelines.formats import image_io
+from data_pipelines.formats import images, nifti
 from medae_jax import evaluate, predict
 from medae_jax.core import calibration, trained
 from tests.unit import fake_run
@@ -144,8 +144,8 @@ def test_turn_and_turn_back():
   for codes in ("LPS", "RAS", "PIR", "SAL", "IRP"):
     ornt = nibabel.orientations.axcodes2ornt(codes)
     affine = nibabel.orientations.inv_ornt_aff(ornt, array.shape)
-    turned, change = inputs.turn(array, affine, "ASL")
-    np.testing.assert_array_equal(inputs.turn_back(turned, change), array)
+    turned, change = nifti.turn(array, affine, "ASL")
+    np.testing.assert_array_equal(nifti.turn_back(turned, change), array)
 
 
 def test_ways_to_name_the_input(run, tmp_path):
@@ -290,11 +290,11 @@ def test_image_files(tmp_path):
   pages = [Image.fromarray(np.zeros((4, 4), np.uint8))] * 2
   pages[0].save(path, save_all=True, append_images=pages[1:])
   with pytest.raises(ValueError, match="2 pages"):
-    image_io.read(path)
+    images.read_values(path)
   Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(tmp_path / "rgba.png")
-  array, top = image_io.read(tmp_path / "rgba.png", 3)
+  array, top = images.read_values(tmp_path / "rgba.png", 3)
   assert array.shape == (4, 4, 3) and top == 255
   with pytest.raises(ValueError, match="3 channel"):
-    image_io.read(tmp_path / "rgba.png", 2)
+    images.read_values(tmp_path / "rgba.png", 2)
   with pytest.raises(FileNotFoundError):
-    image_io.read(pathlib.Path("nowhere.png"))
+    images.read_values(pathlib.Path("nowhere.png"))

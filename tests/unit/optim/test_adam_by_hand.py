@@ -72,8 +72,10 @@ def test_clipping_leaves_short_gradients_and_their_direction():
   np.testing.assert_allclose(tx.update(short, tx.init(short))[0]["x"], [0.3, 0.4], rtol=1e-6)
 
 
-def test_norm_is_over_all_leaves():
-  assert float(adam.global_norm({"a": jnp.array([3.0]), "b": jnp.array([[4.0]])})) == pytest.approx(5.0)
+def test_clipping_is_by_the_norm_over_all_leaves():
+  tx, grads = adam.clip_by_global_norm(2.0), {"a": jnp.array([3.0]), "b": jnp.array([[4.0]])}
+  clipped, _ = tx.update(grads, tx.init(grads))
+  np.testing.assert_allclose([clipped["a"][0], clipped["b"][0, 0]], [1.2, 1.6], rtol=1e-5)
 
 
 @pytest.mark.parametrize("momentum,decay", [(0.0, 0.0), (0.9, 0.0), (0.9, 0.1), (0.0, 0.1)])

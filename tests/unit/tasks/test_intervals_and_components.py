@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medae_jax.metrics import detection
+from medae_jax.metrics import bootstrap, components, detection
 from medae_jax.tasks.anomaly import evaluator, thresholds
 from tests.unit import known_maps
 
@@ -66,17 +66,17 @@ def test_difference_to_the_baseline_is_paired():
 
 
 def test_resamples_draw_as_many_patients_as_there_are():
-  weights = detection.resample_weights(5, 4000, seed=1)
+  weights = bootstrap.resample_weights(5, 4000, seed=1)
   assert weights.shape == (4000, 5) and (weights.sum(1) == 5).all()
   # with replacement: a patient is missing from a resample with probability (4/5)^5
   assert abs((weights == 0).mean() - 0.8**5) < 0.02
-  assert not np.array_equal(weights, detection.resample_weights(5, 4000, seed=2))
+  assert not np.array_equal(weights, bootstrap.resample_weights(5, 4000, seed=2))
 
 
 def test_interval_is_the_central_95_percent():
   values = np.arange(1001) / 1000
-  np.testing.assert_allclose(detection.interval(values), [0.025, 0.975])
-  assert detection.interval([np.nan, np.nan, np.nan, 1.0]) is None
+  np.testing.assert_allclose(bootstrap.interval(values), [0.025, 0.975])
+  assert bootstrap.interval([np.nan, np.nan, np.nan, 1.0]) is None
 
 
 @pytest.mark.parametrize("limit,kept", [(0, True), (5, True), (6, False), (7, False)])
@@ -114,8 +114,8 @@ def test_components_do_not_join_patients_or_diagonals_in_two_dimensions():
   """26-connected: diagonal voxels of one scan are one component; two patients never are."""
   volume = np.zeros((2, 4, 4), bool)
   volume[0, 1, 1] = volume[1, 2, 2] = True
-  assert detection.remove_small_components(volume, 1).sum() == 2
-  assert not detection.remove_small_components(volume, 2).any()
+  assert components.remove_small_components(volume, 1).sum() == 2
+  assert not components.remove_small_components(volume, 2).any()
   maps = np.where(volume, 0.9, 0.0)
   mask = np.ones_like(maps)
   one, two = (judged(maps, mask, p, {"threshold": 0.5}, components=1).result() for p in ("aa", "ab"))

@@ -23,7 +23,8 @@ BATCH = 4
 
 
 class Method(BaseMethod):
-  """stats: "draw" [N], "rows" [N,B] image numbers, "begin" [N] of the stage, "init", "grown" [stages]."""
+  """stats: "draw" [N], "rows" [N,B] image numbers, "begin" [N] of the stage, "init", "grown" [stages],
+  "told": sum of the validation losses."""
   needs = {"image": Need("BHWC")}
 
   def stages(self):
@@ -32,7 +33,7 @@ class Method(BaseMethod):
   def init(self, rng, batch):
     n = sum(int(steps) for _, steps in self.config.method.stages)
     stats = {"draw": jnp.zeros(n), "rows": jnp.full((n, BATCH), -1.0), "begin": jnp.full(n, -1),
-             "init": jax.random.uniform(rng), "grown": jnp.zeros(len(self.config.method.stages))}
+             "init": jax.random.uniform(rng), "told": jnp.zeros(()), "grown": jnp.zeros(len(self.config.method.stages))}
     return State.create({"net": {"w": jnp.zeros(())}}, {"net": stats})
 
   def grow(self, state, stage, rng, batch):
@@ -48,7 +49,7 @@ class Method(BaseMethod):
     stats["rows"] = stats["rows"].at[t].set(rows)
     stats["draw"] = stats["draw"].at[t].set(jax.random.uniform(rng))
     stats["begin"] = stats["begin"].at[t].set(stage.begin)
-    loss = jnp.where(t == self.config.method.nan_at, jnp.nan, t.astype(jnp.float32))
+    loss = jnp.where(t == self.config.data.nan_at, jnp.nan, t.astype(jnp.float32))
     w = state.params["net"]["w"] + 1
     return state.replace(step=t + 1, stats={"net": stats}, params={"net": {"w": w}}), {"loss": loss}
 
@@ -57,6 +58,11 @@ class Method(BaseMethod):
     table = jnp.asarray(self.config.method.losses, jnp.float32)
     return {"loss": 0 * value + table[state.step], "image": value,
             "noise": jax.random.uniform(rng) + 0 * value}
+
+  def after_validation(self, state, values):
+    """Adds up what validation found."""
+    stats = dict(state.stats["net"])
+    return state.replace(stats={"net": {**stats, "told": stats["told"] + values["val/loss"]}})
 
   def score(self, state, batch):
     return {"score": jnp.mean(batch["image"], (1, 2, 3))}
@@ -95,7 +101,7 @@ class Numbered(DataSet):
     return self._source(100, self._cfg.n_val)
 
 
-def open(data_cfg, seed):  # pylint: disable=redefined-builtin
+def build(data_cfg, seed):
   return Numbered(data_cfg)
 
 
@@ -104,10 +110,10 @@ def config(**changes):
   c = common.base()
   c.method = ml_collections.ConfigDict({
       "name": "tests.unit.training.recorder:Method", "stages": (("main", 9),), "losses": (1.0,) * 10,
-      "nan_at": -1, "score": {}})
+      "score": {}})
   c.model = ml_collections.ConfigDict()
   c.data = ml_collections.ConfigDict({"name": "tests.unit.training.recorder", "n": 12, "n_val": 10,
-                                      "image_size": 2, "channels": 1})
+                                      "image_size": 2, "channels": 1, "nan_at": -1})
   c.train.update(steps=9, batch_size=BATCH, log_every=1, eval_every=3, save_every=4,
                  eval_batch_size=4, keep=20)
   for name, value in changes.items():

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from medae_jax import train
+from medae_jax.core import parallel
 from medae_jax.training import interrupt
 from tests.unit.training import recorder
 
@@ -130,8 +132,19 @@ def test_the_last_state_is_validated_and_needs_no_delta(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step_and_not_saved(tmp_path):
   with pytest.raises(FloatingPointError, match="not finite at step 6.*checkpoint of step 4 is kept"):
-    recorder.run(tmp_path / "run", method__nan_at=6, train__steps_per_call=4, train__log_every=100)
+    recorder.run(tmp_path / "run", data__nan_at=6, train__steps_per_call=4, train__log_every=100)
   assert recorder.saved(tmp_path / "run")[0] == [4]
+
+
+def test_a_run_that_goes_on_writes_the_lines_after_its_checkpoint_afresh(plain, tmp_path):
+  """It broke at step 6 and goes on from 4: numbers of steps 5 and 6 must not be there twice."""
+  with pytest.raises(FloatingPointError):
+    recorder.run(tmp_path / "run", method__losses=LOSSES, data__nan_at=6)
+  assert max(recorder.lines(tmp_path / "run", "train/loss")) >= 6
+  _, stats = recorder.run(tmp_path / "run", method__losses=LOSSES)
+  same(plain[2], stats)
+  for key in ("train/loss", "val/loss"):
+    assert recorder.lines(tmp_path / "run", key) == recorder.lines(plain[0], key)
 
 
 # ----------------------------------------------------------------------------------- stages, resume
@@ -149,7 +162,22 @@ def test_stages_begin_where_the_one_before_ended(staged):
   assert result["step"] == 9
   np.testing.assert_array_equal(stats["begin"], [0] * 4 + [4] * 5)
   assert stats["grown"][0] == 0 and 0 < stats["grown"][1] < 1
-  assert len(set(np.round([*stats["draw"], stats["init"]], 6))) == 10
+  assert len(set(np.round([*stats["draw"], stats["init"], stats["grown"][1]], 6))) == 11
+
+
+def test_no_stage_repeats_the_data_of_another_stage_or_seed(staged, tmp_path):
+  """Stage 1 of seed 0 was once stage 0 of seed 1."""
+  _, other = recorder.run(tmp_path / "run", **STAGES, seed=1)
+  rows = [staged[2]["rows"][:4], staged[2]["rows"][4:8], other["rows"][:4], other["rows"][4:8]]
+  assert len({r.tobytes() for r in rows}) == 4
+
+
+def test_the_method_is_told_what_validation_found(plain, staged):
+  """At 3, 6 and 9: 5, 3 and 3; the best checkpoint holds the state that was validated."""
+  for workdir, _, stats in (plain, staged):
+    assert float(stats["told"]) == 11.0
+    _, (state, _) = recorder.saved(workdir, "best")
+    assert float(state.stats["net"]["told"]) == 5.0
 
 
 def test_only_the_last_stage_chooses_the_best(staged):
@@ -165,9 +193,9 @@ def test_numbers_of_earlier_stages_do_not_compare(tmp_path):
   assert result["best"] == 2.0 and recorder.saved(tmp_path / "run", "best")[0] == [6]
 
 
-@pytest.mark.parametrize("at", [2, 4, 7])
+@pytest.mark.parametrize("at", [2, 4, 6, 7])
 def test_a_resumed_run_repeats_nothing_and_skips_nothing(staged, tmp_path, monkeypatch, at):
-  """2: inside the first stage; 4: exactly between the two; 7: inside the second."""
+  """2: inside the first stage; 4: exactly between the two; 6: where validation is due; 7: later."""
   workdir = tmp_path / "run"
   with monkeypatch.context() as patch:
     patch.setattr(interrupt.GracefulStop, "requested", lambda self, step: step == at)
@@ -196,3 +224,17 @@ def test_fitting_sees_every_normal_image_once_and_reaches_both_checkpoints(tmp_p
     assert int(state.step) == step and meta["done"]
     np.testing.assert_array_equal(state.extra["order"], np.arange(10))
     assert float(state.extra["mean"]) == 4.5 and float(state.extra["of"]) == step
+
+
+def test_several_runs_at_once_are_what_each_is_alone(staged, tmp_path):
+  """Seeds 0 and 1 in one program: keys, batches, validations and checkpoints of their own."""
+  folders = [str(tmp_path / name) for name in ("zero", "one")]
+  results = train.train_runs([recorder.config(**STAGES, seed=s) for s in (0, 1)], folders)
+  alone = [staged, (tmp_path / "alone", *recorder.run(tmp_path / "alone", **STAGES, seed=1))]
+  for folder, result, (workdir, single, stats) in zip(folders, results, alone):
+    assert (result["step"], result["best"], result["error"]) == (9, single["best"], None)
+    same(parallel.to_host(result["state"].stats["net"]), stats)
+    for key in ("val/loss", "val/image", "val/noise", "train/loss"):
+      assert recorder.lines(folder, key) == recorder.lines(workdir, key)
+    for which in ("last", "best"):
+      assert recorder.saved(folder, which)[0] == recorder.saved(workdir, which)[0]

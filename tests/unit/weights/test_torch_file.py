@@ -1,4 +1,4 @@
-"""core/torch_file.py: every format, strided and shared storages, and files that mean harm."""
+"""weights/torch_file.py: every format, strided and shared storages, and files that mean harm."""
 
 import os
 import pickle
@@ -89,7 +89,7 @@ def test_kept_tensors_alone_are_read(tmp_path):
 def test_safetensors_and_npz(tmp_path):
   import ml_dtypes
   import safetensors.numpy
-  plain = {k: v for k, v in arrays().items()}
+  plain = dict(arrays())
   np.savez(tmp_path / "w.npz", **{"module." + k: v for k, v in plain.items()})
   assert_same(torch_file.load(tmp_path / "w.npz"), plain)
   safetensors.numpy.save_file({**plain, "brain": np.ones(2, ml_dtypes.bfloat16)},

@@ -5,7 +5,7 @@ import pytest
 import scipy.ndimage
 from sklearn import metrics as reference
 
-from medae_jax.metrics import detection
+from medae_jax.metrics import bootstrap, components, detection
 
 
 def _random(seed, n=4000, ties=False, share=0.1):
@@ -37,16 +37,17 @@ def test_histogram_metrics_equal_scikit_learn_on_float16(seed, ties):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_exact_metrics_equal_scikit_learn(ties):
+def test_metrics_of_float_scores_equal_scikit_learn(ties):
   scores, positive = _random(2, ties=ties)
   scores = scores - 0.5  # any sign
-  assert detection.average_precision_exact(scores, positive) == pytest.approx(
+  counts = detection.sorted_counts(scores, positive)
+  assert detection.average_precision(counts) == pytest.approx(
       reference.average_precision_score(positive, scores), abs=1e-12)
-  assert detection.auroc_exact(scores, positive) == pytest.approx(
+  assert detection.auroc(counts) == pytest.approx(
       reference.roc_auc_score(positive, scores), abs=1e-12)
-  thresholds = np.float32([-0.4, 0.0, 0.1, 0.7])
+  thresholds = np.unique(scores)[::97]
   want = [reference.f1_score(positive, scores > t) for t in thresholds]
-  np.testing.assert_allclose(detection.dice_at_exact(scores, positive, thresholds), want, atol=1e-12)
+  np.testing.assert_allclose(detection.dice_curve(counts)[::97], want, atol=1e-12)
 
 
 def test_weights_count_like_repetitions():
@@ -139,10 +140,10 @@ def test_component_filter_counts_shut_in_cavities():
   volume[1:6, 1:6, 1:6] = True
   volume[2:5, 2:5, 2:5] = False  # a shell of 98 voxels around 27
   volume[8, 8, 6:9] = True
-  count = lambda n: detection.remove_small_components(volume, n).sum()
+  count = lambda n: components.remove_small_components(volume, n).sum()
   assert [count(n) for n in (0, 2, 3, 98, 124, 125)] == [101, 101, 98, 98, 98, 0]
   volume[1, 1, 1] = False  # a corner gone: a 26-connected background gets in
-  assert detection.remove_small_components(volume, 97).sum() == 0
+  assert components.remove_small_components(volume, 97).sum() == 0
 
 
 def test_component_filter_equals_brute_force():
@@ -153,7 +154,7 @@ def test_component_filter_equals_brute_force():
   for i in range(1, n + 1):
     if (labels == i).sum() > 4:
       want |= labels == i
-  np.testing.assert_array_equal(detection.remove_small_components(volume, 4), want)
+  np.testing.assert_array_equal(components.remove_small_components(volume, 4), want)
   assert want.any() and (want != volume).any()
 
 
@@ -162,15 +163,15 @@ def test_bootstrap_resamples_whole_patients():
   scores, positive = rng.random((5, 400), np.float32), rng.random((5, 400)) < 0.2
   histograms = detection.Histograms(groups=5)
   histograms.add(scores, positive, np.ones(5, bool), np.arange(5, dtype=np.int32))
-  weights = detection.resample_weights(5, 40, seed=1)
+  weights = bootstrap.resample_weights(5, 40, seed=1)
   assert (weights.sum(1) == 5).all()
-  found = detection.resample_counts(histograms.grouped(), weights,
+  found = bootstrap.resample_counts(histograms.grouped(), weights,
                                   {"ap": detection.average_precision}, chunk=7)["ap"]
   for value, weight in zip(found[:5], weights[:5], strict=True):
     rows = np.repeat(np.arange(5), weight)
     want = reference.average_precision_score(positive[rows].ravel(),
                                              scores[rows].ravel().astype(np.float16))
     assert value == pytest.approx(want, abs=1e-12)
-  low, high = detection.interval(found)
+  low, high = bootstrap.interval(found)
   assert low < detection.average_precision(histograms.counts()) < high
-  assert detection.interval([np.nan] * 10) is None
+  assert bootstrap.interval([np.nan] * 10) is None

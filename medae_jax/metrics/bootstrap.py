@@ -1,0 +1,37 @@
+"""Percentile intervals by resampling groups (patients, scans) with replacement."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def resample_weights(groups: int, resamples: int, seed: int = 0) -> np.ndarray:
+  """How often each group is drawn in each resample with replacement: int64 [resamples, groups]."""
+  rng = np.random.default_rng(seed)
+  return rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+
+
+def resample_counts(grouped: np.ndarray, weights: np.ndarray, functions, chunk: int = 32) -> dict:
+  """{name: float64 [resamples]} of functions of the resampled, summed counts.
+
+  Args:
+    grouped: [groups, 2, bins]; weights: [resamples, groups]; functions: {name: counts -> [...]}.
+    chunk: resamples held in memory at a time.
+  """
+  used = grouped.any((0, 1))
+  flat = grouped[..., used].reshape(len(grouped), -1).astype(np.float64)  # sums stay exact
+  found = {name: [] for name in functions}
+  for begin in range(0, len(weights), chunk):
+    counts = (weights[begin:begin + chunk] @ flat).reshape(-1, 2, int(used.sum()))
+    for name, function in functions.items():
+      found[name].append(function(counts))
+  return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def interval(values, level: float = 0.95) -> list[float] | None:
+  """Percentile interval [low, high]; None when fewer than half of the resamples are defined."""
+  values = np.asarray(values, np.float64)
+  good = values[np.isfinite(values)]
+  if good.size < max(2, values.size / 2):
+    return None
+  return [float(q) for q in np.quantile(good, [(1 - level) / 2, (1 + level) / 2])]

@@ -1,0 +1,98 @@
+"""Resampling of maps [B,H,W,C]: aligned corners, nearest, bilinear, powers of two; padding to a size."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medae_jax.core.errors import UserError
+
+
+def aligned_matrix(size: int, nodes: int) -> np.ndarray:
+  """Bilinear interpolation with aligned corners as a matrix, float64 [size, nodes].
+
+  Output i samples the input at i (nodes - 1) / (size - 1): corner nodes land on corner pixels, as
+  with PyTorch's align_corners=True. One node gives a constant.
+  """
+  source = np.arange(size) * (nodes - 1) / max(size - 1, 1)
+  low = np.minimum(np.floor(source).astype(int), max(nodes - 2, 0))
+  fraction = source - low
+  matrix = np.zeros((size, nodes))
+  matrix[np.arange(size), low] = 1 - fraction
+  if nodes > 1:
+    matrix[np.arange(size), low + 1] += fraction
+  return matrix
+
+
+def upsample_aligned(x: jax.Array, factor: int = 2) -> jax.Array:
+  """Bilinear up-sampling with aligned corners: [B,h,w,C] -> [B,factor h,factor w,C]."""
+  rows, columns = (jnp.asarray(aligned_matrix(factor * n, n), x.dtype) for n in x.shape[1:3])
+  x = jnp.einsum("Hh,bhwc->bHwc", rows, x)
+  return jnp.einsum("Ww,bhwc->bhWc", columns, x)
+
+
+def nearest(x: jax.Array) -> jax.Array:
+  """Each pixel doubled: [B,h,w,C] -> [B,2h,2w,C]."""
+  return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+
+
+def bilinear(x: jax.Array) -> jax.Array:
+  """Bilinear x2 with half-pixel centres: [B,h,w,C] -> [B,2h,2w,C]."""
+  return jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]), "bilinear")
+
+
+def downscale(x: jax.Array, factor: int, *, antialias: bool = False) -> jax.Array:
+  """Bilinear down-scaling by 1, 2, 4, 8 ... as the reference runs it, without anti-aliasing.
+
+  With half-pixel centres that is the mean of the central 2x2 pixels of each factor x factor cell;
+  antialias=True takes the mean of the whole cell instead (better practice, not the reference).
+  """
+  if factor == 1:
+    return x
+  b, h, w, c = x.shape
+  cells = x.reshape(b, h // factor, factor, w // factor, factor, c)
+  if not antialias:
+    mid = slice(factor // 2 - 1, factor // 2 + 1)
+    cells = cells[:, :, mid, :, mid]
+  return cells.mean((2, 4))
+
+
+def mix_resolution(image: jax.Array, res: int, *, transition: bool = False, alpha=1.0,
+                   antialias: bool = False) -> jax.Array:
+  """The image a growing stage sees, out of the full-resolution one.
+
+  Stable at `res`: downscale(image). Transition to `res`: (1 - alpha) nearest(downscale to res/2)
+  + alpha downscale to res. [B,R,R,C] -> [B,res,res,C].
+
+  Raises:
+    ValueError: R is not res times a power of two.
+  """
+  full = image.shape[1]
+  if image.shape[2] != full or full % res or (full // res) & (full // res - 1):
+    raise UserError(f"images are {image.shape[1]}x{image.shape[2]}; a network at {res} px needs "
+                     f"squares of {res}, {2 * res}, {4 * res} ... pixels")
+  high = downscale(image, full // res, antialias=antialias)
+  if not transition:
+    return high
+  low = nearest(downscale(image, 2 * full // res, antialias=antialias))
+  return fade(low, high, alpha)
+
+
+def fade(low: jax.Array, high: jax.Array, alpha) -> jax.Array:
+  """(1 - alpha) low + alpha high, alpha clipped to [0, 1]; alpha may be traced."""
+  alpha = jnp.clip(jnp.asarray(alpha, low.dtype), 0, 1)
+  return (1 - alpha) * low + alpha * high
+
+
+def pad_to(x, height: int, width: int):
+  """Zero-pads [B,h,w,C] to [B,height,width,C], floor of the difference before, the rest after.
+
+  Raises:
+    ValueError: the map is larger than its target.
+  """
+  dh, dw = height - x.shape[1], width - x.shape[2]
+  if dh < 0 or dw < 0:
+    raise UserError(f"a decoder map of {x.shape[1]}x{x.shape[2]} meets a skip of {height}x{width}; "
+                     "use image sides divisible by 16.")
+  return jnp.pad(x, ((0, 0), (dh // 2, dh - dh // 2), (dw // 2, dw - dw // 2), (0, 0)))

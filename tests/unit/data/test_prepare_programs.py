@@ -1,0 +1,105 @@
+"""python -m data_pipelines.prepare, and the workers behind it."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_pipelines import workers
+from data_pipelines.brains import prepare_scan
+from data_pipelines.datasets import synthetic
+from data_pipelines.prepare import __main__ as programs
+
+
+def test_brats_prepares_what_the_data_set_then_finds(tmp_path, capsys):
+  synthetic.write_nifti(tmp_path / "scans", 4, shape=(20, 22, 5), splits=(2, 1, 1))
+  programs.main(["brats", f"--dir={tmp_path / 'scans'}", f"--prepared_dir={tmp_path / 'p'}",
+                 "--image_size=16,12", "--modalities=flair,t2", "--workers=1"])
+  said = capsys.readouterr().out
+  assert "train: 2 patients" in said and "0 scans left out" in said
+  manifest = json.loads((tmp_path / "p" / "manifest.json").read_text())
+  assert manifest["parameters"]["image_size"] == [16, 12]
+  assert manifest["parameters"]["modalities"] == ["flair", "t2"]
+  written = {f.name: f.stat().st_mtime_ns for f in (tmp_path / "p" / "records").iterdir()}
+  from data_pipelines.datasets import brats
+  data = brats.build(dict(dir=str(tmp_path / "scans"), prepared_dir=str(tmp_path / "p"),
+                          image_size=(16, 12), modalities=("flair", "t2")), 0)
+  assert data.train().read_one(0)["image"].shape == (16, 12, 2)
+  after = {f.name: f.stat().st_mtime_ns for f in (tmp_path / "p" / "records").iterdir()}
+  assert written == after  # nothing was prepared twice
+
+
+def test_pairs_and_noisy_study_run_by_name(tmp_path, capsys):
+  programs.main(["pairs", f"--out={tmp_path / 'pairs'}", "--synthetic=2", "--copies=2"])
+  assert "4 pairs" in capsys.readouterr().out
+  assert len(list((tmp_path / "pairs" / "mask").iterdir())) == 4
+  (tmp_path / "set").mkdir()
+  rows = ["image,mask,split"]
+  for i, split in enumerate(["train"] * 6 + ["val", "test"]):
+    mask = np.zeros((30, 30), np.uint8)
+    mask[8:20, 6 + i:18 + i] = 255
+    Image.fromarray(np.full((30, 30, 3), 9 * i, np.uint8)).save(tmp_path / "set" / f"i{i}.png")
+    Image.fromarray(mask).save(tmp_path / "set" / f"m{i}.png")
+    rows.append(f"i{i}.png,m{i}.png,{split}")
+  (tmp_path / "set" / "labels.csv").write_text("\n".join(rows))
+  programs.main(["noisy_study", f"--dir={tmp_path / 'set'}", f"--out={tmp_path / 'study'}",
+                 "--clean=2", "--image_size=16"])
+  assert "mean Dice" in capsys.readouterr().out
+  assert len(list((tmp_path / "study" / "training" / "noisy_gt").iterdir())) == 4
+  assert np.load(tmp_path / "study" / "mean_image.npy").shape == (16, 16, 3)
+
+
+def test_mistakes_are_one_line(tmp_path, capsys):
+  with pytest.raises(SystemExit, match="^error: .*nowhere.* is not a folder$"):
+    programs.main(["brats", "--dir=/nowhere"])
+  with pytest.raises(SystemExit, match="there is no program 'bats'(.|\n)*brats(.|\n)*pairs"):
+    programs.main(["bats"])
+  programs.main(["--help"])
+  assert "noisy_study" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["prepare", "prepare.pairs", "prepare.noisy_study", "prepare.brats"])
+def test_old_and_new_commands_start(name):
+  done = subprocess.run([sys.executable, "-m", f"data_pipelines.{name}", "--help"],
+                        capture_output=True, text=True, timeout=120)
+  assert done.returncode == 0 and "usage" in done.stdout
+
+
+def test_results_come_with_their_jobs_whatever_the_number_of_processes():
+  jobs = [{"patient": f"p{i}", "volumes": [f"/nowhere/{i}.nii"], "seg": None, "modalities": ["a"],
+           "size": [4, 4], "storage": "float32", "folder": "", "key": {}} for i in range(5)]
+  for count in (1, 3):
+    found = {job["patient"]: result["bad"] for job, result in workers.run(prepare_scan, jobs, count)}
+    assert found == {f"p{i}": f"volume /nowhere/{i}.nii does not exist" for i in range(5)}
+  assert not list(workers.run(prepare_scan, [], 3))
+
+
+def test_progress_reaches_the_log_where_there_is_no_terminal(caplog):
+  with caplog.at_level(logging.INFO):
+    progress = workers.Progress(3, "scan", "prepared")
+    for bad in (0, 1, 1):
+      progress.step(bad)
+    progress.close()
+  assert len(caplog.records) == 1  # within the first seconds only the end is said
+  assert "prepared 3/3 scans, 1 left out" in caplog.text
+
+
+def test_a_folder_is_written_by_one_at_a_time(tmp_path):
+  order = []
+
+  def second():
+    with workers.locked(tmp_path):
+      order.append("second")
+  with workers.locked(tmp_path):
+    other = threading.Thread(target=second)
+    other.start()
+    time.sleep(0.3)
+    order.append("first")
+  other.join(timeout=10)
+  assert order == ["first", "second"]

@@ -1,0 +1,43 @@
+"""methods/_critics.py: which examples, which loss, one step of a critic."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from medae_jax.methods import _critics
+
+
+def test_sub_batches_do_not_depend_on_the_number_of_devices():
+  batch = {"image": np.arange(12), "index": np.arange(12)}
+  whole = _critics.sub_batches(batch, 3)
+  shares = [_critics.sub_batches({k: v[i:i + 6] for k, v in batch.items()}, 3) for i in (0, 6)]
+  for j in range(3):
+    joined = np.concatenate([s[j]["index"] for s in shares])
+    np.testing.assert_array_equal(joined, whole[j]["index"])
+  with pytest.raises(ValueError, match="do not divide"):
+    _critics.sub_batches(batch, 5)
+
+
+def test_options_are_those_of_the_loss():
+  config = {"name": "least_squared", "reg_alpha": 5.0, "gradient_penalty": 10.0}
+  assert _critics.AdversarialLoss.of(config, "here").options == {}
+  config["name"] = "nnl"
+  assert _critics.AdversarialLoss.of(config, "here").options == {"reg_alpha": 5.0}
+  config["name"] = "wasserstein"
+  assert _critics.AdversarialLoss.of(config, "here").options == {"gradient_penalty": 10.0}
+  with pytest.raises(ValueError, match="here.name='hinge': use wasserstein, nnl, least_squared"):
+    _critics.AdversarialLoss.of({"name": "hinge"}, "here")
+
+
+def test_one_step_moves_a_linear_critic_down_its_loss():
+  """D(x) = w x: the least-squares loss is ((w r - 1)^2 + (w f)^2) / 2, its slope r (w r - 1) + w f^2."""
+  loss = _critics.AdversarialLoss("least_squared", {})
+  batch = {"real": jnp.full((4, 1), 2.0), "fake": jnp.full((4, 1), 3.0), "mix": jnp.zeros(4)}
+  tx = optax.sgd(0.1)
+  for accum in (1, 2):
+    w, _, value, parts = loss.update(tx, lambda p, x: x * p, jnp.asarray(0.25), tx.init(jnp.zeros(())),
+                                     batch, accum=accum)
+    assert value == pytest.approx(0.5 * (0.5**2 + 0.75**2)) == parts["loss"]
+    assert w == pytest.approx(0.25 - 0.1 * (2 * (0.5 - 1) + 0.25 * 9))
+  assert loss.generator(jnp.array([0.0, 3.0])) == pytest.approx((1 + 4) / 2)

@@ -1,0 +1,54 @@
+"""layers/resample.py against NumPy's and SciPy's interpolation."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from medae_jax.models.layers import resample
+
+
+@pytest.mark.parametrize("size, nodes", [(8, 4), (7, 3), (16, 16), (5, 9), (6, 1), (1, 4), (1, 1)])
+def test_aligned_corners_are_linear_interpolation_between_nodes(size, nodes):
+  matrix = resample.aligned_matrix(size, nodes)
+  values = np.random.default_rng(0).normal(size=nodes)
+  at = np.linspace(0, nodes - 1, size) if size > 1 else np.zeros(1)
+  np.testing.assert_allclose(matrix @ values, np.interp(at, np.arange(nodes), values), atol=1e-12)
+  np.testing.assert_allclose(matrix.sum(1), 1)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_upsampling_with_aligned_corners_equals_scipy(factor):
+  x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+  want = ndimage.zoom(x.astype(np.float64), (1, factor, factor, 1), order=1)  # grid_mode=False
+  np.testing.assert_allclose(resample.upsample_aligned(jnp.asarray(x), factor), want, atol=1e-5)
+
+
+def test_half_pixel_bilinear_equals_scipy():
+  x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+  want = ndimage.zoom(x.astype(np.float64), (1, 2, 2, 1), order=1, grid_mode=True, mode="nearest")
+  np.testing.assert_allclose(resample.bilinear(jnp.asarray(x)), want, atol=1e-5)
+  np.testing.assert_array_equal(resample.nearest(jnp.asarray(x)), x.repeat(2, 1).repeat(2, 2))
+
+
+def test_downscaling_takes_the_middle_or_the_whole_cell():
+  x = np.random.default_rng(0).normal(size=(1, 8, 8, 2)).astype(np.float32)
+  cells = x.reshape(1, 2, 4, 2, 4, 2)
+  np.testing.assert_allclose(resample.downscale(x, 4), cells[:, :, 1:3, :, 1:3].mean((2, 4)), rtol=1e-5)
+  np.testing.assert_allclose(resample.downscale(x, 4, antialias=True), cells.mean((2, 4)), rtol=1e-5)
+  np.testing.assert_allclose(resample.downscale(x, 2), resample.downscale(x, 2, antialias=True))
+  assert resample.downscale(x, 1) is x
+
+
+def test_fading_is_clipped():
+  low, high = jnp.zeros(3), jnp.ones(3)
+  for alpha, want in ((-1, 0), (0.25, 0.25), (2, 1)):
+    np.testing.assert_allclose(resample.fade(low, high, alpha), want)
+
+
+def test_padding_puts_the_odd_pixel_last():
+  padded = resample.pad_to(jnp.ones((1, 2, 2, 1)), 5, 4)[0, ..., 0]
+  np.testing.assert_array_equal(padded.sum(1), [0, 2, 2, 0, 0])
+  np.testing.assert_array_equal(padded.sum(0), [0, 2, 2, 0])
+  with pytest.raises(ValueError, match="3x2 meets a skip of 2x2"):
+    resample.pad_to(jnp.ones((1, 3, 2, 1)), 2, 2)

@@ -1,0 +1,95 @@
+"""What a refused, interrupted or too large run leaves and says."""
+
+import json
+import logging
+
+import jax
+import pytest
+
+from medae_jax import train
+from medae_jax.core import checkpoint, config as config_lib, trained
+from medae_jax.training import interrupt
+from tests.contract import cases
+from tests.unit.training import recorder
+
+
+class WideMethod(recorder.Method):
+  """Cannot be built with config.model.width=0."""
+
+  def init(self, rng, batch):
+    if not self.config.model.width:
+      raise ValueError("config.model.width=0: at least one channel")
+    return super().init(rng, batch)
+
+
+class LargeMethod(recorder.Method):
+  def train_step(self, state, batch, rng, *, stage, axis_name):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9GiB")
+
+
+def test_a_refused_run_does_not_block_the_corrected_command(tmp_path):
+  def config(width):
+    c = recorder.config(method__name="tests.unit.training.test_start:WideMethod"
+                        ).copy_and_resolve_references()
+    with c.unlocked():
+      c.model.width = width
+    return c.lock()
+  with pytest.raises(ValueError, match="width=0"):
+    train.train(config(0), str(tmp_path / "w"))
+  assert not (tmp_path / "w" / "config.json").exists()
+  assert train.train(config(1), str(tmp_path / "w"))["finished"]
+  with pytest.raises(ValueError, match="another config.model"):
+    train.train(config(2), str(tmp_path / "w"))
+  assert config_lib.read_config(tmp_path / "w").model.width == 1
+
+
+def test_exhausted_memory_names_what_to_change(tmp_path):
+  with pytest.raises(ValueError, match="out of device memory while training.*config.train.batch_size.*"
+                     "config.train.accum.*config.model.remat.*config.model.dtype"):
+    recorder.run(tmp_path / "w", method__name="tests.unit.training.test_start:LargeMethod")
+
+
+def test_an_interrupted_run_says_what_is_saved_and_how_to_go_on(tmp_path, monkeypatch, caplog):
+  with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+    patch.setattr(interrupt.GracefulStop, "requested", lambda self, step: step == 5)
+    recorder.run(tmp_path / "w")
+  said = [r.getMessage() for r in caplog.records if "Interrupted" in r.getMessage()]
+  assert len(said) == 1 and "checkpoint of step 5 of 9" in said[0] and "same command" in said[0]
+  assert recorder.saved(tmp_path / "w")[0] == [4, 5]
+
+
+def test_epochs_are_resolved_from_the_data_and_written_down(tmp_path):
+  """12 images in batches of 4: three steps an epoch."""
+  c = cases.config("BatchNormMethod").copy_and_resolve_references()
+  with c.unlocked():  # 20 images in batches of 16
+    c.train.update(steps=0, epochs=2.0, eval_every=0, eval_every_epochs=1.0, save_every=0,
+                   save_every_epochs=1.0)
+  result = train.train(c.lock(), str(tmp_path / "w"))
+  assert result["step"] == 4 and result["finished"]
+  written = config_lib.read_config(tmp_path / "w").train
+  assert (written.steps, written.epochs, written.eval_every, written.save_every) == (4, 0.0, 2, 2)
+  run = trained.load(tmp_path / "w", {"eval.checkpoint": "last"})  # needs no data
+  assert int(run.state.step) == 4
+  manager = checkpoint.Checkpoints(tmp_path / "w")
+  assert manager.steps() == [4, 2]
+  manager.close()
+  assert train.train(c, str(tmp_path / "w"))["step"] == 4  # the same command: nothing to do
+
+
+def test_an_old_workdir_keeps_its_random_numbers(tmp_path, monkeypatch):
+  """Begun with the old streams, interrupted, gone on with today's default: the old run, unbroken."""
+  old = {"train__random_streams": "legacy"}
+  _, want = recorder.run(tmp_path / "whole", **old)
+  with monkeypatch.context() as patch:
+    patch.setattr(interrupt.GracefulStop, "requested", lambda self, step: step == 5)
+    recorder.run(tmp_path / "w", **old)
+  file = tmp_path / "w" / "config.json"
+  plain = json.loads(file.read_text())
+  del plain["train"]["random_streams"]  # as written before there was a choice
+  file.write_text(json.dumps(plain))
+  _, found = recorder.run(tmp_path / "w")
+  for key in want:
+    assert (want[key] == found[key]).all(), key
+  assert json.loads(file.read_text())["train"]["random_streams"] == "legacy"
+  _, named = recorder.run(tmp_path / "new")
+  assert not set(named["draw"]) & set(want["draw"])
