@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipelines.masks import images
+from data_pipelines.ops import augment
 from data_pipelines.pairs import ops
 
 
@@ -26,14 +26,14 @@ def place(mask):
 
 def test_masks_are_mirrored_with_their_images_in_batches():
   batch = {k: tf.constant(v) for k, v in corner_pairs(64).items()}
-  out = {k: v.numpy() for k, v in images.paired_flip()(batch, tf.constant([3, 1]), 0, 64, 64).items()}
+  out = {k: v.numpy() for k, v in augment.paired_flip()(batch, tf.constant([3, 1]), 0, 64, 64).items()}
   np.testing.assert_array_equal(out["image"][..., :1] > 0.5, out["mask"] > 0.5)
   seen = [place(m) for m in out["mask"]]
   for (top, left), flip in zip(seen, out["flip"]):
     assert (bool(flip[0]), bool(flip[1])) == (not top, left)  # what is recorded is what was done
   # four cases of 1/4 each in 64: standard deviation 3.5
   assert all(6 <= seen.count(case) <= 28 for case in set(seen)) and len(set(seen)) == 4
-  again = images.paired_flip()(batch, tf.constant([3, 2]), 0, 64, 64)["flip"].numpy()
+  again = augment.paired_flip()(batch, tf.constant([3, 2]), 0, 64, 64)["flip"].numpy()
   assert not np.array_equal(again, out["flip"])
 
 
@@ -54,7 +54,7 @@ def test_masks_are_mirrored_with_image_and_clean_image(share, cases):
 
 def test_crops_take_the_same_window_of_image_and_mask():
   batch = {k: tf.constant(v) for k, v in corner_pairs(32).items()}
-  out = images.paired_crop(6)(batch, tf.constant([0, 5]), 0, 32, 32)
+  out = augment.paired_crop(6)(batch, tf.constant([0, 5]), 0, 32, 32)
   np.testing.assert_array_equal(out["image"].numpy()[..., :1] > 0.5, out["mask"].numpy() > 0.5)
   places = {tuple(c[:2]) for c in out["crop"].numpy()}
   assert len(places) > 5 and {max(c) for c in zip(*places)} == {2} and {min(c) for c in zip(*places)} == {0}
