@@ -1,4 +1,10 @@
-"""Test-wide settings: CPU, a compilation cache shared by the tests, quiet TensorFlow."""
+"""Test-wide settings: CPU, programs compiled fast and kept between processes, quiet TensorFlow.
+
+Most of the suite's time is XLA compiling programs that then run for milliseconds. Without LLVM's
+optimisation passes that takes half as long. tests/parity compiles as users do, since its numbers are
+compared closely and its trajectories run for seconds; JAX_DISABLE_MOST_OPTIMIZATIONS=0 makes all
+tests do so.
+"""
 
 import os
 import pathlib
@@ -6,14 +12,18 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Shared by all workers and by the processes that tests start; a second `make test` compiles little.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR",
                       str(pathlib.Path(tempfile.gettempdir()) / "medae_jax_test_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-import jax  # pylint: disable=wrong-import-position
-import pytest  # pylint: disable=wrong-import-position
+import jax
+import pytest
 
-from tests import golden_cases  # pylint: disable=wrong-import-position
+from tests import golden_cases
+
+FAST = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"].lower() in ("1", "true", "y", "yes", "on", "t")
 
 
 def pytest_configure(config):
@@ -22,8 +32,10 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def forget_programs():
+def forget_programs(request):
   """Compiled programs of one file are no use to the next; kept, they fill the memory."""
+  parity = ".parity." in request.module.__name__
+  jax.config.update("jax_disable_most_optimizations", FAST and not parity)
   yield
   jax.clear_caches()
 

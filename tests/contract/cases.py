@@ -9,7 +9,17 @@ import ml_collections
 from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = ("BatchNormMethod", "AdversarialMethod", "TwoStreamMethod", "GrowingMethod", "FitOnlyMethod")
+# What of a method could depend on the number of devices: {feature: (tiny method, config of a real one)}.
+FEATURES = {
+    "statistics of the batch": ("BatchNormMethod", "annotation_removal"),
+    "several optimisers, frozen networks": ("AdversarialMethod", "piad_camelyon16"),
+    "several streams, weights of the whole batch": ("TwoStreamMethod", "noisy_skin"),
+    "stages that grow": ("GrowingMethod", "dpa_camelyon16"),
+    "fitted at the end": ("FitOnlyMethod", None),
+    "noise drawn on the device": ("BatchNormMethod", "dae_brats"),
+}
+TINY = tuple(dict.fromkeys(tiny for tiny, _ in FEATURES.values()))
+REAL = tuple(real for _, real in FEATURES.values() if real)
 
 
 def _tiny(cls):
@@ -53,7 +63,7 @@ def _smoke(path):
 
 @functools.cache
 def names():
-  """Names of all cases: one config a method, the first of those that share it."""
+  """Names of all cases: TINY, and one config a method, the first of those that share it."""
   first = {}
   for path in config_files():
     first.setdefault(load_config(path, "smoke").method.name, path.stem)
