@@ -23,7 +23,8 @@ import numpy as np
 
 from configs import noisy_skin
 from data_pipelines import dataset, stream
-from medae_jax.core import config, durations, method as method_lib, trained
+from medae_jax.core import config, method as method_lib, trained
+from medae_jax.training import durations
 
 
 def config_of(args, **changes):

@@ -5,11 +5,11 @@
 alone.
 """
 
-from medae_jax.core import aliases, xla_flags
+from medae_jax.core import places, xla_flags
 
 __version__ = "0.2.0.dev0"
 
-aliases.install()
+places.install_aliases()
 xla_flags.prefer_eigen_convolutions()
 
 

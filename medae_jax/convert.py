@@ -20,12 +20,13 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from medae_jax.core import checkpoint, checks, durations, example, trained
+from medae_jax.core import checkpoint, checks, example, trained
 from medae_jax.core import method as method_lib
 from medae_jax.core.config import override
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
 from medae_jax.core.method import State
+from medae_jax.training import durations
 from medae_jax.weights import torch_file
 
 

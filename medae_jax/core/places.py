@@ -1,14 +1,20 @@
 """Where the files of the house lie: beside medae_jax in a clone, inside it once it is installed.
 
 A wheel may not own the names `configs` and `data_pipelines` in site-packages (CONTRIBUTING.md,
-"Packaging"): there they are medae_jax/configs and medae_jax/data_pipelines.
+"Packaging"): there they are medae_jax/configs and medae_jax/data_pipelines. `install_aliases` lets
+files of users write `from data_pipelines import ...` against a wheel as against a clone.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.abc
+import importlib.util
 import pathlib
+import sys
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+_NAMES = ("configs", "data_pipelines")
 
 
 def folder(name: str) -> pathlib.Path:
@@ -34,3 +40,36 @@ def config_file(name: str) -> pathlib.Path:
   if path.is_absolute() or not ours.is_file():
     raise FileNotFoundError(f"{name} does not exist; --mode=list names the configs")
   return ours
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+  """Finds data_pipelines.X as the module object medae_jax.data_pipelines.X, not a second copy of it.
+
+  It stands last in sys.meta_path: where any other package has the name, that one is imported, and
+  nothing of medae_jax ever goes through here.
+  """
+
+  def find_spec(self, fullname, path=None, target=None):
+    top, dot, _ = fullname.partition(".")
+    if top not in _NAMES:
+      return None
+    if dot and sys.modules.get(top) is not sys.modules.get(f"medae_jax.{top}"):
+      return None  # below somebody else's package
+    if importlib.util.find_spec(f"medae_jax.{fullname}") is None:
+      return None
+    return importlib.util.spec_from_loader(fullname, self)
+
+  def create_module(self, spec):
+    module = importlib.import_module(f"medae_jax.{spec.name}")
+    spec.loader_state = module.__spec__  # which the import system is about to replace
+    return module
+
+  def exec_module(self, module):
+    module.__spec__ = module.__spec__.loader_state
+
+
+def install_aliases() -> None:
+  """Adds the finder, once, where configs and data_pipelines lie inside medae_jax."""
+  inside = folder("data_pipelines").parent == PACKAGE
+  if inside and not any(isinstance(f, _Finder) for f in sys.meta_path):
+    sys.meta_path.append(_Finder())

@@ -56,7 +56,7 @@ def build(config, total_steps: int) -> optax.Schedule:
   """
   name = config.schedule
   if name in ("cosine_cyclic", "piecewise") and config.get("epoch_steps", 1) == 0:
-    raise ValueError("config.optim.epoch_steps is 0: core.durations.resolve comes first")
+    raise ValueError("config.optim.epoch_steps is 0: training.durations.resolve comes first")
   if name == "constant":
     return optax.constant_schedule(config.lr)
   if name == "cosine":

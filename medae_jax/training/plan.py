@@ -14,8 +14,9 @@ from absl import logging
 import ml_collections
 import numpy as np
 
-from medae_jax.core import config as config_lib, durations, places
+from medae_jax.core import config as config_lib, places
 from medae_jax.core.errors import UserError
+from medae_jax.training import durations
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from data_pipelines import dataset as datasets
-from medae_jax.core import checkpoint, checks, durations, parallel, streams, trained
+from medae_jax.core import checkpoint, checks, parallel, streams, trained
 from medae_jax.core import config as config_lib
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base as tasks
-from medae_jax.training import feed
+from medae_jax.training import durations, feed
 from medae_jax.training.bookkeeping import Run
 
 

@@ -20,10 +20,10 @@ import json
 import jax
 import numpy as np
 
-from medae_jax.core import checkpoint, durations, loops, parallel, streams
+from medae_jax.core import checkpoint, loops, parallel, streams
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
-from medae_jax.training import feed
+from medae_jax.training import durations, feed
 
 _GROUPS = ("method", "model", "optim", "train")  # of the config: they decide what is compiled
 

@@ -3,7 +3,7 @@
 import pytest
 
 from medae_jax.core import config as config_lib
-from medae_jax.core import durations
+from medae_jax.training import durations
 from medae_jax.optim import schedules
 from tests.contract import cases
 
