@@ -1,4 +1,4 @@
-"""What the one loop of train.py is made of: bookkeeping, feed, validation, progress, writer, signals.
+"""What the one loop of train.py is made of: starts, lanes, bookkeeping, feed, validation ...
 
 Nothing here knows a method by name.
 """

@@ -141,8 +141,9 @@ class Plan:
     for cell in sorted({self.without_average(c) for c in self.cells}, key=self.order):
       best = None
       for i in range(len(self.settings)):
-        results = [self.read(Trial(cell, i, f)) for f in range(self.s.folds)]
-        if any(r is None or r.get(self.s.metric) is None for r in results):
+        read = [self.read(Trial(cell, i, f)) for f in range(self.s.folds)]
+        results = [r for r in read if r is not None and r.get(self.s.metric) is not None]
+        if len(results) < len(read):
           continue
         score = float(np.mean([r[self.s.metric] for r in results]))
         steps = int(np.mean([r["checkpoint"]["step"] for r in results]))
@@ -175,6 +176,7 @@ def load_module(path: str):
   except FileNotFoundError as e:
     raise FileNotFoundError(f"config.sweep.config: {e}") from e
   spec = importlib.util.spec_from_file_location(f"sweep_{file.stem}", file)
+  assert spec is not None and spec.loader is not None  # for a path that ends in .py
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module

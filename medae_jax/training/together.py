@@ -13,7 +13,7 @@ leading axis of runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import itertools
 import json
 
@@ -41,7 +41,7 @@ class Alone:
     config, method = run.config, run.method
     size = stage.data.get("batch_size", config.train.batch_size)
     resident, sample = feed.resident_data(run.stage_data, config, size, stage)
-    self._batches = itertools.chain([run.first_batch], run.batches)
+    self._batches: Iterator = itertools.chain([run.first_batch], run.batches)
     if resident is not None:  # the host then sends nothing but the place in the batch
       resident = method.cache(self._state, resident, stage)  # what depends on the image alone
       self._batches = itertools.repeat({"index": run.first_batch["index"]})

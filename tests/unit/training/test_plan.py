@@ -1,0 +1,60 @@
+"""Which run a folder holds: durations that the data decided and old random streams do not count."""
+
+import json
+
+import pytest
+
+from medae_jax.core import durations
+from medae_jax.reporting import seeds_table
+from medae_jax.training import plan
+from tests.unit.training import recorder
+
+EPOCHS = {"train__steps": 0, "train__epochs": 2.0, "train__eval_every": 0,
+          "train__eval_every_epochs": 1.0}
+
+
+def job(tmp_path, written=None, **changes):
+  config = recorder.config(**changes)
+  if written is not None:
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "config.json").write_text(json.dumps(written.to_dict()))
+    (tmp_path / "evaluation" / "test.json").write_text('{"image_auroc": 0.5}')
+  return plan.Job("run", config, tmp_path)
+
+
+def test_a_run_whose_length_the_data_decided_is_its_own(tmp_path):
+  written = durations.resolve(recorder.config(**EPOCHS), lambda: 12)
+  assert written.train.steps == 6 and written.train.eval_every == 3
+  found = job(tmp_path, written, **EPOCHS)
+  assert not found.foreign() and found.read("test") == {"image_auroc": 0.5}
+  assert found.read("val") is None
+
+
+def test_a_run_from_before_the_named_streams_is_its_own(tmp_path):
+  old = recorder.config(train__random_streams="legacy")
+  assert not job(tmp_path, old).foreign()
+
+
+@pytest.mark.parametrize("changes", [{"seed": 4}, {"train__batch_size": 8}, {"train__steps": 12}])
+def test_another_config_is_another_run(tmp_path, changes):
+  found = job(tmp_path, recorder.config(), **changes)
+  assert found.foreign() and found.read("test") is None
+
+
+def test_an_empty_folder_is_nobodys(tmp_path):
+  assert not job(tmp_path).foreign() and job(tmp_path).read("test") is None
+
+
+def test_the_table_of_seeds_by_hand(tmp_path):
+  rows = {(0, "test"): {"auc": 0.5, "n": 3, "synthetic": True}, (1, "test"): {"auc": 0.8, "n": 3},
+          (0, "val"): {"auc": 0.25}}
+  found = seeds_table.write(tmp_path, (0, 1, 2), ("val", "test"), lambda s, k: rows.get((s, k)),
+                            {"seed_2": "interrupted"})
+  assert found["splits"]["test"] == {"auc": {"mean": pytest.approx(0.65), "values": [0.5, 0.8],
+                                             "std": pytest.approx(0.3 / 2**0.5)}}
+  assert found["splits"]["val"]["auc"]["std"] is None  # of one number
+  assert found["missing"] == ["seed_1: val", "seed_2: val", "seed_2: test"] and found["synthetic"]
+  text = (tmp_path / "seeds.md").read_text()
+  assert "| test | auc | 0.6500 | 0.2121 | 0.5000 0.8000 |" in text
+  assert "FAILED seed_2: interrupted" in text and "SYNTHETIC" in text
+  assert json.loads((tmp_path / "seeds.json").read_text())["seeds"] == [0, 1, 2]
