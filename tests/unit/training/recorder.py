@@ -33,7 +33,8 @@ class Method(BaseMethod):
   def init(self, rng, batch):
     n = sum(int(steps) for _, steps in self.config.method.stages)
     stats = {"draw": jnp.zeros(n), "rows": jnp.full((n, BATCH), -1.0), "begin": jnp.full(n, -1),
-             "init": jax.random.uniform(rng), "told": jnp.zeros(()), "grown": jnp.zeros(len(self.config.method.stages))}
+             "init": jax.random.uniform(rng), "told": jnp.zeros(()),
+             "grown": jnp.zeros(len(self.config.method.stages))}
     return State.create({"net": {"w": jnp.zeros(())}}, {"net": stats})
 
   def grow(self, state, stage, rng, batch):

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from medae_jax.core import durations
 from medae_jax.reporting import seeds_table
-from medae_jax.training import plan
+from medae_jax.training import durations, plan
 from tests.unit.training import recorder
 
 EPOCHS = {"train__steps": 0, "train__epochs": 2.0, "train__eval_every": 0,
