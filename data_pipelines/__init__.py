@@ -1,8 +1,4 @@
-"""Data sets and the tf.data stream; never imports jax, flax or medae_jax.
-
-dataset.py says what a data set is, fields.py what config.data may hold, stream.py makes batches.
-datasets/ has what config.data.name names; each domain has a room; formats/ and ops/ serve all.
-"""
+"""Data sets and the tf.data stream; never imports jax, flax or medae_jax."""
 
 import os
 

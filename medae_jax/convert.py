@@ -20,8 +20,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from medae_jax.core import checkpoint, checks, example, trained
-from medae_jax.core import method as method_lib
+from medae_jax.core import checkpoint, checks, example, method as method_lib, trained
 from medae_jax.core.config import override
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
@@ -146,7 +145,7 @@ class _Recorder(dict):
     return super().__getitem__(name)
 
   def get(self, name, default=None):
-    return self[name] if name in self else default
+    return self[name] if name in self else default  # noqa: SIM401 the item access notes the name
 
   def items(self):
     self.read.update(self)

@@ -27,8 +27,7 @@ import jax
 from jax import export as jax_export
 import numpy as np
 
-from medae_jax.core import artefact, parallel, places, scoring, trained
-from medae_jax.core import calibration as calibration_lib
+from medae_jax.core import artefact, calibration as calibration_lib, parallel, places, scoring, trained
 from medae_jax.core.artefact import load
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json

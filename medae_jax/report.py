@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
 import csv
-import html
 import json
 import math
 import pathlib
 from typing import Any
 
-from medae_jax.core import calibration as calibrate
-from medae_jax.core import files
+from medae_jax.core import calibration as calibrate, files
 from medae_jax.core.errors import UserError
+from medae_jax.reporting.plots import chart, number, text
 
 _ORDER = ("test", "val")
 _REMEDY = "run --mode=evaluate again, or delete it"
@@ -61,11 +59,11 @@ def write(workdir) -> pathlib.Path:
   body += [_table(results), _notes(results)] if results else ["<p>Nothing was evaluated yet.</p>"]
   if calibration:
     body.append("<h2>Thresholds and scales</h2><p>Fixed on the validation split, used on every "
-                f"other: {_text(calibrate.explain(calibration))}. One grey window and one heat "
-                "scale (top " + _number(calibration.get("map_max")) + ") for all pictures.</p>")
+                f"other: {text(calibrate.explain(calibration))}. One grey window and one heat "
+                "scale (top " + number(calibration.get("map_max")) + ") for all pictures.</p>")
     if calibration.get("score"):
-      about = {k: _number(v) for k, v in (calibration.get("score_fit") or {}).items()}
-      weights = _text(json.dumps(calibration["score"]))
+      about = {k: number(v) for k, v in (calibration.get("score_fit") or {}).items()}
+      weights = text(json.dumps(calibration["score"]))
       body.append(f"<p>Fitted on validation: <code>{weights}</code>. "
                   f"Pixel AP there: {about.get('pixel_ap_plain')} without, "
                   f"{about.get('pixel_ap_fitted')} with the fit (flattering), "
@@ -74,10 +72,10 @@ def write(workdir) -> pathlib.Path:
   body += [_patients(workdir / "evaluation" / f"{split}.csv", split) for split in results]
   body.append(_training(workdir / "metrics.jsonl"))
   body.append("<h2>Configuration</h2><details><summary>config.json</summary><pre>"
-              f"{_text(json.dumps(config, indent=1))}</pre></details>")
+              f"{text(json.dumps(config, indent=1))}</pre></details>")
   page = ("<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
           "content='width=device-width'><title>medae_jax report: "
-          f"{_text(workdir.name)}</title><style>{_STYLE}</style></head><body>"
+          f"{text(workdir.name)}</title><style>{_STYLE}</style></head><body>"
           + "\n".join(body) + "</body></html>\n")
   return files.write_bytes(workdir / "report.html", page.encode())
 
@@ -87,12 +85,12 @@ def _head(workdir, results, config):
   first = next(iter(results.values()), {})
   method = config.get("method")
   method = method.get("name", "?") if isinstance(method, dict) else "?"
-  lines = [f"<h1>{_text(method)} on {_text(first.get('dataset', 'no data yet'))}</h1>"]
+  lines = [f"<h1>{text(method)} on {text(first.get('dataset', 'no data yet'))}</h1>"]
   if first:
-    checkpoint = first.get("checkpoint", {})
-    lines.append(f"<p>{_text(workdir.name)}: {_text(checkpoint.get('which', ''))} checkpoint, step "
-                 f"{checkpoint.get('step', '?')}; evaluated {_text(first.get('date', ''))} on "
-                 f"{_text(first.get('device', ''))}.</p>")
+    checkpoint = first.get("checkpoint") or {}
+    lines.append(f"<p>{text(workdir.name)}: {text(checkpoint.get('which', ''))} checkpoint, step "
+                 f"{checkpoint.get('step', '?')}; evaluated {text(first.get('date', ''))} on "
+                 f"{text(first.get('device', ''))}.</p>")
   if any(r.get("synthetic") for r in results.values()):
     lines.append("<div class='warn'>SYNTHETIC DATA: computer-generated images. These numbers say "
                  "that the program works, and nothing about patients.</div>")
@@ -110,14 +108,14 @@ def _sentence(split, r):
   best = max((v for k, v in base.items() if k.startswith(key) and isinstance(v, (int, float))),
              default=None)
   verdict = "better than" if r["model_better"] else "NOT better than"
-  text = (f"{_split_name(split)} ({r.get('n_patients', '?')} patients, {r.get('n_images', '?')} images): "
-          f"{_NAMES[key][0].lower()} {_number(r.get(key))}; a plain intensity threshold reaches "
-          f"{_number(best)}: the model is {verdict} it")
+  said = (f"{_split_name(split)} ({r.get('n_patients', '?')} patients, {r.get('n_images', '?')} images): "
+          f"{_NAMES[key][0].lower()} {number(r.get(key))}; a plain intensity threshold reaches "
+          f"{number(best)}: the model is {verdict} it")
   interval = (r.get("ci95") or {}).get("pixel_ap_minus_baseline")
   if interval and key == "pixel_ap":
-    text += (f" (difference, 95 % interval over patients: {_number(interval[0])} to "
-             f"{_number(interval[1])})")
-  return _text(text + ".")
+    said += (f" (difference, 95 % interval over patients: {number(interval[0])} to "
+             f"{number(interval[1])})")
+  return text(said + ".")
 
 
 def _table(results):
@@ -127,7 +125,7 @@ def _table(results):
   head = "".join(f"<th>{_split_name(s)}</th>" for s in results)
   with_base = any(r.get("baseline") for r in results.values())
   base_head = "".join(
-      f"<th>{_text(r.get('baseline_name', 'intensity threshold'))}, {_split_name(s)}</th>"
+      f"<th>{text(r.get('baseline_name', 'intensity threshold'))}, {_split_name(s)}</th>"
       for s, r in results.items()) if with_base else ""
   rows = []
   for key in keys:
@@ -136,14 +134,14 @@ def _table(results):
     if with_base:
       cells += "".join(f"<td>{_baseline(r.get('baseline') or {}, key)}</td>"
                        for r in results.values())
-    rows.append(f"<tr><td>{_text(name)}</td>{cells}<td class='what'>{_text(what)}</td></tr>")
+    rows.append(f"<tr><td>{text(name)}</td>{cells}<td class='what'>{text(what)}</td></tr>")
   return ("<h2>Results</h2><table><tr><th></th>" + head + base_head + "<th></th></tr>"
           + "".join(rows) + "</table><p class='ci'>In square brackets: 95 % bootstrap intervals "
           "over patients.</p>")
 
 
 def _notes(results):
-  lines = [f"<li>{_split_name(s)}, {_text(k)}: {_text(v)}</li>" for s, r in results.items()
+  lines = [f"<li>{_split_name(s)}, {text(k)}: {text(v)}</li>" for s, r in results.items()
            for k, v in (r.get("notes") or {}).items()]
   return f"<p>Not available:</p><ul>{''.join(lines)}</ul>" if lines else ""
 
@@ -153,9 +151,9 @@ def _pictures(folder, split):
   for path in sorted(folder.glob(f"{split}_*.png")):
     data = base64.b64encode(path.read_bytes()).decode()
     name = path.stem.removeprefix(f"{split}_")
-    what = "" if name == "panel" else f": {_text(name)}"
+    what = "" if name == "panel" else f": {text(name)}"
     parts.append(f"<h2>Pictures, {_split_name(split)}{what}</h2>"
-                 f"<img alt='{_text(path.stem)}' src='data:image/png;base64,{data}'>")
+                 f"<img alt='{text(path.stem)}' src='data:image/png;base64,{data}'>")
   return "".join(parts)
 
 
@@ -170,12 +168,12 @@ def _patients(path, split):
     raise UserError(f"{path} is damaged ({e}): {_REMEDY}") from e
   if not rows:
     return ""
-  head = "".join(f"<th>{_text(c.replace('_', ' '))}</th>" for c in rows[0])
-  lines = "".join("<tr>" + "".join(f"<td>{_text(_short(c))}</td>" for c in r) + "</tr>"
+  head = "".join(f"<th>{text(c.replace('_', ' '))}</th>" for c in rows[0])
+  lines = "".join("<tr>" + "".join(f"<td>{text(_short(c))}</td>" for c in r) + "</tr>"
                   for r in rows[1:501])
   n, more = len(rows) - 1, ""
   if n > 500:
-    more = f"<p>The first 500 of {n}; all are in {_text(path.name)}.</p>"
+    more = f"<p>The first 500 of {n}; all are in {text(path.name)}.</p>"
   return (f"<h2>Case by case, {_split_name(split)}</h2><details><summary>{n} rows</summary>"
           f"<table><tr>{head}</tr>{lines}</table>{more}</details>")
 
@@ -192,47 +190,6 @@ def _training(path):
     groups.setdefault(group, {})[key] = points
   charts = "".join(chart(group, lines) for group, lines in groups.items())
   return f"<h2>Training</h2><div class='charts'>{charts}</div>" if charts else ""
-
-
-# --------------------------------------------------------------------------------------- charts
-def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=400, height=230
-          ) -> str:
-  """Inline SVG of named lines [(x, y), ...].
-
-  The axis is logarithmic where positive values span a factor of 30. Long lines are thinned to 600
-  points.
-  """
-  lines = {k: v[:: max(1, len(v) // 600)] for k, v in lines.items() if v}
-  xs = [x for v in lines.values() for x, _ in v]
-  ys = [y for v in lines.values() for _, y in v]
-  log = min(ys) > 0 and max(ys) > 30 * min(ys)
-  scale = math.log10 if log else float
-  low, high = scale(min(ys)), scale(max(ys))
-  high = high if high > low else low + 1
-  left, top, right, bottom = 62, 26, width - 12, height - 34
-  span = max(max(xs) - min(xs), 1)
-  px = lambda x: left + (x - min(xs)) / span * (right - left)
-  py = lambda y: bottom - (scale(y) - low) / (high - low) * (bottom - top)
-  parts = [f"<svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' "
-           "font-family='sans-serif' font-size='11'>",
-           f"<text x='{left}' y='15' font-size='13'>{_text(title)}"
-           f"{' (log scale)' if log else ''}</text>",
-           f"<path d='M{left} {top}V{bottom}H{right}' fill='none' stroke='#999'/>"]
-  for part in (0, 0.5, 1):
-    value = low + part * (high - low)
-    y = bottom - part * (bottom - top)
-    label = _number(10 ** value if log else value)
-    parts.append(f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end'>{label}</text>"
-                 f"<path d='M{left} {y:.1f}H{right}' stroke='#eee'/>")
-  parts.append(f"<text x='{left}' y='{bottom + 14}'>{min(xs):g}</text><text x='{right}' "
-               f"y='{bottom + 14}' text-anchor='end'>step {max(xs):g}</text>")
-  for i, (name, points) in enumerate(lines.items()):
-    colour = ("#1f6fb4", "#d1541d", "#2e8b57", "#8a4fbf")[i % 4]
-    path = "M" + "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in points)
-    parts.append(f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
-                 f"<text x='{left + 110 * i}' y='{height - 5}' fill='{colour}'>{_text(name)}"
-                 "</text>")
-  return "".join(parts) + "</svg>"
 
 
 # -------------------------------------------------------------------------------------- helpers
@@ -261,32 +218,22 @@ def _result(path) -> dict[str, Any]:
 
 
 def _split_name(split):
-  return {"val": "validation"}.get(split, _text(split))
+  return {"val": "validation"}.get(split, text(split))
 
 
 def _with_interval(result, key):
   interval = (result.get("ci95") or {}).get(key)
-  text = _number(result.get(key))
+  shown = number(result.get(key))
   if interval:
-    text += f" <span class='ci'>[{_number(interval[0])}, {_number(interval[1])}]</span>"
-  return text
+    shown += f" <span class='ci'>[{number(interval[0])}, {number(interval[1])}]</span>"
+  return shown
 
 
 def _baseline(base, key):
   smooth = base.get(f"{key}_median5")
   if smooth is None:
-    return _number(base.get(key), "")
-  return f"{_number(base.get(key))} <span class='ci'>({_number(smooth)} after a 5x5 median)</span>"
-
-
-def _number(value, missing: str = "&ndash;") -> str:
-  if value is None or (isinstance(value, float) and not math.isfinite(value)):
-    return missing
-  if isinstance(value, int):
-    return f"{value:,}"
-  if not isinstance(value, float):
-    return _text(value)
-  return f"{value:.3f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
+    return number(base.get(key), "")
+  return f"{number(base.get(key))} <span class='ci'>({number(smooth)} after a 5x5 median)</span>"
 
 
 def _short(cell: str) -> str:
@@ -294,8 +241,3 @@ def _short(cell: str) -> str:
     return f"{float(cell):.3f}" if "." in cell else cell
   except ValueError:
     return cell
-
-
-def _text(value: Any) -> str:
-  return html.escape(str(value))
-

@@ -68,6 +68,22 @@ def names(*allowed: str) -> Rule:
   return rule
 
 
+def group(value) -> str:
+  """A group of fields."""
+  return "" if hasattr(value, "keys") else "a group of fields"
+
+
+def weights(value) -> str:
+  """(), or numbers that are not negative."""
+  fits = isinstance(value, (tuple, list)) and not any(number(0)(v) for v in value)
+  return "" if fits else "numbers from 0, one a channel, or ()"
+
+
+def odd(value) -> str:
+  """An odd whole number."""
+  return "" if not whole(1)(value) and value % 2 else "an odd whole number"
+
+
 def sides(value) -> str:
   """(), a whole number of pixels, or a pair of them."""
   values = value if isinstance(value, (tuple, list)) else (value,)
@@ -98,6 +114,7 @@ RULES: dict[str, Rule] = {
     "train.early_delta": number(0),
     "train.init_from": text,
     "train.random_streams": choice("named", "legacy"),
+    "method.score": group,
     "eval.kind": text,
     "eval.splits": names(),
     "eval.batch_size": whole(1),
@@ -114,6 +131,16 @@ RULES: dict[str, Rule] = {
 }
 # Fields that several methods share; methods kept outside this package may mean something else.
 SHARED: dict[str, Rule] = {
+    "method.loss_over": choice("all", "foreground"),
+    "method.ssim_window": odd,
+    "method.score.erosion": whole(0),
+    "method.score.median": whole(0),
+    "method.score.image_score": choice("mean", "max", "top1", "foreground_mean"),
+    "method.score.weights_positive": weights,
+    "method.score.weights_negative": weights,
+    "method.score.test_noise_draws": whole(0),
+    "method.score.test_noise_res": whole(1),
+    "method.score.test_noise_std": number(0),
     "model.dtype": choice("float32", "bfloat16"),
     "model.precision": choice("", "default", "high", "highest"),
     "model.depth": whole(1, 12),
@@ -132,7 +159,7 @@ SHARED: dict[str, Rule] = {
     "optim.half_period": number(0, above=True),
     "optim.epoch_steps": whole(0),
 }
-_OPTIONAL = ("train.early_stop", "train.early_delta", "train.random_streams", "train.epochs",
+_OPTIONAL = ("method.score", "train.early_stop", "train.early_delta", "train.random_streams", "train.epochs",
              "train.examples", "train.eval_every_epochs", "train.save_every_epochs", "bench.",
              "export.")  # younger than the rest
 _GROUPS = ("method", "model", "data", "train", "eval", "predict", "parallel")
@@ -174,4 +201,4 @@ def apply(config, rules: Mapping[str, Rule], optional: tuple[str, ...] = ()) -> 
       raise UserError(f"config.{name} is missing")
     allowed = rule(node)
     if allowed:
-      raise UserError(f"config.{name}={node!r}: it must be {allowed}")
+      raise UserError(f"config.{name}={' '.join(repr(node).split())}: it must be {allowed}")

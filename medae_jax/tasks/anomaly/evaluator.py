@@ -113,8 +113,9 @@ class Evaluator(BaseEvaluator):
       raise UserError(f"{bad} image scores are not finite: the model or its input is broken")
     threshold = (self.calibration or {}).get("threshold")
     notes: dict[str, str] = {}
-    result: dict[str, Any] = {"n_patients": len(self.patients), "n_abnormal_images": int((self.label == 1).sum()),
-              "n_lesion_pixels": int(self.lesion_px.clip(0).sum())}
+    result: dict[str, Any] = {"n_patients": len(self.patients),
+                              "n_abnormal_images": int((self.label == 1).sum()),
+                              "n_lesion_pixels": int(self.lesion_px.clip(0).sum())}
     result.update(self._pixel_metrics(threshold, notes))
     result.update(self._image_metrics(notes))
     result["baseline"] = self._baseline_metrics()

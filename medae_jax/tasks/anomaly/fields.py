@@ -61,6 +61,10 @@ def check(config, channels: int | None) -> None:
                     "the residual; turn it off")
   for name in ("weights_positive", "weights_negative"):
     given = score.get(name, ())
+    allowed = checks.weights(given)
+    if allowed:
+      shown = " ".join(repr(given).split())
+      raise UserError(f"config.method.score.{name}={shown}: it must be {allowed}")
     if channels is not None and len(given) not in (0, channels):
       raise UserError(f"config.method.score.{name}={tuple(given)}: the images have {channels} "
                       "channel(s); give one weight each, or ()")

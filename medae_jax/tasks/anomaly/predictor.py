@@ -45,7 +45,8 @@ class Predictor(BasePredictor):
     found = calibration or {}
     self.threshold = config.predict.threshold or found.get("threshold")
     self.image_threshold = found.get("image_threshold")
-    self.components = int(found.get("components", config.eval.components))
+    stored = found.get("components")
+    self.components = int(config.eval.components if stored is None else stored)
     self.modalities = tuple(config.data.get("modalities", ()))
     if self.threshold is None:
       logging.warning("No threshold: calibration.json is missing, so that maps are written but no "

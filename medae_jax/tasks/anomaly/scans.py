@@ -32,7 +32,7 @@ class MapStore:
     if n * self._bytes <= _IN_MEMORY:
       self._maps = np.zeros((n, *shape), np.float32)
     else:  # read and written, not mapped: mapped pages count as memory of this process
-      self._file = tempfile.NamedTemporaryFile(prefix="medae_maps_")  # deleted on close
+      self._file = tempfile.NamedTemporaryFile(prefix="medae_maps_")  # noqa: SIM115 deleted on close
       self._file.truncate(n * self._bytes)
     self._masks = np.zeros((n, -(-shape[0] * shape[1] // 8)), np.uint8)
 

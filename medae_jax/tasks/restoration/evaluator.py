@@ -93,8 +93,8 @@ class Evaluator(BaseEvaluator):
     self.overlap = np.zeros((n, 3), np.int64)  # found and drawn, found, drawn pixels
     self._fillings = fillings(config.eval.inpaint)
     self._fill = config.method.score.fill
-    self.numbers: dict[str, list] = {name: [None] * n for name in
-                    (*_COMPOSITES, "network", "nothing", *self._fillings)}
+    self.numbers: dict[str, list] = {
+        name: [None] * n for name in (*_COMPOSITES, "network", "nothing", *self._fillings)}
     self._cells = []
 
   def update(self, batch, outputs):
@@ -102,7 +102,7 @@ class Evaluator(BaseEvaluator):
     for b in np.flatnonzero(batch["valid"]):
       i = int(batch["position"][b])
       height, width = native_size(self.metas[i], batch["image"][b])
-      cut = lambda a: np.asarray(a[b, :height, :width], np.float32)  # pylint: disable=cell-var-from-loop
+      cut = lambda a, b=b, h=height, w=width: np.asarray(a[b, :h, :w], np.float32)
       image, clean, mask = cut(batch["image"]), cut(batch["clean"]), cut(batch["mask"])[..., 0] > 0
       found = cut(outputs["marks"])[..., 0] > 0
       recon = cut(outputs["recon"])
@@ -191,7 +191,7 @@ class Evaluator(BaseEvaluator):
       verdict = panels.verdict_overlay(clean.mean(-1), found, batch["mask"][b, ..., 0] > 0, (0, 1))
       restored = inpaint.restored(self._fill, image, recon, found)
       self._cells.append(
-          ([panels.colour(image), panels.colour(restored), panels.colour(recon), panels.colour(clean), verdict],
+          ([*map(panels.colour, (image, restored, recon, clean)), verdict],
            f"{self.metas[i]['id']}: PSNR {before['psnr']:.1f} -> {own['psnr']:.1f} dB"))
 
   def panels(self):

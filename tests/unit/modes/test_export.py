@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from medae_jax import export
-from medae_jax.core import artefact, checkpoint, example, trained
-from medae_jax.core import method as method_lib
+from medae_jax.core import artefact, checkpoint, example, method as method_lib, trained
 from medae_jax.core.files import write_json
 from tests.unit import tiny_dae
 

@@ -1,0 +1,94 @@
+"""Edited or damaged text files of a workdir: one line that names the file, or they are read well; no traceback."""
+
+import json
+
+import pytest
+
+from medae_jax import evaluate, report
+from medae_jax.core import calibration, config, files, trained
+from medae_jax.core.errors import UserError
+from medae_jax.tasks import base
+from tests.unit import fake_run
+
+TEXT = [b"", b"{", b"[]", b"5", b"null", b'{"a":' * 3000, b"\x00\x01", b"\xff\xfe{"]
+VALUES = ["text", -1, [], {}, 0.5, True, [["a"]], 1e300, None]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  folder = fake_run.make(tmp_path_factory.mktemp("run"))
+  evaluate.evaluate(folder)
+  (folder / "metrics.jsonl").write_text('{"step": 1, "train/loss": 2.0}\n{"step": 2, "train/loss": 1.0}\n')
+  return folder
+
+
+def mutants(value, top=None):
+  """Every field of a nested object deleted, and replaced by values of all types."""
+  top = top or value
+  for key in list(value):
+    old = value[key]
+    if isinstance(old, dict):
+      yield from mutants(old, top)
+    del value[key]
+    yield json.dumps(top).encode()
+    for new in VALUES:
+      value[key] = new
+      yield json.dumps(top).encode()
+    value[key] = old
+
+
+def survives(path, contents, action):
+  """Writes each of `contents` at `path` and calls `action`; how many were refused, and in what lines."""
+  before, refused = path.read_bytes(), []
+  try:
+    for content in contents:
+      path.write_bytes(content)
+      try:
+        action()
+      except UserError as e:
+        refused.append(str(e))
+  finally:
+    path.write_bytes(before)
+  assert all("\n" not in line for line in refused)
+  return refused
+
+
+def open_and_ask(run):
+  opened = trained.load(run)
+  base.check(opened.config, opened.image_shape)
+  base.plugin("anomaly", "predictor").Predictor(opened.config, opened.calibration, None)
+
+
+@pytest.mark.parametrize("name, read", [
+    ("config.json", config.read_config), ("calibration.json", calibration.read),
+    ("evaluation/test.json", report.write)])
+def test_what_is_no_object_is_named(run, name, read):
+  lines = survives(run / name, TEXT, lambda: read(run))
+  assert len(lines) == len(TEXT) and all(f"{name} is damaged" in line for line in lines)
+
+
+def test_edited_calibration(run):
+  contents = list(mutants(files.read_json(run / "calibration.json", "")))
+  lines = survives(run / "calibration.json", contents, lambda: calibration.read(run))
+  assert len(lines) > 40 and all("calibration.json is damaged" in line for line in lines)
+  survives(run / "calibration.json", contents[::5], lambda: open_and_ask(run))
+
+
+def test_edited_results(run):
+  contents = mutants(files.read_json(run / "evaluation/test.json", ""))
+  lines = survives(run / "evaluation/test.json", contents, lambda: report.write(run))
+  assert len(lines) > 40 and all("test.json is damaged (its entry" in line for line in lines)
+
+
+def test_edited_config(run):
+  """Whatever is written over a field: refused by name, or the run opens."""
+  contents = list(mutants(json.loads((run / "config.json").read_text())))
+  lines = survives(run / "config.json", contents[::3], lambda: open_and_ask(run))
+  assert len(lines) > 100 and all("config." in line for line in lines)
+
+
+def test_tables_and_curves(run):
+  contents = [*TEXT, b'{"step": 3, "a": "b"}\n{"step": "x"}\n[1]\n', b'{"step": 1, "a": 1e999}']
+  assert not survives(run / "metrics.jsonl", contents, lambda: report.write(run))
+  lines = survives(run / "evaluation/test.csv", contents, lambda: report.write(run))
+  assert len(lines) == 1 and "test.csv is damaged" in lines[0]  # the one that is no UTF-8
