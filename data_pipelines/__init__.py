@@ -1,4 +1,8 @@
-"""Data sets and the tf.data stream; never imports jax, flax or medae_jax."""
+"""Data sets and the tf.data stream; never imports jax, flax or medae_jax.
+
+dataset.py says what a data set is, fields.py what config.data may hold, stream.py makes batches.
+datasets/ has what config.data.name names; each domain has a room; formats/ and ops/ serve all.
+"""
 
 import os
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Iterator, Mapping
 import contextlib
+import dataclasses
 import gc
 import weakref
 
@@ -27,6 +28,7 @@ with contextlib.suppress(RuntimeError):
   tf.config.set_visible_devices([], "GPU")
 
 _ENDLESS = np.iinfo(np.int64).max // 2
+_NEXT_STREAM = 7919  # between the seeds of a data set's streams; checkpoints rely on it
 _PAD = 498247692  # what tf.random.experimental.index_shuffle puts before a seed of two numbers
 
 
@@ -49,17 +51,18 @@ def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int
     int32 [B/P], the place in the global batch. Several streams: {"name": dict, ...}.
 
   Raises:
-    ValueError: an empty source, or a batch that P does not divide.
+    UserError: an empty source, or a batch that P does not divide.
   """
   sources = dataset.train()
-  sizes = data_cfg.get("batch_sizes", None) or {}
   if isinstance(sources, Source):
-    stream = _train(sources, batch_size, first_step, seed, 0, process_index, process_count, workers)
-    return _Batches(stream)
-  streams = {}
-  for i, (name, source) in enumerate(sources.items()):
+    share = _share(batch_size, process_index, process_count)
+    return _Batches(_endless(sources, share, first_step, int(seed), workers))
+  sizes, streams = data_cfg.get("batch_sizes", None) or {}, {}
+  for number, (name, source) in enumerate(sources.items()):
     size = int(sizes.get(name, 0) or batch_size)
-    streams[name] = _train(source, size, first_step, seed, i, process_index, process_count, workers)
+    # Streams of one data set must not draw the same numbers: each has a seed of its own.
+    streams[name] = _endless(source, _share(size, process_index, process_count), first_step,
+                             int(seed) + _NEXT_STREAM * number, workers)
   return _Batches(tf.data.Dataset.zip(streams))
 
 
@@ -76,71 +79,129 @@ def eval_batches(source: Source, *, batch_size: int, process_index: int = 0, pro
     with_batch_ops: applies the source's batch_ops (the noise of a validation loss).
 
   Raises:
-    ValueError: a batch that P does not divide.
+    UserError: a batch that P does not divide.
   """
-  lo, hi = _rows(batch_size, process_index, process_count)
-  batches = -(-len(source) // batch_size)
-  spec = _spec(source) if batches else {}
+  share = _share(batch_size, process_index, process_count)
+  batches = -(-len(source) // batch_size)  # rounded up: the last one is padded, never dropped
 
   def place(number):
-    position = number * batch_size + tf.range(lo, hi, dtype=tf.int64)
+    position = number * batch_size + tf.range(share.low, share.high, dtype=tf.int64)
+    # Padding repeats the last example: real numbers, so that nothing a method computes on it can
+    # become NaN. "valid" keeps it out of every result.
     return tf.minimum(position, len(source) - 1), position
 
   def extras(number):
     picked, position = place(number)
-    return {"valid": position < len(source), "position": picked,
-            "index": tf.range(lo, hi, dtype=tf.int32)}
+    return {"valid": position < len(source), "position": picked, "index": share.index()}
 
   ops = source.batch_ops if with_batch_ops else ()
   numbers = tf.data.Dataset.range(batches)
-  return _Batches(
-      _batches(source, spec, numbers, place, extras, ops, seed, lo, hi, batch_size, None))
+  return _Batches(_pipeline(source, share, numbers, place, extras, ops, seed, None))
 
 
-def _rows(batch_size, process_index, process_count):
+@dataclasses.dataclass(frozen=True)
+class _Share:
+  """Rows low:high of every global batch of `size`: what this process reads of it."""
+  low: int
+  high: int
+  size: int
+
+  def __len__(self):
+    return self.high - self.low
+
+  def index(self):
+    """int32 [b]: places in the global batch. Methods draw per-example numbers from them."""
+    return tf.range(self.low, self.high, dtype=tf.int32)
+
+
+def _share(batch_size, process_index, process_count) -> _Share:
   if batch_size < 1 or batch_size % process_count:
     raise UserError(f"batch size {batch_size} must be a positive multiple of the {process_count} "
                      "processes; change config.train.batch_size")
-  share = batch_size // process_count
-  return process_index * share, (process_index + 1) * share
+  rows = batch_size // process_count
+  return _Share(process_index * rows, (process_index + 1) * rows, batch_size)
 
 
-def _train(source, batch_size, first_step, seed, stream, process_index, process_count, workers):
-  """tf.data stream of one source; `stream` numbers the streams so that they draw differently."""
-  if not len(source):  # pylint: disable=use-implicit-booleaness-not-len
+def _endless(source, share, first_step, seed, workers):
+  """The training pipeline of one source, from `first_step` on."""
+  n = len(source)
+  if not n:
     raise UserError("the training split has no example; see config.data and the preparation "
                      "report")
-  lo, hi = _rows(batch_size, process_index, process_count)
-  n = len(source)
-  seed = int(seed) + 7919 * stream
 
   def place(step):
-    position = step * batch_size + tf.range(lo, hi, dtype=tf.int64)
+    # Where this step's rows lie in the endless sequence of epochs. Nothing is remembered between
+    # steps: that is why a resumed run reads what an unbroken one would have read.
+    position = step * share.size + tf.range(share.low, share.high, dtype=tf.int64)
     epoch = position // n
     # The public index_shuffle takes only one seed for all indices (its padding of [n, 2] seeds is
     # wrong in TF 2.21), and a batch can straddle epochs: the raw op, padded in the same way.
-    seeds = tf.stack([tf.fill([hi - lo], tf.constant(v, tf.int64)) for v in (_PAD, seed)]
+    seeds = tf.stack([tf.fill([len(share)], tf.constant(v, tf.int64)) for v in (_PAD, seed)]
                      + [epoch], axis=-1)
     picked = tf.raw_ops.RandomIndexShuffle(
         index=position % n, seed=tf.cast(seeds, tf.int32),
-        max_index=tf.fill([hi - lo], tf.constant(n - 1, tf.int64)), rounds=4)
+        max_index=tf.fill([len(share)], tf.constant(n - 1, tf.int64)), rounds=4)
     return picked, position
 
-  extras = lambda step: {"index": tf.range(lo, hi, dtype=tf.int32)}
   steps = tf.data.Dataset.range(int(first_step), _ENDLESS)
-  return _batches(source, _spec(source), steps, place, extras, source.batch_ops, seed, lo, hi,
-                  batch_size, workers)
+  return _pipeline(source, share, steps, place, lambda step: {"index": share.index()},
+                   source.batch_ops, seed, workers)
+
+
+def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers):
+  """Batch numbers -> examples -> example_ops -> batches -> batch_ops -> prefetched batches.
+
+  Args:
+    numbers: data set of the numbers of batches: steps in training, 0, 1, ... in evaluation.
+    place: number -> (indices into the source, places in the stream), int64 [b] both.
+    extras: number -> further keys of the batch.
+  """
+  parallel, spec = workers or tf.data.AUTOTUNE, _spec(source)
+  if source.ragged or source.example_ops:
+    # One example at a time: sizes differ until the ops have brought them to one.
+    def example(index, position):
+      # The op's seed is the example's place in the stream: the same augmentation whatever the batch
+      # size and the number of processes. Folded into 31 bits, for a seed is int32 and a stream may
+      # be longer.
+      op_seed = tf.stack([tf.constant(seed, tf.int32),
+                          tf.cast(position % (2**31 - 1), tf.int32)])
+      value = _read(source, spec, index, single=True)
+      for op in source.example_ops:
+        value = op(value, op_seed)
+      return value
+    examples = numbers.map(place).unbatch().map(example, num_parallel_calls=parallel,
+                                                deterministic=True)
+    read = examples.batch(len(share), drop_remainder=True)
+  else:
+    # A whole batch in one call of Python: the interpreter is entered once a batch.
+    read = numbers.map(lambda number: _read(source, spec, place(number)[0], single=False),
+                       num_parallel_calls=parallel, deterministic=True)
+
+  def finish(number, batch):
+    # Batch ops draw for the global batch with the seed [seed, number] and keep this process's rows:
+    # one device or eight, the noise of an example is the same.
+    batch = {**batch, **extras(number)}
+    op_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(number, tf.int32)])
+    for op in batch_ops:
+      batch = op(batch, op_seed, share.low, share.high, share.size)
+    return batch
+  stream = tf.data.Dataset.zip((numbers, read)).map(
+      finish, num_parallel_calls=parallel, deterministic=True).prefetch(tf.data.AUTOTUNE)
+  options = tf.data.Options()
+  options.experimental_optimization.map_and_batch_fusion = False  # keeps the order of ops readable
+  return stream.with_options(options)
 
 
 def _spec(source) -> dict[str, tf.TensorSpec]:
   """Dtype and shape of one example, with unknown sizes where they differ between examples."""
-  example = source.read_one(0)
+  if not len(source):  # pylint: disable=use-implicit-booleaness-not-len
+    return {}
   def one(value):
     value = np.asarray(value)
     shape = [None] * (value.ndim - 1) + [value.shape[-1]] if source.ragged and value.ndim else (
         value.shape)
     return tf.TensorSpec(shape, tf.as_dtype(value.dtype))
-  return {key: one(value) for key, value in example.items()}
+  return {key: one(value) for key, value in source.read_one(0).items()}
 
 
 def _read(source, spec, indices, single):
@@ -149,43 +210,11 @@ def _read(source, spec, indices, single):
   def call(indices):
     values = source.read_one(int(indices)) if single else source.read(indices)
     return [np.asarray(values[key], dtype=spec[key].dtype.as_numpy_dtype) for key in keys]
+  # stateful=False: reading is pure, and TensorFlow may then call it from several threads at once.
   values = tf.numpy_function(call, [indices], [spec[key].dtype for key in keys], stateful=False)
   for key, value in zip(keys, values):
     value.set_shape(spec[key].shape if single else [indices.shape[0], *spec[key].shape])
   return dict(zip(keys, values))
-
-
-def _batches(source, spec, numbers, place, extras, batch_ops, seed, lo, hi, size, workers):
-  """range of batch numbers -> read -> example_ops -> batch -> batch_ops -> prefetch."""
-  parallel = workers or tf.data.AUTOTUNE
-  if source.ragged or source.example_ops:
-    def example(index, position):
-      # Folded into 31 bits: a seed is int32, and a stream may be longer than that.
-      op_seed = tf.stack([tf.constant(seed, tf.int32),
-                          tf.cast(position % (2**31 - 1), tf.int32)])
-      value = _read(source, spec, index, single=True)
-      for op in source.example_ops:
-        value = op(value, op_seed)
-      return value
-    places = numbers.map(place).unbatch()
-    examples = places.map(example, num_parallel_calls=parallel, deterministic=True)
-    read = examples.batch(hi - lo, drop_remainder=True)
-  else:
-    read = numbers.map(lambda number: _read(source, spec, place(number)[0], single=False),
-                       num_parallel_calls=parallel, deterministic=True)
-
-  def finish(number, batch):
-    batch = {**batch, **extras(number)}
-    op_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(number, tf.int32)])
-    for op in batch_ops:
-      batch = op(batch, op_seed, lo, hi, size)
-    return batch
-  both = tf.data.Dataset.zip((numbers, read))
-  stream = both.map(finish, num_parallel_calls=parallel, deterministic=True).prefetch(
-      tf.data.AUTOTUNE)
-  options = tf.data.Options()
-  options.experimental_optimization.map_and_batch_fusion = False  # keeps the order of ops readable
-  return stream.with_options(options)
 
 
 class _Batches:

@@ -1,1 +1,5 @@
-"""Operations on examples and batches in tf.data that several domains share."""
+"""Operations on arrays and batches that several domains share.
+
+resize.py is numpy and Pillow; augment.py and coarse_noise.py are batch ops of the stream and load
+TensorFlow, so that data sets import them only when they are opened.
+"""

@@ -65,7 +65,6 @@ def test_modes_training_and_tasks_alone_read_data(edges):
   assert bad == [("medae_jax.core.errors", "data_pipelines.errors")]
 
 
-@pytest.mark.xfail(reason="normalise.py is shared by formats and one_class until ops takes it")
 def test_data_pipelines_import_downwards(edges):
   bad = []
   for a, b in edges:
