@@ -5,7 +5,7 @@ Volumes: <name>_anomaly.nii.gz (float32) and <name>_mask.nii.gz (uint8) on the g
 <name>_overlay.png, in the size of the input. The preparation is that of training
 (data_pipelines/brains/normalise.py), the threshold that of calibration.json. How one file becomes an
 example of a two-dimensional data set, and its map a map of the file, the data set says itself:
-`read_example` and `place_map` of data_pipelines.dataset.Module.
+`read_example` and `place_map` of data_pipelines.modules.Module.
 """
 
 from __future__ import annotations
