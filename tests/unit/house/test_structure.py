@@ -18,8 +18,8 @@ MODES = ("train", "evaluate", "predict", "export", "convert", "bench", "sweep", 
 MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weights", "reporting"),
              ("methods", "tasks"), ("training",), ("modes",), ("cli",))
 DOMAINS = ("brains", "marks", "masks", "one_class", "pairs")
-DATA = (("errors",), ("dataset", "fields", "formats", "intake", "modules", "ops", "stream", "workers"), DOMAINS,
-        ("datasets",), ("prepare",))
+DATA = (("errors",), ("dataset", "fields", "formats", "intake", "modules", "ops", "stream", "workers"),
+        DOMAINS, ("datasets",), ("prepare",))
 READ_DATA = ("training", "tasks", "modes")
 # Lists of what a folder holds: names of modules, nothing of their contents.
 LISTING = {("medae_jax.core.method", "medae_jax.methods"),
