@@ -1,9 +1,9 @@
 """What every data set looks like: a finite list of examples with random access, and its splits.
 
-A data set is a module `data_pipelines/datasets/<config.data.name>.py`, or lies outside: config.data.name is
-"package.module:Name" then. `Module` lists the functions such a module has, with what happens where one is
-left out; only `build` is needed. A data set knows nothing of batches, epochs or hosts:
-`data_pipelines.stream` makes the batches.
+A data set is a module `data_pipelines/datasets/<config.data.name>.py`, or lies outside:
+config.data.name is "package.module:Name" then. `Module` (modules.py) lists the functions such a module
+has, with what happens where one is left out; only `build` is needed. A data set knows nothing of
+batches, epochs or hosts: `data_pipelines.stream` makes the batches.
 """
 
 from __future__ import annotations
@@ -153,12 +153,12 @@ class DataSet:
 
     What `method.finalize` fits on: normalised, cropped and resized as evaluation does it, without
     noise and augmentation, in a fixed order. By default the training examples without their ops;
-    a subclass says otherwise where training prepares images in another way or reads several streams.
+    a subclass says otherwise where training prepares images differently or reads several streams.
     """
     source = self.train()
     if not isinstance(source, Source) or source.ragged:
-      raise UserError(f"the data set {self.name} does not say which normal images a method is fitted "
-                      "on (DataSet.fitting)")
+      raise UserError(f"the data set {self.name} does not say which normal images a method is "
+                      "fitted on (DataSet.fitting)")
     return Plain(source)
 
   def resident_arrays(self) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The one exception that means "what the user gave cannot be used"; importable without any library."""
+"""The one exception that means "what the user gave cannot be used"; needs no library."""
 
 
 class UserError(ValueError):

@@ -80,8 +80,8 @@ class Module:
       return np.asarray(own(path, data_cfg), np.float32)
     if self.name not in _WARNED:
       _WARNED.add(self.name)
-      logging.warning("the data set %s has no read_example: images are scaled to 0 ... 1 and resized, "
-                      "whatever training did", self.name)
+      logging.warning("the data set %s has no read_example: images are scaled to 0 ... 1 and "
+                      "resized, whatever training did", self.name)
     height, width, channels = shape or self.spec(data_cfg).shape
     image, top = images.read_values(path, channels or 0)
     size = (height or image.shape[0], width or image.shape[1])

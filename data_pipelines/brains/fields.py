@@ -16,7 +16,7 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   fields.dir = ""                  # that folder; "" = synthetic brains
   fields.modalities = ("flair", "t1", "t1ce", "t2")  # channels, in this order
   fields.image_size = (128, 128)   # (rows, columns) after the resize
-  fields.prepared_dir = ""         # where prepared scans go; "" = ~/.cache/medae_jax/<folder>_<hash>
+  fields.prepared_dir = ""         # of prepared scans; "" = ~/.cache/medae_jax/<folder>_<hash>
   fields.storage = "float32"       # of prepared scans: float32 (exact) or float16 (half the disk)
   fields.workers = 0               # processes of the preparation; 0 = one a core
   fields.strict = False            # True: one bad scan stops the preparation, else it is left out
@@ -30,7 +30,7 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   fields.n_patients = (64, 8, 16)  # synthetic: patients in train, val, test
   fields.n_slices = 16             # synthetic: slices of a volume
   fields.lesion_share = (0.6, 1.0, 1.0)  # synthetic: share of patients with a tumour, by split
-  fields.synthetic_seed = 0        # synthetic: which patients; not config.seed, so that runs compare
+  fields.synthetic_seed = 0        # synthetic: which patients; not config.seed: runs compare
   return fields
 
 

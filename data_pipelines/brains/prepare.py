@@ -20,7 +20,8 @@ def parameters(cfg: dict) -> dict:
   """What a record depends on besides its source files."""
   return {"version": _VERSION, "modalities": list(cfg["modalities"]),
           "image_size": list(cfg["image_size"]), "storage": cfg["storage"],
-          "percentile": normalise.PERCENTILE, "slice_sum": normalise.SLICE_SUM, "label": normalise.LABEL}
+          "percentile": normalise.PERCENTILE, "slice_sum": normalise.SLICE_SUM,
+          "label": normalise.LABEL}
 
 
 def default_folder(cfg: dict) -> pathlib.Path:

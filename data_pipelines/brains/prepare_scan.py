@@ -1,4 +1,4 @@
-"""One scan of the preparation, from its files to its record; a worker of data_pipelines/workers.py."""
+"""One scan of the preparation, from its files to its record; runs in data_pipelines/workers.py."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class BratsConfig(tfds.core.BuilderConfig):
     modalities: channels of "image", in this order.
     image_size: (rows, columns).
     source: folder with the volumes; "" = the manual_dir of `tfds build`.
-    prepared_dir: see brain_fields.defaults().
+    prepared_dir: see data_pipelines.brains.fields.defaults.
   """
 
   modalities: tuple[str, ...] = ("flair", "t1", "t1ce", "t2")

@@ -80,7 +80,8 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
     ops += [transforms.normalize_batch()]
   lists["train"] = lists["train"][:cfg.train_limit or None]
   notes = {**notes, "crop_size": crop, "resize": size, "random_crop": random_crop,
-           "random_flip": random_flip, "freeze_augmentation": cfg.freeze_augmentation, "equalize_hist": equal}
+           "random_flip": random_flip, "freeze_augmentation": cfg.freeze_augmentation,
+           "equalize_hist": equal}
   return OneClassDataSet(name, lists, load, load_train=load_train, train_ops=ops, notes=notes,
                          cache=cfg.cache, allow_leaks=cfg.folds == "published",
                          val_from_test=cfg.val_from_test)

@@ -1,8 +1,8 @@
 """Pairs of an annotated frame and the same frame without annotations, from two folders.
 
-<dir>/annotated and <dir>/clean hold files of equal names (PNG, JPEG, TIFF, BMP, DICOM; 8 and 16 bit;
-grey and colour); <dir>/mask, where it exists, masks of the drawn pixels (any value above 0). Without
-masks, |annotated - clean| > mask_threshold at native size marks a pixel: JPEG noise does not count.
+<dir>/annotated and <dir>/clean hold files of equal names (PNG, JPEG, TIFF, BMP, DICOM; 8 and 16
+bit; grey and colour); <dir>/mask, where it exists, masks of the drawn pixels (any value above 0).
+Without masks, |annotated - clean| > mask_threshold at native size marks a pixel: JPEG noise does not count.
 Pairs alone say nothing about a frame's patient: the split is by `group_pattern`, or by a table.
 Example: {"image" annotated [H,W,C], "clean" [H,W,C], "mask" [H,W,1]}, float32 in [0,1].
 """

@@ -2,7 +2,7 @@
 
 (batch, seed int32 [2], lo, hi, B) -> batch: drawn statelessly for the global batch B, rows lo:hi
 kept. Augmentation is therefore drawn anew for every step and never frozen by a cache. The numbers
-folded into the seed keep the draws of different ops apart; runs can only be repeated while they stay.
+folded into the seed keep the draws of different ops apart; change one, and runs do not repeat.
 """
 
 from __future__ import annotations

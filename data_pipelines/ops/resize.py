@@ -1,7 +1,8 @@
 """Resampling of arrays; every data set that changes the size of an image does it here.
 
-`bilinear` and the Pillow filter differ where an image shrinks: the first takes two neighbours whatever
-the factor (torch.nn.functional.interpolate, align_corners=False), the second widens its filter.
+`bilinear` and the Pillow filter differ where an image shrinks: the first takes two neighbours
+whatever the factor (torch.nn.functional.interpolate, align_corners=False), the second widens its
+filter.
 """
 
 from __future__ import annotations
