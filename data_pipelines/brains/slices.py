@@ -124,7 +124,7 @@ class SliceDataSet(DataSet):
     limit_train: use the first n training scans of that order; 0 = all.
   """
 
-  splits = ("val", "test")
+  splits: tuple[str, ...] = ("val", "test")
 
   def __init__(self, name: str, synthetic: bool, scans: Mapping[str, Sequence[Scan]], info: dict,
                batch_ops: Sequence[Callable] = (), seed: int = 0, cache: bool = False,

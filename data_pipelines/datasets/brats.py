@@ -27,7 +27,7 @@ def build(data_cfg, seed: int):
     from data_pipelines.brains import tfds_brats  # pylint: disable=import-outside-toplevel
     scans, info = tfds_brats.read_scans(cfg["tfds_dir"], cfg)
     name = pathlib.Path(info["source"]).name or "tfds"
-    synthetic = info.pop("synthetic_source")
+    made_up = info.pop("synthetic_source")
   else:
     folder, manifest = prepare.prepare_set(cfg)
     scans = {split: [] for split in manifest["splits"]}
@@ -36,8 +36,8 @@ def build(data_cfg, seed: int):
     info = {"preparation": manifest["parameters"], "source": manifest["source"],
             "prepared_dir": str(folder), "split_rule": manifest["split_rule"],
             "sha256": manifest["sha256"], "left_out": manifest["left_out"]}
-    name, synthetic = pathlib.Path(manifest["source"]).name, manifest["synthetic"]
-  if synthetic and "synthetic" not in name:
+    name, made_up = pathlib.Path(manifest["source"]).name, manifest["synthetic"]
+  if made_up and "synthetic" not in name:
     name = f"synthetic_{name}"
-  return slices.SliceDataSet(name, synthetic, scans, info, fields.batch_ops(cfg), seed, cfg["cache"],
-                             int(cfg["limit_train"]))
+  return slices.SliceDataSet(name, made_up, scans, info, fields.batch_ops(cfg), seed, cfg.cache,
+                             cfg.limit_train)

@@ -85,7 +85,7 @@ def spec(data_cfg) -> data_fields.Spec:
   return data_fields.Spec((cfg.image_size, cfg.image_size, 3), -1 if cfg.mean_image else 0, 1)
 
 
-def build(data_cfg, seed: int) -> DataSet:
+def build(data_cfg, seed: int) -> Segmentation:
   """The data set of `config.data`, all masks checked.
 
   Raises:

@@ -134,7 +134,7 @@ class TextStyle:
 
 
 @functools.lru_cache(maxsize=256)
-def face(path: str, size: float) -> ImageFont.FreeTypeFont:
+def face(path: str, size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
   """A font at a size; "" = the outlines that Pillow brings along.
 
   Raises:

@@ -7,7 +7,7 @@ tested on, sources that read and transform the images, and the report of `descri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import csv
 import dataclasses
 import os
@@ -95,7 +95,7 @@ class OneClassDataSet(DataSet):
     FileNotFoundError: images of the lists are not there.
   """
 
-  def __init__(self, name: str, lists: dict[str, Sequence[Item]], load: Callable, *,
+  def __init__(self, name: str, lists: Mapping[str, Sequence[Item]], load: Callable, *,
                load_train: Callable | None = None, train_ops=(), notes=None, cache=False,
                allow_leaks=False, val_from_test=False):
     self.name, self.notes = name, notes or {}

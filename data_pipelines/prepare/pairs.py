@@ -17,7 +17,7 @@ import zlib
 
 import numpy as np
 
-from data_pipelines.datasets import annotations
+from data_pipelines.datasets import annotations as annotation_set
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from data_pipelines.marks import catalogue, layers, reference
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
   parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
                       help="a field of config.data.marks")
   args = parser.parse_args(argv)
-  options = annotations.defaults().marks
+  options = annotation_set.defaults().marks
   for entry in args.set:
     field, _, value = entry.partition("=")
     if field not in options:
