@@ -3,13 +3,23 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 
 from configs.fields import dpa as dpa_fields
 from medae_jax.losses.trunk import Trunk
-from medae_jax.weights import vgg as vgg_weights
 from medae_jax.models import dpa_nets, vgg
-from medae_jax.weights import dpa as dpa_torch
+from medae_jax.weights import dpa as dpa_torch, vgg as vgg_weights
+from tests.parity.double import double
+
+# Trajectories run in float64. The vectors come from float32 runs of the public code, which float64
+# reproduces to 3e-6 (outputs), 1e-5 (gradients), 1e-6 (losses) and 2e-6 absolute (parameters, 3 steps;
+# 3e-5 over a growing run): golden README. The bounds are a few times that, since unseen cases have
+# other sizes. Adam divides by |gradient| + 1e-8, so that parameters whose first gradient is rounding
+# in the reference's float32 (below 1e-6) follow that rounding: they must stay within a share of what
+# they can move (`far`), all others within `close`.
+OUT = dict(rtol=3e-5, atol=1e-5)
+LOSS = dict(rtol=5e-6, atol=1e-6)
 
 
 def nhwc(x):
@@ -73,17 +83,25 @@ def vgg_files(folder: pathlib.Path, out: pathlib.Path) -> dict:
   return {"vgg_weights": str(out / "trunk.npz"), "vgg_stats": str(out / "stats.npz")}
 
 
-def config(method_fields, model_fields, *, lr, steps, batch, growing=(), adversarial=(),
-           parity=False):
-  """A DPA config with the given groups; the score loss is the training loss, as published."""
+def config(method_fields, model_fields, *, adam, steps, batch, growing=(), adversarial=(),
+           parity=False, double=False):
+  """A DPA config with the given groups; the score loss is the training loss, as published.
+
+  Args:
+    adam: the public code's adam_kwargs: "lr" and maybe "betas", "eps", "weight_decay".
+    double: networks and the trunk of the losses compute in float64.
+  """
   c = dpa_fields.base()
+  dtype = {"dtype": "float64"} if double else {}
   with c.unlocked():
-    c.method.update({**method_fields, "parity": parity})
+    c.method.update({**method_fields, "parity": parity, **{f"vgg_{k}": v for k, v in dtype.items()}})
     c.method.score.loss = ""
     c.method.growing.update(dict(growing))
     c.method.adversarial.update(dict(adversarial))
-    c.model.update(model_fields)
-    c.optim.lr = lr
+    c.model.update({**model_fields, **dtype})
+    adam = dict(adam)
+    c.optim.b1, c.optim.b2 = adam.pop("betas", (c.optim.b1, c.optim.b2))
+    c.optim.update(adam)
     c.train.update(steps=steps, batch_size=batch)
   return c.lock()
 
@@ -118,3 +136,68 @@ def variables(tensors, kind):
   """{"params", "batch_stats"} out of torch-named arrays."""
   params, stats = dpa_torch.convert(tensors, kind)
   return {"params": params, "batch_stats": stats}
+
+
+# --------------------------------------------------------------------------------- trajectories
+def close_params(got, want, *, close, far, what, grads=None):
+  for net in want:
+    misses, clear = {}, []
+    for path, value in jax.tree_util.tree_leaves_with_path(want[net]):
+      misses[jax.tree_util.keystr(path)] = np.abs(leaf(got[net], path) - value).reshape(-1)
+      gradient = grads and leaf(grads[net], path)
+      clear.append(np.abs(gradient).reshape(-1) > 1e-6 if grads else np.full(value.size, True))
+    every, clear = np.concatenate(list(misses.values())), np.concatenate(clear)
+    worst = max(misses, key=lambda k: misses[k].max())
+    share = np.mean(every[clear] <= close) if clear.any() else 1.0
+    assert share >= 0.998, f"{what} {net}: {share:.4f} of {clear.sum()} within {close}"
+    assert every.max() <= far, f"{what} {net}{worst}: {every.max()}"
+
+
+def leaf(tree, path):
+  for key in path:
+    tree = tree[key.key]
+  return np.asarray(tree)
+
+
+def params(arrays, prefix, kind, nets=("enc", "dec")):
+  names = {"dis": "ddis"}
+  converted = {n: dpa_torch.convert(sub(arrays, f"{prefix}{names.get(n, n)}/"), kind)
+               for n in nets}
+  return ({n: p for n, (p, _) in converted.items()}, {n: s for n, (_, s) in converted.items() if s})
+
+
+def put(state, params, stats=()):
+  """The state in float64, the blocks it has taken from `params` (other stages' are ignored)."""
+  new = {n: {k: params[n][k] for k in state.params[n]} for n in params}
+  return double(state.replace(params={**state.params, **new},
+                              stats={**state.stats, **dict(stats)}))
+
+
+def step(method, stage):
+  return jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=stage,
+                                                axis_name=None))
+
+
+def has(arrays, prefix):
+  return any(k.startswith(prefix) for k in arrays)
+
+
+def published_model(c):
+  """Fields of config.model out of a published configuration."""
+  enc, dec = (dict(c[net]["kwargs"]) for net in ("enc", "dec"))
+  return model_fields(c["enc"]["type"], enc.pop("inner_dims"), dec.pop("inner_dims"),
+                        res=c["max_image_res"], latent_res=c["latent_res"],
+                        latent_dim=c["latent_dim"], enc_kwargs=enc, dec_kwargs=dec)
+
+
+def rows(case, kind):
+  return [r for r in case["rows"] if r[0] == kind]
+
+
+def check_validation(method, state, images, rows, size):
+  """The losses of the validation batches, in the order of the images."""
+  evaluate = jax.jit(lambda s, b: method.eval_step(s, b, None))
+  for i, (_, losses) in enumerate(rows):
+    out = evaluate(state, {"image": images[i * size:(i + 1) * size]})
+    np.testing.assert_allclose(out["rec_loss" if "rec_loss" in out else "loss"].mean(),
+                               losses["image_rec_loss"], **OUT)

@@ -16,17 +16,23 @@ from tests import golden_cases
 FAMILY = "annotation_removal"
 
 
-def arrays(name):
-  return np.load(golden_cases.golden_dir(FAMILY) / f"{name}.npz", allow_pickle=False)
+def each(pattern):
+  """Decorator: the test's argument `file` is each file of the family by pattern."""
+  return pytest.mark.parametrize("file", golden_cases.file_cases(FAMILY, pattern))
+
+
+def arrays(file):
+  return np.load(file, allow_pickle=False)
 
 
 def groups(z, prefix):
   return sorted({k.split("/")[0] for k in z.files if k.startswith(prefix)})
 
 
-def test_grey_and_resize():
+@each("preprocess*.npz")
+def test_grey_and_resize(file):
   """Luminance exact; bilinear resizing within one grey level (README's tolerance)."""
-  z = arrays("preprocess")
+  z = arrays(file)
   names = groups(z, "case")
   assert names
   for name in names:
@@ -39,16 +45,18 @@ def test_grey_and_resize():
       assert np.abs(np.round(got * 255) - expected).max() <= 1, (name, key)
 
 
-def test_saved_bytes_are_rounded():
-  z = arrays("preprocess")
+@each("preprocess*.npz")
+def test_saved_bytes_are_rounded(file):
+  z = arrays(file)
   unit = z["uint8/probability"]
   frame = images.Frame("", np.zeros((1, 1, 1, 1), np.uint8))
   np.testing.assert_array_equal(frame.stored(unit), z["uint8/rounded"])
   assert np.any(z["uint8/rounded"] != z["uint8/original_truncated"])  # the defect that is not repeated
 
 
-def test_reference_splits():
-  cases = json.loads((golden_cases.golden_dir(FAMILY) / "splits.json").read_text())
+@each("splits*.json")
+def test_reference_splits(file):
+  cases = json.loads(file.read_text())
   assert cases
   for name, expected in cases.items():
     count, share = name[1:].split("_val")
@@ -56,8 +64,9 @@ def test_reference_splits():
     assert train == expected["train"] and val == expected["val"], name
 
 
-def test_calipers_are_exact():
-  z = arrays("drawing")
+@each("drawing*.npz")
+def test_calipers_are_exact(file):
+  z = arrays(file)
   names = groups(z, "calipers")
   assert names
   for name in names:
@@ -68,15 +77,17 @@ def test_calipers_are_exact():
     np.testing.assert_array_equal(image, z[f"{name}/result_bgr"])
 
 
-def test_region_is_exact():
-  z = arrays("drawing")
+@each("drawing*.npz")
+def test_region_is_exact(file):
+  z = arrays(file)
   np.testing.assert_array_equal(reference.region(z["image_bgr"]), z["region_mask"] > 0)
 
 
+@each("drawing*.npz")
 @pytest.mark.parametrize("number, text", enumerate(("Rt. Ovary", "LL Ovary", "Li Ov", "Lt. Ovary")))
-def test_text_has_the_reference_size(number, text):
+def test_text_has_the_reference_size(file, number, text):
   """The fonts differ; place and extent of the text agree within 15 % of its width and 3 px."""
-  z = arrays("drawing")
+  z = arrays(file)
   if f"text{number}/result_bgr" not in z:
     pytest.skip("no such text case")
   changed = np.argwhere((z[f"text{number}/result_bgr"] != z["image_bgr"]).any(-1))

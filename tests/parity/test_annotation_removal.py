@@ -1,8 +1,10 @@
 """Networks, losses and training steps against the vectors computed from the public implementation.
 
-Tolerances are those of the folder's README, relative to the largest value: they are a few times the
-float32 noise of the reference itself. Every case that the folder holds is run; architecture, sizes
-and hyper-parameters come from the case.
+Single passes run in float32 with the tolerances of the folder's README, relative to the largest
+value: a few times the float32 noise of the reference itself. Gradients and training steps run in
+float64, where only the rounding of the stored numbers is left: in float32 single ReLU and pooling
+decisions flip, also in the reference itself. Every case that the folder holds is run; architecture,
+sizes and hyper-parameters come from the case.
 """
 
 import functools
@@ -16,31 +18,50 @@ import numpy as np
 import pytest
 
 from medae_jax.losses import ssim as losses
+from medae_jax.models import annotation_nets as nets
 from medae_jax.optim import adam
 from medae_jax.weights import annotation as convert
-from medae_jax.models import annotation_nets as nets
 from tests import golden_cases, golden_fill
 
 FAMILY = "annotation_removal"
 
 
-def pytest_generate_tests(metafunc):
-  if "case" in metafunc.fixturenames:
-    try:
-      cases = sorted(json.loads((golden_cases.golden_dir(FAMILY) / "architectures.json").read_text()))
-    except pytest.skip.Exception as skip:
-      metafunc.parametrize("case", [pytest.param("", marks=pytest.mark.skip(reason=str(skip)))])
-      return
-    metafunc.parametrize("case", cases)
+def _cases():
+  """(folder, name, what the JSON states) of every network of every architectures*.json."""
+  found = []
+  for param in golden_cases.file_cases(FAMILY, "architectures*.json"):
+    file = param.values[0]
+    if file is None:
+      return [param]
+    for name, meta in sorted(json.loads(file.read_text()).items()):
+      found.append(pytest.param((file.parent / f"{name}.npz", meta), id=name))
+  return found
+
+
+@pytest.fixture(scope="module", params=_cases())
+def given(request):
+  """One network; all tests of it run one after another, so that its programs compile once."""
+  return request.param
+
+
+@pytest.fixture(scope="module")
+def single(given):
+  """The case in float32."""
+  return Case(*given, jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def wide(given):
+  """The case in float64; within jax.enable_x64."""
+  with jax.enable_x64(True):
+    return Case(*given, jnp.float64)
 
 
 class Case:
   """One golden network: module, parameters filled by name, and the stored arrays (NHWC)."""
 
-  def __init__(self, name, dtype):
-    folder = golden_cases.golden_dir(FAMILY)
-    self.meta = json.loads((folder / "architectures.json").read_text())[name]
-    self.arrays = dict(np.load(folder / f"{name}.npz", allow_pickle=False))
+  def __init__(self, file, meta, dtype):
+    self.meta, self.arrays = meta, dict(np.load(file, allow_pickle=False))
     self.network, self.module = self._module(
         {t["name"]: t["shape"] for t in self.meta["tensors"]}, dtype)
     tensors = {
@@ -113,11 +134,6 @@ class Case:
                          "grad_sum": np.array([row.sum() for row in rows]), "grad_head": head}
 
 
-@functools.lru_cache(maxsize=1)
-def load(name):
-  return Case(name, jnp.float32)
-
-
 @pytest.fixture(autouse=True)
 def highest_precision():
   with jax.default_matmul_precision("highest"):
@@ -130,13 +146,12 @@ def relative(actual, expected):
   return np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max()
 
 
-def test_parameter_count(case):
-  c = load(case)
-  assert sum(x.size for x in jax.tree.leaves(c.params)) == c.meta["n_params"]
+def test_parameter_count(single):
+  assert sum(x.size for x in jax.tree.leaves(single.params)) == single.meta["n_params"]
 
 
-def test_outputs_and_statistics(case):
-  c = load(case)
+def test_outputs_and_statistics(single):
+  c = single
   out, _ = c.apply(c.params, c.stats, c.images, False)
   assert relative(out, c.nhwc("out_eval")) < 5e-6
   if "out_train" not in c.arrays:
@@ -150,38 +165,29 @@ def test_outputs_and_statistics(case):
   assert relative(after, c.arrays["bn_after"]) < 2e-6
 
 
-def test_loss_and_gradients(case):
-  """README's rule: 1 % of each entry, or of the largest for entries below a thousandth of it.
+def test_loss_and_gradients(single):
+  """The float32 pass: loss to 1e-5 relative, gradients as a whole to 2 %.
 
-  In float32 single ReLU and pooling decisions flip and move the sums of all parameters below them by
-  more, also in the reference itself (basic_unet_full: 11 % with one order of summation, 0.3 % with
-  another), and here with the number of threads and the convolution code, at equal errors of the
-  outputs (entries outside the rule: none to 12.5 % of sums and single gradients, none of the norms).
-  Hence 75 % of those and 95 % of the norms must keep the rule, all of them 1 % of the largest; the
-  test below leaves no such room.
+  Flipped decisions move the sums of all parameters below them (in the reference, of basic_unet_full,
+  by 11 % with one order of summation and 0.3 % with another); entry by entry the test below tells.
   """
-  c = load(case)
+  c = single
   if c.meta["loss"] is None:
     pytest.skip("this case stores outputs only (three output channels against a grey target)")
   loss, found = c.gradient_summaries()
   assert abs(loss / c.meta["loss"] - 1) < 1e-5
   for key, actual in found.items():
     expected = c.arrays[key].astype(np.float64)
-    largest = np.abs(expected).max()
-    error = np.abs(actual - expected)
-    allowed = 1e-2 * np.where(np.abs(expected) > 1e-3 * largest, np.abs(expected), largest)
-    assert np.mean(error > allowed) <= (0.05 if key == "grad_norm" else 0.25), key
-    assert error.max() <= 1e-2 * largest, key
+    assert np.linalg.norm(actual - expected) < 2e-2 * np.linalg.norm(expected), key
 
 
 @pytest.mark.slow
-def test_gradients_in_double_precision(case):
+def test_gradients_entry_by_entry(wide, float64):
   """No decision flips between float64 and the stored float64 results: every entry to 1e-5."""
-  with jax.enable_x64(True):
-    c = Case(case, jnp.float64)
-    if c.meta["loss"] is None:
-      pytest.skip("this case stores outputs only")
-    loss, found = c.gradient_summaries()
+  c = wide
+  if c.meta["loss"] is None:
+    pytest.skip("this case stores outputs only")
+  loss, found = c.gradient_summaries()
   assert abs(loss / c.meta["loss"] - 1) < 1e-9
   for key, actual in found.items():
     expected = c.arrays[key].astype(np.float64)
@@ -189,34 +195,34 @@ def test_gradients_in_double_precision(case):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-7 * largest, err_msg=key)
 
 
-def test_adam_steps(case):
-  c = load(case)
+@pytest.mark.slow
+def test_adam_steps(wide, float64):
+  """Losses, lengths and the output after some steps: 1e-6, several roundings of what is stored."""
+  c = wide
   if not c.meta["adam_steps"]:
     pytest.skip("this case stores no optimiser steps")
   tx = adam.adam(c.meta["adam_lr"])
   params, stats, state = c.params, c.stats, tx.init(c.params)
-  found = []
+  update, found = jax.jit(tx.update), []
   for _ in range(c.meta["adam_steps"]):
     (loss, stats), grads = c.loss_and_grad(params, stats, c.images)
-    updates, state = jax.jit(tx.update)(grads, state, params)
+    updates, state = update(grads, state, params)
     params = jax.tree.map(jnp.add, params, updates)
     found.append(loss)
   # the closing evaluation moves BN statistics too
-  loss, stats = jax.jit(c.loss)(params, stats, c.images)
-  found.append(loss)
-  norms = bool(c.meta["bn_buffers"])
-  np.testing.assert_allclose(found, c.arrays["adam_losses"], rtol=1e-3 if norms else 1e-5)
+  (loss, stats), _ = c.loss_and_grad(params, stats, c.images)
+  np.testing.assert_allclose([*found, loss], c.arrays["adam_losses"], rtol=1e-6)
   lengths = np.array([np.linalg.norm(row) for row in c.rows(params)])
-  np.testing.assert_allclose(lengths, c.arrays["adam_param_norm"], rtol=1e-4)
+  np.testing.assert_allclose(lengths, c.arrays["adam_param_norm"], rtol=1e-6)
   out, _ = c.apply(params, stats, c.images, False)
-  assert relative(out, c.nhwc("adam_out_eval")) < (2e-3 if norms else 1e-5)
+  assert relative(out, c.nhwc("adam_out_eval")) < 1e-6
 
 
 # ---------------------------------------------------------------------------------------- losses
-def test_losses():
-  folder = golden_cases.golden_dir(FAMILY)
-  groups = json.loads((folder / "losses.json").read_text())
-  arrays = np.load(folder / "losses.npz", allow_pickle=False)
+@pytest.mark.parametrize("file", golden_cases.file_cases(FAMILY, "losses*.json"))
+def test_losses(file):
+  groups = json.loads(file.read_text())
+  arrays = np.load(file.with_suffix(".npz"), allow_pickle=False)
   assert groups
   for group, expected in groups.items():
     clean, annotated, predicted = (
@@ -257,5 +263,5 @@ def test_losses():
       if match:
         seen += 1
         got = weighted(predicted, 150.0, 1.0) + float(match[1]) * ssim(predicted, annotated)
-        assert abs(float(got) - value) < 1e-5, (group, key)
-    assert seen >= 4
+        assert abs(float(got) - value) < 1e-5 + 2e-6 * value, (group, key)
+    assert seen, group

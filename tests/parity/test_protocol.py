@@ -18,28 +18,31 @@ from data_pipelines.ops import resize
 from medae_jax.losses import perceptual
 from medae_jax.metrics import detection
 from medae_jax.models import dpa_nets
-from tests.golden_cases import golden_dir, shared_data
+from tests.golden_cases import golden_files, shared_data
 
 
 def _archives():
-  files = sorted(golden_dir("protocol").glob("folds_index*.npz"))
-  if not files:
-    pytest.skip("no folds_index*.npz in this golden folder")
-  return [np.load(f, allow_pickle=False) for f in files]
+  """(file, arrays) of every archive of folds by index."""
+  return [(f, np.load(f, allow_pickle=False)) for f in golden_files("protocol", "folds_index*.npz")]
+
+
+def _datasets(golden):
+  return sorted({k.split("/")[0] for k in golden.files if k.endswith("/labels")})
 
 
 def _texts():
-  files = sorted(golden_dir("protocol").glob("folds_text*.json"))
-  if not files:
-    pytest.skip("no folds_text*.json in this golden folder")
-  seeds = [int(z["seed"]) for z in _archives()]
-  return [(f, json.loads(f.read_text()), seed) for f, seed in zip(files, seeds)]
+  """(file, lists, seed): a file of lists has the seed of the archive of the same name."""
+  found = []
+  for file in golden_files("protocol", "folds_text*.json"):
+    archive = file.with_name(file.name.replace("text", "index")).with_suffix(".npz")
+    found.append((file, json.loads(file.read_text()), int(np.load(archive)["seed"])))
+  return found
 
 
 def test_index_folds():
   """One generator a data set: validation classes first, then a shuffle per class and fold."""
-  for golden in _archives():
-    for dataset in sorted({k.split("/")[0] for k in golden.files if k.endswith("/labels")}):
+  for _, golden in _archives():
+    for dataset in _datasets(golden):
       labels, valid = golden[f"{dataset}/labels"], golden[f"{dataset}/valid_class"]
       rng, n = np.random.RandomState(int(golden["seed"])), int(golden["n_folds"])
       classes = folds.validation_classes(rng, len(valid))
@@ -53,16 +56,17 @@ def test_index_folds():
 
 def test_validation_class_files():
   """The pairs written to CSV are those drawn."""
-  for golden in _archives():
-    for dataset in ("cifar10", "svhn"):
-      path = golden_dir("protocol") / f"validation_classes_{dataset}.csv"
-      rows = list(csv.DictReader(path.open()))
+  for file, golden in _archives():
+    suffix = file.stem.removeprefix("folds_index")
+    for dataset in _datasets(golden):
+      rows = list(csv.DictReader(
+          file.with_name(f"validation_classes_{dataset}{suffix}.csv").open()))
       assert [int(r["valid_class"]) for r in rows] == list(golden[f"{dataset}/valid_class"])
 
 
 def test_auc():
   """Scores with ties; label 1 = normal, as the file has it, and turned round."""
-  for golden in _archives():
+  for _, golden in _archives():
     scores, normal = golden["auc/scores"], golden["auc/labels_normal_is_1"]
     assert roc_auc_score(normal, scores) == pytest.approx(float(golden["auc/roc_auc"]), abs=1e-12)
     assert detection.auroc(detection.sorted_counts(-scores, 1 - normal)) == pytest.approx(
@@ -81,10 +85,18 @@ def test_camelyon_rule_leaks_as_published():
       assert set(fold["test_normal"]) & set(fold["train"] + fold["val"]), "it is known to leak"
 
 
+def _data_entry(file):
+  """The metadata beside a file of lists: of the same suffix, else the only one."""
+  suffix = file.stem.removeprefix("folds_text")
+  entries = sorted(file.parent.glob(f"nih_data_entry*{suffix}.csv"))
+  assert entries, f"no nih_data_entry*.csv beside {file.name}"
+  return entries[0]
+
+
 def test_nih_rule():
   for file, golden, seed in _texts():
     n, rng = golden["nih"], np.random.RandomState(seed)
-    rows = folds.read_data_entry(golden_dir("protocol") / "nih_data_entry_small.csv")
+    rows = folds.read_data_entry(_data_entry(file))
     for view, expected in n["folds"].items():
       of_view = [r for r in rows if r["view"] == view]
       made = folds.patient_folds(of_view, n["train_val_list"], rng, set(n["valid_labels"]),
@@ -105,7 +117,7 @@ def _same_names(fold, expected, what):
 
 
 # ------------------------------------------------------------------------------- published lists
-COUNTS = {  # benchmark_protocol.md, sections 2 and 5.1
+COUNTS = {  # lengths of the lists that the public code of Shvetsova et al. (2021) ships
     "camelyon16/healthy": {"normal/train": 7612, "normal/test": 4000, "anomaly/train": 2169,
                            "anomaly/test": 817},
     "nih/AP": {"normal/train": 16003, "normal/test": 5056, "anomaly/test": 9444},
@@ -145,10 +157,11 @@ def test_published_index_folds(dataset):
 # ------------------------------------------------------------------------------------ transforms
 def test_transforms():
   """Pillow's pixels (uint8, exact with the same library): grey, crop, equalise, resize."""
-  path = golden_dir("deep_if") / "image_preparation.npz"
-  if not path.is_file():
-    pytest.skip("no image_preparation.npz")
-  g = np.load(path, allow_pickle=False)
+  for path in golden_files("deep_if", "image_preparation*.npz"):
+    _check_transforms(np.load(path, allow_pickle=False))
+
+
+def _check_transforms(g):
   nih, eq = g["nih300"][..., None], transforms.equalize
   expected = {
       "svhn_gray": images.grey(g["svhn_rgb"]),
@@ -165,10 +178,9 @@ def test_transforms():
 
 # ------------------------------------------------------------------------- final configurations
 def _final(dataset):
-  path = golden_dir("protocol") / "final_configs.json"
-  if not path.is_file():
-    pytest.skip("no final_configs.json in this golden folder")
-  found = json.loads(path.read_text())
+  found = {}
+  for path in golden_files("protocol", "final_configs*.json"):
+    found.update(json.loads(path.read_text()))
   return {k.split("/", 2)[2]: v for k, v in found.items() if k.startswith(f"piad/{dataset}/")}
 
 

@@ -1,5 +1,7 @@
 """PIAD: the policy's corner cases, networks of 2019, draws, weights, EMA, errors."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -11,7 +13,7 @@ from medae_jax import convert
 from medae_jax.core import method as method_lib, trained as trained_lib
 from medae_jax.methods import _gradient_norms as gradnorm, piad
 from medae_jax.models import piad_nets
-from tests.golden_cases import golden_dir
+from tests.golden_cases import golden_files
 from tests.watched import unread
 
 
@@ -264,14 +266,16 @@ def test_ablations_are_steps_towards_the_method():
 
 def test_published_checkpoint_becomes_a_workdir(tmp_path):
   """Golden parameters under the public names -> convert -> the same network; critics optional."""
-  golden = golden_dir("piad") / "train.npz"
-  if not golden.is_file():
-    pytest.skip("no train.npz")
+  golden = golden_files("piad", "train*.npz")[0]
   arrays = np.load(golden, allow_pickle=False)
+  net = json.loads(golden.with_suffix(".json").read_text())["net"]
   tensors = {k.removeprefix("init/").replace("/", "."): arrays[k] for k in arrays
              if k.startswith(("init/enc/", "init/dec/"))}
   np.savez(tmp_path / "published.npz", **tensors)
-  config = _config(model__latent_dim=6, model__enc=(4, 6, 6), model__dec=(6, 6, 4))
+  config = _config(**{f"model__{ours}": net[theirs] for ours, theirs in (
+      ("res", "res"), ("channels", "idim"), ("latent_res", "lres"), ("latent_dim", "ldim"))},
+                   model__enc=tuple(net["enc"]), model__dec=tuple(net["dec"]),
+                   model__critic_image=tuple(net["ddis"]), model__critic_latent=tuple(net["edis"]))
   convert.convert(tmp_path / "published.npz", config, tmp_path / "w")
   run = trained_lib.load(tmp_path / "w")
   method, state = run.method, run.state
