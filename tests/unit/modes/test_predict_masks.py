@@ -115,6 +115,9 @@ def test_components_are_those_of_the_volume(tmp_path):
     assert rows[0]["mask_voxels"] == want.sum()
     found = np.asarray(nibabel.load(run / "out/p_anomaly.nii.gz").dataobj)
     np.testing.assert_allclose(found[4, 3, 2] / found[7, 7, 2], 0.9, rtol=1e-5)
+    # five slices in batches of two: the sixth, a copy of the last, counts nowhere
+    assert rows[0]["slices"] == 5 and rows[0]["score_mean"] == pytest.approx(found.mean(), rel=1e-5)
+    assert rows[0]["score"] == pytest.approx(found.mean((0, 1)).max(), rel=1e-5)
 
 
 @pytest.mark.parametrize("which,gain", [("best", 2.0), ("last", 1.0)])
