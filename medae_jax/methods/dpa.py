@@ -212,7 +212,7 @@ class Method(BaseMethod):
     """Training or score loss of each image [B] in the stage of `params`; transitions may blend."""
     res, transition = stage_of(params["enc"])
     if transition and self.config.method.smooth_pg:
-      terms, dtype = self.perceptual.of(score)
+      terms, dtype = self.perceptual.of(score, image)
       trunks = (self.perceptual.trunk(params, stats, r, dtype) for r in (res, res // 2))
       return _growing.blended_loss(terms, *trunks, image, recon, res=res, alpha=alpha,
                                    real=real or None)
