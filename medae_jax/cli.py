@@ -89,16 +89,32 @@ def main(argv) -> None:
     run(FLAGS.mode)
   except (UserError, OSError, FloatingPointError) as e:
     logging.debug("%s", e, exc_info=True)  # the traceback: --verbosity=1
-    _say(str(e).strip() or type(e).__name__)
+    _say(" ".join(str(e).split()) or type(e).__name__)
+    sys.exit(1)
+  except MemoryError as e:
+    _say(f"out of memory: {e}; use smaller batches, less data, or a machine with more")
     sys.exit(1)
   except KeyboardInterrupt:
     print("medae_jax: interrupted", file=sys.stderr)
     sys.exit(130)
   except Exception as e:  # pylint: disable=broad-except
+    field = _missing_field(e)
+    if field:
+      _say(f"the config has no field {field!r}, which this mode or method reads: config.json was "
+           f"edited, or is of another version ({_note_traceback()})")
+      sys.exit(1)
     what = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
     _say(f"a fault of medae_jax, not of what it was given ({what}); please report it with "
          f"{_note_traceback()}")
     sys.exit(70)
+
+
+def _missing_field(e: Exception) -> str:
+  """The name that ml_collections did not find in a config; "" for any other exception."""
+  frames = traceback.extract_tb(e.__traceback__)
+  asked = isinstance(e, (AttributeError, KeyError)) and frames and os.path.basename(
+      frames[-1].filename) == "config_dict.py"
+  return str(e).strip("\"'\\").split("\n")[0].strip("\"'\\") if asked else ""
 
 
 def _say(line: str) -> None:

@@ -161,7 +161,8 @@ cli.console()
 @pytest.mark.parametrize("error, code", [
     ("KeyError('nosuch')", 70), ("ValueError('of the code, not of the user')", 70),
     ("KeyboardInterrupt", 130), ("FloatingPointError('loss is nan')", 1),
-    ("OSError(28, 'No space left on device')", 1), ("cli.UserError('wrong')", 1)])
+    ("OSError(28, 'No space left on device')", 1), ("cli.UserError('wrong')", 1),
+    ("MemoryError('64 GB')", 1)])
 def test_exit_codes(error, code, tmp_path):
   """A fault of the program is told from the user's, and its traceback kept."""
   (tmp_path / "w").mkdir()
@@ -177,6 +178,15 @@ def test_exit_codes(error, code, tmp_path):
     if code == 70:
       assert "a fault of medae_jax" in lines[0] and log.name in lines[0]
       assert "Traceback" in log.read_text() and "in run" in log.read_text()
+
+
+@pytest.mark.slow
+def test_a_field_that_the_config_lacks_is_the_users(tmp_path):
+  script = BUG.format(error="__import__('ml_collections').ConfigDict({'median': 5}).erosion")
+  done = subprocess.run([sys.executable, "-c", script, "--mode=list"], cwd=tmp_path, text=True,
+                        capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+  assert done.returncode == 1 and "the config has no field 'erosion', which" in done.stderr
+  assert "Traceback" in (tmp_path / "medae_jax_error.log").read_text()
 
 
 @pytest.mark.slow
