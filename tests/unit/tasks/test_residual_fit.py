@@ -63,5 +63,17 @@ def test_padding_changes_nothing():
   assert fitted("aabbcc", pad=2) == fitted("aabbcc")
 
 
+def test_held_out_patients_are_scored_with_the_weights_of_the_others():
+  """One patient's lesions are dark, the other's bright: what the other one teaches is wrong."""
+  image, residual, mask = data()
+  residual[3:] *= -1
+  fit = residual_fit.ResidualFit(OPTIONS, list("aaabbb"))
+  fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
+             {"recon": image - residual})
+  fit.result()
+  about = fit.summary()
+  assert about["pixel_ap_other_patients"] < 0.7 * about["pixel_ap_plain"]
+
+
 def test_a_single_patient_cannot_be_held_out():
   assert np.isnan(fitted("aaaaaa")[1]["pixel_ap_other_patients"])
