@@ -171,7 +171,7 @@ class Run:
       best = self.checkpoints.restore_model("best")
       if not self.meta["batches"]:  # nothing was trained: the batch of init gives the shapes
         self.meta["batches"][""] = checkpoint.batch_spec(
-            next(stream.eval_batches(self.fitting(), batch_size=1)))
+            next(stream.eval_batches(self.dataset.fitting(), batch_size=1)))
       self.state = self.finalize(self.state)
       self.meta["done"] = True
       self.checkpoints.replace("last", self.state, self.full_meta(self.state))
@@ -181,13 +181,9 @@ class Run:
 
   def finalize(self, state) -> Any:
     """The state with what the method fits on normal images as scoring sees them."""
-    batches = stream.eval_batches(self.fitting(), batch_size=self.config.train.eval_batch_size)
+    batches = stream.eval_batches(self.dataset.fitting(),
+                                  batch_size=self.config.train.eval_batch_size)
     return self.method.finalize(state, batches)
-
-  def fitting(self):
-    """Training images as scoring sees them, un-shuffled."""
-    opened = getattr(self.dataset, "fitting", self.dataset.train)
-    return opened()
 
   def full_meta(self, state) -> dict[str, Any]:
     """The meta data of a checkpoint of this state."""
