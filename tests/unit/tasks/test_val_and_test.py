@@ -47,7 +47,8 @@ def test_val_comes_first_whatever_the_order(results, run):
 def test_threshold_is_that_of_val(results, run):
   found = calibration.read(run)
   assert found["threshold"] == 0.125  # smallest k/1000 that cuts 0.125 off and keeps 0.25
-  assert results["val"]["dice_val_threshold"] == 1.0
+  assert results["val"]["dice_val_threshold"] == 1.0              # its normal pixels lie at the threshold
+  assert results["val"]["dice_val_threshold_components"] == 1.0
   test = results["test"]
   assert test["val_threshold"] == 0.125
   # on test everything but the rim lies above val's threshold: 27 lesion pixels of 6 * 56
