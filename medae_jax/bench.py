@@ -22,8 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.core import checks, example, fields, parallel, streams, timing
-from medae_jax.core import method as method_lib
+from medae_jax.core import checks, example, fields, method as method_lib, parallel, streams, timing
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
 from medae_jax.training import durations

@@ -19,11 +19,9 @@ from absl import logging
 import jax
 import numpy as np
 
-from data_pipelines import dataset as datasets
-from data_pipelines import stream
+from data_pipelines import dataset as datasets, stream
 from medae_jax import report
-from medae_jax.core import calibration as calibrate
-from medae_jax.core import files, scoring, trained
+from medae_jax.core import calibration as calibrate, files, scoring, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 

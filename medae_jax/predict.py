@@ -14,9 +14,7 @@ from typing import Any
 
 from absl import logging
 
-from medae_jax.core import config as config_lib
-from medae_jax.core import files as outputs
-from medae_jax.core import scoring, trained
+from medae_jax.core import config as config_lib, files as outputs, scoring, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 

@@ -16,8 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from medae_jax.core import method as method_lib
-from medae_jax.core import scoring
+from medae_jax.core import method as method_lib, scoring
 from medae_jax.core.errors import UserError
 from medae_jax.training import start, together
 from medae_jax.training.interrupt import GracefulStop

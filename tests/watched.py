@@ -3,8 +3,7 @@
 import jax
 from jax import export as jax_export
 
-from medae_jax.core import method as method_lib
-from medae_jax.core import parallel
+from medae_jax.core import method as method_lib, parallel
 
 MEMBERS = frozenset(name for name in (*method_lib.Method.__annotations__, *vars(method_lib.Method))
                     if not name.startswith("_"))

@@ -72,7 +72,7 @@ def channels(config) -> int | None:
 
 def _batch_rows(config, stream: str, batch_size: int) -> int:
   sizes = config.data.get("batch_sizes", None) or {}
-  return int(stream and sizes.get(stream, 0) or batch_size)  # 0 = config.train.batch_size
+  return int((stream and sizes.get(stream, 0)) or batch_size)  # 0 = config.train.batch_size
 
 
 def _size(letter, key, need, config, overrides, known) -> int:

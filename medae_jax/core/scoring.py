@@ -10,8 +10,7 @@ import jax
 import numpy as np
 import tqdm
 
-from medae_jax.core import method as method_lib
-from medae_jax.core import parallel
+from medae_jax.core import method as method_lib, parallel
 from medae_jax.core.errors import UserError
 
 _SMALLER = "make config.eval.batch_size (or predict.batch_size) smaller"

@@ -20,10 +20,15 @@ from absl import logging
 import jax
 import numpy as np
 
-from medae_jax.core import calibration as calibration_lib
-from medae_jax.core import checkpoint, checks, parallel, scoring
-from medae_jax.core import config as config_lib
-from medae_jax.core import method as method_lib
+from medae_jax.core import (
+  calibration as calibration_lib,
+  checkpoint,
+  checks,
+  config as config_lib,
+  method as method_lib,
+  parallel,
+  scoring,
+)
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
 

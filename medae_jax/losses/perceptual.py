@@ -228,7 +228,8 @@ def per_image(terms: Sequence[Term], trunk: Trunk | None, image: jax.Array, reco
     [B].
   """
   res = image.shape[1] if res is None else res
-  return sum(term.weight * term_loss(term, trunk, image, recon, res, real) for term in terms)
+  total: Any = sum(term.weight * term_loss(term, trunk, image, recon, res, real) for term in terms)
+  return total
 
 
 def anomaly_map(terms: Sequence[Term], trunk: Trunk | None, image: jax.Array, recon: jax.Array, *,

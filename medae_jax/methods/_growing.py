@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -89,12 +90,12 @@ def blended_loss(terms: Sequence[losses.Term], trunk: Trunk, half: Trunk, image,
     trunk, half: with the statistics of res and of res/2.
     real: features of `image` for all layers of `res`, if they are there already.
   """
-  small = [resample.downscale(x, 2) for x in (image, recon)]
-  total = 0.0
+  small_image, small_recon = (resample.downscale(x, 2) for x in (image, recon))
+  total: Any = 0.0
   for term in terms:
     value = losses.term_loss(term, trunk, image, recon, res, real)
     if term.name == "perceptual":
-      value = resample.fade(losses.term_loss(term, half, *small, res // 2), value, alpha)
+      value = resample.fade(losses.term_loss(term, half, small_image, small_recon, res // 2), value, alpha)
     total = total + term.weight * value
   return total
 

@@ -6,8 +6,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from data_pipelines import dataset as datasets
-from data_pipelines import stream
+from data_pipelines import dataset as datasets, stream
 from medae_jax.core import parallel, streams
 
 

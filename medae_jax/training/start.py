@@ -10,9 +10,15 @@ import jax
 import numpy as np
 
 from data_pipelines import dataset as datasets
-from medae_jax.core import checkpoint, checks, parallel, streams, trained
-from medae_jax.core import config as config_lib
-from medae_jax.core import method as method_lib
+from medae_jax.core import (
+  checkpoint,
+  checks,
+  config as config_lib,
+  method as method_lib,
+  parallel,
+  streams,
+  trained,
+)
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base as tasks
 from medae_jax.training import durations, feed

@@ -20,8 +20,7 @@ import json
 import jax
 import numpy as np
 
-from medae_jax.core import checkpoint, loops, parallel, streams
-from medae_jax.core import method as method_lib
+from medae_jax.core import checkpoint, loops, method as method_lib, parallel, streams
 from medae_jax.core.errors import UserError
 from medae_jax.training import durations, feed
 

@@ -118,7 +118,7 @@ def _read_safetensors(path, keep):
   import safetensors  # pylint: disable=import-outside-toplevel
   try:
     with safetensors.safe_open(path, framework="numpy") as arrays:
-      names = _strip({n: n for n in arrays.keys()})
+      names = _strip({n: n for n in arrays.keys()})  # noqa: SIM118 - safe_open has no __iter__
       out = {name: arrays.get_tensor(key) for name, key in names.items() if keep(name)}
   except safetensors.SafetensorError as e:
     raise UserError(e) from None

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_pipelines import dataset as datasets
-from data_pipelines import fields, stream
+from data_pipelines import dataset as datasets, fields, stream
 from data_pipelines.errors import UserError
 from tests import tiny_data
 

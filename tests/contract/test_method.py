@@ -7,12 +7,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_pipelines import dataset as datasets
-from data_pipelines import stream
+from data_pipelines import dataset as datasets, stream
 from medae_jax import bench, evaluate, export, predict, train
-from medae_jax.core import example, parallel, scoring, timing
-from medae_jax.core import method as method_lib
-from medae_jax.core import trained as trained_lib
+from medae_jax.core import example, method as method_lib, parallel, scoring, timing, trained as trained_lib
 from medae_jax.core.errors import UserError
 from medae_jax.tasks.anomaly import evaluator
 from medae_jax.training import feed, start
@@ -183,7 +180,7 @@ def test_pictures_are_images_in_the_unit_range(name, trained):
                                    for net, p in run.state.params.items()})
   for key, value in scoring.pictures_fn(run.config, wild)(batch).items():
     assert value.ndim == 4 and value.shape[:3] == batch["image"].shape[:3], key
-    assert 0 <= value.min() and value.max() <= 1, key
+    assert value.min() >= 0 and value.max() <= 1, key
 
 
 def test_pictures_are_never_merged_into_what_score_returns(trained, tmp_path, monkeypatch):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medae_jax.metrics import bootstrap
-from medae_jax.metrics import detection
+from medae_jax.metrics import bootstrap, detection
 from medae_jax.tasks.anomaly import scans
 
 

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from benchmarks.faults import __main__ as command
-from benchmarks.faults import run, table
+from benchmarks.faults import __main__ as command, run, table
 
 
 def test_a_table_that_does_not_fit_is_named(tmp_path):

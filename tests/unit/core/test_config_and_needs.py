@@ -6,9 +6,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from medae_jax.core import config as config_lib
-from medae_jax.core import example, scoring
-from medae_jax.core import method as method_lib
+from medae_jax.core import config as config_lib, example, method as method_lib, scoring
 from medae_jax.core.method import Need, Stage
 
 

@@ -40,7 +40,8 @@ def batch(n=4, size=(16, 24), channels=3):
   return {"image": image, "clean": clean, "mask": mask, "index": np.arange(n, dtype=np.int32)}
 
 
-def step(c, data, rng=jax.random.key(1)):
+def step(c, data, rng=None):
+  rng = jax.random.key(1) if rng is None else rng
   method = method_lib.load(c)
   state = method.init(jax.random.key(0), data)
   stage = method_lib.stages_of(method)[0]

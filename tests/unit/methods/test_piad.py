@@ -154,7 +154,7 @@ def test_cached_features_change_nothing(trained):
   method, state, _ = trained
   method = piad.Method(_config(method__ema=0.9, method__cache_features=True))
   batch = _batch()
-  cached = {k: v for k, v in method.cache(state, {"image": batch["image"]}, None).items()}
+  cached = dict(method.cache(state, {"image": batch["image"]}, None))
   assert [k for k in cached if k.startswith("feature/")] == ["feature/r32"]
   draws = [method.draw({**extra, **batch}, jax.random.key(3)) for extra in ({}, cached)]
   last = [{k: v[-1] for k, v in d.items() if not k.startswith("mix")} for d in draws]

@@ -14,7 +14,7 @@ from tests.unit.weights import torch_files
 
 
 def reference_forward(tensors, image, depth):
-  """The published U-Net (Kascenas 2022) in plain NumPy, NCHW: an implementation that shares nothing with ours."""
+  """The published U-Net (Kascenas 2022) in plain NumPy, NCHW: nothing is shared with ours."""
   def conv(x, w, b):
     mean = w.mean((1, 2, 3), keepdims=True)
     w = (w - mean) / (w.std((1, 2, 3), ddof=1, keepdims=True) + 1e-5)

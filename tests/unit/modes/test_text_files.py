@@ -1,4 +1,4 @@
-"""Edited or damaged text files of a workdir: one line that names the file, or they are read well; no traceback."""
+"""Edited or damaged text files of a workdir: one line that names the file, or they are read well."""
 
 import json
 

@@ -40,7 +40,7 @@ def test_a_pixel_counts_as_removed_up_to_the_level():
 
 def test_a_split_pools_pixels_and_averages_frames():
   one = measures.measure(*frames(), level=1.0)
-  result, clean, _, mask = frames()
+  _, clean, _, mask = frames()
   two = measures.measure(clean, clean, clean, 0 * mask > 0, level=1.0)   # a frame without marks, untouched
   found = measures.summary([one, two], np.array([True, False]))
   assert found["psnr"] == pytest.approx(one["psnr"])                     # of marked frames alone

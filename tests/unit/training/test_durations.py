@@ -3,8 +3,8 @@
 import pytest
 
 from medae_jax.core import config as config_lib
-from medae_jax.training import durations
 from medae_jax.optim import schedules
+from medae_jax.training import durations
 from tests.contract import cases
 
 
