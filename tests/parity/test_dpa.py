@@ -28,6 +28,11 @@ def _plain_config(case, folder, out, **fields):
   return config
 
 
+def _close_image(found, want):
+  """To 3e-5 of the largest value: what fast float32 convolutions of the public code leave."""
+  np.testing.assert_allclose(g.nchw(found), want, rtol=1e-4, atol=3e-5 * max(1, np.abs(want).max()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("file", file_cases("dpa", "train_*.npz"))
 def test_plain_training(file, tmp_path, float64):
@@ -46,7 +51,7 @@ def test_plain_training(file, tmp_path, float64):
     recon, _ = method._reconstruct(state.params, state.stats, image, 1.0, train=True)
     return recon, jax.grad(lambda nets: _mean_loss(method, state, nets, image))(nets)
   recon, grads = passes(state, images[0])
-  np.testing.assert_allclose(g.nchw(recon), arrays["rec0"], **g.OUT)
+  _close_image(recon, arrays["rec0"])
   first, _ = g.params(arrays, "grad0/", kind)
   for net in first:  # 2e-5 of each array's largest entry, 1e-8 where that is rounding
     jax.tree.map(lambda a, b: np.testing.assert_allclose(
@@ -62,7 +67,7 @@ def test_plain_training(file, tmp_path, float64):
                     what=f"step {i + 1}")
   out = jax.jit(method.score)(state, batch(0))
   np.testing.assert_allclose(out["score"], arrays["final_scores"], rtol=3e-5)
-  np.testing.assert_allclose(g.nchw(out["recon"]), arrays["final_rec"], rtol=1e-4, atol=3e-5)
+  _close_image(out["recon"], arrays["final_rec"])
 
 
 @pytest.mark.slow
