@@ -51,7 +51,7 @@ _NEEDS = {"train": ("config", "workdir"), "bench": ("config",), "sweep": ("confi
 def run(mode: str) -> None:
   """Imports and calls what `mode` needs; errors of the user raise UserError or OSError."""
   if mode == "list":
-    from medae_jax.core import listing  # imports follow the settings of console()
+    from medae_jax.reporting import listing  # imports follow the settings of console()
     print(listing.overview())
     return
   from medae_jax.core import parallel

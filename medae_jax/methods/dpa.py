@@ -242,13 +242,12 @@ class Method(BaseMethod):
 
   def _recon(self, state, image):
     """(recon, image, alpha), both images at the resolution of the state's stage."""
-    alpha = self._alpha(state)
+    alpha = self.alpha(state)
     image = self._stage_image(state.params, image, alpha)
-    recon, _ = self._reconstruct(state.params, state.stats, image, alpha)
-    return recon, image, alpha
+    return self._reconstruct(state.params, state.stats, image, alpha)[0], image, alpha
 
-  def _alpha(self, state):
-    """How far the state's stage is faded in; the stage is read off the names in its parameters."""
+  def alpha(self, state):
+    """How far the state's stage, read off the names of its parameters, is faded in: 0 to 1."""
     res, transition = stage_of(state.params["enc"])
     if not transition:
       return 1.0
@@ -272,18 +271,15 @@ class Method(BaseMethod):
 
   def pictures(self, state, batch, rng):
     """Input, reconstruction and map of the state's stage at full size, for pictures: in [0,1]."""
-    del rng
     out = self.score(state, batch)
-    show = lambda x: jnp.clip(0.5 * x + 0.5, 0, 1)
-    return {"image": show(batch["image"]), "recon": show(out["recon"]),
-            "map": jnp.clip(out["map"] / 2, 0, 1)}
+    shown = {"image": 0.5 * batch["image"] + 0.5, "recon": 0.5 * out["recon"] + 0.5, "map": out["map"] / 2}
+    return {name: jnp.clip(value, 0, 1) for name, value in shown.items()}
 
   def inference_state(self, state):
     """Encoder, decoder and what the score loss reads of VGG19; neither critic nor optimisers."""
     res, transition = stage_of(state.params["enc"])
-    blend = transition and self.config.method.smooth_pg
-    frozen, moments = self.perceptual.inference(state.params, state.stats,
-                                                (res, res // 2) if blend else (res,))
+    resolutions = (res, res // 2) if transition and self.config.method.smooth_pg else (res,)
+    frozen, moments = self.perceptual.inference(state.params, state.stats, resolutions)
     nets = {n: state.params[n] for n in ("enc", "dec")}
     return state.replace(params={**nets, **frozen}, opt={},
                          stats={**{n: state.stats[n] for n in nets if n in state.stats}, **moments})
@@ -295,16 +291,10 @@ class Method(BaseMethod):
     VGG19 is taken from config.method.vgg_weights, never from such a file.
 
     Raises:
-      ValueError: config.method.vgg_stats="running", which such a model was not trained with.
+      UserError: config.method.vgg_stats="running", which such a model was not trained with.
     """
     if self.perceptual.running:
-      raise UserError("a published model scores with fixed statistics: set "
-                       "config.method.vgg_stats=published and vgg_weights to VGG19's file")
-    params, stats = {}, {}
-    for torch_name, net in (("enc", "enc"), ("dec", "dec"), ("ddis", "dis")):
-      own = {k.removeprefix(f"{torch_name}."): tensors[k] for k in tensors
-             if k.startswith(f"{torch_name}.")}
-      if own and (net != "dis" or self.adversarial):
-        params[net], found = dpa.convert(own, self.config.model.kind)
-        stats.update({net: found} if found else {})
+      raise UserError("a published model scores with fixed statistics: set config.method.vgg_stats=published "
+                      "and vgg_weights to VGG19's file")
+    params, stats = dpa.networks(tensors, self.config.model.kind, critic=self.adversarial)
     return {**params, **self.pretrained()}, stats

@@ -1,4 +1,4 @@
-"""What people look at: panels, tables, plots and the page that holds them.
+"""What people look at: panels, tables, plots, the page that holds them; --mode=list.
 
 Numpy only; no networks and no data sets.
 """

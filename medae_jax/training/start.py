@@ -15,6 +15,7 @@ from medae_jax.core import (
   checks,
   config as config_lib,
   method as method_lib,
+  needs,
   parallel,
   streams,
   trained,
@@ -47,9 +48,9 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
   stages = method_lib.stages_of(method)
   announce(dataset, config)
   first = next(feed.batches_of(dataset, config, stages[0] if stages else None, 0, 0))
-  method_lib.check_batch(method, first)
+  needs.check_batch(method, first)
   # What evaluation needs is asked for now, not after the whole training.
-  tasks.check(config, method_lib.image_shape(first), dataset.splits)
+  tasks.check(config, needs.image_shape(first), dataset.splits)
   config_lib.check_workdir(config, workdir)
 
   checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)

@@ -135,3 +135,15 @@ def _residual(leaves: Mapping[str, np.ndarray]) -> dict:
       out.update(_leaves(module, f"{prefix}/skip"))
     blocks += 1
   return out
+
+
+def networks(tensors: Mapping[str, np.ndarray], kind: str, critic: bool) -> tuple[dict, dict]:
+  """({net: params}, {net: statistics}) of the public code's model: `enc.*`, `dec.*`, a critic's `ddis.*`."""
+  params, stats = {}, {}
+  for torch_name, net in (("enc", "enc"), ("dec", "dec"), ("ddis", "dis")):
+    own = {k.removeprefix(f"{torch_name}."): v for k, v in tensors.items()
+           if k.startswith(f"{torch_name}.")}
+    if own and (net != "dis" or critic):
+      params[net], found = convert(own, kind)
+      stats.update({net: found} if found else {})
+  return params, stats

@@ -9,7 +9,15 @@ import pytest
 
 from data_pipelines import dataset as datasets, stream
 from medae_jax import bench, evaluate, export, predict, train
-from medae_jax.core import example, method as method_lib, parallel, scoring, timing, trained as trained_lib
+from medae_jax.core import (
+  example,
+  method as method_lib,
+  needs,
+  parallel,
+  scoring,
+  timing,
+  trained as trained_lib,
+)
 from medae_jax.core.errors import UserError
 from medae_jax.tasks.anomaly import evaluator
 from medae_jax.training import feed, start
@@ -221,7 +229,7 @@ def test_the_first_batch_is_checked_against_needs(name):
   method = method_lib.load(config)
   stages = method_lib.stages_of(method)
   batch = example.example_batch(method, config, 8, stages[0] if stages else None, C=3)
-  method_lib.check_batch(method, batch)
+  needs.check_batch(method, batch)
   for key, need in method.needs.items():
     assert name in cases.TINY or need.low is not None, f"{key} of {name} says no range"
     refused = [(lambda x: None, f"the data has no '{key}'"), (lambda x: x[..., 0], "has shape"),
@@ -233,17 +241,17 @@ def test_the_first_batch_is_checked_against_needs(name):
       refused.append((with_pixel(need.high + 0.01), "holds values from"))
     for change, text in refused:
       with pytest.raises(UserError, match=text) as error:
-        method_lib.check_batch(method, spoilt(batch, key, change))
+        needs.check_batch(method, spoilt(batch, key, change))
       assert key in str(error.value) and "\n" not in str(error.value)
     edges = [with_pixel(v) for v in (need.low, need.high) if v is not None]
     for change in edges:
-      method_lib.check_batch(method, spoilt(batch, key, change))
+      needs.check_batch(method, spoilt(batch, key, change))
 
 
 def test_training_refuses_values_out_of_range_before_it_writes(tmp_path, monkeypatch):
   config = cases.config("BatchNormMethod")
   monkeypatch.setattr(tiny_methods.BatchNormMethod, "needs",
-                      {"image": method_lib.Need("BHWC", low=2)}, raising=False)
+                      {"image": needs.Need("BHWC", low=2)}, raising=False)
   with pytest.raises(UserError, match=r"'image' holds values from .* needs \[B,H,W,C\] float32 >= 2"):
     train.train(config, str(tmp_path / "w"))
   assert not (tmp_path / "w").exists()

@@ -6,8 +6,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from medae_jax.core import config as config_lib, example, method as method_lib, scoring
-from medae_jax.core.method import Need, Stage
+from medae_jax.core import config as config_lib, example, method as method_lib, needs, scoring
+from medae_jax.core.method import Stage
+from medae_jax.core.needs import Need
 
 
 def small():
@@ -52,18 +53,18 @@ def batch(**changes):
     ({"image": np.zeros((2, 4, 4, 3), np.float64)}, "is float64")])
 def test_a_batch_that_does_not_fit_is_refused(change, message):
   method = _Needs(None)
-  method_lib.check_batch(method, batch())
+  needs.check_batch(method, batch())
   ends = batch(image=np.array([-1, 1], np.float32)[:, None, None, None] * np.ones((2, 4, 4, 3), np.float32))
-  method_lib.check_batch(method, ends)   # the ends belong to the range
+  needs.check_batch(method, ends)   # the ends belong to the range
   with pytest.raises(ValueError, match=message):
-    method_lib.check_batch(method, batch(**change))
+    needs.check_batch(method, batch(**change))
 
 
 def test_a_missing_stream_is_named():
   method = _Needs(None)
   method.needs = {"noisy/image": Need()}
   with pytest.raises(ValueError, match="no 'noisy/image'.*clean/image"):
-    method_lib.check_batch(method, {"clean": {"image": np.zeros((1, 2, 2, 1), np.float32)}})
+    needs.check_batch(method, {"clean": {"image": np.zeros((1, 2, 2, 1), np.float32)}})
 
 
 def test_stages_follow_each_other():

@@ -156,7 +156,8 @@ def test_no_path_of_a_developers_machine():
 
 
 def test_list_mode_knows_every_method_and_config():
-  from medae_jax.core import listing, method
+  from medae_jax.core import method
+  from medae_jax.reporting import listing
   text = listing.overview()
   for name in method.names():
     assert f"\n  {name} " in text

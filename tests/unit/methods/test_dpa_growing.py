@@ -1,0 +1,58 @@
+"""Growing DPA over whole runs: resumed in every stage, best state and pictures, on four devices."""
+
+import shutil
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from medae_jax import train
+from medae_jax.core import trained
+from tests.contract.run_steps import flat
+from tests.unit.methods.test_dpa import config
+
+
+@pytest.mark.slow
+def test_growing_resumes_within_and_across_stages(tmp_path):
+  """Stopped in the middle of a transition, and between stages: the parameters of one long run."""
+  c = config(**{"train.save_every": 1, "train.eval_every": 0, "train.keep": 20,
+                "train.log_every": 1, "method.growing.trns_steps": 3})
+  whole = train.train(c, str(tmp_path / "whole"))
+  want = flat(whole["state"].params)
+  last = tmp_path / "whole" / "checkpoints" / "last"
+  steps = sorted(int(p.name) for p in last.iterdir() if p.name.isdigit())
+  assert set(steps) >= {2, 3, 5}
+  for cut in (2, 3, 5):  # end of the first stage, within the transition, at its end
+    copy = tmp_path / f"cut{cut}"
+    shutil.copytree(tmp_path / "whole", copy)
+    for step in steps:
+      if step > cut:
+        shutil.rmtree(copy / "checkpoints" / "last" / str(step))
+    shutil.rmtree(copy / "checkpoints" / "best")
+    again = flat(train.train(c, str(copy))["state"].params)
+    for key in want:
+      np.testing.assert_allclose(again[key], want[key], atol=1e-6, err_msg=f"{cut} {key}")
+
+
+@pytest.mark.slow
+def test_the_best_state_comes_from_the_last_stage(tmp_path):
+  """Losses at 16 px are smaller numbers of another kind: they must not win. A picture a stage."""
+  c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min"})
+  train.train(c, str(tmp_path))
+  info = trained.load(tmp_path, {"eval.checkpoint": "best"}).info
+  assert info["which"] == "best" and info["stage"] == "stab_32"
+  pictures = sorted((tmp_path / "stages").iterdir())
+  assert [p.name for p in pictures] == ["0_stab_16.png", "1_trns_32.png", "2_stab_32.png"]
+  first, last = (np.asarray(Image.open(p)) for p in (pictures[0], pictures[-1]))
+  assert first.shape == last.shape and (first != last).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_growing_on_four_devices(mode, tmp_path):
+  """Three stages on 4 devices give the parameters and channel statistics of one."""
+  from tests.contract import test_devices as devices
+  one = devices.run(tmp_path, "one", 1, mode, ["dpa_nih"])
+  four = devices.run(tmp_path, "four", 4, mode, ["dpa_nih"])
+  assert any("vgg_32" in k for k in one)
+  devices.assert_equal_parameters(one, four, mode)
