@@ -74,7 +74,7 @@ def work(form: str, batch: int, repeats: int, dump: str) -> None:
   """One form in this process: JSON on stdout."""
   import jax
 
-  from benchmarks.ours import build
+  from benchmarks.package_steps import build
   from medae_jax.models import dae_unet
   from medae_jax.models.layers import conv, swish_norm
   if FORMS[form][0]:

@@ -14,7 +14,7 @@ from absl import logging
 import ml_collections
 import numpy as np
 
-from medae_jax.core import config as config_lib, places
+from medae_jax.core import config as config_lib, places, upgrade
 from medae_jax.core.errors import UserError
 from medae_jax.training import durations
 
@@ -61,7 +61,8 @@ class Job:
     if not path.is_file():
       return False
     plain = lambda config: json.loads(json.dumps(config_lib.flat(config)))
-    old = plain(ml_collections.ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
+    old = plain(ml_collections.ConfigDict(
+        upgrade.config(json.loads(path.read_text(encoding="utf-8")))))
     new = plain(self.config)
     known = (set(old) & set(new)) - {"train.random_streams"} - durations.left_to_data(self.config)
     return any(old[k] != new[k] for k in known)

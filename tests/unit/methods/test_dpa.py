@@ -64,7 +64,7 @@ def run_stages(method, c, upto=None):
     ({"method.loss": "ssim"}, "none of l1, l2"),
     ({"method.vgg_stats": "published"}, "statistics of the ImageNet weights"),
     ({"method.adversarial.weight": 1.0, "method.adversarial.name": "hinge"}, "wasserstein"),
-    ({"method.growing.steps_per_stage": "stab_99:3"}, "the stages are stab_16, trns_32, stab_32"),
+    ({"method.growing.steps_per_stage": "stable_99:3"}, "the stages are stable_16, transition_32, stable_32"),
     ({"method.growing.batch_sizes": "16=3"}, "NAME:NUMBER"),
 ])
 def test_bad_configurations_are_one_clear_line(changes, message):
@@ -172,7 +172,7 @@ def test_inference_state_has_no_critic_and_what_the_score_reads_of_vgg(changes, 
   c = config("dpa_cifar10", "smoke", **changes)
   method = dpa.Method(c)
   state = method_lib.fresh_state(method, jax.random.key(0), batch(c))
-  assert ("dis" in state.params) == ("method.adversarial.weight" in changes)
+  assert ("critic" in state.params) == ("method.adversarial.weight" in changes)
   kept = assert_scores_alike(method, state, batch(c)["image"])
   assert sorted(kept.params) == nets and ("enc" in kept.stats) == ("model.norm" in changes)
   assert len(kept.params.get("vgg", {"trunk": ()})["trunk"]) == convolutions
@@ -181,8 +181,8 @@ def test_inference_state_has_no_critic_and_what_the_score_reads_of_vgg(changes, 
 def test_growing_keeps_blocks_and_starts_fresh_optimisers(grown):
   c, method, states = grown
   stages = {s.name: s for s in method_lib.stages_of(method)}
-  old = states["stab_16"]
-  new = method.grow(old, stages["trns_32"], jax.random.key(9), batch(c))
+  old = states["stable_16"]
+  new = method.grow(old, stages["transition_32"], jax.random.key(9), batch(c))
   assert sorted(new.params["enc"]) == ["from_image_16", "from_image_32", "res_16", "res_32",
                                        "res_4", "res_8"]
   assert sorted(new.params["dec"]) == ["res_16", "res_32", "res_4", "res_8", "to_image_16",
@@ -192,18 +192,18 @@ def test_growing_keeps_blocks_and_starts_fresh_optimisers(grown):
       jax.tree.map(np.testing.assert_array_equal, new.params[net][name], old.params[net][name])
   assert all(not np.any(x) for x in jax.tree.leaves(new.opt))
   assert any(np.any(x) for x in jax.tree.leaves(old.opt))
-  assert sorted(states["stab_32"].params["enc"]) == ["from_image_32", "res_16", "res_32", "res_4",
+  assert sorted(states["stable_32"].params["enc"]) == ["from_image_32", "res_16", "res_32", "res_4",
                                                      "res_8"]
-  assert int(states["stab_32"].step) == sum(s.steps for s in stages.values())
+  assert int(states["stable_32"].step) == sum(s.steps for s in stages.values())
 
 
 def test_a_faded_in_transition_is_the_next_stable_network(grown):
   """At alpha 1 only the high branch is left: the stable network of the next stage."""
   c, method, states = grown
   image = batch(c)["image"]
-  end = states["trns_32"]
+  end = states["transition_32"]
   stages = {s.name: s for s in method_lib.stages_of(method)}
-  after = method.grow(end, stages["stab_32"], jax.random.key(0), batch(c))
+  after = method.grow(end, stages["stable_32"], jax.random.key(0), batch(c))
   assert method._alpha(end) == 1.0  # pylint: disable=protected-access
   np.testing.assert_allclose(method.score(end, {"image": image})["recon"],
                              method.score(after, {"image": image})["recon"], atol=1e-5)
@@ -223,8 +223,8 @@ def test_every_stage_scores_full_size_images(grown):
 def test_one_compilation_a_stage(grown):
   """alpha is traced: all steps of a transition share one program."""
   c, method, states = grown
-  stage = next(s for s in method_lib.stages_of(method) if s.name == "trns_32")
-  state = method.grow(states["stab_16"], stage, jax.random.key(0), batch(c))
+  stage = next(s for s in method_lib.stages_of(method) if s.name == "transition_32")
+  state = method.grow(states["stable_16"], stage, jax.random.key(0), batch(c))
   step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(1), stage=stage,
                                                 axis_name=None))
   alphas = []
@@ -283,7 +283,7 @@ def test_cached_features_train_the_same(tmp_path):
 def test_growing_resumes_within_and_across_stages(tmp_path):
   """Stopped in the middle of a transition, and between stages: the parameters of one long run."""
   c = config(**{"train.save_every": 1, "train.eval_every": 0, "train.keep": 20,
-                "train.log_every": 1, "method.growing.trns_steps": 3})
+                "train.log_every": 1, "method.growing.transition_steps": 3})
   whole = train.train(c, str(tmp_path / "whole"))
   want = flat(whole["state"].params)
   last = tmp_path / "whole" / "checkpoints" / "last"
@@ -308,9 +308,9 @@ def test_the_best_state_comes_from_the_last_stage(tmp_path):
   c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min"})
   train.train(c, str(tmp_path))
   info = trained.load(tmp_path, {"eval.checkpoint": "best"}).info
-  assert info["which"] == "best" and info["stage"] == "stab_32"
+  assert info["which"] == "best" and info["stage"] == "stable_32"
   pictures = sorted((tmp_path / "stages").iterdir())
-  assert [p.name for p in pictures] == ["0_stab_16.png", "1_trns_32.png", "2_stab_32.png"]
+  assert [p.name for p in pictures] == ["0_stable_16.png", "1_transition_32.png", "2_stable_32.png"]
   first, last = (np.asarray(Image.open(p)) for p in (pictures[0], pictures[-1]))
   assert first.shape == last.shape and (first != last).any()
 
@@ -360,20 +360,22 @@ def _compare(c, want, what):
   assert c.optim.lr == want["adam_kwargs.lr"] and c.data.channels == want["image_dim"], what
   method = dpa.Method(c)
   stages = method_lib.stages_of(method)
-  assert stages[0].name == f"stab_{want['initial_image_res']}", what
+  assert stages[0].name == f"stable_{want['initial_image_res']}", what
   groups = 1 + want.get("n_dis", 0)
   for stage in stages:
     kind, r = stage.name.split("_")
+    kind = {"stable": "stab", "transition": "trns"}[kind]  # as the published files say
     assert stage.data["batch_size"] == groups * want[f"batch_sizes.{r}"], what
     assert stage.steps == want.get(f"iters_per_res.{r}.{kind}", want[f"{kind}_iter"]), what
   _compare_loss(c, method, want, what, [int(s.name.split("_")[1]) for s in stages])
   weight = want.get("loss_weights.image_adv_loss", 0)
   assert c.method.adversarial.weight == weight, what
   if weight:
-    assert list(c.model.dis_widths or c.model.enc_widths) == (
+    assert list(c.model.critic_widths or c.model.enc_widths) == (
         want["ddis.kwargs.inner_dims"][-(res // 4).bit_length():]), what
-    for field in ("lambd", "gradient_penalty", "norm_penalty"):
-      assert c.method.adversarial[field] == want[f"image_adv_loss.loss_kwargs.{field}"], what
+    for field, published in (("wasserstein_weight", "lambd"),
+                             *[(k, k) for k in ("gradient_penalty", "norm_penalty")]):
+      assert c.method.adversarial[field] == want[f"image_adv_loss.loss_kwargs.{published}"], what
 
 
 def _compare_loss(c, method, want, what, resolutions):
