@@ -171,7 +171,7 @@ def leaf(tree, path):
 
 
 def params(arrays, prefix, kind, nets=("enc", "dec")):
-  names = {"dis": "ddis"}
+  names = {"critic": "ddis"}
   converted = {n: dpa_torch.convert(sub(arrays, f"{prefix}{names.get(n, n)}/"), kind)
                for n in nets}
   return ({n: p for n, (p, _) in converted.items()}, {n: s for n, (_, s) in converted.items() if s})
