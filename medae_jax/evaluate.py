@@ -114,7 +114,7 @@ def _fit_score(module, run, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
 def _one_split(module, run, dataset, split, calibration, workdir):
   """Scores one split and writes its files. Returns (result, calibration found or {})."""
   source, size, found = dataset.split(split), run.config.eval.batch_size, {}
-  if not len(source):  # pylint: disable=use-implicit-booleaness-not-len
+  if not len(source):
     raise UserError(f"split {split!r} of {dataset.name} is empty: nothing to evaluate")
   begin = time.monotonic()
   evaluator = module.Evaluator(run.config, dataset, split, calibration)
@@ -128,8 +128,7 @@ def _one_split(module, run, dataset, split, calibration, workdir):
               "n_images": len(source), **evaluator.result()}
     chosen = np.asarray(evaluator.choose(), np.int64)
     if chosen.size:
-      pictures = scoring.pictures_fn(run.config, run.state)
-      stream_through(lambda b: (run.score_fn(b), pictures(b)), datasets.Subset(source, chosen),
+      stream_through(lambda b: (run.score_fn(b), run.pictures_fn(b)), datasets.Subset(source, chosen),
                      lambda b, found: evaluator.show(b, *found), on_device=False,
                      batch_size=min(size, -(-chosen.size // 8) * 8), label=f"{split}, pictures")
     result.update(seconds=round(time.monotonic() - begin, 3), **provenance(run.info))

@@ -11,7 +11,7 @@ from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from data_pipelines.one_class import fields as one_class_fields, folds, transforms
-from data_pipelines.one_class.lists import Item, OneClassDataSet, folder_lists, hold_out, regrouped
+from data_pipelines.one_class.lists import Item, OneClassDataSet, file_lists, hold_out, regrouped
 from data_pipelines.ops import resize
 
 
@@ -38,11 +38,7 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   Raises:
     UserError: an unknown field, or one out of range.
   """
-  cfg = data_fields.resolve(data_cfg, defaults())
-  data_fields.choice(cfg, "layout", ("lists", "folder"))
-  data_fields.choice(cfg, "folds", ("leakfree", "published"))
-  one_class_fields.check_folds(cfg)
-  return cfg
+  return one_class_fields.resolve_files(data_cfg, defaults())
 
 
 def spec(data_cfg) -> data_fields.Spec:
@@ -59,11 +55,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   """
   del seed
   cfg = resolve(data_cfg)
-  if cfg.layout == "folder":
-    lists, name = folder_lists(cfg), f"patches of {pathlib.Path(cfg.root).name}"
-    notes = {"protocol": f"labelled folder, fold {cfg.fold}"}
-  else:
-    (lists, notes), name = _lists(cfg), "camelyon16"
+  name, lists, notes = file_lists(cfg, "patches", "camelyon16", _lists)
   crop, size, equal = cfg.crop_size, cfg.resize, cfg.equalize_hist
   random_crop, random_flip = cfg.random_crop, cfg.random_flip
   read = lambda item: _read(item.path, cfg)
@@ -72,13 +64,12 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   if cfg.freeze_augmentation:
     load_train = _frozen(read, lists["train"], cfg.fold_seed, crop, random_crop, random_flip, equal)
   elif random_crop or random_flip:
-    from data_pipelines.ops import augment  # pylint: disable=import-outside-toplevel  # TensorFlow
+    from data_pipelines.ops import augment  # TensorFlow
     load_train = read if random_crop else load
     ops = [augment.random_crop(crop)] if random_crop else []
     ops += [transforms.equalize_batch()] if equal and random_crop else []
     ops += [augment.random_flip()] if random_flip else []
     ops += [transforms.normalize_batch()]
-  lists["train"] = lists["train"][:cfg.train_limit or None]
   notes = {**notes, "crop_size": crop, "resize": size, "random_crop": random_crop,
            "random_flip": random_flip, "freeze_augmentation": cfg.freeze_augmentation,
            "equalize_hist": equal}

@@ -13,7 +13,7 @@ from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from data_pipelines.one_class import fields as one_class_fields, folds, transforms
-from data_pipelines.one_class.lists import Item, OneClassDataSet, folder_lists, hold_out, regrouped
+from data_pipelines.one_class.lists import Item, OneClassDataSet, file_lists, hold_out, regrouped
 from data_pipelines.ops import resize
 
 VIEWS = ("AP", "PA", "subset")
@@ -42,11 +42,8 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   Raises:
     UserError: an unknown field, or one out of range.
   """
-  cfg = data_fields.resolve(data_cfg, defaults())
-  data_fields.choice(cfg, "layout", ("lists", "folder"))
+  cfg = one_class_fields.resolve_files(data_cfg, defaults())
   data_fields.choice(cfg, "view", VIEWS)
-  data_fields.choice(cfg, "folds", ("leakfree", "published"))
-  one_class_fields.check_folds(cfg)
   return cfg
 
 
@@ -64,12 +61,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   """
   del seed
   cfg = resolve(data_cfg)
-  if cfg.layout == "folder":
-    lists, name = folder_lists(cfg), f"radiographs of {pathlib.Path(cfg.root).name}"
-    notes = {"protocol": f"labelled folder, fold {cfg.fold}"}
-  else:
-    lists, notes = _lists(cfg)
-    name = f"nih {cfg.view}"
+  name, lists, notes = file_lists(cfg, "radiographs", f"nih {cfg.view}", _lists)
   crop, size, equal, equal_test = _transform(cfg)
 
   def loader(equalised):
@@ -78,7 +70,6 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   load_train = load if equal == equal_test else loader(equal)
   notes = {**notes, "crop_size": crop, "resize": size, "equalize_hist": equal,
            "equalize_hist_test": equal_test}
-  lists["train"] = lists["train"][:cfg.train_limit or None]
   return OneClassDataSet(name, lists, load, load_train=load_train, notes=notes,
                          cache=cfg.cache, allow_leaks=cfg.folds == "published",
                          val_from_test=cfg.val_from_test)

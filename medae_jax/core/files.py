@@ -99,12 +99,8 @@ def _cell(value):
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes JSON whole or not at all (temporary file, then rename); NaN becomes null."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-  temporary.replace(path)
+  """Writes JSON whole or not at all; NaN becomes null."""
+  write_bytes(path, (json.dumps(_plain(value), indent=2, allow_nan=False) + "\n").encode())
 
 
 def _plain(value):

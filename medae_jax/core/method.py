@@ -247,7 +247,7 @@ def fresh_state(method: Method, rng: jax.Array, batch: Batch) -> State:
   pretrained = method.pretrained()  # first: a missing file is said before anything is compiled
   state = jax.jit(method.init)(rng, batch)
   for net, params in pretrained.items():
-    found, made = (_shapes(tree) for tree in (params, state.params[net]))
+    found, made = shapes(params), shapes(state.params[net])
     wrong = sorted(k for k in {**found, **made} if found.get(k) != made.get(k))
     if wrong:
       raise UserError(f"the pretrained network {net!r} does not fit config.method: {wrong[0]} is "
@@ -255,7 +255,8 @@ def fresh_state(method: Method, rng: jax.Array, batch: Batch) -> State:
   return state.replace(params={**state.params, **jax.tree.map(jnp.asarray, pretrained)})
 
 
-def _shapes(tree) -> dict[str, tuple[int, ...]]:
+def shapes(tree) -> dict[str, tuple[int, ...]]:
+  """{"net/layer/kernel": shape} of a tree of arrays."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(x) for path, x in leaves}
 
@@ -294,6 +295,6 @@ def load(config) -> Method:
 
 def names() -> list[str]:
   """Names of all methods of the package."""
-  import medae_jax.methods  # pylint: disable=import-outside-toplevel
+  import medae_jax.methods
   return sorted(m.name for m in pkgutil.iter_modules(medae_jax.methods.__path__)
                 if not m.name.startswith("_"))

@@ -16,6 +16,7 @@ import numpy as np
 
 from medae_jax.core import config as config_lib, places
 from medae_jax.core.errors import UserError
+from medae_jax.core.files import read_json
 from medae_jax.training import durations
 
 
@@ -49,7 +50,7 @@ class Job:
     result = self.folder / "evaluation" / f"{split}.json"
     if not result.is_file() or self.foreign():
       return None
-    return json.loads(result.read_text(encoding="utf-8"))
+    return read_json(result, "delete it, and the same command evaluates the run again")
 
   def foreign(self) -> bool:
     """True where the folder holds a run of another config.
@@ -61,7 +62,8 @@ class Job:
     if not path.is_file():
       return False
     plain = lambda config: json.loads(json.dumps(config_lib.flat(config)))
-    old = plain(ml_collections.ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
+    old = plain(ml_collections.ConfigDict(read_json(
+        path, "restore it from a copy, or delete the folder to train the run afresh")))
     new = plain(self.config)
     known = (set(old) & set(new)) - {"train.random_streams"} - durations.left_to_data(self.config)
     return any(old[k] != new[k] for k in known)

@@ -82,7 +82,7 @@ def init_state(method, config, batch):
       other = trained.load(config.train.init_from, {"eval.checkpoint": "best"}).state
     except (UserError, OSError) as e:
       raise UserError(f"config.train.init_from={config.train.init_from}: {e}") from e
-    if _shapes(other.params) != _shapes(state.params):
+    if method_lib.shapes(other.params) != method_lib.shapes(state.params):
       raise UserError(f"config.train.init_from={config.train.init_from}: its parameters do not fit "
                       "config.model")
     state = state.replace(params=parallel.to_host(other.params))
@@ -120,7 +120,3 @@ def parameter_overview(state) -> None:
     logging.info("Network %s: %s parameters in %d arrays", net,
                  f"{sum(int(np.prod(np.shape(x))) for x in leaves):,}", len(leaves))
   sys.stdout.flush()
-
-
-def _shapes(tree):
-  return jax.tree.map(np.shape, tree)

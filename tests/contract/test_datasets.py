@@ -3,8 +3,6 @@
 import ast
 import io
 import pathlib
-import subprocess
-import sys
 import tokenize
 
 import ml_collections
@@ -14,7 +12,7 @@ import pytest
 
 from data_pipelines import dataset as datasets, fields, stream
 from data_pipelines.errors import UserError
-from tests import tiny_data
+from tests import blocked, tiny_data
 
 NAMES = datasets.dataset_names()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -225,20 +223,12 @@ def test_read_example_gives_what_the_spec_promises(name, tmp_path):
 
 
 def test_all_of_this_needs_no_tensorflow():
-  code = ("import sys\n"
-          "class Block:\n"
-          "  def find_spec(self, name, path=None, target=None):\n"
-          "    if name.split('.')[0] in ('tensorflow', 'tensorflow_datasets'):\n"
-          "      raise ImportError('blocked: ' + name)\n"
-          "sys.meta_path.insert(0, Block())\n"
-          "from data_pipelines import dataset\n"
-          "for name in dataset.dataset_names():\n"
-          "  module = dataset.module(name)\n"
-          "  cfg = module.resolve(module.defaults())\n"
-          "  assert module.spec(cfg).shape[2], name\n"
-          "print('fine')")
-  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-  assert done.stdout.strip() == "fine", done.stderr[-1500:]
+  blocked.run_without_tensorflow(
+      "from data_pipelines import dataset\n"
+      "for name in dataset.dataset_names():\n"
+      "  module = dataset.module(name)\n"
+      "  cfg = module.resolve(module.defaults())\n"
+      "  assert module.spec(cfg).shape[2], name")
 
 
 # -------------------------------------------------------------------------------- modules elsewhere

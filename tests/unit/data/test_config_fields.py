@@ -3,12 +3,11 @@
 import ast
 import importlib
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from data_pipelines import dataset as datasets
+from tests import blocked
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / "configs").rglob("*.py"))
@@ -26,18 +25,10 @@ def test_data_fields_are_exactly_those_of_the_data_set(name, arg):
 
 def test_configs_import_without_tensorflow():
   modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
-  code = ("import sys, importlib\n"
-          "class Block:\n"
-          "  def find_spec(self, name, path=None, target=None):\n"
-          "    if name.split('.')[0] in ('tensorflow', 'tensorflow_datasets'):\n"
-          "      raise ImportError('blocked: ' + name)\n"
-          "sys.meta_path.insert(0, Block())\n"
-          f"for name in {modules!r}: importlib.import_module(name)\n"
-          f"for name in {CONFIGS!r}: importlib.import_module('configs.' + name).get_config(None)\n"
-          "print('fine')")
-  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                        timeout=120)
-  assert done.stdout.strip().endswith("fine"), done.stderr[-1500:]
+  blocked.run_without_tensorflow(
+      "import importlib\n"
+      f"for name in {modules!r}: importlib.import_module(name)\n"
+      f"for name in {CONFIGS!r}: importlib.import_module('configs.' + name).get_config(None)")
 
 
 def test_locals_of_configs_have_names():

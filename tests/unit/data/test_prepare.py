@@ -17,18 +17,6 @@ from tests.brain_folders import MODALITIES, SHAPE, SIZE, config, everything, sca
 from tests.golden_cases import shared_data
 
 
-@pytest.fixture(name="master", scope="session")
-def master_fixture(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("master")
-  synthetic.write_nifti(folder, 6, shape=SHAPE, splits=(3, 1, 2))
-  return folder
-
-
-@pytest.fixture(name="source")
-def source_fixture(master, tmp_path):
-  return pathlib.Path(shutil.copytree(master, tmp_path / "scans"))
-
-
 # --------------------------------------------------------------------------------- forms of folders
 def test_split_files_are_used_as_they_are(source, tmp_path):
   dataset = datasets.open_dataset(config(source, tmp_path), 0)

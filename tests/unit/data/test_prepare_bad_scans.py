@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import pathlib
 import re
 import shutil
 
@@ -10,20 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import dataset as datasets
-from data_pipelines.datasets import synthetic
-from tests.brain_folders import SHAPE, config, rewrite, scan, volume_of
-
-
-@pytest.fixture(name="master", scope="session")
-def master_fixture(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("master")
-  synthetic.write_nifti(folder, 6, shape=SHAPE, splits=(3, 1, 2))
-  return folder
-
-
-@pytest.fixture(name="source")
-def source_fixture(master, tmp_path):
-  return pathlib.Path(shutil.copytree(master, tmp_path / "scans"))
+from tests.brain_folders import config, rewrite, scan, volume_of
 
 
 def _truncate(path):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -16,20 +15,7 @@ import pytest
 
 from data_pipelines import dataset as datasets, workers
 from data_pipelines.brains import records
-from data_pipelines.datasets import synthetic
-from tests.brain_folders import SHAPE, SIZE, config, everything, rewrite, scan, volume_of
-
-
-@pytest.fixture(name="master", scope="session")
-def master_fixture(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("master")
-  synthetic.write_nifti(folder, 6, shape=SHAPE, splits=(3, 1, 2))
-  return folder
-
-
-@pytest.fixture(name="source")
-def source_fixture(master, tmp_path):
-  return pathlib.Path(shutil.copytree(master, tmp_path / "scans"))
+from tests.brain_folders import SIZE, config, everything, rewrite, scan, volume_of
 
 
 def mtimes(tmp_path):

@@ -3,12 +3,11 @@
 import ast
 from collections import Counter
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from benchmarks import import_graph
+from tests import blocked
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CODE = [p for folder in ("medae_jax", "data_pipelines", "configs", "benchmarks", "examples", "tests")
@@ -113,17 +112,8 @@ def test_only_parallel_names_pmap():
 def test_training_steps_scores_and_configs_import_without_tensorflow():
   modules = [m for m in import_graph.modules(ROOT)
              if m.startswith("configs") or (m.startswith("medae_jax.") and room(m)[1] not in READ_DATA)]
-  script = ("import sys, importlib\n"
-            "class Block:\n"
-            "  def find_spec(self, name, path=None, target=None):\n"
-            "    if name.split('.')[0] in ('tensorflow', 'tensorflow_datasets'):\n"
-            "      raise ImportError('blocked: ' + name)\n"
-            "sys.meta_path.insert(0, Block())\n"
-            f"for m in {modules!r}: importlib.import_module(m)\n"
-            "print('fine')")
-  done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,
-                        timeout=300)
-  assert done.stdout.strip().endswith("fine"), done.stderr[-1500:]
+  blocked.run_without_tensorflow(
+      f"import importlib\nfor m in {modules!r}: importlib.import_module(m)")
 
 
 def test_folders_and_files_are_small():
