@@ -214,6 +214,6 @@ def open_dataset(data_cfg, seed: int) -> DataSet:
 
 def dataset_names() -> list[str]:
   """Names of all data sets of the package."""
-  from data_pipelines import datasets  # pylint: disable=import-outside-toplevel
+  from data_pipelines import datasets
   return sorted(info.name for info in pkgutil.iter_modules(datasets.__path__)
                 if not info.name.startswith("_"))

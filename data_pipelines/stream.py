@@ -194,7 +194,7 @@ def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers):
 
 def _spec(source) -> dict[str, tf.TensorSpec]:
   """Dtype and shape of one example, with unknown sizes where they differ between examples."""
-  if not len(source):  # pylint: disable=use-implicit-booleaness-not-len
+  if not len(source):
     return {}
   def one(value):
     value = np.asarray(value)

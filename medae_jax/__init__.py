@@ -15,6 +15,6 @@ xla_flags.prefer_eigen_convolutions()
 
 def __getattr__(name):
   if name == "load":  # looked up when asked for: `import medae_jax` stays quick
-    from medae_jax.core import trained  # pylint: disable=import-outside-toplevel
+    from medae_jax.core import trained
     return trained.load
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

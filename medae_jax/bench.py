@@ -190,7 +190,7 @@ class _Fed:
     self.batches, self.first, self.reason, self.name = None, None, "", ""
     self.resident = bool(config.data.get("resident", False))
     try:
-      from medae_jax.training import feed  # pylint: disable=import-outside-toplevel
+      from medae_jax.training import feed
     except ImportError as e:
       self.reason = f"{e}: the data stream needs TensorFlow"
       return

@@ -97,7 +97,7 @@ def main(argv) -> None:
   except KeyboardInterrupt:
     print("medae_jax: interrupted", file=sys.stderr)
     sys.exit(130)
-  except Exception as e:  # pylint: disable=broad-except
+  except Exception as e:
     field = _missing_field(e)
     if field:
       _say(f"the config has no field {field!r}, which this mode or method reads: config.json was "
@@ -149,7 +149,7 @@ def parse_flags(argv):
     if rest[1:]:
       raise UserError(f"unexpected argument {rest[1]!r}; flags start with --")
     return rest
-  except Exception as e:  # pylint: disable=broad-except
+  except Exception as e:
     # What a config file raises is the user's, of whatever type.
     print(f"medae_jax: error in the command line: {_reason(e, given)}; see --help", file=sys.stderr)
     sys.exit(2)

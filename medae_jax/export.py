@@ -132,7 +132,7 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
   if "weights" in formats or "stablehlo" in formats:  # the program cannot run without them
     np.savez(folder / "weights.npz", **weights)
   if "safetensors" in formats:
-    from safetensors.numpy import save_file  # pylint: disable=import-outside-toplevel
+    from safetensors.numpy import save_file
     save_file(weights, folder / "weights.safetensors", metadata={"format": artefact.FORMAT})
   if "saved_model" in formats:
     artefact.write_saved_model(folder / "saved_model", score, weights, inputs, PLATFORMS)

@@ -62,5 +62,5 @@ def batch_ops(cfg) -> tuple:
   if cfg["noise_on_device"] or cfg["resident"]:
     return ()
   # Here, not at the top: configs import this file on hosts without TensorFlow.
-  from data_pipelines.ops import coarse_noise  # pylint: disable=import-outside-toplevel
+  from data_pipelines.ops import coarse_noise
   return (coarse_noise.coarse_noise(cfg["noise_res"], cfg["noise_std"], cfg["noise_roll"]),)

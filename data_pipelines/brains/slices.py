@@ -146,7 +146,7 @@ class SliceDataSet(DataSet):
 
   def train(self):
     source = self._source("train", True, False, self.batch_ops)
-    if not len(source):  # pylint: disable=use-implicit-booleaness-not-len
+    if not len(source):
       raise UserError(f"data set {self.name} has no healthy slice in its train split "
                        f"({len(self.scans['train'])} scans); check config.data")
     return source

@@ -116,7 +116,7 @@ def annotate(clean: np.ndarray, rng: np.random.Generator, options
 
 def draw_op(options):
   """Example op: {"clean"} -> {"image", "clean", "mask"}; numpy and Pillow inside tf.data."""
-  import tensorflow as tf  # pylint: disable=import-outside-toplevel
+  import tensorflow as tf
   options = options.to_dict()
 
   def call(clean, seed):

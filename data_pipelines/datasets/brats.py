@@ -18,13 +18,13 @@ def build(data_cfg, seed: int):
   """
   cfg = resolve(data_cfg)
   if not cfg["dir"] and not cfg["tfds_dir"]:
-    from data_pipelines.datasets import synthetic  # pylint: disable=import-outside-toplevel
+    from data_pipelines.datasets import synthetic
     logging.warning("config.data.dir is empty: using SYNTHETIC brains. The results say nothing "
                     "about patients; set --config.data.dir=FOLDER for real volumes.")
     return synthetic.build({**data_cfg, "name": "synthetic"}, seed)
-  from data_pipelines.brains import prepare, records, slices  # pylint: disable=import-outside-toplevel
+  from data_pipelines.brains import prepare, records, slices
   if cfg["tfds_dir"]:
-    from data_pipelines.brains import tfds_brats  # pylint: disable=import-outside-toplevel
+    from data_pipelines.brains import tfds_brats
     scans, info = tfds_brats.read_scans(cfg["tfds_dir"], cfg)
     name = pathlib.Path(info["source"]).name or "tfds"
     made_up = info.pop("synthetic_source")

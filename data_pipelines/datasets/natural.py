@@ -209,7 +209,7 @@ def _read_cifar_binary(folder):
 
 def _read_svhn_mat(folder):
   """Official files, MATLAB 5 format: X [32,32,3,n]; label 10 is the digit 0."""
-  import scipy.io  # pylint: disable=import-outside-toplevel
+  import scipy.io
   arrays = {}
   for split in ("train", "test"):
     file = folder / f"{split}_32x32.mat"
@@ -224,7 +224,7 @@ def _read_svhn_mat(folder):
 
 def _read_tfds(dataset, root):
   """A prepared TFDS folder, put back into the official order by the "id" of its records."""
-  import tensorflow_datasets as tfds  # pylint: disable=import-outside-toplevel
+  import tensorflow_datasets as tfds
   folder = root if (root / "dataset_info.json").is_file() else root / TFDS_NAME[dataset]
   versions = sorted(folder.rglob("dataset_info.json"))
   if not versions:

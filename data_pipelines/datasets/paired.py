@@ -77,7 +77,7 @@ def difference_mask(annotated, clean, threshold: float, dilate: int = 0) -> np.n
   """1 where any channel differs by more than `threshold` grey levels of 255: float32 [H,W,1]."""
   mask = np.abs(annotated - clean).max(-1) > threshold / 255
   if dilate:
-    from scipy import ndimage  # pylint: disable=import-outside-toplevel
+    from scipy import ndimage
     mask = ndimage.binary_dilation(mask, iterations=int(dilate))
   return mask.astype(np.float32)[..., None]
 

@@ -246,7 +246,7 @@ class Segmentation(DataSet):
 
   def train(self):
     if "train" not in self._sources:
-      from data_pipelines.ops import augment  # pylint: disable=import-outside-toplevel  # TensorFlow
+      from data_pipelines.ops import augment  # TensorFlow
       margin, ops = self._cfg.crop, []
       ops += [augment.paired_crop(self._cfg.image_size)] if margin else []
       ops += [augment.paired_flip()] if self._cfg.flip else []

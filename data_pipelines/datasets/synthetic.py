@@ -107,7 +107,7 @@ def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=N
   Returns:
     The scan ids. Volumes are int16 (0 .. about 1000), labels uint8 with 1, 2, 4.
   """
-  from data_pipelines.brains import files, prepare  # pylint: disable=import-outside-toplevel
+  from data_pipelines.brains import files, prepare
   folder = pathlib.Path(folder)
   modalities = tuple(modalities or phantom.MODALITIES)
   cfg = {"synthetic_seed": seed, "modalities": modalities, "lesion_share": (lesion_share,) * 3}

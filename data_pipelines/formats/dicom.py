@@ -30,7 +30,7 @@ def read(path) -> tuple[np.ndarray, int, int, bool, Any]:
   Raises:
     UserError: damaged, a codec that is not installed, or pixels of a form that is not read.
   """
-  import pydicom  # pylint: disable=import-outside-toplevel
+  import pydicom
   try:
     data = pydicom.dcmread(path)
     array = data.pixel_array
@@ -56,7 +56,7 @@ def read(path) -> tuple[np.ndarray, int, int, bool, Any]:
 
 def write(data, pixels: np.ndarray, target: pathlib.Path) -> pathlib.Path:
   """The file again with other pixels; all further elements and the identifiers stay."""
-  import pydicom  # pylint: disable=import-outside-toplevel
+  import pydicom
   data.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
   data["PixelData"].VR = "OB" if pixels.dtype == np.uint8 else "OW"
   data["PixelData"].is_undefined_length = False

@@ -191,7 +191,7 @@ def write(frame: Frame, pixels: np.ndarray, folder, stem: str) -> pathlib.Path:
   if frame.alpha is not None:
     image = np.concatenate([image, frame.alpha[..., None]], -1)
   if image.dtype == np.uint16 and image.shape[-1] > 1:
-    import tensorflow as tf  # pylint: disable=import-outside-toplevel  # Pillow has no such mode
+    import tensorflow as tf  # Pillow has no such mode
     target.write_bytes(tf.io.encode_png(image).numpy())
     return target
   options = {"icc_profile": frame.info} if frame.info else {}
@@ -254,7 +254,7 @@ def _png_depth(path):
 
 def _read_png16(path) -> Frame:
   """16-bit colour, which Pillow would cut to 8 bits."""
-  import tensorflow as tf  # pylint: disable=import-outside-toplevel
+  import tensorflow as tf
   try:
     array = tf.io.decode_png(path.read_bytes(), dtype=tf.uint16).numpy()
   except tf.errors.InvalidArgumentError:

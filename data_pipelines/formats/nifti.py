@@ -56,7 +56,7 @@ def read_volume(path) -> np.ndarray:
 
 def write(path, array: np.ndarray, affine: np.ndarray) -> None:
   """Writes [H,W,Z] of any numeric type with an affine of its own."""
-  import nibabel  # pylint: disable=import-outside-toplevel
+  import nibabel
   nibabel.save(nibabel.Nifti1Image(array, affine), path)
 
 
@@ -68,7 +68,7 @@ def write_like(path, array: np.ndarray, reference) -> None:
   """
   if array.shape != tuple(reference.shape[:3]):
     raise UserError(f"result of shape {array.shape} does not fit the grid {reference.shape[:3]}")
-  import nibabel  # pylint: disable=import-outside-toplevel
+  import nibabel
   header = reference.header.copy()
   header.set_data_dtype(array.dtype)
   header.set_data_shape(array.shape)
@@ -80,7 +80,7 @@ def write_like(path, array: np.ndarray, reference) -> None:
 
 def axis_codes(image) -> str:
   """Where the array's axes point to, e.g. "LPS" as in BraTS."""
-  import nibabel  # pylint: disable=import-outside-toplevel
+  import nibabel
   return "".join(c or "?" for c in nibabel.aff2axcodes(image.affine))
 
 
@@ -90,7 +90,7 @@ def turn(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray,
   Raises:
     ValueError: codes are not three different axes.
   """
-  import nibabel  # pylint: disable=import-outside-toplevel
+  import nibabel
   try:
     wanted = nibabel.orientations.axcodes2ornt(tuple(codes))
     change = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), wanted)
@@ -101,7 +101,7 @@ def turn(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray,
 
 def turn_back(array: np.ndarray, change: np.ndarray) -> np.ndarray:
   """Undoes `turn`."""
-  import nibabel  # pylint: disable=import-outside-toplevel
+  import nibabel
   shape_after = np.zeros((3, 2))
   shape_after[change[:, 0].astype(int), 0] = np.arange(3)
   shape_after[change[:, 0].astype(int), 1] = change[:, 1]
@@ -110,7 +110,7 @@ def turn_back(array: np.ndarray, change: np.ndarray) -> np.ndarray:
 
 def _load(path):
   """(float64 array without trailing axes of length 1, nibabel's image); the one place nibabel fails."""
-  import nibabel  # pylint: disable=import-outside-toplevel
+  import nibabel
   if not path.is_file():
     raise FileNotFoundError(f"volume {path} does not exist")
   try:

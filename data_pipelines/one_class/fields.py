@@ -41,6 +41,19 @@ def files(name: str) -> ml_collections.ConfigDict:
   return fields
 
 
+def resolve_files(data_cfg, known: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """`known`, which started as `files`, with the given fields put over it and checked.
+
+  Raises:
+    UserError: an unknown field, or one out of range.
+  """
+  cfg = data_fields.resolve(data_cfg, known)
+  data_fields.choice(cfg, "layout", ("lists", "folder"))
+  data_fields.choice(cfg, "folds", ("leakfree", "published"))
+  check_folds(cfg)
+  return cfg
+
+
 def check_folds(cfg) -> None:
   """Raises UserError for the final split with val_from_test: its test part chooses nothing."""
   if cfg["val_from_test"] and cfg["fold"] < 0:

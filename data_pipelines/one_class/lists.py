@@ -250,6 +250,23 @@ def folder_lists(cfg) -> dict[str, list[Item]]:
   return regrouped(get("train", "normal"), anomalies, cfg)
 
 
+def file_lists(cfg, things: str, name: str, published: Callable) -> tuple[str, dict, dict]:
+  """(name, lists, notes for `describe`) of a data set of image files, `cfg.train_limit` applied.
+
+  Args:
+    things: what a labelled folder holds, "patches": part of its name.
+    name: of the data set where `cfg.layout` is "lists".
+    published: (cfg) -> (lists, notes) of that layout.
+  """
+  if cfg.layout == "folder":
+    name = f"{things} of {pathlib.Path(cfg.root).name}"
+    lists, notes = folder_lists(cfg), {"protocol": f"labelled folder, fold {cfg.fold}"}
+  else:
+    lists, notes = published(cfg)
+  lists["train"] = lists["train"][:cfg.train_limit or None]
+  return name, lists, notes
+
+
 def regrouped(normal: Sequence[Item], anomalous: Sequence[Item], cfg) -> dict[str, list[Item]]:
   """The five lists of fold `cfg.fold` without leaks (`folds.group_folds`)."""
   k, n = cfg["fold"], cfg["n_folds"]

@@ -36,7 +36,7 @@ def coarse_noise(res: int, std: float, roll: str = "batch"):
   if roll not in ("batch", "example"):
     raise UserError(f"config.data.noise_roll={roll!r} is neither 'batch' nor 'example'")
 
-  def op(batch, seed, lo, hi, B):  # pylint: disable=invalid-name
+  def op(batch, seed, lo, hi, B):
     image = batch["image"]
     h, w, c = image.shape[1:]
     field = tf.random.stateless_normal([B, res, res, c], tf.random.fold_in(seed, _FIELD))

@@ -177,7 +177,7 @@ class Windows(WholeFrames):
   ragged = True
 
   def __init__(self, items, cfg, draw=None):
-    from data_pipelines.pairs import ops  # pylint: disable=import-outside-toplevel  # TensorFlow
+    from data_pipelines.pairs import ops  # TensorFlow
     super().__init__(items)
     self.example_ops = (ops.flip(cfg.flip_lr, cfg.flip_ud),)
     if (*cfg.gain, *cfg.gamma) != (1.0, 1.0, 1.0, 1.0):

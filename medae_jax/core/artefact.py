@@ -91,8 +91,8 @@ def write_saved_model(folder, score, weights, inputs, platforms) -> None:
     UserError: TensorFlow is missing, or cannot read this JAX's programs.
   """
   try:
-    from jax.experimental import jax2tf  # pylint: disable=import-outside-toplevel
-    import tensorflow as tf  # pylint: disable=import-outside-toplevel
+    from jax.experimental import jax2tf
+    import tensorflow as tf
   except ImportError as e:
     raise UserError(f"the saved_model format needs TensorFlow ({e}); pip install tensorflow-cpu, "
                      "or leave it out") from e

@@ -111,7 +111,7 @@ class Checkpoints:
     for step in self.steps(which):
       try:
         found = self._read(which, step, opt_structure)
-      except Exception as e:  # pylint: disable=broad-except
+      except Exception as e:
         # Orbax, TensorStore and JSON raise many types for a damaged file; each means "try an older
         # one". Whoever wants to see where: --verbosity=1.
         logging.debug("Checkpoint of step %d", step, exc_info=True)
@@ -152,7 +152,7 @@ class Checkpoints:
     try:
       self._read(which, step, None)
       self._sound[which].add(step)
-    except Exception as e:  # pylint: disable=broad-except
+    except Exception as e:
       logging.warning("Checkpoint %s of step %d cannot be read (%s).", which, step, _one_line(e))
       self._damaged[which].add(step)
 
@@ -171,7 +171,7 @@ class Checkpoints:
         (folder / str(step)).rename(target)
         logging.warning("Put aside: %s", target)
     if jax.process_count() > 1:
-      from jax.experimental import multihost_utils  # pylint: disable=import-outside-toplevel
+      from jax.experimental import multihost_utils
       multihost_utils.sync_global_devices("damaged checkpoints put aside")
     self._damaged[which].clear()
     manager.reload()
@@ -232,7 +232,7 @@ def checksum(params) -> float:
                    for x in jax.tree.leaves(parallel.to_host(params))))
 
 
-class _readable_errors:  # pylint: disable=invalid-name
+class _readable_errors:
   """Turns a failed save into one OSError line that says what is left."""
 
   def __init__(self, step):

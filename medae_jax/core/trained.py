@@ -57,6 +57,11 @@ class Trained:
     """numpy batch -> outputs of method.score on all local devices; see core.scoring.score_fn."""
     return scoring.score_fn(self.config, self.state, self.image_shape)
 
+  @functools.cached_property
+  def pictures_fn(self):
+    """numpy batch -> what the method shows of its training task; see core.scoring.pictures_fn."""
+    return scoring.pictures_fn(self.config, self.state)
+
   def score(self, images) -> dict[str, np.ndarray]:
     """Scores float32 [B,H,W,C] (or a batch {"image": ...}), prepared as config.data says."""
     batch = images if isinstance(images, Mapping) else {"image": np.asarray(images, np.float32)}

@@ -49,5 +49,5 @@ class GracefulStop:
     if step - self._checked < self._sync_every:
       return False
     self._checked = step
-    from jax.experimental import multihost_utils  # pylint: disable=import-outside-toplevel
+    from jax.experimental import multihost_utils
     return bool(np.any(multihost_utils.process_allgather(np.array(self._flag))))

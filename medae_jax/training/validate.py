@@ -59,12 +59,12 @@ class Validator:
     names = sorted(sums)
     total = np.array([*(sums[n] for n in names), count])
     if jax.process_count() > 1:
-      from jax.experimental import multihost_utils  # pylint: disable=import-outside-toplevel
+      from jax.experimental import multihost_utils
       total = np.sum(multihost_utils.process_allgather(total), 0)
     return {n: float(total[i] / total[-1]) for i, n in enumerate(names)}
 
   def _image_auroc(self, model):
-    from sklearn.metrics import roc_auc_score  # pylint: disable=import-outside-toplevel
+    from sklearn.metrics import roc_auc_score
     scores, labels = [], []
     for batch in stream.eval_batches(self._dataset.split("val"),
                                      batch_size=self._config.train.eval_batch_size):

@@ -28,7 +28,7 @@ class Writer:
       _drop_after(self._path, first_step)
     self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - until `close`
     try:
-      import tensorflow as tf  # pylint: disable=import-outside-toplevel
+      import tensorflow as tf
       self._tf = tf
       self._events = tf.summary.create_file_writer(str(workdir), filename_suffix=f".{first_step}")
     except ImportError:

@@ -115,7 +115,7 @@ def _read_npz(file, keep):
 
 
 def _read_safetensors(path, keep):
-  import safetensors  # pylint: disable=import-outside-toplevel
+  import safetensors
   try:
     with safetensors.safe_open(path, framework="numpy") as arrays:
       names = _strip({n: n for n in arrays.keys()})  # noqa: SIM118 - safe_open has no __iter__

@@ -98,14 +98,14 @@ def test_predict_writes_masks_in_the_size_of_the_input(workdir, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["image_reweight", "plain", "supervised", "finetune"])
 def test_every_baseline_trains_and_resumes_exactly(baseline, tmp_path):
-  import shutil  # pylint: disable=import-outside-toplevel
+  import shutil
   arg = f"smoke,baseline={baseline}"
   result = train.train(config(arg), str(tmp_path / "a"))
   assert result["finished"] and result["step"] == 4
   shutil.copytree(tmp_path / "a", tmp_path / "b")
   shutil.rmtree(tmp_path / "b" / "checkpoints" / "last" / "4")
   again = train.train(config(arg), str(tmp_path / "b"))
-  import jax  # pylint: disable=import-outside-toplevel
+  import jax
   for a, b in zip(jax.tree.leaves(result["state"]), jax.tree.leaves(again["state"]), strict=True):
     np.testing.assert_array_equal(a, b)
   found = evaluate.evaluate(tmp_path / "a", {"eval.bootstrap": 20})

@@ -89,7 +89,6 @@ def test_a_published_style_checkpoint_is_converted(tmp_path):
 
 def _mean_loss(method, state, nets, image):
   params = {**state.params, **nets}
-  # pylint: disable-next=protected-access
   recon, _ = method._reconstruct(params, state.stats, image, 1.0, train=True)
   return method.perceptual.losses(params, state.stats, image, recon, res=image.shape[1]).mean()
 

@@ -63,7 +63,7 @@ def test_growing_run(file, tmp_path, float64):
       state, metrics = step(state, batch(orders[i]))
       np.testing.assert_allclose(metrics["rec_loss"], losses[i], rtol=2e-5,
                                  err_msg=f"step {i} of {stage.name}")
-    assert step._cache_size() == 1  # pylint: disable=protected-access
+    assert step._cache_size() == 1
     for n, blocks in known.items():
       blocks.update(jax.tree.map(np.asarray, state.params[n]))
     end = g.sub(arrays, f"end_{stage.name}/")
@@ -94,7 +94,6 @@ def test_forward_of_every_stage(file, tmp_path):
     _, stage, *alpha, net = name.split("/")
     kind, res = stage.split("_")
     alpha = float(alpha[0][1:]) if alpha else 1.0
-    # pylint: disable-next=protected-access
     module = method._nets(image.shape[-1], int(res), kind == "trns")[net]
     x, want = latent, arrays[name]
     if net == "enc":

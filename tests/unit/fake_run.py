@@ -62,7 +62,7 @@ class Brains(DataSet):
     return ArraySource(arrays, metas)
 
 
-def open(data_cfg, seed):  # pylint: disable=redefined-builtin
+def open(data_cfg, seed):
   return Brains(data_cfg, seed)
 
 

@@ -63,7 +63,7 @@ def restored(fill: str, image: np.ndarray, recon: np.ndarray, marks: np.ndarray)
 def opencv_available() -> bool:
   """True where the optional package OpenCV is installed."""
   try:
-    import cv2  # pylint: disable=import-outside-toplevel
+    import cv2
   except ImportError:
     return False
   return hasattr(cv2, "inpaint")
@@ -76,7 +76,7 @@ def opencv(image: np.ndarray, mask: np.ndarray, kind: str, radius: float = 3.0) 
     ValueError: OpenCV is not installed.
   """
   try:
-    import cv2  # pylint: disable=import-outside-toplevel
+    import cv2
   except ImportError:
     raise UserError("OpenCV is not installed: pip install opencv-python-headless, or set "
                      "config.eval.inpaint=harmonic") from None

@@ -227,7 +227,7 @@ def test_one_compilation_a_stage(grown):
   for _ in range(stage.steps):
     state, metrics = step(state, batch(c))
     alphas.append(float(metrics["alpha"]))
-  assert step._cache_size() == 1  # pylint: disable=protected-access
+  assert step._cache_size() == 1
   np.testing.assert_allclose(alphas, (np.arange(stage.steps) + 1) / stage.steps)
 
 

@@ -1,9 +1,11 @@
 """Which run a folder holds: durations that the data decided and old random streams do not count."""
 
 import json
+import pathlib
 
 import pytest
 
+from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table
 from medae_jax.training import durations, plan
 from tests.unit.training import recorder
@@ -38,6 +40,14 @@ def test_a_run_from_before_the_named_streams_is_its_own(tmp_path):
 def test_another_config_is_another_run(tmp_path, changes):
   found = job(tmp_path, recorder.config(), **changes)
   assert found.foreign() and found.read("test") is None
+
+
+@pytest.mark.parametrize("name", ["config.json", "evaluation/test.json"])
+def test_a_damaged_file_of_a_run_is_named(tmp_path, name):
+  found = job(tmp_path, recorder.config())
+  (tmp_path / name).write_text('{"image_auroc": 0.')
+  with pytest.raises(UserError, match=rf"{pathlib.Path(name).name} is damaged .*delete"):
+    found.read("test")
 
 
 def test_an_empty_folder_is_nobodys(tmp_path):
