@@ -122,6 +122,8 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
   shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
   try:
     program = jax_export.export(jax.jit(score), platforms=PLATFORMS)(shapes, inputs)
+  except UserError:  # the network says what does not fit
+    raise
   except (TypeError, ValueError, jax.errors.InconclusiveDimensionOperation) as e:
     raise UserError(f"score of {config.method.name} cannot be exported for any batch size: "
                     f"{str(e).splitlines()[0][:200]}") from e

@@ -53,7 +53,6 @@ class Method(BaseMethod):
 
   def init(self, rng, batch):
     image = jnp.asarray(batch["image"][:1])
-    dae_unet.check_size(image.shape, self.config.model.depth)
     params = self._net(image.shape[-1]).init(rng, image)["params"]
     return State.create({"net": params}, opt={"net": self._tx.init(params)})
 

@@ -60,6 +60,7 @@ class UNet(nn.Module):
 
   @nn.compact
   def __call__(self, x):
+    check_size(x.shape, self.depth)  # here, so that a score or an export of another size says it too
     block = nn.remat(Block) if self.remat else Block
     options = (self.dtype, self.precision)
     skips = []
@@ -76,7 +77,7 @@ class UNet(nn.Module):
 
 
 def check_size(shape, depth: int) -> None:
-  """Raises ValueError unless H and W of [B,H,W,C] can be halved depth-1 times."""
+  """Raises UserError unless H and W of [B,H,W,C] can be halved depth-1 times."""
   height, width = shape[1:3]
   factor = 2 ** (depth - 1)
   if height % factor or width % factor or min(height, width) < 2 * factor:

@@ -14,6 +14,7 @@ import pytest
 
 from medae_jax import export
 from medae_jax.core import artefact, checkpoint, example, method as method_lib, trained
+from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
 from tests.unit import tiny_dae
 
@@ -189,3 +190,9 @@ def test_saved_model(tmp_path):
     want = jax.jit(method.score)(state, {"image": jnp.asarray(images(n))})
     for name in want:
       np.testing.assert_allclose(got[name], want[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_size_that_the_network_cannot_halve_is_named(run, tmp_path):
+  with pytest.raises(UserError, match=r"images of 31x16 cannot be halved .* multiples of"):
+    export.export(run[0], tmp_path / "out", overrides={"export.image_size": (31, 16)})
+  assert not list(tmp_path.iterdir())
