@@ -18,7 +18,7 @@ import sys
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from data_pipelines import dataset
+from data_pipelines import dataset as datasets
 from medae_jax.metrics import bootstrap, detection
 from medae_jax.training import plan
 
@@ -48,7 +48,7 @@ def table(config) -> dict[str, tuple[float, list[float] | None]]:
   Raises:
     ValueError: the data have no labelled val split.
   """
-  data = dataset.open_dataset(config.data, config.seed)
+  data = datasets.open_dataset(config.data, config.seed)
   if "val" not in data.splits:
     raise ValueError(f"{data.name} has no val split, which gives the scores their sign")
   read = lambda source: source.read(np.arange(len(source)))

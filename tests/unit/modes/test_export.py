@@ -192,7 +192,8 @@ def test_saved_model(tmp_path):
       np.testing.assert_allclose(got[name], want[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_a_size_that_the_network_cannot_halve_is_named(run, tmp_path):
-  with pytest.raises(UserError, match=r"images of 31x16 cannot be halved .* multiples of"):
-    export.export(run[0], tmp_path / "out", overrides={"export.image_size": (31, 16)})
+@pytest.mark.parametrize("size", [(31, 16), (16, 31)])
+def test_a_size_that_the_network_cannot_halve_is_named(run, tmp_path, size):
+  with pytest.raises(UserError, match=f"images of {size[0]}x{size[1]} cannot be halved .* multiples of"):
+    export.export(run[0], tmp_path / "out", overrides={"export.image_size": size})
   assert not list(tmp_path.iterdir())

@@ -51,6 +51,8 @@ def test_nih_lists(tmp_path):
   np.testing.assert_array_equal(data.train().read_one(3)["image"][..., 0],
                                 transforms.normalize(expected))
   assert data.train().meta(3)["group"] == item.name[:8]
+  few = nih.build(cfg_of(**cfg.to_dict(), train_limit=3), 0)
+  assert [i.name for i in few.train().items] == [i.name for i in data.train().items[:3]]
   with_val = nih.build(cfg_of(**cfg.to_dict(), val_fraction=0.2, val_anomalies=3), 0)
   assert with_val.splits == ("val", "test") and len(with_val.split("val")) == 4 + 3
 

@@ -4,10 +4,13 @@ import json
 import logging
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from medae_jax import train
 from medae_jax.core import checkpoint, config as config_lib, trained
+from medae_jax.core.errors import UserError
 from medae_jax.training import interrupt
 from tests.contract import cases
 from tests.unit.training import recorder
@@ -93,3 +96,51 @@ def test_an_old_workdir_keeps_its_random_numbers(tmp_path, monkeypatch):
   assert json.loads(file.read_text())["train"]["random_streams"] == "legacy"
   _, named = recorder.run(tmp_path / "new")
   assert not set(named["draw"]) & set(want["draw"])
+
+
+class PairMethod(recorder.Method):
+  """Two weights instead of one, which `pretrained` may give from a "file" of config.method.width."""
+
+  def init(self, rng, batch):
+    state = super().init(rng, batch)
+    return state.replace(params={"net": {"w": jnp.zeros(2)}})
+
+  def pretrained(self):
+    width = self.config.method.get("width", 0)
+    return {"net": {"w": np.full(width, 7.0, np.float32)}} if width else {}
+
+
+PAIR = "tests.unit.training.test_start:PairMethod"
+
+
+def weight(found):
+  return np.asarray(found["state"].params["net"]["w"]).tolist()
+
+
+def test_another_runs_best_parameters_start_a_run(tmp_path):
+  losses = (9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 1.0, 9.0, 9.0, 9.0)  # the best state is that of step 6
+  recorder.run(tmp_path / "first", method__losses=losses)
+  found, stats = recorder.run(tmp_path / "second", train__init_from=str(tmp_path / "first"))
+  assert weight(found) == 6 + 9 and found["step"] == 9  # 9 steps, each adds 1
+  assert stats["init"] == recorder.run(tmp_path / "third")[1]["init"]  # parameters alone are taken
+
+
+def test_parameters_of_another_network_start_nothing(tmp_path):
+  recorder.run(tmp_path / "first")
+  with pytest.raises(UserError, match="init_from=.*first: its parameters do not fit config.model"):
+    recorder.run(tmp_path / "second", method__name=PAIR, train__init_from=str(tmp_path / "first"))
+  with pytest.raises(UserError, match="init_from=.*nothing.*config.json"):
+    recorder.run(tmp_path / "second", train__init_from=str(tmp_path / "nothing"))
+  assert not (tmp_path / "second" / "config.json").exists()
+
+
+@pytest.mark.parametrize("width, fits", [(2, True), (3, False)])
+def test_pretrained_networks_have_the_shapes_of_the_network(tmp_path, width, fits):
+  config = recorder.config(method__name=PAIR).copy_and_resolve_references()
+  with config.unlocked():
+    config.method.width = width
+  if fits:
+    assert weight(train.train(config.lock(), str(tmp_path / "w"))) == [16.0, 16.0]
+  else:
+    with pytest.raises(UserError, match=r"'net' does not fit config.method: w is \(3,\), \(2,\) is needed"):
+      train.train(config.lock(), str(tmp_path / "w"))
