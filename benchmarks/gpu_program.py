@@ -100,13 +100,13 @@ def work(task: str, variant: str, batch: int) -> None:
   import jax
   from jax.experimental import topologies
 
-  from benchmarks import ours
+  from benchmarks import package_steps
   from medae_jax.core import method as method_lib
   device = topologies.get_topology_desc(
       "gpu", "cuda", target_config=_H100, topology="1x1x1").devices[0]
   setting = {**settings.GPU[task], "variant": variant}
   setting["batch"] = batch or setting["batch"]
-  method, state, images = ours.prepare(setting, *settings.make(setting))
+  method, state, images = package_steps.prepare(setting, *settings.make(setting))
   jax.default_backend = lambda: "gpu"  # what the package asks to choose between forms
   stage, where = method_lib.stages_of(method)[-1], jax.sharding.SingleDeviceSharding(device)
   shaped = lambda tree: jax.tree.map(

@@ -3,7 +3,7 @@
   python -m benchmarks.profile
 
 Forms: "first": convolutions as jaxlib comes, padding and normalisation by jax.numpy and automatic
-derivatives; "now": what training uses (core/xla_flags.py, models/layers/reflect_pad.py, swish_norm.py);
+derivatives; "now": what training uses (core/device/xla_flags.py, layers/reflect_pad.py, swish_norm.py);
 "huge pages": the same with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, since XLA takes
 its scratch memory anew in every step and the kernel clears it page by page. Each in a process of
 its own: the wall and CPU seconds of a step, then one step under JAX's profiler, whose events are
@@ -74,7 +74,7 @@ def work(form: str, batch: int, repeats: int, dump: str) -> None:
   """One form in this process: JSON on stdout."""
   import jax
 
-  from benchmarks.ours import build
+  from benchmarks.package_steps import build
   from medae_jax.models import dae_unet
   from medae_jax.models.layers import conv, swish_norm
   if FORMS[form][0]:

@@ -29,7 +29,7 @@ def main() -> None:
     # First, since medae_jax sets XLA's flags.
     import jax
 
-    from benchmarks.ours import build
+    from benchmarks.package_steps import build
     versions = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
   step = build(setting, tensors, batch, setting["device"])
   begin = time.perf_counter()

@@ -38,7 +38,7 @@ def get_config(arg=None):
   config = dpa.base()
   config.seed = SEEDS.get(args.exp, SEEDS["wo_pg"])[args.run] if args.seed < 0 else args.seed
   config.model.update(max_res=64, latent_dim=4, latent_res=8, enc_widths=(4,) * 4,
-                      dis_widths=(4,) * 5)
+                      critic_widths=(4,) * 5)
   config.method.layers = "r42"
   dpa.weights(config, args.vgg)
   config.optim.lr = 0.001

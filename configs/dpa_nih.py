@@ -109,7 +109,7 @@ def small(config, args):
   config.method.update(vgg_weights="random:0", vgg_stats="running",
                        vgg_widths=(16, 32, 64, 128, 128),
                        layers="8:r12, 16:r22, 32:r32" if growing else "r32")
-  config.method.growing.update(trns_steps=150, stab_steps=150)
+  config.method.growing.update(transition_steps=150, stable_steps=150)
   config.model.update(max_res=32, enc_widths=(16,) * 4, latent_dim=16)
   config.optim.lr = 0.002
   config.train.update(steps=300, batch_size=32, eval_every=100, save_every=150, eval_batch_size=60,

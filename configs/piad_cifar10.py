@@ -7,7 +7,8 @@ DATA: a prepared TFDS folder, the official binary files, or an .npz
 
 Arguments: cls=0..9 (normal class); exp=with_cv (chosen with one kind of validation anomaly),
 reproduce (the authors' defaults) or paper2019 (code and settings of the PIAD paper, with
-ablation=mse, mse_gradnorm, perceptual or perceptual_l1); run=0..2 (published seed), seed (another);
+ablation=mse, mse_gradient_norms, perceptual or perceptual_l1); run=0..2 (published seed), seed
+(another);
 fold=0..2 with lists=FOLDER; val=0.05 holds out images for thresholds.
   (none)   the published run: 10,000 to 100,000 iterations of 3 x 32 images. paper2019, all ten
            classes: mean AUROC 0.799 (the paper); classes .837 .876 .753 .602 .808 .713 .839 .842

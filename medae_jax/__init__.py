@@ -5,7 +5,8 @@
 alone.
 """
 
-from medae_jax.core import places, xla_flags
+from medae_jax.core import places
+from medae_jax.core.device import xla_flags
 
 __version__ = "0.2.0.dev0"
 

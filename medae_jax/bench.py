@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.core import checks, example, fields, method as method_lib, parallel, streams, timing
+from medae_jax.core import checks, example, fields, method as method_lib, parallel, streams
+from medae_jax.core.device import timing
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
 from medae_jax.training import durations

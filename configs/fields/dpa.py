@@ -32,20 +32,20 @@ def base() -> ml_collections.ConfigDict:
 
   method.growing = growing = _group()
   growing.initial_res = 0          # first resolution; 0 = no growing
-  growing.trns_steps = 20000       # of each transition
-  growing.stab_steps = 20000       # of each stable stage but the last, which has train.steps
-  growing.steps_per_stage = ""     # exceptions: "trns_16:100, stab_32:50"
+  growing.transition_steps = 20000  # of each transition
+  growing.stable_steps = 20000     # of each stable stage but the last, which has train.steps
+  growing.steps_per_stage = ""     # exceptions: "transition_16:100, stable_32:50"
   growing.batch_sizes = ""         # exceptions to train.batch_size: "8:128, 16:64"
   growing.antialias = False        # down-scaling by area; the public code takes the central 2x2
 
   method.adversarial = adversarial = _group()
-  adversarial.weight = 0.0         # of the generator's loss; 0 = no discriminator
-  adversarial.name = "wasserstein"  # wasserstein, nnl or least_squared
-  adversarial.n_dis = 2            # critic steps a training step, each with a batch of its own
-  adversarial.lambd, adversarial.gradient_penalty = 1.0, 10.0   # wasserstein
+  adversarial.weight = 0.0         # of the generator's loss; 0 = no critic
+  adversarial.name = "wasserstein"  # wasserstein, logistic or least_squares
+  adversarial.n_critic = 2         # critic steps a training step, each with a batch of its own
+  adversarial.wasserstein_weight, adversarial.gradient_penalty = 1.0, 10.0  # wasserstein
   adversarial.norm_penalty, adversarial.target_gamma = 0.001, 1.0  # wasserstein
-  adversarial.reg_alpha = 0.0      # nnl: weight of the gradient penalty
-  adversarial.reg_type = "real"    # nnl: its place (real, fake, real_fake)
+  adversarial.reg_alpha = 0.0      # logistic: weight of the gradient penalty
+  adversarial.reg_type = "real"    # logistic: its place (real, fake, real_fake)
 
   method.score = score = _group()
   score.loss = "relative_perceptual_L1"  # anomaly score, whatever the training loss; "" = the same
@@ -58,7 +58,7 @@ def base() -> ml_collections.ConfigDict:
   model.latent_res = 1             # its side: 1, or a power of two from 4
   model.enc_widths = (32, 32, 32, 32)  # fine to coarse
   model.dec_widths = ()            # coarse to fine; () = the encoder's reversed
-  model.dis_widths = ()            # of the discriminator; () = the encoder's
+  model.critic_widths = ()         # of the critic; () = the encoder's
   model.allow_long_widths = False  # accept lists that are too long, as the public code does
   model.norm, model.pad = "none", "zero"  # none, bn, in, pixel; zero, reflect
   model.use_wscale = model.normalize_latents = False  # regular family only
@@ -67,7 +67,7 @@ def base() -> ml_collections.ConfigDict:
 
   config.optim = optim = _group()
   optim.lr = 0.002                 # of Adam; a fresh one each stage, no schedule
-  optim.lr_dis = 0.0               # of the discriminator's; 0 = lr
+  optim.lr_critic = 0.0            # of the critic's; 0 = lr
   optim.b1, optim.b2, optim.eps, optim.weight_decay, optim.clip = 0.9, 0.999, 1e-8, 0.0, 0.0
 
   # Published runs train a fixed number of steps and keep the last state.
@@ -162,21 +162,21 @@ def synthetic(config, *, smoke: bool, growing: bool = False) -> None:
   coarse = 4 if config.model.latent_res == 1 else config.model.latent_res
   config.model.max_res = res
   config.model.enc_widths = tuple(config.model.enc_widths)[-((res // coarse).bit_length()):]
-  if config.model.dis_widths:
-    config.model.dis_widths = tuple(config.model.dis_widths)[-((res // 4).bit_length()):]
+  if config.model.critic_widths:
+    config.model.critic_widths = tuple(config.model.critic_widths)[-((res // 4).bit_length()):]
   method = config.method
   method.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 64, 64))
   if smoke:
     method.vgg_widths = (4, 6, 8, 8, 8)
     config.model.enc_widths = (4,) * len(config.model.enc_widths)
     config.model.latent_dim = 4
-    config.model.dis_widths = (4,) * len(config.model.dis_widths)
+    config.model.critic_widths = (4,) * len(config.model.critic_widths)
   if method.loss != "l1":
     layer = "r32"
     method.layers = f"{res // 2}:r22, {res}:{layer}" if growing else layer
   if growing:
     method.growing.initial_res = res // 2
-    method.growing.update(trns_steps=2 if smoke else 100, stab_steps=2 if smoke else 200)
+    method.growing.update(transition_steps=2 if smoke else 100, stable_steps=2 if smoke else 200)
   config.optim.lr = 0.002
   config.train.update(steps=4 if smoke else 400, batch_size=8 if smoke else 32, early_stop=0,
                       log_every=2 if smoke else 50, eval_every=2 if smoke else 100,

@@ -11,11 +11,11 @@ _group = ml_collections.ConfigDict
 # The ablations of the 2019 paper, each one step further: loss, layers, switches, policy.
 ABLATIONS: dict[str, dict] = {
     "mse": dict(loss="perceptual", layers="image", policy="fixed"),
-    "mse_gradnorm": dict(loss="perceptual", layers="image", policy="gradnorm"),
-    "perceptual": dict(loss="perceptual", layers="", policy="gradnorm"),
-    "perceptual_l1": dict(loss="perceptual", layers="", policy="gradnorm", normalize=True,
+    "mse_gradient_norms": dict(loss="perceptual", layers="image", policy="gradient_norms"),
+    "perceptual": dict(loss="perceptual", layers="", policy="gradient_norms"),
+    "perceptual_l1": dict(loss="perceptual", layers="", policy="gradient_norms", normalize=True,
                           absolute=True),
-    "": dict(loss="relative_perceptual_L1", layers="", policy="gradnorm")}
+    "": dict(loss="relative_perceptual_L1", layers="", policy="gradient_norms")}
 
 
 def base() -> ml_collections.ConfigDict:
@@ -33,13 +33,13 @@ def base() -> ml_collections.ConfigDict:
   method.vgg_widths = (64, 128, 256, 512, 512)  # of a random trunk
   method.vgg_dtype = "float32"     # of the trunk in training: float32, or bfloat16 (faster)
   method.cache_features = False    # with data.resident: features of real images computed once
-  method.n_dis = 2                 # critic steps an iteration, each with a batch of its own
+  method.n_critic = 2              # critic steps an iteration, each with a batch of its own
   method.ema = 0.0                 # > 0: score with this average of E and G; 0 = the last ones
   method.loss_limit = 1e6          # training stops when a loss exceeds it; 0 = never
   method.adv_image, method.adv_latent = adversarial(), adversarial()
 
   method.policy = policy = _group()
-  policy.name = "gradnorm"         # gradnorm, or fixed (weight_enc, weight_dec)
+  policy.name = "gradient_norms"   # gradient_norms, or fixed (weight_enc, weight_dec)
   policy.every = 100               # iterations between refreshes
   policy.history = 200             # refreshes kept
   policy.smooth = 0.05             # of the exponential smoothing
@@ -82,9 +82,9 @@ def weights(config, vgg: str) -> None:
 
 
 def adversarial() -> ml_collections.ConfigDict:
-  """One adversarial loss: wasserstein, nnl or least_squared; fields of the others are not read."""
-  return _group(dict(name="wasserstein", lambd=1.0, gradient_penalty=10.0, norm_penalty=0.001,
-                     target_gamma=1.0, reg_alpha=0.0, reg_type="real"))
+  """One adversarial loss: wasserstein, logistic, least_squares; others' fields are not read."""
+  return _group(dict(name="wasserstein", wasserstein_weight=1.0, gradient_penalty=10.0,
+                     norm_penalty=0.001, target_gamma=1.0, reg_alpha=0.0, reg_type="real"))
 
 
 def of_2019(config) -> None:

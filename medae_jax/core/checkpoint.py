@@ -20,8 +20,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from medae_jax.core import parallel
+from medae_jax.core import parallel, upgrade
 from medae_jax.core.errors import UserError
+from medae_jax.core.files import read_json
 from medae_jax.core.method import State
 
 # What the loop writes about a checkpoint; scoring needs the first entry only.
@@ -32,7 +33,8 @@ class Checkpoints:
   """The two checkpoint folders of a run."""
 
   def __init__(self, workdir: str | os.PathLike, keep: int = 2):
-    root = pathlib.Path(workdir).absolute() / "checkpoints"
+    self._workdir = pathlib.Path(workdir).absolute()
+    root = self._workdir / "checkpoints"
     self._managers = {name: _manager(root / name, n) for name, n in (("last", keep), ("best", 1))}
     self._sound: dict[str, set[int]] = {"last": set(), "best": set()}    # saved or read by this object
     self._damaged: dict[str, set[int]] = {"last": set(), "best": set()}  # could not be read
@@ -141,11 +143,20 @@ class Checkpoints:
         model=ocp.args.StandardRestore(_on_devices(_saved_tree(manager, step)))))["model"])
     if checksum(model["params"]) != meta["checksum"]:
       raise ValueError("checksum differs")
-    opt = {}
+    method, opt = self._method_name(), {}
+    meta = upgrade.meta(method, meta)
     if opt_structure:
+      wanted = upgrade.networks_as_saved(method, opt_structure(meta), model["params"])
       opt = manager.restore(step, args=ocp.args.Composite(
-          opt=ocp.args.StandardRestore({"opt": _on_devices(opt_structure(meta))})))["opt"]["opt"]
-    return State(opt=opt, **model), meta
+          opt=ocp.args.StandardRestore({"opt": _on_devices(wanted)})))["opt"]["opt"]
+    renamed: dict[str, Any] = {k: upgrade.networks(method, v) if k in ("params", "stats") else v
+               for k, v in model.items()}
+    return State(opt=upgrade.networks(method, opt), **renamed), meta
+
+  def _method_name(self) -> str:
+    """Of the run's config.json, which says whose older names a checkpoint may have; "" without one."""
+    path = self._workdir / "config.json"
+    return upgrade.method_of(read_json(path, "restore it from a copy")) if path.is_file() else ""
 
   def _find_out(self, which, step):
     """Whether a checkpoint that another process wrote is sound."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import ml_collections
 
-from medae_jax.core import fields
+from medae_jax.core import fields, upgrade
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import read_json, write_json
 
@@ -44,7 +44,7 @@ def read_config(workdir) -> ml_collections.ConfigDict:
   path = pathlib.Path(workdir) / "config.json"
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist: {workdir} is not the folder of a training run.")
-  value = read_json(path, "restore it from a copy")
+  value = upgrade.config(read_json(path, "restore it from a copy"))
   for group, defaults in fields.YOUNGER.items():
     value.setdefault(group, dict(defaults))
   try:
@@ -65,7 +65,7 @@ def check_workdir(config, workdir) -> None:
   path = pathlib.Path(workdir) / "config.json"
   if not path.exists():
     return
-  old = read_json(path, "restore it from a copy, or choose a new --workdir")
+  old = upgrade.config(read_json(path, "restore it from a copy, or choose a new --workdir"))
   new = json.loads(json.dumps(config.to_dict()))
   for group in ("method", "model"):
     if old.get(group) != new[group]:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-from medae_jax.core import loops
+from medae_jax.core.device import loops
 from medae_jax.core.errors import UserError
 
 AXIS = "data"

@@ -19,7 +19,7 @@ import zlib
 
 import jax
 
-from medae_jax.core import config as config_lib
+from medae_jax.core import config as config_lib, upgrade
 
 
 def init_key(config) -> jax.Array:
@@ -30,19 +30,19 @@ def init_key(config) -> jax.Array:
 def grow_key(config, stage, number: int) -> jax.Array:
   """Key of what a stage adds; `number`: its place among the stages."""
   if _named(config):
-    return _key(config, "grow", stage.name)
+    return _key(config, "grow", _word(config, stage))
   return jax.random.fold_in(jax.random.key(config.seed), number)
 
 
 def step_key(config, stage) -> jax.Array:
   """Key of a stage's steps; that of one step is fold_in(this, state.step)."""
-  return _key(config, "step", stage.name if stage else "") if _named(config) else jax.random.key(config.seed)
+  return _key(config, "step", _word(config, stage)) if _named(config) else jax.random.key(config.seed)
 
 
 def resident_key(config, stage) -> jax.Array:
   """Key of the order of device-resident data; that of an epoch is fold_in(this, epoch)."""
   if _named(config):
-    return _key(config, "resident", stage.name if stage else "")
+    return _key(config, "resident", _word(config, stage))
   return jax.random.key(config.seed + 1)
 
 
@@ -53,7 +53,7 @@ def data_seed(config, stage, number: int) -> int:
   """
   if not _named(config):
     return config.seed + number
-  name = f"{int(config.seed)}/data/{stage.name if stage else ''}"
+  name = f"{int(config.seed)}/data/{_word(config, stage)}"
   return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 2
 
 
@@ -67,6 +67,11 @@ def of_workdir(config, workdir):
       config.train.random_streams = old.get("random_streams", "legacy")
     config.lock()
   return config
+
+
+def _word(config, stage) -> str:
+  """What is hashed for a stage: its first name, so that renaming a stage changes no draw of a run."""
+  return upgrade.first_name(config.get("method", {}).get("name", ""), stage.name) if stage else ""
 
 
 def _named(config) -> bool:

@@ -1,5 +1,5 @@
 """Adversarial losses of DPA's ablations and of PIAD: Wasserstein with gradient penalty, logistic
-("nnl"), least squares.
+("logistic"), least squares.
 
 A critic is a function image (or latent) [b, ...] -> score [b, ...] with its parameters bound; every
 example's score must depend on that example alone. All returned values are means over the batch, so
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
 
-NAMES = ("wasserstein", "nnl", "least_squared")
+NAMES = ("wasserstein", "logistic", "least_squares")
 Critic = Callable[[jax.Array], jax.Array]
 
 
@@ -35,8 +35,9 @@ def _input_gradient(critic: Critic, x: jax.Array) -> jax.Array:
 
 
 def wasserstein_critic(critic: Critic, real: jax.Array, fake: jax.Array, alpha: jax.Array, *,
-                       lambd=1.0, gradient_penalty=10.0, norm_penalty=0.0, target_gamma=1.0):
-  """-lambd (E D(real) - E D(fake)) + norm penalty + gradient penalty.
+                       wasserstein_weight=1.0, gradient_penalty=10.0, norm_penalty=0.0,
+                       target_gamma=1.0):
+  """-wasserstein_weight (E D(real) - E D(fake)) + norm penalty + gradient penalty.
 
   Args:
     real, fake: [b, ...].
@@ -48,7 +49,7 @@ def wasserstein_critic(critic: Critic, real: jax.Array, fake: jax.Array, alpha: 
   """
   real, fake = jax.lax.stop_gradient((real, fake))
   on_real, on_fake = _flat(critic(real)), _flat(critic(fake))
-  wass = -lambd * (on_real.mean() - on_fake.mean())
+  wass = -wasserstein_weight * (on_real.mean() - on_fake.mean())
   norm = norm_penalty * ((on_real**2).mean() + (on_fake**2).mean())
   alpha = alpha.reshape(-1, *[1] * (real.ndim - 1))
   gradient = _input_gradient(critic, alpha * real + (1 - alpha) * fake)
@@ -64,7 +65,7 @@ def wasserstein_generator(scores: jax.Array) -> jax.Array:
   return -_flat(scores).mean()
 
 
-def nnl_critic(critic: Critic, real: jax.Array, fake: jax.Array, *, reg_alpha=0.0,
+def logistic_critic(critic: Critic, real: jax.Array, fake: jax.Array, *, reg_alpha=0.0,
                reg_type="real"):
   """E softplus(-D(real)) + E softplus(D(fake)) + reg_alpha E ||grad D||^2.
 
@@ -90,19 +91,19 @@ def nnl_critic(critic: Critic, real: jax.Array, fake: jax.Array, *, reg_alpha=0.
   return sum(parts.values()), parts
 
 
-def nnl_generator(scores: jax.Array) -> jax.Array:
+def logistic_generator(scores: jax.Array) -> jax.Array:
   """E softplus(-D(fake))."""
   return jax.nn.softplus(-_flat(scores)).mean()
 
 
-def least_squared_critic(critic: Critic, real: jax.Array, fake: jax.Array):
+def least_squares_critic(critic: Critic, real: jax.Array, fake: jax.Array):
   """(E (D(real) - 1)^2 + E D(fake)^2) / 2; returns loss [], {"loss"}."""
   real, fake = jax.lax.stop_gradient((real, fake))
   loss = 0.5 * (((_flat(critic(real)) - 1)**2).mean() + (_flat(critic(fake))**2).mean())
   return loss, {"loss": loss}
 
 
-def least_squared_generator(scores: jax.Array) -> jax.Array:
+def least_squares_generator(scores: jax.Array) -> jax.Array:
   """E (D(fake) - 1)^2."""
   return ((_flat(scores) - 1)**2).mean()
 
@@ -116,10 +117,10 @@ def critic_loss(name: str, critic: Critic, real: jax.Array, fake: jax.Array, alp
   """
   if name == "wasserstein":
     return wasserstein_critic(critic, real, fake, alpha, **options)
-  if name == "nnl":
-    return nnl_critic(critic, real, fake, **options)
-  if name == "least_squared":
-    return least_squared_critic(critic, real, fake, **options)
+  if name == "logistic":
+    return logistic_critic(critic, real, fake, **options)
+  if name == "least_squares":
+    return least_squares_critic(critic, real, fake, **options)
   raise UserError(f"adversarial loss {name!r}: use {', '.join(NAMES)}")
 
 
@@ -129,8 +130,8 @@ def generator_loss(name: str, scores: jax.Array) -> jax.Array:
   Raises:
     ValueError: unknown name.
   """
-  losses = {"wasserstein": wasserstein_generator, "nnl": nnl_generator,
-            "least_squared": least_squared_generator}
+  losses = {"wasserstein": wasserstein_generator, "logistic": logistic_generator,
+            "least_squares": least_squares_generator}
   if name not in losses:
     raise UserError(f"adversarial loss {name!r}: use {', '.join(NAMES)}")
   return losses[name](scores)

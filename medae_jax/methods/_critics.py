@@ -1,6 +1,6 @@
 """Critics beside a generator: which loss, which examples, one step of the critic's optimiser.
 
-For methods that take `n_dis` critic steps before each step of their other networks (DPA's
+For methods that take `n_critic` critic steps before each step of their other networks (DPA's
 adversarial ablations, PIAD).
 """
 
@@ -17,8 +17,8 @@ from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
 from medae_jax.losses import adversarial
 
-_PENALISED = ("lambd", "gradient_penalty", "norm_penalty", "target_gamma")
-_OPTIONS = {"wasserstein": _PENALISED, "nnl": ("reg_alpha", "reg_type"), "least_squared": ()}
+_PENALISED = ("wasserstein_weight", "gradient_penalty", "norm_penalty", "target_gamma")
+_OPTIONS = {"wasserstein": _PENALISED, "logistic": ("reg_alpha", "reg_type"), "least_squares": ()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +74,8 @@ class AdversarialLoss:
 def sub_batches(batch: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
   """n batches out of one of n b examples: example i goes to batch i % n.
 
-  n_dis critic steps and one generator step each want examples of their own. Taking every n-th one
-  (rather than consecutive thirds) gives the same batches whatever the number of devices, since
+  n_critic critic steps and one generator step each want examples of their own. Taking every n-th
+  one (rather than consecutive thirds) gives the same batches whatever the number of devices, since
   every device holds a contiguous stretch of the global batch.
 
   Raises:

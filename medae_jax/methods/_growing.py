@@ -1,7 +1,7 @@
 """Progressive growing: stages from `config.method.growing`, and the loss of a transition.
 
-(stab, r0) -> (trns, 2 r0) -> (stab, 2 r0) -> ... -> (stab, max_res); without growing only
-(stab, max_res). The last stage has config.train.steps. Names are "stab_32", "trns_64".
+(stable, r0) -> (transition, 2 r0) -> (stable, 2 r0) -> ... -> (stable, max_res); without growing
+only (stable, max_res). The last stage has config.train.steps. Names are "stable_32", "transition_64".
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from medae_jax.core import upgrade
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import Stage
 from medae_jax.losses import perceptual as losses
@@ -45,13 +46,13 @@ def stages(config, *, groups: int = 1) -> tuple[Stage, ...]:
   g, out = config.method.growing, []
   res = resolutions(g, config.model.max_res)
   sizes = {int(k): v for k, v in _pairs(g.batch_sizes, "batch_sizes").items() if k.isdigit()}
-  own = _pairs(g.steps_per_stage, "steps_per_stage")
+  own = _pairs(upgrade.stages_text("dpa", g.steps_per_stage), "steps_per_stage")
   for r in res:
     data = {"batch_size": sizes.get(r, config.train.batch_size) * groups}
     if r > res[0]:
-      out.append(Stage(f"trns_{r}", own.get(f"trns_{r}", g.trns_steps), data))
-    last = config.train.steps if r == res[-1] else g.stab_steps
-    out.append(Stage(f"stab_{r}", own.get(f"stab_{r}", last), data))
+      out.append(Stage(f"transition_{r}", own.get(f"transition_{r}", g.transition_steps), data))
+    last = config.train.steps if r == res[-1] else g.stable_steps
+    out.append(Stage(f"stable_{r}", own.get(f"stable_{r}", last), data))
   unknown = set(own) - {s.name for s in out} | {str(r) for r in sizes} - {str(r) for r in res}
   if unknown:
     raise UserError(f"config.method.growing names {sorted(unknown)}, but the stages are "
@@ -101,7 +102,7 @@ def blended_loss(terms: Sequence[losses.Term], trunk: Trunk, half: Trunk, image,
 
 
 def _pairs(text: str, field: str) -> dict[str, int]:
-  """{"stab_32": 3} of "stab_32:3, trns_32:4"."""
+  """{"stable_32": 3} of "stable_32:3, transition_32:4"."""
   pairs = [part.split(":") for part in text.replace(" ", "").split(",") if part]
   if any(len(p) != 2 or not p[1].isdigit() or not int(p[1]) for p in pairs):
     raise UserError(f"config.method.growing.{field}={text!r}: write NAME:NUMBER, NAME:NUMBER ...")

@@ -4,13 +4,13 @@ A small convolutional autoencoder, trained on normal images alone. There is no p
 is a relative L1 distance between VGG19 features of the image x and its reconstruction y,
   L(x, y) = sum_k w_k |f~_k(x) - f~_k(y)|_1 / |f~_k(x)|_1,   f~ = (f - mu) / sigma per channel,
 and the same quantity of a test image is its anomaly score. With progressive growing resolution and
-VGG depth rise together: stages (stab, r0), (trns, 2 r0), (stab, 2 r0) ... (stab, max_res); in a
-transition alpha = (iterations done + 1) / N blends images, networks and losses, and is a traced
-number, so that a stage compiles once. Each stage starts a fresh Adam over its own networks.
+VGG depth rise together: stages (stable, r0), (transition, 2 r0), (stable, 2 r0) ... (stable,
+max_res). In a transition alpha = (iterations done + 1) / N blends images, networks and losses; it is
+a traced number: a stage compiles once. Each stage starts a fresh Adam over its own networks.
 
-Ablations: L1, L2, sums of losses (config.method.loss), an adversarial term with `n_dis` critic
+Ablations: L1, L2, sums of losses (config.method.loss), an adversarial term with `n_critic` critic
 steps before each update (config.method.adversarial), where one global batch carries the examples of
-all n_dis + 1 steps (_critics.sub_batches).
+all n_critic + 1 steps (_critics.sub_batches).
 
 Deviations from the public code, all on purpose: integer schedules (config.method.parity restores
 its N or N+1 iterations of the last stage); optimiser state is saved; the score loss is chosen apart
@@ -56,7 +56,7 @@ class Method(BaseMethod):
                        "config.model.norm=none, or accum=1")
     self.perceptual = Perceptual(config.method, self._resolutions)
     self._tx = {"ae": self._adam(config.optim.lr),
-                "dis": self._adam(config.optim.lr_dis or config.optim.lr)}
+                "critic": self._adam(config.optim.lr_critic or config.optim.lr)}
 
   def _adam(self, lr):
     o = self.config.optim
@@ -66,7 +66,7 @@ class Method(BaseMethod):
   # ---------------------------------------------------------------------------------------- stages
   def stages(self):
     """Stable and transition stages; a batch holds the examples of the critic's steps as well."""
-    groups = 1 + (self.config.method.adversarial.n_dis if self.adversarial else 0)
+    groups = 1 + (self.config.method.adversarial.n_critic if self.adversarial else 0)
     return _growing.stages(self.config, groups=groups)
 
   def _nets(self, channels, res, transition):
@@ -75,7 +75,6 @@ class Method(BaseMethod):
 
   # ------------------------------------------------------------------------------ init and growing
   def pretrained(self):
-    """{"vgg": ...} where a loss needs it."""
     return self.perceptual.pretrained()
 
   def init(self, rng, batch):
@@ -104,7 +103,7 @@ class Method(BaseMethod):
                        "config.data to that size")
     kind, res = name.split("_")
     res, params, stats = int(res), {}, {}
-    for i, (net, module) in enumerate(self._nets(shape[3], res, kind == "trns").items()):
+    for i, (net, module) in enumerate(self._nets(shape[3], res, kind == "transition").items()):
       size = (1, res, res, shape[3])
       if net == "dec":
         size = (1, m.latent_res, m.latent_res, m.latent_dim)
@@ -120,7 +119,7 @@ class Method(BaseMethod):
   def _fresh_opt(self, params):
     opt = {"ae": self._tx["ae"].init({n: params[n] for n in ("enc", "dec")})}
     if self.adversarial:
-      opt["dis"] = self._tx["dis"].init(params["dis"])
+      opt["critic"] = self._tx["critic"].init(params["critic"])
     return opt
 
   # -------------------------------------------------------------------------------------- the step
@@ -138,8 +137,8 @@ class Method(BaseMethod):
     return x, after
 
   def _critic(self, params, channels, alpha):
-    """image -> score with the discriminator's `params` bound."""
-    net = self._nets(channels, *stage_of(params))["dis"]
+    """image -> score with the critic's `params` bound."""
+    net = self._nets(channels, *stage_of(params))["critic"]
     return lambda image: net.apply({"params": params}, image, alpha)
 
   def _stage_image(self, params, image, alpha):
@@ -152,7 +151,7 @@ class Method(BaseMethod):
     alpha = jnp.minimum((state.step - stage.begin + 1) / stage.steps, 1.0)
     metrics = {}
     if self.adversarial:
-      groups = _critics.sub_batches(batch, 1 + self.config.method.adversarial.n_dis)
+      groups = _critics.sub_batches(batch, 1 + self.config.method.adversarial.n_critic)
       for group in groups[:-1]:
         state, metrics = self._critic_step(state, group, rng, alpha, axis_name)
       batch = groups[-1]
@@ -168,11 +167,12 @@ class Method(BaseMethod):
     mix = batch["mix"] if "mix" in batch else jax.vmap(jax.random.uniform)(
         method_lib.example_keys(rng, batch["index"]))
     params, opt, total, parts = self._adversarial_loss.update(
-        self._tx["dis"], lambda p, x: self._critic(p, x.shape[-1], alpha)(x), state.params["dis"],
-        state.opt["dis"], {"real": real, "fake": fake, "mix": mix}, axis_name=axis_name)
-    state = state.replace(params={**state.params, "dis": params}, opt={**state.opt, "dis": opt},
-                          stats={**state.stats, **after})
-    return state, {"dis_loss": total, **{f"dis_{k}": v for k, v in parts.items()}}
+        self._tx["critic"], lambda p, x: self._critic(p, x.shape[-1], alpha)(x),
+        state.params["critic"], state.opt["critic"], {"real": real, "fake": fake, "mix": mix},
+        axis_name=axis_name)
+    state = state.replace(params={**state.params, "critic": params}, stats={**state.stats, **after},
+                          opt={**state.opt, "critic": opt})
+    return state, {"critic_loss": total, **{f"critic_{k}": v for k, v in parts.items()}}
 
   def _autoencoder_step(self, state, batch, rng, alpha, axis_name):
     res, _ = stage_of(state.params["enc"])
@@ -191,7 +191,7 @@ class Method(BaseMethod):
       parts = {"rec_loss": each.mean()}
       loss = parts["rec_loss"]
       if self.adversarial:
-        scores = self._critic(state.params["dis"], recon.shape[-1], alpha)(recon)
+        scores = self._critic(state.params["critic"], recon.shape[-1], alpha)(recon)
         parts["adv_loss"] = self._adversarial_loss.generator(scores)
         loss += self.config.method.adversarial.weight * parts["adv_loss"]
       return loss, (parts, after)
@@ -219,10 +219,7 @@ class Method(BaseMethod):
     return self.perceptual.losses(params, stats, image, recon, res=res, real=real, score=score)
 
   def cache(self, state, arrays, stage):
-    """Device-resident `arrays` with the VGG19 features of the images, where config asks for them.
-
-    Stable stages at full resolution only: a transition's images change with alpha.
-    """
+    """`arrays` with VGG19 features, if config asks for them; a transition's images change with alpha."""
     res, transition = stage_of(state.params["enc"])
     if not self.config.method.cache_features or transition or res != self.config.model.max_res:
       return arrays
@@ -234,7 +231,7 @@ class Method(BaseMethod):
     recon, image, alpha = self._recon(state, batch["image"])
     out = {"loss": self._losses(state.params, state.stats, image, recon, alpha)}
     if self.adversarial:
-      scores = self._critic(state.params["dis"], recon.shape[-1], alpha)(recon)
+      scores = self._critic(state.params["critic"], recon.shape[-1], alpha)(recon)
       adv = jax.vmap(lambda s: self._adversarial_loss.generator(s[None]))(scores)
       total = out["loss"] + self.config.method.adversarial.weight * adv
       out = {"loss": total, "rec_loss": out["loss"], "adv_loss": adv}
@@ -251,7 +248,7 @@ class Method(BaseMethod):
     res, transition = stage_of(state.params["enc"])
     if not transition:
       return 1.0
-    stage = next(s for s in method_lib.stages_of(self) if s.name == f"trns_{res}")
+    stage = next(s for s in method_lib.stages_of(self) if s.name == f"transition_{res}")
     return jnp.clip((state.step - stage.begin) / stage.steps, 0.0, 1.0)
 
   def score(self, state, batch):

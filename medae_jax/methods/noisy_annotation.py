@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from medae_jax.core import loops, parallel
+from medae_jax.core import parallel
+from medae_jax.core.device import loops
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import BaseMethod, Need, Stage, State
 from medae_jax.methods import _reweighting as reweighting

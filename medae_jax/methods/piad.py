@@ -3,14 +3,14 @@
 Tuluptceva et al., Perceptual Image Anomaly Detection, ACPR 2019 (arXiv 1909.05904). With encoder E,
 generator G, image critic D_x, latent critic D_z and the prior z ~ N(0, I):
 
-  D_x, D_z   n_dis times: Adam on the critic loss of (x, G(z)) and of (z, E(x)), default WGAN-GP
+  D_x, D_z   n_critic times: Adam on the critic loss of (x, G(z)) and of (z, E(x)), default WGAN-GP
              -(E D(real) - E D(fake)) + 0.001 (E D(real)^2 + E D(fake)^2) + 10 E (|grad D| - 1)^2
   E          grad L_adv(E) + gamma_E grad L_rec,  L_adv(E) = -E D_z(E(x))
   G          grad L_adv(G) + gamma_G grad L_rec,  L_adv(G) = -E D_x(G(z))
   L_rec      relative perceptual L1 between x and G(E(x)), the anomaly score of an image
 
 with gamma from medae_jax/methods/_gradient_norms.py. One call of `train_step` is a whole iteration: it reads
-(n_dis + 1) batches of `config.train.batch_size` images, one for each critic step and one for E, G.
+(n_critic + 1) batches of `config.train.batch_size` images, one for each critic step and one for E, G.
 
 Two variants under one schema, chosen by `config.model.variant`: "2021" (the baseline of the DPA
 paper, arXiv 2006.13265) and "2019" (the networks behind the PIAD paper's own tables). The other
@@ -31,10 +31,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from medae_jax.core import loops, method as method_lib, parallel
+from medae_jax.core import method as method_lib, parallel
+from medae_jax.core.device import loops
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import BaseMethod, Need, Stage, State
-from medae_jax.methods import _critics, _gradient_norms as gradnorm
+from medae_jax.methods import _critics, _gradient_norms as gradient_norms
 from medae_jax.methods._perceptual import Perceptual
 from medae_jax.models import piad_nets
 from medae_jax.optim import adam, schedules
@@ -63,9 +64,9 @@ class Method(BaseMethod):
                     for side in ("image", "latent")}
     self.perceptual = Perceptual(method, (m.res,))
     self.nets = piad_nets.build(m)
-    self.n_dis = int(method.n_dis)
-    if self.n_dis < 1:
-      raise UserError(f"config.method.n_dis={self.n_dis}: at least one critic step is needed")
+    self.n_critic = int(method.n_critic)
+    if self.n_critic < 1:
+      raise UserError(f"config.method.n_critic={self.n_critic}: at least one critic step is needed")
     if not 0 <= method.ema < 1:
       raise UserError(f"config.method.ema={method.ema}: use 0 (off) or a decay such as 0.999")
     o, total = config.optim, int(config.train.steps)
@@ -75,8 +76,8 @@ class Method(BaseMethod):
                "critic_latent": adam.adam(o.lr_critic_latent, **decay)}
 
   def stages(self):
-    """One stage; a step reads n_dis + 1 batches."""
-    size = int(self.config.train.batch_size) * (self.n_dis + 1)
+    """One stage; a step reads n_critic + 1 batches."""
+    size = int(self.config.train.batch_size) * (self.n_critic + 1)
     return (Stage("main", int(self.config.train.steps), {"batch_size": size}),)
 
   def pretrained(self):
@@ -96,7 +97,7 @@ class Method(BaseMethod):
               for i, net in enumerate(NETS)}
     frozen = self.perceptual.init_params()
     history = int(self.config.method.policy.history)
-    stats = {"policy": {net: gradnorm.init(params[net], history) for net in ("enc", "dec")},
+    stats = {"policy": {net: gradient_norms.init(params[net], history) for net in ("enc", "dec")},
              **self.perceptual.init_stats(m.res, self.perceptual.widths(frozen))}
     if self.config.method.ema:
       stats["ema"] = jax.tree.map(jnp.copy, {net: params[net] for net in ("enc", "dec")})
@@ -112,10 +113,10 @@ class Method(BaseMethod):
 
     Returns:
       {"image" [K,B,R,R,C], "z" [K,B,r,r,d], "mix_image" [K-1,B], "mix_latent" [K-1,B],
-      "index" [K,B]}, K = n_dis + 1; the last sub-batch is that of E and G.
+      "index" [K,B]}, K = n_critic + 1; the last sub-batch is that of E and G.
     """
     kept = {k: v for k, v in batch.items() if k in ("image", "index") or k.startswith("feature/")}
-    parts = _critics.sub_batches(kept, self.n_dis + 1)
+    parts = _critics.sub_batches(kept, self.n_critic + 1)
     parts = jax.tree.map(lambda *x: jnp.stack(x), *parts)
     m = self.config.model
     keys = jax.vmap(lambda index: method_lib.example_keys(rng, index))(parts["index"])
@@ -129,7 +130,7 @@ class Method(BaseMethod):
     """One iteration on given draws (see `draw`)."""
     t = state.step + 1  # the reference counts iterations from 1
     critic = lambda s, d: self._critic_step(s, d, axis_name)
-    critic_draws = {k: v[:self.n_dis] for k, v in draws.items()}
+    critic_draws = {k: v[:self.n_critic] for k, v in draws.items()}
     state, parts = loops.scan(critic, state, critic_draws)
     last = {k: v[-1] for k, v in draws.items() if not k.startswith("mix")}
     grads, stats, losses = self._grads(state, last, axis_name)
@@ -207,9 +208,9 @@ class Method(BaseMethod):
               for net, p in policy.items()}
 
     def refreshed(policy):
-      return {net: gradnorm.refresh(
-          policy[net], gradnorm.measure(grads["adv"][net], c.measure),
-          gradnorm.measure(grads["rec"][net], c.measure), smooth=c.smooth, average=c.average)
+      return {net: gradient_norms.refresh(
+          policy[net], gradient_norms.measure(grads["adv"][net], c.measure),
+          gradient_norms.measure(grads["rec"][net], c.measure), smooth=c.smooth, average=c.average)
               for net in policy}
     return jax.lax.cond(t % c.every == 0, refreshed, lambda p: p, policy)
 
@@ -280,10 +281,11 @@ def _of(params, name):
 
 def _check_policy(method):
   c = method.policy
-  if c.name not in ("gradnorm", "fixed"):
-    raise UserError(f"config.method.policy.name={c.name!r}: use gradnorm or fixed")
-  if c.measure not in gradnorm.MEASURES or c.average not in gradnorm.AVERAGES:
+  if c.name not in ("gradient_norms", "fixed"):
+    raise UserError(f"config.method.policy.name={c.name!r}: use gradient_norms or fixed")
+  if c.measure not in gradient_norms.MEASURES or c.average not in gradient_norms.AVERAGES:
     raise UserError(f"config.method.policy: measure={c.measure!r} must be one of "
-                     f"{gradnorm.MEASURES}, average={c.average!r} one of {gradnorm.AVERAGES}")
+                    f"{gradient_norms.MEASURES}, average={c.average!r} one of "
+                    f"{gradient_norms.AVERAGES}")
   if c.every < 1 or c.history < 1:
     raise UserError("config.method.policy: every and history must be at least 1")

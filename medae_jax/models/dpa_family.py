@@ -1,7 +1,7 @@
 """The networks that `config.model` of DPA describes, checked before anything is built.
 
 Fields: kind, max_res, latent_dim, latent_res, enc_widths (fine to coarse), dec_widths (coarse to
-fine; () = the encoder's reversed), dis_widths (() = the encoder's), norm, pad, use_wscale,
+fine; () = the encoder's reversed), critic_widths (() = the encoder's), norm, pad, use_wscale,
 normalize_latents, pool, upsample, allow_long_widths, dtype.
 """
 
@@ -17,7 +17,7 @@ from medae_jax.models.dpa_nets import KINDS, Decoder, Encoder, coarsest, needed_
 
 
 def build(m, channels: int, res: int, transition: bool, *, critic: bool) -> dict[str, nn.Module]:
-  """{"enc", "dec"} and, with `critic`, "dis" of the stage at `res`."""
+  """{"enc", "dec"} and, with `critic`, "critic" of the stage at `res`."""
   common = dict(kind=m.kind, transition=transition, pad=m.pad, dtype=jnp.dtype(m.dtype))
   nets = {"enc": Encoder(tuple(m.enc_widths), res, m.latent_dim, m.latent_res, max_res=m.max_res,
                          norm=m.norm, use_wscale=m.use_wscale, pool=m.pool, **common),
@@ -25,7 +25,7 @@ def build(m, channels: int, res: int, transition: bool, *, critic: bool) -> dict
                          use_wscale=m.use_wscale, upsample=m.upsample,
                          normalize_latents=m.normalize_latents, **common)}
   if critic:  # without normalisation: an example's score must not depend on its neighbours
-    nets["dis"] = Encoder(dis_widths(m), res, 1, 1, max_res=m.max_res, **common)
+    nets["critic"] = Encoder(critic_widths(m), res, 1, 1, max_res=m.max_res, **common)
   return nets
 
 
@@ -34,9 +34,9 @@ def dec_widths(m) -> tuple[int, ...]:
   return tuple(m.dec_widths) or tuple(reversed(m.enc_widths))
 
 
-def dis_widths(m) -> tuple[int, ...]:
+def critic_widths(m) -> tuple[int, ...]:
   """Fine to coarse."""
-  return tuple(m.dis_widths) or tuple(m.enc_widths)
+  return tuple(m.critic_widths) or tuple(m.enc_widths)
 
 
 def check_model(m, *, first_res: int, critic: bool) -> None:
@@ -57,7 +57,7 @@ def check_model(m, *, first_res: int, critic: bool) -> None:
         use_wscale=m.use_wscale, upsample=m.upsample, normalize_latents=m.normalize_latents,
         **common)
   if critic:
-    check(role="dis", latent_res=1, widths=dis_widths(m), **common)
+    check(role="critic", latent_res=1, widths=critic_widths(m), **common)
   if first_res < coarsest(m.latent_res):
     raise UserError(f"config.method.growing.initial_res={first_res} is below the coarsest block, "
                      f"{coarsest(m.latent_res)} px")

@@ -14,7 +14,7 @@ from absl import logging
 import ml_collections
 import numpy as np
 
-from medae_jax.core import config as config_lib, places
+from medae_jax.core import config as config_lib, places, upgrade
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import read_json
 from medae_jax.training import durations
@@ -62,8 +62,8 @@ class Job:
     if not path.is_file():
       return False
     plain = lambda config: json.loads(json.dumps(config_lib.flat(config)))
-    old = plain(ml_collections.ConfigDict(read_json(
-        path, "restore it from a copy, or delete the folder to train the run afresh")))
+    old = plain(ml_collections.ConfigDict(upgrade.config(read_json(
+        path, "restore it from a copy, or delete the folder to train the run afresh"))))
     new = plain(self.config)
     known = (set(old) & set(new)) - {"train.random_streams"} - durations.left_to_data(self.config)
     return any(old[k] != new[k] for k in known)

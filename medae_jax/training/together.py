@@ -20,7 +20,8 @@ import json
 import jax
 import numpy as np
 
-from medae_jax.core import checkpoint, loops, method as method_lib, parallel, streams
+from medae_jax.core import checkpoint, method as method_lib, parallel, streams
+from medae_jax.core.device import loops
 from medae_jax.core.errors import UserError
 from medae_jax.training import durations, feed
 

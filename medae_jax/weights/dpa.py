@@ -140,10 +140,10 @@ def _residual(leaves: Mapping[str, np.ndarray]) -> dict:
 def networks(tensors: Mapping[str, np.ndarray], kind: str, critic: bool) -> tuple[dict, dict]:
   """({net: params}, {net: statistics}) of the public code's model: `enc.*`, `dec.*`, a critic's `ddis.*`."""
   params, stats = {}, {}
-  for torch_name, net in (("enc", "enc"), ("dec", "dec"), ("ddis", "dis")):
+  for torch_name, net in (("enc", "enc"), ("dec", "dec"), ("ddis", "critic")):
     own = {k.removeprefix(f"{torch_name}."): v for k, v in tensors.items()
            if k.startswith(f"{torch_name}.")}
-    if own and (net != "dis" or critic):
+    if own and (net != "critic" or critic):
       params[net], found = convert(own, kind)
       stats.update({net: found} if found else {})
   return params, stats

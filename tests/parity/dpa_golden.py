@@ -44,6 +44,17 @@ def read(path: pathlib.Path):
   text = path.with_suffix(".json")
   return arrays, json.loads(text.read_text()) if text.exists() else None
 
+# Names of the public code -> ours.
+LOSSES = {"nnl": "logistic", "least_squared": "least_squares"}
+OPTIONS = {"lambd": "wasserstein_weight"}
+STAGES = {"stab": "stable", "trns": "transition"}
+
+
+def stage(published: str) -> str:
+  """Our name of a stage of the public code, "stab_32" -> "stable_32"."""
+  kind, res = published.split("_")
+  return f"{STAGES[kind]}_{res}"
+
 
 def narrow_vgg(folder: pathlib.Path) -> Trunk:
   """The narrow trunk and its statistics."""
@@ -160,7 +171,7 @@ def leaf(tree, path):
 
 
 def params(arrays, prefix, kind, nets=("enc", "dec")):
-  names = {"dis": "ddis"}
+  names = {"critic": "ddis"}
   converted = {n: dpa_torch.convert(sub(arrays, f"{prefix}{names.get(n, n)}/"), kind)
                for n in nets}
   return ({n: p for n, (p, _) in converted.items()}, {n: s for n, (_, s) in converted.items() if s})

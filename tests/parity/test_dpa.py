@@ -101,13 +101,14 @@ def test_adversarial_run(file, tmp_path, float64):
   kind, lr, n_dis = c["enc"]["type"], c["adam_kwargs"]["lr"], c["n_dis"]
   size = c["batch_sizes"][str(c["max_image_res"])]
   weight = c["loss_weights"]["image_adv_loss"]
+  name, options = (c["image_adv_loss"][k] for k in ("loss_type", "loss_kwargs"))
   config = g.config(
       {**g.loss_fields(c["image_rec_loss"]["loss_type"], c["image_rec_loss"]["loss_kwargs"]),
        **g.vgg_files(file.parent, tmp_path)},
-      {**g.published_model(c), "dis_widths": tuple(c["ddis"]["kwargs"]["inner_dims"])},
+      {**g.published_model(c), "critic_widths": tuple(c["ddis"]["kwargs"]["inner_dims"])},
       adam=c["adam_kwargs"], steps=c["stab_iter"], batch=size, parity=True, double=True,
-      adversarial={"name": c["image_adv_loss"]["loss_type"], "n_dis": n_dis,
-                   **c["image_adv_loss"]["loss_kwargs"], "weight": weight})
+      adversarial={"name": g.LOSSES.get(name, name), "n_critic": n_dis, "weight": weight,
+                   **{g.OPTIONS.get(k, k): v for k, v in options.items()}})
   method = dpa.Method(config)
   stage, = method_lib.stages_of(method)
   images, orders = g.nhwc(arrays["train_images"]), case["batch_indices"][1:]
@@ -121,18 +122,18 @@ def test_adversarial_run(file, tmp_path, float64):
                    "mix": np.stack(list(mix), 1).reshape(-1, 1)})
   assert stage.data["batch_size"] == size * (n_dis + 1)
   state = g.put(method_lib.fresh_state(method, jax.random.key(0), batch(0)),
-               *g.params(arrays, "init/", kind, ("enc", "dec", "dis")))
+               *g.params(arrays, "init/", kind, ("enc", "dec", "critic")))
   step = g.step(method, stage)
   critic, main = g.rows(case, "ddis"), g.rows(case, "enc_dec")
   for i in range(stage.steps):
     state, metrics = step(state, batch(i))
     last = critic[(i + 1) * n_dis - 1][1]  # metrics keep the last critic step of an iteration
     for name, value in last.items():
-      np.testing.assert_allclose(metrics[f"dis_{name}"], value, **g.OUT)
+      np.testing.assert_allclose(metrics[f"critic_{name}"], value, **g.OUT)
     np.testing.assert_allclose(metrics["rec_loss"], main[i][1]["image_rec_loss"], **g.OUT)
     # The reference logs the generator's term already multiplied by its weight.
     np.testing.assert_allclose(weight * metrics["adv_loss"], main[i][1]["image_adv_loss"], **g.OUT)
-  wanted, _ = g.params(arrays, "end/", kind, ("enc", "dec", "dis"))
+  wanted, _ = g.params(arrays, "end/", kind, ("enc", "dec", "critic"))
   g.close_params(state.params, wanted, close=5e-6, far=lr, what="end")
   g.check_validation(method, state, double(g.nhwc(arrays["val_images"])), g.rows(case, "val"), size)
 

@@ -25,8 +25,8 @@ def _pg(file, tmp_path, **fields):
        **g.vgg_files(file.parent, tmp_path)},
       g.published_model(c),
       adam=c["adam_kwargs"], steps=c["stab_iter"], batch=1, parity=True, **fields,
-      growing={"initial_res": c["initial_image_res"], "trns_steps": c["trns_iter"],
-               "stab_steps": c["stab_iter"], "steps_per_stage": own,
+      growing={"initial_res": c["initial_image_res"], "transition_steps": c["trns_iter"],
+               "stable_steps": c["stab_iter"], "steps_per_stage": own,
                "batch_sizes": ", ".join(f"{r}:{n}" for r, n in c["batch_sizes"].items())})
   return arrays, case, dpa.Method(config)
 
@@ -37,7 +37,7 @@ def test_growing_run(file, tmp_path, float64):
   arrays, case, method = _pg(file, tmp_path, double=True)
   kind, lr = case["config"]["enc"]["type"], case["config"]["adam_kwargs"]["lr"]
   stages = method_lib.stages_of(method)
-  wanted = [(f"{s}_{r}", begin, n) for _, begin, s, r, n in g.rows(case, "stage")]
+  wanted = [(g.stage(f"{s}_{r}"), begin, n) for _, begin, s, r, n in g.rows(case, "stage")]
   assert [(s.name, s.begin, s.data["batch_size"]) for s in stages] == wanted
   losses = [r[1]["image_rec_loss"] for r in g.rows(case, "enc_dec")]
   assert sum(s.steps for s in stages) == len(losses)
@@ -66,7 +66,8 @@ def test_growing_run(file, tmp_path, float64):
     assert step._cache_size() == 1
     for n, blocks in known.items():
       blocks.update(jax.tree.map(np.asarray, state.params[n]))
-    end = g.sub(arrays, f"end_{stage.name}/")
+    published = {g.stage(f"{s}_{r}"): f"{s}_{r}" for _, _, s, r, _ in g.rows(case, "stage")}
+    end = g.sub(arrays, f"end_{published[stage.name]}/")
     if end:
       wanted, _ = g.params({f"x/{k}": v for k, v in end.items()}, "x/", kind)
       mine = {n: {k: known[n][k] for k in wanted[n]} for n in wanted}
@@ -109,7 +110,8 @@ def test_stage_lengths(file):
   for n, runs in case["final_stage_iterations_for_N"].items():
     assert _growing.reference_iterations(int(n)) == runs, n
   for n, runs in case["non_final_stage_iterations_for_N"].items():
-    growing = ml_collections.ConfigDict(dict(initial_res=8, trns_steps=int(n), stab_steps=int(n),
+    growing = ml_collections.ConfigDict(dict(initial_res=8, transition_steps=int(n),
+                                             stable_steps=int(n),
                                              steps_per_stage="", batch_sizes=""))
     c = ml_collections.ConfigDict(dict(
         method=dict(growing=growing, parity=True), model=dict(max_res=16),

@@ -150,7 +150,7 @@ def test_wasserstein(adversarial):
   values = _values(arrays["iso/dis_x"])
   np.testing.assert_allclose(critic(params)(real), arrays["iso/dis_x"], rtol=1e-4, atol=1e-6)
   np.testing.assert_allclose(critic(params)(fake), arrays["iso/dis_fake"], rtol=1e-4, atol=1e-6)
-  options = dict(lambd=1, gradient_penalty=10, norm_penalty=0.001)
+  options = dict(wasserstein_weight=1, gradient_penalty=10, norm_penalty=0.001)
   loss = lambda p: la.critic_loss("wasserstein", critic(p), real, fake, alpha, **options)
   (total, parts), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
   np.testing.assert_allclose(total, arrays["iso/wass_total"], **values)
@@ -160,7 +160,7 @@ def test_wasserstein(adversarial):
   for name in want:
     jax.tree.map(lambda a, b, n=name: _gradients(a, b, n), grads[name], want[name])
   total, parts = jax.jit(lambda p: la.wasserstein_critic(
-      critic(p), real, fake, alpha, lambd=0.7, gradient_penalty=5, norm_penalty=0.01,
+      critic(p), real, fake, alpha, wasserstein_weight=0.7, gradient_penalty=5, norm_penalty=0.01,
       target_gamma=2))(params)
   np.testing.assert_allclose(total, arrays["iso/wass2_total"], **values)
   for name in ("wass", "norm", "gp"):
@@ -177,13 +177,13 @@ def test_logistic_and_least_squares(adversarial):
   apply = jax.jit(net.apply)
   critic = lambda x: apply({"params": params}, x)
   for kind in ("real", "fake", "real_fake"):
-    total, parts = la.nnl_critic(critic, real, fake, reg_alpha=5, reg_type=kind)
+    total, parts = la.logistic_critic(critic, real, fake, reg_alpha=5, reg_type=kind)
     for name, value in (("total", total), *parts.items()):
       np.testing.assert_allclose(value, np.squeeze(arrays[f"iso/nnl_{kind}_{name}"]),
                                  err_msg=f"{kind} {name}", **VALUES)
-  np.testing.assert_allclose(la.generator_loss("nnl", critic(fake)), arrays["iso/nnl_gen"],
+  np.testing.assert_allclose(la.generator_loss("logistic", critic(fake)), arrays["iso/nnl_gen"],
                              **VALUES)
-  total, _ = la.critic_loss("least_squared", critic, real, fake, None)
+  total, _ = la.critic_loss("least_squares", critic, real, fake, None)
   np.testing.assert_allclose(total, arrays["iso/ls_dis"], **VALUES)
-  np.testing.assert_allclose(la.generator_loss("least_squared", critic(fake)),
+  np.testing.assert_allclose(la.generator_loss("least_squares", critic(fake)),
                              arrays["iso/ls_gen"], **VALUES)

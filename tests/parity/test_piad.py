@@ -18,11 +18,11 @@ import pytest
 
 from medae_jax.core.method import State
 from medae_jax.losses import adversarial
-from medae_jax.methods import _gradient_norms as gradnorm, piad
+from medae_jax.methods import _gradient_norms as gradient_norms, piad
 from medae_jax.weights import piad as piad_weights
 from tests.golden_cases import file_cases
 from tests.parity.double import double
-from tests.parity.dpa_golden import narrow_vgg, nchw, nhwc, read, sub
+from tests.parity.dpa_golden import OPTIONS, narrow_vgg, nchw, nhwc, read, sub
 
 NAMES = piad.TORCH_NAMES  # in the files: 2021 (anomaly_detection) and 2019 (piad)
 _FILES = {"2021": "train*.json", "2019": "piad2019_variant*.json"}
@@ -41,7 +41,7 @@ def _config(variant, info, dtype):
   assert all(a["betas"] == shared["betas"] for a in adam.values()), "config.optim has one b1, b2"
   wasserstein = info.get("wasserstein", {"lambd": 1, "gradient_penalty": 10,
                                          "norm_penalty": 0.001, "target_gamma": 1.0})
-  adv = {"name": "wasserstein", **wasserstein}
+  adv = {"name": "wasserstein", **{OPTIONS.get(k, k): v for k, v in wasserstein.items()}}
   weights = {"image": info.get("img_weight", 0), **info["feature_weights"]}
   return ml_collections.ConfigDict({
       "method": {
@@ -49,9 +49,9 @@ def _config(variant, info, dtype):
           "layers": "+".join(f"{w}*{k}" for k, w in weights.items() if w),
           "score": {"loss": "", "layers": ""}, "vgg_weights": "", "vgg_stats": "golden",
           "vgg_widths": (), "vgg_dtype": dtype, "cache_features": False,
-          "n_dis": info["n_dis"],
+          "n_critic": info["n_dis"],
           "adv_image": adv, "adv_latent": dict(adv), "ema": 0.0, "loss_limit": 1e6,
-          "policy": {"name": "gradnorm", "every": info["update_grad_norm_iter"],
+          "policy": {"name": "gradient_norms", "every": info["update_grad_norm_iter"],
                      "history": info.get("history_len", 200), "smooth": info.get("alpha", 0.05),
                      "measure": "norm" if variant == "2021" else "std", "average": "median"}},
       "model": {"variant": variant, "res": net["res"], "channels": net["idim"],
@@ -85,7 +85,7 @@ class Trace:
         **_params(variant, self.arrays, "init"),
         "vgg": {"trunk": trunk.params, "stats": trunk.stats}})
     history = self.config.method.policy.history
-    stats = {"policy": {net: gradnorm.init(params[net], history) for net in ("enc", "dec")}}
+    stats = {"policy": {net: gradient_norms.init(params[net], history) for net in ("enc", "dec")}}
     opt = {name: tx.init(piad._of(params, name)) for name, tx in self.method.tx.items()}
     self.first = State.create(params, stats, opt)
     self.parts = {}
@@ -202,7 +202,7 @@ def _check_policy(trace, t, state, metrics, row, refreshes):
       filled = {k: np.zeros(v.shape, np.float32) for k, v in init.items()}
       for short, name in sizes.items():
         filled[name] = np.full(init[name].shape, found[names[net]][loss][short], np.float32)
-      expected = [float(v.reshape(-1)[0]) for _, v in gradnorm.kernels(
+      expected = [float(v.reshape(-1)[0]) for _, v in gradient_norms.kernels(
           piad_weights.convert(filled, net, trace.variant))]
       place = refreshes % state.stats["policy"][net]["sizes"].shape[-1]
       got = state.stats["policy"][net]["sizes"][i, :, place]
@@ -245,11 +245,11 @@ def _policy(file):
 def _policy_runs(file):
   """(case, adv [L,T], rec [L,T], weights [T], fresh policy, its refresh) of every case of a file."""
   info, arrays = _policy(file)
-  step = jax.jit(lambda p, a, r: gradnorm.refresh(p, a, r, smooth=info["alpha"]))
+  step = jax.jit(lambda p, a, r: gradient_norms.refresh(p, a, r, smooth=info["alpha"]))
   for i, case in enumerate(info["cases"]):
     adv, rec = (double(arrays[f"{i}/{k}"]) for k in ("adv_norms", "rec_norms"))
     weights = arrays[f"{i}/weights"]
-    fresh = gradnorm.init({n: {"kernel": 0.0} for n in case["layers"]}, case["history_len"])
+    fresh = gradient_norms.init({n: {"kernel": 0.0} for n in case["layers"]}, case["history_len"])
     yield case, adv, rec, weights[:, 1] / weights[:, 0], fresh, step
 
 
@@ -271,7 +271,7 @@ def test_smoothing(file, float64):
   assert names
   for name in names:
     values, expected = arrays[f"{name}/in"], arrays[f"{name}/out"]
-    weights = gradnorm._smoothing(len(values), info["alpha"], jnp.float64)
+    weights = gradient_norms._smoothing(len(values), info["alpha"], jnp.float64)
     np.testing.assert_allclose(weights @ values, expected, rtol=1e-12, err_msg=name)
 
 

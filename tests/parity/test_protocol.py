@@ -19,6 +19,7 @@ from medae_jax.losses import perceptual
 from medae_jax.metrics import detection
 from medae_jax.models import dpa_nets
 from tests.golden_cases import golden_files, shared_data
+from tests.parity.dpa_golden import LOSSES, OPTIONS
 
 
 def _archives():
@@ -212,13 +213,14 @@ def _same_config(c, ref, dataset):
   assert perceptual.parse_layers(c.method.layers) == {0: layers}
   assert c.method.loss == ref["image_rec_loss.loss_type"]
   assert (c.train.steps, c.train.batch_size) == (ref["iters"], ref["batch_size"])
-  assert (c.method.n_dis, c.method.policy.every) == (ref["n_dis"], ref["update_grad_norm_iter"])
+  assert (c.method.n_critic, c.method.policy.every) == (ref["n_dis"], ref["update_grad_norm_iter"])
   for side in ("image", "latent"):
     ours = c.method[f"adv_{side}"]
     theirs = {k.rsplit(".", 1)[1]: v for k, v in ref.items()
               if k.startswith(f"{side}_adv_loss.loss_kwargs")}
-    assert ours.name == ref[f"{side}_adv_loss.loss_type"]
-    assert all(ours[k] == v for k, v in theirs.items())
+    loss = ref[f"{side}_adv_loss.loss_type"]
+    assert ours.name == LOSSES.get(loss, loss)
+    assert all(ours[OPTIONS.get(k, k)] == v for k, v in theirs.items())
   o = c.optim
   assert [o.lr, o.lr_critic_image, o.lr_critic_latent] == [
       ref[f"adam_kwargs.{k}.lr"] for k in ("enc_dec", "ddis", "edis")]

@@ -1,10 +1,10 @@
-"""Loops of core/loops.py: the numbers of lax.scan, and on a CPU no while loop around them."""
+"""Loops of core/device/loops.py: the numbers of lax.scan, and on a CPU no while loop around them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.core import loops
+from medae_jax.core.device import loops
 
 
 def test_scan_is_lax_scan_without_a_loop():

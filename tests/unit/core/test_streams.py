@@ -47,6 +47,19 @@ def test_no_key_is_drawn_twice():
   assert len(set(keys)) == len(keys)
 
 
+def test_a_renamed_stage_keeps_its_draws():
+  """dpa's "stable_32" was "stab_32" when streams were named: runs of then resume with their numbers."""
+  for new, old in (("stable_32", "stab_32"), ("transition_64", "trns_64")):
+    renamed, first = config(3), config(3)
+    with renamed.unlocked():
+      renamed.method = {"name": "dpa"}
+    one, two = method.Stage(new, 5), method.Stage(old, 5)
+    assert bits(streams.step_key(renamed, one)) == bits(streams.step_key(first, two))
+    assert bits(streams.grow_key(renamed, one, 1)) == bits(streams.grow_key(first, two, 1))
+    assert streams.data_seed(renamed, one, 1) == streams.data_seed(first, two, 1)
+    assert bits(streams.step_key(first, one)) != bits(streams.step_key(first, two))
+
+
 def test_no_seed_and_stage_read_the_data_in_the_order_of_another():
   """Before: stage 1 of seed 0 was stage 0 of seed 1."""
   def order(seed, i):

@@ -8,7 +8,7 @@ import sys
 from jax._src import xla_bridge
 import pytest
 
-from medae_jax.core import xla_flags
+from medae_jax.core.device import xla_flags
 from tests.contract import cases
 
 

@@ -17,8 +17,8 @@ def critic(x):
 
 def test_wasserstein_penalises_the_gradient_between_real_and_fake():
   loss, parts = adversarial.wasserstein_critic(
-      critic, jnp.asarray(REAL), jnp.asarray(FAKE), jnp.asarray(ALPHA), lambd=2.0, gradient_penalty=10.0,
-      norm_penalty=0.5, target_gamma=2.0)
+      critic, jnp.asarray(REAL), jnp.asarray(FAKE), jnp.asarray(ALPHA), wasserstein_weight=2.0,
+      gradient_penalty=10.0, norm_penalty=0.5, target_gamma=2.0)
   on_real, on_fake = (REAL**2).sum(1) / 2, (FAKE**2).sum(1) / 2
   mixed = ALPHA[:, None] * REAL + (1 - ALPHA[:, None]) * FAKE       # alpha weighs the real one
   length = np.linalg.norm(mixed, axis=1)

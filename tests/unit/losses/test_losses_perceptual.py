@@ -144,7 +144,7 @@ def test_gradient_penalty_by_hand():
   critic = lambda x: x.reshape(-1, 2) @ w
   real, fake = np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32)
   total, parts = la.wasserstein_critic(critic, real, fake, np.array([0.3, 0.9], np.float32),
-                                       lambd=2.0, gradient_penalty=10.0, norm_penalty=0.5,
+                                       wasserstein_weight=2.0, gradient_penalty=10.0, norm_penalty=0.5,
                                        target_gamma=2.0)
   assert parts["wass"] == pytest.approx(-2 * 7) and parts["norm"] == pytest.approx(0.5 * 49)
   assert parts["gp"] == pytest.approx(10 * 3**2 / 4)
@@ -160,10 +160,10 @@ def test_gradient_penalty_of_a_constant_critic_is_finite():
 
 
 def test_unknown_adversarial_losses_are_refused():
-  with pytest.raises(ValueError, match="wasserstein, nnl, least_squared"):
+  with pytest.raises(ValueError, match="wasserstein, logistic, least_squares"):
     la.critic_loss("hinge", None, None, None, None)
-  with pytest.raises(ValueError, match="wasserstein, nnl, least_squared"):
+  with pytest.raises(ValueError, match="wasserstein, logistic, least_squares"):
     la.generator_loss("hinge", jnp.zeros(2))
   with pytest.raises(ValueError, match="real, fake or real_fake"):
-    la.nnl_critic(lambda x: x.sum(1), jnp.zeros((1, 2)), jnp.zeros((1, 2)), reg_alpha=1.0,
+    la.logistic_critic(lambda x: x.sum(1), jnp.zeros((1, 2)), jnp.zeros((1, 2)), reg_alpha=1.0,
                   reg_type="both")

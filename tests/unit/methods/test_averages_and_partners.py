@@ -11,7 +11,7 @@ from tests.unit.methods import test_annotation_method as annotation, test_piad
 
 def test_ema_is_the_decayed_mean_of_all_iterations_and_scores():
   """Decay min(ema, (1 + t) / (10 + t)), t = 1, 2: the initial weights fade from the first step on."""
-  config = test_piad._config(method__ema=0.25, method__loss="l2", method__n_dis=1)
+  config = test_piad._config(method__ema=0.25, method__loss="l2", method__n_critic=1)
   method = piad.Method(config)
   batch = test_piad._batch(8)
   state = method.init(jax.random.key(0), batch)
@@ -28,7 +28,7 @@ def test_ema_is_the_decayed_mean_of_all_iterations_and_scores():
   averaged = method.score(state, image)
   by_hand = method.score(state.replace(stats={**state.stats, "ema": want}), image)
   np.testing.assert_allclose(averaged["recon"], by_hand["recon"], atol=1e-5)
-  last = piad.Method(test_piad._config(method__loss="l2", method__n_dis=1)).score(state, image)
+  last = piad.Method(test_piad._config(method__loss="l2", method__n_critic=1)).score(state, image)
   recon = method._apply("dec", state.params, method._apply("enc", state.params, image["image"]))
   np.testing.assert_allclose(last["recon"], recon, atol=1e-5)
   assert np.abs(np.asarray(last["recon"]) - averaged["recon"]).max() > 1e-5

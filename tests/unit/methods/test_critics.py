@@ -20,19 +20,19 @@ def test_sub_batches_do_not_depend_on_the_number_of_devices():
 
 
 def test_options_are_those_of_the_loss():
-  config = {"name": "least_squared", "reg_alpha": 5.0, "gradient_penalty": 10.0}
+  config = {"name": "least_squares", "reg_alpha": 5.0, "gradient_penalty": 10.0}
   assert _critics.AdversarialLoss.of(config, "here").options == {}
-  config["name"] = "nnl"
+  config["name"] = "logistic"
   assert _critics.AdversarialLoss.of(config, "here").options == {"reg_alpha": 5.0}
   config["name"] = "wasserstein"
   assert _critics.AdversarialLoss.of(config, "here").options == {"gradient_penalty": 10.0}
-  with pytest.raises(ValueError, match="here.name='hinge': use wasserstein, nnl, least_squared"):
+  with pytest.raises(ValueError, match="here.name='hinge': use wasserstein, logistic, least_squares"):
     _critics.AdversarialLoss.of({"name": "hinge"}, "here")
 
 
 def test_one_step_moves_a_linear_critic_down_its_loss():
   """D(x) = w x: the least-squares loss is ((w r - 1)^2 + (w f)^2) / 2, its slope r (w r - 1) + w f^2."""
-  loss = _critics.AdversarialLoss("least_squared", {})
+  loss = _critics.AdversarialLoss("least_squares", {})
   batch = {"real": jnp.full((4, 1), 2.0), "fake": jnp.full((4, 1), 3.0), "mix": jnp.zeros(4)}
   tx = optax.sgd(0.1)
   for accum in (1, 2):

@@ -60,7 +60,7 @@ def run_stages(method, c, upto=None):
     ({"method.loss": "ssim"}, "none of l1, l2"),
     ({"method.vgg_stats": "published"}, "statistics of the ImageNet weights"),
     ({"method.adversarial.weight": 1.0, "method.adversarial.name": "hinge"}, "wasserstein"),
-    ({"method.growing.steps_per_stage": "stab_99:3"}, "the stages are stab_16, trns_32, stab_32"),
+    ({"method.growing.steps_per_stage": "stable_99:3"}, "the stages are stable_16, transition_32, stable_32"),
     ({"method.growing.batch_sizes": "16=3"}, "NAME:NUMBER"),
 ])
 def test_bad_configurations_are_one_clear_line(changes, message):
@@ -168,7 +168,7 @@ def test_inference_state_has_no_critic_and_what_the_score_reads_of_vgg(changes, 
   c = config("dpa_cifar10", "smoke", **changes)
   method = dpa.Method(c)
   state = method_lib.fresh_state(method, jax.random.key(0), batch(c))
-  assert ("dis" in state.params) == ("method.adversarial.weight" in changes)
+  assert ("critic" in state.params) == ("method.adversarial.weight" in changes)
   kept = assert_scores_alike(method, state, batch(c)["image"])
   assert sorted(kept.params) == nets and ("enc" in kept.stats) == ("model.norm" in changes)
   assert len(kept.params.get("vgg", {"trunk": ()})["trunk"]) == convolutions
@@ -177,8 +177,8 @@ def test_inference_state_has_no_critic_and_what_the_score_reads_of_vgg(changes, 
 def test_growing_keeps_blocks_and_starts_fresh_optimisers(grown):
   c, method, states = grown
   stages = {s.name: s for s in method_lib.stages_of(method)}
-  old = states["stab_16"]
-  new = method.grow(old, stages["trns_32"], jax.random.key(9), batch(c))
+  old = states["stable_16"]
+  new = method.grow(old, stages["transition_32"], jax.random.key(9), batch(c))
   assert sorted(new.params["enc"]) == ["from_image_16", "from_image_32", "res_16", "res_32",
                                        "res_4", "res_8"]
   assert sorted(new.params["dec"]) == ["res_16", "res_32", "res_4", "res_8", "to_image_16",
@@ -188,18 +188,18 @@ def test_growing_keeps_blocks_and_starts_fresh_optimisers(grown):
       jax.tree.map(np.testing.assert_array_equal, new.params[net][name], old.params[net][name])
   assert all(not np.any(x) for x in jax.tree.leaves(new.opt))
   assert any(np.any(x) for x in jax.tree.leaves(old.opt))
-  assert sorted(states["stab_32"].params["enc"]) == ["from_image_32", "res_16", "res_32", "res_4",
+  assert sorted(states["stable_32"].params["enc"]) == ["from_image_32", "res_16", "res_32", "res_4",
                                                      "res_8"]
-  assert int(states["stab_32"].step) == sum(s.steps for s in stages.values())
+  assert int(states["stable_32"].step) == sum(s.steps for s in stages.values())
 
 
 def test_a_faded_in_transition_is_the_next_stable_network(grown):
   """At alpha 1 only the high branch is left: the stable network of the next stage."""
   c, method, states = grown
   image = batch(c)["image"]
-  end = states["trns_32"]
+  end = states["transition_32"]
   stages = {s.name: s for s in method_lib.stages_of(method)}
-  after = method.grow(end, stages["stab_32"], jax.random.key(0), batch(c))
+  after = method.grow(end, stages["stable_32"], jax.random.key(0), batch(c))
   assert method.alpha(end) == 1.0
   np.testing.assert_allclose(method.score(end, {"image": image})["recon"],
                              method.score(after, {"image": image})["recon"], atol=1e-5)
@@ -219,8 +219,8 @@ def test_every_stage_scores_full_size_images(grown):
 def test_one_compilation_a_stage(grown):
   """alpha is traced: all steps of a transition share one program."""
   c, method, states = grown
-  stage = next(s for s in method_lib.stages_of(method) if s.name == "trns_32")
-  state = method.grow(states["stab_16"], stage, jax.random.key(0), batch(c))
+  stage = next(s for s in method_lib.stages_of(method) if s.name == "transition_32")
+  state = method.grow(states["stable_16"], stage, jax.random.key(0), batch(c))
   step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(1), stage=stage,
                                                 axis_name=None))
   alphas = []

@@ -16,7 +16,7 @@ from tests.unit.methods.test_dpa import config
 def test_growing_resumes_within_and_across_stages(tmp_path):
   """Stopped in the middle of a transition, and between stages: the parameters of one long run."""
   c = config(**{"train.save_every": 1, "train.eval_every": 0, "train.keep": 20,
-                "train.log_every": 1, "method.growing.trns_steps": 3})
+                "train.log_every": 1, "method.growing.transition_steps": 3})
   whole = train.train(c, str(tmp_path / "whole"))
   want = flat(whole["state"].params)
   last = tmp_path / "whole" / "checkpoints" / "last"
@@ -40,9 +40,9 @@ def test_the_best_state_comes_from_the_last_stage(tmp_path):
   c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min"})
   train.train(c, str(tmp_path))
   info = trained.load(tmp_path, {"eval.checkpoint": "best"}).info
-  assert info["which"] == "best" and info["stage"] == "stab_32"
+  assert info["which"] == "best" and info["stage"] == "stable_32"
   pictures = sorted((tmp_path / "stages").iterdir())
-  assert [p.name for p in pictures] == ["0_stab_16.png", "1_trns_32.png", "2_stab_32.png"]
+  assert [p.name for p in pictures] == ["0_stable_16.png", "1_transition_32.png", "2_stable_32.png"]
   first, last = (np.asarray(Image.open(p)) for p in (pictures[0], pictures[-1]))
   assert first.shape == last.shape and (first != last).any()
 

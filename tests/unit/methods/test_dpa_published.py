@@ -54,20 +54,22 @@ def _compare(c, want, what):
   assert c.optim.lr == want["adam_kwargs.lr"] and c.data.channels == want["image_dim"], what
   method = dpa.Method(c)
   stages = method_lib.stages_of(method)
-  assert stages[0].name == f"stab_{want['initial_image_res']}", what
+  assert stages[0].name == f"stable_{want['initial_image_res']}", what
   groups = 1 + want.get("n_dis", 0)
   for stage in stages:
     kind, r = stage.name.split("_")
+    kind = {"stable": "stab", "transition": "trns"}[kind]  # as the published files say
     assert stage.data["batch_size"] == groups * want[f"batch_sizes.{r}"], what
     assert stage.steps == want.get(f"iters_per_res.{r}.{kind}", want[f"{kind}_iter"]), what
   _compare_loss(c, method, want, what, [int(s.name.split("_")[1]) for s in stages])
   weight = want.get("loss_weights.image_adv_loss", 0)
   assert c.method.adversarial.weight == weight, what
   if weight:
-    assert list(c.model.dis_widths or c.model.enc_widths) == (
+    assert list(c.model.critic_widths or c.model.enc_widths) == (
         want["ddis.kwargs.inner_dims"][-(res // 4).bit_length():]), what
-    for field in ("lambd", "gradient_penalty", "norm_penalty"):
-      assert c.method.adversarial[field] == want[f"image_adv_loss.loss_kwargs.{field}"], what
+    for field, published in (("wasserstein_weight", "lambd"),
+                             *[(k, k) for k in ("gradient_penalty", "norm_penalty")]):
+      assert c.method.adversarial[field] == want[f"image_adv_loss.loss_kwargs.{published}"], what
 
 
 def _compare_loss(c, method, want, what, resolutions):

@@ -11,7 +11,7 @@ import pytest
 from configs import piad_camelyon16, piad_cifar10, piad_nih
 from medae_jax import convert
 from medae_jax.core import method as method_lib, trained as trained_lib
-from medae_jax.methods import _gradient_norms as gradnorm, piad
+from medae_jax.methods import _gradient_norms as gradient_norms, piad
 from medae_jax.models import piad_nets
 from tests.golden_cases import golden_files
 from tests.watched import unread
@@ -46,25 +46,25 @@ def trained():
 
 # -------------------------------------------------------------------------------------- the policy
 def _policy(layers, history=4):
-  return gradnorm.init({f"l{i}": {"kernel": 0.0, "bias": 0.0} for i in range(layers)}, history)
+  return gradient_norms.init({f"l{i}": {"kernel": 0.0, "bias": 0.0} for i in range(layers)}, history)
 
 
 def test_policy_ignores_biases_and_counts_kernels():
-  assert [name for name, _ in gradnorm.kernels({"a": {"kernel": 1, "bias": 2}, "b": {"scale": 3}})
+  assert [name for name, _ in gradient_norms.kernels({"a": {"kernel": 1, "bias": 2}, "b": {"scale": 3}})
           ] == ["a/kernel"]
   grads = {"a": {"kernel": jnp.array([3.0, 4.0]), "bias": jnp.array([9.0])}}
-  np.testing.assert_allclose(gradnorm.measure(grads), [5.0])
-  np.testing.assert_allclose(gradnorm.measure(grads, "std"), [0.5])
+  np.testing.assert_allclose(gradient_norms.measure(grads), [5.0])
+  np.testing.assert_allclose(gradient_norms.measure(grads, "std"), [0.5])
 
 
 def test_policy_survives_zero_gradients():
-  policy = gradnorm.refresh(_policy(3), jnp.array([1.0, 2.0, 0.0]), jnp.array([0.5, 0.0, 0.0]))
+  policy = gradient_norms.refresh(_policy(3), jnp.array([1.0, 2.0, 0.0]), jnp.array([0.5, 0.0, 0.0]))
   # Ratios 2, inf and none: the median of two is infinite, so the old weight stays.
   assert float(policy["weight"]) == 1.0
-  policy = gradnorm.refresh(_policy(4), jnp.array([1.0, 3.0, 2.0, 0.0]),
+  policy = gradient_norms.refresh(_policy(4), jnp.array([1.0, 3.0, 2.0, 0.0]),
                             jnp.array([0.5, 1.0, 0.0, 0.0]))
   assert float(policy["weight"]) == 3.0
-  policy = gradnorm.refresh(_policy(4), jnp.array([1.0, 3.0, 2.0, 0.0]),
+  policy = gradient_norms.refresh(_policy(4), jnp.array([1.0, 3.0, 2.0, 0.0]),
                             jnp.array([0.5, 1.0, 0.0, 0.0]), average="mean")
   assert float(policy["weight"]) == 2.5  # of the finite ones
 
@@ -72,7 +72,7 @@ def test_policy_survives_zero_gradients():
 def test_policy_forgets_what_leaves_the_ring():
   policy = _policy(1, history=2)
   for adv in (100.0, 3.0, 5.0):
-    policy = gradnorm.refresh(policy, jnp.array([adv]), jnp.array([1.0]))
+    policy = gradient_norms.refresh(policy, jnp.array([adv]), jnp.array([1.0]))
   smoothed = [3.0, 0.05 * 5 + 0.95 * 3]  # starts afresh at the left edge of the window
   np.testing.assert_allclose(policy["weight"], np.median(smoothed), rtol=1e-6)
 
@@ -87,7 +87,7 @@ def test_refresh_happens_on_time_and_before_the_update(trained):
 
 
 def test_one_stage_reads_a_batch_for_every_critic_step():
-  method = piad.Method(_config(method__n_dis=3))
+  method = piad.Method(_config(method__n_critic=3))
   (stage,) = method_lib.stages_of(method)
   assert stage.data["batch_size"] == 4 * method.config.train.batch_size
 
@@ -163,7 +163,7 @@ def test_cached_features_change_nothing(trained):
 
 
 def test_fixed_weights_and_other_losses():
-  for name in ("nnl", "least_squared"):
+  for name in ("logistic", "least_squares"):
     method = piad.Method(_config(method__policy__name="fixed", method__adv_image__name=name,
                                  method__adv_latent__name=name))
     state = method_lib.fresh_state(method, jax.random.key(0), _batch())
@@ -220,7 +220,7 @@ def test_2019_critic_sees_the_whole_batch():
     (dict(model__enc=(4, 4)), "config.model.enc: 2 widths"),
     (dict(model__variant="2019", model__dec=(4, 4)), "config.model.dec: 2 widths"),
     (dict(model__latent_res=3), "latent_res=3"),
-    (dict(method__n_dis=0), "n_dis=0"), (dict(method__ema=1.0), "ema=1.0"),
+    (dict(method__n_critic=0), "n_critic=0"), (dict(method__ema=1.0), "ema=1.0"),
     (dict(method__adv_image__name="hinge"), "adv_image.name='hinge'"),
     (dict(method__policy__name="x"), "policy.name='x'"),
     (dict(method__policy__measure="max"), "measure='max'"),
@@ -257,7 +257,7 @@ def test_random_weights_bring_their_own_statistics(module):
 def test_ablations_are_steps_towards_the_method():
   get = lambda a: piad_cifar10.get_config(f"exp=paper2019,ablation={a}").method
   assert get("mse").layers == "image" and get("mse").policy.name == "fixed"
-  assert get("mse_gradnorm").policy.name == "gradnorm"
+  assert get("mse_gradient_norms").policy.name == "gradient_norms"
   assert get("perceptual").layers == "r42" and not get("perceptual").normalize
   assert get("perceptual_l1").normalize and get("perceptual_l1").absolute
   assert get("").loss == "relative_perceptual_L1"

@@ -1,4 +1,4 @@
-"""bench and core/timing: the figures are what they say, with and without TensorFlow and data."""
+"""bench and core/device/timing: the figures are what they say, with and without TensorFlow and data."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from configs import dae_brats
 from medae_jax import bench
-from medae_jax.core import timing
+from medae_jax.core.device import timing
 from tests.unit import tiny_dae
 
 FAST = {"repeats": 2, "seconds": 0.02, "stage": ""}
@@ -105,7 +105,7 @@ import sys
 sys.modules["tensorflow"] = None  # what an import finds where it is not installed
 import json, ml_collections
 from medae_jax import bench
-from medae_jax.core import timing
+from medae_jax.core.device import timing
 from tests.unit import tiny_dae
 timing.MATMUL_SIZES["cpu"] = (64,)
 config = ml_collections.ConfigDict(tiny_dae.config().to_dict())

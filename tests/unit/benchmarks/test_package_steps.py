@@ -17,9 +17,9 @@ class Missing:
     if name.partition(".")[0] in ("tensorflow", "tensorflow_datasets", "ml_collections"):
       raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Missing())
-from benchmarks import ours, settings
+from benchmarks import package_steps, settings
 setting = {**settings.TINY[sys.argv[1]], "variant": "float32"}
-step = ours.build(setting, *settings.make(setting), "cpu")
+step = package_steps.build(setting, *settings.make(setting), "cpu")
 print(json.dumps([float(step()) for _ in range(4)]))
 """
 

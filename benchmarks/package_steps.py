@@ -114,14 +114,14 @@ def _perceptual(s, tensors, batch, folder):
           absolute=False, relative=False, smooth_pg=False, vgg_weights=str(folder / "vgg.npz"),
           vgg_stats=str(folder / "stats.npz"), vgg_stats_steps=100, vgg_widths=widths,
           vgg_dtype=s["variant"], cache_features=False, parity=False,
-          growing=dict(initial_res=0, trns_steps=1, stab_steps=1, steps_per_stage="",
+          growing=dict(initial_res=0, transition_steps=1, stable_steps=1, steps_per_stage="",
                        batch_sizes="", antialias=False),
-          adversarial=dict(weight=0.0, name="wasserstein", n_dis=0),
+          adversarial=dict(weight=0.0, name="wasserstein", n_critic=0),
           score=dict(loss="", layers="")),
       model=dict(kind="residual18", max_res=s["size"][0], latent_dim=s["latent"], latent_res=1,
-                 enc_widths=widths, dec_widths=(), dis_widths=(), allow_long_widths=False,
+                 enc_widths=widths, dec_widths=(), critic_widths=(), allow_long_widths=False,
                  norm="none", pad="zero", use_wscale=False, normalize_latents=False, pool="avg",
                  upsample="nearest", dtype=s["variant"]),
-      optim=dict(lr=s["lr"], lr_dis=0.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=0.0),
+      optim=dict(lr=s["lr"], lr_critic=0.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=0.0),
       data=dict(name="natural", image_size=s["size"][0], channels=s["channels"], resident=False))
   return c, {k: v for k, v in tensors.items() if k.startswith(("enc.", "dec."))}, batch
