@@ -49,6 +49,7 @@ def trained(tmp_path_factory):
   return get
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_other_modes_read_members_of_the_protocol_only(name, trained, monkeypatch, tmp_path):
   """Training is watched by the fixture; here evaluate, export, bench and, for pictures, predict."""
@@ -134,6 +135,7 @@ def test_score_treats_examples_independently(name, trained):
     np.testing.assert_allclose(shuffled[key], value[order], rtol=1e-5, atol=1e-5, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_train_step_is_pure(name, trained):
   """Twice from the same state and batch: the same numbers, and the state given is not changed."""
@@ -158,6 +160,7 @@ def test_train_step_is_pure(name, trained):
   assert moved or float(metrics.get("lr", 1)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_resume_is_exact(name, trained, tmp_path):
   """Stopped after step 2 and resumed: bit for bit the parameters of the unbroken run."""
@@ -177,6 +180,7 @@ def test_resume_is_exact(name, trained, tmp_path):
       np.testing.assert_array_equal(old[key], new[key], err_msg=f"{part}{key}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_pictures_are_images_in_the_unit_range(name, trained):
   """Also of bright images and of a network that is far off."""

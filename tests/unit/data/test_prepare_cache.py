@@ -101,6 +101,7 @@ def test_workers_load_neither_tensorflow_nor_jax():
   assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_kill_and_resume(source, tmp_path):
   """kill -9 in the middle; the next run goes on and ends with the numbers of an unbroken one."""
   for d in [d for d in source.iterdir() if d.name.startswith("BraTS")]:

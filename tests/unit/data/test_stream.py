@@ -187,6 +187,7 @@ def test_open_dataset_names_what_exists():
     dataset.open_dataset({"name": "stream"}, 0)
 
 
+@pytest.mark.slow
 def test_a_program_that_leaves_a_stream_open_ends():
   """Prefetching threads that call Python must not hang the interpreter when it ends."""
   code = """

@@ -68,6 +68,7 @@ def test_another_size_or_no_set_is_said(built, tmp_path):
     datasets.open_dataset({**CONFIG, "tfds_dir": str(tmp_path)}, 0)
 
 
+@pytest.mark.slow
 def test_command_line(built, tmp_path):
   base, _ = built
   shutil.copytree(base / "scans", tmp_path / "scans")

@@ -15,6 +15,7 @@ def arrays(shape, spread=3.0, offset=0.0):
   return spread * f32(*shape) + offset, f32(c), 1 + 0.3 * f32(c), f32(c), f32(*shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pad", [False, True])
 @pytest.mark.parametrize("shape, groups", [((2, 5, 7, 6), 3), ((3, 8, 8, 8), 4), ((1, 4, 4, 4), 1),
                                            ((2, 4, 6, 5), 5)])
