@@ -15,9 +15,9 @@ from medae_jax.core import (
   needs,
   parallel,
   scoring,
-  timing,
   trained as trained_lib,
 )
+from medae_jax.core.device import timing
 from medae_jax.core.errors import UserError
 from medae_jax.tasks.anomaly import evaluator
 from medae_jax.training import feed, start
