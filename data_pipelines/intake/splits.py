@@ -1,0 +1,94 @@
+"""Who is trained on and who is tested on: the one leak check, and the one split by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import logging
+import math
+
+import numpy as np
+
+from data_pipelines.errors import UserError
+from data_pipelines.intake.tables import same
+
+_SHOWN = 3
+
+
+def leaks(sides: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], list[str]]:
+  """{(split, split): patients that are in both}, over all pairs; pairs without any are left out."""
+  names = {side: {same(p): p for p in found} for side, found in sides.items()}
+  pairs = {}
+  for a, b in itertools.combinations(names, 2):
+    if both := sorted(names[a].keys() & names[b].keys()):
+      pairs[a, b] = [names[a][p] for p in both]
+  return pairs
+
+
+def check_no_leak(sides: Mapping[str, Iterable[str]], what: str, remedy: str = "", *,
+                  allow: bool = False) -> dict[tuple[str, str], list[str]]:
+  """Refuses a split that has one patient on two sides.
+
+  Args:
+    sides: {"train": patients, "val": ..., "test": ...}; repeats do not matter.
+    what: the table or folder, begins the message. remedy: what to do, ends it.
+    allow: warn instead (published lists, runs that began before this check).
+
+  Returns:
+    What `leaks` found, empty unless `allow`.
+
+  Raises:
+    UserError: one line that names the patients and the splits.
+  """
+  found = leaks(sides)
+  if not found:
+    return found
+  where: dict[str, list[str]] = {}
+  for pair, patients in found.items():
+    for patient in patients:
+      where.setdefault(same(patient), [patient, *pair])
+      where[same(patient)] += [s for s in pair if s not in where[same(patient)][1:]]
+  shown = [f"{p} in {_and(sides)}" for p, *sides in list(where.values())[:_SHOWN]]
+  more = f" and {len(where) - _SHOWN} more" if len(where) > _SHOWN else ""
+  text = (f"{what}: {len(where)} patient{'s are' if len(where) > 1 else ' is'} on two sides of the split: "
+          f"{'; '.join(shown)}{more}")
+  if not allow:
+    raise UserError(f"{text}; {remedy or 'put all files of a patient into one split'}")
+  logging.warning("%s", text)
+  return found
+
+
+def split_patients(patients: Iterable[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+  """{patient: split}: of the sorted patients, shuffled by `seed`, ceil(share * n) each, the rest train.
+
+  Args:
+    patients: repeats do not matter, names that differ in case are one.
+    shares: {"val": 0.1, "test": 0.1}, in the order in which they are filled.
+    seed: of numpy's default generator.
+  """
+  groups: dict[str, list[str]] = {}
+  for patient in sorted(set(patients)):
+    groups.setdefault(same(patient), []).append(patient)
+  keys = sorted(groups, key=lambda k: groups[k][0])
+  order = np.random.default_rng(seed).permutation(len(keys)).tolist()
+  place, first = {}, 0
+  for split, share in shares.items():
+    last = first + math.ceil(share * len(keys))
+    place.update(dict.fromkeys(order[first:last], split))
+    first = last
+  return {patient: place.get(i, "train") for i, k in enumerate(keys) for patient in groups[k]}
+
+
+def hold_out(patients: Sequence[str], count: int, seed: int) -> np.ndarray:
+  """bool [n]: True for all examples of patients, drawn by `seed`, until they are at least `count`."""
+  chosen: set[str] = set()
+  names = [same(p) for p in patients]
+  for i in np.random.default_rng(seed).permutation(len(names)):
+    if sum(n in chosen for n in names) >= count:
+      break
+    chosen.add(names[i])
+  return np.array([n in chosen for n in names], bool)
+
+
+def _and(words):
+  return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

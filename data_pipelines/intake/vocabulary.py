@@ -1,0 +1,87 @@
+"""The words of tables and folders: which split, which side. One vocabulary for all data sets.
+
+Case and blanks do not matter. A word that is not listed is refused with its place and the words that
+are allowed; it never counts as something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from data_pipelines.errors import UserError
+from data_pipelines.intake.tables import same
+
+SPLITS = ("train", "val", "test")
+SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val",
+               "validation": "val", "test": "test", "testing": "test"}
+UNUSED = "unused"  # a row that is listed and belongs to no split
+NORMAL_WORDS = ("normal", "healthy", "no finding", "negative", "good", "0")
+# "anomaly" and what findings are called: each is an anomaly and its own kind in the tables of results.
+ANOMALY_WORDS = (
+    "anomaly", "abnormal", "anomalous", "pathological", "pathology", "diseased", "positive", "defect",
+    "lesion", "1",
+    "tumor", "tumour", "cancer", "carcinoma", "malignant", "metastasis", "glioma", "meningioma",
+    "pituitary", "adenoma", "adenocarcinoma", "squamous", "squamous cell carcinoma", "melanoma",
+    "lymphoma", "cyst", "polyp", "haemorrhage", "hemorrhage", "bleeding", "stroke", "infarct",
+    "ischemia", "ischaemia", "ms", "multiple sclerosis", "oedema", "hydrocephalus", "aneurysm",
+    "fracture", "stenosis", "calcification", "pneumonia", "bacteria", "bacterial", "virus", "viral",
+    "covid", "covid-19", "covid19", "tuberculosis", "lung opacity", "opacity",
+    "atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumothorax",
+    "consolidation", "edema", "emphysema", "fibrosis", "pleural_thickening", "pleural thickening",
+    "hernia")
+BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False, "": False}
+
+
+def split_word(text: str, where: str) -> str:
+  """"train", "val" or "test".
+
+  Args:
+    where: the place of the word, "FILE line 3", for the message.
+
+  Raises:
+    UserError: another word.
+  """
+  word = SPLIT_WORDS.get(same(text))
+  if word is None:
+    raise UserError(f"{where}: split {text!r} is not a word that is known; use "
+                    f"{', '.join(SPLIT_WORDS)} (any capitals)")
+  return word
+
+
+def split_or_unused(text: str, where: str) -> str:
+  """As `split_word`, but "" for the word "unused"."""
+  return "" if same(text) == UNUSED else split_word(text, where)
+
+
+def label_word(text: str, where: str, normal: Collection[str] = (), anomaly: Collection[str] = ()
+               ) -> int:
+  """0 = normal, 1 = anomaly.
+
+  Args:
+    where: the place of the word, for the message.
+    normal, anomaly: further words, which go before the listed ones
+      (config.data.normal_words, anomaly_words).
+
+  Raises:
+    UserError: a word of neither list.
+  """
+  word = same(text)
+  more = [{same(str(w)) for w in words} for words in (normal, anomaly)]
+  for side, words in ((0, more[0]), (1, more[1]), (0, NORMAL_WORDS), (1, ANOMALY_WORDS)):
+    if word in words:
+      return side
+  healthy, ill = ", ".join((*NORMAL_WORDS, *normal)), ", ".join((*ANOMALY_WORDS, *anomaly))
+  raise UserError(f"{where}: label {text!r} is not a word that is known; normal are {healthy}; anomalies "
+                  f"{ill}; declare others in config.data.normal_words or config.data.anomaly_words")
+
+
+def yes_or_no(text: str, where: str, column: str) -> bool:
+  """True for 1, yes, true; False for 0, no, false and an empty cell.
+
+  Raises:
+    UserError: another word.
+  """
+  word = same(text)
+  if word not in BOOLEANS:
+    raise UserError(f"{where}: {column} {text!r} is not a word that is known; use 1, 0, yes, no, true, false")
+  return BOOLEANS[word]

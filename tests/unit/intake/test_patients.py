@@ -1,0 +1,81 @@
+"""The one rule of patients, the one leak check, the one split."""
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.intake import patients, splits
+
+# {case: (names, pattern, patients)}
+RULES = {
+    "a folder a patient": (["P00/1.png", "P00/2.png", "P01/1.png"], "", ["P00", "P00", "P01"]),
+    "sessions below": (["P00/s1/1.png", "P00/s2/1.png", "P01/s1/1.png"], "", ["P00", "P00", "P01"]),
+    "a folder above all": (["clean/P00/1.png", "clean/P01/1.png"], "", ["P00", "P01"]),
+    "an unknown folder above all": (["hospital/P00/1.png", "hospital/P01/1.png"], "", ["P00", "P01"]),
+    "split and side folders": (["train/normal/P1/1.png", "test/Normal/P1/2.png", "test/anomaly/P2/1.png"], "",
+                               ["P1", "P1", "P2"]),
+    "words of kinds": (["benign/p1_1.png", "malignant/p1_2.png", "benign/p2_1.png"], "", ["p1", "p1", "p2"]),
+    "bids": (["siteA/sub-01/ses-1/a.png", "siteB/sub-01/ses-2/a.png", "siteA/sub-02/a.png"], "",
+             ["sub-01", "sub-01", "sub-02"]),
+    "names": (["LUM00054_2.png", "LUM00054_3.png", "LUM00055_1.png"], "",
+              ["LUM00054", "LUM00054", "LUM00055"]),
+    "names with hyphens": (["IM-0115-0001.jpeg", "IM-0115-0002.jpeg", "IM-0116-0001.jpeg"], "",
+                           ["IM-0115", "IM-0115", "IM-0116"]),
+    "initials": (["a_1.png", "a_2.png", "b_1.png"], "", ["a", "a", "b"]),
+    "counters are no patients": (["img_1.png", "img_2.png", "frame_1.png"], "",
+                                 ["img_1", "img_2", "frame_1"]),
+    "the set's name is no patient": (["ISIC2017_1.png", "ISIC2017_2.png"], "",
+                                     ["ISIC2017_1", "ISIC2017_2"]),
+    "single files": (["x1.png", "x2.nii.gz", "d/x2.png"], "", ["x1", "x2", "d"]),
+    "pattern on names": (["s/a12b3.png", "t/a12b4.png", "t/a13b1.png"], r"^(a\d+)b", ["a12", "a12", "a13"]),
+    "pattern on folders": (["x/P1/1.png", "y/P1/2.png", "y/P2/1.png"], r"/(P\d+)/", ["P1", "P1", "P2"]),
+    "pattern that does not fit": (["P1/z.png", "P2/q7_1.png"], r"^(q\d+)_", ["P1", "q7"]),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_patients_of_files(name):
+  names, pattern, expected = RULES[name]
+  assert list(patients.name_patients(names, pattern).values()) == expected
+
+
+def test_patient_of_one_file():
+  assert patients.patient_of("/data/P00/3.png", "/data") == "P00"
+  assert patients.patient_of("/data/P00_3.png", "/data", r"^P(\d+)") == "00"
+  for pattern in ("(", "a"):
+    with pytest.raises(UserError, match="group_pattern.* is not a regular expression with one group"):
+      patients.patient_of("/data/a.png", "/data", pattern)
+
+
+@pytest.mark.parametrize("pair", [("train", "val"), ("train", "test"), ("val", "test")])
+def test_every_pair_of_splits_is_compared(pair):
+  sides = {s: [s, *(["P 1"] if s in pair else [])] for s in ("train", "val", "test")}
+  with pytest.raises(UserError, match=f"set: 1 patient is on two sides of the split: P 1 in {pair[0]} and "
+                                      f"{pair[1]}; put all"):
+    splits.check_no_leak(sides, "set")
+  assert splits.check_no_leak(sides, "set", allow=True) == {pair: ["P 1"]}
+
+
+def test_leaks_are_named_with_all_their_splits():
+  sides = {"train": ["p0", "p1", "p2", "p3", "q"], "val": ["P0", "p1 "], "test": ["p0", "p2", "p3"]}
+  with pytest.raises(UserError) as caught:
+    splits.check_no_leak(sides, "labels.csv", "do this")
+  assert str(caught.value) == ("labels.csv: 4 patients are on two sides of the split: "
+                               "p0 in train, val and test; "
+                               "p1 in train and val; p2 in train and test and 1 more; do this")
+  assert not splits.check_no_leak({"train": ["a", "a"], "val": [], "test": ["b"]}, "x")
+
+
+def test_split_by_patient_is_that_of_groups():
+  """Shares are rounded up; names that differ in case go together; repeats do not matter."""
+  names = [f"p{i:02d}" for i in range(20)]
+  place = splits.split_patients([*names, *names, "P03"], {"val": 0.1, "test": 0.12}, 42)
+  order = np.random.default_rng(42).permutation(20)
+  assert {k for k, v in place.items() if v == "val"} - {"P03"} == {names[i] for i in order[:2]}
+  assert {k for k, v in place.items() if v == "test"} - {"P03"} == {names[i] for i in order[2:5]}
+  assert place["P03"] == place["p03"] and len(place) == 21
+
+
+def test_hold_out_takes_whole_patients():
+  held = splits.hold_out([f"p{i // 3}" for i in range(12)], 4, 0)
+  assert held.sum() == 6 and all(len(set(held[3 * k:3 * k + 3])) == 1 for k in range(4))
