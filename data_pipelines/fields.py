@@ -40,6 +40,16 @@ def common(name: str) -> ml_collections.ConfigDict:
   return fields
 
 
+def of_patients(fields: ml_collections.ConfigDict) -> None:
+  """Adds what all data sets of files have: whose a file is (data_pipelines/intake/patients.py)."""
+  fields.group_pattern = ""        # first group of this regular expression = the patient; searched in
+                                   # the path where it has a "/", else in the name; "" = by folder, name
+  fields.grouping = "patient"      # patient, file (each file its own) or legacy (as before this field)
+
+
+GROUPINGS = ("patient", "file", "legacy")
+
+
 def resolve(data_cfg: Mapping, known: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """`known` with the given fields put over it. Resolving twice changes nothing.
 

@@ -12,10 +12,11 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   """Every field of config.data for brain volumes, with its default."""
   fields = data_fields.common(name)
   # Folder with BraTS2021_*/..._flair.nii.gz, with BraTS-*/...-t2f.nii.gz, or with manifest.csv
-  # (patient, split, one column a modality, optional seg or mask).
+  # (patient, split, one column a modality, optional seg or mask, optional group: whose scan it is).
   fields.dir = ""                  # that folder; "" = synthetic brains
   fields.modalities = ("flair", "t1", "t1ce", "t2")  # channels, in this order
   fields.image_size = (128, 128)   # (rows, columns) after the resize
+  data_fields.of_patients(fields)
   fields.prepared_dir = ""         # of prepared scans; "" = ~/.cache/medae_jax/<folder>_<hash>
   fields.storage = "float32"       # of prepared scans: float32 (exact) or float16 (half the disk)
   fields.workers = 0               # processes of the preparation; 0 = one a core
@@ -48,6 +49,7 @@ def resolve(data_cfg, name: str = "brats") -> ml_collections.ConfigDict:
   if not cfg.modalities or len(set(cfg.modalities)) != len(cfg.modalities):
     raise UserError(f"config.data.modalities={cfg.modalities} must be different names")
   data_fields.choice(cfg, "storage", ("float32", "float16"))
+  data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)
   return cfg
 
 

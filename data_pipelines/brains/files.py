@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-import csv
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import logging
@@ -12,13 +11,11 @@ import random
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
+from data_pipelines.intake import patients as people, splits, tables, vocabulary
 
 # The newer releases' names of the modalities, after a "-" instead of a "_".
 NEW_NAMES = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
-SPLITS = ("train", "val", "test")
-_SEG_COLUMNS = ("seg", "mask")
-_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val",
-                "validation": "val", "test": "test"}
+SPLITS = vocabulary.SPLITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +24,7 @@ class ScanFiles:
 
   Attributes:
     patient: scan id, unique in the set.
+    group: whose scan it is; scans of one person are never in two splits.
     split: "train", "val" or "test".
     volumes: paths in the order of the modalities asked for.
     seg: path of the label volume, None = nothing marked.
@@ -36,6 +34,7 @@ class ScanFiles:
   split: str
   volumes: tuple[str, ...]
   seg: str | None
+  group: str = ""
 
 
 @dataclasses.dataclass
@@ -47,33 +46,47 @@ class Found:
   split_rule: str
 
 
-def find_scans(folder, modalities: Sequence[str]) -> Found:
+def find_scans(folder, modalities: Sequence[str], group_pattern: str = "", grouping: str = "patient"
+               ) -> Found:
   """Scans of a folder with manifest.csv, or of BraTS folders in the old or the new naming.
 
+  Args:
+    group_pattern, grouping: whose a scan is, see intake/patients.py.
+
   Raises:
-    FileNotFoundError: no such folder. ValueError: nothing of that form in it, or a manifest that
-      lacks a column.
+    FileNotFoundError: no such folder. UserError: nothing of that form in it, a manifest that
+      lacks a column or says something unknown, a person in two splits.
   """
   folder = pathlib.Path(folder).expanduser().resolve()  # records remember absolute paths
   if not folder.is_dir():
     raise FileNotFoundError(f"config.data.dir={str(folder)!r} is not a folder")
-  if (folder / "manifest.csv").is_file():
-    return _from_manifest(folder, modalities)
-  return _from_folders(folder, modalities)
+  table = folder / "manifest.csv"
+  rule = {"pattern": group_pattern, "grouping": grouping}
+  found = (_from_manifest if table.is_file() else _from_folders)(folder, modalities, rule)
+  splits.check_no_leak({s: [x.group for x in found.scans if x.split == s] for s in SPLITS},
+                       f"{table if table.is_file() else folder} ({found.split_rule})",
+                       "put all scans of a patient into one split; where names mislead, give manifest.csv a "
+                       "column group, or set config.data.group_pattern", allow=grouping == "legacy")
+  return found
 
 
-def split_by_rule(patients: Sequence[str], seed: int = 0) -> dict[str, list[str]]:
+def split_by_rule(patients: Sequence[str], seed: int = 0, groups: Mapping[str, str] | None = None
+                  ) -> dict[str, list[str]]:
   """The published split of n scans: 938/62/251 for the 1251 of BraTS2021.
 
   Sorted ids, indices shuffled with random.Random(seed); int(0.75 n) train, int(0.05 n) val, the
-  rest test, each in shuffled order.
+  rest test, each in shuffled order. Where people have several scans (`groups`: scan -> person), n
+  counts people.
   """
-  patients = sorted(patients)
-  order = list(range(len(patients)))
+  of: dict[str, list[str]] = {}
+  for patient in sorted(patients):
+    of.setdefault((groups or {}).get(patient, patient), []).append(patient)
+  people_of = list(of.values())
+  order = list(range(len(people_of)))
   random.Random(seed).shuffle(order)
   train, val = int(0.75 * len(order)), int(0.05 * len(order))
   parts = (order[:train], order[train:train + val], order[train + val:])
-  return {split: [patients[i] for i in part] for split, part in zip(SPLITS, parts)}
+  return {split: [p for i in part for p in people_of[i]] for split, part in zip(SPLITS, parts)}
 
 
 def published_split() -> dict[str, list[str]]:
@@ -82,51 +95,47 @@ def published_split() -> dict[str, list[str]]:
   return {split: [f"BraTS2021_{i:05d}" for i in ids] for split, ids in json.loads(text).items()}
 
 
-def _from_manifest(folder, modalities) -> Found:
-  path = folder / "manifest.csv"
-  try:
-    with path.open(newline="", encoding="utf-8-sig") as f:
-      reader = csv.DictReader(f)
-      columns, rows = [c.strip() for c in reader.fieldnames or ()], list(reader)
-  except (UnicodeDecodeError, csv.Error) as e:
-    raise UserError(f"{path} is not a CSV file ({e})") from e
-  rows = [{(k or "").strip(): (v or "").strip() if isinstance(v, str) else "" for k, v in r.items()}
-          for r in rows]
-  missing = [c for c in ("patient", *modalities) if c not in columns]
-  if missing:
-    raise UserError(f"{path} has no column {', '.join(missing)}; its columns are "
-                     f"{', '.join(columns) or 'none'}. Set config.data.modalities to columns of it.")
-  if not rows:
-    raise UserError(f"{path} lists no scan")
-  seg_column = next((c for c in _SEG_COLUMNS if c in columns), None)
-  incomplete, complete, seen = {}, [], set()
-  with_split = any(r.get("split") for r in rows)
-  for number, row in enumerate(rows, 2):
-    patient = row["patient"]
-    if not patient or patient in seen:
-      raise UserError(f"{path} line {number}: patient {patient!r} is empty or listed twice")
-    seen.add(patient)
-    split = _SPLIT_NAMES.get(row.get("split", "").lower())
-    if with_split and split is None:
-      raise UserError(f"{path} line {number}: split {row.get('split')!r} is not train, val, test")
-    lacking = [m for m in modalities if not row[m]]
+def _from_manifest(folder, modalities, rule) -> Found:
+  table = tables.read_table(folder / "manifest.csv", ("patient", *modalities),
+                            ("split", "seg", "mask", "group"),
+                            "Set config.data.modalities to columns of it.")
+  table.unique("patient")
+  names = [row["patient"] for row in table.rows]
+  person = people.of_scans(names, **rule)
+  groups = people.unified([("" if rule["grouping"] != "patient" else people.group_column(row)) or person[p]
+                           for row, p in zip(table.rows, names)])
+  seg_column = table.first("seg", "mask")
+  with_split = any(row.get("split") for row in table.rows)
+  incomplete, complete, listed = {}, [], {}
+  for row, patient, group in zip(table.rows, names, groups):
+    split = vocabulary.split_or_unused(row["split"], row.where) if with_split else ""
+    lacking = [m for m in modalities if not row[tables.column_name(m)]]
+    if with_split and not split:
+      incomplete[patient] = "unused by column split of manifest.csv"
     if lacking:
       incomplete[patient] = f"no {', '.join(lacking)} volume (empty column of manifest.csv)"
+    if patient in incomplete:
       continue
-    seg = row.get(seg_column) if seg_column else None
-    complete.append(ScanFiles(patient, split or "", tuple(str(folder / row[m]) for m in modalities),
-                              str(folder / seg) if seg else None))
+    files = [row.file(m) for m in map(tables.column_name, modalities)]
+    for file in files:
+      if file in listed:
+        raise UserError(f"{row.where}: {file} is listed twice, first in line {listed[file]}")
+      listed[file] = row.line
+    seg = row.file(seg_column) if seg_column and row[seg_column] else None
+    complete.append(ScanFiles(patient, split, tuple(str(folder / f) for f in files),
+                              str(folder / seg) if seg else None, group))
   if with_split:
     return Found(complete, incomplete, "column split of manifest.csv")
-  return Found(*_assign(complete, incomplete, sorted(seen), folder))
+  return Found(*_assign(complete, incomplete, sorted(names), folder, dict(zip(names, groups))))
 
 
-def _from_folders(folder, modalities) -> Found:
+def _from_folders(folder, modalities, rule) -> Found:
   candidates = [d for d in sorted(folder.iterdir()) if d.is_dir()]
   candidates = [d for d in candidates if any(nifti.is_nifti(f) for f in d.iterdir())]
   if not candidates:
     raise UserError(f"config.data.dir={str(folder)!r} holds neither manifest.csv nor scan folders "
                      "such as BraTS2021_00000/BraTS2021_00000_flair.nii.gz")
+  person = people.of_scans([d.name for d in candidates], **rule)
   incomplete, complete = {}, []
   for d in candidates:
     files = {m: find_file(d, m) for m in modalities}
@@ -135,13 +144,15 @@ def _from_folders(folder, modalities) -> Found:
     if lacking or seg is None:  # BraTS scans without a label must not pass as healthy
       incomplete[d.name] = f"no {', '.join(lacking + ([] if seg else ['seg']))} volume in {d.name}"
       continue
-    complete.append(ScanFiles(d.name, "", tuple(str(files[m]) for m in modalities), str(seg)))
-  return Found(*_assign(complete, incomplete, [d.name for d in candidates], folder))
+    complete.append(ScanFiles(d.name, "", tuple(str(files[m]) for m in modalities), str(seg),
+                              person[d.name]))
+  return Found(*_assign(complete, incomplete, [d.name for d in candidates], folder, person))
 
 
-def _assign(complete, incomplete, patients, folder):
+def _assign(complete, incomplete, patients, folder, person):
   """Gives each scan its split: split files, the published lists, or the seeded rule."""
-  lists, rule = _split_lists(patients, folder)
+  lists, rule = _split_lists(patients, folder, person)
+  splits.check_no_leak(lists, f"{folder} ({rule})", "list each scan once")
   where = {patient: split for split, ids in lists.items() for patient in ids}
   scans = []
   for scan in complete:
@@ -158,14 +169,12 @@ def _assign(complete, incomplete, patients, folder):
   return scans, incomplete, rule
 
 
-def _split_lists(patients, folder):
+def _split_lists(patients, folder, person=None):
   """({split: ids}, name of the rule)."""
   for base in (folder / "data_splits", folder):
     files = {s: base / s / "scans.csv" for s in SPLITS}
     if all(f.is_file() for f in files.values()):
-      # No header, no newline after the last line.
-      lists = {s: [line.strip() for line in f.read_text().splitlines() if line.strip()]
-               for s, f in files.items()}
+      lists = {s: tables.read_list(f) for s, f in files.items()}  # no header
       return lists, f"files {base.name}/*/scans.csv"
   published = published_split()
   known = {p for ids in published.values() for p in ids}
@@ -173,7 +182,7 @@ def _split_lists(patients, folder):
     lists = {s: [p for p in ids if p in set(patients)] for s, ids in published.items()}
     if all(lists.values()):
       return lists, "published BraTS2021 lists"
-  return split_by_rule(patients), "seeded rule (0.75 / 0.05 / rest, seed 0)"
+  return split_by_rule(patients, groups=person), "seeded rule (0.75 / 0.05 / rest, seed 0)"
 
 
 # ------------------------------------------------------------------------------ names of files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import csv
 import dataclasses
 import pathlib
 
@@ -12,6 +11,7 @@ import numpy as np
 from data_pipelines.brains.files import NEW_NAMES
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
+from data_pipelines.intake import tables
 
 # Endings of truth and of our own results.
 _NOT_INPUT = ("seg", "mask", "anomaly", "overlay", "label", "labels")
@@ -43,7 +43,7 @@ def find(path, modalities: Sequence[str], accept: Callable | None = None) -> lis
     raise FileNotFoundError(f"{path} does not exist")
   if path.is_dir() and modalities and (path / "manifest.csv").is_file():
     path = path / "manifest.csv"
-  if path.suffix == ".csv":
+  if path.suffix.lower() == ".csv":
     return _from_manifest(path, modalities)
   if path.is_file():
     if not accept(path):
@@ -88,15 +88,11 @@ def _group(files, modalities):
 
 
 def _from_manifest(path, modalities):
-  with open(path, newline="", encoding="utf-8-sig") as file:
-    rows = list(csv.DictReader(file))
-  if not rows or "patient" not in rows[0]:
-    raise UserError(f"{path} needs a column 'patient' and one column a modality")
-  missing = [m for m in modalities if m not in rows[0]]
-  if missing:
-    raise UserError(f"{path} has no column {missing[0]!r}; it has {', '.join(rows[0])}")
-  return [Scan(row["patient"], {m: path.parent / row[m] for m in modalities if row[m]})
-          for row in rows]
+  table = tables.read_table(path, ("patient", *modalities))
+  table.unique("patient")
+  column = {m: tables.column_name(m) for m in modalities}
+  return [Scan(row["patient"], {m: path.parent / row.file(c) for m, c in column.items() if row[c]})
+          for row in table.rows]
 
 
 # ------------------------------------------------------------------------------------------- reading

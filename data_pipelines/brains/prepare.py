@@ -48,7 +48,7 @@ def prepare_set(cfg: dict) -> tuple[pathlib.Path, dict]:
     FileNotFoundError, ValueError: see files.find_scans; every scan bad; one scan bad with
       `strict`; the folder holds a set of other parameters. OSError: it cannot be written.
   """
-  found = files.find_scans(cfg["dir"], cfg["modalities"])
+  found = files.find_scans(cfg["dir"], cfg["modalities"], cfg["group_pattern"], cfg["grouping"])
   folder = pathlib.Path(cfg["prepared_dir"]).expanduser() if cfg["prepared_dir"] else (
       default_folder(cfg))
   try:

@@ -20,7 +20,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.marks import catalogue, layers, reference
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames, ultrasound
-from data_pipelines.pairs.splits import group_of, split_names
+from data_pipelines.pairs.splits import groups_of, split_names
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -172,7 +172,7 @@ def build(data_cfg, seed: int) -> DataSet:
   folder = root / cfg.clean_dir if (root / cfg.clean_dir).is_dir() else root
   files = frames.list_frames(folder)
   names = [p.relative_to(folder).as_posix() for p in files]
-  items = [CleanFrame(n, p, group_of(n, cfg.group_pattern), cfg) for n, p in zip(names, files)]
+  items = [CleanFrame(n, p, g, cfg) for n, p, g in zip(names, files, groups_of(names, cfg))]
   usable, problems = frames.load_all(items, [], cfg.strict)
   name = f"{root.name} (real frames, synthetic annotations)"
   return AnnotationDataSet(name, cfg, usable, split_names(usable, root, cfg), problems, seed)

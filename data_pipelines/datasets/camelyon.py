@@ -11,7 +11,8 @@ from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from data_pipelines.one_class import fields as one_class_fields, folds, transforms
-from data_pipelines.one_class.lists import Item, OneClassDataSet, file_lists, hold_out, regrouped
+from data_pipelines.one_class.folders import file_lists, leak_options
+from data_pipelines.one_class.lists import Item, OneClassDataSet, hold_out, regrouped
 from data_pipelines.ops import resize
 
 
@@ -74,7 +75,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
            "random_flip": random_flip, "freeze_augmentation": cfg.freeze_augmentation,
            "equalize_hist": equal}
   return OneClassDataSet(name, lists, load, load_train=load_train, train_ops=ops, notes=notes,
-                         cache=cfg.cache, allow_leaks=cfg.folds == "published",
+                         cache=cfg.cache, **leak_options(cfg),
                          val_from_test=cfg.val_from_test)
 
 

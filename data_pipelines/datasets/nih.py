@@ -13,7 +13,8 @@ from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from data_pipelines.one_class import fields as one_class_fields, folds, transforms
-from data_pipelines.one_class.lists import Item, OneClassDataSet, file_lists, hold_out, regrouped
+from data_pipelines.one_class.folders import file_lists, leak_options
+from data_pipelines.one_class.lists import Item, OneClassDataSet, hold_out, regrouped
 from data_pipelines.ops import resize
 
 VIEWS = ("AP", "PA", "subset")
@@ -71,7 +72,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   notes = {**notes, "crop_size": crop, "resize": size, "equalize_hist": equal,
            "equalize_hist_test": equal_test}
   return OneClassDataSet(name, lists, load, load_train=load_train, notes=notes,
-                         cache=cfg.cache, allow_leaks=cfg.folds == "published",
+                         cache=cfg.cache, **leak_options(cfg),
                          val_from_test=cfg.val_from_test)
 
 

@@ -1,14 +1,18 @@
 """Pairs of an annotated frame and the same frame without annotations, from two folders.
 
 <dir>/annotated and <dir>/clean hold files of equal names (PNG, JPEG, TIFF, BMP, DICOM; 8 and 16
-bit; grey and colour); <dir>/mask, where it exists, masks of the drawn pixels (any value above 0).
+bit; grey and colour); <dir>/mask, where it exists, masks of the drawn pixels (any value above 0). A
+mask belongs to the frame whose path below its folder it shares; its ending may differ.
 Without masks, |annotated - clean| > mask_threshold at native size marks a pixel: JPEG noise does not count.
-Pairs alone say nothing about a frame's patient: the split is by `group_pattern`, or by a table.
+Who a frame is of, which decides the split: intake/patients.py, or a table.
 Example: {"image" annotated [H,W,C], "clean" [H,W,C], "mask" [H,W,1]}, float32 in [0,1].
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+import logging
 import pathlib
 
 import ml_collections
@@ -16,9 +20,10 @@ import numpy as np
 
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames
-from data_pipelines.pairs.splits import group_of, split_names
+from data_pipelines.pairs.splits import groups_of, split_names
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -49,9 +54,9 @@ def read_example(path, data_cfg) -> np.ndarray:
 class FilePair(frames.Item):
   """An annotated and a clean file, and perhaps a mask."""
 
-  def __init__(self, name, path, group, cfg, folders):
+  def __init__(self, name, path, group, cfg, folders, mask: pathlib.Path | None = None):
     super().__init__(name, path, group, cfg)
-    self._folders = folders
+    self._folders, self._mask = folders, mask
 
   def load(self):
     annotated, clean = (frames.read_frame(f / self.name, self.cfg.channels)
@@ -59,9 +64,8 @@ class FilePair(frames.Item):
     if annotated.shape != clean.shape:
       raise UserError(f"{self.name}: annotated is {annotated.shape[0]}x{annotated.shape[1]}, clean "
                        f"{clean.shape[0]}x{clean.shape[1]}")
-    drawn = self._folders["mask"] / (pathlib.Path(self.name).stem + ".png")
-    if drawn.is_file():
-      mask = (frames.read_frame(drawn, 1) > 0).astype(np.float32)
+    if self._mask is not None:
+      mask = (frames.read_frame(self._mask, 1) > 0).astype(np.float32)
       if mask.shape[:2] != clean.shape[:2]:
         raise UserError(f"{self.name}: mask is {mask.shape[0]}x{mask.shape[1]}, clean "
                          f"{clean.shape[0]}x{clean.shape[1]}")
@@ -82,6 +86,35 @@ def difference_mask(annotated, clean, threshold: float, dilate: int = 0) -> np.n
   return mask.astype(np.float32)[..., None]
 
 
+def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
+  """({frame: its mask}, lines about masks that fit no frame or that cannot be told apart).
+
+  A mask has the frame's path below its folder, and its ending where several frames share the rest.
+
+  Raises:
+    UserError: two masks for one frame.
+  """
+  by_name, by_stem = set(names), Counter(_stem(n) for n in names)
+  frame_of = {_stem(n): n for n in names}
+  found: dict[str, pathlib.Path] = {}
+  foreign = []
+  for path in images.find(folder) if folder.is_dir() else ():
+    name = path.relative_to(folder).as_posix()
+    frame = name if name in by_name else frame_of[_stem(name)] if by_stem[_stem(name)] == 1 else ""
+    if not frame:
+      several = "fits several frames" if by_stem[_stem(name)] else "fits no frame"
+      foreign.append(f"mask {path} {several} and is not used; give it the path and name of its frame")
+    elif frame in found:
+      raise UserError(f"{frame} has two masks, {found[frame]} and {path}: take one away")
+    else:
+      found[frame] = path
+  return found, foreign
+
+
+def _stem(name):
+  return pathlib.PurePosixPath(name).with_suffix("").as_posix()
+
+
 def build(data_cfg, seed: int) -> DataSet:
   """The pairs of config.data.dir.
 
@@ -99,7 +132,12 @@ def build(data_cfg, seed: int) -> DataSet:
   lonely = sorted(f"annotated/{n}" for n in names["annotated"] - names["clean"]) + sorted(
       f"clean/{n}" for n in names["clean"] - names["annotated"])
   problems = [f"{n} has no partner" for n in lonely]
-  items = [FilePair(n, folders["annotated"] / n, group_of(n, cfg.group_pattern), cfg, folders)
-           for n in sorted(names["annotated"] & names["clean"])]
+  both = sorted(names["annotated"] & names["clean"])
+  masks, foreign = masks_of(both, folders["mask"])
+  items = [FilePair(n, folders["annotated"] / n, g, cfg, folders, masks.get(n))
+           for n, g in zip(both, groups_of(both, cfg))]
   usable, problems = frames.load_all(items, problems, cfg.strict)
+  for text in foreign:
+    logging.warning("%s", text)
+  problems += foreign
   return frames.PairDataSet(root.name, cfg, usable, split_names(usable, root, cfg), problems, seed)

@@ -24,6 +24,8 @@ from data_pipelines.intake import vocabulary
 from data_pipelines.intake.tables import Row, same
 
 COLUMNS = ("group", "patient", "subject", "patient_id", "subject_id", "patient id", "subject id")
+REMEDY = ("put all files of a patient into one split; where names mislead, set config.data.group_pattern, "
+          "or config.data.grouping=file")
 PATTERN_FIELD = "config.data.group_pattern"
 LEGACY_PATTERN = r"^(.*)_[^_]*$"
 # Folders and prefixes that name a kind of thing, not a person.
@@ -33,14 +35,24 @@ _WORDS = {*vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY
           "all", "clean", "annotated", "masks", "mask", "labels", "label", "noisy", "png", "jpg", "jpeg",
           "tif", "tiff", "bmp", "dicom", "dcm", "nifti", "nii", "raw", "original", "originals", "patients",
           "patient", "subjects", "subject", "cases", "case", "file", "files", "anat", "func", "isic", "us",
+          *(f"{part}_{kind}" for part in ("noisy", "clean", *vocabulary.SPLITS) for kind in ("img", "gt")),
           "mr", "mri", "ct", "xr", "cr", "dx", "left", "right"}
 _BIDS = re.compile(r"(sub|subject|patient|pat)[-_]?\w*\d\w*", re.IGNORECASE)
+# What stands before a scan's time: BraTS-GLI-00005-101, sub-01_ses-02, P3_visit2.
+_TIME = re.compile(r"(BraTS-[A-Z]+-\d+(?=-\d{3}$)|.+?(?=[-_](ses|session|visit|tp|timepoint|time|fu|"
+                   r"follow-?up|baseline)([-_]\w+|\d+)?$))", re.IGNORECASE)
+_SETS = re.compile(r"(brats|isic)[-_]?(20)?\d\d([-_][a-z]+)*", re.IGNORECASE)  # of data, not of people
 _SEPARATOR = re.compile(r"[_-](?=[^_-]*$)")
 
 
 def patient_column(row: Row) -> str:
   """What a row's patient column says, "" without one."""
   return next((row[c] for c in COLUMNS if row.get(c)), "")
+
+
+def group_column(row: Row) -> str:
+  """What a row's column group (or subject) says, where the column patient names a scan; else ""."""
+  return next((row[c] for c in COLUMNS if not c.startswith("patient") and row.get(c)), "")
 
 
 def patient_of(path, root, pattern: str | None = None) -> str:
@@ -73,22 +85,58 @@ def name_patients(names: Sequence[str], pattern: str = "") -> dict[str, str]:
   for name in names:
     folders = [f for f in _folders(name) if same(f) not in shared_folders]
     person = next((f for f in _folders(name) if _BIDS.fullmatch(f)), "")
-    found[name] = (_by_pattern(name, pattern) or person or next(iter(folders), "")
+    found[name] = (by_pattern(name, pattern) or person or next(iter(folders), "")
                    or (prefixes[name] if by_name else "") or _without_suffix(name))
   return found
 
 
-def describe(patients: Mapping[str, str], what: str) -> str:
-  """A line for the log: how many files of how many patients, with an example."""
-  groups: dict[str, list[str]] = {}
-  for name, patient in patients.items():
-    groups.setdefault(same(patient), []).append(name)
-  name, patient = next(iter(patients.items()))
-  return (f"{what}: {len(patients)} files of {len(groups)} patients, by their folders and names ({name} "
-          f"is of {patient}); set {PATTERN_FIELD} where that is wrong")
+def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", grouping: str = "patient"
+            ) -> list[str]:
+  """The patient of each row of a table: its column where that says something, else `name_patients`.
+
+  Args:
+    names: paths of the rows' files below the data folder.
+    pattern: config.data.group_pattern, for rows whose column is empty.
+    grouping: config.data.grouping; "file" leaves the column aside, "legacy" the names.
+  """
+  column = [""] * len(rows) if grouping == "file" else [
+      r.get("group") or r.get("patient") or "" if grouping == "legacy" else patient_column(r) for r in rows]
+  guessed = name_patients(names, pattern) if grouping == "patient" else {n: n for n in names}
+  return unified([c or guessed[n] for c, n in zip(column, names)])
 
 
-def _by_pattern(name, pattern):
+def of_files(names: Sequence[str], pattern: str = "", grouping: str = "patient") -> list[str]:
+  """The patient of each file without a table; see `of_rows`."""
+  return of_rows([Row({}, pathlib.Path(), 0)] * len(names), names, pattern, grouping)
+
+
+def unified(patients: Sequence[str]) -> list[str]:
+  """The names in their first spelling: "P01" and "p01" are one patient."""
+  first: dict[str, str] = {}
+  return [first.setdefault(same(p), p) for p in patients]
+
+
+def of_scans(names: Sequence[str], pattern: str = "", grouping: str = "patient") -> dict[str, str]:
+  """{scan: patient} of scans known by a name of their own, where a patient may have been scanned twice.
+
+  By the pattern, or by what the name says of a time: BraTS-GLI-00005-101, sub-01_ses-02, P3_visit2.
+  """
+  def one(name):
+    if grouping != "patient":
+      return name
+    before = _TIME.match(name)
+    return by_pattern(name, pattern) or (before[1] if before else name)
+  return dict(zip(names, unified([one(n) for n in names])))
+
+
+def by_pattern(name: str, pattern: str) -> str:
+  """First group of `pattern` in a path below the data folder, "" where it does not fit.
+
+  Searched in the path where the pattern has a "/", else in the name; both without suffix.
+
+  Raises:
+    UserError: not a regular expression with a group.
+  """
   if not pattern:
     return ""
   text = _without_suffix(name)
@@ -100,6 +148,16 @@ def _by_pattern(name, pattern):
   except (re.error, IndexError) as error:
     raise UserError(f"{PATTERN_FIELD}={pattern!r} is not a regular expression with one group ({error})"
                     ) from None
+
+
+def describe(patients: Mapping[str, str], what: str) -> str:
+  """A line for the log: how many files of how many patients, with an example."""
+  groups: dict[str, list[str]] = {}
+  for name, patient in patients.items():
+    groups.setdefault(same(patient), []).append(name)
+  name, patient = next(iter(patients.items()))
+  return (f"{what}: {len(patients)} files of {len(groups)} patients, by their folders and names ({name} "
+          f"is of {patient}); set {PATTERN_FIELD} where that is wrong")
 
 
 def _without_suffix(name):
@@ -129,6 +187,6 @@ def _prefix(name):
   """What stands before the last separator of a file's name, "" where that names no patient."""
   stem = _without_suffix(name).rpartition("/")[2]
   prefix = _SEPARATOR.split(stem)[0]
-  if prefix == stem or same(prefix) in _WORDS:
+  if prefix == stem or same(prefix) in _WORDS or _SETS.fullmatch(prefix):
     return ""
   return prefix if any(c.isdigit() for c in prefix) or len(prefix) <= 2 else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 import itertools
 import logging
 import math
@@ -77,17 +77,6 @@ def split_patients(patients: Iterable[str], shares: Mapping[str, float], seed: i
     place.update(dict.fromkeys(order[first:last], split))
     first = last
   return {patient: place.get(i, "train") for i, k in enumerate(keys) for patient in groups[k]}
-
-
-def hold_out(patients: Sequence[str], count: int, seed: int) -> np.ndarray:
-  """bool [n]: True for all examples of patients, drawn by `seed`, until they are at least `count`."""
-  chosen: set[str] = set()
-  names = [same(p) for p in patients]
-  for i in np.random.default_rng(seed).permutation(len(names)):
-    if sum(n in chosen for n in names) >= count:
-      break
-    chosen.add(names[i])
-  return np.array([n in chosen for n in names], bool)
 
 
 def _and(words):

@@ -51,6 +51,14 @@ class Row(dict[str, str]):
       raise UserError(f"{self.where}: column {column!r} is empty")
     return self[column]
 
+  def file(self, column: str) -> str:
+    """A path as the table gives it, with "/" between folders and without "./".
+
+    Raises:
+      UserError: it is empty.
+    """
+    return pathlib.PurePosixPath(self.need(column).replace("\\", "/")).as_posix()
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -64,18 +72,20 @@ class Table:
     """The first of the names that is a column, "" where none is."""
     return next((n for n in names if n in self.columns), "")
 
-  def unique(self, column: str, what: str = "") -> None:
-    """Refuses an empty cell, and two rows that say the same in a column (case and form of accents
-    left aside).
+  def unique(self, column: str, file: bool = False) -> None:
+    """Refuses an empty cell, and two rows that say the same in a column.
+
+    Args:
+      file: the column holds paths, where capitals count; else they do not.
 
     Raises:
       UserError: with both line numbers.
     """
     seen: dict[str, Row] = {}
     for row in self.rows:
-      key = same(row.need(column))
+      key = row.file(column) if file else same(row.need(column))
       if key in seen:
-        raise UserError(f"{row.where}: {what or column} {row[column]!r} is listed twice, first in line "
+        raise UserError(f"{row.where}: {column} {row[column]!r} is listed twice, first in line "
                         f"{seen[key].line}")
       seen[key] = row
 
@@ -85,12 +95,19 @@ def same(text: str) -> str:
   return unicodedata.normalize("NFC", text.strip()).casefold()
 
 
-def read_table(path, required: Collection[str] = (), optional: Collection[str] = ()) -> Table:
+def column_name(name: str) -> str:
+  """A column's name as rows have it: lower case, single blanks."""
+  return unicodedata.normalize("NFC", " ".join(_clean(name).split())).lower()
+
+
+def read_table(path, required: Collection[str] = (), optional: Collection[str] = (), remedy: str = ""
+               ) -> Table:
   """Reads a table with a header line.
 
   Args:
     required: columns that must be there (their cells may be empty: `Row.need`).
     optional: others that the caller knows; they help to tell the separator.
+    remedy: what to do about a column that is missing.
 
   Raises:
     FileNotFoundError: no such file. UserError: everything else that is wrong, with file and line.
@@ -98,7 +115,7 @@ def read_table(path, required: Collection[str] = (), optional: Collection[str] =
   path = pathlib.Path(path)
   text = read_text(path)
   lines = re.split("\r\n|\r|\n", text)
-  known = {_column(c) for c in (*required, *optional)}
+  known = {column_name(c) for c in (*required, *optional)}
   skipped = next((i for i, line in enumerate(lines) if line.strip(" \t,;|")), len(lines))
   if skipped == len(lines):
     raise UserError(f"{path} is empty: give a table with a line of column names")
@@ -108,10 +125,10 @@ def read_table(path, required: Collection[str] = (), optional: Collection[str] =
   header_line, header = next(records)
   if declared:
     header_line, header = next(records, (header_line, []))
-  columns = [_column(c) for c in header]
+  columns = [column_name(c) for c in header]
   while columns and not columns[-1]:
     columns.pop()
-  _check_columns(path, header_line, columns, required, separator)
+  _check_columns(path, header_line, columns, required, separator, remedy)
   rows = []
   for line, cells in records:
     cells = [_clean(c) for c in cells]
@@ -125,18 +142,24 @@ def read_table(path, required: Collection[str] = (), optional: Collection[str] =
   return Table(path, tuple(c for c in columns if c), rows)
 
 
-def read_list(path) -> list[tuple[int, str]]:
-  """(line number, name) of a list, one name a line without header; `<path>.gz` where `path` is missing.
+def read_list(path) -> list[str]:
+  """Names of a list, one a line, without header; `<path>.gz` where `path` is missing.
 
   Raises:
-    FileNotFoundError: neither is there. UserError: it cannot be read.
+    FileNotFoundError: neither is there. UserError: it cannot be read, or lists a name twice.
   """
   path = pathlib.Path(path)
   packed = path.with_name(path.name + ".gz")
   if not path.is_file() and packed.is_file():
     path = packed
-  named = ((i, _clean(line)) for i, line in enumerate(re.split("\r\n|\r|\n", read_text(path)), 1))
-  return [(i, name) for i, name in named if name]
+  seen: dict[str, int] = {}
+  for line, text in enumerate(re.split("\r\n|\r|\n", read_text(path)), 1):
+    name = _clean(text)
+    if name in seen:
+      raise UserError(f"{path} line {line}: {name!r} is listed twice, first in line {seen[name]}")
+    if name:
+      seen[name] = line
+  return list(seen)
 
 
 def read_text(path) -> str:
@@ -200,15 +223,11 @@ def _clean(text):
   return text.strip(" \t\r\n\f\v\xa0\ufeff\u200b\u200c\u200d\u2060\u2007\u202f\u3000").strip()
 
 
-def _column(name):
-  return unicodedata.normalize("NFC", " ".join(_clean(name).split())).lower()
-
-
 def _separator(header, known):
   """The one that cuts the header into most known columns, then into most columns."""
   def quality(separator):
     try:
-      names = {_column(c) for c in next(csv.reader([header], delimiter=separator), [])}
+      names = {column_name(c) for c in next(csv.reader([header], delimiter=separator), [])}
     except csv.Error:
       return 0, 0
     return len(names & known), len(names)
@@ -236,12 +255,13 @@ def _records(path, text, separator):
       yield line, cells
 
 
-def _check_columns(path, line, columns: Sequence[str], required, separator):
+def _check_columns(path, line, columns: Sequence[str], required, separator, remedy):
   shown = ", ".join(c or "(empty)" for c in columns) or "none"
   twice = sorted({c for c in columns if c and columns.count(c) > 1})
   if twice:
     raise UserError(f"{path} line {line} names the column {twice[0]!r} twice")
-  missing = [c for c in required if _column(c) not in columns]
+  missing = [c for c in required if column_name(c) not in columns]
   if missing:
-    raise UserError(f"{path} has no column {', '.join(map(repr, missing))}; its columns, separated by "
-                    f"{_SEPARATORS.get(separator, repr(separator))}, are {shown}")
+    lacking, mark = ", ".join(map(repr, missing)), _SEPARATORS.get(separator, repr(separator))
+    raise UserError(f"{path} has no column {lacking}; its columns are {shown} (separated by {mark})"
+                    f"{remedy and '. ' + remedy}")

@@ -69,30 +69,35 @@ def check_pair(image, mask, soft: bool = False) -> None:
 
 
 def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
-  """(stem, image, mask) of two folders, sorted by stem.
+  """(name, image, mask) of two folders, sorted; the name is the path below the folder without ending.
+
+  An image belongs to the mask of the same name; a mask's may end in _segmentation.
 
   Raises:
-    FileNotFoundError: a folder is missing or empty. ValueError: a file without partner.
+    FileNotFoundError: a folder is missing or empty. UserError: a file without partner.
   """
-  stems = []
+  found = []
   for folder, is_mask in ((pathlib.Path(images), False), (pathlib.Path(masks), True)):
     if not folder.is_dir():
       raise FileNotFoundError(f"folder {folder} does not exist; see config.data.dir and layout")
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in formats.SUFFIXES]
+    files = [f for f in formats.find(folder) if f.suffix.lower() in formats.SUFFIXES]
     if not files:
       raise FileNotFoundError(f"folder {folder} holds no image ({', '.join(formats.SUFFIXES)})")
-    name = lambda f, cut: f.stem.removesuffix("_segmentation") if cut else f.stem
-    found = {name(f, is_mask): f for f in files}
-    if len(found) != len(files):
-      raise UserError(f"folder {folder} holds files that differ only in their ending")
-    stems.append(found)
-  for has, lacks, folder in ((stems[0], stems[1], masks), (stems[1], stems[0], images)):
-    lonely = [f for s, f in has.items() if s not in lacks]
+    named: dict[str, pathlib.Path] = {}
+    for file in files:
+      name = file.relative_to(folder).with_suffix("").as_posix()
+      name = name.removesuffix("_segmentation") if is_mask else name
+      if name in named:
+        raise UserError(f"{named[name]} and {file} differ only in their ending: take one away")
+      named[name] = file
+    found.append(named)
+  for has, lacks, folder in ((found[0], found[1], masks), (found[1], found[0], images)):
+    lonely = [f for name, f in has.items() if name not in lacks]
     if lonely:
       raise UserError(f"{len(lonely)} of {len(has)} files have no partner in {folder}, the first: "
                        f"{lonely[0]}; image and mask share their name (a mask may end in "
                        "_segmentation)")
-  return [(s, f, stems[1][s]) for s, f in stems[0].items()]
+  return [(name, file, found[1][name]) for name, file in found[0].items()]
 
 
 class Pairs(Source):

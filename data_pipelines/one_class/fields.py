@@ -37,6 +37,9 @@ def files(name: str) -> ml_collections.ConfigDict:
   fields.crop_size = 64            # side of the centre crop
   fields.resize = 0                # side after resizing; 0 = as it is
   fields.cache = True              # keep prepared images in memory
+  data_fields.of_patients(fields)  # layout folder
+  fields.normal_words = ()         # layout folder: further words for normal labels, beside those of
+  fields.anomaly_words = ()        # data_pipelines/intake/vocabulary.py; likewise for anomalies
   fields.val_kind = ""             # layout folder: subtype of the validation anomalies; "" = all
   return fields
 
@@ -50,6 +53,7 @@ def resolve_files(data_cfg, known: ml_collections.ConfigDict) -> ml_collections.
   cfg = data_fields.resolve(data_cfg, known)
   data_fields.choice(cfg, "layout", ("lists", "folder"))
   data_fields.choice(cfg, "folds", ("leakfree", "published"))
+  data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)
   check_folds(cfg)
   return cfg
 

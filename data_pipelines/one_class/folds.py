@@ -11,14 +11,13 @@ lists of the NIH subset test on their validation images. `group_folds` is the ru
 from __future__ import annotations
 
 from collections.abc import Sequence
-import csv
-import gzip
 import hashlib
 import pathlib
 
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.intake import tables
 
 PARTS = ("train", "val", "test_normal", "test_anomaly")
 VAL_FRACTION = 0.2  # of what a fold does not test on
@@ -32,15 +31,9 @@ def read_list(path) -> list[str]:
     FileNotFoundError: neither exists.
   """
   path = pathlib.Path(path)
-  packed = path.with_name(path.name + ".gz")
-  if path.is_file():
-    text = path.read_text(encoding="utf-8")
-  elif packed.is_file():
-    with gzip.open(packed, "rt", encoding="utf-8") as f:
-      text = f.read()
-  else:
-    raise FileNotFoundError(f"no list {path} (nor {packed.name}); check config.data.lists_root")
-  return [line for line in text.split("\n") if line]
+  if not path.is_file() and not path.with_name(path.name + ".gz").is_file():
+    raise FileNotFoundError(f"no list {path} (nor {path.name}.gz); check config.data.lists_root")
+  return tables.read_list(path)
 
 
 def read_index_fold(lists_root, dataset: str, normal_class: int, fold: int) -> dict:
@@ -118,14 +111,10 @@ def read_data_entry(path, view: str | None = None) -> list[dict]:
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f"no NIH table {path}; it is Data_Entry_2017.csv of ChestX-ray14")
-  with open(path, newline="", encoding="utf-8") as f:
-    reader = csv.DictReader(f)
-    needed = {"Image Index", "Finding Labels", "Patient ID", "View Position"}
-    missing = needed - set(reader.fieldnames or ())
-    if missing:
-      raise UserError(f"{path} has no column {sorted(missing)}; it is not Data_Entry_2017.csv")
-    rows = [{"name": r["Image Index"], "patient": r["Patient ID"], "view": r["View Position"],
-             "findings": set(r["Finding Labels"].split("|"))} for r in reader]
+  table = tables.read_table(path, ("Image Index", "Finding Labels", "Patient ID", "View Position"))
+  table.unique("image index", file=True)
+  rows = [{"name": r["image index"], "patient": r.need("patient id"), "view": r["view position"],
+           "findings": set(r["finding labels"].split("|"))} for r in table.rows]
   return [r for r in rows if view is None or r["view"] == view]
 
 

@@ -1,26 +1,24 @@
 """One-class data sets: training on normal images, scoring normal and anomalous ones.
 
 What `natural`, `nih` and `camelyon` share: five lists of images (train, val_normal, val_anomaly,
-test_normal, test_anomaly), the check that no group (patient, slide, photograph) is trained on and
-tested on, sources that read and transform the images, and the report of `describe`.
+test_normal, test_anomaly), the check that no group (patient, slide, photograph) is in two of train,
+val and test, sources that read and transform the images, and the report of `describe`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-import csv
 import dataclasses
 import os
-import pathlib
 
 import numpy as np
 
-from data_pipelines import fields as data_fields
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
+from data_pipelines.intake import splits
 from data_pipelines.one_class import folds, transforms
 
+_REMEDY = "use config.data.folds=leakfree, or published to accept it"
 LISTS = ("train", "val_normal", "val_anomaly", "test_normal", "test_anomaly")
 
 
@@ -85,7 +83,8 @@ class OneClassDataSet(DataSet):
     load_train, train_ops: the same for training, with its random batch ops.
     notes: JSON-able, goes into `describe`: protocol, transforms, where the lists come from.
     cache: keep read images in memory.
-    allow_leaks: published lists that train and test on the same groups.
+    allow_leaks: published lists that have groups on two sides; said in the log.
+    remedy: what to do about a group on two sides.
     val_from_test: of a fold, the split "val" is the fold's test part: for choosing the number of
       iterations as it was published for PIAD. The fold's score is optimistic then; the final test
       split is untouched.
@@ -97,7 +96,7 @@ class OneClassDataSet(DataSet):
 
   def __init__(self, name: str, lists: Mapping[str, Sequence[Item]], load: Callable, *,
                load_train: Callable | None = None, train_ops=(), notes=None, cache=False,
-               allow_leaks=False, val_from_test=False):
+               allow_leaks=False, val_from_test=False, remedy=""):
     self.name, self.notes = name, notes or {}
     self.lists = {k: list(lists.get(k, ())) for k in LISTS}
     for part in ("train", "test_normal", "test_anomaly"):
@@ -106,11 +105,7 @@ class OneClassDataSet(DataSet):
                          "fold)")
     _check_files(name, [i for items in self.lists.values() for i in items if i.path])
     self.shared = _shared_groups(self.lists)
-    leaks = {k: n for k, n in self.shared.items() if n}
-    if leaks and not allow_leaks:
-      raise UserError(f"{name}: training and evaluation share groups {leaks}; use "
-                       "config.data.folds=leakfree (own folder: one split for a group's images), "
-                       "or published to accept it")
+    splits.check_no_leak(self.sides(), name, remedy or _REMEDY, allow=allow_leaks)
     self._load, self._load_train, self._train_ops = load, load_train or load, tuple(train_ops)
     self._scored = {"test": "test", "val": "test" if val_from_test else "val"}
     # One cache a transform: training and scoring may prepare an image differently.
@@ -118,6 +113,12 @@ class OneClassDataSet(DataSet):
     self._train_cache = self._cache if self._load_train is self._load else ({} if cache else None)
     validated = val_from_test or self.lists["val_normal"] or self.lists["val_anomaly"]
     self.splits = ("val", "test") if validated else ("test",)
+
+  def sides(self) -> dict[str, list[str]]:
+    """{"train", "val", "test": groups of their images}, for the leak check."""
+    part = lambda *names: [i.group for n in names for i in self.lists[n]]
+    return {"train": part("train"), "val": part("val_normal", "val_anomaly"),
+            "test": part("test_normal", "test_anomaly")}
 
   def train(self):
     return ImageSource(self.lists["train"], (), self._load_train, self._train_ops,
@@ -175,98 +176,7 @@ def _check_files(name, items) -> None:
                             f"e.g. {missing[0]}; check config.data.image_root (folders: root)")
 
 
-# ------------------------------------------------------------------------------- lists from folders
-def read_labels(root, kind_column="subtype") -> dict[tuple[str, str], list[Item]]:
-  """{(split, "normal" | "anomaly"): items} of a folder with a `labels.csv`.
-
-  Columns: file, split (train, val, test), label ("normal" or anything else); optional group or
-  patient (never divided between folds), and subtype.
-
-  Raises:
-    FileNotFoundError: no labels.csv. ValueError: a column is missing.
-  """
-  root = pathlib.Path(root)
-  path = root / "labels.csv"
-  if not path.is_file():
-    raise FileNotFoundError(f"no {path}; config.data.root needs labels.csv with the columns file, "
-                            "split, label (and group), or use lists")
-  items: dict[tuple[str, str], list[Item]] = {}
-  with open(path, newline="", encoding="utf-8") as f:
-    reader = csv.DictReader(f)
-    missing = {"file", "split", "label"} - set(reader.fieldnames or ())
-    if missing:
-      raise UserError(f"{path} lacks the column {', '.join(sorted(missing))}")
-    for row in reader:
-      side = "normal" if row["label"] == "normal" else "anomaly"
-      group = row.get("group") or row.get("patient") or row["file"]
-      kind = row["label"] if side == "normal" else (row.get(kind_column) or row["label"])
-      items.setdefault((row["split"], side), []).append(
-          Item(row["file"], group, kind, str(root / row["file"])))
-  return items
-
-
-def read_folders(root) -> dict[tuple[str, str], list[Item]]:
-  """{(split, side): items} of <root>/<train|val|test>/<normal|anomaly>/**; each image is a group.
-
-  Raises:
-    FileNotFoundError: no <root>/train/normal.
-  """
-  root = pathlib.Path(root)
-  if not (root / "train" / "normal").is_dir():
-    raise FileNotFoundError(f"{root} holds neither labels.csv nor train/normal; see "
-                            "config.data.root")
-  items = {}
-  for split in ("train", "val", "test"):
-    for side in ("normal", "anomaly"):
-      files = sorted(p for p in (root / split / side).rglob("*")
-                     if p.suffix.lower() in images.SUFFIXES)
-      names = [str(p.relative_to(root)) for p in files]
-      items[split, side] = [Item(n, n, side, str(p)) for n, p in zip(names, files)]
-  return items
-
-
-def folder_lists(cfg) -> dict[str, list[Item]]:
-  """The five lists of a labelled folder (`read_labels`, `read_folders`) for `cfg.fold`.
-
-  fold -1 uses the folder's own splits; its validation anomalies are those of `cfg.val_kind` where
-  that is set ("anomalies of confined variability"), at most `cfg.val_anomalies`. Fold k >= 0
-  regroups the training normals and tests on the *validation* anomalies: the test split is not used
-  for choosing anything.
-  """
-  root = pathlib.Path(data_fields.given_dir(cfg, "root", "a folder with labels.csv"))
-  if not root.is_dir():
-    raise FileNotFoundError(f"no folder {str(root)!r}; set config.data.root")
-  items = read_labels(root) if (root / "labels.csv").is_file() else read_folders(root)
-  get = lambda split, side: items.get((split, side), [])
-  anomalies = [i for i in get("val", "anomaly")
-               if not cfg["val_kind"] or i.kind == cfg["val_kind"]]
-  if cfg["fold"] < 0:
-    train, val = get("train", "normal"), get("val", "normal")
-    if not val:
-      train, val = hold_out(train, cfg)
-    return {"train": train, "val_normal": val,
-            "val_anomaly": anomalies[:cfg["val_anomalies"] or None],
-            "test_normal": get("test", "normal"), "test_anomaly": get("test", "anomaly")}
-  return regrouped(get("train", "normal"), anomalies, cfg)
-
-
-def file_lists(cfg, things: str, name: str, published: Callable) -> tuple[str, dict, dict]:
-  """(name, lists, notes for `describe`) of a data set of image files, `cfg.train_limit` applied.
-
-  Args:
-    things: what a labelled folder holds, "patches": part of its name.
-    name: of the data set where `cfg.layout` is "lists".
-    published: (cfg) -> (lists, notes) of that layout.
-  """
-  if cfg.layout == "folder":
-    name = f"{things} of {pathlib.Path(cfg.root).name}"
-    lists, notes = folder_lists(cfg), {"protocol": f"labelled folder, fold {cfg.fold}"}
-  else:
-    lists, notes = published(cfg)
-  lists["train"] = lists["train"][:cfg.train_limit or None]
-  return name, lists, notes
-
-
+# ------------------------------------------------------------------------------- rules of the lists
 def regrouped(normal: Sequence[Item], anomalous: Sequence[Item], cfg) -> dict[str, list[Item]]:
   """The five lists of fold `cfg.fold` without leaks (`folds.group_folds`)."""
   k, n = cfg["fold"], cfg["n_folds"]

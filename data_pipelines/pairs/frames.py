@@ -37,8 +37,8 @@ def defaults(name: str) -> ml_collections.ConfigDict:
   fields.gain = (1.0, 1.0)         # brightness factor, the same for both images of a pair
   fields.gamma = (1.0, 1.0)        # exponent, likewise
   fields.split_by = "auto"         # table, group, file, reference; auto = table where there is one
-  fields.table = "labels.csv"      # columns file, split (train, val, test) and optionally group
-  fields.group_pattern = r"^(.*)_[^_]*$"  # first group of this pattern in the stem = the patient
+  fields.table = "labels.csv"      # columns file, split (train, val, test, unused), optionally group
+  data_fields.of_patients(fields)
   fields.val_share = 0.1           # of the groups, where no table says
   fields.test_share = 0.1          # likewise; 0 with split_by=reference
   fields.strict = True             # False: leave unusable files out and say so, instead of failing
@@ -58,6 +58,7 @@ def resolve(data_cfg, known: ml_collections.ConfigDict) -> ml_collections.Config
   if cfg.channels not in (1, 3):
     raise UserError(f"config.data.channels={cfg.channels}: use 1 (grey) or 3 (colour)")
   data_fields.choice(cfg, "split_by", ("auto", "table", "group", "file", "reference"))
+  data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)
   return cfg
 
 

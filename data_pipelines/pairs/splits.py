@@ -1,30 +1,35 @@
-"""Which frame belongs to which split: by a table, by patient group, by file, or as the reference."""
+"""Which frame belongs to which split: by a table, by patient, by file, or as the reference."""
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Sequence
+import logging
 import math
 import pathlib
-import re
 
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.intake import patients, splits, tables, vocabulary
+
+SPLITS = vocabulary.SPLITS
+_SEED = 42  # of the split by patient: not config.seed, runs compare
 
 
-def group_of(name: str, pattern: str) -> str:
-  """First group of `pattern` in the stem of a file name (LUM00054_2 -> LUM00054), else the stem.
+def groups_of(names: Sequence[str], cfg) -> list[str]:
+  """The patient of each frame, by its path below the folder of frames (intake/patients.py).
 
   Raises:
-    ValueError: not a regular expression with a group.
+    UserError: group_pattern is not a regular expression with a group.
   """
-  stem = pathlib.PurePosixPath(name).stem
-  try:
-    match = re.search(pattern, stem)
-    return match.group(1) if match else stem
-  except (re.error, IndexError) as error:
-    raise UserError(f"config.data.group_pattern={pattern!r} is not a regular expression with one "
-                     f"group ({error})") from None
+  if cfg.grouping == "legacy":
+    return [_group_of_older_runs(n, cfg.group_pattern) for n in names]
+  return patients.of_files(names, cfg.group_pattern, cfg.grouping)
+
+
+def _group_of_older_runs(name, pattern):
+  """By the stem of the file alone: what runs that began with it keep."""
+  return patients.by_pattern(name, pattern.replace("/", "")) or pathlib.PurePosixPath(name).stem
 
 
 def reference_split(count: int, val_share: float) -> tuple[list[int], list[int]]:
@@ -37,48 +42,85 @@ def reference_split(count: int, val_share: float) -> tuple[list[int], list[int]]
 def split_names(items, root: pathlib.Path, cfg) -> dict[str, str]:
   """{item.name: train, val, test, or "" for frames the table leaves out}.
 
-  Where the table has a column group, items get their group from it.
+  Where the table has a column group (or patient), items get their group from it.
 
   Raises:
-    ValueError: an unknown `split_by`, a table without the columns, or a frame it does not list.
+    UserError: an unknown `split_by`, a table without the columns, a word that is no split, a frame
+      that the table does not list, a patient in two splits of it.
     FileNotFoundError: split_by=table without a table.
   """
   table = root / cfg.table if cfg.table else None
   by = cfg.split_by
   if by == "auto":
     by = "table" if table is not None and table.is_file() else "group"
-  if by == "table":
-    return _from_table(items, table, cfg)
+  if by not in ("table", "group", "file", "reference"):
+    raise UserError(f"config.data.split_by={by!r}: use auto, table, group, file or reference")
+  place = _from_table(items, table, cfg) if by == "table" else _by_rule(items, by, cfg)
+  # By file and as the reference, a patient may be on two sides because the config says so.
+  allow = by in ("file", "reference") or cfg.grouping == "legacy"
+  what = str(table) if by == "table" else f"{root}, config.data.split_by={by}"
+  splits.check_no_leak({s: [i.group for i in items if place[i.name] == s] for s in SPLITS}, what,
+                       "put all frames of a patient into one split, or correct the column group",
+                       allow=allow)
+  return place
+
+
+def _by_rule(items, by, cfg):
   if by == "reference":
     train, val = reference_split(len(items), cfg.val_share)
     return {items[i].name: s for s, places in (("train", train), ("val", val)) for i in places}
-  if by not in ("group", "file"):
-    raise UserError(f"config.data.split_by={by!r}: use auto, table, group, file or reference")
+  if by == "group" and items:
+    logging.info("%s", patients.describe({i.name: i.group for i in items}, "split by patient"))
   key = (lambda i: i.group) if by == "group" else (lambda i: i.name)
-  groups = sorted({key(i) for i in items})
-  order = np.random.default_rng(42).permutation(len(groups))
-  n_val, n_test = (math.ceil(share * len(groups)) for share in (cfg.val_share, cfg.test_share))
-  place = {groups[g]: "val" if k < n_val else "test" if k < n_val + n_test else "train"
-           for k, g in enumerate(order)}
+  shares = {"val": cfg.val_share, "test": cfg.test_share}
+  place = splits.split_patients([key(i) for i in items], shares, _SEED)
   return {i.name: place[key(i)] for i in items}
 
 
-def _from_table(items, table, cfg):
-  if table is None or not table.is_file():
-    raise FileNotFoundError(f"config.data.split_by=table, but {table} does not exist")
-  with open(table, newline="", encoding="utf-8-sig") as f:
-    rows = list(csv.DictReader(f))
-  if not rows or not {"file", "split"} <= set(rows[0]):
-    raise UserError(f"{table} needs the columns file and split; it has "
-                     f"{', '.join(rows[0]) if rows else 'no row'}")
-  known = {}
-  for row in rows:  # the table may name files with or without their sub-folder
-    known[row["file"]] = known[pathlib.PurePosixPath(row["file"]).name] = row
-  splits = {}
-  for item in items:
-    row = known.get(f"{cfg.clean_dir}/{item.name}", known.get(item.name))
-    if row is None:
-      raise UserError(f"{table} does not list {item.name}; add it, or set config.data.split_by=group")
-    item.group = row.get("group") or item.group
-    splits[item.name] = row["split"] if row["split"] in ("train", "val", "test") else ""
-  return splits
+def _from_table(items, path, cfg):
+  if path is None or not path.is_file():
+    raise FileNotFoundError(f"config.data.split_by=table, but {path} does not exist")
+  table = tables.read_table(path, ("file", "split"), ("group", "patient"))
+  table.unique("file", file=True)
+  rows = _rows_of([i.name for i in items], table, cfg.clean_dir)
+  used = {row.line for row in rows}
+  if unnamed := [r for r in table.rows if r.line not in used]:
+    logging.info("%s: %d of %d rows name no frame of this set, the first in line %d", path, len(unnamed),
+                 len(table.rows), unnamed[0].line)
+  place = {}
+  for item, row in zip(items, rows):
+    item.group = patients.patient_column(row) or item.group
+    if cfg.grouping == "legacy":
+      place[item.name] = row["split"] if row["split"] in SPLITS else ""
+    else:
+      place[item.name] = vocabulary.split_or_unused(row["split"], row.where)
+  for item, group in zip(items, patients.unified([i.group for i in items])):
+    item.group = group
+  if rest := sum(not s for s in place.values()):
+    logging.info("%s: %d frames are in no split", path, rest)
+  return place
+
+
+def _rows_of(names, table, clean_dir):
+  """The row of each frame: by its path, or by its name where one row and one frame alone have it."""
+  by_path = {row.file("file"): row for row in table.rows}
+  by_name: dict[str, list] = {}
+  for path, row in by_path.items():
+    by_name.setdefault(pathlib.PurePosixPath(path).name, []).append(row)
+  count: dict[str, int] = {}
+  for name in names:
+    bare = pathlib.PurePosixPath(name).name
+    count[bare] = count.get(bare, 0) + 1
+  found = []
+  for name in names:
+    bare = pathlib.PurePosixPath(name).name
+    rows = [by_path[p] for p in dict.fromkeys((f"{clean_dir}/{name}", name)) if p in by_path]
+    if not rows and count[bare] == 1:
+      rows = by_name.get(bare, [])
+    if not rows:
+      raise UserError(f"{table.path} does not list {name}; add it, or set config.data.split_by=group")
+    if len(rows) > 1:
+      raise UserError(f"{table.path} lists {name} in the lines {rows[0].line} and {rows[1].line}: give its "
+                      "path below the data folder, once")
+    found.append(rows[0])
+  return found

@@ -38,8 +38,8 @@ def write_study(data_cfg, out, seed: int = 0) -> float:
   for name, folder in _FOLDERS.items():
     for item in data.parts.get(name, ()):
       images, masks = out / f"{folder}_img", out / f"{folder}_gt"
-      images.mkdir(parents=True, exist_ok=True)
-      masks.mkdir(parents=True, exist_ok=True)
+      for kind in (images, masks):  # an id may be a path
+        (kind / item.id).parent.mkdir(parents=True, exist_ok=True)
       if item.path:
         shutil.copyfile(item.path, images / f"{item.id}{pathlib.Path(item.path).suffix}")
       else:

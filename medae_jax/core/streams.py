@@ -58,13 +58,18 @@ def data_seed(config, stage, number: int) -> int:
 
 
 def of_workdir(config, workdir):
-  """`config` with the scheme that the run in `workdir` began with; unchanged for a new run."""
+  """`config` with the schemes of random numbers and of the split that the run in `workdir` began with.
+
+  Unchanged for a new run.
+  """
   path = pathlib.Path(workdir) / "config.json"
   if path.is_file():
-    old = config_lib.read_config(workdir).get("train", {})
+    old = config_lib.read_config(workdir)
     config = config.copy_and_resolve_references()
     with config.unlocked():
-      config.train.random_streams = old.get("random_streams", "legacy")
+      config.train.random_streams = old.get("train", {}).get("random_streams", "legacy")
+      if "data" in config and old.get("data", {}).get("grouping") == "legacy":
+        config.data.update({k: old.data[k] for k in upgrade.OF_SPLIT if k in old.data})
     config.lock()
   return config
 

@@ -39,9 +39,18 @@ NETWORKS: dict[str, dict[str, str]] = {"dpa": {"dis": "critic"}}
 # First words of the names of stages, "stab_32" -> "stable_32".
 STAGES: dict[str, dict[str, str]] = {"dpa": {"stab": "stable", "trns": "transition"}}
 
+# Data sets that name the patients of their files by config.data.grouping. A run without the field
+# began when they went by other rules: "legacy" keeps its split, and its images where they are.
+GROUPED = ("annotations", "brats", "camelyon", "nih", "paired", "segmentation")
+# Fields of config.data that stay those of the run when it goes on with a newer config.
+OF_SPLIT = ("grouping", "group_pattern")
+
 
 def config(values: dict[str, Any]) -> dict[str, Any]:
   """config.json's content with new names; also of a run that has them already."""
+  data = _group(values, ("data",))
+  if data is not None and str(data.get("name")).rpartition(".")[2] in GROUPED:
+    data.setdefault("grouping", "legacy")
   name = method_of(values)
   for old, new in FIELDS.get(name, {}).items():
     *groups, field = old.split(".")

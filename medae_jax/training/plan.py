@@ -55,8 +55,8 @@ class Job:
   def foreign(self) -> bool:
     """True where the folder holds a run of another config.
 
-    Neither new fields count, nor durations that the data decided, nor the scheme of the random
-    streams, which stays that of the run.
+    Neither new fields count, nor durations that the data decided, nor the schemes of the random
+    streams and of the split, which stay those of the run.
     """
     path = self.folder / "config.json"
     if not path.is_file():
@@ -65,7 +65,10 @@ class Job:
     old = plain(ml_collections.ConfigDict(upgrade.config(read_json(
         path, "restore it from a copy, or delete the folder to train the run afresh"))))
     new = plain(self.config)
-    known = (set(old) & set(new)) - {"train.random_streams"} - durations.left_to_data(self.config)
+    kept = {"train.random_streams"}
+    if old.get("data.grouping") == "legacy":
+      kept |= {f"data.{field}" for field in upgrade.OF_SPLIT}
+    known = (set(old) & set(new)) - kept - durations.left_to_data(self.config)
     return any(old[k] != new[k] for k in known)
 
 

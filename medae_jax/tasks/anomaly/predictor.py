@@ -60,7 +60,7 @@ class Predictor(BasePredictor):
     path, found = pathlib.Path(input_path), []
     if self.modalities:
       found += inputs.find(path, self.modalities)
-    if not found or not (path.suffix == ".csv" or (path / "manifest.csv").is_file()):
+    if not found or not (path.suffix.lower() == ".csv" or (path / "manifest.csv").is_file()):
       found += inputs.find(path, self.modalities, images.is_image)
     if not found:
       kinds = "NIfTI volume (.nii, .nii.gz) or image" if self.modalities else "image"

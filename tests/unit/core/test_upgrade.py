@@ -3,10 +3,20 @@
 import json
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
-from medae_jax.core import checkpoint, config as config_lib, example, method as method_lib, trained, upgrade
+from data_pipelines.datasets import paired
+from medae_jax.core import (
+  checkpoint,
+  config as config_lib,
+  example,
+  method as method_lib,
+  streams,
+  trained,
+  upgrade,
+)
 from medae_jax.core.files import write_json
 from medae_jax.training import start
 from tests.contract import cases
@@ -99,3 +109,24 @@ def test_an_older_workdir_restores_scores_and_may_be_resumed(tmp_path):
   assert sorted(run.state.params) == ["critic", "dec", "enc", "vgg"]
   np.testing.assert_array_equal(run.score(batch["image"])["score"],
                                 jax.jit(method.score)(state, batch)["score"])
+
+
+@pytest.mark.parametrize("data, expected", [
+    ({"name": "paired", "group_pattern": "^(.*)_[^_]*$"}, "legacy"), ({"name": "nih"}, "legacy"),
+    ({"name": "paired", "grouping": "patient"}, "patient"), ({"name": "natural"}, None),
+    ({"name": "own.module.nih2"}, None)])
+def test_runs_before_the_rule_of_patients_keep_their_split(data, expected):
+  assert upgrade.config({"data": dict(data)})["data"].get("grouping") == expected
+
+
+def test_a_resumed_run_keeps_its_split(tmp_path):
+  """The command line has today's rule; what the workdir records decides."""
+  given = ml_collections.ConfigDict({"seed": 1, "train": {"random_streams": "named"}})
+  given.data = paired.defaults()
+  old = {"name": "paired", "group_pattern": "^(.*)_[^_]*$"}
+  (tmp_path / "config.json").write_text(json.dumps({"train": {}, "data": old}))
+  found = streams.of_workdir(given, tmp_path)
+  assert (found.data.grouping, found.data.group_pattern) == ("legacy", "^(.*)_[^_]*$")
+  assert (given.data.grouping, given.data.group_pattern) == ("patient", "")
+  (tmp_path / "config.json").write_text(json.dumps({"train": {}, "data": {**old, "grouping": "file"}}))
+  assert streams.of_workdir(given, tmp_path).data.grouping == "patient"

@@ -156,9 +156,12 @@ def test_groups_are_never_cut(tmp_path):
 def test_table_of_splits(tmp_path):
   write_pairs(tmp_path, names=("a", "b", "c"))
   (tmp_path / "labels.csv").write_text(
-      "file,split,group\nclean/a.png,train,1\nclean/b.png,val,2\nclean/c.png,other,3\n")
+      "file,split,group\nclean/a.png,train,1\nclean/b.png,val,2\nclean/c.png,Unused ,3\n")
   data = open_pairs(tmp_path)
   assert data.splits == ("train", "val") and data.split("val").meta(0)["group"] == "2"
+  (tmp_path / "labels.csv").write_text("file,split\nclean/a.png,train\nclean/b.png,other\nc.png,val\n")
+  with pytest.raises(ValueError, match="labels.csv line 3: split 'other' is not a word that is known"):
+    open_pairs(tmp_path)
   (tmp_path / "labels.csv").write_text("file,split\nclean/a.png,train\n")
   with pytest.raises(ValueError, match="does not list b.png"):
     open_pairs(tmp_path)
@@ -166,9 +169,9 @@ def test_table_of_splits(tmp_path):
     open_pairs(tmp_path, split_by="table", table="other.csv")
 
 
-def test_group_pattern():
-  assert splits.group_of("x/LUM00054_2.png", r"^(.*)_[^_]*$") == "LUM00054"
-  assert splits.group_of("single.png", r"^(.*)_[^_]*$") == "single"
+def test_older_runs_keep_their_groups():
+  cfg = config("x", grouping="legacy", group_pattern=r"^(.*)_[^_]*$")
+  assert splits.groups_of(["x/LUM00054_2.png", "y/single.png"], cfg) == ["LUM00054", "single"]
 
 
 # --------------------------------------------------------------------- synthesised annotations

@@ -92,7 +92,7 @@ def test_manifest_with_two_modalities_and_any_id(source, tmp_path):
 @pytest.mark.parametrize("change,match", [
     (lambda rows: rows[0].update(split="holdout"), "line 2.*holdout"),
     (lambda rows: rows[1].update(patient="case/0"), "line 3.*twice"),
-    (lambda rows: rows.clear(), "lists no scan")])
+    (lambda rows: rows.clear(), "lists nothing")])
 def test_bad_manifests(source, tmp_path, change, match):
   rows = manifest_rows(source)
   columns = list(rows[0])
@@ -105,7 +105,7 @@ def test_bad_manifests(source, tmp_path, change, match):
 def test_manifest_without_the_modality_names_its_columns(source, tmp_path):
   rows = manifest_rows(source)
   write_manifest(source, rows, list(rows[0]))
-  with pytest.raises(ValueError, match="no column t1, t1ce; its columns are patient, split, t2"):
+  with pytest.raises(ValueError, match="no column 't1', 't1ce'; its columns are patient, split, t2"):
     datasets.open_dataset(config(source, tmp_path), 0)
 
 

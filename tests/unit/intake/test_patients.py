@@ -74,8 +74,3 @@ def test_split_by_patient_is_that_of_groups():
   assert {k for k, v in place.items() if v == "val"} - {"P03"} == {names[i] for i in order[:2]}
   assert {k for k, v in place.items() if v == "test"} - {"P03"} == {names[i] for i in order[2:5]}
   assert place["P03"] == place["p03"] and len(place) == 21
-
-
-def test_hold_out_takes_whole_patients():
-  held = splits.hold_out([f"p{i // 3}" for i in range(12)], 4, 0)
-  assert held.sum() == 6 and all(len(set(held[3 * k:3 * k + 3])) == 1 for k in range(4))

@@ -97,6 +97,10 @@ def test_a_name_twice_is_named_with_both_lines(tmp_path):
   table = tables.read_table(tmp_path / "t.csv", ("file",))
   with pytest.raises(UserError, match="line 4: file 'a.png' is listed twice, first in line 2"):
     table.unique("file")
+  table.unique("file", file=True)  # two files, where capitals count
+  (tmp_path / "t.csv").write_text("file,split\ni/a.png,train\n.\\i\\a.png ,test\n")
+  with pytest.raises(UserError, match="line 3: file .* is listed twice, first in line 2"):
+    tables.read_table(tmp_path / "t.csv", ("file",)).unique("file", file=True)
   (tmp_path / "t.csv").write_text("file,split\n,train\n")
   with pytest.raises(UserError, match="line 2: column 'file' is empty"):
     tables.read_table(tmp_path / "t.csv", ("file",)).unique("file")
@@ -105,7 +109,10 @@ def test_a_name_twice_is_named_with_both_lines(tmp_path):
 def test_lists_with_and_without_gzip(tmp_path):
   with gzip.open(tmp_path / "train.gz", "wb") as f:
     f.write("\ufeffa.png \r\n\r\n b.png".encode())
-  assert tables.read_list(tmp_path / "train") == [(1, "a.png"), (3, "b.png")]
+  assert tables.read_list(tmp_path / "train") == ["a.png", "b.png"]
+  (tmp_path / "twice").write_text("a.png\n\na.png\n")
+  with pytest.raises(UserError, match="twice line 3: 'a.png' is listed twice, first in line 1"):
+    tables.read_list(tmp_path / "twice")
   (tmp_path / "cut.gz").write_bytes((tmp_path / "train.gz").read_bytes()[:-6])
   with pytest.raises(UserError, match="damaged gzip"):
     tables.read_list(tmp_path / "cut")

@@ -181,7 +181,7 @@ def test_folders_without_labels(tmp_path):
 
 def test_labels_need_columns(tmp_path):
   (tmp_path / "labels.csv").write_text("file,label\na.png,normal\n")
-  with pytest.raises(ValueError, match="lacks the column split"):
+  with pytest.raises(ValueError, match="has no column .split."):
     nih.build(cfg_of(layout="folder", root=str(tmp_path)), 0)
 
 

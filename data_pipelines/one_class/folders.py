@@ -1,0 +1,168 @@
+"""Labelled folders of images as one-class sets: labels.csv, or <train|val|test>/<normal|anomaly>/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import logging
+import pathlib
+
+from data_pipelines import fields as data_fields
+from data_pipelines.errors import UserError
+from data_pipelines.formats import images
+from data_pipelines.intake import patients, tables, vocabulary
+from data_pipelines.intake.tables import same
+from data_pipelines.one_class.lists import Item, hold_out, regrouped
+
+SIDES = ("normal", "anomaly")
+Items = dict[tuple[str, str], list[Item]]
+
+
+def read_labels(root, cfg: Mapping) -> Items:
+  """{(split, "normal" | "anomaly"): items} of a folder with a `labels.csv`.
+
+  Columns: file, split, label (words of intake/vocabulary.py); optional group or patient (else the rule
+  of intake/patients.py) and subtype, the kind of an anomaly.
+
+  Args:
+    cfg: group_pattern, grouping, normal_words, anomaly_words.
+
+  Raises:
+    FileNotFoundError: no labels.csv. UserError: a column is missing, a word is not known, a file is
+      listed twice; with the line.
+  """
+  root = pathlib.Path(root)
+  path = root / "labels.csv"
+  if not path.is_file():
+    raise FileNotFoundError(f"no {path}; config.data.root needs labels.csv with the columns file, "
+                            "split, label (and group), or use lists")
+  table = tables.read_table(path, ("file", "split", "label"), ("group", "patient", "subtype"))
+  table.unique("file", file=True)
+  names = [r.file("file") for r in table.rows]
+  groups = patients.of_rows(table.rows, names, cfg["group_pattern"], cfg["grouping"])
+  place_of = _place_of_older_runs if cfg["grouping"] == "legacy" else _place
+  places = [place_of(row, cfg) for row in table.rows]
+  kinds = patients.unified([row["label"] if side == "normal" else row.get("subtype") or row["label"]
+                            for row, (_, side) in zip(table.rows, places)])
+  items: Items = {}
+  for name, group, kind, place in zip(names, groups, kinds, places):
+    items.setdefault(place, []).append(Item(name, group, kind, str(root / name)))
+  return items
+
+
+def _place(row, cfg):
+  """(split, side) of a row; split "" = unused."""
+  side = vocabulary.label_word(row["label"], row.where, cfg["normal_words"], cfg["anomaly_words"])
+  return vocabulary.split_or_unused(row["split"], row.where), SIDES[side]
+
+
+def _place_of_older_runs(row, cfg):
+  """The same for a run that began when other words were anomalies, or no split; it keeps its images."""
+  del cfg
+  split = row["split"] if row["split"] in vocabulary.SPLITS else ""
+  return split, "normal" if row["label"] == "normal" else "anomaly"
+
+
+def read_folders(root, cfg: Mapping) -> Items:
+  """{(split, side): items} of <root>/<train|val|test>/<normal|anomaly>/**, in any words for them.
+
+  Args:
+    cfg: group_pattern, grouping, normal_words, anomaly_words.
+
+  Raises:
+    FileNotFoundError: no <root>/train/normal. UserError: a folder of images with another name.
+  """
+  root = pathlib.Path(root)
+  split_of = vocabulary.split_or_unused
+  side_of = lambda w, where: SIDES[vocabulary.label_word(w, where, cfg["normal_words"],
+                                                         cfg["anomaly_words"])]
+  if cfg["grouping"] == "legacy":  # a run that began when only these names were looked at
+    split_of = lambda w, where: w if w in vocabulary.SPLITS else ""
+    side_of = lambda w, where: w if w in SIDES else ""
+  found: list[tuple[tuple[str, str], str, str]] = []  # place, kind, name
+  for folder in _folders(root):
+    split = _meaning(split_of, folder)
+    for below in _folders(folder) if split else ():
+      if side := _meaning(side_of, below):
+        found += [((split, side), below.name.lower(), p.relative_to(root).as_posix())
+                  for p in images.find(below) if p.suffix.lower() in images.SUFFIXES]
+  if not any(place == ("train", "normal") for place, _, _ in found):
+    raise FileNotFoundError(f"{root} holds neither labels.csv nor images in train/normal; see "
+                            "config.data.root")
+  groups = patients.of_files([name for _, _, name in found], cfg["group_pattern"], cfg["grouping"])
+  items: Items = {}
+  for (place, kind, name), group in zip(found, groups):
+    items.setdefault(place, []).append(Item(name, group, kind, str(root / name)))
+  return items
+
+
+def _folders(folder):
+  return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith((".", "__")))
+
+
+def _meaning(of_word, folder):
+  """The split or side that a folder's name says, "" for another name where there is no image below."""
+  try:
+    return of_word(folder.name, f"folder {folder}")
+  except UserError:
+    if images.find(folder):
+      raise
+    return ""
+
+
+def folder_lists(cfg) -> dict[str, list[Item]]:
+  """The five lists of a labelled folder (`read_labels`, `read_folders`) for `cfg.fold`.
+
+  fold -1 uses the folder's own splits; its validation anomalies are those of `cfg.val_kind` where
+  that is set ("anomalies of confined variability"), at most `cfg.val_anomalies`. Fold k >= 0
+  regroups the training normals and tests on the *validation* anomalies: the test split is not used
+  for choosing anything.
+  """
+  root = pathlib.Path(data_fields.given_dir(cfg, "root", "a folder with labels.csv"))
+  if not root.is_dir():
+    raise FileNotFoundError(f"no folder {str(root)!r}; set config.data.root")
+  items = read_labels(root, cfg) if (root / "labels.csv").is_file() else read_folders(root, cfg)
+  _say(root, items)
+  get = lambda split, side: items.get((split, side), [])
+  anomalies = [i for i in get("val", "anomaly")
+               if not cfg["val_kind"] or same(i.kind) == same(cfg["val_kind"])]
+  if cfg["fold"] < 0:
+    train, val = get("train", "normal"), get("val", "normal")
+    if not val:
+      train, val = hold_out(train, cfg)
+    return {"train": train, "val_normal": val,
+            "val_anomaly": anomalies[:cfg["val_anomalies"] or None],
+            "test_normal": get("test", "normal"), "test_anomaly": get("test", "anomaly")}
+  return regrouped(get("train", "normal"), anomalies, cfg)
+
+
+def _say(root, items):
+  """The counts of every split and side in the log, those that are not used among them."""
+  logging.info("%s: %s", root, ", ".join(f"{split or 'unused'} {len(found)} {side}"
+                                         for (split, side), found in sorted(items.items())))
+  if rest := items.get(("train", "anomaly")):
+    logging.warning("%s: %d anomalies of split train are not used: training sees normals alone (%s ...)",
+                    root, len(rest), rest[0].name)
+
+
+def file_lists(cfg, things: str, name: str, published: Callable) -> tuple[str, dict, dict]:
+  """(name, lists, notes for `describe`) of a data set of image files, `cfg.train_limit` applied.
+
+  Args:
+    things: what a labelled folder holds, "patches": part of its name.
+    name: of the data set where `cfg.layout` is "lists".
+    published: (cfg) -> (lists, notes) of that layout.
+  """
+  if cfg.layout == "folder":
+    name = f"{things} of {pathlib.Path(cfg.root).name}"
+    lists, notes = folder_lists(cfg), {"protocol": f"labelled folder, fold {cfg.fold}"}
+  else:
+    lists, notes = published(cfg)
+  lists["train"] = lists["train"][:cfg.train_limit or None]
+  return name, lists, notes
+
+
+def leak_options(cfg) -> dict:
+  """Options of OneClassDataSet about groups on two sides: who may have them, and what helps."""
+  if cfg.layout != "folder":
+    return {"allow_leaks": cfg.folds == "published"}
+  return {"allow_leaks": cfg.folds == "published" or cfg.grouping == "legacy", "remedy": patients.REMEDY}
