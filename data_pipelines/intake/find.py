@@ -1,0 +1,271 @@
+"""The one search for files: every data set and every predictor looks for its inputs with `find`.
+
+Every file below the root is in exactly one of three places: `files` (of a kind that was asked for),
+`left_out` (named, with the reason) or `ignored` (counted: what operating systems leave behind).
+Linked folders are entered once, so that no loop of links hangs the search; a real folder goes before
+the links to it. Endings count in any capitals; a DICOM file without a known ending is told by its
+content (UID names, IM000001). Pipes, sockets, devices and links to nothing are never opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+import dataclasses
+import errno
+import os
+import pathlib
+import stat
+
+from data_pipelines.errors import UserError
+
+SUFFIXES = {
+    "image": (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".btf", ".bmp",
+              ".jp2", ".j2k", ".j2c", ".jpc", ".jpx"),
+    "dicom": (".dcm", ".dicom", ".dic", ".ima"),
+    "nifti": (".nii.gz", ".nii"),
+    "table": (".csv", ".tsv"),
+}
+_WHAT = {"image": "image", "dicom": "DICOM file", "nifti": "NIfTI volume (.nii, .nii.gz)",
+         "table": "table"}
+# What operating systems and network drives put into folders; names that begin with "." as well.
+_SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle",
+           "$recycle.bin", "system volume information", "lost+found"}
+_NO_FILES = {stat.S_IFIFO: "a named pipe (FIFO)", stat.S_IFSOCK: "a socket",
+             stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+RESULTS = "predictions.csv"  # a folder below the root with this table holds results, not inputs
+# First elements of DICOM files without preamble: groups 0002 and 0008.
+_FIRST_ELEMENTS = {(2, e) for e in (0, 1, 2, 3, 16)} | {(8, e) for e in (0, 1, 5, 8, 18, 20, 22, 24)}
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+  """A file or folder that is not used.
+
+  Attributes:
+    reason: why; reads on after the name.
+    broken: True where it would have been an input, were it readable (a link to nothing, ...).
+  """
+
+  path: pathlib.Path
+  reason: str
+  broken: bool = False
+
+
+@dataclasses.dataclass
+class Found:
+  """What a search found, files sorted; `ignored`: number of system files and folders."""
+
+  root: pathlib.Path
+  files: list[pathlib.Path] = dataclasses.field(default_factory=list)
+  left_out: list[LeftOut] = dataclasses.field(default_factory=list)
+  ignored: int = 0
+
+  def leave_out(self, path: pathlib.Path, reason: str, broken: bool = False) -> None:
+    """Moves a file from `files` to `left_out`."""
+    self.files.remove(path)
+    self.left_out.append(LeftOut(path, reason, broken))
+
+  @property
+  def broken(self) -> list[LeftOut]:
+    """Those that would have been inputs."""
+    return [item for item in self.left_out if item.broken]
+
+
+def suffix_of(path) -> str:
+  """The known ending as the name spells it (".NII.GZ", ".png"), "" where it has none.
+
+  "1.2.826.0.1" has none: the last number of a UID is no ending.
+  """
+  name = pathlib.PurePath(path).name
+  endings = [s for known in SUFFIXES.values() for s in known if name.lower().endswith(s)]
+  length = max((len(s) for s in endings if len(s) < len(name)), default=0)
+  return name[len(name) - length:] if length else ""
+
+
+def stem_of(path) -> str:
+  """The name without its known ending."""
+  name = pathlib.PurePath(path).name
+  return name[:len(name) - len(suffix_of(path))]
+
+
+def kind_of(path, by_content: bool = True) -> str:
+  """"image", "dicom", "nifti", "table", or "" for something else; never raises.
+
+  Args:
+    by_content: opens regular files without a known ending, to see whether they are DICOM.
+  """
+  ending = suffix_of(path).lower()
+  named = next((kind for kind, known in SUFFIXES.items() if ending in known), "")
+  if named or not by_content or _is_index(path):
+    return named
+  return "dicom" if _starts_as_dicom(path) else ""
+
+
+def is_system_file(name: str) -> bool:
+  """True for names of what operating systems leave behind, and for hidden ones."""
+  return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def find(root, kinds: Collection[str]) -> Found:
+  """All files of some kinds: `root` itself where it is a file, else what lies below it.
+
+  Raises:
+    FileNotFoundError: no such file or folder. UserError: the folder cannot be read.
+  """
+  root, wrong = pathlib.Path(root), sorted(set(kinds) - set(SUFFIXES))
+  if wrong or not kinds:
+    raise ValueError(f"kinds {wrong or kinds}: use some of {', '.join(SUFFIXES)}")
+  search = _Search(root, frozenset(kinds))
+  try:
+    info = os.stat(root)
+  except OSError as error:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+      raise FileNotFoundError(f"{root} does not exist") from None
+    raise UserError(f"{root} cannot be read ({_why(error)})") from None
+  if stat.S_ISDIR(info.st_mode):
+    search.folders(info)
+  else:
+    search.file(root, info)
+  found = search.found
+  found.files.sort()
+  found.left_out.sort(key=lambda item: item.path)
+  return found
+
+
+class _Search:
+  """State of one search: folders seen, links to folders that still have to be followed."""
+
+  def __init__(self, root, kinds):
+    self.root, self.kinds, self.found = root, kinds, Found(root)
+    self.links: list[pathlib.Path] = []
+    self.seen: dict[tuple[int, int], pathlib.Path] = {}
+    self.what = " or ".join(_WHAT[k] for k in SUFFIXES if k in kinds)
+
+  def folders(self, info):
+    """The root, then linked folders, each with what lies below it."""
+    self.above = _above(self.root)
+    self._tree(self.root, info)
+    while self.links:
+      batch, self.links = sorted(self.links), []
+      for link in batch:
+        info = os.stat(link)
+        first = self.seen.get(_id(info))
+        if first is not None:
+          self._leave(link, f"is a link to {_shown(first, self.root)}, which is searched already")
+        elif _id(info) in self.above:
+          self._leave(link, "is a link to a folder that this one lies in")
+        elif (link / RESULTS).is_file():
+          self._leave(link, f"holds {RESULTS}: results of a prediction")
+        else:
+          self._tree(link, info)
+
+  def file(self, path, info):
+    """Puts one file where it belongs."""
+    form = stat.S_IFMT(info.st_mode)
+    if form != stat.S_IFREG:
+      kind = _NO_FILES.get(form, "no regular file")
+      self._leave(path, f"is {kind}, not a file", kind_of(path, False) in self.kinds)
+      return
+    if _is_index(path):
+      self._leave(path, "is an index of DICOM files, not an image")
+      return
+    kind = kind_of(path, "dicom" in self.kinds)
+    if kind in self.kinds:
+      self.found.files.append(path)
+    else:
+      self._leave(path, f"is no {self.what}")
+
+  def _tree(self, folder, info):
+    """Everything below a folder, real folders only; links to folders are kept for later."""
+    waiting = [(folder, info)]
+    while waiting:
+      folder, info = waiting.pop()
+      if _id(info) in self.seen:
+        if folder != self.root:
+          self._leave(folder, f"is searched already as {_shown(self.seen[_id(info)], self.root)}")
+        continue
+      self.seen[_id(info)] = folder
+      try:
+        with os.scandir(folder) as entries:
+          listed = sorted(entries, key=lambda e: e.name)
+      except OSError as error:
+        if folder == self.root:
+          raise UserError(f"{folder} cannot be read ({_why(error)})") from None
+        self._leave(folder, f"cannot be read ({_why(error)})", True)
+        continue
+      for entry in listed:
+        below = self._entry(folder / entry.name, entry)
+        if below is not None:
+          waiting.append(below)
+
+  def _entry(self, path, entry):
+    """(path, stat) of a real folder to search, None where nothing is left to do."""
+    if is_system_file(entry.name):
+      self.found.ignored += 1
+      return None
+    try:
+      info = entry.stat()
+    except OSError as error:
+      self._unreadable(path, entry, error)
+      return None
+    if not stat.S_ISDIR(info.st_mode):
+      self.file(path, info)
+    elif entry.is_symlink():
+      self.links.append(path)
+    elif (path / RESULTS).is_file():
+      self._leave(path, f"holds {RESULTS}: results of a prediction")
+    else:
+      return path, info
+    return None
+
+  def _unreadable(self, path, entry, error):
+    expected = kind_of(path, False) in self.kinds or not path.suffix
+    if not entry.is_symlink():
+      reason = f"cannot be read ({_why(error)})"
+    elif error.errno == errno.ELOOP:
+      reason = "is a link that leads back to itself"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
+      reason = f"is a link to {os.readlink(path)}, which does not exist"
+    else:
+      reason = f"is a link that cannot be followed ({_why(error)})"
+    self._leave(path, reason, expected)
+
+  def _leave(self, path, reason, broken=False):
+    self.found.left_out.append(LeftOut(path, reason, broken))
+
+
+def _id(info):
+  return info.st_dev, info.st_ino
+
+
+def _above(root):
+  """Identities of the folders in which the root lies."""
+  real = pathlib.Path(os.path.realpath(root))
+  return {_id(os.stat(folder)) for folder in real.parents if os.access(folder, os.X_OK)}
+
+
+def _shown(path, root):
+  return path.relative_to(root).as_posix() if path != root else str(root)
+
+
+def _why(error):
+  return error.strerror or str(error)
+
+
+def _is_index(path) -> bool:
+  return pathlib.PurePath(path).name.lower().partition(".")[0] == "dicomdir"
+
+
+def _starts_as_dicom(path) -> bool:
+  try:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+      return False
+    with open(path, "rb") as file:
+      head = file.read(132)
+  except OSError:  # who wants to read it says so
+    return False
+  if head[128:] == b"DICM":
+    return True
+  group, element, rest = (int.from_bytes(head[i:i + 2], "little") for i in (0, 2, 6))
+  explicit = head[4:6].isalpha() and head[4:6].isupper()
+  return len(head) == 132 and (group, element) in _FIRST_ELEMENTS and (explicit or rest == 0)
