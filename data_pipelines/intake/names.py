@@ -91,7 +91,7 @@ def _distinct(choices: list[list[str]]) -> list[str]:
     for i in raised:
       level[i] += 1
   names, taken, first = [], set(keys), set[str]()
-  for c, at, key in zip(choices, level, keys):
+  for c, at in zip(choices, level):
     name, number = c[at], 1
     while same(name) in first or (number > 1 and same(name) in taken):
       number += 1
