@@ -21,9 +21,12 @@ import numpy as np
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
+from data_pipelines.intake import find
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames
 from data_pipelines.pairs.splits import groups_of, split_names
+
+_SHOWN = 5  # masks without a frame in the log; all of them are in `describe`
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -112,7 +115,7 @@ def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, path
 
 
 def _stem(name):
-  return pathlib.PurePosixPath(name).with_suffix("").as_posix()
+  return (pathlib.PurePosixPath(name).parent / find.stem_of(name)).as_posix()
 
 
 def build(data_cfg, seed: int) -> DataSet:
@@ -137,7 +140,9 @@ def build(data_cfg, seed: int) -> DataSet:
   items = [FilePair(n, folders["annotated"] / n, g, cfg, folders, masks.get(n))
            for n, g in zip(both, groups_of(both, cfg))]
   usable, problems = frames.load_all(items, problems, cfg.strict)
-  for text in foreign:
+  for text in foreign[:_SHOWN]:
     logging.warning("%s", text)
+  if len(foreign) > _SHOWN:
+    logging.warning("... and %d more masks", len(foreign) - _SHOWN)
   problems += foreign
   return frames.PairDataSet(root.name, cfg, usable, split_names(usable, root, cfg), problems, seed)

@@ -20,7 +20,7 @@ import pathlib
 import re
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import vocabulary
+from data_pipelines.intake import find, vocabulary
 from data_pipelines.intake.tables import Row, same
 
 COLUMNS = ("group", "patient", "subject", "patient_id", "subject_id", "patient id", "subject id")
@@ -161,14 +161,7 @@ def describe(patients: Mapping[str, str], what: str) -> str:
 
 
 def _without_suffix(name):
-  path = pathlib.PurePosixPath(name)
-  stem = path.name
-  while (suffix := pathlib.PurePosixPath(stem).suffix) and suffix[1:].lower() in _SUFFIXES:
-    stem = stem.removesuffix(suffix)
-  return (path.parent / stem).as_posix()
-
-
-_SUFFIXES = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "dcm", "nii", "gz", "jp2", "npy", "dicom")
+  return (pathlib.PurePosixPath(name).parent / find.stem_of(name)).as_posix()
 
 
 def _folders(name):

@@ -236,9 +236,10 @@ def _separator(header, known):
 
 def _records(path, text, separator):
   """(line number, cells) of the records that are not wholly empty; the first is the header."""
-  # A blank between a closing quote and the separator is no part of the cell.
-  mark = re.escape(separator)
-  text = re.sub(rf'(?<=[^"{mark}\s])"[ \t]+(?=[{mark}\r\n]|\Z)', '"', text)
+  # Blanks between a quoted cell and the separators are no part of it.
+  mark, blank = re.escape(separator), " " if separator == "\t" else " \t"
+  if '"' in text:
+    text = re.sub(rf'(\A|[{mark}\r\n])[{blank}]*("(?:[^"]|"")*")[{blank}]*(?=[{mark}\r\n]|\Z)', r"\1\2", text)
   reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True,
                       skipinitialspace=separator != "\t")
   while True:

@@ -162,7 +162,9 @@ def file_lists(cfg, things: str, name: str, published: Callable) -> tuple[str, d
 
 
 def leak_options(cfg) -> dict:
-  """Options of OneClassDataSet about groups on two sides: who may have them, and what helps."""
+  """Options of OneClassDataSet about groups on two sides: who may have them, where they stand, what helps."""
   if cfg.layout != "folder":
     return {"allow_leaks": cfg.folds == "published"}
-  return {"allow_leaks": cfg.folds == "published" or cfg.grouping == "legacy", "remedy": patients.REMEDY}
+  root = pathlib.Path(cfg.root)
+  return {"allow_leaks": cfg.folds == "published" or cfg.grouping == "legacy", "remedy": patients.REMEDY,
+          "where": str(root / "labels.csv" if (root / "labels.csv").is_file() else root)}

@@ -84,7 +84,7 @@ class OneClassDataSet(DataSet):
     notes: JSON-able, goes into `describe`: protocol, transforms, where the lists come from.
     cache: keep read images in memory.
     allow_leaks: published lists that have groups on two sides; said in the log.
-    remedy: what to do about a group on two sides.
+    where, remedy: for the line about groups on two sides: the table or folder, and what to do.
     val_from_test: of a fold, the split "val" is the fold's test part: for choosing the number of
       iterations as it was published for PIAD. The fold's score is optimistic then; the final test
       split is untouched.
@@ -96,7 +96,8 @@ class OneClassDataSet(DataSet):
 
   def __init__(self, name: str, lists: Mapping[str, Sequence[Item]], load: Callable, *,
                load_train: Callable | None = None, train_ops=(), notes=None, cache=False,
-               allow_leaks=False, val_from_test=False, remedy=""):
+               allow_leaks=False, val_from_test=False, where="",
+               remedy=""):
     self.name, self.notes = name, notes or {}
     self.lists = {k: list(lists.get(k, ())) for k in LISTS}
     for part in ("train", "test_normal", "test_anomaly"):
@@ -105,7 +106,7 @@ class OneClassDataSet(DataSet):
                          "fold)")
     _check_files(name, [i for items in self.lists.values() for i in items if i.path])
     self.shared = _shared_groups(self.lists)
-    splits.check_no_leak(self.sides(), name, remedy or _REMEDY, allow=allow_leaks)
+    splits.check_no_leak(self.sides(), where or name, remedy or _REMEDY, allow=allow_leaks)
     self._load, self._load_train, self._train_ops = load, load_train or load, tuple(train_ops)
     self._scored = {"test": "test", "val": "test" if val_from_test else "val"}
     # One cache a transform: training and scoring may prepare an image differently.

@@ -88,6 +88,42 @@ def test_drawn_mask_wins(tmp_path):
   assert sums == {"a_1.png": 1, "b_1.png": 24}
 
 
+def test_a_mask_belongs_to_the_frame_whose_path_it_shares(tmp_path, caplog):
+  """Frames of one name in many folders, masks in the same tree, in another format, and misplaced ones."""
+  names = [f"P{p}/{i}" for p in range(3) for i in range(2)]
+  write_pairs(tmp_path, names=names)
+  drawn = np.zeros((40, 48))
+  drawn[0, :3] = 1
+  save(tmp_path / "mask" / "P1" / "0.tif", drawn)
+  for misplaced in ("0.png", "P9/0.png", "P1_1.png", "P2/1_mask.png"):
+    save(tmp_path / "mask" / misplaced, drawn)
+  data = open_pairs(tmp_path, val_share=0.0, test_share=0.0)
+  train = data.train()
+  sums = {train.meta(i)["id"]: train.read_one(i)["mask"].sum() for i in range(6)}
+  assert sums == {f"{n}.png": 3 if n == "P1/0" else 24 for n in names}
+  left_out = data.describe()["left_out"]
+  assert [text.partition("/mask/")[2].split()[0] for text in left_out] == [
+      "0.png", "P1_1.png", "P2/1_mask.png", "P9/0.png"]
+  assert all("fits no frame and is not used" in text and text in caplog.text for text in left_out)
+  save(tmp_path / "mask" / "P1" / "0.png", drawn)
+  with pytest.raises(ValueError, match="P1/0.png has two masks"):
+    open_pairs(tmp_path)
+
+
+def test_a_mask_of_twin_frames_goes_to_the_one_of_its_ending(tmp_path):
+  write_pairs(tmp_path, names=("a_1",))
+  write_pairs(tmp_path, names=("a_1",), ending=".tif")
+  drawn = np.zeros((40, 48))
+  drawn[0, 0] = 1
+  save(tmp_path / "mask" / "a_1.tif", drawn)
+  save(tmp_path / "mask" / "a_1.bmp", drawn)
+  data = open_pairs(tmp_path, val_share=0.0, test_share=0.0)
+  train = data.train()
+  sums = {train.meta(i)["id"]: train.read_one(i)["mask"].sum() for i in range(2)}
+  assert sums == {"a_1.png": 24, "a_1.tif": 1}
+  assert "a_1.bmp fits several frames" in data.describe()["left_out"][0]
+
+
 def test_unusable_files_are_reported_by_name(tmp_path):
   write_pairs(tmp_path)
   (tmp_path / "annotated" / "p1_1.png").unlink()

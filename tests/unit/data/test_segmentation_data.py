@@ -256,3 +256,42 @@ def test_a_study_written_to_disk_trains_like_the_one_in_memory(tmp_path):
   assert len(values) == 4 and abs(np.mean(values) - dice) < 1e-5 and dice < 0.95
   with pytest.raises(FileExistsError, match="is not empty"):
     noisy_study.write_study(manifest(tmp_path / "set", rows).data, tmp_path / "study")
+
+
+def test_masks_are_found_by_their_path(folder):
+  """Case numbers that begin anew in every patient's folder."""
+  for p in ("P1", "P2"):
+    write_pairs(folder / p, "x", 2, start=10 * int(p[1]))
+    for kind in ("img", "gt"):
+      place = folder / "training" / f"noisy_{kind}" / p
+      place.mkdir()
+      for i, file in enumerate(sorted((folder / p / f"x_{kind}").iterdir())):
+        file.rename(place / (f"{i}.jpg" if kind == "img" else f"{i}_segmentation.png"))
+  data = segmentation.build(folders(folder).data, 0)
+  found = {i.id: (i.mask().sum(), i.group) for i in data.parts["noisy"]}
+  for k, p in ((10, "P1"), (20, "P2")):
+    for i in range(2):
+      assert found[f"{p}/{i}"] == (synthetic_lesions.draw(1, "x", k + i)[1].sum(), p)
+
+
+def test_ids_of_equal_stems_are_paths(tmp_path):
+  write_pairs(tmp_path, "a", 3)
+  write_pairs(tmp_path, "b", 3)
+  rows = [(f"{k}_img/case{i}.jpg", f"{k}_gt/case{i}_segmentation.png", s, f"{k}{i}")
+          for k, s in (("a", "train"), ("b", "test")) for i in range(3)]
+  data = segmentation.build(manifest(tmp_path, rows, ("image", "mask", "split", "group")).data, 0)
+  assert [i.id for i in data.parts["test"]] == [f"b_img/case{i}" for i in range(3)]
+
+
+def test_held_out_clean_images_take_their_patient_with_them(tmp_path):
+  for name, images in (("training/noisy", ("P1_0", "P2_0")), ("test", ("P5_0",)),
+                       ("training/clean", ("P1_1", "P3_0", "P3_1", "P4_0"))):
+    write_pairs(tmp_path, name, len(images))
+    for kind, ending in (("img", ".jpg"), ("gt", "_segmentation.png")):
+      for i, new in enumerate(images):
+        place = tmp_path / f"{name}_{kind}"
+        (place / f"case{i}{ending}").rename(place / (new + ending))
+  for seed in range(4):
+    parts = segmentation.build(folders(tmp_path, val_from_clean=1, clean_seed=seed).data, 0).parts
+    trained = {i.group for part in ("noisy", "clean") for i in parts[part]}
+    assert parts["val"] and not trained & {i.group for i in parts["val"]}
