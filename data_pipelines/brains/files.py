@@ -60,7 +60,7 @@ def find_scans(folder, modalities: Sequence[str], group_pattern: str = "", group
   folder = pathlib.Path(folder).expanduser().resolve()  # records remember absolute paths
   if not folder.is_dir():
     raise FileNotFoundError(f"config.data.dir={str(folder)!r} is not a folder")
-  table = folder / "manifest.csv"
+  table = tables.place(folder, "manifest.csv")
   rule = {"pattern": group_pattern, "grouping": grouping}
   found = (_from_manifest if table.is_file() else _from_folders)(folder, modalities, rule)
   splits.check_no_leak({s: [x.group for x in found.scans if x.split == s] for s in SPLITS},
@@ -96,7 +96,7 @@ def published_split() -> dict[str, list[str]]:
 
 
 def _from_manifest(folder, modalities, rule) -> Found:
-  table = tables.read_table(folder / "manifest.csv", ("patient", *modalities),
+  table = tables.read_table(tables.place(folder, "manifest.csv"), ("patient", *modalities),
                             ("split", "seg", "mask", "group"),
                             "Set config.data.modalities to columns of it.")
   table.unique("patient")

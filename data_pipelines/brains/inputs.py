@@ -41,8 +41,8 @@ def find(path, modalities: Sequence[str], accept: Callable | None = None) -> lis
   path, accept = pathlib.Path(path), accept or is_volume
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist")
-  if path.is_dir() and modalities and (path / "manifest.csv").is_file():
-    path = path / "manifest.csv"
+  if path.is_dir() and modalities and tables.place(path, "manifest.csv").is_file():
+    path = tables.place(path, "manifest.csv")
   if path.suffix.lower() == ".csv":
     return _from_manifest(path, modalities)
   if path.is_file():

@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 from data_pipelines.brains import fields, prepare, records
 from data_pipelines.brains.slices import Scan
 from data_pipelines.errors import UserError
+from data_pipelines.intake import patients as people, splits
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -126,6 +127,11 @@ def read_scans(tfds_dir, cfg) -> tuple[dict[str, list[Scan]], dict]:
           patient, np.stack([r["image"] for r in mine]), mask,
           np.array([r["slice"] for r in mine], np.int64),
           mask.sum(axis=(1, 2, 3), dtype=np.int64), str(found[0].parent)))
+  group = people.of_scans([s.patient for found in scans.values() for s in found], cfg["group_pattern"],
+                          cfg["grouping"])
+  splits.check_no_leak({split: [group[s.patient] for s in found] for split, found in scans.items()},
+                       str(found[0].parent), "build the set again: its splits are then by patient",
+                       allow=cfg["grouping"] == "legacy")
   metadata = builder.info.metadata or {}
   info = {"preparation": {"modalities": list(modalities), "image_size": list(shape[:2])},
           "source": metadata.get("source", ""), "tfds_dir": str(found[0].parent),

@@ -4,10 +4,12 @@ In this order, the first that says something:
   column   `group`, `patient` or `subject` of the user's table (`patient_column`);
   pattern  config.data.group_pattern, first group of a regular expression, searched in the path below
            the data folder where the pattern has a "/", else in the file's name without suffix;
-  folder   the folder with a name of a person's form `sub-01`, else the first folder below the data
-           folder that is no common word ("train", "normal", "images", ...) and not shared by all files;
-  name     what stands before the last "_" or "-" of the name (LUM00054_2 -> LUM00054), where it has
-           a digit or is an initial, is no common word, and not shared by all files;
+  folder   the first folder named as a person (P01, patient 7, case_12, sub-01), else the first folder
+           below the data folder that is no common word ("train", "normal", "images", ...) and not shared
+           by all files;
+  name     its first part where that is named as a person; else what stands before the last "_" or "-"
+           (LUM00054_2 -> LUM00054) and before words of views, sides and dates (0012_L_CC -> 0012), where
+           it has a digit or is an initial, is no common word, and not shared by all files;
   file     else a file is its own patient.
 Names are compared without regard to case. A rule that takes too much together keeps a patient on one
 side all the same; `group_pattern` says it better where the guess is wrong.
@@ -37,12 +39,16 @@ _WORDS = {*vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY
           "patient", "subjects", "subject", "cases", "case", "file", "files", "anat", "func", "isic", "us",
           *(f"{part}_{kind}" for part in ("noisy", "clean", *vocabulary.SPLITS) for kind in ("img", "gt")),
           "mr", "mri", "ct", "xr", "cr", "dx", "left", "right"}
-_BIDS = re.compile(r"(sub|subject|patient|pat)[-_]?\w*\d\w*", re.IGNORECASE)
+_PERSON = re.compile(r"(p|pt|pat|patient|case|person|subj|subject|sub|pid|mrn)[-_ ]?\d\w*|sub-[a-z0-9]+",
+                     re.IGNORECASE)
+# Parts of a name that say which picture of a patient it is.
+_DETAIL = re.compile(r"(s|ses|session|v|visit|t|tp|time|timepoint|scan|study|series|frame|slice|view|fu|"
+                     r"followup|baseline)\d*|l|r|lt|rt|left|right|od|os|cc|mlo|ap|pa|lat|lateral|ax|sag|cor|"
+                     r"axial|sagittal|coronal|pre|post|(19|20)\d{6}", re.IGNORECASE)
 # What stands before a scan's time: BraTS-GLI-00005-101, sub-01_ses-02, P3_visit2.
 _TIME = re.compile(r"(BraTS-[A-Z]+-\d+(?=-\d{3}$)|.+?(?=[-_](ses|session|visit|tp|timepoint|time|fu|"
                    r"follow-?up|baseline)([-_]\w+|\d+)?$))", re.IGNORECASE)
 _SETS = re.compile(r"(brats|isic)[-_]?(20)?\d\d([-_][a-z]+)*", re.IGNORECASE)  # of data, not of people
-_SEPARATOR = re.compile(r"[_-](?=[^_-]*$)")
 
 
 def patient_column(row: Row) -> str:
@@ -84,7 +90,7 @@ def name_patients(names: Sequence[str], pattern: str = "") -> dict[str, str]:
   found = {}
   for name in names:
     folders = [f for f in _folders(name) if same(f) not in shared_folders]
-    person = next((f for f in _folders(name) if _BIDS.fullmatch(f)), "")
+    person = next((f for f in _folders(name) if _PERSON.fullmatch(f)), "")
     found[name] = (by_pattern(name, pattern) or person or next(iter(folders), "")
                    or (prefixes[name] if by_name else "") or _without_suffix(name))
   return found
@@ -99,10 +105,28 @@ def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", groupi
     pattern: config.data.group_pattern, for rows whose column is empty.
     grouping: config.data.grouping; "file" leaves the column aside, "legacy" the names.
   """
-  column = [""] * len(rows) if grouping == "file" else [
-      r.get("group") or r.get("patient") or "" if grouping == "legacy" else patient_column(r) for r in rows]
+  if grouping == "legacy":
+    return unified([r.get("group") or r.get("patient") or n for r, n in zip(rows, names)])
   guessed = name_patients(names, pattern) if grouping == "patient" else {n: n for n in names}
+  column = _joined(rows) if grouping == "patient" else [""] * len(rows)
   return unified([c or guessed[n] for c, n in zip(column, names)])
+
+
+def _joined(rows):
+  """What the patient columns say of each row: rows that share the group or the patient are together."""
+  leader: dict[tuple[str, str], tuple[str, str]] = {}
+
+  def lead(key):
+    while leader.setdefault(key, key) != key:
+      key = leader[key]
+    return key
+  keys = [[(c, same(row[c])) for c in COLUMNS if row.get(c)] for row in rows]
+  for found in keys:
+    for key in found[1:]:
+      leader[lead(key)] = lead(found[0])
+  said: dict[tuple[str, str], str] = {}
+  return [said.setdefault(lead(found[0]), patient_column(row)) if found else ""
+          for row, found in zip(rows, keys)]
 
 
 def of_files(names: Sequence[str], pattern: str = "", grouping: str = "patient") -> list[str]:
@@ -177,9 +201,15 @@ def _shared(paths):
 
 
 def _prefix(name):
-  """What stands before the last separator of a file's name, "" where that names no patient."""
+  """What a file's name says of its patient, "" where it says nothing."""
   stem = _without_suffix(name).rpartition("/")[2]
-  prefix = _SEPARATOR.split(stem)[0]
-  if prefix == stem or same(prefix) in _WORDS or _SETS.fullmatch(prefix):
+  parts = re.split(r"([_-])", stem)  # words at even places, separators between them
+  for end in (1, 3):  # "P01" and "sub-01"
+    if end < len(parts) and _PERSON.fullmatch("".join(parts[:end])):
+      return "".join(parts[:end])
+  last = len(parts) - 1
+  end = next((i for i in range(2, last, 2) if _DETAIL.fullmatch(parts[i])), last)
+  prefix = "".join(parts[:end - 1]).rstrip("_-") if last else ""
+  if not prefix or same(prefix) in _WORDS or _SETS.fullmatch(prefix):
     return ""
   return prefix if any(c.isdigit() for c in prefix) or len(prefix) <= 2 else ""

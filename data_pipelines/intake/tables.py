@@ -15,6 +15,7 @@ import dataclasses
 import gzip
 import io
 import pathlib
+import posixpath
 import re
 import unicodedata
 import zlib
@@ -52,12 +53,12 @@ class Row(dict[str, str]):
     return self[column]
 
   def file(self, column: str) -> str:
-    """A path as the table gives it, with "/" between folders and without "./".
+    """A path as the table gives it, with "/" between folders and without "." and "..", where it can.
 
     Raises:
       UserError: it is empty.
     """
-    return pathlib.PurePosixPath(self.need(column).replace("\\", "/")).as_posix()
+    return posixpath.normpath(self.need(column).replace("\\", "/"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,16 @@ def same(text: str) -> str:
 def column_name(name: str) -> str:
   """A column's name as rows have it: lower case, single blanks."""
   return unicodedata.normalize("NFC", " ".join(_clean(name).split())).lower()
+
+
+def place(folder, name: str) -> pathlib.Path:
+  """The table `name` of a folder in any capitals; in those of `name` where there is none, or several."""
+  folder = pathlib.Path(folder)
+  if not (folder / name).exists() and folder.is_dir() and pathlib.PurePath(name).name == name:
+    alike = [p for p in folder.iterdir() if p.name.lower() == name.lower() and p.is_file()]
+    if len(alike) == 1:
+      return alike[0]
+  return folder / name
 
 
 def read_table(path, required: Collection[str] = (), optional: Collection[str] = (), remedy: str = ""

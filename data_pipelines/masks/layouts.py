@@ -87,7 +87,7 @@ def _owner(item):
 
 def _manifest(cfg):
   root = pathlib.Path(cfg.dir or ".")
-  path = root / cfg.manifest
+  path = tables.place(root, cfg.manifest)
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist: set config.data.dir to the folder of the data "
                             "set and config.data.manifest to its table")

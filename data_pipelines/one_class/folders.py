@@ -31,7 +31,7 @@ def read_labels(root, cfg: Mapping) -> Items:
       listed twice; with the line.
   """
   root = pathlib.Path(root)
-  path = root / "labels.csv"
+  path = tables.place(root, "labels.csv")
   if not path.is_file():
     raise FileNotFoundError(f"no {path}; config.data.root needs labels.csv with the columns file, "
                             "split, label (and group), or use lists")
@@ -120,7 +120,7 @@ def folder_lists(cfg) -> dict[str, list[Item]]:
   root = pathlib.Path(data_fields.given_dir(cfg, "root", "a folder with labels.csv"))
   if not root.is_dir():
     raise FileNotFoundError(f"no folder {str(root)!r}; set config.data.root")
-  items = read_labels(root, cfg) if (root / "labels.csv").is_file() else read_folders(root, cfg)
+  items = read_labels(root, cfg) if tables.place(root, "labels.csv").is_file() else read_folders(root, cfg)
   _say(root, items)
   get = lambda split, side: items.get((split, side), [])
   anomalies = [i for i in get("val", "anomaly")
@@ -166,5 +166,6 @@ def leak_options(cfg) -> dict:
   if cfg.layout != "folder":
     return {"allow_leaks": cfg.folds == "published"}
   root = pathlib.Path(cfg.root)
+  table = tables.place(root, "labels.csv")
   return {"allow_leaks": cfg.folds == "published" or cfg.grouping == "legacy", "remedy": patients.REMEDY,
-          "where": str(root / "labels.csv" if (root / "labels.csv").is_file() else root)}
+          "where": str(table if table.is_file() else root)}

@@ -49,13 +49,13 @@ def split_names(items, root: pathlib.Path, cfg) -> dict[str, str]:
       that the table does not list, a patient in two splits of it.
     FileNotFoundError: split_by=table without a table.
   """
-  table = root / cfg.table if cfg.table else None
+  table = tables.place(root, cfg.table) if cfg.table else None
   by = cfg.split_by
   if by == "auto":
     by = "table" if table is not None and table.is_file() else "group"
   if by not in ("table", "group", "file", "reference"):
     raise UserError(f"config.data.split_by={by!r}: use auto, table, group, file or reference")
-  place = _from_table(items, table, cfg) if by == "table" else _by_rule(items, by, cfg)
+  place = _from_table(items, table, cfg) if by == "table" else _by_rule(items, by, root, cfg)
   # By file and as the reference, a patient may be on two sides because the config says so.
   allow = by in ("file", "reference") or cfg.grouping == "legacy"
   what = str(table) if by == "table" else f"{root}, config.data.split_by={by}"
@@ -65,7 +65,7 @@ def split_names(items, root: pathlib.Path, cfg) -> dict[str, str]:
   return place
 
 
-def _by_rule(items, by, cfg):
+def _by_rule(items, by, root, cfg):
   if by == "reference":
     train, val = reference_split(len(items), cfg.val_share)
     return {items[i].name: s for s, places in (("train", train), ("val", val)) for i in places}
@@ -74,7 +74,13 @@ def _by_rule(items, by, cfg):
   key = (lambda i: i.group) if by == "group" else (lambda i: i.name)
   shares = {"val": cfg.val_share, "test": cfg.test_share}
   place = splits.split_patients([key(i) for i in items], shares, _SEED)
-  return {i.name: place[key(i)] for i in items}
+  found = {i.name: place[key(i)] for i in items}
+  if by == "group" and "train" not in found.values():
+    groups = sorted({i.group for i in items})
+    raise UserError(f"{root}: no frame is left for training: all are of {len(groups)} patients "
+                    f"({', '.join(groups[:3])} ...); see config.data.val_share and test_share, and set "
+                    f"{patients.PATTERN_FIELD} where these are no patients")
+  return found
 
 
 def _from_table(items, path, cfg):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import patients, splits
+from data_pipelines.intake import patients, splits, tables
 
 # {case: (names, pattern, patients)}
 RULES = {
@@ -27,6 +27,17 @@ RULES = {
     "the set's name is no patient": (["ISIC2017_1.png", "ISIC2017_2.png"], "",
                                      ["ISIC2017_1", "ISIC2017_2"]),
     "single files": (["x1.png", "x2.nii.gz", "d/x2.png"], "", ["x1", "x2", "d"]),
+    "folders of hospitals": (["A/P01/1.png", "B/P02/1.png", "B/P02/2.png"], "", ["P01", "P02", "P02"]),
+    "folders of years": (["2019/patient 3/1.png", "2020/patient 3/1.png", "2020/Case_4/2.png"], "",
+                         ["patient 3", "patient 3", "Case_4"]),
+    "sessions in names": (["P01_s1_3.png", "P01_s2_3.png", "p02_s1_1.png"], "", ["P01", "P01", "p02"]),
+    "views in names": (["0012_L_CC.png", "0012_R_MLO.png", "0013_L_CC.png"], "", ["0012", "0012", "0013"]),
+    "dates in names": (["77_20200102_1.png", "77_20210102_1.png", "78_20200102_1.png"], "",
+                       ["77", "77", "78"]),
+    "kinds in names": (["person1_bacteria_1.png", "person1_virus_2.png", "person2_virus_1.png"], "",
+                       ["person1", "person1", "person2"]),
+    "bids names": (["sub-01_ses-1_a.png", "sub-01_ses-2_a.png", "sub-02_a.png"], "",
+                   ["sub-01", "sub-01", "sub-02"]),
     "pattern on names": (["s/a12b3.png", "t/a12b4.png", "t/a13b1.png"], r"^(a\d+)b", ["a12", "a12", "a13"]),
     "pattern on folders": (["x/P1/1.png", "y/P1/2.png", "y/P2/1.png"], r"/(P\d+)/", ["P1", "P1", "P2"]),
     "pattern that does not fit": (["P1/z.png", "P2/q7_1.png"], r"^(q\d+)_", ["P1", "q7"]),
@@ -74,3 +85,13 @@ def test_split_by_patient_is_that_of_groups():
   assert {k for k, v in place.items() if v == "val"} - {"P03"} == {names[i] for i in order[:2]}
   assert {k for k, v in place.items() if v == "test"} - {"P03"} == {names[i] for i in order[2:5]}
   assert place["P03"] == place["p03"] and len(place) == 21
+
+
+def test_rows_that_share_a_group_or_a_patient_are_of_one_patient():
+  rows = [tables.Row(cells, "t.csv", 2) for cells in (
+      {"group": "1", "patient": "a"}, {"group": "2", "patient": "A "}, {"group": "2", "patient": "b"},
+      {"group": "3", "patient": ""}, {"group": "", "patient": "b"}, {"group": "", "patient": ""})]
+  names = [f"x{i}_1.png" for i in range(6)]
+  assert patients.of_rows(rows, names) == ["1", "1", "1", "3", "1", "x5"]
+  assert patients.of_rows(rows, names, grouping="legacy") == ["1", "2", "2", "3", "b", "x5_1.png"]
+  assert patients.of_rows(rows, names, grouping="file") == names
