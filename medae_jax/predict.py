@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import pathlib
-import shutil
-import tempfile
+import traceback
 from typing import Any
 
 from absl import logging
 
-from medae_jax.core import config as config_lib, files as outputs, scoring, trained
+from data_pipelines.intake import counts
+from data_pipelines.intake.find import RESULTS, Found
+from data_pipelines.intake.names import same
+from medae_jax.core import config as config_lib, files as outputs, scoring, scratch, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
-
-# What is wrong with one input and does not concern the others. Readers turn what their libraries
-# raise into UserError; too large an array is a MemoryError wherever it is made.
-_OF_AN_INPUT = (UserError, OSError, EOFError, MemoryError)
 
 
 def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -51,52 +49,93 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   predictor = module.Predictor(run.config, run.calibration, run.score_fn)
   predictor.image_shape = run.image_shape
   items = predictor.find_inputs(source)
+  found = getattr(predictor, "found", None)
+  results = [i for i in items if _among_results(predictor.files_of(i), output, source)]
+  if results and found is not None:
+    items = [i for i in items if i not in results]
+    found.leave_out({pathlib.Path(f): "lies in --output" for i in results for f in predictor.files_of(i)})
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
                run.info["step"], run.info["which"], output)
+  output.mkdir(parents=True, exist_ok=True)
+  scratch.remove_litter(output, ".partial_")
   rows: list[dict[str, Any]] = []
   try:
+    # Before the first result: a folder with this table holds results, no search looks into it.
+    if not (output / RESULTS).exists():
+      outputs.write_csv(output / RESULTS, [{"input": "", "error": "not finished"}])
+    rows += _left_out(found, output)
     _all(predictor, items, output, rows)
-  finally:  # also after Ctrl-C or a fault of this package: what is finished is in the table
-    outputs.write_csv(output / "predictions.csv", rows)
+  finally:  # also after Ctrl-C or a full disk: what is finished is in the table
+    outputs.write_csv(output / RESULTS, rows)
   failed = [r for r in rows if r["error"]]
   if failed:
     raise UserError(f"{len(failed)} of {len(rows)} inputs failed, the first: "
                      f"{failed[0]['input']}: {failed[0]['error']} (all are listed in "
-                     f"{output / 'predictions.csv'})")
-  logging.info("Done: %s", output / "predictions.csv")
+                     f"{output / RESULTS})")
+  logging.info("Done: %s", output / RESULTS)
   return rows
+
+
+def _among_results(files, output: pathlib.Path, source: pathlib.Path) -> bool:
+  """Whether an input lies in --output, where that is a folder inside --input."""
+  where, root = output.resolve(), source.resolve()
+  inside = where != root and where.is_relative_to(root)
+  return inside and any(pathlib.Path(f).absolute().resolve().is_relative_to(where) for f in files)
+
+
+def _left_out(found: Found | None, output: pathlib.Path) -> list[dict[str, Any]]:
+  """Says what became of every file; rows of those that would be inputs, could they be read."""
+  if found is None:
+    return []
+  counts.say(found)
+  outputs.write_csv(output / "left_out.csv", counts.rows(found))
+  return [{"input": counts.shown(i.path, found.root), "error": i.reason} for i in found.broken]
 
 
 def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   """Predicts every input, and adds its row to `rows`."""
-  output.mkdir(parents=True, exist_ok=True)
   inputs = {pathlib.Path(p).resolve() for item in items for p in predictor.files_of(item)}
+  written: dict[str, str] = {}
   with scoring.progress("predict", len(items), "inputs") as bar:
     for item in items:
       name = predictor.name_of(item)
       try:
-        row = {**_one(predictor, item, output, inputs), "error": ""}
-      except _OF_AN_INPUT as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        logging.error("%s: %s", name, reason)
-        row = {"error": reason}
+        row = {**_one(predictor, item, output, inputs, written), "error": ""}
+      except Exception as error:  # whatever one input raises, the others go on
+        row = {"error": _reason(error, output)}
+        logging.error("%s: %s", name, row["error"])
       rows.append({"input": name, **row})
       bar.update()
 
 
-def _one(predictor, item, output: pathlib.Path, inputs) -> dict[str, Any]:
-  """Predicts one input; its files appear together or not at all, and never over an input."""
-  scratch = pathlib.Path(tempfile.mkdtemp(prefix=".partial_", dir=output))
-  try:
-    row = predictor.predict_one(item, scratch)
-    files = [f for f in sorted(scratch.rglob("*")) if f.is_file()]
-    moves = [(f, output / f.relative_to(scratch)) for f in files]
-    clash = [target for _, target in moves if target.resolve() in inputs]
-    if clash:
-      raise UserError(f"would overwrite the input {clash[0]}; choose another --output")
+def _reason(error: Exception, output: pathlib.Path) -> str:
+  """One line; the traceback of what is no fault of the input goes into errors.log."""
+  reason = " ".join(str(error).split()) or type(error).__name__
+  if isinstance(error, (UserError, OSError, EOFError, MemoryError)):
+    return reason
+  with open(output / "errors.log", "a", encoding="utf-8", errors="backslashreplace") as log:
+    log.write("".join(traceback.format_exception(error)) + "\n")
+  return f"{type(error).__name__}: {reason[:200]} (a fault of the program; see errors.log)"
+
+
+def _one(predictor, item, output: pathlib.Path, inputs, written: dict[str, str]) -> dict[str, Any]:
+  """Predicts one input; its files appear together or not at all, and never over an input.
+
+  Args:
+    written: {place of a result: its input} of this run; filled.
+  """
+  with scratch.folder(output, ".partial_") as folder:
+    row = predictor.predict_one(item, folder)
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file()]
+    moves = [(f, output / f.relative_to(folder)) for f in files]
+    for _, target in moves:
+      if target.resolve() in inputs:
+        raise UserError(f"would overwrite the input {target}; choose another --output")
+      if same(str(target)) in written:
+        raise UserError(f"would overwrite {target}, a result of {written[same(str(target))]}; predict "
+                        "the two by themselves")
     for path, target in moves:
       target.parent.mkdir(parents=True, exist_ok=True)
       path.replace(target)
+      written[same(str(target))] = predictor.name_of(item)
     return row
-  finally:
-    shutil.rmtree(scratch, ignore_errors=True)

@@ -11,7 +11,7 @@ import random
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import patients as people, splits, tables, vocabulary
+from data_pipelines.intake import counts, find as finder, patients as people, splits, tables, vocabulary
 
 # The newer releases' names of the modalities, after a "-" instead of a "_".
 NEW_NAMES = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
@@ -130,23 +130,31 @@ def _from_manifest(folder, modalities, rule) -> Found:
 
 
 def _from_folders(folder, modalities, rule) -> Found:
-  candidates = [d for d in sorted(folder.iterdir()) if d.is_dir()]
-  candidates = [d for d in candidates if any(nifti.is_nifti(f) for f in d.iterdir())]
+  found = finder.find(folder, ("nifti",))
+  candidates: dict[pathlib.Path, list[pathlib.Path]] = {}
+  for path in [*found.files, *(item.path for item in found.broken)]:
+    if path.parent.parent == folder:
+      candidates.setdefault(path.parent, []).append(path)
   if not candidates:
     raise UserError(f"config.data.dir={str(folder)!r} holds neither manifest.csv nor scan folders "
                      "such as BraTS2021_00000/BraTS2021_00000_flair.nii.gz")
   person = people.of_scans([d.name for d in candidates], **rule)
   incomplete, complete = {}, []
-  for d in candidates:
-    files = {m: find_file(d, m) for m in modalities}
-    lacking = [m for m, f in files.items() if f is None]
-    seg = find_file(d, "seg")
-    if lacking or seg is None:  # BraTS scans without a label must not pass as healthy
-      incomplete[d.name] = f"no {', '.join(lacking + ([] if seg else ['seg']))} volume in {d.name}"
+  broken = {item.path: item.reason for item in found.broken}
+  for d in sorted(candidates):
+    files = {kind: find_files(candidates[d], d.name, kind) for kind in (*modalities, "seg")}
+    reason = _incomplete(d.name, files, broken)
+    if reason:  # BraTS scans without a label must not pass as healthy
+      incomplete[d.name] = reason
       continue
-    complete.append(ScanFiles(d.name, "", tuple(str(files[m]) for m in modalities), str(seg),
-                              person[d.name]))
-  return Found(*_assign(complete, incomplete, [d.name for d in candidates], folder, person))
+    complete.append(ScanFiles(d.name, "", tuple(str(files[m][0]) for m in modalities),
+                              str(files["seg"][0]), person[d.name]))
+  used = {f for scan in complete for f in (*scan.volumes, scan.seg)}
+  found.leave_out({p: "is of a scan that is incomplete" if p.parent.name in incomplete else
+                   f"is no {', '.join(modalities)} or seg of a scan folder"
+                   for p in found.files if str(p) not in used})
+  counts.say(found)
+  return Found(*_assign(complete, incomplete, [d.name for d in sorted(candidates)], folder, person))
 
 
 def _assign(complete, incomplete, patients, folder, person):
@@ -192,11 +200,18 @@ def file_name(patient: str, kind: str, style: str = "brats2021") -> str:
           else f"{patient}-{NEW_NAMES.get(kind, kind)}.nii.gz")
 
 
-def find_file(folder: pathlib.Path, kind: str) -> pathlib.Path | None:
-  """The file of `kind` in a scan folder named as the patient, in either naming; None = absent."""
-  patient = folder.name
-  for stem in (f"{patient}_{kind}", f"{patient}-{NEW_NAMES.get(kind, kind)}"):
-    for suffix in nifti.SUFFIXES:
-      if (folder / (stem + suffix)).is_file():
-        return folder / (stem + suffix)
-  return None
+def find_files(files: Sequence[pathlib.Path], patient: str, kind: str) -> list[pathlib.Path]:
+  """Those of `kind` among the files of a patient, in either naming and any capitals."""
+  stems = (f"{patient}_{kind}".lower(), f"{patient}-{NEW_NAMES.get(kind, kind)}".lower())
+  return [f for f in files if nifti.stem(f).lower() in stems]
+
+
+def _incomplete(patient, files, broken):
+  """Why a scan cannot be used, "" where each kind has exactly one file that can be read."""
+  for kind, paths in files.items():
+    if len(paths) > 1:
+      return f"{len(paths)} {kind} volumes ({', '.join(p.name for p in paths)}): keep one"
+    if paths and paths[0] in broken:
+      return f"{paths[0].name} {broken[paths[0]]}"
+  lacking = [kind for kind, paths in files.items() if not paths]
+  return f"no {', '.join(lacking)} volume in {patient}" if lacking else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 import dataclasses
 import pathlib
 
@@ -11,7 +11,7 @@ import numpy as np
 from data_pipelines.brains.files import NEW_NAMES
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import tables
+from data_pipelines.intake import find as finder, names, tables
 
 # Endings of truth and of our own results.
 _NOT_INPUT = ("seg", "mask", "anomaly", "overlay", "label", "labels")
@@ -19,51 +19,65 @@ _NOT_INPUT = ("seg", "mask", "anomaly", "overlay", "label", "labels")
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-  """Files of one scan: one a modality, or a single file under "" with all of them as 4th axis."""
+  """Files of one scan: one a modality, or a single file under "" with all of them as 4th axis.
+
+  Attributes:
+    name: of its results, safe and unique; title: what the user calls it.
+  """
 
   name: str
   files: dict[str, pathlib.Path]
+  title: str = ""
 
 
-def find(path, modalities: Sequence[str], accept: Callable | None = None) -> list[Scan]:
-  """Scans under a file, a manifest.csv, or a folder (searched with its subfolders), by name.
+def find(path, modalities: Sequence[str]) -> list[Scan]:
+  """Volumes under a file, a manifest.csv, or a folder; see `find_all`."""
+  return find_all(path, modalities, ("nifti",))[0]
+
+
+def find_all(path, modalities: Sequence[str], kinds: Collection[str]
+             ) -> tuple[list[Scan], finder.Found]:
+  """Scans under a file, a manifest.csv, or a folder (searched with its subfolders), volumes first.
 
   <prefix>_<modality>.nii.gz (or -<modality>) belong together; a file without such an ending is a
-  scan of its own, with one modality or with all of them along its last axis. Truth (_seg), our
-  own results (_anomaly, _mask, _overlay) and sequences that the model does not use are left out.
+  scan of its own, with one modality or with all of them along its last axis. Truth (_seg), our own
+  results (_anomaly, _mask, _overlay), sequences that the model does not use and pictures that lie
+  beside volumes are left out and named in `Found.left_out`. Where `modalities` is empty, each file is
+  an input, but for what is named as the result of another one beside it (a_mask.png beside a.png).
 
   Args:
-    accept: path -> bool, which files count; default `is_volume`.
+    kinds: of intake.find.
 
   Raises:
-    FileNotFoundError: nothing there.
+    FileNotFoundError: nothing there. UserError: a manifest that cannot be read.
   """
-  path, accept = pathlib.Path(path), accept or is_volume
+  path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist")
-  if path.is_dir() and modalities and tables.place(path, "manifest.csv").is_file():
-    path = tables.place(path, "manifest.csv")
-  if path.suffix.lower() == ".csv":
-    return _from_manifest(path, modalities)
-  if path.is_file():
-    if not accept(path):
-      return []
-    prefix, modality = split_name(path, modalities)
-    if not modality or len(modalities) == 1:
-      return [Scan(nifti.stem(path), {modality: path})]
-    files = [p for p in path.parent.iterdir() if accept(p)]
-    return [s for s in _group(files, modalities) if s.name == prefix]
-  return _group([p for p in sorted(path.rglob("*")) if accept(p)], modalities)
-
-
-def is_volume(path: pathlib.Path) -> bool:
-  """True for NIfTI names; hidden files are left out."""
-  return nifti.is_nifti(path) and not path.name.startswith(".") and path.is_file()
+  table = tables.place(path, "manifest.csv") if path.is_dir() else path
+  if modalities and table.suffix.lower() == ".csv" and table.is_file():
+    scans = _from_manifest(table, modalities)
+    found = finder.find(path, kinds) if path.is_dir() else finder.Found(path)
+    listed = {f for scan in scans for f in scan.files.values()}
+    found.leave_out({f: "is not listed in manifest.csv" for f in found.files if f not in listed})
+    return scans, found
+  if path.is_file() and len(modalities) > 1:
+    modality = split_name(path, modalities)[1]
+    if modality:  # the others of the same scan
+      found = finder.find(path.parent, kinds, deep=False)
+      groups = _group(found, modalities)
+      mine = [g for g in groups if path in g[2].values()]
+      used = {f for _, _, files in mine for f in files.values()}
+      return _named(mine, path.parent), finder.Found(path, sorted(used))
+  found = finder.find(path, kinds)
+  groups = _group(found, modalities) if path.is_dir() else [
+      (p, finder.stem_of(p), {split_name(p, modalities)[1]: p}) for p in found.files]
+  return _named(groups, path), found
 
 
 def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]:
   """("BraTS2021_00000", "flair") of BraTS2021_00000_flair.nii.gz; (stem, "") where nothing fits."""
-  name = nifti.stem(path)
+  name = finder.stem_of(path)
   for separator in ("_", "-"):
     prefix, found, ending = name.rpartition(separator)
     if found:
@@ -73,26 +87,75 @@ def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]
   return name, ""
 
 
-def _group(files, modalities):
-  """Scans out of loose files, in the order of their names."""
-  others = {*_NOT_INPUT, *(NEW_NAMES if modalities else ()), *NEW_NAMES.values()}
-  scans: dict[tuple, dict[str, pathlib.Path]] = {}
-  for path in sorted(files):
+def _group(found, modalities):
+  """[(first file, name, {modality: file})] out of loose files; takes out of `found` what is none."""
+  sets: dict[tuple, list[tuple[str, pathlib.Path]]] = {}
+  reasons: dict[pathlib.Path, str] = {}
+  for path in found.files:
     prefix, modality = split_name(path, modalities)
-    if not modality:
-      ending = prefix.replace("-", "_").rpartition("_")[2].lower()
-      if ending in others:  # truth, our own results, or a sequence that the model does not use
-        continue
-    scans.setdefault((path.parent, prefix), {})[modality] = path
-  return [Scan(prefix, found) for (_, prefix), found in scans.items()]
+    reason = "" if modality else _no_input(path, modalities, found.files)
+    if reason:
+      reasons[path] = reason
+    else:
+      kind = finder.kind_of(path, False) == "nifti"
+      sets.setdefault((not kind, path.parent, prefix), []).append((modality, path))
+  groups, twins = [], {}
+  for (_, _, prefix), members in sorted(sets.items(), key=lambda item: item[0][0]):
+    for part in _apart(members):
+      files = dict(part)
+      if len(files) < len(part):
+        twins.update({p: f"is one of several files of a modality of {prefix}: keep one" for _, p in part})
+      else:
+        groups.append((part[0][1], prefix, files))
+  beside = _beside(groups, modalities)
+  found.leave_out({**reasons, **beside})
+  found.leave_out(twins, broken=True)
+  return [g for g in groups if g[0] not in beside]
+
+
+def _no_input(path, modalities, files):
+  """Why a file without a modality in its name is no input, "" where it is one."""
+  if not modalities:
+    return names.beside_its_image(path, files)
+  ending = finder.stem_of(path).replace("-", "_").lower().rpartition("_")[2]
+  if ending in _NOT_INPUT:
+    return "is named as a label or a result"
+  others = (*NEW_NAMES, *NEW_NAMES.values())
+  return "is of a sequence that the model does not use" if ending in others else ""
+
+
+def _apart(members):
+  """[(modality, file)] by ending where a modality has several: x_t1.nii and x_t1.nii.gz."""
+  if len(dict(members)) == len(members):
+    return [members]
+  endings = sorted({finder.suffix_of(p) for _, p in members})
+  return [[m for m in members if finder.suffix_of(m[1]) == e] for e in endings]
+
+
+def _beside(groups, modalities):
+  """{picture: reason} where volumes were found: a picture is a scan only as a whole set."""
+  volumes = {(p.parent, prefix) for p, prefix, _ in groups if nifti.is_nifti(p)}
+  if not modalities or not volumes:
+    return {}
+  return {path: "is a picture beside scans, not a scan" for p, prefix, files in groups
+          if not nifti.is_nifti(p) and ((p.parent, prefix) in volumes or set(files) != set(modalities))
+          for path in files.values()}
+
+
+def _named(groups, root):
+  """Scans with names for their results; two that share one get their folder or ending into it."""
+  plain = [p.with_name(prefix + finder.suffix_of(p)) for p, prefix, _ in groups]
+  name_of = names.result_names(plain, root, flat=True)
+  return [Scan(name_of[p], files, name_of[p]) for p, (_, _, files) in zip(plain, groups)]
 
 
 def _from_manifest(path, modalities):
   table = tables.read_table(path, ("patient", *modalities))
   table.unique("patient")
   column = {m: tables.column_name(m) for m in modalities}
-  return [Scan(row["patient"], {m: path.parent / row.file(c) for m, c in column.items() if row[c]})
-          for row in table.rows]
+  safe = names.unique([row["patient"] for row in table.rows])
+  return [Scan(name, {m: path.parent / row.file(c) for m, c in column.items() if row[c]}, row["patient"])
+          for name, row in zip(safe, table.rows)]
 
 
 # ------------------------------------------------------------------------------------------- reading

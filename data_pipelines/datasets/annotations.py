@@ -170,7 +170,7 @@ def build(data_cfg, seed: int) -> DataSet:
   if not root.is_dir():
     raise FileNotFoundError(f"folder {root} does not exist; see config.data.dir")
   folder = root / cfg.clean_dir if (root / cfg.clean_dir).is_dir() else root
-  files = frames.list_frames(folder)
+  files = frames.list_frames(folder, cfg.strict)
   names = [p.relative_to(folder).as_posix() for p in files]
   items = [CleanFrame(n, p, g, cfg) for n, p, g in zip(names, files, groups_of(names, cfg))]
   usable, problems = frames.load_all(items, [], cfg.strict)

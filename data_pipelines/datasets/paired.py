@@ -20,7 +20,6 @@ import numpy as np
 
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
 from data_pipelines.intake import find
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames
@@ -101,7 +100,7 @@ def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, path
   frame_of = {_stem(n): n for n in names}
   found: dict[str, pathlib.Path] = {}
   foreign = []
-  for path in images.find(folder) if folder.is_dir() else ():
+  for path in find.find(folder, ("image", "dicom")).files if folder.is_dir() else ():
     name = path.relative_to(folder).as_posix()
     frame = name if name in by_name else frame_of[_stem(name)] if by_stem[_stem(name)] == 1 else ""
     if not frame:
@@ -130,7 +129,7 @@ def build(data_cfg, seed: int) -> DataSet:
     raise UserError("config.data.dir is empty: give the folder that holds clean/ and annotated/")
   root = pathlib.Path(cfg.dir)
   folders = {k: root / cfg[f"{k}_dir"] for k in ("annotated", "clean", "mask")}
-  names = {k: {p.relative_to(folders[k]).as_posix() for p in frames.list_frames(folders[k])}
+  names = {k: {p.relative_to(folders[k]).as_posix() for p in frames.list_frames(folders[k], cfg.strict)}
            for k in ("annotated", "clean")}
   lonely = sorted(f"annotated/{n}" for n in names["annotated"] - names["clean"]) + sorted(
       f"clean/{n}" for n in names["clean"] - names["annotated"])

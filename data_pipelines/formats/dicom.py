@@ -11,17 +11,12 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.intake import find as finder
 
 
 def is_dicom(path) -> bool:
-  """True for DICOM names, and for files without extension that carry DICOM's magic word."""
-  path = pathlib.Path(path)
-  if path.suffix.lower() in (".dcm", ".dicom"):
-    return True
-  if path.suffix or not path.is_file():
-    return False
-  with open(path, "rb") as f:
-    return f.read(132)[128:] == b"DICM"
+  """True for DICOM names, and for files without a known ending that are DICOM by their content."""
+  return finder.kind_of(path) == "dicom"
 
 
 def read(path) -> tuple[np.ndarray, int, int, bool, Any]:

@@ -21,9 +21,10 @@ from PIL import Image, ImageOps
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom
+from data_pipelines.intake import find as finder
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-EXTENSIONS = (*SUFFIXES, ".dcm", ".dicom")
+SUFFIXES = finder.SUFFIXES["image"]
+EXTENSIONS = (*SUFFIXES, *finder.SUFFIXES["dicom"])
 _COLOUR = ("RGB", "RGBA", "P", "CMYK")
 
 
@@ -55,19 +56,6 @@ class Frame:
     """Pixels for values in [0,1]: clipped and rounded, never wrapped; inverse of `unit`."""
     value = np.clip(1 - unit if self.inverted else unit, 0, 1)
     return np.round(self.low + value * (self.high - self.low)).astype(self.pixels.dtype)
-
-
-def is_image(path: pathlib.Path) -> bool:
-  """True for names of images other than DICOM; hidden files are left out."""
-  return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def find(folder) -> list[pathlib.Path]:
-  """All images below a folder, sorted; hidden files and folders are left out."""
-  folder = pathlib.Path(folder)
-  return sorted(p for p in folder.rglob("*") if p.is_file() and not any(
-      part.startswith(".") for part in p.relative_to(folder).parts)
-                and (p.suffix.lower() in EXTENSIONS or (not p.suffix and dicom.is_dicom(p))))
 
 
 @contextlib.contextmanager
@@ -184,7 +172,7 @@ def write(frame: Frame, pixels: np.ndarray, folder, stem: str) -> pathlib.Path:
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   if dicom.is_dicom(frame.path):
-    return dicom.write(frame.info, pixels, folder / (stem + (frame.path.suffix or ".dcm")))
+    return dicom.write(frame.info, pixels, folder / (stem + (finder.suffix_of(frame.path) or ".dcm")))
   suffix = frame.path.suffix if frame.path.suffix.lower() in (".png", ".tif", ".tiff", ".bmp"
                                                               ) else ".png"
   target, image = folder / (stem + suffix), pixels[0]

@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.intake import find as finder
 
-SUFFIXES = (".nii.gz", ".nii")
+SUFFIXES = finder.SUFFIXES["nifti"]
 
 
 def is_nifti(path: pathlib.Path) -> bool:
-  """Whether the name ends as NIfTI files do."""
-  return path.name.endswith(SUFFIXES)
+  """Whether the name ends as NIfTI files do, in any capitals."""
+  return finder.kind_of(path, by_content=False) == "nifti"
 
 
 def stem(path: pathlib.Path) -> str:
-  """File name without .nii, .nii.gz or another ending."""
-  return next((path.name[:-len(s)] for s in SUFFIXES if path.name.endswith(s)), path.stem)
+  """File name without its ending, in any capitals."""
+  return finder.stem_of(path)
 
 
 def read(path) -> tuple[np.ndarray, Any]:

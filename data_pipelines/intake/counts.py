@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 import logging
 import pathlib
 
-from data_pipelines.intake.find import Found, LeftOut
+from data_pipelines.errors import UserError
+from data_pipelines.intake.find import SUFFIXES, WHAT, Found, LeftOut, find
 
 NAMED = 20  # names in the log; all of them are in the report that the caller writes
 
@@ -16,6 +17,43 @@ def shown(path, root) -> str:
   path, root = pathlib.Path(path), pathlib.Path(root)
   below = path.relative_to(root) if path != root and path.is_relative_to(root) else path
   return below.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def files(folder, kinds: Collection[str], strict: bool = True) -> list[pathlib.Path]:
+  """The files of a data set's folder; what is left out is said in the log.
+
+  Args:
+    strict: False leaves out, with a warning, what would have been an input but cannot be read.
+
+  Raises:
+    FileNotFoundError: no folder, or nothing of these kinds in it. UserError: a link to nothing, a
+      folder that may not be read, ..., where `strict`.
+  """
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    raise FileNotFoundError(f"folder {folder} does not exist; see config.data.dir and layout")
+  found = find(folder, kinds)
+  say(found)
+  if strict:
+    refuse_broken(found)
+  if not found.files:
+    raise FileNotFoundError(f"folder {folder} holds {nothing(found, kinds)}")
+  return found.files
+
+
+def refuse_broken(found: Found) -> None:
+  """Raises UserError where something would be an input, could it be read."""
+  if found.broken:
+    first, more = found.broken[0], len(found.broken) - 1
+    raise UserError(f"{shown(first.path, first.path)} {first.reason}"
+                    f"{f' (and {more} more)' if more else ''}: mend it or take it away")
+
+
+def nothing(found: Found, kinds: Collection[str]) -> str:
+  """ "no image (.png, ...); left out: ...": what to say where no file is usable."""
+  endings = ", ".join(e for kind in SUFFIXES if kind in kinds for e in SUFFIXES[kind])
+  what = " or ".join(WHAT[kind] for kind in SUFFIXES if kind in kinds)
+  return "; ".join([f"no {what} ({endings})", *names(found)[:3]])
 
 
 def table(found: Found) -> str:

@@ -9,7 +9,7 @@ content (UID names, IM000001). Pipes, sockets, devices and links to nothing are 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 import dataclasses
 import errno
 import os
@@ -19,13 +19,13 @@ import stat
 from data_pipelines.errors import UserError
 
 SUFFIXES = {
+    "nifti": (".nii.gz", ".nii"),
     "image": (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".btf", ".bmp",
               ".jp2", ".j2k", ".j2c", ".jpc", ".jpx"),
     "dicom": (".dcm", ".dicom", ".dic", ".ima"),
-    "nifti": (".nii.gz", ".nii"),
     "table": (".csv", ".tsv"),
 }
-_WHAT = {"image": "image", "dicom": "DICOM file", "nifti": "NIfTI volume (.nii, .nii.gz)",
+WHAT = {"image": "image", "dicom": "DICOM file", "nifti": "NIfTI volume",
          "table": "table"}
 # What operating systems and network drives put into folders; names that begin with "." as well.
 _SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle",
@@ -60,10 +60,10 @@ class Found:
   left_out: list[LeftOut] = dataclasses.field(default_factory=list)
   ignored: int = 0
 
-  def leave_out(self, path: pathlib.Path, reason: str, broken: bool = False) -> None:
-    """Moves a file from `files` to `left_out`."""
-    self.files.remove(path)
-    self.left_out.append(LeftOut(path, reason, broken))
+  def leave_out(self, reasons: Mapping[pathlib.Path, str], broken: bool = False) -> None:
+    """Moves files from `files` to `left_out`."""
+    self.files = [f for f in self.files if f not in reasons]
+    self.left_out += [LeftOut(path, reason, broken) for path, reason in reasons.items()]
 
   @property
   def broken(self) -> list[LeftOut]:
@@ -106,8 +106,11 @@ def is_system_file(name: str) -> bool:
   return name.startswith(".") or name.lower() in _SYSTEM
 
 
-def find(root, kinds: Collection[str]) -> Found:
+def find(root, kinds: Collection[str], deep: bool = True) -> Found:
   """All files of some kinds: `root` itself where it is a file, else what lies below it.
+
+  Args:
+    deep: False looks into the folder itself only.
 
   Raises:
     FileNotFoundError: no such file or folder. UserError: the folder cannot be read.
@@ -115,7 +118,7 @@ def find(root, kinds: Collection[str]) -> Found:
   root, wrong = pathlib.Path(root), sorted(set(kinds) - set(SUFFIXES))
   if wrong or not kinds:
     raise ValueError(f"kinds {wrong or kinds}: use some of {', '.join(SUFFIXES)}")
-  search = _Search(root, frozenset(kinds))
+  search = _Search(root, frozenset(kinds), deep)
   try:
     info = os.stat(root)
   except OSError as error:
@@ -135,11 +138,12 @@ def find(root, kinds: Collection[str]) -> Found:
 class _Search:
   """State of one search: folders seen, links to folders that still have to be followed."""
 
-  def __init__(self, root, kinds):
+  def __init__(self, root, kinds, deep):
+    self.deep = deep
     self.root, self.kinds, self.found = root, kinds, Found(root)
     self.links: list[pathlib.Path] = []
     self.seen: dict[tuple[int, int], pathlib.Path] = {}
-    self.what = " or ".join(_WHAT[k] for k in SUFFIXES if k in kinds)
+    self.what = " or ".join(WHAT[k] for k in SUFFIXES if k in kinds)
 
   def folders(self, info):
     """The root, then linked folders, each with what lies below it."""
@@ -210,6 +214,8 @@ class _Search:
       return None
     if not stat.S_ISDIR(info.st_mode):
       self.file(path, info)
+    elif not self.deep:
+      return None
     elif entry.is_symlink():
       self.links.append(path)
     elif (path / RESULTS).is_file():

@@ -6,6 +6,7 @@ Unicode form) get their folders and then their endings into the name: `case1_png
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 import hashlib
 import pathlib
@@ -16,6 +17,8 @@ from data_pipelines.intake import find
 
 # A name gets endings such as _anomaly.nii.gz.tmp; file systems allow 255 bytes.
 LONGEST = 200
+# What truth and our own results are called: <name of the image>_<one of these>.
+RESULT_ENDINGS = ("anomaly", "mask", "overlay", "prob", "seg", "segmentation", "label", "labels")
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
 
@@ -55,6 +58,24 @@ def result_names(files: Sequence[pathlib.Path], root, flat: bool = False
       lead = "".join(safe(f) + "/" for f in folders)
       choices.append([lead + safe(stem), lead + safe(whole)])
   return dict(zip(files, _distinct(choices)))
+
+
+def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
+  """Why a_mask.png or a-overlay.tif is no input where a.png lies beside it; "" for other names.
+
+  Args:
+    files: of the search, sorted.
+  """
+  parts = re.fullmatch(r"(.+)[_-]([^_-]+)", find.stem_of(path))
+  if not parts or parts[2].lower() not in RESULT_ENDINGS:
+    return ""
+  first = bisect.bisect_left(files, path.with_name(parts[1]))
+  for file in files[first:]:
+    if file.parent != path.parent or not file.name.startswith(parts[1]):
+      return ""
+    if find.stem_of(file) == parts[1]:
+      return f"is named as a label or a result of {file.name}, which lies beside it"
+  return ""
 
 
 def unique(texts: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from data_pipelines.dataset import Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images as formats
+from data_pipelines.intake import counts
 from data_pipelines.ops import resize
 
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
@@ -78,13 +79,8 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
   """
   found = []
   for folder, is_mask in ((pathlib.Path(images), False), (pathlib.Path(masks), True)):
-    if not folder.is_dir():
-      raise FileNotFoundError(f"folder {folder} does not exist; see config.data.dir and layout")
-    files = [f for f in formats.find(folder) if f.suffix.lower() in formats.SUFFIXES]
-    if not files:
-      raise FileNotFoundError(f"folder {folder} holds no image ({', '.join(formats.SUFFIXES)})")
     named: dict[str, pathlib.Path] = {}
-    for file in files:
+    for file in counts.files(folder, ("image",)):
       name = file.relative_to(folder).with_suffix("").as_posix()
       name = name.removesuffix("_segmentation") if is_mask else name
       if name in named:

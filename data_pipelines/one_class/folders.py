@@ -7,12 +7,11 @@ import logging
 import pathlib
 
 from data_pipelines import fields as data_fields
-from data_pipelines.errors import UserError
-from data_pipelines.formats import images
-from data_pipelines.intake import patients, tables, vocabulary
+from data_pipelines.intake import counts, find as finder, patients, tables, vocabulary
 from data_pipelines.intake.tables import same
 from data_pipelines.one_class.lists import Item, hold_out, regrouped
 
+KINDS = ("image",)  # of files that are read
 SIDES = ("normal", "anomaly")
 Items = dict[tuple[str, str], list[Item]]
 
@@ -79,12 +78,18 @@ def read_folders(root, cfg: Mapping) -> Items:
     split_of = lambda w, where: w if w in vocabulary.SPLITS else ""
     side_of = lambda w, where: w if w in SIDES else ""
   found: list[tuple[tuple[str, str], str, str]] = []  # place, kind, name
-  for folder in _folders(root):
-    split = _meaning(split_of, folder)
-    for below in _folders(folder) if split else ():
-      if side := _meaning(side_of, below):
-        found += [((split, side), below.name.lower(), p.relative_to(root).as_posix())
-                  for p in images.find(below) if p.suffix.lower() in images.SUFFIXES]
+  search, elsewhere = finder.find(root, KINDS), {}
+  for path in search.files:
+    folders = path.relative_to(root).parts[:-1]
+    split = split_of(folders[0], f"folder {root / folders[0]}") if folders else ""
+    side = side_of(folders[1], f"folder {root.joinpath(*folders[:2])}") if split and folders[1:] else ""
+    if side:
+      found.append(((split, side), folders[1].lower(), path.relative_to(root).as_posix()))
+    else:
+      elsewhere[path] = "lies in no folder <train|val|test>/<normal|anomaly>"
+  search.leave_out(elsewhere)
+  counts.say(search)
+  counts.refuse_broken(search)
   if not any(place == ("train", "normal") for place, _, _ in found):
     raise FileNotFoundError(f"{root} holds neither labels.csv nor images in train/normal; see "
                             "config.data.root")
@@ -93,20 +98,6 @@ def read_folders(root, cfg: Mapping) -> Items:
   for (place, kind, name), group in zip(found, groups):
     items.setdefault(place, []).append(Item(name, group, kind, str(root / name)))
   return items
-
-
-def _folders(folder):
-  return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith((".", "__")))
-
-
-def _meaning(of_word, folder):
-  """The split or side that a folder's name says, "" for another name where there is no image below."""
-  try:
-    return of_word(folder.name, f"folder {folder}")
-  except UserError:
-    if images.find(folder):
-      raise
-    return ""
 
 
 def folder_lists(cfg) -> dict[str, list[Item]]:

@@ -17,6 +17,7 @@ from data_pipelines import fields as data_fields
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
+from data_pipelines.intake import counts
 from data_pipelines.ops import resize
 
 _CACHE_BYTES = 2 << 30  # decoded frames kept in memory, over all splits
@@ -109,14 +110,9 @@ def read_resized(path, cfg) -> np.ndarray:
   return resize.unit_image(frame, cfg.resize) if any(cfg.resize) else frame
 
 
-def list_frames(folder) -> list[pathlib.Path]:
-  """Image files of a folder that must exist and not be empty."""
-  if not folder.is_dir():
-    raise FileNotFoundError(f"folder {folder} does not exist; see config.data.dir")
-  files = images.find(folder)
-  if not files:
-    raise FileNotFoundError(f"folder {folder} holds no image ({', '.join(images.EXTENSIONS)})")
-  return files
+def list_frames(folder, strict: bool = True) -> list[pathlib.Path]:
+  """Image files of a folder that must exist and not be empty; see counts.files."""
+  return counts.files(folder, ("image", "dicom"), strict)
 
 
 def load_all(items, problems, strict: bool):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 
 import jax
 from jax import export as jax_export
 import numpy as np
 
+from medae_jax.core import scratch
 from medae_jax.core.errors import UserError
 
 FORMAT = "medae_jax export 1"
@@ -44,24 +44,23 @@ def replacing(out: pathlib.Path) -> Iterator[pathlib.Path]:
   What was there goes only after the new one is in place; of a block that fails, nothing is left.
   """
   out.parent.mkdir(parents=True, exist_ok=True)
-  temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-  try:
-    yield temporary
-    temporary.chmod(0o755)
-    _swap(temporary, out)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+  prefix = f".{out.name[:100]}.export-"
+  _put_back(out, prefix)
+  scratch.remove_litter(out.parent, prefix)
+  with scratch.folder(out.parent, prefix) as temporary:
+    new = temporary / "new"
+    new.mkdir()
+    yield new
+    if out.exists():
+      out.rename(temporary / "old")
+    new.rename(out)
 
 
-def _swap(temporary: pathlib.Path, out: pathlib.Path) -> None:
-  """Puts `temporary` at `out`; what was there goes only after the new one is in place."""
-  old = None
-  if out.exists():
-    old = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    out.rename(old / "export")
-  temporary.rename(out)
-  if old is not None:
-    shutil.rmtree(old)
+def _put_back(out: pathlib.Path, prefix: str) -> None:
+  """The former export where a run was killed between taking it away and placing the new one."""
+  for old in out.parent.glob(glob.escape(prefix) + "*/old") if not out.exists() else ():
+    old.rename(out)
+    return
 
 
 def checksums(folder: pathlib.Path) -> dict[str, str]:

@@ -8,12 +8,17 @@ import io
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from medae_jax.core.errors import UserError
+
+# Cells that a spreadsheet takes for a formula; numbers with a sign are none.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
 def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
@@ -71,9 +76,9 @@ def write_csv(path, rows: Sequence[Mapping[str, Any]]) -> pathlib.Path | None:
     return None
   columns = list(dict.fromkeys(k for row in rows for k in row))
   text = io.StringIO()
-  out = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-  out.writeheader()
-  out.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+  out = csv.writer(text, lineterminator="\n")
+  out.writerow([_cell(c) for c in columns])
+  out.writerows([_cell(row.get(c)) for c in columns] for row in rows)
   # Names of files that are no UTF-8 are written with \\udc.. in place of their odd bytes.
   return write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
@@ -95,6 +100,8 @@ def _cell(value):
     return ""
   if isinstance(value, (float, np.floating)):
     return f"{value:.6g}" if np.isfinite(value) else ""
+  if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
+    return "'" + value  # a spreadsheet shows it as text instead of computing it
   return value
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from data_pipelines.datasets import annotations
 from data_pipelines.formats import images
+from data_pipelines.intake import find
 from data_pipelines.pairs import ultrasound
 from medae_jax import evaluate, predict, train
 from tests.contract import cases
@@ -88,7 +89,7 @@ def inputs(tmp_path_factory):
 
 def test_predict_keeps_size_depth_colour_and_every_untouched_bit(run, inputs, tmp_path):
   workdir, _ = run
-  before = {p: p.read_bytes() for p in images.find(inputs)}
+  before = {p: p.read_bytes() for p in find.find(inputs, ("image", "dicom")).files}
   rows = predict.predict(workdir, {"predict.input": str(inputs), "predict.output": str(tmp_path),
                                    "method.score.threshold": 0.2})
   assert {r["input"]: r["output"] for r in rows} == {
@@ -109,7 +110,7 @@ def test_predict_keeps_size_depth_colour_and_every_untouched_bit(run, inputs, tm
       changed += differs.sum()
   assert changed > 0, "nothing was restored anywhere: the test would pass with a copy"
   assert {r["input"]: r["tiles"] for r in rows}["large.tif"] > 1
-  assert before == {p: p.read_bytes() for p in images.find(inputs)}
+  assert before == {p: p.read_bytes() for p in find.find(inputs, ("image", "dicom")).files}
   old, new = pydicom.dcmread(inputs / "scan.dcm"), pydicom.dcmread(tmp_path / "scan.dcm")
   assert new.PatientName == old.PatientName and new.SOPInstanceUID == old.SOPInstanceUID
 

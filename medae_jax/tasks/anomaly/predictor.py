@@ -20,6 +20,7 @@ import numpy as np
 from data_pipelines import dataset as datasets
 from data_pipelines.brains import inputs, normalise
 from data_pipelines.formats import images, nifti
+from data_pipelines.intake import counts, find as finder
 from data_pipelines.ops import resize
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
@@ -56,36 +57,26 @@ class Predictor(BasePredictor):
 
   # --------------------------------------------------------------------------------- inputs
   def find_inputs(self, input_path):
-    """Volumes and images under a file or folder; names are unique, as result files are named so."""
-    path, found = pathlib.Path(input_path), []
-    if self.modalities:
-      found += inputs.find(path, self.modalities)
-    if not found or not (path.suffix.lower() == ".csv" or (path / "manifest.csv").is_file()):
-      found += inputs.find(path, self.modalities, images.is_image)
-    if not found:
-      kinds = "NIfTI volume (.nii, .nii.gz) or image" if self.modalities else "image"
-      raise UserError(f"{path} holds no {kinds} ({', '.join(images.SUFFIXES)})")
-    names = [scan.name for scan in found]
-    for i, scan in enumerate(found):
-      if names.count(scan.name) > 1:  # the same name in several folders
-        first = next(iter(scan.files.values()))
-        folder = "_".join(first.parent.relative_to(path).parts) if path.is_dir() else ""
-        found[i] = dataclasses.replace(scan, name=f"{folder}_{nifti.stem(first)}".strip("_"))
-    return found
+    """Volumes and images under a file or folder; see inputs.find_all."""
+    kinds = ("nifti", "image") if self.modalities else ("image", "dicom")
+    scans, self.found = inputs.find_all(input_path, self.modalities, kinds)
+    if not scans and not self.found.broken:
+      raise UserError(f"{input_path} holds {counts.nothing(self.found, kinds)}")
+    return scans
 
   def name_of(self, item):
-    return item.name
+    return item.title
 
   def files_of(self, item):
     return list(item.files.values())
 
   def predict_one(self, item, out_dir):
     out_dir = pathlib.Path(out_dir)
-    if all(inputs.is_volume(p) or not images.is_image(p) for p in item.files.values()):
-      return self._volume(item, out_dir)
-    if self.modalities:
+    if not self.modalities:
+      return self._image(item, out_dir)
+    if any(finder.kind_of(p, by_content=False) == "image" for p in item.files.values()):
       return self._slice_image(item, out_dir)
-    return self._image(item, out_dir)
+    return self._volume(item, out_dir)
 
   # -------------------------------------------------------------------------------- volumes
   def _volume(self, scan, out_dir):

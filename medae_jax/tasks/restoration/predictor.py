@@ -2,19 +2,21 @@
 
 For <name>.<ext> below the input folder: <name>.<ext> at the same place below the output folder
 (lossless: JPEG becomes PNG, DICOM stays DICOM with only its pixels changed), masks/<name>_mask.png
-(0 or 255) and compare/<name>.png (before, after, what was changed). Size, bit depth and colour are
+(0 or 255) and compare/<name>.png (before, after, what was changed); where the input has folders called
+masks or compare, these two are masks_2 and compare_2. Size, bit depth and colour are
 those of the input; larger inputs than config.predict.tile are cut into overlapping tiles.
 """
 
 from __future__ import annotations
 
-import collections
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.formats import images as frames
+from data_pipelines.intake import counts, find as finder
+from data_pipelines.intake.names import result_names, same
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import panels
@@ -31,31 +33,26 @@ class Predictor(BasePredictor):
 
   def __init__(self, config, calibration, score_fn):
     super().__init__(config, calibration, score_fn)
-    self._root, self._stems = pathlib.Path(), {}
+    self._root, self._names, self._folders = pathlib.Path(), {}, {}
 
   def find_inputs(self, input_path):
     source = pathlib.Path(input_path)
-    # the folder that predict.py has resolved already, and its default
     output = self.config.predict.output
-    if source.is_dir():
-      if output and pathlib.Path(output).resolve().is_relative_to(source.resolve()):
-        raise UserError(f"--output={output} lies inside --input={source}: nothing is ever written "
-                         "into the input folder; choose another --output")
-      found = frames.find(source)
-      self._root = source
-    else:
-      found = [source]
-      self._root = source.parent
-    if not found:
-      raise UserError(f"{source} holds no image ({', '.join(frames.EXTENSIONS)})")
-    # a.jpg and a.png would both become a.png: such names keep their old ending
-    count = collections.Counter(p.with_suffix("") for p in found)
-    self._stems = {p: p.name.replace(".", "_") if count[p.with_suffix("")] > 1 else p.stem
-                   for p in found}
-    return found
+    if source.is_dir() and output and pathlib.Path(output).resolve().is_relative_to(source.resolve()):
+      raise UserError(f"--output={output} lies inside --input={source}: nothing is ever written "
+                      "into the input folder; choose another --output")
+    self.found = finder.find(source, ("image", "dicom"))
+    if not self.found.files and not self.found.broken:
+      raise UserError(f"{source} holds {counts.nothing(self.found, ('image', 'dicom'))}")
+    self._root = source if source.is_dir() else source.parent
+    self._names = result_names(self.found.files, self._root)  # a.jpg and a.png would both be a.png
+    taken = {same(pathlib.PurePosixPath(n).parts[0]) for n in self._names.values()}
+    self._folders = {kind: next(n for n in (kind, *(f"{kind}_{i}" for i in range(2, 10_000)))
+                                if same(n) not in taken) for kind in ("masks", "compare")}
+    return self.found.files
 
   def name_of(self, item):
-    return item.relative_to(self._root).as_posix()
+    return counts.shown(item, self._root)
 
   def predict_one(self, item, out_dir) -> dict[str, Any]:
     frame = frames.read(item)
@@ -63,8 +60,8 @@ class Predictor(BasePredictor):
     restored, marks, tiles = self._restore(unit)
     pixels = frame.pixels.copy()
     pixels[marks] = frame.stored(restored)[marks]  # nothing else is written: bit-identical elsewhere
-    folder, stem = item.relative_to(self._root).parent, self._stems[item]
-    out_dir = pathlib.Path(out_dir)
+    *folders, stem = self._names[item].split("/")
+    folder, out_dir = pathlib.Path(*folders), pathlib.Path(out_dir)
     target = frames.write(frame, pixels, out_dir / folder, stem)
     frame.pixels = pixels
     self._pictures(out_dir, folder, stem, unit, frame.unit(), marks)
@@ -77,12 +74,12 @@ class Predictor(BasePredictor):
     for n, (old, new, mask) in enumerate(zip(before, after, marks)):
       name = stem if len(before) == 1 else f"{stem}_{n:03d}"
       if self.config.predict.masks:
-        files.write_png(out_dir / "masks" / folder / f"{name}_mask.png",
+        files.write_png(out_dir / self._folders["masks"] / folder / f"{name}_mask.png",
                           np.where(mask, 255, 0).astype(np.uint8))
       if self.config.predict.compare:
         shown = panels.verdict_overlay(old.mean(-1), mask, None, (0, 1))
         cells = [[panels.colour(old), panels.colour(new), shown]]
-        files.write_png(out_dir / "compare" / folder / f"{name}.png", panels.grid(
+        files.write_png(out_dir / self._folders["compare"] / folder / f"{name}.png", panels.grid(
             cells, ("input", "restored", "changed pixels"),
             [f"{mask.mean():.2%} of the pixels changed"], name))
 

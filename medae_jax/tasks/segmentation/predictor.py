@@ -14,6 +14,8 @@ from absl import logging
 import numpy as np
 
 from data_pipelines.formats import images as formats
+from data_pipelines.intake import counts, find as finder
+from data_pipelines.intake.names import beside_its_image, result_names
 from data_pipelines.masks import images
 from medae_jax.core import files as outputs
 from medae_jax.core.errors import UserError
@@ -32,21 +34,17 @@ class Predictor(BasePredictor):
     logging.info("Masks: probability > %.3g.", self.threshold)
 
   def find_inputs(self, input_path):
-    path = pathlib.Path(input_path)
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    files = [f for f in files if f.suffix.lower() in formats.SUFFIXES
-             and not f.stem.endswith("_segmentation")]
-    if not files:
-      raise UserError(f"{path} holds no image ({', '.join(formats.SUFFIXES)})")
-    stems = [f.stem for f in files]
-    twice = sorted({s for s in stems if stems.count(s) > 1})
-    if twice:
-      raise UserError(f"{path} holds several images called {twice[0]!r}: their results would have "
-                       "the same name; predict the folders one by one")
-    return files
+    self._root = pathlib.Path(input_path)
+    found = self.found = finder.find(self._root, ("image", "dicom"))
+    if self._root.is_dir():
+      found.leave_out({f: reason for f in found.files if (reason := _truth(f, found.files))})
+    if not found.files and not found.broken:
+      raise UserError(f"{self._root} holds {counts.nothing(found, ('image', 'dicom'))}")
+    self._names = result_names(found.files, self._root, flat=True)
+    return found.files
 
   def name_of(self, item):
-    return item.name
+    return counts.shown(item, self._root) if item != self._root else item.name
 
   def predict_one(self, item, out_dir):
     image = formats.read_8bit(item, 3)
@@ -58,8 +56,15 @@ class Predictor(BasePredictor):
     prob = 1 / (1 + np.exp(-np.clip(resize_logits(logits, image.shape[:2]), -80, 80)))
     mask = prob > self.threshold
     out_dir = pathlib.Path(out_dir)
-    outputs.write_png(out_dir / f"{item.stem}_prob.png", np.round(255 * prob).astype(np.uint8))
-    outputs.write_png(out_dir / f"{item.stem}_mask.png", (255 * mask).astype(np.uint8))
+    outputs.write_png(out_dir / f"{self._names[item]}_prob.png", np.round(255 * prob).astype(np.uint8))
+    outputs.write_png(out_dir / f"{self._names[item]}_mask.png", (255 * mask).astype(np.uint8))
     return {"height": image.shape[0], "width": image.shape[1], "threshold": float(self.threshold),
            "lesion_pixels": int(mask.sum()), "lesion_share": float(mask.mean()),
            "mean_probability": float(prob.mean())}
+
+
+def _truth(path, files):
+  """Why a file is no input: it is a ground truth, or lies as a result beside its image."""
+  if finder.stem_of(path).lower().endswith("_segmentation"):
+    return "is named as a ground truth"
+  return beside_its_image(path, files)

@@ -10,6 +10,7 @@ import pytest
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
+from data_pipelines.intake import find
 
 RNG = np.random.default_rng(0)
 
@@ -128,7 +129,7 @@ def test_dicom_window_and_inverted_grey(tmp_path):
 def test_dicom_without_ending_is_found(tmp_path):
   dicom(tmp_path / "IM0001", np.zeros((4, 4), np.uint8))
   (tmp_path / "notes").write_text("no image")
-  assert [p.name for p in images.find(tmp_path)] == ["IM0001"]
+  assert [p.name for p in find.find(tmp_path, ("image", "dicom")).files] == ["IM0001"]
   assert images.read(tmp_path / "IM0001").pixels.shape == (1, 4, 4, 1)
 
 

@@ -83,8 +83,13 @@ def test_the_choice_can_be_changed_for_one_command(tmp_path):
     trained.load(run, {"eval.checkpoint": "nosuch"})
 
 
-@pytest.mark.parametrize("error", [KeyError("nosuch"), KeyboardInterrupt()])
-def test_a_fault_in_mid_prediction_keeps_the_table_of_what_is_finished(tmp_path, error, monkeypatch):
+@pytest.mark.parametrize("error,raised,lines", [
+    (KeyError("nosuch"), ValueError, ["a,1,", "b,,too large",
+                                      "c,,KeyError: 'nosuch' (a fault of the program; see errors.log)",
+                                      "d,1,"]),
+    (KeyboardInterrupt(), KeyboardInterrupt, ["a,1,", "b,,too large"])])
+def test_a_fault_in_mid_prediction_keeps_the_table_of_what_is_finished(
+    tmp_path, error, raised, lines, monkeypatch):
   run = make(tmp_path / "run", "last")
 
   class Predictor:
@@ -107,8 +112,10 @@ def test_a_fault_in_mid_prediction_keeps_the_table_of_what_is_finished(tmp_path,
       return {"score": 1.0}
   monkeypatch.setattr("medae_jax.tasks.anomaly.predictor.Predictor", Predictor)
   out = tmp_path / "out"
-  with pytest.raises(type(error)):
+  with pytest.raises(raised):
     predict.predict(run, {"predict.input": str(tmp_path), "predict.output": str(out)})
-  assert (out / "predictions.csv").read_text().splitlines() == ["input,score,error", "a,1,",
-                                                                "b,,too large"]
-  assert sorted(p.name for p in out.iterdir()) == ["a.png", "predictions.csv"]
+  assert (out / "predictions.csv").read_text().splitlines() == ["input,score,error", *lines]
+  assert sorted(p.name for p in out.glob("*.png")) == [f"{line[0]}.png" for line in lines if ",1," in line]
+  log = out / "errors.log"
+  assert log.exists() == (raised is ValueError) and not list(out.glob(".partial_*"))
+  assert not log.exists() or "KeyError: 'nosuch'" in log.read_text()
