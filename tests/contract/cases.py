@@ -14,7 +14,8 @@ FEATURES = {
     "statistics of the batch": ("BatchNormMethod", "annotation_removal"),
     "several optimisers, frozen networks": ("AdversarialMethod", "piad_camelyon16"),
     "several streams, weights of the whole batch": ("TwoStreamMethod", "noisy_skin"),
-    "stages that grow": ("GrowingMethod", "dpa_camelyon16"),
+    "stages that grow": ("GrowingMethod", "dpa_nih"),
+    "critic steps before each update": ("AdversarialMethod", "dpa_camelyon16"),
     "fitted at the end": ("FitOnlyMethod", None),
     "noise drawn on the device": ("BatchNormMethod", "dae_brats"),
 }

@@ -1,4 +1,4 @@
-"""Growing DPA over whole runs: resumed in every stage, best state and pictures, on four devices."""
+"""Growing DPA over whole runs: resumed in every stage, best state and pictures (devices: tests/contract)."""
 
 import shutil
 
@@ -8,7 +8,6 @@ import pytest
 
 from medae_jax import train
 from medae_jax.core import trained
-from tests.contract import test_devices as devices
 from tests.contract.run_steps import flat
 from tests.unit.methods.test_dpa import config
 
@@ -46,17 +45,3 @@ def test_the_best_state_comes_from_the_last_stage(tmp_path):
   assert [p.name for p in pictures] == ["0_stable_16.png", "1_transition_32.png", "2_stable_32.png"]
   first, last = (np.asarray(Image.open(p)) for p in (pictures[0], pictures[-1]))
   assert first.shape == last.shape and (first != last).any()
-
-
-@pytest.fixture(scope="module")
-def one_device(tmp_path_factory):
-  return devices.run(tmp_path_factory.mktemp("one"), "one", 1, names=["dpa_nih"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
-def test_growing_on_four_devices(mode, one_device, tmp_path):
-  """Three stages on 4 devices give the parameters and channel statistics of one."""
-  four = devices.run(tmp_path, "four", 4, mode, ["dpa_nih"])
-  assert any("vgg_32" in k for k in one_device)
-  devices.assert_equal_parameters(one_device, four, mode)
