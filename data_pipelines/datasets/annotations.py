@@ -172,7 +172,7 @@ def build(data_cfg, seed: int) -> DataSet:
   folder = root / cfg.clean_dir if (root / cfg.clean_dir).is_dir() else root
   files = frames.list_frames(folder, cfg.strict)
   names = [p.relative_to(folder).as_posix() for p in files]
-  items = [CleanFrame(n, p, g, cfg) for n, p, g in zip(names, files, groups_of(names, cfg))]
+  items = [CleanFrame(n, p, g, cfg) for n, p, g in zip(names, files, groups_of(names, folder, cfg))]
   usable, problems = frames.load_all(items, [], cfg.strict)
   name = f"{root.name} (real frames, synthetic annotations)"
   return AnnotationDataSet(name, cfg, usable, split_names(usable, root, cfg), problems, seed)

@@ -137,7 +137,7 @@ def build(data_cfg, seed: int) -> DataSet:
   both = sorted(names["annotated"] & names["clean"])
   masks, foreign = masks_of(both, folders["mask"])
   items = [FilePair(n, folders["annotated"] / n, g, cfg, folders, masks.get(n))
-           for n, g in zip(both, groups_of(both, cfg))]
+           for n, g in zip(both, groups_of(both, folders["clean"], cfg))]
   usable, problems = frames.load_all(items, problems, cfg.strict)
   for text in foreign[:_SHOWN]:
     logging.warning("%s", text)

@@ -4,6 +4,7 @@ In this order, the first that says something:
   column   `group`, `patient` or `subject` of the user's table (`patient_column`);
   pattern  config.data.group_pattern, first group of a regular expression, searched in the path below
            the data folder where the pattern has a "/", else in the file's name without suffix;
+  header   PatientID of a DICOM file, where not all files have the same;
   folder   the first folder named as a person (P01, patient 7, case_12, sub-01), else the first folder
            below the data folder that is no common word ("train", "normal", "images", ...) and not shared
            by all files;
@@ -18,10 +19,12 @@ side all the same; `group_pattern` says it better where the guess is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import concurrent.futures
 import pathlib
 import re
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import dicom_patient
 from data_pipelines.intake import find, vocabulary
 from data_pipelines.intake.tables import Row, same
 
@@ -74,16 +77,18 @@ def patient_of(path, root, pattern: str | None = None) -> str:
   return name_patients([name], pattern or "")[name]
 
 
-def name_patients(names: Sequence[str], pattern: str = "") -> dict[str, str]:
-  """{name: patient} of the files of a data set by pattern, folder, name or themselves.
+def name_patients(names: Sequence[str], pattern: str = "", root=None) -> dict[str, str]:
+  """{name: patient} of the files of a data set by pattern, header, folder, name or themselves.
 
   Args:
     names: paths below the data folder, with "/".
     pattern: config.data.group_pattern.
+    root: the data folder, for the headers of DICOM files; None = without them.
 
   Raises:
     UserError: the pattern is no regular expression with a group.
   """
+  headers = _headers(names, root) if root is not None else {}
   shared_folders = _shared([_folders(n) for n in names])
   prefixes = {n: _prefix(n) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
@@ -91,23 +96,24 @@ def name_patients(names: Sequence[str], pattern: str = "") -> dict[str, str]:
   for name in names:
     folders = [f for f in _folders(name) if same(f) not in shared_folders]
     person = next((f for f in _folders(name) if _PERSON.fullmatch(f)), "")
-    found[name] = (by_pattern(name, pattern) or person or next(iter(folders), "")
+    found[name] = (by_pattern(name, pattern) or headers.get(name) or person or next(iter(folders), "")
                    or (prefixes[name] if by_name else "") or _without_suffix(name))
   return found
 
 
-def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", grouping: str = "patient"
-            ) -> list[str]:
+def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", grouping: str = "patient",
+            root=None) -> list[str]:
   """The patient of each row of a table: its column where that says something, else `name_patients`.
 
   Args:
     names: paths of the rows' files below the data folder.
     pattern: config.data.group_pattern, for rows whose column is empty.
     grouping: config.data.grouping; "file" leaves the column aside, "legacy" the names.
+    root: as of `name_patients`.
   """
   if grouping == "legacy":
     return unified([r.get("group") or r.get("patient") or n for r, n in zip(rows, names)])
-  guessed = name_patients(names, pattern) if grouping == "patient" else {n: n for n in names}
+  guessed = name_patients(names, pattern, root) if grouping == "patient" else {n: n for n in names}
   column = _joined(rows) if grouping == "patient" else [""] * len(rows)
   return unified([c or guessed[n] for c, n in zip(column, names)])
 
@@ -129,9 +135,9 @@ def _joined(rows):
           for row, found in zip(rows, keys)]
 
 
-def of_files(names: Sequence[str], pattern: str = "", grouping: str = "patient") -> list[str]:
+def of_files(names: Sequence[str], pattern: str = "", grouping: str = "patient", root=None) -> list[str]:
   """The patient of each file without a table; see `of_rows`."""
-  return of_rows([Row({}, pathlib.Path(), 0)] * len(names), names, pattern, grouping)
+  return of_rows([Row({}, pathlib.Path(), 0)] * len(names), names, pattern, grouping, root)
 
 
 def unified(patients: Sequence[str]) -> list[str]:
@@ -186,6 +192,14 @@ def describe(patients: Mapping[str, str], what: str) -> str:
 
 def _without_suffix(name):
   return (pathlib.PurePosixPath(name).parent / find.stem_of(name)).as_posix()
+
+
+def _headers(names, root):
+  """{name: PatientID} of the DICOM files, {} where all of them say the same: that names nobody."""
+  files = [n for n in names if find.kind_of(pathlib.Path(root) / n) == "dicom"]
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    ids = list(pool.map(lambda n: dicom_patient.patient_id(pathlib.Path(root) / n), files))
+  return dict(zip(files, ids)) if len({same(i) for i in ids}) > 1 else {}
 
 
 def _folders(name):

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images as formats
-from data_pipelines.intake import patients, tables, vocabulary
+from data_pipelines.intake import patients, tables, unlisted, vocabulary
 from data_pipelines.masks import images, label_noise, synthetic_lesions
 from data_pipelines.masks.images import Item
 
@@ -94,6 +94,8 @@ def _manifest(cfg):
   table = tables.read_table(path, ("image", "mask", "split"), ("image_id", "group", "noisy_mask", "clean"))
   table.unique("image", file=True)
   names = [r.file("image") for r in table.rows]
+  masks = [r[c].replace("\\", "/") for c in ("mask", "noisy_mask") if c in table.columns for r in table.rows]
+  unlisted.say(path, root, [*names, *masks], ("image",))
   idents = dict(zip(names, _idents(table, names)))
   groups = dict(zip(names, patients.of_rows(table.rows, names, cfg.group_pattern, cfg.grouping)))
 

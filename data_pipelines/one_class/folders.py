@@ -7,7 +7,7 @@ import logging
 import pathlib
 
 from data_pipelines import fields as data_fields
-from data_pipelines.intake import counts, find as finder, patients, tables, vocabulary
+from data_pipelines.intake import counts, find as finder, patients, tables, unlisted, vocabulary
 from data_pipelines.intake.tables import same
 from data_pipelines.one_class.lists import Item, hold_out, regrouped
 
@@ -37,7 +37,8 @@ def read_labels(root, cfg: Mapping) -> Items:
   table = tables.read_table(path, ("file", "split", "label"), ("group", "patient", "subtype"))
   table.unique("file", file=True)
   names = [r.file("file") for r in table.rows]
-  groups = patients.of_rows(table.rows, names, cfg["group_pattern"], cfg["grouping"])
+  groups = patients.of_rows(table.rows, names, cfg["group_pattern"], cfg["grouping"], root)
+  unlisted.say(path, root, names, KINDS)
   place_of = _place_of_older_runs if cfg["grouping"] == "legacy" else _place
   places = [place_of(row, cfg) for row in table.rows]
   kinds = patients.unified([row["label"] if side == "normal" else row.get("subtype") or row["label"]
@@ -93,7 +94,7 @@ def read_folders(root, cfg: Mapping) -> Items:
   if not any(place == ("train", "normal") for place, _, _ in found):
     raise FileNotFoundError(f"{root} holds neither labels.csv nor images in train/normal; see "
                             "config.data.root")
-  groups = patients.of_files([name for _, _, name in found], cfg["group_pattern"], cfg["grouping"])
+  groups = patients.of_files([name for _, _, name in found], cfg["group_pattern"], cfg["grouping"], root)
   items: Items = {}
   for (place, kind, name), group in zip(found, groups):
     items.setdefault(place, []).append(Item(name, group, kind, str(root / name)))

@@ -16,15 +16,15 @@ SPLITS = vocabulary.SPLITS
 _SEED = 42  # of the split by patient: not config.seed, runs compare
 
 
-def groups_of(names: Sequence[str], cfg) -> list[str]:
-  """The patient of each frame, by its path below the folder of frames (intake/patients.py).
+def groups_of(names: Sequence[str], folder: pathlib.Path, cfg) -> list[str]:
+  """The patient of each frame, by its path below the folder of clean frames (intake/patients.py).
 
   Raises:
     UserError: group_pattern is not a regular expression with a group.
   """
   if cfg.grouping == "legacy":
     return [_group_of_older_runs(n, cfg.group_pattern) for n in names]
-  return patients.of_files(names, cfg.group_pattern, cfg.grouping)
+  return patients.of_files(names, cfg.group_pattern, cfg.grouping, folder)
 
 
 def _group_of_older_runs(name, pattern):

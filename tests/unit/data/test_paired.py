@@ -207,7 +207,7 @@ def test_table_of_splits(tmp_path):
 
 def test_older_runs_keep_their_groups():
   cfg = config("x", grouping="legacy", group_pattern=r"^(.*)_[^_]*$")
-  assert splits.groups_of(["x/LUM00054_2.png", "y/single.png"], cfg) == ["LUM00054", "single"]
+  assert splits.groups_of(["x/LUM00054_2.png", "y/single.png"], None, cfg) == ["LUM00054", "single"]
 
 
 # --------------------------------------------------------------------- synthesised annotations

@@ -1,6 +1,8 @@
 """Every reader of a user's table or folders x every rule of the door: none is missing."""
 
+import dataclasses
 import pathlib
+import random
 
 import pytest
 
@@ -126,6 +128,42 @@ def test_unused_rows_are_in_no_split(tmp_path):
     if small.splits:
       write_table(small, tmp_path / reader, PICTURES, change=put(2, "split", "Unused"))
       assert small.read(tmp_path / reader)["train"] == EXPECTED["train"][1:], reader
+
+
+@pytest.mark.parametrize("reader", ["segmentation", "nih", "camelyon"])
+def test_images_that_a_table_does_not_list_are_counted(tmp_path, caplog, reader):
+  write_table(TABLES[reader], tmp_path, PICTURES)
+  TABLES[reader].read(tmp_path)
+  assert "does not list" not in caplog.text
+  small_sets.save(tmp_path / "i" / "extra.png")
+  assert TABLES[reader].read(tmp_path) == EXPECTED
+  assert f"does not list 1 images below {tmp_path}, the first i/extra.png" in caplog.text
+
+
+def test_whatever_is_typed_into_a_table_is_read_or_one_line(tmp_path):
+  """Random edits of cells and rows: an answer or one line that names the table or a file, nothing else."""
+  rng = random.Random(0)
+  typed = ["Train", "..", "../../evil", "a" * 300, "%s", "{}", "*", "\u202e", "=1+1", "nan", "-1",
+           "C:\\x\\y.png", "", "p00ä", "g1", '"', "normal"]
+
+  def edit(cells):
+    for _ in range(rng.randint(1, 3)):
+      row = cells[rng.randrange(len(cells))]
+      place = rng.randrange(max(len(row), 1))
+      row[place:place + rng.randint(0, 2)] = rng.sample(typed, rng.randint(0, 2))
+  outcomes = {"read": 0, "refused": 0}
+  for reader, small in TABLES.items():
+    small.write(tmp_path / reader, PICTURES)
+    still = dataclasses.replace(small, write=lambda root, pictures: None)
+    for _ in range(60):
+      write_table(still, tmp_path / reader, PICTURES, change=edit)
+      try:
+        still.read(tmp_path / reader)
+        outcomes["read"] += 1
+      except (UserError, OSError) as error:
+        outcomes["refused"] += 1
+        assert "\n" not in str(error) and str(tmp_path) in str(error)
+  assert outcomes["read"] > 10 and outcomes["refused"] > 100
 
 
 # ------------------------------------------------------------------------------- patients and splits

@@ -1,6 +1,7 @@
 """The one rule of patients, the one leak check, the one split."""
 
 import numpy as np
+import pydicom
 import pytest
 
 from data_pipelines.errors import UserError
@@ -95,3 +96,26 @@ def test_rows_that_share_a_group_or_a_patient_are_of_one_patient():
   assert patients.of_rows(rows, names) == ["1", "1", "1", "3", "1", "x5"]
   assert patients.of_rows(rows, names, grouping="legacy") == ["1", "2", "2", "3", "b", "x5_1.png"]
   assert patients.of_rows(rows, names, grouping="file") == names
+
+
+def test_headers_of_dicom_files_name_their_patients(tmp_path):
+  """... where they tell patients apart: anonymised sets have one PatientID, or none."""
+  def write(name, ident):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data = pydicom.dataset.FileDataset(str(tmp_path / name), {}, file_meta=meta, preamble=bytes(128))
+    if ident:
+      data.PatientID = ident
+    data.save_as(tmp_path / name)
+  for name, ident in (("d1/IM1.dcm", "A7 "), ("d2/IM000002", "a7"), ("d2/IM3.dcm", "B1"), ("d3/IM4.dcm", "")):
+    write(name, ident)
+  names = ["d1/IM1.dcm", "d2/IM000002", "d2/IM3.dcm", "d3/IM4.dcm", "d3/x_1.png"]
+  assert patients.of_files(names, root=tmp_path) == ["A7", "A7", "B1", "d3", "d3"]
+  assert patients.of_files(names) == ["d1", "d2", "d2", "d3", "d3"]
+  assert patients.of_files(names, r"(IM)", root=tmp_path)[:3] == ["IM"] * 3
+  for name in names[:4]:
+    write(name, "ANON")
+  assert patients.of_files(names, root=tmp_path) == ["d1", "d2", "d2", "d3", "d3"]
+  (tmp_path / "d1/IM1.dcm").write_bytes(bytes(128) + b"DICM" + bytes(9))
+  assert patients.of_files(names, root=tmp_path)[0] == "d1"
