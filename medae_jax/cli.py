@@ -177,6 +177,8 @@ def check_paths(mode: str) -> None:
   for flag in _NEEDS.get(mode, ("workdir",)):
     if not getattr(FLAGS, flag):
       raise UserError(f"--mode={mode} needs --{flag}")
+  if FLAGS.workdir:
+    places.check_workdir(FLAGS.workdir)
   if mode in ("evaluate", "predict", "export") and not _has_config(FLAGS.workdir):
     raise FileNotFoundError(f"--workdir={FLAGS.workdir} holds no config.json: it must be the folder of "
                             "a run")

@@ -68,6 +68,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   finally:  # also after Ctrl-C or a full disk: what is finished is in the table
     outputs.write_csv(output / RESULTS, rows)
   failed = [r for r in rows if r["error"]]
+  logging.info("%d inputs: %d done, %d failed.", len(rows), len(rows) - len(failed), len(failed))
   if failed:
     raise UserError(f"{len(failed)} of {len(rows)} inputs failed, the first: "
                      f"{failed[0]['input']}: {failed[0]['error']} (all are listed in "
@@ -87,7 +88,7 @@ def _left_out(found: Found | None, output: pathlib.Path) -> list[dict[str, Any]]
   """Says what became of every file; rows of those that would be inputs, could they be read."""
   if found is None:
     return []
-  counts.say(found)
+  counts.say(found, always=True)
   outputs.write_csv(output / "left_out.csv", counts.rows(found))
   return [{"input": counts.shown(i.path, found.root), "error": i.reason} for i in found.broken]
 

@@ -97,10 +97,13 @@ def _prepare_missing(found, cfg, folder):
     record = records.read_record(folder, scan.patient, key)
     if record:
       done[scan.patient] = record
-      continue
     jobs.append({"patient": scan.patient, "volumes": scan.volumes, "seg": scan.seg,
                  "modalities": cfg["modalities"], "size": cfg["image_size"],
                  "storage": cfg["storage"], "folder": str(folder), "key": key})
+  for patient in sorted(records.damaged(folder, list(done.values()))):
+    logging.warning("the prepared scan %s is damaged and is prepared again", patient)
+    del done[patient]
+  jobs = [job for job in jobs if job["patient"] not in done]
   if jobs:
     logging.info("preparing %d of %d scans of %s into %s", len(jobs), len(found.scans), cfg["dir"],
                  folder)

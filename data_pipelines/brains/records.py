@@ -12,6 +12,8 @@ there: a run killed at any moment leaves nothing half-written behind that would 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+import concurrent.futures
 import functools
 import hashlib
 import json
@@ -22,6 +24,10 @@ import re
 import numpy as np
 
 from data_pipelines.brains.slices import Scan
+from data_pipelines.errors import UserError
+
+CHECKED_AT_ONCE = 4 << 30
+_SOUND: set[tuple] = set()  # (path, checksum, state of the file) that this process has found to agree
 
 
 class MappedArray:
@@ -39,16 +45,25 @@ class MappedArray:
     return self.shape[0]
 
   def __getitem__(self, index):
-    return np.array(_open(self.path, self.version)[index])
+    self._check()
+    return np.array(_open(self.path, os.stat(self.path).st_ino, self.version)[index])
 
   def __array__(self, dtype=None, copy=None):
     del copy
+    self._check()
     return np.load(self.path, allow_pickle=False).astype(dtype or self.dtype, copy=False)
 
 
+  def _check(self):
+    """Compares the checksum when a process reads the file for the first time."""
+    if self.version and not _is_sound(self.path, self.version):
+      raise UserError(f"{self.path} is damaged (its checksum is another one): delete it and start "
+                      "again, it will be prepared anew")
+
+
 @functools.lru_cache(maxsize=128)
-def _open(path, version):
-  del version  # part of the cache key
+def _open(path, inode, version):
+  del inode, version  # part of the cache key: of a file that was replaced, the new one is opened
   return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -98,6 +113,40 @@ def file_sha256(path) -> str:
     while block := f.read(1 << 22):
       digest.update(block)
   return digest.hexdigest()
+
+
+def _is_sound(path, sha256: str, anew: bool = False) -> bool:
+  """Whether a file has its checksum; computed once a process, and where the file was written to.
+
+  Args:
+    anew: computed in any case.
+  """
+  try:
+    info = os.stat(path)
+    key = str(path), sha256, info.st_ino, info.st_size, info.st_mtime_ns
+    if anew or key not in _SOUND:
+      _SOUND.discard(key)
+      if file_sha256(path) != sha256:
+        return False
+      _SOUND.add(key)
+  except OSError:
+    return False
+  return True
+
+
+def damaged(folder: pathlib.Path, found: Sequence[dict]) -> set[str]:
+  """Patients whose record files do not have their checksums any more.
+
+  A set of at most CHECKED_AT_ONCE bytes is read as a whole. Of a larger one, files that were changed
+  after their record was written; the others are compared when they are first read (MappedArray).
+  """
+  files = [(r["patient"], folder / f["file"], f, folder / "records" / f"{stem(r['patient'])}.json")
+           for r in found for f in r["files"].values()]
+  if sum(f["bytes"] for _, _, f, _ in files) > CHECKED_AT_ONCE:
+    files = [x for x in files if x[1].stat().st_mtime_ns > x[3].stat().st_mtime_ns]
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:  # hashing releases the interpreter's lock
+    sound = list(pool.map(lambda x: _is_sound(x[1], x[2]["sha256"], anew=True), files))
+  return {x[0] for x, good in zip(files, sound) if not good}
 
 
 def write_record(folder: pathlib.Path, patient: str, prepared, storage: str, key: dict) -> dict:

@@ -70,9 +70,13 @@ def table(found: Found) -> str:
   return "\n".join(f"  {number:{width}}  {what}" for number, what in lines)
 
 
-def say(found: Found) -> None:
-  """Logs the table, and the names of what is left out, where anything is."""
-  if not found.left_out:
+def say(found: Found, always: bool = False) -> None:
+  """Logs the table, and the names of what is left out.
+
+  Args:
+    always: also where every file is used.
+  """
+  if not found.left_out and not always:
     return
   logging.info("Files:\n%s", table(found))
   for line in names(found):

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from medae_jax.core import parallel, upgrade
+from medae_jax.core import parallel, places, upgrade
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import read_json
 from medae_jax.core.method import State
@@ -33,6 +33,7 @@ class Checkpoints:
   """The two checkpoint folders of a run."""
 
   def __init__(self, workdir: str | os.PathLike, keep: int = 2):
+    places.check_workdir(workdir)
     self._workdir = pathlib.Path(workdir).absolute()
     root = self._workdir / "checkpoints"
     self._managers = {name: _manager(root / name, n) for name, n in (("last", keep), ("best", 1))}

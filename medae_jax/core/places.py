@@ -10,8 +10,11 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.util
+import os
 import pathlib
 import sys
+
+from medae_jax.core.errors import UserError
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _NAMES = ("configs", "data_pipelines")
@@ -40,6 +43,19 @@ def config_file(name: str) -> pathlib.Path:
   if path.is_absolute() or not ours.is_file():
     raise FileNotFoundError(f"{name} does not exist; --mode=list names the configs")
   return ours
+
+
+def check_workdir(workdir) -> None:
+  """Refuses a folder in which Orbax writes checkpoints that nothing can read: it merges the files
+  of its processes by a pattern of names, in which these characters mean something else.
+
+  Raises:
+    UserError: the absolute path has one of [ ] * ?.
+  """
+  path = os.path.abspath(workdir)
+  if found := sorted({c for c in path if c in "[]*?"}):
+    raise UserError(f"--workdir={workdir}: checkpoints in a folder with {' '.join(found)} in its path "
+                    f"({path}) cannot be read again; choose another name")
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -66,6 +66,28 @@ def test_a_damaged_record_is_prepared_again(source, tmp_path):
   content[-1] ^= 1
   record.write_bytes(content)
   assert records.verify(tmp_path / "prepared") == [f"records/{record.name}"]
+  got = everything(datasets.open_dataset(config(source, tmp_path), 0))
+  np.testing.assert_array_equal(want["image"], got["image"])
+  assert not records.verify(tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_a_flipped_bit_is_noticed_whatever_the_clock_says(source, tmp_path, limit, monkeypatch):
+  """Small sets are read as a whole when they are opened; of large ones each file when it is first read."""
+  monkeypatch.setattr(records, "CHECKED_AT_ONCE", limit)
+  want = everything(datasets.open_dataset(config(source, tmp_path), 0))
+  record = tmp_path / "prepared" / "records" / f"{scan(source, 4).name}.image.npy"
+  content, times = bytearray(record.read_bytes()), record.stat()
+  content[-1] ^= 1
+  record.write_bytes(content)
+  os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))
+  records._SOUND.clear()
+  opened = datasets.open_dataset(config(source, tmp_path), 0)
+  if limit:
+    np.testing.assert_array_equal(want["image"], everything(opened)["image"])
+  else:
+    with pytest.raises(ValueError, match=f"{record.name} is damaged"):
+      everything(opened)
 
 
 def test_other_parameters_do_not_share_a_folder(source, tmp_path):
