@@ -64,6 +64,8 @@ def resolve(data_cfg: Mapping, known: ml_collections.ConfigDict) -> ml_collectio
       kind than the default's.
   """
   _put(known, data_cfg, "config.data", known.get("name", "?"))
+  if "window" in known:
+    _check_window(known["window"])
   return known
 
 
@@ -84,6 +86,14 @@ def given_dir(cfg: Mapping, field: str, what: str) -> str:
   if not cfg[field]:
     raise UserError(f"config.data.{field} is empty: give {what}")
   return cfg[field]
+
+
+def _check_window(window):
+  """Raises UserError unless `window` is (0, 0) or (black, white)."""
+  numeric = len(window) == 2 and all(isinstance(v, numbers.Real) and abs(v) < 1e12 for v in window)
+  if not numeric or (tuple(window) != (0, 0) and not window[0] < window[1]):
+    raise UserError(f"config.data.window={tuple(window)}: give (black, white) in the units of the "
+                    "files, black below white, or (0, 0) for the rule")
 
 
 def _put(known, given, where, dataset):

@@ -83,9 +83,9 @@ class Module:
       logging.warning("the data set %s has no read_example: images are scaled to 0 ... 1 and "
                       "resized, whatever training did", self.name)
     height, width, channels = shape or self.spec(data_cfg).shape
-    image, top = images.read_values(path, channels or 0)
+    image = images.read_unit(path, channels or 0, data_cfg.get("window", (0, 0)))
     size = (height or image.shape[0], width or image.shape[1])
-    return resize.bilinear(image / top, size).astype(np.float32)
+    return resize.bilinear(image, size).astype(np.float32)
 
   def place_map(self, values, shape, data_cfg) -> np.ndarray:
     """[H,W] of a map [h,w]; by default the map covers the whole file."""

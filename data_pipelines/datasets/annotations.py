@@ -17,6 +17,7 @@ import numpy as np
 
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images
 from data_pipelines.marks import catalogue, layers, reference
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames, ultrasound
@@ -73,7 +74,7 @@ class CleanFrame(frames.Item):
   """A clean frame, on which `pair` draws."""
 
   def load(self):
-    clean = frames.read_frame(self.path, self.cfg.channels)
+    clean = images.read_unit(self.path, self.cfg.channels, self.cfg.window)
     self.size = tuple(self.cfg.resize) if any(self.cfg.resize) else clean.shape[:2]
     return (resize.unit_image(clean, self.size),)
 

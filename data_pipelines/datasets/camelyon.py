@@ -93,7 +93,7 @@ def place_map(values, shape, data_cfg):
 
 
 def _read(path, cfg):
-  image = images.read_8bit(path, 3)
+  image = images.read_8bit(path, 3, cfg.window)
   return resize.antialiased(image, cfg.resize) if cfg.resize else image
 
 

@@ -97,7 +97,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
 def read_example(path, data_cfg) -> np.ndarray:
   """An image file as the network is shown it: float32 [S,S,C] in [-1, 1]."""
   cfg = resolve(data_cfg)
-  image = resize.antialiased(images.read_8bit(path, 3), cfg.image_size)
+  image = resize.antialiased(images.read_8bit(path, 3, cfg.window), cfg.image_size)
   return transforms.normalize(_prepare(image, cfg))
 
 

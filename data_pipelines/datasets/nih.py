@@ -66,7 +66,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   crop, size, equal, equal_test = _transform(cfg)
 
   def loader(equalised):
-    return lambda item: _prepare(images.read_8bit(item.path, 1), crop, equalised, size)
+    return lambda item: _prepare(images.read_8bit(item.path, 1, cfg.window), crop, equalised, size)
   load = loader(equal_test)
   load_train = load if equal == equal_test else loader(equal)
   notes = {**notes, "crop_size": crop, "resize": size, "equalize_hist": equal,
@@ -101,7 +101,7 @@ def read_example(path, data_cfg):
   """A radiograph of any source as the network is shown it: float32 [S,S,1] in [-1, 1]."""
   cfg = resolve(data_cfg)
   crop, size, _, equal = _transform(cfg)
-  image = images.read_8bit(path, 1)
+  image = images.read_8bit(path, 1, cfg.window)
   if _stored_shape(image.shape[:2], cfg) == (STORED, STORED):
     image = resize.antialiased(image, STORED)
   return transforms.normalize(_prepare(image, crop, equal, size))

@@ -61,13 +61,13 @@ class FilePair(frames.Item):
     self._folders, self._mask = folders, mask
 
   def load(self):
-    annotated, clean = (frames.read_frame(f / self.name, self.cfg.channels)
+    annotated, clean = (images.read_unit(f / self.name, self.cfg.channels, self.cfg.window)
                         for f in (self._folders["annotated"], self._folders["clean"]))
     if annotated.shape != clean.shape:
       raise UserError(f"{self.name}: annotated is {annotated.shape[0]}x{annotated.shape[1]}, clean "
                        f"{clean.shape[0]}x{clean.shape[1]}")
     if self._mask is not None:
-      mask = (frames.read_frame(self._mask, 1) > 0).astype(np.float32)
+      mask = (images.read_plain(self._mask).max(-1, keepdims=True) > 0).astype(np.float32)
       if mask.shape[:2] != clean.shape[:2]:
         raise UserError(f"{self.name}: mask is {mask.shape[0]}x{mask.shape[1]}, clean "
                          f"{clean.shape[0]}x{clean.shape[1]}")

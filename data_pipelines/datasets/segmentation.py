@@ -49,6 +49,8 @@ def defaults() -> ml_collections.ConfigDict:
   fields.val_from_clean = 0        # layout folders without val_img: clean images held out for it
   fields.soft_masks = False        # accept grey values in masks as soft targets (the reference)
   fields.mean_image = ""           # .npy file [H,W,C] in [0,1] to subtract; "" = none
+  fields.window = (0, 0)           # (black, white) of deep image files and DICOM; (0, 0) = by their
+                                   # headers and the rule of docs/formats.md
   fields.flip = True               # random flips of image and mask
   fields.crop = 0                  # random crops out of images larger by so many pixels
   fields.synthetic_counts = (160, 24, 40)  # layout synthetic: train, val and test images
@@ -110,7 +112,7 @@ def read_example(path, data_cfg) -> np.ndarray:
   """An image file as the network is shown it: float32 [S,S,3] in [0,1], less the mean image."""
   cfg = resolve(data_cfg)
   mean = images.read_mean_image(cfg.mean_image) if cfg.mean_image else None
-  return images.to_network(formats.read_8bit(path, 3), cfg.image_size, mean)
+  return images.to_network(formats.read_8bit(path, 3, cfg.window), cfg.image_size, mean)
 
 
 # --------------------------------------------------------------------------------------- data set

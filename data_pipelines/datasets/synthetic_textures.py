@@ -32,6 +32,8 @@ def defaults() -> ml_collections.ConfigDict:
   fields.n_train = 512             # training images
   fields.n_val = 64                # validation images, half of them anomalous
   fields.n_test = 200              # test images, half of them anomalous
+  fields.window = (0, 0)           # (black, white) of deep image files and DICOM; (0, 0) = by their
+                                   # headers and the rule of docs/formats.md
   return fields
 
 
@@ -73,7 +75,7 @@ def build(data_cfg, seed: int) -> DataSet:
 def read_example(path, data_cfg) -> np.ndarray:
   """An image file as the network wants it: grey or colour, resized, in [-1,1] [S,S,C]."""
   cfg = resolve(data_cfg)
-  image = resize.antialiased(images.read_8bit(path, cfg.channels), cfg.image_size)
+  image = resize.antialiased(images.read_8bit(path, cfg.channels, cfg.window), cfg.image_size)
   return transforms.normalize(image)
 
 

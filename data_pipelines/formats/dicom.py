@@ -1,17 +1,31 @@
 """DICOM images: pixels with the grey levels that mean black and white, and writing them back.
 
-Only data_pipelines.formats.images calls this; pydicom is loaded when a DICOM file is met.
+pydicom is loaded when a DICOM file is met. What its decoders raise becomes one UserError in `load`.
 """
 
 from __future__ import annotations
 
+import logging
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import dicom_identity, dicom_scale
+from data_pipelines.formats.decode import MAX_PIXELS
+from data_pipelines.formats.frame import Frame
+from data_pipelines.formats.regular import check_regular
 from data_pipelines.intake import find as finder
+
+_MAX_VALUES = 1 << 30  # of all frames of a file together
+_KINDS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
+          "PALETTE COLOR")
+_JPEG = "pylibjpeg pylibjpeg-libjpeg"
+_PACKAGES = {  # transfer syntax: what decodes it
+    **dict.fromkeys(("4.50", "4.51", "4.57", "4.70"), _JPEG),
+    **dict.fromkeys(("4.80", "4.81"), "pyjpegls"),
+    **dict.fromkeys(("4.90", "4.91", "4.201", "4.202", "4.203"), "pylibjpeg pylibjpeg-openjpeg")}
 
 
 def is_dicom(path) -> bool:
@@ -19,59 +33,163 @@ def is_dicom(path) -> bool:
   return finder.kind_of(path) == "dicom"
 
 
-def read(path) -> tuple[np.ndarray, int, int, bool, Any]:
-  """(pixels [N,H,W,1 or 3], stored value of black, of white, whether inverted, pydicom's data set).
+def load(path) -> tuple[Any, np.ndarray]:
+  """(pydicom's data set, its pixels [N,H,W,1 or 3] in native byte order).
 
   Raises:
-    UserError: damaged, a codec that is not installed, or pixels of a form that is not read.
+    FileNotFoundError: no such file. UserError: damaged, too large, a codec that is not installed
+    (with the package to install), or pixels of a form that is not read.
   """
   import pydicom
+  check_regular(path, "DICOM file")
+  logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs tracebacks of what it raises
+  data: Any = None
   try:
     data = pydicom.dcmread(path)
+    _check_form(path, data)
     array = data.pixel_array
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+      from pydicom.pixels import apply_color_lut
+      array = apply_color_lut(array, data)
+  except UserError:
+    raise
+  except MemoryError:
+    raise UserError(f"{path} does not fit in memory") from None
   except Exception as error:  # pydicom raises a dozen types for damaged files
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    raise UserError(f"{path} is not readable DICOM ({reason})") from None
-  samples, frames = int(data.get("SamplesPerPixel", 1)), int(data.get("NumberOfFrames", 1) or 1)
-  kind = str(data.PhotometricInterpretation)
-  if kind == "PALETTE COLOR" or samples not in (1, 3):
-    raise UserError(f"{path} has {kind} pixels; grey, RGB and YBR images are read")
-  if array.dtype.itemsize > 2:
-    raise UserError(f"{path} has {array.dtype} pixels; 8 and 16 bit are read")
-  if kind.startswith("YBR"):  # pixel_array has converted to RGB
-    data.PhotometricInterpretation = "RGB"
-  array = np.ascontiguousarray(array.reshape(frames, *array.shape[-3 if samples == 3 else -2:][:2],
-                                             samples))
-  if samples == 3:
-    low, high = 0, 2 ** int(data.BitsStored) - 1
-  else:
-    low, high = _window(data, array)
-  return array, low, high, kind == "MONOCHROME1", data
+    raise UserError(_reason(path, data, error)) from None
+  colour = array.ndim > 2 and array.shape[-1] == 3 and (
+      int(data.SamplesPerPixel) == 3 or data.PhotometricInterpretation == "PALETTE COLOR")
+  array = array.astype(array.dtype.newbyteorder("="), copy=False)
+  frames = int(data.get("NumberOfFrames", 1) or 1)
+  size = array.shape[-3:-1] if colour else array.shape[-2:]
+  return data, np.ascontiguousarray(array.reshape(frames, *size, 3 if colour else 1))
 
 
-def write(data, pixels: np.ndarray, target: pathlib.Path) -> pathlib.Path:
-  """The file again with other pixels; all further elements and the identifiers stay."""
+def read(path, window=(0, 0)) -> Frame:
+  """A Frame of all frames of a file; raises as `load` and `dicom_scale.of_file` do."""
+  path = pathlib.Path(path)
+  data, array = load(path)
+  try:
+    scale = dicom_scale.of_file(path, data, array, window)
+  except UserError:
+    raise
+  except Exception as error:  # elements of the header that are no numbers, tables cut short
+    raise UserError(_reason(path, data, error)) from None
+  return Frame(path, array, scale.low, scale.high, scale.inverted, None, data, scale.curve,
+               scale.least, scale.most)
+
+
+def units(frame: Frame) -> np.ndarray:
+  """float64 [H,W,C] of the first frame after rescaling; MONOCHROME1 turned to bright = bright."""
+  values = frame.pixels[0].astype(np.float64)
+  if values.shape[-1] == 3:
+    return values
+  slope, intercept = dicom_scale.rescale(frame.info)
+  values = values * slope + intercept
+  if frame.inverted:
+    ends = [v * slope + intercept for v in (frame.least or 0, frame.most or values.max())]
+    values = sum(ends) - values
+  return values
+
+
+def write(frame: Frame, pixels: np.ndarray, target: pathlib.Path, identifiers: str) -> pathlib.Path:
+  """The file again with other pixels, as explicit little endian without compression.
+
+  The result is read back with pydicom and compared: a form that cannot be written is refused.
+
+  Args:
+    identifiers: see `images.write`.
+
+  Raises:
+    UserError: such a form.
+  """
   import pydicom
-  data.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
-  data["PixelData"].VR = "OB" if pixels.dtype == np.uint8 else "OW"
+  data = frame.info
+  if data.PhotometricInterpretation == "PALETTE COLOR":
+    raise UserError(f"{frame.path} has PALETTE COLOR pixels, which cannot be changed in place; "
+                    "convert it to RGB first")
+  changed = not np.array_equal(pixels, frame.pixels)
+  data = dicom_identity.result_of(data, identifiers, changed)
+  _little_endian(data)
+  stored = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
+  if int(data.BitsAllocated) == 1:
+    content = pydicom.pixels.pack_bits(stored[..., 0])
+  else:
+    content = _with_other_bits(frame.info, stored).tobytes()
+  data.PixelData = content + b"\0" * (len(content) % 2)
+  data["PixelData"].VR = "OB" if int(data.BitsAllocated) <= 8 else "OW"
   data["PixelData"].is_undefined_length = False
   if pixels.shape[-1] == 3:
-    data.PlanarConfiguration = 0
+    data.PlanarConfiguration, data.PhotometricInterpretation = 0, "RGB"  # pydicom converted YBR
+  for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):  # of compressed pixels
+    if name in data:
+      del data[name]
   data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-  data.save_as(target, enforce_file_format=True)
+  try:
+    data.save_as(target, enforce_file_format=True)
+    again = load(target)[1]
+  except Exception as error:  # pydicom raises several types for elements it cannot write
+    target.unlink(missing_ok=True)
+    reason = " ".join(str(error).split())[:160]
+    raise UserError(f"{frame.path} cannot be written again ({reason})") from None
+  if again.shape != pixels.shape or not np.array_equal(again, pixels):
+    target.unlink()
+    raise UserError(f"{frame.path} cannot be written again: its {data.BitsAllocated}-bit pixels "
+                    "would read otherwise")
   return target
 
 
-def _window(data, array) -> tuple[int, int]:
-  """Stored values shown black and white: the file's window, else the range of its bits or values."""
-  slope = float(data.get("RescaleSlope", 1) or 1)
-  centre, width = data.get("WindowCenter"), data.get("WindowWidth")
-  if centre is not None and width is not None:
-    first = lambda v: float(v[0] if hasattr(v, "__len__") and not isinstance(v, str) else v)
-    middle = (first(centre) - float(data.get("RescaleIntercept", 0) or 0)) / slope
-    half = max(first(width) / abs(slope) / 2, 1)
-    info = np.iinfo(array.dtype)
-    return max(int(middle - half), info.min), min(int(middle + half), info.max)
-  if array.dtype == np.uint8:
-    return 0, 255
-  return int(array.min()), max(int(array.max()), int(array.min()) + 1)
+def _check_form(path, data):
+  """Refuses what is no picture, what is too large, and what pydicom would decode wrongly."""
+  if not any(k in data for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+    raise UserError(f"{path} holds no image ({data.get('Modality', 'no modality')})")
+  height, width = int(data.Rows), int(data.Columns)
+  frames = int(data.get("NumberOfFrames", 1) or 1)
+  if height * width > MAX_PIXELS or height * width * frames * int(data.SamplesPerPixel) > _MAX_VALUES:
+    raise UserError(f"{path} is {width}x{height} pixels, {frames} frame(s); the limit is "
+                    f"{MAX_PIXELS / 1e6:.0f} million a frame and {_MAX_VALUES / 1e6:.0f} million in all")
+  kind = str(data.PhotometricInterpretation)
+  if kind not in _KINDS or int(data.SamplesPerPixel) not in (1, 3):
+    raise UserError(f"{path} has {kind} pixels; grey, RGB, YBR and palette images are read")
+  if "BitsStored" in data and "HighBit" in data and (
+      int(data.HighBit) != int(data.BitsStored) - 1):
+    raise UserError(f"{path} stores its {data.BitsStored} bits up to bit {data.HighBit}, not from bit "
+                    "0 on; such files are not read")
+
+
+def _reason(path, data, error) -> str:
+  """One line for what pydicom raised: the codec and its package where one is missing."""
+  text = " ".join(str(error).split()) or type(error).__name__
+  syntax = getattr(getattr(data, "file_meta", None), "TransferSyntaxUID", None)
+  lacking = "missing dependencies" in text or "does not support" in text
+  if syntax is not None and lacking:
+    package = _PACKAGES.get(str(syntax).removeprefix("1.2.840.10008.1.2."))
+    advice = f"pip install {package}" if package else text[:200]
+    return f"{path} is compressed as {syntax.name}, which nothing installed decodes: {advice}"
+  return f"{path} is not readable DICOM ({text[:160]})"
+
+
+def _with_other_bits(data, pixels):
+  """`pixels` with what the file keeps above Bits Stored (overlays of old scanners)."""
+  bits, allocated = int(data.BitsStored), int(data.BitsAllocated)
+  native = not data.file_meta.TransferSyntaxUID.is_compressed
+  if not native or bits == allocated or pixels.dtype.kind != "u" or pixels.shape[-1] != 1:
+    return pixels
+  order = "<" if data.file_meta.TransferSyntaxUID.is_little_endian else ">"
+  raw = np.frombuffer(data.PixelData, pixels.dtype.newbyteorder(order), pixels.size)
+  above = raw.reshape(pixels.shape).astype(pixels.dtype) & ~pixels.dtype.type(2**bits - 1)
+  return pixels | above
+
+
+def _little_endian(data, top: bool = True) -> None:
+  """Swaps what pydicom leaves in a big-endian file's order: words in bulk data."""
+  if data.original_encoding[1] is not False and top:
+    return
+  for element in data:
+    size = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}.get(element.VR)
+    if element.VR == "SQ":
+      for item in element.value:
+        _little_endian(item, top=False)
+    elif size and element.keyword != "PixelData" and isinstance(element.value, bytes):
+      element.value = np.frombuffer(element.value, f">u{size}").astype(f"<u{size}").tobytes()
+  data.set_original_encoding(False, True, data.original_character_set)

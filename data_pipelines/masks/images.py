@@ -28,41 +28,37 @@ class Item:
   group: str = ""
 
 
-def check_image(path) -> tuple[int, int]:
-  """(H, W) of an image that can be decoded to its end; raises as `formats.images.read_8bit` does."""
-  with formats.opened(path) as image:
-    size = image.height, image.width
-    image.draft("RGB", (1, 1))  # of a JPEG file only an eighth of the lines and columns
-    image.load()
-  return size
-
-
 def read_mask(path, soft: bool = False) -> np.ndarray:
   """float32 [H,W]: 0 and 1, or in [0,1] where `soft`.
 
+  0 and 1, 0 and 255 and, in deeper files, 0 and 65535 are masks.
+
   Raises:
-    ValueError: colour, values other than 0 and 255 (or 0 and 1), or an unreadable file.
+    ValueError: colour, other values, or an unreadable file.
   """
-  with formats.opened(path, "mask") as image:
-    if image.mode not in ("1", "L"):
-      kind = "colours" if image.mode[:1] not in "IF" else "more than 8 bits"
-      raise UserError(
-          f"mask {path} has {kind} (mode {image.mode}): a mask has one channel with 0 and 255. Are "
-          "the folders of images and masks swapped? Else convert it to 8-bit grey.")
-    values = np.asarray(image.convert("L"))
-  found = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
-  if set(found) <= {0, 1}:
-    return values.astype(np.float32)
-  other = [int(v) for v in found if v not in (0, 255)]
-  if other and not soft:
+  pixels = formats.read_plain(path, "mask")
+  if pixels.shape[-1] != 1:
+    raise UserError(f"mask {path} has colours: a mask has one channel with 0 and 255. Are the "
+                    "folders of images and masks swapped? Else convert it to 8-bit grey.")
+  values = pixels[..., 0]
+  found = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else (
+      np.unique(values))
+  for top in (1, 255, 65535):
+    if set(found.tolist()) <= {0, top}:
+      return (values > 0).astype(np.float32)
+  if pixels.dtype != np.uint8:
+    raise UserError(f"mask {path} has more than 8 bits ({pixels.dtype}) and values such as "
+                    f"{found[1]}: convert it to 8-bit grey")
+  if not soft:
+    other = [int(v) for v in found if v not in (0, 255)]
     raise UserError(f"mask {path} holds values such as {other[0]} besides 0 and 255: cut it at "
-                     "one half, or set config.data.soft_masks=True to train on grey values")
+                    "one half, or set config.data.soft_masks=True to train on grey values")
   return values.astype(np.float32) / 255
 
 
-def check_pair(image, mask, soft: bool = False) -> None:
-  """Raises as `check_image` and `read_mask` do, and ValueError where the two differ in size."""
-  sizes = check_image(image), read_mask(mask, soft).shape
+def check_pair(image, mask, soft: bool = False, window=(0, 0)) -> None:
+  """Raises as `formats.images.size` and `read_mask` do, and UserError where the two differ in size."""
+  sizes = formats.size(image, window), read_mask(mask, soft).shape
   if sizes[0] != sizes[1]:
     text = ["x".join(map(str, s[::-1])) for s in sizes]
     raise UserError(f"image {image} is {text[0]} and its mask {mask} is {text[1]} pixels: bring "

@@ -23,11 +23,11 @@ def _file_items(triples, cfg) -> list[Item]:
   """Items of (id, group, image file, mask file); every mask is read once and checked."""
   soft = cfg.soft_masks
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
-    list(pool.map(lambda t: images.check_pair(t[2], t[3], soft), triples))
+    list(pool.map(lambda t: images.check_pair(t[2], t[3], soft, cfg.window), triples))
   items = []
   for ident, group, image, mask in triples:
     read = functools.partial(images.read_mask, mask, soft)
-    items.append(Item(ident, functools.partial(formats.read_8bit, image, 3), read, read,
+    items.append(Item(ident, functools.partial(formats.read_8bit, image, 3, cfg.window), read, read,
                       str(image), group))
   return items
 

@@ -25,6 +25,8 @@ def protocol(name: str) -> ml_collections.ConfigDict:
                                    # iterations as it was published for PIAD
   fields.train_limit = 0           # keep this many training images; 0 = all
   fields.equalize_hist = False     # equalise the histogram of every channel
+  fields.window = (0, 0)           # (black, white) of deep image files and DICOM; (0, 0) = by their
+                                   # headers and the rule of docs/formats.md
   return fields
 
 

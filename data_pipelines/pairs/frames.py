@@ -29,6 +29,8 @@ def defaults(name: str) -> ml_collections.ConfigDict:
   fields.dir = ""                  # folder of the data set
   fields.clean_dir = "clean"       # sub-folder of clean frames
   fields.channels = 3              # 1 = grey, 3 = colour; grey frames are repeated
+  fields.window = (0, 0)           # (black, white) of deep image files and DICOM; (0, 0) = by their
+                                   # headers and the rule of docs/formats.md
   fields.resize = (0, 0)           # (height, width) of every frame, whatever its shape; (0, 0) = native
   fields.image_size = (128, 128)   # (height, width) of training windows
   fields.mark_centred = 0.5        # share of windows centred on a mark
@@ -89,24 +91,9 @@ class Item:
     return self.arrays()
 
 
-def read_frame(path, channels: int) -> np.ndarray:
-  """float32 [H,W,channels] in [0,1] of a single-frame file; colour -> grey by the integer rule.
-
-  Raises:
-    ValueError, FileNotFoundError: one line that names the file.
-  """
-  frame = images.read(path)
-  if len(frame.pixels) != 1:
-    raise UserError(f"{path} holds {len(frame.pixels)} frames; pairs are single frames")
-  if channels == 1 and frame.pixels.shape[-1] == 3:
-    frame.pixels = images.grey(frame.pixels)
-  unit = frame.unit()[0]
-  return np.repeat(unit, 3, -1) if channels == 3 and unit.shape[-1] == 1 else unit
-
-
 def read_resized(path, cfg) -> np.ndarray:
-  """`read_frame` at config.data.resize, where that is set."""
-  frame = read_frame(path, cfg.channels)
+  """float32 [h,w,C] in [0,1] of a file, at config.data.resize where that is set."""
+  frame = images.read_unit(path, cfg.channels, cfg.window)
   return resize.unit_image(frame, cfg.resize) if any(cfg.resize) else frame
 
 

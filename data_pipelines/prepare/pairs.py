@@ -76,7 +76,7 @@ def _describe(mark):
   return {"kind": mark.kind, "box": [int(v) for v in (*low, *high)]}
 
 
-def _frames(folder, channels, count, size):
+def _frames(folder, channels, count, size, window):
   """(name, frame) of a folder's images, or of `count` synthetic frames."""
   if not folder:
     for i in range(count):
@@ -87,7 +87,7 @@ def _frames(folder, channels, count, size):
   root = root / "clean" if (root / "clean").is_dir() else root
   for path in frame_files.list_frames(root):
     name = "-".join(path.relative_to(root).with_suffix("").parts)
-    yield name.replace("_", "-"), frame_files.read_frame(path, channels)
+    yield name.replace("_", "-"), images.read_unit(path, channels, window)
 
 
 def main(argv: list[str]) -> None:
@@ -98,6 +98,8 @@ def main(argv: list[str]) -> None:
   parser.add_argument("--copies", type=int, default=1)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--channels", type=int, default=3, choices=(1, 3))
+  parser.add_argument("--window", type=float, nargs=2, default=(0, 0), metavar=("BLACK", "WHITE"),
+                      help="of files deeper than 8 bits; 0 0 = by the rule of docs/formats.md")
   parser.add_argument("--synthetic", type=int, default=20, help="number of synthetic frames")
   parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
                       help="a field of config.data.marks")
@@ -109,7 +111,7 @@ def main(argv: list[str]) -> None:
       raise UserError(f"--set={field}: the fields are {', '.join(sorted(options))}")
     options[field] = _value(value, options[field])
   catalogue.check(options)
-  frames = _frames(args.dir, args.channels, args.synthetic, (128, 128))
+  frames = _frames(args.dir, args.channels, args.synthetic, (128, 128), tuple(args.window))
   found = write(args.out, frames, options.to_dict(), seed=args.seed, copies=args.copies)
   print(f"{len(found['frames'])} pairs in {args.out}")
 

@@ -135,12 +135,12 @@ class Predictor(BasePredictor):
   def _slice_image(self, scan, out_dir):
     """An image of a brain slice as displayed (front up): turned as the slices of volumes lie."""
     if "" in scan.files:
-      channels = [images.read_values(scan.files[""], len(self.modalities))[0]]
+      channels = [images.read_values(scan.files[""], len(self.modalities))]
     else:
       missing = [m for m in self.modalities if m not in scan.files]
       if missing:
         raise UserError(f"{scan.name} has no {', '.join(missing)} image")
-      channels = [images.read_values(scan.files[m], 1)[0] for m in self.modalities]
+      channels = [images.read_values(scan.files[m], 1) for m in self.modalities]
     if len({c.shape[:2] for c in channels}) > 1:
       raise UserError(f"the images of {scan.name} differ in size")
     array = np.concatenate(channels, -1)
@@ -153,12 +153,12 @@ class Predictor(BasePredictor):
   def _image(self, scan, out_dir):
     """An image of a two-dimensional data set, prepared as the data set prepares it for scoring."""
     path, data = next(iter(scan.files.values())), self.config.data
-    array, top = images.read_values(path)
+    shown = images.read_unit(path, 0, data.get("window", (0, 0)))
     module = datasets.module(data.name)
     image = module.read_example(path, data, self.image_shape)
     scored = self._score(image[None])
-    back = lambda maps: module.place_map(maps[0], array.shape[:2], data)
-    return self._write_image(scan.name, out_dir, scored, back, array.mean(-1) / top)
+    back = lambda maps: module.place_map(maps[0], shown.shape[:2], data)
+    return self._write_image(scan.name, out_dir, scored, back, shown.mean(-1))
 
   def _write_image(self, name, out_dir, scored, back, grey):
     row = self._row(scored, None)

@@ -17,7 +17,9 @@ PREDICT = dict(
     tile=512,                 # larger inputs are cut into tiles of this side
     overlap=64,               # pixels that neighbouring tiles share
     compare=True,             # write side-by-side pictures
-    masks=True)               # write masks
+    masks=True,               # write masks
+    identifiers="derived")    # what of a header travels, docs/formats.md: derived (a changed DICOM
+                              # image is a new object), same (all of it), none (nothing personal)
 
 TILE_MULTIPLE = 32  # sides are padded to multiples of it, so that few shapes are compiled
 
@@ -31,6 +33,7 @@ RULES = {
     "predict.overlap": checks.whole(0),
     "predict.compare": checks.flag,
     "predict.masks": checks.flag,
+    "predict.identifiers": checks.choice("derived", "same", "none"),
     "method.score.threshold": checks.number(0, 1),
     "method.score.dilate": checks.whole(0),
     "method.score.fill": checks.choice("network", "harmonic"),

@@ -55,14 +55,14 @@ class Predictor(BasePredictor):
     return counts.shown(item, self._root)
 
   def predict_one(self, item, out_dir) -> dict[str, Any]:
-    frame = frames.read(item)
+    frame = frames.read(item, self.config.data.get("window", (0, 0)))
     unit = frame.unit()
     restored, marks, tiles = self._restore(unit)
     pixels = frame.pixels.copy()
     pixels[marks] = frame.stored(restored)[marks]  # nothing else is written: bit-identical elsewhere
     *folders, stem = self._names[item].split("/")
     folder, out_dir = pathlib.Path(*folders), pathlib.Path(out_dir)
-    target = frames.write(frame, pixels, out_dir / folder, stem)
+    target = frames.write(frame, pixels, out_dir / folder, stem, self.config.predict.identifiers)
     frame.pixels = pixels
     self._pictures(out_dir, folder, stem, unit, frame.unit(), marks)
     return {"output": target.relative_to(out_dir).as_posix(), "frames": len(unit),

@@ -47,7 +47,7 @@ class Predictor(BasePredictor):
     return counts.shown(item, self._root) if item != self._root else item.name
 
   def predict_one(self, item, out_dir):
-    image = formats.read_8bit(item, 3)
+    image = formats.read_8bit(item, 3, self.config.data.get("window", (0, 0)))
     size = int(self.config.data.image_size)
     batch = images.to_network(image, size, self._mean)[None]
     logits = np.asarray(self.score_fn({"image": batch})["logit"], np.float32)[0, ..., 0]

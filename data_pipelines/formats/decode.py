@@ -1,0 +1,278 @@
+"""Pixels of PNG, JPEG, TIFF, BMP and JPEG 2000 files by Pillow: the only place that decodes them.
+
+What comes out is what a viewer shows: palettes resolved, CMYK and YCbCr as RGB, turned as EXIF says,
+white-is-zero files marked as inverted; the depth stays that of the file. Pillow keeps 8 of 16 bits
+of a colour file: `_both_bytes` reads the others. Whatever a library raises over a damaged file
+becomes one UserError in `decode`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+import threading
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data_pipelines.errors import UserError
+from data_pipelines.formats import header as headers
+from data_pipelines.formats.regular import check_regular
+
+MAX_PIXELS = 178_956_970  # of one picture: 13,377 x 13,377; twice what Pillow warns of
+_OPENING_GIANT = threading.Lock()
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_DEEP = (";16L", ";16B", ";16N")  # Pillow's names of rows with 16-bit samples
+_UNSAID = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
+           "RGBa": "RGBA"}
+
+
+@dataclasses.dataclass
+class Decoded:
+  """One picture.
+
+  Attributes:
+    pixels: uint8, uint16, int32 or float32 [H,W,1 or 3].
+    bits: that the file says it uses of each value.
+    inverted: 0 means white.
+    alpha: [H,W] of the pixels' type, or None.
+    header: what travels into results.
+  """
+  pixels: np.ndarray
+  bits: int = 8
+  inverted: bool = False
+  alpha: np.ndarray | None = None
+  header: headers.Header = dataclasses.field(default_factory=headers.Header)
+
+
+def decode(path, what: str = "image") -> Decoded:
+  """The one picture of a file.
+
+  Args:
+    what: the file is called this in messages.
+
+  Raises:
+    FileNotFoundError: no such file. UserError: one line: no image, damaged, several pages, more
+    than MAX_PIXELS, a form that is not read.
+  """
+  return _guarded(path, what, lambda image, data: _picture(path, image, data))
+
+
+def jpeg_size(path, what: str = "image") -> tuple[int, int] | None:
+  """(H, W), as shown, of a JPEG file that can be decoded to its end; None for other formats.
+
+  Raises:
+    As `decode`.
+  """
+  def quickly(image, data):
+    del data
+    if image.format not in ("JPEG", "MPO"):
+      return None
+    height, width = image.height, image.width
+    image.draft("RGB", (1, 1))  # an eighth of the lines and columns
+    image.load()
+    return (width, height) if _orientation(image) >= 5 else (height, width)
+  return _guarded(path, what, quickly)
+
+
+def _guarded(path, what, use):
+  """use(Pillow's image, bytes of a PNG): the one place where Pillow fails."""
+  path = pathlib.Path(path)
+  check_regular(path, what)
+  try:
+    with open(path, "rb") as file:
+      data = file.read() if file.read(8) == _PNG_START else b""
+    if data:
+      data = _PNG_START + data
+      headers.png_chunks(data)
+    with _open(path) as image:
+      _check_size(path, *image.size)
+      _check_pages(path, image)
+      return use(image, data)
+  except Image.DecompressionBombError:
+    _check_size(path, *_claimed_size(path))
+    raise UserError(f"{path} claims more pixels than fit") from None
+  except UserError as error:
+    if str(path) in str(error):
+      raise
+    raise UserError(f"{path} is not a readable {what} ({error})") from None
+  except MemoryError:
+    raise UserError(f"{path} does not fit in memory") from None
+  except UnidentifiedImageError:
+    raise UserError(f"{path} is not a readable {what} (no image, damaged at its start, or a form that "
+                    "is not read, such as floats of 16 or 64 bits)") from None
+  except Exception as error:  # Pillow raises a dozen types for damaged files
+    reason = " ".join(str(error).split()).replace(str(path), path.name)[:120]
+    raise UserError(f"{path} is not a readable {what} "
+                    f"({reason or type(error).__name__})") from None
+
+
+@contextlib.contextmanager
+def _open(path):
+  """Pillow's image of an open file.
+
+  Of a *name* Pillow 13 maps uncompressed TIFF into memory, and turned by 90 degrees they come out
+  sheared.
+  """
+  with open(path, "rb") as file, Image.open(file) as image:
+    yield image
+
+
+def _check_size(path, width, height):
+  if width * height > MAX_PIXELS:
+    raise UserError(f"{path} is {width}x{height} pixels ({width * height / 1e6:.0f} million); the "
+                    f"limit is {MAX_PIXELS / 1e6:.0f} million: cut it into tiles or make it smaller")
+
+
+def _claimed_size(path):
+  """(width, height) in the header of a file that Pillow refuses to open for its size."""
+  with _OPENING_GIANT:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+      with _open(path) as image:
+        return image.size
+    finally:
+      Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_pages(path, image):
+  """Telephones add previews to a photograph (MPO), and TIFF has thumbnails: these are no pages."""
+  pages = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+  if pages == 1:
+    return
+  if image.format == "TIFF" and pages <= 64:
+    for page in range(1, pages):
+      image.seek(page)
+      pages -= int(image.tag_v2.get(254, 0)) & 1  # a smaller copy of another page
+    image.seek(0)
+  if pages > 1:
+    raise UserError(f"{path} has {pages} pages; give one image a file")
+
+
+def _picture(path, image, data) -> Decoded:
+  header, tags, rows = headers.of_image(image, data), _tags(image), _row_kind(image)
+  deep = _is_deep_colour(path, image, tags, rows)
+  turn = _orientation(image)  # of a PNG decodes it
+  if deep:
+    pixels, alpha, bits = *_split(_both_bytes(path, rows, data)), 16
+  else:
+    image.load()
+    pixels, alpha, bits = _plain(path, _shown(image), tags)
+  if turn >= 5:
+    header = header.turned()
+  inverted = tags["white_is_zero"] and pixels.dtype != np.uint8  # Pillow inverts 8 bits itself
+  return Decoded(pixels, bits, inverted, alpha, header)
+
+
+def _tags(image) -> dict[str, Any]:
+  """What TIFF says and Pillow's mode does not."""
+  found: Any = getattr(image, "tag_v2", {})
+  bits = found.get(258, (16,))
+  return {"bits": int(bits[0] if isinstance(bits, tuple) else bits),
+          "signed": 2 in np.ravel(found.get(339, 1)), "white_is_zero": found.get(262) == 0,
+          "planes": found.get(284) == 2, "tiff": bool(found)}
+
+
+def _plain(path, image, tags):
+  """(pixels, alpha, bits) of what Pillow decodes at its full depth."""
+  if image.mode == "P" or image.mode == "PA":
+    image = _without_palette(image)
+  if image.mode in _UNSAID:
+    image = image.convert(_UNSAID[image.mode])
+  if image.mode in ("L", "RGB", "LA", "RGBA"):
+    if tags["signed"]:
+      raise UserError(f"{path} has signed 8-bit pixels; save it as 8 bits without sign")
+    return *_split(np.asarray(image)), 8
+  if image.mode.startswith("I;16"):
+    array = np.asarray(image).astype(np.uint16)
+    return array[..., None], None, tags["bits"] if tags["tiff"] else 16
+  if image.mode in ("I", "F"):
+    array = np.asarray(image)
+    if image.mode == "I" and tags["tiff"] and tags["bits"] == 16:
+      return array.astype(np.int16)[..., None], None, 16
+    if image.mode == "I" and tags["tiff"] and not tags["signed"] and array.min() < 0:
+      raise UserError(f"{path} has values beyond 31 bits; save it as 16 bits")
+    return array[..., None], None, 32
+  raise UserError(f"{path} has {image.mode} pixels; grey and colour of 8 and 16 bits, integers of "
+                  "32 bits and floats are read")
+
+
+def _split(array):
+  """(colours [H,W,1 or 3], alpha [H,W] or None) of [H,W] or [H,W,1 to 4]."""
+  array = array.reshape(*array.shape[:2], -1)
+  if array.shape[-1] in (2, 4):
+    return np.ascontiguousarray(array[..., :-1]), array[..., -1].copy()
+  return array, None
+
+
+def _without_palette(image):
+  """Grey where all colours of the palette are grey, so that it equals the same grey picture."""
+  rgba = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
+  colours = np.asarray(rgba)
+  if np.array_equal(colours[..., 0], colours[..., 1]) and np.array_equal(
+      colours[..., 0], colours[..., 2]):
+    return Image.fromarray(colours[..., 0] if rgba.mode == "RGB" else colours[..., [0, 3]],
+                           "L" if rgba.mode == "RGB" else "LA")
+  return rgba
+
+
+def _orientation(image) -> int:
+  """EXIF's 1 ... 8; what cannot be read counts as upright, as in viewers."""
+  try:
+    return int(image.getexif().get(0x0112, 1))
+  except Exception:  # damaged EXIF beside a good picture
+    return 1
+
+
+def _shown(image):
+  """Turned as EXIF says."""
+  if image.format == "TIFF":  # which Pillow turns on loading
+    return image
+  try:
+    return ImageOps.exif_transpose(image)
+  except Exception:  # likewise
+    return image
+
+
+# ----------------------------------------------------------------------------- 16 bits of colour
+def _row_kind(image) -> str:
+  """Pillow's name for how the samples of a row lie in the file."""
+  args = image.tile[0].args if image.tile else ""
+  return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _is_deep_colour(path, image, tags, rows) -> bool:
+  """Whether Pillow would keep 8 of 16 bits; refuses what cannot be read at its full depth."""
+  if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA", "LA", "YCbCr"):
+    with open(path, "rb") as file:
+      head = file.read(1 << 16)
+    start = head.find(b"\xff\x4f\xff\x51")  # start of the code stream and its SIZ segment
+    if start >= 0 and (head[start + 42] & 127) >= 8:
+      raise UserError(f"{path} is a colour JPEG 2000 file of more than 8 bits; save it as PNG or TIFF")
+  if image.mode in ("L", "I", "I;16", "I;16B", "F", "1", "P"):
+    return False
+  deep = rows.endswith(_DEEP)
+  if tags["tiff"] and tags["bits"] > 8 and (
+      not deep or image.mode not in ("RGB", "RGBA") or "a;" in rows):
+    raise UserError(f"{path} has {tags['bits']}-bit {image.mode} pixels of a form that is not read; "
+                    "save it as 16-bit RGB")
+  return deep
+
+
+def _both_bytes(path, kind, data) -> np.ndarray:
+  """uint16 [H,W,2 to 4]: the upper byte as Pillow reads it, the lower in the other byte order."""
+  if kind.startswith("LA;"):  # of which Pillow knows one order only
+    import tensorflow as tf
+    array = tf.io.decode_png(data, dtype=tf.uint16).numpy()
+    return array.reshape(*array.shape[:2], -1)
+  order = kind[-1] if kind[-1] != "N" else ("L" if np.little_endian else "B")
+  halves = []
+  for name in (kind[:-1] + order, kind[:-1] + ("B" if order == "L" else "L")):
+    with _open(path) as half:
+      half.tile = [t._replace(args=(name, *t.args[1:]) if isinstance(t.args, tuple) else name)
+                   for t in half.tile]
+      half.load()
+      halves.append(np.asarray(_shown(half)).astype(np.uint16))
+  return (halves[0] << 8) | halves[1]

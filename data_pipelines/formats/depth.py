@@ -1,0 +1,63 @@
+"""What black and white are in an image file: the one rule of depth, for every reader and method.
+
+Black is 0. White is
+  up to 8 bits       the largest value of the file's bits (1, 3, 15, 255)
+  9 to 15 bits       likewise, where the file itself says that it stores so few (packed TIFF)
+  16 bits            65535; 65280 where the low byte of all pixels is empty: 8 bits moved up by 8
+  32-bit integers    as 16 bits, where all values fit
+  signed 16 bits     open
+  floating point     1
+and a file that leaves this open is refused by name: negative values, integers beyond 16 bits, floats
+beyond 0 ... 1, and 16-bit files that use no more than a quarter of their range: 10-, 12- or 14-bit
+pixels look so, and would be read as a nearly black picture. (8 bits widened by 257 or 256 are known
+by their values and read, however dark.) config.data.window=(black, white) says it for such files,
+and then nothing is refused: 12 bits in 16 are window=(0, 4095).
+
+The rule looks at one file only to refuse it, never to stretch it: equal values are equally bright in
+all files. DICOM files say more about themselves: data_pipelines/formats/dicom_scale.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_pipelines.errors import UserError
+
+_REMEDY = "say what black and white are by --config.data.window='(0, WHITE)', or save it as 8 bits"
+
+
+def black_and_white(path, pixels: np.ndarray, bits: int, window=(0, 0)) -> tuple[float, float]:
+  """(stored value of black, of white).
+
+  Args:
+    pixels: as stored, any shape, uint8, uint16, int16, int32 or float32.
+    bits: that the file says it uses of each value.
+    window: config.data.window; (0, 0) = by the rule.
+
+  Raises:
+    UserError: the file leaves it open, or holds NaN.
+  """
+  if pixels.dtype == np.uint8:
+    return 0, 255
+  if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+    raise UserError(f"{path} holds NaN or infinite pixels")
+  if tuple(window) != (0, 0):
+    return float(window[0]), float(window[1])
+  if pixels.dtype == np.int16:
+    raise UserError(f"{path} has signed 16-bit pixels; {_REMEDY}")
+  least, most = pixels.min(), pixels.max()
+  if pixels.dtype.kind == "f":
+    if least < -1e-5 or most > 1 + 1e-5:
+      raise UserError(f"{path} has floating-point pixels from {least:.4g} to {most:.4g}, beyond "
+                      f"0 ... 1; {_REMEDY}")
+    return 0, 1
+  if least < 0 or most > 65535:
+    raise UserError(f"{path} has {pixels.dtype} pixels from {least} to {most}, beyond 0 ... 65535; "
+                    f"{_REMEDY}")
+  if bits < 16:
+    return 0, 2**bits - 1
+  moved_up = most > 0 and not np.any(pixels & 255)
+  if 0 < most < 16384 and not moved_up and np.any(pixels % 257):
+    raise UserError(f"{path} has 16-bit pixels, but no value above {most} of 65535: 10 to 14 bits "
+                    f"in 16?; {_REMEDY}")
+  return 0, 65280 if moved_up else 65535

@@ -1,0 +1,162 @@
+"""What black and white are in a DICOM image.
+
+Grey images, the first that applies:
+  config.data.window          (black, white) in the units after rescaling, e.g. Hounsfield units
+  the window of the file      the first one; LINEAR, LINEAR_EXACT and SIGMOID as in PS3.3 C.11.2.1
+  its VOI look-up table       PS3.3 C.11.1
+  CT                          -1024 ... 3071 Hounsfield units
+  Bits Stored                 the whole range that these bits can hold, with sign or without
+MONOCHROME1, and Presentation LUT Shape INVERSE, turn black and white round. Values of modality
+look-up tables (PS3.3 C.11.1) are looked up first. Nothing depends on which values a file happens to
+hold: equal values are equally bright in all files of the same header. Colour: 0 to the largest value
+of Bits Stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.errors import UserError
+
+CT_UNITS = (-1024, 3071)  # 12 bits of Hounsfield units
+_TOLD: set[str] = set()
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+  """Fields of frame.Frame of the same names."""
+  low: float
+  high: float
+  inverted: bool = False
+  curve: np.ndarray | None = None
+  least: int | None = None
+  most: int | None = None
+
+
+def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
+  """The scale of one file.
+
+  Args:
+    data: pydicom's data set. array: its pixels, [N,H,W,1 or 3].
+
+  Raises:
+    UserError: 32-bit or floating-point pixels without a window.
+  """
+  bits = int(data.BitsStored) if "BitsStored" in data else 8 * array.dtype.itemsize
+  if array.shape[-1] == 3:
+    top = 2 ** min(bits, 8 * array.dtype.itemsize) - 1
+    return Scale(0, top, most=top)
+  inverted = (data.PhotometricInterpretation == "MONOCHROME1"
+              or data.get("PresentationLUTShape", "") == "INVERSE")
+  signed = array.dtype.kind == "i"
+  least, most = (-2 ** (bits - 1), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+  if array.dtype.kind == "f":
+    limits: tuple[int | None, int | None] = (None, None)
+  else:
+    limits = (least, most)
+  curve = None if tuple(window) != (0, 0) else _curve(data, least, most)
+  if curve is not None:
+    return Scale(least, most, inverted, curve, least, most)
+  bounds = _bounds(path, data, array, window, bits)
+  if bounds is None:
+    bounds = (least, most)
+    _warn_of_dark(path, array, bits)
+  return Scale(*bounds, inverted, None, *limits)
+
+
+def rescale(data) -> tuple[float, float]:
+  """(slope, intercept) from stored values to units; also of enhanced multi-frame files.
+
+  Raises:
+    UserError: a slope of 0.
+  """
+  found = _group(data, "PixelValueTransformationSequence") or data
+  slope = _number(found.get("RescaleSlope"), 1.0)
+  if slope == 0:
+    raise UserError("Rescale Slope is 0")
+  return slope, _number(found.get("RescaleIntercept"), 0.0)
+
+
+def _bounds(path, data, array, window, bits):
+  """(stored value of black, of white) that somebody says, or None."""
+  slope, intercept = rescale(data)
+  stored = lambda low, high: ((low - intercept) / slope, (high - intercept) / slope)
+  if tuple(window) != (0, 0):
+    return stored(*window)
+  found = _group(data, "FrameVOILUTSequence") or data
+  centre, width = _first(found.get("WindowCenter")), _first(found.get("WindowWidth"))
+  if centre is not None and width is not None and width > 0:
+    if found.get("VOILUTFunction", "LINEAR") == "LINEAR_EXACT":
+      return stored(centre - width / 2, centre + width / 2)
+    half = max(width - 1, 1) / 2
+    return stored(centre - 0.5 - half, centre - 0.5 + half)
+  if array.dtype.kind == "f" or bits > 16:
+    raise UserError(f"{path} has {array.dtype} pixels and no window: say what black and white are "
+                    "by --config.data.window='(BLACK, WHITE)'")
+  if data.get("Modality") == "CT" and "RescaleIntercept" in (
+      _group(data, "PixelValueTransformationSequence") or data):
+    return stored(*CT_UNITS)
+  return None
+
+
+def _curve(data, least, most):
+  """Grey in [0,1] of the stored values least ... most where a table or a sigmoid says it, or None."""
+  found = _group(data, "FrameVOILUTSequence") or data
+  sigmoid = found.get("VOILUTFunction") == "SIGMOID" and found.get("WindowWidth") is not None
+  table = found.get("VOILUTSequence") and found.get("WindowWidth") is None
+  if not (sigmoid or table or data.get("ModalityLUTSequence")) or most - least > 65535:
+    return None
+  import pydicom.pixels
+  values = np.arange(least, most + 1)
+  units = np.asarray(pydicom.pixels.apply_modality_lut(values, data), np.float64)
+  if sigmoid:
+    centre, width = _first(found.WindowCenter), _first(found.WindowWidth)
+    return 1 / (1 + np.exp(np.clip(-4 * (units - centre) / width, -80, 80)))
+  if table:
+    shown = np.asarray(pydicom.pixels.apply_voi(units.astype(np.int64), found), np.float64)
+    bits = int(found.VOILUTSequence[0].LUTDescriptor[2])
+    return np.clip(shown / (2**bits - 1), 0, 1)
+  centre, width = _first(found.get("WindowCenter")), _first(found.get("WindowWidth"))
+  if centre is None or width is None:
+    bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
+    return np.clip(units / (2**bits - 1), 0, 1)
+  half = max(width - 1, 1) / 2
+  return np.clip((units - (centre - 0.5 - half)) / (2 * half), 0, 1)
+
+
+def _group(data, name) -> Any:
+  """A functional group of an enhanced multi-frame file: the shared one, else that of frame 1."""
+  for place in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+    groups = data.get(place)
+    if groups and groups[0].get(name):
+      return groups[0][name][0]
+  return None
+
+
+def _first(value):
+  """The first of one or several numbers, None where there is none."""
+  if value is None or value == "":
+    return None
+  if hasattr(value, "__len__") and not isinstance(value, str):
+    return float(value[0]) if len(value) else None
+  return float(value)
+
+
+def _number(value, default):
+  return default if value is None or value == "" else float(value)
+
+
+def _warn_of_dark(path, array, bits):
+  """Says once a folder that a picture uses little of its range, as no header says more."""
+  used = int(array.max()) - int(array.min())
+  folder = str(getattr(path, "parent", path))
+  if bits > 12 and 0 < used < 2 ** (bits - 2) and folder not in _TOLD:
+    _TOLD.add(folder)
+    logging.warning("%s names no window; of the %d bits that it stores it uses %d ... %d only, and "
+                    "looks flat: --config.data.window='(BLACK, WHITE)' says what to show (further "
+                    "such files of this folder are not mentioned)", path, bits, array.min(),
+                    array.max())

@@ -1,0 +1,109 @@
+"""What of an image file's header travels into a result, and the chunks of PNG that carry it.
+
+It travels: the size of a pixel (dpi, TIFF's resolution), the colour profile (where the result still
+has its colours), gamma and chromaticities, TIFF's description (ImageJ and OME keep units and scales
+there) and ImageJ's own two tags. Nothing else does: no EXIF, no text of PNG, no names, dates or
+places. docs/formats.md says so to users.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from typing import Any
+import zlib
+
+from data_pipelines.errors import UserError
+
+_DESCRIPTION, _IMAGEJ = 270, (50838, 50839)
+_TIFF_TAGS = (_DESCRIPTION, 282, 283, 296, *_IMAGEJ)  # 282, 283, 296: resolution in x, in y, unit
+_PNG_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"pHYs")
+_PROFILE_KINDS = {b"GRAY": 1, b"RGB ": 3}  # channels of a colour profile
+
+
+@dataclasses.dataclass
+class Header:
+  """Of one image file.
+
+  Attributes:
+    kind: Pillow's name of the format.
+    dpi: (horizontal, vertical), None where the file does not say.
+    profile: ICC bytes, b"" = none.
+    tags: {number: value} of TIFF.
+    chunks: [(name, content)] of PNG.
+  """
+  kind: str = ""
+  dpi: tuple[float, float] | None = None
+  profile: bytes = b""
+  tags: dict[int, Any] = dataclasses.field(default_factory=dict)
+  chunks: list[tuple[bytes, bytes]] = dataclasses.field(default_factory=list)
+
+  def turned(self) -> Header:
+    """Of the picture after a quarter turn."""
+    tags = dict(self.tags)
+    if 282 in tags and 283 in tags:
+      tags[282], tags[283] = tags[283], tags[282]
+    chunks = [(n, c[4:8] + c[:4] + c[8:] if n == b"pHYs" else c) for n, c in self.chunks]
+    return dataclasses.replace(self, dpi=self.dpi and self.dpi[::-1], tags=tags, chunks=chunks)
+
+  def without_text(self) -> Header:
+    """Without what people can have written into it."""
+    free = (_DESCRIPTION, *_IMAGEJ)
+    return dataclasses.replace(self, tags={k: v for k, v in self.tags.items() if k not in free})
+
+  def profile_for(self, channels: int) -> bytes:
+    """The profile, b"" where it is one of other colours than those of the result."""
+    return self.profile if _PROFILE_KINDS.get(self.profile[16:20]) == channels else b""
+
+
+def of_image(image, data: bytes) -> Header:
+  """The header of Pillow's image; `data`: the file where it is a PNG."""
+  dpi = image.info.get("dpi")
+  dpi = tuple(float(v) for v in dpi) if dpi and all(0 < float(v) < 1e6 for v in dpi) else None
+  found: Any = getattr(image, "tag_v2", {})
+  return Header(image.format or "", dpi, image.info.get("icc_profile") or b"",
+                {t: found[t] for t in _TIFF_TAGS if t in found},
+                [c for c in png_chunks(data) if c[0] in _PNG_CHUNKS] if data else [])
+
+
+def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+  """(name, content) of every chunk, in order.
+
+  Pillow, like most viewers, draws a PNG whose checksums are wrong; here such a file is damaged.
+
+  Raises:
+    UserError: a chunk that is cut off, a wrong checksum of what makes the picture, no end.
+  """
+  found, at = [], 8
+  while at + 12 <= len(data):
+    (length,), name = struct.unpack(">I", data[at:at + 4]), data[at + 4:at + 8]
+    content, end = data[at + 8:at + 8 + length], at + 12 + length
+    if end > len(data):
+      break
+    essential = not name[:1].islower()
+    if essential and zlib.crc32(name + content) != int.from_bytes(data[end - 4:end], "big"):
+      raise UserError(f"damaged: wrong checksum of chunk {name.decode('latin-1')}")
+    found.append((name, content))
+    if name == b"IEND":
+      return found
+    at = end
+  raise UserError("damaged: cut off before its end")
+
+
+def png_with(data: bytes, header: Header, channels: int) -> bytes:
+  """A PNG with the header's size of a pixel, profile and gamma behind its first chunk."""
+  chunks = list(header.chunks)
+  if header.dpi and not any(name == b"pHYs" for name, _ in chunks):
+    x, y = (round(v / 0.0254) for v in header.dpi)
+    chunks.append((b"pHYs", struct.pack(">IIB", x, y, 1)))
+  profile = header.profile_for(channels)
+  if profile:
+    chunks = [c for c in chunks if c[0] != b"sRGB"]  # one of the two, says the standard
+    chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)))
+  return data[:33] + b"".join(png_chunk(*c) for c in chunks) + data[33:]
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+  """Length, name, content and checksum."""
+  return (struct.pack(">I", len(content)) + name + content
+          + struct.pack(">I", zlib.crc32(name + content)))

@@ -1,0 +1,30 @@
+"""The check before a file is opened: it is there, and reading it cannot wait for ever."""
+
+from __future__ import annotations
+
+import pathlib
+import stat
+
+from data_pipelines.errors import UserError
+
+
+def check_regular(path, what: str = "file") -> None:
+  """Returns where `path` is a regular file, or a link to one.
+
+  A pipe, a socket or a device that lies among images would block the first `open`, or never end.
+
+  Raises:
+    FileNotFoundError: nothing there, or a link that leads nowhere. UserError: a folder, a pipe, a
+    socket, a device, a link that leads to itself, a name that no system takes.
+  """
+  try:
+    mode = pathlib.Path(path).stat().st_mode
+  except FileNotFoundError:
+    raise FileNotFoundError(f"{what} {path} does not exist") from None
+  except (OSError, RuntimeError, ValueError) as error:
+    reason = getattr(error, "strerror", None) or str(error)
+    raise UserError(f"{what} {path} cannot be opened ({reason})") from None
+  if stat.S_ISDIR(mode):
+    raise UserError(f"{what} {path} is a folder")
+  if not stat.S_ISREG(mode):
+    raise UserError(f"{what} {path} is no file but a pipe, a socket or a device")

@@ -1,0 +1,208 @@
+"""One picture in many files, one result: every view of the one reader, over forms that people store."""
+
+import numpy as np
+from PIL import Image
+import pydicom
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.formats import images
+from data_pipelines.masks import images as mask_images
+from tests.image_files import dicom, tiff
+
+RNG = np.random.default_rng(5)
+GREY = RNG.integers(40, 240, (21, 30)).astype(np.uint8)
+GREY[0, :2] = 0, 255
+COLOUR = np.stack([GREY, GREY // 2, 255 - GREY], -1)
+DEEP, DEEP_COLOUR = GREY.astype(np.uint16) * 257, COLOUR.astype(np.uint16) * 257
+ALPHA = np.full_like(DEEP, 7)
+TURNED = [(274, "H", [6])]  # orientation: shown after a quarter turn to the right
+
+
+def pillow(array, **options):
+  return lambda path: Image.fromarray(array).save(path, **options)
+
+
+def mode(array, name, **options):
+  return lambda path: Image.fromarray(array).convert(name).save(path, **options)
+
+
+def turned(array, **options):
+  def write(path):
+    image = Image.fromarray(np.rot90(array))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif, **options)
+  return write
+
+
+def of_tiff(array, **options):
+  return lambda path: tiff(path, array, **options)
+
+
+def of_dicom(array, *args, **options):
+  return lambda path: dicom(path, array, *args, **options)
+
+
+def pages(path):
+  big, small = Image.fromarray(GREY), Image.fromarray(GREY[:4, :4])
+  big.save(path, format="MPO", save_all=True, append_images=[small])
+
+
+# {name of the file: (how it is written, the 8-bit picture that it must equal, greatest difference)}
+SAME = {
+    "grey8.png": (pillow(GREY), GREY, 0),
+    "grey8.tif": (of_tiff(GREY), GREY, 0),
+    "grey8white_is_zero.tif": (of_tiff(255 - GREY, photometric=0), GREY, 0),
+    "grey8planes.tif": (of_tiff(COLOUR, planes=True), COLOUR, 0),
+    "grey8.bmp": (pillow(GREY), GREY, 0),
+    "grey8.jp2": (pillow(GREY, irreversible=False), GREY, 0),
+    "grey16.jp2": (pillow(DEEP, irreversible=False), GREY, 0),
+    "grey8_16bit.png": (pillow(DEEP), GREY, 0),
+    "grey16.tif": (of_tiff(DEEP), GREY, 0),
+    "grey16be.tif": (of_tiff(DEEP, order=">"), GREY, 0),
+    "grey16big.tif": (of_tiff(DEEP, big=True), GREY, 0),
+    "grey16tiles.tif": (of_tiff(DEEP, tile=16), GREY, 0),
+    "grey16deflate.tif": (of_tiff(DEEP, deflate=True), GREY, 0),
+    "grey16white_is_zero.tif": (of_tiff(65535 - DEEP, photometric=0), GREY, 0),
+    "grey16turned.tif": (of_tiff(np.rot90(DEEP), extra=TURNED), GREY, 0),
+    "grey16left.tif": (of_tiff(GREY.astype(np.uint16) << 8), GREY, 0),
+    "grey16dark.tif": (of_tiff(DEEP // 257 // 8 * 257), GREY // 8, 0),
+    "grey16full.tif": (of_tiff(DEEP + RNG.integers(-100, 100, DEEP.shape).clip(0).astype(np.uint16)
+                               * (DEEP < 65000)), GREY, 0),
+    "grey12packed.tif": (of_tiff((GREY * 16.06).round().astype(np.uint16), bits=12), GREY, 1),
+    "grey4.tif": (of_tiff(GREY // 16, bits=4), GREY // 16 * 17, 0),
+    "int32.tif": (pillow(DEEP.astype(np.int32)), GREY, 0),
+    "uint32.tif": (of_tiff(DEEP.astype(np.uint32)), GREY, 0),
+    "float.tif": (pillow((GREY / 255).astype(np.float32)), GREY, 0),
+    "floatbe.tif": (of_tiff((GREY / 255).astype(np.float32), order=">"), GREY, 0),
+    "float_white_is_zero.tif": (of_tiff((1 - GREY / 255).astype(np.float32), photometric=0), GREY, 0),
+    "colour.png": (pillow(COLOUR), COLOUR, 0),
+    "colour16.tif": (of_tiff(DEEP_COLOUR), COLOUR, 0),
+    "colour16be.tif": (of_tiff(DEEP_COLOUR, order=">", deflate=True), COLOUR, 0),
+    "colour16tiles.tif": (of_tiff(DEEP_COLOUR, tile=16), COLOUR, 0),
+    "colour16planes.tif": (of_tiff(DEEP_COLOUR, planes=True, deflate=True), COLOUR, 0),
+    "colour16turned.tif": (of_tiff(np.rot90(DEEP_COLOUR), extra=TURNED), COLOUR, 0),
+    "rgba16.tif": (of_tiff(np.dstack([DEEP_COLOUR, ALPHA]), alpha=2), COLOUR, 0),
+    "alpha.png": (pillow(np.dstack([COLOUR, GREY])), COLOUR, 0),
+    "grey_alpha.png": (pillow(np.dstack([GREY, 255 - GREY])), GREY, 0),
+    "palette.png": (lambda p: Image.fromarray(GREY // 32 * 36).convert("P").save(p),
+                    GREY // 32 * 36, 0),
+    "one_bit.png": (mode(GREY, "1", ), None, 0),
+    "one_bit.tif": (mode(GREY, "1", compression="group4"), None, 0),
+    "cmyk.tif": (mode(COLOUR, "CMYK"), COLOUR, 0),
+    "turned.jpg": (turned(COLOUR, quality=95, subsampling=0), COLOUR, 90),
+    "turned.png": (turned(COLOUR), COLOUR, 0),
+    "phone.jpg": (pages, GREY, 60),
+    "grey8.dcm": (of_dicom(GREY), GREY, 0),
+    "grey16.dcm": (of_dicom(DEEP), GREY, 0),
+    "grey12.dcm": (of_dicom((GREY * 16.06).round().astype(np.uint16), stored=12), GREY, 1),
+    "grey_inverted.dcm": (of_dicom(255 - GREY, "MONOCHROME1"), GREY, 0),
+    "grey_signed.dcm": (of_dicom((DEEP.astype(int) - 32768).astype(np.int16)), GREY, 0),
+    "grey_window.dcm": (of_dicom(GREY.astype(np.uint16), WindowCenter=128, WindowWidth=256), GREY, 0),
+    "grey_hu.dcm": (of_dicom(GREY.astype(np.int16), Modality="CT", RescaleSlope=2,
+                             RescaleIntercept=-100, WindowCenter=155.5, WindowWidth=511), GREY, 0),
+    "colour.dcm": (of_dicom(COLOUR, "RGB"), COLOUR, 0),
+    "big_endian.dcm": (of_dicom(DEEP, syntax=pydicom.uid.ExplicitVRBigEndian), GREY, 0),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_every_view_of_every_form_is_the_same_picture(tmp_path, name):
+  write, want, most = SAME[name]
+  path = tmp_path / name
+  write(path)
+  if want is None:
+    want = np.asarray(Image.fromarray(GREY).convert("1")).astype(np.uint8) * 255
+  want = want.reshape(*want.shape[:2], -1).astype(int)
+  channels = want.shape[-1]
+  frame = images.read(path)
+  assert np.abs(images.read_8bit(path, channels) - want).max() <= most
+  assert np.abs(images.read_unit(path, channels) * 255 - want).max() <= most + 0.5
+  assert images.size(path) == want.shape[:2]
+  if channels == 1:
+    np.testing.assert_array_equal(images.read_8bit(path, 3)[..., 1], images.read_8bit(path, 1)[..., 0])
+    values = images.read_values(path, 1)  # in some unit: a straight line of the grey levels
+    assert np.corrcoef(values.ravel(), want.ravel())[0, 1] > (0.9999 if most < 2 else 0.9)
+  else:
+    luma = images.grey(want.astype(np.uint8)).astype(int)
+    assert np.abs(images.read_8bit(path, 1) - luma).max() <= most
+  np.testing.assert_allclose(frame.stored(frame.unit()), frame.pixels, atol=1e-6)
+
+
+# Forms that leave open what they mean, or that would be cut: {name: (writer, what the line says)}
+REFUSED = {
+    "x16.png": (pillow(GREY.astype(np.uint16) * 16), "10 to 14 bits in 16"),
+    "x1.tif": (of_tiff(GREY.astype(np.uint16)), "10 to 14 bits in 16"),
+    "x64.tif": (of_tiff(GREY.astype(np.uint16) * 64), "no value above 16320 of 65535"),
+    "colour12.tif": (of_tiff(COLOUR.astype(np.uint16) * 16), "10 to 14 bits"),
+    "int32x1.tif": (pillow(GREY.astype(np.int32)), "10 to 14 bits"),
+    "int32deep.tif": (pillow(GREY.astype(np.int32) * 2**20), "beyond 0 ... 65535"),
+    "uint32.tif": (of_tiff(GREY.astype(np.uint32) * 16843009), "beyond 31 bits"),
+    "negative.tif": (pillow(GREY.astype(np.int32) - 100), "from -100 to 155"),
+    "int16.tif": (of_tiff((DEEP // 2).astype(np.int16)), "signed 16-bit"),
+    "int8.tif": (of_tiff(GREY.astype(np.int8)), "signed 8-bit"),
+    "float255.tif": (pillow(GREY.astype(np.float32)), "beyond 0 ... 1"),
+    "nan.tif": (pillow(np.where(GREY > 200, np.nan, GREY / 255).astype(np.float32)), "NaN"),
+    "float64.tif": (of_tiff(GREY / 255), "64 bits"),
+    "bigbe.tif": (of_tiff(DEEP, big=True, order=">"), "not a readable image"),
+    "five.tif": (of_tiff(np.dstack([GREY] * 5)), "a form that is not read"),
+    "planes16.tif": (of_tiff(DEEP_COLOUR, planes=True), "form that is not read"),
+    "stack.tif": (lambda p: tiff(p, None, pages=[GREY] * 5), "5 pages"),
+    "animated.png": (lambda p: Image.fromarray(GREY).save(
+        p, save_all=True, append_images=[Image.fromarray(255 - GREY)]), "2 pages"),
+    "dose.dcm": (of_dicom(GREY.astype(np.uint32) * 5000), "no window"),
+    "frames.dcm": (of_dicom(np.stack([GREY] * 4), frames_count=4), "4 frames"),
+    "high_bit.dcm": (of_dicom(DEEP, stored=12, HighBit=15), "up to bit 15"),
+    "hsv.dcm": (of_dicom(COLOUR, "HSV"), "HSV pixels"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_leaves_its_depth_open_is_refused_by_name(tmp_path, name):
+  write, says = REFUSED[name]
+  path = tmp_path / name
+  write(path)
+  for read in (lambda: images.read_unit(path), lambda: images.read_8bit(path, 1),
+               lambda: images.read_8bit(path, 3), lambda: images.size(path)):
+    with pytest.raises(UserError) as error:
+      read()
+    text = str(error.value)
+    assert name in text and says in text and "\n" not in text
+
+
+@pytest.mark.parametrize("name, window", [
+    ("x16.png", (0, 4080)), ("x1.tif", (0, 255)), ("int32deep.tif", (0, 255 * 2**20)),
+    ("float255.tif", (0, 255)), ("negative.tif", (-100, 155)), ("dose.dcm", (0, 255 * 5000)),
+    ("int16.tif", (0, 65535 // 2))])
+def test_config_data_window_says_it(tmp_path, name, window):
+  REFUSED[name][0](tmp_path / name)
+  found = images.read_8bit(tmp_path / name, 1, window)[..., 0].astype(int)
+  assert np.abs(found - GREY).max() <= (1 if name == "int16.tif" else 0)
+
+
+def test_a_thumbnail_is_no_page(tmp_path):
+  path = tiff(tmp_path / "a.tif", None, pages=[GREY, GREY[:5, :5]], extra=[(254, "I", [0])])
+  data = bytearray(path.read_bytes())
+  at = data.rfind(bytes([254, 0, 4, 0, 1, 0, 0, 0]))
+  data[at + 8] = 1  # of the second page: a smaller copy of another one
+  path.write_bytes(bytes(data))
+  np.testing.assert_array_equal(images.read(path).pixels[0, ..., 0], GREY)
+
+
+def test_black_files_are_black_at_any_depth(tmp_path):
+  for kind in (np.uint8, np.uint16, np.int32, np.float32):
+    Image.fromarray(np.zeros((4, 4), kind)).save(tmp_path / "a.tif")
+    assert not images.read_8bit(tmp_path / "a.tif", 3).any()
+
+
+def test_masks_of_any_depth(tmp_path):
+  mask = GREY > 128
+  for name, array in {"a.png": mask * np.uint8(255), "b.png": mask.astype(np.uint8), "c.png": mask,
+                      "d.png": mask * np.uint16(65535), "e.tif": mask.astype(np.float32),
+                      "f.tif": mask.astype(np.int32)}.items():
+    Image.fromarray(array).save(tmp_path / name)
+    np.testing.assert_array_equal(mask_images.read_mask(tmp_path / name), mask)
+  Image.fromarray(DEEP).save(tmp_path / "deep.png")
+  with pytest.raises(UserError, match="more than 8 bits"):
+    mask_images.read_mask(tmp_path / "deep.png")
