@@ -20,6 +20,7 @@ import numpy as np
 
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images
 from data_pipelines.intake import find
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames
