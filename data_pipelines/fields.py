@@ -90,7 +90,7 @@ def given_dir(cfg: Mapping, field: str, what: str) -> str:
 
 def _check_window(window):
   """Raises UserError unless `window` is (0, 0) or (black, white)."""
-  numeric = len(window) == 2 and all(isinstance(v, numbers.Real) and abs(v) < 1e12 for v in window)
+  numeric = len(window) == 2 and all(isinstance(v, (int, float)) and abs(v) < 1e12 for v in window)
   if not numeric or (tuple(window) != (0, 0) and not window[0] < window[1]):
     raise UserError(f"config.data.window={tuple(window)}: give (black, white) in the units of the "
                     "files, black below white, or (0, 0) for the rule")

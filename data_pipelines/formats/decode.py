@@ -156,7 +156,7 @@ def _picture(path, image, data) -> Decoded:
   deep = _is_deep_colour(path, image, tags, rows)
   turn = _orientation(image)  # of a PNG decodes it
   if deep:
-    pixels, alpha, bits = *_split(_both_bytes(path, rows, data)), 16
+    bits, (pixels, alpha) = 16, _split(_both_bytes(path, rows, data))
   else:
     image.load()
     pixels, alpha, bits = _plain(path, _shown(image), tags)

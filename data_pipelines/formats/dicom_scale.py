@@ -65,7 +65,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
   if bounds is None:
     bounds = (least, most)
     _warn_of_dark(path, array, bits)
-  return Scale(*bounds, inverted, None, *limits)
+  return Scale(bounds[0], bounds[1], inverted, None, *limits)
 
 
 def rescale(data) -> tuple[float, float]:

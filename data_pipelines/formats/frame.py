@@ -41,9 +41,8 @@ class Frame:
       place = np.clip(self.pixels.astype(np.int64) - int(self.low), 0, len(self.curve) - 1)
       value = self.curve[place].astype(np.float32)
     else:
-      kind = np.float64 if self.pixels.dtype.itemsize > 2 else np.float32
-      value = ((self.pixels.astype(kind) - kind(self.low)) / kind(self.high - self.low)
-               ).astype(np.float32)
+      wide = np.float64 if self.pixels.dtype.itemsize > 2 else np.float32
+      value = np.asarray((self.pixels.astype(wide) - self.low) / wide(self.high - self.low), np.float32)
     return np.clip(1 - value if self.inverted else value, 0, 1)
 
   def values(self) -> np.ndarray:

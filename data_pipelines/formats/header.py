@@ -59,9 +59,10 @@ class Header:
 def of_image(image, data: bytes) -> Header:
   """The header of Pillow's image; `data`: the file where it is a PNG."""
   dpi = image.info.get("dpi")
-  dpi = tuple(float(v) for v in dpi) if dpi and all(0 < float(v) < 1e6 for v in dpi) else None
+  fine = dpi and len(dpi) == 2 and all(0 < float(v) < 1e6 for v in dpi)
   found: Any = getattr(image, "tag_v2", {})
-  return Header(image.format or "", dpi, image.info.get("icc_profile") or b"",
+  return Header(image.format or "", (float(dpi[0]), float(dpi[1])) if fine else None,
+                image.info.get("icc_profile") or b"",
                 {t: found[t] for t in _TIFF_TAGS if t in found},
                 [c for c in png_chunks(data) if c[0] in _PNG_CHUNKS] if data else [])
 

@@ -73,7 +73,7 @@ def _pillow(image, header, channels, target, suffix):
         tags.tagtype[number] = 4
       tags[number] = value
     if header.dpi and 282 not in header.tags:
-      tags[282], tags[283], tags[296] = *header.dpi, 2
+      tags[282], tags[283], tags[296] = header.dpi[0], header.dpi[1], 2
     options["tiffinfo"] = tags
   squeezed = image[..., 0] if image.shape[-1] == 1 else image
   Image.fromarray(np.ascontiguousarray(squeezed)).save(target, **options)

@@ -14,7 +14,7 @@ from data_pipelines.intake import find
 from data_pipelines.pairs import ultrasound
 from medae_jax import evaluate, predict, train
 from tests.contract import cases
-from tests.unit.data.test_frames import dicom
+from tests.image_files import dicom
 
 SIZE = (40, 48)
 pytestmark = pytest.mark.slow
