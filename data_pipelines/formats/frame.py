@@ -42,7 +42,8 @@ class Frame:
       value = self.curve[place].astype(np.float32)
     else:
       wide = np.float64 if self.pixels.dtype.itemsize > 2 else np.float32
-      value = np.asarray((self.pixels.astype(wide) - self.low) / wide(self.high - self.low), np.float32)
+      pixels: Any = self.pixels.astype(wide)
+      value = np.asarray((pixels - self.low) / wide(self.high - self.low), np.float32)
     return np.clip(1 - value if self.inverted else value, 0, 1)
 
   def values(self) -> np.ndarray:
