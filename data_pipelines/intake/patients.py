@@ -9,8 +9,8 @@ In this order, the first that says something:
            below the data folder that is no common word ("train", "normal", "images", ...) and not shared
            by all files;
   name     its first part where that is named as a person; else what stands before the last "_" or "-"
-           (LUM00054_2 -> LUM00054) and before words of views, sides and dates (0012_L_CC -> 0012), where
-           it has a digit or is an initial, is no common word, and not shared by all files;
+           (LUM00054_2 -> LUM00054) and before words of views, dates and findings (0012_L_CC -> 0012), where
+           it is no common word, no data set, and not shared by all files;
   file     else a file is its own patient.
 Names are compared without regard to case. A rule that takes too much together keeps a patient on one
 side all the same; `group_pattern` says it better where the guess is wrong.
@@ -47,11 +47,15 @@ _PERSON = re.compile(r"(p|pt|pat|patient|case|person|subj|subject|sub|pid|mrn)[-
 # Parts of a name that say which picture of a patient it is.
 _DETAIL = re.compile(r"(s|ses|session|v|visit|t|tp|time|timepoint|scan|study|series|frame|slice|view|fu|"
                      r"followup|baseline)\d*|l|r|lt|rt|left|right|od|os|cc|mlo|ap|pa|lat|lateral|ax|sag|cor|"
-                     r"axial|sagittal|coronal|pre|post|(19|20)\d{6}", re.IGNORECASE)
+                     r"axial|sagittal|coronal|pre|post|(19|20)\d{6}|[xy]\d*|(row|col|tile|patch|crop)\d*",
+                     re.IGNORECASE)
+_FINDINGS = {*vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS, "benign"} - {"0", "1"}
 # What stands before a scan's time: BraTS-GLI-00005-101, sub-01_ses-02, P3_visit2.
 _TIME = re.compile(r"(BraTS-[A-Z]+-\d+(?=-\d{3}$)|.+?(?=[-_](ses|session|visit|tp|timepoint|time|fu|"
                    r"follow-?up|baseline)([-_]\w+|\d+)?$))", re.IGNORECASE)
-_SETS = re.compile(r"(brats|isic)[-_]?(20)?\d\d([-_][a-z]+)*", re.IGNORECASE)  # of data, not of people
+# Names of data sets, with a year and words, are not those of people.
+_SETS = re.compile(r"(brats|isic|brisc|busi|busbra|kvasir|cvc|ddsm|mias|chexpert|mimic|padchest|vindr)[-_]?"
+                   r"((20)?\d\d)?([-_][a-z]+)*", re.IGNORECASE)
 
 
 def patient_column(row: Row) -> str:
@@ -222,8 +226,9 @@ def _prefix(name):
     if end < len(parts) and _PERSON.fullmatch("".join(parts[:end])):
       return "".join(parts[:end])
   last = len(parts) - 1
-  end = next((i for i in range(2, last, 2) if _DETAIL.fullmatch(parts[i])), last)
+  is_detail = lambda word: _DETAIL.fullmatch(word) or same(word) in _FINDINGS
+  end = next((i for i in range(2, last, 2) if is_detail(parts[i])), last)
   prefix = "".join(parts[:end - 1]).rstrip("_-") if last else ""
   if not prefix or same(prefix) in _WORDS or _SETS.fullmatch(prefix):
     return ""
-  return prefix if any(c.isdigit() for c in prefix) or len(prefix) <= 2 else ""
+  return prefix

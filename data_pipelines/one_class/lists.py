@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import logging
 import os
 
 import numpy as np
@@ -188,6 +189,10 @@ def regrouped(normal: Sequence[Item], anomalous: Sequence[Item], cfg) -> dict[st
   fold = folds.group_folds([i.group for i in normal], [i.group for i in anomalous],
                            cfg["fold_seed"], n)[k]
   pick = lambda items, part: [items[i] for i in fold[part]]
+  trained = {normal[i].group for part in ("train", "val") for i in fold[part]}
+  if shared := sum(i.group in trained for i in anomalous):
+    logging.info("fold %d: %d anomalies of groups with normal images in train or val are not tested on", k,
+                 shared)
   return {"train": pick(normal, "train"), "val_normal": pick(normal, "val"),
           "test_normal": pick(normal, "test_normal"),
           "test_anomaly": pick(anomalous, "test_anomaly")}
