@@ -80,7 +80,7 @@ def say(found: Found, always: bool = False) -> None:
     return
   logging.info("Files:\n%s", table(found))
   for line in names(found):
-    logging.warning("%s", line)
+    (logging.warning if found.broken else logging.info)("%s", line)
 
 
 def names(found: Found) -> list[str]:
