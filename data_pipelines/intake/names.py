@@ -32,7 +32,7 @@ def safe(text: str) -> str:
   name = unicodedata.normalize("NFC", _UNSAFE.sub("_", text)).strip().rstrip(". ")
   name = re.sub(r"^[.\s_]*(?=\.)[.\s]*_*", "", name) or "_"  # no leading dots, nor ".._" of "../"
   if _DEVICES.fullmatch(name):
-    name += "_"
+    name = "_" + name
   if len(name.encode()) > LONGEST:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     name = name.encode()[:LONGEST - 11].decode("utf-8", "ignore").rstrip(". ") + "-" + digest

@@ -1,0 +1,66 @@
+"""Names of results: safe everywhere, no two alike, short where that is clear."""
+
+import pathlib
+import unicodedata
+
+import pytest
+
+from data_pipelines.intake import names
+from tests import messy_folder
+
+NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize("files,flat,nested", [
+    (["a.png"], ["a"], ["a"]),
+    (["s/a.png", "t/b.png"], ["a", "b"], ["s/a", "t/b"]),
+    (["s/a.png", "t/a.png"], ["s_a", "t_a"], ["s/a", "t/a"]),
+    (["case1.png", "case1.jpg"], ["case1_png", "case1_jpg"], ["case1_png", "case1_jpg"]),
+    (["x/b_c.png", "x_b/c.png", "y/c.png", "y/b_c.png"], ["x_b_c_png", "x_b_c_png_2", "y_c", "y_b_c"],
+     ["x/b_c", "x_b/c", "y/c", "y/b_c"]),
+    (["a.png", "A.PNG"], ["a_png", "A_PNG_2"], ["a_png", "A_PNG_2"]),
+    ([f"{NFC}.png", f"{NFD}.png"], [f"{NFC}_png", f"{NFC}_png_2"], [f"{NFC}_png", f"{NFC}_png_2"]),
+    (["a.png", "a.jpg", "a_png.tif"], ["a_png", "a_jpg", "a_png_tif"], None),
+    (["x.nii", "x.nii.gz", "x.NII"], ["x_nii", "x_nii_gz", "x_NII_2"], None),
+    (["1.2.826.0.1", "1.2.826.0.2"], ["1.2.826.0.1", "1.2.826.0.2"], None),
+    (["scan.v2.png"], ["scan.v2"], None)])
+def test_names(files, flat, nested):
+  paths = [pathlib.Path("root") / f for f in files]
+  found = names.result_names(paths, "root", flat=True)
+  assert list(found) == paths
+  assert list(found.values()) == flat
+  if nested:
+    assert list(names.result_names(paths, "root").values()) == nested
+
+
+@pytest.mark.parametrize("text", [
+    "../../evil", "/etc/passwd", "..", ".", "", "   ", "a/b", "a\\b", "<x>", "C:\\x", "con", "NUL.txt",
+    "a. ", "._hidden", "...", "../", "a\nb", "a\0b", "\udcff", "é" * 200, "a" * 400, "a\u202egnp.exe", "*?[",
+    "-rf", "~", "a|b", "日" * 120, "\u2028", "_", "x" * 199 + "é"])
+def test_any_text_makes_one_safe_component(tmp_path, text):
+  name = names.safe(text)
+  assert name and not set(name) & set('/\\<>:"|?*\0\n') and not name.startswith(".")
+  assert name == name.strip() and not name.endswith(".") and len(name.encode()) <= names.LONGEST
+  assert names.safe(name) == name
+  place = tmp_path / f"{name}_anomaly.nii.gz.tmp"
+  place.write_bytes(b"")
+  assert place.resolve().parent == tmp_path.resolve() and list(tmp_path.iterdir()) == [place]
+
+
+def test_no_two_alike_whatever_is_found(tmp_path):
+  used = sorted(messy_folder.fill(tmp_path / "in", ".png", tmp_path / "out"))
+  texts = ["a/b", "a_b", "a<b", "A_B", "../a_b", "a" * 300, "a" * 301, "a" * 299 + "b", NFC, NFD]
+  for found in (names.result_names([tmp_path / "in" / f for f in used], tmp_path / "in").values(),
+                names.result_names([tmp_path / "in" / f for f in used], tmp_path / "in", True).values(),
+                names.unique(texts)):
+    found = list(found)
+    assert len({names.same(n) for n in found}) == len(found)
+    assert not any(n.startswith("/") or ".." in pathlib.PurePosixPath(n).parts for n in found)
+    assert all(names.safe(part) == part for n in found for part in n.split("/"))
+
+
+def test_results_beside_their_image():
+  files = sorted(pathlib.Path(f) for f in ("a.png", "a_mask.png", "a-overlay.jpg", "left_mask.png", "b_c.png",
+                                           "b_c_anomaly.tif", "ab_mask.png", "s/a_mask.png", "a_1.png"))
+  results = [f.as_posix() for f in files if names.beside_its_image(f, files)]
+  assert results == ["a-overlay.jpg", "a_mask.png", "b_c_anomaly.tif"]
