@@ -45,7 +45,7 @@ def load(path) -> tuple[Any, np.ndarray]:
   logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs tracebacks of what it raises
   data: Any = None
   try:
-    data = pydicom.dcmread(path)
+    data = _data_set(path)
     _check_form(path, data)
     array = data.pixel_array
     if data.PhotometricInterpretation == "PALETTE COLOR":
@@ -137,6 +137,23 @@ def write(frame: Frame, pixels: np.ndarray, target: pathlib.Path, identifiers: s
     raise UserError(f"{frame.path} cannot be written again: its {data.BitsAllocated}-bit pixels "
                     "would read otherwise")
   return target
+
+
+def _data_set(path):
+  """pydicom's data set, of old files without preamble and file header too."""
+  import pydicom
+  try:
+    data = pydicom.dcmread(path)
+  except pydicom.errors.InvalidDicomError:
+    data = pydicom.dcmread(path, force=True)
+    if "PixelData" not in data or "Rows" not in data:
+      raise
+  if "TransferSyntaxUID" not in data.file_meta:
+    implicit, little = data.original_encoding
+    data.file_meta.TransferSyntaxUID = (
+        pydicom.uid.ImplicitVRLittleEndian if implicit else
+        pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian)
+  return data
 
 
 def _check_form(path, data):

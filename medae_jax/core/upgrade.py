@@ -46,8 +46,24 @@ GROUPED = ("annotations", "brats", "camelyon", "nih", "paired", "segmentation")
 OF_SPLIT = ("grouping", "group_pattern")
 
 
+# Fields that came later: {field that decides: {its value: {new field: default}}}.
+_FILES = ("annotations", "camelyon", "natural", "nih", "paired", "segmentation",
+          "synthetic_textures")
+ADDED: dict[str, dict[str, dict[str, Any]]] = {
+    "data.name": {name: {"data.window": [0, 0]} for name in _FILES},
+    "eval.kind": {"restoration": {"predict.identifiers": "derived"}}}
+
+
 def config(values: dict[str, Any]) -> dict[str, Any]:
   """config.json's content with new names; also of a run that has them already."""
+  for decides, by_value in ADDED.items():
+    group, field = decides.split(".")
+    word = str((_group(values, (group,)) or {}).get(field)).rpartition(".")[2]
+    for path, default in by_value.get(word, {}).items():
+      group, field = path.split(".")
+      found = _group(values, (group,))
+      if found is not None:
+        found.setdefault(field, default)
   data = _group(values, ("data",))
   if data is not None and str(data.get("name")).rpartition(".")[2] in GROUPED:
     data.setdefault("grouping", "legacy")

@@ -34,7 +34,7 @@ RULES = {
     "predict.compare": checks.flag,
     "predict.masks": checks.flag,
     "predict.identifiers": checks.choice("derived", "same", "none"),
-    "method.score.threshold": checks.number(0, 1),
+    "method.score.threshold": checks.number(0),  # above 1 nothing is a mark
     "method.score.dilate": checks.whole(0),
     "method.score.fill": checks.choice("network", "harmonic"),
 }
