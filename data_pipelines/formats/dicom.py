@@ -40,7 +40,6 @@ def load(path) -> tuple[Any, np.ndarray]:
     FileNotFoundError: no such file. UserError: damaged, too large, a codec that is not installed
     (with the package to install), or pixels of a form that is not read.
   """
-  import pydicom
   check_regular(path, "DICOM file")
   logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs tracebacks of what it raises
   data: Any = None
