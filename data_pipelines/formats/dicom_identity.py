@@ -24,12 +24,13 @@ _KEPT = ("SOPClassUID", "Modality", "ImageType", "ImagePositionPatient", "ImageO
          "PatientOrientation", "Laterality", "ImageLaterality", "ViewPosition", "BodyPartExamined",
          "PresentationLUTShape", "FrameTime", "FrameIncrementPointer", "SpecificCharacterSet",
          "NumberOfFrames", "ImagerPixelSpacing", "BurnedInAnnotation", "ConversionType",
-         "SequenceOfUltrasoundRegions", "PositionReferenceIndicator")
-_KEPT_REGION = ("RegionSpatialFormat", "RegionDataType", "RegionFlags", "RegionLocationMinX0",
-                "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1",
-                "PhysicalUnitsXDirection", "PhysicalUnitsYDirection", "PhysicalDeltaX",
-                "PhysicalDeltaY", "ReferencePixelX0", "ReferencePixelY0")
+         "SequenceOfUltrasoundRegions", "VOILUTSequence", "ModalityLUTSequence")
+_KEPT_ITEMS = ("LUTDescriptor", "LUTData", "RegionSpatialFormat", "RegionDataType", "RegionFlags",
+               "RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1",
+               "RegionLocationMaxY1", "PhysicalUnitsXDirection", "PhysicalUnitsYDirection",
+               "PhysicalDeltaX", "PhysicalDeltaY", "ReferencePixelX0", "ReferencePixelY0")
 _NEW_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")
+_TEXTS = ("LO", "LT", "SH", "ST", "UC", "UT", "PN", "UN", "SQ")  # explanations in group 0028
 _RUN = secrets.token_hex(16)  # within one run, files of a series stay files of one series
 
 
@@ -66,14 +67,15 @@ def _derive(result, source):
 def _anonymous(result):
   from pydicom.uid import generate_uid
   for element in list(result):
-    if element.tag.group == 0x0028 and element.VR != "LO":
+    if element.tag.group == 0x0028 and element.VR not in _TEXTS:
       continue
     if element.keyword not in (*_KEPT, *_NEW_UIDS, "PixelData"):
       del result[element.tag]
-  for region in result.get("SequenceOfUltrasoundRegions") or ():
-    for element in list(region):
-      if element.keyword not in _KEPT_REGION:
-        del region[element.tag]
+  for name in ("SequenceOfUltrasoundRegions", "VOILUTSequence", "ModalityLUTSequence"):
+    for item in result.get(name) or ():
+      for element in list(item):
+        if element.keyword not in _KEPT_ITEMS:
+          del item[element.tag]
   for name in _NEW_UIDS:
     if name in result:
       setattr(result, name, generate_uid(entropy_srcs=[_RUN, str(result[name].value)]))

@@ -56,8 +56,10 @@ class Frame:
     value = np.clip(1 - unit if self.inverted else unit, 0, 1)
     if self.curve is not None:
       order = np.argsort(self.curve, kind="stable")
-      rank = np.clip(np.searchsorted(self.curve[order], value), 0, len(order) - 1)
-      value = int(self.low) + order[rank]
+      rising = self.curve[order].astype(np.float32)
+      above = np.clip(np.searchsorted(rising, value), 1, len(order) - 1)
+      nearest = above - (value - rising[above - 1] < rising[above] - value)
+      value = int(self.low) + order[nearest]
     else:
       value = self.low + value * (self.high - self.low)
     kind = self.pixels.dtype
