@@ -40,7 +40,7 @@ def common(name: str) -> ml_collections.ConfigDict:
   return fields
 
 
-def of_patients(fields: ml_collections.ConfigDict) -> None:
+def files(fields: ml_collections.ConfigDict) -> None:
   """Adds what all data sets of files have: whose a file is (data_pipelines/intake/patients.py)."""
   fields.group_pattern = ""        # first group of this regular expression = the patient; searched in
                                    # the path where it has a "/", else in the name; "" = by folder, name

@@ -16,7 +16,7 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   fields.dir = ""                  # that folder; "" = synthetic brains
   fields.modalities = ("flair", "t1", "t1ce", "t2")  # channels, in this order
   fields.image_size = (128, 128)   # (rows, columns) after the resize
-  data_fields.of_patients(fields)
+  data_fields.files(fields)
   fields.prepared_dir = ""         # of prepared scans; "" = ~/.cache/medae_jax/<folder>_<hash>
   fields.storage = "float32"       # of prepared scans: float32 (exact) or float16 (half the disk)
   fields.workers = 0               # processes of the preparation; 0 = one a core

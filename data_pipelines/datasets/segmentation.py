@@ -37,7 +37,7 @@ def defaults() -> ml_collections.ConfigDict:
   fields.dir = ""                  # folder of the data set
   fields.layout = "manifest"       # manifest, folders or synthetic
   fields.manifest = "labels.csv"   # its table: columns image, mask, split (and image_id, group)
-  data_fields.of_patients(fields)
+  data_fields.files(fields)
   fields.image_size = 96           # images and masks are resized to this side
   fields.channels = 3              # always colour
   fields.noise = ""                # how noisy masks are made from true ones; "" = the folder's own

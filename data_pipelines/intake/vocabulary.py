@@ -18,8 +18,8 @@ UNUSED = "unused"  # a row that is listed and belongs to no split
 NORMAL_WORDS = ("normal", "healthy", "no finding", "negative", "good", "0")
 # "anomaly" and what findings are called: each is an anomaly and its own kind in the tables of results.
 ANOMALY_WORDS = (
-    "anomaly", "abnormal", "anomalous", "pathological", "pathology", "diseased", "positive", "defect",
-    "lesion", "1",
+    "anomaly", "abnormal", "anomalous", "pathological", "pathology", "diseased", "disease", "sick", "ill",
+    "unhealthy", "positive", "defect", "lesion", "1",
     "tumor", "tumour", "cancer", "carcinoma", "malignant", "metastasis", "glioma", "meningioma",
     "pituitary", "adenoma", "adenocarcinoma", "squamous", "squamous cell carcinoma", "melanoma",
     "lymphoma", "cyst", "polyp", "haemorrhage", "hemorrhage", "bleeding", "stroke", "infarct",
@@ -28,7 +28,9 @@ ANOMALY_WORDS = (
     "covid", "covid-19", "covid19", "tuberculosis", "lung opacity", "opacity",
     "atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumothorax",
     "consolidation", "edema", "emphysema", "fibrosis", "pleural_thickening", "pleural thickening",
-    "hernia")
+    "hernia", "nevus", "keratosis", "ulcer", "scar", "arthritis", "osteoporosis", "dislocation", "implant",
+    "drusen", "cnv", "dme", "amd", "glaucoma", "cataract", "retinopathy", "diabetic retinopathy")
+_SHOWN = 14  # words for anomalies in a message; the findings follow
 BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False, "": False}
 
 
@@ -70,9 +72,10 @@ def label_word(text: str, where: str, normal: Collection[str] = (), anomaly: Col
   for side, words in ((0, more[0]), (1, more[1]), (0, NORMAL_WORDS), (1, ANOMALY_WORDS)):
     if word in words:
       return side
-  healthy, ill = ", ".join((*NORMAL_WORDS, *normal)), ", ".join((*ANOMALY_WORDS, *anomaly))
-  raise UserError(f"{where}: label {text!r} is not a word that is known; normal are {healthy}; anomalies "
-                  f"{ill}; declare others in config.data.normal_words or config.data.anomaly_words")
+  healthy, ill = ", ".join((*NORMAL_WORDS, *normal)), ", ".join((*anomaly, *ANOMALY_WORDS[:_SHOWN]))
+  raise UserError(f"{where}: label {text!r} is not a word that is known; use {healthy} or {ill} or a common "
+                  f"finding (docs/tables.md lists all); declare others in config.data.normal_words or "
+                  "config.data.anomaly_words")
 
 
 def yes_or_no(text: str, where: str, column: str) -> bool:

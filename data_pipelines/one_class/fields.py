@@ -39,7 +39,7 @@ def files(name: str) -> ml_collections.ConfigDict:
   fields.crop_size = 64            # side of the centre crop
   fields.resize = 0                # side after resizing; 0 = as it is
   fields.cache = True              # keep prepared images in memory
-  data_fields.of_patients(fields)  # layout folder
+  data_fields.files(fields)        # of layout folder
   fields.normal_words = ()         # layout folder: further words for normal labels, beside those of
   fields.anomaly_words = ()        # data_pipelines/intake/vocabulary.py; likewise for anomalies
   fields.val_kind = ""             # layout folder: subtype of the validation anomalies; "" = all

@@ -41,7 +41,7 @@ def defaults(name: str) -> ml_collections.ConfigDict:
   fields.gamma = (1.0, 1.0)        # exponent, likewise
   fields.split_by = "auto"         # table, group, file, reference; auto = table where there is one
   fields.table = "labels.csv"      # columns file, split (train, val, test, unused), optionally group
-  data_fields.of_patients(fields)
+  data_fields.files(fields)
   fields.val_share = 0.1           # of the groups, where no table says
   fields.test_share = 0.1          # likewise; 0 with split_by=reference
   fields.strict = True             # False: leave unusable files out and say so, instead of failing

@@ -2,6 +2,8 @@
 
 import codecs
 import gzip
+import pathlib
+import re
 
 import pytest
 
@@ -142,8 +144,14 @@ def test_label_words(text, label):
 
 @pytest.mark.parametrize("text", ["", "nromal", "norm", "not normal", "benign", "n", "?", "normal/abnormal"])
 def test_unknown_label_words_are_never_anomalies(text):
-  with pytest.raises(UserError, match="t.csv line 2: label .* is not a word that is known; normal are"):
+  with pytest.raises(UserError, match="t.csv line 2: label .* is not a word that is known; use normal"):
     vocabulary.label_word(text, "t.csv line 2")
+
+
+def test_the_documentation_lists_every_word():
+  text = (pathlib.Path(__file__).parents[3] / "docs" / "tables.md").read_text().replace("\n", " ")
+  words = {*vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS}
+  assert not [w for w in words if not re.search(rf"[,;|:] {re.escape(w)} ?[,;|.]", text)]
 
 
 def test_own_words_go_first():
