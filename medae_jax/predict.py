@@ -48,6 +48,9 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   module = base.plugin(run.config.eval.kind, "predictor")
   predictor = module.Predictor(run.config, run.calibration, run.score_fn)
   predictor.image_shape = run.image_shape
+  if output.resolve() == source.resolve() and not getattr(predictor, "modalities", ()):
+    raise UserError(f"--output={output} is --input: the results would be taken for images by the next "
+                    "run; choose another --output")
   items = predictor.find_inputs(source)
   found = getattr(predictor, "found", None)
   results = [i for i in items if _among_results(predictor.files_of(i), output, source)]

@@ -78,9 +78,14 @@ def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
   return ""
 
 
-def unique(texts: Sequence[str]) -> list[str]:
-  """A safe name for each text (patients of a table), no two equal in any capitals."""
-  return _distinct([[safe(text)] for text in texts])
+def unique(texts: Sequence[str], folders: bool = False) -> list[str]:
+  """A safe name for each text (patients, ids of a table), no two equal in any capitals.
+
+  Args:
+    folders: a "/" in a text stays one between folders; "..", "." and empty parts go.
+  """
+  parts = [[p for p in t.split("/") if p.strip(". ")] if folders else [t] for t in texts]
+  return _distinct([["/".join(map(safe, p)) or "_"] for p in parts])
 
 
 def same(name: str) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from data_pipelines import fields as data_fields
 from data_pipelines.datasets import segmentation
 from data_pipelines.formats import images as image_files
+from data_pipelines.intake import find, names
 from data_pipelines.masks import images as paired_images, label_noise
 
 _FOLDERS = {"noisy": "training/noisy", "clean": "training/clean", "val": "val", "test": "test"}
@@ -36,18 +37,20 @@ def write_study(data_cfg, out, seed: int = 0) -> float:
     raise FileExistsError(f"{out} is not empty: choose a new folder")
   rows = []
   for name, folder in _FOLDERS.items():
-    for item in data.parts.get(name, ()):
+    items = data.parts.get(name, ())
+    # An id may be a path; whatever a table says, nothing is written outside of `out`.
+    for item, ident in zip(items, names.unique([i.id for i in items], folders=True)):
       images, masks = out / f"{folder}_img", out / f"{folder}_gt"
-      for kind in (images, masks):  # an id may be a path
-        (kind / item.id).parent.mkdir(parents=True, exist_ok=True)
+      for kind in (images, masks):
+        (kind / ident).parent.mkdir(parents=True, exist_ok=True)
       if item.path:
-        shutil.copyfile(item.path, images / f"{item.id}{pathlib.Path(item.path).suffix}")
+        shutil.copyfile(item.path, images / f"{ident}{find.suffix_of(item.path)}")
       else:
-        image_files.write_array(images / f"{item.id}.png", item.image())
+        image_files.write_array(images / f"{ident}.png", item.image())
       mask = item.mask() > 0.5
-      image_files.write_array(masks / f"{item.id}_segmentation.png", (255 * mask).astype(np.uint8))
+      image_files.write_array(masks / f"{ident}_segmentation.png", (255 * mask).astype(np.uint8))
       if name == "noisy" and item.truth is not None:
-        rows.append({"id": item.id, "noise": data_cfg["noise"],
+        rows.append({"id": ident, "noise": data_cfg["noise"],
                      "dice": round(label_noise.dice(mask, item.truth() > 0.5), 6)})
   paired_images.write_mean_image(data.split("noisy"), out / "mean_image.npy")
   with (out / "noise.csv").open("w", newline="", encoding="utf-8") as file:

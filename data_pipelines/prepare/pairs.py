@@ -20,6 +20,7 @@ import numpy as np
 from data_pipelines.datasets import annotations as annotation_set
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
+from data_pipelines.intake import find, names
 from data_pipelines.marks import catalogue, layers, reference
 from data_pipelines.pairs import frames as frame_files, ultrasound
 
@@ -85,9 +86,10 @@ def _frames(folder, channels, count, size, window):
     return
   root = pathlib.Path(folder)
   root = root / "clean" if (root / "clean").is_dir() else root
-  for path in frame_files.list_frames(root):
-    name = "-".join(path.relative_to(root).with_suffix("").parts)
-    yield name.replace("_", "-"), images.read_unit(path, channels, window)
+  files = frame_files.list_frames(root)
+  below = [find.stem_of("-".join(path.relative_to(root).parts)).replace("_", "-") for path in files]
+  for name, path in zip(names.unique(below), files):
+    yield name, images.read_unit(path, channels, window)
 
 
 def main(argv: list[str]) -> None:

@@ -60,8 +60,10 @@ def _segmentation_pairs(root):
 
 def _prepared_pairs(root):
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(prepare_pairs.frame_files, "read_frame", lambda path, channels: path)
-    return [path for _, path in prepare_pairs._frames(root, 1, 0, ())]
+    patch.setattr(prepare_pairs.images, "read_unit", lambda path, *_: path)
+    found = list(prepare_pairs._frames(root, 1, 0, (), None))
+    assert len({name.casefold() for name, _ in found}) == len(found)
+    return [path for _, path in found]
 
 
 # name: (search, ending of its inputs, folder of the inputs below the root)
