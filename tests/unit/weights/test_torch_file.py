@@ -223,3 +223,18 @@ def test_files_of_the_real_torch(tmp_path, new):
   for name, value in want.items():
     value = value.detach().float().numpy() if value.is_floating_point() else value.numpy()
     np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(torch_file, "_MAX_PLAIN", 1 << 16)
+  np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(1 << 18, np.float32))
+  with pytest.raises(ValueError, match=r"bomb.npz: its array w.npy grows from [\d,]+ to 1,048,7"):
+    torch_file.load(tmp_path / "bomb.npz")
+  np.savez_compressed(tmp_path / "fine.npz", w=np.random.default_rng(0).normal(size=1 << 15))
+  assert torch_file.load(tmp_path / "fine.npz")["w"].shape == (1 << 15,)
+  header = {"descr": "<f4", "fortran_order": False, "shape": (10**13,)}
+  with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive, archive.open("w.npy", "w") as member:
+    np.lib.format.write_array_header_1_0(member, header)
+    member.write(b"\0" * 64)
+  with pytest.raises(ValueError, match=r"claim.npz: its array w.npy claims 10,000,000,000,000 values"):
+    torch_file.load(tmp_path / "claim.npz")
