@@ -23,13 +23,12 @@ import zipfile
 import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.weights import inert_pickle
+from medae_jax.weights import inert_pickle, npz_file
 from medae_jax.weights.inert_pickle import Global, Inert, Refused
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the stream format
 _STATE_KEYS = ("model_state_dict", "state_dict", "model_state", "model")  # wrappers in checkpoints
 _PREFIXES = ("module.", "_orig_mod.")  # DataParallel, torch.compile
-_MAX_PLAIN, _MAX_SHRINK = 64 << 20, 20  # bytes of an array that may shrink more than 20 times
 _MAX_ENTRIES = 1_000_000  # of the flattened result; one dict can be shared in many places
 _DTYPES = {  # torch's storage class or dtype -> numpy; bfloat16 is widened after reading
     "Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bfloat16", "Long": "i8", "Int": "i4",
@@ -112,28 +111,11 @@ def _open(path: str, file) -> Callable[[Callable], dict[str, np.ndarray]]:
 # -------------------------------------------------------------------------------------- containers
 def _read_npz(file, archive, keep):
   for info in archive.infolist():
-    _check_npy(archive, info)
+    npz_file.check(archive, info)
   file.seek(0)
   with np.load(file, allow_pickle=False) as arrays:
     names = _strip({n: n for n in arrays.files})
     return {name: arrays[key] for name, key in names.items() if keep(name)}
-
-
-def _check_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-  """Refuses arrays that would fill the memory: weights hardly shrink, and claim what is there."""
-  if info.file_size > _MAX_PLAIN and info.file_size > _MAX_SHRINK * max(info.compress_size, 1):
-    raise Refused(f"its array {info.filename} grows from {info.compress_size:,} to "
-                  f"{info.file_size:,} bytes, as no weights do")
-  headers: dict = {(1, 0): np.lib.format.read_array_header_1_0,
-                   (2, 0): np.lib.format.read_array_header_2_0}
-  with archive.open(info) as member:
-    read = headers.get(np.lib.format.read_magic(member))
-    if read is None:  # names of fields beyond Latin-1, which weights do not have
-      raise Refused(f"its array {info.filename} has a form that is not read")
-    shape, _, dtype = read(member)
-  if math.prod(shape) * dtype.itemsize > info.file_size:
-    raise Refused(f"its array {info.filename} claims {math.prod(shape):,} values and holds "
-                  f"{info.file_size:,} bytes")
 
 
 def _read_safetensors(path, keep):

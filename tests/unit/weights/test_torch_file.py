@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from medae_jax.weights import torch_file
+from medae_jax.weights import npz_file, torch_file
 from tests.unit.weights import torch_files
 from tests.unit.weights.torch_files import Call, Files, Name, View
 
@@ -226,7 +226,7 @@ def test_files_of_the_real_torch(tmp_path, new):
 
 
 def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
-  monkeypatch.setattr(torch_file, "_MAX_PLAIN", 1 << 16)
+  monkeypatch.setattr(npz_file, "MAX_PLAIN", 1 << 16)
   np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(1 << 18, np.float32))
   with pytest.raises(ValueError, match=r"bomb.npz: its array w.npy grows from [\d,]+ to 1,048,7"):
     torch_file.load(tmp_path / "bomb.npz")
