@@ -12,12 +12,17 @@ from medae_jax.weights.inert_pickle import Refused
 MAX_PLAIN, MAX_SHRINK = 64 << 20, 20  # bytes of an array that may have shrunk more than 20 times
 
 
-def check(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-  """Looks at one array's header and sizes: weights hardly shrink, and hold what they claim.
+def check(archive: zipfile.ZipFile) -> None:
+  """Looks at the arrays' headers and sizes: weights hardly shrink, and hold what they claim.
 
   Raises:
     Refused: a deflated array that would grow out of proportion, or claims more than it holds.
   """
+  for info in archive.infolist():
+    _check(archive, info)
+
+
+def _check(archive, info):
   if info.file_size > MAX_PLAIN and info.file_size > MAX_SHRINK * max(info.compress_size, 1):
     raise Refused(f"its array {info.filename} grows from {info.compress_size:,} to "
                   f"{info.file_size:,} bytes, as no weights do")

@@ -80,10 +80,8 @@ def load(path: str | os.PathLike,
   try:
     with open(path, "rb") as file:
       return _open(path, file)(keep)
-  except Refused as e:
-    raise UserError(f"{path}: {e}") from None
-  except MemoryError:
-    raise UserError(f"{path} does not fit in memory") from None
+  except (Refused, MemoryError) as e:
+    raise UserError(f"{path}: {e or 'does not fit in memory'}") from None
   except (zipfile.BadZipFile, EOFError, KeyError, IndexError, TypeError, ValueError, struct.error,
           AttributeError, OverflowError, RecursionError, NotImplementedError) as e:
     raise UserError(f"{path} is damaged or cut short ({type(e).__name__}: "
@@ -110,8 +108,7 @@ def _open(path: str, file) -> Callable[[Callable], dict[str, np.ndarray]]:
 
 # -------------------------------------------------------------------------------------- containers
 def _read_npz(file, archive, keep):
-  for info in archive.infolist():
-    npz_file.check(archive, info)
+  npz_file.check(archive)
   file.seek(0)
   with np.load(file, allow_pickle=False) as arrays:
     names = _strip({n: n for n in arrays.files})
