@@ -81,7 +81,7 @@ def load(path: str | os.PathLike,
     with open(path, "rb") as file:
       return _open(path, file)(keep)
   except (Refused, MemoryError) as e:
-    raise UserError(f"{path}: {e or 'does not fit in memory'}") from None
+    raise UserError(f"{path}: {str(e) or 'does not fit in memory'}") from None
   except (zipfile.BadZipFile, EOFError, KeyError, IndexError, TypeError, ValueError, struct.error,
           AttributeError, OverflowError, RecursionError, NotImplementedError) as e:
     raise UserError(f"{path} is damaged or cut short ({type(e).__name__}: "
@@ -111,8 +111,7 @@ def _read_npz(file, archive, keep):
   npz_file.check(archive)
   file.seek(0)
   with np.load(file, allow_pickle=False) as arrays:
-    names = _strip({n: n for n in arrays.files})
-    return {name: arrays[key] for name, key in names.items() if keep(name)}
+    return {name: arrays[key] for name, key in _strip({n: n for n in arrays.files}).items() if keep(name)}
 
 
 def _read_safetensors(path, keep):
