@@ -66,9 +66,11 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
     # Before the first result: a folder with this table holds results, no search looks into it.
     if not (output / RESULTS).exists():
       outputs.write_csv(output / RESULTS, [{"input": "", "error": "not finished"}])
-    rows += _left_out(found, output)
+    _say_left_out(found, output)
     _all(predictor, items, output, rows)
   finally:  # also after Ctrl-C or a full disk: what is finished is in the table
+    rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
+             for i in (found.broken if found else ())]
     outputs.write_csv(output / RESULTS, rows)
   failed = [r for r in rows if r["error"]]
   logging.info("%d inputs: %d done, %d failed.", len(rows), len(rows) - len(failed), len(failed))
@@ -87,13 +89,12 @@ def _among_results(files, output: pathlib.Path, source: pathlib.Path) -> bool:
   return inside and any(pathlib.Path(f).absolute().resolve().is_relative_to(where) for f in files)
 
 
-def _left_out(found: Found | None, output: pathlib.Path) -> list[dict[str, Any]]:
-  """Says what became of every file; rows of those that would be inputs, could they be read."""
-  if found is None:
-    return []
-  counts.say(found, always=True)
-  outputs.write_csv(output / "left_out.csv", counts.rows(found))
-  return [{"input": counts.shown(i.path, found.root), "error": i.reason} for i in found.broken]
+def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
+  """Says what became of every file; left_out.csv names those that are no inputs."""
+  (output / "left_out.csv").unlink(missing_ok=True)  # of an earlier run
+  if found is not None:
+    counts.say(found, always=True)
+    outputs.write_csv(output / "left_out.csv", counts.rows(found))
 
 
 def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from data_pipelines.brains.files import NEW_NAMES
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import find as finder, names, tables
+from data_pipelines.intake import counts, find as finder, names, tables
 
 # Endings of truth and of our own results.
 _NOT_INPUT = ("seg", "mask", "anomaly", "overlay", "label", "labels")
@@ -146,7 +146,9 @@ def _named(groups, root):
   """Scans with names for their results; two that share one get their folder or ending into it."""
   plain = [p.with_name(prefix + finder.suffix_of(p)) for p, prefix, _ in groups]
   name_of = names.result_names(plain, root, flat=True)
-  return [Scan(name_of[p], files, name_of[p]) for p, (_, _, files) in zip(plain, groups)]
+  title = lambda p, prefix: name_of[p] if names.safe(prefix) == prefix else (
+      counts.shown(p.with_name(prefix), root))
+  return [Scan(name_of[p], files, title(p, prefix)) for p, (_, prefix, files) in zip(plain, groups)]
 
 
 def _from_manifest(path, modalities):

@@ -11,7 +11,7 @@ import numpy as np
 from data_pipelines.dataset import Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images as formats
-from data_pipelines.intake import counts
+from data_pipelines.intake import counts, find
 from data_pipelines.ops import resize
 
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
@@ -76,8 +76,8 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
   found = []
   for folder, is_mask in ((pathlib.Path(images), False), (pathlib.Path(masks), True)):
     named: dict[str, pathlib.Path] = {}
-    for file in counts.files(folder, ("image",)):
-      name = file.relative_to(folder).with_suffix("").as_posix()
+    for file in counts.files(folder, ("image", "dicom")):
+      name = (file.parent.relative_to(folder) / find.stem_of(file)).as_posix()
       name = name.removesuffix("_segmentation") if is_mask else name
       if name in named:
         raise UserError(f"{named[name]} and {file} differ only in their ending: take one away")

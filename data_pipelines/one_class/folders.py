@@ -11,7 +11,7 @@ from data_pipelines.intake import counts, find as finder, patients, tables, unli
 from data_pipelines.intake.tables import same
 from data_pipelines.one_class.lists import Item, hold_out, regrouped
 
-KINDS = ("image",)  # of files that are read
+KINDS = ("image", "dicom")  # of files that are read
 SIDES = ("normal", "anomaly")
 Items = dict[tuple[str, str], list[Item]]
 
