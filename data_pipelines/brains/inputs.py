@@ -55,7 +55,7 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist")
   table = tables.place(path, "manifest.csv") if path.is_dir() else path
-  if modalities and table.suffix.lower() == ".csv" and table.is_file():
+  if modalities and table.suffix.lower() in finder.SUFFIXES["table"] and table.is_file():
     scans = _from_manifest(table, modalities)
     found = finder.find(path, kinds) if path.is_dir() else finder.Found(path)
     listed = {f for scan in scans for f in scan.files.values()}

@@ -1,0 +1,140 @@
+"""Splits that are made here, and lists of splits: no patient is divided, in no data set."""
+
+import types
+
+import numpy as np
+import pytest
+
+from data_pipelines.brains import files, inputs, tfds_brats
+from data_pipelines.datasets import nih
+from data_pipelines.errors import UserError
+from tests.small_sets import save
+
+
+# --------------------------------------------------------------------------------- one-class folders
+def one_class(root, **fields):
+  cfg = nih.defaults()
+  cfg.update({"root": str(root), "layout": "folder", **fields})
+  return nih.build(cfg, 0)
+
+
+def write_one_class(root, sides=("train/normal", "val/anomaly", "test/normal", "test/anomaly")):
+  """Six patients with three pictures each in every folder, none of them in two."""
+  for k, side in enumerate(sides):
+    for i in range(18):
+      save(root / side / f"P{10 * k + i // 3:02d}_{i}.png")
+
+
+@pytest.mark.parametrize("fields", [{"fold": k} for k in range(3)]
+                         + [{"val_fraction": share} for share in (0.1, 0.34, 0.5)]
+                         + [{"val_fraction": 0.3, "fold_seed": s} for s in (1, 2)])
+def test_parts_of_the_training_folder_are_divided_by_patient(tmp_path, fields):
+  write_one_class(tmp_path)
+  data = one_class(tmp_path, **fields)
+  groups = {part: {i.group for i in items} for part, items in data.lists.items()}
+  assert groups["train"] and not groups["train"] & (groups["val_normal"] | groups["test_normal"])
+  for part, items in data.lists.items():
+    count = {g: sum(i.group == g for i in items) for g in groups[part]}
+    assert set(count.values()) <= {3}, part  # whole patients
+  held = len(groups["val_normal"]) + (len(groups["test_normal"]) if "fold" in fields else 0)
+  assert len(groups["train"]) + held == 6
+  alone = one_class(tmp_path, grouping="file", **fields)
+  assert len({i.group for i in alone.lists["train"]}) == len(alone.lists["train"])
+
+
+def test_a_fold_leaves_out_anomalies_of_patients_it_trains_on(tmp_path, caplog):
+  caplog.set_level("INFO")
+  write_one_class(tmp_path)
+  save(tmp_path / "val" / "anomaly" / "p00_99.png")
+  for k in range(3):
+    data = one_class(tmp_path, fold=k)
+    trained = {i.group for part in ("train", "val_normal") for i in data.lists[part]}
+    assert not trained & {i.group for i in data.lists["test_anomaly"]}
+  assert "1 anomalies of groups with normal images in train or val are not tested on" in caplog.text
+
+
+# ------------------------------------------------------------------------------------ lists of scans
+NAMES = [f"S{i:02d}a" for i in range(8)]
+
+
+def write_scans(root, lists=None, names=NAMES, encoding="utf-8", end="\n", top="data_splits"):
+  for name in names:
+    for kind in ("flair", "t1", "seg"):
+      path = root / name / f"{name}_{kind}.nii.gz"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.touch()
+  lists = lists or {"train": NAMES[:5], "val": NAMES[5:6], "test": NAMES[6:]}
+  for split, listed in lists.items():
+    (root / top / split).mkdir(parents=True, exist_ok=True)
+    (root / top / split / "scans.csv").write_bytes(end.join(listed).encode(encoding))
+
+
+def splits_of(root, **fields):
+  found = files.find_scans(root, ("flair", "t1"), **fields)
+  return {s: sorted(x.patient for x in found.scans if x.split == s) for s in files.SPLITS}, found
+
+
+@pytest.mark.parametrize("form", [
+    {}, {"encoding": "utf-8-sig"}, {"encoding": "utf-16"}, {"end": "\r\n"}, {"end": " \r\n\r\n "},
+    {"end": "\r"}, {"top": "."}])
+def test_lists_of_scans_are_read_alike(tmp_path, form):
+  write_scans(tmp_path, **form)
+  assert splits_of(tmp_path)[0] == {"train": NAMES[:5], "val": NAMES[5:6], "test": NAMES[6:]}
+
+
+def test_lists_that_name_nobody_and_scans_in_no_list_are_reported(tmp_path):
+  write_scans(tmp_path, {"train": NAMES[:4], "val": ["S99a"], "test": NAMES[5:]})
+  found = splits_of(tmp_path)[1]
+  assert found.incomplete == {"S04a": "in no list of files data_splits/*/scans.csv",
+                              "S99a": "listed in files data_splits/*/scans.csv, but has no folder"}
+
+
+@pytest.mark.parametrize("lists, message", [
+    ({"train": NAMES[:5], "val": NAMES[4:6], "test": NAMES[6:]}, "S04a in train and val"),
+    ({"train": NAMES[:5], "val": NAMES[5:6], "test": [*NAMES[6:], "s00A"]}, "S00a in train and test"),
+    ({"train": NAMES[:5], "val": NAMES[5:7], "test": NAMES[6:]}, "S06a in val and test"),
+    ({"train": [*NAMES[:5], "S01a"], "val": NAMES[5:6], "test": NAMES[6:]}, "6: 'S01a' is listed twice")])
+def test_a_scan_in_two_lists_is_refused(tmp_path, lists, message):
+  write_scans(tmp_path, lists)
+  with pytest.raises(UserError, match=message):
+    splits_of(tmp_path)
+
+
+def test_two_times_of_a_person_in_two_lists_are_refused(tmp_path):
+  names = [f"BraTS-GLI-0000{p}-00{t}" for p in range(4) for t in range(2)]
+  write_scans(tmp_path, {"train": names[:5], "val": names[5:6], "test": names[6:]}, names)
+  with pytest.raises(UserError, match="BraTS-GLI-00002 in train and val"):
+    splits_of(tmp_path)
+  assert splits_of(tmp_path, grouping="legacy")[0]["train"] == names[:5]
+
+
+def test_the_rule_divides_people_and_is_the_published_one_where_each_has_one_scan(tmp_path):
+  names = [f"BraTS-GLI-000{p:02d}-00{t}" for p in range(20) for t in range(2)]
+  write_scans(tmp_path, {"train": []}, names)
+  found = splits_of(tmp_path)[0]
+  assert {s: len(v) for s, v in found.items()} == {"train": 30, "val": 2, "test": 8}
+  assert all(len({n[:-4] for n in v}) == len(v) / 2 for v in found.values())
+  single = [f"X{i}" for i in range(40)]
+  assert files.split_by_rule(single) == files.split_by_rule(single, groups={n: n for n in single})
+
+
+def test_a_tfds_set_with_a_person_in_two_splits_is_refused(tmp_path, monkeypatch):
+  (tmp_path / "dataset_info.json").touch()
+  row = lambda name: {"patient": name.encode(), "slice": 0, "image": np.zeros((4, 4, 1), np.float32),
+                      "mask": np.zeros((4, 4, 1), np.uint8)}
+  rows = {"train": [row("sub-01_ses-1"), row("sub-02_ses-1")], "test": [row("sub-01_ses-2")]}
+  info = types.SimpleNamespace(features={"image": np.zeros((4, 4, 1))}, metadata={}, splits=rows)
+  monkeypatch.setattr(tfds_brats.tfds, "builder_from_directory", lambda folder: types.SimpleNamespace(
+      info=info, as_dataset=lambda split, shuffle_files: rows[split]))
+  monkeypatch.setattr(tfds_brats.tfds, "as_numpy", lambda found: found)
+  cfg = {"image_size": (4, 4), "modalities": ("t1",), "group_pattern": "", "grouping": "patient"}
+  with pytest.raises(UserError, match="sub-01 in train and test"):
+    tfds_brats.read_scans(tmp_path, cfg)
+  assert len(tfds_brats.read_scans(tmp_path, {**cfg, "grouping": "legacy"})[0]["test"]) == 1
+
+
+def test_predict_reads_tables_by_any_ending(tmp_path):
+  for name in ("a.CSV", "b.tsv"):
+    (tmp_path / name).write_text("Patient\tT1\nP1\tx.nii.gz\n")
+    scan, = inputs.find(tmp_path / name, ("t1",))
+    assert scan.files == {"t1": tmp_path / "x.nii.gz"}
