@@ -108,7 +108,7 @@ def _prepare_missing(found, cfg, folder):
     logging.info("preparing %d of %d scans of %s into %s", len(jobs), len(found.scans), cfg["dir"],
                  folder)
     progress = workers.Progress(len(jobs), "scan", "prepared")
-    for job, result in workers.run(prepare_scan, jobs, cfg["workers"] or default_count()):
+    for job, result in _results(jobs, cfg["workers"] or default_count()):
       patient = job["patient"]
       if "fatal" in result:
         raise OSError(f"preparation stopped at scan {patient}: {result['fatal']}; what is prepared "
@@ -120,6 +120,17 @@ def _prepare_missing(found, cfg, folder):
       progress.step(len(bad))
     progress.close()
   return done, bad
+
+
+def _results(jobs, count):
+  """Yields (job, result); scans that found no memory beside others are read alone at the end."""
+  alone = []
+  for job, result in workers.run(prepare_scan, jobs, count):
+    if "memory" in result and count > 1:
+      alone.append(job)
+    else:
+      yield job, {"bad": result["memory"]} if "memory" in result else result
+  yield from _results(alone, 1) if alone else ()
 
 
 def default_count() -> int:

@@ -18,8 +18,8 @@ def run(job: dict) -> dict:
       "folder", "key"}.
 
   Returns:
-    {"record": content}, {"bad": reason} or {"fatal": reason}; fatal = not the scan's fault (a full
-    disk): the preparation must stop.
+    {"record": content}, {"bad": reason}, {"memory": reason} (it may fit alone) or {"fatal": reason};
+    fatal = not the scan's fault (a full disk): the preparation must stop.
   """
   patient = job["patient"]
   try:
@@ -35,7 +35,7 @@ def run(job: dict) -> dict:
   except (UserError, FileNotFoundError) as e:
     return {"bad": str(e)}
   except MemoryError:
-    return {"fatal": "out of memory; lower config.data.workers"}
+    return {"memory": "out of memory"}
   try:
     record = records.write_record(pathlib.Path(job["folder"]), patient, prepared, job["storage"],
                                   job["key"])

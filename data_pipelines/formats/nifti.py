@@ -6,6 +6,7 @@ from, so that any viewer lays it over the original.
 
 from __future__ import annotations
 
+import math
 import pathlib
 from typing import Any
 
@@ -109,6 +110,17 @@ def turn_back(array: np.ndarray, change: np.ndarray) -> np.ndarray:
   return nibabel.orientations.apply_orientation(array, shape_after)
 
 
+def _check_claim(path, shape, itemsize):
+  """Refuses a header that claims more voxels than its file can hold: before memory is asked for them.
+
+  gzip packs at most 1032 bytes into one.
+  """
+  claimed, there = math.prod(int(n) for n in shape) * itemsize, path.stat().st_size
+  if claimed > there * 1032:
+    raise UserError(f"{path} claims {' x '.join(map(str, shape))} voxels ({claimed:.2g} bytes) and has "
+                    f"{there} bytes: corrupt or truncated")
+
+
 def _load(path):
   """(float64 array without trailing axes of length 1, nibabel's image); the one place nibabel fails."""
   import nibabel
@@ -119,6 +131,7 @@ def _load(path):
     kind = image.get_data_dtype()
     if kind.kind not in "biuf":
       raise UserError(f"{path} holds {kind}, not grey values")
+    _check_claim(path, image.shape, kind.itemsize)
     array = np.asarray(image.dataobj, np.float64)  # reads and scales; a cut file fails here
   except (MemoryError, UserError):
     raise

@@ -5,10 +5,12 @@ import json
 import re
 import shutil
 
+import nibabel
 import numpy as np
 import pytest
 
 from data_pipelines import dataset as datasets
+from data_pipelines.brains import prepare
 from tests.brain_folders import config, rewrite, scan, volume_of
 
 
@@ -24,6 +26,20 @@ def _with_nan(a):
   return np.where(np.arange(a.size).reshape(a.shape) == 7, np.nan, a).astype(np.float32)
 
 
+def _claim_huge(path):
+  """A header of 1 kB that claims 27e12 voxels."""
+  header = nibabel.Nifti1Header()
+  header.set_data_dtype(np.int16)
+  header.set_data_shape((30000, 30000, 30000))
+  path.write_bytes(gzip.compress(header.binaryblock + bytes(4)))
+
+
+def _colour(path):
+  shape = nibabel.load(path).shape
+  colour = np.zeros(shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+  nibabel.save(nibabel.Nifti1Image(colour, np.eye(4)), path)
+
+
 BAD = {
     "truncated": (lambda d: _truncate(volume_of(d, "t1")), "t1.*corrupt or truncated"),
     "cut": (lambda d: _cut_plain(volume_of(d, "t2")), "t2.*corrupt or truncated"),
@@ -35,6 +51,8 @@ BAD = {
     "misshaped": (lambda d: rewrite(volume_of(d, "t2"), lambda a: a[:-1]), "differ in shape"),
     "four_axes": (lambda d: rewrite(volume_of(d, "t1"), lambda a: np.stack([a, a], -1)),
                   "three axes"),
+    "huge": (lambda d: _claim_huge(volume_of(d, "t1")), "t1.*claims 30000 x 30000 x 30000 voxels"),
+    "colour": (lambda d: _colour(volume_of(d, "t1")), "t1.*not grey values"),
     "missing": (lambda d: volume_of(d, "t1ce").unlink(), "no t1ce volume"),
     "missing_seg": (lambda d: volume_of(d, "seg").unlink(), "no seg volume"),
     "missing_folder": (shutil.rmtree, "has no folder"),
@@ -70,6 +88,22 @@ def test_all_bad_kinds_in_one_report(source, tmp_path):
     dataset.train()
   with pytest.raises(ValueError, match="no split 'val'"):
     dataset.split("val")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_scan_that_needs_all_the_memory_is_read_alone_and_then_left_out(monkeypatch, count):
+  asked = []
+
+  def run(module, jobs, processes):
+    asked.append((len(jobs), processes))
+    for job in jobs:
+      short = job["patient"] == "big" or (job["patient"] == "middle" and processes > 1)
+      yield job, {"memory": "out of memory"} if short else {"record": {}}
+  monkeypatch.setattr(prepare.workers, "run", run)
+  jobs = [{"patient": p} for p in ("big", "middle", "small")]
+  found = {job["patient"]: result for job, result in prepare._results(jobs, count)}
+  assert found == {"big": {"bad": "out of memory"}, "middle": {"record": {}}, "small": {"record": {}}}
+  assert asked == ([(3, 1)] if count == 1 else [(3, 2), (2, 1)])
 
 
 def test_nothing_left_is_an_error(source, tmp_path):
