@@ -75,7 +75,7 @@ def read(path, window=(0, 0)) -> Frame:
   except Exception as error:  # elements of the header that are no numbers, tables cut short
     raise UserError(_reason(path, data, error)) from None
   return Frame(path, array, scale.low, scale.high, scale.inverted, None, data, scale.curve,
-               scale.least, scale.most)
+               scale.least, scale.most, scale.unsaid)
 
 
 def units(frame: Frame) -> np.ndarray:

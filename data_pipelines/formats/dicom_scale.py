@@ -5,7 +5,10 @@ Grey images, the first that applies:
   the window of the file      the first one; LINEAR, LINEAR_EXACT and SIGMOID as in PS3.3 C.11.2.1
   its VOI look-up table       PS3.3 C.11.1
   CT                          -1024 ... 3071 Hounsfield units
-  Bits Stored                 the whole range that these bits can hold, with sign or without
+  Bits Stored                 the whole range that these bits can hold, with sign or without; files
+                              of more than 12 bits that use no more than a quarter of it leave open
+                              what is shown (`unsaid`): restoration, which changes nothing beyond
+                              its marks, says so and goes on, all others refuse them
 MONOCHROME1, and Presentation LUT Shape INVERSE, turn black and white round. Values of modality
 look-up tables (PS3.3 C.11.1) are looked up first. Nothing depends on which values a file happens to
 hold: equal values are equally bright in all files of the same header. Colour: 0 to the largest value
@@ -15,7 +18,6 @@ of Bits Stored.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,6 @@ import numpy as np
 from data_pipelines.errors import UserError
 
 CT_UNITS = (-1024, 3071)  # 12 bits of Hounsfield units
-_TOLD: set[str] = set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Scale:
   curve: np.ndarray | None = None
   least: int | None = None
   most: int | None = None
+  unsaid: str = ""
 
 
 def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
@@ -63,8 +65,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
     return Scale(least, most, inverted, curve, least, most)
   bounds = _bounds(path, data, array, window, bits)
   if bounds is None:
-    bounds = (least, most)
-    _warn_of_dark(path, array, bits)
+    return Scale(least, most, inverted, None, *limits, _flat(path, array, bits))
   return Scale(bounds[0], bounds[1], inverted, None, *limits)
 
 
@@ -150,13 +151,10 @@ def _number(value, default):
   return default if value is None or value == "" else float(value)
 
 
-def _warn_of_dark(path, array, bits):
-  """Says once a folder that a picture uses little of its range, as no header says more."""
-  used = int(array.max()) - int(array.min())
-  folder = str(getattr(path, "parent", path))
-  if bits > 12 and 0 < used < 2 ** (bits - 2) and folder not in _TOLD:
-    _TOLD.add(folder)
-    logging.warning("%s names no window; of the %d bits that it stores it uses %d ... %d only, and "
-                    "looks flat: --config.data.window='(BLACK, WHITE)' says what to show (further "
-                    "such files of this folder are not mentioned)", path, bits, array.min(),
-                    array.max())
+def _flat(path, array, bits) -> str:
+  """A line where a picture uses little of the range of its bits and no header says more, else ""."""
+  least, most = int(array.min()), int(array.max())
+  if bits <= 12 or least == most or most - least >= 2 ** (bits - 2):
+    return ""
+  return (f"{path} names no window, and of the {bits} bits that it stores it uses {least} ... {most} "
+          "only: say what black and white are by --config.data.window='(BLACK, WHITE)'")

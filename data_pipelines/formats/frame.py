@@ -20,6 +20,7 @@ class Frame:
     low, high: stored values that mean 0 and 1; `inverted`: 0 means white.
     curve: grey value in [0,1] of every stored value from `low` on, where it is no straight line
       (look-up tables, sigmoid windows); None = a straight line from low to high.
+    unsaid: a line where the file leaves open what black and white are, "" = it says so.
     least, most: what the file's depth can store; None = what the type can.
     alpha: [H,W] of the same type, or None; it is no part of the picture and is carried along.
     info: what `images.write` needs of the file: pydicom's data set, or a header.Header.
@@ -34,6 +35,7 @@ class Frame:
   curve: np.ndarray | None = None
   least: int | None = None
   most: int | None = None
+  unsaid: str = ""
 
   def unit(self) -> np.ndarray:
     """float32 [N,H,W,C] in [0,1], bright = bright; values beyond low and high are 0 and 1."""

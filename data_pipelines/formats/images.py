@@ -60,7 +60,7 @@ def read_unit(path, channels: int = 0, window=(0, 0)) -> np.ndarray:
   Raises:
     As `read`; UserError: several frames, or another number of channels.
   """
-  frame = _single(read(path, window))
+  frame = _shown(read(path, window))
   if channels == 1 and frame.pixels.shape[-1] == 3:
     frame.pixels = grey(frame.pixels)
   return _of_channels(path, frame.unit()[0], channels)
@@ -72,7 +72,7 @@ def read_8bit(path, channels: int, window=(0, 0)) -> np.ndarray:
   Colours are rounded to 8 bits first: a file and its 8-bit copy give the same grey. Raises as
   `read_unit`.
   """
-  frame = _single(read(path, window))
+  frame = _shown(read(path, window))
   shown = np.round(frame.unit()[0] * 255).astype(np.uint8)
   return _of_channels(path, grey(shown) if channels == 1 else shown, channels)
 
@@ -122,7 +122,7 @@ def size(path, window=(0, 0)) -> tuple[int, int]:
   """
   found = None if dicom.is_dicom(path) else decode.jpeg_size(path)
   if found is None:
-    height, width = _single(read(path, window)).pixels.shape[1:3]
+    height, width = _shown(read(path, window)).pixels.shape[1:3]
     return height, width
   return found
 
@@ -166,6 +166,12 @@ def _single(frame: Frame) -> Frame:
   if len(frame.pixels) != 1:
     raise UserError(f"{frame.path} holds {len(frame.pixels)} frames; give one image a file")
   return frame
+
+
+def _shown(frame: Frame) -> Frame:
+  if frame.unsaid:
+    raise UserError(frame.unsaid)
+  return _single(frame)
 
 
 def _of_channels(path, array, channels):

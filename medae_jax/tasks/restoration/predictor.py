@@ -12,6 +12,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from absl import logging
 import numpy as np
 
 from data_pipelines.formats import images as frames
@@ -56,6 +57,8 @@ class Predictor(BasePredictor):
 
   def predict_one(self, item, out_dir) -> dict[str, Any]:
     frame = frames.read(item, self.config.data.get("window", (0, 0)))
+    if frame.unsaid:
+      logging.warning("%s", frame.unsaid)
     unit = frame.unit()
     restored, marks, tiles = self._restore(unit)
     pixels = frame.pixels.copy()

@@ -152,6 +152,8 @@ REFUSED = {
     "animated.png": (lambda p: Image.fromarray(GREY).save(
         p, save_all=True, append_images=[Image.fromarray(255 - GREY)]), "2 pages"),
     "dose.dcm": (of_dicom(GREY.astype(np.uint32) * 5000), "no window"),
+    "flat.dcm": (of_dicom(GREY.astype(np.uint16) * 16), "names no window"),
+    "flat_signed.dcm": (of_dicom(GREY.astype(np.int16) - 100), "uses -100 ... 155 only"),
     "frames.dcm": (of_dicom(np.stack([GREY] * 4), frames_count=4), "4 frames"),
     "high_bit.dcm": (of_dicom(DEEP, stored=12, HighBit=15), "up to bit 15"),
     "hsv.dcm": (of_dicom(COLOUR, "HSV"), "HSV pixels"),
@@ -174,7 +176,7 @@ def test_what_leaves_its_depth_open_is_refused_by_name(tmp_path, name):
 @pytest.mark.parametrize("name, window", [
     ("x16.png", (0, 4080)), ("x1.tif", (0, 255)), ("int32deep.tif", (0, 255 * 2**20)),
     ("float255.tif", (0, 255)), ("negative.tif", (-100, 155)), ("dose.dcm", (0, 255 * 5000)),
-    ("int16.tif", (0, 65535 // 2))])
+    ("flat.dcm", (0, 4080)), ("int16.tif", (0, 65535 // 2))])
 def test_config_data_window_says_it(tmp_path, name, window):
   REFUSED[name][0](tmp_path / name)
   found = images.read_8bit(tmp_path / name, 1, window)[..., 0].astype(int)
