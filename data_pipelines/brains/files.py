@@ -106,15 +106,15 @@ def _from_manifest(folder, modalities, rule) -> Found:
                            for row, p in zip(table.rows, names)])
   seg_column = table.first("seg", "mask")
   with_split = any(row.get("split") for row in table.rows)
-  incomplete, complete, listed = {}, [], {}
+  incomplete, complete, listed, unused = {}, [], {}, []
   for row, patient, group in zip(table.rows, names, groups):
     split = vocabulary.split_or_unused(row["split"], row.where) if with_split else ""
     lacking = [m for m in modalities if not row[tables.column_name(m)]]
     if with_split and not split:
-      incomplete[patient] = "unused by column split of manifest.csv"
+      unused.append(patient)
+      continue
     if lacking:
       incomplete[patient] = f"no {', '.join(lacking)} volume (empty column of manifest.csv)"
-    if patient in incomplete:
       continue
     files = [row.file(m) for m in map(tables.column_name, modalities)]
     for file in files:
@@ -124,6 +124,8 @@ def _from_manifest(folder, modalities, rule) -> Found:
     seg = row.file(seg_column) if seg_column and row[seg_column] else None
     complete.append(ScanFiles(patient, split, tuple(str(folder / f) for f in files),
                               str(folder / seg) if seg else None, group))
+  if unused:
+    logging.info("%s: %d scans are in no split: %s", table.path, len(unused), ", ".join(unused[:20]))
   if with_split:
     return Found(complete, incomplete, "column split of manifest.csv")
   return Found(*_assign(complete, incomplete, sorted(names), folder, dict(zip(names, groups))))

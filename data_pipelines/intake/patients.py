@@ -158,8 +158,12 @@ def of_scans(names: Sequence[str], pattern: str = "", grouping: str = "patient")
   def one(name):
     if grouping != "patient":
       return name
-    before = _TIME.match(name)
-    return by_pattern(name, pattern) or (before[1] if before else name)
+    before, (person, rest) = _TIME.match(name), _person(re.split(r"([_-])", name))
+    if before or (person and rest and _DETAIL.fullmatch(rest[0])):  # P01_s2: the person's second scan
+      person = before[1] if before else person
+    else:
+      person = name
+    return by_pattern(name, pattern) or person
   return dict(zip(names, unified([one(n) for n in names])))
 
 
@@ -218,13 +222,20 @@ def _shared(paths):
   return set.intersection(*({same(f) for f in p} for p in paths))
 
 
+def _person(parts):
+  """(what names a person at the start of a name, the words after it); ("", []) where nothing does."""
+  for end in (1, 3):  # "P01" and "sub-01"
+    if end < len(parts) and _PERSON.fullmatch("".join(parts[:end])):
+      return "".join(parts[:end]), parts[end + 1::2]
+  return "", []
+
+
 def _prefix(name):
   """What a file's name says of its patient, "" where it says nothing."""
   stem = _without_suffix(name).rpartition("/")[2]
   parts = re.split(r"([_-])", stem)  # words at even places, separators between them
-  for end in (1, 3):  # "P01" and "sub-01"
-    if end < len(parts) and _PERSON.fullmatch("".join(parts[:end])):
-      return "".join(parts[:end])
+  if person := _person(parts)[0]:
+    return person
   last = len(parts) - 1
   is_detail = lambda word: _DETAIL.fullmatch(word) or same(word) in _FINDINGS
   end = next((i for i in range(2, last, 2) if is_detail(parts[i])), last)

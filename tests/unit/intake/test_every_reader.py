@@ -212,7 +212,7 @@ def test_a_split_made_here_never_cuts_a_patient(tmp_path, reader, style):
 
 @pytest.mark.parametrize("names", [
     ("BraTS-GLI-00005-000", "BraTS-GLI-00005-001"), ("sub-01_ses-1", "sub-01_ses-2"),
-    ("P3_visit1", "p3_visit2"), ("A7-tp1", "A7-tp2"), ("X_baseline", "X_followup")])
+    ("P3_visit1", "p3_visit2"), ("A7-tp1", "A7-tp2"), ("P01_s1", "P01_s2"), ("X_baseline", "X_followup")])
 def test_two_scans_of_one_person_are_not_divided(tmp_path, names):
   pictures = [Picture(names[0]), Picture("other1", "val"), Picture(names[1], "test")]
   write_table(TABLES["brats"], tmp_path, pictures)
