@@ -10,7 +10,8 @@ what differs is the score: sign and weight of each modality's residual are fitte
 patients, which needs masks there (--config.eval.fit_residual=False where you have none).
 
 Arguments after the colon:
-  :published  the published score as well: mean absolute residual of all modalities
+  :published  the published score as well (mean absolute residual of all modalities), and the
+              published slices: each resized to 128x128, whatever its field of view
   :smoke      seconds, synthetic brains; for tests
 """
 
@@ -28,4 +29,6 @@ def get_config(arg=None):
       config.optim.schedule, config.optim.lr = "cosine", 1e-3
       config.train.update(steps=2500, eval_every=250, save_every=250, log_every=25)
       config.eval.fit_residual = not arg.published
+    if not arg.published:
+      config.data.placement = "anatomy"  # true to scale: crops, margins and voxel sizes do not matter
   return config.lock()

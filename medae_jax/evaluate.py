@@ -65,7 +65,8 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
       run = run.override({f"method.score.{k}": v for k, v in fitted.items()})
     results[split], found = _one_split(module, run, dataset, split, calibration, workdir)
     if found:
-      calibration = {**found, "kind": config.eval.kind, "split": split, "score": fitted, **fit,
+      place = {k: config.data[k] for k in ("orientation", "placement", "field_mm") if k in config.data}
+      calibration = {**found, "kind": config.eval.kind, "split": split, "score": fitted, **fit, **place,
                      "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **provenance(info)}
       if not jax.process_index():
         files.write_json(workdir / calibrate.FILE, calibration)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_collections
 
 from data_pipelines import fields as data_fields
+from data_pipelines.brains import placement
 from data_pipelines.errors import UserError
 
 
@@ -17,6 +18,11 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   fields.modalities = ("flair", "t1", "t1ce", "t2")  # channels, in this order
   fields.image_size = (128, 128)   # (rows, columns) after the resize
   data_fields.files(fields)
+  fields.orientation = "LPS"       # axes to which all volumes are turned, BraTS's; "" = as stored
+  # The whole slice resized to image_size, as published; or true to scale with the anatomy in the
+  # middle, so that crops, margins and voxel sizes do not matter.
+  fields.placement = "scan"        # scan or anatomy
+  fields.field_mm = 192.0          # anatomy: mm of the longer side of image_size
   fields.prepared_dir = ""         # of prepared scans; "" = ~/.cache/medae_jax/<folder>_<hash>
   fields.storage = "float32"       # of prepared scans: float32 (exact) or float16 (half the disk)
   fields.workers = 0               # processes of the preparation; 0 = one a core
@@ -48,6 +54,12 @@ def resolve(data_cfg, name: str = "brats") -> ml_collections.ConfigDict:
   cfg.image_size = size
   if not cfg.modalities or len(set(cfg.modalities)) != len(cfg.modalities):
     raise UserError(f"config.data.modalities={cfg.modalities} must be different names")
+  if cfg.orientation and sorted("LRPASI".find(c) // 2 for c in cfg.orientation) != [0, 1, 2]:
+    raise UserError(f'config.data.orientation={cfg.orientation!r}: axes such as LPS or RAS (one each of L R, '
+                    'P A and S I), or ""')
+  if not 0 < cfg.field_mm < 1e5:
+    raise UserError(f"config.data.field_mm={cfg.field_mm} must be a positive number of mm")
+  data_fields.choice(cfg, "placement", placement.NAMES)
   data_fields.choice(cfg, "storage", ("float32", "float16"))
   data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)
   return cfg

@@ -6,8 +6,7 @@ from collections.abc import Collection, Sequence
 import dataclasses
 import pathlib
 
-import numpy as np
-
+from data_pipelines.brains import volumes
 from data_pipelines.brains.files import NEW_NAMES
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
@@ -161,34 +160,16 @@ def _from_manifest(path, modalities):
 
 
 # ------------------------------------------------------------------------------------------- reading
-def read_scan(scan: Scan, modalities: Sequence[str]):
-  """Modalities of a scan in order: (list of float64 [H,W,Z], the first file's nibabel image).
+def read_scan(scan: Scan, modalities: Sequence[str], orientation: str = "") -> volumes.Volumes:
+  """Modalities of a scan in order, turned to `orientation` ("" = as stored).
 
   Raises:
-    FileNotFoundError, ValueError: a modality is missing, or the files are on different grids.
+    FileNotFoundError, UserError: a modality is missing, or the files are on different grids.
   """
   if "" in scan.files:
-    array, image = nifti.read(scan.files[""])
-    volumes = [array] if array.ndim == 3 else list(np.moveaxis(array, -1, 0))
-    if len(volumes) != len(modalities):
-      raise UserError(f"{scan.files['']} has {len(volumes)} channel(s), the model needs "
-                       f"{len(modalities)}: {', '.join(modalities)}")
-    return volumes, image
+    return volumes.read_stacked(scan.files[""], modalities, orientation)
   missing = [m for m in modalities if m not in scan.files]
   if missing:
     there = ", ".join(p.name for p in scan.files.values())
     raise UserError(f"scan {scan.name} has no {', '.join(missing)} volume (found {there})")
-  volumes, first = [], None
-  for modality in modalities:
-    array, image = nifti.read(scan.files[modality])
-    if array.ndim != 3:
-      raise UserError(f"{scan.files[modality]} has shape {array.shape}; one needs three axes")
-    first = first or image
-    if volumes and array.shape != volumes[0].shape:
-      raise UserError(f"{scan.files[modality]} has shape {array.shape}, "
-                       f"{scan.files[modalities[0]].name} has {volumes[0].shape}: co-register them")
-    if not np.allclose(image.affine, first.affine, atol=1e-3):
-      raise UserError(f"{scan.files[modality]} lies on another grid (affine) than "
-                       f"{scan.files[modalities[0]].name}: co-register them")
-    volumes.append(array)
-  return volumes, first
+  return volumes.read({m: scan.files[m] for m in modalities}, orientation)

@@ -10,11 +10,12 @@ import dataclasses
 
 import numpy as np
 
+from data_pipelines.brains import placement
 from data_pipelines.errors import UserError
-from data_pipelines.ops import resize
 
 PERCENTILE = 0.99  # of the positive voxels of a modality: the unit of intensity
 SLICE_SUM = 0.5  # a slice is "on" above this sum of the mean of the normalised modalities
+NEGATIVE = 0.05  # share of the voxels that are not 0: more is no ringing
 LABEL = 0.5  # a voxel is lesion above it: in the stored labels, and again after the resize
 
 
@@ -31,7 +32,8 @@ class Prepared:
     soft: [n,h,w,1] float64 in [0,1], the label resized with the same bilinear rule.
     slices: int64 [n], slice numbers in the volume, consecutive.
     scale: float64 [C], the 99th percentiles.
-    slice_sum: float64 [Z], sums that decided the range.
+    slice_sum: float64 [Z], sums that decided the range ("scan").
+    place: how slices were brought to their size, and maps come back.
   """
 
   image: np.ndarray
@@ -39,6 +41,7 @@ class Prepared:
   slices: np.ndarray
   scale: np.ndarray
   slice_sum: np.ndarray
+  place: placement.Placement
 
   @property
   def mask(self) -> np.ndarray:
@@ -51,16 +54,19 @@ class Prepared:
     return np.logical_not(self.mask.any(axis=(1, 2, 3)))
 
 
-def prepare(volumes, seg, size) -> Prepared:
+def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
+            field_mm: float = 0.0) -> Prepared:
   """Normalises, cuts and resizes one scan.
 
   Args:
     volumes: sequence of C arrays [H,W,Z], one a modality, any dtype; 0 outside the brain.
     seg: [H,W,Z], lesion where > 0.5; None = nothing marked.
     size: (h, w) of the result.
+    spacing: mm between neighbours along the three axes.
+    place: of placement.NAMES; field_mm: mm of the longer side of the result for "anatomy".
 
   Raises:
-    BadScan: mis-shaped, non-finite, all-zero.
+    BadScan: mis-shaped, non-finite, all-zero, negative where it should not be, too large.
   """
   check_shapes(volumes, seg)
   stack, scale = [], []
@@ -68,6 +74,7 @@ def prepare(volumes, seg, size) -> Prepared:
     volume = np.asarray(volume, np.float64)
     if not np.isfinite(volume).all():
       raise BadScan(f"modality {i} holds NaN or infinite voxels")
+    volume = _on_zero(volume, i)
     flat = volume.ravel(order="K")  # as it lies in memory; the quantile does not mind the order
     positive = flat[flat > 0]
     if not positive.size:
@@ -79,9 +86,19 @@ def prepare(volumes, seg, size) -> Prepared:
     mean += volume
   mean /= len(stack)
   slice_sum = mean.sum(axis=(0, 1))
-  first, last = slice_range(slice_sum)
+  if place == "anatomy":
+    anatomy = np.logical_or.reduce([v > 0 for v in stack])
+    on = np.flatnonzero(anatomy.any((0, 1)))
+    first, last = int(on[0]), int(on[-1])
+    try:
+      where = placement.of_anatomy(anatomy.any(2), spacing[:2], size, field_mm)
+    except UserError as e:
+      raise BadScan(str(e)) from None
+  else:
+    first, last = slice_range(slice_sum)
+    where = placement.of_scan(mean.shape[:2], size)
   kept = slice(first, last + 1)
-  slices = lambda v: np.moveaxis(resize.bilinear(v, size), 2, 0)
+  slices = lambda v: np.moveaxis(where.forward(v), 2, 0)
   image = np.stack([slices(v[:, :, kept]) for v in stack], axis=-1)  # [n,h,w,C]
   lesion = np.zeros_like(stack[0][:, :, kept])
   if seg is not None:
@@ -89,7 +106,30 @@ def prepare(volumes, seg, size) -> Prepared:
       raise BadScan("seg holds NaN or infinite voxels")
     lesion = (np.asarray(seg)[:, :, kept] > LABEL).astype(np.float64)
   return Prepared(image, slices(lesion)[..., None],
-                  np.arange(first, last + 1, dtype=np.int64), np.array(scale), slice_sum)
+                  np.arange(first, last + 1, dtype=np.int64), np.array(scale), slice_sum,
+                  where)
+
+
+def _on_zero(volume, i):
+  """The volume with its background at 0, which is what the network knows as background.
+
+  A constant background is the value of all eight corners, where nothing lies below it (air in CT at
+  -1024, stored offsets). A few negative voxels are ringing of a resampling, and stay.
+
+  Raises:
+    BadScan: negative voxels otherwise (standardised intensities): what is background is not known.
+  """
+  lowest = volume.min()
+  corners = volume[::max(1, volume.shape[0] - 1), ::max(1, volume.shape[1] - 1),
+                   ::max(1, volume.shape[2] - 1)]
+  if (corners == lowest).all():
+    return volume - lowest if lowest else volume
+  negative = (volume < 0).mean() / max((volume != 0).mean(), 1e-12)
+  if negative > NEGATIVE:
+    raise BadScan(f"modality {i} has negative values in {negative:.0%} of its anatomy (down to "
+                  f"{lowest:.4g}), as standardised intensities have: give values that are 0 outside the "
+                  "anatomy and positive inside")
+  return volume
 
 
 def check_shapes(volumes, seg):

@@ -18,7 +18,10 @@ _VERSION = 1  # of the preparation itself: raise it when its numbers change
 
 def parameters(cfg: dict) -> dict:
   """What a record depends on besides its source files."""
-  return {"version": _VERSION, "modalities": list(cfg["modalities"]),
+  # Only what differs from the first form: sets that were prepared before these fields stay valid.
+  place = {k: cfg[k] for k in ("orientation", "placement", "field_mm")
+           if (k == "orientation" and cfg[k]) or (k != "orientation" and cfg["placement"] != "scan")}
+  return {**place, "version": _VERSION, "modalities": list(cfg["modalities"]),
           "image_size": list(cfg["image_size"]), "storage": cfg["storage"],
           "percentile": normalise.PERCENTILE, "slice_sum": normalise.SLICE_SUM,
           "label": normalise.LABEL}
@@ -99,6 +102,7 @@ def _prepare_missing(found, cfg, folder):
       done[scan.patient] = record
     jobs.append({"patient": scan.patient, "volumes": scan.volumes, "seg": scan.seg,
                  "modalities": cfg["modalities"], "size": cfg["image_size"],
+                 **{k: cfg[k] for k in ("orientation", "placement", "field_mm")},
                  "storage": cfg["storage"], "folder": str(folder), "key": key})
   for patient in sorted(records.damaged(folder, list(done.values()))):
     logging.warning("the prepared scan %s is damaged and is prepared again", patient)

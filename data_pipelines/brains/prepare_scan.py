@@ -5,9 +5,8 @@ from __future__ import annotations
 import pathlib
 
 from data_pipelines import workers
-from data_pipelines.brains import normalise, records
+from data_pipelines.brains import normalise, records, volumes
 from data_pipelines.errors import UserError
-from data_pipelines.formats import nifti
 
 
 def run(job: dict) -> dict:
@@ -15,7 +14,7 @@ def run(job: dict) -> dict:
 
   Args:
     job: {"patient", "volumes": paths, "seg": path or None, "modalities", "size", "storage",
-      "folder", "key"}.
+      "folder", "key", "orientation", "placement", "field_mm"}.
 
   Returns:
     {"record": content}, {"bad": reason}, {"memory": reason} (it may fit alone) or {"fatal": reason};
@@ -23,10 +22,10 @@ def run(job: dict) -> dict:
   """
   patient = job["patient"]
   try:
-    arrays = [nifti.read_volume(p) for p in job["volumes"]]
-    seg = nifti.read_volume(job["seg"]) if job["seg"] else None
+    read = volumes.read(dict(zip(job["modalities"], job["volumes"])), job["orientation"], job["seg"])
     try:
-      prepared = normalise.prepare(arrays, seg, tuple(job["size"]))
+      prepared = normalise.prepare(read.arrays, read.seg, tuple(job["size"]), read.spacing,
+                                   job["placement"], job["field_mm"])
     except normalise.BadScan as e:
       reason = str(e)
       for i, name in enumerate(job["modalities"]):

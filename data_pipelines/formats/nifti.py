@@ -1,4 +1,4 @@
-"""NIfTI volumes: the only reader and writer of them; orientation of their axes.
+"""NIfTI volumes: the only reader and writer of them.
 
 What is written has the shape, affine, qform and sform codes and units of the volume it was computed
 from, so that any viewer lays it over the original.
@@ -6,16 +6,22 @@ from, so that any viewer lays it over the original.
 
 from __future__ import annotations
 
+import gzip
+import io
 import math
+import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import find as finder
+from data_pipelines.intake import find as finder, geometry
 
 SUFFIXES = finder.SUFFIXES["nifti"]
+_HEADER = 544  # bytes of NIfTI-2's header and its four flags
+_DEFLATE = 1040  # gzip shrinks by 1032 at most
+_BEYOND = 1 << 26  # bytes behind the voxels that are let through
 
 
 def is_nifti(path: pathlib.Path) -> bool:
@@ -45,15 +51,66 @@ def read(path) -> tuple[np.ndarray, Any]:
 
 
 def read_volume(path) -> np.ndarray:
-  """Voxels of a file as stored (no reorientation), float64 [H,W,Z]; NaN is let through.
+  """Voxels of a file as stored (no reorientation), float64 [H,W,Z].
 
   Raises:
-    FileNotFoundError, UserError: absent, truncated, not NIfTI, or not three-dimensional.
+    FileNotFoundError, UserError: absent, damaged, not NIfTI, or not three-dimensional.
   """
-  array, _ = _load(pathlib.Path(path))
+  return read_on_grid(path)[0]
+
+
+def read_on_grid(path) -> tuple[np.ndarray, geometry.Grid, Any]:
+  """(float64 [H,W,Z] as stored, its grid, the nibabel image).
+
+  Raises:
+    FileNotFoundError, UserError: as `read`, or not three-dimensional, or without a valid place.
+  """
+  array, image = read(path)
   if array.ndim != 3:
     raise UserError(f"{path} has shape {array.shape}, a volume has three axes")
-  return array
+  return array, grid(path, image), image
+
+
+def grid(path, image) -> geometry.Grid:
+  """Where the voxels of a file lie: by its sform, else its qform; in mm.
+
+  An affine that cannot be inverted places nothing: the other of the two is taken, where it is valid.
+
+  Raises:
+    UserError: the header has forms, and all of them are singular.
+  """
+  header, shape = image.header, tuple(int(n) for n in image.shape[:3])
+  mm = {"meter": 1000.0, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
+  scale = np.diag([mm, mm, mm, 1])
+  forms = [form for form, code in ((header.get_sform, "sform_code"), (_qform(header), "qform_code"))
+           if int(header[code]) > 0]
+  for form in forms:
+    affine = np.asarray(form(), np.float64)
+    if _places(affine):
+      return geometry.Grid(str(path), shape, scale @ affine)
+  affine = np.asarray(header.get_base_affine(), np.float64)
+  if forms or not _places(affine):
+    raise UserError(f"{path} has a singular affine (sform and qform): its header places no voxel; "
+                    "write it again with a valid one")
+  return geometry.Grid(str(path), shape, scale @ affine, known=False)
+
+
+def _qform(header):
+  def form():
+    try:
+      return header.get_qform()
+    except Exception:  # a quaternion longer than 1: nibabel raises several types
+      return np.zeros((4, 4))
+  return form
+
+
+def _places(affine):
+  """Whether an affine is finite and can be inverted, whatever its units."""
+  linear = affine[:3, :3]
+  if not np.isfinite(affine).all():
+    return False
+  lengths = np.sqrt((linear**2).sum(0))
+  return bool(lengths.min() > 0 and abs(np.linalg.det(linear / lengths)) > 1e-3)
 
 
 def write(path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -77,68 +134,71 @@ def write_like(path, array: np.ndarray, reference) -> None:
   header.set_slope_inter(1, 0)
   header["cal_max"] = header["cal_min"] = 0  # the viewer's window of the original does not apply
   kind = nibabel.Nifti2Image if isinstance(reference, nibabel.Nifti2Pair) else nibabel.Nifti1Image
-  nibabel.save(kind(array, reference.affine, header), path)
-
-
-def axis_codes(image) -> str:
-  """Where the array's axes point to, e.g. "LPS" as in BraTS."""
-  import nibabel
-  return "".join(c or "?" for c in nibabel.aff2axcodes(image.affine))
-
-
-def turn(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray, np.ndarray]:
-  """Flips and swaps axes so that they point to `codes`: (array, transform for `turn_back`).
-
-  Raises:
-    ValueError: codes are not three different axes.
-  """
-  import nibabel
-  try:
-    wanted = nibabel.orientations.axcodes2ornt(tuple(codes))
-    change = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), wanted)
-  except (ValueError, KeyError) as error:
-    raise UserError(f"orientation {codes!r}: give three letters such as LPS or RAS") from error
-  return nibabel.orientations.apply_orientation(array, change), change
-
-
-def turn_back(array: np.ndarray, change: np.ndarray) -> np.ndarray:
-  """Undoes `turn`."""
-  import nibabel
-  shape_after = np.zeros((3, 2))
-  shape_after[change[:, 0].astype(int), 0] = np.arange(3)
-  shape_after[change[:, 0].astype(int), 1] = change[:, 1]
-  return nibabel.orientations.apply_orientation(array, shape_after)
-
-
-def _check_claim(path, shape, itemsize):
-  """Refuses a header that claims more voxels than its file can hold: before memory is asked for them.
-
-  gzip packs at most 1032 bytes into one.
-  """
-  claimed, there = math.prod(int(n) for n in shape) * itemsize, path.stat().st_size
-  if claimed > there * 1032:
-    raise UserError(f"{path} claims {' x '.join(map(str, shape))} voxels ({claimed:.2g} bytes) and has "
-                    f"{there} bytes: corrupt or truncated")
+  # Without an affine of its own the image keeps the header's forms, also those that place nothing.
+  nibabel.save(kind(array, None, header), path)
 
 
 def _load(path):
   """(float64 array without trailing axes of length 1, nibabel's image); the one place nibabel fails."""
-  import nibabel
   if not path.is_file():
     raise FileNotFoundError(f"volume {path} does not exist")
   try:
-    image: Any = nibabel.load(path)
-    kind = image.get_data_dtype()
-    if kind.kind not in "biuf":
-      raise UserError(f"{path} holds {kind}, not grey values")
-    _check_claim(path, image.shape, kind.itemsize)
-    array = np.asarray(image.dataobj, np.float64)  # reads and scales; a cut file fails here
-  except (MemoryError, UserError):
+    with _opened(path) as stream:
+      image = _checked(path, stream)
+      array = np.asarray(image.dataobj, np.float64)  # scales; a value of the header may fail here
+  except (MemoryError, UserError):  # one that finds no memory beside others is read alone later
     raise
-  except Exception as error:  # nibabel raises a dozen types for damaged files
+  except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files
     reason = " ".join(str(error).split())[:160]
     raise UserError(f"{path} is not a readable NIfTI volume: corrupt or truncated "
                     f"({type(error).__name__}: {reason})") from None
   while array.ndim > 3 and array.shape[-1] == 1:
     array = array[..., 0]
   return array, image
+
+
+def _opened(path):
+  return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")
+
+
+def _checked(path, stream):
+  """The image of an open file, read to its end (gzip's checksum stands there), sizes checked first."""
+  import nibabel
+  head = stream.read(_HEADER)
+  kinds = (nibabel.Nifti2Image, nibabel.Nifti1Image)
+  # The first number of a header is its own length, 540 or 348, in either order of bytes.
+  size = next((n for order in ("little", "big") for n in (540, 348)
+               if int.from_bytes(head[:4], order) == n), 0)
+  if not size:
+    raise UserError(f"{path} is no NIfTI volume, or corrupt: it does not begin as one")
+  kind = kinds[0] if size == 540 else kinds[1]
+  header = kind.header_class.from_fileobj(io.BytesIO(head), check=False)
+  dtype, shape = header.get_data_dtype(), header.get_data_shape()
+  if dtype.kind not in "biuf":
+    raise UserError(f"{path} holds {dtype}, not grey values")
+  count = math.prod(int(n) for n in shape)
+  expected = int(header.get_data_offset()) + count * dtype.itemsize
+  _check_size(path, shape, count, expected)
+  data = head + stream.read(expected - len(head)) if expected > len(head) else head
+  if len(data) < expected:
+    raise UserError(f"{path} is corrupt or truncated: its header tells of {expected} bytes, it has "
+                    f"{len(data)}")
+  beyond = 0
+  while block := stream.read(1 << 20):
+    beyond += len(block)
+    if beyond > _BEYOND:
+      raise UserError(f"{path} holds more than {_BEYOND} bytes behind its voxels: its header is wrong")
+  return kind.from_bytes(data)
+
+
+def _check_size(path, shape, count, expected):
+  """Refuses what a header claims before memory is asked for."""
+  there = path.stat().st_size
+  most = there * _DEFLATE if path.name.lower().endswith(".gz") else there
+  told = f"{path} claims {' x '.join(map(str, shape))} voxels ({expected / 1e9:.3g} GB)"
+  if not count or min(shape) < 1:
+    raise UserError(f"{path} has shape {tuple(shape)}, no voxels")
+  if expected > most:
+    raise UserError(f"{told} and has {there} bytes: corrupt or truncated")
+  if 8 * count + expected > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+    raise UserError(f"{told}: more than fits into the memory of this machine")

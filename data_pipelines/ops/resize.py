@@ -27,6 +27,31 @@ def bilinear(array: np.ndarray, size) -> np.ndarray:
   return np.moveaxis(result, 0, -1).reshape(*size, *array.shape[2:])
 
 
+def sample(array: np.ndarray, places) -> np.ndarray:
+  """[H,W,...] -> [len(rows),len(columns),...], bilinear at given places, 0 outside, float64.
+
+  Args:
+    places: (rows, columns), each the positions along an axis in pixels of `array`, 0 = the middle
+      of the first.
+  """
+  flat = array.reshape(*array.shape[:2], -1)
+  rows, columns = (_at(p, n) for p, n in zip(places, array.shape))
+  result = np.empty((flat.shape[2], rows.shape[0], columns.shape[0]))
+  for z in range(flat.shape[2]):
+    result[z] = rows @ flat[:, :, z] @ columns.T
+  return np.moveaxis(result, 0, -1).reshape(len(rows), len(columns), *array.shape[2:])
+
+
+def _at(places, n):
+  """[len(places), n]: weights of the two neighbours of each place; none for those outside."""
+  low = np.floor(places).astype(np.int64)
+  weights = np.zeros((len(places), n))
+  for index, share in ((low, 1 - (places - low)), (low + 1, places - low)):
+    inside = np.flatnonzero((index >= 0) & (index < n))
+    weights[inside, index[inside]] += share[inside]
+  return weights
+
+
 def _weights(n_in, n_out):
   """(low, next, f) of every output pixel; None where the size stays: src = dst exactly."""
   if n_in == n_out:

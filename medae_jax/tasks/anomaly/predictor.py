@@ -20,8 +20,7 @@ import numpy as np
 from data_pipelines import dataset as datasets
 from data_pipelines.brains import inputs, normalise
 from data_pipelines.formats import images, nifti
-from data_pipelines.intake import counts, find as finder
-from data_pipelines.ops import resize
+from data_pipelines.intake import counts, find as finder, geometry
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import components
@@ -80,34 +79,37 @@ class Predictor(BasePredictor):
 
   # -------------------------------------------------------------------------------- volumes
   def _volume(self, scan, out_dir):
-    raw, reference = inputs.read_scan(scan, self.modalities)
-    codes, change = self.config.predict.orientation, None
-    if codes:
-      turned = [nifti.turn(v, reference.affine, codes) for v in raw]
-      raw, change = [v for v, _ in turned], turned[0][1]
-    shape = raw[0].shape
-    prepared = normalise.prepare(raw, None, self._size())
+    data = self.config.data
+    read = inputs.read_scan(scan, self.modalities,
+                            self.config.predict.orientation or data.get("orientation", ""))
+    prepared = self._prepare(read.arrays, read.spacing)
     scored = self._score(prepared.image.astype(np.float32))
-    back = lambda maps: _to_grid(maps, prepared.slices, shape, change)
+    back = lambda maps: read.back(_to_grid(maps, prepared, read.arrays[0].shape))
     anomaly = back(scored.maps)
-    nifti.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, reference)
+    nifti.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, read.image)
     row = self._row(scored, prepared.slices)
     mask = None
     if self.threshold is not None:
       mask = (back(scored.cut) > np.float32(self.threshold)).astype(np.uint8)
-      nifti.write_like(out_dir / f"{scan.name}_mask.nii.gz", mask, reference)
+      nifti.write_like(out_dir / f"{scan.name}_mask.nii.gz", mask, read.image)
       row["mask_voxels"] = int(mask.sum())
-      row["mask_ml"] = float(mask.sum() * abs(np.linalg.det(reference.affine[:3, :3])) / 1000)
-    row["orientation"] = nifti.axis_codes(reference)
+      row["mask_ml"] = float(mask.sum() * read.grid.voxel_ml)
+    row["orientation"] = read.grid.codes if read.grid.known else ""
     if self.config.predict.overlay_slices:
-      first = raw[0] if change is None else nifti.turn_back(raw[0], change)
       files.write_png(out_dir / f"{scan.name}_overlay.png", self._volume_overlay(
-          scan.name, first / prepared.scale[0], anomaly, mask, reference.affine))
+          scan.name, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask, read.grid))
     return row
 
-  def _volume_overlay(self, name, image, anomaly, mask, affine):
+  def _prepare(self, arrays, spacing):
+    """The preparation of training, for [H,W,Z] a modality."""
+    data = self.config.data
+    return normalise.prepare(arrays, None, self._size(), spacing, data.get("placement", "scan"),
+                             data.get("field_mm", 0.0))
+
+  def _volume_overlay(self, name, image, anomaly, mask, grid):
     """Grey and heat of some slices, patient's left on the right, front up, as radiologists look."""
-    look = lambda a: np.swapaxes(nifti.turn(a, affine, "LPS")[0], 0, 1)  # [rows, columns, Z]
+    change = geometry.turned(grid, "LPS") if grid.known else None
+    look = lambda a: np.swapaxes(geometry.apply(a, change), 0, 1)  # [rows, columns, Z]
     image, anomaly = look(image), look(anomaly)
     mask = look(mask) > 0 if mask is not None else None
     sums = anomaly.sum((0, 1))
@@ -144,10 +146,11 @@ class Predictor(BasePredictor):
     if len({c.shape[:2] for c in channels}) > 1:
       raise UserError(f"the images of {scan.name} differ in size")
     array = np.concatenate(channels, -1)
-    prepared = normalise.prepare([c.T[:, :, None] for c in np.moveaxis(array, -1, 0)], None,
-                               self._size())
+    # Nothing says how many mm a pixel is: the longer side is taken for the whole field.
+    mm = self.config.data.get("field_mm", 1.0) / max(array.shape[:2])
+    prepared = self._prepare([c.T[:, :, None] for c in np.moveaxis(array, -1, 0)], (mm, mm, mm))
     scored = self._score(prepared.image.astype(np.float32))
-    back = lambda maps: resize.bilinear(maps[0], array.shape[1::-1]).T
+    back = lambda maps: prepared.place.back(maps[0]).T
     return self._write_image(scan.name, out_dir, scored, back, array[..., 0] / prepared.scale[0])
 
   def _image(self, scan, out_dir):
@@ -226,8 +229,8 @@ class Predictor(BasePredictor):
     return (int(size), int(size)) if np.ndim(size) == 0 else tuple(int(v) for v in size)
 
 
-def _to_grid(maps, slices, shape, change):
-  """[n,h,w] of the kept slices -> float32 on the input's grid, 0 in the other slices."""
+def _to_grid(maps, prepared, shape):
+  """[n,h,w] of the kept slices -> float32 [H,W,Z], 0 in the other slices."""
   full = np.zeros(shape, np.float32)
-  full[:, :, slices] = np.moveaxis(np.stack([resize.bilinear(m, shape[:2]) for m in maps]), 0, -1)
-  return full if change is None else np.ascontiguousarray(nifti.turn_back(full, change))
+  full[:, :, prepared.slices] = np.moveaxis(np.stack([prepared.place.back(m) for m in maps]), 0, -1)
+  return full

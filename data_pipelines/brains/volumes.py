@@ -1,0 +1,80 @@
+"""The volumes of one scan, read and compared: the same for the preparation and for predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.errors import UserError
+from data_pipelines.formats import nifti
+from data_pipelines.intake import geometry
+
+
+@dataclasses.dataclass(frozen=True)
+class Volumes:
+  """A scan on one grid.
+
+  Attributes:
+    arrays: float64 [H,W,Z] each, one a modality, with the axes asked for.
+    seg: the label, on the same grid; None = none given.
+    spacing: mm between neighbours along the axes of `arrays`.
+    grid: of the first file, as stored; change: what `geometry.undo` takes back.
+    image: nibabel's of the first file: its header goes into results.
+  """
+
+  arrays: list[np.ndarray]
+  seg: np.ndarray | None
+  spacing: tuple[float, ...]
+  grid: geometry.Grid
+  change: np.ndarray | None
+  image: Any
+
+  def back(self, array: np.ndarray) -> np.ndarray:
+    """[H,W,Z] with the axes of `arrays` -> contiguous, with those of the file."""
+    return np.ascontiguousarray(geometry.undo(array, self.change))
+
+
+def read(files: Mapping[str, Any], orientation: str, seg=None) -> Volumes:
+  """Reads one file a modality, and the label.
+
+  Args:
+    files: {modality: path}, in the order of the channels.
+    orientation: axes to turn to, such as "LPS"; "" = as stored.
+    seg: path of the label, or None.
+
+  Raises:
+    FileNotFoundError, UserError: a file is absent or damaged, or lies on another grid than the first.
+  """
+  arrays, grids, images = [], [], []
+  for path in (*files.values(), *([seg] if seg else [])):
+    array, grid, image = nifti.read_on_grid(path)
+    arrays.append(array)
+    grids.append(grid)
+    images.append(image)
+  geometry.check_same_grid(grids)
+  label = arrays.pop() if seg else None
+  return _turned(arrays, label, next((g for g in grids if g.known), grids[0]), images[0], orientation)
+
+
+def read_stacked(path, modalities: Sequence[str], orientation: str) -> Volumes:
+  """Reads one file with all modalities along its fourth axis (or the one modality alone).
+
+  Raises:
+    FileNotFoundError, UserError: absent, damaged, or another number of channels than modalities.
+  """
+  array, image = nifti.read(path)
+  arrays = [array] if array.ndim == 3 else list(np.moveaxis(array, -1, 0))
+  if len(arrays) != len(modalities):
+    raise UserError(f"{path} has {len(arrays)} channel(s), the model needs {len(modalities)}: "
+                    f"{', '.join(modalities)}")
+  return _turned(arrays, None, nifti.grid(path, image), image, orientation)
+
+
+def _turned(arrays, seg, grid, image, orientation):
+  change = geometry.turned(grid, orientation)
+  return Volumes([geometry.apply(a, change) for a in arrays],
+                 None if seg is None else geometry.apply(seg, change),
+                 geometry.spacing_after(grid, change), grid, change, image)

@@ -1,0 +1,139 @@
+"""Where voxels lie: grids and their agreement, one orientation for all scans, and the way back.
+
+The only place that compares or uses affines. A grid comes from a file's header (formats/), is
+compared with those of the scan's other files, and turns the voxels into the orientation in which
+the network sees every scan (config.data.orientation), so that the same anatomy gives the same map in
+whichever of the 48 orders and directions of axes it is stored. Results are turned back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import itertools
+import logging
+
+import numpy as np
+
+from data_pipelines.errors import UserError
+
+# Largest distance, in voxels, between the corners of two grids that count as one: headers are
+# rounded to float32 and written by many programs; a tenth of a voxel cannot be seen.
+TOLERANCE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+  """The place of a volume.
+
+  Attributes:
+    name: of the file, for messages.
+    shape: voxels along the three stored axes.
+    affine: [4,4], voxel number -> mm towards right, anterior, superior.
+    known: False where the header says nothing of the place; then axes are taken as they should be.
+  """
+
+  name: str
+  shape: tuple[int, ...]
+  affine: np.ndarray
+  known: bool = True
+
+  @property
+  def spacing(self) -> tuple[float, ...]:
+    """mm between neighbours along the stored axes."""
+    return tuple(float(v) for v in np.sqrt((self.affine[:3, :3] ** 2).sum(0)))
+
+  @property
+  def voxel_ml(self) -> float:
+    """Volume of a voxel in millilitres."""
+    return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000)
+
+  @property
+  def codes(self) -> str:
+    """Where the stored axes point to, nearest direction each: "LPS" as in BraTS."""
+    import nibabel
+    return "".join(c or "?" for c in nibabel.aff2axcodes(self.affine))
+
+
+def check_same_grid(grids: Sequence[Grid]) -> None:
+  """Refuses files whose voxels do not lie in the same places.
+
+  Raises:
+    UserError: names both files, and what differs: shape, orientation, voxel size or place.
+  """
+  first = grids[0]
+  for other in grids[1:]:
+    difference = _difference(first, other)
+    if difference:
+      raise UserError(f"{other.name} lies on another grid than {first.name} ({difference}): resample "
+                      "them to one grid (co-register)")
+
+
+def _difference(a, b):
+  if a.shape != b.shape:
+    return f"shape {_by(b.shape)} against {_by(a.shape)}"
+  if not (a.known and b.known):  # nothing to compare: one header is silent
+    return ""
+  corners = np.array([(*c, 1) for c in itertools.product(*((0, n - 1) for n in a.shape))])
+  apart = np.sqrt(((corners @ (a.affine - b.affine).T)[:, :3] ** 2).sum(1)).max()
+  if apart <= TOLERANCE * min(*a.spacing, *b.spacing):
+    return ""
+  if a.codes != b.codes:
+    return f"axes {b.codes} against {a.codes}"
+  if not np.allclose(a.spacing, b.spacing, rtol=1e-3):
+    return f"voxels of {_by(b.spacing)} mm against {_by(a.spacing)} mm"
+  return f"affine: corners are up to {apart:.3g} mm apart"
+
+
+def _by(numbers):
+  return " x ".join(f"{n:g}" for n in np.round(numbers, 4))
+
+
+def turned(grid: Grid, codes: str) -> np.ndarray | None:
+  """The change of axes that makes them point to `codes`; None = leave them ("" or nothing known).
+
+  Raises:
+    UserError: codes are not three different axes.
+  """
+  if not codes:
+    return None
+  import nibabel
+  try:
+    wanted = nibabel.orientations.axcodes2ornt(tuple(codes))
+  except (ValueError, KeyError) as error:
+    raise UserError(f"orientation {codes!r}: give three letters such as LPS or RAS") from error
+  if np.isnan(wanted).any() or len(set(wanted[:, 0])) != 3:
+    raise UserError(f"orientation {codes!r}: give three letters such as LPS or RAS")
+  if not grid.known:
+    logging.warning("%s says nothing of its orientation (neither sform nor qform): its axes are taken "
+                    "for %s, as stored", grid.name, codes)
+    return None
+  return nibabel.orientations.ornt_transform(nibabel.io_orientation(grid.affine), wanted)
+
+
+def apply(array: np.ndarray, change: np.ndarray | None) -> np.ndarray:
+  """[X,Y,Z,...] with its axes changed as `turned` says."""
+  if change is None:
+    return array
+  import nibabel
+  return nibabel.orientations.apply_orientation(array, change)
+
+
+def undo(array: np.ndarray, change: np.ndarray | None) -> np.ndarray:
+  """[X,Y,Z,...] with its axes as they were before `apply`."""
+  if change is None:
+    return array
+  import nibabel
+  back = np.zeros((3, 2))
+  back[change[:, 0].astype(int), 0] = np.arange(3)
+  back[change[:, 0].astype(int), 1] = change[:, 1]
+  return nibabel.orientations.apply_orientation(array, back)
+
+
+def spacing_after(grid: Grid, change: np.ndarray | None) -> tuple[float, ...]:
+  """mm between neighbours along the axes after `apply`."""
+  if change is None:
+    return grid.spacing
+  found = np.empty(3)
+  found[change[:, 0].astype(int)] = grid.spacing
+  return tuple(found.tolist())

@@ -1,0 +1,120 @@
+"""Types, scales, forms and damage of NIfTI files: what is equal gives equal maps, the rest is one line."""
+
+import gzip
+
+import nibabel
+import numpy as np
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.formats import nifti
+from tests.stored_volumes import LPS, NAMES, egg, moved, patch, predicted, save, write
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+  """(row, map, mask) of the egg as BraTS stores brains."""
+  path = tmp_path_factory.mktemp("base")
+  found = predicted(write(path / "in", egg()), path / "out")
+  assert found[1].max() > 0.5 and 0 < found[2].sum() < 2000
+  return found
+
+
+HEADERS = {
+    "int16": dict(dtype=np.int16), "uint16": dict(dtype=np.uint16), "float64": dict(dtype=np.float64),
+    "int32": dict(dtype=np.int32), "uint32": dict(dtype=np.uint32),
+    "NIfTI-2": dict(kind=nibabel.Nifti2Image), "sform only": dict(codes=(2, 0)),
+    "qform only": dict(codes=(0, 1)), "template code": dict(codes=(4, 1)),
+    "forms disagree: sform": dict(codes=(2, 1), qform=moved(LPS, (3, 1, 2))),
+    "metres": dict(units="meter", affine=np.diag([1e-3, 1e-3, 1e-3, 1]) @ LPS),
+    "micrometres": dict(units="micron", affine=np.diag([1e3, 1e3, 1e3, 1]) @ LPS),
+    "no place at all": dict(codes=(0, 0)),
+    "uint8": dict(dtype=np.uint8, scale=255 / 1000), "times 1000": dict(scale=1000.0),
+    "times 1e-6": dict(scale=1e-6),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_types_scales_and_forms_of_headers(base, tmp_path, name):
+  options = dict(HEADERS[name])
+  scale = options.pop("scale", 1)
+  volumes = [v * scale for v in egg()]
+  row, anomaly, _ = predicted(write(tmp_path / "in", volumes, **options), tmp_path / "out")
+  np.testing.assert_allclose(anomaly, base[1], atol=0.02 if name == "uint8" else 1e-5)
+  assert row["mask_ml"] == pytest.approx(base[0]["mask_ml"], rel=0.1 if name == "uint8" else 1e-4)
+
+
+STORED = {  # name: (dtype, slope, intercept, value of the stored background)
+    "air of CT at -1024": (np.int16, 1, 0, -1024), "offset of 37": (np.int16, 1, 0, 37),
+    "slope 0.25": (np.int16, 0.25, 0, 0), "slope and intercept": (np.int16, 2, -500, 250),
+    "unsigned with intercept": (np.uint16, 1, -1024, 0), "negative slope": (np.int16, -1, 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_backgrounds_that_are_not_zero(base, tmp_path, name):
+  dtype, slope, intercept, background = STORED[name]
+  for modality, v in zip(NAMES, egg()):
+    values = v / slope + background if slope < 0 else v + background
+    path = save(tmp_path / "in" / f"p_{modality}.nii.gz", values, dtype=dtype)
+    patch(path, 112, "ff", slope, intercept)
+  _, anomaly, _ = predicted(tmp_path / "in", tmp_path / "out")
+  np.testing.assert_allclose(anomaly, base[1], atol=1e-5)
+
+
+def test_a_singular_sform_gives_way_to_the_qform(base, tmp_path):
+  folder = write(tmp_path / "in", egg())
+  for path in folder.iterdir():
+    patch(path, 280, "12f", *([0.0] * 12))
+  _, anomaly, _ = predicted(folder, tmp_path / "out")
+  np.testing.assert_array_equal(anomaly, base[1])
+  found, source = (nibabel.load(p) for p in (tmp_path / "out/p_anomaly.nii.gz", folder / "p_t1.nii.gz"))
+  np.testing.assert_array_equal(found.header.get_qform(), source.header.get_qform())
+
+
+BAD = {  # what one damaged file says of itself
+    "RGB": (lambda p: nibabel.save(nibabel.Nifti1Image(
+        np.zeros((4, 4, 3), [(c, "u1") for c in "RGB"]), LPS), p), "not grey values"),
+    "complex": (lambda p: save(p, np.ones((4, 4, 3)), dtype=np.complex64), "not grey values"),
+    "four axes": (lambda p: save(p, np.ones((4, 4, 3, 2))), "three axes"),
+    "two axes": (lambda p: save(p, np.ones((4, 4))), "three axes"),
+    "no voxels": (lambda p: patch(save(p, np.ones((4, 4, 3))), 40, "8h", 3, 4, 0, 3, 1, 1, 1, 1), "voxels"),
+    "a header of 30000^3": (lambda p: patch(save(p, np.ones((4, 4, 3))), 40, "4h", 3, 30000, 30000, 30000),
+                            "30000 x 30000 x 30000"),
+    "NaN": (lambda p: save(p, np.full((4, 4, 3), np.nan)), "NaN"),
+    "infinity": (lambda p: save(p, np.full((4, 4, 3), np.inf)), "NaN or infinite"),
+    "text": (lambda p: p.write_text("hello"), "corrupt"),
+    "empty": (lambda p: p.write_bytes(b""), "corrupt"),
+    "plain named .gz": (lambda p: p.write_bytes(gzip.decompress(save(p, np.ones((4, 4, 3))).read_bytes())),
+                        "corrupt"),
+    "last bytes missing": (lambda p: p.write_bytes(save(p, np.ones((9, 9, 9))).read_bytes()[:-4]), "corrupt"),
+    "cut in half": (lambda p: p.write_bytes(save(p, _noise()).read_bytes()[:900]), "corrupt"),
+    "one bit flipped": (lambda p: _flip(save(p, _noise())), "corrupt"),
+    "checksum flipped": (lambda p: _flip(save(p, _noise()), -6), "corrupt"),
+    "voxels missing": (lambda p: p.write_bytes(gzip.compress(gzip.decompress(
+        save(p, _noise()).read_bytes())[:-40])), "truncated"),
+    "singular": (lambda p: (patch(save(p, np.ones((4, 4, 3)), codes=(1, 0)), 280, "12f", *[0.0] * 12)),
+                 "singular"),
+}
+
+
+def _noise():
+  return np.random.default_rng(0).normal(size=(9, 9, 9))
+
+
+def _flip(path, at=600):
+  data = bytearray(path.read_bytes())
+  data[at] ^= 4
+  path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_damaged_file_is_one_line_with_its_name(tmp_path, name):
+  path = tmp_path / "p_flair.nii.gz"
+  spoil, reason = BAD[name]
+  spoil(path)
+  with pytest.raises(UserError, match="p_flair.nii.gz") as e:
+    nifti.read_on_grid(path)
+  assert reason in str(e.value) and "\n" not in str(e.value)
+
+
