@@ -42,8 +42,6 @@ STAGES: dict[str, dict[str, str]] = {"dpa": {"stab": "stable", "trns": "transiti
 # Data sets that name the patients of their files by config.data.grouping. A run without the field
 # began when they went by other rules: "legacy" keeps its split, and its images where they are.
 GROUPED = ("annotations", "brats", "camelyon", "nih", "paired", "segmentation")
-# Data sets of volumes, which were read with their axes as stored before config.data.orientation.
-BRAINS = ("brats", "synthetic")
 # Fields of config.data that stay those of the run when it goes on with a newer config.
 OF_SPLIT = ("grouping", "group_pattern")
 
@@ -52,7 +50,10 @@ OF_SPLIT = ("grouping", "group_pattern")
 _FILES = ("annotations", "camelyon", "natural", "nih", "paired", "segmentation",
           "synthetic_textures")
 ADDED: dict[str, dict[str, dict[str, Any]]] = {
-    "data.name": {name: {"data.window": [0, 0]} for name in _FILES},
+    "data.name": {**{name: {"data.window": [0, 0]} for name in _FILES},
+                  # Volumes were read with their axes as stored, and their slices resized whole.
+                  **{name: {"data.orientation": "", "data.placement": "scan"}
+                     for name in ("brats", "synthetic")}},
     "eval.kind": {"restoration": {"predict.identifiers": "derived"}}}
 
 
@@ -69,9 +70,6 @@ def config(values: dict[str, Any]) -> dict[str, Any]:
   data = _group(values, ("data",))
   if data is not None and str(data.get("name")).rpartition(".")[2] in GROUPED:
     data.setdefault("grouping", "legacy")
-  if data is not None and str(data.get("name")).rpartition(".")[2] in BRAINS:
-    data.setdefault("orientation", "")
-    data.setdefault("placement", "scan")
   name = method_of(values)
   for old, new in FIELDS.get(name, {}).items():
     *groups, field = old.split(".")
