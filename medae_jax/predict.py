@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import pathlib
+import time
 import traceback
 from typing import Any
 
@@ -19,6 +20,8 @@ from data_pipelines.intake.names import same
 from medae_jax.core import config as config_lib, files as outputs, scoring, scratch, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
+
+_EVERY = 10  # seconds between two states of the table
 
 
 def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -64,8 +67,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   rows: list[dict[str, Any]] = []
   try:
     # Before the first result: a folder with this table holds results, no search looks into it.
-    if not (output / RESULTS).exists():
-      outputs.write_csv(output / RESULTS, [{"input": "", "error": "not finished"}])
+    _write_unfinished(output, rows)
     _say_left_out(found, output)
     _all(predictor, items, output, rows)
   finally:  # also after Ctrl-C or a full disk: what is finished is in the table
@@ -89,6 +91,11 @@ def _among_results(files, output: pathlib.Path, source: pathlib.Path) -> bool:
   return inside and any(pathlib.Path(f).absolute().resolve().is_relative_to(where) for f in files)
 
 
+def _write_unfinished(output: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  """The table as it stands: of a run that is killed, what is finished is told from what is not."""
+  outputs.write_csv(output / RESULTS, [*rows, {"input": "", "error": "not finished"}])
+
+
 def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
   """Says what became of every file; left_out.csv names those that are no inputs."""
   (output / "left_out.csv").unlink(missing_ok=True)  # of an earlier run
@@ -101,6 +108,7 @@ def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]]) -> 
   """Predicts every input, and adds its row to `rows`."""
   inputs = {pathlib.Path(p).resolve() for item in items for p in predictor.files_of(item)}
   written: dict[str, str] = {}
+  said = time.monotonic()
   with scoring.progress("predict", len(items), "inputs") as bar:
     for item in items:
       name = predictor.name_of(item)
@@ -110,6 +118,9 @@ def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]]) -> 
         row = {"error": _reason(error, output)}
         logging.error("%s: %s", name, row["error"])
       rows.append({"input": name, **row})
+      if time.monotonic() - said > _EVERY:
+        _write_unfinished(output, rows)
+        said = time.monotonic()
       bar.update()
 
 

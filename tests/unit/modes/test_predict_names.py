@@ -12,7 +12,7 @@ import pytest
 
 from data_pipelines.formats import images
 from medae_jax import predict
-from medae_jax.core import files, places, scratch
+from medae_jax.core import artefact, files, places, scratch
 from medae_jax.tasks.anomaly import predictor as anomaly
 from tests import messy_folder
 from tests.unit import fake_run, known_maps
@@ -182,6 +182,39 @@ def test_litter_of_killed_runs_goes_at_the_next_start(flat, tmp_path):
     process.kill()
   go(flat, tmp_path / "in", tmp_path / "out")
   assert not list((tmp_path / "out").glob(".partial*"))
+
+
+def test_the_table_of_a_killed_run_says_what_is_finished(flat, tmp_path, monkeypatch):
+  for name in ("a.png", "b.png", "c.png"):
+    grey(tmp_path / "in" / name)
+  tables = []
+  monkeypatch.setattr(predict, "_EVERY", 0)
+  write = predict.outputs.write_csv
+
+  def seen(path, rows):
+    tables.append([(r["input"], r["error"]) for r in rows])
+    return write(path, rows)
+  monkeypatch.setattr(predict.outputs, "write_csv", seen)
+  go(flat, tmp_path / "in", tmp_path / "out")
+  tables = [t for t in tables if t]
+  assert tables[0] == [("", "not finished")] and tables[-1] == [("a", ""), ("b", ""), ("c", "")]
+  assert [("a", ""), ("b", ""), ("", "not finished")] in tables
+
+
+def test_an_export_that_was_killed_is_mended_by_the_next(tmp_path):
+  out = tmp_path / "out"
+  left = tmp_path / ".out.export-abcd"
+  (left / "old").mkdir(parents=True)
+  (left / "old" / "model").write_text("former")  # killed after the former export was taken away
+  (tmp_path / ".out.settings").mkdir()           # somebody else's
+  with pytest.raises(ZeroDivisionError), artefact.replacing(out) as new:
+    (new / "model").write_text("half")
+    raise ZeroDivisionError
+  assert (out / "model").read_text() == "former"
+  with artefact.replacing(out) as new:
+    (new / "model").write_text("new")
+  assert (out / "model").read_text() == "new"
+  assert sorted(p.name for p in tmp_path.iterdir()) == [".out.settings", "out"]
 
 
 def test_scratch_leaves_what_is_not_its_own(tmp_path):
