@@ -32,7 +32,6 @@ COLUMNS = ("group", "patient", "subject", "patient_id", "subject_id", "patient i
 REMEDY = ("put all files of a patient into one split; where names mislead, set config.data.group_pattern, "
           "or config.data.grouping=file")
 PATTERN_FIELD = "config.data.group_pattern"
-LEGACY_PATTERN = r"^(.*)_[^_]*$"
 # Folders and prefixes that name a kind of thing, not a person.
 _WORDS = {*vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS, "benign",
           "images", "image", "img", "imgs", "im", "frames", "frame", "pictures", "picture", "pic", "photo",
@@ -127,8 +126,9 @@ def _joined(rows):
   leader: dict[tuple[str, str], tuple[str, str]] = {}
 
   def lead(key):
-    while leader.setdefault(key, key) != key:
-      key = leader[key]
+    leader.setdefault(key, key)
+    while leader[key] != key:
+      leader[key] = key = leader[leader[key]]  # halves the path, so that long chains cost little
     return key
   keys = [[(c, same(row[c])) for c in COLUMNS if row.get(c)] for row in rows]
   for found in keys:
