@@ -9,15 +9,13 @@ held in memory in the official order, which the published index lists refer to.
 from __future__ import annotations
 
 import pathlib
-import zipfile
-import zlib
 
 import ml_collections
 import numpy as np
 
 from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
+from data_pipelines.formats import arrays as npz, images
 from data_pipelines.one_class import fields as one_class_fields, folds, transforms
 from data_pipelines.one_class.lists import Item, OneClassDataSet, hold_out
 from data_pipelines.ops import resize
@@ -174,16 +172,7 @@ def read_arrays(dataset: str, root) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path):
-  if not zipfile.is_zipfile(path):
-    raise UserError(f"{path} is not a readable .npz: it is no zip archive")
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      missing = {"x_train", "y_train", "x_test", "y_test"} - set(archive.files)
-      if missing:
-        raise UserError(f"{path} lacks the array {', '.join(sorted(missing))}")
-      arrays = {k: archive[k] for k in ("x_train", "y_train", "x_test", "y_test")}
-  except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-    raise UserError(f"{path} is not a readable .npz: {e}") from None
+  arrays = npz.read_some(path, ("x_train", "y_train", "x_test", "y_test"))
   for split in ("train", "test"):
     x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
     if x.ndim != 4 or x.dtype != np.uint8 or len(x) != len(y):

@@ -25,7 +25,7 @@ MAX_PIXELS = 178_956_970  # of one picture: 13,377 x 13,377; twice what Pillow w
 _OPENING_GIANT = threading.Lock()
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _DEEP = (";16L", ";16B", ";16N")  # Pillow's names of rows with 16-bit samples
-_UNSAID = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
+_CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
            "RGBa": "RGBA"}
 
 
@@ -179,8 +179,10 @@ def _plain(path, image, tags):
   """(pixels, alpha, bits) of what Pillow decodes at its full depth."""
   if image.mode == "P" or image.mode == "PA":
     image = _without_palette(image)
-  if image.mode in _UNSAID:
-    image = image.convert(_UNSAID[image.mode])
+  if image.mode in ("L", "RGB") and "transparency" in image.info:  # one colour that is clear
+    image = image.convert(image.mode + "A")
+  if image.mode in _CONVERTED:
+    image = image.convert(_CONVERTED[image.mode])
   if image.mode in ("L", "RGB", "LA", "RGBA"):
     if tags["signed"]:
       raise UserError(f"{path} has signed 8-bit pixels; save it as 8 bits without sign")

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_pipelines.dataset import Source
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images as formats
+from data_pipelines.formats import arrays, images as formats
 from data_pipelines.intake import counts, find
 from data_pipelines.ops import resize
 
@@ -160,9 +160,7 @@ def to_network(image: np.ndarray, side: int, mean_image: np.ndarray | None = Non
 
 def read_mean_image(path) -> np.ndarray:
   """float32 [H,W,3] in [0,1] of a .npy file (`write_mean_image` makes one)."""
-  if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f"config.data.mean_image={path} does not exist")
-  mean = np.load(path, allow_pickle=False)
+  mean = arrays.read(path, "config.data.mean_image")
   if mean.ndim != 3 or mean.shape[-1] != 3:
     raise UserError(f"config.data.mean_image={path} has shape {mean.shape}, not [H,W,3]")
   return mean.astype(np.float32)

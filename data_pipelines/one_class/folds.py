@@ -17,6 +17,7 @@ import pathlib
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import arrays
 from data_pipelines.intake import tables
 
 PARTS = ("train", "val", "test_normal", "test_anomaly")
@@ -47,16 +48,17 @@ def read_index_fold(lists_root, dataset: str, normal_class: int, fold: int) -> d
   """
   folder = pathlib.Path(lists_root) / "folds"
   if (folder / f"{dataset}.npz").is_file():
-    with np.load(folder / f"{dataset}.npz", allow_pickle=False) as archive:
-      if f"{normal_class}/{fold}/train" not in archive.files:
-        raise UserError(f"{folder / dataset}.npz has no fold {fold} of class {normal_class}; "
-                         "classes are 0 to 9, folds 0 to 2")
-      return {part: archive[f"{normal_class}/{fold}/{part}"].astype(np.int64) for part in PARTS}
+    path, where = folder / f"{dataset}.npz", f"{normal_class}/{fold}"
+    if f"{where}/train" not in arrays.names_of(path):
+      raise UserError(f"{path} has no fold {fold} of class {normal_class}; classes are 0 to 9, "
+                      "folds 0 to 2")
+    found = arrays.read_some(path, [f"{where}/{part}" for part in PARTS])
+    return {part: found[f"{where}/{part}"].astype(np.int64) for part in PARTS}
   single = folder / dataset / str(normal_class) / str(fold)
   if not single.is_dir():
     raise FileNotFoundError(f"no published folds of {dataset} under {folder}; check "
                             "config.data.lists_root, or set config.data.folds=generated")
-  return {part: np.load(single / f"{part}.npy", allow_pickle=False) for part in PARTS}
+  return {part: arrays.read(single / f"{part}.npy", "fold") for part in PARTS}
 
 
 def checksum(names: Sequence) -> str:

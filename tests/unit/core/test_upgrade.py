@@ -130,3 +130,13 @@ def test_a_resumed_run_keeps_its_split(tmp_path):
   assert (given.data.grouping, given.data.group_pattern) == ("patient", "")
   (tmp_path / "config.json").write_text(json.dumps({"train": {}, "data": {**old, "grouping": "file"}}))
   assert streams.of_workdir(given, tmp_path).data.grouping == "patient"
+
+
+def test_fields_that_came_later_are_there_and_keep_their_values():
+  old = {"data": {"name": "paired", "grouping": "x"}, "eval": {"kind": "restoration"}, "predict": {}}
+  new = upgrade.config(json.loads(json.dumps(old)))
+  assert new["data"]["window"] == [0, 0] and new["predict"]["identifiers"] == "derived"
+  given = {**new, "data": {**new["data"], "window": [0, 4095]}}
+  assert upgrade.config(json.loads(json.dumps(given))) == given
+  other = {"data": {"name": "synthetic"}, "eval": {"kind": "anomaly"}, "predict": {}}
+  assert upgrade.config(json.loads(json.dumps(other))) == other

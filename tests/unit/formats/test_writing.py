@@ -163,3 +163,11 @@ def test_every_view_survives_bad_files(tmp_path, view):
       path.symlink_to("nowhere")
     with pytest.raises(FileNotFoundError, match=path.name):
       read(path)
+
+
+def test_one_clear_colour_is_carried_as_alpha(tmp_path):
+  Image.fromarray(GREY).save(tmp_path / "a.png", transparency=int(GREY[0, 0]))
+  frame = images.read(tmp_path / "a.png")
+  np.testing.assert_array_equal(frame.pixels[0, ..., 0], GREY)
+  found = np.asarray(written(tmp_path / "a.png", tmp_path))
+  np.testing.assert_array_equal(found[..., 1] == 0, GREY == GREY[0, 0])
