@@ -170,4 +170,4 @@ def test_one_clear_colour_is_carried_as_alpha(tmp_path):
   frame = images.read(tmp_path / "a.png")
   np.testing.assert_array_equal(frame.pixels[0, ..., 0], GREY)
   found = np.asarray(written(tmp_path / "a.png", tmp_path))
-  np.testing.assert_array_equal(found[..., 1] == 0, GREY == GREY[0, 0])
+  np.testing.assert_array_equal(found[..., 1] == 0, GREY[0, 0] == GREY)
