@@ -83,7 +83,7 @@ def units(frame: Frame) -> np.ndarray:
   values = frame.pixels[0].astype(np.float64)
   if values.shape[-1] == 3:
     return values
-  slope, intercept = dicom_scale.rescale(frame.info)
+  slope, intercept = dicom_scale.rescale(frame.path, frame.info)
   values = values * slope + intercept
   if frame.inverted:
     ends = [v * slope + intercept for v in (frame.least or 0, frame.most or values.max())]

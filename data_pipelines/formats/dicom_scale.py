@@ -69,7 +69,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
   return Scale(bounds[0], bounds[1], inverted, None, *limits)
 
 
-def rescale(data) -> tuple[float, float]:
+def rescale(path, data) -> tuple[float, float]:
   """(slope, intercept) from stored values to units; also of enhanced multi-frame files.
 
   Raises:
@@ -78,13 +78,13 @@ def rescale(data) -> tuple[float, float]:
   found = _group(data, "PixelValueTransformationSequence") or data
   slope = _number(found.get("RescaleSlope"), 1.0)
   if slope == 0:
-    raise UserError("Rescale Slope is 0")
+    raise UserError(f"{path}: its Rescale Slope is 0")
   return slope, _number(found.get("RescaleIntercept"), 0.0)
 
 
 def _bounds(path, data, array, window, bits):
   """(stored value of black, of white) that somebody says, or None."""
-  slope, intercept = rescale(data)
+  slope, intercept = rescale(path, data)
   stored = lambda low, high: ((low - intercept) / slope, (high - intercept) / slope)
   if tuple(window) != (0, 0):
     return stored(*window)
