@@ -13,7 +13,7 @@ USED = ("plain", "with blank ", "dots..", "name.with.dots", "-dash", "=sum(A1)",
 # Never looked at, only counted: files and folders of operating systems.
 SYSTEM = ("._plain", ".hidden/plain", "__MACOSX/plain", ".git/annex/plain", "@eaDir/plain")
 SYSTEM_FILES = ("Thumbs.db", "desktop.ini", ".DS_Store")
-OTHERS = ("notes.txt", "table.xlsx", "archive.zip", "README", "sub/notes.md")
+OTHERS = ("notes.txt", "sub/predictions.csv", "table.xlsx", "archive.zip", "README", "sub/notes.md")
 
 
 def fill(folder: pathlib.Path, ending: str, outside: pathlib.Path) -> set[str]:
@@ -37,6 +37,7 @@ def fill(folder: pathlib.Path, ending: str, outside: pathlib.Path) -> set[str]:
   (folder / f"link{ending}").symlink_to(folder / f"plain{ending}")  # a linked file is a file
   (folder / "nothing here").mkdir()
   _write(folder / "older results" / "predictions.csv")
+  (folder / "older results" / "predictions.csv").write_text("input,error\n")
   _write(folder / "older results" / f"plain_anomaly{ending}")
   return used | {f"link{ending}"}
 

@@ -97,9 +97,9 @@ def _group(found, modalities):
       reasons[path] = reason
     else:
       kind = finder.kind_of(path, False) == "nifti"
-      sets.setdefault((not kind, path.parent, prefix), []).append((modality, path))
+      sets.setdefault((not kind, path.parent, prefix, bool(modality)), []).append((modality, path))
   groups, twins = [], {}
-  for (_, _, prefix), members in sorted(sets.items(), key=lambda item: item[0][0]):
+  for (_, _, prefix, _), members in sorted(sets.items(), key=lambda item: item[0][0]):
     for part in _apart(members):
       files = dict(part)
       if len(files) < len(part):
@@ -143,7 +143,10 @@ def _beside(groups, modalities):
 
 def _named(groups, root):
   """Scans with names for their results; two that share one get their folder or ending into it."""
+  single = {p for p, _, files in groups if "" in files}  # P1.nii beside P1_flair.nii ... is another scan
   plain = [p.with_name(prefix + finder.suffix_of(p)) for p, prefix, _ in groups]
+  plain = [p if short in single and "" not in files else short
+           for short, (p, _, files) in zip(plain, groups)]
   name_of = names.result_names(plain, root, flat=True)
   title = lambda p, prefix: name_of[p] if names.safe(prefix) == prefix else (
       counts.shown(p.with_name(prefix), root))

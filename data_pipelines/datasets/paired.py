@@ -21,7 +21,7 @@ import numpy as np
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
-from data_pipelines.intake import find
+from data_pipelines.intake import counts, find
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames
 from data_pipelines.pairs.splits import groups_of, split_names
@@ -95,13 +95,15 @@ def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, path
   A mask has the frame's path below its folder, and its ending where several frames share the rest.
 
   Raises:
-    UserError: two masks for one frame.
+    UserError: two masks for one frame, or one that cannot be read.
   """
   by_name, by_stem = set(names), Counter(_stem(n) for n in names)
   frame_of = {_stem(n): n for n in names}
   found: dict[str, pathlib.Path] = {}
   foreign = []
-  for path in find.find(folder, ("image", "dicom")).files if folder.is_dir() else ():
+  search = find.find(folder, ("image", "dicom")) if folder.is_dir() else find.Found(folder)
+  counts.refuse_broken(search)  # a mask that cannot be read must not count as no mask
+  for path in search.files:
     name = path.relative_to(folder).as_posix()
     frame = name if name in by_name else frame_of[_stem(name)] if by_stem[_stem(name)] == 1 else ""
     if not frame:

@@ -13,10 +13,13 @@ NAMED = 20  # names in the log; all of them are in the report that the caller wr
 
 
 def shown(path, root) -> str:
-  """The path below the root, with what is no character spelt out: fit for logs and tables."""
+  """The path below the root on one line: line ends, marks of direction and what is no character are
+  spelt out.
+  """
   path, root = pathlib.Path(path), pathlib.Path(root)
   below = path.relative_to(root) if path != root and path.is_relative_to(root) else path
-  return below.as_posix().encode("utf-8", "backslashreplace").decode()
+  return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+                 for c in below.as_posix())
 
 
 def files(folder, kinds: Collection[str], strict: bool = True) -> list[pathlib.Path]:

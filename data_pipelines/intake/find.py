@@ -32,7 +32,7 @@ _SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@ea
            "$recycle.bin", "system volume information", "lost+found"}
 _NO_FILES = {stat.S_IFIFO: "a named pipe (FIFO)", stat.S_IFSOCK: "a socket",
              stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-RESULTS = "predictions.csv"  # a folder below the root with this table holds results, not inputs
+RESULTS = "predictions.csv"  # a folder below the root with this table of predict is not searched
 # First elements of DICOM files without preamble: groups 0002 and 0008.
 _FIRST_ELEMENTS = {(2, e) for e in (0, 1, 2, 3, 16)} | {(8, e) for e in (0, 1, 5, 8, 18, 20, 22, 24)}
 
@@ -158,7 +158,7 @@ class _Search:
           self._leave(link, f"is a link to {_shown(first, self.root)}, which is searched already")
         elif _id(info) in self.above:
           self._leave(link, "is a link to a folder that this one lies in")
-        elif (link / RESULTS).is_file():
+        elif _holds_results(link):
           self._leave(link, f"holds {RESULTS}: results of a prediction")
         else:
           self._tree(link, info)
@@ -218,7 +218,7 @@ class _Search:
       return None
     elif entry.is_symlink():
       self.links.append(path)
-    elif (path / RESULTS).is_file():
+    elif _holds_results(path):
       self._leave(path, f"holds {RESULTS}: results of a prediction")
     else:
       return path, info
@@ -238,6 +238,15 @@ class _Search:
 
   def _leave(self, path, reason, broken=False):
     self.found.left_out.append(LeftOut(path, reason, broken))
+
+
+def _holds_results(folder) -> bool:
+  """Whether predict wrote there; somebody else's predictions.csv begins with another column."""
+  try:
+    with open(folder / RESULTS, "rb") as table:
+      return stat.S_ISREG(os.fstat(table.fileno()).st_mode) and table.read(6) == b"input,"
+  except OSError:
+    return False
 
 
 def _id(info):

@@ -8,6 +8,7 @@ val and test, sources that read and transform the images, and the report of `des
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import logging
 import os
@@ -170,7 +171,8 @@ def _check_files(name, items) -> None:
   def exists(path):
     folder, file = os.path.split(path)
     if folder not in there:
-      there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+      with os.scandir(folder) if os.path.isdir(folder) else contextlib.nullcontext(()) as entries:
+        there[folder] = {e.name for e in entries if e.is_file()}  # neither pipes nor links to nothing
     return file in there[folder]
   missing = [i.path for i in items if not exists(i.path)]
   if missing:

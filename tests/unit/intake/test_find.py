@@ -174,11 +174,12 @@ def test_a_file_or_nothing(tmp_path):
 
 def test_a_picture_beside_scans_is_named(tmp_path):
   for name in ("P1_flair.nii.gz", "P1_t1.nii.gz", "P1_qc.png", "P1_flair.png", "P1_seg.nii.gz",
-               "P1_t2.nii.gz", "P2_flair.png", "P2_t1.png", "P3.nii", "P3.nii.gz", "P4_t1.nii.gz",
-               "P4_t1.NII.GZ"):
+               "P1_t2.nii.gz", "P1.nii.gz", "P2_flair.png", "P2_t1.png", "P3.nii", "P3.nii.gz",
+               "P4_t1.nii.gz", "P4_t1.NII.GZ"):
     (tmp_path / name).write_bytes(b"x")
   scans, found = inputs.find_all(tmp_path, ("flair", "t1"), ("nifti", "image"))
-  assert [s.name for s in scans] == ["P1", "P3_nii", "P3_nii_gz", "P4_NII_GZ", "P4_nii_gz_2", "P2"]
+  assert [s.name for s in scans] == ["P1", "P1_flair", "P3_nii", "P3_nii_gz", "P4_NII_GZ",
+                                     "P4_nii_gz_2", "P2"]
   reasons = {i.path.name: i.reason for i in found.left_out}
   assert set(reasons) == {"P1_qc.png", "P1_flair.png", "P1_seg.nii.gz", "P1_t2.nii.gz"}
   assert not found.broken and "beside scans" in reasons["P1_qc.png"]
