@@ -5,6 +5,8 @@ modality's residual. evaluate writes it; evaluate, predict and export read it:
 
   threshold, threshold_rule              of the map; mask = map > threshold
   image_threshold, image_threshold_rule  of the image score
+  scan_threshold, scan_threshold_rule    of the score of a whole scan (highest of its slices), or of an image
+  scan_unit, scan_alpha, scan_scores     scan or image; share of false alarms; normal scores for p-values
   components                             components of at most so many voxels are deleted
   map_max, window                        one heat scale and one grey window a channel, all pictures
   score                                  merged into config.method.score by core.trained
@@ -38,9 +40,15 @@ def _pairs(value) -> str:
   return "" if isinstance(value, list) and all(map(pair, value)) else "a list of pairs of numbers"
 
 
+def _numbers(value) -> str:
+  return "" if isinstance(value, list) and not any(map(checks.number(), value)) else "a list of numbers"
+
+
 _RULES = {"threshold": checks.number(), "image_threshold": checks.number(),
           "map_max": checks.number(0), "components": checks.whole(0), "kind": checks.text,
-          "threshold_rule": checks.text, "image_threshold_rule": checks.text, "score": _group,
+          "scan_threshold": checks.number(), "scan_threshold_rule": checks.text,
+          "scan_scores": _numbers, "threshold_rule": checks.text, "image_threshold_rule": checks.text,
+          "score": _group,
           "score_fit": _group, "checkpoint": _checkpoint, "window": _pairs}
 
 
@@ -63,7 +71,8 @@ def read(workdir) -> dict[str, Any] | None:
 def explain(calibration: Mapping[str, Any]) -> str:
   """One line for the log and the report: the thresholds and where they come from."""
   parts = []
-  for key, what in (("threshold", "pixel threshold"), ("image_threshold", "image threshold")):
+  for key, what in (("threshold", "pixel threshold"), ("image_threshold", "image threshold"),
+                    ("scan_threshold", "scan threshold")):
     if calibration.get(key) is not None:
       rule = calibration.get(f"{key}_rule", "no rule given")
       parts.append(f"{what} {calibration[key]:.4g} ({rule})")

@@ -12,6 +12,8 @@ The model is always shown beside the simplest detector, a threshold on the inten
   dice_patients_mean      mean over patients with lesions of the Dice at val_threshold
   image_auroc, image_ap   of the image scores against "any lesion pixel" (or the label)
   ci95                    95 % percentile bootstrap over patients
+  scan_auroc              of whole scans: the highest score of a scan's slices; scan_sensitivity and
+                          scan_false_alarms at val's threshold for scans
   baseline                the same of the intensity threshold; model_better compares
   notes                   why a number is null
 """
@@ -27,7 +29,14 @@ import numpy as np
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.scores import residual
-from medae_jax.tasks.anomaly import intervals, pictures, residual_fit, scans as _scans, thresholds
+from medae_jax.tasks.anomaly import (
+  intervals,
+  pictures,
+  residual_fit,
+  scans as _scans,
+  thresholds,
+  whole_scans,
+)
 from medae_jax.tasks.base import BaseEvaluator
 
 _GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector
@@ -104,8 +113,12 @@ class Evaluator(BaseEvaluator):
   # ----------------------------------------------------------------------------- the numbers
   def calibrate(self):
     counts = self.pixels["model"].counts() if self.pixels else None
-    return thresholds.choose(counts, self.image_scores["model"], self.label, self._sample,
-                                self.config.eval)
+    found = thresholds.choose(counts, self.image_scores["model"], self.label, self._sample,
+                              self.config.eval)
+    return {**found, **whole_scans.calibrate(self._scans(), self.config.eval.get("alpha", 0.05))}
+
+  def _scans(self):
+    return whole_scans.of_images(self.image_scores["model"], self.label, self.metas, self.group)
 
   def result(self):
     if not np.isfinite(self.image_scores["model"]).all():
@@ -118,6 +131,7 @@ class Evaluator(BaseEvaluator):
                               "n_lesion_pixels": int(self.lesion_px.clip(0).sum())}
     result.update(self._pixel_metrics(threshold, notes))
     result.update(self._image_metrics(notes))
+    result.update(whole_scans.metrics(self._scans(), self.calibration))
     result["baseline"] = self._baseline_metrics()
     result["ci95"] = intervals.intervals(self, notes)
     key = "pixel_ap" if np.isfinite(result["pixel_ap"]) else "image_auroc"

@@ -10,6 +10,7 @@ EVAL = dict(
     components=20,            # 3-D components of at most so many voxels are deleted; 0 = none
     dice_thresholds="1000",   # "1000": k/1000 as the DAE reference; "all": every float16
     quantile=0.99,            # of normal val scores: the threshold where val has no lesions
+    alpha=0.05,               # of normal scans called abnormal, where val has normal ones alone
     fit_residual=False,       # fit sign and weight of each modality's residual on val
     panel_images=8)           # rows of the picture; 0 = none
 
@@ -33,6 +34,7 @@ RULES = {
     "eval.components": checks.whole(0),
     "eval.dice_thresholds": checks.choice("1000", "all"),
     "eval.quantile": checks.number(0, 1, above=True),
+    "eval.alpha": checks.number(0, 1, above=True),
     "eval.fit_residual": checks.flag,
     "eval.panel_images": checks.whole(0),
     "predict.batch_size": checks.whole(1),

@@ -25,6 +25,7 @@ from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import components
 from medae_jax.reporting import panels
+from medae_jax.tasks.anomaly import whole_scans
 from medae_jax.tasks.base import BasePredictor
 
 
@@ -206,10 +207,12 @@ class Predictor(BasePredictor):
 
   def _row(self, scored, slices) -> dict[str, Any]:
     row: dict[str, Any] = {"score": float(scored.scores.max())}
+    row.update(whole_scans.verdict(self.calibration or {}, row["score"],
+                                   "image" if slices is None else "scan"))
     if slices is not None:
       row.update(score_mean=float(scored.scores.mean()), slices=len(slices),
                  highest_slice=int(slices[np.argmax(scored.scores)]))
-    if self.image_threshold is not None:
+    if slices is None and self.image_threshold is not None:  # a slice's threshold, never a volume's
       row["called_abnormal"] = int(row["score"] > self.image_threshold)
     if scored.maps.size:
       row["map_max"] = float(scored.maps.max())
