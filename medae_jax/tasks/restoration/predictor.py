@@ -68,7 +68,10 @@ class Predictor(BasePredictor):
     target = frames.write(frame, pixels, out_dir / folder, stem, self.config.predict.identifiers)
     frame.pixels = pixels
     self._pictures(out_dir, folder, stem, unit, frame.unit(), marks)
-    return {"output": target.relative_to(out_dir).as_posix(), "frames": len(unit),
+    one = self.config.predict.masks and len(unit) == 1
+    return {"output": target.relative_to(out_dir).as_posix(),
+            "mask": f"{self._folders['masks']}/{self._names[item]}_mask.png" if one else "",
+            "frames": len(unit),
             "height": unit.shape[1], "width": unit.shape[2], "channels": unit.shape[3],
             "bits": 8 * pixels.itemsize, "tiles": tiles, "marked_pixels": int(marks.sum()),
             "marked_share": float(marks.mean())}
