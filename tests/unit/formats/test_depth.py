@@ -44,6 +44,11 @@ def of_dicom(array, *args, **options):
   return lambda path: dicom(path, array, *args, **options)
 
 
+def grey_alpha16(path):
+  import tensorflow as tf  # Pillow has no such mode
+  path.write_bytes(tf.io.encode_png(np.dstack([DEEP, ALPHA])).numpy())
+
+
 def pages(path):
   big, small = Image.fromarray(GREY), Image.fromarray(GREY[:4, :4])
   big.save(path, format="MPO", save_all=True, append_images=[small])
@@ -86,6 +91,7 @@ SAME = {
     "rgba16.tif": (of_tiff(np.dstack([DEEP_COLOUR, ALPHA]), alpha=2), COLOUR, 0),
     "alpha.png": (pillow(np.dstack([COLOUR, GREY])), COLOUR, 0),
     "grey_alpha.png": (pillow(np.dstack([GREY, 255 - GREY])), GREY, 0),
+    "grey_alpha16.png": (grey_alpha16, GREY, 0),
     "palette.png": (lambda p: Image.fromarray(GREY // 32 * 36).convert("P").save(p),
                     GREY // 32 * 36, 0),
     "one_bit.png": (mode(GREY, "1", ), None, 0),

@@ -181,6 +181,70 @@ def test_palettes_are_read_and_not_written(tmp_path):
     images.write(frame, frame.pixels, tmp_path, "a")
 
 
+def edited(change, array, *args, **options):
+  def write(path):
+    data = pydicom.dcmread(dicom(path, array, *args, **options))
+    change(data)
+    data.save_as(path)
+    return path
+  return write
+
+
+def planes(data):
+  data.PlanarConfiguration = 1
+  data.PixelData = np.ascontiguousarray(np.moveaxis(COLOUR, -1, 0)).tobytes()
+
+
+def bit_frames(data):
+  data.BitsAllocated = data.BitsStored = 1
+  data.HighBit, data.NumberOfFrames = 0, 3
+  data.PixelData = pydicom.pixels.pack_bits(RNG.integers(0, 2, (3, 9, 12)).astype(np.uint8))
+
+
+def shared_window(data):
+  window, groups = pydicom.Dataset(), pydicom.Dataset()
+  window.WindowCenter, window.WindowWidth = 2048, 4096
+  groups.FrameVOILUTSequence = [window]
+  data.SharedFunctionalGroupsSequence = [groups]
+
+
+RLE = lambda data: data.compress(pydicom.uid.RLELossless)
+FORMS = {
+    "planes": edited(planes, COLOUR, "RGB"), "ybr": lambda p: dicom(p, COLOUR, "YBR_FULL"),
+    "signed 8": lambda p: dicom(p, GREY.astype(np.int8)),
+    "8 in 16": lambda p: dicom(p, GREY.astype(np.uint16), stored=8),
+    "32": lambda p: dicom(p, GREY.astype(np.uint32) * 999, WindowCenter=9e4, WindowWidth=2e5),
+    "signed 32": lambda p: dicom(p, GREY.astype(np.int32) * -999, WindowCenter=-9e4, WindowWidth=2e5),
+    "bit frames": edited(bit_frames, GREY), "shared window": edited(shared_window, DEEP),
+    "rle": edited(RLE, DEEP, stored=12), "rle colour": edited(RLE, COLOUR, "RGB"),
+    "big-endian frames": lambda p: dicom(p, np.stack([DEEP] * 3), frames_count=3, stored=12,
+                                         syntax=ExplicitVRBigEndian),
+    "big-endian colour": lambda p: dicom(p, COLOUR.astype(np.uint16) * 257, "RGB",
+                                         syntax=ExplicitVRBigEndian),
+    "big-endian 8": lambda p: dicom(p, GREY[:, :11], syntax=ExplicitVRBigEndian),
+    "deflated": lambda p: dicom(p, GREY, syntax=pydicom.uid.DeflatedExplicitVRLittleEndian),
+    "empty window": lambda p: dicom(p, GREY, WindowCenter="", WindowWidth=""),
+    "window of width 0": lambda p: dicom(p, GREY, WindowCenter=5, WindowWidth=0)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_changed_pixels_come_back_in_every_form(tmp_path, form):
+  frame = images.read(FORMS[form](tmp_path / "a.dcm"))
+  unit = frame.unit()
+  assert unit.min() < 0.1 and unit.max() > 0.4
+  changed = frame.pixels.copy()
+  changed[0, 0, 0] = frame.pixels[0, 4, 4]
+  after = pydicom.dcmread(images.write(frame, changed, tmp_path / "o", "a"))
+  np.testing.assert_array_equal(after.pixel_array.reshape(changed.shape), changed)
+
+
+def test_a_slope_of_0_is_named(tmp_path):
+  path = dicom(tmp_path / "pet.dcm", DEEP, RescaleSlope=0, RescaleIntercept=1, WindowCenter=5,
+               WindowWidth=9)
+  with pytest.raises(UserError, match=r"pet.dcm: its Rescale Slope is 0"):
+    images.read(path)
+
+
 # ------------------------------------------------------------------------------ what travels
 def _personal(path):
   return dicom(path, GREY, PatientBirthDate="19700101", InstitutionName="St. Elsewhere",
