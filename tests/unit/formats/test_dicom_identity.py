@@ -1,0 +1,49 @@
+"""What of a DICOM header travels into a result, by config.predict.identifiers."""
+
+import numpy as np
+import pydicom
+
+from data_pipelines.formats import images
+from tests.image_files import dicom
+
+GREY = np.random.default_rng(3).integers(0, 256, (9, 12)).astype(np.uint8)
+
+
+def _personal(path):
+  return dicom(path, GREY, PatientBirthDate="19700101", InstitutionName="St. Elsewhere",
+               StudyInstanceUID="1.2.7", SeriesInstanceUID="1.2.8", PixelSpacing=[0.5, 0.25],
+               StudyDescription="=HYPERLINK(1)", ImageComments="call Jane", AccessionNumber="77",
+               Modality="US", OperatorsName="Smith")
+
+
+def test_a_changed_image_is_an_object_of_its_own(tmp_path):
+  path = _personal(tmp_path / "a.dcm")
+  frame = images.read(path)
+  changed = frame.pixels.copy()
+  changed[0, 2, 2] ^= 255
+  made = pydicom.dcmread(images.write(frame, changed, tmp_path / "o", "a"))
+  assert made.SOPInstanceUID != "1.2.3.4" == made.SourceImageSequence[0].ReferencedSOPInstanceUID
+  assert made.file_meta.MediaStorageSOPInstanceUID == made.SOPInstanceUID
+  assert made.ImageType[0] == "DERIVED" and made.PatientName == "Doe^Jane"
+  kept = pydicom.dcmread(images.write(frame, frame.pixels, tmp_path / "o", "b"))
+  assert kept.SOPInstanceUID == "1.2.3.4"  # the same pixels: the same object
+  same = pydicom.dcmread(images.write(frame, changed, tmp_path / "o", "c", "same"))
+  assert same.SOPInstanceUID == "1.2.3.4" and "SourceImageSequence" not in same
+
+
+def test_identifiers_none_leaves_the_picture_only(tmp_path):
+  path = _personal(tmp_path / "a.dcm")
+  data = pydicom.dcmread(path)
+  data.add_new(0x00091001, "LO", "private Jane")
+  data.add_new(0x00290010, "LO", "private Jane")
+  data.add_new(0x00284000, "LT", "comment on Jane")
+  data.save_as(path)
+  frame = images.read(path)
+  target = images.write(frame, frame.pixels, tmp_path / "o", "b", "none")
+  made = pydicom.dcmread(target)
+  content = target.read_bytes()
+  for word in (b"Jane", b"Doe", b"42 ", b"1970", b"Elsewhere", b"HYPERLINK", b"Smith", b"1.2.7\0",
+               b"1.2.3.4"):
+    assert word not in content, word
+  np.testing.assert_array_equal(made.pixel_array, GREY)
+  assert list(made.PixelSpacing) == [0.5, 0.25] and made.PatientIdentityRemoved == "YES"
