@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import pathlib
 from typing import Any
+import zlib
 
 import numpy as np
 
@@ -141,6 +142,7 @@ def write(frame: Frame, pixels: np.ndarray, target: pathlib.Path, identifiers: s
 def _data_set(path):
   """pydicom's data set, of old files without preamble and file header too."""
   import pydicom
+  _check_inflated(path)
   try:
     data = pydicom.dcmread(path)
   except pydicom.errors.InvalidDicomError:
@@ -153,6 +155,22 @@ def _data_set(path):
         pydicom.uid.ImplicitVRLittleEndian if implicit else
         pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian)
   return data
+
+
+def _check_inflated(path):
+  """Refuses a deflated file that would fill the memory; pydicom inflates such files as a whole."""
+  with open(path, "rb") as file:
+    if b"1.2.840.10008.1.2.1.99" not in file.read(2048):
+      return
+    file.seek(140)  # the length of the file header, which is not deflated
+    file.seek(int.from_bytes(file.read(4), "little"), 1)
+    inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    piece = file.read(1 << 16)
+    while piece and not inflate.eof:
+      total += len(inflate.decompress(piece, 1 << 20))
+      if total > _MAX_VALUES:
+        raise UserError(f"{path} is deflated and would grow beyond {_MAX_VALUES >> 20} MiB")
+      piece = inflate.unconsumed_tail or file.read(1 << 16)
 
 
 def _check_form(path, data):

@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRBigEndian
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
+from data_pipelines.formats import dicom as dicom_format, images
 from tests.image_files import dicom
 
 RNG = np.random.default_rng(3)
@@ -266,6 +266,15 @@ def test_damaged_files_are_one_line(tmp_path, damage):
   with pytest.raises(UserError) as error:
     images.read(path)
   assert "scan.dcm" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_deflated_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+  path = dicom(tmp_path / "a.dcm", np.zeros((600, 600), np.uint8),
+               syntax=pydicom.uid.DeflatedExplicitVRLittleEndian)
+  assert path.stat().st_size < 5000 and images.read(path).pixels.shape == (1, 600, 600, 1)
+  monkeypatch.setattr(dicom_format, "_MAX_VALUES", 300_000)
+  with pytest.raises(UserError, match="a.dcm is deflated and would grow"):
+    images.read(path)
 
 
 def test_old_files_without_a_file_header_are_read(tmp_path):
