@@ -51,18 +51,13 @@ def load(path) -> tuple[Any, np.ndarray]:
     if data.PhotometricInterpretation == "PALETTE COLOR":
       from pydicom.pixels import apply_color_lut
       array = apply_color_lut(array, data)
+    return data, _frames(data, array)
   except UserError:
     raise
   except MemoryError:
     raise UserError(f"{path} does not fit in memory") from None
   except Exception as error:  # pydicom raises a dozen types for damaged files
     raise UserError(_reason(path, data, error)) from None
-  colour = array.ndim > 2 and array.shape[-1] == 3 and (
-      int(data.SamplesPerPixel) == 3 or data.PhotometricInterpretation == "PALETTE COLOR")
-  array = array.astype(array.dtype.newbyteorder("="), copy=False)
-  frames = int(data.get("NumberOfFrames", 1) or 1)
-  size = array.shape[-3:-1] if colour else array.shape[-2:]
-  return data, np.ascontiguousarray(array.reshape(frames, *size, 3 if colour else 1))
 
 
 def read(path, window=(0, 0)) -> Frame:
@@ -155,6 +150,16 @@ def _data_set(path):
         pydicom.uid.ImplicitVRLittleEndian if implicit else
         pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian)
   return data
+
+
+def _frames(data, array):
+  """pydicom's pixels as [N,H,W,1 or 3] in native byte order."""
+  colour = array.ndim > 2 and array.shape[-1] == 3 and (
+      int(data.SamplesPerPixel) == 3 or data.PhotometricInterpretation == "PALETTE COLOR")
+  array = array.astype(array.dtype.newbyteorder("="), copy=False)
+  frames = int(data.get("NumberOfFrames", 1) or 1)
+  size = array.shape[-3:-1] if colour else array.shape[-2:]
+  return np.ascontiguousarray(array.reshape(frames, *size, 3 if colour else 1))
 
 
 def _check_inflated(path):
