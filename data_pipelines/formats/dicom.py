@@ -181,13 +181,14 @@ def _check_inflated(path):
 def _check_form(path, data):
   """Refuses what is no picture, what is too large, and what pydicom would decode wrongly."""
   if not any(k in data for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-    raise UserError(f"{path} holds no image ({data.get('Modality', 'no modality')})")
+    modality = " ".join(str(data.get("Modality", "no modality")).split())[:40]
+    raise UserError(f"{path} holds no image ({modality})")
   height, width = int(data.Rows), int(data.Columns)
   frames = int(data.get("NumberOfFrames", 1) or 1)
   if height * width > MAX_PIXELS or height * width * frames * int(data.SamplesPerPixel) > _MAX_VALUES:
     raise UserError(f"{path} is {width}x{height} pixels, {frames} frame(s); the limit is "
                     f"{MAX_PIXELS / 1e6:.0f} million a frame and {_MAX_VALUES / 1e6:.0f} million in all")
-  kind = str(data.PhotometricInterpretation)
+  kind = " ".join(str(data.PhotometricInterpretation).split())[:40]
   if kind not in _KINDS or int(data.SamplesPerPixel) not in (1, 3):
     raise UserError(f"{path} has {kind} pixels; grey, RGB, YBR and palette images are read")
   if "BitsStored" in data and "HighBit" in data and (
