@@ -206,6 +206,8 @@ def _reason(path, data, error) -> str:
     package = _PACKAGES.get(str(syntax).removeprefix("1.2.840.10008.1.2."))
     advice = f"pip install {package}" if package else text[:200]
     return f"{path} is compressed as {syntax.name}, which nothing installed decodes: {advice}"
+  if "force=True" in text:  # pydicom's advice to programmers
+    text = "the mark DICM and a file header are missing, and so is a picture"
   return f"{path} is not readable DICOM ({text[:160]})"
 
 
