@@ -7,7 +7,6 @@ from, so that any viewer lays it over the original.
 from __future__ import annotations
 
 import gzip
-import io
 import math
 import os
 import pathlib
@@ -21,6 +20,7 @@ from data_pipelines.intake import find as finder, geometry
 SUFFIXES = finder.SUFFIXES["nifti"]
 _HEADER = 544  # bytes of NIfTI-2's header and its four flags
 _DEFLATE = 1040  # gzip shrinks by 1032 at most
+_FREE_TEXT = ("descrip", "db_name", "data_type", "aux_file", "intent_name")
 _BEYOND = 1 << 26  # bytes behind the voxels that are let through
 
 
@@ -122,6 +122,9 @@ def write(path, array: np.ndarray, affine: np.ndarray) -> None:
 def write_like(path, array: np.ndarray, reference) -> None:
   """Writes [H,W,Z] as NIfTI on the grid of `reference`, a nibabel image: affine, codes, units.
 
+  The header's free text (description, names, intent) and its extensions (DICOM elements, comments) may
+  name the patient: they do not travel.
+
   Args:
     array: float32 or uint8, of the reference's first three axes.
   """
@@ -133,7 +136,13 @@ def write_like(path, array: np.ndarray, reference) -> None:
   header.set_data_shape(array.shape)
   header.set_slope_inter(1, 0)
   header["cal_max"] = header["cal_min"] = 0  # the viewer's window of the original does not apply
-  kind = nibabel.Nifti2Image if isinstance(reference, nibabel.Nifti2Pair) else nibabel.Nifti1Image
+  for field in _FREE_TEXT:
+    if field in header:
+      header[field] = b""
+  header.set_intent("none")
+  header.extensions = type(header.extensions)()
+  second = isinstance(reference, (nibabel.Nifti2Pair, nibabel.Nifti2Image))
+  kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
   # Without an affine of its own the image keeps the header's forms, also those that place nothing.
   nibabel.save(kind(array, None, header), path)
 
@@ -172,7 +181,8 @@ def _checked(path, stream):
   if not size:
     raise UserError(f"{path} is no NIfTI volume, or corrupt: it does not begin as one")
   kind = kinds[0] if size == 540 else kinds[1]
-  header = kind.header_class.from_fileobj(io.BytesIO(head), check=False)
+  # The header alone: extensions of any length may follow it.
+  header = kind.header_class(head[:kind.header_class.sizeof_hdr], check=False)
   dtype, shape = header.get_data_dtype(), header.get_data_shape()
   if dtype.kind not in "biuf":
     raise UserError(f"{path} holds {dtype}, not grey values")

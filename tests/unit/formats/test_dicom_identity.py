@@ -41,7 +41,7 @@ def test_identifiers_none_leaves_the_picture_only(tmp_path):
   frame = images.read(path)
   target = images.write(frame, frame.pixels, tmp_path / "o", "b", "none")
   made = pydicom.dcmread(target)
-  content = target.read_bytes()
+  content = target.read_bytes().replace(made.PixelData, b"")  # chance makes any word of pixels
   for word in (b"Jane", b"Doe", b"42 ", b"1970", b"Elsewhere", b"HYPERLINK", b"Smith", b"1.2.7\0",
                b"1.2.3.4"):
     assert word not in content, word

@@ -1,6 +1,7 @@
 """predict: nothing is overwritten, nothing lands outside --output, every input has its row."""
 
 import csv
+import gzip
 import os
 import subprocess
 import sys
@@ -230,6 +231,25 @@ def test_workdirs_that_orbax_cannot_read_are_refused(tmp_path, name):
   with pytest.raises(ValueError, match=r"cannot be read again; choose another name"):
     places.check_workdir(tmp_path / name)
   places.check_workdir(tmp_path / "a {b} (c) ü:d")
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_free_text_of_a_header_does_not_travel(run, tmp_path, kind):
+  (tmp_path / "in").mkdir()
+  for modality, volume in zip(("flair", "t1"), brain(slices=2)):
+    image = kind(volume, np.diag([1.5, 2, 3, 1]))
+    for field in ("descrip", "db_name", "data_type", "aux_file", "intent_name"):
+      if field in image.header:
+        image.header[field] = b"MUELLER"
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"MUELLER, ANNA 1950 " * 99))
+    nibabel.save(image, tmp_path / f"in/p_{modality}.nii")
+  assert b"MUELLER" in (tmp_path / "in/p_flair.nii").read_bytes()
+  go(run, tmp_path / "in", tmp_path / "out", **{"predict.threshold": 0.1})
+  for name in ("p_anomaly.nii.gz", "p_mask.nii.gz"):
+    assert b"MUELLER" not in gzip.decompress((tmp_path / "out" / name).read_bytes())
+    written = nibabel.load(tmp_path / "out" / name)
+    assert type(written) is kind and not written.header.extensions
+    np.testing.assert_array_equal(written.affine, np.diag([1.5, 2, 3, 1]))
 
 
 def test_a_volume_and_its_map_lie_beside_each_other(run, tmp_path):
