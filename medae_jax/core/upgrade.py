@@ -54,7 +54,7 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
                   # Volumes were read with their axes as stored, and their slices resized whole.
                   **{name: {"data.orientation": "", "data.placement": "scan"}
                      for name in ("brats", "synthetic")}},
-    "eval.kind": {"restoration": {"predict.identifiers": "derived"}}}
+    "eval.kind": {"restoration": {"predict.identifiers": "derived"}, "anomaly": {"eval.alpha": 0.05}}}
 
 
 def config(values: dict[str, Any]) -> dict[str, Any]:
