@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import pathlib
+import re
 import time
 import traceback
 from typing import Any
@@ -15,12 +16,13 @@ from typing import Any
 from absl import logging
 
 from data_pipelines.intake import counts
-from data_pipelines.intake.find import RESULTS, Found
+from data_pipelines.intake.find import RESULTS, Found, holds_results
 from data_pipelines.intake.names import same
 from medae_jax.core import config as config_lib, files as outputs, scoring, scratch, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 
+_FOREIGN = ", which no prediction has written"
 _EVERY = 10  # seconds between two states of the table
 
 
@@ -63,13 +65,14 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
                run.info["step"], run.info["which"], output)
   output.mkdir(parents=True, exist_ok=True)
+  foreign = _foreign(output)
   scratch.remove_litter(output, ".partial_")
   rows: list[dict[str, Any]] = []
   try:
     # Before the first result: a folder with this table holds results, no search looks into it.
     _write_unfinished(output, rows)
     _say_left_out(found, output)
-    _all(predictor, items, output, rows)
+    _all(predictor, items, output, rows, foreign)
   finally:  # also after Ctrl-C or a full disk: what is finished is in the table
     rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
              for i in (found.broken if found else ())]
@@ -96,6 +99,17 @@ def _write_unfinished(output: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   outputs.write_csv(output / RESULTS, [*rows, {"input": "", "error": "not finished"}])
 
 
+def _foreign(output: pathlib.Path) -> set[str] | None:
+  """Files in `output` that are not ours to replace; None = whatever is there, as no run has ended here.
+
+  A run may be repeated and then replaces its results, but for the files that it was refused before.
+  """
+  if not holds_results(output):
+    return None
+  text = (output / RESULTS).read_text(encoding="utf-8", errors="replace")
+  return {same(place) for place in re.findall(f"would overwrite (.+?){re.escape(_FOREIGN)}", text)}
+
+
 def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
   """Says what became of every file; left_out.csv names those that are no inputs."""
   (output / "left_out.csv").unlink(missing_ok=True)  # of an earlier run
@@ -104,8 +118,13 @@ def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
     outputs.write_csv(output / "left_out.csv", counts.rows(found))
 
 
-def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-  """Predicts every input, and adds its row to `rows`."""
+def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
+         foreign: set[str] | None) -> None:
+  """Predicts every input, and adds its row to `rows`.
+
+  Args:
+    foreign: see `_foreign`.
+  """
   inputs = {pathlib.Path(p).resolve() for item in items for p in predictor.files_of(item)}
   written: dict[str, str] = {}
   said = time.monotonic()
@@ -113,7 +132,7 @@ def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]]) -> 
     for item in items:
       name = predictor.name_of(item)
       try:
-        row = {**_one(predictor, item, output, inputs, written), "error": ""}
+        row = {**_one(predictor, item, output, inputs, written, foreign), "error": ""}
       except Exception as error:  # whatever one input raises, the others go on
         row = {"error": _reason(error, output)}
         logging.error("%s: %s", name, row["error"])
@@ -134,11 +153,12 @@ def _reason(error: Exception, output: pathlib.Path) -> str:
   return f"{type(error).__name__}: {reason[:200]} (a fault of the program; see errors.log)"
 
 
-def _one(predictor, item, output: pathlib.Path, inputs, written: dict[str, str]) -> dict[str, Any]:
+def _one(predictor, item, output: pathlib.Path, inputs, written: dict[str, str],
+         foreign: set[str] | None) -> dict[str, Any]:
   """Predicts one input; its files appear together or not at all, and never over an input.
 
   Args:
-    written: {place of a result: its input} of this run; filled.
+    written: {place of a result: its input} of this run; filled. foreign: see `_foreign`.
   """
   with scratch.folder(output, ".partial_") as folder:
     row = predictor.predict_one(item, folder)
@@ -150,6 +170,8 @@ def _one(predictor, item, output: pathlib.Path, inputs, written: dict[str, str])
       if same(str(target)) in written:
         raise UserError(f"would overwrite {target}, a result of {written[same(str(target))]}; predict "
                         "the two by themselves")
+      if target.exists() and (foreign is None or same(str(target)) in foreign):
+        raise UserError(f"would overwrite {target}{_FOREIGN}; choose another --output")
     for path, target in moves:
       target.parent.mkdir(parents=True, exist_ok=True)
       path.replace(target)

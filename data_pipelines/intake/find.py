@@ -158,7 +158,7 @@ class _Search:
           self._leave(link, f"is a link to {_shown(first, self.root)}, which is searched already")
         elif _id(info) in self.above:
           self._leave(link, "is a link to a folder that this one lies in")
-        elif _holds_results(link):
+        elif holds_results(link):
           self._leave(link, f"holds {RESULTS}: results of a prediction")
         else:
           self._tree(link, info)
@@ -218,7 +218,7 @@ class _Search:
       return None
     elif entry.is_symlink():
       self.links.append(path)
-    elif _holds_results(path):
+    elif holds_results(path):
       self._leave(path, f"holds {RESULTS}: results of a prediction")
     else:
       return path, info
@@ -240,7 +240,7 @@ class _Search:
     self.found.left_out.append(LeftOut(path, reason, broken))
 
 
-def _holds_results(folder) -> bool:
+def holds_results(folder) -> bool:
   """Whether predict wrote there; somebody else's predictions.csv begins with another column."""
   try:
     with open(folder / RESULTS, "rb") as table:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.intake.find import Found
 from medae_jax.core import checks
 from medae_jax.core.errors import UserError
 
@@ -147,9 +148,11 @@ class BasePredictor:
   Attributes:
     image_shape: (H, W, C) of a training image as the checkpoint notes it; None where it does not.
       `predict.py` sets it before anything is predicted.
+    found: what became of every file below the input; `find_inputs` sets it.
   """
 
   image_shape: tuple[int, int, int] | None = None
+  found: Found | None = None
 
   def __init__(self, config, calibration: dict[str, Any] | None, score_fn):
     """`score_fn`: numpy batch {"image": [B,H,W,C] f32} -> dict of jax arrays [B,...]."""

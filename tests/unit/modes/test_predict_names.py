@@ -122,6 +122,19 @@ def test_results_are_no_inputs_of_the_next_run(flat, tmp_path):
   assert [r["input"] for r in go(flat, tmp_path / "in", tmp_path / "in/results")] == ["a", "c"]
 
 
+def test_files_that_predict_has_not_written_are_not_replaced(flat, tmp_path):
+  grey(tmp_path / "in/a.png")
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out/a_anomaly.tif").write_text("years of work")
+  grey(tmp_path / "in/b.png")
+  for _ in range(3):  # a table that says so is no permission for the next run
+    rows = go(flat, tmp_path / "in", tmp_path / "out")
+    assert "which no prediction has written" in rows[0]["error"] and not rows[1]["error"]
+    assert (tmp_path / "out/a_anomaly.tif").read_text() == "years of work"
+  for _ in range(2):  # but a run may be repeated
+    assert [r["error"] for r in go(flat, tmp_path / "in", tmp_path / "other")] == ["", ""]
+
+
 def test_a_result_never_replaces_another(flat, tmp_path, monkeypatch):
   for name in ("a.png", "b.png"):
     grey(tmp_path / "in" / name)
