@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines import outside
 from data_pipelines.errors import UserError
 from data_pipelines.modules import Module
 
@@ -180,8 +181,11 @@ def module(name: str) -> Module:
       with the functions of `Module`; or "package.module", a module with them.
 
   Raises:
-    UserError: no such module, with the name that was probably meant and those that exist.
+    UserError: no such module, with the name that was probably meant and those that exist; code
+      outside the package that nobody allowed.
   """
+  if "." in name or ":" in name:
+    outside.check("config.data.name", name)
   path, _, attribute = (name if "." in name or ":" in name
                         else f"{__package__}.datasets.{name}").partition(":")
   try:

@@ -22,7 +22,7 @@ from ml_collections import config_flags
 
 import medae_jax
 from medae_jax.core import places
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, allow_outside_code
 
 _MODES = {
     "train": "train, go on with or finish the run in --workdir, then evaluate it",
@@ -39,6 +39,8 @@ flags.DEFINE_enum("mode", "train", list(_MODES), "What to do:\n" + "\n".join(
 flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, results.")
 flags.DEFINE_string("input", None, "File or folder to read (predict, convert).")
 flags.DEFINE_string("output", None, "Folder to write (predict, export); default inside --workdir.")
+flags.DEFINE_bool("allow_code", False, "Methods and data sets may be imported from outside the "
+                  "package (config.method.name=package.module:Name).")
 config_flags.DEFINE_config_file("config", None, "Experiment: configs/<name>.py[:argument].",
                                 lock_config=True)
 FLAGS = flags.FLAGS
@@ -84,6 +86,8 @@ def main(argv) -> None:
   logging.set_verbosity(logging.INFO)
   handler = logging.get_absl_handler()  # Orbax reports every file it opens
   handler.addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= std_logging.ERROR)
+  if FLAGS.allow_code:
+    allow_outside_code()
   try:
     check_paths(FLAGS.mode)
     run(FLAGS.mode)

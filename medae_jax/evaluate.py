@@ -8,6 +8,7 @@ which the test split and predict and export then use. What is measured is the ev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import datetime
 import importlib
 import pathlib
@@ -24,6 +25,7 @@ from medae_jax import report
 from medae_jax.core import calibration as calibrate, files, scoring, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
+from medae_jax.training import lock
 
 
 def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
@@ -46,7 +48,13 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
     FileNotFoundError: no checkpoint, or no data.
     ValueError: unknown override, split or kind; damaged checkpoints; out of memory.
   """
-  workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})
+  with contextlib.ExitStack() as locks:
+    if not jax.process_index():
+      locks.enter_context(lock.held(workdir, "evaluation", wait=True))
+    return _evaluate(pathlib.Path(workdir), dict(config_overrides or {}), splits)
+
+
+def _evaluate(workdir, changed, splits) -> dict[str, Any]:
   run = trained.load(workdir, changed, calibrated=False)  # the calibration is made here
   config, info = run.config, run.info
   base.check(config, run.image_shape)

@@ -8,6 +8,7 @@ step (core/streams.py), and the state is all that a checkpoint holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import contextlib
 import functools
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from medae_jax.core import method as method_lib, scoring
 from medae_jax.core.errors import UserError
-from medae_jax.training import start, together
+from medae_jax.training import lock, start, together
 from medae_jax.training.interrupt import GracefulStop
 from medae_jax.training.progress import Progress
 
@@ -61,7 +62,14 @@ def train_runs(configs: Sequence[Any], workdirs: Sequence[str]) -> list[dict[str
   Raises:
     UserError: also where several runs do not fit together; they can go on one by one.
   """
-  runs = []
+  with contextlib.ExitStack() as locks:
+    for workdir in workdirs if not jax.process_index() else ():
+      locks.enter_context(lock.held(workdir, "training"))
+    return _train_runs(configs, workdirs)
+
+
+def _train_runs(configs, workdirs) -> list[dict[str, Any]]:
+  runs: list[Any] = []
   try:
     # ---------------------------------------------- data, method and state, new or from a checkpoint
     for config, workdir in zip(configs, workdirs, strict=True):

@@ -21,7 +21,10 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import pytest
 
+from data_pipelines import outside
 from tests import golden_cases
+
+outside.allow()  # methods and data sets of tests lie outside the package
 
 FAST = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"].lower() in ("1", "true", "y", "yes", "on", "t")
 

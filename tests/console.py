@@ -17,7 +17,7 @@ from medae_jax import cli
 def call(*args) -> tuple[int, str]:
   """(exit code, stdout and stderr) of the command with these arguments."""
   for name in list(flags.FLAGS):  # a fresh command line: parsing adds a flag for each config field
-    if name in ("config", "mode", "workdir", "input", "output") or name.startswith("config."):
+    if name in ("config", "mode", "workdir", "input", "output", "allow_code") or name.startswith("config."):
       delattr(flags.FLAGS, name)
   importlib.reload(cli)
   said, code, argv = io.StringIO(), 0, sys.argv

@@ -20,13 +20,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from medae_jax.core import parallel, places, upgrade
+from medae_jax.core import checksums, parallel, places, upgrade
+from medae_jax.core.checksums import checksum
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import read_json
 from medae_jax.core.method import State
-
-# What the loop writes about a checkpoint; scoring needs the first entry only.
-_META = ("checksum", "stage", "batches", "best", "stale", "evaluated", "done")
 
 
 class Checkpoints:
@@ -64,7 +62,7 @@ class Checkpoints:
     with _readable_errors(step):
       manager.save(step, args=ocp.args.Composite(
           model=ocp.args.StandardSave(model), opt=ocp.args.StandardSave({"opt": state.opt}),
-          meta=ocp.args.JsonSave(meta)))
+          meta=ocp.args.JsonSave(checksums.signed(meta, model=model, opt=state.opt))))
     self._sound[which].add(step)
 
   def replace(self, which: str, state: State, meta: dict[str, Any]) -> None:
@@ -115,6 +113,10 @@ class Checkpoints:
       try:
         found = self._read(which, step, opt_structure)
       except Exception as e:
+        manager = self._managers[which]
+        if not (pathlib.Path(manager.directory) / str(step)).exists():
+          manager.reload()  # a training that runs has replaced it by a newer one
+          return self._newest(which, opt_structure) if self.steps(which) else None
         # Orbax, TensorStore and JSON raise many types for a damaged file; each means "try an older
         # one". Whoever wants to see where: --verbosity=1.
         logging.debug("Checkpoint of step %d", step, exc_info=True)
@@ -127,22 +129,18 @@ class Checkpoints:
       self._sound[which].add(step)
       return found
     if errors:
-      other = "--config.eval.checkpoint=last scores the last one; or " if which == "best" else ""
       raise UserError(f"no checkpoint under {self._managers[which].directory} can be read: "
-                      f"{'; '.join(errors)}. {other}restore a copy, or delete the folder to train "
-                      "afresh")
+                      f"{'; '.join(errors)}. Restore a copy, or delete the folder to train afresh")
     return None
 
   def _read(self, which, step, opt_structure):
     """(state, meta) of one step; any exception means that it is damaged."""
     manager = self._managers[which]
     meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-    missing = [k for k in (_META if opt_structure else _META[:1]) if k not in meta]
-    if missing:
-      raise ValueError(f"meta lacks {', '.join(missing)}")
+    signed = checksums.check_meta(meta, checksums.META if opt_structure else ("checksum",))
     model = _fill_empty(manager.restore(step, args=ocp.args.Composite(
         model=ocp.args.StandardRestore(_on_devices(_saved_tree(manager, step)))))["model"])
-    if checksum(model["params"]) != meta["checksum"]:
+    if checksum(model["params"]) != meta["checksum"] or not checksums.agrees(signed, "model", model):
       raise ValueError("checksum differs")
     method, opt = self._method_name(), {}
     meta = upgrade.meta(method, meta)
@@ -150,6 +148,8 @@ class Checkpoints:
       wanted = upgrade.networks_as_saved(method, opt_structure(meta), model["params"])
       opt = manager.restore(step, args=ocp.args.Composite(
           opt=ocp.args.StandardRestore({"opt": _on_devices(wanted)})))["opt"]["opt"]
+      if not checksums.agrees(signed, "opt", opt):
+        raise ValueError("checksum of the optimiser differs")
     renamed: dict[str, Any] = {k: upgrade.networks(method, v) if k in ("params", "stats") else v
                for k, v in model.items()}
     return State(opt=upgrade.networks(method, opt), **renamed), meta
@@ -159,14 +159,21 @@ class Checkpoints:
     path = self._workdir / "config.json"
     return upgrade.method_of(read_json(path, "restore it from a copy")) if path.is_file() else ""
 
-  def _find_out(self, which, step):
+  def sound(self, which: str) -> bool:
+    """True where every checkpoint can be read; the next save puts those aside that cannot."""
+    found = [self._find_out(which, step) for step in self.steps(which)]
+    return all(found)
+
+  def _find_out(self, which, step) -> bool:
     """Whether a checkpoint that another process wrote is sound."""
     try:
       self._read(which, step, None)
       self._sound[which].add(step)
+      return True
     except Exception as e:
       logging.warning("Checkpoint %s of step %d cannot be read (%s).", which, step, _one_line(e))
       self._damaged[which].add(step)
+      return False
 
   def _put_aside(self, which):
     if not self._damaged[which]:
@@ -236,12 +243,6 @@ def _fill_empty(model):
 
 def _one_line(error: Exception) -> str:
   return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-
-
-def checksum(params) -> float:
-  """Sum of |values| as a float64 over sorted leaves: finds damaged bytes that decode without error."""
-  return float(sum(np.abs(np.asarray(x, np.float64)).sum()
-                   for x in jax.tree.leaves(parallel.to_host(params))))
 
 
 class _readable_errors:

@@ -49,6 +49,11 @@ def choice(*allowed) -> Rule:
   return rule
 
 
+def optional(rule: Rule) -> Rule:
+  """None, or what `rule` allows."""
+  return lambda value: "" if value is None else rule(value)
+
+
 def text(value) -> str:
   """A string."""
   return "" if isinstance(value, str) else "text"

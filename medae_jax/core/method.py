@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, check_outside_code
 from medae_jax.core.needs import Batch, Need
 
 Metrics = Mapping[str, jax.Array]  # name -> float32 []
@@ -276,10 +276,13 @@ def load(config) -> Method:
   """The method that `config.method.name` names.
 
   Raises:
-    ValueError: no such file in medae_jax/methods, with the names that exist.
+    UserError: no such file in medae_jax/methods, with the names that exist; code outside the package
+      that nobody allowed.
   """
   name = config.method.name
   outside = ":" in name  # "package.module:Class", for methods that live outside this package
+  if outside:
+    check_outside_code("config.method.name", name)
   path, _, cls = (name if outside else f"medae_jax.methods.{name}:Method").partition(":")
   try:
     found = getattr(importlib.import_module(path), cls, None) if outside or name in names() else None

@@ -29,7 +29,7 @@ from medae_jax.core import (
   parallel,
   scoring,
 )
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, allow_outside_code
 from medae_jax.core.method import State
 
 
@@ -84,7 +84,7 @@ class Trained:
 
 
 def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None, *,
-         calibrated: bool = True) -> Trained:
+         calibrated: bool = True, allow_code: bool = False) -> Trained:
   """Opens a run: no data set, no optimiser, any number of devices.
 
   Args:
@@ -93,11 +93,15 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
       eval.checkpoint chooses the parameters; "best" falls back to the last ones where no best was
       kept, and "last" to the best ones (a converted run has no other).
     calibrated: False = without calibration.json: for evaluate, which makes it.
+    allow_code: True = config.json may name methods and data sets outside this package, and they are
+      imported, from here on in this process.
 
   Raises:
     FileNotFoundError: no config.json or no checkpoint there.
     UserError: an unknown field, a damaged file, or no checkpoint that can be read.
   """
+  if allow_code:
+    allow_outside_code()
   config = config_lib.read_config(workdir)
   calibration = calibration_lib.read(workdir) if calibrated else None
   fitted = (calibration or {}).get("score") or {}
@@ -117,16 +121,24 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
 
 
 def _restore(workdir, which):
-  checkpoints = checkpoint.Checkpoints(workdir)
+  checkpoints, damaged = checkpoint.Checkpoints(workdir), None
   try:
     for name in dict.fromkeys((which, "best", "last")):
-      found = checkpoints.restore_model(name)
+      try:
+        found = checkpoints.restore_model(name)
+      except UserError as e:  # all of this kind are damaged
+        found, damaged = None, damaged or e
       if found is not None:
+        if damaged:
+          logging.warning("The %s checkpoint is damaged: using the %s one, of step %d.", which, name,
+                          int(found[0].step))
         state, meta = found
         if jax.process_count() > 1:  # each process scores on its own devices
           state = parallel.to_host(state)
         return state, {**meta, "which": name, "step": int(state.step)}
   finally:
     checkpoints.close()
+  if damaged:
+    raise damaged
   raise FileNotFoundError(f"no checkpoint in {workdir}/checkpoints: train first "
                           f"(launch.py --mode=train --workdir={workdir}).")

@@ -168,7 +168,7 @@ class Run:
   def finish(self) -> None:
     """`finalize` on normal data where the method fits something, then the closing checkpoint."""
     if not self.meta["done"] and self.method.fits:
-      best = self.checkpoints.restore_model("best")
+      best = self._best()
       if not self.meta["batches"]:  # nothing was trained: the batch of init gives the shapes
         self.meta["batches"][""] = checkpoint.batch_spec(
             next(stream.eval_batches(self.dataset.fitting(), batch_size=1)))
@@ -178,6 +178,14 @@ class Run:
       if best is not None:  # what scoring restores must be finalised as well
         self.checkpoints.replace("best", self.finalize(best[0]), {**best[1], "done": True})
     self.meta["done"] = True
+
+  def _best(self):
+    """The best state as it was saved; None where there is none, or it cannot be read."""
+    try:
+      return self.checkpoints.restore_model("best")
+    except UserError as e:
+      logging.warning("%s The last checkpoint is scored instead.", e)
+      return None
 
   def finalize(self, state) -> Any:
     """The state with what the method fits on normal images as scoring sees them."""

@@ -55,9 +55,13 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
 
   checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)
   opt_of = lambda meta: abstract_state(method, stages, meta).opt
-  restored = checkpoints.restore("last", opt_of)
+  restored = _restore(checkpoints, opt_of)
   if restored is not None:
     state, meta = restored
+    if meta["best"] is not None and not checkpoints.sound("best"):
+      logging.warning("The best checkpoint is damaged: the next validation writes a new one, until then "
+                      "the last one is scored.")
+      meta.update(best=None, stale=0)
     logging.info("Resuming at step %d (stage %s).", int(state.step), meta["stage"])
   else:
     state = init_state(method, config, first)
@@ -68,6 +72,21 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
   parameter_overview(state)
   return Run(config=config, workdir=workdir, method=method, dataset=dataset,
              checkpoints=checkpoints, meta=meta, state=state, first_batch=first, alone=alone)
+
+
+def _restore(checkpoints, opt_of):
+  """The newest state to go on from: of the last checkpoints, or, where all are damaged, the best."""
+  try:
+    return checkpoints.restore("last", opt_of)
+  except UserError as e:
+    try:
+      found = checkpoints.restore("best", opt_of)
+    except UserError:
+      found = None
+    if found is None:
+      raise
+    logging.warning("%s Going on from the best checkpoint instead, of step %d.", e, int(found[0].step))
+    return found[0], {**found[1], "done": False}
 
 
 def init_state(method, config, batch):

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from data_pipelines import outside
 from tests import console
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
@@ -22,6 +23,7 @@ def folder(tmp_path, monkeypatch):
   assert len(blocks) == len(names)
   for name, text in zip(names, blocks):
     (tmp_path / f"{name}.py").write_text(text)
+  monkeypatch.delenv(outside.VARIABLE)  # set for all other tests
   monkeypatch.chdir(tmp_path)
   monkeypatch.syspath_prepend(tmp_path)
   yield tmp_path
@@ -30,7 +32,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def call(*args):
-  code, text = console.call(*args)
+  code, text = console.call("--allow_code", *args)
   assert code == 0, text[-3000:]
   return text
 
@@ -55,6 +57,19 @@ def test_trains_evaluates_predicts_and_exports(folder):
     ("data", "mine_data:Nothing"), ("data", "nosuch:Dots"), ("data", "no.such:Dots"),
     ("method", "mine_method:Nothing"), ("method", "nosuch:Method")])
 def test_wrong_names_are_one_line(folder, field, name):
-  code, text = console.call("--config=mine_config.py", "--workdir=run", f"--config.{field}.name={name}")
+  code, text = console.call("--allow_code", "--config=mine_config.py", "--workdir=run",
+                            f"--config.{field}.name={name}")
   assert code == 1 and f"config.{field}.name={name!r} is not a" in text and ":" in text.split("own")[1]
   assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("field", ["method", "data"])
+def test_a_foreign_config_imports_nothing_unless_the_user_says_so(field, tmp_path, monkeypatch):
+  monkeypatch.delenv(outside.VARIABLE)
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / "evil.py").write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
+  config = {"method": "dae", "data": "synthetic", field: "evil:system"}
+  code, text = console.call("--config=dae_brats.py:smoke", f"--workdir={tmp_path / 'run'}",
+                            *(f"--config.{k}.name={v}" for k, v in config.items()))
+  assert code == 1 and "--allow_code" in text and f"config.{field}.name='evil:system'" in text
+  assert not (tmp_path / "ran").exists() and not (tmp_path / "run").exists()

@@ -1,0 +1,66 @@
+"""Checksums of a checkpoint, and the check of what it says about itself: damage is found on reading."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+import zlib
+
+import jax
+import numpy as np
+
+from medae_jax.core import checks, parallel
+
+# What the loop writes about a checkpoint; scoring needs the first entry only.
+META = {"checksum": checks.number(0), "stage": checks.text, "batches": checks.group,
+        "best": checks.optional(checks.number()), "stale": checks.whole(0),
+        "evaluated": checks.whole(-1), "done": checks.flag}
+
+
+def checksum(params) -> float:
+  """Sum of |values| as a float64 over sorted leaves: finds damaged bytes that decode without error."""
+  return float(sum(np.abs(np.asarray(x, np.float64)).sum()
+                   for x in jax.tree.leaves(parallel.to_host(params))))
+
+
+def crc(tree) -> int:
+  """CRC-32 of all bytes of the arrays: a flipped sign changes it, which no sum of |values| does."""
+  found = 0
+  for x in jax.tree.leaves(parallel.to_host(tree)):
+    found = zlib.crc32(np.ascontiguousarray(x).view(np.uint8).reshape(-1) if np.ndim(x)
+                       else np.asarray(x).tobytes(), found)
+  return found
+
+
+def signed(meta, **trees) -> dict[str, Any]:
+  """Meta data with checksums of themselves and of the arrays."""
+  meta = json.loads(json.dumps(meta))
+  found = {name: crc(tree) for name, tree in trees.items()}
+  return {**meta, "crc": {**found, "meta": _crc_of_text(meta)}}
+
+
+def agrees(noted, name: str, tree) -> bool:
+  """True where arrays are those whose checksum was noted, or none was."""
+  return name not in noted or noted[name] == crc(tree)
+
+
+def check_meta(meta, needed) -> dict[str, int]:
+  """Refuses damaged meta data; returns its checksums, {} of a run that has none.
+
+  Args:
+    needed: entries that are read: all of META to go on with training, some of them for scoring.
+  """
+  missing = [k for k in needed if k not in meta]
+  if missing:
+    raise ValueError(f"meta lacks {', '.join(missing)}")
+  for name, rule in META.items():
+    if name in meta and rule(meta[name]):
+      raise ValueError(f"meta: {name}={meta[name]!r} is not {rule(meta[name])}")
+  found = meta.pop("crc", {})
+  if found and set(needed) == set(META) and found.get("meta") != _crc_of_text(meta):
+    raise ValueError("checksum of the meta data differs")
+  return found
+
+
+def _crc_of_text(meta) -> int:
+  return zlib.crc32(json.dumps(meta, sort_keys=True).encode())

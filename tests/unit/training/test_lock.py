@@ -1,0 +1,65 @@
+"""Two processes in one workdir: the second is refused, and told who holds it; a dead one holds nothing."""
+
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+from absl import logging
+import pytest
+
+from medae_jax.core.errors import UserError
+from medae_jax.training import lock
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+_HOLD = ("import sys, time\nfrom medae_jax.training import lock\n"
+         "with lock.held(sys.argv[1], 'training'):\n  print('held', flush=True)\n  time.sleep(600)\n")
+
+
+def test_a_second_process_is_refused_and_a_killed_one_leaves_nothing(tmp_path):
+  process = subprocess.Popen([sys.executable, "-c", _HOLD, str(tmp_path)], cwd=ROOT, text=True,
+                             stdout=subprocess.PIPE, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+  try:
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=f"training of process {process.pid} on .*another --workdir"):
+      with lock.held(tmp_path, "training"):
+        pass
+    with lock.held(tmp_path, "evaluation"):  # evaluating while a training runs is safe
+      pass
+  finally:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  with lock.held(tmp_path, "training"):
+    pass
+
+
+def test_a_folder_made_for_a_refused_run_goes_again(tmp_path):
+  with pytest.raises(KeyError), lock.held(tmp_path / "a" / "run", "training"):
+    raise KeyError
+  assert not (tmp_path / "a" / "run").exists()
+  (tmp_path / "old").mkdir()
+  with lock.held(tmp_path / "old", "training"):
+    pass
+  assert (tmp_path / "old").is_dir()
+
+
+@pytest.mark.parametrize("pid, host, refused", [
+    (os.getppid(), None, True), (2**22 + 1, None, False), (1, "elsewhere", True)])
+def test_without_locks_of_the_file_system_the_text_decides(tmp_path, monkeypatch, pid, host, refused):
+  def no_locks(*_):
+    raise OSError(errno.ENOTSUP, "no locks")
+  monkeypatch.setattr(fcntl, "flock", no_locks)
+  said = []
+  monkeypatch.setattr(logging, "warning", lambda text, *args: said.append(text % args))
+  text = {"pid": pid, "host": host or lock.socket.gethostname(), "began": lock._began(pid) or "1"}
+  (tmp_path / ".training.lock").write_text(json.dumps(text))
+  if refused:
+    with pytest.raises(UserError, match=f"process {pid}"), lock.held(tmp_path, "training"):
+      pass
+  else:
+    with lock.held(tmp_path, "training"):
+      assert "without locks" in said[0]
