@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
+import math
 import numbers
 
 import ml_collections
@@ -112,9 +113,41 @@ def _put(known, given, where, dataset):
         known[name] = _of_kind(value, default, f"{where}.{name}")
 
 
+# Whole numbers that must not be 0: sides and counts.
+_SIZES = ("image_size", "frame_size", "channels", "n_slices", "noise_res", "n_folds", "n_patients")
+_SHARES = ("_share", "_fraction", "flip_lr", "flip_ud", "lesion_share", "opacity", "unmarked")
+_MOST = 2**31 - 1
+
+
+def _in_range(value, default, where):
+  """Refuses numbers that no data set can use: below 0 where the default is not, shares above 1."""
+  name = where.rpartition(".")[2]
+  if name == "window" or isinstance(value, bool) or not isinstance(value, (int, float)):
+    return value
+  low = min(0, default if isinstance(default, (int, float)) else 0)
+  low = 1 if name in _SIZES and isinstance(value, int) else low
+  high = 1 if name.endswith(_SHARES) else _MOST
+  if not low <= value <= high:
+    raise UserError(f"{where}={value!r}: it must be from {low:g} to {high:.10g}")
+  return value
+
+
 def _of_kind(value, default, where):
-  """`value` as the type of `default`; a default of None takes anything."""
-  number = isinstance(value, numbers.Number) and not isinstance(value, bool)
+  """`value` as the type of `default` and in its range; a default of None takes anything."""
+  value = _of_type(value, default, where)
+  if isinstance(value, tuple) and isinstance(default, tuple) and default and all(
+      isinstance(v, (int, float)) and not isinstance(v, bool) for v in default):
+    if len(value) != len(default):
+      raise UserError(f"{where}={value!r}: use {len(default)} numbers such as {default!r}")
+    whole = all(isinstance(v, int) for v in default) and not where.endswith(".window")
+    return tuple(_in_range(_of_type(v, d if whole else float(d), where), d, where)
+                 for v, d in zip(value, default, strict=True))
+  return _in_range(value, default, where)
+
+
+def _of_type(value, default, where):
+  number = (isinstance(value, numbers.Real) and not isinstance(value, bool)
+            and math.isfinite(value))
   if default is None:
     return value
   if isinstance(default, bool):

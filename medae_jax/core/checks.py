@@ -89,6 +89,15 @@ def odd(value) -> str:
   return "" if not whole(1)(value) and value % 2 else "an odd whole number"
 
 
+def several(rule: Rule, least: int = 0) -> Rule:
+  """A tuple of at least `least` values that `rule` allows."""
+  def of_all(value):
+    if not isinstance(value, (tuple, list)) or len(value) < least:
+      return f"{least} or more values in parentheses" if least else "values in parentheses"
+    return next((f"values in parentheses, each {said}" for said in map(rule, value) if said), "")
+  return of_all
+
+
 def sides(value) -> str:
   """(), a whole number of pixels, or a pair of them."""
   values = value if isinstance(value, (tuple, list)) else (value,)
@@ -97,61 +106,102 @@ def sides(value) -> str:
 
 
 # ------------------------------------------------------------------------------------------ tables
+_MISSING = object()
+_MOST = 2**31 - 1  # steps are counted in 32 bits
 RULES: dict[str, Rule] = {
-    "seed": whole(0, 2**31 - 1),
-    "train.steps": whole(0),
+    "seed": whole(0, _MOST),
+    "seeds": several(whole(0, _MOST)),
+    "train.steps": whole(0, _MOST),
     "train.epochs": number(0),
-    "train.examples": whole(0),
+    "train.examples": whole(0, _MOST),
     "train.eval_every_epochs": number(0),
     "train.save_every_epochs": number(0),
-    "train.batch_size": whole(1),
-    "train.accum": whole(1),
-    "train.steps_per_call": whole(1),
-    "train.log_every": whole(1),
-    "train.eval_every": whole(0),
-    "train.save_every": whole(0),
-    "train.eval_batch_size": whole(1),
-    "train.eval_batches": whole(0),
-    "train.keep": whole(1),
+    "train.batch_size": whole(1, _MOST),
+    "train.accum": whole(1, _MOST),
+    "train.steps_per_call": whole(1, _MOST),
+    "train.log_every": whole(1, _MOST),
+    "train.eval_every": whole(0, _MOST),
+    "train.save_every": whole(0, _MOST),
+    "train.eval_batch_size": whole(1, _MOST),
+    "train.eval_batches": whole(0, _MOST),
+    "train.keep": whole(1, _MOST),
     "train.best_metric": text,
     "train.best_mode": choice("min", "max"),
-    "train.early_stop": whole(0),
+    "train.early_stop": whole(0, _MOST),
     "train.early_delta": number(0),
     "train.init_from": text,
     "train.random_streams": choice("named", "legacy"),
     "method.score": group,
     "eval.kind": text,
     "eval.splits": names(),
-    "eval.batch_size": whole(1),
+    "eval.batch_size": whole(1, _MOST),
     "eval.checkpoint": choice("best", "last"),
-    "eval.bootstrap": whole(0),
+    "eval.bootstrap": whole(0, _MOST),
     "predict.input": text,
     "predict.output": text,
     "parallel.mode": choice("pmap", "shard_map"),
-    "bench.repeats": whole(1),
+    "bench.repeats": whole(1, _MOST),
     "bench.seconds": number(0, above=True),
     "bench.stage": text,
     "export.formats": names("stablehlo", "weights", "safetensors", "saved_model"),
     "export.image_size": sides,
 }
-# Fields that several methods share; methods kept outside this package may mean something else.
+_WIDTHS = several(whole(1, 65536))
+_CRITIC: dict[str, Rule] = {
+    "name": choice("wasserstein", "logistic", "least_squares"),
+    "reg_type": choice("real", "fake", "real_fake"),
+    **dict.fromkeys(("weight", "wasserstein_weight", "gradient_penalty", "norm_penalty", "reg_alpha",
+                     "target_gamma"), number(0)),
+    "n_critic": whole(0)}
+# Fields of the methods of this package; those kept outside it may mean something else.
 SHARED: dict[str, Rule] = {
+    **{f"method.{term}.{name}": rule for term in ("adversarial", "adv_image", "adv_latent")
+       for name, rule in _CRITIC.items()},
+    **dict.fromkeys(("method.absolute", "method.normalize", "method.relative", "method.smooth_pg",
+                     "method.cache_features", "method.parity", "method.growing.antialias",
+                     "model.bilinear", "model.full_skip", "model.allow_long_widths",
+                     "model.normalize_latents", "model.use_wscale", "optim.amsgrad"), flag),
+    **dict.fromkeys(("method.layers", "method.loss", "method.baseline", "method.meta", "method.normalise",
+                     "method.vgg_weights", "method.vgg_stats", "method.growing.batch_sizes",
+                     "method.growing.steps_per_stage", "method.policy.name", "method.policy.average",
+                     "method.policy.measure", "method.score.layers", "method.score.loss", "model.head",
+                     "model.init", "model.kind", "model.network", "model.norm", "model.pad",
+                     "model.pool", "model.sides", "model.upsample", "model.variant", "optim.name",
+                     "optim.schedule"), text),
+    **dict.fromkeys(("method.alpha", "method.beta", "method.mark_weight", "method.mse_weight",
+                     "method.ssim_weight", "method.clean_weight", "method.clip", "method.finetune_lr",
+                     "method.policy.weight_dec", "method.policy.weight_enc", "optim.final",
+                     "optim.lr_critic", "optim.lr_critic_image", "optim.lr_critic_latent"), number(0)),
+    **dict.fromkeys(("method.finetune_share", "method.policy.smooth", "method.uniform_mix"), number(0, 1)),
+    **dict.fromkeys(("method.policy.every", "method.policy.history", "method.track_size",
+                     "method.track_window", "method.vgg_stats_steps", "method.n_critic", "model.channels",
+                     "model.latent_res", "model.max_res", "model.res"), whole(1, _MOST)),
+    **dict.fromkeys(("method.growing.initial_res", "method.growing.stable_steps",
+                     "method.growing.transition_steps", "method.track"), whole(0, _MOST)),
+    **dict.fromkeys(("method.vgg_widths", "model.enc_widths", "model.dec_widths", "model.critic_widths",
+                     "model.enc", "model.dec", "model.critic_image", "model.critic_latent"), _WIDTHS),
+    **dict.fromkeys(("method.vgg_dtype", "method.meta_dtype"), choice("float32", "bfloat16")),
+    "method.ema": number(0, 1, below=True),
+    "method.loss_limit": number(0, above=True),
+    "model.mean": several(number()),
+    "model.std": several(number(0, above=True)),
+    "optim.boundaries": several(whole(0)),
     "method.loss_over": choice("all", "foreground"),
     "method.ssim_window": odd,
-    "method.score.erosion": whole(0),
-    "method.score.median": whole(0),
+    "method.score.erosion": whole(0, 999),
+    "method.score.median": whole(0, 999),
     "method.score.image_score": choice("mean", "max", "top1", "foreground_mean"),
     "method.score.weights_positive": weights,
     "method.score.weights_negative": weights,
-    "method.score.test_noise_draws": whole(0),
-    "method.score.test_noise_res": whole(1),
+    "method.score.test_noise_draws": whole(0, 10000),
+    "method.score.test_noise_res": whole(1, 65536),
     "method.score.test_noise_std": number(0),
     "model.dtype": choice("float32", "bfloat16"),
     "model.precision": choice("", "default", "high", "highest"),
     "model.depth": whole(1, 12),
     "model.wf": whole(0, 14),
     "model.width": whole(1, 8192),
-    "model.latent_dim": whole(1),
+    "model.latent_dim": whole(1, 65536),
     "model.remat": flag,
     "optim.lr": number(0),
     "optim.b1": number(0, 1, below=True),
@@ -160,11 +210,11 @@ SHARED: dict[str, Rule] = {
     "optim.weight_decay": number(0),
     "optim.clip": number(0),
     "optim.momentum": number(0, 1, below=True),
-    "optim.warmup": whole(0),
+    "optim.warmup": whole(0, _MOST),
     "optim.half_period": number(0, above=True),
-    "optim.epoch_steps": whole(0),
+    "optim.epoch_steps": whole(0, _MOST),
 }
-_OPTIONAL = ("method.score", "train.early_stop", "train.early_delta", "train.random_streams", "train.epochs",
+_OPTIONAL = ("seeds", "method.score", "train.early_stop", "train.early_delta", "train.random_streams", "train.epochs",
              "train.examples", "train.eval_every_epochs", "train.save_every_epochs", "bench.",
              "export.")  # younger than the rest
 _GROUPS = ("method", "model", "data", "train", "eval", "predict", "parallel")
@@ -199,10 +249,10 @@ def apply(config, rules: Mapping[str, Rule], optional: tuple[str, ...] = ()) -> 
   for name, rule in rules.items():
     node: Any = config
     for part in name.split("."):
-      node = node[part] if hasattr(node, "keys") and part in node else None
-    if node is None:
-      if name.startswith(optional) and optional:
-        continue
+      node = node[part] if hasattr(node, "keys") and part in node else _MISSING
+    if node is _MISSING and optional and name.startswith(optional):
+      continue
+    if node is _MISSING or node is None:
       raise UserError(f"config.{name} is missing")
     allowed = rule(node)
     if allowed:

@@ -276,12 +276,10 @@ def load(config) -> Method:
   """The method that `config.method.name` names.
 
   Raises:
-    UserError: no such file in medae_jax/methods, with the names that exist; code outside the package
-      that nobody allowed.
+    UserError: no such method, with those that exist; code outside the package that nobody allowed.
   """
   name = config.method.name
-  outside = ":" in name  # "package.module:Class", for methods that live outside this package
-  if outside:
+  if outside := ":" in name:  # "package.module:Class", for methods that live outside this package
     check_outside_code("config.method.name", name)
   path, _, cls = (name if outside else f"medae_jax.methods.{name}:Method").partition(":")
   try:

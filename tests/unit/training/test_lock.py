@@ -25,9 +25,9 @@ def test_a_second_process_is_refused_and_a_killed_one_leaves_nothing(tmp_path):
                              stdout=subprocess.PIPE, env={**os.environ, "JAX_PLATFORMS": "cpu"})
   try:
     assert process.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match=f"training of process {process.pid} on .*another --workdir"):
-      with lock.held(tmp_path, "training"):
-        pass
+    said = f"training of process {process.pid} on .*another --workdir"
+    with pytest.raises(UserError, match=said), lock.held(tmp_path, "training"):
+      pass
     with lock.held(tmp_path, "evaluation"):  # evaluating while a training runs is safe
       pass
   finally:

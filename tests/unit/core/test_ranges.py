@@ -1,0 +1,71 @@
+"""Every field of every config against values that no field can have: refused in one line, or allowed."""
+
+import json
+import math
+
+import ml_collections
+import pytest
+
+from configs import annotation_removal, dae_brats, dpa_cifar10, noisy_skin, piad_cifar10
+from data_pipelines import dataset
+from medae_jax.core import checks, config as config_lib
+from medae_jax.core.errors import UserError
+from medae_jax.tasks import base as tasks
+
+CONFIGS = {m.__name__.rpartition(".")[2]: m for m in (annotation_removal, dae_brats, dpa_cifar10, noisy_skin,
+                                                      piad_cifar10)}
+BAD = (-1, 2**70, math.nan, math.inf, -1.5, "abc", (), (1, 2, 3, 4, 5, 6, 7), ("abc",), [[1]], {"a": 1})
+
+
+def _refused(config, name, value):
+  """The line with which a config is refused; "" where it is accepted. Anything else is raised."""
+  config = ml_collections.ConfigDict(json.loads(json.dumps(config.to_dict())))
+  config = config_lib.override(config, {name: value})
+  try:
+    checks.check(config)
+    tasks.check(config)
+    dataset.open_dataset(config.data, config.seed)
+  except (UserError, OSError) as e:
+    return str(e)
+  return ""
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_field_takes_what_it_cannot_use(name):
+  """Numbers refuse text, NaN, infinity and what is beyond 32 bits; text refuses numbers; tuples text."""
+  config = CONFIGS[name].get_config("smoke")
+  wrong = []
+  for field, default in config_lib.flat(config).items():
+    if field in ("predict.input", "predict.output") or default is None or field.startswith("data."):
+      continue
+    for value in BAD:
+      same = isinstance(value, type(default)) and not isinstance(value, float) or (
+          isinstance(default, (tuple, float)) and isinstance(value, (tuple, list, int)))
+      line = _refused(config, field, value)
+      if "\n" in line or (not line and not same):
+        wrong.append((field, value, line))
+  assert not wrong
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_fields_of_data_refuse_what_they_cannot_use(name):
+  config = CONFIGS[name].get_config("smoke")
+  wrong = []
+  for field, default in config_lib.flat(config.data).items():
+    if default is None or field == "name":
+      continue
+    for value in (math.nan, math.inf, 2**70) if isinstance(default, (int, float)) else ({"a": 1}, math.nan):
+      if not _refused(config, f"data.{field}", value):
+        wrong.append((field, value))
+  assert not wrong
+
+
+@pytest.mark.parametrize("field, value", [
+    ("seed", 2**64), ("seed", -1), ("train.steps", -1), ("train.accum", 0), ("train.keep", 0),
+    ("train.log_every", 0), ("train.steps_per_call", 0), ("model.dtype", "float12"), ("model.wf", 28),
+    ("model.depth", 0), ("model.depth", None), ("optim.lr", "fast"), ("optim.b1", 1.0), ("data.noise_res", 0),
+    ("data.image_size", (64,)), ("data.image_size", 0), ("data.n_patients", (1, 2)), ("data.modalities", ()),
+    ("data.noise_std", math.nan), ("eval.quantile", 2), ("export.image_size", (1, 2, 3)),
+    ("method.score.median", -1), ("method.loss_over", "some"), ("eval.splits", "val"), ("seeds", (0, -1))])
+def test_values_at_the_edge(field, value):
+  assert f"config.{field}" in _refused(dae_brats.get_config("smoke"), field, value)
