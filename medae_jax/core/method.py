@@ -275,8 +275,7 @@ def example_keys(rng: jax.Array, index: jax.Array) -> jax.Array:
 def load(config) -> Method:
   """The method that `config.method.name` names.
 
-  Raises:
-    UserError: no such method, with those that exist; code outside the package that nobody allowed.
+  Raises UserError: no such method; code outside the package that nobody allowed.
   """
   name = config.method.name
   if outside := ":" in name:  # "package.module:Class", for methods that live outside this package
