@@ -37,10 +37,11 @@ def test_no_field_takes_what_it_cannot_use(name):
   config = CONFIGS[name].get_config("smoke")
   wrong = []
   for field, default in config_lib.flat(config).items():
-    if field in ("predict.input", "predict.output", "predict.threshold") or default is None or field.startswith("data."):
+    if default is None or field.startswith("data.") or field in (
+        "predict.input", "predict.output", "predict.threshold"):
       continue
     for value in BAD:
-      same = isinstance(value, type(default)) and not isinstance(value, float) or (
+      same = (isinstance(value, type(default)) and not isinstance(value, float)) or (
           isinstance(default, (tuple, float)) and isinstance(value, (tuple, list, int)))
       line = _refused(config, field, value)
       if "\n" in line or (not line and not same):
