@@ -27,6 +27,11 @@ _NAMES = {
     "dice_components": ("... small components removed", "at the oracle threshold"),
     "image_auroc": ("Image AUROC", "slice or image with any lesion against without"),
     "image_ap": ("Image average precision", "likewise"),
+    "scan_auroc": ("Scan AUROC", "whole scans by the highest score of their slices"),
+    "scan_sensitivity": ("Abnormal scans found", "share above the threshold for scans of val"),
+    "scan_false_alarms": ("Normal scans called abnormal", "share above the same threshold"),
+    "n_normal_scans": ("Normal scans", "whole scans, or images"),
+    "n_abnormal_scans": ("Abnormal scans", "likewise"),
 }
 _HIDDEN = {"dataset", "synthetic", "split", "ci95", "baseline", "notes", "versions", "checkpoint",
            "device", "date", "seconds", "model_better", "model_better_by"}
@@ -58,9 +63,7 @@ def write(workdir) -> pathlib.Path:
   body = [_head(workdir, results, config)]
   body += [_table(results), _notes(results)] if results else ["<p>Nothing was evaluated yet.</p>"]
   if calibration:
-    body.append("<h2>Thresholds and scales</h2><p>Fixed on the validation split, used on every "
-                f"other: {text(calibrate.explain(calibration))}. One grey window and one heat "
-                "scale (top " + number(calibration.get("map_max")) + ") for all pictures.</p>")
+    body.append(_thresholds(calibration))
     if calibration.get("score"):
       about = {k: number(v) for k, v in (calibration.get("score_fit") or {}).items()}
       weights = text(json.dumps(calibration["score"]))
@@ -121,9 +124,13 @@ def _sentence(split, r):
 def _table(results):
   keys = list(dict.fromkeys(k for r in results.values() for k, v in r.items()
                             if k not in _HIDDEN and not isinstance(v, (dict, list, str))))
+  # What no split has is named below with its reason, not shown as a row of dashes.
+  keys = [k for k in keys if any(_known(r.get(k)) or _known((r.get("baseline") or {}).get(k))
+                                 for r in results.values())]
   keys = [k for k in _NAMES if k in keys] + [k for k in keys if k not in _NAMES]
   head = "".join(f"<th>{_split_name(s)}</th>" for s in results)
-  with_base = any(r.get("baseline") for r in results.values())
+  with_base = any(_known(v) for r in results.values() for v in (r.get("baseline") or {}).values()
+                  if not isinstance(v, str))
   base_head = "".join(
       f"<th>{text(r.get('baseline_name', 'intensity threshold'))}, {_split_name(s)}</th>"
       for s, r in results.items()) if with_base else ""
@@ -141,9 +148,26 @@ def _table(results):
 
 
 def _notes(results):
-  lines = [f"<li>{_split_name(s)}, {text(k)}: {text(v)}</li>" for s, r in results.items()
-           for k, v in (r.get("notes") or {}).items()]
+  """What could not be measured, with the reason, a line for each reason of a split."""
+  reasons: dict[tuple[str, str], list[str]] = {}
+  for split, r in results.items():
+    for key, why in (r.get("notes") or {}).items():
+      name, plain = _NAMES.get(key, ("...", ""))[0], key.replace("_", " ")
+      reasons.setdefault((split, why), []).append(plain if name.startswith("...") else name)
+  lines = [f"<li>{_split_name(split)}: {text(why)}, hence no {text(', no '.join(names))}</li>"
+           for (split, why), names in reasons.items()]
   return f"<p>Not available:</p><ul>{''.join(lines)}</ul>" if lines else ""
+
+
+def _thresholds(calibration):
+  """The thresholds in words, and what a p-value of predict means."""
+  n, unit = len(calibration.get("scan_scores") or []), text(calibration.get("scan_unit", "scan"))
+  p_value = (f"<p>predict writes a p-value for each new {unit}: the share of {n:,} normal {unit}s of "
+             f"validation, and of itself, that score as high; the lowest possible is "
+             f"{number(1 / (n + 1))}.</p>") if n else ""
+  return ("<h2>Thresholds and scales</h2><p>Fixed on the validation split, used on every other: "
+          f"{text(calibrate.explain(calibration))}. One grey window and one heat scale (top "
+          f"{number(calibration.get('map_max'))}) for all pictures.</p>{p_value}")
 
 
 def _pictures(folder, split):
@@ -219,6 +243,10 @@ def _result(path) -> dict[str, Any]:
 
 def _split_name(split):
   return {"val": "validation"}.get(split, text(split))
+
+
+def _known(value):
+  return value is not None and number(value) != number(None)
 
 
 def _with_interval(result, key):

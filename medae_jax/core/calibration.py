@@ -76,4 +76,6 @@ def explain(calibration: Mapping[str, Any]) -> str:
     if calibration.get(key) is not None:
       rule = calibration.get(f"{key}_rule", "no rule given")
       parts.append(f"{what} {calibration[key]:.4g} ({rule})")
+    elif key == "scan_threshold" and calibration.get("scan_threshold_rule"):
+      parts.append(f"{what} {calibration['scan_threshold_rule']}")
   return "; ".join(parts) or "no threshold"

@@ -115,7 +115,11 @@ class Evaluator(BaseEvaluator):
     counts = self.pixels["model"].counts() if self.pixels else None
     found = thresholds.choose(counts, self.image_scores["model"], self.label, self._sample,
                               self.config.eval)
-    return {**found, **whole_scans.calibrate(self._scans(), self.config.eval.get("alpha", 0.05))}
+    scans = self._scans()
+    whole = whole_scans.calibrate(scans, self.config.eval.get("alpha", 0.05))
+    if scans.what == "image" and whole["scan_threshold"] is not None:  # one image, one threshold
+      whole |= {f"image_{k}": whole[f"scan_{k}"] for k in ("threshold", "threshold_rule")}
+    return {**found, **whole}
 
   def _scans(self):
     return whole_scans.of_images(self.image_scores["model"], self.label, self.metas, self.group)

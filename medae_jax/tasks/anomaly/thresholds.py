@@ -47,7 +47,8 @@ def _pixel_threshold(counts, options):
     return threshold, f"best Dice on val, {best:.3f}, with its masks, over all float16 values"
   q = float(options.quantile)
   return (detection.quantile(_without_zero(counts), q),
-          f"{q:.3g} quantile of the non-zero scores of normal val pixels: val has no lesion masks")
+          f"{q:.3g} quantile of the non-zero scores of normal val pixels: val has no lesion masks, no "
+          "promise for new scans, whose pixels are alike within a scan")
 
 
 def _image_threshold(score, label, options):
@@ -63,7 +64,8 @@ def _image_threshold(score, label, options):
   if not normal.size:
     return None, "val has no normal image"
   q = float(options.quantile)
-  return float(np.quantile(normal, q)), f"{q:.3g} quantile of the scores of normal val images"
+  return float(np.quantile(normal, q)), (f"{q:.3g} quantile of the scores of normal val images, no promise "
+                                         "for new ones")
 
 
 def _without_zero(counts):

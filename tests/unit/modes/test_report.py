@@ -9,6 +9,7 @@ from PIL import Image
 from medae_jax import report
 from medae_jax.core import files
 from medae_jax.reporting import plots
+from medae_jax.tasks.anomaly import whole_scans
 
 
 class _Balance(html.parser.HTMLParser):
@@ -82,3 +83,27 @@ def test_png_keeps_pixels(tmp_path):
   picture = np.random.default_rng(0).integers(0, 255, (5, 6, 3), dtype=np.uint8)
   with Image.open(files.write_png(tmp_path / "x.png", picture)) as image:
     np.testing.assert_array_equal(np.asarray(image), picture)
+
+
+def test_page_of_normal_scans_alone_says_what_is_absent_and_what_the_threshold_promises(tmp_path):
+  """No row of dashes, one line a reason, the rule of the threshold in words or why there is none."""
+  folder = tmp_path / "evaluation"
+  folder.mkdir()
+  result = {"dataset": "mine", "n_images": 12, "pixel_ap": None, "dice_components": None, "image_auroc": None,
+            "scan_false_alarms": 0.125, "baseline": {"what": "intensity", "pixel_ap": None},
+            "notes": {"pixel_ap": "the split has no masks", "dice_components": "the split has no masks",
+                      "image_auroc": "no abnormal image in the split"}}
+  (folder / "test.json").write_text(json.dumps(result))
+  few = {**whole_scans.calibrate(whole_scans.Scans(np.arange(5.0), np.zeros(5, int), "scan"), 0.05),
+         "map_max": 1.0}
+  (tmp_path / "calibration.json").write_text(json.dumps(few))
+  page = report.write(tmp_path).read_text()
+  _check(page)
+  assert "<td>Pixel average precision" not in page and "<td>Image AUROC" not in page and "0.125" in page
+  assert "intensity threshold, test" not in page and page.count("the split has no masks") == 1
+  assert "no Pixel average precision, no dice components" in page
+  assert "too few for a share of false alarms of 0.05" in page and "5 normal scans of validation" in page
+  enough = whole_scans.calibrate(whole_scans.Scans(np.arange(40.0), np.zeros(40, int), "scan"), 0.05)
+  (tmp_path / "calibration.json").write_text(json.dumps({**few, **enough}))
+  page = report.write(tmp_path).read_text()
+  assert "scan threshold 38 (conformal, from 40 normal scans" in page and "0.024" in page
