@@ -143,20 +143,31 @@ def _from_folders(folder, modalities, rule) -> Found:
   person = people.of_scans([d.name for d in candidates], **rule)
   incomplete, complete = {}, []
   broken = {item.path: item.reason for item in found.broken}
+  kinds = _kinds(candidates, modalities, folder)
   for d in sorted(candidates):
-    files = {kind: find_files(candidates[d], d.name, kind) for kind in (*modalities, "seg")}
+    files = {kind: find_files(candidates[d], d.name, kind) for kind in kinds}
     reason = _incomplete(d.name, files, broken)
-    if reason:  # BraTS scans without a label must not pass as healthy
+    if reason:
       incomplete[d.name] = reason
       continue
-    complete.append(ScanFiles(d.name, "", tuple(str(files[m][0]) for m in modalities),
-                              str(files["seg"][0]), person[d.name]))
+    seg = str(files["seg"][0]) if "seg" in files else None
+    complete.append(ScanFiles(d.name, "", tuple(str(files[m][0]) for m in modalities), seg, person[d.name]))
   used = {f for scan in complete for f in (*scan.volumes, scan.seg)}
   found.leave_out({p: "is of a scan that is incomplete" if p.parent.name in incomplete else
                    f"is no {', '.join(modalities)} or seg of a scan folder"
                    for p in found.files if str(p) not in used})
   counts.say(found)
   return Found(*_assign(complete, incomplete, [d.name for d in sorted(candidates)], folder, person))
+
+
+def _kinds(candidates, modalities, folder):
+  """What a scan must have: the label as well where any scan has one, so that one without it does not
+  pass as healthy among those that are marked; a folder without labels is one of normal scans."""
+  if any(find_files(found, d.name, "seg") for d, found in candidates.items()):
+    return (*modalities, "seg")
+  logging.warning("%s has no seg volume in any of its %d scan folders: all scans are taken for normal; "
+                  "pixel metrics need masks", folder, len(candidates))
+  return tuple(modalities)
 
 
 def _assign(complete, incomplete, patients, folder, person):

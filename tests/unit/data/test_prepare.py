@@ -187,3 +187,16 @@ def test_brain_ms_names_the_scans_without_t1ce(tmp_path):
 def test_read_volume_keeps_the_array_as_stored(source):
   path = volume_of(scan(source), "t1")
   np.testing.assert_array_equal(nifti.read_volume(path), nibabel.load(path).get_fdata())
+
+
+def test_folders_without_any_label_are_normal_scans_but_not_one_among_marked_ones(source, tmp_path, caplog):
+  """`seg` is optional: where nobody marked anything all slices are healthy, with a line that says so."""
+  ids = sorted(d for d in source.iterdir() if d.name.startswith("BraTS"))
+  volume_of(ids[0], "seg").unlink()
+  assert list(files.find_scans(source, MODALITIES).incomplete) == [ids[0].name]
+  for folder in ids[1:]:
+    volume_of(folder, "seg").unlink()
+  found = files.find_scans(source, MODALITIES)
+  assert len(found.scans) == 6 and not found.incomplete and "taken for normal" in caplog.text
+  dataset = datasets.open_dataset(config(source, tmp_path), 0)
+  assert not everything(dataset)["label"].any() and len(dataset.train())
