@@ -34,6 +34,7 @@ class Prepared:
     scale: float64 [C], the 99th percentiles.
     slice_sum: float64 [Z], sums that decided the range ("scan").
     place: how slices were brought to their size, and maps come back.
+    left_out: "" or a line for users: slices with anatomy beyond the published range ("scan").
   """
 
   image: np.ndarray
@@ -42,6 +43,7 @@ class Prepared:
   scale: np.ndarray
   slice_sum: np.ndarray
   place: placement.Placement
+  left_out: str = ""
 
   @property
   def mask(self) -> np.ndarray:
@@ -107,7 +109,16 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
     lesion = (np.asarray(seg)[:, :, kept] > LABEL).astype(np.float64)
   return Prepared(image, slices(lesion)[..., None],
                   np.arange(first, last + 1, dtype=np.int64), np.array(scale), slice_sum,
-                  where)
+                  where, _left_out(stack, first, last))
+
+
+def _left_out(stack, first, last):
+  there = np.logical_or.reduce([(v > 0).any((0, 1)) for v in stack])
+  out = [int(z) for z in np.flatnonzero(there) if not first <= z <= last]
+  if not out:
+    return ""
+  return (f"slices {', '.join(map(str, out))} hold anatomy and are left out, their signal being weak, as "
+          'published (config.data.placement="anatomy" keeps them)')
 
 
 def _on_zero(volume, i):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 
 from data_pipelines import workers
@@ -35,6 +36,8 @@ def run(job: dict) -> dict:
     return {"bad": str(e)}
   except MemoryError:
     return {"memory": "out of memory"}
+  if prepared.left_out:
+    logging.warning("%s: %s", patient, prepared.left_out)
   try:
     record = records.write_record(pathlib.Path(job["folder"]), patient, prepared, job["storage"],
                                   job["key"])

@@ -17,7 +17,7 @@ EVAL = dict(
 PREDICT = dict(
     batch_size=16,            # slices or images scored at a time
     threshold=0.0,            # of the map, for masks; 0 = the one of calibration.json
-    orientation="",           # turn volumes to these axes (LPS, RAS ...) first; "" = as stored
+    orientation="",           # turn volumes to these axes (LPS, RAS ...); "" = config.data.orientation
     overlay_slices=6)         # slices in the overlay picture of a volume; 0 = no pictures
 
 

@@ -84,6 +84,8 @@ class Predictor(BasePredictor):
     read = inputs.read_scan(scan, self.modalities,
                             self.config.predict.orientation or data.get("orientation", ""))
     prepared = self._prepare(read.arrays, read.spacing)
+    if prepared.left_out:
+      logging.warning("%s: %s", scan.title or scan.name, prepared.left_out)
     scored = self._score(prepared.image.astype(np.float32))
     back = lambda maps: read.back(_to_grid(maps, prepared, read.arrays[0].shape))
     anomaly = back(scored.maps)
@@ -97,8 +99,12 @@ class Predictor(BasePredictor):
       row["mask_ml"] = float(mask.sum() * read.grid.voxel_ml)
     row["orientation"] = read.grid.codes if read.grid.known else ""
     if self.config.predict.overlay_slices:
-      files.write_png(out_dir / f"{scan.name}_overlay.png", self._volume_overlay(
-          scan.name, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask, read.grid))
+      try:
+        files.write_png(out_dir / f"{scan.name}_overlay.png", self._volume_overlay(
+            scan.name, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask, read.grid))
+      except Exception as error:  # the map is the result: no fault of its picture may cost it
+        logging.warning("%s: no overlay (%s: %s); its map is written", scan.title or scan.name,
+                        type(error).__name__, " ".join(str(error).split()))
     return row
 
   def _prepare(self, arrays, spacing):

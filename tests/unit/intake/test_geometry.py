@@ -1,12 +1,14 @@
 """Where voxels lie: one scan stored in many ways gives one map; what does not fit is refused by name."""
 
+import nibabel
 import numpy as np
 import pytest
 
-from data_pipelines.brains import prepare_scan
+from data_pipelines.brains import inputs, normalise, prepare_scan
 from data_pipelines.errors import UserError
 from data_pipelines.intake import geometry
-from tests.stored_volumes import LPS, NAMES, ORDERS, egg, moved, predicted, save, stored, write
+from medae_jax.tasks.anomaly.predictor import Predictor
+from tests.stored_volumes import LPS, NAMES, ORDERS, egg, moved, predicted, predictor, save, stored, write
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,30 @@ def test_standardised_intensities_and_too_large_heads_are_refused(tmp_path):
     predicted(write(tmp_path / "a", z_scored), tmp_path / "out")
   with pytest.raises(UserError, match="anatomy is 80 mm wide, the field 75 mm: set config.data.field_mm"):
     predicted(write(tmp_path / "b", egg()), tmp_path / "out", field_mm=75.0)
+
+
+def test_a_fault_of_the_picture_does_not_cost_the_map(base, tmp_path, monkeypatch):
+  def fail(*_):
+    raise RuntimeError("no picture")
+  monkeypatch.setattr(Predictor, "_volume_overlay", fail)
+  model = predictor()
+  with model.config.unlocked():
+    model.config.predict.overlay_slices = 3
+  (tmp_path / "out").mkdir()
+  scan, = inputs.find(write(tmp_path / "in", egg()), NAMES)
+  model.predict_one(scan, tmp_path / "out")
+  found = nibabel.load(tmp_path / "out/p_anomaly.nii.gz").get_fdata()
+  np.testing.assert_allclose(found, base[1], atol=1e-6)
+
+
+def test_slices_beyond_the_published_range_are_named():
+  faint = [v.copy() for v in egg()]
+  for v in faint:
+    v[:, :, 0] = 0
+    v[18, 20, 0] = 10  # one weak voxel: below the published sum of a slice
+  assert "slices 0 hold anatomy" in normalise.prepare(faint, None, (48, 60)).left_out
+  kept = normalise.prepare(faint, None, (48, 60), (2, 2, 5), "anatomy", 120.0)
+  assert kept.slices[0] == 0 and not kept.left_out
 
 
 @pytest.mark.parametrize("codes", ["", "LP", "LLL", "LRS", "XYZ", "lps"])
