@@ -77,8 +77,8 @@ def build(args, published, dataset, gray):
 
 def small(config):
   """Real images on two CPU cores: random narrow trunk (not VGG19's weights), fewer steps."""
-  config.method.update(vgg_weights="random:0", vgg_stats="running",
-                       vgg_widths=(16, 32, 64, 128, 128))
+  if dpa.random_trunk(config.method):
+    config.method.vgg_widths = (16, 32, 64, 128, 128)
   config.model.enc_widths, config.model.latent_dim, config.optim.lr = (16,) * 4, 16, 0.002
   config.train.update(steps=300, batch_size=32, eval_every=100, save_every=300, eval_batch_size=100,
                       best_metric="val/image_auroc", best_mode="max")

@@ -106,9 +106,9 @@ def _experiment(config, args, published):
 def small(config, args):
   """A labelled folder at 32 px on two CPU cores: random narrow trunk (not VGG19's weights)."""
   growing = args.exp == "pg"
-  config.method.update(vgg_weights="random:0", vgg_stats="running",
-                       vgg_widths=(16, 32, 64, 128, 128),
-                       layers="8:r12, 16:r22, 32:r32" if growing else "r32")
+  if dpa.random_trunk(config.method):
+    config.method.vgg_widths = (16, 32, 64, 128, 128)
+  config.method.layers = "8:r12, 16:r22, 32:r32" if growing else "r32"
   config.method.growing.update(transition_steps=150, stable_steps=150)
   config.model.update(max_res=32, enc_widths=(16,) * 4, latent_dim=16)
   config.optim.lr = 0.002

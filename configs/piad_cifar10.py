@@ -20,7 +20,7 @@ fold=0..2 with lists=FOLDER; val=0.05 holds out images for thresholds.
 """
 
 from configs import common
-from configs.fields import piad
+from configs.fields import dpa, piad
 from data_pipelines.datasets import natural
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -100,9 +100,9 @@ def build(args, tuned, seeds, dataset, gray):
 
 def small(config):
   """Real images on two CPU cores: random narrow trunk (not VGG19's weights), narrow networks."""
-  config.method.update(vgg_weights="random:0", vgg_stats="running",
-                       vgg_widths=(16, 32, 64, 128, 128),
-                       layers="r32" if config.method.layers != "image" else "image")
+  if dpa.random_trunk(config.method):
+    config.method.vgg_widths = (16, 32, 64, 128, 128)
+  config.method.layers = "r32" if config.method.layers != "image" else "image"
   config.method.policy.every = 20
   config.model.update(latent_dim=64, enc=(16, 32, 64, 64), dec=(64, 64, 32, 16),
                       critic_image=(16, 32, 32, 32), critic_latent=(128, 128))

@@ -10,10 +10,12 @@ than train read the config of --workdir; --config is then only needed to change 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging as std_logging
 import os
+import shlex
 import sys
 import traceback
 
@@ -65,6 +67,8 @@ def run(mode: str) -> None:
       importlib.import_module("medae_jax.sweep").seeds(FLAGS.config, FLAGS.workdir)
     elif module.train(FLAGS.config, FLAGS.workdir)["finished"]:
       importlib.import_module("medae_jax.evaluate").evaluate(FLAGS.workdir)
+    else:
+      logging.warning("To go on: %s", shlex.join(sys.argv))
   elif mode == "evaluate":
     module.evaluate(FLAGS.workdir, changed)
   elif mode == "predict":
@@ -90,7 +94,8 @@ def main(argv) -> None:
     allow_outside_code()
   try:
     check_paths(FLAGS.mode)
-    run(FLAGS.mode)
+    with _config_named():
+      run(FLAGS.mode)
   except (UserError, OSError, FloatingPointError) as e:
     logging.debug("%s", e, exc_info=True)  # the traceback: --verbosity=1
     _say(" ".join(str(e).split()) or type(e).__name__)
@@ -111,6 +116,17 @@ def main(argv) -> None:
     _say(f"a fault of medae_jax, not of what it was given ({what}); please report it with "
          f"{_note_traceback()}")
     sys.exit(70)
+
+
+@contextlib.contextmanager
+def _config_named():
+  """Names the file where a field of a run's config.json is wrong."""
+  try:
+    yield
+  except UserError as e:
+    if FLAGS.mode in ("evaluate", "predict", "export") and str(e).startswith("config."):
+      raise UserError(f"{os.path.join(FLAGS.workdir, 'config.json')} or the command line: {e}") from e
+    raise
 
 
 def _missing_field(e: Exception) -> str:

@@ -24,6 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import pathlib
+import shlex
+import sys
 from typing import Any
 
 from absl import logging
@@ -54,7 +56,7 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   at_once, split = plan.s.together, (plan.s.split,)
   failed = run(plan.mine(plan.trials()), split, at_once)
   chosen = plan.choose() if plan.s.folds else {}
-  if plan.s.folds:
+  if plan.s.folds and "interrupted" not in failed.values():
     failed |= run(plan.mine(plan.final_trials(chosen)), split, at_once)
   final = plan.final_trials(chosen)
   result = tables.write(plan.workdir, plan.s, final, plan.read, failed,
@@ -96,10 +98,13 @@ def seeds(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
 
 
 def _raise(failed: dict[str, str]) -> None:
-  if failed:
-    name, why = next(iter(failed.items()))
-    raise UserError(f"{len(failed)} runs failed or were interrupted, e.g. {name}: {why} The same "
-                    "command repeats only these.")
+  """Refuses where runs failed; one that a signal ended is none: as after a single run, all is saved."""
+  wrong = {name: why for name, why in failed.items() if why != "interrupted"}
+  if len(wrong) < len(failed):
+    logging.warning("Interrupted: what was trained is saved. To go on: %s", shlex.join(sys.argv))
+  if wrong:
+    name, why = next(iter(wrong.items()))
+    raise UserError(f"{len(wrong)} runs failed, e.g. {name}: {why} The same command repeats only these.")
 
 
 # ------------------------------------------------------------------------------------------ running

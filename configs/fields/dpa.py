@@ -84,6 +84,14 @@ def weights(config, vgg: str) -> None:
     config.method.vgg_stats = "running"
 
 
+def random_trunk(method) -> bool:
+  """True where no file of weights is given: the trunk is random then, with its own statistics."""
+  if method.vgg_weights and not method.vgg_weights.startswith("random:"):
+    return False
+  method.update(vgg_weights=method.vgg_weights or "random:0", vgg_stats="running")
+  return True
+
+
 def experiment(config, name: str, weight: float, *, score_layers: str = "") -> None:
   """Changes a wo_pg config into one of the published ablations.
 
@@ -165,9 +173,9 @@ def synthetic(config, *, smoke: bool, growing: bool = False) -> None:
   if config.model.critic_widths:
     config.model.critic_widths = tuple(config.model.critic_widths)[-((res // 4).bit_length()):]
   method = config.method
-  method.update(vgg_weights="random:0", vgg_stats="running", vgg_widths=(16, 32, 64, 64, 64))
+  if random_trunk(method):  # a file that is given is read, at its own widths
+    method.vgg_widths = (4, 6, 8, 8, 8) if smoke else (16, 32, 64, 64, 64)
   if smoke:
-    method.vgg_widths = (4, 6, 8, 8, 8)
     config.model.enc_widths = (4,) * len(config.model.enc_widths)
     config.model.latent_dim = 4
     config.model.critic_widths = (4,) * len(config.model.critic_widths)

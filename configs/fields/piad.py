@@ -3,6 +3,7 @@
 import ml_collections
 
 from configs import common
+from configs.fields import dpa
 from data_pipelines.datasets import synthetic_textures
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -144,9 +145,9 @@ def synthetic(config, *, smoke: bool) -> None:
   config.model.update(res=res, latent_dim=4 if smoke else 16, latent_res=1, enc=(narrow,) * 3,
                       dec=(narrow,) * 3, critic_image=(narrow,) * 3,
                       critic_latent=(8, 8) if smoke else (64, 64))
-  config.method.update(vgg_weights="random:0", vgg_stats="running",
-                       vgg_stats_steps=2 if smoke else 50,
-                       vgg_widths=(4, 6, 8, 8, 8) if smoke else (16, 32, 64, 64, 64), layers="r32")
+  if dpa.random_trunk(config.method):
+    config.method.vgg_widths = (4, 6, 8, 8, 8) if smoke else (16, 32, 64, 64, 64)
+  config.method.update(vgg_stats_steps=2 if smoke else 50, layers="r32")
   config.method.policy.update(every=2 if smoke else 10, history=3 if smoke else 200)
   config.train.update(steps=4 if smoke else 500, batch_size=8 if smoke else 16,
                       log_every=2 if smoke else 50, eval_every=2 if smoke else 100,

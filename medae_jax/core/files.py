@@ -58,7 +58,10 @@ def read_events(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def write_bytes(path, data: bytes) -> pathlib.Path:
-  """Writes a file whole or not at all."""
+  """Writes a file whole or not at all.
+
+  Raises OSError: the folder cannot be written, the disk is full; what was there before is kept.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(path.name + ".tmp")

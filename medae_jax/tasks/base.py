@@ -73,7 +73,8 @@ def split_order(known: Sequence[str], usual: Sequence[str], wanted: Sequence[str
     UserError: a wanted split does not exist, or none of the usual ones does.
   """
   order = list(wanted) or [s for s in usual if s in known]
-  unknown = [s for s in order if s not in known]
+  # A config may name val and test for sets that lack one of them; any other word is a mistake.
+  unknown = [s for s in (wanted or [s for s in usual if s not in ("val", "test")]) if s not in known]
   if unknown or not order:
     raise UserError(f"the data set has no split {', '.join(unknown or usual)}; config.eval.splits can "
                     f"be {', '.join(known) or '(nothing)'}")

@@ -204,8 +204,10 @@ class Run:
 
   def close(self) -> None:
     """Waits for running saves and closes all files."""
-    self.writer.close()
-    self.checkpoints.close()
+    try:
+      self.writer.close()
+    finally:
+      self.checkpoints.close()
 
 
 def _check_finite(after: int, metrics) -> None:

@@ -14,10 +14,24 @@ from absl import logging
 import ml_collections
 import numpy as np
 
-from medae_jax.core import config as config_lib, places, upgrade
+from medae_jax.core import checks, config as config_lib, places, upgrade
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import read_json
 from medae_jax.training import durations
+
+
+def _shard(value) -> str:
+  fits = isinstance(value, (tuple, list)) and len(value) == 2 and not checks.whole(1)(value[1]) and (
+      not checks.whole(0, value[1] - 1)(value[0]))
+  return "" if fits else "(i, n) with i from 0 to n - 1"
+
+
+_RULES = {
+    "sweep.config": checks.text, "sweep.arg": checks.text, "sweep.grid": checks.group,
+    "sweep.average": checks.several(checks.text), "sweep.settings": checks.several(checks.group),
+    "sweep.folds": checks.whole(0, 1000), "sweep.final_steps": checks.choice("", "mean_best"),
+    "sweep.split": checks.text, "sweep.metric": checks.text, "sweep.together": checks.whole(0, 10000),
+    "sweep.shard": _shard}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +93,7 @@ class Plan:
     if "sweep" not in config:
       raise UserError("--mode=sweep needs a config with a group `sweep`: see configs/sweep_*.py")
     self.s = config.sweep
+    checks.apply(config, _RULES)
     self.workdir = pathlib.Path(workdir)
     self.grid = {k: tuple(v) for k, v in self.s.grid.items()}
     if any(not v for v in self.grid.values()):
@@ -181,7 +196,13 @@ def load_module(path: str):
   except FileNotFoundError as e:
     raise FileNotFoundError(f"config.sweep.config: {e}") from e
   spec = importlib.util.spec_from_file_location(f"sweep_{file.stem}", file)
-  assert spec is not None and spec.loader is not None  # for a path that ends in .py
+  if spec is None or spec.loader is None:
+    raise UserError(f"config.sweep.config={path}: it must be a config file, which ends in .py")
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  try:
+    spec.loader.exec_module(module)
+  except Exception as e:  # whatever the user's file raises
+    raise UserError(f"config.sweep.config={path}: {type(e).__name__}: {e}") from e
+  if not callable(getattr(module, "get_config", None)):
+    raise UserError(f"config.sweep.config={path}: it has no function get_config(arg)")
   return module

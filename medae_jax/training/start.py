@@ -51,6 +51,10 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
   needs.check_batch(method, first)
   # What evaluation needs is asked for now, not after the whole training.
   tasks.check(config, needs.image_shape(first), dataset.splits)
+  lacking = [s for s in config.eval.splits if s not in dataset.splits]
+  if lacking:
+    logging.warning("%s has no split %s: %s.", dataset.name, ", ".join(lacking), "nothing fixes thresholds"
+                    if "val" in lacking else "it will not be evaluated")
   config_lib.check_workdir(config, workdir)
 
   checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -9,6 +10,8 @@ from typing import Any
 
 from absl import logging
 import numpy as np
+
+from medae_jax.core import files
 
 
 class Writer:
@@ -40,37 +43,50 @@ class Writer:
       return
     values = {k: float(v) for k, v in values.items()}
     line = {"step": int(step), **{k: v if np.isfinite(v) else None for k, v in values.items()}}
-    self._file.write(json.dumps(line) + "\n")
-    self._file.flush()
-    if self._events is not None:
+    try:
+      self._file.write(json.dumps(line) + "\n")
+      self._file.flush()
+    except OSError as e:
+      raise OSError(f"{self._path} could not be written ({e.strerror or e}): checkpoints are kept; free "
+                    "some space and start the same command again") from e
+
+    def write():
+      for name, value in values.items():
+        self._tf.summary.scalar(name, value)
+    self._event(step, write)
+
+  def _event(self, step: int, write) -> None:
+    """Writes to TensorBoard; where that fails (a full disk) the run goes on without."""
+    if self._events is None:
+      return
+    try:
       with self._events.as_default(step=int(step)):
-        for name, value in values.items():
-          self._tf.summary.scalar(name, value)
+        write()
       self._events.flush()
+    except self._tf.errors.OpError as e:
+      logging.warning("TensorBoard events cannot be written (%s): from here on metrics.jsonl alone is.",
+                      str(e).strip().splitlines()[0][:200])
+      self._give_up()
+
+  def _give_up(self) -> None:
+    events, self._events = self._events, None
+    with contextlib.suppress(Exception):  # it tries to write what it could not write
+      events.close()
 
   def image(self, step: int, name: str, image: np.ndarray) -> None:
     """Writes one picture, uint8 [H,W,3], to TensorBoard."""
-    if self._active and self._events is not None:
-      with self._events.as_default(step=int(step)):
-        self._tf.summary.image(name, image[None])
-      self._events.flush()
+    if self._active:
+      self._event(step, lambda: self._tf.summary.image(name, image[None]))
 
   def close(self) -> None:
     """Flushes and closes the files."""
     if self._active:
-      self._file.close()
+      with contextlib.suppress(OSError):  # a full disk: said when the line was written
+        self._file.close()
       if self._events is not None:
-        self._events.close()
+        self._give_up()
 
 
 def _drop_after(path: pathlib.Path, step: int) -> None:
-  kept = []
-  for line in path.read_text(encoding="utf-8").splitlines():
-    try:
-      if json.loads(line)["step"] <= step:
-        kept.append(line)
-    except (ValueError, KeyError):  # the last line of a killed run can be cut
-      continue
-  temporary = path.with_suffix(".tmp")
-  temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-  temporary.replace(path)
+  kept = [event for event in files.read_events(path) if event["step"] <= step]
+  files.write_bytes(path, "".join(json.dumps(event) + "\n" for event in kept).encode())

@@ -178,6 +178,7 @@ def test_full_disk_while_saving(unbroken, tmp_path):
     event.unlink()
   text = finish(start(tmp_path, first=limit), 1)
   line = [x for x in text.splitlines() if x.startswith("medae_jax: error:")]
-  assert len(line) == 1, text[-2000:]
+  assert len(line) == 1 and "Traceback" not in text, text[-4000:]
+  assert not list(tmp_path.rglob("*.tmp"))
   assert set(kept) <= set(finished_steps(tmp_path))
   assert_same(unbroken[1], run(tmp_path))
