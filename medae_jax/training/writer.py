@@ -23,7 +23,7 @@ class Writer:
 
   def __init__(self, workdir: str | os.PathLike, first_step: int = 0, active: bool = True):
     self._active = active
-    self._events = None
+    self._events: Any = None
     if not active:
       return
     self._path = pathlib.Path(workdir) / "metrics.jsonl"
@@ -69,7 +69,8 @@ class Writer:
       self._give_up()
 
   def _give_up(self) -> None:
-    events, self._events = self._events, None
+    events: Any = self._events
+    self._events = None
     with contextlib.suppress(Exception):  # it tries to write what it could not write
       events.close()
 
