@@ -39,5 +39,6 @@ def rule(n: int, alpha: float, what: str) -> str:
   if math.ceil(round((n + 1) * (1 - alpha), 9)) <= n:
     return (f"conformal, from {n} normal {what}s of val: at most {alpha:.3g} of new normal {what}s from the "
             "same source are above it, whatever their scores' distribution")
+  least = f"; {n} allow config.eval.alpha={math.ceil(1000 / (n + 1)) / 1000:g} at the least" if n else ""
   return (f"none: {n} normal {what}s of val are too few for a share of false alarms of {alpha:.3g} (at least "
-          f"{math.ceil(round(1 / alpha - 1, 9))} are needed)")
+          f"{math.ceil(round(1 / alpha - 1, 9))} are needed{least})")

@@ -43,3 +43,11 @@ def test_an_alarm_is_a_small_p_value():
     cut = conformal.threshold(normal, 0.05)
     for score in (*normal, *rng.normal(2, 1, 50)):
       assert (score > cut) == (conformal.p_value(normal, score) <= 0.05)
+
+
+def test_too_few_are_told_the_share_that_they_allow():
+  for n in (1, 5, 14, 18, 93):
+    alpha = float(conformal.rule(n, 1 / (n + 2), "scan").partition("alpha=")[2].partition(" ")[0])
+    assert conformal.threshold(np.arange(float(n)), alpha) is not None
+    assert conformal.threshold(np.arange(float(n)), alpha - 0.002) is None
+  assert "alpha=" not in conformal.rule(0, 0.05, "scan")
