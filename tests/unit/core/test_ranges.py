@@ -71,3 +71,18 @@ def test_fields_of_data_refuse_what_they_cannot_use(name):
     ("method.score.median", -1), ("method.loss_over", "some"), ("eval.splits", "val"), ("seeds", (0, -1))])
 def test_values_at_the_edge(field, value):
   assert f"config.{field}" in _refused(dae_brats.get_config("smoke"), field, value)
+
+
+@pytest.mark.parametrize("variant", ["smoke", "demo", "small"])
+@pytest.mark.parametrize("module", [dpa_cifar10, piad_cifar10])
+def test_a_file_of_weights_is_read_in_every_variant(module, variant):
+  given = module.get_config(f"{variant},vgg=some.pth").method
+  assert given.vgg_weights == "some.pth" and tuple(given.vgg_widths) == (64, 128, 256, 512, 512)
+  assert module.get_config(variant).method.vgg_weights == "random:0"
+
+
+@pytest.mark.parametrize("splits, missing", [(("val", "tset"), "tset"), (("train", "tset"), "tset")])
+def test_a_misspelt_split_is_refused_beside_a_known_one(splits, missing):
+  with pytest.raises(UserError, match=f"no split .*{missing}"):
+    tasks.split_order(("val", "test"), splits)
+  assert tasks.split_order(("test",), ("val", "test")) == ["test"]
