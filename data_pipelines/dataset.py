@@ -122,11 +122,21 @@ class DataSet:
     name: carries "synthetic" where the data are synthetic.
     synthetic: True for generated data; evaluate writes it into every result.
     splits: names that `split` accepts.
+    decided, listing: see below.
   """
 
   name: str = "unnamed"
   synthetic: bool = False
   splits: tuple[str, ...] = ()
+  # Fields of config.data that were found out on opening; they go into the run's config.json.
+  decided: Mapping[str, Any] = {}
+  # The split that was made, {"file", "patient", "split", "label"} each; goes into <workdir>/splits.csv.
+  listing: Sequence[Mapping[str, str]] = ()
+
+  def has_lesions(self, name: str) -> bool:
+    """Whether masks of a split mark anything; True where the data set does not know."""
+    del name
+    return True
 
   def describe(self) -> dict[str, Any]:
     """JSON-able: counts per split and label, preparation parameters, checksums."""

@@ -22,9 +22,9 @@ import numpy as np
 
 from data_pipelines import dataset as datasets, stream
 from medae_jax import report
-from medae_jax.core import calibration as calibrate, files, scoring, trained
+from medae_jax.core import calibration as calibrate, config as config_lib, files, scoring, trained
 from medae_jax.core.errors import UserError
-from medae_jax.tasks import base
+from medae_jax.tasks import base, external
 from medae_jax.training import lock
 
 
@@ -55,19 +55,26 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
 
 
 def _evaluate(workdir, changed, splits) -> dict[str, Any]:
-  run = trained.load(workdir, changed, calibrated=False)  # the calibration is made here
+  elsewhere = external.folder(workdir, changed)
+  # On its own data the calibration is made here; on others' the run's holds.
+  run = trained.load(workdir, changed, calibrated=elsewhere is not None)
   config, info = run.config, run.info
   base.check(config, run.image_shape)
   module = base.plugin(config.eval.kind, "evaluator")
+  if elsewhere is None:
+    config = config_lib.with_split(config, workdir)
   dataset = datasets.open_dataset(config.data, config.seed)
   logging.info("Evaluating step %d (%s checkpoint) on %s.", info["step"], info["which"],
                dataset.name)
   if dataset.synthetic:
     logging.warning("SYNTHETIC DATA (%s): the numbers say nothing about patients.", dataset.name)
 
+  wanted = splits or changed.get("eval.splits", ())
+  if elsewhere is not None:
+    return external.evaluate(module, run, dataset, workdir, elsewhere, wanted, _one_split,
+                             report.write)
   results, calibration, fitted = {}, None, {}
-  for split in base.split_order(dataset.splits, config.eval.splits,
-                                splits or changed.get("eval.splits", ())):
+  for split in base.split_order(dataset.splits, config.eval.splits, wanted):
     if split == "val":
       fitted, fit = _fit_score(module, run, dataset)
       run = run.override({f"method.score.{k}": v for k, v in fitted.items()})
@@ -120,7 +127,7 @@ def _fit_score(module, run, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
   return fitted, {"score_fit": fitter.summary()}
 
 
-def _one_split(module, run, dataset, split, calibration, workdir):
+def _one_split(module, run, dataset, split, calibration, workdir, calibrates=True):
   """Scores one split and writes its files. Returns (result, calibration found or {})."""
   source, size, found = dataset.split(split), run.config.eval.batch_size, {}
   if not len(source):
@@ -130,7 +137,7 @@ def _one_split(module, run, dataset, split, calibration, workdir):
   try:
     stream_through(run.score_fn, source, evaluator.update, batch_size=size, label=split,
                    on_device=evaluator.on_device)
-    if split == "val":
+    if split == "val" and calibrates:
       found = evaluator.calibrate()
       evaluator.calibration = found
     result = {"dataset": dataset.name, "synthetic": bool(dataset.synthetic), "split": split,

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.brains import files, inputs
-from data_pipelines.datasets import annotations, camelyon, nih, paired, segmentation
+from data_pipelines.datasets import annotations, camelyon, nih, own_folder, paired, segmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ TABLES = {
     "brats": Small("manifest.csv", _BRAINS, _NOTHING, _scans),
     "predict": Small("manifest.csv", _BRAINS, _NOTHING, _predicted, splits=False)}
 # Data sets without a user's table: arrays in the official order, or made up.
-NO_TABLE = {"natural", "synthetic", "synthetic_textures"}
+NO_TABLE = {"natural", "synthetic", "synthetic_textures", "own_folder"}
 
 
 def _write_sides(root, pictures):
@@ -139,8 +139,17 @@ FOLDERS = {
     "segmentation": Small("", {}, _write_parts, _segmentation(layout="folders")),
     "nih": Small("", {}, _write_sides, _one_class(nih)),
     "camelyon": Small("", {}, _write_sides, _one_class(camelyon))}
+
+
+def _own(root, **fields):
+  parts = _open(own_folder, root, **fields).parts
+  return {s: sorted(m.name.removeprefix("normal/").removesuffix(".png") for m in found)
+          for s, found in parts.items()}
+
+
 # One folder, split here: by patient.
 UNSPLIT = {
+    "own_folder": Small("", {}, _save_all(("normal",)), _own),
     "paired": Small("", {}, _save_all(("clean", "annotated")), _pairs(paired)),
     "annotations": Small("", {}, _save_all(("clean",)), _pairs(annotations))}
 

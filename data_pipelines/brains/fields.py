@@ -48,6 +48,12 @@ def resolve(data_cfg, name: str = "brats") -> ml_collections.ConfigDict:
     UserError: an unknown field, or one that is out of range.
   """
   cfg = data_fields.resolve(data_cfg, defaults(name))
+  check(cfg)
+  return cfg
+
+
+def check(cfg: ml_collections.ConfigDict) -> None:
+  """Raises UserError where a field of volumes is out of range."""
   size = tuple(int(v) for v in cfg.image_size)
   if len(size) != 2 or min(size) < 1:
     raise UserError(f"config.data.image_size={size} must be two positive numbers (rows, columns)")
@@ -62,7 +68,6 @@ def resolve(data_cfg, name: str = "brats") -> ml_collections.ConfigDict:
   data_fields.choice(cfg, "placement", placement.NAMES)
   data_fields.choice(cfg, "storage", ("float32", "float16"))
   data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)
-  return cfg
 
 
 def spec(data_cfg) -> data_fields.Spec:
@@ -73,7 +78,7 @@ def spec(data_cfg) -> data_fields.Spec:
 
 def batch_ops(cfg) -> tuple:
   """The noise op of the pipeline; none where the step draws its own."""
-  if cfg["noise_on_device"] or cfg["resident"]:
+  if cfg["noise_on_device"] or cfg["resident"] or not cfg["noise_std"]:
     return ()
   # Here, not at the top: configs import this file on hosts without TensorFlow.
   from data_pipelines.ops import coarse_noise

@@ -38,11 +38,12 @@ def default_folder(cfg: dict) -> pathlib.Path:
   return base / "medae_jax" / f"{source.name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def prepare_set(cfg: dict) -> tuple[pathlib.Path, dict]:
+def prepare_set(cfg, found: files.Found | None = None) -> tuple[pathlib.Path, dict]:
   """Prepares what is missing or stale of `cfg["dir"]`.
 
   Args:
     cfg: resolved fields of brains.fields.defaults().
+    found: the scans, where another rule than files.find_scans has found them.
 
   Returns:
     (folder of the prepared set, content of its manifest.json).
@@ -51,7 +52,7 @@ def prepare_set(cfg: dict) -> tuple[pathlib.Path, dict]:
     FileNotFoundError, ValueError: see files.find_scans; every scan bad; one scan bad with
       `strict`; the folder holds a set of other parameters. OSError: it cannot be written.
   """
-  found = files.find_scans(cfg["dir"], cfg["modalities"], cfg["group_pattern"], cfg["grouping"])
+  found = found or files.find_scans(cfg["dir"], cfg["modalities"], cfg["group_pattern"], cfg["grouping"])
   folder = pathlib.Path(cfg["prepared_dir"]).expanduser() if cfg["prepared_dir"] else (
       default_folder(cfg))
   try:

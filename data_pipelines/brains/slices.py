@@ -25,6 +25,8 @@ class Scan:
     slices: int [n], slice numbers in the volume.
     lesion_px: int [n], lesion pixels of each slice.
     path: folder or file it came from, "" if none.
+    unlabelled: abnormal, but nobody marked where: its mask says nothing.
+    scan_label: 0 or 1 where the scan as a whole is known to be normal or abnormal, else None.
   """
 
   patient: str
@@ -33,10 +35,12 @@ class Scan:
   slices: np.ndarray
   lesion_px: np.ndarray
   path: str = ""
+  unlabelled: bool = False
+  scan_label: int | None = None
 
   def healthy(self) -> np.ndarray:
-    """bool [n]: slices without lesion."""
-    return self.lesion_px == 0
+    """bool [n]: slices without lesion; none of an abnormal scan that nobody marked."""
+    return (self.lesion_px == 0) & (not self.unlabelled)
 
 
 class SliceSource(Source):
@@ -53,6 +57,9 @@ class SliceSource(Source):
   def __init__(self, scans: Sequence[Scan], healthy_only: bool, with_truth: bool,
                batch_ops: Sequence[Callable] = (), cache: bool = False):
     self.scans, self.with_truth, self.batch_ops = list(scans), with_truth, tuple(batch_ops)
+    # Pixel metrics need the masks of all scans: one that nobody marked has no empty mask.
+    self._with_mask = with_truth and not any(s.unlabelled for s in self.scans)
+    self._marked = np.array([not s.unlabelled for s in self.scans], bool)
     picked = [np.flatnonzero(s.healthy()) if healthy_only else np.arange(len(s.slices))
               for s in self.scans]
     self._scan = np.repeat(np.arange(len(picked)), [len(p) for p in picked])
@@ -89,8 +96,7 @@ class SliceSource(Source):
       image = self._cached["image"][indices].astype(np.float32, copy=False)
       if not self.with_truth:
         return {"image": image}
-      mask = self._cached["mask"][indices].astype(np.float32)
-      return {"image": image, "mask": mask, "label": mask.any(axis=(1, 2, 3)).astype(np.int32)}
+      return self._truth(image, self._cached["mask"][indices].astype(np.float32), indices)
     scans = [self.scans[i] for i in self._scan[indices]]
     places = self._place[indices]
     h, w, c = self.scans[0].image.shape[1:]
@@ -102,12 +108,20 @@ class SliceSource(Source):
     mask = np.empty((len(indices), h, w, 1), np.float32)
     for i, (scan, place) in enumerate(zip(scans, places)):
       mask[i] = scan.mask[place]
-    return {"image": image, "mask": mask, "label": mask.any(axis=(1, 2, 3)).astype(np.int32)}
+    return self._truth(image, mask, indices)
+
+  def _truth(self, image, mask, indices):
+    """An example with its label, -1 = not known, and its mask where all scans have theirs."""
+    label = mask.any(axis=(1, 2, 3)).astype(np.int32)
+    if self._with_mask:
+      return {"image": image, "mask": mask, "label": label}
+    return {"image": image, "label": np.where(self._marked[self._scan[indices]], label, -1).astype(np.int32)}
 
   def meta(self, i):
     scan, place = self.scans[self._scan[i]], self._place[i]
     z = int(scan.slices[place])
-    return {"id": f"{scan.patient}/{z}", "patient": scan.patient, "slice": z, "path": scan.path}
+    known = {} if scan.scan_label is None else {"scan_label": scan.scan_label}
+    return {"id": f"{scan.patient}/{z}", "patient": scan.patient, "slice": z, "path": scan.path, **known}
 
 
 class SliceDataSet(DataSet):
@@ -162,6 +176,9 @@ class SliceDataSet(DataSet):
       raise UserError(f"data set {self.name} has no split {name!r}; "
                        f"it has {', '.join(s for s in self.scans if self.scans[s])}")
     return self._source(name, False, True)
+
+  def has_lesions(self, name):
+    return any((s.lesion_px > 0).any() for s in self.scans.get(name, ()))
 
   def describe(self):
     splits = {}

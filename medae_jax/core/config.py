@@ -11,7 +11,9 @@ import ml_collections
 
 from medae_jax.core import fields, upgrade
 from medae_jax.core.errors import UserError
-from medae_jax.core.files import read_json, write_json
+from medae_jax.core.files import read_json, write_csv, write_json
+
+SPLIT = "splits.csv"  # the split that a data set made for a run
 
 
 def override(config, values: Mapping[str, Any] | None):
@@ -78,7 +80,27 @@ def write_config(config, workdir) -> None:
   check_workdir(config, workdir)
   import jax  # read_config, which the launcher calls first, does without it
   if jax.process_index() == 0:
-    write_json(pathlib.Path(workdir) / "config.json", json.loads(json.dumps(config.to_dict())))
+    value = json.loads(json.dumps(config.to_dict()))
+    if value.get("data", {}).get("split_table") == str(pathlib.Path(workdir) / SPLIT):
+      value["data"]["split_table"] = ""  # the folder may be moved: its own split is looked up
+    write_json(pathlib.Path(workdir) / "config.json", value)
+
+
+def with_split(config, workdir):
+  """The config with the split that the run in `workdir` made, where its data set makes splits and the
+  data are still those of the run; else the config as it is."""
+  path = pathlib.Path(workdir) / SPLIT
+  if config.data.get("split_table", None) != "" or not path.is_file():
+    return config
+  return override(config, {"data.split_table": str(path)})
+
+
+def write_split(listing, workdir) -> None:
+  """Writes <workdir>/splits.csv unless it is there, or there is nothing to write."""
+  import jax
+  path = pathlib.Path(workdir) / SPLIT
+  if listing and not path.is_file() and jax.process_index() == 0:
+    write_csv(path, listing)
 
 
 def flat(config) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
   tasks.check(config)
   config = streams.of_workdir(config, workdir)
   parallel.check_batch_size(config.train.batch_size)
+  config = config_lib.with_split(config, workdir)
   dataset = datasets.open_dataset(config.data, config.seed)
+  config = _decided(config, dataset)
   config = durations.resolve(config, lambda: durations.training_examples(dataset))
   method = method or method_lib.load(config)
   stages = method_lib.stages_of(method)
@@ -73,6 +75,7 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
             "batches": {}, "done": False}
   # Only now: a run whose network cannot be built must not stand in the way of the corrected one.
   config_lib.write_config(config, workdir)
+  config_lib.write_split(dataset.listing, workdir)
   parameter_overview(state)
   return Run(config=config, workdir=workdir, method=method, dataset=dataset,
              checkpoints=checkpoints, meta=meta, state=state, first_batch=first, alone=alone)
@@ -91,6 +94,21 @@ def _restore(checkpoints, opt_of):
       raise
     logging.warning("%s Going on from the best checkpoint instead, of step %d.", e, int(found[0].step))
     return found[0], {**found[1], "done": False}
+
+
+def _decided(config, dataset):
+  """The config with what opening the data has found out.
+
+  Raises:
+    UserError: the score is to be fitted on lesions of val by the user's own word, and there are none.
+  """
+  fields = {f"data.{k}": v for k, v in dataset.decided.items()}
+  if config.eval.get("fit_residual", False) and not ("val" in dataset.splits and dataset.has_lesions("val")):
+    logging.warning("No lesion is marked in the val split of %s: sign and weight of the residual cannot "
+                    "be fitted there, the published score is used (config.eval.fit_residual=False).",
+                    dataset.name)
+    fields["eval.fit_residual"] = False
+  return config_lib.override(config, fields) if fields else config
 
 
 def init_state(method, config, batch):

@@ -38,6 +38,13 @@ def _labelled(folder, shape):
   return str(folder)
 
 
+def _own(folder):
+  for i in range(9):
+    _image(folder / "normal" / f"p{i}_0.png", (50, 50))
+  _image(folder / "abnormal" / "p9_0.png", (50, 50))
+  return str(folder)
+
+
 def _pairs(folder, names=("annotated", "clean")):
   for i in range(8):
     for kind in names:
@@ -67,6 +74,7 @@ TINY = {
     "natural": _npz,
     "nih": lambda f: dict(layout="folder", root=_labelled(f, (50, 50)), crop_size=40, resize=16,
                           equalize_hist=True),
+    "own_folder": lambda f: dict(dir=_own(f), image_size=(16, 16), noise_res=2),
     "paired": lambda f: dict(dir=_pairs(f), image_size=16, val_share=0.3),
     "segmentation": lambda f: dict(layout="synthetic", synthetic_counts=(12, 4, 4), clean=4,
                                    image_size=24, crop=4, noise="polygon:3"),

@@ -218,7 +218,8 @@ class Predictor(BasePredictor):
     if slices is not None:
       row.update(score_mean=float(scored.scores.mean()), slices=len(slices),
                  highest_slice=int(slices[np.argmax(scored.scores)]))
-    if slices is None and self.image_threshold is not None:  # a slice's threshold, never a volume's
+    # The threshold of images is that of a slice, too: it is never asked of a volume.
+    if "called_abnormal" not in row and slices is None and self.image_threshold is not None:
       row["called_abnormal"] = int(row["score"] > self.image_threshold)
     if scored.maps.size:
       row["map_max"] = float(scored.maps.max())

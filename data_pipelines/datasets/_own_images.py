@@ -1,0 +1,132 @@
+"""Images of one's own folder as a data set: normals train, all are scored, masks where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from data_pipelines.dataset import DataSet, Source
+from data_pipelines.errors import UserError
+from data_pipelines.formats import images
+from data_pipelines.intake import sides
+from data_pipelines.intake.sides import Member
+from data_pipelines.masks import images as mask_images
+from data_pipelines.ops import resize
+
+
+def inner(shape, size) -> tuple[slice, slice]:
+  """Where an image of `shape` lies on a canvas of `size`, both (rows, columns): in the middle, unsqueezed."""
+  scale = min(n / m for n, m in zip(size, shape))
+  sides_ = [max(1, round(m * scale)) for m in shape]
+  return tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(size, sides_))  # type: ignore[return-value]
+
+
+def on_canvas(image: np.ndarray, size) -> np.ndarray:
+  """float32 [H,W,C] -> [h,w,C]: resized with anti-aliasing to fit, the rest 0."""
+  rows, columns = inner(image.shape[:2], size)
+  full = np.zeros((*size, image.shape[2]), np.float32)
+  size_inside = rows.stop - rows.start, columns.stop - columns.start
+  full[rows, columns] = resize.antialiased_float(image, size_inside)
+  return full
+
+
+def off_canvas(values: np.ndarray, shape) -> np.ndarray:
+  """[h,w] on the canvas -> [H,W] on the image's own pixels."""
+  rows, columns = inner(shape, values.shape)
+  return resize.bilinear(np.asarray(values)[rows, columns], shape)
+
+
+def read(path, cfg: Mapping) -> np.ndarray:
+  """A file as the network is shown it: float32 [h,w,C] in [0,1], or [-1,1] where cfg["signed"]."""
+  image = np.clip(on_canvas(images.read_unit(path, cfg["channels"], cfg["window"]), cfg["image_size"]), 0, 1)
+  return 2 * image - 1 if cfg["signed"] else image
+
+
+class _Images(Source):
+  """Members as examples: "image", with truth "label" int32, and "mask" where `masks`."""
+
+  def __init__(self, members: Sequence[Member], cfg, with_truth: bool, masks: bool, ops=(), cache=None):
+    self.members, self._cfg, self.batch_ops = list(members), cfg, tuple(ops)
+    self._truth, self._masks, self._cache = with_truth, masks, cache
+
+  def __len__(self):
+    return len(self.members)
+
+  def read_one(self, i):
+    m = self.members[i]
+    image = None if self._cache is None else self._cache.get(m.name)
+    if image is None:
+      image = read(m.path, self._cfg)
+      if self._cache is not None:
+        self._cache[m.name] = image
+    if not self._truth:
+      return {"image": image}
+    example = {"image": image, "label": np.int32(m.label)}
+    if self._masks:
+      example["mask"] = self._mask(m)
+    return example
+
+  def _mask(self, m):
+    size = tuple(self._cfg["image_size"])
+    if m.mask is None:  # a normal image
+      return np.zeros((*size, 1), np.float32)
+    mask = mask_images.read_mask(m.mask)
+    shape = images.size(m.path, self._cfg["window"])
+    if tuple(mask.shape[:2]) != tuple(shape):
+      raise UserError(f"image {m.path} is {shape[1]}x{shape[0]} and its mask {m.mask} is "
+                      f"{mask.shape[1]}x{mask.shape[0]} pixels: bring them to the same size")
+    return (on_canvas(np.asarray(mask, np.float32)[..., None], size) > 0.5).astype(np.float32)
+
+  def meta(self, i):
+    m = self.members[int(i)]
+    return {"id": m.name, "patient": m.patient, "path": str(m.path)}
+
+
+class OwnImages(DataSet):
+  """Images of one's own folder; see intake/sides.py for who is in which split.
+
+  Attributes:
+    decided: fields of config.data that opening has found. listing: rows of splits.csv.
+  """
+
+  synthetic = False
+
+  def __init__(self, found: sides.Sides, cfg: Mapping, ops):
+    self.name, self._cfg, self._ops = found.root.name, cfg, tuple(ops)
+    members = sides.assign(sides.with_masks(found), cfg, found.root)
+    self.parts = {s: [m for m in members if m.split == s] for s in sides.SPLITS}
+    self.decided, self.listing = {"modalities": ()}, sides.rows(members)
+    self._cache: dict | None = {} if cfg["cache"] else None
+    ill = [m for m in members if m.label]
+    # Pixel metrics need the masks of all abnormal images: one that lacks its mask is no empty one.
+    self._masks = bool(ill) and all(m.mask is not None for m in ill)
+    self._notes = {"abnormal images with a mask": f"{sum(m.mask is not None for m in ill)} of {len(ill)}"}
+    self.splits = tuple(s for s in ("val", "test") if self.parts[s])
+
+  def _source(self, members, truth, ops=()):
+    return _Images(members, self._cfg, truth, self._masks, ops, self._cache)
+
+  def train(self):
+    return self._source([m for m in self.parts["train"] if not m.label], False, self._ops)
+
+  def validation(self):
+    return self._source([m for m in self.parts["val"] if not m.label], False, self._ops)
+
+  def fitting(self):
+    return self._source([m for m in self.parts["train"] if not m.label], False)
+
+  def split(self, name):
+    if name not in self.splits:
+      raise UserError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
+    return self._source(self.parts[name], True)
+
+  def has_lesions(self, name):
+    return self._masks and any(m.label for m in self.parts[name])
+
+  def describe(self):
+    count = lambda members: {"normal": sum(not m.label for m in members),
+                             "abnormal": sum(m.label for m in members),
+                             "patients": len({m.patient for m in members})}
+    return {"name": self.name, "synthetic": False, "source": str(self._cfg["dir"]),
+            "splits": {s: count(found) for s, found in self.parts.items()}, **self._notes}

@@ -1,0 +1,178 @@
+"""One's own folder: normal/, abnormal/, masks/, or images alone; who is trained on and who is tested on.
+
+The folder of a file below the root says its side, in any of the words of intake/vocabulary.py. A folder
+without any such name holds normal scans alone. Patients are split once; a patient with anything
+abnormal is tested on with all that is his.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import logging
+import math
+import pathlib
+
+from data_pipelines.errors import UserError
+from data_pipelines.intake import counts, find as finder, patients, splits, tables, vocabulary
+from data_pipelines.intake.tables import same
+
+MASKS = ("mask", "masks", "segmentation", "segmentations", "ground_truth")
+SPLITS = vocabulary.SPLITS
+_MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
+         "patients": 1, "lesions": 1, "pathologies": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+  """A scan or image: `name` below the root, its files, whose it is, 0 normal or 1 abnormal."""
+  name: str
+  path: pathlib.Path
+  label: int
+  patient: str = ""
+  mask: pathlib.Path | None = None
+  split: str = ""
+
+
+@dataclasses.dataclass
+class Sides:
+  """What a folder holds. kind: "image" (DICOM as well) or "nifti"."""
+  root: pathlib.Path
+  kind: str
+  members: list[Member]
+  masks: list[pathlib.Path]
+  found: finder.Found
+
+
+def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = ()) -> Sides:
+  """Finds the files of a folder and their sides.
+
+  Raises:
+    FileNotFoundError: no folder, or no file that can be read. UserError: volumes and images mixed, no
+      normal ones, a link to nothing.
+  """
+  root = pathlib.Path(root).expanduser()
+  if not root.is_dir():
+    raise FileNotFoundError(f"config.data.dir={str(root)!r} is not a folder")
+  root = root.resolve()
+  found = finder.find(root, ("image", "dicom", "nifti"))
+  counts.refuse_broken(found)
+  if not found.files:
+    raise FileNotFoundError(f"{root} holds {counts.nothing(found, ('image', 'dicom', 'nifti'))}")
+  words = [{same(w) for w in given} for given in (normal_words, anomaly_words)]
+  sides = {path: _side(path.relative_to(root).parts[:-1], words) for path in found.files}
+  if not any(side in (0, 1) for side in sides.values()):
+    sides = {path: side if side == "mask" else 0 for path, side in sides.items()}
+    logging.info("%s has no folder normal or abnormal: all of its %d scans are taken for normal", root,
+                 sum(side == 0 for side in sides.values()))
+  found.leave_out({path: "lies in no folder normal, abnormal or masks" for path, side in sides.items()
+                   if side is None})
+  counts.say(found)
+  kinds = {"nifti" if finder.kind_of(p) == "nifti" else "image" for p, s in sides.items() if s in (0, 1)}
+  if len(kinds) > 1:
+    raise UserError(f"{root} holds both NIfTI volumes and images: put them into two folders")
+  members = [Member(p.relative_to(root).as_posix(), p, int(side)) for p, side in sides.items()
+             if side in (0, 1)]
+  if not any(m.label == 0 for m in members):
+    raise UserError(f"{root} holds no normal scan (a folder normal/): there is nothing to train on")
+  return Sides(root, kinds.pop(), members, [p for p, side in sides.items() if side == "mask"], found)
+
+
+def with_masks(sides: Sides) -> list[Member]:
+  """The members with their masks: of the same path below masks/ and the side's folder, any ending; the
+  name may end in _mask, _seg or _segmentation.
+
+  Raises:
+    UserError: two masks of one member; a mask that belongs to none.
+  """
+  named: dict[str, pathlib.Path] = {}
+  for path in sides.masks:
+    key = same(_below(path, sides.root, MASKS))
+    for ending in ("_mask", "_seg", "_segmentation"):
+      key = key.removesuffix(ending)
+    if key in named:
+      raise UserError(f"{named[key]} and {path} are masks of one image: take one away")
+    named[key] = path
+  result, used = [], set()
+  for m in sides.members:
+    below = same(_below(m.path, sides.root, ()))
+    inner = same(_below(m.path, sides.root, (pathlib.PurePosixPath(m.name).parts[0],)))
+    key = next((k for k in (below, inner) if k in named), "")
+    used.add(key)
+    result.append(dataclasses.replace(m, mask=named.get(key)))
+  lonely = [p for k, p in named.items() if k not in used]
+  if lonely:
+    raise UserError(f"{len(lonely)} of {len(named)} masks belong to no image, the first: {lonely[0]}; a mask "
+                    "has the path of its image, masks/a.png for abnormal/a.png")
+  return result
+
+
+def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
+  """The members with patient and split: by config.data.split_table, else made anew.
+
+  Args:
+    cfg: group_pattern, grouping, val_share, test_share, split_seed, split_table.
+
+  Returns:
+    Those that have a split.
+
+  Raises:
+    UserError: too few patients for a split; a split table that does not fit.
+  """
+  names = [m.name for m in members]
+  owners = patients.of_files(names, cfg["group_pattern"], cfg["grouping"], root)
+  members = [dataclasses.replace(m, patient=p) for m, p in zip(members, owners, strict=True)]
+  if cfg["split_table"]:
+    return _recorded(members, cfg["split_table"])
+  ill = {m.patient for m in members if m.label}
+  healthy = sorted({m.patient for m in members} - ill)
+  shares = {"val": cfg["val_share"], "test": cfg["test_share"]}
+  if len(healthy) < 3 or sum(math.ceil(s * len(healthy)) for s in shares.values()) >= len(healthy):
+    raise UserError(f"{root}: {len(members) - sum(m.label for m in members)} normal scans of {len(healthy)} "
+                    "patients without anything abnormal are too few to train, choose thresholds and test: 3 "
+                    "patients are the least; where each file is a patient of its own, "
+                    "--config.data.grouping=file")
+  place = splits.split_patients(healthy, shares, cfg["split_seed"])
+  return [dataclasses.replace(m, split=place.get(m.patient, "test")) for m in members]
+
+
+def rows(members: Sequence[Member]) -> list[dict[str, str]]:
+  """The split as a table: file, patient, split, label."""
+  return [{"file": m.name, "patient": m.patient, "split": m.split, "label": ("normal", "abnormal")[m.label]}
+          for m in members]
+
+
+def _recorded(members, path):
+  table = tables.read_table(path, ("file", "split"))
+  table.unique("file", file=True)
+  listed = {row.file("file"): vocabulary.split_word(row["split"], row.where) for row in table.rows}
+  found = [dataclasses.replace(m, split=listed[m.name]) for m in members if m.name in listed]
+  absent = sorted(set(listed) - {m.name for m in members})
+  if absent:
+    raise UserError(f"{len(absent)} files of {path} are not in the data folder any more, the first: "
+                    f"{absent[0]}: bring them back, or train into a new --workdir")
+  new = len(members) - len(found)
+  if new:
+    logging.warning("%d scans are newer than the split of this run (%s) and are left out", new, path)
+  splits.check_no_leak({s: [m.patient for m in found if m.split == s] for s in SPLITS}, str(path))
+  return found
+
+
+def _side(folders, words):
+  """0, 1, "mask" or None by the first folder with a known name."""
+  for folder in map(same, folders):
+    if folder in MASKS:
+      return "mask"
+    if folder in words[0] or folder in words[1]:
+      return int(folder in words[1])
+    if folder in _MORE:
+      return _MORE[folder]
+    if folder in vocabulary.NORMAL_WORDS or folder in vocabulary.ANOMALY_WORDS:
+      return int(folder in vocabulary.ANOMALY_WORDS)
+  return None
+
+
+def _below(path, root, skip):
+  """Path below the root without ending and without its first folder where that is in `skip`."""
+  parts = (*path.relative_to(root).parts[:-1], finder.stem_of(path))
+  return "/".join(parts[1:] if same(parts[0]) in skip or parts[0] in skip else parts)

@@ -1,0 +1,68 @@
+"""External test sets: another hospital's data, scored with everything that the run's own val has fixed.
+
+`--mode=evaluate --config.data.dir=OTHER`: score weights, thresholds and scales are those of
+<workdir>/calibration.json, nothing is chosen on the other data, and results go into
+<workdir>/external/<name>/ beside the run's own evaluation, which stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+
+from medae_jax.core import calibration as calibration_lib, config as config_lib, files
+from medae_jax.core.errors import UserError
+
+# Fields of config.data that say where data come from.
+_PLACES = ("name", "dir", "root", "image_root", "lists_root", "tfds_dir", "manifest", "clean_dir",
+           "annotated_dir", "folder")
+
+
+def folder(workdir, changed: Mapping[str, Any]) -> pathlib.Path | None:
+  """Where results on other data than the run's go; None where the data are the run's own."""
+  own = config_lib.read_config(workdir).data
+  moved = {k: str(v) for k, v in changed.items() if k.startswith("data.")
+           and k.removeprefix("data.") in _PLACES and str(v) != str(own.get(k.removeprefix("data."), ""))}
+  # A run on synthetic data has no data of its own to leave; the first folder given is another set too.
+  if not moved:
+    return None
+  text = repr(sorted(moved.items()))
+  name = pathlib.Path(next(reversed(moved.values()))).name or "data"
+  return pathlib.Path(workdir) / "external" / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def evaluate(module, run, dataset, workdir, out: pathlib.Path, wanted: Sequence[str],
+             one_split: Callable, write_report: Callable) -> dict[str, Any]:
+  """Scores splits of another data set with the run's calibration.
+
+  Args:
+    wanted: splits; () = those of config.eval.splits without val, else all.
+
+  Raises:
+    UserError: a wanted split does not exist; the run has no calibration.
+  """
+  if run.calibration is None:
+    raise UserError(f"{workdir} has no {calibration_lib.FILE}: run --mode=evaluate on its own data first, "
+                    "which sets the thresholds that hold for others'")
+  usual = [s for s in run.config.eval.splits if s in dataset.splits and s != "val"]
+  order = list(wanted) or usual or list(dataset.splits)
+  unknown = [s for s in order if s not in dataset.splits]
+  if unknown or not order:
+    raise UserError(f"the data set has no split {', '.join(unknown) or 'to score'}; config.eval.splits "
+                    f"can be {', '.join(dataset.splits) or '(nothing)'}")
+  logging.info("External test set %s: score, thresholds and scales are those of %s (%s); nothing is chosen "
+               "on these data. Results: %s", dataset.name, pathlib.Path(workdir) / calibration_lib.FILE,
+               calibration_lib.explain(run.calibration), out)
+  results = {split: one_split(module, run, dataset, split, run.calibration, out, calibrates=False)[0]
+             for split in order}
+  if not jax.process_index():
+    # What the page of the folder needs to stand alone.
+    files.write_json(out / calibration_lib.FILE, run.calibration)
+    config_lib.write_config(run.config, out)
+    logging.info("Report: %s", write_report(out))
+  return results
