@@ -13,7 +13,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines import dataset as datasets
-from data_pipelines.datasets import camelyon, nih, paired, segmentation
+from data_pipelines.datasets import camelyon, nih, own_folder, paired, segmentation
 from data_pipelines.errors import UserError
 from data_pipelines.formats import decode, images
 from data_pipelines.modules import Module
@@ -40,6 +40,8 @@ def single(name):
   cfg = fields(module, image_size=64)
   if name in ("nih", "camelyon"):
     cfg = fields(module, crop_size=64, resize=64, layout="folder")
+  elif name == "own_folder":
+    cfg = fields(module, image_size=(64, 64))
   elif name in ("paired", "annotations"):
     cfg = fields(module, channels=1)
   return lambda path: module.read_example(path, cfg)
@@ -87,6 +89,12 @@ def trained_pairs(path):
   return example["image"]
 
 
+def trained_own_folder(path):
+  root = copies(path, [f"normal/p{i}" for i in range(4)])
+  data = own_folder.build(fields(own_folder, dir=str(root), image_size=(64, 64)), 0)
+  return data.split("test").read_one(0)["image"]
+
+
 def prepared_pairs(path):
   root = copies(path, ["clean"])
   return next(prepare_pairs._frames(str(root), 1, 0, (64, 64), (0, 0)))[1]
@@ -107,10 +115,11 @@ def brain_slice(path):
 
 READERS = {
     **{f"predict {n}": single(n) for n in ("segmentation", "nih", "camelyon", "natural", "paired",
-                                           "synthetic_textures", "annotations")},
+                                           "synthetic_textures", "annotations", "own_folder")},
     "predict theirs": foreign, "predict restoration": restoration, "predict brain slice": brain_slice,
     "train segmentation": trained_segmentation, "train nih": functools.partial(trained_one_class, nih),
     "train camelyon": functools.partial(trained_one_class, camelyon), "train paired": trained_pairs,
+    "train own_folder": trained_own_folder,
     "prepare pairs": prepared_pairs}
 
 
