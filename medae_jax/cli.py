@@ -15,7 +15,6 @@ import importlib
 import json
 import logging as std_logging
 import os
-import shlex
 import sys
 import traceback
 
@@ -65,10 +64,10 @@ def run(mode: str) -> None:
   if mode == "train":
     if FLAGS.config.get("seeds", ()):
       importlib.import_module("medae_jax.sweep").seeds(FLAGS.config, FLAGS.workdir)
-    elif module.train(FLAGS.config, FLAGS.workdir)["finished"]:
-      importlib.import_module("medae_jax.evaluate").evaluate(FLAGS.workdir)
+    elif module.train(FLAGS.config, FLAGS.workdir)["stopped"]:
+      logging.warning("To go on: %s", importlib.import_module("medae_jax.training.interrupt").command())
     else:
-      logging.warning("To go on: %s", shlex.join(sys.argv))
+      importlib.import_module("medae_jax.evaluate").evaluate(FLAGS.workdir)
   elif mode == "evaluate":
     module.evaluate(FLAGS.workdir, changed)
   elif mode == "predict":

@@ -24,8 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import pathlib
-import shlex
-import sys
 from typing import Any
 
 from absl import logging
@@ -36,7 +34,7 @@ from medae_jax import evaluate as evaluate_lib, train as train_lib
 from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table, tables
-from medae_jax.training import together
+from medae_jax.training import interrupt, together
 from medae_jax.training.plan import Job, Plan
 
 _FAILURES = (ValueError, OSError, FloatingPointError, RuntimeError)
@@ -101,7 +99,7 @@ def _raise(failed: dict[str, str]) -> None:
   """Refuses where runs failed; one that a signal ended is none: as after a single run, all is saved."""
   wrong = {name: why for name, why in failed.items() if why != "interrupted"}
   if len(wrong) < len(failed):
-    logging.warning("Interrupted: what was trained is saved. To go on: %s", shlex.join(sys.argv))
+    logging.warning("Interrupted: what was trained is saved. To go on: %s", interrupt.command())
   if wrong:
     name, why = next(iter(wrong.items()))
     raise UserError(f"{len(wrong)} runs failed, e.g. {name}: {why} The same command repeats only these.")
@@ -147,7 +145,7 @@ def _run_group(group: Sequence[Job]) -> dict[str, str]:
   if len(group) > 1:
     try:
       results = train_lib.train_runs([j.config for j in group], [str(j.folder) for j in group])
-      errors = [r["error"] or (None if r["finished"] else "interrupted") for r in results]
+      errors = [r["error"] or ("interrupted" if r["stopped"] else None) for r in results]
     except _FAILURES as e:
       logging.warning("Not together: %s", e)
   failed = {}
@@ -166,7 +164,7 @@ def _run_group(group: Sequence[Job]) -> dict[str, str]:
 def _one(config, folder) -> str | None:
   """Trains (where it is not done) and evaluates one run; the reason where that failed."""
   try:
-    if not train_lib.train(config, folder)["finished"]:
+    if train_lib.train(config, folder)["stopped"]:
       return "interrupted"
     evaluate_lib.evaluate(folder)
   except _FAILURES as e:

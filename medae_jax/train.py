@@ -36,7 +36,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     workdir: folder of the run, made where it is missing.
 
   Returns:
-    {"step", "finished" (False after a signal), "best", "state"}.
+    {"step", "finished" (False after a signal), "stopped" (True after a signal, also one that came when
+    all was done), "best", "state"}.
 
   Raises:
     UserError: config, data and method do not fit each other, before anything is compiled; or the
@@ -85,21 +86,25 @@ def _train_runs(configs, workdirs) -> list[dict[str, Any]]:
     # with 0, and the same command goes on.
     with GracefulStop() as stop, progress:
       stopped = False
+      for run in runs:
+        run.between = stop.check
       for number in range(method_lib.stage_at(stages, runs[0].first_step), len(stages)):
         with scoring.memory_explained(f"training with a batch of {configs[0].train.batch_size}", _MEMORY):
           stopped = _stage(runs, stages, number, progress, stop)
         if stopped:
           break
-      for run in [r for r in runs if r.error is None]:
-        if stopped:
+      for run in runs if not stopped else ():
+        run.guard(run.finish)
+      stopped = stopped or stop.came
+      for run in runs if stopped else ():
+        run.guard(run.checkpoints.wait)  # "saved" is said when it is so, and not broken off by a signal
+        if run.error is None:
           logging.warning("Interrupted: %s holds the checkpoint of step %d of %d. The same command "
                           "goes on from there.", run.workdir, int(run.state.step), progress.total)
-        else:
-          run.guard(run.finish)
   finally:
     for run in runs:
       run.close()
-  return [run.result() for run in runs]
+  return [{**run.result(), "stopped": stopped} for run in runs]
 
 
 def _stage(runs, stages, number: int, progress: Progress, stop: GracefulStop) -> bool:
@@ -129,6 +134,10 @@ def _stage(runs, stages, number: int, progress: Progress, stop: GracefulStop) ->
       with progress.paused():
         lanes.each(lambda run, state: run.save(state))
 
+    if stop.came:
+      stopped = True
+      break
+
     # One dispatch never runs over a step at which something else is due.
     k = min(t.steps_per_call, next_boundary(step, end, t) - step)
     metrics = lanes.advance(k)
@@ -145,7 +154,7 @@ def _stage(runs, stages, number: int, progress: Progress, stop: GracefulStop) ->
     if not stopped and len(stages) > 1:
       for run in runs:
         run.guard(run.picture, stage, number)
-  return stopped
+  return stopped or stop.came
 
 
 def _validate(run, state, *, last: bool):

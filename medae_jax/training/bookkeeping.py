@@ -14,6 +14,7 @@ from data_pipelines import stream
 from medae_jax.core import checkpoint, streams
 from medae_jax.core.errors import UserError
 from medae_jax.training import early_stop, feed, stage_pictures
+from medae_jax.training.interrupt import Interrupted
 from medae_jax.training.validate import Validator
 from medae_jax.training.writer import Writer
 
@@ -26,6 +27,7 @@ class Run:
     meta: what a checkpoint holds beside the arrays: stage, best value, shapes of batches ...
     alone: a failure is raised; otherwise it is noted in `error`, and the other runs go on.
     ended: early stopping ended the run; its state is kept and changes no more.
+    between: called between the batches of validation and fit; raises Interrupted to leave them.
   """
 
   config: Any
@@ -39,6 +41,7 @@ class Run:
   alone: bool = True
   error: str | None = None
   ended: bool = False
+  between: Callable[[], None] = lambda: None
 
   def __post_init__(self):
     self.first_step = int(self.state.step)
@@ -89,8 +92,12 @@ class Run:
 
   def leave(self, state, *, validate: bool) -> Any:
     """The closing validation where `validate`, and the checkpoint of the stage's last state."""
+    evaluated = self.meta["evaluated"]
     if validate:
       state = self.evaluate(state, delta=0.0)
+    if self.meta["evaluated"] != evaluated and int(state.step) in self.checkpoints.steps("last"):
+      # A signal had come before this validation: the checkpoint does not know its outcome.
+      self.checkpoints.replace("last", state, self.full_meta(state))
     self.state = self.save(state)
     return self.state
 
@@ -106,7 +113,8 @@ class Run:
       delta: gain that counts as one; None = config.train.early_delta.
 
     Returns:
-      The state to go on with: what method.after_validation makes of it.
+      The state to go on with: what method.after_validation makes of it. As it was after a signal:
+      the validation is left, and comes first when training goes on.
 
     Raises:
       UserError: config.train.best_metric is not among the validation numbers.
@@ -114,7 +122,10 @@ class Run:
     step = int(state.step)
     if self.meta["evaluated"] == step or not self.validator:
       return state
-    values = self.validator(state, step)
+    try:
+      values = self.validator(state, step, self.between)
+    except Interrupted:
+      return state
     self.writer.scalars(step, values)
     self.meta["evaluated"] = step
     value, t = values.get(self.config.train.best_metric), self.config.train
@@ -172,11 +183,17 @@ class Run:
       if not self.meta["batches"]:  # nothing was trained: the batch of init gives the shapes
         self.meta["batches"][""] = checkpoint.batch_spec(
             next(stream.eval_batches(self.dataset.fitting(), batch_size=1)))
-      self.state = self.finalize(self.state)
-      self.meta["done"] = True
+      try:
+        fitted = self.finalize(self.state)
+        fitted_best = best and self.finalize(best[0])  # what scoring restores
+      except Interrupted:
+        return
+      # The best one first: "done" in the last one says that both are.
+      if fitted_best is not None:
+        self.checkpoints.replace("best", fitted_best, {**best[1], "done": True})
+        self.checkpoints.wait()
+      self.state, self.meta["done"] = fitted, True
       self.checkpoints.replace("last", self.state, self.full_meta(self.state))
-      if best is not None:  # what scoring restores must be finalised as well
-        self.checkpoints.replace("best", self.finalize(best[0]), {**best[1], "done": True})
     self.meta["done"] = True
 
   def _best(self):
@@ -191,7 +208,12 @@ class Run:
     """The state with what the method fits on normal images as scoring sees them."""
     batches = stream.eval_batches(self.dataset.fitting(),
                                   batch_size=self.config.train.eval_batch_size)
-    return self.method.finalize(state, batches)
+    return self.method.finalize(state, self._watched(batches))
+
+  def _watched(self, batches):
+    for batch in batches:
+      self.between()
+      yield batch
 
   def full_meta(self, state) -> dict[str, Any]:
     """The meta data of a checkpoint of this state."""

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
+import sys
 
 from absl import logging
 import jax
 import numpy as np
+
+
+def command() -> str:
+  """The command line of this process, which goes on where it was interrupted."""
+  return shlex.join([*(["python"] if sys.argv[0].endswith(".py") else []), *sys.argv])
+
+
+class Interrupted(Exception):
+  """A validation or a fit was left after a signal; nothing of it is kept."""
 
 
 class GracefulStop:
@@ -41,6 +52,16 @@ class GracefulStop:
     self._flag = True
     logging.warning("%s received: finishing this step, saving, then exit. Once more to end at once.",
                     signal.Signals(number).name)
+
+  @property
+  def came(self) -> bool:
+    """True once a signal has come; several processes agree in `requested` only."""
+    return self._flag and jax.process_count() == 1
+
+  def check(self) -> None:
+    """Raises Interrupted where `came`: between the batches of what is repeated on resuming."""
+    if self.came:
+      raise Interrupted
 
   def requested(self, step: int) -> bool:
     """True when the run should end after `step`; the same answer in every process."""

@@ -3,6 +3,8 @@
 JAX returns from a step before the device has run it. Without a bound the host would run minutes
 ahead of a slow device: the bar, the ETA and the answer to a signal would be wrong by as much. So at
 most IN_FLIGHT dispatches are ever unfinished: enough that the device never waits for the host.
+Where one takes longer than SLOW seconds (full size on a CPU) each is waited for: the device's pause
+of milliseconds is nothing beside it, and a signal is answered after one dispatch instead of three.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 import tqdm
 
 IN_FLIGHT = 2  # unfinished dispatches: one runs, one waits behind it
+SLOW = 1.0  # seconds
 
 
 class Progress:
@@ -40,6 +43,7 @@ class Progress:
     self._pending: list[tuple[int, dict, int]] = []  # (step after, metrics, images)
     self._waited = 0  # how many of these are known to be finished
     self._paused = 0.0
+    self._seconds, self._done_at = 0.0, None  # of the last dispatch; when it was done
     self._clock: float | None = None
     # One line a minute where nobody watches: a bar's carriage returns would fill a log file.
     interval = 0.5 if sys.stderr.isatty() else 30
@@ -48,7 +52,7 @@ class Progress:
     self._last_log = self.finished = first_step
 
   def add(self, step: int, metrics, images: int) -> None:
-    """Notes the dispatch that ends at `step`, and waits until at most IN_FLIGHT are unfinished.
+    """Notes the dispatch that ends at `step`, and waits for those before it: see above.
 
     Args:
       metrics: its numbers, on the device.
@@ -56,7 +60,7 @@ class Progress:
     """
     first = self._clock is None  # it compiles: its time would spoil the rate
     self._pending.append((step, metrics, 0 if first else images))
-    self._wait(0 if first else IN_FLIGHT)
+    self._wait(0 if first or self._seconds > SLOW else IN_FLIGHT)
     if first:
       self._clock = time.perf_counter()
     if step // self._log_every > self._last_log // self._log_every:
@@ -69,6 +73,9 @@ class Progress:
       step, metrics, _ = self._pending[self._waited]
       jax.block_until_ready(metrics)
       self._waited += 1
+      now = time.perf_counter()
+      self._seconds = now - self._done_at if self._done_at is not None else 0.0
+      self._done_at = now
       self._bar.update(step - self.finished)
       self.finished = step
 
@@ -100,7 +107,9 @@ class Progress:
     self.flush()
     begin = time.perf_counter()
     yield
-    self._paused += time.perf_counter() - begin
+    now = time.perf_counter()
+    self._paused += now - begin
+    self._done_at = now
 
   def __enter__(self):
     return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import functools
 
 import jax
@@ -15,7 +16,7 @@ _VAL_SEED = 20220707  # of the validation noise: the same in every run, so that 
 
 
 class Validator:
-  """Callable (state, step) -> {"val/loss": ..., ...}; falsy where the data set has no validation.
+  """Callable (state, step, between) -> {"val/loss": ..., ...}; falsy without validation data.
 
   Sums and counts are exact over the whole set (never a mean of batch means); with several
   processes each takes its rows and the sums are added. "val/image_auroc" is computed where
@@ -31,18 +32,19 @@ class Validator:
   def __bool__(self):
     return self._source is not None or self._auroc
 
-  def __call__(self, state, step: int) -> dict[str, float]:
+  def __call__(self, state, step: int, between: Callable[[], None]) -> dict[str, float]:
+    """Numbers of `state`; `between` is called after each batch, and may raise to end it."""
     model = state.replace(opt={})
     if jax.process_count() > 1:
       model = parallel.to_host(model)
     values = {}
     if self._source is not None:
-      values.update({f"val/{k}": v for k, v in self._losses(model, step).items()})
+      values.update({f"val/{k}": v for k, v in self._losses(model, step, between).items()})
     if self._auroc:
-      values["val/image_auroc"] = self._image_auroc(model)
+      values["val/image_auroc"] = self._image_auroc(model, between)
     return values
 
-  def _losses(self, model, step):
+  def _losses(self, model, step, between):
     sums, count = {}, 0.0
     t = self._config.train
     batches = batches_of(self._source, t.eval_batch_size)
@@ -56,6 +58,7 @@ class Validator:
       for name, value in self._step(model, batch).items():
         sums[name] = sums.get(name, 0.0) + float(np.sum(np.asarray(value, np.float64) * valid))
       count += valid.sum()
+      between()
     names = sorted(sums)
     total = np.array([*(sums[n] for n in names), count])
     if jax.process_count() > 1:
@@ -63,7 +66,7 @@ class Validator:
       total = np.sum(multihost_utils.process_allgather(total), 0)
     return {n: float(total[i] / total[-1]) for i, n in enumerate(names)}
 
-  def _image_auroc(self, model):
+  def _image_auroc(self, model, between):
     from sklearn.metrics import roc_auc_score
     scores, labels = [], []
     for batch in stream.eval_batches(self._dataset.split("val"),
@@ -71,6 +74,7 @@ class Validator:
       value = np.asarray(self._score(model, batch))
       scores.append(value[batch["valid"]])
       labels.append(batch["label"][batch["valid"]])
+      between()
     labels = np.concatenate(labels)
     if labels.min() == labels.max():
       raise UserError("config.train.best_metric=val/image_auroc needs normal and anomalous images in "
