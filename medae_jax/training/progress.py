@@ -43,7 +43,8 @@ class Progress:
     self._pending: list[tuple[int, dict, int]] = []  # (step after, metrics, images)
     self._waited = 0  # how many of these are known to be finished
     self._paused = 0.0
-    self._seconds, self._done_at = 0.0, None  # of the last dispatch; when it was done
+    self._seconds = 0.0  # that the last dispatch took
+    self._done_at: float | None = None
     self._clock: float | None = None
     # One line a minute where nobody watches: a bar's carriage returns would fill a log file.
     interval = 0.5 if sys.stderr.isatty() else 30
