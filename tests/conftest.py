@@ -22,7 +22,7 @@ import jax
 import pytest
 
 from data_pipelines import outside
-from tests import golden_cases
+from tests import golden_cases, time_tests
 
 outside.allow()  # methods and data sets of tests lie outside the package
 
@@ -31,7 +31,14 @@ FAST = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"].lower() in ("1", "true", "y"
 
 def pytest_configure(config):
   golden_cases.check_environment()
-  config.addinivalue_line("markers", "slow: takes longer than about 20 s; CI runs them too")
+  config.addinivalue_line("markers", "slow: over 1.5 s of one core (tests/slow.txt), or so marked; CI runs them too")
+
+
+def pytest_collection_modifyitems(items):
+  slow = time_tests.listed()
+  for item in items:
+    if time_tests.function_of(item.nodeid) in slow:
+      item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="module")
