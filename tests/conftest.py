@@ -31,7 +31,8 @@ FAST = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"].lower() in ("1", "true", "y"
 
 def pytest_configure(config):
   golden_cases.check_environment()
-  config.addinivalue_line("markers", "slow: over 1.5 s of one core (tests/slow.txt), or so marked; CI runs them too")
+  config.addinivalue_line(
+      "markers", "slow: over 1.5 s of one core (tests/slow.txt), or so marked; CI runs them too")
 
 
 def pytest_collection_modifyitems(items):
