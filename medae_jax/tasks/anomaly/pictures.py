@@ -60,6 +60,8 @@ def draw(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> dict[
   modalities = evaluator.config.data.get("modalities", ())
   name = f", {modalities[channel]}" if channel < len(modalities) else ""
   names, cells, captions = [], [], []
+  if not (evaluator.lesion_px > 0).any():  # masks that mark nothing anywhere are nobody's judgement
+    cases = [{**case, "mask": None} for case in cases]
   for case in cases:
     pictures = _row(case, channel, name, window, top, threshold, flip)
     names = list(pictures)
