@@ -132,6 +132,7 @@ RULES: dict[str, Rule] = {
     "train.init_from": text,
     "train.random_streams": choice("named", "legacy"),
     "method.score": group,
+    "optim": group,
     "eval.kind": text,
     "eval.splits": names(),
     "eval.batch_size": whole(1, _MOST),
@@ -214,7 +215,7 @@ SHARED: dict[str, Rule] = {
     "optim.half_period": number(0, above=True),
     "optim.epoch_steps": whole(0, _MOST),
 }
-_OPTIONAL = ("seeds", "method.score", "train.early_stop", "train.early_delta", "train.random_streams",
+_OPTIONAL = ("seeds", "optim", "method.score", "train.early_stop", "train.early_delta", "train.random_streams",
              "train.epochs", "train.examples", "train.eval_every_epochs", "train.save_every_epochs", "bench.",
              "export.")  # younger than the rest
 _GROUPS = ("method", "model", "data", "train", "eval", "predict", "parallel")

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines import dataset as datasets
 from data_pipelines.intake.find import Found
 from medae_jax.core import checks
 from medae_jax.core.errors import UserError
@@ -58,6 +59,8 @@ def check(config, image_shape: Sequence[int] | None = None, splits: Sequence[str
     raise UserError(f"config.eval.kind={kind!r} needs {', '.join(missing)}, which this config does not "
                     "have: it was made for another task")
   checks.apply(config, module.RULES)
+  if "data" in config and config.data.name in datasets.dataset_names():
+    datasets.module(config.data.name).resolve(config.data)  # predict reads fields without opening data
   module.check(config, image_shape[-1] if image_shape else None)
   if splits:
     split_order(splits, config.eval.splits)

@@ -3,9 +3,10 @@
 import ml_collections
 import pytest
 
-from configs import common
+from configs import common, dae_brats
 from medae_jax import bench, convert, train
 from medae_jax.core import checks, trained
+from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 from tests.contract import cases
 from tests.unit import fake_run, tiny_dae
@@ -137,3 +138,22 @@ def test_segmentation_and_restoration_ranges():
   for name, value in (("predict.threshold", 1.0), ("eval.overlays", -1)):
     with pytest.raises(checks.UserError, match=name):
       base.check(changed(c, name, value))
+
+
+def test_fields_of_the_data_are_checked_where_no_data_are_opened():
+  """predict reads config.data.modalities of a run; an edited config.json is one line there too."""
+  config = dae_brats.get_config("demo").copy_and_resolve_references()
+  base.check(config)
+  with config.unlocked(), config.data.ignore_type():
+    config.data.modalities = -1
+  with pytest.raises(UserError, match="config.data.modalities=-1"):
+    base.check(config)
+
+
+@pytest.mark.parametrize("value", [None, (), 3])
+def test_optim_is_a_group(value):
+  config = dae_brats.get_config("demo").copy_and_resolve_references()
+  with config.unlocked(), config.ignore_type():
+    config.optim = value
+  with pytest.raises(UserError, match=r"config\.optim"):
+    checks.check(config)
