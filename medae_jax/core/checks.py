@@ -215,9 +215,9 @@ SHARED: dict[str, Rule] = {
     "optim.half_period": number(0, above=True),
     "optim.epoch_steps": whole(0, _MOST),
 }
-_OPTIONAL = ("seeds", "optim", "method.score", "train.early_stop", "train.early_delta", "train.random_streams",
-             "train.epochs", "train.examples", "train.eval_every_epochs", "train.save_every_epochs", "bench.",
-             "export.")  # younger than the rest
+_OPTIONAL = ("seeds", "optim", "method.score", "train.early_stop", "train.early_delta",
+             "train.random_streams", "train.epochs", "train.examples", "train.eval_every_epochs",
+             "train.save_every_epochs", "bench.", "export.")  # younger than the rest
 _GROUPS = ("method", "model", "data", "train", "eval", "predict", "parallel")
 
 
