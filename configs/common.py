@@ -66,6 +66,9 @@ def base(task: str = "anomaly") -> ml_collections.ConfigDict:
   return config
 
 
+BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
 def parse_arg(arg: str | None, **defaults):
   """Parses "demo,res=64" into a ConfigDict.
 
@@ -86,9 +89,9 @@ def parse_arg(arg: str | None, **defaults):
     kind = type(defaults[name])
     try:
       if kind is bool:
-        values[name] = text.lower() in ("", "1", "true", "yes")
+        values[name] = {"": True, **BOOLEANS}[text.lower()]
       else:
         values[name] = kind(text) if equals else kind(True)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
       raise UserError(f"config argument {part!r}: {text!r} is not a {kind.__name__}") from None
   return ml_collections.ConfigDict(values)

@@ -106,16 +106,17 @@ def _sentence(split, r):
   """The comparison with the intensity threshold in words; "" where it does not apply."""
   by = r.get("model_better_by") or {}
   key, base = by.get("metric"), r.get("baseline") or {}
-  if r.get("model_better") is None or not isinstance(key, str) or key not in _NAMES:
+  if not isinstance(key, str) or key not in _NAMES or not isinstance(r.get(key), (int, float)):
     return ""
   best = max((v for k, v in base.items() if k.startswith(key) and isinstance(v, (int, float))),
              default=None)
-  verdict = "better than" if r["model_better"] else "NOT better than"
+  verdict = {True: "better than", False: "WORSE than"}.get(r.get("model_better"),
+                                                           "not shown to be better than")
   said = (f"{_split_name(split)} ({r.get('n_patients', '?')} patients, {r.get('n_images', '?')} images): "
           f"{_NAMES[key][0].lower()} {number(r.get(key))}; a plain intensity threshold reaches "
           f"{number(best)}: the model is {verdict} it")
-  interval = (r.get("ci95") or {}).get("pixel_ap_minus_baseline")
-  if interval and key == "pixel_ap":
+  interval = (r.get("ci95") or {}).get(f"{key}_minus_baseline")
+  if interval:
     said += (f" (difference, 95 % interval over patients: {number(interval[0])} to "
              f"{number(interval[1])})")
   return text(said + ".")

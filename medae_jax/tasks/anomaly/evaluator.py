@@ -6,6 +6,7 @@ The model is always shown beside the simplest detector, a threshold on the inten
   pixel_ap, pixel_auroc   over all pixels of the split, background included, as Kascenas 2022
   dice_best, dice_best_threshold   best of the thresholds k/1000, chosen with the labels of this
                           split: an upper bound, not an operating point
+  dice_best_any           best of every float16 threshold: larger where scores are small
   dice_val_threshold, val_threshold   at the threshold chosen on val: the honest figure
   dice_components         as dice_best, small 3-D components removed, same threshold
   dice_val_threshold_components   as dice_val_threshold, small components removed
@@ -14,7 +15,8 @@ The model is always shown beside the simplest detector, a threshold on the inten
   ci95                    95 % percentile bootstrap over patients
   scan_auroc              of whole scans: the highest score of a scan's slices; scan_sensitivity and
                           scan_false_alarms at val's threshold for scans
-  baseline                the same of the intensity threshold; model_better compares
+  baseline                the same of the intensity threshold; model_better: whether the paired interval
+                          of the difference is above 0 (true), below (false), or holds it (null)
   notes                   why a number is null
 """
 
@@ -140,8 +142,7 @@ class Evaluator(BaseEvaluator):
     result["ci95"] = intervals.intervals(self, notes)
     key = "pixel_ap" if np.isfinite(result["pixel_ap"]) else "image_auroc"
     best = max(result["baseline"][key], result["baseline"][f"{key}_median5"])
-    known = np.isfinite(result[key]) and np.isfinite(best)
-    result["model_better"] = bool(result[key] > best) if known else None
+    result["model_better"] = intervals.verdict(result["ci95"], key)
     result["model_better_by"] = {"metric": key, "difference": result[key] - best}
     result["notes"] = notes
     return result
@@ -149,6 +150,7 @@ class Evaluator(BaseEvaluator):
   def _pixel_metrics(self, threshold, notes):
     keys = ("pixel_ap", "pixel_auroc", "dice_best", "dice_best_threshold", "dice_val_threshold",
             "dice_components", "dice_val_threshold_components", "dice_patients_mean")
+    keys += ("dice_best_any",)
     found = dict.fromkeys(keys, np.nan) | {"val_threshold": threshold}
     why = self._no_pixels()
     if why:
@@ -157,7 +159,8 @@ class Evaluator(BaseEvaluator):
     self.counts = counts = self.pixels["model"].counts()
     found["pixel_ap"] = float(detection.average_precision(counts))
     found["pixel_auroc"] = float(detection.auroc(counts))
-    found["dice_best"], found["dice_best_threshold"] = detection.best_dice(counts, self._grid())
+    found["dice_best"], found["dice_best_threshold"] = detection.best_dice(counts, self.dice_grid)
+    found["dice_best_any"] = detection.best_dice(counts, "all")[0]
     cuts = {"best": found["dice_best_threshold"]}
     if threshold is None:
       notes.update({k: "no validation split has set a threshold" for k in keys
@@ -172,7 +175,7 @@ class Evaluator(BaseEvaluator):
       found["dice_val_threshold_components"] = float(
           _scans.pooled_dice(self.overlap["val_components"]))
       found["dice_patients_mean"] = float(np.nanmean(np.where(
-          self.overlap["val"][:, 2] > 0, _per_patient(self.overlap["val"]), np.nan)))
+          self.overlap["val"][:, 2] > 0, _scans.patient_dice(self.overlap["val"]), np.nan)))
     return found
 
   def _image_metrics(self, notes):
@@ -209,7 +212,8 @@ class Evaluator(BaseEvaluator):
       return "the split has no masks"
     return "" if self.lesion_px.sum() else "no lesion pixel in the split"
 
-  def _grid(self):
+  @property
+  def dice_grid(self):
     return "all" if self.config.eval.dice_thresholds == "all" else None
 
   def _volumes(self):
@@ -228,7 +232,7 @@ class Evaluator(BaseEvaluator):
     table = []
     exact = self.counts is not None and self.pixels["model"].shift == 0
     grouped = self.pixels["model"].grouped() if exact else None
-    dice = {k: _per_patient(v) for k, v in (self.overlap or {}).items()}
+    dice = {k: _scans.patient_dice(v) for k, v in (self.overlap or {}).items()}
     for p, name in enumerate(self.patients):
       rows = np.flatnonzero(self.group == p)
       row = {"patient": name, "images": len(rows),
@@ -237,7 +241,7 @@ class Evaluator(BaseEvaluator):
         row["lesion_pixels"] = int(self.lesion_px[rows].sum())
         row["pixel_ap"] = float(detection.average_precision(grouped[p])) if exact else None
         for key, column in (("val", "dice_val_threshold"), ("val_components",
-                            "dice_val_threshold_components"), ("best", "dice_best_threshold")):
+                            "dice_val_threshold_components"), ("best", "dice_at_best_threshold")):
           if key in dice:
             row[column] = float(dice[key][p])
       row["score_max"] = float(self.image_scores["model"][rows].max())
@@ -293,8 +297,3 @@ def _baselines(image, channel, how):
   maps = {"intensity": plain, "intensity_median5": residual.median_filter(plain, 5)}
   body = residual.foreground(image)
   return maps, {name: residual.image_score(value, how, body) for name, value in maps.items()}
-
-
-def _per_patient(counts):
-  with np.errstate(invalid="ignore", divide="ignore"):
-    return 2 * counts[:, 0] / (counts[:, 1] + counts[:, 2])

@@ -26,7 +26,7 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
   weights = bootstrap.resample_weights(groups, resamples, evaluator.config.seed)
   values: dict[str, np.ndarray] = {}
   if evaluator.counts is not None:
-    values.update(_pixels(evaluator.pixels, weights))
+    values.update(_pixels(evaluator.pixels, weights, evaluator.dice_grid))
     for key, name in (("dice_components", "best_components"), ("dice_val_threshold", "val"),
                       ("dice_val_threshold_components", "val_components")):
       if name in evaluator.overlap:
@@ -36,10 +36,20 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
   return {k: bootstrap.interval(v) for k, v in values.items()}
 
 
-def _pixels(pixels, weights):
-  found = bootstrap.resample_counts(pixels["model"].grouped(), weights, {
+def verdict(ci95, key: str) -> bool | None:
+  """Whether the model is better than the better baseline: by the paired interval of the difference; None
+  where it contains 0, or there is none."""
+  low, high = ci95.get(f"{key}_minus_baseline") or (0, 0)
+  return True if low > 0 else False if high < 0 else None
+
+
+def _pixels(pixels, weights, grid):
+  """grid: thresholds that dice_best is the best of, as for the value itself."""
+  grouped = pixels["model"].grouped()
+  places = _places(np.flatnonzero(grouped.any((0, 1))), grid, pixels["model"].shift)
+  found = bootstrap.resample_counts(grouped, weights, {
       "pixel_ap": detection.average_precision, "pixel_auroc": detection.auroc,
-      "dice_best": lambda c: np.fmax.reduce(detection.dice_curve(c), -1)})
+      "dice_best": lambda c: _best_dice(c, places)})
   baselines = {name: bootstrap.resample_counts(pixels[name].grouped(), weights, {
       "ap": detection.average_precision})["ap"] for name in pixels if name != "model"}
   best = max(baselines, key=lambda name: detection.average_precision(pixels[name].counts()))
@@ -48,16 +58,45 @@ def _pixels(pixels, weights):
   return found
 
 
+def _places(used, grid, shift):
+  """Of the bins that occur, the last at or below each threshold; -1 = every score is above it."""
+  if grid == "all":
+    return np.arange(-1, len(used))
+  codes = detection.code_of(np.arange(1000) / 1000) >> shift
+  return np.unique(np.searchsorted(used, codes, side="right") - 1)
+
+
+def _best_dice(counts, places):
+  """[...] best Dice of counts [...,2,bins] over thresholds at the given bins."""
+  counts = np.asarray(counts, np.float64)
+  positive, total = counts[..., 1, :].sum(-1), counts.sum((-2, -1))
+  with np.errstate(invalid="ignore", divide="ignore"):
+    all_called = 2 * positive / (total + positive)
+  curve = np.concatenate([detection.dice_curve(counts), all_called[..., None]], -1)
+  return np.fmax.reduce(curve[..., places], -1)
+
+
+def _counts(score, label, group, weight):
+  _, place = np.unique(score, return_inverse=True)
+  drawn = None if weight is None else weight[group]
+  share = lambda y: None if drawn is None else drawn[label == y]
+  return np.stack([np.bincount(place[label == y], share(y), place.max() + 1) for y in (0, 1)])
+
+
 def _images(evaluator, weights):
   known = np.flatnonzero(evaluator.label >= 0)
   score, label = evaluator.image_scores["model"][known], evaluator.label[known]
   group = evaluator.group[known]
   _, place = np.unique(score, return_inverse=True)
   bins = place.max() + 1
-  found: dict[str, list[float]] = {"image_auroc": [], "image_ap": []}
+  found: dict[str, list[float]] = {"image_auroc": [], "image_ap": [], "image_auroc_minus_baseline": []}
+  others = [evaluator.image_scores[name][known] for name in evaluator.image_scores if name != "model"]
+  auroc = lambda s, weight=None: float(detection.auroc(_counts(s, label, group, weight)))
+  best = max(others, key=auroc)
   for weight in weights:
     counts = np.stack([np.bincount(place[label == y], weight[group[label == y]], bins)
                        for y in (0, 1)])
     found["image_auroc"].append(float(detection.auroc(counts)))
     found["image_ap"].append(float(detection.average_precision(counts)))
+    found["image_auroc_minus_baseline"].append(found["image_auroc"][-1] - auroc(best, weight))
   return found

@@ -90,7 +90,7 @@ class Predictor(BasePredictor):
     back = lambda maps: read.back(_to_grid(maps, prepared, read.arrays[0].shape))
     anomaly = back(scored.maps)
     nifti.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, read.image)
-    row = self._row(scored, prepared.slices)
+    row = self._row(scored, prepared.slices, anomaly)
     mask = None
     if self.threshold is not None:
       mask = (back(scored.cut) > np.float32(self.threshold)).astype(np.uint8)
@@ -171,10 +171,10 @@ class Predictor(BasePredictor):
     return self._write_image(scan.name, out_dir, scored, back, shown.mean(-1))
 
   def _write_image(self, name, out_dir, scored, back, grey):
-    row = self._row(scored, None)
     if not scored.maps.size:
-      return row
+      return self._row(scored, None)
     anomaly = np.ascontiguousarray(back(scored.maps), np.float32)
+    row = self._row(scored, None, anomaly)
     images.write_array(out_dir / f"{name}_anomaly.tif", anomaly)
     window, top = self._scale(anomaly)
     picture = panels.heat_overlay(grey, anomaly, window, top)
@@ -211,7 +211,7 @@ class Predictor(BasePredictor):
       cut = np.where(above & ~kept, np.float32(self.threshold), maps)
     return Scored(maps, cut, scores)
 
-  def _row(self, scored, slices) -> dict[str, Any]:
+  def _row(self, scored, slices, anomaly=None) -> dict[str, Any]:
     row: dict[str, Any] = {"score": float(scored.scores.max())}
     row.update(whole_scans.verdict(self.calibration or {}, row["score"],
                                    "image" if slices is None else "scan"))
@@ -221,8 +221,8 @@ class Predictor(BasePredictor):
     # The threshold of images is that of a slice, too: it is never asked of a volume.
     if "called_abnormal" not in row and slices is None and self.image_threshold is not None:
       row["called_abnormal"] = int(row["score"] > self.image_threshold)
-    if scored.maps.size:
-      row["map_max"] = float(scored.maps.max())
+    if anomaly is not None:
+      row["map_max"] = float(anomaly.max())  # of the map as it is written
     row["threshold"] = self.threshold
     return row
 

@@ -41,6 +41,7 @@ class ResidualFit:
     self._group: list[np.ndarray] = []   # [k]
     # Pixels whose score is 0 whatever the weights: [patients, normal or lesion].
     self._zeros = np.zeros((self._groups.max(initial=0) + 1, 2))
+    self._plain = np.zeros((2, detection.CODES))  # the map of the config's own weights, all pixels
     self._summary: dict[str, float] = {}
 
   def update(self, batch, outputs) -> None:
@@ -58,6 +59,12 @@ class ResidualFit:
     parts = jnp.concatenate([jnp.maximum(residual, 0), jnp.maximum(-residual, 0)], -1) * inside
     parts = np.asarray(scores.median_filter(parts, self._options.median))[valid]
     truth = np.asarray(batch["mask"])[valid].reshape(-1) > 0
+    # The median of a sum is not the sum of medians: what the fit is compared with is the map itself.
+    o = self._options
+    own = scores.residual_map(residual, o.get("weights_positive", ()), o.get("weights_negative", ()))
+    plain = detection.code_of(np.asarray(scores.median_filter(own * inside, o.median))[valid].reshape(-1))
+    for y in (False, True):
+      self._plain[int(y)] += np.bincount(plain[truth == y], minlength=detection.CODES)
     group = np.repeat(self._groups[np.asarray(batch["position"])[valid]], parts[0, ..., 0].size)
     parts = parts.reshape(-1, parts.shape[-1])
     seen = parts.any(-1)
@@ -80,8 +87,7 @@ class ResidualFit:
     parts, truth, group = parts[kept], truth[kept], group[kept]
     zeros = share * self._zeros
     best = self._fit(parts, truth, zeros.sum(0))
-    plain = np.ones(parts.shape[1])
-    self._summary = {"pixel_ap_plain": _ap(parts @ plain, truth, zeros.sum(0)),
+    self._summary = {"pixel_ap_plain": float(detection.average_precision(self._plain)),
                      "pixel_ap_fitted": _ap(parts @ best, truth, zeros.sum(0)),
                      "pixel_ap_other_patients": self._held_out(parts, truth, group, zeros)}
     half = len(best) // 2
@@ -89,7 +95,7 @@ class ResidualFit:
     return {"weights_positive": rounded[:half], "weights_negative": rounded[half:]}
 
   def summary(self) -> dict[str, float]:
-    """Pixel AP on val: of plain weights, of the fitted ones, and of weights fitted on the other
+    """Pixel AP on val: of the map without the fit, of the fitted ones, and of weights fitted on the other
     patients only (five folds); NaN where there are too few patients."""
     return self._summary
 

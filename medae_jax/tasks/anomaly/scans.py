@@ -105,3 +105,9 @@ def pooled_dice(counts: np.ndarray, weights: np.ndarray | None = None):
   total = counts.sum(0) if weights is None else weights @ counts
   with np.errstate(invalid="ignore", divide="ignore"):
     return 2 * total[..., 0] / (total[..., 1] + total[..., 2])
+
+
+def patient_dice(counts: np.ndarray) -> np.ndarray:
+  """Dice of each patient's counts [patients, 3]: [patients], NaN where neither marks anything."""
+  with np.errstate(invalid="ignore", divide="ignore"):
+    return 2 * counts[:, 0] / (counts[:, 1] + counts[:, 2])
