@@ -12,6 +12,7 @@ patients, which needs masks there (--config.eval.fit_residual=False where you ha
 Arguments after the colon:
   :published  the published score as well (mean absolute residual of all modalities), and the
               published slices: each resized to 128x128, whatever its field of view
+  :demo       small network, synthetic brains, minutes
   :smoke      seconds, synthetic brains; for tests
 """
 
@@ -20,11 +21,11 @@ from configs import common, dae_brats
 
 def get_config(arg=None):
   """The locked config."""
-  arg = common.parse_arg(arg, published=False, smoke=False)
-  config = dae_brats.get_config("smoke" if arg.smoke else None)
+  arg = common.parse_arg(arg, published=False, demo=False, smoke=False)
+  config = dae_brats.get_config("smoke" if arg.smoke else "demo" if arg.demo else None)
   with config.unlocked():
     config.data.modalities = ("flair", "t1", "t1ce")
-    if not arg.smoke:
+    if not arg.smoke and not arg.demo:
       config.model.wf = 4
       config.optim.schedule, config.optim.lr = "cosine", 1e-3
       config.train.update(steps=2500, eval_every=250, save_every=250, log_every=25)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import json
 import logging as std_logging
 import os
@@ -40,6 +41,8 @@ flags.DEFINE_enum("mode", "train", list(_MODES), "What to do:\n" + "\n".join(
 flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, results.")
 flags.DEFINE_string("input", None, "File or folder to read (predict, convert).")
 flags.DEFINE_string("output", None, "Folder to write (predict, export); default inside --workdir.")
+flags.DEFINE_bool("full_size", False, "Train at full size although the data are synthetic and there is no "
+                  "accelerator; without it the :demo variant runs then.")
 flags.DEFINE_bool("allow_code", False, "Methods and data sets may be imported from outside the "
                   "package (config.method.name=package.module:Name).")
 config_flags.DEFINE_config_file("config", None, "Experiment: configs/<name>.py[:argument].",
@@ -62,9 +65,10 @@ def run(mode: str) -> None:
   module = importlib.import_module(f"medae_jax.{mode}")
   changed = {} if FLAGS.config is None else config_flags.get_override_values(FLAGS["config"])
   if mode == "train":
-    if FLAGS.config.get("seeds", ()):
-      importlib.import_module("medae_jax.sweep").seeds(FLAGS.config, FLAGS.workdir)
-    elif module.train(FLAGS.config, FLAGS.workdir)["stopped"]:
+    config = _affordable(FLAGS.config)
+    if config.get("seeds", ()):
+      importlib.import_module("medae_jax.sweep").seeds(config, FLAGS.workdir)
+    elif module.train(config, FLAGS.workdir)["stopped"]:
       logging.warning("To go on: %s", importlib.import_module("medae_jax.training.interrupt").command())
     else:
       importlib.import_module("medae_jax.evaluate").evaluate(FLAGS.workdir)
@@ -81,6 +85,20 @@ def run(mode: str) -> None:
     module.sweep(FLAGS.config, FLAGS.workdir)
   else:
     print(json.dumps(module.bench(FLAGS.config, FLAGS.workdir), indent=2))
+
+
+def _affordable(config):
+  """The config to train: the :demo variant instead of an accidental full size on synthetic data."""
+  import jax
+
+  from medae_jax.training import full_size
+  if FLAGS.full_size or not full_size.is_accident(config, jax.default_backend()):
+    return config
+  path, _, argument = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+  spec = importlib.util.spec_from_file_location("asked_config", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return full_size.demo(config, module.get_config, argument)
 
 
 def main(argv) -> None:
@@ -193,6 +211,10 @@ def check_paths(mode: str) -> None:
   Raises:
     UserError: a flag is missing. FileNotFoundError: its file or folder is.
   """
+  if mode == "train" and FLAGS.config is not None and not FLAGS.workdir:
+    from medae_jax.training import full_size
+    FLAGS["workdir"].value = full_size.default_workdir(config_flags.get_config_filename(FLAGS["config"]))
+    print(f"medae_jax: --workdir={FLAGS.workdir}", file=sys.stderr)
   for flag in _NEEDS.get(mode, ("workdir",)):
     if not getattr(FLAGS, flag):
       raise UserError(f"--mode={mode} needs --{flag}")

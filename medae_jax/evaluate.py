@@ -140,7 +140,8 @@ def _one_split(module, run, dataset, split, calibration, workdir, calibrates=Tru
     if split == "val" and calibrates:
       found = evaluator.calibrate()
       evaluator.calibration = found
-    result = {"dataset": dataset.name, "synthetic": bool(dataset.synthetic), "split": split,
+    variant = {"variant": run.config.variant} if run.config.get("variant", "") else {}
+    result = {**variant, "dataset": dataset.name, "synthetic": bool(dataset.synthetic), "split": split,
               "n_images": len(source), **evaluator.result()}
     chosen = np.asarray(evaluator.choose(), np.int64)
     if chosen.size:

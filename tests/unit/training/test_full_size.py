@@ -1,0 +1,24 @@
+"""A newcomer's first command: the demo instead of days on synthetic data, and a folder of its own."""
+
+import pytest
+
+from configs import annotation_removal, dae_brats, dae_nifti
+from medae_jax.core import config as config_lib
+from medae_jax.training import full_size
+
+
+@pytest.mark.parametrize("module", [dae_brats, dae_nifti, annotation_removal])
+def test_full_size_on_synthetic_data_without_accelerator_becomes_the_demo(module):
+  config = config_lib.override(module.get_config(), {"train.log_every": 7})
+  assert full_size.is_accident(config, "cpu") and not full_size.is_accident(config, "gpu")
+  assert not full_size.is_accident(config_lib.override(config, {"data.dir": "/mine"}), "cpu")
+  assert not full_size.is_accident(module.get_config("demo"), "cpu")
+  assert not full_size.is_accident(module.get_config("smoke"), "cpu")
+  small = full_size.demo(config, module.get_config, "")
+  assert small.variant == "demo" and small.train.log_every == 7
+  assert small.train.steps == module.get_config("demo").train.steps < config.train.steps
+
+
+def test_default_folders():
+  assert full_size.default_workdir("configs/dae_brats.py") == "runs/dae_brats"
+  assert full_size.default_workdir("/x/configs/dpa_nih.py:exp=pg,run=1") == "runs/dpa_nih_exp_pg_run_1"
