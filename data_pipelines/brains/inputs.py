@@ -6,14 +6,11 @@ from collections.abc import Collection, Sequence
 import dataclasses
 import pathlib
 
-from data_pipelines.brains import volumes
+from data_pipelines.brains import series, volumes
 from data_pipelines.brains.files import NEW_NAMES
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from data_pipelines.intake import counts, find as finder, names, tables
-
-# Endings of truth and of our own results.
-_NOT_INPUT = ("seg", "mask", "anomaly", "overlay", "label", "labels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +19,18 @@ class Scan:
 
   Attributes:
     name: of its results, safe and unique; title: what the user calls it.
+    series: {file of `files`: all files of the DICOM series that it stands for}.
   """
 
   name: str
   files: dict[str, pathlib.Path]
   title: str = ""
+  series: dict[pathlib.Path, tuple[pathlib.Path, ...]] = dataclasses.field(default_factory=dict)
+
+  @property
+  def all_files(self) -> list[pathlib.Path]:
+    """Every file that is read for it."""
+    return [f for p in self.files.values() for f in self.series.get(p, (p,))]
 
 
 def find(path, modalities: Sequence[str]) -> list[Scan]:
@@ -43,6 +47,7 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
   results (_anomaly, _mask, _overlay), sequences that the model does not use and pictures that lie
   beside volumes are left out and named in `Found.left_out`. Where `modalities` is empty, each file is
   an input, but for what is named as the result of another one beside it (a_mask.png beside a.png).
+  A DICOM series is one volume, see brains/series.py.
 
   Args:
     kinds: of intake.find.
@@ -60,6 +65,11 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
     listed = {f for scan in scans for f in scan.files.values()}
     found.leave_out({f: "is not listed in manifest.csv" for f in found.files if f not in listed})
     return scans, found
+  if modalities and path.is_file() and finder.kind_of(path) == "dicom":  # its whole series
+    found = finder.find(path.parent, ("dicom",), deep=False)
+    scans = [s for s in _of_series(found, modalities) if path in s.all_files]
+    return scans, finder.Found(path, [f for s in scans for f in s.all_files], [
+        item for item in found.left_out if item.path == path])
   if path.is_file() and len(modalities) > 1:
     modality = split_name(path, modalities)[1]
     if modality:  # the others of the same scan
@@ -69,9 +79,27 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
       used = {f for _, _, files in mine for f in files.values()}
       return _named(mine, path.parent), finder.Found(path, sorted(used))
   found = finder.find(path, kinds)
-  groups = _group(found, modalities) if path.is_dir() else [
+  volumes_too = _of_series(found, modalities) if modalities and "dicom" in kinds else []
+  slices = {f for scan in volumes_too for f in scan.all_files}
+  found.files = [f for f in found.files if f not in slices]
+  groups = _group(found, modalities, bool(slices)) if path.is_dir() else [
       (p, finder.stem_of(p), {split_name(p, modalities)[1]: p}) for p in found.files]
-  return _named(groups, path), found
+  scans = _named(groups, path)
+  found.files = sorted([*found.files, *slices])
+  return _told_apart([*scans, *volumes_too]), found
+
+
+def _told_apart(scans):
+  """Names of volumes and of series that no two share."""
+  return [dataclasses.replace(scan, name=name)
+          for scan, name in zip(scans, names.unique([s.name for s in scans]))]
+
+
+def _of_series(found, modalities):
+  """Scans of the DICOM series among the files found; takes out of `found` those that are none."""
+  return [Scan(names.safe(title), {m: files[0] for m, files in members.items()}, title,
+               {files[0]: tuple(files) for files in members.values()})
+          for title, members in series.scans(found, modalities, split_name)]
 
 
 def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]:
@@ -86,7 +114,7 @@ def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]
   return name, ""
 
 
-def _group(found, modalities):
+def _group(found, modalities, series_there=False):
   """[(first file, name, {modality: file})] out of loose files; takes out of `found` what is none."""
   sets: dict[tuple, list[tuple[str, pathlib.Path]]] = {}
   reasons: dict[pathlib.Path, str] = {}
@@ -106,7 +134,7 @@ def _group(found, modalities):
         twins.update({p: f"is one of several files of a modality of {prefix}: keep one" for _, p in part})
       else:
         groups.append((part[0][1], prefix, files))
-  beside = _beside(groups, modalities)
+  beside = _beside(groups, modalities, series_there)
   found.leave_out({**reasons, **beside})
   found.leave_out(twins, broken=True)
   return [g for g in groups if g[0] not in beside]
@@ -116,11 +144,7 @@ def _no_input(path, modalities, files):
   """Why a file without a modality in its name is no input, "" where it is one."""
   if not modalities:
     return names.beside_its_image(path, files)
-  ending = finder.stem_of(path).replace("-", "_").lower().rpartition("_")[2]
-  if ending in _NOT_INPUT:
-    return "is named as a label or a result"
-  others = (*NEW_NAMES, *NEW_NAMES.values())
-  return "is of a sequence that the model does not use" if ending in others else ""
+  return series.other_kind(finder.stem_of(path))
 
 
 def _apart(members):
@@ -131,10 +155,10 @@ def _apart(members):
   return [[m for m in members if finder.suffix_of(m[1]) == e] for e in endings]
 
 
-def _beside(groups, modalities):
+def _beside(groups, modalities, series_there):
   """{picture: reason} where volumes were found: a picture is a scan only as a whole set."""
   volumes = {(p.parent, prefix) for p, prefix, _ in groups if nifti.is_nifti(p)}
-  if not modalities or not volumes:
+  if not modalities or not (volumes or series_there):
     return {}
   return {path: "is a picture beside scans, not a scan" for p, prefix, files in groups
           if not nifti.is_nifti(p) and ((p.parent, prefix) in volumes or set(files) != set(modalities))
@@ -175,4 +199,4 @@ def read_scan(scan: Scan, modalities: Sequence[str], orientation: str = "") -> v
   if missing:
     there = ", ".join(p.name for p in scan.files.values())
     raise UserError(f"scan {scan.name} has no {', '.join(missing)} volume (found {there})")
-  return volumes.read({m: scan.files[m] for m in modalities}, orientation)
+  return volumes.read({m: scan.series.get(scan.files[m], scan.files[m]) for m in modalities}, orientation)

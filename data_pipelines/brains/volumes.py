@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import nifti
+from data_pipelines.formats import dicom_series, nifti
 from data_pipelines.intake import geometry
 
 
@@ -41,7 +41,7 @@ def read(files: Mapping[str, Any], orientation: str, seg=None) -> Volumes:
   """Reads one file a modality, and the label.
 
   Args:
-    files: {modality: path}, in the order of the channels.
+    files: {modality: path, or the sequence of files of a DICOM series}, in the order of the channels.
     orientation: axes to turn to, such as "LPS"; "" = as stored.
     seg: path of the label, or None.
 
@@ -50,13 +50,22 @@ def read(files: Mapping[str, Any], orientation: str, seg=None) -> Volumes:
   """
   arrays, grids, images = [], [], []
   for path in (*files.values(), *([seg] if seg else [])):
-    array, grid, image = nifti.read_on_grid(path)
+    array, grid, image = _on_grid(path)
     arrays.append(array)
     grids.append(grid)
     images.append(image)
   geometry.check_same_grid(grids)
   label = arrays.pop() if seg else None
   return _turned(arrays, label, next((g for g in grids if g.known), grids[0]), images[0], orientation)
+
+
+def _on_grid(path):
+  """(array, grid, nibabel's image) of a NIfTI file or of the files of a DICOM series."""
+  if not isinstance(path, (tuple, list)):
+    return nifti.read_on_grid(path)
+  array, affine = dicom_series.read_series(path)
+  return (array, geometry.Grid(str(path[0].parent), array.shape, affine),
+          nifti.image_of(array, affine))
 
 
 def read_stacked(path, modalities: Sequence[str], orientation: str) -> Volumes:

@@ -119,6 +119,16 @@ def write(path, array: np.ndarray, affine: np.ndarray) -> None:
   nibabel.save(nibabel.Nifti1Image(array, affine), path)
 
 
+def image_of(array: np.ndarray, affine: np.ndarray):
+  """nibabel's image of [H,W,Z] on a grid in scanner's mm: what `write_like` needs of other formats."""
+  import nibabel
+  image = nibabel.Nifti1Image(array, affine)
+  image.set_sform(affine, 1)
+  image.set_qform(affine, 1)
+  image.header.set_xyzt_units("mm")
+  return image
+
+
 def write_like(path, array: np.ndarray, reference) -> None:
   """Writes [H,W,Z] as NIfTI on the grid of `reference`, a nibabel image: affine, codes, units.
 

@@ -1,7 +1,7 @@
 """Anomaly maps and masks of NIfTI volumes and of single images.
 
-Volumes: <name>_anomaly.nii.gz (float32) and <name>_mask.nii.gz (uint8) on the grid of the input,
-<name>_overlay.png. Images: <name>_anomaly.tif (float32, the plain map), <name>_mask.png (0 or 255),
+Volumes (NIfTI files, DICOM series): <name>_anomaly.nii.gz (float32) and <name>_mask.nii.gz (uint8) on
+the grid of the input, <name>_overlay.png. Images: <name>_anomaly.tif (float32, the plain map), <name>_mask.png (0 or 255),
 <name>_overlay.png, in the size of the input. The preparation is that of training
 (data_pipelines/brains/normalise.py), the threshold that of calibration.json. How one file becomes an
 example of a two-dimensional data set, and its map a map of the file, the data set says itself:
@@ -58,7 +58,7 @@ class Predictor(BasePredictor):
   # --------------------------------------------------------------------------------- inputs
   def find_inputs(self, input_path):
     """Volumes and images under a file or folder; see inputs.find_all."""
-    kinds = ("nifti", "image") if self.modalities else ("image", "dicom")
+    kinds = ("nifti", "image", "dicom") if self.modalities else ("image", "dicom")
     scans, self.found = inputs.find_all(input_path, self.modalities, kinds)
     if not scans and not self.found.broken:
       raise UserError(f"{input_path} holds {counts.nothing(self.found, kinds)}")
@@ -68,7 +68,7 @@ class Predictor(BasePredictor):
     return item.title
 
   def files_of(self, item):
-    return list(item.files.values())
+    return item.all_files
 
   def predict_one(self, item, out_dir):
     out_dir = pathlib.Path(out_dir)

@@ -1,0 +1,171 @@
+"""DICOM series of single-frame files as volumes: which files belong together, and where they lie.
+
+Geometry after PS3.3 C.7.6.2 (Image Plane Module): slices are sorted by their positions along the
+normal, the distance between them is that of the positions, never Slice Thickness. What would place a
+voxel wrongly is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.errors import UserError
+from data_pipelines.formats import dicom
+
+_NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_UNEVEN = 0.1  # largest distance of a slice from its place, in distances of slices
+_TILT = 0.01   # largest shift in the plane between slices, in distances of slices
+_TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "Rows"]
+
+
+def group(files: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
+  """{series: its files, sorted} by SeriesInstanceUID.
+
+  A file that names no series, or cannot be read, joins the only series of its folder (reading that
+  one says what is wrong with it); where there are none or several, such files are one of their own.
+  """
+  series: dict[str, list[pathlib.Path]] = {}
+  nameless: list[pathlib.Path] = []
+  for path in sorted(files):
+    uid = _text(header(path), "SeriesInstanceUID")
+    if uid:
+      series.setdefault(uid, []).append(path)
+    else:
+      nameless.append(path)
+  of_folder: dict[pathlib.Path, set[str]] = {}
+  for uid, members in series.items():
+    for path in members:
+      of_folder.setdefault(path.parent, set()).add(uid)
+  for path in nameless:
+    there = of_folder.get(path.parent, set())
+    uid = next(iter(there)) if len(there) == 1 else str(path.parent)
+    series.setdefault(uid, []).append(path)
+  return {uid: sorted(members) for uid, members in series.items()}
+
+
+def header(path) -> Any:
+  """pydicom's data set of what tells series apart; empty where the file cannot be read."""
+  import pydicom
+  try:
+    return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+  except Exception:  # pydicom raises a dozen types for damaged files; who reads the pixels says so
+    return pydicom.Dataset()
+
+
+def description(path) -> tuple[str, str, bool]:
+  """(SeriesDescription, StudyInstanceUID, whether it is an image or unreadable) of a file."""
+  found = header(path)
+  image = "Rows" in found or not _text(found, "SeriesInstanceUID")
+  return _text(found, "SeriesDescription"), _text(found, "StudyInstanceUID"), image
+
+
+def read_series(files: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.ndarray]:
+  """(float64 [H,W,Z] in units after rescaling, affine [4,4] from voxels to mm towards R, A, S).
+
+  H runs along the rows of the pictures (columns of pixels), W down, Z along the normal.
+
+  Raises:
+    UserError: names the folder (or the file) and why it is no volume: gaps, equal or uneven positions, a
+      tilted gantry, slices that differ in size, orientation or frame of reference, missing geometry,
+      several frames in a file, colours, files that cannot be read.
+  """
+  folder = pathlib.Path(files[0]).parent
+  slices, places, first = [], [], None
+  for path in files:
+    frame = dicom.read(path, window=(0, 1))  # any: units() have none, and floats ask for one
+    place = _place(path, frame)
+    first = first or place
+    _check_alike(folder, path, first, place)
+    slices.append(dicom.units(frame)[..., 0].T)
+    places.append(place["position"])
+  assert first is not None
+  order, step = _order(folder, files, np.array(places), first["normal"])
+  array = np.stack([slices[i] for i in order], -1)
+  if not np.isfinite(array).all():
+    raise UserError(f"{folder} holds NaN or infinite voxels")
+  affine = np.eye(4)
+  affine[:3, 0] = first["row"] * first["spacing"][1]  # spacing of rows comes first in DICOM
+  affine[:3, 1] = first["column"] * first["spacing"][0]
+  affine[:3, 2], affine[:3, 3] = step, places[order[0]]
+  return array, np.diag([-1.0, -1, 1, 1]) @ affine  # DICOM counts towards left, posterior
+
+
+def _place(path, frame):
+  """Geometry of one slice; refuses what has none."""
+  data = frame.info
+  frames = len(frame.pixels)
+  if frames > 1 or "PerFrameFunctionalGroupsSequence" in data:
+    raise UserError(f"{path} has {frames} frames in one file: multi-frame DICOM is not read as a volume; "
+                    "convert it to NIfTI")
+  if frame.pixels.shape[-1] != 1 or "ModalityLUTSequence" in data:
+    raise UserError(f"{path} has colours or a modality look-up table: no slice of a volume")
+  missing = [name for name in _NEEDED if data.get(name) in (None, "") or not len(data.get(name))]
+  if missing:
+    raise UserError(f"{path} has no {', '.join(missing)}: nothing says where the slice lies")
+  try:
+    numbers = [np.array([float(v) for v in data.get(name)]) for name in _NEEDED]
+  except (TypeError, ValueError):
+    raise UserError(f"{path}: its {', '.join(_NEEDED)} are not all numbers") from None
+  position, directions, spacing = numbers
+  fine = [len(n) for n in numbers] == [3, 6, 2] and all(np.isfinite(n).all() for n in numbers)
+  if not fine or spacing.min() <= 0:
+    raise UserError(f"{path}: its {', '.join(_NEEDED)} place no slice")
+  row, column = directions[:3], directions[3:]
+  if not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-2):
+    raise UserError(f"{path}: ImageOrientationPatient holds no two directions at right angles")
+  return {"position": position, "row": row, "column": column, "normal": np.cross(row, column),
+          "spacing": spacing, "size": frame.pixels.shape[1:3], "inverted": frame.inverted,
+          "frame of reference": _text(data, "FrameOfReferenceUID"),
+          "series": _text(data, "SeriesInstanceUID")}
+
+
+def _check_alike(folder, path, first, place):
+  close = lambda key, atol: np.allclose(first[key], place[key], rtol=0, atol=atol)
+  checks = {
+      "orientation": close("row", 1e-3) and close("column", 1e-3),
+      "pixel spacing": close("spacing", 1e-3),
+      **{key: first[key] == place[key] for key in ("size", "frame of reference", "series")},
+      "meaning of black": first["inverted"] == place["inverted"]}
+  wrong = [key for key, fine in checks.items() if not fine]
+  if wrong:
+    raise UserError(f"{folder} is no volume: {path.name} has another {' and '.join(wrong)} than the "
+                    "first slice")
+
+
+def _order(folder, files, places, normal):
+  """(indices along the normal, mm [3] from slice to slice); refuses what is no regular stack."""
+  if len(files) < 2:
+    raise UserError(f"{folder} holds one slice of a series ({files[0].name}), no volume")
+  along = places @ normal
+  order = np.argsort(along, kind="stable")
+  apart = np.diff(along[order])
+  usual = float(np.median(apart))
+  name = lambda k: f"{files[order[k]].name} and {files[order[k + 1]].name}"
+  same = int(np.argmin(apart))
+  if apart[same] < max(1e-3, 0.01 * usual):
+    raise UserError(f"{folder} is no volume: {name(same)} lie at the same position (several echoes, "
+                    "times or copies in one series?)")
+  wide = int(np.argmax(apart))
+  if apart[wide] > 1.5 * usual:
+    raise UserError(f"{folder} is no volume: slices are missing, {name(wide)} lie {apart[wide]:.4g} mm "
+                    f"apart, the others {usual:.4g} mm")
+  stack = places[order]
+  step = (stack[-1] - stack[0]) / (len(files) - 1)
+  thick = float(step @ normal)
+  if np.linalg.norm(step - thick * normal) > _TILT * thick:
+    raise UserError(f"{folder} is no volume: its slices are not stacked along their normal (tilted "
+                    "gantry); resample it and convert it to NIfTI")
+  off = np.linalg.norm(stack - (stack[0] + np.arange(len(files))[:, None] * step), axis=1)
+  if off.max() > _UNEVEN * thick:
+    raise UserError(f"{folder} is no volume: its slices are unevenly spaced ({apart.min():.4g} to "
+                    f"{apart.max():.4g} mm)")
+  return order, step
+
+
+def _text(data, name) -> str:
+  """An element on one line, "" where there is none."""
+  return " ".join(str(data.get(name, "") or "").replace("\0", " ").split())

@@ -1,0 +1,112 @@
+"""DICOM series are the volumes that they were made from; what is no regular volume is refused by name."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from data_pipelines.brains import inputs
+from data_pipelines.errors import UserError
+from data_pipelines.formats import dicom_series
+from tests import dicom_series_files as series
+from tests.stored_volumes import LPS, NAMES, egg, predicted, predictor, stored
+from tests.stored_volumes import write as write_nifti
+
+TURNED = nibabel.affines.from_matvec(nibabel.eulerangles.euler2mat(0.3, -0.2, 0.1) @ np.diag([1.0, 2, 3]),
+                                     [5, -7, 11])
+
+
+@pytest.mark.parametrize("affine", [LPS, TURNED, stored(egg()[0], "SRA")[1]])
+def test_a_series_is_its_volume(tmp_path, affine):
+  volume = np.random.default_rng(0).integers(0, 900, (6, 5, 4)) * 2.0 + 10
+  files = series.write(tmp_path / "s", volume, affine, slope=2, intercept=10)
+  array, found = dicom_series.read_series(sorted(files))
+  ornt = nibabel.io_orientation(np.linalg.inv(affine) @ found)  # files know no first slice
+  np.testing.assert_array_equal(nibabel.orientations.apply_orientation(array, ornt), volume)
+  voxels = np.argwhere(volume == volume.max())[:1]
+  place = nibabel.affines.apply_affine(found, np.argwhere(array == array.max()))
+  np.testing.assert_allclose(place[0], nibabel.affines.apply_affine(affine, voxels)[0], atol=1e-3)
+
+
+def change(name, value, at=2):
+  return lambda data, k: setattr(data, name, value) if k == at else None
+
+
+def shifted(axis, mm, at=None):
+  def edit(data, k):
+    if at is None or k == at:
+      position = [float(v) for v in data.ImagePositionPatient]
+      position[axis] += mm if at is not None else mm * k
+      data.ImagePositionPatient = position
+  return edit
+
+
+def larger(data, k):
+  if k == 2:
+    data.Rows, data.Columns = data.Columns, data.Rows
+
+
+def frames(data, k):
+  if k == 2:
+    data.NumberOfFrames, data.PixelData = 2, data.PixelData * 2
+
+
+@pytest.mark.parametrize("edit,word", [
+    (shifted(2, 5.0, at=2), "same position"), (shifted(2, 1.0, at=2), "unevenly"),
+    (shifted(1, 1.0), "tilted"), (larger, "size"), (frames, "2 frames"),
+    (change("ImageOrientationPatient", [0, 1, 0, 1, 0, 0]), "orientation"),
+    (change("FrameOfReferenceUID", "1.9"), "frame of reference"),
+    (change("PixelSpacing", [1, 1]), "pixel spacing"),
+    (change("ImagePositionPatient", None), "ImagePositionPatient"),
+    (change("PixelData", b"12"), "not readable")])
+def test_what_is_no_volume_is_refused(tmp_path, edit, word):
+  files = series.write(tmp_path / "s", np.ones((6, 5, 6)), LPS, edit=edit)
+  with pytest.raises(UserError, match=word) as error:
+    dicom_series.read_series(files)
+  assert str(tmp_path / "s") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_gaps_single_slices_and_damaged_files_are_refused(tmp_path):
+  files = series.write(tmp_path / "s", np.ones((6, 5, 6)), LPS)
+  for wrong, word in ((files[:3] + files[4:], "missing"), (files[:1], "one slice")):
+    with pytest.raises(UserError, match=word):
+      dicom_series.read_series(wrong)
+  files[-1].write_bytes(b"nothing")  # the last slice: no gap tells
+  (_, found), = dicom_series.group(files).items()
+  with pytest.raises(UserError, match=files[-1].name):
+    dicom_series.read_series(found)
+
+
+@pytest.mark.parametrize("layout", ["folders", "prefix", "description", "one folder"])
+def test_predict_gives_the_maps_of_nifti(tmp_path, layout):
+  want = predicted(write_nifti(tmp_path / "nifti", egg()), tmp_path / "out")
+  root = tmp_path / "in"
+  for i, (modality, volume) in enumerate(zip(NAMES, egg())):
+    folder = {"folders": f"p/{modality}", "prefix": f"p_{modality}", "description": f"p/s{i}",
+              "one folder": "p"}[layout]
+    text = f"AX {modality.upper()}" if layout in ("description", "one folder") else ""
+    files = series.write(root / folder, volume, LPS, SeriesDescription=text)
+    if layout == "one folder":  # names of the second series must not cover those of the first
+      [f.rename(f.with_name(modality + f.name)) for f in files]
+  scan, = inputs.find_all(root, NAMES, ("nifti", "image", "dicom"))[0]
+  assert scan.name == "p" and len(scan.all_files) == 18
+  out = tmp_path / "dicom"
+  out.mkdir()
+  row = predictor().predict_one(scan, out)
+  image = nibabel.load(out / "p_anomaly.nii.gz")
+  np.testing.assert_allclose(image.affine, LPS, atol=1e-4)
+  np.testing.assert_allclose(image.get_fdata(), want[1], atol=1e-6)
+  assert row["mask_ml"] == pytest.approx(want[0]["mask_ml"])
+
+
+def test_series_that_are_no_input_are_named(tmp_path):
+  for name in ("p_flair", "p_t2", "localizer"):
+    series.write(tmp_path / name, np.ones((6, 5, 4)), LPS)
+  scans, found = inputs.find_all(tmp_path, ("flair",), ("nifti", "image", "dicom"))
+  assert [s.name for s in scans] == ["localizer", "p"]  # one modality: a series without a name is a scan
+  assert {item.path.parent.name for item in found.left_out} == {"p_t2"}
+  scans, found = inputs.find_all(tmp_path, NAMES, ("nifti", "image", "dicom"))
+  assert [list(s.files) for s in scans] == [["flair"]]
+  assert {item.path.parent.name for item in found.left_out} == {"p_t2", "localizer"}
+  one = next((tmp_path / "p_flair").iterdir())
+  scan, = inputs.find_all(one, ("flair",), ("nifti", "image", "dicom"))[0]
+  assert len(scan.all_files) == 4  # a slice stands for its series
