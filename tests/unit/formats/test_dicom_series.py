@@ -8,8 +8,7 @@ from data_pipelines.brains import inputs
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_series
 from tests import dicom_series_files as series
-from tests.stored_volumes import LPS, NAMES, egg, predicted, predictor, stored
-from tests.stored_volumes import write as write_nifti
+from tests.stored_volumes import LPS, NAMES, egg, predicted, predictor, stored, write as write_nifti
 
 TURNED = nibabel.affines.from_matvec(nibabel.eulerangles.euler2mat(0.3, -0.2, 0.1) @ np.diag([1.0, 2, 3]),
                                      [5, -7, 11])
