@@ -1,9 +1,9 @@
 """Anomaly maps and masks of NIfTI volumes and of single images.
 
 Volumes (NIfTI files, DICOM series): <name>_anomaly.nii.gz (float32) and <name>_mask.nii.gz (uint8) on
-the grid of the input, <name>_overlay.png. Images: <name>_anomaly.tif (float32, the plain map), <name>_mask.png (0 or 255),
-<name>_overlay.png, in the size of the input. The preparation is that of training
-(data_pipelines/brains/normalise.py), the threshold that of calibration.json. How one file becomes an
+the grid of the input, <name>_overlay.png. Images: <name>_anomaly.tif (float32, the plain map),
+<name>_mask.png (0 or 255), <name>_overlay.png, in the size of the input. The preparation is that of
+training (data_pipelines/brains/normalise.py), the threshold that of calibration.json. How one file becomes an
 example of a two-dimensional data set, and its map a map of the file, the data set says itself:
 `read_example` and `place_map` of data_pipelines.modules.Module.
 """
