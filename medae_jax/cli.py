@@ -185,8 +185,10 @@ def parse_flags(argv):
     rest = flags.FLAGS(_with_config_file(argv, given))
     if rest[1:]:
       raise UserError(f"unexpected argument {rest[1]!r}; flags start with --")
+    if "config" in given and not hasattr(FLAGS.config, "copy_and_resolve_references"):
+      raise UserError(f"--config={given['config']}: its get_config returns no ConfigDict")
     return rest
-  except Exception as e:
+  except (Exception, SystemExit) as e:
     # What a config file raises is the user's, of whatever type.
     print(f"medae_jax: error in the command line: {_reason(e, given)}; see --help", file=sys.stderr)
     sys.exit(2)

@@ -89,6 +89,12 @@ def odd(value) -> str:
   return "" if not whole(1)(value) and value % 2 else "an odd whole number"
 
 
+def odd_or_zero(value) -> str:
+  """The side of a filter with a middle, 0 = no filter."""
+  none = value == 0 and not whole(0)(value)
+  return "" if none or not odd(value) else "an odd whole number, or 0 for none"
+
+
 def several(rule: Rule, least: int = 0) -> Rule:
   """A tuple of at least `least` values that `rule` allows."""
   def of_all(value):
@@ -190,7 +196,7 @@ SHARED: dict[str, Rule] = {
     "method.loss_over": choice("all", "foreground"),
     "method.ssim_window": odd,
     "method.score.erosion": whole(0, 999),
-    "method.score.median": whole(0, 999),
+    "method.score.median": odd_or_zero,
     "method.score.image_score": choice("mean", "max", "top1", "foreground_mean"),
     "method.score.weights_positive": weights,
     "method.score.weights_negative": weights,
@@ -234,6 +240,9 @@ def check(config) -> None:
     if text(config[group].get("name", None)):
       raise UserError(f"config.{group}.name is missing: it must be text")
   apply(config, RULES, optional=_OPTIONAL)
+  size, accum = config.train.get("batch_size", 0), config.train.get("accum", 1)
+  if accum > 1 and size % accum:
+    raise UserError(f"config.train.accum={accum} does not divide config.train.batch_size={size}")
   if ":" not in config.method.name:
     apply(config, SHARED, optional=tuple(SHARED))
 

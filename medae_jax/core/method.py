@@ -287,7 +287,7 @@ def load(config) -> Method:
     if path != e.name and not path.startswith(f"{e.name}."):  # a library that the module needs
       raise
     found = None
-  if found is None:
+  if found is None or not hasattr(found, "train_step"):
     raise UserError(f"config.method.name={name!r} is not a method; medae_jax/methods has: "
                     f"{', '.join(names())}; one of your own is package.module:Class")
   return found(config)
