@@ -39,7 +39,7 @@ def scans(found, modalities, split_name):
   sets: dict[tuple, list] = {}
   for uid, members in dicom_series.group(files).items():
     folder = members[0].parent
-    text, study, image = dicom_series.description(members[0])
+    text, study, image = dicom_series.description(members)
     modality, key, reason = _belongs(folder, text, study or str(folder), uid, modalities, split_name)
     reason = reason if image else "holds no image"
     if reason:
@@ -53,8 +53,14 @@ def scans(found, modalities, split_name):
       found.leave_out({f: "is of one of several series of a modality of a scan: keep one"
                        for _, _, members in parts for f in members}, broken=True)
     else:
-      result.append((_name(key, [folder for _, folder, _ in parts], found.root), by_modality))
-  return sorted(result, key=lambda item: item[0])
+      result.append((_names(key, parts, found.root), by_modality))
+  # Where several scans share a name, the folder of the first series, or its first file, tells them apart.
+  for _ in range(2):
+    taken = [titles[0] for titles, _ in result]
+    for titles, _ in result:
+      if taken.count(titles[0]) > 1:
+        titles.pop(0)
+  return sorted(((titles[0], by_modality) for titles, by_modality in result), key=lambda item: item[0])
 
 
 def _belongs(folder, text, study, uid, modalities, split_name):
@@ -78,8 +84,11 @@ def _belongs(folder, text, study, uid, modalities, split_name):
   return modalities[0], ("series", uid), reason
 
 
-def _name(key, folders, root):
-  """The scan as users know it: the path below the root that its series share."""
+def _names(key, parts, root):
+  """What a scan can be called, the best first: the path below the root that its series share, the folder of
+  the first, its first file."""
+  folders = [folder for _, folder, _ in parts]
   place = key[1] if key[0] == "path" else pathlib.Path(os.path.commonpath(folders))
   root = pathlib.Path(root)
-  return counts.shown(place, root) if place != root and place.is_relative_to(root) else place.name
+  shown = lambda p: counts.shown(p, root) if p != root and p.is_relative_to(root) else p.name
+  return [shown(place), shown(folders[0]), shown(parts[0][2][0])]

@@ -25,8 +25,8 @@ _TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "Rows"]
 def group(files: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
   """{series: its files, sorted} by SeriesInstanceUID.
 
-  A file that names no series, or cannot be read, joins the only series of its folder (reading that
-  one says what is wrong with it); where there are none or several, such files are one of their own.
+  A file that names no series, or cannot be read, may belong to any series of its folder: it joins
+  them all, so that none is read without a slice. Where a folder has none, such files are one.
   """
   series: dict[str, list[pathlib.Path]] = {}
   nameless: list[pathlib.Path] = []
@@ -41,9 +41,8 @@ def group(files: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
     for path in members:
       of_folder.setdefault(path.parent, set()).add(uid)
   for path in nameless:
-    there = of_folder.get(path.parent, set())
-    uid = next(iter(there)) if len(there) == 1 else str(path.parent)
-    series.setdefault(uid, []).append(path)
+    for uid in of_folder.get(path.parent, {str(path.parent)}):
+      series.setdefault(uid, []).append(path)
   return {uid: sorted(members) for uid, members in series.items()}
 
 
@@ -56,9 +55,10 @@ def header(path) -> Any:
     return pydicom.Dataset()
 
 
-def description(path) -> tuple[str, str, bool]:
-  """(SeriesDescription, StudyInstanceUID, whether it is an image or unreadable) of a file."""
-  found = header(path)
+def description(files: Sequence[pathlib.Path]) -> tuple[str, str, bool]:
+  """(SeriesDescription, StudyInstanceUID, whether it holds images or is unreadable) of a series."""
+  headers = map(header, files)
+  found = next((h for h in headers if _text(h, "SeriesInstanceUID")), header(files[0]))
   image = "Rows" in found or not _text(found, "SeriesInstanceUID")
   return _text(found, "SeriesDescription"), _text(found, "StudyInstanceUID"), image
 

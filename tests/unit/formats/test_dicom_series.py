@@ -97,6 +97,16 @@ def test_predict_gives_the_maps_of_nifti(tmp_path, layout):
   assert row["mask_ml"] == pytest.approx(want[0]["mask_ml"])
 
 
+def test_a_damaged_slice_beside_two_series_costs_both(tmp_path):
+  for modality, volume in zip(NAMES, egg()):
+    files = series.write(tmp_path / "in/p", volume, LPS, SeriesDescription=modality)
+    [f.rename(f.with_name(modality + f.name)) for f in files]
+  (tmp_path / "in/p/a.dcm").write_bytes(b"nothing")
+  scan, = inputs.find_all(tmp_path / "in", NAMES, ("dicom",))[0]
+  with pytest.raises(UserError, match="a.dcm"):
+    inputs.read_scan(scan, NAMES)
+
+
 def test_series_that_are_no_input_are_named(tmp_path):
   for name in ("p_flair", "p_t2", "localizer"):
     series.write(tmp_path / name, np.ones((6, 5, 4)), LPS)
@@ -109,3 +119,13 @@ def test_series_that_are_no_input_are_named(tmp_path):
   one = next((tmp_path / "p_flair").iterdir())
   scan, = inputs.find_all(one, ("flair",), ("nifti", "image", "dicom"))[0]
   assert len(scan.all_files) == 4  # a slice stands for its series
+
+
+def test_scans_of_two_studies_beside_each_other_keep_names_of_their_own(tmp_path):
+  for study in "12":
+    for modality in NAMES:
+      series.write(tmp_path / f"s{study}{modality[0]}", np.ones((6, 5, 4)), LPS, study=f"1.{study}",
+                   SeriesDescription=modality)
+  scans, _ = inputs.find_all(tmp_path, NAMES, ("nifti", "image", "dicom"))
+  assert [s.name for s in scans] == ["s1f", "s2f"]
+  assert {f.parent.name for f in scans[0].all_files} == {"s1f", "s1t"}
