@@ -144,7 +144,8 @@ def _order(folder, files, places, normal):
   order = np.argsort(along, kind="stable")
   apart = np.diff(along[order])
   usual = float(np.median(apart))
-  name = lambda k: f"{files[order[k]].name} and {files[order[k + 1]].name}"
+  show = lambda path: path.name if path.parent == folder else str(path)  # a copy in another folder
+  name = lambda k: f"{show(files[order[k]])} and {show(files[order[k + 1]])}"
   same = int(np.argmin(apart))
   if apart[same] < max(1e-3, 0.01 * usual):
     raise UserError(f"{folder} is no volume: {name(same)} lie at the same position (several echoes, "

@@ -69,6 +69,11 @@ def test_gaps_single_slices_and_damaged_files_are_refused(tmp_path):
   for wrong, word in ((files[:3] + files[4:], "missing"), (files[:1], "one slice")):
     with pytest.raises(UserError, match=word):
       dicom_series.read_series(wrong)
+  copy = tmp_path / "copy" / files[2].name
+  copy.parent.mkdir()
+  copy.write_bytes(files[2].read_bytes())
+  with pytest.raises(UserError, match=f"{tmp_path}/copy.*same position"):
+    dicom_series.read_series([*files, copy])
   files[-1].write_bytes(b"nothing")  # the last slice: no gap tells
   (_, found), = dicom_series.group(files).items()
   with pytest.raises(UserError, match=files[-1].name):
