@@ -33,6 +33,7 @@ def pytest_configure(config):
   golden_cases.check_environment()
   config.addinivalue_line(
       "markers", "slow: over 1.5 s of one core (tests/slow.txt), or so marked; CI runs them too")
+  config.addinivalue_line("markers", "campaign: hundreds of bad inputs and kills, by hand")
 
 
 def pytest_collection_modifyitems(items):

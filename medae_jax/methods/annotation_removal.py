@@ -59,6 +59,9 @@ class Method(BaseMethod):
     for field, owner in (("bilinear", "basic_unet"), ("full_skip", "autoencoder_skip")):
       if m[field] and net != owner:
         raise UserError(f"config.model.{field}=True works with network={owner}, not {net}")
+    if config.train.accum > 1 and net in ("basic_unet", "jung_unet"):
+      raise UserError(f"config.train.accum > 1 changes the statistics of {net}'s batch normalisation: use "
+                      "accum=1, or network=autoencoder or autoencoder_skip")
     if m.head not in ("gated", "residual", "sigmoid", "linear", "published"):
       raise UserError(f"config.model.head={m.head!r}: use gated, residual, sigmoid, linear or published")
     fill = config.method.score.fill

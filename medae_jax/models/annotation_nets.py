@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from medae_jax.core.errors import UserError
 from medae_jax.models.annotation_layers import Conv, SqueezeExcite
 from medae_jax.models.layers.conv import ConvTranspose2x2
-from medae_jax.models.layers.dtype import at_least_float32
+from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.norm import BatchNorm
 from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
 from medae_jax.models.layers.resample import pad_to, upsample_aligned
@@ -48,7 +48,7 @@ class Autoencoder(nn.Module):
       x = nn.relu(Conv(features, dtype=self.dtype, name=f"latent_{i}")(x))
     for i, features in zip((0, 2), (2 * w, w), strict=True):
       x = nn.relu(ConvTranspose2x2(features, dtype=self.dtype, name=f"decoder_{i}")(x))
-    x = ConvTranspose2x2(self.out_channels, dtype=self.dtype, name="decoder_4")(x)
+    x = ConvTranspose2x2(self.out_channels, dtype=of_last_layer(self.dtype), name="decoder_4")(x)
     return _head(x, self.head)
 
 
@@ -77,14 +77,14 @@ class AutoencoderWithSkipConnections(nn.Module):
       x = max_pool2x2(x)
     x = nn.relu(Conv(8 * w, dtype=self.dtype, name="latent_conv1")(x))
     x = nn.relu(Conv(4 * w, dtype=self.dtype, name="latent_conv2")(x))
-    up = lambda features, i: ConvTranspose2x2(
-        features, dtype=self.dtype, name=f"decoder_upsample{i}")
+    up = lambda features, i, dtype=self.dtype: ConvTranspose2x2(
+        features, dtype=dtype, name=f"decoder_upsample{i}")
     x = self._join(nn.relu(up(2 * w, 1)(x)), skips[2], 1)
     x = self._join(nn.relu(up(w, 2)(x)), skips[1], 2)
     if not self.full_skip:
-      return _head(up(self.out_channels, 3)(x), self.head)
+      return _head(up(self.out_channels, 3, of_last_layer(self.dtype))(x), self.head)
     x = self._join(nn.relu(up(w, 3)(x)), skips[0], 3)
-    return _head(Conv(self.out_channels, 1, dtype=self.dtype, name="out")(x), self.head)
+    return _head(Conv(self.out_channels, 1, dtype=of_last_layer(self.dtype), name="out")(x), self.head)
 
   def _join(self, x, skip, i):
     features = x.shape[-1]
@@ -163,7 +163,7 @@ class BasicUNet(nn.Module):
         features = middle = joined // 2
       x = _Block("bilinear" if self.bilinear else "conv", features, middle, norm, dtype,
                  name=f"up{i}")(x, skips[4 - i])
-    return _head(_OutConv(self.out_channels, dtype, name="outc")(x), self.head)
+    return _head(_OutConv(self.out_channels, of_last_layer(dtype), name="outc")(x), self.head)
 
 
 class _OutConv(nn.Module):
@@ -246,7 +246,7 @@ class JungUNet(nn.Module):
       x = EncoderBlock(features, norm, dtype, name=f"encoder_{i}")(x)
       if i < 6:
         x = ConvTranspose2x2(features // 2, dtype=dtype, name=f"up_conv_{i - 3}")(x)
-    return _head(Conv(self.out_channels, 1, dtype=dtype, name="last_conv")(x), self.head)
+    return _head(Conv(self.out_channels, 1, dtype=of_last_layer(dtype), name="last_conv")(x), self.head)
 
 
 NETWORKS = {

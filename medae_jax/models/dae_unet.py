@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
 from medae_jax.models.layers.conv import Conv1x1, ConvTranspose2x2, WSConv3x3
-from medae_jax.models.layers.dtype import at_least_float32
+from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.pool import avg_pool2x2
 from medae_jax.models.layers.reflect_pad import reflect_pad
 from medae_jax.models.layers.swish_norm import SwishGroupNorm
@@ -73,7 +73,8 @@ class UNet(nn.Module):
       x = ConvTranspose2x2(width, dtype=self.dtype, precision=self.precision, name=f"up_{i}")(x)
       x = jnp.concatenate([reflect_pad(x), reflect_pad(skips[i])], -1)
       x = block(width, *options, name=f"up_block_{i}")(x)
-    return at_least_float32(Conv1x1(self.channels, self.dtype, self.precision, name="last")(x))
+    return at_least_float32(Conv1x1(
+        self.channels, of_last_layer(self.dtype), self.precision, name="last")(x))
 
 
 def check_size(shape, depth: int) -> None:

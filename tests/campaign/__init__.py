@@ -1,0 +1,1 @@
+"""Bad inputs and kills over all modes: long, run by hand (`-m campaign`); figures in docs/reliability.md."""
