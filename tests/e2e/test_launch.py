@@ -102,7 +102,7 @@ WRONG = {
               "config.model.depth"),
     "no checkpoint": (["--mode=evaluate", "--config=configs/dae_brats.py:smoke",
                        "--workdir={tmp}/empty"], "config.json"),
-    "config without workdir": (["--config=configs/dae_brats.py:smoke"], "--workdir"),
+    "sweep without workdir": (["--mode=sweep", "--config=configs/dae_brats.py:smoke"], "--workdir"),
     "predict without input": (["--mode=predict", "--config=configs/dae_brats.py:smoke",
                                "--workdir={tmp}/w"], "--input"),
     "schedule": (["--config=configs/dae_brats.py:smoke", "--workdir={tmp}/w",
