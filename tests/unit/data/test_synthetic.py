@@ -73,7 +73,7 @@ def test_volumes_are_coherent_over_slices_and_resolutions():
 
 def test_a_threshold_finds_lesions_only_in_part():
   found = dataset.open_dataset(
-      {"name": "synthetic", "image_size": 48, "n_patients": (1, 0, 12), "n_slices": 10}, 0)
+      {"name": "synthetic", "image_size": 48, "n_patients": (1, 1, 12), "n_slices": 10}, 0)
   batch = found.split("test").read(np.arange(len(found.split("test"))))
   mask = batch["mask"].ravel() > 0
   flair = average_precision_score(mask, batch["image"][..., 0].ravel())
