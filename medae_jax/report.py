@@ -110,8 +110,9 @@ def _sentence(split, r):
     return ""
   best = max((v for k, v in base.items() if k.startswith(key) and isinstance(v, (int, float))),
              default=None)
-  verdict = {True: "better than", False: "WORSE than"}.get(r.get("model_better"),
-                                                           "not shown to be better than")
+  better = r.get("model_better")  # by identity: an edited file may hold anything
+  verdict = "better than" if better is True else "WORSE than" if better is False else (
+      "not shown to be better than")
   said = (f"{_split_name(split)} ({r.get('n_patients', '?')} patients, {r.get('n_images', '?')} images): "
           f"{_NAMES[key][0].lower()} {number(r.get(key))}; a plain intensity threshold reaches "
           f"{number(best)}: the model is {verdict} it")
