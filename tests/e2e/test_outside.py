@@ -59,7 +59,8 @@ def test_trains_evaluates_predicts_and_exports(folder):
 def test_wrong_names_are_one_line(folder, field, name):
   code, text = console.call("--allow_code", "--config=mine_config.py", "--workdir=run",
                             f"--config.{field}.name={name}")
-  assert code == 1 and f"config.{field}.name={name!r} is not a" in text and ":" in text.split("of your own")[1]
+  assert code == 1 and f"config.{field}.name={name!r} is not a" in text
+  assert ":" in text.split("of your own")[1]
   assert not (folder / "run").exists()
 
 
