@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
 from medae_jax.models.layers import init, norm as norms, resample
-from medae_jax.models.layers.dtype import at_least_float32
+from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
 
 KINDS = ("regular", "residual9", "residual18")
@@ -213,11 +213,11 @@ class Decoder(nn.Module):
                   name=name)(x, train, axis_name)
 
   def _to_image(self, x, res):
-    name = f"to_image_{res}"
+    name, dtype = f"to_image_{res}", of_last_layer(self.dtype)
     if self.kind == "regular":
       return Conv(self.channels, 1, 0, self.pad, init.xavier_uniform(1.0), self.use_wscale,
-                  self.dtype, name=name)(x)
-    return _Last(self.channels, 1, 3, self.pad, self.dtype, name=name)(x)
+                  dtype, name=name)(x)
+    return _Last(self.channels, 1, 3, self.pad, dtype, name=name)(x)
 
 
 class LatentDiscriminator(nn.Module):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
 from medae_jax.models.layers import conv
-from medae_jax.models.layers.dtype import at_least_float32
+from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 
 POOLS = 4
 MULTIPLE = 2**POOLS  # sides the network handles without resizing its skips
@@ -39,8 +39,8 @@ class NoisyUNet(nn.Module):
   precision: Any = None
   sides: str = "pad"
 
-  def _conv(self, x, features, name, size=3, relu=True):
-    x = nn.Conv(features, (size, size), padding="SAME", dtype=self.dtype, precision=self.precision,
+  def _conv(self, x, features, name, size=3, relu=True, dtype=None):
+    x = nn.Conv(features, (size, size), padding="SAME", dtype=dtype or self.dtype, precision=self.precision,
                 name=name)(x)
     return nn.relu(x) if relu else x
 
@@ -76,7 +76,7 @@ class NoisyUNet(nn.Module):
       x = self._conv(x, features, f"up{i}_conv1", relu=not last)
       x = self._conv(x, features, f"up{i}_conv2", relu=not last)
       x = x if last else self._up(x, features // 2, f"up{i}_up")
-    logits = self._conv(x, 1, "output", size=1, relu=False)
+    logits = self._conv(x, 1, "output", size=1, relu=False, dtype=of_last_layer(self.dtype))
     if self.sides == "pad":
       logits = logits[:, :height, :width]
     return at_least_float32(logits)

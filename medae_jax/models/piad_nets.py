@@ -20,7 +20,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.models import dpa_family, dpa_nets
 from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
 from medae_jax.models.layers import norm as norms
-from medae_jax.models.layers.dtype import at_least_float32
+from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.pool import avg_pool2x2
 
 NETS = ("enc", "dec", "critic_image", "critic_latent")
@@ -115,7 +115,7 @@ class Decoder(nn.Module):
     for i, width in enumerate(self.widths[1:]):
       x = ResBlock(width, "up", dtype=self.dtype, name=f"block{i}")(x, False)
     x = ResBlock(self.widths[-1], dtype=self.dtype, name="last")(x, False)
-    x = Conv(self.channels, 1, 0, dtype=self.dtype, name="out")(leaky_relu(x))
+    x = Conv(self.channels, 1, 0, dtype=of_last_layer(self.dtype), name="out")(leaky_relu(x))
     return at_least_float32(x)
 
 

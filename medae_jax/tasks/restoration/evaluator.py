@@ -73,6 +73,16 @@ def native_size(meta, image) -> tuple[int, int]:
   return int(meta.get("height", image.shape[0])), int(meta.get("width", image.shape[1]))
 
 
+def verdict(ci95) -> bool | None:
+  """Whether restored frames are nearer to the clean ones than the frames as they are: PSNR higher and error
+  under the marks lower, by paired intervals; False where one of them is worse, None where 0 is inside."""
+  psnr = ci95.get("psnr_minus_baseline") or (0, 0)
+  error = ci95.get("mae_inside_minus_baseline") or (0, 0)
+  if psnr[1] < 0 or error[0] > 0:
+    return False
+  return True if psnr[0] > 0 and error[1] < 0 else None
+
+
 def fillings(choice: str) -> dict:
   """{name: function (image [H,W,C], mask bool [H,W]) -> image} of config.eval.inpaint."""
   found = {} if choice == "none" else {"inpaint_harmonic": inpaint.harmonic}
@@ -131,7 +141,7 @@ class Evaluator(BaseEvaluator):
     nothing = summaries.pop("nothing")
     composites = {name: summaries.pop(name) for name in _COMPOSITES}
     composite, network = composites[f"fill_{self._fill}"], summaries.pop("network")
-    better = (composite["psnr"] > nothing["psnr"] and composite["mae_inside"] < nothing["mae_inside"])
+    ci95 = self._intervals()
     return {**composite, "marks_precision": ratio(both, found), "marks_recall": ratio(both, drawn),
             "marks_dice": ratio(2 * both, found + drawn), "drawn_share": ratio(
                 drawn, sum(r["inside_pixels"] + r["outside_pixels"] for r in self.numbers["nothing"])),
@@ -139,10 +149,10 @@ class Evaluator(BaseEvaluator):
             "threshold": float(self.config.method.score.threshold), "fill": self._fill,
             **composites, "network": network,
             "baseline": nothing, "baselines": {"nothing": nothing, **summaries},
-            "model_better": bool(better), "model_better_by": {
+            "model_better": verdict(ci95), "model_better_by": {
                 "metric": "psnr", "difference": composite["psnr"] - nothing["psnr"]},
             "baseline_name": "the frame as it is",
-            "ci95": self._intervals()}
+            "ci95": ci95}
 
   @property
   def _own(self):
@@ -150,13 +160,16 @@ class Evaluator(BaseEvaluator):
     return self.numbers[f"fill_{self._fill}"]
 
   def _intervals(self):
-    """95 % bootstrap intervals over groups of frames, of the composite."""
+    """95 % bootstrap intervals over groups of frames, of the composite; "..._minus_baseline": its paired
+    difference from the frames as they are."""
     groups, member = np.unique([m["group"] for m in self.metas], return_inverse=True)
     weights = bootstrap.resample_weights(len(groups), int(self.config.eval.bootstrap))
-    draws = [measures.summary(self._own, self.marked, w[member])
-             for w in weights]
-    return {key: bootstrap.interval([d[key] for d in draws])
-            for key in ("psnr", "ssim", "mae_inside", "removed_share", "mae_outside")}
+    draw = lambda rows: [measures.summary(rows, self.marked, w[member]) for w in weights]
+    own, before = draw(self._own), draw(self.numbers["nothing"])
+    found = {key: bootstrap.interval([d[key] for d in own])
+             for key in ("psnr", "ssim", "mae_inside", "removed_share", "mae_outside")}
+    return {**found, **{f"{key}_minus_baseline": bootstrap.interval(
+        [a[key] - b[key] for a, b in zip(own, before)]) for key in ("psnr", "mae_inside")}}
 
   def rows(self):
     table = []

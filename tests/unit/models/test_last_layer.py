@@ -8,17 +8,22 @@ import pytest
 from configs import annotation_removal
 from medae_jax.core import config as config_lib, method as method_lib
 from medae_jax.core.errors import UserError
-from medae_jax.models import annotation_nets, dae_unet
+from medae_jax.models import annotation_nets, dae_unet, dpa_nets, noisy_unet, piad_nets
 
 NETS = {"dae": lambda: dae_unet.UNet(channels=1, depth=2, wf=2, dtype=jnp.bfloat16),
         **{name: (lambda kind=kind: kind(out_channels=1, dtype=jnp.bfloat16, head="linear"))
-           for name, kind in annotation_nets.NETWORKS.items()}}
+           for name, kind in annotation_nets.NETWORKS.items()},
+        "noisy_annotation": lambda: noisy_unet.NoisyUNet(width=2, dtype=jnp.bfloat16),
+        "dpa": lambda: dpa_nets.Decoder((4, 4, 4), 16, 1, kind="residual18", dtype=jnp.bfloat16),
+        "dpa_regular": lambda: dpa_nets.Decoder((4, 4, 4), 16, 1, kind="regular", dtype=jnp.bfloat16),
+        "piad": lambda: piad_nets.Decoder((4, 4, 4), 1, dtype=jnp.bfloat16)}
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_reconstructions_are_not_rounded(name):
   net = NETS[name]()
-  x = jax.random.uniform(jax.random.key(0), (1, 16, 16, 1))
+  decoder = isinstance(net, (dpa_nets.Decoder, piad_nets.Decoder))
+  x = jax.random.uniform(jax.random.key(0), (8, 1, 1, 4) if decoder else (1, 16, 16, 1))
   out = np.asarray(net.apply(net.init(jax.random.key(1), x), x), np.float32)
   rounded = out.astype(jnp.bfloat16).astype(np.float32)
   assert np.mean(out != rounded) > 0.5

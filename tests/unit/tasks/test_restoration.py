@@ -183,3 +183,10 @@ def test_predicted_filling_follows_the_config(channels):
     recon, marks, _ = _Echo(32, 0, fill=fill)._restore(frame)
     np.testing.assert_array_equal(marks, marked)
     np.testing.assert_allclose(recon[marks], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("psnr, error, better", [
+    ([0.1, 2.0], [-0.2, -0.1], True), ([-0.1, 2.0], [-0.2, -0.1], None), ([0.1, 2.0], [-0.2, 0.1], None),
+    ([-2.0, -0.1], [-0.2, -0.1], False), ([0.1, 2.0], [0.1, 0.2], False), (None, None, None)])
+def test_better_only_where_the_paired_intervals_say_so(psnr, error, better):
+  assert evaluator.verdict({"psnr_minus_baseline": psnr, "mae_inside_minus_baseline": error}) is better
