@@ -1,0 +1,90 @@
+"""The blocked nearest-neighbour search against brute force in float64, also where bfloat16 cannot decide."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medae_jax.core.errors import UserError
+from medae_jax.scores import nearest
+
+
+def brute(queries, bank, k):
+  """Distances and rows in float64, the lower row first among equals."""
+  q, m = np.asarray(queries, np.float64), np.asarray(bank, np.float64)
+  squares = ((q[:, None] - m[None])**2).sum(-1)
+  rows = np.argsort(squares, 1, kind="stable")[:, :k]
+  return np.sqrt(np.take_along_axis(squares, rows, 1)), rows
+
+
+def check(queries, bank, k, dtype=jnp.bfloat16):
+  distances, rows, proven = jax.jit(lambda q, b: nearest.search(q, nearest.index(b, dtype), k))(queries, bank)
+  want, want_rows = brute(queries, bank, k)
+  np.testing.assert_allclose(distances, want, rtol=2e-6, atol=1e-6)
+  np.testing.assert_array_equal(rows, want_rows)
+  return np.asarray(proven)
+
+
+@pytest.fixture
+def rng():
+  return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_equals_brute_force_and_proves_it(rng, monkeypatch, k, dtype):
+  monkeypatch.setattr(nearest, "BLOCK", 256)  # several products, the last one not full
+  bank = rng.standard_normal((1000, 24)).astype(np.float32) + 3
+  queries = bank[rng.integers(0, 1000, 50)] + 0.7 * rng.standard_normal((50, 24)).astype(np.float32)
+  assert check(queries, bank, k, dtype).mean() > 0.9
+
+
+def test_small_banks_and_the_last_rows(rng):
+  bank = rng.standard_normal((33, 5)).astype(np.float32)
+  assert check(bank[::-1] + 1e-3, bank, 3).all()
+  bank = rng.standard_normal((32 * 9 + 1, 5)).astype(np.float32)  # one row more than is compared whole
+  check(bank[-4:], bank, 1)
+
+
+def test_where_bfloat16_cannot_decide_the_whole_bank_is_compared(rng):
+  """Rows that bfloat16 cannot tell apart, far from their mean: rounding alone would order them."""
+  ends = np.where(np.arange(1200) % 2, 100.0, -100.0).astype(np.float32)[:, None]
+  bank = ends + 0.02 * rng.standard_normal((1200, 16)).astype(np.float32)
+  queries = bank[:40] + 0.01 * rng.standard_normal((40, 16)).astype(np.float32)
+  low = bank.astype(jnp.bfloat16).astype(np.float32)
+  rounded = ((queries[:, None].astype(jnp.bfloat16).astype(np.float32) - low[None])**2).sum(-1).argmin(1)
+  assert (rounded != brute(queries, bank, 1)[1][:, 0]).mean() > 0.5  # what the bound saves from
+  assert not check(queries, bank, 1).any()
+
+
+def test_equal_rows_give_the_first(rng):
+  bank = np.repeat(rng.standard_normal((300, 8)).astype(np.float32), 3, 0)
+  assert check(bank[::3], bank, 1).all()  # a distance of zero needs no proof
+  check(bank[::30], bank, 4)
+
+
+def test_bounds_are_below_every_distance_and_need_their_slack(rng):
+  """One vector a tile, so that nothing but rounding parts the bound from the distance."""
+  bank = (rng.standard_normal((40, 32)) * rng.uniform(1, 100, (40, 1))).astype(np.float32)
+  queries = bank + 1e-3 * rng.standard_normal((40, 32)).astype(np.float32)
+  found = nearest.index(np.repeat(bank, nearest.TILE, 0))
+  bounds = np.asarray(jax.jit(nearest._bounds)(queries, found))
+  true = np.sqrt(((queries[:, None].astype(np.float64) - bank[None])**2).sum(-1))
+  assert (bounds <= true).all()
+  rows = queries - found.centre
+  slack = nearest._taken(rows, rows.astype(jnp.bfloat16))[:, None] + found.rounded
+  assert (bounds + slack > true).any()  # without it the bound would be wrong
+
+
+def test_more_neighbours_than_rows_are_refused(rng):
+  with pytest.raises(UserError, match="bank has 3 rows"):
+    nearest.search(jnp.zeros((1, 2)), nearest.index(jnp.zeros((3, 2))), 4)
+
+
+def test_any_number_of_queries_exports(rng):
+  bank = jnp.asarray(rng.standard_normal((600, 8)), jnp.float32)
+  b, = jax.export.symbolic_shape("b")
+  program = jax.export.export(jax.jit(lambda q: nearest.search(q, nearest.index(bank), 2)[0]))(
+      jax.ShapeDtypeStruct((b, 8), jnp.float32))
+  queries = rng.standard_normal((7, 8)).astype(np.float32)
+  np.testing.assert_allclose(program.call(queries), brute(queries, bank, 2)[0], rtol=1e-5)
