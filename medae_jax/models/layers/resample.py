@@ -1,6 +1,8 @@
-"""Resampling of maps [B,H,W,C]: aligned corners, nearest, bilinear, powers of two; padding to a size."""
+"""Resampling of maps [B,H,W,C]: aligned corners, nearest, bilinear, Pillow's filter, powers of two; padding."""
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,49 @@ def upsample_aligned(x: jax.Array, factor: int = 2) -> jax.Array:
   rows, columns = (jnp.asarray(aligned_matrix(factor * n, n), x.dtype) for n in x.shape[1:3])
   x = jnp.einsum("Hh,bhwc->bHwc", rows, x)
   return jnp.einsum("Ww,bhwc->bhWc", columns, x)
+
+
+def antialiased_matrix(size: int, pixels: int) -> np.ndarray:
+  """Pillow's bilinear filter along an axis as a matrix, float64 [size, pixels].
+
+  A triangle around each output's centre (i + 1/2) pixels/size, one pixel wide, and pixels/size wide
+  where the image shrinks; what the border cuts off goes to the others, so that rows add up to 1.
+  """
+  scale = pixels / size
+  centre = (np.arange(size) + 0.5) * scale
+  distance = np.abs(np.arange(pixels) + 0.5 - centre[:, None]) / max(scale, 1.0)
+  weights = np.maximum(1 - distance, 0)
+  return weights / weights.sum(1, keepdims=True)
+
+
+def antialiased(x: jax.Array, size: tuple[int, int], *, eight_bit: bool = False) -> jax.Array:
+  """[B,h,w,C] -> [B,*size,C] as Pillow's Image.resize(BILINEAR) does: along rows first, then columns.
+
+  Pillow 13 turns the order round where that is cheaper (a tall image made wide): eight_bit may then be
+  off by a grey level here and there.
+
+  Args:
+    eight_bit: for images in [0,1] that were 8 bits: Pillow's integers, exact to the grey level, instead
+      of its floats.
+  """
+  x = jnp.round(255 * x) if eight_bit else x
+  for axis, form in ((2, "Oo,bhoc->bhOc"), (1, "Oo,bowc->bOwc")):
+    if x.shape[axis] != size[axis - 1]:
+      matrix = antialiased_matrix(size[axis - 1], x.shape[axis])
+      # A GPU would multiply with 10 bits at the default precision.
+      product = functools.partial(jnp.einsum, form, precision="highest")
+      x = _eight_bit(product, matrix, x) if eight_bit else product(jnp.asarray(matrix, x.dtype), x)
+  return x / 255 if eight_bit else x
+
+
+def _eight_bit(product, matrix, x):
+  """Grey levels out of grey levels by Pillow's arithmetic: weights of 22 bits, rounded half up.
+
+  The halves of a weight, times 8 bits, add up without rounding in float32 (up to 32 neighbours).
+  """
+  high, low = np.divmod(np.floor(matrix * 2**22 + 0.5), 2**11)
+  high, low = (product(jnp.asarray(w, x.dtype), x).astype(jnp.int32) for w in (high, low))
+  return ((high * 2**11 + low + 2**21) >> 22).astype(x.dtype)
 
 
 def nearest(x: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 import pytest
 from scipy import ndimage
 
@@ -52,3 +53,15 @@ def test_padding_puts_the_odd_pixel_last():
   np.testing.assert_array_equal(padded.sum(0), [0, 2, 2, 0])
   with pytest.raises(ValueError, match="3x2 meets a skip of 2x2"):
     resample.pad_to(jnp.ones((1, 3, 2, 1)), 2, 2)
+
+
+@pytest.mark.parametrize("old, new", [((9, 12), (31, 29)), ((40, 37), (13, 16)), ((7, 16), (21, 5))])
+def test_antialiased_is_pillows_filter(old, new):
+  """Floats to rounding, 8 bits exactly; enlarged, shrunk and both at once."""
+  grey = np.random.default_rng(0).integers(0, 256, old, np.uint8)
+  pillow = lambda a: np.asarray(Image.fromarray(a).resize(new[::-1], Image.Resampling.BILINEAR))
+  unit = jnp.asarray(grey, jnp.float32)[None, ..., None] / 255
+  plain = resample.antialiased(unit, new)
+  np.testing.assert_allclose(plain[0, ..., 0], pillow(grey.astype(np.float32)) / 255, atol=2e-6)
+  rounded = resample.antialiased(unit, new, eight_bit=True)
+  np.testing.assert_allclose(rounded[0, ..., 0] * 255, pillow(grey), atol=1e-3)
