@@ -26,7 +26,7 @@ def _forests():
 
 def _scores(grown, case):
   """Our scores of the normal and of the anomalous rows, [2] arrays."""
-  score = jax.jit(lambda f, x: forest.score(f, x))
+  score = jax.jit(forest.score)
   return [np.asarray(score(grown, case[f"x_{kind}"])) for kind in ("normal", "anomaly")]
 
 
