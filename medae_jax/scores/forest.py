@@ -71,9 +71,10 @@ def from_trees(trees: Sequence[tuple], samples: int) -> dict:
   """
   most = max(len(t[0]) for t in trees)
   shape, own = (len(trees), most), np.arange(most)
-  forest = {"feature": np.zeros(shape, np.int32), "threshold": np.zeros(shape, np.float32),
-            "left": np.tile(own, (len(trees), 1)).astype(np.int32), "path": np.zeros(shape)}
-  forest["right"] = forest["left"].copy()
+  stay = np.tile(own, (len(trees), 1)).astype(np.int32)
+  forest: dict[str, np.ndarray] = {
+      "feature": np.zeros(shape, np.int32), "threshold": np.zeros(shape, np.float32),
+      "left": stay, "right": stay.copy(), "path": np.zeros(shape)}
   deepest = 0
   for i, (left, right, feature, threshold, rows) in enumerate(trees):
     n, inner = len(left), np.asarray(left) != _LEAF

@@ -1,4 +1,4 @@
-"""Resampling of maps [B,H,W,C]: aligned corners, nearest, bilinear, as Pillow does, padding."""
+"""Maps [B,H,W,C] resampled: aligned corners, nearest, bilinear, as Pillow does; powers of two, padding."""
 
 from __future__ import annotations
 
