@@ -6,24 +6,35 @@ A sweep is a config with the group `config.sweep` (configs/sweep_*.py):
   grid       {argument: values}: the product of these makes the cells of the table
   average    arguments of the grid that are averaged over ("run",)
   settings   ({field: value}, ...) to choose from; () = the config as it is
+  labels     {"model": ..., "data": ..., "exp": ...}: what the runs are, for --mode=report
+  parts      ({name, labels, config, arg, grid, settings}, ...) for several config files in one sweep,
+             in place of those above; unpublished: names of runs that have no config, listed in the table
   folds      > 0: every setting is trained on that many folds (argument `fold`) of every cell, the
              best mean of the folds is taken per cell, and trained on the final split; 0 = no search
   final_steps  "mean_best": the final run is as long as the folds' best states were on average, as
              published; "" = the config's own length
   split, metric   what is compared: metric of evaluation/<split>.json
   together   runs trained at once under vmap where shapes agree (one accelerator); 1 = one by one
+  retries    how often a failed run is tried again before the sweep ends
   shard      (i, n): this process does every n-th run only; a last call with (0, 1) makes the table
+  slurm      n > 0: trains nothing, writes <workdir>/slurm.sh for an array of n tasks
 
 Fields changed on the command line hold for every run. Every run has a workdir of its own under
-<workdir>/runs; what is complete is not repeated, what was interrupted goes on. The table (table.md,
-table.csv, sweep.json) has a row for each cell: mean, standard deviation and number of runs, beside
-the trivial scores that evaluation reports.
+<workdir>/runs; what is complete is not repeated, what was interrupted goes on. Several processes and
+machines may work in one <workdir>, with shards or without: a run that another one holds is left to it
+(`.sweep.lock`). The table (table.md, table.csv, sweep.json) has a row for each cell: mean, standard
+deviation and number of runs, beside the trivial scores that evaluation reports; failures.jsonl has a
+line for every failure, also of those that were made good later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import contextlib
+import datetime
+import json
 import pathlib
+import socket
 from typing import Any
 
 from absl import logging
@@ -34,8 +45,9 @@ from medae_jax import evaluate as evaluate_lib, train as train_lib
 from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table, tables
-from medae_jax.training import interrupt, together
-from medae_jax.training.plan import Job, Plan
+from medae_jax.training import interrupt, lock, slurm, together
+from medae_jax.training.job import ELSEWHERE, INTERRUPTED, Job, failures
+from medae_jax.training.plan import Plan
 
 _FAILURES = (ValueError, OSError, FloatingPointError, RuntimeError)
 
@@ -44,24 +56,32 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """Runs what is missing and writes the table.
 
   Returns:
-    What <workdir>/sweep.json holds: {"rows", "mean", "chosen", "failed", "missing"}.
+    What <workdir>/sweep.json holds: {"rows", "mean", "chosen", "failed", "missing", "runs",
+    "unpublished"}; {} where only the launcher file was written.
 
   Raises:
     ValueError: no `config.sweep`, a wrong grid; or runs failed: their number and the first reason,
       after the table is written.
   """
   plan = Plan(config, workdir)
-  at_once, split = plan.s.together, (plan.s.split,)
-  failed = run(plan.mine(plan.trials()), split, at_once)
-  chosen = plan.choose() if plan.s.folds else {}
-  if plan.s.folds and "interrupted" not in failed.values():
-    failed |= run(plan.mine(plan.final_trials(chosen)), split, at_once)
+  at_once, split, retries = plan.s.together, (plan.s.split,), plan.s.get("retries", 0)
+  if tasks := plan.s.get("slurm", 0):
+    path = slurm.write(workdir, tasks, searches=bool(plan.s.folds))
+    print(f"{len(plan.trials())} runs{' of the search' if plan.s.folds else ''} for {tasks} tasks: "
+          f"bash {path}")
+    return {}
+  said = run(plan.mine(plan.trials()), split, at_once, retries, plan.workdir)
+  chosen = plan.choose(_failed_ever(plan.workdir)) if plan.s.folds else {}
+  if plan.s.folds and INTERRUPTED not in said.values():
+    said |= run(plan.mine(plan.final_trials(chosen)), split, at_once, retries, plan.workdir)
   final = plan.final_trials(chosen)
-  result = tables.write(plan.workdir, plan.s, final, plan.read, failed,
-                        {name: plan.describe(c) for name, c in chosen.items()})
+  runs = plan.listing([*plan.trials(), *final] if plan.s.folds else final)
+  result = tables.write(plan.workdir, plan.s, final, plan.read,
+                        {k: v for k, v in said.items() if v != ELSEWHERE}, plan.describe(chosen), runs,
+                        [k for k, v in said.items() if v == ELSEWHERE])
   logging.info("Table of %d cells: %s", len(result["rows"]), plan.workdir / "table.md")
   print(tables.text(result))
-  _raise(failed)
+  _raise(said)
   return result
 
 
@@ -95,34 +115,74 @@ def seeds(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   return result
 
 
-def _raise(failed: dict[str, str]) -> None:
+def _raise(said: dict[str, str]) -> None:
   """Refuses where runs failed; one that a signal ended is none: as after a single run, all is saved."""
-  wrong = {name: why for name, why in failed.items() if why != "interrupted"}
-  if len(wrong) < len(failed):
+  wrong = failures(said)
+  if INTERRUPTED in said.values():
     logging.warning("Interrupted: what was trained is saved. To go on: %s", interrupt.command())
+  if ELSEWHERE in said.values():
+    logging.warning("%d runs are in work in other processes; call again for the whole table.",
+                    list(said.values()).count(ELSEWHERE))
   if wrong:
     name, why = next(iter(wrong.items()))
     raise UserError(f"{len(wrong)} runs failed, e.g. {name}: {why} The same command repeats only these.")
 
 
 # ------------------------------------------------------------------------------------------ running
-def run(jobs: Sequence[Job], splits: Sequence[str], at_once: int) -> dict[str, str]:
-  """Trains and evaluates what is missing; returns {name: why it failed}.
+def run(jobs: Sequence[Job], splits: Sequence[str], at_once: int, retries: int = 0,
+        workdir: pathlib.Path | None = None) -> dict[str, str]:
+  """Trains and evaluates what is missing; returns {name: why it is not complete}.
 
   Args:
     splits: a run with the evaluations of these is complete.
     at_once: largest number of runs that are trained together.
+    retries: how often failed runs are tried again; those that others hold are asked for once more.
+    workdir: folder whose failures.jsonl gets a line for each failure.
   """
-  missing = [j for j in jobs if any(j.read(split) is None for split in splits)]
+  missing = [j for j in jobs if not j.complete(splits)]
   logging.info("%d of %d runs to do", len(missing), len(jobs))
-  failed = {j.name: "its folder holds a run with other settings; choose a new --workdir, or "
-                    "delete it." for j in missing if j.foreign()}
-  for group in _groups([j for j in missing if j.name not in failed], at_once):
-    failed |= _run_group(group)
+  said = {j.name: "its folder holds a run with other settings; choose a new --workdir, or "
+                  "delete it." for j in missing if j.foreign()}
+  to_do, attempt = [j for j in missing if j.name not in said], 0
+  while to_do:
+    now = _pass(to_do, splits, at_once)
+    _note(workdir, failures(now), attempt)
+    said = {**{k: v for k, v in said.items() if k not in {j.name for j in to_do}}, **now}
+    again = set(failures(now)) if attempt < retries else set()
+    again |= {name for name, why in now.items() if why == ELSEWHERE and not attempt}
+    to_do = [j for j in to_do if j.name in again] if INTERRUPTED not in now.values() else []
+    attempt += 1
+  return said
+
+
+def _pass(jobs: Sequence[Job], splits: Sequence[str], at_once: int) -> dict[str, str]:
+  """Every run once."""
+  said: dict[str, str] = {}
+  for group in _groups(jobs, at_once):
+    said |= _run_group(group, splits)
     jax.clear_caches()  # compiled steps of other shapes
-    if "interrupted" in failed.values():
+    if INTERRUPTED in said.values():
       break
-  return failed
+  return said
+
+
+def _note(workdir: pathlib.Path | None, failed: dict[str, str], attempt: int) -> None:
+  """A line of failures.jsonl for each: one write each, so that those of several machines do not mix."""
+  for name, why in failed.items() if workdir is not None else ():
+    line = {"run": name, "why": why, "attempt": attempt, "host": socket.gethostname(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / "failures.jsonl", "a", encoding="utf-8") as file:
+      file.write(json.dumps(line) + "\n")
+
+
+def _failed_ever(workdir: pathlib.Path) -> set[str]:
+  """Names in failures.jsonl, of this process and of others."""
+  path, found = workdir / "failures.jsonl", set()
+  for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line of a killed process
+      found.add(json.loads(line)["run"])
+  return found
 
 
 def _groups(jobs: Sequence[Job], at_once: int) -> list[list[Job]]:
@@ -139,13 +199,30 @@ def _groups(jobs: Sequence[Job], at_once: int) -> list[list[Job]]:
   return [g[k:k + at_once] for g in found.values() for k in range(0, len(g), at_once)]
 
 
-def _run_group(group: Sequence[Job]) -> dict[str, str]:
-  """One group; where they cannot start together they go on one by one."""
+def _run_group(group: Sequence[Job], splits: Sequence[str]) -> dict[str, str]:
+  """One group, less what other processes hold or have just completed."""
+  with contextlib.ExitStack() as locks:
+    mine, said = [], {}
+    for job in group:
+      try:
+        if jax.process_count() == 1:  # the processes of one program go through the same runs
+          locks.enter_context(lock.held(job.folder, "sweep"))
+      except lock.Held as e:
+        logging.info("%s", e)
+        said[job.name] = ELSEWHERE
+        continue
+      if not job.complete(splits):
+        mine.append(job)
+    return said | _train_group(mine)
+
+
+def _train_group(group: Sequence[Job]) -> dict[str, str]:
+  """Trains and evaluates; runs that cannot start together go on one by one."""
   errors: list[str | None] = [None] * len(group)
   if len(group) > 1:
     try:
       results = train_lib.train_runs([j.config for j in group], [str(j.folder) for j in group])
-      errors = [r["error"] or ("interrupted" if r["stopped"] else None) for r in results]
+      errors = [r["error"] or (INTERRUPTED if r["stopped"] else None) for r in results]
     except _FAILURES as e:
       logging.warning("Not together: %s", e)
   failed = {}
@@ -156,7 +233,7 @@ def _run_group(group: Sequence[Job]) -> dict[str, str]:
       why = _one(job.config, str(job.folder))
     if why:
       failed[job.name] = why
-    if why == "interrupted":
+    if why == INTERRUPTED:
       break
   return failed
 
@@ -165,7 +242,7 @@ def _one(config, folder) -> str | None:
   """Trains (where it is not done) and evaluates one run; the reason where that failed."""
   try:
     if train_lib.train(config, folder)["stopped"]:
-      return "interrupted"
+      return INTERRUPTED
     evaluate_lib.evaluate(folder)
   except _FAILURES as e:
     logging.warning("%s failed: %s", folder, e)

@@ -12,17 +12,21 @@ from medae_jax.core import files
 
 
 def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
-          failed: Mapping[str, str], chosen: Mapping[str, Any]) -> dict[str, Any]:
+          failed: Mapping[str, str], chosen: Mapping[str, Any],
+          runs: Sequence[Mapping[str, Any]] = (), elsewhere: Sequence[str] = ()) -> dict[str, Any]:
   """Writes sweep.json, table.csv and table.md; returns what sweep.json holds.
 
   Args:
     s: config.sweep. trials: the runs of the table. read: trial -> evaluation or None.
     failed: {name: reason}. chosen: {cell: what the search chose}.
+    runs: what every run is, {"name", "labels", "cell", "setting", "fold", ...}, those of a search
+      included. elsewhere: names of runs that other processes work on.
   """
   cells: dict[tuple, list] = {}
+  compared = not s.folds and any(t.setting for t in trials)
   for trial in trials:
-    key = tuple((k, v) for k, v in trial.cell if k not in s.average)
-    key += (("setting", trial.setting),) if len(s.settings) > 1 and not s.folds else ()
+    key = (*getattr(trial, "labels", ()), *((k, v) for k, v in trial.cell if k not in s.average))
+    key += (("setting", trial.setting),) if compared else ()
     cells.setdefault(key, []).append(trial)
   rows = [_row(key, members, s, read) for key, members in cells.items()]
   done = [r for r in rows if r["mean"] is not None]
@@ -30,8 +34,10 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
   result = {"config": s.config, "arg": s.arg, "metric": s.metric, "split": s.split, "rows": rows,
             "mean": mean, "cells_in_mean": len(done),
             "synthetic": any(r["synthetic"] for r in rows),
-            "chosen": dict(chosen), "failed": dict(failed),
-            "missing": [t.name for t in trials if read(t) is None]}
+            "chosen": dict(chosen), "failed": dict(failed), "elsewhere": list(elsewhere),
+            "missing": [t.name for t in trials if read(t) is None],
+            "labels": dict(s.get("labels", {})), "unpublished": list(s.get("unpublished", ())),
+            "runs": list(runs)}
   files.write_json(workdir / "sweep.json", result)
   flat = [{**r["cell"], **{k: v for k, v in r.items() if k not in ("cell", "values", "trivial")},
            **r["trivial"]} for r in rows]
@@ -76,6 +82,9 @@ def text(result: Mapping[str, Any]) -> str:
                + (" SYNTHETIC DATA." if result["synthetic"] else ""))
   for name, choice in result["chosen"].items():
     lines.append(f"Chosen by folds for {name}: {choice}")
-  for name, why in result["failed"].items():
-    lines.append(f"FAILED {name}: {why}")
+  lines += [f"FAILED {name}: {why}" for name, why in result["failed"].items()]
+  lines += [f"IN WORK ELSEWHERE {name}" for name in result["elsewhere"]]
+  if none := result["unpublished"]:
+    lines += ["", f"{len(none)} runs of the published runner have no published config and are not run:"]
+    lines += [f"  {name}" for name in none]
   return "\n".join(lines)

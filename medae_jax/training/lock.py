@@ -20,6 +20,10 @@ from absl import logging
 
 from medae_jax.core.errors import UserError
 
+class Held(UserError):
+  """Another process holds the lock."""
+
+
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -32,7 +36,7 @@ def held(workdir: str | os.PathLike, what: str, *, wait: bool = False) -> Iterat
     wait: True = until the other process is done; False = refuse at once.
 
   Raises:
-    UserError: another process holds it; the line names the process.
+    Held: another process holds it; the line names the process.
   """
   folder = pathlib.Path(workdir)
   made = not folder.exists()
@@ -62,14 +66,14 @@ def _acquire(file, folder, what, wait):
     other = _read(file)
     if e.errno in _NO_LOCKS:
       if _runs(other):
-        raise UserError(_line(folder, what, other)) from e
+        raise Held(_line(folder, what, other)) from e
       logging.warning("%s lies on a file system without locks: see to it that one process works in it.",
                       folder)
       return
     if e.errno not in (errno.EWOULDBLOCK, errno.EACCES):
       raise
   if not wait:
-    raise UserError(_line(folder, what, other))
+    raise Held(_line(folder, what, other))
   logging.warning("%s Waiting for it.", _line(folder, what, other))
   fcntl.flock(file, fcntl.LOCK_EX)
 

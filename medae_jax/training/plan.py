@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
+import functools
 import importlib.util
 import itertools
-import json
 import pathlib
 from typing import Any
 
 from absl import logging
-import ml_collections
 import numpy as np
 
-from medae_jax.core import checks, config as config_lib, places, upgrade
+from medae_jax.core import checks, config as config_lib, places
 from medae_jax.core.errors import UserError
-from medae_jax.core.files import read_json
-from medae_jax.training import durations
+from medae_jax.training.job import Job
+
+Cell = tuple[tuple[str, Any], ...]
 
 
 def _shard(value) -> str:
@@ -32,20 +32,28 @@ _RULES = {
     "sweep.folds": checks.whole(0, 1000), "sweep.final_steps": checks.choice("", "mean_best"),
     "sweep.split": checks.text, "sweep.metric": checks.text, "sweep.together": checks.whole(0, 10000),
     "sweep.shard": _shard}
+_YOUNGER = {  # fields that a sweep config may lack
+    "sweep.labels": checks.group, "sweep.parts": checks.several(checks.group),
+    "sweep.unpublished": checks.several(checks.text), "sweep.retries": checks.whole(0, 100),
+    "sweep.slurm": checks.whole(0, 100000)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
   """One run: its cell, its setting, and the fold (-1 = final split)."""
-  cell: tuple[tuple[str, Any], ...]
+  cell: Cell
   setting: int = 0
   fold: int = -1
-  steps: int = 0  # 0 = as the config says
+  steps: int = 0     # 0 = as the config says
+  part: int = 0      # of Plan.parts
+  labels: Cell = ()  # of that part: stand before the cell in tables
+  prefix: str = ""   # ... and before the name
 
   @property
   def name(self) -> str:
     """Folder under runs/."""
-    parts = [f"{k}{v}" for k, v in self.cell] or ["run"]
+    parts = [self.prefix] if self.prefix else []
+    parts += [f"{k}{v}" for k, v in self.cell] or ([] if self.prefix else ["run"])
     parts += [f"setting{self.setting}"] if self.setting or self.fold >= 0 else []
     parts += [f"fold{self.fold}"] if self.fold >= 0 else []
     parts += [f"steps{self.steps}"] if self.steps else []
@@ -53,37 +61,26 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-  """One run to train and evaluate: its name, its locked config, and the folder it has for itself."""
-  name: str
-  config: Any
-  folder: pathlib.Path
+class Part:
+  """One config file of a sweep with the grid of its arguments.
 
-  def read(self, split: str) -> dict[str, Any] | None:
-    """The evaluation of a complete run of this very config, or None."""
-    result = self.folder / "evaluation" / f"{split}.json"
-    if not result.is_file() or self.foreign():
-      return None
-    return read_json(result, "delete it, and the same command evaluates the run again")
+  A sweep of one file is one part without name and labels; a benchmark has one for each method, data
+  set and experiment.
+  """
+  config: str
+  arg: str
+  grid: Mapping[str, tuple]
+  settings: Sequence[Mapping[str, Any]]
+  labels: Cell = ()
+  prefix: str = ""
 
-  def foreign(self) -> bool:
-    """True where the folder holds a run of another config.
+  def cells(self) -> list[Cell]:
+    """The product of the grid."""
+    return [tuple(zip(self.grid, values)) for values in itertools.product(*self.grid.values())]
 
-    Neither new fields count, nor durations that the data decided, nor the schemes of the random
-    streams and of the split, which stay those of the run.
-    """
-    path = self.folder / "config.json"
-    if not path.is_file():
-      return False
-    plain = lambda config: json.loads(json.dumps(config_lib.flat(config)))
-    old = plain(ml_collections.ConfigDict(upgrade.config(read_json(
-        path, "restore it from a copy, or delete the folder to train the run afresh"))))
-    new = plain(self.config)
-    kept = {"train.random_streams"}
-    if old.get("data.grouping") == "legacy":
-      kept |= {f"data.{field}" for field in upgrade.OF_SPLIT}
-    known = (set(old) & set(new)) - kept - durations.left_to_data(self.config)
-    return any(old[k] != new[k] for k in known)
+  @functools.cached_property
+  def module(self):
+    return load_module(self.config)
 
 
 class Plan:
@@ -94,56 +91,78 @@ class Plan:
       raise UserError("--mode=sweep needs a config with a group `sweep`: see configs/sweep_*.py")
     self.s = config.sweep
     checks.apply(config, _RULES)
+    checks.apply(config, _YOUNGER, optional=tuple(_YOUNGER))
     self.workdir = pathlib.Path(workdir)
-    self.grid = {k: tuple(v) for k, v in self.s.grid.items()}
-    if any(not v for v in self.grid.values()):
-      raise UserError(f"config.sweep.grid has an argument without values: {self.grid}")
-    self.cells = [tuple(zip(self.grid, values)) for values in itertools.product(
-        *self.grid.values())]
-    self.settings = [dict(x) for x in self.s.settings] or [{}]
-    self.module = load_module(self.s.config)
-    base = self.module.get_config(self.arg(Trial(self.cells[0])))
-    self.changes = config_lib.differences(base, config)
+    self.parts = _parts(self.s)
+    self.cells = [(i, cell) for i, part in enumerate(self.parts) for cell in part.cells()]
+    self._jobs: dict[Trial, Job] = {}
+    self._without: set[tuple[int, str]] = set()  # (part, changed field it does not have), said once
+    first = self.trial(*self.cells[0])
+    self.changes = config_lib.differences(self._fresh(first), config)
+
+  def trial(self, part: int, cell: Cell, **more) -> Trial:
+    """A run of a part of the sweep."""
+    return Trial(cell, part=part, labels=self.parts[part].labels, prefix=self.parts[part].prefix, **more)
 
   def arg(self, trial: Trial) -> str:
     """The part after the colon for one run."""
     fold = [("fold", trial.fold)] if trial.fold >= 0 else []
     pairs = [f"{k}={v}" for k, v in (*trial.cell, *fold)]
-    return ",".join([*filter(None, [self.s.arg]), *pairs])
+    return ",".join([*filter(None, [self.parts[trial.part].arg]), *pairs])
+
+  def _fresh(self, trial: Trial):
+    return self.parts[trial.part].module.get_config(self.arg(trial))
 
   def config(self, trial: Trial):
     """The locked config of one run."""
-    config = self.module.get_config(self.arg(trial))
-    fields = {**self.changes, **self.settings[trial.setting]}
+    config = self._fresh(trial)
+    fields = {**self._changes(trial.part, config), **self.parts[trial.part].settings[trial.setting]}
     if trial.steps:
       other = {f"train.{k}": 0 for k in ("epochs", "examples") if k in config.train}
       fields.update({"train.steps": trial.steps, **other})
     return config_lib.override(config, fields)
 
+  def _changes(self, part: int, config) -> dict[str, Any]:
+    """The command line's changes; those that a part of several does not know are said and left out."""
+    if len(self.parts) == 1:
+      return self.changes
+    there = config_lib.flat(config)
+    for name in set(self.changes) - set(there):
+      if (part, name) not in self._without:
+        self._without.add((part, name))
+        logging.warning("%s has no config.%s: unchanged there", self.parts[part].config, name)
+    return {k: v for k, v in self.changes.items() if k in there}
+
   def trials(self) -> list[Trial]:
     """All runs, or those of the search."""
     if not self.s.folds:
       return self.final_trials({})
-    searched = sorted({self.without_average(c) for c in self.cells}, key=self.order)
-    return [Trial(c, i, f) for c in searched for i in range(len(self.settings))
-            for f in range(self.s.folds)]
+    return [self.trial(p, c, setting=i, fold=f) for p, c in self._searched()
+            for i in range(len(self.parts[p].settings)) for f in range(self.s.folds)]
 
   def final_trials(self, chosen: Mapping[str, tuple[int, int]]) -> list[Trial]:
     """The runs of the table; `chosen`: {cell: (setting, steps)} after a search."""
     if not self.s.folds:
-      return [Trial(c, i) for c in self.cells for i in range(len(self.settings))]
-    found = [(c, chosen.get(label(self.without_average(c)))) for c in self.cells]
-    return [Trial(c, choice[0], steps=choice[1]) for c, choice in found if choice]
+      return [self.trial(p, c, setting=i) for p, c in self.cells
+              for i in range(len(self.parts[p].settings))]
+    found = [(p, c, chosen.get(self._label(p, self._without_average(p, c)))) for p, c in self.cells]
+    return [self.trial(p, c, setting=choice[0], steps=choice[1]) for p, c, choice in found if choice]
 
-  def without_average(self, cell):
-    """The cell with the first value of the averaged arguments: a search does not repeat them."""
-    return tuple((k, self.grid[k][0] if k in self.s.average else v) for k, v in cell)
+  def _searched(self) -> list[tuple[int, Cell]]:
+    """The cells with the first value of the averaged arguments: a search does not repeat them."""
+    return list(dict.fromkeys((p, self._without_average(p, c)) for p, c in self.cells))
 
-  def order(self, cell):
-    return [self.grid[k].index(v) for k, v in cell]
+  def _without_average(self, part: int, cell: Cell) -> Cell:
+    first = {k: v[0] for k, v in self.parts[part].grid.items() if k in self.s.average}
+    return tuple((k, first.get(k, v)) for k, v in cell)
+
+  def _label(self, part: int, cell: Cell) -> str:
+    return label((*self.parts[part].labels, *cell))
 
   def job(self, trial: Trial) -> Job:
-    return Job(trial.name, self.config(trial), self.workdir / "runs" / trial.name)
+    if trial not in self._jobs:
+      self._jobs[trial] = Job(trial.name, self.config(trial), self.workdir / "runs" / trial.name)
+    return self._jobs[trial]
 
   def mine(self, trials: Sequence[Trial]) -> list[Job]:
     """The runs of this process, by config.sweep.shard."""
@@ -154,15 +173,30 @@ class Plan:
     """The evaluation of a complete run of this very config, or None."""
     return self.job(trial).read(self.s.split)
 
+  def listing(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """What each run is, for sweep.json: {"name", "labels", "cell", "setting", "fold", "done"}."""
+    return [{"name": t.name, "labels": dict(t.labels or self.s.get("labels", {}).items()),
+             "cell": dict(t.cell), "setting": t.setting, "fold": t.fold,
+             "done": self.read(t) is not None} for t in trials]
+
   # ----------------------------------------------------------------------------------- choosing
-  def choose(self) -> dict[str, tuple[int, int]]:
-    """{cell: (setting, steps)} by the best mean over folds; incomplete cells are left out."""
+  def choose(self, failed: Collection[str] = ()) -> dict[str, tuple[int, int]]:
+    """{cell: (setting, steps)} by the best mean over folds.
+
+    Args:
+      failed: names of runs that failed: their setting is not chosen. A cell with a run that is merely
+        missing is left out: every process must choose the same.
+    """
     chosen = {}
-    for cell in sorted({self.without_average(c) for c in self.cells}, key=self.order):
+    for part, cell in self._searched():
       best = None
-      for i in range(len(self.settings)):
-        read = [self.read(Trial(cell, i, f)) for f in range(self.s.folds)]
-        results = [r for r in read if r is not None and r.get(self.s.metric) is not None]
+      for i in range(len(self.parts[part].settings)):
+        trials = [self.trial(part, cell, setting=i, fold=f) for f in range(self.s.folds)]
+        read = {t.name: self.read(t) for t in trials}
+        if any(r is None and name not in failed for name, r in read.items()):
+          best = None
+          break
+        results = [r for r in read.values() if r is not None and r.get(self.s.metric) is not None]
         if len(results) < len(read):
           continue
         score = float(np.mean([r[self.s.metric] for r in results]))
@@ -170,16 +204,42 @@ class Plan:
         if best is None or score > best[0]:
           best = score, i, steps if self.s.final_steps == "mean_best" else 0
       if best:
-        chosen[label(cell)] = best[1:]
-        logging.info("%s: setting %d, mean of folds %.4f", label(cell), best[1], best[0])
+        chosen[self._label(part, cell)] = best[1:]
+        logging.info("%s: setting %d, mean of folds %.4f", self._label(part, cell), best[1], best[0])
     return chosen
 
-  def describe(self, choice):
-    setting, steps = choice
-    return {"setting": setting, "fields": self.settings[setting], "steps": steps or None}
+  def describe(self, chosen: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, Any]]:
+    """{cell: {"setting", "fields", "steps"}} of what the search chose."""
+    part_of = {self._label(p, c): p for p, c in self._searched()}
+    return {cell: {"setting": setting, "fields": dict(self.parts[part_of[cell]].settings[setting]),
+                   "steps": steps or None} for cell, (setting, steps) in chosen.items()}
 
 
 # ------------------------------------------------------------------------------------------ configs
+def _parts(s) -> list[Part]:
+  """The parts of config.sweep: its own fields, or those of config.sweep.parts."""
+  found = []
+  for given in s.get("parts", ()) or (s,):
+    alone = given is s
+    missing = [] if alone else [k for k in ("config", "arg", "grid", "name") if k not in given]
+    if missing:
+      raise UserError(f"config.sweep.parts: a part lacks {', '.join(missing)}")
+    grid = {k: tuple(v) for k, v in given["grid"].items()}
+    if any(not v for v in grid.values()):
+      raise UserError(f"config.sweep.grid has an argument without values: {grid}")
+    found.append(Part(
+        given["config"], given["arg"], grid, [dict(x) for x in given.get("settings", ())] or [{}],
+        () if alone else _pairs(given.get("labels", {}).items()), "" if alone else given["name"]))
+  names = [p.prefix for p in found]
+  if len(set(names)) < len(names):
+    raise UserError("config.sweep.parts: two parts have the same name")
+  return found
+
+
+def _pairs(items: Iterable) -> Cell:
+  return tuple((k, v) for k, v in items)
+
+
 def label(cell) -> str:
   """"cls=0, run=1"."""
   return ", ".join(f"{k}={v}" for k, v in cell) or "all"

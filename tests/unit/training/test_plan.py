@@ -7,7 +7,7 @@ import pytest
 
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table
-from medae_jax.training import durations, plan
+from medae_jax.training import durations, job as job_lib
 from tests.unit.training import recorder
 
 EPOCHS = {"train__steps": 0, "train__epochs": 2.0, "train__eval_every": 0,
@@ -20,7 +20,7 @@ def job(tmp_path, written=None, **changes):
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "config.json").write_text(json.dumps(written.to_dict()))
     (tmp_path / "evaluation" / "test.json").write_text('{"image_auroc": 0.5}')
-  return plan.Job("run", config, tmp_path)
+  return job_lib.Job("run", config, tmp_path)
 
 
 def test_a_run_whose_length_the_data_decided_is_its_own(tmp_path):
