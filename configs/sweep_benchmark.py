@@ -1,17 +1,26 @@
-r"""The one-class benchmark of the DPA paper: every class, three runs, one table.
+r"""The one-class benchmark of the DPA paper: models, data sets, experiments, classes, runs in one table.
 
   python launch.py --mode=sweep --workdir=W \
     --config=configs/sweep_benchmark.py:method=piad,data=cifar10,root=DATA,vgg=PATH
-It is what the public run_experiments does for these methods, resumable and with failures reported:
-call it again to go on. Times are those of the single configs times the number of runs.
+  python launch.py --mode=sweep --workdir=W --config=configs/sweep_benchmark.py:method=all,data=all,\
+cifar10=PATH,svhn=PATH,camelyon16=PATH/x10,camelyon16_x40=PATH/x40,nih=PATH,lists=folds,vgg=PATH
+The second is the published run_experiments: 624 launches, of which the 108 without a published config
+are listed, not run. Resumable, with failures reported: call it again to go on, on as many machines as
+you like (--config.sweep.slurm=16 writes a launcher file); docs/benchmark.md. Times are those of the
+single configs times the number of runs.
 
-Arguments: method=dpa or piad; data=cifar10, svhn, camelyon16 or nih; exp (experiment of that
-config, "" = its default); cls=all, or 0+3+8 (nih: AP+PA+subset); runs=3; root, lists, vgg as in the
-configs; loss=relative_perceptual_L1+l1+l2 (dpa) compares training losses; together=3 trains so many
-runs at once on one accelerator where shapes agree; more="..." is added to the argument of every
-run, with ; for , (more=select=auroc;fast=1).
-  search=1   hyper-parameter search first: three folds of every setting in SETTINGS, the best mean
-             AUROC on validation anomalies of one kind, then the final runs ("weakly supervised")
+Arguments, several values as a+b: method=dpa, piad, deep_geo, deep_if (all = these) or frozen;
+data=cifar10, svhn, camelyon16, nih or all; exp="" (one method and data set: the config's own default;
+else the published experiments of each model), all, or names; ablation=1 adds those of dpa;
+cls=all, or 0+3+8 (nih: AP+PA+subset); runs=3 (the first three) or 0+2; root, or one for each data set;
+lists, vgg (dpa, piad) as in the configs; loss=relative_perceptual_L1+l1+l2 (dpa) compares training
+losses; together=3 trains so many runs at once on one accelerator where shapes agree; more="..." is
+added to the argument of every run, with ; for , (more=select=auroc;fast=1), or to those of one model
+(more=dpa:fast=1;deep_if:trees=200).
+  search=1   hyper-parameter search first: three folds of every setting of configs/fields/search.py, the
+             best mean AUROC on validation anomalies of one kind, then the final runs ("weakly supervised")
+  parity=1   as published, faults included: fold lists that leak, PIAD's NIH runs scored equalised but
+             trained without, frozen crops of the growing Camelyon16 run
   :small     real data on two CPU cores with a narrow *random* VGG19 (the :small of the configs;
              nih: root is a labelled folder, without views); about a minute a run of dpa
   :demo      synthetic textures, two cells of two runs, two CPU cores, about 8 minutes
@@ -23,81 +32,144 @@ import importlib
 import ml_collections
 
 from configs import common
+from configs.fields import benchmark, search
 from data_pipelines.errors import UserError
 
-CELLS = {"cifar10": ("cls", tuple(range(10))), "svhn": ("cls", tuple(range(10))),
-         "nih": ("view", ("AP", "PA", "subset")), "camelyon16": ("", ())}
-_LAYERS = ("r32", "r42", "r32+r42")
-# DPA: bottleneck and widths with a paired learning rate; PIAD: the presets of its files.
-_PAIRS = ((8, (8,) * 4, 0.01), (16, (16,) * 4, 0.005), (32, (32,) * 4, 0.002),
-          (64, (32, 64, 64, 64), 0.001), (256, (32, 64, 128, 256), 0.0002))
-_PRESETS = ((256, (64, 128, 256, 256), (1024, 1024)), (128, (64, 128, 128, 128), (512, 512)))
+METHODS = (*benchmark.MODELS, "frozen")
 
 
 def get_config(arg=None):
   """The config of the first run, with the group `sweep`.
 
   Raises:
-    ValueError: an unknown method, data set or class.
+    ValueError: an unknown method, data set, experiment, class or run.
   """
-  args = common.parse_arg(arg, method="dpa", data="cifar10", exp="", cls="all", runs=3, root="",
-                          lists="", vgg="", loss="", together=1, more="", search=False, small=False,
-                          demo=False, smoke=False)
-  if args.method not in ("dpa", "piad") or args.data not in CELLS or args.runs < 1:
-    raise UserError(f"config arguments method={args.method}, data={args.data}, runs={args.runs}: "
-                    f"method is dpa or piad, data {', '.join(CELLS)}, runs at least 1")
-  if args.loss and args.method != "dpa":
+  args = common.parse_arg(arg, method="dpa", data="cifar10", exp="", cls="all", runs="3", root="",
+                          lists="", vgg="", loss="", together=1, more="", ablation=False, search=False,
+                          parity=False, small=False, demo=False, smoke=False, camelyon16_x40="",
+                          **dict.fromkeys(benchmark.DATASETS, ""))
+  methods = _names("method", args.method, METHODS, benchmark.MODELS)
+  datasets = _names("data", args.data, benchmark.DATASETS, benchmark.DATASETS)
+  if args.loss and methods != ("dpa",):
     raise UserError(f"config argument loss={args.loss}: belongs to method=dpa")
-  if args.search and args.data not in ("cifar10", "svhn"):
-    raise UserError("config argument search: settings are known for 32 px (cifar10, svhn) only; "
-                    "write config.sweep.settings for other sizes in a config of your own")
   variant = next((v for v in ("smoke", "demo", "small") if args[v]), "")
-  grid = _grid(args, variant)
-  given = [f"{k}={args[k]}" for k in ("exp", "root", "lists", "vgg") if args[k]]
-  shared = ",".join(filter(None, [variant, *given, args.more.replace(";", ",")]))
-  file = f"{args.method}_{args.data}"
-  first = ",".join(filter(None, [shared, *(f"{k}={v[0]}" for k, v in grid.items())]))
-  config = importlib.import_module(f"configs.{file}").get_config(first)
+  several = len(methods) > 1 or len(datasets) > 1 or args.ablation or (
+      args.exp == "all" or "+" in args.exp or args.exp in benchmark.ABLATIONS)
+  if several:
+    parts, unpublished = _published(args, methods, datasets, variant)
+  else:
+    parts, unpublished = [_part(args, methods[0], datasets[0], args.exp, variant, f"exp={args.exp}"
+                                if args.exp else "", _classes(args, datasets[0]))], ()
+  first = parts[0]
+  words = ",".join(filter(None, [first["arg"], *(f"{k}={v[0]}" for k, v in first["grid"].items())]))
+  config = _module(first["config"]).get_config(words)
   with config.unlocked():
+    if args.parity and "folds" in config.data:
+      config.data.folds = "published"
     config.sweep = ml_collections.ConfigDict(dict(
-        config=f"configs/{file}.py", arg=shared,
-        grid=grid,                 # arguments of that file: values
+        config=first["config"], arg=first["arg"],
+        grid=first["grid"],        # arguments of that file: values
         average=("run",),          # averaged over in the table
-        settings=_settings(args) if args.search else (),  # ({field: value}, ...) to choose from
+        settings=first["settings"],  # ({field: value}, ...) to choose from
+        labels=first["labels"],    # what the runs are, for --mode=report
+        parts=tuple(parts) if several else (),  # instead of the five above: several config files
+        unpublished=unpublished,   # runs of the published runner that have no config
         folds=3 if args.search else 0,  # of the search
         final_steps="mean_best",   # length of the final runs after a search; "" = the config's
         split="test", metric="image_auroc",
         together=args.together,    # runs trained at once under vmap; 1 = one by one
+        retries=0,                 # of failed runs, before the sweep ends
+        slurm=0,                   # > 0: only write a launcher file for so many tasks
         shard=(0, 1)))             # (i, n): every n-th run only, for several machines
   return config.lock()
 
 
-def _grid(args, variant):
-  name, known = CELLS[args.data]
-  if variant == "small" and args.data == "nih":  # a folder has no views
+def _published(args, methods, datasets, variant):
+  """(parts, names of launches without a config) of the published runner, as the arguments filter it."""
+  exps = () if args.exp in ("", "all") else tuple(args.exp.split("+"))
+  classes = () if args.cls == "all" else tuple(args.cls.split("+"))
+  cells: dict[tuple, list] = {}
+  unpublished = []
+  for launch in benchmark.launches([m for m in methods if m != "frozen"], datasets, exps, classes,
+                                   _runs(args.runs), args.ablation):
+    if not launch.published:
+      unpublished.append(launch.name)
+    elif not (args.search and launch.exp in ("reproduce", "pg") and not exps):  # what with_cv is chosen for
+      key = launch.model, launch.data, launch.exp, benchmark.argument(launch)
+      cells.setdefault(key, []).append(launch.cls)
+  if "frozen" in methods:
+    cells |= {("frozen", d, "", ""): list(_classes(args, d)) for d in datasets}
+  if not cells:
+    raise UserError(f"config arguments exp={args.exp}, cls={args.cls}: no run has a published config: "
+                    f"{', '.join(unpublished[:3])} ...")
+  return [_part(args, model, data, exp, variant, words, tuple(dict.fromkeys(found)))
+          for (model, data, exp, words), found in cells.items()], tuple(unpublished)
+
+
+def _part(args, method, data, exp, variant, words, classes):
+  """One config file and its grid; `words` choose the experiment."""
+  if args.search and exp == "pg":
+    raise UserError("config argument search: the length of the last stage of exp=pg is not searched; "
+                    "search wo_pg, and give its choice to exp=pg")
+  root = args[data] or args.root
+  if method == "deep_if" and data == "camelyon16" and exp in ("", "with_cv") and args.camelyon16_x40:
+    root = args.camelyon16_x40
+  own = [words, f"root={root}" if root else "", f"lists={args.lists}" if args.lists else "",
+         f"vgg={args.vgg}" if args.vgg and method in ("dpa", "piad") else ""]
+  if args.parity:
+    own += ["mismatch=1"] * ((method, data, exp) == ("piad", "nih", "with_cv"))
+    own += ["freeze=1"] * ((method, data, exp) == ("dpa", "camelyon16", "pg"))
+  own += [part.removeprefix(f"{method}:") for part in args.more.split(";")
+          if part.partition(":")[0] not in METHODS or part.startswith(f"{method}:")]
+  return dict(
+      name="_".join(filter(None, [method, data, exp])), config=f"configs/{method}_{data}.py",
+      arg=",".join(filter(None, [variant, *own])), grid=_grid(args, data, variant, classes),
+      settings=search.settings(method, data) if args.search else (),
+      labels={"model": method, "data": data, "exp": exp})
+
+
+def _grid(args, data, variant, classes):
+  name = benchmark.ARGUMENT[data]
+  if variant == "small" and data == "nih":  # a folder has no views
     name = ""
   grid = {"loss": tuple(args.loss.split("+"))} if args.loss else {}
   if name:
-    kind = type(known[0])
-    try:
-      values = known if args.cls == "all" else tuple(kind(v) for v in args.cls.split("+"))
-    except ValueError:
-      values = (None,)
-    if not set(values) <= set(known):
-      raise UserError(f"config argument cls={args.cls}: write all, or some of "
-                      f"{'+'.join(map(str, known))}")
-    grid[name] = values
-  if variant in ("smoke", "demo") and name:
-    grid[name] = grid[name][:1 if variant == "smoke" else 2]
-  grid["run"] = tuple(range(2 if variant in ("smoke", "demo") else args.runs))
+    grid[name] = classes[:{"smoke": 1, "demo": 2}.get(variant, len(classes))]
+  runs = _runs(args.runs)
+  grid["run"] = runs[:2] if variant in ("smoke", "demo") else runs
   return grid
 
 
-def _settings(args):
-  if args.method == "dpa":
-    return tuple({"method.layers": layers, "model.latent_dim": dim, "model.enc_widths": widths,
-                  "optim.lr": lr} for dim, widths, lr in _PAIRS for layers in _LAYERS)
-  return tuple({"method.layers": layers, "model.latent_dim": dim, "model.enc": widths,
-                "model.dec": widths[::-1], "model.critic_image": widths,
-                "model.critic_latent": latent}
-               for dim, widths, latent in _PRESETS for layers in _LAYERS[:2])
+def _classes(args, data):
+  known = benchmark.CLASSES[data]
+  if args.cls == "all":
+    return known
+  given = args.cls.split("+")
+  if not set(given) <= set(map(str, known)):
+    raise UserError(f"config argument cls={args.cls}: write all, or some of {'+'.join(map(str, known))}")
+  return tuple(c for c in known if str(c) in given)
+
+
+def _runs(text):
+  """"3": the first three; "0+2": these."""
+  try:
+    found = tuple(int(t) for t in text.split("+")) if "+" in text else tuple(range(int(text)))
+  except ValueError:
+    found = ()
+  if not found or not set(found) <= {0, 1, 2}:
+    raise UserError(f"config argument runs={text}: write 1 to 3 for so many, or some of 0+1+2")
+  return found
+
+
+def _names(argument, text, known, everything):
+  """The values of "a+b", "all" among them."""
+  found = tuple(dict.fromkeys(
+      n for word in text.split("+") for n in (everything if word == "all" else (word,))))
+  if not set(found) <= set(known):
+    raise UserError(f"config argument {argument}={text}: use all, or some of {'+'.join(known)}")
+  return found
+
+
+def _module(file):
+  """The module of a config of this folder."""
+  return importlib.import_module(file.removesuffix(".py").replace("/", "."))

@@ -20,6 +20,7 @@ from absl import logging
 
 from medae_jax.core.errors import UserError
 
+
 class Held(UserError):
   """Another process holds the lock."""
 

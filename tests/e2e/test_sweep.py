@@ -291,6 +291,7 @@ def test_benchmark_config():
   config = plan.config(plan.trials()[-1])
   assert config.data.fold == 2 and config.model.latent_dim == 256
   for bad, text in (("method=vae", "method=vae"), ("cls=12", "cls=12"), ("cls=x", "cls=x"),
-                    ("data=nih,search=1", "search"), ("runs=0", "runs=0")):
+                    ("exp=pg+wo_pg,data=nih,search=1", "search"), ("runs=0", "runs=0"),
+                    ("method=all,exp=none", "exp=none"), ("method=frozen,search=1", "search")):
     with pytest.raises(ValueError, match=text):
       get(bad)

@@ -5,7 +5,6 @@ float (1e-12).
 """
 
 import csv
-import importlib
 import json
 
 import numpy as np
@@ -15,11 +14,8 @@ from sklearn.metrics import roc_auc_score
 from data_pipelines.formats import images
 from data_pipelines.one_class import folds, transforms
 from data_pipelines.ops import resize
-from medae_jax.losses import perceptual
 from medae_jax.metrics import detection
-from medae_jax.models import dpa_nets
 from tests.golden_cases import golden_files, shared_data
-from tests.parity.dpa_golden import LOSSES, OPTIONS
 
 
 def _archives():
@@ -175,65 +171,3 @@ def _check_transforms(g):
     np.testing.assert_array_equal(ours.reshape(g[name].shape), g[name], err_msg=name)
   np.testing.assert_array_equal(resize.antialiased(g["rgb32"], 299)[::13],
                                 g["rgb32_resized299_rows0_298_step13"])
-
-
-# ------------------------------------------------------------------------- final configurations
-def _final(dataset):
-  found = {}
-  for path in golden_files("protocol", "final_configs*.json"):
-    found.update(json.loads(path.read_text()))
-  return {k.split("/", 2)[2]: v for k, v in found.items() if k.startswith(f"piad/{dataset}/")}
-
-
-@pytest.mark.parametrize("dataset", ["cifar10", "svhn", "camelyon16", "nih"])
-def test_piad_configs_are_the_published_ones(dataset):
-  """Every class, run and experiment of PIAD: 156 runs."""
-  module = importlib.import_module(f"configs.piad_{dataset}")
-  for exp, found in _final(dataset).items():
-    for cls, own in found["per_class"].items():
-      for run, seed in enumerate(found["random_seed_by_class_and_run"][cls]):
-        which = {"nih": f"view={cls}", "camelyon16": "run=0"}.get(dataset, f"cls={cls}")
-        config = module.get_config(f"{which},exp={exp},run={run},mismatch=1" if dataset == "nih"
-                                   else f"{which},exp={exp},run={run}")
-        assert config.seed == seed
-        _same_config(config, {**found["common"], **own}, dataset)
-
-
-def _same_config(c, ref, dataset):
-  m, res = c.model, ref["image_res"]
-  assert (m.res, m.channels, m.latent_dim, m.latent_res) == (
-      res, ref["image_dim"], ref["latent_dim"], ref["latent_res"])
-  blocks = dpa_nets.needed_widths(res, ref["latent_res"])
-  used = lambda key, fine_first: tuple(ref[f"{key}.kwargs.inner_dims"][-blocks:] if fine_first
-                                       else ref[f"{key}.kwargs.inner_dims"][:blocks])
-  assert tuple(m.enc) == used("enc", True) and tuple(m.critic_image) == used("ddis", True)
-  assert tuple(m.dec) == used("dec", False)
-  assert tuple(m.critic_latent) == tuple(ref["edis.kwargs.inner_dims"])
-  layers = {k.rsplit(".", 1)[1]: v for k, v in ref.items() if ".feature_weights." in k}
-  assert perceptual.parse_layers(c.method.layers) == {0: layers}
-  assert c.method.loss == ref["image_rec_loss.loss_type"]
-  assert (c.train.steps, c.train.batch_size) == (ref["iters"], ref["batch_size"])
-  assert (c.method.n_critic, c.method.policy.every) == (ref["n_dis"], ref["update_grad_norm_iter"])
-  for side in ("image", "latent"):
-    ours = c.method[f"adv_{side}"]
-    theirs = {k.rsplit(".", 1)[1]: v for k, v in ref.items()
-              if k.startswith(f"{side}_adv_loss.loss_kwargs")}
-    loss = ref[f"{side}_adv_loss.loss_type"]
-    assert ours.name == LOSSES.get(loss, loss)
-    assert all(ours[OPTIONS.get(k, k)] == v for k, v in theirs.items())
-  o = c.optim
-  assert [o.lr, o.lr_critic_image, o.lr_critic_latent] == [
-      ref[f"adam_kwargs.{k}.lr"] for k in ("enc_dec", "ddis", "edis")]
-  assert [o.b1, o.b2] == ref["adam_kwargs.enc_dec.betas"]
-  part = lambda where, key, default: ref.get(f"{where}.transform_kwargs.{key}", default)
-  train, test = "train_dataset", "test_datasets.anomaly"
-  if dataset in ("cifar10", "svhn"):
-    assert c.data.to_grayscale == part(train, "to_grayscale", False)
-  else:
-    assert c.data.crop_size == part(train, "crop_size", None) == part(test, "crop_size", None)
-  if dataset == "nih":
-    assert c.data.resize == part(train, "resize", None)
-    assert c.data.equalize_hist == part(train, "equalize_hist", False)
-    assert c.data.equalize_hist_test == part(test, "equalize_hist", False)
-  if dataset == "camelyon16":
-    assert not c.data.random_crop and not c.data.random_flip
