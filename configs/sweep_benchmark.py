@@ -13,7 +13,7 @@ Arguments, several values as a+b: method=dpa, piad, deep_geo, deep_if (all = the
 data=cifar10, svhn, camelyon16, nih or all; exp="" (one method and data set: the config's own default;
 else the published experiments of each model), all, or names; ablation=1 adds those of dpa;
 cls=all, or 0+3+8 (nih: AP+PA+subset); runs=3 (the first three) or 0+2; root, or one for each data set;
-lists, vgg (dpa, piad) as in the configs; loss=relative_perceptual_L1+l1+l2 (dpa) compares training
+lists, vgg (dpa, piad), weights and backbone (deep_if, frozen) as in the configs; loss=relative_perceptual_L1+l1+l2 (dpa) compares training
 losses; together=3 trains so many runs at once on one accelerator where shapes agree; more="..." is
 added to the argument of every run, with ; for , (more=select=auroc;fast=1), or to those of one model
 (more=dpa:fast=1;deep_if:trees=200).
@@ -22,7 +22,8 @@ added to the argument of every run, with ; for , (more=select=auroc;fast=1), or 
   parity=1   as published, faults included: fold lists that leak, PIAD's NIH runs scored equalised but
              trained without, frozen crops of the growing Camelyon16 run
   :small     real data on two CPU cores with a narrow *random* VGG19 (the :small of the configs;
-             nih: root is a labelled folder, without views); about a minute a run of dpa
+             nih: root is a labelled folder, without views); about a minute a run of dpa. deep_if and
+             frozen, which train nothing, run as they are
   :demo      synthetic textures, two cells of two runs, two CPU cores, about 8 minutes
   :smoke     synthetic textures, two runs of four steps, about half a minute; learns nothing
 """
@@ -36,6 +37,7 @@ from configs.fields import benchmark, search
 from data_pipelines.errors import UserError
 
 METHODS = (*benchmark.MODELS, "frozen")
+_PRETRAINED = ("deep_if", "frozen")  # features of a network that others trained
 
 
 def get_config(arg=None):
@@ -45,7 +47,7 @@ def get_config(arg=None):
     ValueError: an unknown method, data set, experiment, class or run.
   """
   args = common.parse_arg(arg, method="dpa", data="cifar10", exp="", cls="all", runs="3", root="",
-                          lists="", vgg="", loss="", together=1, more="", ablation=False, search=False,
+                          lists="", vgg="", weights="", backbone="", loss="", together=1, more="", ablation=False, search=False,
                           parity=False, small=False, demo=False, smoke=False, camelyon16_x40="",
                           **dict.fromkeys(benchmark.DATASETS, ""))
   methods = _names("method", args.method, METHODS, benchmark.MODELS)
@@ -114,8 +116,13 @@ def _part(args, method, data, exp, variant, words, classes):
   root = args[data] or args.root
   if method == "deep_if" and data == "camelyon16" and exp in ("", "with_cv") and args.camelyon16_x40:
     root = args.camelyon16_x40
-  own = [words, f"root={root}" if root else "", f"lists={args.lists}" if args.lists else "",
-         f"vgg={args.vgg}" if args.vgg and method in ("dpa", "piad") else ""]
+  trunk = ("vgg",) if method in ("dpa", "piad") else ("weights", "backbone") if method in _PRETRAINED else ()
+  own = [words, f"root={root}" if root else "",
+         *(f"{k}={args[k]}" for k in ("lists", *trunk) if args[k])]
+  if variant == "small" and method in _PRETRAINED:  # they train nothing: full size is small enough
+    own += ["folder=1"] * (data in ("nih", "camelyon16"))
+  else:
+    own = [variant, *own]
   if args.parity:
     own += ["mismatch=1"] * ((method, data, exp) == ("piad", "nih", "with_cv"))
     own += ["freeze=1"] * ((method, data, exp) == ("dpa", "camelyon16", "pg"))
@@ -123,8 +130,8 @@ def _part(args, method, data, exp, variant, words, classes):
           if part.partition(":")[0] not in METHODS or part.startswith(f"{method}:")]
   return dict(
       name="_".join(filter(None, [method, data, exp])), config=f"configs/{method}_{data}.py",
-      arg=",".join(filter(None, [variant, *own])), grid=_grid(args, data, variant, classes),
-      settings=search.settings(method, data) if args.search else (),
+      arg=",".join(filter(None, own)), grid=_grid(args, data, variant, classes),
+      settings=search.settings(method, data, args.backbone) if args.search else (),
       labels={"model": method, "data": data, "exp": exp})
 
 

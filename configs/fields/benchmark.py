@@ -14,7 +14,7 @@ from data_pipelines.errors import UserError
 
 MODELS = ("dpa", "piad", "deep_geo", "deep_if")
 DATASETS = ("cifar10", "svhn", "camelyon16", "nih")
-CLASSES = {"cifar10": tuple(range(10)), "svhn": tuple(range(10)), "camelyon16": ("healthy",),
+CLASSES: dict[str, tuple] = {"cifar10": tuple(range(10)), "svhn": tuple(range(10)), "camelyon16": ("healthy",),
            "nih": ("AP", "PA", "subset")}
 ARGUMENT = {"cifar10": "cls", "svhn": "cls", "camelyon16": "", "nih": "view"}  # of the configs
 EXPERIMENTS = {"dpa": ("wo_pg", "pg"), **dict.fromkeys(("piad", "deep_geo", "deep_if"),
@@ -24,7 +24,8 @@ _WEIGHTED = ("wo_pg_with_L1", "wo_pg_with_adversarial", "wo_pg_with_adversarial_
 ABLATIONS = {"wo_pg_L1_unsupervised": "exp=L1_unsupervised", "wo_pg_unsupervised": "exp=unsupervised",
              **{f"{name}/weight_{w:.3f}": f"exp={name[6:]},weight={w:g}"
                 for name in _WEIGHTED for w in (1.0, 0.1)}}
-_FILE_CLASSES = {d: (*c, 10) if d in ("cifar10", "svhn") else c for d, c in CLASSES.items()}
+_RUNNER_CLASSES: dict[str, tuple] = {  # the ten that does not exist among them
+    d: (*c, 10) if d in ("cifar10", "svhn") else c for d, c in CLASSES.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +62,14 @@ def launches(models: Collection[str] = MODELS, datasets: Collection[str] = DATAS
   """
   known = [e for m in models for e in (*EXPERIMENTS[m], *(ABLATIONS if m == "dpa" else ()))]
   _check("exp", exps, [*known, *_WEIGHTED])
-  _check("cls", classes, [str(c) for d in datasets for c in _FILE_CLASSES[d]])
+  _check("cls", classes, [str(c) for d in datasets for c in _RUNNER_CLASSES[d]])
   found = []
   for model in models:
     for data in datasets:
       more = ABLATIONS if model == "dpa" and ARGUMENT[data] != "cls" and (ablation or exps) else ()
       for exp in (*EXPERIMENTS[model], *more):
         if not exps or exp in exps or exp.partition("/")[0] in exps:
-          found += [Launch(model, data, exp, c, run) for c in _FILE_CLASSES[data]
+          found += [Launch(model, data, exp, c, run) for c in _RUNNER_CLASSES[data]
                     if not classes or str(c) in classes for run in runs]
   return found
 

@@ -27,6 +27,16 @@ _PIAD = {
     "nih": ((256, (32, 64, 128, 256, 256), (1024, 1024)),),
     "camelyon16": ((128, (32, 64, 128, 128, 128), (1024, 1024)),
                    (256, (32, 64, 128, 256, 256), (1024, 1024)))}
+# Deep IF: layers of a backbone; the first row has those of the published final runs.
+_TAPS = {"inception": ("conv2d_1a", "mixed_6a", "mixed_7a", "conv2d_7b", "concat"),
+         "vgg": ("r22", "r33", "r43", "r53", "concat")}
+# Frozen features: each score alone, so that nothing is fitted that is not looked at.
+_FROZEN = (*({"eval.choose_score": False, "method.scores": (score,), "method.image_taps": (taps,),
+              "method.score.image": score, "method.score.taps": taps, "method.score.map": "none"}
+             for score in ("mahalanobis", "neighbours", "forest")
+             for taps in ("r22", "r33", "r43", "r33+r43+r53")),
+           *({"eval.choose_score": False, "method.scores": (score,), "method.score.image": score,
+              "method.score.map": score} for score in ("padim", "patchcore")))
 _NIH = ({"data.equalize_hist": False}, {"data.equalize_hist": True})
 _CROPPED = tuple({**e, "data.crop_size": c} for c in (224, 300) for e in _NIH)
 _GREY = ({"data.to_grayscale": False, "data.channels": 3},
@@ -35,20 +45,30 @@ _TRANSFORMS = {  # of methods that are searched in nothing else, or in few thing
     "cifar10": ({},), "svhn": _GREY, "camelyon16": ({},), "nih": _CROPPED}
 
 
-def settings(method: str, data: str) -> tuple[Setting, ...]:
+def settings(method: str, data: str, backbone: str = "") -> tuple[Setting, ...]:
   """({field of the config: value}, ...), each a candidate.
 
+  Args:
+    method: dpa, piad, deep_geo, deep_if or frozen. data: cifar10, svhn, camelyon16 or nih.
+    backbone: of deep_if; "" = the published one.
+
   Raises:
-    UserError: no candidates are known for that method.
+    UserError: no candidates are known for that backbone.
   """
   size = 32 if data in ("cifar10", "svhn") else data
-  own = {"dpa": lambda: _dpa(size), "piad": lambda: _piad(size),
-         "deep_geo": lambda: ({},)}.get(method)
-  if own is None:
-    raise UserError(f"config argument search: no settings are known for method={method}; write "
+  own = {"dpa": lambda: _dpa(size), "piad": lambda: _piad(size), "deep_geo": lambda: [{}],
+         "deep_if": lambda: _deep_if(backbone), "frozen": lambda: _FROZEN}[method]()
+  transforms = {"dpa": {"nih": _NIH}, "piad": {"nih": _NIH}, "frozen": {}}.get(method, _TRANSFORMS)
+  return _product(own, transforms.get(data, ({},)))
+
+
+def _deep_if(backbone):
+  """One layer each, or all of them."""
+  layers = next((v for k, v in _TAPS.items() if (backbone or "inception").startswith(k)), None)
+  if layers is None:
+    raise UserError(f"config argument search: no layers are known for backbone={backbone}; write "
                     "config.sweep.settings in a config of your own")
-  transforms = {"dpa": {"nih": _NIH}, "piad": {"nih": _NIH}}.get(method, _TRANSFORMS)
-  return _product(own(), transforms.get(data, ({},)))
+  return [{"method.taps": taps} for taps in layers]
 
 
 def _dpa(size):

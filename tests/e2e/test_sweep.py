@@ -292,6 +292,6 @@ def test_benchmark_config():
   assert config.data.fold == 2 and config.model.latent_dim == 256
   for bad, text in (("method=vae", "method=vae"), ("cls=12", "cls=12"), ("cls=x", "cls=x"),
                     ("exp=pg+wo_pg,data=nih,search=1", "search"), ("runs=0", "runs=0"),
-                    ("method=all,exp=none", "exp=none"), ("method=frozen,search=1", "search")):
+                    ("method=all,exp=none", "exp=none")):
     with pytest.raises(ValueError, match=text):
       get(bad)
