@@ -13,10 +13,10 @@ Arguments, several values as a+b: method=dpa, piad, deep_geo, deep_if (all = the
 data=cifar10, svhn, camelyon16, nih or all; exp="" (one method and data set: the config's own default;
 else the published experiments of each model), all, or names; ablation=1 adds those of dpa;
 cls=all, or 0+3+8 (nih: AP+PA+subset); runs=3 (the first three) or 0+2; root, or one for each data set;
-lists, vgg (dpa, piad), weights and backbone (deep_if, frozen) as in the configs; loss=relative_perceptual_L1+l1+l2 (dpa) compares training
-losses; together=3 trains so many runs at once on one accelerator where shapes agree; more="..." is
-added to the argument of every run, with ; for , (more=select=auroc;fast=1), or to those of one model
-(more=dpa:fast=1;deep_if:trees=200).
+lists, vgg (dpa, piad), weights and backbone (deep_if, frozen) as in the configs;
+loss=relative_perceptual_L1+l1+l2 (dpa) compares training losses; together=3 trains so many runs at once
+on one accelerator where shapes agree; more="..." is added to the argument of every run, with ; for ,
+(more=select=auroc;fast=1), or to those of one model (more=dpa:fast=1;deep_if:fast=1).
   search=1   hyper-parameter search first: three folds of every setting of configs/fields/search.py, the
              best mean AUROC on validation anomalies of one kind, then the final runs ("weakly supervised")
   parity=1   as published, faults included: fold lists that leak, PIAD's NIH runs scored equalised but
@@ -47,8 +47,9 @@ def get_config(arg=None):
     ValueError: an unknown method, data set, experiment, class or run.
   """
   args = common.parse_arg(arg, method="dpa", data="cifar10", exp="", cls="all", runs="3", root="",
-                          lists="", vgg="", weights="", backbone="", loss="", together=1, more="", ablation=False, search=False,
-                          parity=False, small=False, demo=False, smoke=False, camelyon16_x40="",
+                          lists="", vgg="", weights="", backbone="", loss="", together=1, more="",
+                          ablation=False, search=False, parity=False, small=False, demo=False,
+                          smoke=False, camelyon16_x40="",
                           **dict.fromkeys(benchmark.DATASETS, ""))
   methods = _names("method", args.method, METHODS, benchmark.MODELS)
   datasets = _names("data", args.data, benchmark.DATASETS, benchmark.DATASETS)

@@ -14,8 +14,8 @@ from data_pipelines.errors import UserError
 
 MODELS = ("dpa", "piad", "deep_geo", "deep_if")
 DATASETS = ("cifar10", "svhn", "camelyon16", "nih")
-CLASSES: dict[str, tuple] = {"cifar10": tuple(range(10)), "svhn": tuple(range(10)), "camelyon16": ("healthy",),
-           "nih": ("AP", "PA", "subset")}
+CLASSES: dict[str, tuple] = {"cifar10": tuple(range(10)), "svhn": tuple(range(10)),
+                             "camelyon16": ("healthy",), "nih": ("AP", "PA", "subset")}
 ARGUMENT = {"cifar10": "cls", "svhn": "cls", "camelyon16": "", "nih": "view"}  # of the configs
 EXPERIMENTS = {"dpa": ("wo_pg", "pg"), **dict.fromkeys(("piad", "deep_geo", "deep_if"),
                                                       ("with_cv", "reproduce"))}
