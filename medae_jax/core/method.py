@@ -6,9 +6,8 @@ dispatch or the number of devices. `load(config)` imports it by name: there is n
 
 Contracts (tests/contract runs them over every method):
   1. `train_step` is pure. All randomness comes from `rng`, which the loop derives from
-     (seed, step), folded per example with `example_keys(rng, batch["index"])`. A resumed run draws
-     the same numbers, and N devices with B/N examples each give the parameters of one device with
-     B, up to float order.
+     (seed, step), folded per example with `example_keys(rng, batch["index"])`. A resumed run draws the
+     same numbers, and N devices with B/N examples each give the parameters of one with B, up to float order.
   2. `score` uses no collectives and treats examples independently; padding is harmless.
   3. `init` -> save -> restore -> `score` needs config.json and the checkpoint only.
   4. The training loss and the anomaly score are separate choices of the config.
@@ -69,8 +68,7 @@ class Stage:
   Attributes:
     name: stored with each checkpoint, since the tree of parameters may depend on it.
     steps: length of this stage in `train_step` calls.
-    data: overrides of `config.data` while it lasts (image size ...); `batch_size` overrides
-      `config.train.batch_size`.
+    data: overrides of `config.data` while it lasts; `batch_size` overrides `config.train.batch_size`.
     begin: value of `state.step` at its first step; `method_stages` fills it in.
   """
 
@@ -82,9 +80,7 @@ class Stage:
 
 @runtime_checkable
 class Method(Protocol):
-  """The protocol itself, whole: the modes and the loop read no other attribute (a contract test watches).
-
-  `BaseMethod` gives the defaults.
+  """All that the modes and the loop read of a method (a contract test watches); BaseMethod has defaults.
 
   Attributes:
     needs: {key of a batch, "stream/key" for several streams: Need}, of training batches.
@@ -123,8 +119,7 @@ class Method(Protocol):
   def train_step(self, state, batch, rng, *, stage, axis_name) -> tuple[State, Metrics]:
     """One update on this device's share of the batch; collectives over `axis_name` inside.
 
-    `axis_name` is None when it runs on one device without a mapped axis (the helpers of
-    `core.parallel` accept that).
+    It is None on one device without a mapped axis (the helpers of `core.parallel` accept that).
     """
 
   def eval_step(self, state: State, batch: Batch, rng: jax.Array) -> Metrics:
@@ -136,9 +131,11 @@ class Method(Protocol):
   def finalize(self, state: State, batches: Iterable[Batch]) -> State:
     """Fits `state.extra` on normal data after the last stage, where `fits` is True.
 
-    `batches`: of DataSet.fitting(), numpy, images as `score` sees them, un-shuffled, padded with
-    `batch["valid"]` bool [B].
+    `batches`: of DataSet.fitting(), numpy, images as scored, in order, padded: `batch["valid"]` bool [B].
     """
+
+  def prepare(self, state: State, batch: Batch) -> Batch:
+    """`batch` (numpy) with what the host has of it already: before the compiled `score`, not exported."""
 
   def score(self, state: State, batch: Batch) -> dict[str, jax.Array]:
     """{"recon" [B,H,W,C], "map" [B,H,W,1] f32, "score" [B] f32, ...}: pure, per example."""
@@ -201,6 +198,9 @@ class BaseMethod:
 
   def finalize(self, state, batches):
     return state
+
+  def prepare(self, state, batch):
+    return batch
 
   def score(self, state, batch):
     raise NotImplementedError

@@ -28,7 +28,8 @@ def score_fn(config, state, trained_on=None):
   """
   method = method_lib.load(config)
   compiled = parallel.per_example_fn(method.score)
-  return _explained(config, method, compiled, state, method.score_needs, trained_on)
+  call = lambda s, batch: compiled(s, method.prepare(s, batch))
+  return _explained(config, method, call, state, method.score_needs, trained_on)
 
 
 def pictures_fn(config, state):
@@ -75,8 +76,12 @@ def memory_explained(what: str, remedy: str):
     raise UserError(f"out of device memory while {what}: {remedy}") from error
 
 
-def progress(label: str, total: int, unit: str):
-  """A progress bar with rate and ETA on stderr; a line every 30 s where nobody watches."""
+def progress(label: str, total: int | None, unit: str):
+  """A progress bar with rate and ETA on stderr; a line every 30 s where nobody watches.
+
+  Args:
+    total: None where it is not known.
+  """
   interval = 0.2 if sys.stderr.isatty() else 30
   return tqdm.tqdm(total=total, desc=label, unit=f" {unit}", mininterval=interval,
                    maxinterval=2 * interval, disable=bool(jax.process_index()))

@@ -69,7 +69,7 @@ def test_predict_reads_members_of_the_protocol_only(run, tmp_path, monkeypatch):
   read = watch(monkeypatch)
   save(tmp_path / "in", brain())
   go(run, tmp_path / "in", tmp_path / "out")
-  assert read == {"score", "score_needs", "score_optional"}
+  assert read == {"prepare", "score", "score_needs", "score_optional"}
 
 
 @pytest.mark.parametrize("affine,codes", [(None, (1, 1)), (rotated(), (2, 0)), (rotated(), (4, 1)),
