@@ -45,7 +45,7 @@ class FeatureCache:
     """
     self._digest_weights(params, taps)
     pixels = hashlib.blake2b(repr((image.shape, str(image.dtype))).encode())
-    pixels.update(np.ascontiguousarray(image))
+    pixels.update(np.ascontiguousarray(image).data)
     paths = {tap: self._path(tap, pixels.digest()) for tap in taps}
     found = {tap: _read(path, len(image)) for tap, path in paths.items()}
     if any(value is None for value in found.values()):
