@@ -53,6 +53,7 @@ def base(task: str = "anomaly") -> ml_collections.ConfigDict:
   config.predict = predict = ml_collections.ConfigDict()
   predict.input = ""               # file or folder; launch.py fills in --input
   predict.output = ""              # folder; default <workdir>/predictions
+  predict.force = False            # True: also inputs that do not fit what the run was trained on
 
   own = importlib.import_module(f"medae_jax.tasks.{task}.fields")
   evaluation.update(own.EVAL)

@@ -20,7 +20,8 @@ from data_pipelines.intake.find import RESULTS, Found, holds_results
 from data_pipelines.intake.names import same
 from medae_jax.core import config as config_lib, files as outputs, scoring, scratch, trained
 from medae_jax.core.errors import UserError
-from medae_jax.tasks import base
+from medae_jax.core.trained_on import record
+from medae_jax.tasks import admit, base
 
 _FOREIGN = ", which no prediction has written"
 _EVERY = 10  # seconds between two states of the table
@@ -53,6 +54,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   module = base.plugin(run.config.eval.kind, "predictor")
   predictor = module.Predictor(run.config, run.calibration, run.score_fn)
   predictor.image_shape = run.image_shape
+  told = record.read(workdir)
+  predictor.gate = admit.Gate(told, bool(run.config.predict.get("force", False)))
   if output.resolve() == source.resolve() and not getattr(predictor, "modalities", ()):
     raise UserError(f"--output={output} is --input: the results would be taken for images by the next "
                     "run; choose another --output")
@@ -72,7 +75,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
     # Before the first result: a folder with this table holds results, no search looks into it.
     _write_unfinished(output, rows)
     _say_left_out(found, output)
-    _all(predictor, items, output, rows, foreign)
+    _all(predictor, items, output, rows, foreign, told.mark if told else "")
   finally:  # also after Ctrl-C or a full disk: what is finished is in the table
     rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
              for i in (found.broken if found else ())]
@@ -119,12 +122,14 @@ def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
 
 
 def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
-         foreign: set[str] | None) -> None:
+         foreign: set[str] | None, mark: str = "") -> None:
   """Predicts every input, and adds its row to `rows`.
 
   Args:
-    foreign: see `_foreign`.
+    foreign: see `_foreign`. mark: "synthetic, demo" and the like, of the training; stands in every row.
   """
+  if mark:
+    logging.warning("This run was trained on %s data: its results say nothing about patients.", mark)
   inputs = {pathlib.Path(p).resolve() for item in items for p in predictor.files_of(item)}
   written: dict[str, str] = {}
   said = time.monotonic()
@@ -136,7 +141,7 @@ def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
       except Exception as error:  # whatever one input raises, the others go on
         row = {"error": _reason(error, output)}
         logging.error("%s: %s", name, row["error"])
-      rows.append({"input": name, **row})
+      rows.append({"input": name, **row, **({"trained_on": mark} if mark else {})})
       if time.monotonic() - said > _EVERY:
         _write_unfinished(output, rows)
         said = time.monotonic()

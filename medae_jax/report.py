@@ -97,6 +97,9 @@ def _head(workdir, results, config):
   if any(r.get("synthetic") for r in results.values()):
     lines.append("<div class='warn'>SYNTHETIC DATA: computer-generated images. These numbers say "
                  "that the program works, and nothing about patients.</div>")
+  for variant in sorted({str(r["variant"]) for r in results.values() if r.get("variant")}):
+    lines.append(f"<div class='warn'>Variant {text(variant)}: a short training in small, chosen because "
+                 "there was neither a data folder nor an accelerator; not the published experiment.</div>")
   lines += [f"<div class='say'>{_sentence(split, r)}</div>" for split, r in results.items()
             if _sentence(split, r)]
   return "\n".join(lines)

@@ -149,11 +149,13 @@ def damaged(folder: pathlib.Path, found: Sequence[dict]) -> set[str]:
   return {x[0] for x, good in zip(files, sound) if not good}
 
 
-def write_record(folder: pathlib.Path, patient: str, prepared, storage: str, key: dict) -> dict:
+def write_record(folder: pathlib.Path, patient: str, prepared, storage: str, key: dict,
+                 spacing=()) -> dict:
   """Writes one prepared scan (volumes.Prepared); returns the content of its .json.
 
   Args:
     key: {"parameters", "source"}: what the record depends on.
+    spacing: mm along the three axes of the scan as it was prepared, () where no header says.
   """
   records = folder / "records"
   name = stem(patient)
@@ -167,6 +169,7 @@ def write_record(folder: pathlib.Path, patient: str, prepared, storage: str, key
       "patient": patient, **key, "files": files, "shape": list(image.shape), "dtype": storage,
       "slices": prepared.slices.tolist(), "scale": prepared.scale.tolist(),
       "lesion_px": mask.sum(axis=(1, 2, 3), dtype=np.int64).tolist(),
+      "spacing": [float(v) for v in spacing],
   }
   write_json(records / f"{name}.json", content)
   return content
@@ -194,7 +197,8 @@ def scan_of(folder: pathlib.Path, record: dict) -> Scan:
   source = pathlib.Path(record["source"][0][0])
   return Scan(record["patient"], array("image", record["shape"], record["dtype"]),
               array("mask", (n, h, w, 1), np.uint8), np.array(record["slices"], np.int64),
-              np.array(record["lesion_px"], np.int64), str(source.parent))
+              np.array(record["lesion_px"], np.int64), str(source.parent),
+              spacing=tuple(record.get("spacing", ())))
 
 
 def verify(folder) -> list[str]:

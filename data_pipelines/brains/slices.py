@@ -27,6 +27,7 @@ class Scan:
     path: folder or file it came from, "" if none.
     unlabelled: abnormal, but nobody marked where: its mask says nothing.
     scan_label: 0 or 1 where the scan as a whole is known to be normal or abnormal, else None.
+    spacing: mm along the three axes, () where it is not known.
   """
 
   patient: str
@@ -37,6 +38,7 @@ class Scan:
   path: str = ""
   unlabelled: bool = False
   scan_label: int | None = None
+  spacing: tuple[float, ...] = ()
 
   def healthy(self) -> np.ndarray:
     """bool [n]: slices without lesion; none of an abnormal scan that nobody marked."""
@@ -120,7 +122,9 @@ class SliceSource(Source):
   def meta(self, i):
     scan, place = self.scans[self._scan[i]], self._place[i]
     z = int(scan.slices[place])
-    known = {} if scan.scan_label is None else {"scan_label": scan.scan_label}
+    known: dict = {} if scan.scan_label is None else {"scan_label": scan.scan_label}
+    if scan.spacing:
+      known["spacing"] = scan.spacing
     return {"id": f"{scan.patient}/{z}", "patient": scan.patient, "slice": z, "path": scan.path, **known}
 
 

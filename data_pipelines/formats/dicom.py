@@ -74,6 +74,18 @@ def read(path, window=(0, 0)) -> Frame:
                scale.least, scale.most, scale.unsaid)
 
 
+def modality(path) -> str:
+  """The word of (0008,0060) Modality of a DICOM file, such as "MR"; "" where there is none, or no header."""
+  if not is_dicom(path):
+    return ""
+  import pydicom
+  try:
+    data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["Modality"])
+    return " ".join(str(data.get("Modality", None) or "").split()).upper()[:16]
+  except Exception:  # pydicom raises a dozen types for damaged files; whoever reads the pixels says why
+    return ""
+
+
 def units(frame: Frame) -> np.ndarray:
   """float64 [H,W,C] of the first frame after rescaling; MONOCHROME1 turned to bright = bright."""
   values = frame.pixels[0].astype(np.float64)

@@ -146,6 +146,7 @@ RULES: dict[str, Rule] = {
     "eval.bootstrap": whole(0, _MOST),
     "predict.input": text,
     "predict.output": text,
+    "predict.force": flag,
     "parallel.mode": choice("pmap", "shard_map"),
     "bench.repeats": whole(1, _MOST),
     "bench.seconds": number(0, above=True),
@@ -223,7 +224,7 @@ SHARED: dict[str, Rule] = {
 }
 _OPTIONAL = ("seeds", "optim", "method.score", "train.early_stop", "train.early_delta",
              "train.random_streams", "train.epochs", "train.examples", "train.eval_every_epochs",
-             "train.save_every_epochs", "bench.", "export.")  # younger than the rest
+             "train.save_every_epochs", "bench.", "export.", "predict.force")  # younger than the rest
 _GROUPS = ("method", "model", "data", "train", "eval", "predict", "parallel")
 
 

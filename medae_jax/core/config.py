@@ -49,6 +49,9 @@ def read_config(workdir) -> ml_collections.ConfigDict:
   value = upgrade.config(read_json(path, "restore it from a copy"))
   for group, defaults in fields.YOUNGER.items():
     value.setdefault(group, dict(defaults))
+  for group, defaults in fields.YOUNGER_FIELDS.items():
+    if isinstance(value.get(group), dict):
+      value[group] = {**defaults, **value[group]}
   try:
     return ml_collections.ConfigDict(_with_tuples(value)).lock()
   except (ValueError, TypeError, AttributeError) as e:  # names that no field can have

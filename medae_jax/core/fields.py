@@ -11,4 +11,7 @@ BENCH = dict(
     seconds=1.0,                       # least time of a repeat
     stage="")                          # name of the training stage; "" = the last, the largest
 
+# Single fields that are younger, in groups that every run has.
+YOUNGER_FIELDS: dict[str, dict] = {"predict": {"force": False}}
+
 YOUNGER: dict[str, dict] = {"export": EXPORT, "bench": BENCH}

@@ -23,6 +23,7 @@ from data_pipelines import dataset as datasets
 from data_pipelines.intake.find import Found
 from medae_jax.core import checks
 from medae_jax.core.errors import UserError
+from medae_jax.tasks import admit
 
 
 def plugin(kind: str, part: str):
@@ -153,10 +154,13 @@ class BasePredictor:
     image_shape: (H, W, C) of a training image as the checkpoint notes it; None where it does not.
       `predict.py` sets it before anything is predicted.
     found: what became of every file below the input; `find_inputs` sets it.
+    gate: whether inputs fit what the run was trained on; a predictor asks it before it scores one.
+      `predict.py` sets it.
   """
 
   image_shape: tuple[int, int, int] | None = None
   found: Found | None = None
+  gate = admit.Gate(None, False)
 
   def __init__(self, config, calibration: dict[str, Any] | None, score_fn):
     """`score_fn`: numpy batch {"image": [B,H,W,C] f32} -> dict of jax arrays [B,...]."""

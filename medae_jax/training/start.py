@@ -21,8 +21,9 @@ from medae_jax.core import (
   trained,
 )
 from medae_jax.core.errors import UserError
+from medae_jax.core.trained_on import record
 from medae_jax.tasks import base as tasks
-from medae_jax.training import durations, feed
+from medae_jax.training import durations, feed, measure
 from medae_jax.training.bookkeeping import Run
 
 
@@ -73,6 +74,10 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
     state = init_state(method, config, first)
     meta = {"stage": stages[0].name if stages else "", "best": None, "stale": 0, "evaluated": -1,
             "batches": {}, "done": False}
+  if restored is None and not jax.process_index():
+    found = measure.measure(config, dataset, first)
+    if found is not None:
+      record.write(workdir, found)
   # Only now: a run whose network cannot be built must not stand in the way of the corrected one.
   config_lib.write_config(config, workdir)
   config_lib.write_split(dataset.listing, workdir)

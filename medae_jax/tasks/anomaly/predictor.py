@@ -25,6 +25,7 @@ from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import components
 from medae_jax.reporting import panels
+from medae_jax.tasks import admit
 from medae_jax.tasks.anomaly import whole_scans
 from medae_jax.tasks.base import BasePredictor
 
@@ -81,11 +82,15 @@ class Predictor(BasePredictor):
   # -------------------------------------------------------------------------------- volumes
   def _volume(self, scan, out_dir):
     data = self.config.data
+    seen = admit.volume(list(scan.series.values()))
+    self.gate.form(scan.title or scan.name, seen)
     read = inputs.read_scan(scan, self.modalities,
                             self.config.predict.orientation or data.get("orientation", ""))
     prepared = self._prepare(read.arrays, read.spacing)
     if prepared.left_out:
       logging.warning("%s: %s", scan.title or scan.name, prepared.left_out)
+    seen = dataclasses.replace(seen, spacing=read.spacing if read.grid.known else ())
+    self.gate.content(scan.title or scan.name, seen, prepared.image)
     scored = self._score(prepared.image.astype(np.float32))
     back = lambda maps: read.back(_to_grid(maps, prepared, read.arrays[0].shape))
     anomaly = back(scored.maps)
@@ -143,6 +148,8 @@ class Predictor(BasePredictor):
   # --------------------------------------------------------------------------------- images
   def _slice_image(self, scan, out_dir):
     """An image of a brain slice as displayed (front up): turned as the slices of volumes lie."""
+    seen = admit.picture(list(scan.files.values()))
+    self.gate.form(scan.title or scan.name, seen)
     if "" in scan.files:
       channels = [images.read_values(scan.files[""], len(self.modalities))]
     else:
@@ -156,6 +163,7 @@ class Predictor(BasePredictor):
     # Nothing says how many mm a pixel is: the longer side is taken for the whole field.
     mm = self.config.data.get("field_mm", 1.0) / max(array.shape[:2])
     prepared = self._prepare([c.T[:, :, None] for c in np.moveaxis(array, -1, 0)], (mm, mm, mm))
+    self.gate.content(scan.title or scan.name, seen, prepared.image)
     scored = self._score(prepared.image.astype(np.float32))
     back = lambda maps: prepared.place.back(maps[0]).T
     return self._write_image(scan.name, out_dir, scored, back, array[..., 0] / prepared.scale[0])
@@ -163,9 +171,12 @@ class Predictor(BasePredictor):
   def _image(self, scan, out_dir):
     """An image of a two-dimensional data set, prepared as the data set prepares it for scoring."""
     path, data = next(iter(scan.files.values())), self.config.data
+    seen = admit.picture([path])
+    self.gate.form(scan.title or scan.name, seen)
     shown = images.read_unit(path, 0, data.get("window", (0, 0)))
     module = datasets.module(data.name)
     image = module.read_example(path, data, self.image_shape)
+    self.gate.content(scan.title or scan.name, seen, image[None])
     scored = self._score(image[None])
     back = lambda maps: module.place_map(maps[0], shown.shape[:2], data)
     return self._write_image(scan.name, out_dir, scored, back, shown.mean(-1))

@@ -9,17 +9,19 @@ those of the input; larger inputs than config.predict.tile are cut into overlapp
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
 from absl import logging
 import numpy as np
 
-from data_pipelines.formats import images as frames
+from data_pipelines.formats import dicom, images as frames
 from data_pipelines.intake import counts, find as finder
 from data_pipelines.intake.names import result_names, same
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
+from medae_jax.core.trained_on import fit
 from medae_jax.reporting import panels
 from medae_jax.scores.marks import find as find_marks
 from medae_jax.tasks.base import BasePredictor
@@ -60,6 +62,11 @@ class Predictor(BasePredictor):
     if frame.unsaid:
       logging.warning("%s", frame.unsaid)
     unit = frame.unit()
+    # Grey and colour are brought to each other here: only the kind of the picture can be wrong.
+    words = tuple(filter(None, [dicom.modality(item)]))
+    seen = fit.Seen("image", unit.shape[-1], fit.colour_share(unit[0]), words)
+    self.gate.form(self.name_of(item), dataclasses.replace(seen, coloured=0.0))
+    self.gate.content(self.name_of(item), seen, self._fed(unit))
     restored, marks, tiles = self._restore(unit)
     pixels = frame.pixels.copy()
     pixels[marks] = frame.stored(restored)[marks]  # nothing else is written: bit-identical elsewhere
@@ -90,14 +97,17 @@ class Predictor(BasePredictor):
             [f"{mask.mean():.2%} of the pixels changed"], name))
 
   # ------------------------------------------------------------------------------ the network
+  def _fed(self, unit):
+    """Frames with as many channels as the network reads: grey is repeated, colour becomes luma."""
+    wanted = int(self.config.data.channels)
+    if unit.shape[-1] == 1 and wanted == 3:
+      return np.repeat(unit, 3, -1)
+    return (unit @ _LUMA)[..., None] if unit.shape[-1] == 3 and wanted == 1 else unit
+
   def _restore(self, unit):
     """(restored float32 [N,H,W,C], marks bool [N,H,W], number of tiles) of frames in [0,1]."""
     channels, wanted = unit.shape[-1], int(self.config.data.channels)
-    fed = unit
-    if channels == 1 and wanted == 3:
-      fed = np.repeat(unit, 3, -1)
-    elif channels == 3 and wanted == 1:
-      fed = (unit @ _LUMA)[..., None]
+    fed = self._fed(unit)
     recon, evidence, tiles = self._tiled(fed)
     s = self.config.method.score
     found = find_marks(evidence, s.threshold, int(s.dilate))[..., 0]

@@ -19,6 +19,7 @@ from data_pipelines.intake.names import beside_its_image, result_names
 from data_pipelines.masks import images
 from medae_jax.core import files as outputs
 from medae_jax.core.errors import UserError
+from medae_jax.tasks import admit
 from medae_jax.tasks.base import BasePredictor
 from medae_jax.tasks.segmentation.resize import resize_logits
 
@@ -47,9 +48,12 @@ class Predictor(BasePredictor):
     return counts.shown(item, self._root) if item != self._root else item.name
 
   def predict_one(self, item, out_dir):
+    seen = admit.picture([item])
+    self.gate.form(self.name_of(item), seen)
     image = formats.read_8bit(item, 3, self.config.data.get("window", (0, 0)))
     size = int(self.config.data.image_size)
     batch = images.to_network(image, size, self._mean)[None]
+    self.gate.content(self.name_of(item), seen, batch)
     logits = np.asarray(self.score_fn({"image": batch})["logit"], np.float32)[0, ..., 0]
     if not np.isfinite(logits).all():
       raise UserError(f"{item}: the prediction is not finite: the model is broken")

@@ -1,0 +1,70 @@
+"""The one place where predict asks whether an input fits what the run was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import pathlib
+
+from absl import logging
+import numpy as np
+
+from data_pipelines.errors import UserError as ReadError
+from data_pipelines.formats import dicom, images
+from medae_jax.core.errors import UserError
+from medae_jax.core.trained_on import fit
+from medae_jax.core.trained_on.record import TrainedOn
+
+INSIST = "--config.predict.force=True insists"
+
+
+def picture(paths: Sequence[pathlib.Path]) -> fit.Seen:
+  """Seen of an image, given as one file or as one a channel; a file that cannot be read is left to the
+  reader that follows, which says why."""
+  try:
+    values = [images.read_values(p) for p in paths]
+  except (ReadError, OSError):
+    return fit.Seen("image", 0, 0.0)
+  planes = sum(v.shape[-1] for v in values)
+  words = tuple(sorted({w for p in paths if (w := dicom.modality(p))}))
+  # Files of their own for each modality are not a grey picture, however alike they look.
+  shared = fit.colour_share(values[0]) if len(values) == 1 else fit.COLOURED / 2
+  return fit.Seen("image", planes, shared, words)
+
+
+def volume(series: Sequence[Sequence[pathlib.Path]]) -> fit.Seen:
+  """Seen of a scan; `series`: the files of its DICOM series, () of NIfTI files."""
+  return fit.Seen("volume", dicom=tuple(sorted({w for s in series if (w := dicom.modality(s[0]))})))
+
+
+class Gate:
+  """Lets inputs through, or not.
+
+  Args:
+    trained: None = nothing is known of the training, everything passes as it always did.
+    force: config.predict.force: what would be refused passes with a warning.
+  """
+
+  def __init__(self, trained: TrainedOn | None, force: bool):
+    self.trained, self._force = trained, force
+
+  def form(self, title: str, seen: fit.Seen) -> None:
+    """Before the input is prepared; raises UserError where it is of another kind."""
+    if self.trained is not None:
+      self._say(title, fit.of_form(self.trained, seen))
+
+  def content(self, title: str, seen: fit.Seen, example: np.ndarray) -> None:
+    """Once it is prepared, [n,h,w,C]; raises UserError where a picture is no slice, warns of intensities."""
+    if self.trained is None:
+      return
+    if seen.kind == "image":
+      self._say(title, fit.of_picture(self.trained, example))
+    line = fit.warning(self.trained, seen, example)
+    if line:
+      logging.warning("%s: %s.", title, line)
+
+  def _say(self, title, line):
+    if not line:
+      return
+    if not self._force:
+      raise UserError(f"{title} does not fit the model: {line}; {INSIST}")
+    logging.warning("%s does not fit the model: %s; read all the same (config.predict.force).", title, line)

@@ -1,0 +1,88 @@
+"""Measures what a run is trained on, for trained_on.json, once, before its first step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from absl import logging
+import numpy as np
+
+from data_pipelines.dataset import DataSet
+from data_pipelines.errors import UserError
+from data_pipelines.formats import dicom, images
+from data_pipelines.intake import find as finder
+from medae_jax.core.trained_on import fit
+from medae_jax.core.trained_on.record import TrainedOn
+
+_EXAMPLES = 64  # spread evenly over the training images
+_FILES = 12     # of these whose files are looked at for colour and DICOM words
+
+
+def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
+  """The record of a run.
+
+  Args:
+    first_batch: stands in where the data set cannot say how training images look when they are scored.
+
+  Returns:
+    None where there is no "image" [H,W,C] to be measured.
+  """
+  examples, metas = _sample(dataset, first_batch)
+  if not examples:
+    return None
+  modalities = tuple(config.data.get("modalities", ()))
+  channels = examples[0].shape[-1]
+  kind = "volume" if modalities and len(modalities) == channels else "image"
+  own = np.stack([fit.quantiles(e, kind) for e in examples])
+  filled = own.any((1, 2))  # slices that are background alone have no quantiles
+  pooled = np.mean(own[filled], 0) if filled.any() else own[0]
+  far = [fit.distance(q, pooled) for q in own[filled]] or [0.0]
+  coloured, words = _of_files(metas) if kind == "image" else (None, ())
+  volume = kind == "volume"
+  return TrainedOn(
+      dataset=dataset.name, synthetic=bool(dataset.synthetic), variant=str(config.get("variant", "")),
+      kind=kind, modalities=modalities if volume else (), channels=channels,
+      size=(examples[0].shape[0], examples[0].shape[1]),
+      low=float(min(e.min() for e in examples)), high=float(max(e.max() for e in examples)),
+      quantiles=tuple(tuple(float(v) for v in channel) for channel in pooled),
+      usual=float(np.quantile(far, 0.95)),
+      background=float(np.quantile([fit.background(e) for e in examples], 0.05)) if volume else 0.0,
+      coloured=coloured, dicom=words, orientation=str(config.data.get("orientation", "")) if volume else "",
+      placement=str(config.data.get("placement", "")) if volume else "",
+      field_mm=float(config.data.get("field_mm", 0.0)) if volume else 0.0,
+      spacing=_spacing(metas) if volume else (), examples=len(examples))
+
+
+def _spacing(metas) -> tuple[float, ...]:
+  known = [m["spacing"] for m in metas if len(m.get("spacing", ())) == 3]
+  return tuple(float(v) for v in np.median(known, axis=0)) if known else ()
+
+
+def _sample(dataset, first_batch) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
+  """([h,w,C], ...) as they are scored, and what the data set says of each."""
+  try:
+    source = dataset.fitting()
+    places = np.unique(np.linspace(0, len(source) - 1, min(_EXAMPLES, len(source))).astype(int))
+    read = [(source.read_one(int(i)).get("image"), source.meta(int(i))) for i in places]
+  except (UserError, NotImplementedError) as e:
+    logging.debug("trained_on.json is measured on the first batch: %s", e)
+    batch = next((part for part in (first_batch, *first_batch.values())
+                  if hasattr(part, "keys") and "image" in part), {})
+    read = [(image, {}) for image in np.asarray(batch.get("image", ()))]
+  good = [(np.asarray(image, np.float32), meta) for image, meta in read
+          if image is not None and np.ndim(image) == 3 and np.isfinite(image).all()]
+  return [image for image, _ in good], [meta for _, meta in good]
+
+
+def _of_files(metas) -> tuple[float | None, tuple[str, ...]]:
+  """(share of colour pictures among the files, None where there is none; their DICOM words)."""
+  paths = [m["path"] for m in metas if m.get("path") and finder.kind_of(m["path"]) in ("image", "dicom")]
+  colours, words = [], set()
+  for path in paths[::max(1, len(paths) // _FILES)][:_FILES]:
+    try:
+      colours.append(fit.colour_share(images.read_values(path)) >= fit.COLOURED)
+      words.add(dicom.modality(path))
+    except (UserError, OSError):  # training itself has its own words for it
+      continue
+  # Where some files do not say what they are, the others' words decide nothing.
+  return (float(np.mean(colours)) if colours else None), (() if "" in words else tuple(sorted(words)))
