@@ -33,8 +33,8 @@ def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
   modalities = tuple(config.data.get("modalities", ()))
   channels = examples[0].shape[-1]
   kind = "volume" if modalities and len(modalities) == channels else "image"
-  own = np.stack([fit.quantiles(e, kind) for e in examples])
-  filled = own.any((1, 2))  # slices that are background alone have no quantiles
+  own = np.stack([fit.quantiles(e, kind) for e in _units(examples, metas)])
+  filled = own.any((1, 2))  # of background alone there are none
   pooled = np.mean(own[filled], 0) if filled.any() else own[0]
   far = [fit.distance(q, pooled) for q in own[filled]] or [0.0]
   coloured, words = _of_files(metas) if kind == "image" else (None, ())
@@ -51,6 +51,14 @@ def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
       placement=str(config.data.get("placement", "")) if volume else "",
       field_mm=float(config.data.get("field_mm", 0.0)) if volume else 0.0,
       spacing=_spacing(metas) if volume else (), examples=len(examples))
+
+
+def _units(examples, metas) -> list[np.ndarray]:
+  """What predict compares at a time: the slices of a scan together, images one by one."""
+  scans: dict[Any, list[np.ndarray]] = {}
+  for i, (example, meta) in enumerate(zip(examples, metas)):
+    scans.setdefault(meta["patient"] if "slice" in meta else i, []).append(example)
+  return [np.stack(members) for members in scans.values()]
 
 
 def _spacing(metas) -> tuple[float, ...]:

@@ -122,7 +122,8 @@ def warning(trained: TrainedOn, seen: Seen, example: np.ndarray) -> str:
     ratio = max(max(a / b, b / a) for a, b in zip(seen.spacing[:2], trained.spacing[:2]))
     if ratio > _SCALE:
       mm = lambda values: " x ".join(f"{v:.3g}" for v in values[:2])
-      return f"its voxels are {mm(seen.spacing)} mm in a slice, those of the training {mm(trained.spacing)} mm"
+      return (f"its voxels are {mm(seen.spacing)} mm in a slice, those of the training "
+              f"{mm(trained.spacing)} mm")
   far = distance(quantiles(example, trained.kind), trained.quantiles)
   if far > max(_FAR, 2 * trained.usual):
     return (f"its intensities are far from those of the training ({far:.2f} of their spread, usual are up "

@@ -29,7 +29,7 @@ class TrainedOn:
     size, channels: (rows, columns) and number of channels as the network is shown them.
     low, high: range of the measured values, in the units of the network.
     quantiles: [C][len(LEVELS)] of the measured values; of volumes of those that are not background.
-    usual: distance (fit.distance) to them that 95 % of the measured training examples keep.
+    usual: distance (fit.distance) to them that 95 % of the measured scans or images keep.
     background: share of background that 95 % of the measured slices exceed; 0 of images.
     coloured: share of the training files that are colour pictures; None = no file was seen.
     dicom: words of (0008,0060) Modality of the training files, () where none has one.
