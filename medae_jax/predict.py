@@ -35,7 +35,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
     config_overrides: {"predict.input": ..., "predict.output": ...}, on top of config.json.
 
   Returns:
-    One row an input, as in <output>/predictions.csv; column "error" is empty where it went well.
+    One row an input, as in <output>/predictions.csv; column "error" is empty where it went well,
+    "warning" where nothing about the input is unusual (there is none where no input has any).
 
   Raises:
     FileNotFoundError: no checkpoint or no input. ValueError: some inputs failed (after all others
@@ -48,13 +49,13 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
     raise UserError("nothing to predict: give --input=FILE_OR_FOLDER")
   if not source.exists():
     raise FileNotFoundError(f"--input={source} does not exist")
+  told = record.read(workdir)
   run = trained.load(workdir, changed)
   base.check(run.config, run.image_shape)
   output = pathlib.Path(run.config.predict.output or workdir / "predictions")
   module = base.plugin(run.config.eval.kind, "predictor")
   predictor = module.Predictor(run.config, run.calibration, run.score_fn)
   predictor.image_shape = run.image_shape
-  told = record.read(workdir)
   predictor.gate = admit.Gate(told, bool(run.config.predict.get("force", False)))
   if output.resolve() == source.resolve() and not getattr(predictor, "modalities", ()):
     raise UserError(f"--output={output} is --input: the results would be taken for images by the next "
@@ -81,7 +82,9 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
              for i in (found.broken if found else ())]
     outputs.write_csv(output / RESULTS, rows)
   failed = [r for r in rows if r["error"]]
-  logging.info("%d inputs: %d done, %d failed.", len(rows), len(rows) - len(failed), len(failed))
+  unusual = sum(bool(r.get("warning")) for r in rows if not r["error"])
+  logging.info("%d inputs: %d done%s, %d failed.", len(rows), len(rows) - len(failed),
+               f" ({unusual} with a warning, see {output / RESULTS})" if unusual else "", len(failed))
   if failed:
     raise UserError(f"{len(failed)} of {len(rows)} inputs failed, the first: "
                      f"{failed[0]['input']}: {failed[0]['error']} (all are listed in "
@@ -141,7 +144,8 @@ def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
       except Exception as error:  # whatever one input raises, the others go on
         row = {"error": _reason(error, output)}
         logging.error("%s: %s", name, row["error"])
-      rows.append({"input": name, **row, **({"trained_on": mark} if mark else {})})
+      said_of = {"warning": predictor.gate.taken(), "trained_on": mark}
+      rows.append({"input": name, **row, **{k: v for k, v in said_of.items() if v}})
       if time.monotonic() - said > _EVERY:
         _write_unfinished(output, rows)
         said = time.monotonic()

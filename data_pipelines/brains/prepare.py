@@ -69,7 +69,9 @@ def prepare_set(cfg, found: files.Found | None = None) -> tuple[pathlib.Path, di
     manifest = _manifest(found, done, bad, cfg)
     records.write_json(folder / "report.json", {
         "source": str(cfg["dir"]), "prepared": len(done), "left_out": len(bad),
-        "scans": [{"patient": p, "reason": r} for p, r in sorted(bad.items())]})
+        "scans": [{"patient": p, "reason": r} for p, r in sorted(bad.items())],
+        "warnings": [{"patient": p, "warning": w} for p, r in sorted(done.items())
+                     if (w := r.get("warning"))]})
     records.write_json(folder / "manifest.json", manifest)
   _say(bad, done, cfg, folder)
   return folder, manifest

@@ -4,7 +4,7 @@
   <folder>/records/<patient>.mask.npy    uint8 [n,h,w,1]
   <folder>/records/<patient>.json        slices, lesion pixels, checksums, source; written last
   <folder>/manifest.json                 parameters, splits, healthy slices, counts, checksums
-  <folder>/report.json                   scans that were left out, with the reason
+  <folder>/report.json                   scans that were left out with the reason, warnings of others
 
 Every file is written under another name and renamed, and a record counts only once its .json is
 there: a run killed at any moment leaves nothing half-written behind that would be used.
@@ -169,7 +169,7 @@ def write_record(folder: pathlib.Path, patient: str, prepared, storage: str, key
       "patient": patient, **key, "files": files, "shape": list(image.shape), "dtype": storage,
       "slices": prepared.slices.tolist(), "scale": prepared.scale.tolist(),
       "lesion_px": mask.sum(axis=(1, 2, 3), dtype=np.int64).tolist(),
-      "spacing": [float(v) for v in spacing],
+      "spacing": [float(v) for v in spacing], "warning": prepared.left_out,
   }
   write_json(records / f"{name}.json", content)
   return content

@@ -1,4 +1,5 @@
-"""The one place where predict asks whether an input fits what the run was trained on."""
+"""The one place where predict asks whether an input fits what the run was trained on, and where
+what is unusual about an input is said: in the log and in its row of predictions.csv."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def picture(paths: Sequence[pathlib.Path]) -> fit.Seen:
   try:
     values = [images.read_values(p) for p in paths]
   except (ReadError, OSError):
-    return fit.Seen("image", 0, 0.0)
+    return fit.Seen("image")
   planes = sum(v.shape[-1] for v in values)
   words = tuple(sorted({w for p in paths if (w := dicom.modality(p))}))
   # Files of their own for each modality are not a grey picture, however alike they look.
@@ -46,6 +47,7 @@ class Gate:
 
   def __init__(self, trained: TrainedOn | None, force: bool):
     self.trained, self._force = trained, force
+    self._said: list[str] = []
 
   def form(self, title: str, seen: fit.Seen) -> None:
     """Before the input is prepared; raises UserError where it is of another kind."""
@@ -60,11 +62,21 @@ class Gate:
       self._say(title, fit.of_picture(self.trained, example))
     line = fit.warning(self.trained, seen, example)
     if line:
-      logging.warning("%s: %s.", title, line)
+      self.warn(title, line)
+
+  def warn(self, title: str, line: str) -> None:
+    """Says what is unusual about the input; its result is written all the same."""
+    logging.warning("%s: %s", title, line)
+    self._said.append(line)
+
+  def taken(self) -> str:
+    """The warnings since the last call, for the table; "" where there were none."""
+    said, self._said = "; ".join(self._said), []
+    return said
 
   def _say(self, title, line):
     if not line:
       return
     if not self._force:
       raise UserError(f"{title} does not fit the model: {line}; {INSIST}")
-    logging.warning("%s does not fit the model: %s; read all the same (config.predict.force).", title, line)
+    self.warn(title, f"does not fit the model: {line}; read all the same (config.predict.force)")

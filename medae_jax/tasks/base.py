@@ -154,17 +154,17 @@ class BasePredictor:
     image_shape: (H, W, C) of a training image as the checkpoint notes it; None where it does not.
       `predict.py` sets it before anything is predicted.
     found: what became of every file below the input; `find_inputs` sets it.
-    gate: whether inputs fit what the run was trained on; a predictor asks it before it scores one.
-      `predict.py` sets it.
+    gate: whether inputs fit what the run was trained on; a predictor asks it before it scores one,
+      and has it say what is unusual about one. `predict.py` sets it.
   """
 
   image_shape: tuple[int, int, int] | None = None
   found: Found | None = None
-  gate = admit.Gate(None, False)
 
   def __init__(self, config, calibration: dict[str, Any] | None, score_fn):
     """`score_fn`: numpy batch {"image": [B,H,W,C] f32} -> dict of jax arrays [B,...]."""
     self.config, self.calibration, self.score_fn = config, calibration, score_fn
+    self.gate = admit.Gate(None, False)
 
   def find_inputs(self, input_path) -> list[Any]:
     """The inputs under a file or folder, in a fixed order.

@@ -57,7 +57,7 @@ def _units(examples, metas) -> list[np.ndarray]:
   """What predict compares at a time: the slices of a scan together, images one by one."""
   scans: dict[Any, list[np.ndarray]] = {}
   for i, (example, meta) in enumerate(zip(examples, metas)):
-    scans.setdefault(meta["patient"] if "slice" in meta else i, []).append(example)
+    scans.setdefault(meta.get("patient", i) if "slice" in meta else i, []).append(example)
   return [np.stack(members) for members in scans.values()]
 
 

@@ -35,7 +35,7 @@ class Seen:
 
   Attributes:
     kind: "volume" or "image".
-    planes: channels of the picture's file; 0 of volumes.
+    planes: channels of the picture's file; 0 of volumes and of files that cannot be read.
     coloured: share of its pixels that are coloured; of volumes 0.
     dicom: its words of (0008,0060) Modality, () where there are none.
     spacing: of volumes, mm along the axes as they are prepared; () where it is not known.
@@ -88,7 +88,7 @@ def of_form(trained: TrainedOn, seen: Seen) -> str:
   foreign = _foreign(trained, seen.dicom)
   if foreign:
     return f"its DICOM header says {foreign}, and the model was trained on {what}"
-  if seen.kind == "volume":
+  if seen.kind == "volume" or not seen.planes:
     return ""
   if trained.kind == "image":
     if seen.coloured >= COLOURED and trained.coloured == 0 and trained.channels == 1:

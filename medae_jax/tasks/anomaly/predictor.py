@@ -88,7 +88,7 @@ class Predictor(BasePredictor):
                             self.config.predict.orientation or data.get("orientation", ""))
     prepared = self._prepare(read.arrays, read.spacing)
     if prepared.left_out:
-      logging.warning("%s: %s", scan.title or scan.name, prepared.left_out)
+      self.gate.warn(scan.title or scan.name, prepared.left_out)
     seen = dataclasses.replace(seen, spacing=read.spacing if read.grid.known else ())
     self.gate.content(scan.title or scan.name, seen, prepared.image)
     scored = self._score(prepared.image.astype(np.float32))
@@ -108,8 +108,8 @@ class Predictor(BasePredictor):
         files.write_png(out_dir / f"{scan.name}_overlay.png", self._volume_overlay(
             scan.name, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask, read.grid))
       except Exception as error:  # the map is the result: no fault of its picture may cost it
-        logging.warning("%s: no overlay (%s: %s); its map is written", scan.title or scan.name,
-                        type(error).__name__, " ".join(str(error).split()))
+        self.gate.warn(scan.title or scan.name, f"no overlay ({type(error).__name__}: "
+                       f"{' '.join(str(error).split())}); its map is written")
     return row
 
   def _prepare(self, arrays, spacing):

@@ -13,7 +13,6 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from absl import logging
 import numpy as np
 
 from data_pipelines.formats import dicom, images as frames
@@ -60,7 +59,7 @@ class Predictor(BasePredictor):
   def predict_one(self, item, out_dir) -> dict[str, Any]:
     frame = frames.read(item, self.config.data.get("window", (0, 0)))
     if frame.unsaid:
-      logging.warning("%s", frame.unsaid)
+      self.gate.warn(self.name_of(item), frame.unsaid)
     unit = frame.unit()
     # Grey and colour are brought to each other here: only the kind of the picture can be wrong.
     words = tuple(filter(None, [dicom.modality(item)]))

@@ -111,3 +111,18 @@ def test_nothing_left_is_an_error(source, tmp_path):
     BAD["all_zero"][0](scan(source, i))
   with pytest.raises(ValueError, match="none of the 6 scans"):
     datasets.open_dataset(config(source, tmp_path), 0)
+
+
+def test_slices_left_out_of_a_good_scan_stand_in_the_report_also_when_it_is_opened_again(source, tmp_path):
+  def weak(volume):
+    volume[:, :, -2:] = 0
+    volume[4:6, 4:6, -1] = volume.max() // 50 + 1
+    return volume
+  for kind in ("flair", "t1", "t1ce", "t2"):
+    rewrite(volume_of(scan(source), kind), weak)
+  for _ in range(2):
+    datasets.open_dataset(config(source, tmp_path), 0)
+    report = json.loads((tmp_path / "prepared" / "report.json").read_text())
+    assert report["left_out"] == 0
+    assert [w["patient"] for w in report["warnings"]] == [scan(source).name]
+    assert "hold anatomy and are left out" in report["warnings"][0]["warning"]

@@ -107,3 +107,12 @@ def test_page_of_normal_scans_alone_says_what_is_absent_and_what_the_threshold_p
   (tmp_path / "calibration.json").write_text(json.dumps({**few, **enough}))
   page = report.write(tmp_path).read_text()
   assert "scan threshold 38 (conformal, from 40 normal scans" in page and "0.024" in page
+
+
+def test_the_variant_of_a_result_heads_the_page(tmp_path):
+  files.write_json(tmp_path / "evaluation/test.json", {
+      "dataset": "d", "synthetic": True, "n_images": 2, "psnr": 3.0, "variant": "demo",
+      "checkpoint": {"which": "best", "step": 7}})
+  page = report.write(tmp_path).read_text()
+  _check(page)
+  assert "SYNTHETIC DATA" in page and "Variant demo: a short training in small" in page

@@ -1,0 +1,126 @@
+"""What a run was trained on: the record of it, and what does not fit it."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+from medae_jax.core.trained_on import fit, record
+
+RNG = np.random.default_rng(0)
+
+
+def brains(**more):
+  """Slices of three modalities with half of background."""
+  row = tuple(np.linspace(0.1, 0.9, len(record.LEVELS)).tolist())
+  return record.TrainedOn(**{**dict(
+      dataset="brats", synthetic=False, variant="", kind="volume", modalities=("flair", "t1", "t2"),
+      size=(16, 16), channels=3, low=0.0, high=1.0, quantiles=(row,) * 3, usual=0.05, background=0.5,
+      coloured=None, dicom=(), orientation="LPS", placement="anatomy", field_mm=192.0,
+      spacing=(1.0, 1.0, 3.0), examples=8), **more})
+
+
+def rays(**more):
+  """Grey images of one channel."""
+  return brains(**{**dict(kind="image", modalities=(), channels=1, quantiles=brains().quantiles[:1],
+                          background=0.0, coloured=0.0, dicom=("DX",), spacing=()), **more})
+
+
+@pytest.mark.parametrize("trained,seen,words", [
+    (brains(), fit.Seen("volume"), ""),
+    (brains(), fit.Seen("volume", dicom=("MR",)), ""),
+    (brains(), fit.Seen("volume", dicom=("CT",)), "header says CT"),
+    (brains(modalities=("ct", "pet", "x")), fit.Seen("volume", dicom=("CT",)), ""),
+    (brains(modalities=("ct", "pet", "x")), fit.Seen("volume", dicom=("DX",)), "header says DX"),
+    (brains(), fit.Seen("image", 1), r"grey picture, and the model reads 3 modalities \(flair, t1, t2\)"),
+    (brains(), fit.Seen("image", 3), "grey picture"),
+    (brains(), fit.Seen("image", 3, 0.4), ""),             # the modalities packed as colours
+    (brains(), fit.Seen("image"), ""),                     # unreadable: its reader says why
+    (brains(modalities=("flair",), channels=1), fit.Seen("image", 3, 0.4), "colour picture.*flair"),
+    (brains(modalities=("flair",), channels=1), fit.Seen("image", 1), ""),
+    (rays(), fit.Seen("image", 1, dicom=("CR",)), ""),     # the same kind under its older word
+    (rays(), fit.Seen("image", 1, dicom=("MR",)), "header says MR"),
+    (rays(dicom=()), fit.Seen("image", 1, dicom=("MR",)), ""),
+    (rays(), fit.Seen("image", 1, dicom=("OT",)), ""),
+    (rays(), fit.Seen("volume"), "is a volume"),
+    (rays(), fit.Seen("image", 3, 0.5), "colour picture.*all grey"),
+    (rays(coloured=None), fit.Seen("image", 3, 0.5), ""),  # nobody saw how the training files look
+])
+def test_forms_that_fit_and_that_do_not(trained, seen, words):
+  found = fit.of_form(trained, seen)
+  if not words:
+    assert found == ""
+  else:
+    assert re.search(words, found) and "\n" not in found, found
+
+
+def test_a_picture_without_background_is_no_slice():
+  full, half = np.full((1, 8, 8, 3), 0.5), np.full((1, 8, 8, 3), 0.5)
+  half[:, :4] = 0
+  assert "0% of empty background" in fit.of_picture(brains(), full)
+  assert fit.of_picture(brains(), half) == "" and fit.of_picture(rays(), full[..., :1]) == ""
+  assert fit.of_picture(brains(background=0.05), full) == ""  # the training was cut to the brain
+
+
+def test_far_intensities_and_other_scales_are_warned_of():
+  like = RNG.uniform(0.09, 0.91, (4, 16, 16, 3))
+  near = fit.Seen("volume", spacing=(1.2, 0.9, 3.0))
+  assert fit.warning(brains(), near, like) == ""
+  assert "far from those of the training (0.4" in fit.warning(brains(), near, like + 0.35)
+  assert fit.warning(brains(usual=0.3), near, like + 0.35) == ""  # the training itself scatters so
+  like[..., :8, :, :] = 0                                         # background does not count
+  assert fit.warning(brains(), near, like) == ""
+  wide = fit.Seen("volume", spacing=(3.0, 3.0, 3.0))
+  assert fit.warning(brains(), wide, like) == ""                  # placed by millimetres
+  assert "3 x 3 mm in a slice, those of the training 1 x 1 mm" in fit.warning(
+      brains(placement="scan"), wide, like)
+  grey = fit.warning(rays(channels=3, coloured=1.0), fit.Seen("image", 1), like)
+  assert grey == "it is grey, and every picture of the training was in colour"
+
+
+def test_distance_is_a_wasserstein_distance_by_hand():
+  usual = np.linspace(0, 2, 5)[None]
+  assert fit.distance(usual + 0.5, usual) == pytest.approx(0.25)
+  two = np.concatenate([usual, usual])
+  assert fit.distance(two + [[0.1], [-0.8]], two) == pytest.approx(0.4)  # the worst channel
+
+
+def test_share_of_colour():
+  picture = np.zeros((10, 10, 3))
+  picture[:3] = [200, 100, 50]
+  assert fit.colour_share(picture) == 0.3
+  picture[:] = np.arange(10)[:, None, None] * 20 + [0, 1, 2]   # noise of a compression
+  assert fit.colour_share(picture) == 0 and fit.colour_share(picture[..., :1]) == 0
+
+
+def test_the_record_is_read_as_it_was_written(tmp_path):
+  assert record.read(tmp_path) is None
+  for trained in (brains(), rays(coloured=None), brains(synthetic=True, variant="demo")):
+    record.write(tmp_path, trained)
+    assert record.read(tmp_path) == trained
+  assert trained.mark == "synthetic, demo" and brains().mark == ""
+
+
+@pytest.mark.parametrize("change,field", [
+    (lambda d: d.pop("usual"), "no usual"), (lambda d: d.update(kind=["x"]), "kind is not"),
+    (lambda d: d.update(kind="tensor"), "kind is not"), (lambda d: d.update(channels=2), "channels=2"),
+    (lambda d: d["quantiles"].pop(), "channels=3"), (lambda d: d.update(size=[1]), "size is not"),
+    (lambda d: d["quantiles"][0].reverse(), "quantiles is not"), (lambda d: d.update(low=None), "low is not"),
+    (lambda d: d.update(spacing=[1, 0, 1]), "spacing is not"), (lambda d: d.update(dicom=[3]), "dicom is not"),
+    (lambda d: d.update(coloured="no"), "coloured is not"), (lambda d: d.update(synthetic=1), "synthetic is")])
+def test_a_damaged_record_is_one_line_that_names_file_and_field(tmp_path, change, field):
+  content = json.loads(json.dumps(dataclasses.asdict(brains())))
+  change(content)
+  (tmp_path / record.FILE).write_text(json.dumps(content))
+  with pytest.raises(ValueError, match=f"trained_on.json is damaged .*{field}.*delete it") as e:
+    record.read(tmp_path)
+  assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00", '{"kind": '])
+def test_a_record_that_is_no_object(tmp_path, text):
+  (tmp_path / record.FILE).write_text(text)
+  with pytest.raises(ValueError, match="trained_on.json is damaged"):
+    record.read(tmp_path)

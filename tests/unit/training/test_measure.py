@@ -1,0 +1,73 @@
+"""trained_on.json as training measures it."""
+
+import ml_collections
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_pipelines.dataset import ArraySource, DataSet
+from medae_jax.core.trained_on import fit, record
+from medae_jax.training import measure, start
+from tests.unit.training import recorder
+
+RNG = np.random.default_rng(0)
+
+
+class Images(DataSet):
+  name = "mine"
+
+  def __init__(self, images, metas=None, several=False):
+    source = ArraySource({"image": np.asarray(images, np.float32)}, metas)
+    self._source = {"clean": source} if several else source
+
+  def train(self):
+    return self._source
+
+
+def config(**data):
+  return ml_collections.ConfigDict({"data": data})
+
+
+def test_volumes_are_measured_without_background_and_by_scan():
+  images = RNG.uniform(0.2, 0.8, (12, 8, 8, 2))
+  images[:, :2] = 0
+  metas = [{"id": str(i), "patient": f"p{i // 4}", "slice": i, "spacing": (1.0, 1.0, 2.0 + (i > 7))}
+           for i in range(12)]
+  found = measure.measure(config(modalities=("flair", "t1"), orientation="LPS", placement="scan",
+                                 field_mm=192.0), Images(images, metas), {})
+  assert (found.kind, found.modalities, found.channels, found.size) == (
+      "volume", ("flair", "t1"), 2, (8, 8))
+  assert found.background == 0.25 and found.low == 0 and 0.79 < found.high < 0.8
+  assert found.spacing == (1.0, 1.0, 2.0) and found.orientation == "LPS" and found.examples == 12
+  assert found.quantiles[0][0] > 0.2 and found.quantiles[0][10] == pytest.approx(0.5, abs=0.05)
+  # Within a scan of four slices even noise is close to the whole.
+  assert found.usual < 0.05
+  assert fit.warning(found, fit.Seen("volume", spacing=(1.0, 1.0, 2.0)), images[:4]) == ""
+
+
+def test_colour_and_dicom_words_come_from_the_files(tmp_path):
+  metas = []
+  for i in range(4):
+    Image.fromarray(RNG.integers(0, 255, (6, 6, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    metas.append({"id": str(i), "path": str(tmp_path / f"{i}.png")})
+  found = measure.measure(config(), Images(RNG.uniform(0, 1, (4, 6, 6, 3)), metas), {})
+  assert found.kind == "image" and found.coloured == 1 and found.dicom == () and found.modalities == ()
+  assert found.background == 0 and found.orientation == "" and found.spacing == ()
+
+
+def test_several_streams_are_measured_on_the_first_batch():
+  batch = {"clean": {"image": np.full((2, 4, 4, 1), 0.5, np.float32), "index": np.arange(2)}}
+  found = measure.measure(config(), Images(np.zeros((3, 4, 4, 1)), several=True), batch)
+  assert found.low == found.high == 0.5 and found.examples == 2 and found.coloured is None
+  assert measure.measure(config(), Images(np.zeros((1, 4, 4, 1)), several=True), {"x": np.zeros(3)}) is None
+
+
+def test_training_writes_it_once_and_does_not_touch_it_when_it_resumes(tmp_path):
+  recorder.run(tmp_path / "w")
+  found = record.read(tmp_path / "w")
+  assert (found.dataset, found.kind, found.high) == ("synthetic_numbers", "image", 11)
+  assert found.mark == "synthetic"
+  (tmp_path / "w" / record.FILE).unlink()  # as in workdirs of before this file
+  run = start.open_run(recorder.config(), str(tmp_path / "w"))
+  run.checkpoints.close()
+  assert record.read(tmp_path / "w") is None
