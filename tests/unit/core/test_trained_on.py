@@ -108,8 +108,10 @@ def test_the_record_is_read_as_it_was_written(tmp_path):
     (lambda d: d.update(kind="tensor"), "kind is not"), (lambda d: d.update(channels=2), "channels=2"),
     (lambda d: d["quantiles"].pop(), "channels=3"), (lambda d: d.update(size=[1]), "size is not"),
     (lambda d: d["quantiles"][0].reverse(), "quantiles is not"), (lambda d: d.update(low=None), "low is not"),
-    (lambda d: d.update(spacing=[1, 0, 1]), "spacing is not"), (lambda d: d.update(dicom=[3]), "dicom is not"),
-    (lambda d: d.update(coloured="no"), "coloured is not"), (lambda d: d.update(synthetic=1), "synthetic is")])
+    (lambda d: d.update(spacing=[1, 0, 1]), "spacing is not"),
+    (lambda d: d.update(dicom=[3]), "dicom is not"),
+    (lambda d: d.update(coloured="no"), "coloured is not"),
+    (lambda d: d.update(synthetic=1), "synthetic is")])
 def test_a_damaged_record_is_one_line_that_names_file_and_field(tmp_path, change, field):
   content = json.loads(json.dumps(dataclasses.asdict(brains())))
   change(content)

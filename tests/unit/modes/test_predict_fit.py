@@ -92,7 +92,8 @@ def _stand_in(monkeypatch, folder, kind, found, **data):
   """predict with a model of that kind that is a function."""
   c = common.base(kind)
   c.data = ml_collections.ConfigDict({"name": "none", "window": (0, 0), **data})
-  c.method = ml_collections.ConfigDict({"name": "none", "score": {"threshold": 2.0, "dilate": 0, "fill": "network"}})
+  c.method = ml_collections.ConfigDict({
+      "name": "none", "score": {"threshold": 2.0, "dilate": 0, "fill": "network"}})
 
   def load(workdir, changed):
     own = c.copy_and_resolve_references()
