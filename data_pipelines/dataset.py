@@ -115,6 +115,31 @@ class Plain(Subset):
     self.example_ops = self.batch_ops = ()
 
 
+class Views(Source):
+  """Every pair (example, view) of a source, examples slowest: pair p is example p // n, view p % n.
+
+  Its batches hold "view" int32 beside the source's keys; what a view is, the method knows.
+  """
+
+  def __init__(self, source: Source, n: int):
+    self._source, self._n = source, n
+    self.example_ops, self.batch_ops = source.example_ops, source.batch_ops
+    self.ragged = source.ragged
+
+  def __len__(self):
+    return self._n * len(self._source)
+
+  def read(self, indices):
+    found = self._source.read(np.asarray(indices) // self._n)
+    return {**found, "view": (np.asarray(indices) % self._n).astype(np.int32)}
+
+  def read_one(self, i):
+    return {**self._source.read_one(i // self._n), "view": np.int32(i % self._n)}
+
+  def meta(self, i):
+    return self._source.meta(i // self._n)
+
+
 class DataSet:
   """Named splits of a data set; modules subclass it.
 

@@ -19,7 +19,7 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
-from data_pipelines.dataset import DataSet, Source
+from data_pipelines.dataset import DataSet, Source, Views
 from data_pipelines.errors import UserError
 
 # Before the first use of TensorFlow, or it takes the accelerator's memory. RuntimeError: TensorFlow
@@ -33,8 +33,8 @@ _PAD = 498247692  # what tf.random.experimental.index_shuffle puts before a seed
 
 
 def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int, seed: int,
-                 process_index: int = 0, process_count: int = 1, workers: int | None = None
-                 ) -> Iterator[dict]:
+                 process_index: int = 0, process_count: int = 1, workers: int | None = None,
+                 views: int = 1) -> Iterator[dict]:
   """Endless batches from step `first_step` on.
 
   Args:
@@ -45,6 +45,7 @@ def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int
     seed: of the permutations and of the ops.
     process_index, process_count: p and P; this process gets B/P rows.
     workers: parallel calls; None = as many as pay. Changes nothing but speed.
+    views: > 1: an epoch holds every pair (example, view), and batches hold "view" (dataset.Views).
 
   Returns:
     Iterator of dicts of numpy arrays [B/P, ...]: the source's keys, what its ops add, and "index"
@@ -55,8 +56,11 @@ def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int
   """
   sources = dataset.train()
   if isinstance(sources, Source):
+    sources = Views(sources, views) if views > 1 and len(sources) else sources
     share = _share(batch_size, process_index, process_count)
     return _Batches(_endless(sources, share, first_step, int(seed), workers))
+  if views > 1:
+    raise UserError("this method trains on views of one stream of images; config.data has several streams")
   sizes, streams = data_cfg.get("batch_sizes", None) or {}, {}
   for number, (name, source) in enumerate(sources.items()):
     size = int(sizes.get(name, 0) or batch_size)

@@ -122,7 +122,7 @@ def _train(method, config, stage, state, batch, size, options):
   flops = _flops(config, stage, state, batch)
   fn = lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis)
   step = parallel.train_step_fn(fn, streams.step_key(config, stage), mode=config.parallel.mode)
-  fed = _Fed(config, stage, size)
+  fed = _Fed(config, stage, size, method.views)
   rows = lambda x: np.split(x, jax.process_count())[jax.process_index()]
   # A batch of the stream where there is one: it may carry more (its noise) than the prepared one.
   share = fed.first if fed.first is not None else jax.tree.map(rows, batch)
@@ -186,8 +186,8 @@ class _Fed:
     reason: why there is neither, else "".
   """
 
-  def __init__(self, config, stage, size):
-    self.config, self.stage, self.size = config, stage, size
+  def __init__(self, config, stage, size, views=1):
+    self.config, self.stage, self.size, self.views = config, stage, size, views
     self.batches, self.first, self.reason, self.name = None, None, "", ""
     self.resident = bool(config.data.get("resident", False))
     try:
@@ -201,7 +201,7 @@ class _Fed:
           config, stage, feed.datasets.open_dataset(config.data, config.seed))
       self.name = self.dataset.name
       if not self.resident:
-        self.batches = feed.batches_of(self.dataset, config, stage, 0, 0)
+        self.batches = feed.batches_of(self.dataset, config, stage, 0, 0, views)
         self.first = next(self.batches)
     except (ValueError, OSError) as e:
       self.reason = f"the data set cannot be opened: {e}"
@@ -214,7 +214,8 @@ class _Fed:
     """(step, () -> what it is given) of training from data that live on the device."""
     if self.reason:
       return None, None
-    resident, sample = self.feed.resident_data(self.dataset, self.config, self.size, self.stage)
+    resident, sample = self.feed.resident_data(self.dataset, self.config, self.size, self.stage,
+                                                    self.views)
     if resident is not None:  # as train does
       resident = method.cache(state, resident, self.stage)
     step = parallel.train_step_fn(fn, streams.step_key(self.config, self.stage),

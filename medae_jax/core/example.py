@@ -26,7 +26,8 @@ def example_batch(method: Method, config, batch_size: int, stage: Stage | None =
     **sizes: letters of `needs` that the config does not define ("C", "K"); they win over it.
 
   Returns:
-    {key: array [B, ...]} plus "index" int32 [B]; nested dicts for several streams.
+    {key: array [B, ...]} plus "index" int32 [B] (and "view" where the method has views); nested dicts for
+    several streams.
 
   Raises:
     ValueError: a letter of `needs` that neither config nor `sizes` explains.
@@ -44,6 +45,8 @@ def example_batch(method: Method, config, batch_size: int, stage: Stage | None =
     part = batch.setdefault(stream, {}) if stream else batch
     part[name] = values
     part["index"] = np.arange(rows, dtype=np.int32)
+  if method.views > 1:
+    batch["view"] = batch["index"] % method.views
   return batch
 
 

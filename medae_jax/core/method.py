@@ -4,7 +4,7 @@ A method is a file `medae_jax/methods/<name>.py` with a class `Method`. It sees 
 arrays) and its config; it never reads files, never knows the loop, the number of steps per
 dispatch or the number of devices. `load(config)` imports it by name: there is no registry to edit.
 
-Contracts (tests/contract runs them over every method):
+Contracts (tests/contract):
   1. `train_step` is pure. All randomness comes from `rng`, which the loop derives from
      (seed, step), folded per example with `example_keys(rng, batch["index"])`. A resumed run draws the
      same numbers, and N devices with B/N examples each give the parameters of one with B, up to float order.
@@ -86,6 +86,7 @@ class Method(Protocol):
     needs: {key of a batch, "stream/key" for several streams: Need}, of training batches.
     score_needs: keys that `score` reads. score_optional: keys passed on where a batch has them.
     fits: True: `finalize` fits something on normal data after the last stage.
+    views: V > 1: training examples are all pairs (image, view); batches hold "view" int32 [B] < V.
     frozen: names of networks that no optimiser touches; shared by runs that are trained together.
   """
 
@@ -93,6 +94,7 @@ class Method(Protocol):
   score_needs: Sequence[str]
   score_optional: Sequence[str]
   fits: bool
+  views: int
   frozen: Sequence[str]
 
   def stages(self) -> Sequence[Stage]:
@@ -141,10 +143,7 @@ class Method(Protocol):
     """{"recon" [B,H,W,C], "map" [B,H,W,1] f32, "score" [B] f32, ...}: pure, per example."""
 
   def pictures(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
-    """{name: [B,H,W,C] in [0,1]} for people: what the training task looks like; {} = nothing.
-
-    Per example, never merged into the outputs of `score`.
-    """
+    """{name: [B,H,W,C] in [0,1]} for people, per example: the training task; not among score's outputs."""
 
   def inference_state(self, state: State) -> State:
     """What `score` reads of `state` for a batch of `score_needs` alone: all that export ships."""
@@ -167,6 +166,7 @@ class BaseMethod:
   score_needs: Sequence[str] = ("image",)
   score_optional: Sequence[str] = ()
   fits = False
+  views = 1
   frozen: Sequence[str] = ()
 
   def __init__(self, config):

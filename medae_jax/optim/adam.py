@@ -32,8 +32,14 @@ class AdamState(NamedTuple):
   nu_max: optax.Updates | None  # None without AMSGrad
 
 
-def scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, amsgrad=False) -> optax.GradientTransformation:
-  """Adam or AMSGrad in PyTorch's order: m / (sqrt(max v)/sqrt(1-b2^t) + eps) / (1-b1^t)."""
+def scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, amsgrad=False,
+                  eps_hat=False) -> optax.GradientTransformation:
+  """Adam or AMSGrad in PyTorch's order: m / (sqrt(max v)/sqrt(1-b2^t) + eps) / (1-b1^t).
+
+  Args:
+    eps_hat: eps before the bias is corrected, m sqrt(1-b2^t) / (1-b1^t) / (sqrt(v) + eps): the form of
+      Keras and TensorFlow ("epsilon hat", Kingma & Ba 2015, end of section 2).
+  """
   def init(params):
     zeros = lambda: jax.tree.map(jnp.zeros_like, params)
     return AdamState(jnp.zeros((), jnp.int32), zeros(), zeros(), zeros() if amsgrad else None)
@@ -47,25 +53,29 @@ def scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, amsgrad=False) -> optax.GradientTr
 
     def direction(m, v):
       t = count.astype(v.dtype)
+      if eps_hat:
+        return m * (jnp.sqrt(1 - b2**t) / (1 - b1**t)) / (jnp.sqrt(v) + eps)
       return m / (1 - b1**t) / (jnp.sqrt(v) / jnp.sqrt(1 - b2**t) + eps)
     updates = jax.tree.map(direction, mu, nu_max if amsgrad else nu)
     return updates, AdamState(count, mu, nu, nu_max)
   return optax.GradientTransformation(init, update)
 
 
-def adam(schedule, *, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=None, amsgrad=False):
+def adam(schedule, *, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=None, amsgrad=False,
+         eps_hat=False):
   """clip -> + weight_decay * params (L2, coupled) -> Adam/AMSGrad -> -schedule(step).
 
   Args:
     schedule: float or function of the optimiser's own update count.
     clip: global norm, None = no clipping.
+    eps_hat: see `scale_by_adam`.
   """
   steps = []
   if clip:
     steps.append(clip_by_global_norm(clip))
   if weight_decay:
     steps.append(optax.add_decayed_weights(weight_decay))
-  steps += [scale_by_adam(b1, b2, eps, amsgrad), optax.scale_by_learning_rate(schedule)]
+  steps += [scale_by_adam(b1, b2, eps, amsgrad, eps_hat), optax.scale_by_learning_rate(schedule)]
   return optax.chain(*steps)
 
 

@@ -81,7 +81,7 @@ class Run:
     """Opens the stage's data at the current step, and grows the state where the stage is new."""
     step = int(self.state.step) - stage.begin
     self.stage_data = feed.stage_dataset(self.config, stage, self.dataset)
-    self.batches = feed.batches_of(self.stage_data, self.config, stage, number, step)
+    self.batches = feed.batches_of(self.stage_data, self.config, stage, number, step, self.method.views)
     self.first_batch = next(self.batches)
     if self.meta["stage"] != stage.name:  # also when training stopped exactly between two stages
       self.state = self.method.grow(self.state, stage,

@@ -7,8 +7,9 @@ A config gives each duration in one unit; the fields of the other units are 0:
   config.train.save_every | save_every_epochs    between checkpoints
   config.optim.epoch_steps    steps of what a schedule calls an epoch; 0 = a pass over the data
 An epoch is a pass over the training data (over the first of several streams): ceil(n / batch_size)
-steps. config.json holds the steps that were found, so evaluating, predicting and exporting need no
-data, and a config.json from before these fields is what it was.
+steps; with a method of V views n counts every pair of image and view. config.json holds the steps that
+were found, so evaluating, predicting and exporting need no data, and a config.json from before these
+fields is what it was.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def resolve(config, examples: Callable[[], int]):
   """The config with every duration in steps.
 
   Args:
-    examples: () -> n, the number of training examples; only called where the data decide.
+    examples: () -> n, the number of training examples (times the method's views); only called where the
+      data decide.
 
   Returns:
     The given config where nothing is to be done, else a locked copy.

@@ -27,12 +27,12 @@ def stage_dataset(config, stage, dataset):
   return datasets.open_dataset(data, config.seed)
 
 
-def batches_of(dataset, config, stage, number: int, first_step: int):
+def batches_of(dataset, config, stage, number: int, first_step: int, views: int = 1):
   """The training stream of a stage from its step `first_step` on.
 
   Args:
     stage: None where a method has no stages. number: its place among the stages.
-    first_step: counted from the begin of the stage.
+    first_step: counted from the begin of the stage. views: of the method (Method.views).
   """
   size = stage.data.get("batch_size", config.train.batch_size) if stage else config.train.batch_size
   parallel.check_batch_size(size)
@@ -42,19 +42,19 @@ def batches_of(dataset, config, stage, number: int, first_step: int):
   return stream.train_stream(
       dataset, config.data, batch_size=size, first_step=first_step,
       seed=streams.data_seed(config, stage, number), process_index=jax.process_index(),
-      process_count=jax.process_count())
+      process_count=jax.process_count(), views=views)
 
 
-def resident_data(dataset, config, batch_size=None, stage=None):
+def resident_data(dataset, config, batch_size=None, stage=None, views: int = 1):
   """(arrays, sample function) of the device-resident mode, or (None, None).
 
   The epoch's permutation is drawn on the device from (seed, stage, epoch), so that the host sends
-  nothing but the place in the batch.
+  nothing but the place in the batch. With `views` > 1 it is one of all pairs (image, view).
   """
   if not config.data.get("resident", False):
     return None, None
   arrays = dict(dataset.resident_arrays())
-  n, size = len(next(iter(arrays.values()))), batch_size or config.train.batch_size
+  n, size = views * len(next(iter(arrays.values()))), batch_size or config.train.batch_size
   key = streams.resident_key(config, stage)
 
   def sample(data, index, step):
@@ -63,5 +63,6 @@ def resident_data(dataset, config, batch_size=None, stage=None):
     order = [jax.random.permutation(jax.random.fold_in(key, first + e), n)
              for e in range(2 if size <= n else size // n + 2)]
     rows = jax.numpy.stack(order)[place // n - first, place % n]
-    return {k: v[rows] for k, v in data.items()}
+    found = {k: v[rows // views] for k, v in data.items()}
+    return {**found, "view": rows % views} if views > 1 else found
   return jax.device_put(arrays), sample

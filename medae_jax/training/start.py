@@ -46,11 +46,12 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
   config = config_lib.with_split(config, workdir)
   dataset = datasets.open_dataset(config.data, config.seed)
   config = _decided(config, dataset)
-  config = durations.resolve(config, lambda: durations.training_examples(dataset))
+  views = (method or method_lib.load(durations.without_data(config))).views
+  config = durations.resolve(config, lambda: views * durations.training_examples(dataset))
   method = method or method_lib.load(config)
   stages = method_lib.stages_of(method)
   announce(dataset, config)
-  first = next(feed.batches_of(dataset, config, stages[0] if stages else None, 0, 0))
+  first = next(feed.batches_of(dataset, config, stages[0] if stages else None, 0, 0, views))
   needs.check_batch(method, first)
   # What evaluation needs is asked for now, not after the whole training.
   tasks.check(config, needs.image_shape(first), dataset.splits)

@@ -40,7 +40,7 @@ class Alone:
     self._run, self._state = run, run.state
     config, method = run.config, run.method
     size = stage.data.get("batch_size", config.train.batch_size)
-    resident, sample = feed.resident_data(run.stage_data, config, size, stage)
+    resident, sample = feed.resident_data(run.stage_data, config, size, stage, method.views)
     self._batches: Iterator = itertools.chain([run.first_batch], run.batches)
     if resident is not None:  # the host then sends nothing but the place in the batch
       resident = method.cache(self._state, resident, stage)  # what depends on the image alone

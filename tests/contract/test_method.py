@@ -146,7 +146,7 @@ def test_train_step_is_pure(name, trained):
     assert trained(name)[1]["step"] == 0
     return
   dataset = feed.stage_dataset(config, stages[0], datasets.open_dataset(config.data, config.seed))
-  batch = next(feed.batches_of(dataset, config, stages[0], 0, 0))
+  batch = next(feed.batches_of(dataset, config, stages[0], 0, 0, method.views))
   state = start.init_state(method, config, batch)
   before = jax.tree.map(np.array, flat(state.params))
   step = jax.jit(lambda s, b, r: method.train_step(s, b, r, stage=stages[0], axis_name=None))

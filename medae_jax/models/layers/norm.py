@@ -35,12 +35,14 @@ class BatchNorm(nn.Module):
       the global batch, alike on all devices.
     unbiased: feed the running variance n/(n-1) times the batch variance, n counted over all
       devices, as PyTorch does. The normalisation itself always uses the biased one.
+    twice: with `unbiased`, that factor and once more n/(n-1-1e-5): Keras 2.3.1 on TensorFlow 1.
     dtype: of the result; None: that of the input.
     eps, momentum: in PyTorch's sense (another framework's momentum 0.9 is 0.1 here).
   """
   train: bool
   axis_name: str | None = None
   unbiased: bool = False
+  twice: bool = False
   dtype: Any = None
   eps: float = 1e-5
   momentum: float = 0.1
@@ -58,6 +60,7 @@ class BatchNorm(nn.Module):
       mean, var, count = self._moments(x)
       if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
         factor = count / max(count - 1, 1) if self.unbiased else 1.0
+        factor *= count / max(count - 1 - 1e-5, 1) if self.twice else 1.0
         keep = 1 - self.momentum
         running_mean.value = keep * running_mean.value + self.momentum * mean
         running_var.value = keep * running_var.value + self.momentum * var * factor

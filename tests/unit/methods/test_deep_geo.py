@@ -1,0 +1,110 @@
+"""deep_geo: the transformations by hand, images that are not square, what is refused."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipelines import stream
+from data_pipelines.dataset import ArraySource, DataSet
+from medae_jax.core.errors import UserError
+from medae_jax.methods import deep_geo
+from medae_jax.methods._transformations import Transformations
+from medae_jax.models import wide_resnet
+from tests.contract import cases
+
+
+def by_hand(image, flip, dy, dx, turns):
+  """A transformation in words: mirror, reflect at the edge and cut, turn."""
+  image = image[:, ::-1] if flip else image
+  padded = np.pad(image, ((abs(dy),) * 2, (abs(dx),) * 2, (0, 0)), mode="symmetric")
+  h, w = image.shape[:2]
+  image = padded[abs(dy) + dy:abs(dy) + dy + h, abs(dx) + dx:abs(dx) + dx + w]
+  return np.rot90(image, turns)
+
+
+@pytest.mark.parametrize("shape,shift,rotations,count", [
+    ((6, 9, 2), 2, 2, 36), ((9, 6, 5), 3, 1, 18), ((7, 7, 1), 3, 4, 72), ((4, 4, 3), 0, 4, 8)])
+def test_transformations_by_hand(shape, shift, rotations, count):
+  """Any number of channels; rectangles with half turns; a shift beyond half of the image."""
+  turns = Transformations(True, shift, rotations)
+  assert len(turns) == count
+  image = np.random.default_rng(0).random((2, *shape), np.float32)
+  found = np.asarray(jax.jit(turns.each)(image, jnp.arange(count)))
+  for t, parameters in enumerate(turns.parameters):
+    for b in range(2):
+      np.testing.assert_array_equal(found[b, t], by_hand(image[b], *parameters), err_msg=str(parameters))
+  views = jnp.array([count - 1, 1])
+  np.testing.assert_array_equal(jax.jit(turns.apply)(image, views), found[np.arange(2), views])
+
+
+def test_rectangles_refuse_quarter_turns():
+  with pytest.raises(UserError, match=r"6x9.*config.method.rotations=2"):
+    Transformations(True, 2, 4).check(6, 9)
+
+
+def changed(**fields):
+  config = cases.config("deep_geo_camelyon16").copy_and_resolve_references()
+  with config.unlocked():
+    config.update_from_flattened_dict(fields)
+  return config
+
+
+@pytest.mark.parametrize("fields,said", [
+    ({"method.flip": False, "method.rotations": 1}, "nothing to recognise"),
+    ({"method.rotations": 3}, "config.method.rotations=3"), ({"train.accum": 2}, "batch normalisation"),
+    ({"model.blocks": 0}, "config.model.blocks=0"), ({"method.score.kind": "other"}, "score.kind='other'"),
+    ({"optim.l2": -1.0}, "config.optim.l2")])
+def test_what_is_refused(fields, said):
+  with pytest.raises(UserError, match=said) as error:
+    deep_geo.Method(changed(**fields))
+  assert "\n" not in str(error.value)
+
+
+class _Numbers(DataSet):
+  def train(self):
+    return ArraySource({"image": np.arange(5, dtype=np.float32)})
+
+
+def test_an_epoch_holds_every_pair_of_image_and_view_once():
+  """5 images with 4 views in batches of 4: 5 steps an epoch, and the second epoch has another order."""
+  batches = stream.train_stream(_Numbers(), {}, batch_size=4, first_step=0, seed=0, views=4)
+  pairs = [[(float(i), int(v)) for i, v in zip(b["image"], b["view"])] for b in
+           (next(batches) for _ in range(10))]
+  first, second = list(itertools.chain(*pairs[:5])), list(itertools.chain(*pairs[5:]))
+  everything = sorted((float(i), v) for i in range(5) for v in range(4))
+  assert sorted(first) == sorted(second) == everything and first != second != everything
+
+
+def test_views_at_once_change_the_memory_alone():
+  """Micro-batches over transformations: the same scores whether 1, 3 (a divisor: 2) or all go at a time."""
+  image = np.random.default_rng(0).uniform(-1, 1, (3, 16, 16, 3)).astype(np.float32)
+  found = []
+  for n in (1, 3, 100):
+    method = deep_geo.Method(changed(**{"method.views_at_once": n}))
+    state = method.init(jax.random.key(0), {"image": image})
+    found.append(method.score(state, {"image": image}))
+  for other in found[1:]:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[0], other)
+  assert "score_dirichlet" not in found[0]  # nothing is fitted yet: the simplified score
+  np.testing.assert_array_equal(found[0]["score"], found[0]["score_simplified"])
+  assert ((found[0]["score"] <= 0) & (found[0]["score"] >= -1)).all()
+
+
+def test_windows_at_the_border_are_cut():
+  x = np.random.default_rng(0).random((2, 10, 8, 3), np.float32)
+  found = wide_resnet.window_means(jnp.asarray(x))
+  assert found.shape == (2, 2, 1, 3)
+  np.testing.assert_allclose(found[:, 0, 0], x[:, :8].mean((1, 2)), rtol=1e-5)
+  np.testing.assert_allclose(found[:, 1, 0], x[:, 8:].mean((1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("blocks,widen,shape,count", [
+    (1, 4, (32, 32, 3), 1214744), (2, 8, (64, 64, 1), 11103480), (2, 8, (64, 64, 3), 11103768)])
+def test_published_sizes(blocks, widen, shape, count):
+  """Trainable parameters of the three published networks."""
+  net = wide_resnet.WideResNet(blocks, widen, 72)
+  made = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *shape))))
+  assert sum(int(np.prod(x.shape)) for x in jax.tree.leaves(made["params"])) == count

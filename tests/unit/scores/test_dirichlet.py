@@ -1,0 +1,54 @@
+"""Dirichlet fits: the likelihood's gradient is zero, true parameters come back, nothing becomes NaN."""
+
+import numpy as np
+import pytest
+from scipy import special
+
+from medae_jax.scores import dirichlet
+
+
+def means(alpha, n, seed=0):
+  p = np.random.default_rng(seed).dirichlet(alpha, n)[:, None]
+  moments = dirichlet.Moments()
+  moments.add(np.log(p))
+  return moments.means()
+
+
+@pytest.mark.parametrize("alpha", [np.full(5, 2000.0), np.array([0.05, 0.2, 3.0]), np.linspace(0.5, 40, 72)])
+def test_newton_finds_the_maximum(alpha):
+  """Also where the sum is 1e4, at which the fixed point creeps; the gradient vanishes."""
+  p, log_p = means(alpha, 4000)
+  fit = dirichlet.fit(p, log_p)
+  assert fit.converged.all() and fit.steps.max() < 40
+  gradient = special.digamma(fit.alpha.sum()) - special.digamma(fit.alpha[0]) + log_p[0]
+  np.testing.assert_allclose(gradient, 0, atol=1e-9)
+  np.testing.assert_allclose(fit.alpha[0], alpha, rtol=0.15)
+
+
+def test_distributions_are_fitted_apart():
+  """Several at once: each gets what it gets alone, however long the others take."""
+  parts = [means(np.full(4, a), 500) for a in (0.3, 5.0, 3000.0)]
+  together = [np.concatenate([part[i] for part in parts]) for i in (0, 1)]
+  for solve in (dirichlet.fit, dirichlet.fixed_point):
+    fit = solve(*together)
+    for t, part in enumerate(parts):
+      alone = solve(*part)
+      np.testing.assert_allclose(fit.alpha[t], alone.alpha[0], rtol=1e-6)
+      assert fit.steps[t] == alone.steps[0]
+
+
+def test_a_fixed_point_that_has_not_converged_says_so():
+  fit = dirichlet.fixed_point(*means(np.full(5, 2e4), 300), steps=20)
+  assert not fit.converged.any() and (fit.steps == 20).all()
+
+
+@pytest.mark.parametrize("log_p", [
+    np.full((3, 1, 4), np.log(0.25)), np.log([[[1.0, 1e-300, 1e-300]]] * 2), np.full((1, 1, 2), -0.5),
+    np.array([[[0.0, -104.0, -200.0]], [[-90.0, 0.0, -800.0]]])])
+def test_degenerate_images_stay_finite(log_p):
+  """All vectors alike, one vector, probabilities that float32 calls 0: no maximum, but no NaN either."""
+  moments = dirichlet.Moments()
+  moments.add(log_p)
+  for solve in (dirichlet.fit, dirichlet.fixed_point):
+    fit = solve(*moments.means())
+    assert np.isfinite(fit.alpha).all() and (fit.alpha > 0).all(), solve.__name__
