@@ -65,7 +65,8 @@ class WideResNet(nn.Module):
   def __call__(self, x, *, train: bool = False, axis_name: str | None = None):
     """`train`: normalise by the global batch and change "batch_stats"; `axis_name`: its mapped axis."""
     dtype = jnp.dtype(self.dtype)
-    norm = dict(train=train, axis_name=axis_name, unbiased=True, twice=self.keras_variance, eps=EPS)
+    norm: dict[str, Any] = dict(train=train, axis_name=axis_name, unbiased=True,
+                                twice=self.keras_variance, eps=EPS)
     x = nn.Conv(16, (3, 3), padding="SAME", use_bias=False, dtype=dtype, kernel_init=_he_normal,
                 name="conv0")(x)
     for group in range(3):
