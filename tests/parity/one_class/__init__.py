@@ -1,0 +1,1 @@
+"""Methods of the one-class benchmark that need no reconstruction."""
