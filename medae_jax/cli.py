@@ -34,13 +34,14 @@ _MODES = {
     "convert": "a published PyTorch checkpoint (--input) as a --workdir",
     "bench": "throughput of --config as JSON",
     "sweep": "a grid of configs, resumable, with one table at the end",
+    "report": "the page of a run again; of a sweep, or a folder of runs and --input=MORE,...: the benchmark",
     "list": "all methods, data sets and configs",
 }
 flags.DEFINE_enum("mode", "train", list(_MODES), "What to do:\n" + "\n".join(
     f"  {name}: {text}" for name, text in _MODES.items()))
 flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, results.")
-flags.DEFINE_string("input", None, "File or folder to read (predict, convert).")
-flags.DEFINE_string("output", None, "Folder to write (predict, export); default inside --workdir.")
+flags.DEFINE_string("input", None, "File or folder to read (predict, convert); more folders (report).")
+flags.DEFINE_string("output", None, "Folder to write (predict, export, report); default inside --workdir.")
 flags.DEFINE_bool("full_size", False, "Train at full size although the data are synthetic and there is no "
                   "accelerator; without it the :demo variant runs then.")
 flags.DEFINE_bool("allow_code", False, "Methods and data sets may be imported from outside the "
@@ -83,6 +84,8 @@ def run(mode: str) -> None:
     module.convert(FLAGS.input, FLAGS.config, FLAGS.workdir)
   elif mode == "sweep":
     module.sweep(FLAGS.config, FLAGS.workdir)
+  elif mode == "report":
+    print(module.report(FLAGS.workdir, FLAGS.input or "", FLAGS.output))
   else:
     print(json.dumps(module.bench(FLAGS.config, FLAGS.workdir), indent=2))
 

@@ -1,4 +1,7 @@
-"""One self-contained HTML page from what evaluate and train wrote; it needs no other file."""
+"""One self-contained HTML page from what evaluate and train wrote; it needs no other file.
+
+`report` is --mode=report: the page of one run, or the benchmark over a sweep or several folders.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from typing import Any
 
 from medae_jax.core import calibration as calibrate, files
 from medae_jax.core.errors import UserError
+from medae_jax.reporting import page as pages
+from medae_jax.reporting.benchmark import page as benchmark_page
 from medae_jax.reporting.plots import chart, number, text
 
 _ORDER = ("test", "val")
@@ -35,18 +40,27 @@ _NAMES = {
 }
 _HIDDEN = {"dataset", "synthetic", "split", "ci95", "baseline", "notes", "versions", "checkpoint",
            "device", "date", "seconds", "model_better", "model_better_by"}
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1280px;margin:24px auto;padding:0 20px;
-color:#1b1b1b}
-h1{font-size:24px;margin:0}h2{font-size:19px;margin:32px 0 8px;border-bottom:1px solid #ccc}
-table{border-collapse:collapse;margin:8px 0}td,th{padding:4px 12px;text-align:right;
-border-bottom:1px solid #e3e3e3}td:first-child,th:first-child{text-align:left}
-th{background:#f4f4f4}.what{color:#666;font-size:13px;text-align:left}.ci{color:#666;font-size:13px}
-.warn{background:#b00020;color:#fff;padding:8px 14px;font-weight:600;margin:12px 0}
-.say{background:#eef4fb;padding:10px 14px;margin:12px 0}img{max-width:100%;height:auto;
-border:1px solid #ddd}.charts{display:flex;flex-wrap:wrap;gap:16px}details{margin:8px 0}
-pre{background:#f6f6f6;padding:10px;overflow:auto;font-size:12px}footer{color:#777;margin:32px 0}
-"""
+
+
+def report(workdir, others: str = "", output=None) -> pathlib.Path:
+  """The page of a run, or, where `workdir` is a sweep or holds several runs, the benchmark.
+
+  Args:
+    workdir: of a run, a sweep, or a folder with any number of them below.
+    others: further folders, with commas between them: they make a benchmark of a single run, too.
+    output: folder of the benchmark's files; default <workdir>/benchmark.
+
+  Returns:
+    The HTML page.
+
+  Raises:
+    FileNotFoundError: a folder is not there, or none holds an evaluated run. UserError: a damaged file.
+  """
+  workdir, folders = pathlib.Path(workdir), [f for f in others.split(",") if f]
+  alone = (workdir / "config.json").is_file() and not (workdir / "sweep.json").is_file()
+  if alone and not folders and not output:
+    return write(workdir)
+  return benchmark_page.write([workdir, *folders], pathlib.Path(output or workdir / "benchmark"))
 
 
 def write(workdir) -> pathlib.Path:
@@ -76,11 +90,8 @@ def write(workdir) -> pathlib.Path:
   body.append(_training(workdir / "metrics.jsonl"))
   body.append("<h2>Configuration</h2><details><summary>config.json</summary><pre>"
               f"{text(json.dumps(config, indent=1))}</pre></details>")
-  page = ("<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
-          "content='width=device-width'><title>medae_jax report: "
-          f"{text(workdir.name)}</title><style>{_STYLE}</style></head><body>"
-          + "\n".join(body) + "</body></html>\n")
-  return files.write_bytes(workdir / "report.html", page.encode())
+  page = pages.page(f"medae_jax report: {workdir.name}", body)
+  return files.write_bytes(workdir / "report.html", page)
 
 
 # ------------------------------------------------------------------------------------- sections
@@ -95,8 +106,7 @@ def _head(workdir, results, config):
                  f"{checkpoint.get('step', '?')}; evaluated {text(first.get('date', ''))} on "
                  f"{text(first.get('device', ''))}.</p>")
   if any(r.get("synthetic") for r in results.values()):
-    lines.append("<div class='warn'>SYNTHETIC DATA: computer-generated images. These numbers say "
-                 "that the program works, and nothing about patients.</div>")
+    lines.append(pages.SYNTHETIC)
   for variant in sorted({str(r["variant"]) for r in results.values() if r.get("variant")}):
     lines.append(f"<div class='warn'>Variant {text(variant)}: a short training in small, chosen because "
                  "there was neither a data folder nor an accelerator; not the published experiment.</div>")

@@ -19,8 +19,8 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
   Args:
     s: config.sweep. trials: the runs of the table. read: trial -> evaluation or None.
     failed: {name: reason}. chosen: {cell: what the search chose}.
-    runs: what every run is, {"name", "labels", "cell", "setting", "fold", ...}, those of a search
-      included. elsewhere: names of runs that other processes work on.
+    runs: what every run is (Plan.listing), those of a search included.
+    elsewhere: names of runs that other processes work on.
   """
   cells: dict[tuple, list] = {}
   compared = not s.folds and any(t.setting for t in trials)

@@ -15,6 +15,7 @@ import numpy as np
 
 from medae_jax.core import checks, config as config_lib, places
 from medae_jax.core.errors import UserError
+from medae_jax.reporting.benchmark import identity
 from medae_jax.training.job import Job
 
 Cell = tuple[tuple[str, Any], ...]
@@ -174,10 +175,17 @@ class Plan:
     return self.job(trial).read(self.s.split)
 
   def listing(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """What each run is, for sweep.json: {"name", "labels", "cell", "setting", "fold", "done"}."""
-    return [{"name": t.name, "labels": dict(t.labels or self.s.get("labels", {}).items()),
-             "cell": dict(t.cell), "setting": t.setting, "fold": t.fold,
-             "done": self.read(t) is not None} for t in trials]
+    """What each run is, for sweep.json and the benchmark report, with "done"."""
+    found = []
+    for t in trials:
+      config, cell = self.job(t).config, dict(t.cell)
+      data, cls = identity.data_of(config)
+      labels = dict(t.labels or self.s.get("labels", {}).items())
+      found.append({"name": t.name, "method": identity.method_of(config, labels, cell), "data": data,
+                    "class": cls, "run": str(cell.get("run", f"seed {config.seed}")), "fold": t.fold,
+                    "setting": t.setting, "trunk": identity.trunk_of(config),
+                    "done": self.read(t) is not None})
+    return found
 
   # ----------------------------------------------------------------------------------- choosing
   def choose(self, failed: Collection[str] = ()) -> dict[str, tuple[int, int]]:

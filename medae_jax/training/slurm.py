@@ -42,6 +42,7 @@ for attempt in 1 2 3; do
   {command} --config.sweep.shard="$shard" --config.sweep.retries=1 &
   child=$!
   trap 'stopped=1; kill -TERM "$child"' TERM
+  wait "$child"; code=$?  # a signal ends it early
   while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
   if [ -n "${{stopped:-}}" ]; then scontrol requeue "$SLURM_JOB_ID"; exit 0; fi
   if [ "$code" -eq 0 ]; then exit 0; fi

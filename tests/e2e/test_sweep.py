@@ -11,25 +11,8 @@ import pytest
 from medae_jax import sweep
 from medae_jax.core import files, streams, trained
 from medae_jax.training import interrupt, plan as plan_lib
-from tests import tiny_methods
+from tests import tiny_methods, tiny_sweep
 from tests.contract import cases
-
-_FILE = """
-import ml_collections
-from configs import common
-from tests.contract import cases
-
-def get_config(arg=None):
-  a = common.parse_arg(arg, cls=0, run=0, fold=-1, method="{method}")
-  c = ml_collections.ConfigDict(cases.config("BatchNormMethod").to_dict())
-  c.seed = 10 + a.run
-  c.method.name = a.method
-  c.data.cls, c.data.fold = a.cls, a.fold
-  c.method.rate = 0.1
-  c.eval.splits = ("val", "test")
-  c.train.best_metric = "val/loss"
-  return c.lock()
-"""
 
 
 class FrozenMethod(tiny_methods.AdversarialMethod):
@@ -58,18 +41,6 @@ class BrokenMethod(tiny_methods.BatchNormMethod):
     return new, {"loss": jax.numpy.where(broken, np.nan, metrics["loss"])}
 
 
-def _config(tmp_path, method="tests.tiny_methods:BatchNormMethod", **changes):
-  file = tmp_path / "grid.py"
-  file.write_text(_FILE.format(method=method))
-  c = plan_lib.load_module(str(file)).get_config()
-  fields = dict(config=str(file), arg="", grid={"cls": (0, 1), "run": (0, 1)}, average=("run",),
-                settings=(), folds=0, final_steps="", split="test", metric="image_auroc",
-                together=1, shard=(0, 1))
-  with c.unlocked():
-    c.sweep = {**fields, **changes}
-  return c.lock()
-
-
 def _params(folder, name):
   state = trained.load(folder / "runs" / name, {"eval.checkpoint": "last"}).state
   return jax.tree.map(np.asarray, state.params)
@@ -84,7 +55,7 @@ def _close(a, b, atol):
 def done(tmp_path_factory):
   """A finished sweep of four runs, one by one: (folder, config, result)."""
   folder = tmp_path_factory.mktemp("sweep")
-  config = _config(folder)
+  config = tiny_sweep.config(folder)
   return folder, config, sweep.sweep(config, str(folder / "w"))
 
 
@@ -120,7 +91,7 @@ def test_a_missing_run_is_made_up_for(done):
 
 def test_other_settings_need_another_folder(done):
   folder, config, _ = done
-  other = _config(folder)
+  other = tiny_sweep.config(folder)
   with other.unlocked():
     other.method.rate = 0.2
   with pytest.raises(ValueError, match="4 runs failed.*other settings"):
@@ -129,7 +100,7 @@ def test_other_settings_need_another_folder(done):
 
 
 def test_changes_of_the_command_line_reach_every_run(done, tmp_path):
-  config = _config(tmp_path)
+  config = tiny_sweep.config(tmp_path)
   with config.unlocked():
     config.train.steps = 2
   plan = sweep.Plan(config, tmp_path / "w")
@@ -143,7 +114,7 @@ def test_changes_of_the_command_line_reach_every_run(done, tmp_path):
 def test_runs_together_are_the_runs_alone(tmp_path, method):
   """Up to float order; the folders are those of single runs, best checkpoints included."""
   for name, together in (("alone", 1), ("both", 3)):
-    config = _config(tmp_path, method, grid={"run": (0, 1, 2)}, together=together)
+    config = tiny_sweep.config(tmp_path, method, grid={"run": (0, 1, 2)}, together=together)
     sweep.sweep(config, str(tmp_path / name))
   for run in range(3):
     alone, both = (_params(tmp_path / k, f"run{run}") for k in ("alone", "both"))
@@ -162,7 +133,7 @@ def test_runs_together_are_the_runs_alone(tmp_path, method):
 
 def test_runs_together_resume(tmp_path, monkeypatch):
   """Stopped after the second step and called again: the numbers of the unbroken sweep."""
-  config = _config(tmp_path, grid={"run": (0, 1)}, together=2)
+  config = tiny_sweep.config(tmp_path, grid={"run": (0, 1)}, together=2)
   sweep.sweep(config, str(tmp_path / "whole"))
   with monkeypatch.context() as m:
     m.setattr(interrupt.GracefulStop, "requested", lambda self, step: step == 2)
@@ -177,7 +148,7 @@ def test_runs_together_resume(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("together", [1, 3])
 def test_a_failing_run_leaves_the_others_alone(tmp_path, together):
-  config = _config(tmp_path, "tests.e2e.test_sweep:BrokenMethod", grid={"run": (0, 1, 2)},
+  config = tiny_sweep.config(tmp_path, "tests.e2e.test_sweep:BrokenMethod", grid={"run": (0, 1, 2)},
                    together=together)
   with pytest.raises(ValueError, match="1 runs failed.*run1.*not finite"):
     sweep.sweep(config, str(tmp_path / "w"))
@@ -236,7 +207,7 @@ def test_seeds_that_cannot_be(tmp_path):
 
 def test_search_chooses_by_folds_and_trains_the_choice(tmp_path, monkeypatch):
   """Training is replaced by written results: fold scores decide, then the mean best step."""
-  config = _config(tmp_path, grid={"cls": (0, 1), "run": (0, 1)}, folds=3, final_steps="mean_best",
+  config = tiny_sweep.config(tmp_path, grid={"cls": (0, 1), "run": (0, 1)}, folds=3, final_steps="mean_best",
                    settings=({"method.rate": 0.1}, {"method.rate": 0.3}))
   trained = []
 
@@ -264,7 +235,7 @@ def test_shards_divide_the_runs(tmp_path, monkeypatch):
   monkeypatch.setattr(sweep, "_one", lambda config, folder: done.append(folder) or "not trained")
   for i in range(2):
     with pytest.raises(ValueError, match="2 runs failed"):
-      sweep.sweep(_config(tmp_path, shard=(i, 2)), str(tmp_path / "w"))
+      sweep.sweep(tiny_sweep.config(tmp_path, shard=(i, 2)), str(tmp_path / "w"))
   assert len(done) == len(set(done)) == 4
 
 
@@ -272,11 +243,11 @@ def test_errors(tmp_path):
   with pytest.raises(ValueError, match="needs a config with a group `sweep`"):
     sweep.sweep(cases.config("BatchNormMethod"), str(tmp_path))
   with pytest.raises(ValueError, match="argument without values"):
-    sweep.sweep(_config(tmp_path, grid={"cls": ()}), str(tmp_path))
+    sweep.sweep(tiny_sweep.config(tmp_path, grid={"cls": ()}), str(tmp_path))
   with pytest.raises(FileNotFoundError, match="config.sweep.config"):
-    sweep.sweep(_config(tmp_path, config="configs/nothing.py"), str(tmp_path))
+    sweep.sweep(tiny_sweep.config(tmp_path, config="configs/nothing.py"), str(tmp_path))
   with pytest.raises(ValueError, match="there is no 'colour'"):
-    sweep.sweep(_config(tmp_path, settings=({"method.colour": 1},)), str(tmp_path))
+    sweep.sweep(tiny_sweep.config(tmp_path, settings=({"method.colour": 1},)), str(tmp_path))
 
 
 def test_benchmark_config():

@@ -1,0 +1,115 @@
+"""Which runs there are: those that sweeps planned, done or not, and every other evaluated workdir."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from medae_jax.core import files, upgrade
+from medae_jax.core.errors import UserError
+from medae_jax.reporting.benchmark import identity
+
+_REMEDY = "run --mode=evaluate again, or delete it"
+_SKIPPED = ("checkpoints", "predictions", "export")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run: what it is, and its evaluation, None where it is missing.
+
+  fold: -1 = the final split. The metrics of a method are those of its final runs; folds belong to a search.
+  """
+  method: str
+  data: str
+  cls: str
+  run: str
+  fold: int
+  setting: int
+  trunk: str
+  folder: pathlib.Path
+  result: dict[str, Any] | None
+
+  def score(self, name: str) -> float | None:
+    """A number of its evaluation."""
+    value = (self.result or {}).get(name)
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if known else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """All runs, and the launches of the published runner that have no config."""
+  runs: list[Run]
+  unpublished: list[str]
+  failed: dict[str, str]
+
+
+def find(folders: Sequence[str | os.PathLike], split: str = "test") -> Found:
+  """Every run in or below the folders.
+
+  Raises:
+    FileNotFoundError: a folder is not there, or none holds a run. UserError: a damaged file.
+  """
+  runs: dict[pathlib.Path, Run] = {}
+  unpublished: list[str] = []
+  failed: dict[str, str] = {}
+  for folder in map(pathlib.Path, folders):
+    if not folder.is_dir():
+      raise FileNotFoundError(f"no folder {str(folder)!r}: --mode=report reads sweeps and workdirs of runs")
+    for place in _places(folder):
+      if (place / "sweep.json").is_file():
+        plan = files.read_json(place / "sweep.json", "call the sweep again, it writes it anew")
+        for entry in _of_sweep(place, plan, split):
+          runs[entry.folder.resolve()] = entry
+        unpublished += plan.get("unpublished") or []
+        failed |= plan.get("failed") or {}
+      elif (place / "config.json").is_file() and place.resolve() not in runs and (
+          entry := _alone(place, split)):
+        runs[place.resolve()] = entry
+  if not runs:
+    raise FileNotFoundError(f"no evaluated run in {', '.join(map(str, folders))}: train and evaluate first")
+  return Found(list(runs.values()), list(dict.fromkeys(unpublished)), failed)
+
+
+def _places(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """The folder and all below it that may be a run or a sweep, in the order of their names."""
+  for path, below, _ in os.walk(folder):
+    below[:] = sorted(b for b in below if b not in _SKIPPED and not b.startswith("."))
+    yield pathlib.Path(path)
+    if (pathlib.Path(path) / "config.json").is_file():
+      below[:] = [b for b in below if b.startswith("seed_")]
+
+
+def _of_sweep(place, plan, split) -> Iterator[Run]:
+  entries = plan.get("runs") or []
+  compared = any(e.get("setting") and e.get("fold", -1) < 0 for e in entries) and not plan.get("chosen")
+  for e in entries:
+    try:
+      folder = place / "runs" / e["name"]
+      yield Run(e["method"] + (f", setting {e['setting']}" if compared else ""), e["data"], e["class"],
+                e["run"], e["fold"], e["setting"], e["trunk"], folder, _result(folder, split))
+    except (KeyError, TypeError) as error:
+      raise UserError(f"{place / 'sweep.json'} is damaged ({error!r} of a run): call the sweep again, it "
+                      "writes it anew") from error
+
+
+def _alone(folder, split) -> Run | None:
+  result = _result(folder, split)
+  if result is None:
+    return None
+  config = upgrade.config(files.read_json(folder / "config.json", "restore it from a copy"))
+  try:
+    data, cls = identity.data_of(config)
+    return Run(identity.method_of(config, {}, {}), data, cls, f"seed {config.get('seed', '?')}",
+               (config["data"].get("fold", -1) if "folds" in config["data"] else -1), 0,
+               identity.trunk_of(config), folder, result)
+  except (KeyError, TypeError, AttributeError) as e:
+    raise UserError(f"{folder / 'config.json'} is damaged ({e!r}): restore it from a copy") from e
+
+
+def _result(folder, split):
+  path = folder / "evaluation" / f"{split}.json"
+  return files.read_json(path, _REMEDY) if path.is_file() else None

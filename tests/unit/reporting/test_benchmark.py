@@ -1,0 +1,127 @@
+"""The benchmark report from written runs: what is found, what is missing, the numbers by hand, the page."""
+
+import csv
+import json
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+
+from medae_jax import report
+from medae_jax.core import files
+from medae_jax.reporting.benchmark import identity, runs as runs_lib, summary
+from medae_jax.reporting.benchmark.runs import Run
+
+TRUNK = "vgg19, vgg19.pth"
+
+
+def result(auroc, **more):
+  return {"image_auroc": auroc, "image_ap": auroc / 2, "scan_auroc": auroc, "n_images": 2000,
+          "synthetic": False, "ci95": {"image_auroc": [auroc - .1, auroc + .1]},
+          "baseline": {"image_auroc": .55, "what": "x"}, **more}
+
+
+def run(method, data, cls, number, auroc, fold=-1, setting=0):
+  return Run(method, data, cls, str(number), fold, setting, TRUNK, None, auroc and result(auroc))
+
+
+def sweep(folder, entries, **more):
+  """A sweep folder with its plan; an entry's last value is its AUROC, None = missing."""
+  listed = []
+  for method, data, cls, number, auroc in entries:
+    name = f"{method}_{data}_{cls}_{number}".replace(" ", "")
+    listed.append({"name": name, "method": method, "data": data, "class": cls, "run": str(number), "fold": -1,
+                   "setting": 0, "trunk": TRUNK, "done": auroc is not None})
+    if auroc is not None:
+      own = folder / "runs" / name
+      files.write_json(own / "evaluation" / "test.json", result(auroc))
+      files.write_json(own / "config.json", {"method": {"name": "?"}, "data": {"name": "?"}})
+  files.write_json(folder / "sweep.json", {"runs": listed, **more})
+
+
+def test_a_cell_by_hand():
+  runs = [run("a", "cifar10", "0", 0, .6), run("a", "cifar10", "0", 1, .8), run("a", "cifar10", "1", 0, .9),
+          run("a", "cifar10", "1", 1, None), run("a", "cifar10", "1", 1, .1, fold=0)]
+  cell = summary.table(runs, "image_auroc")[("a", TRUNK), "cifar10"]
+  assert cell.mean == pytest.approx((.7 + .9) / 2)       # of class means, not of runs; folds do not count
+  assert cell.std_runs == pytest.approx(np.std([.6, .8], ddof=1))
+  assert cell.std_classes == pytest.approx(np.std([.7, .9], ddof=1))
+  assert (cell.runs, cell.of, cell.classes, cell.of_classes, cell.over) == (3, 4, 2, 2, "classes and runs")
+  assert .6 <= cell.interval[0] < cell.mean < cell.interval[1] <= .9
+  assert summary.scores_of(runs) == ["image_auroc", "image_ap"]  # one image a scan: the same number once
+  assert summary.folds(runs, "image_auroc")[0]["mean"] == .1
+
+
+def test_intervals_of_runs_and_of_one_run():
+  drawn = summary.resampled_means([[.5, .7]])
+  assert set(np.round(drawn, 6)) == {.5, .6, .7} and np.mean(drawn == .5) == pytest.approx(.25, abs=.05)
+  several = summary.resampled_means([[.5], [.7], [.9]])
+  assert np.std(several) == pytest.approx(np.std([.5, .7, .9]) / np.sqrt(3), rel=.1)
+  one = summary.table([run("a", "nih AP", "", 0, .6)], "image_auroc")[("a", TRUNK), "nih AP"]
+  assert one.interval == pytest.approx([.5, .7]) and one.over == "images or patients" and one.std_runs is None
+
+
+def test_ranks_leave_out_methods_without_the_blocks():
+  values = {"a": (.9, .8, .7), "b": (.8, .7, .6), "c": (.99, None, None)}
+  runs = [run(m, "cifar10", str(c), 0, v) for m, own in values.items() for c, v in enumerate(own)]
+  found = summary.ranking(summary.table(runs, "image_auroc"))
+  assert [m[0] for m in found.methods] == ["a", "b"] and list(found.found.average) == [1, 2]
+  assert {m[0]: n for m, n in found.left_out.items()} == {"c": 2}
+  alone = summary.ranking(summary.table(runs[:3], "image_auroc"))
+  assert alone.found is None and "two methods" in alone.why
+
+
+def test_report_of_a_sweep_and_a_run_beside_it(tmp_path):
+  sweep(tmp_path / "s", [("dpa wo_pg", "nih subset", "", r, v) for r, v in ((0, .9), (1, .92), (2, None))]
+        + [("dpa wo_pg", "cifar10", c, 0, .6) for c in "01"]
+        + [("piad <with_cv>", "cifar10", c, 0, .7) for c in "01"]
+        + [("piad <with_cv>", "nih subset", "", 0, None)],
+        unpublished=["dpa/cifar10/pg/class_0/run_0"], failed={"dpawo_pg_nihsubset__2": "disk full"})
+  alone = tmp_path / "alone"
+  files.write_json(alone / "evaluation/test.json", result(.5))
+  files.write_json(alone / "config.json", {
+      "seed": 3, "method": {"name": "dpa", "loss": "l1", "score": {"loss": "l1"}, "vgg_weights": ""},
+      "data": {"name": "natural", "dataset": "cifar10", "normal_class": 1}})
+  path = report.report(tmp_path / "s", str(alone))
+  assert path == tmp_path / "s/benchmark/benchmark.html"
+  page, text = path.read_text(), (path.parent / "benchmark.md").read_text()
+  for wanted in ("missing: 0 of 1 runs", "paper 92.0 %, other images", "2/3 runs", "disk full",
+                 "dpa, loss=l1", "dpa/cifar10/pg/class_0/run_0", "not planned", TRUNK, "no pretrained trunk",
+                 "<svg", "piad &lt;with_cv&gt;"):
+    assert wanted in page, wanted
+  assert "| dpa wo_pg | vgg19, vgg19.pth | 0.910 ± 0.014;" in text and "missing (0/1 runs)" in text
+  assert "src=" not in page and "http://www.w3.org/2000/svg" in page  # nothing is loaded
+  xml.etree.ElementTree.parse(path.parent / "critical_difference.svg")
+  with open(path.parent / "runs.csv", encoding="utf-8") as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 9 and sum(r["image_auroc"] == "" for r in rows) == 2
+  with open(path.parent / "table.csv", encoding="utf-8") as file:
+    subset = next(r for r in csv.DictReader(file) if r["data"] == "nih subset" and r["mean"])
+  assert subset["published"] == "0.92" and "IEEE Access" in subset["source"]
+
+
+def test_what_a_run_is():
+  vgg = {"name": "dpa", "loss": "relative_perceptual_L1", "vgg_widths": (4, 8)}
+  trunk = lambda **m: identity.trunk_of({"method": m})
+  assert trunk(**vgg, vgg_weights="random:3") == "vgg19, random, 4-8"
+  assert trunk(**vgg, vgg_weights="a/vgg16.npz", trunk="vgg16") == "vgg16, vgg16.npz"
+  assert trunk(**{**vgg, "loss": "l1"}, score={"loss": ""}, vgg_weights="x") == ""
+  assert trunk(backbone="vgg16", backbone_weights="random:0") == "vgg16, random"
+  data = lambda **d: identity.data_of({"data": d})
+  assert data(name="natural", dataset="svhn", normal_class=3) == ("svhn", "3")
+  assert data(name="nih", view="AP", layout="lists") == ("nih AP", "")
+  assert data(name="nih", view="AP", layout="folder", root="x/chest") == ("radiographs of chest", "")
+  assert data(name="camelyon", layout="lists") == ("camelyon16", "")
+  config = {"method": {"name": "dpa"}}
+  cell = {"cls": 1, "run": 0, "loss": "l1"}
+  assert identity.method_of(config, {"model": "dpa", "exp": "pg"}, cell) == "dpa pg, loss=l1"
+
+
+def test_folders_without_runs(tmp_path):
+  with pytest.raises(FileNotFoundError, match="no evaluated run"):
+    runs_lib.find([tmp_path])
+  with pytest.raises(FileNotFoundError, match="no folder"):
+    runs_lib.find([tmp_path / "none"])
+  (tmp_path / "sweep.json").write_text(json.dumps({"runs": [{"name": "a"}]}))
+  with pytest.raises(ValueError, match=r"sweep.json is damaged.*call the sweep again"):
+    runs_lib.find([tmp_path])
