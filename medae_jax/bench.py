@@ -240,8 +240,8 @@ def _score(method, state, batch, options):
   if any(v is None for v in found.values()):
     return {"images_per_s": None, "reason": f"a training batch has no {', '.join(needs)}"}
   score = parallel.per_example_fn(method.score)
-  scored = method.inference_state(state)
   try:
+    scored = method.inference_state(state)
     seconds = timing.measure(lambda n: [score(scored, found) for _ in range(n)][-1], options)
   except (KeyError, NotImplementedError) as e:  # needs what only finalize fits
     return {"images_per_s": None, "reason": f"score needs a trained state: {e!r}"}

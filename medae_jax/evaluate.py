@@ -120,7 +120,8 @@ def _fit_score(module, run, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
   fitter = getattr(module, "fitter", lambda *_: None)(run.config, dataset)
   if fitter is None:
     return {}, {}
-  stream_through(run.score_fn, dataset.split("val"), fitter.update, on_device=False,
+  score = run.override(getattr(fitter, "asks", {})).score_fn
+  stream_through(score, dataset.split("val"), fitter.update, on_device=False,
                  batch_size=run.config.eval.batch_size, label="val, fitting the score")
   fitted = fitter.result()
   logging.info("Fitted on val: %s; %s", fitted, fitter.summary())

@@ -79,12 +79,7 @@ def write(workdir) -> pathlib.Path:
   if calibration:
     body.append(_thresholds(calibration))
     if calibration.get("score"):
-      about = {k: number(v) for k, v in (calibration.get("score_fit") or {}).items()}
-      weights = text(json.dumps(calibration["score"]))
-      body.append(f"<p>Fitted on validation: <code>{weights}</code>. "
-                  f"Pixel AP there: {about.get('pixel_ap_plain')} without, "
-                  f"{about.get('pixel_ap_fitted')} with the fit (flattering), "
-                  f"{about.get('pixel_ap_other_patients')} when fitted on the other patients.</p>")
+      body.append(_fitted(calibration["score"], calibration.get("score_fit") or {}))
   body += [_pictures(workdir / "evaluation", split) for split in results]
   body += [_patients(workdir / "evaluation" / f"{split}.csv", split) for split in results]
   body.append(_training(workdir / "metrics.jsonl"))
@@ -134,6 +129,20 @@ def _sentence(split, r):
     said += (f" (difference, 95 % interval over patients: {number(interval[0])} to "
              f"{number(interval[1])})")
   return text(said + ".")
+
+
+def _fitted(score, about) -> str:
+  """What val decided of config.method.score, and what that stands on."""
+  said = f"<p>Fitted on validation: <code>{text(json.dumps(score))}</code>. "
+  if "image_auroc" in about:
+    rows = sorted(about["image_auroc"].items(), key=lambda item: -item[1])
+    return (f"{said}Image AUROC there of all that were compared, on {number(about.get('abnormal'))} "
+            f"abnormal and {number(about.get('normal'))} normal images (the best one flatters):</p><table>"
+            + "".join(f"<tr><td>{text(name)}</td><td>{number(value)}</td></tr>" for name, value in rows)
+            + "</table>")
+  about = {k: number(v) for k, v in about.items()}
+  return (f"{said}Pixel AP there: {about.get('pixel_ap_plain')} without, {about.get('pixel_ap_fitted')} "
+          f"with the fit (flattering), {about.get('pixel_ap_other_patients')} when fitted on the other patients.</p>")
 
 
 def _table(results):

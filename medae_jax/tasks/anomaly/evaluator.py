@@ -36,6 +36,7 @@ from medae_jax.tasks.anomaly import (
   pictures,
   residual_fit,
   scans as _scans,
+  score_choice,
   thresholds,
   whole_scans,
 )
@@ -48,7 +49,7 @@ DETECTORS = ("model", "intensity", "intensity_median5")
 def fitter(config, dataset):
   """What fits config.method.score on val, or None."""
   if not config.eval.fit_residual:
-    return None
+    return score_choice.ScoreChoice(config) if config.eval.get("choose_score", ()) else None
   source = dataset.split("val")
   return residual_fit.ResidualFit(config.method.score,
                                   [_patient(source.meta(i), i) for i in range(len(source))])

@@ -12,6 +12,7 @@ EVAL = dict(
     quantile=0.99,            # of normal val scores: the threshold where val has no lesions
     alpha=0.05,               # of normal scans called abnormal, where val has normal ones alone
     fit_residual=False,       # fit sign and weight of each modality's residual on val
+    choose_score=(),          # fields of method.score that val's image AUROC decides, of what is offered
     panel_images=8)           # rows of the picture; 0 = none
 
 PREDICT = dict(
@@ -36,6 +37,7 @@ RULES = {
     "eval.quantile": checks.number(0, 1, above=True),
     "eval.alpha": checks.number(0, 1, above=True),
     "eval.fit_residual": checks.flag,
+    "eval.choose_score": checks.several(checks.text),
     "eval.panel_images": checks.whole(0),
     "predict.batch_size": checks.whole(1),
     "predict.threshold": checks.number(),
