@@ -142,7 +142,8 @@ def _fitted(score, about) -> str:
             + "</table>")
   about = {k: number(v) for k, v in about.items()}
   return (f"{said}Pixel AP there: {about.get('pixel_ap_plain')} without, {about.get('pixel_ap_fitted')} "
-          f"with the fit (flattering), {about.get('pixel_ap_other_patients')} when fitted on the other patients.</p>")
+          f"with the fit (flattering), {about.get('pixel_ap_other_patients')} when fitted on the other "
+          "patients.</p>")
 
 
 def _table(results):
