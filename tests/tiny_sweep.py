@@ -36,8 +36,10 @@ def config(tmp_path, method="tests.tiny_methods:BatchNormMethod", **changes):
   return c.lock()
 
 
-def write_result(job, auroc):
-  """What a complete run leaves behind."""
-  files.write_json(job.folder / "config.json", json.loads(json.dumps(job.config.to_dict())))
+def write_result(job, auroc, steps=None):
+  """What a complete run leaves behind; `steps`: what its epochs came to."""
+  config = json.loads(json.dumps(job.config.to_dict()))
+  config["train"].update({"steps": steps, "epochs": 0.0} if steps else {})
+  files.write_json(job.folder / "config.json", config)
   files.write_json(job.folder / "evaluation/test.json", {
       "image_auroc": auroc, "synthetic": True, "n_images": 4, "checkpoint": {"step": 3}})

@@ -61,13 +61,15 @@ def validate(config, fold: int, val: float, *, limit: float, patience: int) -> N
   """A fold, or a final split with the share `val` of the training images held out for thresholds.
 
   Folds train as the published search did: at most `limit` epochs, a validation and a checkpoint an epoch,
-  ended after `patience` epochs in a row whose loss is not better by more than 0.001; the last state is
-  scored (weights are not restored), and every epoch's checkpoint is kept.
+  ended after `patience` epochs in a row whose loss is not better by more than 0.001. The published search
+  then scores every epoch's checkpoint, and chooses the epochs by their AUROC; here the epoch with the best
+  loss on normal images is scored, and every checkpoint is kept.
   """
   config.data.fold, config.data.val_fraction = fold, val
   if fold >= 0:
     config.train.update(epochs=limit, eval_every_epochs=1.0, save_every=0, save_every_epochs=1.0,
                         early_stop=patience, early_delta=0.001, keep=int(limit))
+    config.eval.checkpoint = "best"
   elif val:
     config.data.val_anomalies = 20
     config.eval.splits = ("val", "test")

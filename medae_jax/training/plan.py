@@ -19,6 +19,7 @@ from medae_jax.reporting.benchmark import identity
 from medae_jax.training.job import Job
 
 Cell = tuple[tuple[str, Any], ...]
+Choice = tuple[int, int, float]  # setting, steps, epochs
 
 
 def _shard(value) -> str:
@@ -45,7 +46,8 @@ class Trial:
   cell: Cell
   setting: int = 0
   fold: int = -1
-  steps: int = 0     # 0 = as the config says
+  steps: int = 0     # 0 = as the config says; where that counts epochs
+  epochs: float = 0  # ... these
   part: int = 0      # of Plan.parts
   labels: Cell = ()  # of that part: stand before the cell in tables
   prefix: str = ""   # ... and before the name
@@ -58,6 +60,7 @@ class Trial:
     parts += [f"setting{self.setting}"] if self.setting or self.fold >= 0 else []
     parts += [f"fold{self.fold}"] if self.fold >= 0 else []
     parts += [f"steps{self.steps}"] if self.steps else []
+    parts += [f"epochs{self.epochs:g}"] if self.epochs else []
     return "_".join(parts).replace("/", "-").replace(" ", "")
 
 
@@ -118,9 +121,9 @@ class Plan:
     """The locked config of one run."""
     config = self._fresh(trial)
     fields = {**self._changes(trial.part, config), **self.parts[trial.part].settings[trial.setting]}
-    if trial.steps:
-      other = {f"train.{k}": 0 for k in ("epochs", "examples") if k in config.train}
-      fields.update({"train.steps": trial.steps, **other})
+    if trial.steps or trial.epochs:
+      length = {"steps": trial.steps, "epochs": float(trial.epochs), "examples": 0}
+      fields.update({f"train.{k}": v for k, v in length.items() if k in config.train})
     return config_lib.override(config, fields)
 
   def _changes(self, part: int, config) -> dict[str, Any]:
@@ -141,13 +144,14 @@ class Plan:
     return [self.trial(p, c, setting=i, fold=f) for p, c in self._searched()
             for i in range(len(self.parts[p].settings)) for f in range(self.s.folds)]
 
-  def final_trials(self, chosen: Mapping[str, tuple[int, int]]) -> list[Trial]:
-    """The runs of the table; `chosen`: {cell: (setting, steps)} after a search."""
+  def final_trials(self, chosen: Mapping[str, Choice]) -> list[Trial]:
+    """The runs of the table; `chosen`: {cell: (setting, steps, epochs)} after a search."""
     if not self.s.folds:
       return [self.trial(p, c, setting=i) for p, c in self.cells
               for i in range(len(self.parts[p].settings))]
     found = [(p, c, chosen.get(self._label(p, self._without_average(p, c)))) for p, c in self.cells]
-    return [self.trial(p, c, setting=choice[0], steps=choice[1]) for p, c, choice in found if choice]
+    return [self.trial(p, c, setting=choice[0], steps=choice[1], epochs=choice[2])
+            for p, c, choice in found if choice]
 
   def _searched(self) -> list[tuple[int, Cell]]:
     """The cells with the first value of the averaged arguments: a search does not repeat them."""
@@ -188,8 +192,11 @@ class Plan:
     return found
 
   # ----------------------------------------------------------------------------------- choosing
-  def choose(self, failed: Collection[str] = ()) -> dict[str, tuple[int, int]]:
-    """{cell: (setting, steps)} by the best mean over folds.
+  def choose(self, failed: Collection[str] = ()) -> dict[str, Choice]:
+    """{cell: (setting, steps, epochs)} by the best mean over folds.
+
+    The length is the mean of the folds' scored states, in epochs where the config counts in them (the
+    final split has more images); 0 = the config's own.
 
     Args:
       failed: names of runs that failed: their setting is not chosen. A cell with a run that is merely
@@ -208,19 +215,29 @@ class Plan:
         if len(results) < len(read):
           continue
         score = float(np.mean([r[self.s.metric] for r in results]))
-        steps = int(np.mean([r["checkpoint"]["step"] for r in results]))
         if best is None or score > best[0]:
-          best = score, i, steps if self.s.final_steps == "mean_best" else 0
+          best = score, i, *(self._length(trials, results) if self.s.final_steps else (0, 0))
       if best:
         chosen[self._label(part, cell)] = best[1:]
         logging.info("%s: setting %d, mean of folds %.4f", self._label(part, cell), best[1], best[0])
     return chosen
 
-  def describe(self, chosen: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, Any]]:
-    """{cell: {"setting", "fields", "steps"}} of what the search chose."""
+  def _length(self, trials: Sequence[Trial], results: Sequence[Mapping]) -> tuple[int, float]:
+    """(steps, epochs) of a final run; one of them is 0."""
+    steps = [r["checkpoint"]["step"] for r in results]
+    epochs = self.job(trials[0]).config.train.get("epochs", 0)
+    if not epochs:
+      return int(np.mean(steps)), 0
+    # config.json of a run holds the steps that its epochs came to.
+    whole = [config_lib.read_config(self.job(t).folder).train.steps for t in trials]
+    return 0, round(float(np.mean([epochs * step / n for step, n in zip(steps, whole)])), 2)
+
+  def describe(self, chosen: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
+    """{cell: {"setting", "fields", "steps" or "epochs"}} of what the search chose."""
     part_of = {self._label(p, c): p for p, c in self._searched()}
     return {cell: {"setting": setting, "fields": dict(self.parts[part_of[cell]].settings[setting]),
-                   "steps": steps or None} for cell, (setting, steps) in chosen.items()}
+                   **({"epochs": epochs} if epochs else {"steps": steps or None})}
+            for cell, (setting, steps, epochs) in chosen.items()}
 
 
 # ------------------------------------------------------------------------------------------ configs

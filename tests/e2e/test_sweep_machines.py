@@ -46,9 +46,25 @@ def test_a_setting_that_fails_is_not_chosen_and_one_that_is_missing_is_waited_fo
   for trial in plan.trials()[:3]:  # setting 1 lacks its second fold
     tiny_sweep.write_result(plan.job(trial), 0.9 if trial.setting else 0.6)
   assert plan.choose() == {}
-  assert plan.choose({plan.trials()[3].name}) == {"cls=0": (0, 0)}
+  assert plan.choose({plan.trials()[3].name}) == {"cls=0": (0, 0, 0)}
   tiny_sweep.write_result(plan.job(plan.trials()[3]), 0.8)
-  assert plan.choose() == {"cls=0": (1, 0)}
+  assert plan.choose() == {"cls=0": (1, 0, 0)}
+
+
+def test_epochs_of_the_folds_become_epochs_of_the_final_run(tmp_path):
+  """Folds have fewer images: the mean of their best states is taken in passes, not in steps."""
+  config = tiny_sweep.config(tmp_path, grid={"run": (0, 1)}, folds=2, final_steps="mean_best")
+  with config.unlocked():
+    config.train.update(steps=0, epochs=8.0)
+  plan = sweep.Plan(config, tmp_path / "w")
+  for trial, steps in zip(plan.trials(), (12, 20)):  # the best state is that of step 3
+    tiny_sweep.write_result(plan.job(trial), 0.7, steps=steps)
+  chosen = plan.choose()
+  assert chosen == {"run=0": (0, 0, 1.6)}  # of 8: 3/12 and 3/20
+  final = plan.final_trials(chosen)
+  assert [t.name for t in final] == ["run0_epochs1.6", "run1_epochs1.6"]
+  assert (plan.config(final[0]).train.epochs, plan.config(final[0]).train.steps) == (1.6, 0)
+  assert plan.describe(chosen)["run=0"] == {"setting": 0, "fields": {}, "epochs": 1.6}
 
 
 def test_several_files_in_one_sweep(tmp_path, monkeypatch):

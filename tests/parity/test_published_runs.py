@@ -20,13 +20,12 @@ from medae_jax.training.plan import Plan
 from tests.golden_cases import golden_files
 from tests.parity.dpa_golden import LOSSES, OPTIONS
 
-MODELS = ("dpa", "piad")
+MODELS = ("dpa", "piad", "deep_geo")
 EXCEPTED = "|".join((  # keys that say nothing about the result, with the reason
     r".*\.(image_root|split|cache_data)",  # where images lie; which lists: tests of the folds
     r"test_batch_size|log_iter|image_sample_iter",  # of scoring and logging
     r"early_stop\w*|val_iter|val_dataset(\..*)?",  # switched off in the final files by val_iter=10**6
-    r".*\.split|(stab|trns)_iter|batch_size|initial_image_res|loss_weights\.image_rec_loss",  # defaults that
-    r"(early_stopping|checkpoint)_callback"))  # ... the fields beside them replace; both null
+    r"(stab|trns)_iter|batch_size|initial_image_res|loss_weights\.image_rec_loss"))  # more special ones replace
 
 
 @pytest.fixture(scope="module")
@@ -196,4 +195,10 @@ def _piad(c, ref, data, what):
     assert not c.data.random_crop and not c.data.random_flip
 
 
-COMPARE = {"dpa": _dpa, "piad": _piad}
+def _deep_geo(c, ref, data, what):
+  assert (c.train.epochs, c.train.batch_size, c.train.steps) == (ref["epochs"], ref["batch_size"], 0), what
+  assert ref["checkpoint_callback"] is None and ref["early_stopping_callback"] is None, what
+  assert (c.train.eval_every, c.train.early_stop, c.eval.checkpoint) == (0, 0, "last"), what
+
+
+COMPARE = {"dpa": _dpa, "piad": _piad, "deep_geo": _deep_geo}
