@@ -25,7 +25,7 @@ EXCEPTED = "|".join((  # keys that say nothing about the result, with the reason
     r".*\.(image_root|split|cache_data)",  # where images lie; which lists: tests of the folds
     r"test_batch_size|log_iter|image_sample_iter",  # of scoring and logging
     r"early_stop\w*|val_iter|val_dataset(\..*)?",  # switched off in the final files by val_iter=10**6
-    r"(stab|trns)_iter|batch_size|initial_image_res|loss_weights\.image_rec_loss"))  # more special ones replace
+    r"(stab|trns)_iter|batch_size|initial_image_res|loss_weights\.image_rec_loss"))  # others stand above them
 
 
 @pytest.fixture(scope="module")
