@@ -80,7 +80,8 @@ def small(config):
   if dpa.random_trunk(config.method):
     config.method.vgg_widths = (16, 32, 64, 128, 128)
   config.model.enc_widths, config.model.latent_dim, config.optim.lr = (16,) * 4, 16, 0.002
-  config.train.update(steps=300, batch_size=32, eval_every=100, save_every=300, eval_batch_size=100,
-                      best_metric="val/image_auroc", best_mode="max")
-  config.data.update(val_fraction=0.1, val_anomalies=20)
+  config.train.update(steps=300, batch_size=32, eval_every=100, save_every=300, eval_batch_size=100)
   config.eval.update(splits=("val", "test"), checkpoint="best", batch_size=100)
+  if config.data.fold < 0:  # a fold stops on its normal images
+    config.train.update(best_metric="val/image_auroc", best_mode="max")
+    config.data.update(val_fraction=0.1, val_anomalies=20)

@@ -113,7 +113,9 @@ def small(config, args):
   config.model.update(max_res=32, enc_widths=(16,) * 4, latent_dim=16)
   config.optim.lr = 0.002
   config.train.update(steps=300, batch_size=32, eval_every=100, save_every=150, eval_batch_size=60,
-                      best_metric="val/image_auroc", best_mode="max", keep=20 if growing else 2)
+                      keep=20 if growing else 2)
+  if config.data.fold < 0:  # a fold stops on its normal images
+    config.train.update(best_metric="val/image_auroc", best_mode="max")
   config.data.update(layout="folder", root=args.root, resize=32, image_size=32, val_kind="virus",
                      equalize_hist=False)
   config.eval.update(splits=("val", "test"), checkpoint="best", batch_size=60)

@@ -110,4 +110,4 @@ def small(config):
                       eval_batch_size=100,
                       best_metric="val/image_auroc", best_mode="max")
   config.data.update(val_fraction=0.1, val_anomalies=20)
-  config.eval.update(splits=("val", "test"), checkpoint="last", batch_size=100)
+  config.eval.update(splits=("val", "test"), batch_size=100)

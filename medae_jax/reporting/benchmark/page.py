@@ -80,24 +80,25 @@ def _table(found, cells, score, rank) -> str:
   head = "".join(f"<th>{text(d)}{shown[d]}</th>" for d in data)
   rows = []
   for method in words.rows(cells):
-    shown = "".join(_html_cell(cells.get((method, d)), method[0], d, score, best[d]) for d in data)
+    shown = "".join(_html_cell(cells.get((method, d)), method, d, score, best[d]) for d in data)
     trunk = text(method[1] or "no pretrained trunk")
-    rows.append(f"<tr><td>{text(method[0])}<br><span class='ci'>{trunk}</span></td>{shown}"
-                f"<td>{rank.get(method, '&ndash;')}</td></tr>")
+    place = f"<td>{rank.get(method, '&ndash;')}</td>" if rank else ""
+    rows.append(f"<tr><td>{text(method[0])}<br><span class='ci'>{trunk}</span></td>{shown}{place}</tr>")
   if base:
     shown = "".join(f"<td>{number(base.get(d))}</td>" for d in data)
     rows.append("<tr class='ci'><td>plain intensity<br><span class='ci'>no network; the better of two scores"
-                f"</span></td>{shown}<td>&ndash;</td></tr>")
-  return (f"<div class='wide'><table><tr><th>method, trunk</th>{head}<th>average rank</th></tr>"
+                f"</span></td>{shown}{'<td>&ndash;</td>' if rank else ''}</tr>")
+  return (f"<div class='wide'><table><tr><th>method, trunk</th>{head}"
+          f"{'<th>average rank</th>' if rank else ''}</tr>"
           + "".join(rows) + "</table></div>")
 
 
 def _html_cell(cell: Cell | None, method, data, score, best) -> str:
-  quoted = published.figures(method, data) if score == "image_auroc" else []
-  other = cell is not None and cell.images not in (None, published.IMAGES.get(data))
+  quoted = published.figures(method[0], data) if score == "image_auroc" else []
+  other = published.differences(method[0], data, method[1], cell.images) if cell else ""
   papers = "".join(f"<br><span class='paper' title='{text(published.SOURCES[f.source])}'>"
                    f"{'re-run' if f.source == 'rerun' else 'paper'} {words.figure(f)}"
-                   f"{', other images' if other else ''}</span>" for f in quoted)
+                   f"{other}</span>" for f in quoted)
   if cell is None:
     return f"<td class='none'>not planned{papers}</td>"
   if cell.mean is None:

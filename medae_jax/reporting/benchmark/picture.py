@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from medae_jax.metrics import ranks
 from medae_jax.reporting.plots import text
 
-_WIDTH, _LEFT, _RIGHT, _LINE = 860, 290, 290, 20
+_AXIS, _LINE, _LETTER = 420, 20, 7.4  # width of the axis, distance of labels, room for a letter
 
 
 def critical_difference(names: Sequence[str], found: ranks.Comparison) -> str:
@@ -19,23 +19,26 @@ def critical_difference(names: Sequence[str], found: ranks.Comparison) -> str:
   order = sorted(range(len(names)), key=lambda i: (found.average[i], names[i]))
   k, half = len(names), (len(names) + 1) // 2
   bars = ranks.cliques(found.average, found.difference)
-  x = lambda rank: _LEFT + (rank - 1) / max(k - 1, 1) * (_WIDTH - _LEFT - _RIGHT)
+  labels = [f"{names[i]} ({found.average[i]:.2f})" for i in order]
+  margin = int(24 + _LETTER * max(map(len, labels)))
+  width = _AXIS + 2 * margin
+  x = lambda rank: margin + (rank - 1) / max(k - 1, 1) * _AXIS
   axis = 62
   below = axis + 16 + 9 * len(bars)
   height = below + _LINE * max(half, k - half) + 14
-  parts = [f"<svg xmlns='http://www.w3.org/2000/svg' width='{_WIDTH}' height='{height}' "
-           f"viewBox='0 0 {_WIDTH} {height}' font-family='sans-serif' font-size='13'>",
-           f"<rect width='{_WIDTH}' height='{height}' fill='#fff'/>",
+  parts = [f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
+           f"viewBox='0 0 {width} {height}' font-family='sans-serif' font-size='13'>",
+           f"<rect width='{width}' height='{height}' fill='#fff'/>",
            *_scale(x, k, axis), *_difference(x, found, k)]
   for number, place in enumerate(order):
     left = number < half
     row = number if left else k - 1 - number
     y, at = below + _LINE * row + 8, x(found.average[place])
-    end = _LEFT - 14 if left else _WIDTH - _RIGHT + 14
+    end = margin - 14 if left else width - margin + 14
     anchor, shift = ("end", -5) if left else ("start", 5)
     parts.append(f"<path d='M{at:.1f} {axis}V{y}H{end}' fill='none' stroke='#444'/>"
-                 f"<text x='{end + shift}' y='{y + 4}' text-anchor='{anchor}'>{text(names[place])} "
-                 f"({found.average[place]:.2f})</text>")
+                 f"<text x='{end + shift}' y='{y + 4}' text-anchor='{anchor}'>{text(labels[number])}"
+                 "</text>")
   low = sorted(found.average)
   for number, (first, last) in enumerate(bars):
     y = axis + 10 + 9 * number

@@ -45,6 +45,8 @@ FIGURES = (
 # Test images of the official splits: figures on fewer are of another data set.
 IMAGES = {"cifar10": 10000, "svhn": 26032, "camelyon16": 4817, "nih subset": 1344, "nih AP": 14500,
           "nih PA": 11096}
+# The pretrained network of the papers' runs, with its ImageNet weights.
+TRUNKS = {"dpa": "vgg19", "piad": "vgg19", "deep_if": "inception_resnet_v2", "deep_geo": ""}
 _DEFAULT = {"dpa": "dpa wo_pg", **{m: f"{m} with_cv" for m in ("piad", "deep_geo", "deep_if")}}
 
 
@@ -55,3 +57,15 @@ def figures(method: str, data: str) -> list[Figure]:
   """
   wanted = _DEFAULT.get(method, method)
   return [f for f in FIGURES if (f.method, f.data) == (wanted, data)]
+
+
+def differences(method: str, data: str, trunk: str, images: int | None) -> str:
+  """Why our number is not that of the papers': ", other trunk, other images"; "" where nothing is known.
+
+  Args:
+    trunk: as identity.trunk_of names it. images: of our test split.
+  """
+  theirs = TRUNKS.get(method.partition(" ")[0], "")
+  other = bool(theirs) and (not trunk.startswith(theirs) or ", random" in trunk)
+  return (", other trunk" if other else "") + (
+      ", other images" if images not in (None, IMAGES.get(data)) else "")

@@ -54,7 +54,7 @@ def markdown(found: Found, tables: Mapping[str, Mapping], ranking: summary.Ranki
     lines += [f"## {SCORES[score]}", "", "| method | trunk | " + " | ".join([*data, "rank"]) + " |",
               "|" + "---|" * (len(data) + 3)]
     for method in words.rows(cells):
-      shown = [_plain(cells.get((method, d)), method[0], d, score) for d in data]
+      shown = [_plain(cells.get((method, d)), method, d, score) for d in data]
       lines.append(" | ".join([f"| {method[0]}", method[1] or "-", *shown, rank.get(method, "-")]) + " |")
     base = summary.trivial(found.runs, score)
     if base:
@@ -73,10 +73,11 @@ def _plain(cell: Cell | None, method, data, score) -> str:
     return "not planned"
   if cell.mean is None:
     return f"missing (0/{cell.of} runs)"
-  quoted = published.figures(method, data) if score == "image_auroc" else []
+  quoted = published.figures(method[0], data) if score == "image_auroc" else []
+  other = published.differences(method[0], data, method[1], cell.images)
   parts = [f"{cell.mean:.3f}" + (f" ± {cell.std_runs:.3f}" if cell.std_runs is not None else "")]
   parts += [f"[{cell.interval[0]:.3f}, {cell.interval[1]:.3f}]"] if cell.interval else []
-  parts += [words.count(cell)] + [f"published {words.figure(f)}" for f in quoted]
+  parts += [words.count(cell)] + [f"published {words.figure(f)}{other}" for f in quoted]
   return "; ".join(parts)
 
 
