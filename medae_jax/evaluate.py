@@ -73,19 +73,16 @@ def _evaluate(workdir, changed, splits) -> dict[str, Any]:
   if elsewhere is not None:
     return external.evaluate(module, run, dataset, workdir, elsewhere, wanted, _one_split,
                              report.write)
-  results, calibration, fitted = {}, None, {}
+  results, calibration, fitted, fit = {}, None, {}, {}
   for split in base.split_order(dataset.splits, config.eval.splits, wanted):
     if split == "val":
       fitted, fit = _fit_score(module, run, dataset)
       run = run.override({f"method.score.{k}": v for k, v in fitted.items()})
-    results[split], found = _one_split(module, run, dataset, split, calibration, workdir)
-    if found:
-      place = {k: config.data[k] for k in ("orientation", "placement", "field_mm") if k in config.data}
-      calibration = {**found, "kind": config.eval.kind, "split": split, "score": fitted, **fit, **place,
-                     "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **provenance(info)}
-      if not jax.process_index():
-        files.write_json(workdir / calibrate.FILE, calibration)
-      logging.info("Calibration on val: %s.", calibrate.explain(calibration))
+    place = {k: config.data[k] for k in ("orientation", "placement", "field_mm") if k in config.data}
+    about = {"kind": config.eval.kind, "split": split, "score": fitted, **fit, **place,
+             "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **provenance(info)}
+    results[split], found = _one_split(module, run, dataset, split, calibration, workdir, about)
+    calibration = found or calibration
   if not jax.process_index():
     logging.info("Report: %s", report.write(workdir))
   return results
@@ -128,8 +125,18 @@ def _fit_score(module, run, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
   return fitted, {"score_fit": fitter.summary()}
 
 
-def _one_split(module, run, dataset, split, calibration, workdir, calibrates=True):
-  """Scores one split and writes its files. Returns (result, calibration found or {})."""
+def _one_split(module, run, dataset, split, calibration, workdir, about=None):
+  """Scores one split and writes its files.
+
+  <split>.json says that the split is done (sweeps look for it): it goes before the first of the
+  others is written and comes after the last, so that a kill in between leaves nothing that looks whole.
+
+  Args:
+    about: what calibration.json says beside what val gives; None = nothing is calibrated.
+
+  Returns:
+    (result, calibration found or {}).
+  """
   source, size, found = dataset.split(split), run.config.eval.batch_size, {}
   if not len(source):
     raise UserError(f"split {split!r} of {dataset.name} is empty: nothing to evaluate")
@@ -138,9 +145,8 @@ def _one_split(module, run, dataset, split, calibration, workdir, calibrates=Tru
   try:
     stream_through(run.score_fn, source, evaluator.update, batch_size=size, label=split,
                    on_device=evaluator.on_device)
-    if split == "val" and calibrates:
-      found = evaluator.calibrate()
-      evaluator.calibration = found
+    if split == "val" and about is not None and (values := evaluator.calibrate()):
+      evaluator.calibration, found = values, {**values, **about}
     variant = {"variant": run.config.variant} if run.config.get("variant", "") else {}
     result = {**variant, "dataset": dataset.name, "synthetic": bool(dataset.synthetic), "split": split,
               "n_images": len(source), **evaluator.result()}
@@ -152,13 +158,17 @@ def _one_split(module, run, dataset, split, calibration, workdir, calibrates=Tru
     result.update(seconds=round(time.monotonic() - begin, 3), **provenance(run.info))
     if not jax.process_index():
       folder = workdir / "evaluation"
-      files.write_json(folder / f"{split}.json", result)
+      (folder / f"{split}.json").unlink(missing_ok=True)
+      if found:
+        files.write_json(workdir / calibrate.FILE, found)
+        logging.info("Calibration on val: %s.", calibrate.explain(found))
       files.write_csv(folder / f"{split}.csv", evaluator.rows())
       for name, rows in evaluator.tables().items():
         files.write_csv(folder / f"{split}_{name}.csv", rows)
       for name, picture in evaluator.panels().items():
         path = files.write_png(folder / f"{split}_{name}.png", picture)
         logging.info("Picture: %s", path)
+      files.write_json(folder / f"{split}.json", result)
   finally:
     evaluator.close()
   return result, found

@@ -41,7 +41,7 @@ from absl import logging
 import jax
 import ml_collections
 
-from medae_jax import evaluate as evaluate_lib, train as train_lib
+from medae_jax import evaluate as evaluate_lib, report as report_lib, train as train_lib
 from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table, tables
@@ -139,7 +139,7 @@ def run(jobs: Sequence[Job], splits: Sequence[str], at_once: int, retries: int =
     retries: how often failed runs are tried again; those that others hold are asked for once more.
     workdir: folder whose failures.jsonl gets a line for each failure.
   """
-  missing = [j for j in jobs if not j.complete(splits)]
+  missing = [j for j in jobs if not (j.complete(splits) and (j.folder / "report.html").is_file())]
   logging.info("%d of %d runs to do", len(missing), len(jobs))
   said = {j.name: "its folder holds a run with other settings; choose a new --workdir, or "
                   "delete it." for j in missing if j.foreign()}
@@ -213,6 +213,8 @@ def _run_group(group: Sequence[Job], splits: Sequence[str]) -> dict[str, str]:
         continue
       if not job.complete(splits):
         mine.append(job)
+      elif not (job.folder / "report.html").is_file():  # killed after the numbers, before the page
+        report_lib.write(job.folder)
     return said | _train_group(mine)
 
 

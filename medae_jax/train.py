@@ -73,9 +73,10 @@ def _train_runs(configs, workdirs) -> list[dict[str, Any]]:
   runs: list[Any] = []
   try:
     # ---------------------------------------------- data, method and state, new or from a checkpoint
+    at_most = together.common_step(configs, workdirs)
     for config, workdir in zip(configs, workdirs, strict=True):
       runs.append(start.open_run(config, workdir, method=runs[0].method if runs else None,
-                                 alone=len(configs) == 1))
+                                 alone=len(configs) == 1, at_most=at_most))
     together.check_alike(runs)
     stages = method_lib.stages_of(runs[0].method)
     progress = Progress(sum(s.steps for s in stages), runs[0].first_step,
@@ -150,10 +151,10 @@ def _stage(runs, stages, number: int, progress: Progress, stop: GracefulStop) ->
       break
 
   with progress.paused():
-    lanes.each(lambda run, state: run.leave(state, validate=last and not stopped))
-    if not stopped and len(stages) > 1:
-      for run in runs:
-        run.guard(run.picture, stage, number)
+    shown = not stopped and len(stages) > 1
+    lanes.each(lambda run, state: run.leave(
+        state, validate=last and not stopped,
+        picture=functools.partial(run.picture, stage, number) if shown else None))
   return stopped or stop.came
 
 

@@ -62,7 +62,7 @@ def prepare_set(cfg, found: files.Found | None = None) -> tuple[pathlib.Path, di
                   "config.data.prepared_dir to one that can be written") from e
   with workers.locked(folder):
     _check_parameters(folder, cfg)
-    for left in (folder / "records").glob(".*.tmp"):
+    for left in (*folder.glob(".*.tmp"), *(folder / "records").glob(".*.tmp")):
       left.unlink()  # of a run that was killed: the lock says that nobody else writes here
     done, bad = _prepare_missing(found, cfg, folder)
     bad = {**found.incomplete, **bad}

@@ -17,7 +17,7 @@ import shutil
 
 import numpy as np
 
-from data_pipelines import fields as data_fields
+from data_pipelines import fields as data_fields, whole_folder
 from data_pipelines.datasets import segmentation
 from data_pipelines.formats import images as image_files
 from data_pipelines.intake import find, names
@@ -27,14 +27,20 @@ _FOLDERS = {"noisy": "training/noisy", "clean": "training/clean", "val": "val", 
 
 
 def write_study(data_cfg, out, seed: int = 0) -> float:
-  """Writes the study that `config.data` describes; returns the mean Dice of the noisy masks.
+  """Writes the study that `config.data` describes, whole or not at all.
+
+  Returns:
+    The mean Dice of the noisy masks.
 
   Raises:
     FileExistsError: `out` holds files already. ValueError, FileNotFoundError: as the data set says.
   """
-  data, out = segmentation.build(data_cfg, seed), pathlib.Path(out)
-  if out.exists() and any(out.iterdir()):
-    raise FileExistsError(f"{out} is not empty: choose a new folder")
+  data = segmentation.build(data_cfg, seed)
+  with whole_folder.filled(out) as folder:
+    return _write(data, data_cfg["noise"], folder)
+
+
+def _write(data, noise: str, out: pathlib.Path) -> float:
   rows = []
   for name, folder in _FOLDERS.items():
     items = data.parts.get(name, ())
@@ -50,7 +56,7 @@ def write_study(data_cfg, out, seed: int = 0) -> float:
       mask = item.mask() > 0.5
       image_files.write_array(masks / f"{ident}_segmentation.png", (255 * mask).astype(np.uint8))
       if name == "noisy" and item.truth is not None:
-        rows.append({"id": ident, "noise": data_cfg["noise"],
+        rows.append({"id": ident, "noise": noise,
                      "dice": round(label_noise.dice(mask, item.truth() > 0.5), 6)})
   paired_images.write_mean_image(data.split("noisy"), out / "mean_image.npy")
   with (out / "noise.csv").open("w", newline="", encoding="utf-8") as file:

@@ -17,6 +17,7 @@ import zlib
 
 import numpy as np
 
+from data_pipelines import whole_folder
 from data_pipelines.datasets import annotations as annotation_set
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
@@ -26,10 +27,10 @@ from data_pipelines.pairs import frames as frame_files, ultrasound
 
 
 def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
-  """Writes pairs.
+  """Writes pairs, all or none.
 
   Args:
-    out: folder; must not hold pairs already.
+    out: folder, new or empty.
     frames: iterable of (name without ending, float32 [H,W,C] in [0,1]).
     options: config.data.marks.
     seed: with a frame's name and the number of the copy it decides about its marks.
@@ -40,11 +41,13 @@ def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
     What marks.json holds.
 
   Raises:
-    ValueError: the folder holds pairs.
+    FileExistsError: the folder holds files.
   """
-  out = pathlib.Path(out)
-  if (out / "marks.json").exists() or any((out / "clean").glob("*")):
-    raise UserError(f"{out} holds pairs already; choose another --out")
+  with whole_folder.filled(out) as folder:
+    return _write(folder, frames, options, seed, copies)
+
+
+def _write(out: pathlib.Path, frames, options, seed: int, copies: int) -> dict:
   for name in ("clean", "annotated", "mask"):
     (out / name).mkdir(parents=True, exist_ok=True)
   listed = []

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import os
 import pathlib
+import shutil
 from typing import Any
 
 from absl import logging
@@ -66,13 +67,44 @@ class Checkpoints:
     self._sound[which].add(step)
 
   def replace(self, which: str, state: State, meta: dict[str, Any]) -> None:
-    """Saves even where a checkpoint of this step exists (after finalize, say)."""
+    """Saves even where a checkpoint of this step exists (after finalize, say).
+
+    That one stays as checkpoints/<which>.replaced/<step> until the new one is on disk (`put_back`).
+    """
     manager, step = self._managers[which], int(state.step)
     self.wait()
-    if step in manager.all_steps():
-      manager.delete(step)
-      self._damaged[which].discard(step)
+    if step not in manager.all_steps():
+      self.save(which, state, meta)
+      return
+    self._move([(pathlib.Path(manager.directory) / str(step), self._replaced(which) / str(step))])
+    self._damaged[which].discard(step)
+    manager.reload()
     self.save(which, state, meta)
+    self.wait()
+    if jax.process_index() == 0:
+      shutil.rmtree(self._replaced(which))
+
+  def put_back(self) -> None:
+    """What `replace` had moved away in a run that was killed; for the process that writes checkpoints."""
+    for which, manager in self._managers.items():
+      left = [(p, pathlib.Path(manager.directory) / p.name) for p in self._replaced(which).glob("*")]
+      self._move([(old, new) for old, new in left if not new.exists()])
+      manager.reload()
+      if jax.process_index() == 0:
+        shutil.rmtree(self._replaced(which), ignore_errors=True)
+
+  def _replaced(self, which) -> pathlib.Path:
+    return pathlib.Path(self._managers[which].directory).with_name(f"{which}.replaced")
+
+  def _move(self, places) -> None:
+    """Renames folders, [(old, new)], once for all processes."""
+    if jax.process_index() == 0:
+      for old, new in places:
+        new.parent.mkdir(exist_ok=True)
+        old.rename(new)
+    if jax.process_count() > 1:
+      from jax.experimental import multihost_utils
+      multihost_utils.sync_global_devices("checkpoints moved")
 
   def wait(self) -> None:
     """Blocks until all saves are on disk.
@@ -89,7 +121,7 @@ class Checkpoints:
     """Steps of the finished checkpoints, newest first."""
     return sorted(self._managers[which].all_steps(), reverse=True)
 
-  def restore(self, which: str, opt_structure) -> tuple[State, dict] | None:
+  def restore(self, which: str, opt_structure, at_most: int | None = None) -> tuple[State, dict] | None:
     """The newest readable checkpoint, or None where there is none.
 
     An unreadable one is named in a warning, and the one before it is tried.
@@ -97,26 +129,27 @@ class Checkpoints:
     Args:
       which: "last" or "best".
       opt_structure: (meta) -> abstract optimiser states of the stage that the meta names.
+      at_most: leaves later steps alone.
 
     Raises:
       ValueError: there are checkpoints but none can be read.
     """
-    return self._newest(which, opt_structure)
+    return self._newest(which, opt_structure, at_most)
 
   def restore_model(self, which: str) -> tuple[State, dict] | None:
     """As `restore`, without the optimisers: all that scoring needs."""
     return self._newest(which, None)
 
-  def _newest(self, which, opt_structure):
+  def _newest(self, which, opt_structure, at_most=None):
     errors = []
-    for step in self.steps(which):
+    for step in (s for s in self.steps(which) if at_most is None or s <= at_most):
       try:
         found = self._read(which, step, opt_structure)
       except Exception as e:
         manager = self._managers[which]
         if not (pathlib.Path(manager.directory) / str(step)).exists():
           manager.reload()  # a training that runs has replaced it by a newer one
-          return self._newest(which, opt_structure) if self.steps(which) else None
+          return self._newest(which, opt_structure, at_most) if self.steps(which) else None
         # Orbax, TensorStore and JSON raise many types for a damaged file; each means "try an older
         # one". Whoever wants to see where: --verbosity=1.
         logging.debug("Checkpoint of step %d", step, exc_info=True)
@@ -182,16 +215,11 @@ class Checkpoints:
     manager = self._managers[which]
     folder = pathlib.Path(manager.directory)
     aside = folder.with_name(f"{which}.damaged")
-    if jax.process_index() == 0:
-      aside.mkdir(exist_ok=True)
-      for step in self._damaged[which]:
-        target = next(t for n in itertools.count() if not (
-            t := aside / (f"{step}" if n == 0 else f"{step}.{n}")).exists())
-        (folder / str(step)).rename(target)
-        logging.warning("Put aside: %s", target)
-    if jax.process_count() > 1:
-      from jax.experimental import multihost_utils
-      multihost_utils.sync_global_devices("damaged checkpoints put aside")
+    places = [(folder / str(step), next(t for n in itertools.count() if not (
+        t := aside / (f"{step}" if n == 0 else f"{step}.{n}")).exists())) for step in self._damaged[which]]
+    self._move(places)
+    for _, target in places:
+      logging.warning("Put aside: %s", target)
     self._damaged[which].clear()
     manager.reload()
 
@@ -200,6 +228,12 @@ class Checkpoints:
     self.wait()
     for manager in self._managers.values():
       manager.close()
+
+
+def finished_steps(workdir: str | os.PathLike) -> set[int]:
+  """Steps of the finished "last" checkpoints of a workdir, without opening any."""
+  folder = pathlib.Path(workdir) / "checkpoints" / "last"
+  return {int(p.name) for p in folder.glob("*") if p.name.isdigit()}
 
 
 def batch_spec(batch) -> dict[str, Any]:

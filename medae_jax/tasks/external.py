@@ -58,7 +58,7 @@ def evaluate(module, run, dataset, workdir, out: pathlib.Path, wanted: Sequence[
   logging.info("External test set %s: score, thresholds and scales are those of %s (%s); nothing is chosen "
                "on these data. Results: %s", dataset.name, pathlib.Path(workdir) / calibration_lib.FILE,
                calibration_lib.explain(run.calibration), out)
-  results = {split: one_split(module, run, dataset, split, run.calibration, out, calibrates=False)[0]
+  results = {split: one_split(module, run, dataset, split, run.calibration, out)[0]
              for split in order}
   if not jax.process_index():
     # What the page of the folder needs to stand alone.

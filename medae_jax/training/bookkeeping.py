@@ -90,20 +90,27 @@ class Run:
     self.meta["batches"][stage.name] = checkpoint.batch_spec(self.first_batch)
     self.validator = Validator(self.method, self.stage_data, self.config, self.writer)
 
-  def leave(self, state, *, validate: bool) -> Any:
-    """The closing validation where `validate`, and the checkpoint of the stage's last state."""
+  def leave(self, state, *, validate: bool, picture: Callable | None = None) -> Any:
+    """The closing validation where `validate`, and the checkpoint of the stage's last state.
+
+    Args:
+      picture: state -> None, before the checkpoint: with that the stage is done, and a run that is
+        killed then would never come back to it.
+    """
     evaluated = self.meta["evaluated"]
     if validate:
       state = self.evaluate(state, delta=0.0)
     if self.meta["evaluated"] != evaluated and int(state.step) in self.checkpoints.steps("last"):
       # A signal had come before this validation: the checkpoint does not know its outcome.
       self.checkpoints.replace("last", state, self.full_meta(state))
+    if picture is not None:
+      picture(state)
     self.state = self.save(state)
     return self.state
 
-  def picture(self, stage, number: int) -> None:
+  def picture(self, stage, number: int, state) -> None:
     """The picture of the stage's last state."""
-    stage_pictures.write(self.workdir, number, stage, self.method, self.state, self.stage_data)
+    stage_pictures.write(self.workdir, number, stage, self.method, state, self.stage_data)
 
   # ---------------------------------------------------------------------------------- validation
   def evaluate(self, state, *, choose: bool = True, delta: float | None = None) -> Any:

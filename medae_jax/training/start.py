@@ -27,7 +27,7 @@ from medae_jax.training import durations, feed, measure
 from medae_jax.training.bookkeeping import Run
 
 
-def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
+def open_run(config, workdir: str, method=None, alone: bool = True, at_most: int | None = None) -> Run:
   """Everything that can be wrong is found here, before a step is compiled.
 
   Args:
@@ -35,6 +35,7 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
     method: of a run that this one is trained beside (their compiled programs are shared); None =
       this one's own.
     alone: False: a failure of this run is noted in `run.error` and leaves the others alone.
+    at_most: goes on from a checkpoint of this step or an earlier one; None = from the newest.
 
   Raises:
     UserError: config, data, method and workdir do not fit each other.
@@ -63,7 +64,8 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
 
   checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)
   opt_of = lambda meta: abstract_state(method, stages, meta).opt
-  restored = _restore(checkpoints, opt_of)
+  checkpoints.put_back()
+  restored = _restore(checkpoints, opt_of, at_most)
   if restored is not None:
     state, meta = restored
     if meta["best"] is not None and not checkpoints.sound("best"):
@@ -87,10 +89,10 @@ def open_run(config, workdir: str, method=None, alone: bool = True) -> Run:
              checkpoints=checkpoints, meta=meta, state=state, first_batch=first, alone=alone)
 
 
-def _restore(checkpoints, opt_of):
+def _restore(checkpoints, opt_of, at_most):
   """The newest state to go on from: of the last checkpoints, or, where all are damaged, the best."""
   try:
-    return checkpoints.restore("last", opt_of)
+    return checkpoints.restore("last", opt_of, at_most)
   except UserError as e:
     try:
       found = checkpoints.restore("best", opt_of)

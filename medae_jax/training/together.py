@@ -121,6 +121,24 @@ def signature(config) -> str | None:
   return json.dumps({**_compiled(config), "data": data}, sort_keys=True, default=str)
 
 
+def common_step(configs, workdirs) -> int | None:
+  """The step that runs go on from together; None = each from its newest checkpoint.
+
+  A kill between their saves leaves some a checkpoint ahead. One by one they would go on with other
+  float orders: they go back to the newest step that all have; to the start where some had not saved
+  yet and the others had just once.
+  """
+  if len(workdirs) == 1:
+    return None
+  found = [checkpoint.finished_steps(w) for w in workdirs]
+  if len({max(f, default=0) for f in found}) == 1:
+    return None
+  first = {configs[0].train.save_every}
+  if all(f in (set(), first) for f in found):
+    return 0
+  return max(set.intersection(*found), default=None)
+
+
 def check_alike(runs) -> None:
   """Checks runs that have been opened.
 

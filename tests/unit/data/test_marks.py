@@ -137,7 +137,7 @@ def test_pairs_on_disk(tmp_path):
       "train": 2, "val": 2, "test": 2}
   example = data.split("test").read_one(0)
   np.testing.assert_array_equal(example["mask"] > 0, example["image"] != example["clean"])
-  with pytest.raises(ValueError, match="holds pairs already"):
+  with pytest.raises(FileExistsError, match="not empty"):
     pairs.main(["--out", str(tmp_path / "pairs")])
   with pytest.raises(ValueError, match="--set=colour"):
     pairs.main(["--out", str(tmp_path / "other"), "--set", "colour=red"])

@@ -190,7 +190,7 @@ def test_a_picture_beside_scans_is_named(tmp_path):
 ALLOWED = {
     "data_pipelines/intake/find.py", "data_pipelines/intake/tables.py", "data_pipelines/datasets/natural.py",
     "data_pipelines/brains/tfds_brats.py", "data_pipelines/brains/prepare.py",
-    "data_pipelines/prepare/noisy_study.py", "data_pipelines/prepare/pairs.py",
+    "data_pipelines/whole_folder.py",
     "data_pipelines/one_class/lists.py", "medae_jax/tasks/base.py"}
 
 
