@@ -36,8 +36,9 @@ def _timeless(value):
 
 def names(folder: pathlib.Path) -> set[str]:
   """Files that are compared one by one: checkpoints are compared as arrays, events are TensorBoard's."""
-  return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".lock")
-          and "checkpoints" not in p.parts and not p.name.startswith("events.out")}
+  files = (p for p in folder.rglob("*") if p.is_file() and "checkpoints" not in p.parts)
+  return {str(p.relative_to(folder)) for p in files
+          if not p.name.endswith(".lock") and not p.name.startswith("events.out")}
 
 
 @functools.cache
@@ -127,7 +128,7 @@ def workdirs(folder: pathlib.Path, reference: pathlib.Path) -> list[str]:
     place = reference / work.relative_to(folder)
     found += unreadable(work)
     for result in (work / "evaluation").glob("*.json"):
-      belongs = rf"^evaluation/{result.stem}|^config\.json" + ("|^calibration" if result.stem == "val" else "")
+      belongs = rf"^evaluation/{result.stem}" + ("|^calibration" if result.stem == "val" else "")
       found += [f"{work.name}: {x}" for x in differences(work, place, belongs)]
     if (work / "report.html").exists() and place != reference:
       found += [f"{work.name}: {x}" for x in differences(work, place, r"^(evaluation/|calibration|report)")]
@@ -142,7 +143,7 @@ def predictions(folder: pathlib.Path, reference: pathlib.Path) -> list[str]:
   table = folder / "predictions.csv"
   if not table.exists() or "not finished" in table.read_text():
     return []
-  return [x for x in differences(folder, reference) if "log" not in x]
+  return differences(folder, reference)
 
 
 def everything(marker: str):

@@ -30,6 +30,7 @@ class Work:
     partial: (folder, reference) -> what looks finished and is not.
     watch: patterns below the folder, of files and folders that come and go while it writes.
     before: fills the folder before the first start.
+    once: refuses to write where a result lies: right where a kill came after the last write.
   """
   name: str
   arguments: Callable[[pathlib.Path], list[str]]
@@ -38,6 +39,7 @@ class Work:
   watch: tuple[str, ...]
   before: Callable[[pathlib.Path], None] = lambda folder: None
   trains: bool = False
+  once: bool = False
 
 
 @dataclasses.dataclass
@@ -53,7 +55,8 @@ class Attempt:
 def environment(cache: pathlib.Path) -> dict[str, str]:
   """Programs are compiled once for the whole campaign, also the small ones."""
   return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache),
-          "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+          "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+          "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
           "XDG_CACHE_HOME": str(cache / "xdg"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -127,7 +130,7 @@ def chain(work: Work, reference: pathlib.Path, whole: Attempt, folder: pathlib.P
   """Kills one result at moments that `rng` draws, at most `most` times, then lets it finish."""
   folder.mkdir(parents=True)
   work.before(folder)
-  found, before = Chain(), Progress()
+  found, before, whole_now = Chain(), Progress(), False
   for _ in range(min(most, CHAIN)):
     # Half of the moments by the clock, over the whole length; half where something is being written.
     if rng.random() < 0.5:
@@ -139,13 +142,19 @@ def chain(work: Work, reference: pathlib.Path, whole: Attempt, folder: pathlib.P
     _judge(work, found, before, ran)
     if not ran.killed:
       break
+    whole_now = work.once and (folder / work.results).exists()
     found.kills += 1
     if (folder / work.results).exists():
       found.partial += [f"{moment}: {x}" for x in work.partial(folder / work.results,
                                                                reference / work.results)]
     before = Progress.of(folder / work.results) if work.trains else before
     shutil.copyfile(folder / "log", folder / f"log{found.kills}")
-  if found.kills and ran.killed:
+    if whole_now:
+      break
+  if whole_now:
+    ran = attempt(work, folder, cache)
+    found.refused += [] if "is not empty" in ran.said else [f"not refused: {ran.said[-300:]}"]
+  elif found.kills and ran.killed:
     ran = attempt(work, folder, cache)
     found.seconds += ran.seconds
     _judge(work, found, before, ran)

@@ -1,4 +1,4 @@
-"""At least 100 kills (SIGKILL) at random moments over all modes: nothing lost, nothing half, equal to the bit.
+"""At least 100 kills (SIGKILL) at random moments over all modes: nothing lost, nothing half, bit for bit.
 
   python -m pytest tests/campaign -m campaign -q -s -k kills
 
@@ -78,14 +78,13 @@ def _labelled(folder):
   (folder / "set" / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
-def _prepare(name, results, partial, watch, arguments, before=lambda f: None):
-  return Work(f"prepare {name}", lambda f: ["-m", "data_pipelines.prepare", name, *arguments(f)], results,
-              partial, watch, before)
+def _prepare(name, partial, watch, arguments, **fields):
+  return Work(f"prepare {name}", lambda f: ["-m", "data_pipelines.prepare", name, *arguments(f)], "out",
+              partial, watch, **fields)
 
 
-# name: (kind of run, kills)
 def kinds(trained, inputs):
-  """All kinds; `trained` is a finished workdir with its evaluation, `inputs` a folder of scans."""
+  """{name: (kind, kills)}; `trained` is a finished workdir, `inputs` a folder with scans and a set."""
   scans = inputs / "scans"
   return {w.name: (w, n) for w, n in [
       (_workdir("train dae", _DAE, trains=True), 24),
@@ -102,13 +101,13 @@ def kinds(trained, inputs):
       (Work("export", lambda f: ["launch.py", "--mode=export", f"--workdir={trained}",
                                  f"--output={f / 'out'}"], "out", finished.everything(""),
             (".out*", ".out*/*", ".out*/*/*", "out")), 10),
-      (_prepare("brats", "out", finished.everything("manifest.json"), ("out/*", "out/.*.tmp", "out/records/*",
-                                                                       "out/records/.*"),
+      (_prepare("brats", finished.everything("manifest.json"), ("out/*", "out/.*.tmp", "out/records/*",
+                                                              "out/records/.*"),
                 lambda f: [f"--dir={scans}", f"--prepared_dir={f / 'out'}", "--workers=2"]), 12),
-      (_prepare("pairs", "out", finished.everything(""), (".out*/*", ".out*/*/*", "out/*/*"),
-                lambda f: [f"--out={f / 'out'}", "--copies=3"]), 12),
-      (_prepare("noisy_study", "out", finished.everything(""), (".out*/*", ".out*/*/*/*", "out/*/*/*"),
-                lambda f: [f"--dir={inputs / 'set'}", f"--out={f / 'out'}", "--clean=3"]), 12),
+      (_prepare("pairs", finished.everything(""), (".out*/*", ".out*/*/*", "out/*/*"),
+                lambda f: [f"--out={f / 'out'}", "--copies=3"], once=True), 12),
+      (_prepare("noisy_study", finished.everything(""), (".out*/*", ".out*/*/*/*", "out/*/*/*"),
+                lambda f: [f"--dir={inputs / 'set'}", f"--out={f / 'out'}", "--clean=3"], once=True), 12),
   ]}
 
 
