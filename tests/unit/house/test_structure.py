@@ -18,7 +18,7 @@ MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weig
              ("methods", "tasks"), ("training",), ("modes",), ("cli",))
 DOMAINS = ("brains", "marks", "masks", "one_class", "pairs")
 DATA = (("errors", "outside"),
-        ("dataset", "fields", "formats", "intake", "modules", "ops", "stream", "workers"),
+        ("dataset", "fields", "formats", "intake", "modules", "ops", "stream", "whole_folder", "workers"),
         DOMAINS, ("datasets",), ("prepare",))
 READ_DATA = ("training", "tasks", "modes")
 # Lists of what a folder holds: names of modules, nothing of their contents.
