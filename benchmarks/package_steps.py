@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import settings
 from medae_jax.core import method as method_lib, parallel
+from medae_jax.methods import _features
 
 VARIANTS = ("float32", "bfloat16")
 
@@ -29,6 +31,8 @@ def build(setting, tensors, batch, device):
   """
   if (jax.default_backend() == "cpu") != (device == "cpu"):
     raise ValueError(f"JAX runs on {jax.default_backend()}, not on {device}")
+  if setting["task"] == "features":
+    return _pooled(setting, tensors, batch)
   method, state, batch = prepare(setting, tensors, batch)
   stage = method_lib.stages_of(method)[-1]
   train = parallel.train_step_fn(
@@ -41,6 +45,18 @@ def build(setting, tensors, batch, device):
     holder[0], metrics = train(holder[0], stacked)
     return metrics["loss"][-1]
   return step
+
+
+def _pooled(s, tensors, batch):
+  """step() -> mean of the features of a batch, as deep_if and frozen_features make them."""
+  net = _features.Features(_config(s, method=dict(
+      backbone="vgg16", backbone_weights="", taps=s["taps"], size=s["resized"][0], eight_bit=False,
+      dtype=s["variant"])))
+  params = {name: {"kernel": tensors[f"{name}.weight"].transpose(2, 3, 1, 0), "bias": tensors[f"{name}.bias"]}
+            for name in settings.vgg16_layers(net.taps)}
+  params, image = jax.device_put(({_features.NET: params}, batch["image"]))
+  pooled = jax.jit(lambda p, x: net.pooled(p, x).mean())
+  return lambda: pooled(params, image)
 
 
 def prepare(setting, tensors, batch):

@@ -11,19 +11,32 @@ ANNOTATION = {"task": "annotation", "width": 128, "channels": 1, "size": (336, 5
 PERCEPTUAL = {"task": "perceptual", "widths": (32, 32, 32, 32), "latent": 32, "channels": 3,
               "size": (32, 32), "layer": "r32", "batch": 128, "lr": 2e-3}
 
+FEATURES = {"task": "features", "channels": 3, "size": (64, 64), "resized": (224, 224),
+            "taps": "r22+r33+r43+r53", "batch": 128}
+
 # What two CPU cores do in seconds: the DAE stays at the reference's size, the others shrink.
 CPU = {"dae": {**DAE, "batch": 4},
        "annotation": {**ANNOTATION, "width": 32, "size": (96, 96)},
-       "perceptual": {**PERCEPTUAL, "batch": 32}}
-GPU = {"dae": DAE, "annotation": ANNOTATION, "perceptual": PERCEPTUAL}
+       "perceptual": {**PERCEPTUAL, "batch": 32},
+       "features": {**FEATURES, "resized": (96, 96), "batch": 16}}
+GPU = {"dae": DAE, "annotation": ANNOTATION, "perceptual": PERCEPTUAL, "features": FEATURES}
 TINY = {"dae": {**DAE, "depth": 2, "wf": 2, "channels": 2, "size": (32, 32), "batch": 3,
                 "noise_res": 8},
         "annotation": {**ANNOTATION, "width": 32, "size": (16, 16), "batch": 2},
         "perceptual": {**PERCEPTUAL, "widths": (4, 4, 6, 6), "latent": 4, "batch": 2,
-                       "trunk": (4, 6, 8, 8)}}
+                       "trunk": (4, 6, 8, 8)},
+        "features": {**FEATURES, "size": (8, 8), "resized": (16, 16), "taps": "r11+r21",
+                     "trunk": (4, 6, 8, 8, 8), "batch": 2}}
 
 VGG = ((1, 1, 0), (1, 2, 2), (2, 1, 5), (2, 2, 7), (3, 1, 10), (3, 2, 12), (3, 3, 14), (3, 4, 16),
        (4, 1, 19), (4, 2, 21))  # group, index, place in torchvision's `features`
+BGR_MEAN = (103.939, 116.779, 123.68)  # of the images that the published VGG16 was trained on
+_VGG16 = tuple(f"conv{b + 1}_{i + 1}" for b, n in enumerate((2, 2, 3, 3, 3)) for i in range(n))
+
+
+def vgg16_layers(taps) -> tuple[str, ...]:
+  """Names of the convolutions up to the deepest of `taps` ("r22": group 2, convolution 2)."""
+  return _VGG16[:1 + max(_VGG16.index(f"conv{t[1]}_{t[2]}") for t in taps)]
 
 
 class Weights(dict):
@@ -58,8 +71,8 @@ class Weights(dict):
 def make(setting: dict, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """(tensors, batch) of a setting; float32 NumPy, the same in every process."""
   weights = Weights(seed)
-  batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual}[setting["task"]](
-      setting, weights)
+  batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual,
+           "features": _features}[setting["task"]](setting, weights)
   return dict(weights), {k: np.ascontiguousarray(v) for k, v in batch.items()}
 
 
@@ -150,3 +163,14 @@ def _perceptual(s, weights):
   weights["stats.std"] = np.ones(channels, np.float32)
   image = 2 * weights.rng.random((s["batch"], size, size, s["channels"]), np.float32) - 1
   return {"image": image}
+
+
+def _features(s, weights):
+  widths, channels = s.get("trunk", (64, 128, 256, 512, 512)), 3
+  for name in vgg16_layers(s["taps"].split("+")):
+    width = widths[int(name[4]) - 1]
+    shape, scale = (width, channels, 3, 3), (2 / (9 * channels)) ** 0.5
+    weights[f"{name}.weight"] = (scale * weights.rng.normal(size=shape)).astype(np.float32)
+    weights[f"{name}.bias"] = np.zeros(width, np.float32)
+    channels = width
+  return {"image": 2 * weights.rng.random((s["batch"], *s["size"], s["channels"]), np.float32) - 1}

@@ -16,7 +16,7 @@ FEATURES = {
     "several streams, weights of the whole batch": ("TwoStreamMethod", "noisy_skin"),
     "stages that grow": ("GrowingMethod", "dpa_nih"),
     "critic steps before each update": ("AdversarialMethod", "dpa_camelyon16"),
-    "fitted at the end": ("FitOnlyMethod", None),
+    "fitted at the end": ("FitOnlyMethod", "deep_if_camelyon16"),
     "noise drawn on the device": ("BatchNormMethod", "dae_brats"),
 }
 TINY = tuple(dict.fromkeys(tiny for tiny, _ in FEATURES.values()))

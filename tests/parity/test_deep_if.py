@@ -1,5 +1,9 @@
 """deep_if against its golden vectors: trees, forests, and the images that the network is shown."""
 
+import importlib
+import json
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +12,10 @@ from scipy import stats
 import sklearn
 from sklearn.metrics import roc_auc_score
 
+from medae_jax.models import backbone
 from medae_jax.models.layers import resample
 from medae_jax.scores import forest
+from medae_jax.weights import inception_resnet_v2
 from tests.golden_cases import golden_files
 
 _TREE = ("children_left", "children_right", "feature", "threshold", "n_node_samples")
@@ -77,3 +83,88 @@ def test_images_are_resized_as_pillow_does():
           x = np.asarray(2 * unit[0] - 1, np.float64)
           np.testing.assert_allclose([x.mean((0, 1)), x.std((0, 1))], g["rgb32_tensor_mean_std"],
                                      atol=3e-5)  # theirs are sums of 89,401 float32
+
+
+# ---------------------------------------------------------------------------------------- network
+def _generated(parameters, seed):
+  """The tensors of a manifest, drawn by the rule of the golden README and checked against its sums."""
+  tensors = {}
+  for entry in parameters:
+    name, shape = entry["name"], entry["shape"]
+    rng = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
+    if name.endswith("num_batches_tracked"):
+      continue
+    if name.endswith(".weight") and ".bn." not in name:
+      value = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+    elif name.endswith(".bn.weight"):
+      value = rng.uniform(0.8, 1.2, shape)
+    elif name.endswith("running_var"):
+      value = rng.uniform(0.7, 1.3, shape)
+    else:
+      value = rng.standard_normal(shape) * (0.05 if name.endswith("conv2d.bias") else 0.1)
+    tensors[name] = value.astype(np.float32)
+    np.testing.assert_allclose(tensors[name].ravel()[0], entry["first"], rtol=1e-6, err_msg=name)
+    np.testing.assert_allclose(tensors[name].sum(dtype=np.float64), entry["sum"], rtol=1e-5, atol=1e-4)
+  return tensors
+
+
+@pytest.mark.slow
+def test_inception_resnet_v2():
+  """All eleven taps, pooled, at every size of the vectors: 2e-4 of the largest feature in float32."""
+  net = backbone.get("inception_resnet_v2")
+  for file in golden_files("deep_if", "inception_resnet_v2_synthetic*.npz"):
+    manifest = json.loads(next(file.parent.glob(file.name.replace(
+        "synthetic", "state_manifest").replace(".npz", ".json"))).read_text())
+    tensors = _generated(manifest["parameters"], manifest["seed"])
+    params = inception_resnet_v2.convert(tensors, net.shapes(net.taps))
+    with np.load(file, allow_pickle=False) as g:
+      assert tuple(g["layer_names"]) == net.taps
+      assert list(g["layer_dims"]) == [net.widths[t] for t in net.taps]
+      for key in sorted(k for k in g.files if k.endswith("/features_concat")):
+        size, n = int(key.partition("/")[0].removeprefix("img")), len(g[key])
+        image = np.random.RandomState(manifest["seed"] + size).uniform(-1, 1, (n, 3, size, size))
+        image = image.astype(np.float32)
+        np.testing.assert_allclose([image.sum(dtype=np.float64), image.flat[0], image.flat[-1]],
+                                   g[f"img{size}/input_checksum"], rtol=1e-4)
+        maps = jax.jit(lambda p, x: net.features(p, net.enter(x, -1, 1), net.taps, jnp.float32))(
+            params, image.transpose(0, 2, 3, 1))
+        assert [list(maps[t].shape[1:3]) for t in net.taps] == g[f"img{size}/spatial_hw"].tolist()
+        ours = np.concatenate([np.asarray(maps[t]).mean((1, 2)) for t in net.taps], 1)
+        np.testing.assert_allclose(ours, g[key], rtol=0, atol=2e-4 * np.abs(g[key]).max(), err_msg=key)
+
+
+# ---------------------------------------------------------------------------------------- configs
+def _published():
+  """{"cifar10/reproduce": its final configuration} of deep_if."""
+  found = {}
+  for path in golden_files("protocol", "final_configs*.json"):
+    found.update(json.loads(path.read_text()))
+  return {k.removeprefix("deep_if/"): v for k, v in found.items() if k.startswith("deep_if/")}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "svhn", "camelyon16", "nih"])
+def test_configs_are_the_published_ones(dataset):
+  """Every class, run and experiment of Deep IF."""
+  module, checked = importlib.import_module(f"configs.deep_if_{dataset}"), 0
+  for name, found in _published().items():
+    if not name.startswith(f"{dataset}/"):
+      continue
+    for cls, own in found["per_class"].items():
+      which = {"nih": f"view={cls}", "camelyon16": "run=0"}.get(dataset, f"cls={cls}")
+      want = {**found["common"], **own}
+      for run, seed in enumerate(found["random_seed_by_class_and_run"][cls]):
+        c = module.get_config(f"{which},exp={name.partition('/')[2]},run={run},weights=x.pth")
+        assert c.seed == seed, (name, cls, run)
+        _same(c, want, f"{name} {cls}")
+        checked += 1
+  assert checked
+
+
+def _same(c, want, what):
+  assert c.eval.batch_size == c.train.eval_batch_size == want["batch_size"], what
+  assert c.method.taps == want["feature_extraction_type"], what
+  assert (c.method.backbone, c.method.size) == ("inception_resnet_v2", 299), what
+  for key, value in want.items():
+    part, _, field = key.partition(".transform_kwargs.")
+    if field:
+      assert part and c.data[field] == value, (what, key)

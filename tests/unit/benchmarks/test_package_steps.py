@@ -25,9 +25,9 @@ print(json.dumps([float(step()) for _ in range(4)]))
 
 
 @pytest.mark.parametrize("task", sorted(settings.TINY))
-def test_trains_without_tensorflow_and_ml_collections(task):
+def test_runs_without_tensorflow_and_ml_collections(task):
   done = subprocess.run([sys.executable, "-c", SCRIPT, task], cwd=cases.ROOT, text=True,
                         env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True)
   assert done.returncode == 0, done.stderr[-2000:]
   losses = json.loads(done.stdout.splitlines()[-1])
-  assert losses[-1] < losses[0]
+  assert losses[-1] < losses[0] if task != "features" else len(set(losses)) == 1  # nothing to train

@@ -1,0 +1,129 @@
+"""Files of backbone weights: .onnx read from its bytes, what is refused, and the networks' conventions."""
+
+import struct
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medae_jax.core.errors import UserError
+from medae_jax.losses import trunk
+from medae_jax.models import backbone, vgg
+from medae_jax.weights import backbones, onnx_file
+
+TAPS = ("r11", "r12")
+
+
+def number(value):
+  out = b""
+  while value > 127:
+    out, value = out + bytes([value & 127 | 128]), value >> 7
+  return out + bytes([value])
+
+
+def field(n, value):
+  """A protobuf field: an integer, or bytes."""
+  if isinstance(value, int):
+    return number(n << 3) + number(value)
+  return number(n << 3 | 2) + number(len(value)) + value
+
+
+def onnx(tensors, packed=False):
+  """An .onnx file with these initialisers, float32 but for integers; dims packed or one by one."""
+  graph = b""
+  for name, value in tensors.items():
+    kind = 1 if value.dtype == np.float32 else 7
+    dims = (field(1, b"".join(number(d) for d in value.shape)) if packed
+            else b"".join(field(1, d) for d in value.shape))
+    graph += field(5, dims + field(2, kind) + field(8, name.encode()) + field(9, value.tobytes()))
+  return field(1, 8) + field(7, field(2, b"graph") + graph)
+
+
+@pytest.fixture
+def params():
+  return backbone.get("vgg16").init(3, TAPS)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_onnx_trunk_is_the_npz_one(tmp_path, params, packed):
+  tensors = {"functional_1/shape:0": np.array([1, -1])}
+  for layer, one in params.items():
+    name = f"functional_1/block{layer[4]}_conv{layer[6]}_1"
+    one["bias"] += np.arange(one["bias"].size, dtype=np.float32)
+    kernel = np.ascontiguousarray(one["kernel"].transpose(3, 2, 0, 1))
+    tensors[f"{name}/convolution/ReadVariableOp:0"] = kernel
+    tensors[f"{name}/Squeeze:0"] = one["bias"]
+  (tmp_path / "a.onnx").write_bytes(onnx(tensors, packed))
+  np.savez(tmp_path / "a.npz", **{f"{k}/{part}": v for k, one in params.items() for part, v in one.items()})
+  for file in ("a.onnx", "a.npz"):
+    found, described = backbones.load("vgg16", str(tmp_path / file), TAPS)
+    assert "VGG16 (ImageNet, Oxford)" in described and file in described
+    for layer, one in params.items():
+      for part, value in one.items():
+        np.testing.assert_array_equal(found[layer][part], value, err_msg=f"{file} {layer} {part}")
+
+
+def test_a_damaged_onnx_file_is_one_line(tmp_path, params):
+  whole = onnx({"a/block1_conv1/x": params["conv1_1"]["kernel"]})
+  for content, text in ((whole[:-5], "damaged"), (b"\x00\xff" * 9, "damaged|no graph"), (b"", "no graph")):
+    (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(UserError, match=text) as error:
+      onnx_file.load(tmp_path / "a.onnx")
+    assert "\n" not in str(error.value)
+
+
+def test_old_files_keep_floats_in_a_field_of_their_own(tmp_path):
+  tensor = field(1, 2) + field(2, 1) + field(8, b"x") + field(4, struct.pack("<2f", 1.5, -2.0))
+  (tmp_path / "a.onnx").write_bytes(field(7, field(5, tensor)))
+  np.testing.assert_array_equal(onnx_file.load(tmp_path / "a.onnx")["x"], [1.5, -2.0])
+
+
+def test_weights_of_another_network_are_refused(tmp_path, params):
+  params["conv1_2"]["kernel"] = params["conv1_2"]["kernel"][..., :5]
+  np.savez(tmp_path / "a.npz", **{f"{k}/{part}": v for k, one in params.items() for part, v in one.items()})
+  with pytest.raises(UserError, match=r"not the weights of vgg16, .* conv1_2 .* finds \(3, 3, 64, 5\)"):
+    backbones.load("vgg16", str(tmp_path / "a.npz"), TAPS)
+  for name, text in (("inception_resnet_v2", "inceptionresnetv2-520b38e4"), ("vgg19", "features.0.weight")):
+    with pytest.raises(UserError, match=text):
+      backbones.load(name, str(tmp_path / "a.npz"), backbone.get(name).taps[:1])
+
+
+@pytest.mark.parametrize("name", backbone.names())
+def test_without_weights_the_file_to_get_is_named(name):
+  with pytest.raises(UserError, match=f"{name} needs .*backbone_weights=PATH"):
+    backbones.load(name, "", backbone.get(name).taps)
+  with pytest.raises(FileNotFoundError, match="no such file"):
+    backbones.load(name, "/nowhere.npz", backbone.get(name).taps)
+
+
+@pytest.mark.parametrize("name", backbone.names())
+def test_zeros_have_the_shapes_of_the_weights(name):
+  net = backbone.get(name)
+  taps = net.taps[:3]
+  drawn, _ = backbones.load(name, "random:1", taps)
+  shapes = lambda tree: {k: {p: v.shape for p, v in one.items()} for k, one in tree.items()}
+  assert shapes(drawn) == shapes(backbones.zeros(name, "random:1", taps))
+  assert len(net.shapes(net.taps)) > len(drawn)
+  size = net.least_size
+  maps = net.features(drawn, jnp.ones((1, size, size, 3)), taps, jnp.float32)
+  assert {t: m.shape[-1] for t, m in maps.items()} == {t: net.widths[t] for t in taps}
+
+
+def test_vgg19_is_the_trunk_of_the_perceptual_losses():
+  taps, image = ("r12", "r22"), np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
+  params, net = vgg.random_params(0, layers=taps), backbone.get("vgg19")
+  entered = net.enter(2 * image - 1, -1, 1)
+  np.testing.assert_allclose(entered, trunk.network_input(2 * image - 1), rtol=1e-5, atol=1e-5)
+  ours, want = net.features(params, entered, taps, jnp.float32), vgg.features(params, entered, taps)
+  for tap in taps:
+    np.testing.assert_allclose(ours[tap], want[tap], rtol=1e-5, atol=1e-5)
+
+
+def test_the_oxford_trunk_takes_blue_first():
+  entered = np.asarray(backbone.get("vgg16").enter(np.array([[[[1.0, 0.5, 0.0]]]], np.float32), 0, 1))
+  np.testing.assert_allclose(entered[0, 0, 0], [-103.939, 127.5 - 116.779, 255 - 123.68], rtol=1e-5)
+
+
+def test_an_unknown_backbone_names_the_known_ones():
+  with pytest.raises(UserError, match="'resnet'.*vgg16, vgg19, inception_resnet_v2"):
+    backbone.get("resnet")
