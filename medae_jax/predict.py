@@ -24,6 +24,7 @@ from medae_jax.core.trained_on import record
 from medae_jax.tasks import admit, base
 
 _FOREIGN = ", which no prediction has written"
+LEFT_OUT = "left_out.csv"
 _EVERY = 10  # seconds between two states of the table
 
 
@@ -60,12 +61,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   if output.resolve() == source.resolve() and not getattr(predictor, "modalities", ()):
     raise UserError(f"--output={output} is --input: the results would be taken for images by the next "
                     "run; choose another --output")
-  items = predictor.find_inputs(source)
+  items = _items(predictor, source, output)
   found = getattr(predictor, "found", None)
-  results = [i for i in items if _among_results(predictor.files_of(i), output, source)]
-  if results and found is not None:
-    items = [i for i in items if i not in results]
-    found.leave_out({pathlib.Path(f): "lies in --output" for i in results for f in predictor.files_of(i)})
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
                run.info["step"], run.info["which"], output)
   output.mkdir(parents=True, exist_ok=True)
@@ -93,6 +90,28 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   return rows
 
 
+def _items(predictor, source: pathlib.Path, output: pathlib.Path) -> list[Any]:
+  """The inputs, without what lies in --output.
+
+  Raises:
+    UserError: there is none; the line names the first files left out, and the table of all.
+  """
+  try:
+    items = predictor.find_inputs(source)
+    found = getattr(predictor, "found", None)
+    results = [i for i in items if _among_results(predictor.files_of(i), output, source)]
+    if results and found is not None:
+      items = [i for i in items if i not in results]
+      found.leave_out({pathlib.Path(f): "lies in --output" for i in results for f in predictor.files_of(i)})
+      if not items and not found.broken:
+        raise counts.Nothing(source, found, ("nifti", "image", "dicom"))
+    return items
+  except counts.Nothing as nothing:
+    _say_left_out(nothing.found, output)
+    table = f"; every file left out is listed in {output / LEFT_OUT}" if nothing.found.left_out else ""
+    raise UserError(f"{nothing}{table}") from nothing
+
+
 def _among_results(files, output: pathlib.Path, source: pathlib.Path) -> bool:
   """Whether an input lies in --output, where that is a folder inside --input."""
   where, root = output.resolve(), source.resolve()
@@ -118,10 +137,10 @@ def _foreign(output: pathlib.Path) -> set[str] | None:
 
 def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
   """Says what became of every file; left_out.csv names those that are no inputs."""
-  (output / "left_out.csv").unlink(missing_ok=True)  # of an earlier run
+  (output / LEFT_OUT).unlink(missing_ok=True)  # of an earlier run
   if found is not None:
     counts.say(found, always=True)
-    outputs.write_csv(output / "left_out.csv", counts.rows(found))
+    outputs.write_csv(output / LEFT_OUT, counts.rows(found))
 
 
 def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],

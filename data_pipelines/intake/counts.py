@@ -10,6 +10,15 @@ from data_pipelines.errors import UserError
 from data_pipelines.intake.find import SUFFIXES, WHAT, Found, LeftOut, find
 
 NAMED = 20  # names in the log; all of them are in the report that the caller writes
+_IN_LINE = 3  # names in an error line
+
+
+class Nothing(UserError):
+  """There is no input at all; `found` has the reason of every file."""
+
+  def __init__(self, root, found: Found, kinds: Collection[str]):
+    super().__init__(f"{root} holds {nothing(found, kinds)}")
+    self.found = found
 
 
 def shown(path, root) -> str:
@@ -56,7 +65,7 @@ def nothing(found: Found, kinds: Collection[str]) -> str:
   """ "no image (.png, ...); left out: ...": what to say where no file is usable."""
   endings = ", ".join(e for kind in SUFFIXES if kind in kinds for e in SUFFIXES[kind])
   what = " or ".join(WHAT[kind] for kind in SUFFIXES if kind in kinds)
-  return "; ".join([f"no {what} ({endings})", *names(found)[:3]])
+  return "; ".join([f"no {what} ({endings})", *names(found)[:_IN_LINE]])
 
 
 def table(found: Found) -> str:

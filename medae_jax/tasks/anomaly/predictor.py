@@ -62,7 +62,7 @@ class Predictor(BasePredictor):
     kinds = ("nifti", "image", "dicom") if self.modalities else ("image", "dicom")
     scans, self.found = inputs.find_all(input_path, self.modalities, kinds)
     if not scans and not self.found.broken:
-      raise UserError(f"{input_path} holds {counts.nothing(self.found, kinds)}")
+      raise counts.Nothing(input_path, self.found, kinds)
     return scans
 
   def name_of(self, item):

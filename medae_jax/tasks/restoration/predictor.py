@@ -45,7 +45,7 @@ class Predictor(BasePredictor):
                       "into the input folder; choose another --output")
     self.found = finder.find(source, ("image", "dicom"))
     if not self.found.files and not self.found.broken:
-      raise UserError(f"{source} holds {counts.nothing(self.found, ('image', 'dicom'))}")
+      raise counts.Nothing(source, self.found, ("image", "dicom"))
     self._root = source if source.is_dir() else source.parent
     self._names = result_names(self.found.files, self._root)  # a.jpg and a.png would both be a.png
     taken = {same(pathlib.PurePosixPath(n).parts[0]) for n in self._names.values()}

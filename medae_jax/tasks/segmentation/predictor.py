@@ -40,7 +40,7 @@ class Predictor(BasePredictor):
     if self._root.is_dir():
       found.leave_out({f: reason for f in found.files if (reason := _truth(f, found.files))})
     if not found.files and not found.broken:
-      raise UserError(f"{self._root} holds {counts.nothing(found, ('image', 'dicom'))}")
+      raise counts.Nothing(self._root, found, ("image", "dicom"))
     self._names = result_names(found.files, self._root, flat=True)
     return found.files
 

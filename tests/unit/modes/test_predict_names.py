@@ -102,6 +102,28 @@ def test_every_input_of_a_messy_folder_has_its_own_result(flat, tmp_path):
   assert {"notes.txt", "above", "again", "older results"} <= set(left)
 
 
+def test_where_there_is_no_input_the_line_names_a_table_of_all_that_is_left_out(flat, run, tmp_path):
+  for i in range(9):
+    (tmp_path / "in").mkdir(exist_ok=True)
+    (tmp_path / f"in/notes{i}.txt").write_text("")
+  for model, what in ((flat, "no image or DICOM"), (run, "no NIfTI volume or image or DICOM")):
+    out = tmp_path / f"out{len(what)}"
+    with pytest.raises(ValueError, match=f"in holds {what}.*notes0.txt.*listed in {out}/left_out.csv") as e:
+      predict.predict(model, {"predict.input": str(tmp_path / "in"), "predict.output": str(out)})
+    assert "\n" not in str(e.value)
+    with open(out / "left_out.csv", newline="", encoding="utf-8") as file:
+      assert [r["file"] for r in csv.DictReader(file)] == [f"notes{i}.txt" for i in range(9)]
+    assert inside(out) == {"left_out.csv"}
+
+
+def test_where_all_inputs_are_results_nothing_is_predicted(flat, tmp_path):
+  grey(tmp_path / "in/out/a.png")
+  with pytest.raises(ValueError, match="holds no .*a.png lies in --output.*left_out.csv"):
+    predict.predict(flat, {"predict.input": str(tmp_path / "in"),
+                           "predict.output": str(tmp_path / "in/out")})
+  assert inside(tmp_path / "in") == {"out", "out/a.png", "out/left_out.csv"}
+
+
 def test_twins_have_two_results(flat, tmp_path):
   for name in ("case1.png", "case1.jpg", "left_mask.png", "0007_anomaly.png", "a.png", "a_mask.png"):
     grey(tmp_path / "in" / name)
