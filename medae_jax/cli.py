@@ -127,10 +127,10 @@ def main(argv) -> None:
     print("medae_jax: interrupted", file=sys.stderr)
     sys.exit(130)
   except Exception as e:
-    field = _missing_field(e)
-    if field:
-      _say(f"the config has no field {field!r}, which this mode or method reads: config.json was "
-           f"edited, or is of another version ({_note_traceback()})")
+    from medae_jax.core import config as config_lib
+    line = config_lib.missing_field(e)
+    if line:
+      _say(f"{line} ({_note_traceback()})")
       sys.exit(1)
     what = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
     _say(f"a fault of medae_jax, not of what it was given ({what}); please report it with "
@@ -147,14 +147,6 @@ def _config_named():
     if FLAGS.mode in ("evaluate", "predict", "export") and str(e).startswith("config."):
       raise UserError(f"{os.path.join(FLAGS.workdir, 'config.json')} or the command line: {e}") from e
     raise
-
-
-def _missing_field(e: Exception) -> str:
-  """The name that ml_collections did not find in a config; "" for any other exception."""
-  frames = traceback.extract_tb(e.__traceback__)
-  asked = isinstance(e, (AttributeError, KeyError)) and frames and os.path.basename(
-      frames[-1].filename) == "config_dict.py"
-  return str(e).strip("\"'\\").split("\n")[0].strip("\"'\\") if asked else ""
 
 
 def _say(line: str) -> None:

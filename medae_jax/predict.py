@@ -53,6 +53,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   told = record.read(workdir)
   run = trained.load(workdir, changed)
   base.check(run.config, run.image_shape)
+  scoring.check_fields(run, workdir)
   output = pathlib.Path(run.config.predict.output or workdir / "predictions")
   module = base.plugin(run.config.eval.kind, "predictor")
   predictor = module.Predictor(run.config, run.calibration, run.score_fn)
@@ -161,6 +162,8 @@ def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
       try:
         row = {**_one(predictor, item, output, inputs, written, foreign), "error": ""}
       except Exception as error:  # whatever one input raises, the others go on
+        if line := config_lib.missing_field(error):  # but for what each of them would raise
+          raise UserError(line) from error
         row = {"error": _reason(error, output)}
         logging.error("%s: %s", name, row["error"])
       said_of = {"warning": predictor.gate.taken(), "trained_on": mark}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import json
+import os
 import pathlib
+import traceback
 from typing import Any
 
 import ml_collections
@@ -35,6 +37,17 @@ def override(config, values: Mapping[str, Any] | None):
       with node.ignore_type():  # config.json has lists where the config file had tuples
         node[field] = value
   return config.lock()
+
+
+def missing_field(error: Exception) -> str:
+  """A line for users where a field was read that a config does not have; "" for any other exception."""
+  frames = traceback.extract_tb(error.__traceback__)
+  if not isinstance(error, (AttributeError, KeyError)) or not frames or (
+      os.path.basename(frames[-1].filename) != "config_dict.py"):
+    return ""
+  name = str(error).strip("\"'\\").split("\n")[0].strip("\"'\\")
+  return (f"the config has no field {name!r}, which this mode or method reads: config.json was edited, or "
+          "is of another version")
 
 
 def read_config(workdir) -> ml_collections.ConfigDict:

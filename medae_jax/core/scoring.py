@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import sys
 
 import flax.errors
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 import tqdm
 
-from medae_jax.core import method as method_lib, parallel
+from medae_jax.core import config as config_lib, method as method_lib, parallel
 from medae_jax.core.errors import UserError
 
 _SMALLER = "make config.eval.batch_size (or predict.batch_size) smaller"
@@ -30,6 +31,23 @@ def score_fn(config, state, trained_on=None):
   compiled = parallel.per_example_fn(method.score)
   call = lambda s, batch: compiled(s, method.prepare(s, batch))
   return _explained(config, method, call, state, method.score_needs, trained_on)
+
+
+def check_fields(run, workdir) -> None:
+  """Traces the score of a trained run once, without compiling: a field that its config lacks is found
+  before the first input.
+
+  Raises:
+    UserError: which field. What else is wrong is said where the score is needed.
+  """
+  if run.image_shape is None or tuple(run.method.score_needs) != ("image",):
+    return
+  batch = {"image": jax.ShapeDtypeStruct((1, *run.image_shape), np.float32)}
+  try:
+    jax.eval_shape(run.method.score, run.state, batch)
+  except Exception as error:
+    if line := config_lib.missing_field(error):
+      raise UserError(f"{pathlib.Path(workdir) / 'config.json'}: {line}") from error
 
 
 def pictures_fn(config, state):

@@ -87,12 +87,13 @@ def make(workdir, put=None, **data):
   return write(workdir, config(**data), put)
 
 
-def write(workdir, c, put=None):
-  """As `make`, with a config of one's own; `put`: sharding of the saved parameters."""
+def write(workdir, c, put=None, noted=None):
+  """As `make`, with a config of one's own; `put`: sharding of the saved parameters; `noted`: the
+  batch of the stage, {"image": [shape, dtype]}."""
   files.write_json(workdir / "config.json", c.to_dict())
   state = jax.device_put(Method(c).init(None, None), put)
   saver = checkpoint.Checkpoints(workdir)
-  saver.save("last", state, {"stage": "main", "best": None,
+  saver.save("last", state, {"stage": "main", "best": None, "batches": {"main": noted} if noted else {},
                              "checksum": checkpoint.checksum(state.params)})
   saver.close()
   return workdir

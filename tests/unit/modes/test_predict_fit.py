@@ -98,7 +98,7 @@ def _stand_in(monkeypatch, folder, kind, found, **data):
   def load(workdir, changed):
     own = c.copy_and_resolve_references()
     own.update_from_flattened_dict(changed)
-    return types.SimpleNamespace(config=own, calibration=None, image_shape=(16, 16, 3),
+    return types.SimpleNamespace(config=own, calibration=None, image_shape=None,
                                  score_fn=found, info={"step": 1, "which": "last"})
   monkeypatch.setattr(trained, "load", load)
   monkeypatch.setattr(predict.base, "check", lambda *a: None)

@@ -8,6 +8,7 @@ import medae_jax
 from medae_jax import evaluate, export, predict
 from medae_jax.core import checkpoint, files, trained
 from tests.unit import fake_run
+from tests.unit.modes.test_predict import brain, save
 
 LEVELS = {"best": 0.6, "last": 0.3}  # of the detector: what is above is cut off
 
@@ -119,3 +120,19 @@ def test_a_fault_in_mid_prediction_keeps_the_table_of_what_is_finished(
   log = out / "errors.log"
   assert log.exists() == (raised is ValueError) and not list(out.glob(".partial_*"))
   assert not log.exists() or "KeyError: 'nosuch'" in log.read_text()
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_field_that_the_score_lacks_is_one_line_before_any_result(tmp_path, noted):
+  """Where the checkpoint does not note the shape of an image, at the first input."""
+  c = fake_run.config()
+  del c.method.score.image_score
+  batch = {"image": [[4, *fake_run.SHAPE, 2], "float32"]}
+  run = fake_run.write(tmp_path / "run", c, noted=batch if noted else None)
+  save(tmp_path / "in", brain(slices=2), name="a")
+  save(tmp_path / "in", brain(slices=2), name="b")
+  with pytest.raises(ValueError, match="the config has no field 'image_score'") as e:
+    predict.predict(run, {"predict.input": str(tmp_path / "in"), "predict.output": str(tmp_path / "out")})
+  assert "\n" not in str(e.value) and "fault of the program" not in str(e.value)
+  assert noted == ("config.json: the config" in str(e.value)) == (not (tmp_path / "out").exists())
+  assert not list(tmp_path.glob("out/*.nii.gz")) and not (tmp_path / "out/errors.log").exists()
