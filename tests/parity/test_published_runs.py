@@ -20,7 +20,6 @@ from medae_jax.training.plan import Plan
 from tests.golden_cases import golden_files
 from tests.parity.dpa_golden import LOSSES, OPTIONS
 
-MODELS = ("dpa", "piad", "deep_geo")
 EXCEPTED = "|".join((  # keys that say nothing about the result, with the reason
     r".*\.(image_root|split|cache_data)",  # where images lie; which lists: tests of the folds
     r"test_batch_size|log_iter|image_sample_iter",  # of scoring and logging
@@ -36,7 +35,7 @@ def published():
   return found
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", benchmark.MODELS)
 @pytest.mark.parametrize("data", benchmark.DATASETS)
 def test_configs_are_the_published_ones(published, model, data):
   wanted = {key: entry for key, entry in published.items() if key.startswith(f"{model}/{data}/")}
@@ -64,8 +63,8 @@ def test_what_has_no_published_config_is_listed():
   everything = benchmark.launches()
   assert len(everything) == 624 and sum(e.published for e in everything) == 516
   assert sum(e.published for e in benchmark.launches(ablation=True)) == 612
-  plan = sweep_benchmark.get_config("method=dpa+piad,data=all").sweep
-  assert len(plan.unpublished) == 84 and "dpa/svhn/pg/class_3/run_1" in plan.unpublished
+  plan = sweep_benchmark.get_config("method=all,data=all").sweep
+  assert len(plan.unpublished) == 108 and "dpa/svhn/pg/class_3/run_1" in plan.unpublished
   assert "piad/cifar10/with_cv/class_10/run_0" in plan.unpublished
 
 
@@ -201,4 +200,10 @@ def _deep_geo(c, ref, data, what):
   assert (c.train.eval_every, c.train.early_stop, c.eval.checkpoint) == (0, 0, "last"), what
 
 
-COMPARE = {"dpa": _dpa, "piad": _piad, "deep_geo": _deep_geo}
+def _deep_if(c, ref, data, what):
+  del data
+  assert (c.method.taps, c.train.batch_size) == (ref["feature_extraction_type"], ref["batch_size"]), what
+  assert (c.method.size, c.method.forest.trees, c.train.steps) == (299, 100, 0), what
+
+
+COMPARE = {"dpa": _dpa, "piad": _piad, "deep_geo": _deep_geo, "deep_if": _deep_if}
