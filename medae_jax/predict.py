@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import pathlib
-import re
 import time
 import traceback
 from typing import Any
@@ -16,15 +15,13 @@ from typing import Any
 from absl import logging
 
 from data_pipelines.intake import counts
-from data_pipelines.intake.find import RESULTS, Found, holds_results
-from data_pipelines.intake.names import same
+from data_pipelines.intake.find import RESULTS, Found
 from medae_jax.core import config as config_lib, files as outputs, scoring, scratch, trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import record
 from medae_jax.tasks import admit, base
+from medae_jax.tasks.results import LEFT_OUT, Results, check as check_output
 
-_FOREIGN = ", which no prediction has written"
-LEFT_OUT = "left_out.csv"
 _EVERY = 10  # seconds between two states of the table
 
 
@@ -62,19 +59,20 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   if output.resolve() == source.resolve() and not getattr(predictor, "modalities", ()):
     raise UserError(f"--output={output} is --input: the results would be taken for images by the next "
                     "run; choose another --output")
+  check_output(output)
   items = _items(predictor, source, output)
   found = getattr(predictor, "found", None)
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
                run.info["step"], run.info["which"], output)
   output.mkdir(parents=True, exist_ok=True)
-  foreign = _foreign(output)
+  results = Results(output)
   scratch.remove_litter(output, ".partial_")
   rows: list[dict[str, Any]] = []
   try:
     # Before the first result: a folder with this table holds results, no search looks into it.
     _write_unfinished(output, rows)
     _say_left_out(found, output)
-    _all(predictor, items, output, rows, foreign, told.mark if told else "")
+    _all(predictor, items, output, rows, results, told.mark if told else "")
   finally:  # also after Ctrl-C or a full disk: what is finished is in the table
     rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
              for i in (found.broken if found else ())]
@@ -83,6 +81,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   unusual = sum(bool(r.get("warning")) for r in rows if not r["error"])
   logging.info("%d inputs: %d done%s, %d failed.", len(rows), len(rows) - len(failed),
                f" ({unusual} with a warning, see {output / RESULTS})" if unusual else "", len(failed))
+  if results.replaced:
+    logging.info("%d results replaced those of an earlier run of the same inputs.", results.replaced)
   if failed:
     raise UserError(f"{len(failed)} of {len(rows)} inputs failed, the first: "
                      f"{failed[0]['input']}: {failed[0]['error']} (all are listed in "
@@ -125,17 +125,6 @@ def _write_unfinished(output: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   outputs.write_csv(output / RESULTS, [*rows, {"input": "", "error": "not finished"}])
 
 
-def _foreign(output: pathlib.Path) -> set[str] | None:
-  """Files in `output` that are not ours to replace; None = whatever is there, as no run has ended here.
-
-  A run may be repeated and then replaces its results, but for the files that it was refused before.
-  """
-  if not holds_results(output):
-    return None
-  text = (output / RESULTS).read_text(encoding="utf-8", errors="replace")
-  return {same(place) for place in re.findall(f"would overwrite (.+?){re.escape(_FOREIGN)}", text)}
-
-
 def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
   """Says what became of every file; left_out.csv names those that are no inputs."""
   (output / LEFT_OUT).unlink(missing_ok=True)  # of an earlier run
@@ -145,22 +134,21 @@ def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
 
 
 def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
-         foreign: set[str] | None, mark: str = "") -> None:
+         results: Results, mark: str = "") -> None:
   """Predicts every input, and adds its row to `rows`.
 
   Args:
-    foreign: see `_foreign`. mark: "synthetic, demo" and the like, of the training; stands in every row.
+    mark: "synthetic, demo" and the like, of the training; stands in every row.
   """
   if mark:
     logging.warning("This run was trained on %s data: its results say nothing about patients.", mark)
   inputs = {pathlib.Path(p).resolve() for item in items for p in predictor.files_of(item)}
-  written: dict[str, str] = {}
   said = time.monotonic()
   with scoring.progress("predict", len(items), "inputs") as bar:
     for item in items:
       name = predictor.name_of(item)
       try:
-        row = {**_one(predictor, item, output, inputs, written, foreign), "error": ""}
+        row = {**_one(predictor, item, output, inputs, results), "error": ""}
       except Exception as error:  # whatever one input raises, the others go on
         if line := config_lib.missing_field(error):  # but for what each of them would raise
           raise UserError(line) from error
@@ -184,13 +172,8 @@ def _reason(error: Exception, output: pathlib.Path) -> str:
   return f"{type(error).__name__}: {reason[:200]} (a fault of the program; see errors.log)"
 
 
-def _one(predictor, item, output: pathlib.Path, inputs, written: dict[str, str],
-         foreign: set[str] | None) -> dict[str, Any]:
-  """Predicts one input; its files appear together or not at all, and never over an input.
-
-  Args:
-    written: {place of a result: its input} of this run; filled. foreign: see `_foreign`.
-  """
+def _one(predictor, item, output: pathlib.Path, inputs, results: Results) -> dict[str, Any]:
+  """Predicts one input; its files appear together or not at all, and never over an input."""
   with scratch.folder(output, ".partial_") as folder:
     row = predictor.predict_one(item, folder)
     files = [f for f in sorted(folder.rglob("*")) if f.is_file()]
@@ -198,13 +181,10 @@ def _one(predictor, item, output: pathlib.Path, inputs, written: dict[str, str],
     for _, target in moves:
       if target.resolve() in inputs:
         raise UserError(f"would overwrite the input {target}; choose another --output")
-      if same(str(target)) in written:
-        raise UserError(f"would overwrite {target}, a result of {written[same(str(target))]}; predict "
-                        "the two by themselves")
-      if target.exists() and (foreign is None or same(str(target)) in foreign):
-        raise UserError(f"would overwrite {target}{_FOREIGN}; choose another --output")
+    made_of = next(iter(predictor.files_of(item)), None)
+    source = str(pathlib.Path(made_of).resolve()) if made_of else predictor.name_of(item)
+    results.claim([target for _, target in moves], source, predictor.name_of(item))
     for path, target in moves:
       target.parent.mkdir(parents=True, exist_ok=True)
       path.replace(target)
-      written[same(str(target))] = predictor.name_of(item)
     return row

@@ -80,8 +80,8 @@ def write_csv(path, rows: Sequence[Mapping[str, Any]]) -> pathlib.Path | None:
   columns = list(dict.fromkeys(k for row in rows for k in row))
   text = io.StringIO()
   out = csv.writer(text, lineterminator="\n")
-  out.writerow([_cell(c) for c in columns])
-  out.writerows([_cell(row.get(c)) for c in columns] for row in rows)
+  out.writerow([cell(c) for c in columns])
+  out.writerows([cell(row.get(c)) for c in columns] for row in rows)
   # Names of files that are no UTF-8 are written with \\udc.. in place of their odd bytes.
   return write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
@@ -98,7 +98,8 @@ def write_png(path, picture: np.ndarray) -> pathlib.Path:
   return write_bytes(path, png(picture))
 
 
-def _cell(value):
+def cell(value):
+  """A value as it stands in a table: 6 digits, "" for None and NaN, no formula of a spreadsheet."""
   if value is None:
     return ""
   if isinstance(value, (float, np.floating)):

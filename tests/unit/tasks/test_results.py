@@ -1,0 +1,65 @@
+"""A second predict into one folder: what came from the same file is replaced, nothing else."""
+
+import csv
+
+import pytest
+
+from medae_jax import predict
+from tests.unit import known_maps
+from tests.unit.modes.test_predict_names import go, grey, inside
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory):
+  """A model of single images."""
+  return known_maps.write(tmp_path_factory.mktemp("flat"), known_maps.config(""), last=1.0)
+
+
+def test_a_result_of_another_input_is_not_replaced(flat, tmp_path):
+  """Whatever a second run into the same folder finds: only what came from the same file is replaced."""
+  grey(tmp_path / "one/a.png", 10)
+  grey(tmp_path / "two/a.png", 200)
+  grey(tmp_path / "two/b.png", 200)
+  out = tmp_path / "out"
+  assert not go(flat, tmp_path / "one", out)[0]["error"]
+  before = (out / "a_anomaly.tif").read_bytes()
+  for _ in range(2):
+    rows = go(flat, tmp_path / "two", out)
+    assert f"the result of another input ({tmp_path}/one/a.png); choose another --output" in rows[0]["error"]
+    assert not rows[1]["error"] and (out / "a_anomaly.tif").read_bytes() == before
+  grey(tmp_path / "one/a.png", 50)  # the same file, whatever it holds now, and however it is named
+  (tmp_path / "link").symlink_to(tmp_path / "one")
+  assert not go(flat, tmp_path / "link/a.png", out)[0]["error"]
+  assert (out / "a_anomaly.tif").read_bytes() != before
+  with open(out / "results.csv", newline="", encoding="utf-8") as file:
+    made_of = {r["result"]: r["source"] for r in csv.DictReader(file)}
+  assert made_of["a_anomaly.tif"] == f"{tmp_path}/one/a.png"
+  assert made_of["b_anomaly.tif"] == f"{tmp_path}/two/b.png"
+
+
+def test_replaced_results_are_counted(flat, tmp_path, caplog):
+  grey(tmp_path / "in/=a.png")
+  for number in (0, 2):
+    with caplog.at_level("INFO"):
+      assert not go(flat, tmp_path / "in", tmp_path / "out", **{"predict.threshold": 0.5})[0]["error"]
+    assert ("2 results replaced those of an earlier run" in caplog.text) == bool(number)
+
+
+def test_half_a_line_of_a_killed_run_costs_no_other(flat, tmp_path):
+  grey(tmp_path / "in/a.png")
+  go(flat, tmp_path / "in", tmp_path / "out")
+  with open(tmp_path / "out/results.csv", "a", encoding="utf-8") as file:
+    file.write('"b_anomaly.tif,"/x')
+  grey(tmp_path / "in/b.png")
+  for _ in range(2):
+    assert [r["error"] for r in go(flat, tmp_path / "in", tmp_path / "out")] == ["", ""]
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "results.csv", "left_out.csv"])
+def test_tables_of_somebody_else_are_kept(flat, tmp_path, name):
+  grey(tmp_path / "in/a.png")
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out" / name).write_text("patient,outcome\n1,2\n")
+  with pytest.raises(ValueError, match=f"{name} is there and no table of predict: choose another --output"):
+    predict.predict(flat, {"predict.input": str(tmp_path / "in"), "predict.output": str(tmp_path / "out")})
+  assert inside(tmp_path / "out") == {name} and "outcome" in (tmp_path / "out" / name).read_text()
