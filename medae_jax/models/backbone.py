@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.models import inception_resnet_v2
+from medae_jax.models import efficientnet_lite, inception_resnet_v2
 from medae_jax.models.layers.dtype import at_least_float32
 from medae_jax.models.layers.pool import max_pool2x2
 
@@ -94,6 +94,11 @@ def _enter_symmetric(image, low, high):
   return 2 * _unit(image, low, high) - 1
 
 
+def _enter_lite(image, low, high):
+  """Red, green, blue in 0 ... 255, minus 127, by 128."""
+  return (255 * _unit(image, low, high) - 127) / 128
+
+
 # ------------------------------------------------------------------------------------------- VGG
 _VGG_WIDTHS = (64, 128, 256, 512, 512)
 
@@ -136,11 +141,20 @@ def _vgg(name, title, groups, entry, enter):
                   functools.partial(_vgg_features, groups), enter, functools.partial(_vgg_shapes, groups))
 
 
+def _efficientnet_lite(size):
+  return Backbone(
+      f"efficientnet_lite{size}", f"EfficientNet-Lite{size} (ImageNet)", efficientnet_lite.TAPS,
+      efficientnet_lite.widths(size), 32, "RGB, 0 to 255, minus 127, by 128",
+      functools.partial(efficientnet_lite.features, size), _enter_lite,
+      functools.partial(efficientnet_lite.shapes, size))
+
+
 _NETS = (
     _vgg("vgg16", "VGG16 (ImageNet, Oxford)", (2, 2, 3, 3, 3), "BGR, 0 to 255, minus the mean", _enter_caffe),
     _vgg("vgg19", "VGG19 (ImageNet, torchvision)", (2, 2, 4, 4, 4), "RGB, 0 to 1, minus mean, by deviation",
          _enter_torch),
     Backbone("inception_resnet_v2", "InceptionResNetV2 (ImageNet)", inception_resnet_v2.TAPS,
              inception_resnet_v2.WIDTHS, inception_resnet_v2.LEAST_SIZE, "RGB, -1 to 1",
-             inception_resnet_v2.features, _enter_symmetric, inception_resnet_v2.shapes))
+             inception_resnet_v2.features, _enter_symmetric, inception_resnet_v2.shapes),
+    *(_efficientnet_lite(size) for size in efficientnet_lite.SIZES))
 _ALL = {net.name: net for net in _NETS}

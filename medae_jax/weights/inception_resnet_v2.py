@@ -7,11 +7,9 @@ import pathlib
 
 import numpy as np
 
-from medae_jax.core.errors import UserError
-from medae_jax.weights import torch_file
+from medae_jax.weights import batch_norm, torch_file
 
 PUBLISHED_FILE = "inceptionresnetv2-520b38e4.pth"
-_EPS = 1e-3  # of its batch normalisation
 
 
 def load(path: pathlib.Path, layers: Iterable[str]) -> dict:
@@ -29,21 +27,8 @@ def load(path: pathlib.Path, layers: Iterable[str]) -> dict:
 def convert(tensors: Mapping[str, np.ndarray], layers: Iterable[str], where: str = "the file") -> dict:
   """As `load`, from {name: array} with the published names.
 
-  conv(x) g / s + b - m g / s, s = sqrt(variance + 1e-3), is a convolution with kernel w g / s and bias
-  b - m g / s, in float64 here. The residual blocks' projections ("...conv2d") have a bias of their own.
+  The residual blocks' projections ("...conv2d") have a bias and no normalisation.
   """
-  def get(name):
-    if name not in tensors:
-      raise UserError(f"{where}: no tensor {name!r}: this is no {PUBLISHED_FILE}")
-    return np.asarray(tensors[name], np.float64)
-  params = {}
-  for layer in layers:
-    if layer.endswith(".conv2d"):
-      kernel, bias = get(f"{layer}.weight"), get(f"{layer}.bias")
-    else:
-      scale = get(f"{layer}.bn.weight") / np.sqrt(get(f"{layer}.bn.running_var") + _EPS)
-      kernel = get(f"{layer}.conv.weight") * scale[:, None, None, None]
-      bias = get(f"{layer}.bn.bias") - get(f"{layer}.bn.running_mean") * scale
-    params[layer] = {"kernel": np.ascontiguousarray(kernel.transpose(2, 3, 1, 0), np.float32),
-                     "bias": bias.astype(np.float32)}
-  return params
+  get = batch_norm.getter(tensors, where)
+  return {name: batch_norm.layer(get(f"{name}.weight"), get(f"{name}.bias")) if name.endswith(".conv2d")
+          else batch_norm.folded(get, f"{name}.conv", f"{name}.bn") for name in layers}

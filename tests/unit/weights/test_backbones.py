@@ -2,6 +2,7 @@
 
 import struct
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -83,7 +84,8 @@ def test_weights_of_another_network_are_refused(tmp_path, params):
   np.savez(tmp_path / "a.npz", **{f"{k}/{part}": v for k, one in params.items() for part, v in one.items()})
   with pytest.raises(UserError, match=r"not the weights of vgg16, .* conv1_2 .* finds \(3, 3, 64, 5\)"):
     backbones.load("vgg16", str(tmp_path / "a.npz"), TAPS)
-  for name, text in (("inception_resnet_v2", "inceptionresnetv2-520b38e4"), ("vgg19", "features.0.weight")):
+  for name, text in (("inception_resnet_v2", "no tensor 'conv2d_1a"), ("vgg19", "features.0.weight"),
+                     ("efficientnet_lite0", "no tensor '_bn0.weight'")):
     with pytest.raises(UserError, match=text):
       backbones.load(name, str(tmp_path / "a.npz"), backbone.get(name).taps[:1])
 
@@ -107,6 +109,42 @@ def test_zeros_have_the_shapes_of_the_weights(name):
   size = net.least_size
   maps = net.features(drawn, jnp.ones((1, size, size, 3)), taps, jnp.float32)
   assert {t: m.shape[-1] for t, m in maps.items()} == {t: net.widths[t] for t in taps}
+
+
+def test_efficientnet_lite_out_of_a_state_dict(tmp_path):
+  """Normalisation folded in, depthwise kernels, the sum of a block: against the layers one by one."""
+  net, rng, tensors = backbone.get("efficientnet_lite0"), np.random.default_rng(0), {}
+  norms = {"_conv_stem": "_bn0", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
+  for layer, (h, w, i, o) in net.shapes(("stage2",)).items():
+    block, _, name = layer.rpartition(".")
+    norm = ".".join(filter(None, [block, norms[name]]))
+    tensors[f"{layer}.weight"] = rng.normal(size=(o, i, h, w)) * (2 / (h * w * i)) ** 0.5
+    tensors |= {f"{norm}.{part}": rng.uniform(0.5, 1.5, o) for part in ("weight", "bias", "running_var")}
+    tensors[f"{norm}.running_mean"] = rng.normal(size=o)
+  np.savez(tmp_path / "a.npz", **tensors)
+  params, _ = backbones.load(net.name, str(tmp_path / "a.npz"), ("stage1", "stage2"))
+  image = rng.normal(size=(1, 32, 32, 3)).astype(np.float32)
+
+  def layer(x, name, norm, stride=1, relu=True):
+    kernel = tensors[f"{name}.weight"]
+    y = jax.lax.conv_general_dilated(x, kernel.astype(np.float32), (stride, stride), "SAME",
+                                     dimension_numbers=("NHWC", "OIHW", "NHWC"),
+                                     feature_group_count=x.shape[-1] // kernel.shape[1])
+    n = {part: tensors[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")}
+    y = (np.asarray(y) - n["running_mean"]) / np.sqrt(n["running_var"] + 1e-3) * n["weight"] + n["bias"]
+    return (np.clip(y, 0, 6) if relu else y).astype(np.float32)
+
+  def block(x, k, stride=1, expand=True):
+    n = f"_blocks.{k}."
+    y = layer(x, f"{n}_expand_conv", f"{n}_bn0") if expand else x
+    y = layer(y, f"{n}_depthwise_conv", f"{n}_bn1", stride)
+    return layer(y, f"{n}_project_conv", f"{n}_bn2", relu=False)
+  one = block(layer(image, "_conv_stem", "_bn0", 2), 0, expand=False)
+  two = block(one, 1, 2)
+  two = two + block(two, 2)
+  found = net.features(params, image, ("stage1", "stage2"), jnp.float32)
+  for tap, want in (("stage1", one), ("stage2", two)):
+    np.testing.assert_allclose(found[tap], want, rtol=1e-3, atol=1e-4 * np.abs(want).max(), err_msg=tap)
 
 
 def test_vgg19_is_the_trunk_of_the_perceptual_losses():
