@@ -23,6 +23,8 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   # middle, so that crops, margins and voxel sizes do not matter.
   fields.placement = "scan"        # scan or anatomy
   fields.field_mm = 192.0          # anatomy: mm of the longer side of image_size
+  fields.lesion_values = ()        # values of a label that are lesion; () = all above 0, where they are
+                                   # 0 to 4 (BraTS) or 0 and 255; a label with others is refused
   fields.prepared_dir = ""         # of prepared scans; "" = ~/.cache/medae_jax/<folder>_<hash>
   fields.storage = "float32"       # of prepared scans: float32 (exact) or float16 (half the disk)
   fields.workers = 0               # processes of the preparation; 0 = one a core
@@ -65,6 +67,9 @@ def check(cfg: ml_collections.ConfigDict) -> None:
                     'P A and S I), or ""')
   if not 0 < cfg.field_mm < 1e5:
     raise UserError(f"config.data.field_mm={cfg.field_mm} must be a positive number of mm")
+  values = cfg.lesion_values
+  if not all(type(v) is int and v for v in values) or len(set(values)) < len(values):
+    raise UserError(f"config.data.lesion_values={tuple(values)}: different whole numbers, none of them 0")
   data_fields.choice(cfg, "placement", placement.NAMES)
   data_fields.choice(cfg, "storage", ("float32", "float16"))
   data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)

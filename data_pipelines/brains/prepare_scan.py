@@ -6,7 +6,7 @@ import logging
 import pathlib
 
 from data_pipelines import workers
-from data_pipelines.brains import normalise, records, volumes
+from data_pipelines.brains import labels, normalise, records, volumes
 from data_pipelines.errors import UserError
 
 
@@ -15,7 +15,7 @@ def run(job: dict) -> dict:
 
   Args:
     job: {"patient", "volumes": paths, "seg": path or None, "modalities", "size", "storage",
-      "folder", "key", "orientation", "placement", "field_mm"}.
+      "folder", "key", "orientation", "placement", "field_mm", "lesion_values"}.
 
   Returns:
     {"record": content}, {"bad": reason}, {"memory": reason} (it may fit alone) or {"fatal": reason};
@@ -25,7 +25,8 @@ def run(job: dict) -> dict:
   try:
     read = volumes.read(dict(zip(job["modalities"], job["volumes"])), job["orientation"], job["seg"])
     try:
-      prepared = normalise.prepare(read.arrays, read.seg, tuple(job["size"]), read.spacing,
+      seg = None if read.seg is None else labels.lesions(read.seg, job["lesion_values"])
+      prepared = normalise.prepare(read.arrays, seg, tuple(job["size"]), read.spacing,
                                    job["placement"], job["field_mm"])
     except normalise.BadScan as e:
       reason = str(e)

@@ -13,7 +13,7 @@ import argparse
 from data_pipelines import fields as data_fields
 from data_pipelines.brains import fields, prepare
 
-_OPTIONS = ("prepared_dir", "modalities", "image_size", "storage", "workers", "strict")
+_OPTIONS = ("prepared_dir", "modalities", "image_size", "lesion_values", "storage", "workers", "strict")
 
 
 def main(argv: list[str]) -> None:
@@ -40,7 +40,8 @@ def main(argv: list[str]) -> None:
 def _parser_of(default):
   """Text -> the type of the default; tuples are written with commas."""
   if isinstance(default, tuple):
-    return lambda text: tuple(type(default[0])(part) for part in text.split(","))
+    kind = type(default[0]) if default else int
+    return lambda text: tuple(kind(part) for part in text.split(",") if part)
   return type(default)
 
 

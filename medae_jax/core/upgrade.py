@@ -52,8 +52,9 @@ _FILES = ("annotations", "camelyon", "natural", "nih", "paired", "segmentation",
 ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "data.name": {**{name: {"data.window": [0, 0]} for name in _FILES},
                   # Volumes were read with their axes as stored, and their slices resized whole.
-                  **{name: {"data.orientation": "", "data.placement": "scan"}
-                     for name in ("brats", "synthetic")}},
+                  **{name: {"data.orientation": "", "data.placement": "scan", "data.lesion_values": []}
+                     for name in ("brats", "synthetic")},
+                  "own_folder": {"data.lesion_values": []}},
     "eval.kind": {"restoration": {"predict.identifiers": "derived"}, "anomaly": {"eval.alpha": 0.05}}}
 
 

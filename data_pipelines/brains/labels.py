@@ -1,0 +1,48 @@
+"""Which voxels of a label volume are lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipelines.brains.normalise import BadScan
+
+BRATS = (0, 1, 2, 3, 4)  # every value above 0 is a part of the lesion, in all years' numbering
+BINARY = (0, 255)        # a mask as image programs write it
+_ROUNDED = 1e-3          # what a scale factor of the header leaves of a whole number
+_NAMED = 6               # values in an error line
+
+
+def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:
+  """uint8 [H,W,Z], 1 = lesion, of a label volume of any dtype.
+
+  Args:
+    values: config.data.lesion_values: the values that are lesion, all others are not. () = whatever is
+      above 0, where the volume's values are those of BRATS or of BINARY.
+
+  Raises:
+    BadScan: values that are no whole numbers (probabilities, an interpolated mask); without `values`,
+      such as are no lesion for sure.
+  """
+  marked = seg != 0
+  found = np.unique(np.asarray(seg)[marked]).astype(np.float64)
+  if not np.isfinite(found).all():
+    raise BadScan("seg holds NaN or infinite voxels")
+  whole = np.rint(found)
+  broken = found[np.abs(found - whole) > _ROUNDED]
+  if broken.size:
+    raise BadScan(f"seg holds values that are no whole numbers ({_shown(broken)}), as probabilities and "
+                  "interpolated masks have: give a mask of whole numbers, 0 outside the lesion")
+  if len(values):
+    return (np.isin(np.rint(seg), list(values)) & marked).astype(np.uint8)
+  odd = [v for v in whole if v not in BRATS]
+  if odd and not set(whole) <= set(BINARY):
+    raise BadScan(f"seg holds the values {_shown(whole)}; known are 0 to 4 as in BraTS, and 0 and 255: say "
+                  f"which are lesion, --config.data.lesion_values='({int(odd[0])},)'")
+  return marked.astype(np.uint8)
+
+
+def _shown(values):
+  more = f" and {len(values) - _NAMED} more" if len(values) > _NAMED else ""
+  return ", ".join(f"{v:.4g}" for v in values[:_NAMED]) + more

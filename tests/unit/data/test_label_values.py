@@ -1,0 +1,70 @@
+"""Values of label volumes: which are lesion, and which nobody can know."""
+
+import json
+
+import ml_collections
+import numpy as np
+import pytest
+
+from data_pipelines import dataset as datasets
+from data_pipelines.brains import fields, labels
+from data_pipelines.datasets.synthetic import write_nifti
+from medae_jax.core import upgrade
+from tests.brain_folders import config, rewrite, scan, volume_of
+
+
+def volume(*values, dtype=np.uint8):
+  return np.array([0, *values, 0], dtype).reshape(1, 1, -1)
+
+
+@pytest.mark.parametrize("values,dtype", [
+    ((), np.uint8), ((1,), np.uint8), ((1, 2, 4), np.int16), ((1, 2, 3), np.float32), ((3, 4), np.float64),
+    ((255, 255), np.uint8), ((1.0004,), np.float64)])  # the last: what a scale factor leaves of 1
+def test_known_values(values, dtype):
+  found = labels.lesions(volume(*values, dtype=dtype))
+  assert found.dtype == np.uint8 and found.ravel().tolist() == [0, *[1] * len(values), 0]
+
+
+@pytest.mark.parametrize("values,words", [
+    ((5,), r"the values 5; known are 0 to 4.*lesion_values='\(5,\)'"), ((1, 255), "values 1, 255"),
+    ((-1, 1), "values -1, 1"), ((0.5, 1), r"no whole numbers \(0.5\)"),
+    (tuple(np.linspace(0.1, 0.9, 9)), r"no whole numbers \(0.1, 0.2, 0.3, 0.4, 0.5, 0.6 and 3 more\)"),
+    ((np.nan,), "NaN"), (tuple(range(1, 40)), "1, 2, 3, 4, 5, 6 and 33 more")])
+def test_other_values_are_named(values, words):
+  with pytest.raises(labels.BadScan, match=words) as e:
+    labels.lesions(volume(*values, dtype=np.float64))
+  assert "\n" not in str(e.value)
+
+
+def test_the_config_says_which_are_lesion():
+  assert labels.lesions(volume(1, 2, 17, -1, dtype=np.int16), (2, -1)).ravel().tolist() == [0, 0, 1, 0, 1, 0]
+  with pytest.raises(labels.BadScan, match="no whole numbers"):
+    labels.lesions(volume(0.7, 2, dtype=np.float32), (2,))
+
+
+@pytest.mark.parametrize("wrong", [(0,), (1, 1), (0.5,), ("a",), (True,)])
+def test_values_that_no_config_can_mean(wrong):
+  with pytest.raises(ValueError, match="lesion_values="):
+    fields.resolve(ml_collections.ConfigDict({"name": "brats", "lesion_values": wrong}))
+
+
+def test_a_run_of_before_the_field_has_it():
+  assert upgrade.config({"data": {"name": "brats"}})["data"]["lesion_values"] == []
+
+
+def test_a_probability_map_as_label_is_left_out_with_its_reason(tmp_path):
+  """And where the config says which values are lesion, the set is another one."""
+  source = tmp_path / "raw"
+  write_nifti(source, 3, shape=(24, 24, 6), splits=(1, 1, 1))
+  rewrite(volume_of(scan(source, 0), "seg"), lambda a: (a > 0) * np.float32(0.7))
+  rewrite(volume_of(scan(source, 1), "seg"), lambda a: (10 * a).astype(np.int16))
+  datasets.open_dataset(config(source, tmp_path), 0)
+  report = json.loads((tmp_path / "prepared/report.json").read_text())
+  reasons = {r["patient"]: r["reason"] for r in report["scans"]}
+  assert "no whole numbers (0.7)" in reasons[scan(source, 0).name]
+  assert "holds the values" in reasons[scan(source, 1).name] and "20" in reasons[scan(source, 1).name]
+  with pytest.raises(ValueError, match="another lesion_values"):
+    datasets.open_dataset(config(source, tmp_path, lesion_values=(10, 20, 40)), 0)
+  found = datasets.open_dataset(config(source, tmp_path, lesion_values=(10, 20, 40),
+                                       prepared_dir=str(tmp_path / "other")), 0)
+  assert scan(source, 1).name in {s.patient for scans in found.scans.values() for s in scans}
