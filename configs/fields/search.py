@@ -31,11 +31,11 @@ _PIAD = {
 _TAPS = {"inception": ("conv2d_1a", "mixed_6a", "mixed_7a", "conv2d_7b", "concat"),
          "vgg": ("r22", "r33", "r43", "r53", "concat")}
 # Frozen features: each score alone, so that nothing is fitted that is not looked at.
-_FROZEN = (*({"eval.choose_score": False, "method.scores": (score,), "method.image_taps": (taps,),
+_FROZEN = (*({"eval.choose_score": (), "method.scores": (score,), "method.image_taps": (taps,),
               "method.score.image": score, "method.score.taps": taps, "method.score.map": "none"}
              for score in ("mahalanobis", "neighbours", "forest")
              for taps in ("r22", "r33", "r43", "r33+r43+r53")),
-           *({"eval.choose_score": False, "method.scores": (score,), "method.score.image": score,
+           *({"eval.choose_score": (), "method.scores": (score,), "method.score.image": score,
               "method.score.map": score} for score in ("padim", "patchcore")))
 _NIH = ({"data.equalize_hist": False}, {"data.equalize_hist": True})
 _CROPPED = tuple({**e, "data.crop_size": c} for c in (224, 300) for e in _NIH)

@@ -17,6 +17,7 @@ FEATURES = {
     "stages that grow": ("GrowingMethod", "dpa_nih"),
     "critic steps before each update": ("AdversarialMethod", "dpa_camelyon16"),
     "fitted at the end": ("FitOnlyMethod", "deep_if_camelyon16"),
+    "sums over normal images, fitted at the end": ("FitOnlyMethod", "frozen_camelyon16"),
     "noise drawn on the device": ("BatchNormMethod", "dae_brats"),
 }
 TINY = tuple(dict.fromkeys(tiny for tiny, _ in FEATURES.values()))

@@ -1,0 +1,122 @@
+"""The method on frozen features: what it fits and scores, against scikit-learn and numpy on the same features."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.covariance import LedoitWolf
+from sklearn.neighbors import NearestNeighbors
+
+from configs import frozen_camelyon16
+from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
+from medae_jax.methods import _patches
+
+
+def make(**changes):
+  config = frozen_camelyon16.get_config("smoke").copy_and_resolve_references()
+  with config.unlocked():
+    config.update_from_flattened_dict(changes)
+  return method_lib.load(config.lock())
+
+
+@pytest.fixture(scope="module")
+def images():
+  return np.random.default_rng(0).uniform(-1, 1, (20, 16, 16, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fitted(images):
+  """(method that offers all scores, its state fitted to 16 images in two batches, one padded)."""
+  method = make(**{"method.score.offer": True})
+  state = method.init(None, {"image": images[:1]}).replace(params=method.pretrained())
+  batches = [{"image": images[:10], "valid": np.ones(10, bool)},
+             {"image": images[10:20], "valid": np.arange(10) < 6}]
+  return method, method.finalize(state, batches)
+
+
+def test_scores_are_those_of_sklearn_on_the_same_features(images, fitted):
+  method, state = fitted
+  found = jax.jit(method.score)(state, {"image": images})
+  maps = method._maps(state, images, ("r12", "r22"))
+  rows = np.concatenate([np.asarray(maps[t].mean((1, 2))) for t in ("r12", "r22")], 1)
+  want = np.sqrt(LedoitWolf().fit(rows[:16].astype(np.float64)).mahalanobis(rows))
+  np.testing.assert_allclose(found["offer/image=mahalanobis;taps=r12+r22"], want, rtol=2e-3)
+  want = NearestNeighbors(n_neighbors=5).fit(rows[:16]).kneighbors(rows)[0].mean(1)
+  np.testing.assert_allclose(found["offer/image=neighbours;taps=r12+r22"], want, rtol=1e-4, atol=1e-4)
+  assert {k.partition(";")[0] for k in found if k.startswith("offer/")} == {
+      f"offer/image={k}" for k in ("mahalanobis", "neighbours", "forest", "padim", "patchcore")}
+  np.testing.assert_array_equal(found["score"], found["offer/image=mahalanobis;taps=r12"])
+  assert found["map"].shape == (20, 16, 16, 1) and (np.asarray(found["map"]) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["padim", "patchcore"])
+def test_a_foreign_patch_is_found_where_it_is(images, kind):
+  """Smooth normal images, one corner of noise: the map is highest there, the image's score rises."""
+  smooth = np.tile(np.linspace(-0.5, 0.5, 16, dtype=np.float32)[None, :, None, None], (12, 1, 16, 3))
+  smooth = smooth + 0.02 * images[:12]
+  method = make(**{"method.score.image": kind, "method.score.map": kind, "method.scores": (kind,)})
+  state = method.init(None, {"image": smooth[:1]}).replace(params=method.pretrained())
+  state = method.finalize(state, [{"image": smooth[:10], "valid": np.ones(10, bool)}])
+  odd = smooth[10:].copy()
+  odd[1, 8:, :8] = images[13, 8:, :8]
+  found = jax.jit(method.score)(state, {"image": odd})
+  assert found["score"][1] > 1.5 * found["score"][0]
+  y, x = np.unravel_index(np.argmax(found["map"][1, ..., 0]), (16, 16))
+  assert y >= 7 and x <= 8
+  assert set(method.inference_state(state).extra["patch"]) == {"scale", kind}
+
+
+def test_black_and_white_are_the_configs_and_channels_may_be_chosen(images):
+  unit = make(**{"method.low": 0.0, "method.high": 1.0, "method.bounded": False, "method.channels": (3, 0, 1)})
+  plain = make()
+  state = plain.init(None, {"image": images[:1]}).replace(params=plain.pretrained())
+  four = np.concatenate([images, images[..., :1]], -1)[..., [1, 2, 3, 0]] * 0.5 + 0.5  # g, b, r, r
+  np.testing.assert_allclose(unit._maps(state, jnp.asarray(four), ("r12",))["r12"],
+                             plain._maps(state, jnp.asarray(images[..., [0, 1, 2]]), ("r12",))["r12"], atol=1e-3)
+  assert unit.needs["image"].high is None and plain.needs["image"].high == 1
+  with pytest.raises(UserError, match="have 3 channels"):
+    unit._maps(state, jnp.asarray(images), ("r12",))
+
+
+@pytest.mark.parametrize(("changes", "text"), [
+    ({"method.score.image": "knn"}, "score.image"), ({"method.scores": ("padim",)}, "says what is fitted"),
+    ({"method.score.taps": "r11"}, "none of the sets"), ({"method.map_taps": "r99"}, "r99"),
+    ({"method.low": 2.0}, "is not below")])
+def test_what_does_not_fit_is_one_line(changes, text):
+  with pytest.raises(UserError, match=text):
+    make(**changes)
+
+
+def test_no_images_no_fit(images):
+  method = make()
+  state = method.init(None, {"image": images[:1]})
+  with pytest.raises(UserError, match="no normal images"):
+    method.finalize(state, [])
+
+
+# --------------------------------------------------------------------------------------------- patches
+def test_patches_are_neighbourhood_means_on_one_grid():
+  rng = np.random.default_rng(0)
+  a, b = rng.standard_normal((2, 6, 6, 3)), rng.standard_normal((2, 3, 3, 2))
+  found = np.asarray(_patches.patches({"a": jnp.asarray(a), "b": jnp.asarray(b)}, ("a", "b"), 3, 0))
+  assert found.shape == (2, 6, 6, 5)
+  np.testing.assert_allclose(found[:, 2, 3, :3], a[:, 1:4, 2:5].mean((1, 2)), rtol=1e-5)
+  np.testing.assert_allclose(found[:, 0, 0, :3], a[:, :2, :2].mean((1, 2)), rtol=1e-5)  # inside alone
+  np.testing.assert_allclose(found[:, 0, 0, 3:], b[:, :2, :2].mean((1, 2)), rtol=1e-5)
+  assert _patches.patches({"a": jnp.zeros((1, 8, 4, 3))}, ("a",), 1, 4).shape == (1, 4, 2, 3)
+
+
+def test_taps_count_alike_and_vectors_are_one_long():
+  rows = np.random.default_rng(0).standard_normal((4, 5, 5, 7)) * np.r_[np.full(3, 100.0), np.full(4, 0.1)]
+  scaled = rows * _patches.scales(rows, (3, 4))
+  np.testing.assert_allclose([(scaled[..., :3]**2).sum(-1).mean(), (scaled[..., 3:]**2).sum(-1).mean()], 0.5)
+
+
+def test_smoothing_is_a_gaussian_that_keeps_constants():
+  x = np.zeros((1, 31, 31, 1), np.float32)
+  x[0, 15, 15] = 1
+  y = np.asarray(_patches.smoothed(jnp.asarray(x), 2.0))[0, ..., 0]
+  np.testing.assert_allclose(y.sum(), 1, rtol=1e-5)
+  np.testing.assert_allclose(y[15, 17] / y[15, 15], np.exp(-0.5), rtol=1e-4)
+  np.testing.assert_allclose(_patches.smoothed(jnp.ones((1, 5, 5, 1)), 2.0), 1, rtol=1e-6)
