@@ -6,7 +6,7 @@ weights: of the backbone (--mode=weights says where they can be had and converts
 
 Nothing is trained: normal images are passed once, the taps are chosen on val (20 images of one other class,
 10 % of the normal ones), the test split is scored once.
-Arguments: cls=0..9 (normal class), run or seed (of projections, forest, coreset), fold=0..2 with lists=FOLDER,
+Arguments: cls=0..9 (normal class), run or seed (projections, forest, coreset), fold=0..2 with lists=FOLDER,
 backbone (vgg16), maps=1 (PaDiM and PatchCore as well), and the sizes:
   (none)   450 normal and 2,000 test images: 37 CPU-seconds; AUROC of single classes 0.81 to 0.84
            with ImageNet's VGG16 (docs/frozen_features.md).
