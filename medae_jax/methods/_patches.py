@@ -10,6 +10,7 @@ backbone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,7 @@ class Fit:
 
   def __init__(self, config, widths: Sequence[int], seed: int):
     self._config, self._widths, self._seed = config, tuple(widths), seed
-    self._scale = None
+    self._scale: np.ndarray | None = None
     self._gaussians = padim.Gaussians()
     self._candidates = memory_bank.Reservoir(config.patchcore.candidates, seed)
 
@@ -88,7 +89,7 @@ class Fit:
     Raises:
       UserError: too few images.
     """
-    c, found = self._config, {"scale": self._scale}
+    c, found = self._config, dict[str, Any](scale=self._scale)
     if "padim" in c.scores:
       found["padim"] = {"reduce": self._reduce, **self._gaussians.fit(c.padim.eps)}
     if "patchcore" in c.scores:
