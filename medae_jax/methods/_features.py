@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medae_jax.core import checks, parallel, scoring
+from medae_jax.core import checks, parallel
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import Need
 from medae_jax.methods._feature_cache import FeatureCache, named
@@ -114,6 +114,7 @@ class Features:
     Raises:
       UserError: no image.
     """
+    from medae_jax.core import scoring  # needs ml_collections, which benchmarks of features do without
     with tempfile.TemporaryFile() as file, scoring.progress("features", None, "images") as bar:
       width = 0
       for batch in batches:
