@@ -24,6 +24,7 @@ from data_pipelines import dataset as datasets, stream
 from medae_jax import report
 from medae_jax.core import calibration as calibrate, config as config_lib, files, scoring, trained
 from medae_jax.core.errors import UserError
+from medae_jax.reporting.benchmark import identity
 from medae_jax.tasks import base, external
 from medae_jax.training import lock
 
@@ -147,9 +148,10 @@ def _one_split(module, run, dataset, split, calibration, workdir, about=None):
                    on_device=evaluator.on_device)
     if split == "val" and about is not None and (values := evaluator.calibrate()):
       evaluator.calibration, found = values, {**values, **about}
-    variant = {"variant": run.config.variant} if run.config.get("variant", "") else {}
-    result = {**variant, "dataset": dataset.name, "synthetic": bool(dataset.synthetic), "split": split,
-              "n_images": len(source), **evaluator.result()}
+    about_run = {"variant": run.config.get("variant", ""), "trunk": identity.trunk_of(run.config)}
+    result = {**{k: v for k, v in about_run.items() if v}, "dataset": dataset.name,
+              "synthetic": bool(dataset.synthetic), "split": split, "n_images": len(source),
+              **evaluator.result()}
     chosen = np.asarray(evaluator.choose(), np.int64)
     if chosen.size:
       stream_through(lambda b: (run.score_fn(b), run.pictures_fn(b)), datasets.Subset(source, chosen),

@@ -99,7 +99,8 @@ def _head(workdir, results, config):
     checkpoint = first.get("checkpoint") or {}
     lines.append(f"<p>{text(workdir.name)}: {text(checkpoint.get('which', ''))} checkpoint, step "
                  f"{checkpoint.get('step', '?')}; evaluated {text(first.get('date', ''))} on "
-                 f"{text(first.get('device', ''))}.</p>")
+                 f"{text(first.get('device', ''))}."
+                 + (f" Pretrained network: {text(first['trunk'])}." if first.get("trunk") else "") + "</p>")
   if any(r.get("synthetic") for r in results.values()):
     lines.append(pages.SYNTHETIC)
   for variant in sorted({str(r["variant"]) for r in results.values() if r.get("variant")}):

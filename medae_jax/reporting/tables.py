@@ -82,6 +82,8 @@ def text(result: Mapping[str, Any]) -> str:
                + (" SYNTHETIC DATA." if result["synthetic"] else ""))
   for name, choice in result["chosen"].items():
     lines.append(f"Chosen by folds for {name}: {choice}")
+  if trunks := sorted({r["trunk"] for r in result["runs"] if r.get("trunk")}):
+    lines.append(f"Pretrained networks: {'; '.join(trunks)}.")
   lines += [f"FAILED {name}: {why}" for name, why in result["failed"].items()]
   lines += [f"IN WORK ELSEWHERE {name}" for name in result["elsewhere"]]
   if none := result["unpublished"]:

@@ -29,9 +29,9 @@ def data_of(config: Mapping[str, Any]) -> tuple[str, str]:
 def trunk_of(config: Mapping[str, Any]) -> str:
   """The network with weights of others that training or score look through; "" where there is none."""
   method = config["method"]
-  if "backbone" in method:
-    return _named(method["backbone"], method.get("backbone_weights", ""), ())
-  if "vgg_weights" not in method or not _looks_through(method):
+  if isinstance(method.get("backbone"), str) and isinstance(method.get("backbone_weights"), str):
+    return _named(method["backbone"], method["backbone_weights"], ())
+  if not isinstance(method.get("vgg_weights"), str) or not _looks_through(method):
     return ""
   return _named(method.get("trunk", "") or "vgg19", method["vgg_weights"], method.get("vgg_widths", ()))
 

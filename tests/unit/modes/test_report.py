@@ -111,8 +111,9 @@ def test_page_of_normal_scans_alone_says_what_is_absent_and_what_the_threshold_p
 
 def test_the_variant_of_a_result_heads_the_page(tmp_path):
   files.write_json(tmp_path / "evaluation/test.json", {
-      "dataset": "d", "synthetic": True, "n_images": 2, "psnr": 3.0, "variant": "demo",
+      "dataset": "d", "synthetic": True, "n_images": 2, "psnr": 3.0, "variant": "demo", "trunk": "vgg16, <a>",
       "checkpoint": {"which": "best", "step": 7}})
   page = report.write(tmp_path).read_text()
   _check(page)
   assert "SYNTHETIC DATA" in page and "Variant demo: a short training in small" in page
+  assert "Pretrained network: vgg16, &lt;a&gt;." in page
