@@ -176,7 +176,7 @@ def table(rows) -> str:
 def main(argv=None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-  parser.add_argument("--tasks", default="dae,annotation,perceptual,features")
+  parser.add_argument("--tasks", default="dae,annotation,perceptual,features,geometric")
   parser.add_argument("--size", choices=("full", "tiny"), default="full")
   parser.add_argument("--batch", default="", help="batch sizes instead of the setting's: 16,64")
   parser.add_argument("--sweep", action="store_true", help="GPU: batches 16 to 512")

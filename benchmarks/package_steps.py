@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks import settings
 from medae_jax.core import method as method_lib, parallel
 from medae_jax.methods import _features
+from medae_jax.weights import deep_geo
 
 VARIANTS = ("float32", "bfloat16")
 
@@ -63,12 +64,16 @@ def prepare(setting, tensors, batch):
   """(method, state with the weights of `tensors`, batch with what the method needs)."""
   batch = {**batch, "index": np.arange(setting["batch"], dtype=np.int32)}
   with tempfile.TemporaryDirectory() as folder:
-    config, tensors, batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual}[
-        setting["task"]](setting, tensors, batch, pathlib.Path(folder))
+    config, tensors, batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual,
+                              "geometric": _geometric}[setting["task"]](
+                                  setting, tensors, batch, pathlib.Path(folder))
     config.model.update(setting.get("model", {}))
     method = method_lib.load(config)
     state = method_lib.fresh_state(method, jax.random.key(0), batch)
-    filled = method.from_torch(tensors)
+    if setting["task"] == "geometric":  # its published form is Keras's
+      filled = tuple({"net": tree} for tree in deep_geo.networks(tensors))
+    else:
+      filled = method.from_torch(tensors)
   params, stats = filled if isinstance(filled, tuple) else (filled, {})
   put = lambda old, new: jax.tree.map(jnp.asarray, {**old, **new})
   return method, state.replace(params=put(state.params, params),
@@ -141,3 +146,14 @@ def _perceptual(s, tensors, batch, folder):
       optim=dict(lr=s["lr"], lr_critic=0.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=0.0),
       data=dict(name="natural", image_size=s["size"][0], channels=s["channels"], resident=False))
   return c, {k: v for k, v in tensors.items() if k.startswith(("enc.", "dec."))}, batch
+
+
+def _geometric(s, tensors, batch, folder):
+  del folder
+  c = _config(
+      s, method=dict(name="deep_geo", flip=True, shift=s["shift"], rotations=4, views_at_once=8, fit_images=0,
+                     parity=False, score=dict(kind="dirichlet", offset=1e-6)),
+      model=dict(blocks=s["blocks"], widen=s["widen"], dtype=s["variant"]),
+      optim=dict(lr=s["lr"], b1=0.9, b2=0.999, eps=1e-7, l2=s["l2"]),
+      data=dict(name="natural", image_size=s["size"][0], channels=s["channels"]))
+  return c, tensors, batch

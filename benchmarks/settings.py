@@ -10,6 +10,8 @@ ANNOTATION = {"task": "annotation", "width": 128, "channels": 1, "size": (336, 5
               "lr": 1e-3}
 PERCEPTUAL = {"task": "perceptual", "widths": (32, 32, 32, 32), "latent": 32, "channels": 3,
               "size": (32, 32), "layer": "r32", "batch": 128, "lr": 2e-3}
+GEOMETRIC = {"task": "geometric", "blocks": 1, "widen": 4, "channels": 3, "size": (32, 32), "shift": 8,
+             "batch": 128, "lr": 1e-3, "l2": 0.00025}
 
 FEATURES = {"task": "features", "channels": 3, "size": (64, 64), "resized": (224, 224),
             "taps": "r22+r33+r43+r53", "batch": 128}
@@ -18,15 +20,18 @@ FEATURES = {"task": "features", "channels": 3, "size": (64, 64), "resized": (224
 CPU = {"dae": {**DAE, "batch": 4},
        "annotation": {**ANNOTATION, "width": 32, "size": (96, 96)},
        "perceptual": {**PERCEPTUAL, "batch": 32},
-       "features": {**FEATURES, "resized": (96, 96), "batch": 16}}
-GPU = {"dae": DAE, "annotation": ANNOTATION, "perceptual": PERCEPTUAL, "features": FEATURES}
+       "features": {**FEATURES, "resized": (96, 96), "batch": 16},
+       "geometric": {**GEOMETRIC, "batch": 16}}
+GPU = {"dae": DAE, "annotation": ANNOTATION, "perceptual": PERCEPTUAL, "features": FEATURES,
+       "geometric": GEOMETRIC}
 TINY = {"dae": {**DAE, "depth": 2, "wf": 2, "channels": 2, "size": (32, 32), "batch": 3,
                 "noise_res": 8},
         "annotation": {**ANNOTATION, "width": 32, "size": (16, 16), "batch": 2},
         "perceptual": {**PERCEPTUAL, "widths": (4, 4, 6, 6), "latent": 4, "batch": 2,
                        "trunk": (4, 6, 8, 8)},
         "features": {**FEATURES, "size": (8, 8), "resized": (16, 16), "taps": "r11+r21",
-                     "trunk": (4, 6, 8, 8, 8), "batch": 2}}
+                     "trunk": (4, 6, 8, 8, 8), "batch": 2},
+        "geometric": {**GEOMETRIC, "widen": 1, "batch": 4}}
 
 VGG = ((1, 1, 0), (1, 2, 2), (2, 1, 5), (2, 2, 7), (3, 1, 10), (3, 2, 12), (3, 3, 14), (3, 4, 16),
        (4, 1, 19), (4, 2, 21))  # group, index, place in torchvision's `features`
@@ -72,7 +77,7 @@ def make(setting: dict, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str,
   """(tensors, batch) of a setting; float32 NumPy, the same in every process."""
   weights = Weights(seed)
   batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual,
-           "features": _features}[setting["task"]](setting, weights)
+           "features": _features, "geometric": _geometric}[setting["task"]](setting, weights)
   return dict(weights), {k: np.ascontiguousarray(v) for k, v in batch.items()}
 
 
@@ -174,3 +179,33 @@ def _features(s, weights):
     weights[f"{name}.bias"] = np.zeros(width, np.float32)
     channels = width
   return {"image": 2 * weights.rng.random((s["batch"], *s["size"], s["channels"]), np.float32) - 1}
+
+
+def _geometric(s, weights):
+  """Names and layouts as Keras has them: kernels HWIO."""
+  def conv(name, i, o, size):
+    scale = (2 / (size * size * i)) ** 0.5
+    weights[f"{name}.kernel"] = (scale * weights.rng.normal(size=(size, size, i, o))).astype(np.float32)
+
+  def norm(name, c):
+    for part, value in (("gamma", 1), ("beta", 0), ("moving_mean", 0), ("moving_variance", 1)):
+      weights[f"{name}.{part}"] = np.full(c, value, np.float32)
+  conv("conv0", s["channels"], 16, 3)
+  width = 16
+  for g in (1, 2, 3):
+    out = (8 << g) * s["widen"]
+    for b in range(s["blocks"]):
+      name = f"g{g}.b{b}"
+      norm(f"{name}.bn1", width)
+      conv(f"{name}.conv1", width, out, 3)
+      norm(f"{name}.bn2", out)
+      conv(f"{name}.conv2", out, out, 3)
+      if width != out:
+        conv(f"{name}.shortcut", width, out, 1)
+      width = out
+  norm("bn_final", width)
+  features = (s["size"][0] // 32) ** 2 * width
+  weights.uniform("dense.kernel", (features, 72), features)
+  weights["dense.bias"] = np.zeros(72, np.float32)
+  image = 2 * weights.rng.random((s["batch"], *s["size"], s["channels"]), np.float32) - 1
+  return {"image": image, "view": (7 * np.arange(s["batch"]) % 72).astype(np.int32)}

@@ -192,7 +192,7 @@ class Run:
             next(stream.eval_batches(self.dataset.fitting(), batch_size=1)))
       try:
         fitted = self.finalize(self.state)
-        fitted_best = best and self.finalize(best[0])  # what scoring restores
+        fitted_best = best and self._fitted_best(best[0], fitted)  # what scoring restores
       except Interrupted:
         return
       # The best one first: "done" in the last one says that both are.
@@ -202,6 +202,10 @@ class Run:
       self.state, self.meta["done"] = fitted, True
       self.checkpoints.replace("last", self.state, self.full_meta(self.state))
     self.meta["done"] = True
+
+  def _fitted_best(self, best, fitted) -> Any:
+    """The best state with what is fitted for it: what `fitted` holds where both are of one step."""
+    return best.replace(extra=fitted.extra) if int(best.step) == int(fitted.step) else self.finalize(best)
 
   def _best(self):
     """The best state as it was saved; None where there is none, or it cannot be read."""

@@ -18,11 +18,9 @@ from medae_jax.core.method import State
 from medae_jax.methods import deep_geo
 from medae_jax.methods._transformations import Transformations
 from medae_jax.scores import dirichlet
+from medae_jax.weights.deep_geo import networks
 from tests.golden_cases import file_cases, golden_files
 from tests.parity.double import double
-
-_LEAVES = {"kernel": "kernel", "bias": "bias", "gamma": "scale", "beta": "bias"}
-_STATS = {"moving_mean": "mean", "moving_variance": "var"}
 
 
 def _load(file):
@@ -39,18 +37,9 @@ def _method(blocks, widen, dtype="float32", **method):
       "train": {"accum": 1, "steps": 3}}))
 
 
-def _tree(case, prefix, leaves=_LEAVES):
-  """{layer: {leaf: array}} of "prefix/g1.b0.bn1.gamma": g1_b0 holds bn1."""
-  tree = {}
-  for key, value in case.items():
-    found = re.fullmatch(rf"{prefix}/(.+)\.([a-z_]+)", key)
-    if not found or found[2] not in leaves:
-      continue
-    node = tree
-    for part in re.sub(r"^(g\d)\.(b\d+)", r"\1_\2", found[1]).split("."):
-      node = node.setdefault(part, {})
-    node[leaves[found[2]]] = value
-  return tree
+def _trees(case, prefix):
+  """(params, stats) under "prefix/"."""
+  return networks({k.removeprefix(f"{prefix}/"): v for k, v in case.items() if k.startswith(f"{prefix}/")})
 
 
 def _network(file, dtype="float32", put=jnp.asarray, **method):
@@ -59,7 +48,7 @@ def _network(file, dtype="float32", put=jnp.asarray, **method):
   depth, widen, classes = (int(v) for v in case["meta_depth_widen_classes"])
   method = _method((depth - 4) // 6, widen, dtype=dtype, **method)
   method.net = dataclasses.replace(method.net, classes=classes)
-  params, stats = _tree(case, "param"), _tree(case, "param", _STATS)
+  params, stats = _trees(case, "param")
   state = State.create({"net": jax.tree.map(put, params)}, {"net": jax.tree.map(put, stats)})
   return method, state.replace(opt={"net": method.tx.init(state.params["net"])}), case
 
@@ -119,7 +108,7 @@ def test_forward(file):
     updated = {f"x/{k.split('/')[1]}.{name}": v for name, start in (
         ("moving_mean", "moving_mean_after1/"), ("moving_variance", f"moving_var_after1_{variance}/"))
                for k, v in case.items() if k.startswith(start)}
-    _close(after["batch_stats"], _tree(updated, "x", _STATS), atol=1e-6, rtol=1e-5)
+    _close(after["batch_stats"], _trees(updated, "x")[1], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -139,11 +128,11 @@ def test_training(file, float64):
     losses.append(float(metrics["loss"]))
     if not i:  # the first mean of the gradient is 1 - b1 of it
       grads = jax.tree.map(lambda m: m / (1 - 0.9), state.opt["net"][0].mu)
-      _close(grads, _tree(case, "grad"), atol=1e-6, rtol=1e-5)
+      _close(grads, _trees(case, "grad")[0], atol=1e-6, rtol=1e-5)
       assert metrics["cross_entropy"] == pytest.approx(float(case["loss_ce"]), abs=1e-5)
       assert metrics["loss"] - metrics["cross_entropy"] == pytest.approx(float(case["loss_l2"]), abs=1e-5)
   np.testing.assert_allclose(losses, case["adam_losses"], atol=1e-5)
-  _close(state.params["net"], _tree(case, f"adam{len(losses)}"), atol=5e-6)
+  _close(state.params["net"], _trees(case, f"adam{len(losses)}")[0], atol=5e-6)
 
 
 def _dirichlet_cases():
