@@ -13,6 +13,7 @@ import logging
 import math
 import pathlib
 
+from data_pipelines import cells
 from data_pipelines.errors import UserError
 from data_pipelines.intake import counts, find as finder, patients, splits, tables, vocabulary
 from data_pipelines.intake.tables import same
@@ -145,9 +146,12 @@ def rows(members: Sequence[Member]) -> list[dict[str, str]]:
 def _recorded(members, path):
   table = tables.read_table(path, ("file", "split"))
   table.unique("file", file=True)
-  listed = {row.file("file"): vocabulary.split_word(row["split"], row.where) for row in table.rows}
-  found = [dataclasses.replace(m, split=listed[m.name]) for m in members if m.name in listed]
-  absent = sorted(set(listed) - {m.name for m in members})
+  # Names as a run writes them into its table, whoever wrote this one.
+  listed = {cells.inert(row.file("file")): vocabulary.split_word(row["split"], row.where)
+            for row in table.rows}
+  names = [cells.inert(m.name) for m in members]
+  found = [dataclasses.replace(m, split=listed[name]) for m, name in zip(members, names) if name in listed]
+  absent = sorted(set(listed) - set(names))
   if absent:
     raise UserError(f"{len(absent)} files of {path} are not in the data folder any more, the first: "
                     f"{absent[0]}: bring them back, or train into a new --workdir")

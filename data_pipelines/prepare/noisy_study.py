@@ -17,7 +17,7 @@ import shutil
 
 import numpy as np
 
-from data_pipelines import fields as data_fields, whole_folder
+from data_pipelines import cells, fields as data_fields, whole_folder
 from data_pipelines.datasets import segmentation
 from data_pipelines.formats import images as image_files
 from data_pipelines.intake import find, names
@@ -56,7 +56,7 @@ def _write(data, noise: str, out: pathlib.Path) -> float:
       mask = item.mask() > 0.5
       image_files.write_array(masks / f"{ident}_segmentation.png", (255 * mask).astype(np.uint8))
       if name == "noisy" and item.truth is not None:
-        rows.append({"id": ident, "noise": noise,
+        rows.append({"id": cells.inert(ident), "noise": noise,
                      "dice": round(label_noise.dice(mask, item.truth() > 0.5), 6)})
   paired_images.write_mean_image(data.split("noisy"), out / "mean_image.npy")
   with (out / "noise.csv").open("w", newline="", encoding="utf-8") as file:

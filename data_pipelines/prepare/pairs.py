@@ -31,7 +31,7 @@ def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
 
   Args:
     out: folder, new or empty.
-    frames: iterable of (name without ending, float32 [H,W,C] in [0,1]).
+    frames: iterable of (name without ending, float32 [H,W,C] in [0,1]), no two names alike.
     options: config.data.marks.
     seed: with a frame's name and the number of the copy it decides about its marks.
     copies: differently annotated pairs of each frame, named NAME_c0, NAME_c1 ...; the copies of a
@@ -41,7 +41,7 @@ def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
     What marks.json holds.
 
   Raises:
-    FileExistsError: the folder holds files.
+    FileExistsError: the folder holds files. UserError: two frames have one name, in whatever capitals.
   """
   with whole_folder.filled(out) as folder:
     return _write(folder, frames, options, seed, copies)
@@ -50,8 +50,11 @@ def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
 def _write(out: pathlib.Path, frames, options, seed: int, copies: int) -> dict:
   for name in ("clean", "annotated", "mask"):
     (out / name).mkdir(parents=True, exist_ok=True)
-  listed = []
+  listed, taken = [], dict[str, str]()
   for name, clean in frames:
+    if names.same(name) in taken:
+      raise UserError(f"two frames are called {taken[names.same(name)]} and {name}: their pairs would be one")
+    taken[names.same(name)] = name
     for copy in range(copies):
       rng = np.random.default_rng([seed, zlib.crc32(name.encode()), copy])
       found = reference.draw(rng, clean) if options["style"] == "reference" else (

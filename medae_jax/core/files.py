@@ -8,17 +8,13 @@ import io
 import json
 import os
 import pathlib
-import re
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from data_pipelines import cells
 from medae_jax.core.errors import UserError
-
-# Cells that a spreadsheet takes for a formula; numbers with a sign are none.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
 def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
@@ -104,9 +100,7 @@ def cell(value):
     return ""
   if isinstance(value, (float, np.floating)):
     return f"{value:.6g}" if np.isfinite(value) else ""
-  if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
-    return "'" + value  # a spreadsheet shows it as text instead of computing it
-  return value
+  return cells.inert(value) if isinstance(value, str) else value
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

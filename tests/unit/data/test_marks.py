@@ -141,3 +141,21 @@ def test_pairs_on_disk(tmp_path):
     pairs.main(["--out", str(tmp_path / "pairs")])
   with pytest.raises(ValueError, match="--set=colour"):
     pairs.main(["--out", str(tmp_path / "other"), "--set", "colour=red"])
+
+
+def test_pairs_of_frames_with_like_names_stay_apart(tmp_path):
+  """a_b and a-b, capitals, endings, folders: a pair each; an iterable with a name twice is refused."""
+  from data_pipelines.formats import images
+  from data_pipelines.prepare import pairs
+  frames = ["a_b.png", "a-b.png", "A-B.png", "a-b.tif", "a/b.png"]
+  for i, name in enumerate(frames):
+    (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+    images.write_array(tmp_path / "in" / name, np.full((16, 16), 20 + 40 * i, np.uint8))
+  pairs.main(["--dir", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--channels", "1",
+              "--set", "count=0,0"])
+  found = sorted((tmp_path / "out/clean").iterdir())
+  assert len({p.name.lower() for p in found}) == len(frames)
+  assert sorted(int(round(255 * images.read_unit(p, 1)[0, 0, 0])) for p in found) == [20, 60, 100, 140, 180]
+  with pytest.raises(ValueError, match="two frames are called x and X"):
+    pairs.write(tmp_path / "twice", [(n, np.zeros((16, 16, 1), np.float32)) for n in ("x", "X")], OPTIONS)
+  assert not (tmp_path / "twice").exists()

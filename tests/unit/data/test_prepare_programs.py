@@ -1,5 +1,6 @@
 """python -m data_pipelines.prepare, and the workers behind it."""
 
+import csv
 import json
 import logging
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from data_pipelines import workers
 from data_pipelines.brains import prepare_scan
 from data_pipelines.datasets import synthetic
+from data_pipelines.masks import synthetic_lesions
 from data_pipelines.prepare import __main__ as programs
 
 
@@ -104,3 +106,19 @@ def test_a_folder_is_written_by_one_at_a_time(tmp_path):
     order.append("first")
   other.join(timeout=10)
   assert order == ["first", "second"]
+
+
+def test_ids_that_begin_as_a_formula_are_text_in_the_table_of_a_study(tmp_path):
+  (tmp_path / "set").mkdir()
+  names, lines = ["=a", "+b", "-c", "@d", "e", "f", "g", "h"], ["image,mask,split"]
+  for i, name in enumerate(names):
+    pixels, mask = synthetic_lesions.draw(1, "all", i)
+    Image.fromarray(pixels).save(tmp_path / "set" / f"{name}.png")
+    Image.fromarray((255 * mask).astype(np.uint8)).save(tmp_path / "set" / f"m{i}.png")
+    lines.append(f"{name}.png,m{i}.png,{'train' if i < 6 else 'val' if i < 7 else 'test'}")
+  (tmp_path / "set" / "labels.csv").write_text("\n".join(lines))
+  programs.main(["noisy_study", f"--dir={tmp_path / 'set'}", f"--out={tmp_path / 'study'}", "--clean=1",
+                 "--image_size=16"])
+  with open(tmp_path / "study" / "noise.csv", newline="", encoding="utf-8") as file:
+    ids = {r["id"] for r in csv.DictReader(file)}
+  assert len(ids) == 5 and ids < {"'=a", "'+b", "'-c", "'@d", "e", "f"}

@@ -185,6 +185,18 @@ def test_a_recorded_split_holds_when_files_come_and_go(normals, tmp_path, caplog
     opened(normals, split_table=str(table))
 
 
+def test_a_recorded_split_holds_for_names_that_its_table_writes_as_text(tmp_path):
+  """=a.png stands as '=a.png in splits.csv, so that no spreadsheet computes it."""
+  from medae_jax.core.files import write_csv
+  for i in range(8):
+    image(tmp_path / "set" / f"{'=+-@'[i % 4]}p{i}.png", 60 + i)
+  first = opened(tmp_path / "set", grouping="file")
+  write_csv(tmp_path / "splits.csv", first.listing)
+  assert "'=p0.png" in (tmp_path / "splits.csv").read_text()
+  again = opened(tmp_path / "set", grouping="file", split_table=str(tmp_path / "splits.csv"))
+  assert split_of(again) == split_of(first) and len(split_of(first)) == 8
+
+
 def test_sides_of_words():
   assert [sides._side((w,), (set(), set())) for w in ("Normal", "healthy", "masks", "tumour", "xyz")] == [
       0, 0, "mask", 1, None]
