@@ -1,6 +1,8 @@
 """Old names of fields, values, stages, networks and optimisers are read as the new ones."""
 
+import importlib
 import json
+import pathlib
 
 import jax
 import ml_collections
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.datasets import paired
+from medae_jax import tasks
 from medae_jax.core import (
   checkpoint,
   config as config_lib,
@@ -140,3 +143,23 @@ def test_fields_that_came_later_are_there_and_keep_their_values():
   assert upgrade.config(json.loads(json.dumps(given))) == given
   other = {"data": {"name": "theirs"}, "eval": {"kind": "segmentation"}, "predict": {}}
   assert upgrade.config(json.loads(json.dumps(other))) == other
+
+
+# What runs of the first version have of their task: any other field of a task needs a line in upgrade.ADDED.
+FIRST = {
+    "anomaly": "eval.baseline_channel eval.components eval.dice_thresholds eval.fit_residual eval.quantile "
+               "eval.panel_images predict.batch_size predict.orientation predict.overlay_slices "
+               "predict.threshold",
+    "restoration": "eval.fit_threshold eval.inpaint eval.panels eval.residual_level eval.threshold_beta "
+                   "predict.compare predict.masks predict.overlap predict.tile",
+    "segmentation": "eval.overlays predict.threshold"}
+
+
+@pytest.mark.parametrize("kind", sorted(
+    p.parent.name for p in pathlib.Path(tasks.__file__).parent.glob("*/fields.py")))
+def test_runs_of_the_first_version_have_every_field_of_their_task(kind):
+  fields = importlib.import_module(f"medae_jax.tasks.{kind}.fields")
+  now = {f"eval.{name}" for name in fields.EVAL} | {f"predict.{name}" for name in fields.PREDICT}
+  new = upgrade.config({"eval": {"kind": kind}, "predict": {}})
+  given = {f"{group}.{name}" for group in ("eval", "predict") for name in new[group]}
+  assert now <= given | set(FIRST[kind].split()), "put the default of older runs into core/upgrade.py: ADDED"

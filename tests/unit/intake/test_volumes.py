@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from data_pipelines.brains import volumes
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from tests.stored_volumes import LPS, NAMES, egg, moved, patch, predicted, save, write
@@ -118,3 +119,18 @@ def test_a_damaged_file_is_one_line_with_its_name(tmp_path, name):
   assert reason in str(e.value) and "\n" not in str(e.value)
 
 
+
+
+def test_equal_voxels_under_a_mirrored_affine_are_mirrored_anatomy(tmp_path):
+  """Field case 17, lefthanded: docs/geometry.md says which of two wishes holds."""
+  array = np.arange(24, dtype=np.float32).reshape(2, 3, 4) + 1
+  read = {}
+  for name, sign in (("base", 1), ("lefthanded", -1)):
+    affine = LPS @ np.diag([sign, 1, 1, 1])
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / f"{name}.nii")
+    for axes in ("LPS", ""):
+      found = volumes.read({"t1": tmp_path / f"{name}.nii"}, axes)
+      read[name, axes] = found.arrays[0]
+      np.testing.assert_array_equal(found.back(found.arrays[0]), array)
+  np.testing.assert_array_equal(read["lefthanded", "LPS"], read["base", "LPS"][::-1])
+  np.testing.assert_array_equal(read["lefthanded", ""], read["base", ""])
