@@ -55,7 +55,8 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
                   **{name: {"data.orientation": "", "data.placement": "scan", "data.lesion_values": []}
                      for name in ("brats", "synthetic")},
                   "own_folder": {"data.lesion_values": []}},
-    "eval.kind": {"restoration": {"predict.identifiers": "derived"}, "anomaly": {"eval.alpha": 0.05, "eval.choose_score": []}}}
+    "eval.kind": {"restoration": {"predict.identifiers": "derived"},
+                  "anomaly": {"eval.alpha": 0.05, "eval.choose_score": []}}}
 
 
 def config(values: dict[str, Any]) -> dict[str, Any]:
