@@ -13,16 +13,19 @@ Arguments after the colon, a method first:
   dpa    deep perceptual autoencoder on images of 64x64; vgg=PATH of vgg19-dcbb9e9d.pth, else a
          narrow trunk with random weights (not the published method); about ten minutes
   piad   adversarial autoencoder on images of 32x32; vgg as for dpa
+  frozen PatchCore and PaDiM on a frozen network, images and volumes of one or three modalities (of more,
+         config.method.channels=(0,1,2) chooses): nothing is trained, maps in minutes. weights=PATH of
+         the network's (backbone=vgg16), or random:0 by explicit choice; docs/frozen_features.md
   smoke  a few steps of a tiny network; for tests
 """
 
 from configs import common, dae_brats, piad_cifar10
-from configs.fields import dpa, piad
+from configs.fields import dpa, frozen, piad
 from data_pipelines.datasets import own_folder
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
 
-METHODS = ("dae", "dpa", "piad")
+METHODS = ("dae", "dpa", "piad", "frozen")
 
 
 def get_config(arg=None):
@@ -31,12 +34,13 @@ def get_config(arg=None):
   Raises:
     UserError: an unknown method.
   """
-  args = common.parse_arg(arg, dae=False, dpa=False, piad=False, smoke=False, vgg="")
+  args = common.parse_arg(arg, dae=False, dpa=False, piad=False, frozen=False, smoke=False, vgg="",
+                          weights="", backbone="")
   chosen = [m for m in METHODS if args[m]]
   if len(chosen) > 1:
     raise UserError(f"config arguments {', '.join(chosen)}: choose one method")
   method = (chosen or ["dae"])[0]
-  config = {"dae": _dae, "dpa": _dpa, "piad": _piad}[method](args)
+  config = {"dae": _dae, "dpa": _dpa, "piad": _piad, "frozen": _frozen}[method](args)
   with config.unlocked():
     config.train.update(best_metric="val/loss", best_mode="min")
     config.eval.update(kind="anomaly", splits=("val", "test"), checkpoint="best")
@@ -78,6 +82,18 @@ def _piad(args):
   piad_cifar10.small(config)
   config.model.channels = 1
   return _images(config, 32)
+
+
+def _frozen(args):
+  config = frozen.base()
+  frozen.weights(config, args.backbone, args.weights or ("random:0" if args.smoke else ""))
+  config.method.update(low=0.0, high=1.0, bounded=False)
+  config.method.score.foreground = True
+  if args.smoke:
+    frozen.tiny(config)
+  config.data = changed(own_folder.defaults(), image_size=(16, 16) if args.smoke else (128, 128),
+                        noise_std=0.0)
+  return config
 
 
 def _images(config, size):

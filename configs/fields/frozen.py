@@ -73,6 +73,13 @@ def weights(config, backbone: str, path: str) -> None:
   config.method.backbone_weights = path
 
 
+def tiny(config) -> None:
+  """Sizes of tests: the first layers of the backbone, few patches."""
+  method = config.method
+  method.image_taps, method.map_taps = ("r12", "r12+r22"), "r12+r22"
+  method.forest.trees, method.patches.grid, method.padim.dims, method.patchcore.most = 5, 8, 8, 20
+
+
 def synthetic(config, *, smoke: bool) -> None:
   """The :demo and :smoke variants: synthetic textures; without weights a random backbone."""
   method, channels = config.method, config.data.channels
@@ -82,7 +89,6 @@ def synthetic(config, *, smoke: bool) -> None:
   method.backbone_weights = method.backbone_weights or "random:0"
   method.size = 0
   if smoke:
-    method.image_taps, method.map_taps = ("r12", "r12+r22"), "r12+r22"
-    method.forest.trees, method.patches.grid, method.padim.dims, method.patchcore.most = 5, 8, 8, 20
+    tiny(config)
   config.train.update(batch_size=8, eval_batch_size=8 if smoke else 64)
   config.eval.update(batch_size=8 if smoke else 64)

@@ -12,6 +12,6 @@ BENCH = dict(
     stage="")                          # name of the training stage; "" = the last, the largest
 
 # Single fields that are younger, in groups that every run has.
-YOUNGER_FIELDS: dict[str, dict] = {"predict": {"force": False}}
+YOUNGER_FIELDS: dict[str, dict] = {"predict": {"force": False}, "eval": {"choose_score": ()}}
 
 YOUNGER: dict[str, dict] = {"export": EXPORT, "bench": BENCH}
