@@ -1,4 +1,5 @@
-"""Losses, one family a file: pixel, ssim, perceptual (trunk: networks of features), adversarial.
+"""Losses, one family a file: pixel, ssim, ncc (box: windows), deformation, perceptual (trunk: networks of
+features), adversarial.
 
 Pure functions of arrays; no networks, no configs.
 """

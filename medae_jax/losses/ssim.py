@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
+
+from medae_jax.losses.box import box_sum
 
 
 def mask_weight(mask, alpha: float, beta: float):
@@ -30,14 +31,7 @@ def mean_weight(weight, channels: int):
 
 def _window_mean(x, window: int):
   """Zero-padded mean over window x window with a constant divisor: [B,H,W,C] -> same."""
-  pad = window // 2
-  for axis in (1, 2):  # separable: 2 * window additions a pixel instead of window^2
-    size = [1] * 4
-    size[axis] = window
-    padding = [(0, 0)] * 4
-    padding[axis] = (pad, pad)
-    x = jax.lax.reduce_window(x, 0.0, jax.lax.add, size, (1, 1, 1, 1), padding)
-  return x / window**2
+  return box_sum(x, window, window // 2) / window**2
 
 
 def ssim_map(first, second, window: int = 11):
