@@ -29,6 +29,7 @@ def defaults() -> ml_collections.ConfigDict:
   fields.image_size = 32           # side of the images, at least 8
   fields.channels = 1              # 1 or 3
   fields.data_seed = 0             # of the images; not config.seed, so that runs compare
+  fields.signed = True             # images in [-1, 1]; False: in [0, 1]
   fields.n_train = 512             # training images
   fields.n_val = 64                # validation images, half of them anomalous
   fields.n_test = 200              # test images, half of them anomalous
@@ -57,7 +58,7 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
 def spec(data_cfg) -> data_fields.Spec:
   """Images as they are shown to the network."""
   cfg = resolve(data_cfg)
-  return data_fields.Spec((cfg.image_size, cfg.image_size, cfg.channels), -1, 1)
+  return data_fields.Spec((cfg.image_size, cfg.image_size, cfg.channels), -1 if cfg.signed else 0, 1)
 
 
 def build(data_cfg, seed: int) -> DataSet:
@@ -69,14 +70,14 @@ def build(data_cfg, seed: int) -> DataSet:
   del seed
   cfg = resolve(data_cfg)
   return Textures(cfg.image_size, cfg.channels,
-                  {k: cfg[f"n_{k}"] for k in ("train", "val", "test")}, cfg.data_seed)
+                  {k: cfg[f"n_{k}"] for k in ("train", "val", "test")}, cfg.data_seed, cfg.signed)
 
 
 def read_example(path, data_cfg) -> np.ndarray:
-  """An image file as the network wants it: grey or colour, resized, in [-1,1] [S,S,C]."""
+  """An image file as the network wants it: grey or colour, resized, in [-1,1] (or [0,1]) [S,S,C]."""
   cfg = resolve(data_cfg)
   image = resize.antialiased(images.read_8bit(path, cfg.channels, cfg.window), cfg.image_size)
-  return transforms.normalize(image)
+  return transforms.normalize(image) if cfg.signed else image.astype(np.float32) / 255
 
 
 class Textures(DataSet):
@@ -84,9 +85,12 @@ class Textures(DataSet):
 
   name, synthetic, splits = "synthetic textures", True, ("val", "test")
 
-  def __init__(self, size, channels, counts, seed):
+  def __init__(self, size, channels, counts, seed, signed=True):
     rngs = np.random.default_rng(seed).spawn(4)
-    make = lambda rng, n, kinds: _images(rng, n, size, channels, kinds)
+
+    def make(rng, n, kinds):
+      image, mask, kind = _images(rng, n, size, channels, kinds)
+      return image if signed else (image + 1) / 2, mask, kind
     self._train = make(rngs[0], counts["train"], (None,))
     self._healthy = make(rngs[1], max(counts["val"] // 2, 1), (None,))
     self._eval = {}

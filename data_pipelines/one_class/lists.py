@@ -39,15 +39,17 @@ class ImageSource(Source):
 
   Args:
     normal, anomalous: items.
-    load: Item -> uint8 [H,W,C], every deterministic transform included.
-    batch_ops: random transforms on uint8 batches, ending in float32; () = `normalize` on reading.
+    load: Item -> uint8 [H,W,C], every deterministic transform included; or float32, with `to_float` None.
+    batch_ops: random transforms on uint8 batches, ending in float32; () = `to_float` on reading.
     with_label: adds "label" int32 (0 normal, 1 anomalous).
     cache: {name: uint8 image} shared by sources of the same transform, or None. It holds what
       `load` returns, that is nothing random.
   """
 
   def __init__(self, normal: Sequence[Item], anomalous: Sequence[Item], load: Callable,
-               batch_ops=(), with_label=True, cache: dict | None = None):
+               batch_ops=(), with_label=True, cache: dict | None = None,
+               to_float: Callable | None = transforms.normalize):
+    self.to_float = to_float or (lambda image: image)
     self.items = [*normal, *anomalous]
     self.labels = np.repeat(np.array([0, 1], np.int32), [len(normal), len(anomalous)])
     self.load, self.batch_ops = load, tuple(batch_ops)
@@ -63,7 +65,7 @@ class ImageSource(Source):
       image = self.load(item)
       if self.cache is not None:
         self.cache[item.name] = image
-    example = {"image": image if self.batch_ops else transforms.normalize(image)}
+    example = {"image": image if self.batch_ops else self.to_float(image)}
     return {**example, "label": self.labels[i]} if self.with_label else example
 
   def meta(self, i):
@@ -85,6 +87,7 @@ class OneClassDataSet(DataSet):
     load_train, train_ops: the same for training, with its random batch ops.
     notes: JSON-able, goes into `describe`: protocol, transforms, where the lists come from.
     cache: keep read images in memory.
+    to_float: uint8 image -> float32 as the network sees it; None = `load` returns that already.
     allow_leaks: published lists that have groups on two sides; said in the log.
     where, remedy: for the line about groups on two sides: the table or folder, and what to do.
     val_from_test: of a fold, the split "val" is the fold's test part: for choosing the number of
@@ -99,7 +102,8 @@ class OneClassDataSet(DataSet):
   def __init__(self, name: str, lists: Mapping[str, Sequence[Item]], load: Callable, *,
                load_train: Callable | None = None, train_ops=(), notes=None, cache=False,
                allow_leaks=False, val_from_test=False, where="",
-               remedy=""):
+               remedy="", to_float: Callable | None = transforms.normalize):
+    self._to_float = to_float
     self.name, self.notes = name, notes or {}
     self.lists = {k: list(lists.get(k, ())) for k in LISTS}
     for part in ("train", "test_normal", "test_anomaly"):
@@ -125,13 +129,13 @@ class OneClassDataSet(DataSet):
 
   def train(self):
     return ImageSource(self.lists["train"], (), self._load_train, self._train_ops,
-                       with_label=False, cache=self._train_cache)
+                       with_label=False, cache=self._train_cache, to_float=self._to_float)
 
   def validation(self):
     if not self.lists["val_normal"]:
       return None
     return ImageSource(self.lists["val_normal"], (), self._load, with_label=False,
-                       cache=self._cache)
+                       cache=self._cache, to_float=self._to_float)
 
   def split(self, name):
     if name not in self.splits:
@@ -139,10 +143,11 @@ class OneClassDataSet(DataSet):
                        "A validation split needs config.data.val_fraction > 0 or a fold.")
     part = self._scored[name]
     return ImageSource(self.lists[f"{part}_normal"], self.lists[f"{part}_anomaly"], self._load,
-                       cache=self._cache)
+                       cache=self._cache, to_float=self._to_float)
 
   def fitting(self):
-    return ImageSource(self.lists["train"], (), self._load, with_label=False, cache=self._cache)
+    return ImageSource(self.lists["train"], (), self._load, with_label=False, cache=self._cache,
+                       to_float=self._to_float)
 
   def resident_arrays(self):
     if self._train_ops:

@@ -50,8 +50,6 @@ class Method(BaseMethod):
     if config.train.accum > 1 and config.model.norm == "batch":
       raise UserError("config.train.accum > 1 changes the statistics of batch normalisation: use accum=1, or "
                       "model.norm=frozen or group")
-    if m.smoothness not in deformation.PENALTIES:
-      raise UserError(f"config.method.smoothness={m.smoothness!r}: use {', '.join(deformation.PENALTIES)}")
     self._penalty = deformation.PENALTIES[m.smoothness]
     self.perceptual = Perceptual(m, (0,), low=0.0, high=1.0, mean=None, std=None)
     self._tx = adam.adam(schedules.build(o, int(config.train.steps)), b1=o.b1, b2=o.b2, eps=o.eps)
@@ -59,7 +57,7 @@ class Method(BaseMethod):
   # ------------------------------------------------------------------------------------ networks
   def _nets(self, channels: int):
     m = self.config.model
-    shared = dict(channels=tuple(m.channels), strides=tuple(m.strides), size=m.kernel, norm=m.norm,
+    shared = dict(channels=tuple(m.widths), strides=tuple(m.strides), size=m.kernel, norm=m.norm,
                   act=m.act, dtype=jnp.dtype(m.dtype))
     return {"enc": conv_ae.Encoder(**shared, slope=m.slope),
             "dec": conv_ae.Decoder(**shared, slope=m.slope, out=channels, upsampling=m.upsampling),
@@ -199,6 +197,6 @@ class Method(BaseMethod):
       i += 1
     if not weights:
       return {}
-    return {"model.channels": tuple(int(w.shape[0]) for w in weights), "model.strides": (2,) * len(weights),
+    return {"model.widths": tuple(int(w.shape[0]) for w in weights), "model.strides": (2,) * len(weights),
             "model.kernel": int(weights[0].shape[-1]), "data.channels": int(weights[0].shape[1]),
             "data.image_size": int(math.pow(2, len(weights)))}

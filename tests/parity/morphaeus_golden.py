@@ -119,7 +119,7 @@ def config(c, bn_mode, epoch_steps, dtype):
                  "smoothness": "gradient_l2", "window": 9, "delta": trainer.get("delta", 1),
                  "beta": float(trainer.get("beta", 3)), "beta_epochs": trainer.get("max_iter", 500),
                  "warmup_epochs": 11},
-      "model": {"channels": tuple(model["channels"]), "strides": tuple(model["strides"]),
+      "model": {"widths": tuple(model["channels"]), "strides": tuple(model["strides"]),
                 "kernel": model["kernel_size"], "act": _ACT.get(model["act"], "swish"), "slope": 1.0,
                 "norm": {"eval": "frozen", "train": "batch"}[bn_mode] if model["norm"] == "batch" else "none",
                 "upsampling": "resize" if model["deconv_mode"] == "stride" else "transposed",

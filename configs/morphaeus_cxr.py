@@ -1,0 +1,98 @@
+r"""MorphAEus on chest radiographs: a deformable autoencoder (Bercea et al. 2023; docs/morphaeus.md).
+
+  python launch.py --workdir=W --config=configs/morphaeus_cxr.py:root=FOLDER,vgg=vgg19-dcbb9e9d.pth
+FOLDER: labels.csv (file, split, label, group, subtype), or <train|val|test>/<normal or a finding>/.
+
+Arguments: root; vgg=PATH or random:SEED; parity=1: what the public code does (BatchNorm that never learns
+its statistics, two preparations of an image); ablation=prior (no deformer in the loss), nowarm, noreverse.
+  (none)   published: 128 px, batch 64, up to 500 epochs, patience 25. The paper's tables could not be read.
+  :small   a labelled folder at 64 px on two CPU cores, about 10 minutes; a narrow random trunk unless vgg.
+  :demo    SYNTHETIC textures, two CPU cores, minutes.
+  :smoke   SYNTHETIC textures, seconds; learns nothing.
+"""
+
+import ml_collections
+
+from configs import common
+from configs.fields import chest
+from data_pipelines.errors import UserError
+
+ABLATIONS = ("", "prior", "nowarm", "noreverse")
+
+
+def get_config(arg=None):
+  """The locked config; `arg` as in the module's docstring.
+
+  Raises:
+    UserError: an unknown argument or ablation.
+  """
+  args = common.parse_arg(arg, root="", vgg="", parity=False, ablation="", small=False, demo=False, smoke=False,
+                          seed=2109)
+  if args.ablation not in ABLATIONS:
+    raise UserError(f"config argument ablation={args.ablation}: use {', '.join(ABLATIONS[1:])}")
+  config = chest.base()
+  config.seed = args.seed
+  _method(config)
+  config.data.root = args.root
+  config.method.vgg_weights = args.vgg
+  if args.parity:
+    config.model.norm, config.data.preparation = "frozen", "published"
+  if args.ablation == "prior":
+    config.method.delta, config.method.score.of = 0.0, "prior"
+  elif args.ablation == "nowarm":
+    config.method.warmup_epochs = 0
+  elif args.ablation == "noreverse":
+    config.model.both = False
+  if args.small or args.demo or args.smoke:
+    _narrow(config, 64 if args.small else 32)
+  if args.small:
+    config.data.image_size = 64
+    config.train.update(epochs=60, batch_size=32, early_stop=0, eval_every_epochs=5, save_every_epochs=5)
+  if args.demo or args.smoke:
+    chest.synthetic(config, args.smoke)
+    config.method.warmup_epochs = 2
+  return config.lock()
+
+
+def _method(config):
+  config.method = method = ml_collections.ConfigDict()
+  method.name = "morphaeus"
+  method.loss = "l2 + 0.2*perceptual"  # of the prior; perceptual is a mean over the layers: 4 alpha here
+  method.layers = "r11+r21+r31+r41"
+  method.vgg_weights = ""          # path of vgg19-dcbb9e9d.pth, or "random:SEED" by explicit choice
+  method.vgg_stats = "running"     # not used: the features are compared as they are
+  method.vgg_widths = (64, 128, 256, 512, 512)  # of a random trunk
+  method.vgg_dtype = "float32"     # of the trunk in training
+  method.window = 9                # side of the correlation's window in pixels
+  method.smoothness = "gradient_l2"  # gradient_l2, gradient_l1, bending
+  method.delta = 1.0               # weight of the deformation's loss
+  method.beta = 3.0                # largest weight of the smoothness, reached after
+  method.beta_epochs = 200         # ... as many epochs
+  method.warmup_epochs = 11        # epochs that train the prior alone
+  method.score = score = ml_collections.ConfigDict()
+  score.loss, score.layers = "l1", ""  # read by the perceptual machinery; the map is the absolute residual
+  score.of = "recon"               # recon (deformed) or prior
+  score.image_score = "mean"       # mean, max, top1
+  score.weights_positive = score.weights_negative = ()  # per channel; () = 1
+
+  config.model = model = ml_collections.ConfigDict()
+  model.widths = (16, 32, 64, 128, 256, 256, 256)
+  model.strides = (2,) * 7
+  model.kernel = 3
+  model.norm = "batch"             # batch, frozen (as published), group, none
+  model.act = "swish"              # swish, relu, leaky_relu
+  model.slope = 0.01               # of leaky_relu in encoder and decoder; published: 1
+  model.upsampling = "resize"      # resize or transposed
+  model.levels = 3                 # pairs of maps that the deformer reads
+  model.both = True                # deform the image to the prior as well
+  model.integration_steps = 7
+  model.dtype = "float32"
+
+
+def _narrow(config, size):
+  """Half the published widths and as many halvings as `size` needs; a narrow random trunk by default."""
+  depth = size.bit_length() - 1
+  config.model.widths = (8, 16, 32, 64, 128, 128, 128)[:depth]
+  config.model.strides = (2,) * depth
+  if not config.method.vgg_weights:
+    config.method.update(vgg_weights="random:0", vgg_widths=(8, 16, 32, 64, 64))
