@@ -26,8 +26,8 @@ def get_config(arg=None):
   Raises:
     UserError: an unknown argument or ablation.
   """
-  args = common.parse_arg(arg, root="", vgg="", parity=False, ablation="", small=False, demo=False, smoke=False,
-                          seed=2109)
+  args = common.parse_arg(arg, root="", vgg="", parity=False, ablation="", small=False, demo=False,
+                          smoke=False, seed=2109)
   if args.ablation not in ABLATIONS:
     raise UserError(f"config argument ablation={args.ablation}: use {', '.join(ABLATIONS[1:])}")
   config = chest.base()
@@ -44,13 +44,16 @@ def get_config(arg=None):
   elif args.ablation == "noreverse":
     config.model.both = False
   if args.small or args.demo or args.smoke:
-    _narrow(config, 64 if args.small else 32)
+    _narrow(config, 64 if args.small else 16 if args.smoke else 32)
   if args.small:
     config.data.image_size = 64
     config.train.update(epochs=60, batch_size=32, early_stop=0, eval_every_epochs=5, save_every_epochs=5)
   if args.demo or args.smoke:
     chest.synthetic(config, args.smoke)
     config.method.warmup_epochs = 2
+  if args.smoke:
+    config.data.image_size, config.method.layers = 16, "r11+r21"
+    config.model.update(levels=2, integration_steps=2)
   return config.lock()
 
 

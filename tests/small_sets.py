@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.brains import files, inputs
-from data_pipelines.datasets import annotations, camelyon, nih, own_folder, paired, segmentation
+from data_pipelines.datasets import annotations, camelyon, chest_xray, nih, own_folder, paired, segmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +116,7 @@ TABLES = {
     "annotations": Small("labels.csv", _FRAMES, _save_all(("clean",)), _pairs(annotations)),
     "nih": Small("labels.csv", _LABELS, _save_all(("i",)), _one_class(nih), labels=True),
     "camelyon": Small("labels.csv", _LABELS, _save_all(("i",)), _one_class(camelyon), labels=True),
+    "chest_xray": Small("labels.csv", _LABELS, _save_all(("i",)), _one_class(chest_xray), labels=True),
     "brats": Small("manifest.csv", _BRAINS, _NOTHING, _scans),
     "predict": Small("manifest.csv", _BRAINS, _NOTHING, _predicted, splits=False)}
 # Data sets without a user's table: arrays in the official order, or made up.
@@ -138,7 +139,8 @@ def _write_parts(root, pictures):
 FOLDERS = {
     "segmentation": Small("", {}, _write_parts, _segmentation(layout="folders")),
     "nih": Small("", {}, _write_sides, _one_class(nih)),
-    "camelyon": Small("", {}, _write_sides, _one_class(camelyon))}
+    "camelyon": Small("", {}, _write_sides, _one_class(camelyon)),
+    "chest_xray": Small("", {}, _write_sides, _one_class(chest_xray))}
 
 
 def _own(root, **fields):

@@ -29,6 +29,6 @@ def synthetic(config, smoke: bool) -> None:
   config.data = changed(synthetic_textures.defaults(), image_size=32, signed=False,
                         n_train=64 if smoke else 512, n_val=16 if smoke else 64, n_test=16 if smoke else 200)
   steps, every = (4, 2) if smoke else (600, 100)
-  config.train.update(steps=steps, epochs=0, batch_size=8 if smoke else 32, eval_every=every, eval_every_epochs=0,
-                      save_every=every, save_every_epochs=0, early_stop=0)
+  config.train.update(steps=steps, epochs=0, batch_size=8 if smoke else 32, eval_every=every,
+                      eval_every_epochs=0, save_every=every, save_every_epochs=0, early_stop=0)
   config.optim.epoch_steps = 1 if smoke else 16

@@ -80,18 +80,22 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
 def read_example(path, data_cfg) -> np.ndarray:
   """A radiograph as scoring sees it: float32 [S,S,1] in [0, 1].
 
-  "published" rounds the resized image to 8 bits, as Pillow does with an 8-bit image.
+  "published" takes the first channel of a colour file, and rounds the resized image to 8 bits, as Pillow does
+  with an 8-bit image.
   """
   size = data_cfg["image_size"]
   if data_cfg["preparation"] == "published":
-    return resize.antialiased(images.read_8bit(path, 1, data_cfg["window"]), size).astype(np.float32) / 255
+    return resize.antialiased(_first_channel(path, data_cfg), size).astype(np.float32) / 255
   return resize.antialiased_float(images.read_unit(path, 1, data_cfg["window"]), (size, size))
 
 
 def _plain(path, cfg):
   """Without anti-aliasing: two neighbours whatever the factor, half-pixel centres."""
-  image = images.read_8bit(path, 1, cfg["window"])
-  return resize.bilinear(image / 255, (cfg["image_size"],) * 2).astype(np.float32)
+  return resize.bilinear(_first_channel(path, cfg) / 255, (cfg["image_size"],) * 2).astype(np.float32)
+
+
+def _first_channel(path, cfg):
+  return images.read_8bit(path, 3, cfg["window"])[..., :1]
 
 
 def place_map(values, shape, data_cfg):

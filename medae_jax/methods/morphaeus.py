@@ -63,8 +63,8 @@ class Method(BaseMethod):
             "dec": conv_ae.Decoder(**shared, slope=m.slope, out=channels, upsampling=m.upsampling),
             "deformer": deformer.Deformer(levels=m.levels, **shared)}
 
-  def _forward(self, params, stats, image, *, deform=True, train=False, axis_name=None):
-    """({"prior"} and with `deform` {"velocity", "recon", "reversed", "field"}, statistics after the pass)."""
+  def _forward(self, params, stats, image, *, deform=True, both=False, train=False, axis_name=None):
+    """({"prior"}, with `deform` {"velocity", "recon", "field"}, with `both` "reversed"; statistics after)."""
     nets, new = self._nets(image.shape[-1]), dict(stats)
 
     def use(net, x):
@@ -78,9 +78,8 @@ class Method(BaseMethod):
     if not deform:
       return {"prior": prior}, new
     velocity = use("deformer", deformer.pairs(down, up))
-    m = self.config.model
     return {"prior": prior, "velocity": velocity,
-            **deformer.deform(image, prior, velocity, m.both, m.integration_steps)}, new
+            **deformer.deform(image, prior, velocity, both, self.config.model.integration_steps)}, new
 
   def init(self, rng, batch):
     image = jnp.asarray(batch["image"][:1])
@@ -115,7 +114,8 @@ class Method(BaseMethod):
 
   def losses(self, state, params, image, *, deform, train=False, axis_name=None):
     """({name: [B]} of the terms and "loss", statistics after the pass)."""
-    out, stats = self._forward(params, state.stats, image, deform=deform, train=train, axis_name=axis_name)
+    out, stats = self._forward(params, state.stats, image, deform=deform, both=self.config.model.both,
+                               train=train, axis_name=axis_name)
     terms = {"rec": self.perceptual.losses(state.params, state.stats, image, out["prior"], res=0)}
     terms["loss"] = terms["rec"]
     if deform:

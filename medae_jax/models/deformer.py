@@ -83,7 +83,7 @@ def deform(image: jax.Array, prior: jax.Array, velocity: jax.Array, both: bool =
     field = warp.integrate(velocity, steps)
     recon = warp.warp(prior, field)
     return {"recon": recon, "reversed": recon, "field": field}
-  n = len(image)  # both directions in one pass over 2 B fields
+  n = image.shape[0]  # both directions in one pass over 2 B fields
   fields = warp.integrate(jnp.concatenate([velocity, -velocity]), steps)
   warped = warp.warp(jnp.concatenate([prior, image.astype(prior.dtype)]), fields)
   return {"recon": warped[:n], "reversed": warped[n:], "field": fields[:n]}

@@ -71,6 +71,7 @@ TINY = {
     "brats": _brats,
     "camelyon": lambda f: dict(layout="folder", root=_labelled(f, (40, 40, 3)), crop_size=32,
                                random_crop=True, random_flip=True),
+    "chest_xray": lambda f: dict(root=_labelled(f, (50, 40)), image_size=16),
     "natural": _npz,
     "nih": lambda f: dict(layout="folder", root=_labelled(f, (50, 50)), crop_size=40, resize=16,
                           equalize_hist=True),

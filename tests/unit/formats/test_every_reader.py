@@ -13,7 +13,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines import dataset as datasets
-from data_pipelines.datasets import camelyon, nih, own_folder, paired, segmentation
+from data_pipelines.datasets import camelyon, chest_xray, nih, own_folder, paired, segmentation
 from data_pipelines.errors import UserError
 from data_pipelines.formats import decode, images
 from data_pipelines.modules import Module
@@ -74,7 +74,8 @@ def trained_segmentation(path):
 
 def trained_one_class(module, path):
   root = copies(path, ["train/normal/p1", "test/normal/p2", "test/anomaly/p3"])
-  data = module.build(fields(module, root=str(root), layout="folder", crop_size=64, resize=64), 0)
+  given = dict(root=str(root), layout="folder", crop_size=64, resize=64, image_size=64)
+  data = module.build(fields(module, **given), 0)
   shown = data.split("test").read_one(0)["image"]
   np.testing.assert_array_equal(data.fitting().read_one(0)["image"], shown)
   return shown
@@ -114,10 +115,12 @@ def brain_slice(path):
 
 
 READERS = {
-    **{f"predict {n}": single(n) for n in ("segmentation", "nih", "camelyon", "natural", "paired",
-                                           "synthetic_textures", "annotations", "own_folder")},
+    **{f"predict {n}": single(n) for n in (
+        "segmentation", "nih", "camelyon", "natural", "paired", "chest_xray", "synthetic_textures",
+        "annotations", "own_folder")},
     "predict theirs": foreign, "predict restoration": restoration, "predict brain slice": brain_slice,
     "train segmentation": trained_segmentation, "train nih": functools.partial(trained_one_class, nih),
+    "train chest_xray": functools.partial(trained_one_class, chest_xray),
     "train camelyon": functools.partial(trained_one_class, camelyon), "train paired": trained_pairs,
     "train own_folder": trained_own_folder,
     "prepare pairs": prepared_pairs}
