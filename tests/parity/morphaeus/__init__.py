@@ -1,0 +1,1 @@
+"""MorphAEus and the chest X-ray autoencoders."""
