@@ -15,8 +15,8 @@ from medae_jax.losses import deformation, ncc
 from medae_jax.models.layers import warp
 from medae_jax.weights import conv_ae as names
 from tests.golden_cases import file_cases
-from tests.parity.morphaeus import networks as golden
 from tests.parity.dpa_golden import nchw, nhwc
+from tests.parity.morphaeus import networks as golden
 
 
 def _near(got, expected, share, what=""):

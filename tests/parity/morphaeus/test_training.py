@@ -16,9 +16,9 @@ from medae_jax.methods import morphaeus
 from medae_jax.optim import adam
 from medae_jax.weights import conv_ae as names
 from tests.golden_cases import file_cases, golden_dir
-from tests.parity.morphaeus import networks as golden
 from tests.parity.double import double
 from tests.parity.dpa_golden import nhwc
+from tests.parity.morphaeus import networks as golden
 
 
 class Trace:
