@@ -120,10 +120,11 @@ def _part(args, method, data, exp, variant, words, classes):
   trunk = ("vgg",) if method in ("dpa", "piad") else ("weights", "backbone") if method in _PRETRAINED else ()
   own = [words, f"root={root}" if root else "",
          *(f"{k}={args[k]}" for k in ("lists", *trunk) if args[k])]
+  labels = {"model": method, "data": data, "exp": exp}
   if variant == "small" and method in _PRETRAINED:  # they train nothing: full size is small enough
     own += ["folder=1"] * (data in ("nih", "camelyon16"))
-  else:
-    own = [variant, *own]
+  elif variant:
+    own, labels["variant"] = [variant, *own], variant
   if args.parity:
     own += ["mismatch=1"] * ((method, data, exp) == ("piad", "nih", "with_cv"))
     own += ["freeze=1"] * ((method, data, exp) == ("dpa", "camelyon16", "pg"))
@@ -133,7 +134,7 @@ def _part(args, method, data, exp, variant, words, classes):
       name="_".join(filter(None, [method, data, exp])), config=f"configs/{method}_{data}.py",
       arg=",".join(filter(None, own)), grid=_grid(args, data, variant, classes),
       settings=search.settings(method, data, args.backbone) if args.search else (),
-      labels={"model": method, "data": data, "exp": exp})
+      labels=labels)
 
 
 def _grid(args, data, variant, classes):

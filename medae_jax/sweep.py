@@ -66,23 +66,30 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   plan = Plan(config, workdir)
   at_once, split, retries = plan.s.together, (plan.s.split,), plan.s.get("retries", 0)
   if tasks := plan.s.get("slurm", 0):
+    _write(plan, {}, {})
     path = slurm.write(workdir, tasks, searches=bool(plan.s.folds))
     print(f"{len(plan.trials())} runs{' of the search' if plan.s.folds else ''} for {tasks} tasks: "
           f"bash {path}")
     return {}
+  _write(plan, {}, {} if not plan.s.folds else plan.choose(_failed_ever(plan.workdir)))  # what is planned
   said = run(plan.mine(plan.trials()), split, at_once, retries, plan.workdir)
   chosen = plan.choose(_failed_ever(plan.workdir)) if plan.s.folds else {}
   if plan.s.folds and INTERRUPTED not in said.values():
     said |= run(plan.mine(plan.final_trials(chosen)), split, at_once, retries, plan.workdir)
-  final = plan.final_trials(chosen)
-  runs = plan.listing([*plan.trials(), *final] if plan.s.folds else final)
-  result = tables.write(plan.workdir, plan.s, final, plan.read,
-                        {k: v for k, v in said.items() if v != ELSEWHERE}, plan.describe(chosen), runs,
-                        [k for k, v in said.items() if v == ELSEWHERE])
+  result = _write(plan, said, chosen)
   logging.info("Table of %d cells: %s", len(result["rows"]), plan.workdir / "table.md")
   print(tables.text(result))
   _raise(said)
   return result
+
+
+def _write(plan, said: dict[str, str], chosen) -> dict[str, Any]:
+  """Writes the table as it stands now; returns what sweep.json holds."""
+  final = plan.final_trials(chosen)
+  runs = plan.listing([*plan.trials(), *final] if plan.s.folds else final)
+  return tables.write(plan.workdir, plan.s, final, plan.read,
+                      {k: v for k, v in said.items() if v != ELSEWHERE}, plan.describe(chosen), runs,
+                      [k for k, v in said.items() if v == ELSEWHERE], plan.changes)
 
 
 def seeds(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:

@@ -13,14 +13,15 @@ from medae_jax.core import files
 
 def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
           failed: Mapping[str, str], chosen: Mapping[str, Any],
-          runs: Sequence[Mapping[str, Any]] = (), elsewhere: Sequence[str] = ()) -> dict[str, Any]:
+          runs: Sequence[Mapping[str, Any]] = (), elsewhere: Sequence[str] = (),
+          changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
   """Writes sweep.json, table.csv and table.md; returns what sweep.json holds.
 
   Args:
     s: config.sweep. trials: the runs of the table. read: trial -> evaluation or None.
     failed: {name: reason}. chosen: {cell: what the search chose}.
     runs: what every run is (Plan.listing), those of a search included.
-    elsewhere: names of runs that other processes work on.
+    elsewhere: names of runs that other processes work on. changes: {field: value} of the command line.
   """
   cells: dict[tuple, list] = {}
   compared = not s.folds and any(t.setting for t in trials)
@@ -37,7 +38,7 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
             "chosen": dict(chosen), "failed": dict(failed), "elsewhere": list(elsewhere),
             "missing": [t.name for t in trials if read(t) is None],
             "labels": dict(s.get("labels", {})), "unpublished": list(s.get("unpublished", ())),
-            "runs": list(runs)}
+            "runs": list(runs), "changes": dict(changes or {})}
   files.write_json(workdir / "sweep.json", result)
   flat = [{**r["cell"], **{k: v for k, v in r.items() if k not in ("cell", "values", "trivial")},
            **r["trivial"]} for r in rows]
@@ -84,6 +85,8 @@ def text(result: Mapping[str, Any]) -> str:
     lines.append(f"Chosen by folds for {name}: {choice}")
   if trunks := sorted({r["trunk"] for r in result["runs"] if r.get("trunk")}):
     lines.append(f"Pretrained networks: {'; '.join(trunks)}.")
+  if changes := ", ".join(f"{k}={v}" for k, v in result["changes"].items()):
+    lines.append(f"Changed for all runs: {changes}.")
   lines += [f"FAILED {name}: {why}" for name, why in result["failed"].items()]
   lines += [f"IN WORK ELSEWHERE {name}" for name in result["elsewhere"]]
   if none := result["unpublished"]:

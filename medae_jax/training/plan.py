@@ -180,12 +180,12 @@ class Plan:
 
   def listing(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """What each run is, for sweep.json and the benchmark report, with "done"."""
-    found = []
+    found, chosen = [], ", chosen by folds" if self.s.folds else ""
     for t in trials:
       config, cell = self.job(t).config, dict(t.cell)
       data, cls = identity.data_of(config)
       labels = dict(t.labels or self.s.get("labels", {}).items())
-      found.append({"name": t.name, "method": identity.method_of(config, labels, cell), "data": data,
+      found.append({"name": t.name, "method": identity.method_of(config, labels, cell) + chosen, "data": data,
                     "class": cls, "run": str(cell.get("run", f"seed {config.seed}")), "fold": t.fold,
                     "setting": t.setting, "trunk": identity.trunk_of(config),
                     "done": self.read(t) is not None})

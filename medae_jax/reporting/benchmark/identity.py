@@ -56,12 +56,12 @@ def method_of(config: Mapping[str, Any], labels: Mapping[str, Any], cell: Mappin
   """"dpa wo_pg", "dpa, loss=l1", "piad": the label of a row.
 
   Args:
-    labels: of the sweep: model, exp. cell: its arguments.
+    labels: of the sweep: model, exp, variant (small, demo). cell: its arguments.
   """
   name = labels.get("model") or config["method"]["name"]
   grown = (config["method"].get("growing") or {}).get("initial_res", 0)
   exp = labels.get("exp", "") or ("pg" if grown and not labels else "")
-  name = " ".join(filter(None, [name, exp, config.get("variant", "") or ""]))
+  name = " ".join(filter(None, [name, exp, labels.get("variant", "") or config.get("variant", "") or ""]))
   loss = config["method"].get("loss", "") or ""
   if not labels and isinstance(loss, str) and loss not in ("", "relative_perceptual_L1"):
     cell = {"loss": loss, **cell}  # a run by itself: its config says what a sweep's arguments would

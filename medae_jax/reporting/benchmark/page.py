@@ -73,8 +73,9 @@ def _summary(found, cells) -> str:
 
 def _table(found, cells, score, rank) -> str:
   data, base = words.columns(cells), summary.trivial(found.runs, score)
-  best = {d: max((c.mean for (_, e), c in cells.items() if e == d and c.mean is not None), default=None)
-          for d in data}
+  most = {d: max(c.classes for (_, e), c in cells.items() if e == d) for d in data}  # means compare there
+  best = {d: max((c.mean for (_, e), c in cells.items() if e == d and c.classes == most[d]
+                  and c.mean is not None), default=None) for d in data}
   sizes = {d: {c.images for (_, e), c in cells.items() if e == d and c.images} for d in data}
   shown = {d: "".join(f"<br><span class='ci'>{n:,} test images</span>" for n in sizes[d]) for d in data}
   head = "".join(f"<th>{text(d)}{shown[d]}</th>" for d in data)

@@ -41,10 +41,12 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """All runs, and the launches of the published runner that have no config."""
+  """All runs, the launches of the published runner that have no config, reasons of failures, and which
+  fields the command line of a sweep changed."""
   runs: list[Run]
   unpublished: list[str]
   failed: dict[str, str]
+  changed: list[str]
 
 
 def find(folders: Sequence[str | os.PathLike], split: str = "test") -> Found:
@@ -56,6 +58,7 @@ def find(folders: Sequence[str | os.PathLike], split: str = "test") -> Found:
   runs: dict[pathlib.Path, Run] = {}
   unpublished: list[str] = []
   failed: dict[str, str] = {}
+  changed: list[str] = []
   for folder in map(pathlib.Path, folders):
     if not folder.is_dir():
       raise FileNotFoundError(f"no folder {str(folder)!r}: --mode=report reads sweeps and workdirs of runs")
@@ -66,12 +69,14 @@ def find(folders: Sequence[str | os.PathLike], split: str = "test") -> Found:
           runs[entry.folder.resolve()] = entry
         unpublished += plan.get("unpublished") or []
         failed |= plan.get("failed") or {}
+        if fields := plan.get("changes"):
+          changed.append(f"{place}: {', '.join(f'{k}={v}' for k, v in fields.items())}")
       elif (place / "config.json").is_file() and place.resolve() not in runs and (
           entry := _alone(place, split)):
         runs[place.resolve()] = entry
   if not runs:
     raise FileNotFoundError(f"no evaluated run in {', '.join(map(str, folders))}: train and evaluate first")
-  return Found(list(runs.values()), list(dict.fromkeys(unpublished)), failed)
+  return Found(list(runs.values()), list(dict.fromkeys(unpublished)), failed, changed)
 
 
 def _places(folder: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -77,5 +77,6 @@ def lists(found: Found) -> list[tuple[str, list[str]]]:
   quoted = [f"{f.method}, {f.data}: {figure(f)} ({published.SOURCES[f.source]})" for f in published.FIGURES]
   return [(f"{title} ({len(names)})", names) for title, names in (
       ("Missing runs", missing),
+      ("Fields that were changed for a whole sweep", found.changed),
       ("Launches of the published runner without a config", found.unpublished),
       ("Figures of the papers", quoted)) if names]

@@ -76,7 +76,8 @@ def test_report_of_a_sweep_and_a_run_beside_it(tmp_path):
         + [("dpa wo_pg", "cifar10", c, 0, .6) for c in "01"]
         + [("piad <with_cv>", "cifar10", c, 0, .7) for c in "01"]
         + [("piad <with_cv>", "nih subset", "", 0, None)],
-        unpublished=["dpa/cifar10/pg/class_0/run_0"], failed={"dpawo_pg_nihsubset__2": "disk full"})
+        unpublished=["dpa/cifar10/pg/class_0/run_0"], failed={"dpawo_pg_nihsubset__2": "disk full"},
+        changes={"train.steps": 150})
   alone = tmp_path / "alone"
   files.write_json(alone / "evaluation/test.json", result(.5))
   files.write_json(alone / "config.json", {
@@ -86,8 +87,8 @@ def test_report_of_a_sweep_and_a_run_beside_it(tmp_path):
   assert path == tmp_path / "s/benchmark/benchmark.html"
   page, text = path.read_text(), (path.parent / "benchmark.md").read_text()
   for wanted in ("missing: 0 of 1 runs", "paper 92.0 %, other images", "2/3 runs", "disk full",
-                 "dpa, loss=l1", "dpa/cifar10/pg/class_0/run_0", "not planned", TRUNK, "no pretrained trunk",
-                 "<svg", "piad &lt;with_cv&gt;"):
+                 "train.steps=150", "dpa, loss=l1", "dpa/cifar10/pg/class_0/run_0", "not planned", TRUNK,
+                 "no pretrained trunk", "<svg", "piad &lt;with_cv&gt;"):
     assert wanted in page, wanted
   assert "| dpa wo_pg | vgg19, vgg19.pth | 0.910 ± 0.014;" in text and "missing (0/1 runs)" in text
   assert "<with_cv>" not in page and "src=" not in page  # nothing is loaded
