@@ -13,6 +13,7 @@ import os
 import pathlib
 import tempfile
 
+from absl import logging
 import jax
 import numpy as np
 
@@ -32,6 +33,7 @@ class FeatureCache:
     self._folder, self._options, self._used = pathlib.Path(folder), options, used
     self._weights: dict[str, bytes] = {}
     self._digested: Mapping | None = None
+    self._writable = True
 
   def __call__(self, params: Mapping, image: np.ndarray, taps, compute: Callable) -> list[np.ndarray]:
     """[B,C] of every tap, in their order.
@@ -39,9 +41,6 @@ class FeatureCache:
     Args:
       params: of the backbone.
       compute: () -> {tap: [B,C]} of all taps, for when one is missing.
-
-    Raises:
-      OSError: the folder cannot be written.
     """
     self._digest_weights(params, taps)
     pixels = hashlib.blake2b(repr((image.shape, str(image.dtype))).encode())
@@ -52,13 +51,23 @@ class FeatureCache:
       for tap, value in compute().items():
         if found[tap] is None:
           found[tap] = np.asarray(value, np.float32)
-          _write(paths[tap], found[tap])
+          self._keep(paths[tap], found[tap])
     return [found[tap] for tap in taps]
 
   def _path(self, tap, pixels):
     parts = (_VERSION.encode(), self._options.encode(), tap.encode(), self._weights[tap], pixels)
     key = hashlib.blake2b(b"|".join(hashlib.blake2b(p).digest() for p in parts), digest_size=20)
     return self._folder / tap / f"{key.hexdigest()}.npy"
+
+  def _keep(self, path, value):
+    """Writes a file; where that fails (another machine, a full disk) it is said once, and nothing is kept."""
+    if not self._writable:
+      return
+    try:
+      _write(path, value)
+    except OSError as e:
+      self._writable = False
+      logging.warning("config.method.cache=%s keeps no more features: %s", self._folder, e)
 
   def _digest_weights(self, params, taps):
     if self._digested is params and set(taps) <= set(self._weights):

@@ -51,6 +51,16 @@ def test_weights_beyond_a_layer_do_not_matter_to_it(ask):
   assert not ask(taps=("low",), weights=params(b=3.0))[1]
 
 
+def test_a_folder_that_cannot_be_written_costs_no_result(tmp_path):
+  (tmp_path / "file").write_text("")
+  values = np.ones((3, 2), np.float32)
+  cache = FeatureCache(str(tmp_path / "file" / "kept"), "", USED.__getitem__)
+  for _ in range(2):
+    found = cache(params(), np.ones((3, 4, 4, 1), np.float32), ("low", "deep"),
+                  lambda: {"low": values, "deep": values})
+    np.testing.assert_array_equal(found, [values, values])
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", None])
 def test_a_damaged_file_is_computed_again(ask, tmp_path, content):
   want, _ = ask()
