@@ -67,10 +67,10 @@ def predictor(placement="anatomy", field_mm=120.0):
   return Predictor(config, {"threshold": 0.5}, score)
 
 
-def predicted(folder, out, name="p", **options):
+def predicted(folder, out, name="p", kinds=("nifti",), **options):
   """(row, map, mask on the input's grid) of the scan p_flair, p_t1 in a folder."""
   out.mkdir(exist_ok=True)
-  scan, = inputs.find(folder, NAMES)
+  scan, = inputs.find_all(folder, NAMES, kinds)[0]
   row = predictor(**options).predict_one(scan, out)
   read = lambda kind: np.asarray(nibabel.load(out / f"{name}_{kind}.nii.gz").dataobj)
   return row, read("anomaly"), read("mask")

@@ -9,32 +9,12 @@ import logging
 import pathlib
 import random
 
+from data_pipelines.brains import scan_folders, series
+from data_pipelines.brains.scan_folders import ScanFiles
 from data_pipelines.errors import UserError
-from data_pipelines.formats import nifti
-from data_pipelines.intake import counts, find as finder, patients as people, splits, tables, vocabulary
+from data_pipelines.intake import counts, patients as people, splits, tables, vocabulary
 
-# The newer releases' names of the modalities, after a "-" instead of a "_".
-NEW_NAMES = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
 SPLITS = vocabulary.SPLITS
-
-
-@dataclasses.dataclass(frozen=True)
-class ScanFiles:
-  """Files of one scan.
-
-  Attributes:
-    patient: scan id, unique in the set.
-    group: whose scan it is; scans of one person are never in two splits.
-    split: "train", "val" or "test".
-    volumes: paths in the order of the modalities asked for.
-    seg: path of the label volume, None = nothing marked.
-  """
-
-  patient: str
-  split: str
-  volumes: tuple[str, ...]
-  seg: str | None
-  group: str = ""
 
 
 @dataclasses.dataclass
@@ -48,7 +28,8 @@ class Found:
 
 def find_scans(folder, modalities: Sequence[str], group_pattern: str = "", grouping: str = "patient"
                ) -> Found:
-  """Scans of a folder with manifest.csv, or of BraTS folders in the old or the new naming.
+  """Scans of a folder with manifest.csv, or of BraTS folders in the old or the new naming; a volume may be
+  a DICOM series (series.py).
 
   Args:
     group_pattern, grouping: whose a scan is, see intake/patients.py.
@@ -116,14 +97,20 @@ def _from_manifest(folder, modalities, rule) -> Found:
     if lacking:
       incomplete[patient] = f"no {', '.join(lacking)} volume (empty column of manifest.csv)"
       continue
-    files = [row.file(m) for m in map(tables.column_name, modalities)]
-    for file in files:
-      if file in listed:
-        raise UserError(f"{row.where}: {file} is listed twice, first in line {listed[file]}")
-      listed[file] = row.line
     seg = row.file(seg_column) if seg_column and row[seg_column] else None
-    complete.append(ScanFiles(patient, split, tuple(str(folder / f) for f in files),
-                              str(folder / seg) if seg else None, group))
+    try:
+      volumes = [_of_cell(folder / row.file(tables.column_name(m)), m) for m in modalities]
+      if seg and not isinstance(_of_cell(folder / seg, "seg"), str):
+        raise UserError(f"{folder / seg} is DICOM: a label is a NIfTI volume")
+    except UserError as e:
+      incomplete[patient] = str(e)
+      continue
+    for file in volumes:
+      if file in listed:
+        name = counts.shown(file if isinstance(file, str) else file[0], folder)
+        raise UserError(f"{row.where}: {name} is listed twice, first in line {listed[file]}")
+      listed[file] = row.line
+    complete.append(ScanFiles(patient, split, tuple(volumes), str(folder / seg) if seg else None, group))
   if unused:
     logging.info("%s: %d scans are in no split: %s", table.path, len(unused), ", ".join(unused[:20]))
   if with_split:
@@ -131,43 +118,15 @@ def _from_manifest(folder, modalities, rule) -> Found:
   return Found(*_assign(complete, incomplete, sorted(names), folder, dict(zip(names, groups))))
 
 
+def _of_cell(path, modality):
+  """A path, or those of the series that a cell of a table means."""
+  members = series.of_cell(path, modality)
+  return tuple(map(str, members)) if members else str(path)
+
+
 def _from_folders(folder, modalities, rule) -> Found:
-  found = finder.find(folder, ("nifti",))
-  candidates: dict[pathlib.Path, list[pathlib.Path]] = {}
-  for path in [*found.files, *(item.path for item in found.broken)]:
-    if path.parent.parent == folder:
-      candidates.setdefault(path.parent, []).append(path)
-  if not candidates:
-    raise UserError(f"config.data.dir={str(folder)!r} holds neither manifest.csv nor scan folders "
-                     "such as BraTS2021_00000/BraTS2021_00000_flair.nii.gz")
-  person = people.of_scans([d.name for d in candidates], **rule)
-  incomplete, complete = {}, []
-  broken = {item.path: item.reason for item in found.broken}
-  kinds = _kinds(candidates, modalities, folder)
-  for d in sorted(candidates):
-    files = {kind: find_files(candidates[d], d.name, kind) for kind in kinds}
-    reason = _incomplete(d.name, files, broken)
-    if reason:
-      incomplete[d.name] = reason
-      continue
-    seg = str(files["seg"][0]) if "seg" in files else None
-    complete.append(ScanFiles(d.name, "", tuple(str(files[m][0]) for m in modalities), seg, person[d.name]))
-  used = {f for scan in complete for f in (*scan.volumes, scan.seg)}
-  found.leave_out({p: "is of a scan that is incomplete" if p.parent.name in incomplete else
-                   f"is no {', '.join(modalities)} or seg of a scan folder"
-                   for p in found.files if str(p) not in used})
-  counts.say(found)
-  return Found(*_assign(complete, incomplete, [d.name for d in sorted(candidates)], folder, person))
-
-
-def _kinds(candidates, modalities, folder):
-  """What a scan must have: the label as well where any scan has one, so that one without it does not
-  pass as healthy among those that are marked; a folder without labels is one of normal scans."""
-  if any(find_files(found, d.name, "seg") for d, found in candidates.items()):
-    return (*modalities, "seg")
-  logging.warning("%s has no seg volume in any of its %d scan folders: all scans are taken for normal; "
-                  "pixel metrics need masks", folder, len(candidates))
-  return tuple(modalities)
+  looked = scan_folders.look(folder, modalities, rule)
+  return Found(*_assign(looked.complete, looked.incomplete, sorted(looked.person), folder, looked.person))
 
 
 def _assign(complete, incomplete, patients, folder, person):
@@ -204,27 +163,3 @@ def _split_lists(patients, folder, person=None):
     if all(lists.values()):
       return lists, "published BraTS2021 lists"
   return split_by_rule(patients, groups=person), "seeded rule (0.75 / 0.05 / rest, seed 0)"
-
-
-# ------------------------------------------------------------------------------ names of files
-def file_name(patient: str, kind: str, style: str = "brats2021") -> str:
-  """Name of a file; kind is a modality or "seg", style "brats2021" or "brats2023"."""
-  return (f"{patient}_{kind}.nii.gz" if style == "brats2021"
-          else f"{patient}-{NEW_NAMES.get(kind, kind)}.nii.gz")
-
-
-def find_files(files: Sequence[pathlib.Path], patient: str, kind: str) -> list[pathlib.Path]:
-  """Those of `kind` among the files of a patient, in either naming and any capitals."""
-  stems = (f"{patient}_{kind}".lower(), f"{patient}-{NEW_NAMES.get(kind, kind)}".lower())
-  return [f for f in files if nifti.stem(f).lower() in stems]
-
-
-def _incomplete(patient, files, broken):
-  """Why a scan cannot be used, "" where each kind has exactly one file that can be read."""
-  for kind, paths in files.items():
-    if len(paths) > 1:
-      return f"{len(paths)} {kind} volumes ({', '.join(p.name for p in paths)}): keep one"
-    if paths and paths[0] in broken:
-      return f"{paths[0].name} {broken[paths[0]]}"
-  lacking = [kind for kind, paths in files.items() if not paths]
-  return f"no {', '.join(lacking)} volume in {patient}" if lacking else ""

@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 
 from data_pipelines.brains import series, volumes
-from data_pipelines.brains.files import NEW_NAMES
+from data_pipelines.brains.sequences import other_kind, split_name
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from data_pipelines.intake import counts, find as finder, names, tables
@@ -62,7 +62,7 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
   if modalities and table.suffix.lower() in finder.SUFFIXES["table"] and table.is_file():
     scans = _from_manifest(table, modalities)
     found = finder.find(path, kinds) if path.is_dir() else finder.Found(path)
-    listed = {f for scan in scans for f in scan.files.values()}
+    listed = {f for scan in scans for f in scan.all_files}
     found.leave_out({f: "is not listed in manifest.csv" for f in found.files if f not in listed})
     return scans, found
   if modalities and path.is_file() and finder.kind_of(path) == "dicom":  # its whole series
@@ -97,21 +97,9 @@ def _told_apart(scans):
 
 def _of_series(found, modalities):
   """Scans of the DICOM series among the files found; takes out of `found` those that are none."""
-  return [Scan(names.safe(title), {m: files[0] for m, files in members.items()}, title,
-               {files[0]: tuple(files) for files in members.values()})
-          for title, members in series.scans(found, modalities, split_name)]
-
-
-def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]:
-  """("BraTS2021_00000", "flair") of BraTS2021_00000_flair.nii.gz; (stem, "") where nothing fits."""
-  name = finder.stem_of(path)
-  for separator in ("_", "-"):
-    prefix, found, ending = name.rpartition(separator)
-    if found:
-      for modality in modalities:
-        if ending.lower() in (modality.lower(), NEW_NAMES.get(modality.lower())):
-          return prefix, modality
-  return name, ""
+  return [Scan(names.safe(s.name), {m: files[0] for m, files in s.files.items()}, s.name,
+               {files[0]: tuple(files) for files in s.files.values()})
+          for s in series.scans(found, modalities)]
 
 
 def _group(found, modalities, series_there=False):
@@ -144,7 +132,7 @@ def _no_input(path, modalities, files):
   """Why a file without a modality in its name is no input, "" where it is one."""
   if not modalities:
     return names.beside_its_image(path, files)
-  return series.other_kind(finder.stem_of(path))
+  return other_kind(finder.stem_of(path))
 
 
 def _apart(members):
@@ -182,8 +170,20 @@ def _from_manifest(path, modalities):
   table.unique("patient")
   column = {m: tables.column_name(m) for m in modalities}
   safe = names.unique([row["patient"] for row in table.rows])
-  return [Scan(name, {m: path.parent / row.file(c) for m, c in column.items() if row[c]}, row["patient"])
-          for name, row in zip(safe, table.rows)]
+  scans = []
+  for name, row in zip(safe, table.rows):
+    cells = {m: path.parent / row.file(c) for m, c in column.items() if row[c]}
+    files, of_series = dict(cells), {}
+    for m, cell in cells.items():
+      try:
+        members = series.of_cell(cell, m)
+      except UserError:
+        continue  # read_scan says it in the row of this scan
+      if members:
+        files[m] = members[0]
+        of_series[members[0]] = tuple(members)
+    scans.append(Scan(name, files, row["patient"], of_series))
+  return scans
 
 
 # ------------------------------------------------------------------------------------------- reading
@@ -199,4 +199,6 @@ def read_scan(scan: Scan, modalities: Sequence[str], orientation: str = "") -> v
   if missing:
     there = ", ".join(p.name for p in scan.files.values())
     raise UserError(f"scan {scan.name} has no {', '.join(missing)} volume (found {there})")
-  return volumes.read({m: scan.series.get(scan.files[m], scan.files[m]) for m in modalities}, orientation)
+  files = {m: scan.series.get(scan.files[m], scan.files[m]) for m in modalities}
+  return volumes.read({m: f if isinstance(f, tuple) else series.of_cell(f, m) or f for m, f in files.items()},
+                      orientation)

@@ -7,13 +7,12 @@ import dataclasses
 import logging
 import pathlib
 
-from data_pipelines.brains import files, inputs, prepare, records, slices
+from data_pipelines.brains import files, prepare, records, scan_folders, series, slices
+from data_pipelines.brains.sequences import ANY, KNOWN, LABEL_ENDINGS, split_name
 from data_pipelines.errors import UserError
-from data_pipelines.intake import sides
+from data_pipelines.formats import nifti
+from data_pipelines.intake import counts, sides
 from data_pipelines.intake.sides import Member
-
-KNOWN = tuple(k for k in files.NEW_NAMES if k != "seg")  # modalities that names of files tell
-_LABEL = ("seg", "mask", "label")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,19 +41,19 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
   sets: dict[str, dict[str, Member]] = {}
   labels: dict[str, pathlib.Path] = {}
   for m in members:
-    prefix, modality = inputs.split_name(m.path, (*asked, *_LABEL))
+    prefix, modality = split_name(m.path, (*asked, *LABEL_ENDINGS))
     key = f"{m.name.rpartition('/')[0]}/{prefix}".lstrip("/")
-    if modality in _LABEL:
+    if modality in LABEL_ENDINGS:
       labels[key] = m.path
     else:
       sets.setdefault(key, {})[modality] = m
   everywhere = [k for k in asked if all(k in found for found in sets.values())]
-  if not modalities and not everywhere:
+  if not everywhere and tuple(modalities) in ((), (ANY,)):  # ANY: found out when the run began
     if any(set(found) != {""} for found in sets.values()):
       logging.warning("the names of the volumes tell no modality that all scans have: each file is a scan of "
                       "its own; set config.data.modalities where several files belong together")
-    alone = [m for m in members if inputs.split_name(m.path, _LABEL)[1] == ""]
-    return [Group(m.name, {"image": m}, m.mask) for m in alone], ("image",)
+    alone = [m for m in members if split_name(m.path, LABEL_ENDINGS)[1] == ""]
+    return [Group(m.name, {ANY: m}, m.mask) for m in alone], (ANY,)
   lacking = {key: [k for k in modalities if k not in found] for key, found in sets.items()}
   bad = [f"{key} ({', '.join(missing)})" for key, missing in lacking.items() if missing]
   if bad:
@@ -62,6 +61,69 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
   chosen = tuple(modalities) or tuple(everywhere)
   return [Group(key, {k: found[k] for k in chosen}, labels.get(key) or next(iter(found.values())).mask)
           for key, found in sets.items()], chosen
+
+
+def group_series(found: sides.Sides, modalities: Sequence[str]
+                 ) -> tuple[list[Group], tuple[str, ...]]:
+  """(scans, modalities) of DICOM series: which belong together says series.py; logs what became of the files.
+
+  Args:
+    modalities: config.data.modalities; () = those that all scans have, else, where no series names any, each
+      series is a scan of one modality, "image".
+
+  Raises:
+    UserError: a scan lacks a modality, or nothing tells which one its series is.
+  """
+  chosen = tuple(modalities) or KNOWN
+  lost = series.unnamed(found.series, chosen, found.root) if len(chosen) > 1 else []
+  if lost and not modalities and len(lost) == len(found.series):
+    chosen, lost = (ANY,), []
+  if lost:
+    raise UserError(f"neither folder nor SeriesDescription tells which of {', '.join(chosen)} {len(lost)} "
+                    f"series are, the first: {lost[0].folder}: name the folder so (P01/flair), or take each "
+                    f"series for a scan with --config.data.modalities='(\"{ANY}\",)'")
+  scans = series.scans(found.found, chosen, found.series)
+  if not modalities and chosen != (ANY,):
+    chosen = tuple(k for k in KNOWN if all(k in s.files for s in scans))
+  lacking = [f"{s.name} (has {', '.join(s.files)})" for s in scans
+             if not chosen or not set(chosen) <= set(s.files)]
+  if lacking:
+    raise UserError(f"{len(lacking)} of {len(scans)} scans lack a modality that the others have or that "
+                    f"config.data.modalities asks for, the first: {lacking[0]}")
+  members = _as_members(scans, found)
+  groups = [Group(m.name, {k: dataclasses.replace(m, files=tuple(s.files[k])) for k in chosen}, m.mask)
+            for m, s in zip(members, scans, strict=True)]
+  used = {f for g in groups for v in g.volumes.values() for f in v.files} | {g.seg for g in groups}
+  found.found.leave_out({f: "belongs to no scan" if nifti.is_nifti(f) else
+                         f"is of a series that is none of {', '.join(chosen)}"
+                         for f in found.found.files if f not in used})
+  counts.say(found.found)
+  counts.refuse_broken(found.found)
+  return groups, chosen
+
+
+def _as_members(scans, found):
+  """One member a scan, with its label: NIfTI, below masks/ by the scan's path or beside its series."""
+  side = {m.path: m for m in found.members}
+  members = []
+  for s in scans:
+    first = side[next(iter(s.files.values()))[0]]
+    place = found.root / s.name
+    members.append(dataclasses.replace(first, name=s.name, path=place if place.is_dir() else first.path,
+                                       person=s.patient))
+  members = sides.with_masks(dataclasses.replace(found, members=members))
+  wrong = next((m.mask for m in members if m.mask is not None and not nifti.is_nifti(m.mask)), None)
+  if wrong is not None:
+    raise UserError(f"{wrong} is the mask of a volume: give it as NIfTI")
+  result = []
+  for m, s in zip(members, scans, strict=True):
+    masks = [m.mask] if m.mask else []
+    masks += [p for p in found.labels if p.parent == s.place or (
+        p.parent == s.place.parent and split_name(p, LABEL_ENDINGS)[0] == s.place.name)]
+    if len(masks) > 1:
+      raise UserError(f"{masks[0]} and {masks[1]} are masks of one scan: take one away")
+    result.append(dataclasses.replace(m, mask=masks[0] if masks else None))
+  return result
 
 
 class OwnScans(slices.SliceDataSet):
@@ -83,15 +145,16 @@ def build(found: sides.Sides, cfg: Mapping, ops, seed: int) -> OwnScans:
   Raises:
     UserError, OSError: see sides.assign and prepare.prepare_set.
   """
-  groups, modalities = group(sides.with_masks(found), cfg["modalities"])
+  groups, modalities = (group_series(found, cfg["modalities"]) if found.kind == "series" else
+                        group(sides.with_masks(found), cfg["modalities"]))
   cfg = {**cfg, "modalities": modalities, "dir": str(found.root)}
   firsts = {g.first.name: g for g in groups}
   members = sides.assign([g.first for g in groups], cfg, found.root)
   scans = []
   for m in members:
     g = firsts[m.name]
-    scans.append(files.ScanFiles(g.name, m.split, tuple(str(v.path) for v in g.volumes.values()),
-                                 str(g.seg) if g.seg else None, m.patient))
+    scans.append(scan_folders.ScanFiles(g.name, m.split, tuple(v.source for v in g.volumes.values()),
+                                        str(g.seg) if g.seg else None, m.patient))
   folder, manifest = prepare.prepare_set(cfg, files.Found(scans, {}, "by patient, of one's own folder"))
   label = {firsts[m.name].name: (m.label, bool(firsts[m.name].seg)) for m in members}
   by_split: dict[str, list[slices.Scan]] = {s: [] for s in sides.SPLITS}
@@ -106,4 +169,4 @@ def build(found: sides.Sides, cfg: Mapping, ops, seed: int) -> OwnScans:
   if manifest["synthetic"] and "synthetic" not in name:
     name = f"synthetic_{name}"
   return OwnScans(name, manifest["synthetic"], by_split, info, ops, seed, cfg["cache"],
-                  decided={"modalities": modalities}, listing=sides.rows(members))
+                  decided={"modalities": modalities, **sides.decided(found)}, listing=sides.rows(members))

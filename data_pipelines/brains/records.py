@@ -76,10 +76,17 @@ def stem(patient: str) -> str:
 
 
 def stamp(paths) -> list:
-  """[path, bytes, mtime in ns] of each source file: what makes a record stale when it changes."""
+  """[path, bytes, mtime in ns] of each source file: what makes a record stale when it changes.
+
+  Of a DICOM series (a sequence of files) [the first, bytes of all, a number that stands for all stamps].
+  """
   stamps = []
   for path in paths:
-    if path is not None:
+    if isinstance(path, (tuple, list)):
+      inside = stamp(path)
+      digest = hashlib.sha256(json.dumps(inside).encode()).hexdigest()
+      stamps.append([str(path[0]), sum(s[1] for s in inside), int(digest[:12], 16)])
+    elif path is not None:
       s = os.stat(path)
       stamps.append([str(path), s.st_size, s.st_mtime_ns])
   return stamps

@@ -1,94 +1,160 @@
-"""Which DICOM series are the volumes of which scan: by names of folders and by SeriesDescription.
+"""Which DICOM series are the volumes of which scan: by names of folders and by what series say.
 
-A folder <scan>_<modality>, or <modality> in the folder of the scan, names the modality as files do;
-else the ending of SeriesDescription does, and series of one study belong together; else it is the
-only modality of a one-modality model, and the series is a scan of its own.
+A folder <scan>_<modality>, or <modality> in the folder of the scan, names the modality as files do, also
+where folders of series lie in it; else words of SeriesDescription, else of ProtocolName do, and series of one
+study belong together; else the series is the only modality of a one-modality model, and a scan of its
+own, unless another series of its study names the modality.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+import dataclasses
 import os
 import pathlib
-import re
 
-from data_pipelines.brains.files import NEW_NAMES
+from data_pipelines.brains import sequences
+from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_series
+from data_pipelines.formats.dicom_series import Series
 from data_pipelines.intake import counts, find
 
-# Endings of truth and of our own results.
-_NOT_INPUT = ("seg", "mask", "anomaly", "overlay", "label", "labels")
+
+@dataclasses.dataclass(frozen=True)
+class SeriesScan:
+  """The series of one scan.
+
+  Attributes:
+    name: unique among the scans found; the path below the root where that is enough.
+    files: {modality: the files of its series}. place: folder that all of them lie in.
+    patient: PatientID, "" where the headers do not agree on one.
+  """
+
+  name: str
+  files: dict[str, list[pathlib.Path]]
+  place: pathlib.Path
+  patient: str = ""
 
 
-def other_kind(stem: str) -> str:
-  """Why a file or series of that name, whose ending is no modality of the model, is no input; or ""."""
-  ending = re.split(r"[-_ ]", stem.lower())[-1]
-  if ending in _NOT_INPUT:
-    return "is named as a label or a result"
-  others = (*NEW_NAMES, *NEW_NAMES.values())
-  return "is of a sequence that the model does not use" if ending in others else ""
-
-
-def scans(found, modalities, split_name):
-  """[(name, {modality: files})] of the series in `found`; leaves out of it those that are none.
+def scans(found: find.Found, modalities: Sequence[str], given: Sequence[Series] | None = None
+          ) -> list[SeriesScan]:
+  """Scans of the series in `found`; leaves out of it those that are none.
 
   Args:
     found: of intake.find; its DICOM files are looked at, others (NIfTI, images) are not.
-    split_name: of brains/inputs.py.
+    given: the series, where they are known already.
   """
-  files = [f for f in found.files if find.kind_of(f) == "dicom"]
-  sets: dict[tuple, list] = {}
-  for uid, members in dicom_series.group(files).items():
-    folder = members[0].parent
-    text, study, image = dicom_series.description(members)
-    modality, key, reason = _belongs(folder, text, study or str(folder), uid, modalities, split_name)
-    reason = reason if image else "holds no image"
+  if given is None:
+    given = dicom_series.gather(f for f in found.files if find.kind_of(f) == "dicom")
+  belongs = [(s, *_belongs(s, modalities, pathlib.Path(found.root))) for s in given]
+  named = {_study(s) for s, modality, _, reason in belongs if modality and not (s.reason or reason)}
+  sets: dict[tuple, list[tuple[str, Series]]] = {}
+  reasons: dict[pathlib.Path, str] = {}
+  for s, modality, key, reason in belongs:
+    reason = s.reason or reason
+    if not reason and not modality and _study(s) in named:
+      reason = "is of a series that names no modality, as another one of its study does"
     if reason:
-      found.leave_out(dict.fromkeys(members, reason))
+      reasons.update(dict.fromkeys(s.files, reason))
     else:
-      sets.setdefault(key, []).append((modality, folder, members))
-  result = []
-  for key, parts in sets.items():
-    by_modality = {m: members for m, _, members in parts}
-    if len(by_modality) < len(parts):
-      found.leave_out({f: "is of one of several series of a modality of a scan: keep one"
-                       for _, _, members in parts for f in members}, broken=True)
-    else:
-      result.append((_names(key, parts, found.root), by_modality))
+      sets.setdefault(key, []).append((modality or modalities[0], s))
+  twins = {key for key, parts in sets.items() if len({m for m, _ in parts}) < len(parts)}
+  result = [_scan(key, parts, found.root) for key, parts in sets.items() if key not in twins]
+  used = {f for _, scan in result for files in scan.files.values() for f in files}
+  found.leave_out({f: reason for f, reason in reasons.items() if f not in used})
+  found.leave_out({f: "is of one of several series of a modality of a scan: keep one"
+                   for key in twins for _, s in sets[key] for f in s.files if f not in used}, broken=True)
   # Where several scans share a name, the folder of the first series, or its first file, tells them apart.
   for _ in range(2):
     taken = [titles[0] for titles, _ in result]
     for titles, _ in result:
       if taken.count(titles[0]) > 1:
         titles.pop(0)
-  return sorted(((titles[0], by_modality) for titles, by_modality in result), key=lambda item: item[0])
+  return sorted((dataclasses.replace(scan, name=titles[0]) for titles, scan in result), key=lambda s: s.name)
 
 
-def _belongs(folder, text, study, uid, modalities, split_name):
-  """(modality, key of its scan, reason to leave it out)."""
-  known = {n: m for m in modalities for n in (m.lower(), NEW_NAMES.get(m.lower(), m.lower()))}
+def unnamed(given: Sequence[Series], modalities: Sequence[str], root: pathlib.Path) -> list[Series]:
+  """Series of studies of which no series names a modality."""
+  named = set()
+  for s in given:
+    modality, _, reason = _belongs(s, modalities, root)
+    if modality and not (s.reason or reason):
+      named.add(_study(s))
+  return [s for s in given if not s.reason and _study(s) not in named]
+
+
+def of_cell(path: pathlib.Path, modality: str) -> list[pathlib.Path]:
+  """The files of the series that a table's cell means, a folder or one slice of it; [] where it means a
+  NIfTI volume, or nothing that exists.
+
+  Raises:
+    UserError: no series there; several, none or more than one of which says that it is the modality.
+  """
+  if not path.is_dir():
+    if not path.is_file() or find.kind_of(path) != "dicom":
+      return []
+    there = dicom_series.gather(find.find(path.parent, ("dicom",), deep=False).files)
+    return next(s.files for s in there if path in s.files)
+  there = dicom_series.gather(find.find(path, ("dicom",)).files)
+  images = [s for s in there if not s.reason]
+  if not images:
+    reason = f": {there[0].files[0].name} {there[0].reason}" if there else ""
+    raise UserError(f"{path} holds no DICOM series{reason}")
+  if len(images) == 1:
+    return images[0].files
+  told = [s for s in images if sequences.described(s.texts, (modality,))[0]]
+  if len(told) != 1:
+    raise UserError(f"{path} holds {len(images)} series, and {len(told) or 'none'} of them say {modality} in "
+                    "SeriesDescription: name the folder of one series, or one of its files")
+  return told[0].files
+
+
+def _study(s):
+  return s.study or str(s.folder)
+
+
+def _belongs(s, modalities, root):
+  """(modality or "" where nothing tells it, key of its scan, reason to leave it out)."""
+  if tuple(modalities) == (sequences.ANY,):
+    return "", ("series", s.uid), ""
+  modality, key = _by_name(s.folder, modalities)
+  reason = sequences.other_kind(s.folder.name)
+  if modality or reason:
+    return modality, key, "" if modality else reason
+  modality, reason = sequences.described(s.texts, modalities)
+  for folder in s.folder.parents:  # flair/1.2.826.0.1/IM0001
+    below = folder != root and folder.is_relative_to(root)
+    above, key = _by_name(folder, modalities) if below else ("", None)
+    if above and modality not in ("", above) and (above, modality) != ("t1ce", "t1"):  # contrast goes unsaid
+      return "", None, f"lies in a folder of {above}, its description says {modality}"
+    if above:
+      return above, key, reason if reason == sequences.UNUSED else ""
+  if not modality and not reason and len(modalities) > 1:
+    reason = (f"is of a series that names none of {', '.join(modalities)}, neither by its folder nor by "
+              "words of SeriesDescription or ProtocolName")
+  return modality, ("study", _study(s)) if modality else ("series", s.uid), reason
+
+
+def _by_name(folder, modalities):
+  """(modality, key of the scan) that a folder's name tells, ("", None) where it tells none."""
+  known = {n: m for m in modalities for n in (m.lower(), sequences.NEW_NAMES.get(m.lower(), m.lower()))}
   if folder.name.lower() in known:
-    return known[folder.name.lower()], ("path", folder.parent), ""
-  prefix, modality = split_name(folder.with_name(folder.name + ".nii"), modalities)
-  if modality:
-    return modality, ("path", folder.with_name(prefix)), ""
-  reason = other_kind(folder.name)
-  if reason:
-    return "", None, reason
-  ending = re.split(r"[-_ ]", text.lower())[-1]
-  if ending in known:
-    return known[ending], ("study", study), ""
-  reason = other_kind(text)
-  if not reason and len(modalities) > 1:
-    reason = (f"is of a series that names none of {', '.join(modalities)}, neither by its folder nor at "
-              "the end of SeriesDescription")
-  return modalities[0], ("series", uid), reason
+    return known[folder.name.lower()], ("path", folder.parent)
+  prefix, modality = sequences.split_name(pathlib.Path(folder.name + ".nii"), modalities)
+  return (modality, ("path", folder.with_name(prefix))) if modality else ("", None)
 
 
-def _names(key, parts, root):
-  """What a scan can be called, the best first: the path below the root that its series share, the folder of
-  the first, its first file."""
-  folders = [folder for _, folder, _ in parts]
+def _scan(key, parts, root):
+  """(what the scan can be called, the best first; the scan).
+
+  The path below the root that its series share, the folder of the first, its first file.
+  """
+  folders = [s.folder for _, s in parts]
   place = key[1] if key[0] == "path" else pathlib.Path(os.path.commonpath(folders))
   root = pathlib.Path(root)
-  shown = lambda p: counts.shown(p, root) if p != root and p.is_relative_to(root) else p.name
-  return [shown(place), shown(folders[0]), shown(parts[0][2][0])]
+  shown = lambda p: (counts.shown(p, root) if p != root and p.is_relative_to(root) else
+                     p.name or p.resolve().name)
+  people = {s.patient for _, s in parts}
+  scan = SeriesScan("", {m: s.files for m, s in parts}, pathlib.Path(os.path.commonpath(folders)),
+                    people.pop() if len(people) == 1 else "")
+  return [shown(place), shown(folders[0]), shown(parts[0][1].files[0])], scan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ def read(files: Mapping[str, Any], orientation: str, seg=None) -> Volumes:
 
   Args:
     files: {modality: path, or the sequence of files of a DICOM series}, in the order of the channels.
+      Beside a series NIfTI files may have their axes in another order, as converted copies of it do.
     orientation: axes to turn to, such as "LPS"; "" = as stored.
     seg: path of the label, or None.
 
@@ -51,6 +53,8 @@ def read(files: Mapping[str, Any], orientation: str, seg=None) -> Volumes:
   arrays, grids, images = [], [], []
   for path in (*files.values(), *([seg] if seg else [])):
     array, grid, image = _on_grid(path)
+    if grids and (_is_series(path) or _is_series(next(iter(files.values())))):
+      array, grid = _laid_over(grids[0], array, grid)
     arrays.append(array)
     grids.append(grid)
     images.append(image)
@@ -59,13 +63,32 @@ def read(files: Mapping[str, Any], orientation: str, seg=None) -> Volumes:
   return _turned(arrays, label, next((g for g in grids if g.known), grids[0]), images[0], orientation)
 
 
+def _is_series(path):
+  return isinstance(path, (tuple, list))
+
+
 def _on_grid(path):
   """(array, grid, nibabel's image) of a NIfTI file or of the files of a DICOM series."""
-  if not isinstance(path, (tuple, list)):
+  if not _is_series(path):
     return nifti.read_on_grid(path)
-  array, affine = dicom_series.read_series(path)
-  return (array, geometry.Grid(str(path[0].parent), array.shape, affine),
+  paths = [pathlib.Path(p) for p in path]
+  array, affine = dicom_series.read_series(paths)
+  return (array, geometry.Grid(str(paths[0].parent), array.shape, affine),
           nifti.image_of(array, affine))
+
+
+def _laid_over(first, array, grid):
+  """(array, grid) with its axes in the order and directions of the first grid's.
+
+  Slices of a series have places and no order of axes: which one it is read in, and programs convert it
+  in, is a convention. Places decide; where they differ, `geometry.check_same_grid` says so.
+  """
+  if not (first.known and grid.known):
+    silent = grid if first.known else first
+    raise UserError(f"{silent.name} says nothing of its place (neither sform nor qform): it cannot be laid "
+                    "over a DICOM series")
+  change = geometry.turned(grid, first.codes)
+  return np.ascontiguousarray(geometry.apply(array, change)), geometry.after(grid, change)
 
 
 def read_stacked(path, modalities: Sequence[str], orientation: str) -> Volumes:

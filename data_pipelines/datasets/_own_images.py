@@ -96,7 +96,8 @@ class OwnImages(DataSet):
     self.name, self._cfg, self._ops = found.root.name, cfg, tuple(ops)
     members = sides.assign(sides.with_masks(found), cfg, found.root)
     self.parts = {s: [m for m in members if m.split == s] for s in sides.SPLITS}
-    self.decided, self.listing = {"modalities": ()}, sides.rows(members)
+    self.decided = {"modalities": (), **sides.decided(found)}
+    self.listing = sides.rows(members)
     self._cache: dict | None = {} if cfg["cache"] else None
     ill = [m for m in members if m.label]
     # Pixel metrics need the masks of all abnormal images: one that lacks its mask is no empty one.

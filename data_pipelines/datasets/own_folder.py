@@ -3,7 +3,9 @@
   FOLDER/normal/**       normal scans; a folder without these names holds normal scans alone
   FOLDER/abnormal/**     for testing (or the name of a finding: pneumonia/, tumour/ ...)
   FOLDER/masks/**        masks/a.png is the mask of abnormal/a.png, 0 = normal
-PNG, JPEG, TIFF, DICOM: images; NIfTI: volumes, one file a scan, or one a modality (P01_flair, P01_t1).
+PNG, JPEG, TIFF, DICOM: images; NIfTI: volumes, one file a scan, or one a modality (P01_flair, P01_t1);
+DICOM series of at least four slices with places along one normal: volumes, one series a scan, or one a
+modality (P01/flair/, or by SeriesDescription).
 Patients are split into train, val and test; the run keeps the split in splits.csv.
 """
 
@@ -27,6 +29,7 @@ def defaults() -> ml_collections.ConfigDict:
   fields.modalities = ()           # of volumes, by the ends of their names; () = found out
   fields.channels = 1              # of images: 1 = grey, 3 = colour
   fields.signed = False            # images in [-1, 1] instead of [0, 1]
+  fields.dicom = "auto"            # what DICOM files are: images, volumes (series), or auto: by the files
   fields.window = (0, 0)           # (black, white) of deep images; (0, 0) = by the file
   fields.normal_words = ()         # further names of the folder with normal scans
   fields.anomaly_words = ()        # ... and of folders with abnormal ones
@@ -52,6 +55,7 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   for name in ("val_share", "test_share"):
     if not 0 < cfg[name] < 1:
       raise UserError(f"config.data.{name}={cfg[name]}: a share between 0 and 1")
+  data_fields.choice(cfg, "dicom", ("auto", "images", "volumes"))
   if cfg.channels not in (1, 3):
     raise UserError(f"config.data.channels={cfg.channels}: 1 (grey) or 3 (colour)")
   return cfg
@@ -75,9 +79,9 @@ def build(data_cfg, seed: int):
   from data_pipelines.intake import sides
   root = data_fields.given_dir(cfg, "dir", "the folder of your scans: normal/, and where you have them "
                                "abnormal/ and masks/")
-  found = sides.look(root, cfg.normal_words, cfg.anomaly_words)
+  found = sides.look(root, cfg.normal_words, cfg.anomaly_words, cfg.dicom)
   ops = brains.batch_ops(cfg)
-  if found.kind == "nifti":
+  if found.kind != "image":
     if cfg.signed:
       raise UserError(f"{root} holds volumes, which this method cannot be trained on: use "
                       "--config=configs/own_folder.py:dae")

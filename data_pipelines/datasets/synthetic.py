@@ -108,7 +108,7 @@ def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=N
   Returns:
     The scan ids. Volumes are int16 (0 .. about 1000), labels uint8 with 1, 2, 4.
   """
-  from data_pipelines.brains import files, prepare
+  from data_pipelines.brains import prepare, scan_folders
   folder = pathlib.Path(folder)
   modalities = tuple(modalities or phantom.MODALITIES)
   cfg = {"synthetic_seed": seed, "modalities": modalities, "lesion_share": (lesion_share,) * 3}
@@ -120,7 +120,7 @@ def write_nifti(folder, n_patients: int = 3, *, shape=(48, 48, 12), modalities=N
     arrays = {m: np.rint(v * 600).astype(np.int16) for m, v in raw.items()} | {"seg": seg}
     for kind, array in arrays.items():
       # Axes towards left, posterior, superior, as in BraTS.
-      nifti.write(folder / name / files.file_name(name, kind, style), array,
+      nifti.write(folder / name / scan_folders.file_name(name, kind, style), array,
                   np.diag([-1.0, -1.0, 1.0, 1.0]))
     ids.append(name)
   (folder / prepare.SYNTHETIC_MARK).write_text("Synthetic brains of medae_jax, not patients.\n")

@@ -8,6 +8,7 @@ voxel wrongly is refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -19,19 +20,51 @@ from data_pipelines.formats import dicom
 _NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _UNEVEN = 0.1  # largest distance of a slice from its place, in distances of slices
 _TILT = 0.01   # largest shift in the plane between slices, in distances of slices
-_TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "Rows"]
+_TAGS = [*_NEEDED[:2], "SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "ProtocolName",
+         "PatientID", "Modality", "ImageType", "Rows"]
+# Objects that speak about images, and carry none to be read.
+_ABOUT = {"SEG": "segmentation", "RTSTRUCT": "set of contours", "RTDOSE": "dose", "SR": "report",
+          "PR": "presentation state", "KO": "selection of images", "REG": "registration"}
+LEAST = 4  # slices at different places of what is surely a volume
 
 
-def group(files: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
-  """{series: its files, sorted} by SeriesInstanceUID.
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """Files with one SeriesInstanceUID.
+
+  Attributes:
+    texts: SeriesDescription and ProtocolName, "" where they are absent.
+    study, patient: StudyInstanceUID and PatientID, "" where they are absent.
+    reason: why it holds no volume and no image to read (a segmentation, a localizer), "" = it may.
+    sort: "volume": LEAST or more slices at different places along one normal; "image": files without a
+      place, or alone, or all at one place; "unclear": anything else.
+  """
+
+  uid: str
+  files: list[pathlib.Path]
+  texts: tuple[str, str] = ("", "")
+  study: str = ""
+  patient: str = ""
+  reason: str = ""
+  sort: str = "unclear"
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """Of the first file."""
+    return self.files[0].parent
+
+
+def gather(files: Iterable[pathlib.Path]) -> list[Series]:
+  """The series of some DICOM files, each with its files sorted by name.
 
   A file that names no series, or cannot be read, may belong to any series of its folder: it joins
   them all, so that none is read without a slice. Where a folder has none, such files are one.
   """
+  heads = {path: _header(path) for path in sorted(files)}
   series: dict[str, list[pathlib.Path]] = {}
   nameless: list[pathlib.Path] = []
-  for path in sorted(files):
-    uid = _text(header(path), "SeriesInstanceUID")
+  for path, head in heads.items():
+    uid = _text(head, "SeriesInstanceUID")
     if uid:
       series.setdefault(uid, []).append(path)
     else:
@@ -43,10 +76,10 @@ def group(files: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
   for path in nameless:
     for uid in of_folder.get(path.parent, {str(path.parent)}):
       series.setdefault(uid, []).append(path)
-  return {uid: sorted(members) for uid, members in series.items()}
+  return [_series(uid, sorted(members), heads) for uid, members in series.items()]
 
 
-def header(path) -> Any:
+def _header(path) -> Any:
   """pydicom's data set of what tells series apart; empty where the file cannot be read."""
   import pydicom
   try:
@@ -55,12 +88,45 @@ def header(path) -> Any:
     return pydicom.Dataset()
 
 
-def description(files: Sequence[pathlib.Path]) -> tuple[str, str, bool]:
-  """(SeriesDescription, StudyInstanceUID, whether it holds images or is unreadable) of a series."""
-  headers = map(header, files)
-  found = next((h for h in headers if _text(h, "SeriesInstanceUID")), header(files[0]))
-  image = "Rows" in found or not _text(found, "SeriesInstanceUID")
-  return _text(found, "SeriesDescription"), _text(found, "StudyInstanceUID"), image
+def _series(uid, files, heads):
+  mine = [heads[f] for f in files]
+  first = next((h for h in mine if _text(h, "SeriesInstanceUID")), mine[0])
+  modality, kind = _text(first, "Modality"), _text(first, "ImageType").upper()
+  reason = ""
+  if modality in _ABOUT:
+    reason = f"is a DICOM {_ABOUT[modality]} ({modality}), no image"
+  elif "Rows" not in first and _text(first, "SeriesInstanceUID"):
+    reason = "holds no image"
+  elif "LOCALIZER" in kind:
+    reason = "is a localizer"
+  people = {_text(h, "PatientID") for h in mine} - {""}
+  patient = people.pop() if len(people) == 1 else ""
+  texts = _text(first, "SeriesDescription"), _text(first, "ProtocolName")
+  return Series(uid, files, texts, _text(first, "StudyInstanceUID"), patient, reason, _sort(mine))
+
+
+def _sort(heads):
+  """Whether files of one series are a volume or images; the rule of `Series`."""
+  placed = [p for p in map(_placed, heads) if p is not None]
+  if not placed or len(heads) == 1:
+    return "image"
+  normal = np.cross(placed[0][1][:3], placed[0][1][3:])
+  along = np.sort([position @ normal for position, _ in placed])
+  apart = 1 + int((np.diff(along) > 1e-3).sum())
+  one_way = all(np.allclose(directions, placed[0][1], rtol=0, atol=1e-2) for _, directions in placed)
+  if apart == 1 and one_way:
+    return "image"
+  return "volume" if one_way and apart >= LEAST and 2 * len(placed) > len(heads) else "unclear"
+
+
+def _placed(head):
+  """(position [3], directions [6]) of a slice, None where its header has none."""
+  try:
+    position, directions = (np.array([float(v) for v in head.get(name)]) for name in _NEEDED[:2])
+  except Exception:  # absent, no numbers, or what pydicom raises for damaged elements
+    return None
+  fine = position.shape == (3,) and directions.shape == (6,)
+  return (position, directions) if fine and np.isfinite([*position, *directions]).all() else None
 
 
 def read_series(files: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.ndarray]:

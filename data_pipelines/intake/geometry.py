@@ -130,6 +130,16 @@ def undo(array: np.ndarray, change: np.ndarray | None) -> np.ndarray:
   return nibabel.orientations.apply_orientation(array, back)
 
 
+def after(grid: Grid, change: np.ndarray | None) -> Grid:
+  """The grid of an array after `apply`: other axes, the same places."""
+  if change is None:
+    return grid
+  import nibabel
+  shape = tuple(grid.shape[int(np.flatnonzero(change[:, 0] == axis)[0])] for axis in range(3))
+  back = nibabel.orientations.inv_ornt_aff(change, grid.shape)
+  return dataclasses.replace(grid, shape=shape, affine=grid.affine @ back)
+
+
 def spacing_after(grid: Grid, change: np.ndarray | None) -> tuple[float, ...]:
   """mm between neighbours along the axes after `apply`."""
   if change is None:

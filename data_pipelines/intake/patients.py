@@ -80,18 +80,20 @@ def patient_of(path, root, pattern: str | None = None) -> str:
   return name_patients([name], pattern or "")[name]
 
 
-def name_patients(names: Sequence[str], pattern: str = "", root=None) -> dict[str, str]:
+def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mapping[str, str] | None = None
+                  ) -> dict[str, str]:
   """{name: patient} of the files of a data set by pattern, header, folder, name or themselves.
 
   Args:
     names: paths below the data folder, with "/".
     pattern: config.data.group_pattern.
     root: the data folder, for the headers of DICOM files; None = without them.
+    ids: {name: PatientID} of names whose headers have been read: folders of DICOM series.
 
   Raises:
     UserError: the pattern is no regular expression with a group.
   """
-  headers = _headers(names, root) if root is not None else {}
+  headers = _telling(ids if ids else _headers(names, root) if root is not None else {})
   shared_folders = _shared([_folders(n) for n in names])
   prefixes = {n: _prefix(n) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
@@ -105,18 +107,18 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None) -> dict[st
 
 
 def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", grouping: str = "patient",
-            root=None) -> list[str]:
+            root=None, ids: Mapping[str, str] | None = None) -> list[str]:
   """The patient of each row of a table: its column where that says something, else `name_patients`.
 
   Args:
     names: paths of the rows' files below the data folder.
     pattern: config.data.group_pattern, for rows whose column is empty.
     grouping: config.data.grouping; "file" leaves the column aside, "legacy" the names.
-    root: as of `name_patients`.
+    root, ids: as of `name_patients`.
   """
   if grouping == "legacy":
     return unified([r.get("group") or r.get("patient") or n for r, n in zip(rows, names)])
-  guessed = name_patients(names, pattern, root) if grouping == "patient" else {n: n for n in names}
+  guessed = name_patients(names, pattern, root, ids) if grouping == "patient" else {n: n for n in names}
   column = _joined(rows) if grouping == "patient" else [""] * len(rows)
   return unified([c or guessed[n] for c, n in zip(column, names)])
 
@@ -139,9 +141,10 @@ def _joined(rows):
           for row, found in zip(rows, keys)]
 
 
-def of_files(names: Sequence[str], pattern: str = "", grouping: str = "patient", root=None) -> list[str]:
+def of_files(names: Sequence[str], pattern: str = "", grouping: str = "patient", root=None,
+             ids: Mapping[str, str] | None = None) -> list[str]:
   """The patient of each file without a table; see `of_rows`."""
-  return of_rows([Row({}, pathlib.Path(), 0)] * len(names), names, pattern, grouping, root)
+  return of_rows([Row({}, pathlib.Path(), 0)] * len(names), names, pattern, grouping, root, ids)
 
 
 def unified(patients: Sequence[str]) -> list[str]:
@@ -203,11 +206,16 @@ def _without_suffix(name):
 
 
 def _headers(names, root):
-  """{name: PatientID} of the DICOM files, {} where all of them say the same: that names nobody."""
+  """{name: PatientID} of the DICOM files."""
   files = [n for n in names if find.kind_of(pathlib.Path(root) / n) == "dicom"]
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
     ids = list(pool.map(lambda n: dicom_patient.patient_id(pathlib.Path(root) / n), files))
-  return dict(zip(files, ids)) if len({same(i) for i in ids}) > 1 else {}
+  return dict(zip(files, ids))
+
+
+def _telling(ids):
+  """{name: PatientID}, {} where all of them say the same: that names nobody."""
+  return ids if len({same(i) for i in ids.values()}) > 1 else {}
 
 
 def _folders(name):

@@ -12,9 +12,11 @@ import dataclasses
 import logging
 import math
 import pathlib
+import re
 
 from data_pipelines import cells
 from data_pipelines.errors import UserError
+from data_pipelines.formats import dicom_series
 from data_pipelines.intake import counts, find as finder, patients, splits, tables, vocabulary
 from data_pipelines.intake.tables import same
 
@@ -26,31 +28,52 @@ _MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals":
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-  """A scan or image: `name` below the root, its files, whose it is, 0 normal or 1 abnormal."""
+  """A scan or image: `name` below the root, its files, whose it is, 0 normal or 1 abnormal.
+
+  files, person: of a DICOM series or a scan of them, all files and PatientID.
+  """
   name: str
   path: pathlib.Path
   label: int
   patient: str = ""
   mask: pathlib.Path | None = None
   split: str = ""
+  files: tuple[pathlib.Path, ...] = ()
+  person: str = ""
+
+  @property
+  def source(self) -> str | tuple[str, ...]:
+    """The path, or those of the series."""
+    return tuple(map(str, self.files)) if self.files else str(self.path)
 
 
 @dataclasses.dataclass
 class Sides:
-  """What a folder holds. kind: "image" (DICOM as well) or "nifti"."""
+  """What a folder holds.
+
+  kind: "image" (DICOM as well), "nifti", or "series": DICOM volumes, one member a series; then
+  `series` are these, and `labels` NIfTI files named as labels beside them.
+  """
   root: pathlib.Path
   kind: str
   members: list[Member]
   masks: list[pathlib.Path]
   found: finder.Found
+  series: list[dicom_series.Series] = dataclasses.field(default_factory=list)
+  labels: list[pathlib.Path] = dataclasses.field(default_factory=list)
 
 
-def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = ()) -> Sides:
+def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = (), dicom: str = "auto"
+         ) -> Sides:
   """Finds the files of a folder and their sides.
 
+  Args:
+    dicom: what DICOM files are: "images", "volumes" (series), or "auto": `dicom_series.Series.sort` says
+      it where it says the same of all of them.
+
   Raises:
-    FileNotFoundError: no folder, or no file that can be read. UserError: volumes and images mixed, no
-      normal ones, a link to nothing.
+    FileNotFoundError: no folder, or no file that can be read. UserError: volumes and images mixed, DICOM
+      files that may be either, no normal ones, a link to nothing.
   """
   root = pathlib.Path(root).expanduser()
   if not root.is_dir():
@@ -68,15 +91,74 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
                  sum(side == 0 for side in sides.values()))
   found.leave_out({path: "lies in no folder normal, abnormal or masks" for path, side in sides.items()
                    if side is None})
-  counts.say(found)
-  kinds = {"nifti" if finder.kind_of(p) == "nifti" else "image" for p, s in sides.items() if s in (0, 1)}
+  there = {p: finder.kind_of(p) for p, side in sides.items() if side in (0, 1)}
+  series = _volumes([p for p, kind in there.items() if kind == "dicom"], dicom, root, found)
+  labels = [p for p, kind in there.items() if series and kind == "nifti" and _is_label(p)]
+  kinds = {"nifti" if k == "nifti" else "series" if series and k == "dicom" else "image"
+           for p, k in there.items() if p not in labels}
   if len(kinds) > 1:
-    raise UserError(f"{root} holds both NIfTI volumes and images: put them into two folders")
-  members = [Member(p.relative_to(root).as_posix(), p, int(side)) for p, side in sides.items()
-             if side in (0, 1)]
+    what = {"nifti": "NIfTI volumes", "series": "DICOM series of volumes", "image": "images"}
+    raise UserError(f"{root} holds both {' and '.join(what[k] for k in what if k in kinds)}: put them into "
+                    "two folders")
+  if not series:
+    counts.say(found)  # of series it is said when they are scans
+  name = lambda p: p.relative_to(root).as_posix()
+  members = [Member(name(p), p, int(sides[p])) for p in there] if not series else [
+      Member(name(s.files[0]), s.files[0], _one_side(s, sides), files=tuple(s.files), person=s.patient)
+      for s in series]
   if not any(m.label == 0 for m in members):
     raise UserError(f"{root} holds no normal scan (a folder normal/): there is nothing to train on")
-  return Sides(root, kinds.pop(), members, [p for p, side in sides.items() if side == "mask"], found)
+  return Sides(root, kinds.pop(), members, [p for p, side in sides.items() if side == "mask"], found,
+               series, labels)
+
+
+def _volumes(paths, dicom, root, found):
+  """The series of DICOM files that are volumes, [] where the files are images; takes out of `found` what is
+  neither."""
+  if not paths or dicom == "images":
+    return []
+  given = dicom_series.gather(paths)
+  volumes, images, unclear = ([s for s in given if s.sort == sort and not s.reason]
+                              for sort in ("volume", "image", "unclear"))
+  if dicom == "auto" and not volumes and not unclear:
+    return []
+  if dicom == "auto" and (images or unclear):
+    odd = (unclear or images)[0]
+    raise UserError(
+        f"{root} holds {len(volumes)} DICOM series of volumes (at least {dicom_series.LEAST} slices along "
+        f"one normal), {len(images)} images and {len(unclear)} series that may be either, such as "
+        f"{odd.files[0]} of {len(odd.files)} files: put volumes and images into two folders, or set "
+        "--config.data.dicom=volumes or images")
+  usable = [*volumes, *unclear]
+  used = {f for s in usable for f in s.files}
+  found.leave_out({f: s.reason or "is an image, no slice of a volume" for s in given for f in s.files
+                   if f not in used})
+  if not usable:
+    raise UserError(f"{root} holds no DICOM series of a volume: config.data.dicom=volumes asks for them")
+  return usable
+
+
+def _one_side(series, sides):
+  """0 or 1.
+
+  Raises:
+    UserError: its slices lie on both sides.
+  """
+  found = {int(sides[f]) for f in series.files}
+  if len(found) > 1:
+    raise UserError(f"the DICOM series of {series.files[0]} has slices in normal and in abnormal folders")
+  return found.pop()
+
+
+def _is_label(path):
+  return same(re.split("[-_ ]", finder.stem_of(path))[-1]) in ("seg", "label", "labels", *MASKS)
+
+
+def decided(found: Sides) -> dict[str, str]:
+  """Fields of config.data that looking has found out: what the DICOM files are, where there are any."""
+  if found.kind == "nifti" or not any(finder.kind_of(m.path) == "dicom" or m.files for m in found.members):
+    return {}
+  return {"dicom": "volumes" if found.kind == "series" else "images"}
 
 
 def with_masks(sides: Sides) -> list[Member]:
@@ -121,7 +203,8 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
     UserError: too few patients for a split; a split table that does not fit.
   """
   names = [m.name for m in members]
-  owners = patients.of_files(names, cfg["group_pattern"], cfg["grouping"], root)
+  owners = patients.of_files(names, cfg["group_pattern"], cfg["grouping"], root,
+                             {m.name: m.person for m in members if m.files})
   members = [dataclasses.replace(m, patient=p) for m, p in zip(members, owners, strict=True)]
   if cfg["split_table"]:
     return _recorded(members, cfg["split_table"])

@@ -75,7 +75,7 @@ def test_gaps_single_slices_and_damaged_files_are_refused(tmp_path):
   with pytest.raises(UserError, match=f"{tmp_path}/copy.*same position"):
     dicom_series.read_series([*files, copy])
   files[-1].write_bytes(b"nothing")  # the last slice: no gap tells
-  (_, found), = dicom_series.group(files).items()
+  found = dicom_series.gather(files)[0].files
   with pytest.raises(UserError, match=files[-1].name):
     dicom_series.read_series(found)
 
@@ -102,6 +102,46 @@ def test_predict_gives_the_maps_of_nifti(tmp_path, layout):
   assert row["mask_ml"] == pytest.approx(want[0]["mask_ml"])
 
 
+TILT = nibabel.affines.from_matvec(nibabel.eulerangles.euler2mat(0.2, -0.25, 0.15))
+
+
+@pytest.mark.parametrize("codes, tilt", [("LPS", np.eye(4)), ("PIR", np.eye(4)), ("LIA", np.eye(4)),
+                                         ("PIL", TILT), ("RSP", TILT), ("LPS", TILT)])
+def test_axial_sagittal_coronal_and_oblique_series_give_one_map(tmp_path, codes, tilt):
+  """Slices across any axis: the network sees the scan as it sees the NIfTI volume, and maps lie in its place."""
+  affine = tilt @ LPS
+  want = predicted(write_nifti(tmp_path / "nifti", egg(), affine=affine), tmp_path / "out")
+  for modality, volume in zip(NAMES, egg()):
+    series.write(tmp_path / "in" / f"p_{modality}", *stored(volume, codes, affine))
+  row, found, _ = predicted(tmp_path / "in", tmp_path / "dicom", kinds=("dicom",))
+  image = nibabel.load(tmp_path / "dicom/p_anomaly.nii.gz")
+  change = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), nibabel.io_orientation(affine))
+  image = nibabel.Nifti1Image(found, image.affine).as_reoriented(change)
+  np.testing.assert_allclose(image.affine, affine, atol=1e-3)
+  np.testing.assert_allclose(image.get_fdata(), want[1], atol=1e-4)
+  assert row["mask_ml"] == pytest.approx(want[0]["mask_ml"], rel=1e-3) and row["mask_ml"] > 0
+
+
+def test_predict_reads_the_cells_of_a_manifest(tmp_path):
+  want = predicted(write_nifti(tmp_path / "nifti", egg()), tmp_path / "out")[1]
+  flair = []
+  for folder, volume, text in (("a", egg()[1], "T1"), ("a", egg()[0], "x"), ("b", egg()[0], "")):
+    files = series.write(tmp_path / "in" / folder, volume, LPS, SeriesDescription=text)
+    flair = [f.rename(f.with_name(f"{text}{f.stem}")) for f in files]
+  table = tmp_path / "in/manifest.csv"
+  table.write_text(f"patient,flair,t1\np,b/{flair[3].name},a\nq,b,nowhere\nr,a,b\n")
+  scans, found = inputs.find_all(tmp_path / "in", NAMES, ("nifti", "image", "dicom"))
+  assert [s.name for s in scans] == ["p", "q", "r"]
+  predictor().predict_one(scans[0], tmp_path / "out")
+  got = nibabel.load(tmp_path / "out/p_anomaly.nii.gz").get_fdata()
+  np.testing.assert_allclose(got, want, atol=1e-6)
+  with pytest.raises(FileNotFoundError, match="nowhere"):
+    inputs.read_scan(scans[1], NAMES)
+  with pytest.raises(UserError, match="holds 2 series, and none of them say flair"):
+    inputs.read_scan(scans[2], NAMES)
+  assert len(found.files) == 18 and {item.path.name[0] for item in found.left_out} == {"x"}
+
+
 def test_a_damaged_slice_beside_two_series_costs_both(tmp_path):
   for modality, volume in zip(NAMES, egg()):
     files = series.write(tmp_path / "in/p", volume, LPS, SeriesDescription=modality)
@@ -116,8 +156,10 @@ def test_series_that_are_no_input_are_named(tmp_path):
   for name in ("p_flair", "p_t2", "localizer"):
     series.write(tmp_path / name, np.ones((6, 5, 4)), LPS)
   scans, found = inputs.find_all(tmp_path, ("flair",), ("nifti", "image", "dicom"))
-  assert [s.name for s in scans] == ["localizer", "p"]  # one modality: a series without a name is a scan
-  assert {item.path.parent.name for item in found.left_out} == {"p_t2"}
+  assert [s.name for s in scans] == ["p"]
+  assert {item.path.parent.name for item in found.left_out} == {"p_t2", "localizer"}
+  scans, found = inputs.find_all(tmp_path / "localizer", ("flair",), ("nifti", "image", "dicom"))
+  assert [s.name for s in scans] == ["localizer"]  # one modality: a series alone is a scan
   scans, found = inputs.find_all(tmp_path, NAMES, ("nifti", "image", "dicom"))
   assert [list(s.files) for s in scans] == [["flair"]]
   assert {item.path.parent.name for item in found.left_out} == {"p_t2", "localizer"}

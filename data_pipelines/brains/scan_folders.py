@@ -1,0 +1,181 @@
+"""Scans of a folder of scan folders: NIfTI volumes by their names, DICOM series by series.py.
+
+  P01/P01_flair.nii.gz  P01/P01-t2f.nii.gz       names of BraTS, old and new
+  P01/flair/IM0001 ...  P01/P01_flair/IM0001     a folder a modality
+  P01/.../IM0001                                 several series a study, told by what they say of themselves
+  P01/P01_seg.nii.gz                             the label; of series P01/seg.nii.gz, too
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import logging
+import pathlib
+
+from data_pipelines.brains import series
+from data_pipelines.brains.sequences import NEW_NAMES
+from data_pipelines.errors import UserError
+from data_pipelines.formats import nifti
+from data_pipelines.intake import counts, find as finder, patients as people
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanFiles:
+  """Files of one scan.
+
+  Attributes:
+    patient: scan id, unique in the set.
+    group: whose scan it is; scans of one person are never in two splits.
+    split: "train", "val" or "test".
+    volumes: paths in the order of the modalities asked for; a tuple of them = a DICOM series.
+    seg: path of the label volume, None = nothing marked.
+  """
+
+  patient: str
+  split: str
+  volumes: tuple[str | tuple[str, ...], ...]
+  seg: str | None
+  group: str = ""
+
+
+@dataclasses.dataclass
+class _Candidate:
+  """A scan that may lack something; a volume is a path, or the paths of a DICOM series."""
+
+  files: dict[str, list]
+  top: str           # name of the folder in `folder` that it lies in
+  patient: str = ""  # PatientID
+  left_out: str = ""  # why one of the DICOM files there is no input
+
+
+@dataclasses.dataclass(frozen=True)
+class Looked:
+  """Scans without a split; {scan or folder: why it is none}; {scan: whose it is}, of both."""
+
+  complete: list[ScanFiles]
+  incomplete: dict[str, str]
+  person: dict[str, str]
+
+
+def look(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str, str]) -> Looked:
+  """The scans of a folder of scan folders; says in the log what became of every file.
+
+  Args:
+    rule: pattern and grouping of intake/patients.py.
+
+  Raises:
+    UserError: nothing of that form in it.
+  """
+  found = finder.find(folder, ("nifti", "dicom"))
+  broken = {item.path: item.reason for item in found.broken}
+  candidates, incomplete = _candidates(found, folder, modalities)
+  if not candidates and not incomplete:
+    raise UserError(f"config.data.dir={str(folder)!r} holds neither manifest.csv nor scan folders such as "
+                    "BraTS2021_00000/BraTS2021_00000_flair.nii.gz, or of DICOM series")
+  person = _people(candidates, incomplete, rule)
+  kinds, complete, used = _kinds(candidates.values(), modalities, folder), [], set()
+  for name, candidate in sorted(candidates.items()):
+    files = {kind: candidate.files[kind] for kind in kinds}
+    reason = _incomplete(name, files, broken)
+    if reason:
+      incomplete[name] = f"{reason} ({candidate.left_out})" if candidate.left_out else reason
+      continue
+    one = [files[kind][0] for kind in kinds]
+    used.update(f for v in one for f in ([v] if isinstance(v, pathlib.Path) else v))
+    volumes = [str(v) if isinstance(v, pathlib.Path) else tuple(map(str, v)) for v in one]
+    complete.append(ScanFiles(name, "", tuple(volumes[:len(modalities)]),
+                              str(volumes[-1]) if "seg" in kinds else None, person[name]))
+  tops = {c.top for name, c in candidates.items() if name in incomplete}
+  found.leave_out({p: "is of a scan that is incomplete" if p.relative_to(folder).parts[0] in tops else
+                   f"is no {', '.join(modalities)} or seg of a scan folder"
+                   for p in found.files if p not in used})
+  counts.say(found)
+  return Looked(complete, incomplete, person)
+
+
+def _candidates(found, folder, modalities):
+  """({scan: _Candidate}, {folder: why none of its DICOM series is a scan})."""
+  kinds, volumes, dicom = (*modalities, "seg"), {}, set()
+  for path in [*found.files, *(item.path for item in found.broken)]:
+    parts = path.relative_to(folder).parts
+    if nifti.is_nifti(path):
+      if len(parts) == 2:
+        volumes.setdefault(parts[0], []).append(path)
+    elif len(parts) > 1:
+      dicom.add(parts[0])
+  result = {}
+  for top, paths in volumes.items():
+    result[top] = _Candidate({kind: find_files(paths, top, kind) for kind in kinds}, top)
+  by_top: dict[str, list[series.SeriesScan]] = {}
+  for scan in series.scans(found, modalities) if dicom else ():
+    first = next(iter(scan.files.values()))[0].relative_to(folder).parts
+    by_top.setdefault(first[0] if len(first) > 1 else "", []).append(scan)
+  for scan in by_top.pop("", ()):
+    found.leave_out({f: "lies in no folder of a scan" for members in scan.files.values() for f in members})
+  labels = [p for p in found.files if nifti.is_nifti(p)]
+  for top, scans in by_top.items():
+    for scan in scans:
+      own = result.get(top) if len(scans) == 1 else None
+      files = own.files if own else {kind: [] for kind in kinds}
+      for kind, members in scan.files.items():
+        files[kind].append(members)
+      names = [n.lower() for n in ("seg", f"{scan.place.name}_seg", f"{top}_seg")]
+      files["seg"] = files["seg"] or [p for p in labels if p.parent in (scan.place, folder / top)
+                                      and nifti.stem(p).lower() in names]
+      result[top if len(scans) == 1 else scan.name] = _Candidate(files, top, scan.patient)
+    if len(scans) > 1:
+      result.pop(top, None)
+  reasons: dict[str, str] = {}
+  for item in sorted(found.left_out, key=lambda item: not item.broken):
+    top = item.path.relative_to(folder).parts[0]
+    reasons.setdefault(top, f"{counts.shown(item.path, folder)} {item.reason}")
+  for candidate in result.values():
+    candidate.left_out = reasons.get(candidate.top, "") if candidate.top in dicom else ""
+  return result, {top: f"no series of it is a scan: {reasons.get(top, '')}" for top in sorted(dicom)
+                  if top not in by_top and top not in volumes}
+
+
+def _people(candidates, incomplete, rule):
+  """{scan: whose it is}: as names of folders say it, and PatientID of DICOM where that tells people apart."""
+  by_name = people.of_scans([*(c.top for c in candidates.values()), *incomplete], **rule)
+  person = {name: by_name[c.top] for name, c in candidates.items()}
+  ids = {c.patient for c in candidates.values()} - {""}
+  if rule["grouping"] == "patient" and len(ids) > 1:
+    person.update({name: c.patient for name, c in candidates.items() if c.patient
+                   and not people.by_pattern(c.top, rule["pattern"])})
+  return {**person, **{name: by_name[name] for name in incomplete}}
+
+
+def _kinds(candidates, modalities, folder):
+  """What a scan must have: the label as well where any scan has one, so that one without it does not
+  pass as healthy among those that are marked; a folder without labels is one of normal scans."""
+  if any(c.files["seg"] for c in candidates):
+    return (*modalities, "seg")
+  logging.warning("%s has no seg volume in any of its %d scan folders: all scans are taken for normal; "
+                  "pixel metrics need masks", folder, len(candidates))
+  return tuple(modalities)
+
+
+def file_name(patient: str, kind: str, style: str = "brats2021") -> str:
+  """Name of a file; kind is a modality or "seg", style "brats2021" or "brats2023"."""
+  return (f"{patient}_{kind}.nii.gz" if style == "brats2021"
+          else f"{patient}-{NEW_NAMES.get(kind, kind)}.nii.gz")
+
+
+def find_files(files: Sequence[pathlib.Path], patient: str, kind: str) -> list[pathlib.Path]:
+  """Those of `kind` among the files of a patient, in either naming and any capitals."""
+  stems = (f"{patient}_{kind}".lower(), f"{patient}-{NEW_NAMES.get(kind, kind)}".lower())
+  return [f for f in files if nifti.stem(f).lower() in stems]
+
+
+def _incomplete(patient, files, broken):
+  """Why a scan cannot be used, "" where each kind has exactly one file that can be read."""
+  shown = lambda v: v.name if isinstance(v, pathlib.Path) else f"series {v[0].parent.name}"
+  for kind, volumes in files.items():
+    if len(volumes) > 1:
+      return f"{len(volumes)} {kind} volumes ({', '.join(map(shown, volumes))}): keep one"
+    if volumes and isinstance(volumes[0], pathlib.Path) and volumes[0] in broken:
+      return f"{volumes[0].name} {broken[volumes[0]]}"
+  lacking = [kind for kind, volumes in files.items() if not volumes]
+  return f"no {', '.join(lacking)} volume in {patient}" if lacking else ""
