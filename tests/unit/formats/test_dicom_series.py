@@ -108,14 +108,14 @@ TILT = nibabel.affines.from_matvec(nibabel.eulerangles.euler2mat(0.2, -0.25, 0.1
 @pytest.mark.parametrize("codes, tilt", [("LPS", np.eye(4)), ("PIR", np.eye(4)), ("LIA", np.eye(4)),
                                          ("PIL", TILT), ("RSP", TILT), ("LPS", TILT)])
 def test_axial_sagittal_coronal_and_oblique_series_give_one_map(tmp_path, codes, tilt):
-  """Slices across any axis: the network sees the scan as it sees the NIfTI volume, and maps lie in its place."""
+  """Slices across any axis: the network sees the scan as in NIfTI, and maps lie in its place."""
   affine = tilt @ LPS
   want = predicted(write_nifti(tmp_path / "nifti", egg(), affine=affine), tmp_path / "out")
   for modality, volume in zip(NAMES, egg()):
     series.write(tmp_path / "in" / f"p_{modality}", *stored(volume, codes, affine))
   row, found, _ = predicted(tmp_path / "in", tmp_path / "dicom", kinds=("dicom",))
   image = nibabel.load(tmp_path / "dicom/p_anomaly.nii.gz")
-  change = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), nibabel.io_orientation(affine))
+  change = nibabel.orientations.ornt_transform(*map(nibabel.io_orientation, (image.affine, affine)))
   image = nibabel.Nifti1Image(found, image.affine).as_reoriented(change)
   np.testing.assert_allclose(image.affine, affine, atol=1e-3)
   np.testing.assert_allclose(image.get_fdata(), want[1], atol=1e-4)
