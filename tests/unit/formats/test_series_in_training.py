@@ -11,9 +11,10 @@ import pytest
 
 from data_pipelines import dataset as datasets
 from data_pipelines.brains import files, prepare, sequences
+from data_pipelines.datasets import synthetic
 from data_pipelines.errors import UserError
 from tests import dicom_series_files as series
-from tests.brain_folders import config, everything, scan, volume_of
+from tests.brain_folders import SHAPE, config, everything, scan, volume_of
 from tests.stored_volumes import stored
 
 NAMES = ("flair", "t1")
@@ -29,11 +30,11 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(name="source")
-def whole_numbers(master, tmp_path):
-  """Six scans of two modalities with whole numbers, as a scanner stores them."""
-  source = tmp_path / "scans"
-  shutil.copytree(master, source, ignore=shutil.ignore_patterns("*t1ce*", "*t2*"))
+@pytest.fixture(name="source", scope="module")
+def whole_numbers(tmp_path_factory):
+  """Six scans of two modalities with whole numbers, as a scanner stores them; nobody changes them."""
+  source = tmp_path_factory.mktemp("master") / "scans"
+  synthetic.write_nifti(source, 6, shape=SHAPE, splits=(3, 1, 2))
   for i in range(6):
     for m in NAMES:
       path = volume_of(scan(source, i), m)
