@@ -15,7 +15,7 @@ the whole run, as the published growing run had it; fast=1: bfloat16 VGG19, 20 s
 """
 
 from configs import common
-from configs.fields import dpa
+from configs.fields import dpa, trunk
 from data_pipelines.datasets import camelyon
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -40,7 +40,7 @@ def get_config(arg=None):
   config.model.update(max_res=64, latent_dim=4, latent_res=8, enc_widths=(4,) * 4,
                       critic_widths=(4,) * 5)
   config.method.layers = "r42"
-  dpa.weights(config, args.vgg)
+  trunk.choose(config.method, args.vgg)
   config.optim.lr = 0.001
   config.train.steps = 34666
   config.data = changed(

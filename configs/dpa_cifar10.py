@@ -18,7 +18,7 @@ lists=FOLDER, select=auroc (early stopping on 20 anomalies of one other class), 
 """
 
 from configs import common
-from configs.fields import dpa
+from configs.fields import dpa, trunk
 from data_pipelines.datasets import natural
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -55,7 +55,7 @@ def build(args, published, dataset, gray):
   config = dpa.base()
   config.seed = seeds[args.run] if args.seed < 0 else args.seed
   config.method.layers, config.method.loss = layers, args.loss
-  dpa.weights(config, args.vgg)
+  trunk.choose(config.method, args.vgg)
   if args.loss in ("l1", "l2"):
     config.method.score.loss = args.loss
   config.model.latent_dim = latent

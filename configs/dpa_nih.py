@@ -19,7 +19,7 @@ fast=1: bfloat16 VGG19, its features of the training images cached on the device
 """
 
 from configs import common
-from configs.fields import dpa
+from configs.fields import dpa, trunk
 from data_pipelines.datasets import nih
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -65,7 +65,7 @@ def get_config(arg=None):
   width = published["width"]
   config.model.update(max_res=64, latent_dim=width, enc_widths=(width,) * 5)
   config.method.layers = published["layers"]
-  dpa.weights(config, args.vgg)
+  trunk.choose(config.method, args.vgg)
   config.optim.lr = published["lr"]
   config.train.update(steps=published["steps"], batch_size=published["batch"])
   config.data = changed(

@@ -3,8 +3,9 @@ r"""MorphAEus on chest radiographs: a deformable autoencoder (Bercea et al. 2023
   python launch.py --workdir=W --config=configs/morphaeus_cxr.py:root=FOLDER,vgg=vgg19-dcbb9e9d.pth
 FOLDER: labels.csv (file, split, label, group, subtype), or <train|val|test>/<normal or a finding>/.
 
-Arguments: root; vgg=PATH or random:SEED; parity=1: what the public code does (BatchNorm that never learns
-its statistics, two preparations of an image); ablation=prior (no deformer in the loss), nowarm, noreverse.
+Arguments: root; vgg=PATH, random:SEED or vgg16:PATH; parity=1: what the public code does (BatchNorm that
+never learns its statistics, two preparations of an image); ablation=prior (no deformer in the loss),
+nowarm, noreverse.
   (none)   published: 128 px, batch 64, up to 500 epochs, patience 25. The paper's tables could not be read.
   :small   a labelled folder at 64 px on two CPU cores, about 10 minutes; a narrow random trunk unless vgg.
   :demo    SYNTHETIC textures, two CPU cores, minutes.
@@ -14,7 +15,7 @@ its statistics, two preparations of an image); ablation=prior (no deformer in th
 import ml_collections
 
 from configs import common
-from configs.fields import chest
+from configs.fields import chest, trunk
 from data_pipelines.errors import UserError
 
 ABLATIONS = ("", "prior", "nowarm", "noreverse")
@@ -34,7 +35,7 @@ def get_config(arg=None):
   config.seed = args.seed
   _method(config)
   config.data.root = args.root
-  config.method.vgg_weights = args.vgg
+  trunk.choose(config.method, args.vgg)
   if args.parity:
     config.model.norm, config.data.preparation = "frozen", "published"
   if args.ablation == "prior":
@@ -62,10 +63,8 @@ def _method(config):
   method.name = "morphaeus"
   method.loss = "l2 + 0.2*perceptual"  # of the prior; perceptual is a mean over the layers: 4 alpha here
   method.layers = "r11+r21+r31+r41"
-  method.vgg_weights = ""          # path of vgg19-dcbb9e9d.pth, or "random:SEED" by explicit choice
+  method.update(trunk.defaults())
   method.vgg_stats = "running"     # not used: the features are compared as they are
-  method.vgg_widths = (64, 128, 256, 512, 512)  # of a random trunk
-  method.vgg_dtype = "float32"     # of the trunk in training
   method.window = 9                # side of the correlation's window in pixels
   method.smoothness = "gradient_l2"  # gradient_l2, gradient_l1, bending
   method.delta = 1.0               # weight of the deformation's loss

@@ -20,7 +20,7 @@ Arguments after the colon, a method first:
 """
 
 from configs import common, dae_brats, piad_cifar10
-from configs.fields import dpa, frozen, piad
+from configs.fields import dpa, frozen, piad, trunk
 from data_pipelines.datasets import own_folder
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -63,7 +63,7 @@ def _dae(args):
 def _dpa(args):
   config = dpa.base()
   size = 16 if args.smoke else 64
-  dpa.weights(config, args.vgg or "random:0")
+  trunk.choose(config.method, args.vgg or "random:0")
   if not args.vgg:
     config.method.update(vgg_widths=(4, 6, 8, 8, 8) if args.smoke else (16, 32, 64, 128, 128))
   config.method.vgg_stats_steps = 2 if args.smoke else 100
@@ -75,7 +75,7 @@ def _dpa(args):
 
 def _piad(args):
   config = piad.base()
-  piad.weights(config, args.vgg or "random:0")
+  trunk.choose(config.method, args.vgg or "random:0")
   if args.smoke:
     piad.synthetic(config, smoke=True)
     return _images(config, 16)

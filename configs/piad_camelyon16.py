@@ -15,7 +15,7 @@ each patch, which makes the comparison uneven); folder=1: root is a folder with 
 """
 
 from configs import common, piad_cifar10
-from configs.fields import piad
+from configs.fields import piad, trunk
 from data_pipelines.datasets import camelyon
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -44,7 +44,7 @@ def get_config(arg=None):
   config = piad.base()
   config.seed = seeds[args.run] if args.seed < 0 else args.seed
   config.method.layers = "r42"
-  piad.weights(config, args.vgg)
+  trunk.choose(config.method, args.vgg)
   config.train.steps = steps
   config.model.update(res=64, latent_dim=latent, enc=enc, dec=dec, critic_image=critic)
   config.data = changed(

@@ -20,7 +20,7 @@ fold=0..2 with lists=FOLDER; val=0.05 holds out images for thresholds.
 """
 
 from configs import common
-from configs.fields import dpa, piad
+from configs.fields import dpa, piad, trunk
 from data_pipelines.datasets import natural
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -78,7 +78,7 @@ def build(args, tuned, seeds, dataset, gray):
   keys = ("latent_dim", "enc", "dec", "critic_image", "critic_latent")
   config.model.update(dict(zip(keys, PRESETS[preset])))
   config.method.layers = layer
-  piad.weights(config, args.vgg)
+  trunk.choose(config.method, args.vgg)
   config.train.steps = steps
   if args.exp == "paper2019":
     piad.of_2019(config)

@@ -17,7 +17,7 @@ labels.csv, for example the paediatric set of Kermany et al.
 """
 
 from configs import common, piad_cifar10
-from configs.fields import piad
+from configs.fields import piad, trunk
 from data_pipelines.datasets import nih
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -45,7 +45,7 @@ def get_config(arg=None):
   config.seed = SEEDS[args.exp][args.view][args.run] if args.seed < 0 else args.seed
   layers, steps = TUNED[args.view] if args.exp == "with_cv" else ("r42", 100000)
   config.method.layers = layers
-  piad.weights(config, args.vgg)
+  trunk.choose(config.method, args.vgg)
   config.train.steps = steps
   config.model.update(res=64, channels=1, enc=(32, 64, 128, 256, 256), dec=(256, 256, 128, 64, 32),
                       critic_image=(32, 64, 128, 128, 128))

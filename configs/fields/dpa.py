@@ -3,6 +3,7 @@
 import ml_collections
 
 from configs import common
+from configs.fields import trunk
 from data_pipelines.datasets import synthetic_textures
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -22,11 +23,7 @@ def base() -> ml_collections.ConfigDict:
   # Switches of a plain "perceptual" term.
   method.normalize = method.absolute = method.relative = False
   method.smooth_pg = False         # blend the losses of both resolutions in transitions
-  method.vgg_weights = ""          # path of vgg19-dcbb9e9d.pth, or "random:SEED" by explicit choice
-  method.vgg_stats = "published"   # published, running (for any other weights), or path of an .npz
-  method.vgg_stats_steps = 100     # running: steps that are averaged in each stage, then frozen
-  method.vgg_widths = (64, 128, 256, 512, 512)  # of a random trunk
-  method.vgg_dtype = "float32"     # of the trunk in training: float32, or bfloat16 (faster)
+  method.update(trunk.defaults())
   method.cache_features = False    # with data.resident: features of real images computed once
   method.parity = False            # N or N + 1 steps in the last stage, as the public code's sum
 
@@ -75,13 +72,6 @@ def base() -> ml_collections.ConfigDict:
   config.eval.update(kind="anomaly", splits=("test",), checkpoint="last", batch_size=32,
                      components=0)
   return config
-
-
-def weights(config, vgg: str) -> None:
-  """Sets the VGG19 weights; random ones, by explicit choice, bring their own statistics."""
-  config.method.vgg_weights = vgg
-  if vgg.startswith("random:"):
-    config.method.vgg_stats = "running"
 
 
 def random_trunk(method) -> bool:

@@ -3,7 +3,7 @@
 import ml_collections
 
 from configs import common
-from configs.fields import dpa
+from configs.fields import dpa, trunk
 from data_pipelines.datasets import synthetic_textures
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -28,11 +28,7 @@ def base() -> ml_collections.ConfigDict:
   method.layers = "r42"            # VGG19 layers, "r32+r42"; "image" = ImageNet-normalised pixels
   # Switches of a plain "perceptual" term.
   method.normalize = method.absolute = method.relative = False
-  method.vgg_weights = ""          # path of vgg19-dcbb9e9d.pth, or "random:SEED" by explicit choice
-  method.vgg_stats = "published"   # published, running (for any other weights), or path of an .npz
-  method.vgg_stats_steps = 100     # running: steps that are averaged, then frozen
-  method.vgg_widths = (64, 128, 256, 512, 512)  # of a random trunk
-  method.vgg_dtype = "float32"     # of the trunk in training: float32, or bfloat16 (faster)
+  method.update(trunk.defaults())
   method.cache_features = False    # with data.resident: features of real images computed once
   method.n_critic = 2              # critic steps an iteration, each with a batch of its own
   method.ema = 0.0                 # > 0: score with this average of E and G; 0 = the last ones
@@ -73,13 +69,6 @@ def base() -> ml_collections.ConfigDict:
   config.train.update(steps=100000, batch_size=32, eval_every=0, save_every=5000, log_every=100)
   config.eval.update(kind="anomaly", splits=("test",), checkpoint="last", batch_size=64)
   return config
-
-
-def weights(config, vgg: str) -> None:
-  """Sets the VGG19 weights; random ones, by explicit choice, bring their own statistics."""
-  config.method.vgg_weights = vgg
-  if vgg.startswith("random:"):
-    config.method.vgg_stats = "running"
 
 
 def adversarial() -> ml_collections.ConfigDict:

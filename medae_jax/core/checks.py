@@ -170,7 +170,7 @@ SHARED: dict[str, Rule] = {
                      "model.bilinear", "model.full_skip", "model.allow_long_widths",
                      "model.normalize_latents", "model.use_wscale", "optim.amsgrad"), flag),
     **dict.fromkeys(("method.layers", "method.loss", "method.baseline", "method.meta", "method.normalise",
-                     "method.vgg_weights", "method.vgg_stats", "method.growing.batch_sizes",
+                     "method.trunk", "method.vgg_weights", "method.vgg_stats", "method.growing.batch_sizes",
                      "method.growing.steps_per_stage", "method.policy.name", "method.policy.average",
                      "method.policy.measure", "method.score.layers", "method.score.loss", "model.head",
                      "model.init", "model.kind", "model.network", "model.norm", "model.pad",

@@ -54,8 +54,10 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
                   # Volumes were read with their axes as stored, and their slices resized whole.
                   **{name: {"data.orientation": "", "data.placement": "scan", "data.lesion_values": []}
                      for name in ("brats", "synthetic")},
+                  "synthetic_textures": {"data.window": [0, 0], "data.signed": True},
                   # DICOM files of an own folder were images.
                   "own_folder": {"data.lesion_values": [], "data.dicom": "images"}},
+    "method.name": {name: {"method.trunk": "vgg19"} for name in ("dpa", "piad")},
     "eval.kind": {"restoration": {"predict.identifiers": "derived"},
                   "anomaly": {"eval.alpha": 0.05, "eval.choose_score": []}}}
 

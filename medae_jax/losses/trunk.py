@@ -26,6 +26,8 @@ class Trunk:
     stats: {layer: {"mean" [C], "std" [C]}}; may be empty without feature normalisation.
     dtype: of the trunk's arithmetic.
     low, high, mean, std: see `network_input`.
+    enter: (RGB [B,H,W,3], low, high) -> what the network reads, in place of mean and std; for
+      weights with a convention of their own (models/backbone.py).
   """
   features: Callable
   params: Mapping
@@ -35,9 +37,13 @@ class Trunk:
   high: float = 1.0
   mean: Sequence[float] | None = IMAGENET_MEAN
   std: Sequence[float] | None = IMAGENET_STD
+  enter: Callable | None = None
 
   def input(self, image: jax.Array) -> jax.Array:
-    """`network_input` of an image."""
+    """`network_input` of an image, or what `enter` makes of it."""
+    if self.enter is not None:
+      unit = network_input(image, self.low, self.high, None, None)
+      return self.enter(unit, 0.0, 1.0)
     return network_input(image, self.low, self.high, self.mean, self.std)
 
   def __call__(self, network_image: jax.Array, layers: Iterable[str]) -> dict[str, jax.Array]:
@@ -54,7 +60,7 @@ def network_input(image: jax.Array, low: float = -1.0, high: float = 1.0,
   default, as torchvision's weights want it); None = not normalised.
   """
   if image.shape[-1] not in (1, 3):
-    raise UserError(f"VGG19 features need 1 or 3 channels, the images have {image.shape[-1]}")
+    raise UserError(f"features of a network need 1 or 3 channels, the images have {image.shape[-1]}")
   image = (jnp.broadcast_to(image, (*image.shape[:-1], 3)) - low) / (high - low)
   if mean is not None:
     image = image - jnp.asarray(mean, image.dtype)

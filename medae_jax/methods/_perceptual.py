@@ -1,12 +1,14 @@
-"""The VGG19 side of a method: weights, channel statistics, training loss and score loss.
+"""The perceptual side of a method: a frozen trunk, channel statistics, training loss and score loss.
 
 Fields of `config.method` (shared by every method with feature losses):
   loss          expression for losses/perceptual.parse, e.g. "relative_perceptual_L1 + 0.1*l1"
   layers        e.g. "r42" or "8:r12, 16:r22, 32:r32, 64:r42" (resolution of the stage: layers)
   score.loss, score.layers ("" = those of training)   the anomaly score, a choice of its own
-  vgg_weights   PATH, or "random:SEED" by explicit choice; "" stops with the name of the file to get
+  trunk         vgg19 (as published), or any backbone of models/backbone.py: vgg16, efficientnet_lite0 ...
+  vgg_weights   PATH of its weights, or "random:SEED" by explicit choice; "" stops with the file to get
   vgg_widths    channels of the five groups of a *random* trunk; a file brings its own
   vgg_stats     "published": mean and std over ImageNet, valid for the published weights only
+                (of VGG19);
                 "running": averages over the first `vgg_stats_steps` training steps of each stage,
                 per resolution, then frozen; what any other weights need
                 PATH: .npz with <layer>_mean, <layer>_std
@@ -24,8 +26,7 @@ import jax.numpy as jnp
 from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
 from medae_jax.losses import perceptual, trunk
-from medae_jax.models import vgg
-from medae_jax.weights import vgg as vgg_weights
+from medae_jax.weights import trunks
 
 
 class Perceptual:
@@ -43,24 +44,23 @@ class Perceptual:
 
   def __init__(self, config, resolutions, **entry):
     self.config, self.resolutions, self.entry = config, tuple(resolutions), entry
+    self.source = trunks.Source(config)
     options = {k: bool(config.get(k, False)) for k in ("normalize", "absolute", "relative")}
-    options["check"] = vgg.check_layers
+    options["check"] = self.source.check
     self.terms = perceptual.parse(config.loss, layers=config.layers, **options)
     self.score_terms = perceptual.parse(config.score.loss or config.loss,
                                         layers=config.score.layers or config.layers, **options)
     every = self.terms + self.score_terms
     self.layers = perceptual.layers_of(every, self.resolutions)
     self.running = bool(self.layers) and config.vgg_stats == "running"
-    if self.layers and config.vgg_stats == "published" and config.vgg_weights.startswith("random:"):
-      raise UserError("config.method.vgg_stats='published' are statistics of the ImageNet "
-                       f"weights; with vgg_weights={config.vgg_weights!r} set vgg_stats='running'")
+    if self.layers and not self.running:
+      self.source.check_stats(config.vgg_stats)
 
   def init_params(self) -> dict:
     """{} or {"vgg": {"trunk", "stats"}} of zeros, for `Method.init`; `pretrained` has the values."""
     if not self.layers:
       return {}
-    c = self.config
-    params = {"trunk": jax.tree.map(jnp.asarray, vgg_weights.zeros(c.vgg_weights, self.layers, c.vgg_widths))}
+    params = {"trunk": jax.tree.map(jnp.asarray, self.source.zeros(self.layers))}
     if not self.running:
       widths = self.widths({"vgg": params})
       params["stats"] = {k: {part: jnp.zeros(widths[k]) for part in ("mean", "std")}
@@ -75,18 +75,17 @@ class Perceptual:
     """
     if not self.layers:
       return {}
-    c = self.config
-    params = {"trunk": vgg_weights.load(c.vgg_weights, self.layers, c.vgg_widths)}
+    params = {"trunk": self.source.load(self.layers)}
     if not self.running:
       params["stats"] = self._fixed_stats(params)
     return {"vgg": params}
 
   def _fixed_stats(self, params):
-    path = vgg_weights.STATS_FILE if self.config.vgg_stats == "published" else self.config.vgg_stats
-    stats, widths = vgg_weights.load_stats(self.layers, path), self.widths({"vgg": params})
+    path = self.config.vgg_stats
+    stats, widths = self.source.stats(self.layers, path), self.widths({"vgg": params})
     for layer, values in stats.items():
       if values["mean"].shape != (widths[layer],):
-        raise UserError(f"{path}: {layer} has {values['mean'].shape[0]} channels, the VGG19 "
+        raise UserError(f"{path}: {layer} has {values['mean'].shape[0]} channels, the {self.source.name} "
                         f"weights have {widths[layer]}; statistics belong to their weights")
     return stats
 
@@ -103,7 +102,7 @@ class Perceptual:
     """Channels of each layer, from the trunk in `params`."""
     if not self.layers:
       return {}
-    return {k: vgg.width(params["vgg"]["trunk"], k) for k in self.layers}
+    return {k: self.source.width(params["vgg"]["trunk"], k) for k in self.layers}
 
   def update_stats(self, stats: dict, real: dict, res: int, axis_name) -> dict:
     """State.stats with the real images' features averaged in; over all devices.
@@ -161,8 +160,7 @@ class Perceptual:
     if not layers:
       return {}, {}
     v, shifted = params["vgg"], any(t.normalize for t in self.score_terms)
-    kept = {"trunk": {f"conv{b}_{i}": v["trunk"][f"conv{b}_{i}"]
-                      for b, i in vgg.CONVS[:vgg.depth(layers)]}}
+    kept = {"trunk": self.source.cut(v["trunk"], layers)}
     if not self.running:
       return {"vgg": {**kept, **({"stats": {k: v["stats"][k] for k in layers}} if shifted else {})}}, {}
     names = [f"vgg_{r}" for r in resolutions if shifted and f"vgg_{r}" in stats]
@@ -182,7 +180,7 @@ class Perceptual:
     return self._trunk(v["trunk"], fixed, dtype)
 
   def _trunk(self, params, stats, dtype=jnp.float32):
-    return trunk.Trunk(vgg.features, params, stats, dtype, **self.entry)
+    return trunk.Trunk(self.source.features, params, stats, dtype, **self.entry, enter=self.source.enter)
 
   def real(self, params, image, res: int, dtype) -> dict:
     """Features of the real images for the training terms at `res`; {} where none are needed."""

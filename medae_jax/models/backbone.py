@@ -17,9 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.models import efficientnet_lite, inception_resnet_v2
-from medae_jax.models.layers.dtype import at_least_float32
-from medae_jax.models.layers.pool import max_pool2x2
+from medae_jax.models import efficientnet_lite, inception_resnet_v2, vgg
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,44 +98,22 @@ def _enter_lite(image, low, high):
 
 
 # ------------------------------------------------------------------------------------------- VGG
-_VGG_WIDTHS = (64, 128, 256, 512, 512)
-
-
-def _convolutions(groups):
-  return tuple((b + 1, i + 1) for b, n in enumerate(groups) for i in range(n))
-
-
-def _vgg_depth(groups, taps):
-  """How many convolutions `taps` need."""
-  return 1 + max(_convolutions(groups).index((int(t[1]), int(t[2]))) for t in taps)
-
-
 def _vgg_shapes(groups, taps):
   shapes, channels = {}, 3
-  for b, i in _convolutions(groups)[:_vgg_depth(groups, taps)]:
-    shapes[f"conv{b}_{i}"] = (3, 3, channels, _VGG_WIDTHS[b - 1])
-    channels = _VGG_WIDTHS[b - 1]
+  for b, i in vgg.convolutions(groups)[:vgg.depth(taps, groups)]:
+    shapes[f"conv{b}_{i}"] = (3, 3, channels, vgg.WIDTHS[b - 1])
+    channels = vgg.WIDTHS[b - 1]
   return shapes
 
 
 def _vgg_features(groups, params, image, taps, dtype):
-  """Maps after the ReLU of convolution I of group B: "rBI"; 3x3 zero-padded, 2x2 pooling between groups."""
-  found, x = {}, jnp.asarray(image, dtype)
-  for b, i in _convolutions(groups)[:_vgg_depth(groups, taps)]:
-    if i == 1 and b > 1:
-      x = max_pool2x2(x)
-    conv = jax.lax.stop_gradient(params[f"conv{b}_{i}"])
-    x = jax.lax.conv_general_dilated(x, conv["kernel"].astype(dtype), (1, 1), "SAME",
-                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    x = jax.nn.relu(x + conv["bias"].astype(dtype))
-    if f"r{b}{i}" in taps:
-      found[f"r{b}{i}"] = at_least_float32(x)
-  return found
+  """Maps after the ReLU of convolution I of group B, "rBI", and the other names of models/vgg.py."""
+  return vgg.features(params, jnp.asarray(image), taps, dtype=dtype, groups=groups)
 
 
 def _vgg(name, title, groups, entry, enter):
-  taps = tuple(f"r{b}{i}" for b, i in _convolutions(groups))
-  return Backbone(name, title, taps, {t: _VGG_WIDTHS[int(t[1]) - 1] for t in taps}, 16, entry,
+  taps = tuple(f"r{b}{i}" for b, i in vgg.convolutions(groups))
+  return Backbone(name, title, taps, {t: vgg.WIDTHS[int(t[1]) - 1] for t in taps}, 16, entry,
                   functools.partial(_vgg_features, groups), enter, functools.partial(_vgg_shapes, groups))
 
 
@@ -150,8 +126,8 @@ def _efficientnet_lite(size):
 
 
 _NETS = (
-    _vgg("vgg16", "VGG16 (ImageNet, Oxford)", (2, 2, 3, 3, 3), "BGR, 0 to 255, minus the mean", _enter_caffe),
-    _vgg("vgg19", "VGG19 (ImageNet, torchvision)", (2, 2, 4, 4, 4), "RGB, 0 to 1, minus mean, by deviation",
+    _vgg("vgg16", "VGG16 (ImageNet, Oxford)", vgg.GROUPS_16, "BGR, 0 to 255, minus the mean", _enter_caffe),
+    _vgg("vgg19", "VGG19 (ImageNet, torchvision)", vgg.GROUPS, "RGB, 0 to 1, minus mean, by deviation",
          _enter_torch),
     Backbone("inception_resnet_v2", "InceptionResNetV2 (ImageNet)", inception_resnet_v2.TAPS,
              inception_resnet_v2.WIDTHS, inception_resnet_v2.LEAST_SIZE, "RGB, -1 to 1",

@@ -1,8 +1,9 @@
-"""Frozen VGG19 trunk: features by layer name (weights/vgg.py reads its files).
+"""Frozen VGG trunks: features by layer name (weights/vgg.py and weights/backbones.py read files).
 
-Topology (Simonyan & Zisserman, arXiv 1409.1556): 16 zero-padded 3x3 convolutions in groups of
-2, 2, 4, 4, 4, a ReLU after each, 2x2 max-pooling after each group. Layer names are those of the
-perceptual losses: `cBI` convolution I of group B before its ReLU, `rBI` after it, `pB` pooled.
+Topology (Simonyan & Zisserman, arXiv 1409.1556): zero-padded 3x3 convolutions in groups, of VGG19 by
+default (2, 2, 4, 4, 4; VGG16: 2, 2, 3, 3, 3), a ReLU after each, 2x2 max-pooling after each group.
+Layer names are those of the perceptual losses: `cBI` convolution I of group B before its ReLU, `rBI`
+after it, `pB` pooled.
 The published weights are torchvision's ImageNet-1k V1, file vgg19-dcbb9e9d.pth; only the layers up
 to the deepest one asked for are ever kept or computed. Widths are taken from the weights, so that
 a narrow trunk works everywhere the published one does.
@@ -24,31 +25,41 @@ from medae_jax.models.layers.pool import max_pool2x2
 
 GROUPS = (2, 2, 4, 4, 4)
 WIDTHS = (64, 128, 256, 512, 512)
-CONVS = tuple((b + 1, i + 1) for b, n in enumerate(GROUPS) for i in range(n))  # (group, index)
+GROUPS_16 = (2, 2, 3, 3, 3)
+
+
+def convolutions(groups=GROUPS) -> tuple[tuple[int, int], ...]:
+  """(group, index) of all convolutions, from 1."""
+  return tuple((b + 1, i + 1) for b, n in enumerate(groups) for i in range(n))
+
+
+CONVS = convolutions()
 LAYERS = tuple(f"{kind}{b}{i}" for b, i in CONVS for kind in "cr") + tuple(
     f"p{b}" for b in range(1, 6))
 
 
-def check_layers(layers: Iterable[str]) -> None:
-  """Raises ValueError for a name that is not a VGG19 layer."""
+def check_layers(layers: Iterable[str], groups=GROUPS) -> None:
+  """Raises UserError for a name that is not a layer of a VGG with these groups."""
+  known = {f"{kind}{b}{i}" for b, i in convolutions(groups) for kind in "cr"} | {f"p{b}" for b in range(1, 6)}
   for layer in layers:
-    if layer not in LAYERS:
-      raise UserError(f"{layer!r} is not a VGG19 layer; names are c11..c54 (convolution), "
-                       "r11..r54 (after ReLU) and p1..p5 (pooled), e.g. r42")
+    if layer not in known:
+      last = f"5{groups[-1]}"
+      raise UserError(f"{layer!r} is not a VGG{sum(groups) + 3} layer; names are c11..c{last} (convolution), "
+                      f"r11..r{last} (after ReLU) and p1..p5 (pooled), e.g. r42")
 
 
-def depth(layers: Iterable[str]) -> int:
-  """How many of the 16 convolutions are needed for these layers; 0 for none."""
+def depth(layers: Iterable[str], groups=GROUPS) -> int:
+  """How many of the convolutions are needed for these layers; 0 for none."""
   needed = 0
   for layer in layers:
     b = int(layer[1])
-    last = (b, int(layer[2])) if layer[0] != "p" else (b, GROUPS[b - 1])
-    needed = max(needed, CONVS.index(last) + 1)
+    last = (b, int(layer[2])) if layer[0] != "p" else (b, groups[b - 1])
+    needed = max(needed, convolutions(groups).index(last) + 1)
   return needed
 
 
 def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
-             dtype=jnp.float32) -> dict[str, jax.Array]:
+             dtype=jnp.float32, groups=GROUPS) -> dict[str, jax.Array]:
   """Activations of the named layers; nothing beyond the deepest one is computed.
 
   No gradient reaches `params`; it does reach `image`.
@@ -64,14 +75,14 @@ def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
     {layer: float32 [B,h,w,C]}.
   """
   layers = set(layers)
-  check_layers(layers)
+  check_layers(layers, groups)
   out, x = {}, image.astype(dtype)
 
   def keep(name, value):
     if name in layers:
       out[name] = at_least_float32(value)
 
-  for b, i in CONVS[:depth(layers)]:
+  for b, i in convolutions(groups)[:depth(layers, groups)]:
     conv = jax.lax.stop_gradient(params[f"conv{b}_{i}"])
     x = jax.lax.conv_general_dilated(x, conv["kernel"].astype(dtype), (1, 1), "SAME",
                                      dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -79,7 +90,7 @@ def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
     keep(f"c{b}{i}", x)
     x = jax.nn.relu(x)
     keep(f"r{b}{i}", x)
-    if i == GROUPS[b - 1]:
+    if i == groups[b - 1]:
       if f"p{b}" in layers or len(out) < len(layers):  # no pooling past the last layer asked for
         x = max_pool2x2(x)
       keep(f"p{b}", x)

@@ -22,11 +22,13 @@ _PLACES = {
        for n, file in efficientnet_lite.PUBLISHED_FILES.items()}}
 
 
-def load(name: str, source: str, taps: Iterable[str]) -> tuple[dict, str]:
+def load(name: str, source: str, taps: Iterable[str],
+         field: str = "config.method.backbone_weights") -> tuple[dict, str]:
   """({layer: {"kernel" [h,w,I,O], "bias" [O]}} up to the deepest tap, what they are in words).
 
   Args:
     name: of the backbone.
+    field: of the config, for messages.
     source: path of a file (.npz, .pth, .pt, .safetensors, .onnx; nothing is unpickled), or "random:SEED".
 
   Raises:
@@ -34,20 +36,20 @@ def load(name: str, source: str, taps: Iterable[str]) -> tuple[dict, str]:
   """
   net, taps = backbone.get(name), tuple(taps)
   if not source:
-    raise UserError(f"config.method.backbone_weights is empty: {name} needs {_PLACES[name]}; set "
-                    "--config.method.backbone_weights=PATH, or random:0 for random weights by choice")
+    raise UserError(f"{field} is empty: {name} needs {_PLACES[name]}; set "
+                    f"--{field}=PATH, or random:0 for random weights by choice")
   if source.startswith("random:"):
     seed = source.removeprefix("random:")
     if not seed.isdigit():
-      raise UserError(f"config.method.backbone_weights={source!r}: write random:SEED, e.g. random:0")
+      raise UserError(f"{field}={source!r}: write random:SEED, e.g. random:0")
     return net.init(int(seed), taps), f"{name} with random weights (seed {seed})"
   path = pathlib.Path(source)
   if not path.is_file():
-    raise FileNotFoundError(f"config.method.backbone_weights={source}: no such file; {name} needs "
+    raise FileNotFoundError(f"{field}={source}: no such file; {name} needs "
                             f"{_PLACES[name]}")
   vgg.check_download(path)
   params = _READERS[name](path, net.shapes(taps))
-  _check(params, net.shapes(taps), f"config.method.backbone_weights={source}", name)
+  _check(params, net.shapes(taps), f"{field}={source}", name)
   return params, f"{net.title}, {path.name}, SHA-256 {_digest(path)[:16]}"
 
 

@@ -1,0 +1,88 @@
+"""What perceptual losses need of the frozen network that `config.method.trunk` names.
+
+"vgg19" is the published one, with torchvision's file, channel statistics over ImageNet, and narrow random
+trunks (`vgg_widths`); every other name is a backbone of models/backbone.py with its own entrance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+import functools
+
+from medae_jax.core.errors import UserError
+from medae_jax.models import backbone, vgg
+from medae_jax.weights import backbones, vgg as vgg_weights
+
+PUBLISHED = "vgg19"
+FIELD = "config.method.vgg_weights"
+
+
+class Source:
+  """The network behind a perceptual loss, without its parameters.
+
+  Attributes:
+    features: as losses.trunk.Trunk wants it. enter: entrance, None = that of torchvision's weights.
+
+  Raises:
+    UserError: no such network.
+  """
+
+  def __init__(self, method: Mapping):
+    self.name = method.get("trunk", PUBLISHED)
+    self.weights, self._widths = method["vgg_weights"], method["vgg_widths"]
+    self._net = None if self.name == PUBLISHED else backbone.get(self.name)
+    self.features: Callable = vgg.features if self._net is None else functools.partial(_features, self._net)
+    self.enter = None if self._net is None else self._net.enter
+
+  def check(self, layers: Iterable[str]) -> None:
+    """Raises UserError for a name that is no layer of the network."""
+    if self._net is None:
+      vgg.check_layers(layers)
+    elif self.name == "vgg16":
+      vgg.check_layers(layers, vgg.GROUPS_16)
+    else:
+      for layer in layers:
+        if layer not in self._net.taps:
+          raise UserError(f"{layer!r} is no tap of {self.name}; it has {', '.join(self._net.taps)}")
+
+  def zeros(self, layers) -> dict:
+    """Zeros in the shapes of `load`."""
+    if self._net is None:
+      return vgg_weights.zeros(self.weights, layers, self._widths)
+    return backbones.zeros(self.name, self.weights, layers)
+
+  def load(self, layers) -> dict:
+    """Parameters up to the deepest layer.
+
+    Raises:
+      UserError, FileNotFoundError: as weights.vgg.load and weights.backbones.load.
+    """
+    if self._net is None:
+      return vgg_weights.load(self.weights, layers, self._widths)
+    return backbones.load(self.name, self.weights, layers, FIELD)[0]
+
+  def check_stats(self, choice: str) -> None:
+    """Raises UserError for published statistics of another network, or of random weights."""
+    if choice == "published" and (self._net is not None or self.weights.startswith("random:")):
+      raise UserError(f"config.method.vgg_stats='published' are statistics of VGG19's ImageNet weights; with "
+                      f"trunk={self.name}, vgg_weights={self.weights!r} set vgg_stats='running'")
+
+  def stats(self, layers, choice: str) -> dict:
+    """{layer: {"mean", "std"}}: the published ones, or those of a file."""
+    return vgg_weights.load_stats(layers, vgg_weights.STATS_FILE if choice == "published" else choice)
+
+  def width(self, params, layer: str) -> int:
+    """Channels of a layer, from the weights where they may be narrow."""
+    if self._net is None or self.name == "vgg16":
+      return vgg.width(params, layer)
+    return self._net.widths[layer]
+
+  def cut(self, params, layers) -> dict:
+    """What of the parameters these layers need."""
+    if self._net is None:
+      return {f"conv{b}_{i}": params[f"conv{b}_{i}"] for b, i in vgg.CONVS[:vgg.depth(layers)]}
+    return {name: params[name] for name in self._net.shapes(tuple(layers))}
+
+
+def _features(net, params, image, layers, *, dtype):
+  return net.features(params, image, tuple(layers), dtype)
