@@ -16,7 +16,8 @@ from medae_jax.models import backbone
 def _perceptual(trunk, layers, **fields):
   method = trunk_fields.defaults()
   method.update(ml_collections.ConfigDict({
-      "loss": "relative_perceptual_L1", "layers": layers, "score": {"loss": "", "layers": layers.split("+")[0]}}))
+      "loss": "relative_perceptual_L1", "layers": layers,
+      "score": {"loss": "", "layers": layers.split("+")[0]}}))
   trunk_fields.choose(method, trunk)
   method.update(fields)
   return Perceptual(method, (32,))
