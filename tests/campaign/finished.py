@@ -23,6 +23,8 @@ def content(path: pathlib.Path) -> bytes:
     values = [json.loads(x) for x in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
     return json.dumps(_timeless(values)).encode()
   data = path.read_bytes()
+  if path.suffix == ".md":
+    data = re.sub(rb"\|[^|\n]*\| seconds \|.*", b"", data)
   if path.suffix == ".html":
     data = re.sub(rb"<svg.*?</svg>|\d{4}-\d\d-\d\dT[\d:+.]+|[\d.,]+ (s|images/s)\b", b"", data, flags=re.S)
   return data

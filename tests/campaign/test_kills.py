@@ -87,14 +87,14 @@ def kinds(trained, inputs):
   """{name: (kind, kills)}; `trained` is a finished workdir, `inputs` a folder with scans and a set."""
   scans = inputs / "scans"
   return {w.name: (w, n) for w, n in [
-      (_workdir("train dae", _DAE, trains=True), 24),
-      (_workdir("train dpa, stages", _DPA, trains=True), 12),
-      (_workdir("train dae, two seeds together", [*_DAE, "--config.seeds=(0,1)"], trains=True), 14),
+      (_workdir("train dae", _DAE, trains=True), 20),
+      (_workdir("train dpa, stages", _DPA, trains=True), 8),
+      (_workdir("train dae, two seeds together", [*_DAE, "--config.seeds=(0,1)"], trains=True), 10),
       (Work("sweep", lambda f: ["launch.py", "--mode=sweep", f"--config={f.parent / 'grid.py'}:sweep",
                                 f"--workdir={f / 'w'}"], "w", finished.workdirs,
-            (*_below("w/runs/*", _SAVES), "w/*.json", "w/table.*"), lambda f: _grid(f.parent)), 10),
+            (*_below("w/runs/*", _SAVES), "w/*.json", "w/table.*"), lambda f: _grid(f.parent)), 8),
       (Work("evaluate", lambda f: ["launch.py", "--mode=evaluate", f"--workdir={f / 'w'}"], "w",
-            finished.workdirs, _below("w", _SAVES), lambda f: _copy_run(trained, f / "w")), 12),
+            finished.workdirs, _below("w", _SAVES), lambda f: _copy_run(trained, f / "w")), 10),
       (Work("predict", lambda f: ["launch.py", "--mode=predict", f"--workdir={trained}", f"--input={scans}",
                                   f"--output={f / 'out'}"], "out", finished.predictions,
             ("out/*", "out/*/*")), 12),
