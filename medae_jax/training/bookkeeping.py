@@ -45,7 +45,8 @@ class Run:
 
   def __post_init__(self):
     self.first_step = int(self.state.step)
-    self.writer = Writer(self.workdir, self.first_step, active=jax.process_index() == 0)
+    self.writer = Writer(self.workdir, self.first_step, active=jax.process_index() == 0,
+                         validated=self.meta["evaluated"] == self.first_step)
     self.stage_data, self.batches, self.validator = None, None, None
 
   @property

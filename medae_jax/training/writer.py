@@ -19,16 +19,21 @@ class Writer:
 
   On resume, lines of steps after `first_step` (written after the checkpoint that training resumes
   from) are dropped, so that each step appears once.
+
+  Args:
+    validated: False: the checkpoint does not know the validation of `first_step` (it was saved at the
+      end of a stage, the validation begins the next one): it comes again, and its line goes as well.
   """
 
-  def __init__(self, workdir: str | os.PathLike, first_step: int = 0, active: bool = True):
+  def __init__(self, workdir: str | os.PathLike, first_step: int = 0, active: bool = True,
+               validated: bool = True):
     self._active = active
     self._events: Any = None
     if not active:
       return
     self._path = pathlib.Path(workdir) / "metrics.jsonl"
     if self._path.exists():
-      _drop_after(self._path, first_step)
+      _drop_after(self._path, first_step, validated)
     self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - until `close`
     try:
       import tensorflow as tf
@@ -88,6 +93,7 @@ class Writer:
         self._give_up()
 
 
-def _drop_after(path: pathlib.Path, step: int) -> None:
-  kept = [event for event in files.read_events(path) if event["step"] <= step]
+def _drop_after(path: pathlib.Path, step: int, validated: bool) -> None:
+  kept = [event for event in files.read_events(path) if event["step"] < step or (
+      event["step"] == step and (validated or not any(name.startswith("val/") for name in event)))]
   files.write_bytes(path, "".join(json.dumps(event) + "\n" for event in kept).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import pathlib
@@ -66,10 +67,18 @@ def differences(folder: pathlib.Path, reference: pathlib.Path, only=None) -> lis
 
 
 def litter(folder: pathlib.Path) -> list[str]:
-  """Temporary files and folders, and locks that somebody seems to hold."""
+  """Temporary files and folders, and locks that are held."""
   found = [p for p in folder.rglob("*") if LITTER.search(p.name)]
-  held = [p for p in folder.rglob(".*.lock") if p.stat().st_size]
-  return [f"{p.relative_to(folder)} is left" for p in (*found, *held)]
+  return [f"{p.relative_to(folder)} is left" for p in (*found, *filter(_held, folder.rglob(".*.lock")))]
+
+
+def _held(lock: pathlib.Path) -> bool:
+  with open(lock, encoding="utf-8") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      return False
+    except BlockingIOError:
+      return True
 
 
 def checkpoints(folder: pathlib.Path, reference: pathlib.Path) -> list[str]:

@@ -12,7 +12,7 @@ from data_pipelines.errors import UserError
 from medae_jax import evaluate, report, sweep, train
 from medae_jax.core import checkpoint, files, parallel
 from medae_jax.core.method import State
-from medae_jax.training import stage_pictures, together
+from medae_jax.training import stage_pictures, together, writer
 from medae_jax.training.job import Job
 from tests.unit import fake_run
 from tests.unit.training import recorder
@@ -65,6 +65,25 @@ def test_a_stage_is_done_only_with_its_picture(tmp_path, monkeypatch):
     with pytest.raises(Killed):
       recorder.run(tmp_path / "w", **changes)
   assert not checkpoint.finished_steps(tmp_path / "w")
+
+
+def test_the_validation_that_begins_a_stage_has_one_line(tmp_path, monkeypatch):
+  """The checkpoint is of the end of the stage before: resumed from there, the validation comes again."""
+  changes = {"method__stages": (("small", 4), ("large", 5)), "train__eval_every": 4,
+             "method__losses": (1.0,) * 10}
+  whole = recorder.run(tmp_path / "whole", **changes)[1]
+  scalars = writer.Writer.scalars
+  with monkeypatch.context() as patch:
+    patch.setattr(writer.Writer, "scalars",
+                  lambda self, step, values: _die() if step == 5 else scalars(self, step, values))
+    with pytest.raises(Killed):
+      recorder.run(tmp_path / "w", **changes)
+  assert 4 in recorder.lines(tmp_path / "w", "val/loss")
+  stats = recorder.run(tmp_path / "w", **changes)[1]
+  for key in ("val/loss", "train/loss"):
+    assert recorder.lines(tmp_path / "w", key) == recorder.lines(tmp_path / "whole", key)
+  for key in whole:
+    np.testing.assert_array_equal(stats[key], whole[key], err_msg=key)
 
 
 def _pair(tmp_path):
