@@ -40,8 +40,8 @@ setup(
     package_data={"": ["*.npz", "*.json"]},
     extras_require={
         "dev": requirements("requirements-dev.txt"),
-        # pylibjpeg-libjpeg is under the GPL
-        "dicom": ["pyjpegls>=1.2", "pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1",
+        # codecs (pylibjpeg-libjpeg is under the GPL), and DICOM SEG out
+        "dicom": ["highdicom>=0.27,<0.29", "pyjpegls>=1.2", "pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1",
                   "pylibjpeg-openjpeg>=2.0"],
         "opencv": ["opencv-python-headless>=4.10"],
         "cuda": ["jax[cuda13]"],

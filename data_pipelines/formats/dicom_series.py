@@ -233,6 +233,18 @@ def _order(folder, files, places, normal):
   return order, step
 
 
+def along_normal(places: np.ndarray, directions) -> tuple[list[int], float]:
+  """(indices of slices in the order in which `read_series` stacks them, mm between them).
+
+  Args:
+    places: [n,3] ImagePositionPatient of a regular stack. directions: [6] ImageOrientationPatient.
+  """
+  directions = np.array([float(v) for v in directions])
+  along = places @ np.cross(directions[:3], directions[3:])
+  order = np.argsort(along, kind="stable")
+  return order.tolist(), float((along[order[-1]] - along[order[0]]) / max(1, len(places) - 1))
+
+
 def _text(data, name) -> str:
   """An element on one line, "" where there is none."""
   return " ".join(str(data.get(name, "") or "").replace("\0", " ").split())

@@ -59,7 +59,7 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
                   "own_folder": {"data.lesion_values": [], "data.dicom": "images"}},
     "method.name": {name: {"method.trunk": "vgg19"} for name in ("dpa", "piad")},
     "eval.kind": {"restoration": {"predict.identifiers": "derived"},
-                  "anomaly": {"eval.alpha": 0.05, "eval.choose_score": []}}}
+                  "anomaly": {"eval.alpha": 0.05, "eval.choose_score": [], "predict.dicom_seg": "auto"}}}
 
 
 def config(values: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ PREDICT = dict(
     batch_size=16,            # slices or images scored at a time
     threshold=0.0,            # of the map, for masks; 0 = the one of calibration.json
     orientation="",           # turn volumes to these axes (LPS, RAS ...); "" = config.data.orientation
+    dicom_seg="auto",         # DICOM SEG of DICOM series: auto (where highdicom is installed), True or False
     overlay_slices=6)         # slices in the overlay picture of a volume; 0 = no pictures
 
 
@@ -42,6 +43,7 @@ RULES = {
     "predict.batch_size": checks.whole(1),
     "predict.threshold": checks.number(),
     "predict.orientation": _axes,
+    "predict.dicom_seg": checks.choice("auto", "True", "False", True, False),
     "predict.overlay_slices": checks.whole(0),
 }
 

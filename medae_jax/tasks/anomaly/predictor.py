@@ -1,8 +1,9 @@
 """Anomaly maps and masks of NIfTI volumes and of single images.
 
 Volumes (NIfTI files, DICOM series): <name>_anomaly.nii.gz (float32) and <name>_mask.nii.gz (uint8) on
-the grid of the input, <name>_overlay.png. Images: <name>_anomaly.tif (float32, the plain map),
-<name>_mask.png (0 or 255), <name>_overlay.png, in the size of the input. The preparation is that of
+the grid of the input, <name>_overlay.png; of series DICOM SEG, too (dicom_results.py). Images:
+<name>_anomaly.tif (float32, the plain map), <name>_mask.png (0 or 255), <name>_overlay.png, in the size
+of the input. The preparation is that of
 training (data_pipelines/brains/normalise.py), the threshold that of calibration.json. How one file becomes an
 example of a two-dimensional data set, and its map a map of the file, the data set says itself:
 `read_example` and `place_map` of data_pipelines.modules.Module.
@@ -27,6 +28,7 @@ from medae_jax.metrics import components
 from medae_jax.reporting import panels
 from medae_jax.tasks import admit
 from medae_jax.tasks.anomaly import whole_scans
+from medae_jax.tasks.anomaly.dicom_results import DicomResults
 from medae_jax.tasks.base import BasePredictor
 
 
@@ -50,6 +52,7 @@ class Predictor(BasePredictor):
     stored = found.get("components")
     self.components = int(config.eval.components if stored is None else stored)
     self.modalities = tuple(config.data.get("modalities", ()))
+    self._dicom = DicomResults(config.predict.dicom_seg, calibration)
     if self.threshold is None:
       logging.warning("No threshold: calibration.json is missing, so that maps are written but no "
                       "masks. Run --mode=evaluate first, or give --config.predict.threshold.")
@@ -63,6 +66,7 @@ class Predictor(BasePredictor):
     scans, self.found = inputs.find_all(input_path, self.modalities, kinds)
     if not scans and not self.found.broken:
       raise counts.Nothing(input_path, self.found, kinds)
+    self._dicom.announce(scans)
     return scans
 
   def name_of(self, item):
@@ -102,6 +106,8 @@ class Predictor(BasePredictor):
       nifti.write_like(out_dir / f"{scan.name}_mask.nii.gz", mask, read.image)
       row["mask_voxels"] = int(mask.sum())
       row["mask_ml"] = float(mask.sum() * read.grid.voxel_ml)
+    row.update(self._dicom.write(scan, self.modalities[0], out_dir, anomaly, mask, self.threshold,
+                                 self.gate.warn))
     row["orientation"] = read.grid.codes if read.grid.known else ""
     if self.config.predict.overlay_slices:
       try:
