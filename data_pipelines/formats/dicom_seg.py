@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import importlib.util
+import logging
 import pathlib
 import re
 from typing import Any
@@ -54,6 +55,7 @@ def write(targets: Sequence[pathlib.Path], files: Sequence[pathlib.Path], mask: 
   """
   if not available():
     raise UserError(f"DICOM SEG needs highdicom: {ADVICE}")
+  logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells of every module, with identifiers
   try:
     sources = _sources(files)
     found = [] if mask is None else [
