@@ -58,7 +58,7 @@ def write(targets: Sequence[pathlib.Path], files: Sequence[pathlib.Path], mask: 
   logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells of every module, with identifiers
   try:
     sources = _sources(files)
-    found = [] if mask is None else [
+    found: list[tuple[str, pathlib.Path, np.ndarray, str, str]] = [] if mask is None else [
         ("BINARY", targets[0], mask.astype(np.uint8), "Anomaly", f"anomaly score above {threshold:.6g}")]
     shares = np.clip(anomaly / scale, 0, 1).astype(np.float32)
     found.append(("FRACTIONAL", targets[1], shares, "Anomaly score",
