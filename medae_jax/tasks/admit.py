@@ -18,18 +18,19 @@ from medae_jax.core.trained_on.record import TrainedOn
 INSIST = "--config.predict.force=True insists"
 
 
-def picture(paths: Sequence[pathlib.Path]) -> fit.Seen:
-  """Seen of an image, given as one file or as one a channel; a file that cannot be read is left to the
-  reader that follows, which says why."""
+def picture(paths: Sequence[pathlib.Path], apart: bool = False) -> fit.Seen:
+  """Seen of an image; a file that cannot be read is left to the reader that follows, which says why.
+
+  Args:
+    paths: its file, or, where `apart`, one a modality.
+  """
   try:
     values = [images.read_values(p) for p in paths]
   except (ReadError, OSError):
     return fit.Seen("image")
   planes = sum(v.shape[-1] for v in values)
   words = tuple(sorted({w for p in paths if (w := dicom.modality(p))}))
-  # Files of their own for each modality are not a grey picture, however alike they look.
-  shared = fit.colour_share(values[0]) if len(values) == 1 else fit.COLOURED / 2
-  return fit.Seen("image", planes, shared, words)
+  return fit.Seen("image", planes, max(map(fit.colour_share, values)), apart, words)
 
 
 def volume(series: Sequence[Sequence[pathlib.Path]]) -> fit.Seen:

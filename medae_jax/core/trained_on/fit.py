@@ -37,6 +37,7 @@ class Seen:
     kind: "volume" or "image".
     planes: channels of the picture's file; 0 of volumes and of files that cannot be read.
     coloured: share of its pixels that are coloured; of volumes 0.
+    apart: a picture given as a file for each modality.
     dicom: its words of (0008,0060) Modality, () where there are none.
     spacing: of volumes, mm along the axes as they are prepared; () where it is not known.
   """
@@ -44,6 +45,7 @@ class Seen:
   kind: str
   planes: int = 0
   coloured: float = 0.0
+  apart: bool = False
   dicom: tuple[str, ...] = ()
   spacing: tuple[float, ...] = ()
 
@@ -94,10 +96,11 @@ def of_form(trained: TrainedOn, seen: Seen) -> str:
     if seen.coloured >= COLOURED and trained.coloured == 0 and trained.channels == 1:
       return f"it is a colour picture, and the model was trained on {what}, all grey"
     return ""
-  if trained.channels > 1 and seen.coloured == 0:
-    return (f"it is a grey picture, and the model reads {trained.channels} modalities "
-            f"({', '.join(trained.modalities)})")
-  if trained.channels == 1 and seen.coloured >= COLOURED:
+  if trained.channels > 1 and not seen.apart:
+    # Colours that are modalities look like a photograph's: whoever has packed them so insists.
+    return (f"it is a {'colour' if seen.coloured else 'grey'} picture, and the model reads "
+            f"{trained.channels} modalities ({', '.join(trained.modalities)})")
+  if seen.coloured >= COLOURED:
     return f"it is a colour picture, and the model was trained on {what}"
   return ""
 

@@ -154,7 +154,7 @@ class Predictor(BasePredictor):
   # --------------------------------------------------------------------------------- images
   def _slice_image(self, scan, out_dir):
     """An image of a brain slice as displayed (front up): turned as the slices of volumes lie."""
-    seen = admit.picture(list(scan.files.values()))
+    seen = admit.picture(list(scan.files.values()), apart="" not in scan.files)
     self.gate.form(scan.title or scan.name, seen)
     if "" in scan.files:
       channels = [images.read_values(scan.files[""], len(self.modalities))]

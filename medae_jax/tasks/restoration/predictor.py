@@ -63,7 +63,7 @@ class Predictor(BasePredictor):
     unit = frame.unit()
     # Grey and colour are brought to each other here: only the kind of the picture can be wrong.
     words = tuple(filter(None, [dicom.modality(item)]))
-    seen = fit.Seen("image", unit.shape[-1], fit.colour_share(unit[0]), words)
+    seen = fit.Seen("image", unit.shape[-1], fit.colour_share(unit[0]), dicom=words)
     self.gate.form(self.name_of(item), dataclasses.replace(seen, coloured=0.0))
     self.gate.content(self.name_of(item), seen, self._fed(unit))
     restored, marks, tiles = self._restore(unit)

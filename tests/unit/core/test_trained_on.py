@@ -36,7 +36,9 @@ def rays(**more):
     (brains(modalities=("ct", "pet", "x")), fit.Seen("volume", dicom=("DX",)), "header says DX"),
     (brains(), fit.Seen("image", 1), r"grey picture, and the model reads 3 modalities \(flair, t1, t2\)"),
     (brains(), fit.Seen("image", 3), "grey picture"),
-    (brains(), fit.Seen("image", 3, 0.4), ""),             # the modalities packed as colours
+    (brains(), fit.Seen("image", 3, 0.4), "colour picture, and the model reads 3 modalities"),
+    (brains(), fit.Seen("image", 3, 0.0, apart=True), ""),  # a grey file for each modality
+    (brains(), fit.Seen("image", 9, 0.4, apart=True), "colour picture"),
     (brains(), fit.Seen("image"), ""),                     # unreadable: its reader says why
     (brains(modalities=("flair",), channels=1), fit.Seen("image", 3, 0.4), "colour picture.*flair"),
     (brains(modalities=("flair",), channels=1), fit.Seen("image", 1), ""),
