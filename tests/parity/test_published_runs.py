@@ -12,7 +12,7 @@ import pytest
 
 from configs import sweep_benchmark
 from configs.fields import benchmark
-from medae_jax.core import method as method_lib
+from medae_jax.core import checks, method as method_lib
 from medae_jax.losses import perceptual
 from medae_jax.methods import dpa
 from medae_jax.models import dpa_nets
@@ -66,6 +66,23 @@ def test_what_has_no_published_config_is_listed():
   plan = sweep_benchmark.get_config("method=all,data=all").sweep
   assert len(plan.unpublished) == 108 and "dpa/svhn/pg/class_3/run_1" in plan.unpublished
   assert "piad/cifar10/with_cv/class_10/run_0" in plan.unpublished
+
+
+@pytest.mark.parametrize("model", sweep_benchmark.METHODS)
+@pytest.mark.parametrize("data", benchmark.DATASETS)
+def test_every_setting_of_a_search_is_a_config(model, data):
+  """Of one class: fields that exist, values in range, all different; a fold and a final run of each."""
+  cls = str(benchmark.CLASSES[data][-1])
+  plan = Plan(sweep_benchmark.get_config(f"method={model},data={data},search=1,cls={cls},vgg=x.pth"), "w")
+  settings = plan.parts[0].settings
+  assert len(plan.trials()) == 3 * len(settings)
+  seen = set()
+  for trial in plan.trials()[::3]:
+    config = plan.config(trial)
+    checks.check(config)
+    assert config.data.fold == 0
+    seen.add(str(config.to_dict()))
+  assert len(seen) == len(settings)
 
 
 # ------------------------------------------------------------------------------------ the fields
