@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -90,7 +91,11 @@ def attempt(work: Work, folder: pathlib.Path, cache: pathlib.Path, *, clock: flo
 
 
 def _sights(work, folder):
-  return [str(p) for pattern in work.watch for p in folder.glob(pattern)]
+  found: list[str] = []
+  for pattern in work.watch:
+    with contextlib.suppress(OSError):  # a folder that went while it was looked into
+      found += map(str, folder.glob(pattern))
+  return found
 
 
 def _seconds(leader: int) -> float:
