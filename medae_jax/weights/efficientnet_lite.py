@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 import pathlib
 
-from medae_jax.weights import batch_norm, torch_file
+from medae_jax.weights import batch_norm
+from medae_jax.weights.known import arrays
 
-PUBLISHED_FILES = {0: "efficientnet-lite0-57934424.pth", 2: "efficientnet-lite2-9656183e.pth"}
+PUBLISHED_FILES = {0: "efficientnet-lite0-57934424.pth", 1: "efficientnet-lite1-77cc7160.pth",
+                   2: "efficientnet-lite2-9656183e.pth"}
 _PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -19,7 +21,7 @@ def load(path: pathlib.Path, layers: Iterable[str]) -> dict:
   """
   layers = tuple(layers)
   wanted = {f"{n}.{part}" for layer in layers for n in (layer, _norm(layer)) for part in _PARTS}
-  get = batch_norm.getter(torch_file.load(path, wanted.__contains__), str(path))
+  get = batch_norm.getter(arrays.load(path, wanted.__contains__), str(path))
   return {layer: batch_norm.folded(get, layer, _norm(layer)) for layer in layers}
 
 

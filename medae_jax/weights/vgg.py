@@ -10,9 +10,10 @@ import numpy as np
 
 from medae_jax.core.errors import UserError
 from medae_jax.models.vgg import CONVS, WIDTHS, check_layers, depth, random_params
-from medae_jax.weights import torch_file
+from medae_jax.weights import kept, torch_file
 
 PUBLISHED_FILE = "vgg19-dcbb9e9d.pth"
+ENTRY = "RGB, 0 to 1, minus mean, by deviation"  # how images enter torchvision's networks, in words
 # Position of each convolution in torchvision's `features`: ReLUs and poolings take the others.
 TORCH_INDEX = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 # Per-channel mean and standard deviation of every layer over a part of ImageNet, as published with
@@ -51,7 +52,8 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
 
   Args:
     weights: "random:SEED", a torchvision checkpoint (.pth, .pt; read without unpickling), or an
-      .npz / .safetensors with the names `features.N.weight|bias` (`save` writes one).
+      .npz / .safetensors with the names `features.N.weight|bias` (`save` writes one), or an .npz of
+      --mode=weights.
     widths: channels of the five groups; used for random weights only.
 
   Raises:
@@ -75,6 +77,8 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
     raise FileNotFoundError(f"config.method.vgg_weights={weights}: no such file; get "
                             f"{PUBLISHED_FILE} from https://download.pytorch.org/models/")
   check_download(path)
+  if kept.is_kept(path):
+    return kept.load(path, "vgg19", ENTRY, [f"conv{b}_{i}" for b, i in CONVS[:depth(layers)]])
   tensors = torch_file.load(path, lambda name: name.startswith("features."))
   try:
     return from_torchvision(tensors, layers)

@@ -58,7 +58,7 @@ def test_an_onnx_trunk_is_the_npz_one(tmp_path, params, packed):
   np.savez(tmp_path / "a.npz", **{f"{k}/{part}": v for k, one in params.items() for part, v in one.items()})
   for file in ("a.onnx", "a.npz"):
     found, described = backbones.load("vgg16", str(tmp_path / file), TAPS)
-    assert "VGG16 (ImageNet, Oxford)" in described and file in described
+    assert "vgg16, weights of unknown origin" in described and file in described
     for layer, one in params.items():
       for part, value in one.items():
         np.testing.assert_array_equal(found[layer][part], value, err_msg=f"{file} {layer} {part}")
