@@ -64,7 +64,7 @@ def find(folders: Sequence[str | os.PathLike], split: str = "test") -> Found:
       raise FileNotFoundError(f"no folder {str(folder)!r}: --mode=report reads sweeps and workdirs of runs")
     for place in _places(folder):
       if (place / "sweep.json").is_file():
-        plan = files.read_json(place / "sweep.json", "call the sweep again, it writes it anew")
+        plan = _plan(place / "sweep.json")
         for entry in _of_sweep(place, plan, split):
           runs[entry.folder.resolve()] = entry
         unpublished += plan.get("unpublished") or []
@@ -77,6 +77,17 @@ def find(folders: Sequence[str | os.PathLike], split: str = "test") -> Found:
   if not runs:
     raise FileNotFoundError(f"no evaluated run in {', '.join(map(str, folders))}: train and evaluate first")
   return Found(list(runs.values()), list(dict.fromkeys(unpublished)), failed, changed)
+
+
+def _plan(path: pathlib.Path) -> dict[str, Any]:
+  """A sweep.json whose entries have the right types."""
+  remedy = "call the sweep again, it writes it anew"
+  plan = files.read_json(path, remedy)
+  for key, kind in (("runs", list), ("unpublished", list), ("failed", dict), ("changes", dict)):
+    value = plan.get(key) or kind()
+    if not isinstance(value, kind) or (key == "runs" and not all(isinstance(e, dict) for e in value)):
+      raise UserError(f"{path} is damaged (its entry {key!r}): {remedy}")
+  return plan
 
 
 def _places(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -117,4 +128,14 @@ def _alone(folder, split) -> Run | None:
 
 def _result(folder, split):
   path = folder / "evaluation" / f"{split}.json"
-  return files.read_json(path, _REMEDY) if path.is_file() else None
+  if not path.is_file():
+    return None
+  result = files.read_json(path, _REMEDY)
+  pair = lambda v: v is None or (isinstance(v, list) and len(v) == 2 and all(
+      isinstance(x, (int, float)) for x in v))
+  forms = {"ci95": pair, "baseline": lambda v: True, "checkpoint": lambda v: True}
+  for key, form in forms.items():
+    value = result.get(key) or {}
+    if not isinstance(value, dict) or not all(map(form, value.values())):
+      raise UserError(f"{path} is damaged (its entry {key!r}): {_REMEDY}")
+  return result

@@ -123,6 +123,12 @@ def test_folders_without_runs(tmp_path):
     runs_lib.find([tmp_path])
   with pytest.raises(FileNotFoundError, match="no folder"):
     runs_lib.find([tmp_path / "none"])
-  (tmp_path / "sweep.json").write_text(json.dumps({"runs": [{"name": "a"}]}))
-  with pytest.raises(ValueError, match=r"sweep.json is damaged.*call the sweep again"):
-    runs_lib.find([tmp_path])
+  for damaged in ({"runs": [{"name": "a"}]}, {"runs": ["a"]}, {"runs": 3}, {"failed": ["x"]}):
+    (tmp_path / "sweep.json").write_text(json.dumps(damaged))
+    with pytest.raises(ValueError, match=r"sweep.json is damaged.*call the sweep again"):
+      runs_lib.find([tmp_path])
+  sweep(tmp_path, [("a", "b", "c", 0, .5)])
+  for entry in ({"ci95": {"image_auroc": [1]}}, {"ci95": [0, 1]}, {"baseline": 3}):
+    files.write_json(tmp_path / "runs/a_b_c_0/evaluation/test.json", {"image_auroc": .5, **entry})
+    with pytest.raises(ValueError, match=r"test.json is damaged.*evaluate again"):
+      runs_lib.find([tmp_path])
