@@ -10,9 +10,11 @@ import pytest
 from data_pipelines import stream
 from data_pipelines.dataset import ArraySource, DataSet
 from medae_jax.core.errors import UserError
+from medae_jax.core.method import State
 from medae_jax.methods import deep_geo
 from medae_jax.methods._transformations import Transformations
 from medae_jax.models import wide_resnet
+from medae_jax.training import bookkeeping, start
 from tests.contract import cases
 
 
@@ -76,6 +78,21 @@ def test_an_epoch_holds_every_pair_of_image_and_view_once():
   first, second = list(itertools.chain(*pairs[:5])), list(itertools.chain(*pairs[5:]))
   everything = sorted((float(i), v) for i in range(5) for v in range(4))
   assert sorted(first) == sorted(second) == everything and first != second != everything
+
+
+def test_an_epoch_of_training_counts_pairs(tmp_path):
+  """24 images with 8 views in batches of 8: 24 steps."""
+  run = start.open_run(changed(**{"train.steps": 0, "train.epochs": 1.0}).lock(), str(tmp_path / "w"))
+  run.close()
+  assert run.config.train.steps == 24 and run.first_batch["view"].shape == (8,)
+
+
+def test_a_best_state_that_is_the_last_is_fitted_once():
+  run, fitted = bookkeeping.Run.__new__(bookkeeping.Run), []
+  run.finalize = lambda state: (fitted.append(int(state.step)), state.replace(extra={"a": 1}))[1]
+  last = State(jnp.int32(4), {}, extra={"a": 7})
+  assert run._fitted_best(State(jnp.int32(4), {}), last).extra == {"a": 7} and not fitted
+  assert run._fitted_best(State(jnp.int32(2), {}), last).extra == {"a": 1} and fitted == [2]
 
 
 def test_views_at_once_change_the_memory_alone():
