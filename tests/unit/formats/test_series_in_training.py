@@ -10,12 +10,13 @@ from pydicom.uid import generate_uid
 import pytest
 
 from data_pipelines import dataset as datasets
-from data_pipelines.brains import files, prepare, sequences
+from data_pipelines.brains import files, normalise, prepare, sequences, volumes
 from data_pipelines.datasets import synthetic
 from data_pipelines.errors import UserError
 from tests import dicom_series_files as series
 from tests.brain_folders import SHAPE, config, everything, scan, volume_of
-from tests.stored_volumes import stored
+from tests.golden_cases import shared_data
+from tests.stored_volumes import LPS, save, stored
 
 NAMES = ("flair", "t1")
 DESCRIPTION = {"flair": "t2_tirm_tra_dark-fluid", "t1": "Ax T1W"}
@@ -183,3 +184,36 @@ def test_descriptions_of_other_sequences_and_other_organs():
   assert sequences.described(("T1 post",), ("flair", "t1")) == ("", sequences.UNUSED)
   assert sequences.described(("T2 level, thorax",), ("ct",)) == ("", "")
   assert sequences.described(("ADC map",), ("dwi", "adc"))[0] == "adc"
+
+
+@pytest.mark.parametrize("name", ["brain_ms/mscs_07", "brain_lgg/TCGA_CS_4941"])
+def test_real_volumes(tmp_path, name):
+  """The middle of a real scan as NIfTI and as series, its label in another order of axes: one record."""
+  scan_name = name.split("/")[1]
+  kinds = {m: nibabel.load(shared_data(name.split("/")[0]) / scan_name / f"{scan_name}_{m}.nii.gz")
+           for m in (*NAMES, "seg")}
+  kept = slice(kinds["t1"].shape[2] // 2 - 3, kinds["t1"].shape[2] // 2 + 3)
+  arrays = {m: np.round(np.asarray(i.dataobj, np.float64)[:, :, kept]) for m, i in kinds.items()}
+  affine = kinds["t1"].affine
+  for m, array in arrays.items():
+    save(tmp_path / f"{m}.nii", array, affine)
+  save(tmp_path / "turned.nii", *stored(arrays["seg"], "ASR", affine))
+  files = {m: series.write(tmp_path / m, arrays[m], affine) for m in NAMES}
+  want = volumes.read({m: tmp_path / f"{m}.nii" for m in NAMES}, "LPS", tmp_path / "seg.nii")
+  got = volumes.read(files, "LPS", tmp_path / "turned.nii")
+  options = ((48, 48), want.spacing, "anatomy", 260.0)
+  one, two = (normalise.prepare(v.arrays, v.seg, *options) for v in (want, got))
+  np.testing.assert_array_equal(two.image, one.image)
+  np.testing.assert_array_equal(two.soft, one.soft)
+  np.testing.assert_allclose(got.spacing, want.spacing, rtol=1e-5)
+
+
+def test_a_label_without_a_place_cannot_be_laid_over_a_series(tmp_path):
+  array = np.ones((6, 5, 4))
+  files = series.write(tmp_path / "s", array, LPS)
+  save(tmp_path / "label.nii", array, LPS, codes=(0, 0))
+  with pytest.raises(UserError, match="label.nii says nothing of its place.*over a DICOM series"):
+    volumes.read({"t1": files}, "LPS", tmp_path / "label.nii")
+  save(tmp_path / "label.nii", array, np.diag([-2.0, -2, 5, 1]))
+  with pytest.raises(UserError, match="another grid"):
+    volumes.read({"t1": files}, "LPS", tmp_path / "label.nii")
