@@ -23,7 +23,7 @@ import numpy as np
 from data_pipelines.errors import UserError
 from data_pipelines.formats.dicom_series import along_normal
 
-ADVICE = "pip install 'medae-jax[dicom]' (highdicom)"
+ADVICE = "highdicom is not installed: pip install 'medae-jax[dicom]'"
 LEVELS = 255  # of a fractional value
 _PERSON = {"PatientName": "", "PatientID": "", "PatientBirthDate": r"\d{8}", "PatientSex": "[MFO]"}
 _STUDY = {"AccessionNumber": "", "StudyID": "", "StudyDate": r"\d{8}", "StudyTime": r"\d{2,6}(\.\d{1,6})?",
@@ -54,7 +54,7 @@ def write(targets: Sequence[pathlib.Path], files: Sequence[pathlib.Path], mask: 
     UserError: highdicom is not installed, or the series lacks what an object that refers to it needs.
   """
   if not available():
-    raise UserError(f"DICOM SEG needs highdicom: {ADVICE}")
+    raise UserError(f"no DICOM SEG: {ADVICE}")
   logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells of every module, with identifiers
   try:
     sources = _sources(files)

@@ -126,8 +126,8 @@ def _volumes(paths, dicom, root, found):
     odd = (unclear or images)[0]
     raise UserError(
         f"{root} holds {len(volumes)} DICOM series of volumes (at least {dicom_series.LEAST} slices along "
-        f"one normal), {len(images)} images and {len(unclear)} series that may be either, such as "
-        f"{odd.files[0]} of {len(odd.files)} files: put volumes and images into two folders, or set "
+        f"one normal), {len(images)} images and {len(unclear)} series that may be either; the first that is "
+        f"no volume is {odd.files[0]} of {len(odd.files)} files: put volumes and images into two folders, or set "
         "--config.data.dicom=volumes or images")
   usable = [*volumes, *unclear]
   used = {f for s in usable for f in s.files}

@@ -30,12 +30,12 @@ class DicomResults:
     self._asked = str(asked)
     self._top = float((calibration or {}).get("map_max") or 0)
     if self._asked == "True" and not dicom_seg.available():
-      raise UserError(f"config.predict.dicom_seg=True: {dicom_seg.ADVICE} is not installed")
+      raise UserError(f"config.predict.dicom_seg=True: {dicom_seg.ADVICE}")
 
   def announce(self, scans: Sequence) -> None:
     """Says before the first result where there will be no segmentations."""
     if self._asked == "auto" and any(s.series for s in scans) and not dicom_seg.available():
-      logging.warning("No DICOM SEG is written beside the NIfTI files: %s is not installed "
+      logging.warning("No DICOM SEG is written beside the NIfTI files, %s "
                       "(--config.predict.dicom_seg=False silences this)", dicom_seg.ADVICE)
 
   def write(self, scan, modality: str, out_dir: pathlib.Path, anomaly: np.ndarray, mask: np.ndarray | None,

@@ -118,7 +118,7 @@ def test_an_odd_header_costs_a_warning_or_the_scan_where_it_was_asked_for(tmp_pa
 
 def test_without_highdicom_one_line(tmp_path, monkeypatch, caplog):
   monkeypatch.setattr(dicom_seg, "available", lambda: False)
-  with pytest.raises(UserError, match="dicom_seg=True: pip install 'medae-jax.dicom.'"):
+  with pytest.raises(UserError, match="dicom_seg=True: highdicom is not installed: pip install"):
     model("True")
   scan_of(tmp_path / "in")
   made = model()
