@@ -127,8 +127,8 @@ def _volumes(paths, dicom, root, found):
     raise UserError(
         f"{root} holds {len(volumes)} DICOM series of volumes (at least {dicom_series.LEAST} slices along "
         f"one normal), {len(images)} images and {len(unclear)} series that may be either; the first that is "
-        f"no volume is {odd.files[0]} of {len(odd.files)} files: put volumes and images into two folders, or set "
-        "--config.data.dicom=volumes or images")
+        f"no volume is {odd.files[0]} of {len(odd.files)} files: put volumes and images into two folders, or "
+        "set --config.data.dicom=volumes or images")
   usable = [*volumes, *unclear]
   used = {f for s in usable for f in s.files}
   found.leave_out({f: s.reason or "is an image, no slice of a volume" for s in given for f in s.files
