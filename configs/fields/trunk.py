@@ -8,7 +8,7 @@ def defaults() -> ml_collections.ConfigDict:
   method = ml_collections.ConfigDict()
   method.trunk = "vgg19"           # as published; or vgg16, efficientnet_lite0 ... (models/backbone.py)
   method.vgg_weights = ""          # path of its weights (vgg19-dcbb9e9d.pth), or "random:SEED" by choice
-  method.vgg_stats = "published"   # published (VGG19's), running (for any other weights), or path of an .npz
+  method.vgg_stats = "published"   # published (VGG19's), natural (VGG16's), running (any), or an .npz
   method.vgg_stats_steps = 100     # running: steps that are averaged in each stage, then frozen
   method.vgg_widths = (64, 128, 256, 512, 512)  # of a random vgg19
   method.vgg_dtype = "float32"     # of the trunk in training: float32, or bfloat16 (faster)

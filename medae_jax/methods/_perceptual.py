@@ -9,6 +9,7 @@ Fields of `config.method` (shared by every method with feature losses):
   vgg_widths    channels of the five groups of a *random* trunk; a file brings its own
   vgg_stats     "published": mean and std over ImageNet, valid for the published weights only
                 (of VGG19);
+                "natural": of Oxford's VGG16 over natural images, groups 1 to 4 (docs/weights.md)
                 "running": averages over the first `vgg_stats_steps` training steps of each stage,
                 per resolution, then frozen; what any other weights need
                 PATH: .npz with <layer>_mean, <layer>_std

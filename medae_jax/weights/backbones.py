@@ -81,6 +81,11 @@ def described(name: str, path: pathlib.Path) -> str:
   return f"{title}, {path.name}, SHA-256 {digest[:16]}"
 
 
+def original_digest(path: pathlib.Path) -> str:
+  """SHA-256 of the published file: of what a kept file was converted from, else of the file itself."""
+  return kept.about(path)["sha256"] if kept.is_kept(path) else catalogue.digest(path)
+
+
 def zeros(name: str, source: str, taps: Iterable[str]) -> dict:
   """Zeros in the shapes that `load` returns: a restored run has the weights in its checkpoint."""
   del source

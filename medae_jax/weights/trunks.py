@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 import functools
+import pathlib
+
+import numpy as np
 
 from medae_jax.core.errors import UserError
 from medae_jax.models import backbone, vgg
@@ -15,6 +18,9 @@ from medae_jax.weights import backbones, vgg as vgg_weights
 
 PUBLISHED = "vgg19"
 FIELD = "config.method.vgg_weights"
+# Means and deviations of the layers of groups 1 to 4 of Oxford's VGG16 over 400 images of CIFAR-10; the file
+# says which, and the SHA-256 of the weights that they belong to (docs/weights.md).
+NATURAL_FILE = vgg_weights.STATS_FILE.with_name("vgg16_feature_stats.npz")
 
 
 class Source:
@@ -62,14 +68,32 @@ class Source:
     return backbones.load(self.name, self.weights, layers, FIELD)[0]
 
   def check_stats(self, choice: str) -> None:
-    """Raises UserError for published statistics of another network, or of random weights."""
+    """Raises UserError for statistics of another network, or of random weights."""
+    if choice == "natural" and (self.name != "vgg16" or self.weights.startswith("random:")):
+      raise UserError("config.method.vgg_stats='natural' are statistics of VGG16's ImageNet weights; "
+                      f"with trunk={self.name}, vgg_weights={self.weights!r} set vgg_stats='running'")
     if choice == "published" and (self._net is not None or self.weights.startswith("random:")):
       raise UserError(f"config.method.vgg_stats='published' are statistics of VGG19's ImageNet weights; with "
                       f"trunk={self.name}, vgg_weights={self.weights!r} set vgg_stats='running'")
 
   def stats(self, layers, choice: str) -> dict:
-    """{layer: {"mean", "std"}}: the published ones, or those of a file."""
+    """{layer: {"mean", "std"}}: the published ones, VGG16's over natural images, or those of a file.
+
+    Raises:
+      UserError: layers that it lacks; "natural" with other weights than those it was measured with.
+    """
+    if choice == "natural":
+      self._check_natural()
+      return vgg_weights.load_stats(layers, NATURAL_FILE)
     return vgg_weights.load_stats(layers, vgg_weights.STATS_FILE if choice == "published" else choice)
+
+  def _check_natural(self):
+    with np.load(NATURAL_FILE, allow_pickle=False) as arrays:
+      wanted = str(arrays["weights"])
+    found = backbones.original_digest(pathlib.Path(self.weights))
+    if found != wanted:
+      raise UserError(f"config.method.vgg_stats='natural' belong to the weights with SHA-256 {wanted[:16]}; "
+                      f"{FIELD}={self.weights} are those of {found[:16]}: set vgg_stats='running'")
 
   def width(self, params, layer: str) -> int:
     """Channels of a layer, from the weights where they may be narrow."""

@@ -11,6 +11,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.core.method import shapes
 from medae_jax.methods._perceptual import Perceptual
 from medae_jax.models import backbone
+from medae_jax.weights import kept, trunks
 
 
 def _perceptual(trunk, layers, **fields):
@@ -76,3 +77,21 @@ def test_every_backbone_can_be_a_trunk():
     net = backbone.get(name)
     assert _perceptual(f"{name}:random:0", net.taps[0]).source.width(
         net.init(0, net.taps[:1]), net.taps[0]) == net.widths[net.taps[0]]
+
+
+def test_natural_statistics_belong_to_the_weights_they_were_measured_with(tmp_path):
+  """By SHA-256 of the published file, which a converted one carries; groups 1 to 4 only."""
+  net = backbone.get("vgg16")
+  with np.load(trunks.NATURAL_FILE, allow_pickle=False) as arrays:
+    right, source = str(arrays["weights"]), str(arrays["source"])
+    assert "CIFAR-10" in source and {k[1] for k in arrays.files if k[1].isdigit()} == set("1234")
+  for name, digest in (("right", right), ("wrong", "0" * 64)):
+    kept.save(tmp_path / f"{name}.npz", net.init(0, ("r12",)), network="vgg16", entry=net.entry, title="t",
+              source="s", licence="l", original="o", sha256=digest)
+  stats = _perceptual(f"vgg16:{tmp_path}/right.npz", "r12", vgg_stats="natural").pretrained()["vgg"]["stats"]
+  assert stats["r12"]["std"].shape == (64,) and stats["r12"]["std"].min() > 0
+  with pytest.raises(UserError, match="belong to the weights with SHA-256 3be917fb"):
+    _perceptual(f"vgg16:{tmp_path}/wrong.npz", "r12", vgg_stats="natural").pretrained()
+  for trunk in ("vgg16:random:0", "random:0", "vgg19.pth"):
+    with pytest.raises(UserError, match="VGG16's ImageNet weights"):
+      _perceptual(trunk, "r11", vgg_stats="natural")
