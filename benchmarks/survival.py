@@ -119,6 +119,7 @@ def _queue(step, state, stacked, config, args) -> dict[str, float]:
       shown.flush()
     return (time.perf_counter() - begin) / steps
   try:
+    block(3, bound)  # threads and allocators
     steps = max(4, min(2000, int(args.seconds / block(3, bound))))
     pairs = [(block(steps, bound), block(steps, UNBOUNDED)) for _ in range(args.repeats)]
   finally:
