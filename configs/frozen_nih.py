@@ -9,7 +9,8 @@ Arguments: view=AP, PA or subset; folder=1: root is a folder with labels.csv, ki
 anomalies that val may see (virus, "" = all); seed; fold=0..2; size (96 px); backbone (vgg16).
   (none)   one pass over the images; chest_xray, 300 normal images: about a minute on two CPU cores, test
            AUROC about 0.86 with ImageNet's VGG16 (docs/frozen_features.md).
-  :demo    synthetic textures, a *random* backbone, two CPU cores, about a minute.
+  :demo    synthetic textures, a *random* backbone, 73 CPU-seconds; test AUROC 0.63, pixel
+           AP 0.11 (a threshold on intensity 0.04).
   :smoke   synthetic textures, seconds.
 """
 
