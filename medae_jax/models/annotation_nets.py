@@ -148,7 +148,7 @@ class BasicUNet(nn.Module):
   def __call__(self, x):
     w, dtype = self.width, self.dtype
     norm = lambda name: BatchNorm(
-        self.train, self.axis_name, self.unbiased, dtype, name=name)
+        self.train, self.axis_name, unbiased=self.unbiased, dtype=dtype, name=name)
     x = DoubleConv(w, w, norm, dtype, name="inc")(x)
     skips = []
     for i in range(1, 5):
@@ -235,7 +235,7 @@ class JungUNet(nn.Module):
   def __call__(self, x):
     w, dtype, skips = self.width, self.dtype, []
     norm = lambda name: BatchNorm(
-        self.train, self.axis_name, self.unbiased, dtype, name=name)
+        self.train, self.axis_name, unbiased=self.unbiased, dtype=dtype, name=name)
     for i, features in enumerate((w, 2 * w, 4 * w), 1):
       x = EncoderBlock(features, norm, dtype, name=f"encoder_{i}")(x)
       skips.append(x)

@@ -35,17 +35,17 @@ class BatchNorm(nn.Module):
       the global batch, alike on all devices.
     unbiased: feed the running variance n/(n-1) times the batch variance, n counted over all
       devices, as PyTorch does. The normalisation itself always uses the biased one.
-    twice: with `unbiased`, that factor and once more n/(n-1-1e-5): Keras 2.3.1 on TensorFlow 1.
     dtype: of the result; None: that of the input.
     eps, momentum: in PyTorch's sense (another framework's momentum 0.9 is 0.1 here).
+    twice: with `unbiased`, that factor and once more n/(n-1-1e-5): Keras 2.3.1 on TensorFlow 1.
   """
   train: bool
   axis_name: str | None = None
   unbiased: bool = False
-  twice: bool = False
   dtype: Any = None
   eps: float = 1e-5
   momentum: float = 0.1
+  twice: bool = False
 
   @nn.compact
   def __call__(self, x):

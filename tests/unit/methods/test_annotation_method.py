@@ -88,6 +88,12 @@ def test_parity_feeds_the_unbiased_variance():
   unbiased = variance(config(**change, **{"method.parity": True}))
   n = 16 * 16
   np.testing.assert_allclose(unbiased / biased, n / (n - 1), rtol=5e-4)
+  method, state, _, _ = step(config(**change), data)
+  variables = {"params": state.params["net"], "batch_stats": state.stats["net"]}
+  _, found = method._net(data["image"].shape[-1], True).apply(
+      variables, data["image"], capture_intermediates=True, mutable=["batch_stats", "intermediates"])
+  normalised = np.asarray(found["intermediates"]["inc"]["double_conv_0"]["__call__"][0], np.float64)
+  np.testing.assert_allclose(biased, 0.1 * normalised.var((0, 1, 2)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("network", sorted(nets.NETWORKS))
