@@ -2,9 +2,10 @@
 
   python -m data_pipelines.prepare pairs --dir=FOLDER --out=PAIRS --copies=3
 
-FOLDER holds clean/ (or the frames themselves); PAIRS gets clean/, annotated/, mask/ and marks.json
-(seed, options, and the kinds and boxes of the marks of every frame). Without --dir the frames are
-synthetic. 8 bit, PNG. The options are those of config.data.marks: --set=count=2,4 --set=jpeg=0.3
+FOLDER holds clean/ (or the frames themselves); PAIRS gets clean/, annotated/, mask/ (with the folders
+of FOLDER, which may name patients) and marks.json (seed, options, and the kinds and boxes of the marks
+of every frame). Without --dir the frames are synthetic. 8 bit, PNG. The options are those of
+config.data.marks: --set=count=2,4 --set=jpeg=0.3
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def write(out, frames, options, *, seed: int = 0, copies: int = 1) -> dict:
 
   Args:
     out: folder, new or empty.
-    frames: iterable of (name without ending, float32 [H,W,C] in [0,1]), no two names alike.
+    frames: iterable of (name without ending, perhaps with folders, float32 [H,W,C] in [0,1]), no two alike.
     options: config.data.marks.
     seed: with a frame's name and the number of the copy it decides about its marks.
     copies: differently annotated pairs of each frame, named NAME_c0, NAME_c1 ...; the copies of a
@@ -67,7 +68,9 @@ def _write(out: pathlib.Path, frames, options, seed: int, copies: int) -> dict:
         annotated, target = layers.jpeg(annotated, quality), layers.jpeg(clean, quality)
       file = f"{name}_c{copy}.png"
       for folder, image in (("clean", target), ("annotated", annotated), ("mask", mask)):
-        images.write_array(out / folder / file, np.round(image * 255).astype(np.uint8))
+        target_file = out / folder / file
+        target_file.parent.mkdir(parents=True, exist_ok=True)
+        images.write_array(target_file, np.round(image * 255).astype(np.uint8))
       listed.append({"file": file, "marks": [_describe(m) for m in found],
                      "mask_share": float(mask.mean())})
   result = {"seed": seed, "copies": copies, "options": options, "frames": listed}
@@ -93,9 +96,14 @@ def _frames(folder, channels, count, size, window):
   root = pathlib.Path(folder)
   root = root / "clean" if (root / "clean").is_dir() else root
   files = frame_files.list_frames(root)
-  below = [find.stem_of("-".join(path.relative_to(root).parts)).replace("_", "-") for path in files]
-  for name, path in zip(names.unique(below), files):
+  for name, path in zip(names.unique([_below(path, root) for path in files], folders=True), files):
     yield name, images.read_unit(path, channels, window)
+
+
+def _below(path, root):
+  """The frame's name with its folders, which may name a patient; "_" parts it from the number of the copy."""
+  *folders, file = path.relative_to(root).parts
+  return "/".join([*folders, find.stem_of(file).replace("_", "-")])
 
 
 def main(argv: list[str]) -> None:

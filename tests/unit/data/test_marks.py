@@ -153,9 +153,32 @@ def test_pairs_of_frames_with_like_names_stay_apart(tmp_path):
     images.write_array(tmp_path / "in" / name, np.full((16, 16), 20 + 40 * i, np.uint8))
   pairs.main(["--dir", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--channels", "1",
               "--set", "count=0,0"])
-  found = sorted((tmp_path / "out/clean").iterdir())
+  found = sorted(p for p in (tmp_path / "out/clean").rglob("*") if p.is_file())
   assert len({p.name.lower() for p in found}) == len(frames)
   assert sorted(int(round(255 * images.read_unit(p, 1)[0, 0, 0])) for p in found) == [20, 60, 100, 140, 180]
   with pytest.raises(ValueError, match="two frames are called x and X"):
     pairs.write(tmp_path / "twice", [(n, np.zeros((16, 16, 1), np.float32)) for n in ("x", "X")], OPTIONS)
   assert not (tmp_path / "twice").exists()
+
+
+def test_folders_of_patients_stay_so_that_no_patient_is_on_two_sides(tmp_path):
+  """Frames 1.png, 2.png ... of folders Smith, Jones ...: the folder names the patient."""
+  from data_pipelines import fields
+  from data_pipelines.datasets import paired
+  from data_pipelines.formats import images
+  from data_pipelines.prepare import pairs
+  for name in ("Smith", "Jones", "Nguyen", "Ali", "Rossi", "Kim"):
+    for i in range(3):
+      images.write_array(_made(tmp_path / "frames" / name) / f"{i}.png", np.full((16, 16, 1), 90, np.uint8))
+  found = pairs._frames(str(tmp_path / "frames"), 1, 0, (16, 16), (0, 0))
+  pairs.write(tmp_path / "pairs", found, OPTIONS, copies=2)
+  cfg = fields.changed(paired.defaults(), dir=str(tmp_path / "pairs"), channels=1, image_size=(16, 16))
+  data = paired.build(cfg, 0)
+  sides = {s: {i.name.partition("/")[0] for i in items} for s, items in data._items.items()}
+  assert sum(len(items) for items in data._items.values()) == 36
+  assert len(set.union(*sides.values())) == 6 == sum(map(len, sides.values()))
+
+
+def _made(folder):
+  folder.mkdir(parents=True, exist_ok=True)
+  return folder
