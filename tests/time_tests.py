@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-LIMIT = 1.5  # seconds: what `make test-fast` leaves out
+LIMIT = 1.0  # seconds: what `make test-fast` leaves out
 PATH = pathlib.Path(__file__).parent / "slow.txt"
 
 
