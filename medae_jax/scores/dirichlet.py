@@ -16,6 +16,7 @@ from scipy import special
 
 _TINY = np.finfo(np.float64).tiny
 # Images that are all alike have no maximum: the search stays within these.
+_HALVINGS = 100
 _SMALLEST, _LARGEST = 1e-100, 1e6  # of a component; of the sum of the start
 
 
@@ -88,7 +89,9 @@ def fit(p_mean: np.ndarray, log_p_mean: np.ndarray, *, steps: int = 200, toleran
       break
     a = alpha[open_]
     step = _newton_step(a, l[open_])
-    while (bad := (a - step <= 0).any(-1)).any():
+    for _ in range(_HALVINGS):  # bounded: an endless step would stay endless
+      if not (bad := (a - step <= 0).any(-1)).any():
+        break
       step = np.where(bad[:, None], step / 2, step)
     alpha[open_] = np.clip(a - step, _SMALLEST, _LARGEST * a.shape[-1])
     change[open_] = np.linalg.norm(step, axis=-1) / np.linalg.norm(a, axis=-1)

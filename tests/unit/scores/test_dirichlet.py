@@ -25,9 +25,20 @@ def test_newton_finds_the_maximum(alpha):
   np.testing.assert_allclose(fit.alpha[0], alpha, rtol=0.15)
 
 
+def test_a_step_that_would_leave_the_positive_numbers_is_halved():
+  """The first step from the start overshoots here; the maximum is found all the same."""
+  p, log_p = means(np.exp(np.random.default_rng(0).uniform(-3, 3, 4)), 2)
+  begin = dirichlet.start(p, log_p)
+  assert (begin - dirichlet._newton_step(begin, log_p) <= 0).any()
+  fit = dirichlet.fit(p, log_p)
+  gradient = special.digamma(fit.alpha.sum()) - special.digamma(fit.alpha[0]) + log_p[0]
+  assert fit.converged.all()
+  np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
 def test_distributions_are_fitted_apart():
   """Several at once: each gets what it gets alone, however long the others take."""
-  parts = [means(np.full(4, a), 500) for a in (0.3, 5.0, 3000.0)]
+  parts = [means(np.full(4, a), 500) for a in (0.3, 5.0, 3000.0)] + [means([0.05, 0.2, 3.0, 1.0], 5)]
   together = [np.concatenate([part[i] for part in parts]) for i in (0, 1)]
   for solve in (dirichlet.fit, dirichlet.fixed_point):
     fit = solve(*together)
