@@ -47,7 +47,7 @@ def scans(found: find.Found, modalities: Sequence[str], given: Sequence[Series] 
   if given is None:
     given = dicom_series.gather(f for f in found.files if find.kind_of(f) == "dicom")
   belongs = [(s, *_belongs(s, modalities, pathlib.Path(found.root))) for s in given]
-  named = {_study(s) for s, modality, _, reason in belongs if modality and not (s.reason or reason)}
+  named = _named(belongs)
   sets: dict[tuple, list[tuple[str, Series]]] = {}
   reasons: dict[pathlib.Path, str] = {}
   for s, modality, key, reason in belongs:
@@ -75,12 +75,13 @@ def scans(found: find.Found, modalities: Sequence[str], given: Sequence[Series] 
 
 def unnamed(given: Sequence[Series], modalities: Sequence[str], root: pathlib.Path) -> list[Series]:
   """Series of studies of which no series names a modality."""
-  named = set()
-  for s in given:
-    modality, _, reason = _belongs(s, modalities, root)
-    if modality and not (s.reason or reason):
-      named.add(_study(s))
+  named = _named((s, *_belongs(s, modalities, root)) for s in given)
   return [s for s in given if not s.reason and _study(s) not in named]
+
+
+def _named(belongs) -> set[str]:
+  """Studies of which a series names its modality, of (series, modality, key, reason)."""
+  return {_study(s) for s, modality, _, reason in belongs if modality and not (s.reason or reason)}
 
 
 def of_cell(path: pathlib.Path, modality: str) -> list[pathlib.Path]:

@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import dicom_identity, dicom_scale
+from data_pipelines.formats import dicom_head, dicom_identity, dicom_scale
 from data_pipelines.formats.decode import MAX_PIXELS
 from data_pipelines.formats.frame import Frame
 from data_pipelines.formats.regular import check_regular
@@ -75,15 +75,8 @@ def read(path, window=(0, 0)) -> Frame:
 
 
 def modality(path) -> str:
-  """The word of (0008,0060) Modality of a DICOM file, such as "MR"; "" where there is none, or no header."""
-  if not is_dicom(path):
-    return ""
-  import pydicom
-  try:
-    data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["Modality"])
-    return " ".join(str(data.get("Modality", None) or "").split()).upper()[:16]
-  except Exception:  # pydicom raises a dozen types for damaged files; whoever reads the pixels says why
-    return ""
+  """The word of (0008,0060) Modality, such as "MR"; "" of files that are no DICOM or say none."""
+  return dicom_head.modality(path) if is_dicom(path) else ""
 
 
 def units(frame: Frame) -> np.ndarray:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 import dataclasses
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import dicom
+from data_pipelines.formats import dicom, dicom_head
 
 _NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _UNEVEN = 0.1  # largest distance of a slice from its place, in distances of slices
@@ -60,11 +59,11 @@ def gather(files: Iterable[pathlib.Path]) -> list[Series]:
   A file that names no series, or cannot be read, may belong to any series of its folder: it joins
   them all, so that none is read without a slice. Where a folder has none, such files are one.
   """
-  heads = {path: _header(path) for path in sorted(files)}
+  heads = {path: dicom_head.read(path, _TAGS) for path in sorted(files)}
   series: dict[str, list[pathlib.Path]] = {}
   nameless: list[pathlib.Path] = []
   for path, head in heads.items():
-    uid = _text(head, "SeriesInstanceUID")
+    uid = dicom_head.text(head, "SeriesInstanceUID")
     if uid:
       series.setdefault(uid, []).append(path)
     else:
@@ -79,30 +78,21 @@ def gather(files: Iterable[pathlib.Path]) -> list[Series]:
   return [_series(uid, sorted(members), heads) for uid, members in series.items()]
 
 
-def _header(path) -> Any:
-  """pydicom's data set of what tells series apart; empty where the file cannot be read."""
-  import pydicom
-  try:
-    return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
-  except Exception:  # pydicom raises a dozen types for damaged files; who reads the pixels says so
-    return pydicom.Dataset()
-
-
 def _series(uid, files, heads):
   mine = [heads[f] for f in files]
-  first = next((h for h in mine if _text(h, "SeriesInstanceUID")), mine[0])
-  modality, kind = _text(first, "Modality"), _text(first, "ImageType").upper()
+  first = next((h for h in mine if dicom_head.text(h, "SeriesInstanceUID")), mine[0])
+  modality, kind = dicom_head.text(first, "Modality"), dicom_head.text(first, "ImageType").upper()
   reason = ""
   if modality in _ABOUT:
     reason = f"is a DICOM {_ABOUT[modality]} ({modality}), no image"
-  elif "Rows" not in first and _text(first, "SeriesInstanceUID"):
+  elif "Rows" not in first and dicom_head.text(first, "SeriesInstanceUID"):
     reason = "holds no image"
   elif "LOCALIZER" in kind:
     reason = "is a localizer"
-  people = {_text(h, "PatientID") for h in mine} - {""}
+  people = {dicom_head.text(h, "PatientID") for h in mine} - {""}
   patient = people.pop() if len(people) == 1 else ""
-  texts = _text(first, "SeriesDescription"), _text(first, "ProtocolName")
-  return Series(uid, files, texts, _text(first, "StudyInstanceUID"), patient, reason, _sort(mine))
+  texts = dicom_head.text(first, "SeriesDescription"), dicom_head.text(first, "ProtocolName")
+  return Series(uid, files, texts, dicom_head.text(first, "StudyInstanceUID"), patient, reason, _sort(mine))
 
 
 def _sort(heads):
@@ -185,8 +175,8 @@ def _place(path, frame):
     raise UserError(f"{path}: ImageOrientationPatient holds no two directions at right angles")
   return {"position": position, "row": row, "column": column, "normal": np.cross(row, column),
           "spacing": spacing, "size": frame.pixels.shape[1:3], "inverted": frame.inverted,
-          "frame of reference": _text(data, "FrameOfReferenceUID"),
-          "series": _text(data, "SeriesInstanceUID")}
+          "frame of reference": dicom_head.text(data, "FrameOfReferenceUID"),
+          "series": dicom_head.text(data, "SeriesInstanceUID")}
 
 
 def _check_alike(folder, path, first, place):
@@ -243,8 +233,3 @@ def along_normal(places: np.ndarray, directions) -> tuple[list[int], float]:
   along = places @ np.cross(directions[:3], directions[3:])
   order = np.argsort(along, kind="stable")
   return order.tolist(), float((along[order[-1]] - along[order[0]]) / max(1, len(places) - 1))
-
-
-def _text(data, name) -> str:
-  """An element on one line, "" where there is none."""
-  return " ".join(str(data.get(name, "") or "").replace("\0", " ").split())

@@ -24,7 +24,7 @@ import pathlib
 import re
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import dicom_patient
+from data_pipelines.formats import dicom_head
 from data_pipelines.intake import find, vocabulary
 from data_pipelines.intake.tables import Row, same
 
@@ -209,7 +209,7 @@ def _headers(names, root):
   """{name: PatientID} of the DICOM files."""
   files = [n for n in names if find.kind_of(pathlib.Path(root) / n) == "dicom"]
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    ids = list(pool.map(lambda n: dicom_patient.patient_id(pathlib.Path(root) / n), files))
+    ids = list(pool.map(lambda n: dicom_head.patient_id(pathlib.Path(root) / n), files))
   return dict(zip(files, ids))
 
 
