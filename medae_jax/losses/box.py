@@ -1,4 +1,4 @@
-"""Sums over square windows, as structural similarity and local correlation need them."""
+"""Sums over square windows: structural similarity, local correlation, patches, eroded masks."""
 
 from __future__ import annotations
 

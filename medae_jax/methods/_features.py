@@ -45,6 +45,9 @@ RULES = {"method.backbone": checks.text, "method.backbone_weights": checks.text,
 class Features:
   """Built once from the config; pure functions of the parameters after that.
 
+  Args:
+    taps: in place of config.method.taps, for methods with several sets of them.
+
   Attributes:
     taps: names, in the order in which `pooled` concatenates them.
 
@@ -52,11 +55,11 @@ class Features:
     UserError: an unknown backbone or tap, or a field out of its range.
   """
 
-  def __init__(self, config):
-    checks.apply(config, RULES, optional=("method.cache",))
+  def __init__(self, config, taps: str | None = None):
+    checks.apply(config, RULES, optional=("method.cache", *(() if taps is None else ("method.taps",))))
     self._config = config.method
     self._net = backbones.get(self._config.backbone)
-    self.taps = parse_taps(self._config.taps, self._net)
+    self.taps = parse_taps(self._config.taps if taps is None else taps, self._net)
     self._folder = self._config.get("cache", "")
 
   def init_params(self) -> dict:

@@ -73,10 +73,7 @@ class Method(BaseMethod):
 
   def _features(self, taps):
     """The backbone up to `taps`, a text or a sequence of names."""
-    config = self.config.copy_and_resolve_references()
-    with config.unlocked():
-      config.method.taps = taps if isinstance(taps, str) else "+".join(taps)
-    return _features.Features(config)
+    return _features.Features(self.config, taps if isinstance(taps, str) else "+".join(taps))
 
   def _check_score(self):
     m, score = self.config.method, self.config.method.score

@@ -15,6 +15,7 @@ import numpy as np
 
 from medae_jax.core.errors import UserError
 from medae_jax.losses import pixel
+from medae_jax.losses.box import box_sum
 
 IMAGE_SCORES = ("mean", "max", "top1", "foreground_mean")
 foreground = pixel.foreground
@@ -64,9 +65,7 @@ def erode(mask: jax.Array, size: int = 5) -> jax.Array:
   mask = mask.astype(jnp.float32)
   if size < 2:
     return mask
-  half = size // 2
-  pads = ((0, 0), (half, half), (half, half), (0, 0))
-  count = jax.lax.reduce_window(mask, 0.0, jax.lax.add, (1, size, size, 1), (1, 1, 1, 1), pads)
+  count = box_sum(mask, size, size // 2)
   return (count > 0.95 * size * size).astype(jnp.float32)
 
 

@@ -48,9 +48,8 @@ def load(name: str, source: str, taps: Iterable[str],
   if not path.is_file():
     raise FileNotFoundError(f"{field}={source}: no such file; {name} needs "
                             f"{_PLACES[name]}")
-  vgg.check_download(path)
-  params = read(name, path, taps, f"{field}={source}")
-  return params, described(name, path)
+  digest = catalogue.verified(path)
+  return read(name, path, taps, f"{field}={source}"), described(name, path, digest)
 
 
 def read(name: str, path: pathlib.Path, taps: Iterable[str], where: str = "") -> dict:
@@ -70,12 +69,11 @@ def read(name: str, path: pathlib.Path, taps: Iterable[str], where: str = "") ->
   return params
 
 
-def described(name: str, path: pathlib.Path) -> str:
+def described(name: str, path: pathlib.Path, digest: str) -> str:
   """What a file of weights is, for results: by its SHA-256, or by what a kept file says of itself."""
   if kept.is_kept(path):
     texts = kept.about(path)
     return f"{texts['title']}, {texts['original']}, SHA-256 {texts['sha256'][:16]}"
-  digest = catalogue.digest(path)
   known = catalogue.by_digest(digest)
   title = known.title if known and known.network == name else f"{name}, weights of unknown origin"
   return f"{title}, {path.name}, SHA-256 {digest[:16]}"

@@ -11,6 +11,7 @@ import numpy as np
 from medae_jax.core.errors import UserError
 from medae_jax.models.vgg import CONVS, WIDTHS, check_layers, depth, random_params
 from medae_jax.weights import kept, torch_file
+from medae_jax.weights.known import catalogue
 
 PUBLISHED_FILE = "vgg19-dcbb9e9d.pth"
 ENTRY = "RGB, 0 to 1, minus mean, by deviation"  # how images enter torchvision's networks, in words
@@ -76,7 +77,7 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
   if not path.is_file():
     raise FileNotFoundError(f"config.method.vgg_weights={weights}: no such file; get "
                             f"{PUBLISHED_FILE} from https://download.pytorch.org/models/")
-  check_download(path)
+  catalogue.verified(path)
   if kept.is_kept(path):
     return kept.load(path, "vgg19", ENTRY, [f"conv{b}_{i}" for b, i in CONVS[:depth(layers)]])
   tensors = torch_file.load(path, lambda name: name.startswith("features."))
@@ -112,20 +113,6 @@ def _file_widths(weights: str) -> dict[tuple[int, int], int]:
   except (OSError, UserError):
     return {}
   return {names[name]: len(bias) for name, bias in biases.items() if np.ndim(bias) == 1}
-
-
-def check_download(path: pathlib.Path) -> None:
-  """Raises ValueError if the SHA-256 of vgg19-<8 digits>.pth does not start with those digits."""
-  expected = path.stem.rsplit("-", 1)[-1]
-  if path.name != PUBLISHED_FILE:
-    return
-  digest = hashlib.sha256()
-  with path.open("rb") as file:
-    while block := file.read(1 << 20):
-      digest.update(block)
-  if not digest.hexdigest().startswith(expected):
-    raise UserError(f"{path}: its SHA-256 starts with {digest.hexdigest()[:8]}, not with the 8 "
-                     "digits of its name; download it again")
 
 
 def save(path, params: Mapping, source: str = "") -> str:

