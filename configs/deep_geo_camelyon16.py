@@ -13,7 +13,7 @@ images on the device, 20 steps a dispatch.
   :smoke   synthetic colour textures, 4 steps, seconds; learns nothing.
 """
 
-from configs import common, deep_geo_cifar10
+from configs import common
 from configs.fields import deep_geo
 from data_pipelines.datasets import camelyon
 from data_pipelines.fields import changed
@@ -36,16 +36,5 @@ def get_config(arg=None):
   config.data = changed(
       camelyon.defaults(), layout="folder" if args.folder else "lists", image_root=args.root, root=args.root,
       lists_root=args.lists, crop_size=64)
-  deep_geo.validate(config, args.fold, args.val, limit=10.0, patience=1)
-  deep_geo.transformations(config, args.views)
-  if args.folder:
-    config.eval.splits = ("val", "test")
-  if args.small:
-    deep_geo_cifar10.small(config)
-    config.method.shift = min(config.method.shift, 8)
-    config.data.update(layout="folder", root=args.root, resize=48, crop_size=32, image_size=32)
-  if args.fast:
-    deep_geo.fast(config)
-  if args.demo or args.smoke:
-    deep_geo.synthetic(config, smoke=args.smoke)
-  return config.lock()
+  return deep_geo.finish(config, args, limit=10.0, patience=1, small_data=dict(
+      layout="folder", root=args.root, resize=48, crop_size=32, image_size=32))

@@ -61,22 +61,4 @@ def build(args, epochs, seeds, dataset, gray):
   config.data = changed(
       natural.defaults(), dataset=dataset, root=args.root, normal_class=args.cls, to_grayscale=grey,
       channels=1 if grey else 3, lists_root=args.lists)
-  deep_geo.validate(config, args.fold, args.val, limit=100.0, patience=3)
-  deep_geo.transformations(config, args.views)
-  if args.small:
-    small(config)
-  if args.fast:
-    deep_geo.fast(config)
-  if args.demo or args.smoke:
-    deep_geo.synthetic(config, smoke=args.smoke)
-  return config.lock()
-
-
-def small(config):
-  """Real images on two CPU cores: a narrow network, few steps, the fit on a part of the images."""
-  config.model.update(blocks=1, widen=1)
-  config.method.fit_images = 300
-  config.train.update(steps=400, epochs=0.0, batch_size=64, eval_every=0, save_every=200,
-                      eval_batch_size=50)
-  config.data.update(val_fraction=0.1, val_anomalies=20)
-  config.eval.update(splits=("val", "test"), batch_size=50)
+  return deep_geo.finish(config, args, limit=100.0, patience=3)

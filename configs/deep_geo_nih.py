@@ -14,7 +14,7 @@ the paediatric set of Kermany et al.; fast=1: bfloat16, images on the device, 20
   :smoke   synthetic textures, 4 steps, seconds; learns nothing.
 """
 
-from configs import common, deep_geo_cifar10
+from configs import common
 from configs.fields import deep_geo
 from data_pipelines.datasets import nih
 from data_pipelines.errors import UserError
@@ -43,16 +43,5 @@ def get_config(arg=None):
   config.data = changed(
       nih.defaults(), layout="folder" if args.folder else "lists", view=args.view, image_root=args.root,
       root=args.root, lists_root=args.lists, crop_size=crop, equalize_hist=equalise)
-  deep_geo.validate(config, args.fold, args.val, limit=20.0, patience=1)
-  deep_geo.transformations(config, args.views)
-  if args.folder:
-    config.eval.splits = ("val", "test")
-  if args.small:
-    deep_geo_cifar10.small(config)
-    config.method.shift = min(config.method.shift, 8)
-    config.data.update(layout="folder", root=args.root, resize=32, image_size=32, val_kind="virus")
-  if args.fast:
-    deep_geo.fast(config)
-  if args.demo or args.smoke:
-    deep_geo.synthetic(config, smoke=args.smoke)
-  return config.lock()
+  return deep_geo.finish(config, args, limit=20.0, patience=1, small_data=dict(
+      layout="folder", root=args.root, resize=32, image_size=32, val_kind="virus"))

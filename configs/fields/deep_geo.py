@@ -1,5 +1,7 @@
 """Fields of a deep_geo experiment with the published defaults; configs/deep_geo_*.py fill in the rest."""
 
+from collections.abc import Mapping
+
 import ml_collections
 
 from configs import common
@@ -55,6 +57,40 @@ def seed(config, args, seeds) -> None:
     raise UserError(f"config arguments exp={args.exp}, run={args.run}: exp is with_cv or reproduce, run "
                     "0 to 2")
   config.seed = seeds[args.run] if args.seed < 0 else args.seed
+
+
+def finish(config, args, *, limit: float, patience: int, small_data: Mapping | None = None):
+  """What all configs end with: fold or held-out images, transformations, and the sizes that `args` ask for.
+
+  Args:
+    limit, patience: see `validate`. small_data: fields of config.data of the small variant.
+
+  Returns:
+    The locked config.
+  """
+  validate(config, args.fold, args.val, limit=limit, patience=patience)
+  transformations(config, args.views)
+  if args.get("folder", False):
+    config.eval.splits = ("val", "test")
+  if args.small:
+    small(config)
+    config.data.update(small_data or {})
+  if args.fast:
+    fast(config)
+  if args.demo or args.smoke:
+    synthetic(config, smoke=args.smoke)
+  return config.lock()
+
+
+def small(config) -> None:
+  """Real images on two CPU cores: a narrow network, few steps, the fit on a part of the images."""
+  config.model.update(blocks=1, widen=1)
+  config.method.fit_images = 300
+  config.method.shift = min(config.method.shift, 8)  # images are 32 px then
+  config.train.update(steps=400, epochs=0.0, batch_size=64, eval_every=0, save_every=200,
+                      eval_batch_size=50)
+  config.data.update(val_fraction=0.1, val_anomalies=20)
+  config.eval.update(splits=("val", "test"), batch_size=50)
 
 
 def validate(config, fold: int, val: float, *, limit: float, patience: int) -> None:
