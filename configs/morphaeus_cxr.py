@@ -72,7 +72,6 @@ def _method(config):
   method.beta_epochs = 200         # ... as many epochs
   method.warmup_epochs = 11        # epochs that train the prior alone
   method.score = score = ml_collections.ConfigDict()
-  score.loss, score.layers = "l1", ""  # read by the perceptual machinery; the map is the absolute residual
   score.of = "recon"               # recon (deformed) or prior
   score.image_score = "mean"       # mean, max, top1
   score.weights_positive = score.weights_negative = ()  # per channel; () = 1

@@ -3,7 +3,7 @@
 Fields of `config.method` (shared by every method with feature losses):
   loss          expression for losses/perceptual.parse, e.g. "relative_perceptual_L1 + 0.1*l1"
   layers        e.g. "r42" or "8:r12, 16:r22, 32:r32, 64:r42" (resolution of the stage: layers)
-  score.loss, score.layers ("" = those of training)   the anomaly score, a choice of its own
+  score.loss, score.layers ("" or none = those of training)   the anomaly score, a choice of its own
   trunk         vgg19 (as published), or any backbone of models/backbone.py: vgg16, efficientnet_lite0 ...
   vgg_weights   PATH of its weights, or "random:SEED" by explicit choice; "" stops with the file to get
   vgg_widths    channels of the five groups of a *random* trunk; a file brings its own
@@ -49,8 +49,9 @@ class Perceptual:
     options = {k: bool(config.get(k, False)) for k in ("normalize", "absolute", "relative")}
     options["check"] = self.source.check
     self.terms = perceptual.parse(config.loss, layers=config.layers, **options)
-    self.score_terms = perceptual.parse(config.score.loss or config.loss,
-                                        layers=config.score.layers or config.layers, **options)
+    score = config.score
+    self.score_terms = perceptual.parse(score.get("loss", "") or config.loss,
+                                        layers=score.get("layers", "") or config.layers, **options)
     every = self.terms + self.score_terms
     self.layers = perceptual.layers_of(every, self.resolutions)
     self.running = bool(self.layers) and config.vgg_stats == "running"

@@ -39,47 +39,26 @@ def activation(name: str, slope: float = 0.01) -> Callable[[jax.Array], jax.Arra
   return nn.swish if name == "swish" else nn.relu
 
 
-class Conv(nn.Module):
-  """k x k convolution with stride, padding (k-1)/2 on every side (never "SAME") and bias."""
-  features: int
-  size: int = 3
-  stride: int = 1
-  dtype: Any = jnp.float32
-  kernel_init: Callable | None = None
-  bias_init: Callable | None = None
+def conv(features: int, size: int, stride: int, fan_in: int, dtype, name: str) -> nn.Conv:
+  """k x k convolution with padding (k-1)/2 on every side, never "SAME", as PyTorch draws it.
 
-  @nn.compact
-  def __call__(self, x):
-    uniform, pad = uniform_fan_in(self.size**2 * x.shape[-1]), (self.size - 1) // 2
-    shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param("kernel", self.kernel_init or uniform, shape)
-    bias = self.param("bias", self.bias_init or uniform, (self.features,))
-    y = jax.lax.conv_general_dilated(
-        x.astype(self.dtype), kernel.astype(self.dtype), (self.stride,) * 2, [(pad, pad)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return y + bias.astype(self.dtype)
+  Args:
+    fan_in: channels that it reads.
+  """
+  uniform, pad = uniform_fan_in(size**2 * fan_in), (size - 1) // 2
+  return nn.Conv(features, (size, size), (stride, stride), [(pad, pad)] * 2, dtype=dtype, name=name,
+                 kernel_init=uniform, bias_init=uniform)
 
 
-class ConvTranspose(nn.Module):
+def conv_transpose(features: int, size: int, stride: int, dtype, name: str) -> nn.ConvTranspose:
   """Transposed k x k convolution, padding (k-1)/2, output padding s-1: [B,h,w,I] -> [B,sh,sw,O].
 
   The kernel [k,k,I,O] is the one that is correlated with the dilated input: PyTorch's, turned by 180 degrees.
   """
-  features: int
-  size: int = 3
-  stride: int = 2
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x):
-    uniform = uniform_fan_in(self.size**2 * self.features)  # PyTorch counts the output channels here
-    kernel = self.param("kernel", uniform, (self.size, self.size, x.shape[-1], self.features))
-    bias = self.param("bias", uniform, (self.features,))
-    low = self.size - 1 - (self.size - 1) // 2
-    y = jax.lax.conv_general_dilated(
-        x.astype(self.dtype), kernel.astype(self.dtype), (1, 1), [(low, low + self.stride - 1)] * 2,
-        lhs_dilation=(self.stride,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return y + bias.astype(self.dtype)
+  uniform = uniform_fan_in(size**2 * features)  # PyTorch counts the output channels here
+  low = size - 1 - (size - 1) // 2
+  return nn.ConvTranspose(features, (size, size), (stride, stride), [(low, low + stride - 1)] * 2, name=name,
+                          dtype=dtype, kernel_init=uniform, bias_init=uniform)
 
 
 def normalise(x, kind: str, train: bool, axis_name, name: str):
@@ -114,7 +93,7 @@ class Encoder(nn.Module):
   def __call__(self, image, train: bool = False, axis_name: str | None = None):
     act, x, raw = activation(self.act, self.slope), image, []
     for i, (width, stride) in enumerate(zip((*self.channels, self.channels[-1]), self.strides)):
-      x = Conv(width, self.size, stride, self.dtype, name=f"conv{i}")(x)
+      x = conv(width, self.size, stride, x.shape[-1], self.dtype, f"conv{i}")(x)
       raw.append(x)
       x = act(normalise(x, self.norm, train, axis_name, f"norm{i}"))
     return x, raw
@@ -141,10 +120,10 @@ class Decoder(nn.Module):
     for i, (width, stride) in enumerate(zip(widths, reversed(self.strides))):
       if self.upsampling == "resize":
         x = upsample_aligned(x, stride) if stride > 1 else x
-        x = Conv(width, self.size, 1, self.dtype, name=f"conv{i}")(x)
+        x = conv(width, self.size, 1, x.shape[-1], self.dtype, f"conv{i}")(x)
       else:
-        x = ConvTranspose(width, self.size, stride, self.dtype, name=f"conv{i}")(x)
+        x = conv_transpose(width, self.size, stride, self.dtype, f"conv{i}")(x)
       raw.append(x)
       x = act(normalise(x, self.norm, train, axis_name, f"norm{i}"))
-    x = Conv(self.out, 1, 1, of_last_layer(self.dtype), name="last")(x)
+    x = conv(self.out, 1, 1, x.shape[-1], of_last_layer(self.dtype), "last")(x)
     return nn.sigmoid(at_least_float32(x)), raw

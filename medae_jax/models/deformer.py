@@ -65,10 +65,10 @@ class Deformer(nn.Module):
     act, h = conv_ae.activation(self.act, _SLOPE), None
     for i, (down, up) in enumerate(maps[len(maps) - self.levels:]):
       u = jnp.concatenate([down, up] if h is None else [down, up, h], -1)
-      h = conv_ae.ConvTranspose(WIDTH, self.size, self.strides[-1 - i], self.dtype, name=f"conv{i}")(u)
+      h = conv_ae.conv_transpose(WIDTH, self.size, self.strides[-1 - i], self.dtype, f"conv{i}")(u)
       h = act(conv_ae.normalise(h, self.norm, train, axis_name, f"norm{i}"))
-    small = nn.initializers.normal(1e-5)
-    flow = conv_ae.Conv(2, 3, 1, of_last_layer(self.dtype), small, nn.initializers.zeros, name="flow")
+    flow = nn.Conv(2, (3, 3), padding=[(1, 1)] * 2, dtype=of_last_layer(self.dtype), name="flow",
+                   kernel_init=nn.initializers.normal(1e-5))
     return at_least_float32(flow(h))
 
 

@@ -113,8 +113,7 @@ def config(c, bn_mode, epoch_steps, dtype):
   return ml_collections.ConfigDict({
       "method": {"name": "morphaeus", "loss": f"{penalty} + {4 * alpha}*perceptual" if alpha else penalty,
                  "layers": levels, "score": {
-                     "loss": penalty, "layers": "", "of": "recon", "weights_positive": (),
-                     "weights_negative": (), "image_score": "mean"},
+                     "of": "recon", "weights_positive": (), "weights_negative": (), "image_score": "mean"},
                  "vgg_weights": "golden", "vgg_widths": (), "vgg_stats": "running", "vgg_dtype": dtype,
                  "smoothness": "gradient_l2", "window": 9, "delta": trainer.get("delta", 1),
                  "beta": float(trainer.get("beta", 3)), "beta_epochs": trainer.get("max_iter", 500),
