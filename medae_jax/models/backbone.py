@@ -8,7 +8,7 @@ weights that were trained with it: it is part of the name here, so that no file 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import functools
 
@@ -26,13 +26,14 @@ class Backbone:
 
   Attributes:
     name: as `config.method.backbone` has it. title: with data and authors, for results.
-    taps: names of the maps, shallow to deep. widths: {tap: channels}.
+    taps: names of the maps, shallow to deep. widths: {tap: channels}, of all layers that `features` knows.
     least_size: side of the smallest image that every tap exists for.
     entry: in words, how images enter.
     features: (params, entered image [B,H,W,3], taps, dtype) -> {tap: [B,h,w,C]}; nothing beyond the
       deepest tap is computed, no gradient reaches the parameters.
     enter: (image [B,H,W,3] RGB, low, high) -> the same image as the network wants it.
     shapes: taps -> {layer: shape of its kernel [h,w,I,O]} up to the deepest tap.
+    names: raises UserError for names that `features` does not know; None: they are the taps.
   """
 
   name: str
@@ -44,6 +45,14 @@ class Backbone:
   features: Callable[..., dict[str, jax.Array]]
   enter: Callable[..., jax.Array]
   shapes: Callable[[tuple[str, ...]], Mapping[str, tuple[int, ...]]]
+  names: Callable[[Iterable[str]], None] | None = None
+
+  def check(self, layers: Iterable[str]) -> None:
+    """Raises UserError for a name that `features` does not know."""
+    if self.names is not None:
+      self.names(layers)
+    elif unknown := [layer for layer in layers if layer not in self.taps]:
+      raise UserError(f"{unknown[0]!r} is no tap of {self.name}; it has {', '.join(self.taps)}")
 
   def init(self, seed: int, taps) -> dict[str, dict[str, np.ndarray]]:
     """He-normal kernels and zero biases, for runs that say so: these are nobody's published weights."""
@@ -113,8 +122,9 @@ def _vgg_features(groups, params, image, taps, dtype):
 
 def _vgg(name, title, groups, entry, enter):
   taps = tuple(f"r{b}{i}" for b, i in vgg.convolutions(groups))
-  return Backbone(name, title, taps, {t: vgg.WIDTHS[int(t[1]) - 1] for t in taps}, 16, entry,
-                  functools.partial(_vgg_features, groups), enter, functools.partial(_vgg_shapes, groups))
+  widths = {layer: vgg.WIDTHS[int(layer[1]) - 1] for layer in vgg.layers(groups)}
+  return Backbone(name, title, taps, widths, 16, entry, functools.partial(_vgg_features, groups), enter,
+                  functools.partial(_vgg_shapes, groups), functools.partial(vgg.check_layers, groups=groups))
 
 
 def _efficientnet_lite(size):

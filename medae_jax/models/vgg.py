@@ -33,15 +33,19 @@ def convolutions(groups=GROUPS) -> tuple[tuple[int, int], ...]:
   return tuple((b + 1, i + 1) for b, n in enumerate(groups) for i in range(n))
 
 
-CONVS = convolutions()
-LAYERS = tuple(f"{kind}{b}{i}" for b, i in CONVS for kind in "cr") + tuple(
-    f"p{b}" for b in range(1, 6))
+def layers(groups=GROUPS) -> tuple[str, ...]:
+  """Names of all layers."""
+  return tuple(f"{kind}{b}{i}" for b, i in convolutions(groups) for kind in "cr") + tuple(
+      f"p{b}" for b in range(1, 6))
 
 
-def check_layers(layers: Iterable[str], groups=GROUPS) -> None:
+CONVS, LAYERS = convolutions(), layers()
+
+
+def check_layers(names: Iterable[str], groups=GROUPS) -> None:
   """Raises UserError for a name that is not a layer of a VGG with these groups."""
-  known = {f"{kind}{b}{i}" for b, i in convolutions(groups) for kind in "cr"} | {f"p{b}" for b in range(1, 6)}
-  for layer in layers:
+  known = layers(groups)
+  for layer in names:
     if layer not in known:
       last = f"5{groups[-1]}"
       raise UserError(f"{layer!r} is not a VGG{sum(groups) + 3} layer; names are c11..c{last} (convolution), "

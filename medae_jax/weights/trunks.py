@@ -42,14 +42,7 @@ class Source:
 
   def check(self, layers: Iterable[str]) -> None:
     """Raises UserError for a name that is no layer of the network."""
-    if self._net is None:
-      vgg.check_layers(layers)
-    elif self.name == "vgg16":
-      vgg.check_layers(layers, vgg.GROUPS_16)
-    else:
-      for layer in layers:
-        if layer not in self._net.taps:
-          raise UserError(f"{layer!r} is no tap of {self.name}; it has {', '.join(self._net.taps)}")
+    (vgg.check_layers if self._net is None else self._net.check)(layers)
 
   def zeros(self, layers) -> dict:
     """Zeros in the shapes of `load`."""
@@ -97,9 +90,7 @@ class Source:
 
   def width(self, params, layer: str) -> int:
     """Channels of a layer, from the weights where they may be narrow."""
-    if self._net is None or self.name == "vgg16":
-      return vgg.width(params, layer)
-    return self._net.widths[layer]
+    return vgg.width(params, layer) if self._net is None else self._net.widths[layer]
 
   def cut(self, params, layers) -> dict:
     """What of the parameters these layers need."""
