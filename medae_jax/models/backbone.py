@@ -63,14 +63,17 @@ class Backbone:
     return params
 
 
-def get(name: str) -> Backbone:
+def get(name: str, field: str = "config.method.backbone") -> Backbone:
   """The backbone of that name.
+
+  Args:
+    field: of the config, for the message.
 
   Raises:
     UserError: there is none, with the names that exist.
   """
   if name not in _ALL:
-    raise UserError(f"config.method.backbone={name!r} is no backbone: use {', '.join(_ALL)}")
+    raise UserError(f"{field}={name!r} is no backbone: use {', '.join(_ALL)}")
   return _ALL[name]
 
 

@@ -37,9 +37,11 @@ def pairs(encoder: Sequence[jax.Array],
     if len(found) < len(deep) and x.shape[1:3] == deep[len(found)].shape[1:3]:
       found.append(x)
   if encoder[-1].shape[1:3] != (1, 1) or len(found) < len(deep):
-    raise UserError(f"the encoder ends at {encoder[-1].shape[1]}x{encoder[-1].shape[2]} pixels, MorphAEus "
-                    "needs 1x1: image sides of 2^L with L strides of 2 (config.data.image_size, "
-                    "config.model.strides)")
+    sides = lambda maps: ", ".join("x".join(map(str, x.shape[1:3])) for x in maps)
+    raise UserError("MorphAEus needs an encoder that halves images down to 1x1 and a decoder of the "
+                    f"same sizes; here the encoder's maps are {sides(encoder)}, the decoder's "
+                    f"{sides(decoder)}. Take square images of 2^L pixels (config.data.image_size) with L "
+                    "strides of 2 (config.model.strides)")
   return list(zip(deep, found))
 
 

@@ -36,7 +36,7 @@ class Source:
   def __init__(self, method: Mapping):
     self.name = method.get("trunk", PUBLISHED)
     self.weights, self._widths = method["vgg_weights"], method["vgg_widths"]
-    self._net = None if self.name == PUBLISHED else backbone.get(self.name)
+    self._net = None if self.name == PUBLISHED else backbone.get(self.name, "config.method.trunk")
     self.features: Callable = vgg.features if self._net is None else functools.partial(_features, self._net)
     self.enter = None if self._net is None else self._net.enter
 

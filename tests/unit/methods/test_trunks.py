@@ -95,3 +95,8 @@ def test_natural_statistics_belong_to_the_weights_they_were_measured_with(tmp_pa
   for trunk in ("vgg16:random:0", "random:0", "vgg19.pth"):
     with pytest.raises(UserError, match="VGG16's ImageNet weights"):
       _perceptual(trunk, "r11", vgg_stats="natural")
+
+
+def test_an_unknown_trunk_names_its_field():
+  with pytest.raises(UserError, match="config.method.trunk='resnet50'"):
+    _perceptual("resnet50:random:0", "r11")

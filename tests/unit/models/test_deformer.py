@@ -1,0 +1,23 @@
+"""Which maps of encoder and decoder the deformer reads, and what it says where they do not meet."""
+
+import numpy as np
+import pytest
+
+from medae_jax.core.errors import UserError
+from medae_jax.models import deformer
+
+
+def _maps(*sides):
+  return [np.zeros((1, side, side, 2)) for side in sides]
+
+
+def test_pairs_are_of_equal_size_deepest_first():
+  found = deformer.pairs(_maps(8, 4, 2, 1), _maps(2, 4, 8, 16))
+  assert [(a.shape[1], b.shape[1]) for a, b in found] == [(2, 2), (4, 4), (8, 8)]
+
+
+@pytest.mark.parametrize("encoder, decoder", [
+    ((24, 12, 6, 3, 2, 1), (2, 4, 8, 16, 32, 64)), ((8, 4, 2), (4, 8, 16))])
+def test_maps_that_do_not_meet_are_named(encoder, decoder):
+  with pytest.raises(UserError, match=f"{encoder[0]}x{encoder[0]}, .*2.L pixels"):
+    deformer.pairs(_maps(*encoder), _maps(*decoder))
