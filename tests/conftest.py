@@ -6,6 +6,7 @@ compared closely and its trajectories run for seconds; JAX_DISABLE_MOST_OPTIMIZA
 tests do so.
 """
 
+import logging
 import os
 import pathlib
 import tempfile
@@ -50,6 +51,12 @@ def forget_programs(request):
   jax.config.update("jax_disable_most_optimizations", FAST and not parity)
   yield
   jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+  """absl's logger follows the root's, which caplog sets, whatever tests before this one have set."""
+  logging.getLogger("absl").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(params=["cpu", "gpu"])
