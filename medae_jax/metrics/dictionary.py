@@ -1,0 +1,150 @@
+"""What every number of an evaluation is called, its unit, which direction is good, and what it means.
+
+One dictionary for all evaluators, tables, pages and loggers: a measure gets its line here and nowhere else.
+`tests/unit/metrics/test_dictionary.py` asks for a line for each number that an evaluator returns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+SHARE, DB, LEVEL, PIXELS = "share, 0 to 1", "dB", "grey level, 0 to 1", "pixels"
+# Rules that make a threshold; "" = the measure has none.
+NO, ORACLE, VAL, HALF = "", "chosen on this split: a bound", "fixed on validation", "probability 0.5"
+HIGHER, LOWER, NEUTRAL = "higher", "lower", ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """One measure.
+
+  Attributes:
+    name: as a page shows it. unit: SHARE, DB, ... or "" for none.
+    better: HIGHER or LOWER; NEUTRAL for what is neither good nor bad.
+    meaning: one sentence without a full stop. threshold: the rule of the threshold behind it.
+    kind: "result", "count" (how many there were) or "setting" (a threshold, a choice).
+    source: the paper or the public code that defines it.
+  """
+
+  name: str
+  unit: str = ""
+  better: str = NEUTRAL
+  meaning: str = ""
+  threshold: str = NO
+  kind: str = "result"
+  source: str = ""
+
+  @property
+  def arrow(self) -> str:
+    """Direction in a character: the page says it in words, too."""
+    return {HIGHER: "↑", LOWER: "↓"}.get(self.better, "")
+
+
+def _good(name, meaning, threshold=NO, source="", unit=SHARE):
+  return Metric(name, unit, HIGHER, meaning, threshold, source=source)
+
+
+def _bad(name, meaning, threshold=NO, source="", unit=SHARE):
+  return Metric(name, unit, LOWER, meaning, threshold, source=source)
+
+
+def _count(name, meaning="", unit=""):
+  return Metric(name, unit, meaning=meaning, kind="count")
+
+
+def _setting(name, meaning, threshold=NO):
+  return Metric(name, meaning=meaning, threshold=threshold, kind="setting")
+
+
+# In the order in which tables show them.
+METRICS: dict[str, Metric] = {
+    # anomaly: pixels
+    "pixel_ap": _good("Pixel average precision", "over all pixels of the split, background included",
+                      source="Kascenas, MIDL 2022"),
+    "pixel_auroc": _good("Pixel AUROC", "flattered by the many easy background pixels: prefer the AP"),
+    "dice_val_threshold": _good("Dice at the validation threshold", "the honest overlap", VAL),
+    "dice_val_threshold_components": _good(
+        "Dice at the validation threshold, small components removed", "filtered in 3-D", VAL),
+    "dice_patients_mean": _good("Dice, mean over patients",
+                                "patients with lesions, before the component filter", VAL),
+    "dice_best": _good("Best Dice (oracle)", "of the thresholds k/1000", ORACLE, "Kascenas, MIDL 2022"),
+    "dice_best_any": _good("Best Dice of any threshold (oracle)", "of all float16 values", ORACLE),
+    "dice_components": _good("Best Dice (oracle), small components removed", "filtered in 3-D", ORACLE),
+    # anomaly: images and scans
+    "image_auroc": _good("Image AUROC", "an abnormal image scores higher than a normal one"),
+    "image_ap": _good("Image average precision", "its floor is the share of abnormal images"),
+    "image_sensitivity": _good("Image sensitivity", "abnormal images called abnormal", VAL),
+    "image_specificity": _good("Image specificity", "normal images called normal", VAL),
+    "scan_auroc": _good("Scan AUROC", "whole scans by the highest score of their slices"),
+    "scan_sensitivity": _good("Abnormal scans found", "called abnormal at the threshold for scans", VAL),
+    "scan_false_alarms": _bad("Normal scans called abnormal", "at the same threshold", VAL),
+    # segmentation
+    "dice_pooled": _good("Dice, pixels of all images together", "large lesions count more", HALF),
+    "dice": _good("Dice, mean over images", "", HALF),
+    "jaccard": _good("Jaccard index, mean over images", "", HALF),
+    "jaccard_val_threshold": _good("Jaccard index at the validation threshold", "mean over images", VAL),
+    "sensitivity": _good("Pixel sensitivity", "lesion pixels found", HALF),
+    "specificity": _good("Pixel specificity", "other pixels left alone", HALF),
+    # restoration
+    "psnr": _good("PSNR", "of marked frames against their clean partner; 100 dB = equal", unit=DB),
+    "ssim": _good("SSIM", "structural similarity of marked frames, window 11", unit="index, at most 1",
+                  source="Wang et al., IEEE TIP 2004"),
+    "mae_inside": _bad("Error under the marks", "mean absolute difference from the clean frame", unit=LEVEL),
+    "psnr_inside": _good("PSNR under the marks", "drawn pixels alone", unit=DB),
+    "removed_share": _good("Marks removed", "drawn pixels that came back within config.eval.residual_level"),
+    "residual_share": _bad("Marks left", "the other drawn pixels"),
+    "mae_outside": _bad("Error beside the marks", "pixels that nobody drew on", unit=LEVEL),
+    "psnr_outside": _good("PSNR beside the marks", "100 dB = untouched", unit=DB),
+    "untouched_changed_share": _bad("Pixels changed beside the marks", "by anything at all"),
+    "identity_mae": _bad("Error on frames without marks", "which should come back as they are", unit=LEVEL),
+    "identity_changed_share": _bad("Pixels changed on frames without marks", "by anything at all"),
+    "marks_precision": _good("Precision of the marks found", "found pixels that were drawn", VAL),
+    "marks_recall": _good("Recall of the marks found", "drawn pixels that were found", VAL),
+    "marks_dice": _good("Dice of the marks found", "found against drawn pixels", VAL),
+    "drawn_share": Metric("Pixels drawn on", SHARE, meaning="of all pixels of the split"),
+    # thresholds
+    "val_threshold": _setting("Threshold of the map", "score above it = marked", VAL),
+    "threshold": _setting("Threshold of the marks", "evidence above it = a mark", VAL),
+    "dice_best_threshold": _setting("Threshold of the best Dice", "never to be used on new data", ORACLE),
+    # counts
+    "n_images": _count("Images"),
+    "n_patients": _count("Patients", "or single images, where the data set names no patients"),
+    "n_abnormal_images": _count("Abnormal images"),
+    "n_lesion_pixels": _count("Lesion pixels", unit=PIXELS),
+    "n_normal_scans": _count("Normal scans", "whole scans, or single images"),
+    "n_abnormal_scans": _count("Abnormal scans", "likewise"),
+    "n_marked": _count("Frames with marks"),
+    "n_empty_masks": _count("Images with an empty mask", "their Dice is 1 where nothing is found"),
+}
+# What an evaluation says of itself; no measure.
+ABOUT = frozenset({
+    "dataset", "synthetic", "split", "ci95", "baseline", "baseline_name", "baselines", "notes", "versions",
+    "checkpoint", "device", "date", "seconds", "model_better", "model_better_by", "variant", "trunk",
+    "against", "fill", "command", "commit", "seed"})
+
+
+def metric(key: str) -> Metric:
+  """The line of a measure; of one that has none its key in words, without direction."""
+  if key in METRICS:
+    return METRICS[key]
+  return Metric(key.removeprefix("n_").replace("_", " "), kind="count" if key.startswith("n_") else "result")
+
+
+def in_order(keys) -> list[str]:
+  """Keys of measures as tables show them: those of the dictionary in its order, then the others."""
+  keys = list(dict.fromkeys(keys))
+  return [k for k in METRICS if k in keys] + [k for k in keys if k not in METRICS and k not in ABOUT]
+
+
+def said(difference, interval, better: str = HIGHER) -> str:
+  """A difference in words: "better", "worse", or "no difference shown" where its interval holds zero.
+
+  Args:
+    difference: first minus second, None or NaN where it is not known.
+    interval: [low, high] of it, None where there is none: then nothing is shown.
+    better: direction of the measure.
+  """
+  if difference is None or difference != difference or not interval or None in interval:
+    return "no difference shown"
+  low, high = interval if better != LOWER else (-interval[1], -interval[0])
+  return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
