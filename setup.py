@@ -43,6 +43,9 @@ setup(
         # codecs (pylibjpeg-libjpeg is under the GPL), and DICOM SEG out
         "dicom": ["highdicom>=0.27,<0.29", "pyjpegls>=1.2", "pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1",
                   "pylibjpeg-openjpeg>=2.0"],
+        # readers (tiffslide: where OpenSlide has no build, and OME-TIFF) and the writer of heat maps
+        "slides": ["openslide-python>=1.4,<2", "openslide-bin>=4,<5", "tifffile>=2025.5",
+                   "imagecodecs>=2025.3", "tiffslide>=3,<5"],
         "opencv": ["opencv-python-headless>=4.10"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
