@@ -8,8 +8,8 @@ never learns its statistics, two preparations of an image); ablation=prior (no d
 nowarm, noreverse.
   (none)   published: 128 px, batch 64, up to 500 epochs, patience 25. The paper's tables could not be read.
   :small   a labelled folder at 64 px on two CPU cores, about 10 minutes; a narrow random trunk unless vgg.
-  :demo    SYNTHETIC textures, two CPU cores, minutes.
-  :smoke   SYNTHETIC textures, seconds; learns nothing.
+  :demo    SYNTHETIC radiographs, two CPU cores, minutes.
+  :smoke   SYNTHETIC radiographs, seconds; learns nothing.
 """
 
 import ml_collections
@@ -53,7 +53,7 @@ def get_config(arg=None):
     chest.synthetic(config, args.smoke)
     config.method.warmup_epochs = 2
   if args.smoke:
-    config.data.image_size, config.method.layers = 16, "r11+r21"
+    config.method.layers = "r11+r21"
     config.model.update(levels=2, integration_steps=2)
   return config.lock()
 

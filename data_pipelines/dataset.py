@@ -51,7 +51,7 @@ class Source:
     return {key: value[0] for key, value in self.read(np.array([i])).items()}
 
   def meta(self, i: int) -> dict[str, Any]:
-    """{"id", "patient" or "group", "slice", "path", ...} of example i, for CSV files."""
+    """{"id", "patient" or "group", "slice", "path", "finding", ...} of example i, for CSV files."""
     return {"id": str(i)}
 
 

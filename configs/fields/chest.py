@@ -3,7 +3,7 @@
 import ml_collections
 
 from configs import common
-from data_pipelines.datasets import chest_xray, synthetic_textures
+from data_pipelines.datasets import chest_xray, synthetic_radiographs
 from data_pipelines.fields import changed
 
 _group = ml_collections.ConfigDict
@@ -25,8 +25,8 @@ def base() -> ml_collections.ConfigDict:
 
 
 def synthetic(config, smoke: bool) -> None:
-  """Synthetic textures instead of radiographs, on two CPU cores; `smoke`: seconds, learns nothing."""
-  config.data = changed(synthetic_textures.defaults(), image_size=32, signed=False,
+  """Synthetic radiographs instead of patients', on two CPU cores; `smoke`: seconds, learns nothing."""
+  config.data = changed(synthetic_radiographs.defaults(), image_size=16 if smoke else 32,
                         n_train=64 if smoke else 512, n_val=16 if smoke else 64, n_test=16 if smoke else 200)
   steps, every = (4, 2) if smoke else (600, 100)
   config.train.update(steps=steps, epochs=0, batch_size=8 if smoke else 32, eval_every=every,

@@ -80,6 +80,7 @@ TINY = {
     "segmentation": lambda f: dict(layout="synthetic", synthetic_counts=(12, 4, 4), clean=4,
                                    image_size=24, crop=4, noise="polygon:3"),
     "synthetic": lambda f: dict(image_size=(16, 16), n_patients=(3, 2, 2), n_slices=3, noise_res=2),
+    "synthetic_radiographs": lambda f: dict(image_size=16, n_train=8, n_val=8, n_test=8),
     "synthetic_textures": lambda f: dict(image_size=16, n_train=8, n_val=8, n_test=8, channels=3),
 }
 

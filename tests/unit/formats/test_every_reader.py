@@ -117,7 +117,7 @@ def brain_slice(path):
 READERS = {
     **{f"predict {n}": single(n) for n in (
         "segmentation", "nih", "camelyon", "natural", "paired", "chest_xray", "synthetic_textures",
-        "annotations", "own_folder")},
+        "synthetic_radiographs", "annotations", "own_folder")},
     "predict theirs": foreign, "predict restoration": restoration, "predict brain slice": brain_slice,
     "train segmentation": trained_segmentation, "train nih": functools.partial(trained_one_class, nih),
     "train chest_xray": functools.partial(trained_one_class, chest_xray),

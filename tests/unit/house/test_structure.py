@@ -16,7 +16,7 @@ MODES = ("train", "evaluate", "predict", "export", "convert", "bench", "sweep", 
 # From below to above: a module imports from rooms of lower rows, and from its own row as NEIGHBOURS says.
 MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weights", "reporting"),
              ("methods", "tasks"), ("training",), ("modes",), ("cli",))
-DOMAINS = ("brains", "marks", "masks", "one_class", "pairs", "slides")
+DOMAINS = ("brains", "chest", "marks", "masks", "one_class", "pairs", "slides")
 DATA = (("cells", "errors", "outside"),
         ("dataset", "fields", "formats", "intake", "modules", "ops", "stream", "whole_folder", "workers"),
         DOMAINS, ("datasets",), ("prepare",))
