@@ -24,7 +24,7 @@ def test_splits_labels_masks_and_findings(data):
     np.testing.assert_array_equal(arrays["mask"].any((1, 2, 3)), arrays["label"] == 1)
     found = [source.meta(i)["finding"] for i in range(len(source))]
     assert found == ["normal"] * 4 + list(phantom.FINDINGS)
-    assert arrays["image"].dtype == np.float32 and 0 <= arrays["image"].min() and arrays["image"].max() <= 1
+    assert arrays["image"].dtype == np.float32 and arrays["image"].min() >= 0 and arrays["image"].max() <= 1
     assert len({source.meta(i)["patient"] for i in range(len(source))}) == len(source)
   np.testing.assert_array_equal(data.validation().read(np.arange(4))["image"],
                                 data.split("val").read(np.arange(4))["image"])
