@@ -21,7 +21,7 @@ _SHARED = _HERE.parent.parent / "shared"
 
 # The families whose methods are in.
 FAMILIES = ("annotation_removal", "dae", "deep_geo", "deep_if", "dpa", "morphaeus",
-            "noisy_annotation", "piad", "protocol")
+            "noisy_annotation", "piad", "protocol", "stain_normalization")
 
 
 class MissingGolden(Exception):

@@ -1,0 +1,1 @@
+"""Preparation of slides and radiographs against the vectors of golden/stain_normalization."""

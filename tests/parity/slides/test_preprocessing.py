@@ -1,0 +1,112 @@
+"""Annotations, masks, tissue, patches and sizes against golden/stain_normalization; all of them exact."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_pipelines.formats import arrays
+from data_pipelines.ops import resize
+from data_pipelines.slides import annotations, cells, lesions, reduced, tissue
+from tests.golden_cases import file_cases
+
+FAMILY = "stain_normalization"
+
+
+@pytest.fixture(params=file_cases(FAMILY, "camelyon_preprocessing*.npz"))
+def case(request):
+  file = request.param
+  return {**arrays.read_some(file, arrays.names_of(file)), "folder": file.parent}
+
+
+@pytest.fixture
+def polygons(case):
+  return annotations.read_xml(case["folder"] / "slide_001.xml")
+
+
+@pytest.mark.parametrize("file", file_cases(FAMILY, "*.xml"))
+def test_annotations_become_their_json(file, tmp_path):
+  found = annotations.read_xml(file)
+  assert found == json.loads(file.with_suffix(".json").read_text())
+  annotations.write_json(tmp_path / "a.json", found)
+  assert (tmp_path / "a.json").read_text() == file.with_suffix(".json").read_text()
+  assert annotations.read_json(tmp_path / "a.json") == found
+
+
+def test_masks_at_1_256_without_the_full_image(case, polygons, monkeypatch):
+  width, height = map(int, case["slide_size_wh"])
+  np.testing.assert_array_equal(lesions.published(polygons, width, height), case["mask_level8_nearest"])
+  monkeypatch.setattr(lesions, "STRIP", width * 4000)  # several strips
+  np.testing.assert_array_equal(lesions.published(polygons, width, height, bicubic=True),
+                                case["mask_level8_default_bicubic"])
+
+
+def test_full_mask_in_strips(case, polygons):
+  width, height = map(int, case["slide_size_wh"])
+  counts, picked, rows = np.zeros(3, np.int64), [], 64 * 32
+  for strip in lesions.published_strips(polygons, width, height, rows):
+    counts += [np.count_nonzero(strip == value) for value in (0, lesions.TUMOR, lesions.HOLE)]
+    picked.append(strip[::64, ::64])
+  np.testing.assert_array_equal(counts, case["mask_full_label_counts_0_127_255"])
+  np.testing.assert_array_equal(np.concatenate(picked), case["mask_full_every64"])
+  area = lesions.shares(polygons, width, height).sum() * 256.0 ** 2
+  assert area == pytest.approx(counts[1], rel=2e-3)  # Pillow's outline adds half a pixel
+
+
+def test_small_mask(case):
+  small = annotations.read_json(case["folder"] / "slide_small.json")
+  wanted = case["mask_small_240x300"]
+  found, = lesions.published_strips(small, wanted.shape[1], wanted.shape[0], wanted.shape[0])
+  np.testing.assert_array_equal(found, wanted)
+
+
+def test_tissue(case):
+  assert tissue.otsu(tissue.grey(case["thumbnail"])) == pytest.approx(float(case["otsu_threshold"]), abs=1e-12)
+  np.testing.assert_array_equal(tissue.dark(case["thumbnail"]), case["tissue_mask"])
+  np.testing.assert_array_equal(tissue.cells(case["thumbnail"]), case["normal_mask_thirds"])
+  shape = tuple(case["tall_mask_shape"])
+  tall = np.unpackbits(case["tall_mask_in"])[:shape[0] * shape[1]].reshape(shape).astype(bool)
+  np.testing.assert_array_equal(tissue.whole_cells(tissue.opened(tissue.without_border(tall))),
+                                case["tall_mask_thirds"])
+
+
+def test_normal_patches_in_the_published_order(case):
+  whole = tissue.cells(case["thumbnail"])
+  wanted = case["coords_wh_normal_all"]
+  for count, key in ((50, "coords_wh_normal"), (len(wanted), "coords_wh_normal_all")):
+    assert len(cells.draw(whole, count, np.random.default_rng(0))) == len(case[key])
+  legacy = [cells.draw(whole, 50, np.random.RandomState(seed)) for seed in range(10)]
+  chosen, = [c for c in legacy if np.array_equal(c, case["coords_wh_normal"])]
+  slide, _, _ = case["normal_patch_names_sorted"][0].partition("_normal_")
+  found = sorted(f"{p.stem}.jpg" for p in cells.patches(slide, "normal", chosen))
+  assert found == case["normal_patch_names_sorted"].tolist()
+  assert {p.stem for p in map(cells.parse, found)} == {f[:-4] for f in found}
+
+
+@pytest.mark.parametrize("form", ["nearest", "bicubic"])
+def test_tumour_patches(case, form):
+  mask = case["mask_level8_default_bicubic" if form == "bicubic" else "mask_level8_nearest"]
+  np.testing.assert_array_equal(tissue.cell_means(mask).astype(np.uint8), case[f"annotation_thirds_{form}"])
+  whole = tissue.cells(case["thumbnail"])
+  names = {exact: sorted(f"{p.stem}.jpg" for p in cells.patches("slide_001", "tumor", cells.draw(
+      cells.tumor_cells(mask, whole, exact), 50, np.random.RandomState(0)))) for exact in (True, False)}
+  assert names[False] == case[f"tumor_patch_names_sorted_{form}"].tolist()
+  assert set(names[True]) <= set(names[False])
+
+
+def test_label_collision_is_kept_on_demand_only(case):
+  mask = case["label_collision_in"]
+  whole = np.ones_like(case["label_collision_out"], bool)
+  assert (tissue.cell_means(mask).astype(np.uint8) == case["label_collision_out"]).all()
+  assert cells.tumor_cells(mask, whole, exact=False).all() and not cells.tumor_cells(mask, whole).any()
+
+
+def test_reduced_patches(case):
+  np.testing.assert_array_equal(reduced.reduced(case["x40_96"], 2), case["x20"])
+  np.testing.assert_array_equal(reduced.reduced(case["x40_96"], 4), case["x10"])
+
+
+def test_radiographs_at_300(case):
+  wanted = case["nih_out300"]
+  found = resize.antialiased(case["nih_in512"][..., None], wanted.shape[0])
+  np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
