@@ -45,7 +45,8 @@ def parse(name: str) -> Patch:
   """
   match = _NAME.fullmatch(name)
   if not match:
-    raise UserError(f"{name!r} is no name of a patch: <slide>_<normal|tumor>_x_<row>_y_<column>_w_768_h_768.jpg")
+    raise UserError(f"{name!r} is no name of a patch: "
+                    "<slide>_<normal|tumor>_x_<row>_y_<column>_w_768_h_768.jpg")
   slide, kind, top, left, width, height = match.groups()
   patch = Patch(slide, kind, int(left), int(top), int(width), int(height))
   if not (0 < patch.width <= 1 << 14 and 0 < patch.height <= 1 << 14):

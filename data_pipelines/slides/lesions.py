@@ -44,7 +44,8 @@ def shares(polygons: Polygons, width: int, height: int, downsample: int = DOWNSA
     inside = {kind: np.zeros((n * _FINER, columns * _FINER), bool) for kind in ("tumor", "normal")}
     for kind, canvas in inside.items():
       for polygon in polygons[kind]:
-        canvas |= filled(np.array(polygon["vertices"], float).reshape(-1, 2) / step, top * _FINER, *canvas.shape)
+        vertices = np.array(polygon["vertices"], float).reshape(-1, 2) / step
+        canvas |= filled(vertices, top * _FINER, *canvas.shape)
     lesion = inside["tumor"] & ~inside["normal"]
     out[top:top + n] = lesion.reshape(n, _FINER, columns, _FINER).mean((1, 3))
   return out

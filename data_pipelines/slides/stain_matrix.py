@@ -7,8 +7,8 @@ it. Of optical densities x_n the two unit vectors of the stains are the rows of 
 
 The published code runs an online learner for one second of wall time, so that its result depends on the
 load of the machine. Here block-coordinate descent runs until D stands still: the codes have a closed
-form, the atoms are updated one after the other, and rounds are extrapolated. No sum goes through BLAS, whose order of adding depends
-on the number of threads: the result does not.
+form, the atoms are updated one after the other, and rounds are extrapolated. No sum goes through BLAS,
+whose order of adding depends on the number of threads: the result does not.
 """
 
 from __future__ import annotations
