@@ -1,4 +1,4 @@
-"""Evaluation: checkpoint + split -> evaluation/<split>.json, .csv, _*.png and report.html.
+"""Evaluation: checkpoint + split -> evaluation/<split>.json, .csv, _*.png, curves, pictures, report.html.
 
 The validation split is scored first: it fixes thresholds and colour scales (calibration.json),
 which the test split and predict and export then use. What is measured is the evaluator's choice
@@ -24,6 +24,7 @@ from data_pipelines import dataset as datasets, stream
 from medae_jax import report
 from medae_jax.core import calibration as calibrate, config as config_lib, files, scoring, trained
 from medae_jax.core.errors import UserError
+from medae_jax.reporting import gallery, provenance as made_by
 from medae_jax.reporting.benchmark import identity
 from medae_jax.tasks import base, external
 from medae_jax.training import lock
@@ -151,6 +152,7 @@ def _one_split(module, run, dataset, split, calibration, workdir, about=None):
     about_run = {"variant": run.config.get("variant", ""), "trunk": identity.trunk_of(run.config)}
     result = {**{k: v for k, v in about_run.items() if v}, "dataset": dataset.name,
               "synthetic": bool(dataset.synthetic), "split": split, "n_images": len(source),
+              "seed": int(run.config.seed), **made_by.about(),
               **evaluator.result()}
     chosen = np.asarray(evaluator.choose(), np.int64)
     if chosen.size:
@@ -167,6 +169,8 @@ def _one_split(module, run, dataset, split, calibration, workdir, about=None):
       files.write_csv(folder / f"{split}.csv", evaluator.rows())
       for name, rows in evaluator.tables().items():
         files.write_csv(folder / f"{split}_{name}.csv", rows)
+      files.write_json(folder / "curves" / f"{split}.json", evaluator.curves())
+      gallery.write(folder, split, evaluator.gallery())
       for name, picture in evaluator.panels().items():
         path = files.write_png(folder / f"{split}_{name}.png", picture)
         logging.info("Picture: %s", path)
@@ -179,7 +183,7 @@ def _one_split(module, run, dataset, split, calibration, workdir, about=None):
 def provenance(info: Mapping[str, Any]) -> dict[str, Any]:
   """Which checkpoint, which versions, when."""
   versions = {name: getattr(importlib.import_module(name), "__version__", "?")
-              for name in ("jax", "flax", "numpy")}
+              for name in ("jax", "flax", "numpy", "medae_jax")}
   return {"checkpoint": {"which": info["which"], "step": info["step"]},
           "versions": {"python": sys.version.split()[0], **versions},
           "device": jax.devices()[0].device_kind,

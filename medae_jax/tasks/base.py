@@ -143,6 +143,14 @@ class BaseEvaluator:
     """{name: uint8 [H,W,3]}; "panel" becomes evaluation/<split>_panel.png."""
     return {}
 
+  def gallery(self) -> list[dict[str, Any]]:
+    """The examples shown, a row each, for the page (`reporting.gallery`); after `show`."""
+    return []
+
+  def curves(self) -> dict[str, Any]:
+    """What the page draws, as plain lists: evaluation/curves/<split>.json; {} = nothing. After `result`."""
+    return {}
+
   def close(self) -> None:
     """Frees scratch files; called whether or not the evaluation succeeded."""
 

@@ -13,6 +13,7 @@ The model is always shown beside the simplest detector, a threshold on the inten
   dice_patients_mean      mean over patients with lesions of the Dice at val_threshold
   image_auroc, image_ap   of the image scores against "any lesion pixel" (or the label)
   ci95                    95 % percentile bootstrap over patients
+  image_sensitivity, image_specificity   at the image threshold that val has chosen
   scan_auroc              of whole scans: the highest score of a scan's slices; scan_sensitivity and
                           scan_false_alarms at val's threshold for scans
   baseline                the same of the intensity threshold; model_better: whether the paired interval
@@ -32,11 +33,14 @@ from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.scores import residual
 from medae_jax.tasks.anomaly import (
+  figures,
+  gallery,
   intervals,
   pictures,
   residual_fit,
   scans as _scans,
   score_choice,
+  tables,
   thresholds,
   whole_scans,
 )
@@ -73,6 +77,7 @@ class Evaluator(BaseEvaluator):
     self.pixels: dict[str, detection.Histograms] = {}
     self._store, self._sample = None, thresholds.IntensitySample()
     self._cases: list[dict[str, Any]] = []
+    self._chosen: dict[str, np.ndarray] = {}
     self.counts = self.overlap = None
     how = config.method.get("score", {}).get("image_score", "mean")
     self._baseline = jax.jit(functools.partial(
@@ -118,13 +123,13 @@ class Evaluator(BaseEvaluator):
     counts = self.pixels["model"].counts() if self.pixels else None
     found = thresholds.choose(counts, self.image_scores["model"], self.label, self._sample,
                               self.config.eval)
-    scans = self._scans()
+    scans = self.scans()
     whole = whole_scans.calibrate(scans, self.config.eval.get("alpha", 0.05))
     if scans.what == "image" and whole["scan_threshold"] is not None:  # one image, one threshold
       whole |= {f"image_{k}": whole[f"scan_{k}"] for k in ("threshold", "threshold_rule")}
     return {**found, **whole}
 
-  def _scans(self):
+  def scans(self):
     return whole_scans.of_images(self.image_scores["model"], self.label, self.metas, self.group)
 
   def result(self):
@@ -138,7 +143,8 @@ class Evaluator(BaseEvaluator):
                               "n_lesion_pixels": int(self.lesion_px.clip(0).sum())}
     result.update(self._pixel_metrics(threshold, notes))
     result.update(self._image_metrics(notes))
-    result.update(whole_scans.metrics(self._scans(), self.calibration))
+    result.update(figures.operating_point(self))
+    result.update(whole_scans.metrics(self.scans(), self.calibration))
     result["baseline"] = self._baseline_metrics()
     result["ci95"] = intervals.intervals(self, notes)
     key = "pixel_ap" if np.isfinite(result["pixel_ap"]) else "image_auroc"
@@ -228,47 +234,22 @@ class Evaluator(BaseEvaluator):
         scans.append([rows[i:i + 1] for i in range(len(rows))])
     return scans
 
-  # --------------------------------------------------------------------------------- tables
+  # -------------------------------------------------------------------------- tables, pictures
   def rows(self):
-    table = []
-    exact = self.counts is not None and self.pixels["model"].shift == 0
-    grouped = self.pixels["model"].grouped() if exact else None
-    dice = {k: _scans.patient_dice(v) for k, v in (self.overlap or {}).items()}
-    for p, name in enumerate(self.patients):
-      rows = np.flatnonzero(self.group == p)
-      row = {"patient": name, "images": len(rows),
-             "abnormal_images": int((self.label[rows] == 1).sum())}
-      if self.overlap is not None:
-        row["lesion_pixels"] = int(self.lesion_px[rows].sum())
-        row["pixel_ap"] = float(detection.average_precision(grouped[p])) if exact else None
-        for key, column in (("val", "dice_val_threshold"), ("val_components",
-                            "dice_val_threshold_components"), ("best", "dice_at_best_threshold")):
-          if key in dice:
-            row[column] = float(dice[key][p])
-      row["score_max"] = float(self.image_scores["model"][rows].max())
-      row["score_mean"] = float(self.image_scores["model"][rows].mean())
-      table.append(row)
-    return table
+    return tables.patients(self)
 
   def tables(self):
-    cut = (self.calibration or {}).get("image_threshold")
-    images = []
-    for i, meta in enumerate(self.metas):
-      row = {"id": meta.get("id", i), "patient": self.patients[self.group[i]]}
-      row.update({k: meta[k] for k in ("slice", "kind", "path") if k in meta})
-      row["label"] = int(self.label[i]) if self.label[i] >= 0 else None
-      row["lesion_pixels"] = int(self.lesion_px[i]) if self.lesion_px[i] >= 0 else None
-      row["score"] = float(self.image_scores["model"][i])
-      row["called_abnormal"] = None if cut is None else int(row["score"] > cut)
-      images.append(row)
-    return {"images": images}
+    return {"images": tables.images(self)}
 
-  # -------------------------------------------------------------------------------- pictures
+  def curves(self):
+    return figures.curves(self)
+
   def choose(self):
-    return pictures.choose(self, self.config.eval.panel_images)
+    self._chosen = gallery.choose(self, self.config.eval.panel_images)
+    return np.concatenate(list(self._chosen.values())).astype(np.int64)
 
   def show(self, batch, outputs, pictures):
-    chosen = self.choose()
+    chosen = np.concatenate(list(self._chosen.values())).astype(np.int64)
     for i in np.flatnonzero(batch["valid"]):
       case = {k: outputs[k][i] for k in ("recon", "map") if k in outputs}
       if "noised" in pictures:
@@ -277,11 +258,17 @@ class Evaluator(BaseEvaluator):
                   row=int(chosen[batch["position"][i]]))
       self._cases.append(case)
 
-  def panels(self):
-    scale = self.calibration or thresholds.choose(
+  @property
+  def _scale(self):
+    return self.calibration or thresholds.choose(
         self.pixels["model"].counts() if self.pixels else None, self.image_scores["model"],
         self.label, self._sample, self.config.eval)
-    return pictures.draw(self, self._cases, scale) if self._cases else {}
+
+  def panels(self):
+    return pictures.draw(self, self._cases[:len(self._chosen["panel"])], self._scale) if self._cases else {}
+
+  def gallery(self):
+    return gallery.rows(self, self._cases, self._scale) if self._cases else []
 
   def close(self):
     if self._store is not None:

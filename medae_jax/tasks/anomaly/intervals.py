@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from medae_jax.metrics import bootstrap, detection
-from medae_jax.tasks.anomaly import scans
+from medae_jax.tasks.anomaly import figures, scans
 
 
 def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]:
@@ -33,6 +33,7 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
         values[key] = scans.pooled_dice(evaluator.overlap[name], weights)
   if set(evaluator.label[evaluator.label >= 0]) == {0, 1}:
     values.update(_images(evaluator, weights))
+  values.update(figures.resampled_points(evaluator, weights))
   return {k: bootstrap.interval(v) for k, v in values.items()}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medae_jax.reporting import panels
+from medae_jax.tasks.anomaly import captions
 
 _CELL = 180  # pixels of a picture's longer side, at least
 
@@ -51,27 +52,30 @@ def _spread(rows, n, share=1.0):
   return rows[places]
 
 
-def draw(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> dict[str, np.ndarray]:
-  """{"panel": uint8 [H,W,3]} of the cases, on the scales of the calibration."""
+def rows(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> list[dict[str, np.ndarray]]:
+  """{column head: uint8 [H,W,3]} of every case, on the scales of the calibration."""
   flip = "slice" in evaluator.metas[0]  # slices of volumes: first axis left-right, front up when .T
   threshold, top = scale.get("threshold"), scale.get("map_max") or 1.0
   channel = evaluator.config.eval.baseline_channel
   window = scale["window"][min(channel, len(scale["window"]) - 1)]
   modalities = evaluator.config.data.get("modalities", ())
   name = f", {modalities[channel]}" if channel < len(modalities) else ""
-  names, cells, captions = [], [], []
   if not (evaluator.lesion_px > 0).any():  # masks that mark nothing anywhere are nobody's judgement
     cases = [{**case, "mask": None} for case in cases]
-  for case in cases:
-    pictures = _row(case, channel, name, window, top, threshold, flip)
-    names = list(pictures)
-    cells.append(list(pictures.values()))
-    captions.append(_caption(evaluator, case["row"], threshold))
-  truth = any(c["mask"] is not None for c in cases)
+  return [_row(case, channel, name, window, top, threshold, flip) for case in cases]
+
+
+def draw(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> dict[str, np.ndarray]:
+  """{"panel": uint8 [H,W,3]} of the cases."""
+  drawn = rows(evaluator, cases, scale)
+  names, cells = list(drawn[-1]), [list(row.values()) for row in drawn]
+  lines = [_caption(evaluator, case["row"]) for case in cases]
+  truth = "expert mask" in names
   dataset, info = evaluator.dataset, "validation" if evaluator.split == "val" else evaluator.split
   warning = "SYNTHETIC DATA: computer-generated images, not patients" if dataset.synthetic else ""
-  footer = panels.scale_bar(top, threshold, truth) if "anomaly score" in names else None
-  return {"panel": panels.grid(cells, names, captions, f"{dataset.name}, {info} split", warning,
+  footer = panels.scale_bar(scale.get("map_max") or 1.0, scale.get("threshold"), truth) if (
+      "anomaly score" in names) else None
+  return {"panel": panels.grid(cells, names, lines, f"{dataset.name}, {info} split", warning,
                                footer)}
 
 
@@ -106,19 +110,6 @@ def _row(case, channel, channel_name, window, top, threshold, flip):
   return pictures
 
 
-def _caption(evaluator, row, threshold):
-  meta = evaluator.metas[row]
-  parts = [str(evaluator.patients[evaluator.group[row]])]
-  if "slice" in meta:
-    parts.append(f"slice {meta['slice']}")
-  if evaluator.lesion_px[row] > 0:
-    parts.append(f"lesion {evaluator.lesion_px[row]} px")
-  elif evaluator.label[row] >= 0:
-    parts.append("abnormal" if evaluator.label[row] else "no lesion")
-  parts.append(f"image score {evaluator.image_scores['model'][row]:.3g}")
-  overlap = evaluator.overlap
-  if overlap is not None and threshold is not None and "val" in overlap:
-    a, b, c = overlap["val"][evaluator.group[row]]
-    if c:
-      parts.append(f"Dice of the patient {2 * a / (b + c):.2f}")
-  return ", ".join(parts)
+def _caption(evaluator, row):
+  said = [str(evaluator.patients[evaluator.group[row]]), *captions.describe(evaluator, row)]
+  return ", ".join(filter(None, [*said, captions.confusion_of(evaluator, row)]))

@@ -23,6 +23,7 @@ from medae_jax.tasks.restoration import inpaint, measures
 
 _BINS = 1024
 _COMPOSITES = ("fill_network", "fill_harmonic")
+_HEADS = ("annotated", "restored", "network alone", "clean", "marks: found, false, missed")
 
 
 class Fitter:
@@ -105,7 +106,7 @@ class Evaluator(BaseEvaluator):
     self._fill = config.method.score.fill
     self.numbers: dict[str, list] = {
         name: [None] * n for name in (*_COMPOSITES, "network", "nothing", *self._fillings)}
-    self._cells = []
+    self._cells, self._spread = [], 0
 
   def update(self, batch, outputs):
     level = float(self.config.eval.residual_level)
@@ -188,11 +189,19 @@ class Evaluator(BaseEvaluator):
 
   # ------------------------------------------------------------------------------------ pictures
   def choose(self):
-    """Marked frames, evenly spread over the split's order of success, best to worst."""
+    """Marked frames, evenly spread over the split's order of success, best to worst; after them those that
+    restoring has made worst."""
     marked = np.flatnonzero(self.marked)
     marked = marked[np.argsort([-self._own[i]["psnr"] for i in marked])]
     count = min(int(self.config.eval.panels), len(marked))
-    return marked[np.linspace(0, len(marked) - 1, count).astype(int)] if count else marked
+    chosen = marked[np.linspace(0, len(marked) - 1, count).astype(int)] if count else marked[:0]
+    self._spread = len(chosen)
+    worst = [i for i in sorted(marked, key=self._gain) if self._gain(i) < 0][:count]
+    return np.concatenate([chosen, np.array(worst, np.int64)])
+
+  def _gain(self, i) -> float:
+    """dB of PSNR that restoring a frame has won; negative = it is further from the clean one than before."""
+    return self._own[i]["psnr"] - self.numbers["nothing"][i]["psnr"]
 
   def show(self, batch, outputs, pictures):
     chosen = self.choose()
@@ -205,13 +214,31 @@ class Evaluator(BaseEvaluator):
       restored = inpaint.restored(self._fill, image, recon, found)
       self._cells.append(
           ([*map(panels.colour, (image, restored, recon, clean)), verdict],
-           f"{self.metas[i]['id']}: PSNR {before['psnr']:.1f} -> {own['psnr']:.1f} dB"))
+           f"{self.metas[i]['id']}: PSNR {before['psnr']:.1f} -> {own['psnr']:.1f} dB", i))
 
   def panels(self):
     if not self._cells:
       return {}
-    cells, captions = zip(*self._cells)
+    cells, captions, _ = zip(*self._cells[:self._spread])
     warning = "SYNTHETIC DATA" if self.dataset.synthetic else ""
-    heads = ("annotated", "restored", "network alone", "clean", "marks: found, false, missed")
-    return {"panel": panels.grid(cells, heads, captions, f"{self.dataset.name}, {self.split}: from the "
+    return {"panel": panels.grid(cells, _HEADS, captions, f"{self.dataset.name}, {self.split}: from the "
                                  "best to the worst marked frame", warning)}
+
+  def gallery(self):
+    rows = []
+    for k, (cells, _, i) in enumerate(self._cells):
+      own, before, gain = self._own[i], self.numbers["nothing"][i], self._gain(i)
+      both, found, drawn = (int(v) for v in self.overlap[i])
+      rows.append({"part": "panel" if k < self._spread else "worst", "title": str(self.metas[i]["id"]),
+                   "facts": [f"PSNR {before['psnr']:.1f} dB before, {own['psnr']:.1f} dB restored",
+                             f"{both} of {drawn} drawn pixels found, {found - both} false"],
+                   "verdict": "nearer to the clean frame" if gain > 0 else
+                   "worse than untouched" if gain < 0 else "unchanged", "sides": [],
+                   "cells": [{"head": h, "picture": c} for h, c in zip(_HEADS, cells)]})
+    return rows
+
+  def curves(self):
+    unit = "groups" if len({m["group"] for m in self.metas}) < len(self.metas) else "frames"
+    gains = [{"name": str(self.metas[i]["id"]), "value": self._gain(i)} for i in np.flatnonzero(self.marked)]
+    return {"unit": unit, "dots": {"title": "PSNR won by restoring, a dot a marked frame", "unit": "dB",
+                                   "zero": "untouched", "points": gains}}

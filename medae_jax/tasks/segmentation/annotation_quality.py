@@ -19,6 +19,7 @@ from medae_jax.reporting import panels
 
 _CELL = 200       # pixels of a picture's side
 _TOP = 4.0        # relative weight at the top of the heat scale
+HEADS = ("image", "label yellow, found red", f"learnt weight, 0 to {_TOP:g}", "weight on image")
 FOUND, EXPERT, LABEL = (235, 40, 40), (30, 120, 255), (255, 210, 0)
 
 
@@ -108,7 +109,19 @@ class Quality:
 
   def panels(self, cells, warning):
     """{"overlays": picture}: a row an annotation."""
-    rows, captions, rank = [], [], np.argsort(self.order())
+    rows, captions = zip(*self._drawn(cells))
+    title = f"{self._evaluator.dataset.name}: annotations, most suspicious first; expert blue"
+    return {"overlays": panels.grid(rows, HEADS, captions, title, warning)}
+
+  def gallery(self, cells):
+    """Rows for the page, as `reporting.gallery` writes them."""
+    return [{"part": "overlays", "title": title, "facts": facts.split(", ") if facts else [], "verdict": "",
+             "sides": [], "cells": [{"head": h, "picture": c} for h, c in zip(HEADS, row)]}
+            for row, (title, _, facts) in ((row, text.partition(": ")) for row, text in self._drawn(cells))]
+
+  def _drawn(self, cells):
+    """(pictures under HEADS, caption) of every annotation."""
+    rank = np.argsort(self.order())
     for i, outputs in cells:
       native = self._evaluator.source.native(i)
       image, label = framed(native["image"]), framed(native["mask"])
@@ -122,15 +135,11 @@ class Quality:
         row += [panels.heat(weight, _TOP), outlines(over, None, truth, label)]
       else:
         row += [np.full_like(image, 255)] * 2
-      rows.append(row)
       text = f"{rank[i] + 1}. {self._evaluator.metas[i]['id']}"
       text += f": agreement {self.agree[i]:.2f}, mean weight {self.weight[i]:.2f}" if (
           self.seen[i]) else ": no weight learnt"
       known = "" if np.isnan(self.to_expert[i]) else f", Dice to expert {self.to_expert[i]:.2f}"
-      captions.append(text + known)
-    heads = ["image", "label yellow, found red", f"learnt weight, 0 to {_TOP:g}", "weight on image"]
-    title = f"{self._evaluator.dataset.name}: annotations, most suspicious first; expert blue"
-    return {"overlays": panels.grid(rows, heads, captions, title, warning)}
+      yield row, text + known
 
 
 def framed_float(value):

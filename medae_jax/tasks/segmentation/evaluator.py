@@ -28,6 +28,7 @@ from medae_jax.tasks.segmentation.resize import resize_logits
 THRESHOLDS = np.arange(1, 100) / 100
 HALF = 49  # place of 0.5 among them
 _SHOWN = 8
+HEADS = ("image", "probability", "found (red), expert mask (blue)")
 
 
 def overlap(logits: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -172,16 +173,37 @@ class Evaluator(BaseEvaluator):
                if self.dataset.synthetic else "")
     if self.quality is not None:
       return self.quality.panels(self._cells, warning)
-    cells, captions = [], []
+    drawn = self._drawn()
+    cells, captions = zip(*((c, f"{self.metas[i]['id']}: Dice {d:.2f}") for i, c, d in drawn))
+    part = f"{self.split} (training images)" if self.split == "clean" else self.split
+    title = f"{self.dataset.name}, {part}: from the worst to the best Dice"
+    return {"panel": panels.grid(cells, HEADS, captions, title, warning)}
+
+  def _drawn(self):
+    """(position, pictures under HEADS, Dice) of the images shown."""
     dice = self._per_image(dice_of, HALF)
     for i, outputs in self._cells:
       native = self.source.native(i)
       image, mask = annotation_quality.framed(native["image"]), annotation_quality.framed(native["mask"])
       logits = resize_logits(outputs["logit"][..., 0], mask.shape)
       prob = 1 / (1 + np.exp(-logits))
-      cells.append([image, panels.grey(prob), annotation_quality.outlines(image, logits > 0, mask)])
-      captions.append(f"{self.metas[i]['id']}: Dice {dice[i]:.2f}")
-    heads = ["image", "probability", "found (red), expert mask (blue)"]
-    part = f"{self.split} (training images)" if self.split == "clean" else self.split
-    title = f"{self.dataset.name}, {part}: from the worst to the best Dice"
-    return {"panel": panels.grid(cells, heads, captions, title, warning)}
+      yield i, [image, panels.heat(prob, 1.0), annotation_quality.outlines(image, logits > 0, mask)], dice[i]
+
+  def gallery(self):
+    if self.quality is not None:
+      return self.quality.gallery(self._cells)
+    return [{"part": "panel", "title": str(self.metas[i]["id"]), "sides": [],
+             "facts": [f"Dice {dice:.2f}", f"mask {self.truth[i]} px, found {self.found[i, HALF]} px"],
+             "verdict": "missed" if self.truth[i] and not self.both[i, HALF] else "",
+             "cells": [{"head": h, "picture": c} for h, c in zip(HEADS, cells)]}
+            for i, cells, dice in self._drawn()]
+
+  def curves(self):
+    dice = self._per_image(dice_of, HALF)
+    unit = "groups" if len({m["group"] for m in self.metas}) < len(self.metas) else "images"
+    mean = [float(self._per_image(dice_of, k).mean()) for k in range(len(THRESHOLDS))]
+    return {"unit": unit, "dots": {"title": "Dice at probability 0.5, a dot an image", "unit": "Dice",
+                                   "points": [{"name": str(m["id"]), "value": float(d)}
+                                              for m, d in zip(self.metas, dice)]},
+            "thresholds": {"x": THRESHOLDS.tolist(), "y": mean,
+                           "threshold": (self.calibration or {}).get("threshold")}}

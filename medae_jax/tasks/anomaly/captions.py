@@ -1,0 +1,55 @@
+"""What stands beside a picture of the anomaly task: facts, the verdict on the image, the patient's sides."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_RIGHT = {"L": "R", "R": "L"}  # the side at which an axis towards L (R) begins
+
+
+def confusion(scores, label, cut) -> str:
+  """"found", "missed", "false alarm", "rightly normal"; without a label what it is called; "" without cut."""
+  if cut is None:
+    return ""
+  called = scores > cut
+  if label < 0:
+    return "called abnormal" if called else "called normal"
+  return ("found" if called else "missed") if label else ("false alarm" if called else "rightly normal")
+
+
+def sides(evaluator) -> list[str]:
+  """[letter at the left edge, at the right edge] of slices as they are shown; [] where that is not known."""
+  axes = evaluator.config.data.get("orientation", "")
+  if evaluator.dataset.synthetic or "slice" not in evaluator.metas[0] or axes[:1] not in _RIGHT:
+    return []
+  return [_RIGHT[axes[0]], axes[0]]
+
+
+def confusion_of(evaluator, row: int) -> str:
+  """Verdict on an image in words, at the image threshold."""
+  cut = (evaluator.calibration or {}).get("image_threshold")
+  return confusion(evaluator.image_scores["model"][row], evaluator.label[row], cut)
+
+
+def describe(evaluator, row: int) -> list[str]:
+  """What there is to say of an image: its place in the scan, its lesion, its score, its patient's Dice.
+
+  The Dice of the patient stands beside images with a lesion alone.
+  """
+  meta, facts = evaluator.metas[row], []
+  if "slice" in meta:
+    own = [evaluator.metas[r]["slice"] for r in np.flatnonzero(evaluator.group == evaluator.group[row])
+           if "slice" in evaluator.metas[r]]
+    facts.append(f"slice {sorted(own).index(meta['slice']) + 1} of {len(own)}")
+  elif meta.get("id") is not None and str(meta["id"]) != str(evaluator.patients[evaluator.group[row]]):
+    facts.append(str(meta["id"]))
+  if evaluator.lesion_px[row] > 0:
+    facts.append(f"lesion {evaluator.lesion_px[row]} px")
+  elif evaluator.label[row] >= 0:
+    facts.append("abnormal" if evaluator.label[row] else "no lesion")
+  facts.append(f"image score {evaluator.image_scores['model'][row]:.3g}")
+  overlap = evaluator.overlap
+  if overlap is not None and "val" in overlap and evaluator.lesion_px[row] > 0:
+    a, b, c = overlap["val"][evaluator.group[row]]
+    facts.append(f"Dice of the patient {2 * a / (b + c):.2f}")
+  return facts
