@@ -46,6 +46,7 @@ setup(
         # readers (tiffslide: where OpenSlide has no build, and OME-TIFF) and the writer of heat maps
         "slides": ["openslide-python>=1.4,<2", "openslide-bin>=4,<5", "tifffile>=2025.5",
                    "imagecodecs>=2025.3", "tiffslide>=3,<5"],
+        "notebook": ["pandas>=2.2", "matplotlib>=3.9", "ipywidgets>=8"],
         "opencv": ["opencv-python-headless>=4.10"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -24,6 +24,7 @@ from ml_collections import config_flags
 
 import medae_jax
 from medae_jax.core import places
+from medae_jax.core.device import environment
 from medae_jax.core.errors import UserError, allow_outside_code
 
 _MODES = {
@@ -80,9 +81,9 @@ def run(mode: str) -> None:
     elif module.train(config, FLAGS.workdir)["stopped"]:
       logging.warning("To go on: %s", importlib.import_module("medae_jax.training.interrupt").command())
     else:
-      importlib.import_module("medae_jax.evaluate").evaluate(FLAGS.workdir)
+      _print_results(importlib.import_module("medae_jax.evaluate").evaluate(FLAGS.workdir))
   elif mode == "evaluate":
-    module.evaluate(FLAGS.workdir, changed)
+    _print_results(module.evaluate(FLAGS.workdir, changed))
   elif mode == "predict":
     files = {"predict.input": FLAGS.input, "predict.output": FLAGS.output or ""}
     module.predict(FLAGS.workdir, {**changed, **files})
@@ -96,6 +97,15 @@ def run(mode: str) -> None:
     print(module.report(FLAGS.workdir, FLAGS.input or "", FLAGS.output))
   else:
     print(json.dumps(module.bench(FLAGS.config, FLAGS.workdir), indent=2))
+
+
+def _print_results(results) -> None:
+  """The numbers of every split as a table, by the first process."""
+  import jax
+
+  from medae_jax.reporting import result_table
+  if not jax.process_index():
+    print(f"\n{result_table.text(results)}", flush=True)
 
 
 def _affordable(config):
@@ -118,6 +128,8 @@ def main(argv) -> None:
   logging.set_verbosity(logging.INFO)
   handler = logging.get_absl_handler()  # Orbax reports every file it opens
   handler.addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= std_logging.ERROR)
+  # JAX says of each platform that is not there "INTERNAL: Failed to open libtpu.so", as information.
+  handler.addFilter(lambda r: "xla_bridge" not in r.pathname or r.levelno >= std_logging.WARNING)
   if FLAGS.allow_code:
     allow_outside_code()
   try:
@@ -256,11 +268,7 @@ def _with_config_file(argv, given):
 
 def console() -> None:
   """The command `medae-jax` and launch.py."""
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only feeds data here
-  os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # ... and announces oneDNN otherwise
-  # Compiled programs are kept between runs: a second start takes seconds.
-  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR",
-                        os.path.expanduser("~/.cache/medae_jax/xla"))
+  environment.prepare()
   if os.getcwd() not in sys.path:
     sys.path.append(os.getcwd())  # methods and data sets of the user; last, so that it hides nothing
   app.run(main, flags_parser=parse_flags)

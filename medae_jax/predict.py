@@ -25,12 +25,15 @@ from medae_jax.tasks.results import LEFT_OUT, Results, check as check_output
 _EVERY = 10  # seconds between two states of the table
 
 
-def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
+            run: trained.Trained | None = None, at_most: int | None = None) -> list[dict[str, Any]]:
   """Applies the checkpoint of `workdir` to config.predict.input.
 
   Args:
     workdir: folder of a training run or of `convert`.
     config_overrides: {"predict.input": ..., "predict.output": ...}, on top of config.json.
+    run: the run, where it is open already: its checkpoint is not read again.
+    at_most: refuse more inputs than this.
 
   Returns:
     One row an input, as in <output>/predictions.csv; column "error" is empty where it went well,
@@ -48,7 +51,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
   if not source.exists():
     raise FileNotFoundError(f"--input={source} does not exist")
   told = record.read(workdir)
-  run = trained.load(workdir, changed)
+  run = trained.load(workdir, changed) if run is None else run.override(changed)
   base.check(run.config, run.image_shape)
   scoring.check_fields(run, workdir)
   output = pathlib.Path(run.config.predict.output or workdir / "predictions")
@@ -61,6 +64,9 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None) -> list[
                     "run; choose another --output")
   check_output(output)
   items = _items(predictor, source, output)
+  if at_most is not None and len(items) > at_most:
+    raise UserError(f"{source} holds {len(items)} inputs where {at_most} was asked for: give one file or the "
+                    "folder of one scan; run.predict(folder, output) takes many")
   found = getattr(predictor, "found", None)
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
                run.info["step"], run.info["which"], output)

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 import contextlib
 import functools
+import importlib
+import sys
+import types
 from typing import Any
 
 from absl import logging
@@ -192,3 +195,14 @@ def next_boundary(step: int, end: int, t) -> int:
   """The next step at which something besides training happens."""
   marks = [(step // every + 1) * every for every in (t.eval_every, t.save_every) if every]
   return min([end, *marks])
+
+
+class _Callable(types.ModuleType):
+  """`medae_jax.train(config, workdir)` of the API has the name of this file: the module can be called."""
+
+  def __call__(self, config, workdir, **options):
+    """Trains and evaluates; returns an open run. See `medae_jax.api.train`."""
+    return importlib.import_module(f"{__package__}.api").train(config, workdir, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -18,11 +18,14 @@ from medae_jax.core.files import read_json, write_csv, write_json
 SPLIT = "splits.csv"  # the split that a data set made for a run
 
 
-def override(config, values: Mapping[str, Any] | None):
+def override(config, values: Mapping[str, Any] | None, *, typed: bool = False):
   """A locked copy of a ConfigDict with {"group.field": value} replaced.
 
+  Args:
+    typed: True = a value must be of its field's type, as on the command line.
+
   Raises:
-    ValueError: a field or group that does not exist, with those there are.
+    UserError: a field or group that does not exist, with those there are; a value of another type.
   """
   config = config.copy_and_resolve_references()
   with config.unlocked():
@@ -34,9 +37,20 @@ def override(config, values: Mapping[str, Any] | None):
           there = ", ".join(node) if hasattr(node, "keys") else "no field below it"
           raise UserError(f"config.{name}: there is no {part!r}; there is {there}")
         node = node[part] if part is not field else node
+      if typed:
+        _check_type(name, node[field], value)
       with node.ignore_type():  # config.json has lists where the config file had tuples
-        node[field] = value
+        node[field] = tuple(value) if typed and isinstance(value, list) else value
   return config.lock()
+
+
+def _check_type(name, old, value):
+  number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
+  alike = old is None or (isinstance(value, type(old)) and isinstance(value, bool) == isinstance(old, bool))
+  alike |= isinstance(old, (tuple, list)) and isinstance(value, (tuple, list))
+  if not (alike or (isinstance(old, float) and number(value))):
+    raise UserError(f"config.{name}={value!r} is of type {type(value).__name__}, not "
+                    f"{type(old).__name__} as {old!r}")
 
 
 def missing_field(error: Exception) -> str:

@@ -31,18 +31,19 @@ def config_file(name: str) -> pathlib.Path:
 
   Args:
     name: a path, absolute or relative to the current folder; else the name of a config of this
-      installation, "dae_brats.py" or "configs/dae_brats.py".
+      installation, "dae_brats", "dae_brats.py" or "configs/dae_brats.py".
 
   Raises:
     FileNotFoundError: neither exists.
   """
-  path = pathlib.Path(name).expanduser()
-  if path.is_file():
-    return path
-  ours = folder("configs") / name.removeprefix("configs/")
-  if path.is_absolute() or not ours.is_file():
-    raise FileNotFoundError(f"{name} does not exist; --mode=list names the configs")
-  return ours
+  names = [name, f"{name}.py"]
+  for path in (pathlib.Path(n).expanduser() for n in names):
+    if path.is_file():
+      return path
+  for ours in (folder("configs") / n.removeprefix("configs/") for n in names):
+    if ours.is_file() and not pathlib.Path(name).expanduser().is_absolute():
+      return ours
+  raise FileNotFoundError(f"{name} does not exist; --mode=list names the configs")
 
 
 def check_workdir(workdir) -> None:

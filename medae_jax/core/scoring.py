@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import pathlib
 import sys
 
@@ -94,12 +95,18 @@ def memory_explained(what: str, remedy: str):
     raise UserError(f"out of device memory while {what}: {remedy}") from error
 
 
-def progress(label: str, total: int | None, unit: str):
-  """A progress bar with rate and ETA on stderr; a line every 30 s where nobody watches.
+def progress(label: str, total: int | None, unit: str, done: int = 0, active: bool = True):
+  """A progress bar with rate and ETA: on stderr, in a notebook as a widget where ipywidgets is installed;
+  a line every 30 s where nobody watches.
 
   Args:
-    total: None where it is not known.
+    total: None where it is not known. done: how many are finished already. active: False = show nothing.
   """
-  interval = 0.2 if sys.stderr.isatty() else 30
-  return tqdm.tqdm(total=total, desc=label, unit=f" {unit}", mininterval=interval,
-                   maxinterval=2 * interval, disable=bool(jax.process_index()))
+  notebook = "ipykernel" in sys.modules
+  watched = notebook or sys.stderr.isatty()
+  interval = 0.3 if watched else 30  # carriage returns would fill a log file
+  bar = tqdm.tqdm
+  if notebook and importlib.util.find_spec("ipywidgets"):
+    bar = importlib.import_module("tqdm.notebook").tqdm
+  return bar(total=total, desc=label, unit=f" {unit}", initial=done, mininterval=interval,
+             maxinterval=2 * interval, disable=not active or bool(jax.process_index()))

@@ -1,10 +1,6 @@
 """A trained run, opened once: one config, one checkpoint, one calibration for all that score with it.
 
-evaluate, predict, export, convert's check, train.init_from and people with a notebook start here:
-
-  run = medae_jax.load("runs/dae")
-  found = run.score(images)          # float32 [B,H,W,C] -> {"map": [B,H,W,1], "score": [B], ...}
-  found["map"] > run.calibration["threshold"]
+evaluate, predict, export, convert's check, train.init_from and `medae_jax.load` (api.py) start here.
 """
 
 from __future__ import annotations
@@ -80,7 +76,10 @@ class Trained:
     if not values:
       return self
     config = config_lib.override(self.config, values)
-    return dataclasses.replace(self, config=config, method=method_lib.load(config))
+    other = dataclasses.replace(self, config=config, method=method_lib.load(config))
+    if "score_fn" in self.__dict__ and all(name.startswith("predict.") for name in values):
+      other.__dict__["score_fn"] = self.score_fn  # a score reads none of these: compiled once
+    return other
 
 
 def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None, *,

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
-import sys
 import time
 
 import jax
 import numpy as np
-import tqdm
+
+from medae_jax.core import scoring
 
 IN_FLIGHT = 2  # unfinished dispatches: one runs, one waits behind it
 SLOW = 1.0  # seconds
@@ -46,10 +46,7 @@ class Progress:
     self._seconds = 0.0  # that the last dispatch took
     self._done_at: float | None = None
     self._clock: float | None = None
-    # One line a minute where nobody watches: a bar's carriage returns would fill a log file.
-    interval = 0.5 if sys.stderr.isatty() else 30
-    self._bar = tqdm.tqdm(total=total, initial=first_step, unit="step", desc="training",
-                          disable=not active, mininterval=interval, maxinterval=2 * interval)
+    self._bar = scoring.progress("training", total, "steps", first_step, active)
     self._last_log = self.finished = first_step
 
   def add(self, step: int, metrics, images: int) -> None:

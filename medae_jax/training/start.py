@@ -22,6 +22,7 @@ from medae_jax.core import (
 )
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import record
+from medae_jax.reporting import text_table
 from medae_jax.tasks import base as tasks
 from medae_jax.training import durations, feed, measure
 from medae_jax.training.bookkeeping import Run
@@ -151,8 +152,13 @@ def abstract_state(method, stages, meta):
 
 
 def announce(dataset, config) -> None:
-  """Counts per split, loud words on synthetic data, and a hint where no accelerator is found."""
-  logging.info("Data: %s", json.dumps(dataset.describe(), default=str)[:2000])
+  """Counts per split as a table, loud words on synthetic data, and a hint where no accelerator is found.
+
+  The whole description (preparation, checksums, what was left out) is logged with --verbosity=1.
+  """
+  described = dataset.describe()
+  logging.info("Data: %s\n%s", dataset.name, "\n".join(f"  {line}" for line in text_table.counts(described)))
+  logging.debug("Data in full: %s", json.dumps(described, default=str))
   if dataset.synthetic:
     logging.warning("SYNTHETIC DATA (%s): results say nothing about patients. Give your own with "
                     "--config.data.dir=FOLDER.", dataset.name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -37,6 +38,7 @@ def run(tmp_path_factory):
              f"--workdir={workdir}"]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
   assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+  (workdir / "said.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
   return workdir
 
 
@@ -54,6 +56,11 @@ def test_train_then_evaluates(run):
     assert (run / name).stat().st_size > 0, name
   assert list(run.glob("events*"))
   assert "SYNTHETIC" in (run / "report.html").read_text().upper()
+  said = (run / "said.txt").read_text(encoding="utf-8")
+  assert "INTERNAL" not in said and '{"' not in said  # no alarm where there is none, no JSON for people
+  assert "train         3      12" in said            # counts per split, as a table
+  shown = f"Pixel average precision ↑{result['pixel_ap']:.3f}"
+  assert shown in re.sub(r"  +", "", said) and "The model is" in said
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ CODE = [p for folder in ("medae_jax", "data_pipelines", "configs", "benchmarks",
 MODES = ("train", "evaluate", "predict", "export", "convert", "bench", "sweep", "report")
 # From below to above: a module imports from rooms of lower rows, and from its own row as NEIGHBOURS says.
 MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weights", "reporting"),
-             ("methods", "tasks"), ("training",), ("modes",), ("cli",))
+             ("methods", "tasks"), ("training",), ("modes",), ("api", "cli"))
 DOMAINS = ("brains", "chest", "marks", "masks", "one_class", "pairs", "slides")
 DATA = (("cells", "errors", "outside"),
         ("dataset", "fields", "formats", "intake", "modules", "ops", "stream", "whole_folder", "workers"),

@@ -1,0 +1,56 @@
+"""The table of an evaluation and of a data set's counts, as the terminal prints them."""
+
+from medae_jax.reporting import result_table, text_table
+
+RESULT = {
+    "dataset": "brains", "synthetic": False, "split": "val", "n_images": 1200, "n_patients": 3,
+    "pixel_ap": 0.5, "psnr": 31.25, "mae_inside": 0.2, "image_auroc": None,
+    "val_threshold": 0.125, "own_number": 7.0,
+    "ci95": {"pixel_ap": [0.4, 0.6], "pixel_ap_minus_baseline": [-0.1, 0.3]}, "checkpoint": {"step": 4},
+    "baseline": {"what": "intensity", "pixel_ap": 0.3, "pixel_ap_median5": 0.35, "mae_inside": 0.25},
+    "model_better": None, "model_better_by": {"metric": "pixel_ap", "difference": 0.15}}
+
+
+def test_a_row_a_number_with_interval_and_the_better_baseline():
+  rows = {r["key"]: r for r in result_table.rows(RESULT)}
+  assert list(rows) == ["pixel_ap", "psnr", "mae_inside", "val_threshold", "n_images", "n_patients",
+                        "own_number"]
+  ap = rows["pixel_ap"]
+  assert (ap["metric"], ap["value"], ap["low"], ap["high"], ap["baseline"]) == (
+      "Pixel average precision", 0.5, 0.4, 0.6, 0.35)
+  assert rows["mae_inside"]["better"] == "lower" and rows["mae_inside"]["baseline"] == 0.25
+  assert rows["own_number"]["metric"] == "own number"  # of a method of one's own
+
+
+def test_text_is_aligned_and_says_what_is_shown():
+  lines = result_table.text({"val": RESULT}).splitlines()
+  assert lines[0] == "Validation: brains (1,200 images, 3 patients)"
+  heads, ap, psnr = lines[1:4]
+  for word in ("value", "95 % interval", "baseline"):  # numbers end below the end of their head
+    end = heads.index(word) + len(word)
+    assert ap[:end].split()[-1] == {"value": "0.500", "95 % interval": "0.600", "baseline": "0.350"}[word]
+  assert psnr.split()[:3] == ["PSNR", "↑", "31.250"] and "dB" in psnr
+  assert "threshold of the map 0.125" in "\n".join(lines)
+  assert lines[-1].strip() == (
+      "The model is not shown to be better than a plain intensity threshold (the interval holds 0): Pixel "
+      "average precision differs by 0.150, 95 % interval -0.100 to 0.300.")
+  worse = {**RESULT, "model_better": False, "synthetic": True}
+  assert "WORSE than" in result_table.sentence(worse) and "SYNTHETIC DATA" in result_table.text({"a": worse})
+
+
+def test_without_baseline_intervals_and_verdict():
+  text = result_table.text({"test": {"dataset": "x", "dice": 0.25}})
+  assert text.splitlines() == ["Test: x", "  metric                    value  95 % interval  threshold",
+                               "  Dice, mean over images ↑  0.250                 probability 0.5",
+                               "  ↑ higher is better, ↓ lower is better"]
+
+
+def test_counts_of_a_data_set():
+  described = {"name": "own", "splits": {"train": {"normal": 1234, "abnormal": 0, "crc": "ab"},
+                                         "test": {"normal": 5, "patients": 2}},
+               "protocol": "labelled folder", "preparation": {"size": 64}}
+  assert text_table.counts(described) == [
+      "split  normal  abnormal  patients", "train   1,234         0         -",
+      "test        5         -         2", "protocol: labelled folder"]
+  assert text_table.counts({"lists": {"train": {"images": 3}}})[0] == "list   images"
+  assert text_table.counts({"name": "x"}) == []
