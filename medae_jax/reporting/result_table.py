@@ -27,7 +27,7 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     low, high = ci95.get(key) or (None, None)
     beside = [v for k, v in base.items() if k.startswith(key) and _number(v)
               and k.removeprefix(key) in ("", "_median5")]
-    best = min(beside) if what.better == dictionary.LOWER else max(beside, default=None)
+    best = (min if what.better == dictionary.LOWER else max)(beside, default=None)
     found.append({"key": key, "metric": what.name, "value": result[key], "low": low, "high": high,
                   "baseline": best, "better": what.better, "unit": what.unit, "threshold": what.threshold,
                   "meaning": what.meaning, "kind": what.kind})

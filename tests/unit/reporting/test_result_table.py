@@ -39,6 +39,8 @@ def test_text_is_aligned_and_says_what_is_shown():
 
 
 def test_without_baseline_intervals_and_verdict():
+  (alone,) = result_table.rows({"scan_false_alarms": 0.05, "baseline": {"pixel_ap": 0.3}})
+  assert (alone["value"], alone["baseline"], alone["better"]) == (0.05, None, "lower")
   text = result_table.text({"test": {"dataset": "x", "dice": 0.25}})
   assert text.splitlines() == ["Test: x", "  metric                    value  95 % interval  threshold",
                                "  Dice, mean over images ↑  0.250                 probability 0.5",
