@@ -111,3 +111,12 @@ def _deep_tiff(image: np.ndarray, header) -> bytes:
     tags[34675] = profile
   tags[279], tags[273] = len(data), 0  # behind the directory: Pillow adds the directory's end
   return b"II*\0" + struct.pack("<I", 8) + tags.tobytes(8) + data
+
+
+def encoded(image: np.ndarray, ending: str) -> bytes:
+  """uint8 [H,W] or [H,W,3] as the content of a .png (lossless) or a .jpg (Pillow's quality 75)."""
+  file = io.BytesIO()
+  # of tissue, zlib's level 1 makes a PNG 6 % larger than level 6 does, in a fifth of the time
+  options: dict = {".png": {"format": "PNG", "compress_level": 1}, ".jpg": {"format": "JPEG"}}[ending]
+  Image.fromarray(np.ascontiguousarray(image)).save(file, **options)
+  return file.getvalue()

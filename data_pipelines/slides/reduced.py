@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.ndimage
 
 from data_pipelines.errors import UserError
 
@@ -27,12 +26,18 @@ def reduced(image: np.ndarray, factor: int) -> np.ndarray:
   """
   if factor not in (2, 4) or image.shape[0] % factor or image.shape[1] % factor:
     raise UserError(f"an image of {image.shape[1]} x {image.shape[0]} cannot be reduced by {factor}")
+  radius = int(4 * (factor - 1) / 2 + 0.5)
+  bell = np.exp(-0.5 * (np.arange(-radius, radius + 1) / ((factor - 1) / 2)) ** 2)
+  bell /= bell.sum()
+  weights = (np.append(bell, 0) + np.append(0, bell)) / 2  # around two neighbours, whose mean is meant
   values = image.astype(np.float64) / 255
   for axis in (0, 1):
-    values = scipy.ndimage.gaussian_filter1d(values, (factor - 1) / 2, axis, mode="mirror", truncate=4)
-    middle = [slice(None)] * 3
-    middle[axis] = slice(factor // 2 - 1, None, factor)
-    other = list(middle)
-    other[axis] = slice(factor // 2, None, factor)
-    values = (values[tuple(middle)] + values[tuple(other)]) / 2
+    values = np.moveaxis(values, axis, 0)
+    first = radius - (factor // 2 - 1)  # so many mirrored pixels before the first one that is weighted
+    padded = np.pad(values, ((first, radius), (0, 0), (0, 0)), "reflect")
+    count = len(values) // factor
+    total = weights[0] * padded[:factor * count:factor]
+    for k in range(1, len(weights)):
+      total += weights[k] * padded[k:k + factor * (count - 1) + 1:factor]
+    values = np.moveaxis(total, 0, axis)
   return np.rint(values * 255).astype(np.uint8)

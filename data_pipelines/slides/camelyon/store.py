@@ -1,0 +1,137 @@
+"""What is done already, in the target folder: files that appear whole, and one record a slide and step.
+
+  records/<slide>.<step>.json   key, files with checksums, rows, or why the slide is left out; written last
+  locks/                        claims of the slides being worked on (data_pipelines/claims.py)
+  .unfinished/<process>/        files being written; renamed when they are whole
+
+A record counts while its key (source files, records before it) is the one asked for and its files have their
+sizes: a run killed at any moment has lost the step it was in, and nothing half-written is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+import uuid
+
+from data_pipelines import claims
+from data_pipelines.errors import UserError
+
+_VERSION = 1  # of the preparation: raise it when its results change
+
+
+class CannotWrite(OSError):
+  """The target cannot be written: no fault of the slide."""
+
+
+class Store:
+  """The target folder of a preparation; one a process."""
+
+  def __init__(self, target):
+    self.folder = pathlib.Path(target)
+    self._scratch: pathlib.Path | None = None
+
+  def write(self, file: str, content: bytes) -> dict[str, Any]:
+    """Writes a file below the target, whole or not at all; returns {"file", "bytes", "sha256"}.
+
+    Raises:
+      CannotWrite: the disk is full, or refuses.
+    """
+    path = self.folder / file
+    try:
+      temp = self._temp()
+      temp.write_bytes(content)
+      path.parent.mkdir(parents=True, exist_ok=True)
+      os.replace(temp, path)
+    except OSError as error:
+      raise CannotWrite(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+    return {"file": file, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+  def link(self, old: dict[str, Any], file: str) -> dict[str, Any]:
+    """A second name for a written file, a copy where the file system has no links."""
+    source, path = self.folder / old["file"], self.folder / file
+    try:
+      temp = self._temp()
+      try:
+        os.link(source, temp)
+      except OSError:
+        shutil.copyfile(source, temp)
+      path.parent.mkdir(parents=True, exist_ok=True)
+      # rename does nothing where both are names of one file: the temporary one is taken away then
+      os.replace(temp, path)
+      temp.unlink(missing_ok=True)
+    except OSError as error:
+      raise CannotWrite(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+    return {**old, "file": file}
+
+  def _temp(self):
+    if self._scratch is None:
+      self._scratch = self.folder / ".unfinished" / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+      self._scratch.mkdir(parents=True, exist_ok=True)
+      (self._scratch / "owner.json").write_text(json.dumps(claims.identity()))
+    return self._scratch / uuid.uuid4().hex
+
+  def close(self) -> None:
+    """Takes away this process's folder of unfinished files."""
+    if self._scratch is not None:
+      shutil.rmtree(self._scratch, ignore_errors=True)
+      self._scratch = None
+
+  def clear(self) -> None:
+    """Takes away what processes of this machine that are dead have left unfinished."""
+    for owner in self.folder.glob(".unfinished/*/owner.json"):
+      try:
+        if claims.is_dead(json.loads(owner.read_text())):
+          shutil.rmtree(owner.parent, ignore_errors=True)
+      except (OSError, ValueError, KeyError, AttributeError):
+        continue  # being written, or of a process that was killed over it: some bytes
+
+  def record(self, slide: str, step: str, key: str = "") -> dict[str, Any] | None:
+    """A step's record if it is complete (and has this key), else None."""
+    try:
+      content = json.loads(self._record(slide, step).read_text(encoding="utf-8"))
+      if key and content["key"] != key:
+        return None
+      if any((self.folder / f["file"]).stat().st_size != f["bytes"] for f in content["files"]):
+        return None
+      return content
+    except (OSError, ValueError, KeyError, TypeError):
+      return None
+
+  def write_record(self, slide: str, step: str, content: dict[str, Any]) -> None:
+    """Writes a record: its files must all be there."""
+    self.write(str(self._record(slide, step).relative_to(self.folder)), as_json(content))
+
+  def _record(self, slide, step):
+    return self.folder / "records" / f"{slide}.{step}.json"
+
+
+def as_json(content) -> bytes:
+  """JSON, indented, with a newline at its end."""
+  return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def key(step: str, files: Sequence[pathlib.Path], before: Sequence[str], extra: Sequence[str] = ()) -> str:
+  """What a step's result depends on besides the settings, which a target has once: a checksum.
+
+  Args:
+    files: of the source; their sizes and times count. before: keys of the records that it reads.
+    extra: what else it depends on.
+
+  Raises:
+    UserError: a source file is gone.
+  """
+  stamps = []
+  for path in files:
+    try:
+      info = os.stat(path)
+    except OSError as error:
+      raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    stamps.append([path.name, info.st_size, info.st_mtime_ns])
+  text = json.dumps([_VERSION, step, stamps, list(before), list(extra)], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,210 @@
+"""prepare camelyon16 on tiny slides: every step, every way to run it, what is kept, what is refused."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.prepare import camelyon16
+from data_pipelines.slides import annotations, cells, reader, stain
+from data_pipelines.slides.camelyon import run, settings as fields, slide_job, source, store
+from tests import camelyon_folder, slide_files
+
+OPTIONS = ("--border=0", "--per_slide=2", "--workers=1", *camelyon_folder.TARGET)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+  return camelyon_folder.write(tmp_path_factory.mktemp("camelyon16"))
+
+
+@pytest.fixture(scope="module")
+def prepared(slides, tmp_path_factory):
+  target = tmp_path_factory.mktemp("patches")
+  go(slides, target)
+  return target
+
+
+@pytest.fixture
+def one(slides, tmp_path):
+  """A source of its own: normal_001 and tumor_001 of the shared one."""
+  shutil.copytree(slides / "training", tmp_path / "source" / "training")
+  return tmp_path / "source"
+
+
+def go(source, target, *more):
+  camelyon16.main([f"--source={source}", f"--target={target}", *OPTIONS, *more])
+
+
+def options(source, target, **more):
+  return fields.resolve(fields.Settings(
+      str(source), str(target), border=0, per_slide=2, target_slide="normal_001", target_left=768,
+      target_top=768, target_side=256, **more))
+
+
+def files(target):
+  """{file: content} of what a preparation leaves, without records and settings."""
+  return {str(p.relative_to(target)): p.read_bytes() for p in sorted(target.rglob("*")) if p.is_file()}
+
+
+def table(target):
+  with (target / "manifest.csv").open() as file:
+    return list(csv.DictReader(file))
+
+
+def pixels(path):
+  return np.asarray(Image.open(path))
+
+
+def test_every_patch_is_where_its_name_says(slides, prepared):
+  rows = table(prepared)
+  assert [r["slide"] for r in rows] == ["normal_001"] * 2 + ["test_001"] * 2 + ["test_002"] * 2 + ["tumor_001"] * 2
+  for row in rows:
+    patch = cells.parse(row["file"].removeprefix("x40/"))
+    assert (patch.left, patch.top) == (int(row["left"]), int(row["top"])) and patch.top >= cells.SIDE
+    assert row["tissue"] == "1.0" and row["lesion"] == ("1.0" if row["kind"] == "tumor" else "0.0")
+    file, = slides.rglob(f"{row['slide']}.tif")
+    with reader.open_slide(file) as slide:
+      wanted = slide.read(0, patch.left, patch.top, cells.SIDE, cells.SIDE)
+    found = pixels(prepared / "patches" / f"{row['kind']}_{row['part']}" / f"{patch.stem}.png")
+    np.testing.assert_array_equal(found, wanted)
+    assert pixels(prepared / row["file"].replace("x40", "x10")).shape == (192, 192, 3)
+
+
+def test_tumour_patches_lie_in_the_lesion_and_not_in_its_hole(prepared):
+  mask = pixels(prepared / "masks" / "train" / "tumor_001.png")
+  assert mask.shape == (9, 9) and (mask[3:6, 3:] == 255).all() and not mask[6:, 6:].any()
+  assert 0 < mask[4, 2] < 20  # 8 of 256 columns
+  places = {(r["left"], r["top"]) for r in table(prepared) if r["kind"] == "tumor"}
+  assert places <= {("768", "768"), ("1536", "768"), ("768", "1536")}
+
+
+def test_patches_have_the_stains_of_the_target(prepared):
+  target = np.array(json.loads((prepared / "records" / "stain_target.target.json").read_text())["matrix"])
+  row = table(prepared)[-1]
+  before = pixels(prepared / row["file"].replace("x40", f"patches/{row['kind']}_{row['part']}"))
+  found = pixels(prepared / row["file"])
+  np.testing.assert_array_equal(found, stain.normalize(before, stain.Stains(target)))
+
+
+def test_lists_name_what_lies_in_x40(prepared):
+  listed = [name for part in ("train", "test") for kind in cells.KINDS
+            for name in (prepared / source.list_file(part, kind)).read_text().split()]
+  assert sorted(listed) == sorted(p.name for p in (prepared / "x40").iterdir())
+  assert json.loads((prepared / "report.json").read_text())["slides"] == 4
+
+
+def test_steps_one_after_the_other_and_processes_give_the_same(slides, prepared, tmp_path):
+  for step in ("annotations", "masks", "normal", "tumor", "target", "stain", "merge", "resize", "lists"):
+    go(slides, tmp_path, f"--steps={step}", "--workers=2" if step == "stain" else "--workers=1")
+  assert files(tmp_path) == files(prepared)
+
+
+def test_a_second_run_does_nothing_and_a_lost_file_is_made_again(slides, prepared, monkeypatch):
+  before = files(prepared)
+  lost = next((prepared / "x10").iterdir())
+  lost.unlink()
+  done = []
+  step = slide_job._step
+  monkeypatch.setattr(slide_job, "_step", lambda *a: step(*a) and (done.append(a[1]) or True))
+  go(slides, prepared)
+  assert done == ["resize"] and files(prepared) == before
+
+
+def test_exactly_the_listed_patches_are_cut(slides, prepared, tmp_path):
+  lists = tmp_path / "lists"
+  for part in ("train", "test"):
+    for kind in cells.KINDS:
+      path = lists / source.list_file(part, kind)
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_text("")
+  name = "tumor_001_tumor_x_1000_y_1200_w_768_h_768"  # off the grid, as no drawing would give it
+  (lists / source.list_file("train", "tumor")).write_text(
+      f"{name}.jpg\ntumor_077_tumor_x_0_y_0_w_768_h_768.jpg\n")
+  go(slides, tmp_path / "out", f"--names={lists}", "--no_stain")
+  row, = table(tmp_path / "out")
+  assert row["file"] == f"x40/{name}.png" and 0.5 < float(row["lesion"]) < 1 and row["stain"] == "as cut"
+  with reader.open_slide(slides / "training" / "tumor" / "tumor_001.tif") as slide:
+    np.testing.assert_array_equal(pixels(tmp_path / "out" / row["file"]), slide.read(0, 1200, 1000, 768, 768))
+  assert "tumor_077" in json.loads((tmp_path / "out" / "report.json").read_text())["left_out"]
+
+
+def test_published_form_and_own_levels(one, tmp_path):
+  go(one, tmp_path / "out", "--parity", "--pyramid", "--scales=x40,x10", "--per_slide=1")
+  rows = table(tmp_path / "out")
+  assert len(rows) == 2 and all(r["file"].endswith(".jpg") and r["scales"] == "x10=level 1" for r in rows)
+  assert set(np.unique(pixels(tmp_path / "out" / "masks" / "train" / "tumor_001.png"))) == {0, 127, 255}
+
+
+@pytest.mark.parametrize("fault,words", [
+    ("no annotation", "no annotation: .*tumor_001.tif is a tumour slide"),
+    ("another slide", "'Annotation 0' reaches .* it is the annotation of another slide"),
+    ("no xml", "tumor_001.xml is no XML"),
+    ("blank", "normal_001.tif has no cell of 768 x 768 pixels that is all tissue"),
+    ("no slide", "normal_001.tif"),
+    ("small", "less than one patch"),
+])
+def test_a_bad_slide_is_named_and_left_out(one, tmp_path, fault, words):
+  xml = one / "training" / "lesion_annotations" / "tumor_001.xml"
+  normal = one / "training" / "normal" / "normal_001.tif"
+  more = ["--no_stain", "--scales=x40"]
+  if fault == "no annotation":
+    xml.unlink()
+  elif fault == "another slide":
+    xml.write_text(camelyon_folder.annotation(((100, 100), (9000, 100), (9000, 9000)), ()))
+  elif fault == "no xml":
+    xml.write_text(xml.read_text()[:100])
+  elif fault == "blank":
+    slide_files.write_slide(normal, slide_files.blank(1600, 1600))
+  elif fault == "small":
+    slide_files.write_slide(normal, slide_files.blank(500, 500))
+  else:
+    normal.write_bytes(b"nothing that anybody knows" * 100)
+  go(one, tmp_path / "out", *more)
+  report = json.loads((tmp_path / "out" / "report.json").read_text())
+  (slide, reason), = report["left_out"].items()
+  assert re.search(words, reason) and "\n" not in reason and report["slides"] == 1
+  with pytest.raises(UserError, match="--strict is set"):
+    go(one, tmp_path / "out", *more, "--strict")
+
+
+def test_wrong_requests_are_one_line(slides, prepared, tmp_path):
+  for more, words in ((("--seed=7",), "another seed"), (("--steps=none",), "the steps are"),
+                      (("--format=gif",), "png, jpeg"), (("--scales=x5",), "x40")):
+    with pytest.raises(UserError, match=words):
+      go(slides, prepared, *more)
+  with pytest.raises(UserError, match="no slide normal_056"):
+    run.prepare(fields.resolve(fields.Settings(str(slides), str(tmp_path))))
+  with pytest.raises(UserError, match="lies outside"):
+    run.prepare(fields.resolve(fields.Settings(str(slides), str(tmp_path / "b"), target_slide="normal_001")))
+  with pytest.raises(UserError, match="step annotations of tumor_001 is not done"):
+    run.prepare(options(slides, tmp_path / "c", left_out=("normal_001", "test_001", "test_002")), ["masks"], 1)
+  with pytest.raises(FileNotFoundError, match="--source"):
+    run.prepare(options(tmp_path / "nowhere", tmp_path))
+
+
+def test_a_full_disk_stops_all_and_says_so(one, tmp_path, monkeypatch):
+  write = store.Store.write
+
+  def full(self, file, content):
+    if file.startswith("patches"):
+      raise store.CannotWrite(28, f"cannot write {file}: No space left on device")
+    return write(self, file, content)
+  monkeypatch.setattr(store.Store, "write", full)
+  with pytest.raises(OSError, match="stopped at slide normal_001: .*No space left on device; what is prepared"):
+    go(one, tmp_path / "out")
+  assert not list((tmp_path / "out" / "locks").iterdir())  # nobody waits for this process
+
+
+def test_annotations_of_other_programs_are_refused(tmp_path):
+  path = tmp_path / "a.xml"
+  for text, words in (("<a/>", "no annotation of ASAP"), (camelyon_folder.annotation().replace('"760.4"', '"x"'),
+                                                         "no numbers X and Y")):
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+      annotations.read_xml(path)
