@@ -117,7 +117,8 @@ def cut(slide: Slide) -> tuple[str, Any]:
       files.append(file)
       rows.append({"name": patch.stem, "slide": entry.name, "part": entry.part, "kind": patch.kind,
                    "level": 0, "left": patch.left, "top": patch.top, "width": patch.width,
-                   "height": patch.height, "tissue": round(cells.share(dark, patch), 4), "lesion": _lesion(slide, patch, lesion)})
+                   "height": patch.height, "tissue": round(cells.share(dark, patch), 4),
+                   "lesion": _lesion(slide, patch, lesion)})
     return {"files": files, "rows": rows}
   return stores.key("cut", [slide.path], [before["key"]] if before else [], entry.names or ()), work
 
