@@ -1,4 +1,4 @@
-"""Claims: one holder at a time, dead ones are taken over at once, silent ones of other machines after a while."""
+"""Claims: one holder at a time; dead ones are taken over at once, silent ones elsewhere after a while."""
 
 import json
 import os
