@@ -47,6 +47,8 @@ setup(
         "slides": ["openslide-python>=1.4,<2", "openslide-bin>=4,<5", "tifffile>=2025.5",
                    "imagecodecs>=2025.3", "tiffslide>=3,<5"],
         "notebook": ["pandas>=2.2", "matplotlib>=3.9", "ipywidgets>=8"],
+        # prepares slides on clusters; it asks for Pillow < 13 and protobuf < 7
+        "beam": ["apache-beam>=2.70,<3"],
         "opencv": ["opencv-python-headless>=4.10"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 import json
+import logging
 import pathlib
 from typing import Any
 import uuid
@@ -37,6 +38,7 @@ def pool(target, options: Sequence[str]):
     from apache_beam.options.pipeline_options import PipelineOptions
   except ModuleNotFoundError:
     raise UserError("--runner needs Apache Beam: pip install 'medae-jax[beam]'") from None
+  logging.getLogger("apache_beam").setLevel(logging.WARNING)
 
   def run(jobs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     results = pathlib.Path(target) / ".unfinished" / f"beam-{uuid.uuid4().hex[:8]}"

@@ -13,7 +13,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.prepare import camelyon16
 from data_pipelines.slides import annotations, cells, reader, stain
 from data_pipelines.slides.camelyon import run, settings as fields, slide_job, source, store
-from tests import camelyon_folder, slide_files
+from tests import slide_files
+from tests.unit.slides import camelyon_folder
 
 OPTIONS = ("--border=0", "--per_slide=2", "--workers=1", *camelyon_folder.TARGET)
 
