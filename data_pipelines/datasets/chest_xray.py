@@ -1,30 +1,27 @@
-"""Chest radiographs in [0, 1]: labelled folders, and the CSV split files of the MorphAEus paper.
+"""Chest radiographs in [0, 1]: labelled folders, RSNA, PadChest, COVID-19 Radiography, the paper's CSV files.
 
-Grey -> [H,W] resized to image_size -> [0, 1]. Training sees normal images alone; every finding is a kind of
-its own in the tables. Bercea et al. 2023 (MICCAI, LNCS 14224).
+Grey -> [H,W] resized to image_size -> [0, 1]. Training sees normal images alone. Scored images have a
+`finding` in their meta ("normal", or findings joined by "|"), and where the data set has boxes or masks a
+"mask" [S,S,1] in their batches; "lungs" [S,S,1] where it has masks of the lungs. Bercea et al. 2023 (MICCAI,
+LNCS 14224).
 """
 
 from __future__ import annotations
-
-import pathlib
 
 import ml_collections
 import numpy as np
 
 from data_pipelines import fields as data_fields
+from data_pipelines.chest import listing
+from data_pipelines.datasets import _chest_lists as chest_lists
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
-from data_pipelines.intake import tables
 from data_pipelines.one_class import fields as one_class_fields
 from data_pipelines.one_class.folders import file_lists, leak_options
-from data_pipelines.one_class.lists import Item, OneClassDataSet
+from data_pipelines.one_class.lists import OneClassDataSet
 from data_pipelines.ops import resize
 
-# Split files of the paper: {list: [(file, finding)]}.
-CSV_FILES = {
-    "train": [("cxr_normal_train.csv", "normal")], "val_normal": [("cxr_normal_val.csv", "normal")],
-    "test_normal": [("cxr_normal_test.csv", "normal")],
-    "test_anomaly": [("cxr_opa_test.csv", "lung opacity"), ("cxr_covid_padchest_test.csv", "covid")]}
+LAYOUTS = ("folder", *chest_lists.PUBLIC, "lists")
 PREPARATIONS = ("antialiased", "published")
 
 
@@ -33,8 +30,16 @@ def defaults() -> ml_collections.ConfigDict:
   fields = one_class_fields.files("chest_xray")
   fields.image_size, fields.channels = 128, 1  # side of the images the network sees
   fields.layout = "folder"         # folder: root holds labels.csv (file, split, label, group, subtype) or
-                                   # <train|val|test>/<normal or a finding>/; lists: the paper's CSV files
-                                   # in lists_root, their paths below image_root
+                                   # <train|val|test>/<normal, good or a finding>/, perhaps with boxes.csv
+                                   # or masks/; rsna, padchest, covid_radiography: root is that data set;
+                                   # lists: the paper's CSV files in lists_root, paths below image_root
+  fields.any_finding = True        # layout folder: folders of val and test are findings whatever their name
+  fields.findings = ()             # public data sets: findings that are tested; () = all (of RSNA: lung
+                                   # opacity; its images "not normal" by name)
+  fields.val_share, fields.test_share = 0.1, 0.1  # public data sets: shares of the patients with a
+                                   # normal image; the rest trains. Others are divided between val and test
+  fields.projections = ("PA", "AP")  # of PadChest that are used; () = all
+  fields.invert = True             # PadChest: the files of MONOCHROME1 are inverted
   fields.preparation = "antialiased"  # published: training images are resized without anti-aliasing,
                                    # scored ones with it and rounded to 8 bits, as the public code does
   for name in ("crop_size", "resize", "equalize_hist"):
@@ -48,10 +53,16 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   Raises:
     UserError: an unknown field, or one out of range.
   """
-  cfg = one_class_fields.resolve_files(data_cfg, defaults())
+  cfg = one_class_fields.resolve_files(data_cfg, defaults(), LAYOUTS)
   data_fields.choice(cfg, "preparation", PREPARATIONS)
   if cfg.channels != 1:
     raise UserError(f"config.data.channels={cfg.channels}: radiographs are grey, use 1")
+  if not (cfg.val_share > 0 and cfg.test_share > 0 and cfg.val_share + cfg.test_share < 1):
+    raise UserError(f"config.data.val_share={cfg.val_share}, test_share={cfg.test_share}: shares above 0 that "
+                    "leave some patients for training")
+  if cfg.layout in chest_lists.PUBLIC and cfg.fold >= 0:
+    raise UserError(f"config.data.fold={cfg.fold}: layout {cfg.layout} has no folds; change fold_seed for "
+                    "another split")
   return cfg
 
 
@@ -69,12 +80,35 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   """
   del seed
   cfg = resolve(data_cfg)
-  name, lists, notes = file_lists(cfg, "chest radiographs", "chest radiographs (CSV lists)", _lists)
-  load = lambda item: read_example(item.path, cfg)
-  load_train = load if cfg.preparation != "published" else lambda item: _plain(item.path, cfg)
+  if cfg.layout in chest_lists.PUBLIC:
+    data_fields.given_dir(cfg, "root", f"the folder of {cfg.layout}")
+    lists, notes, known = chest_lists.public(cfg)
+    name, options = f"chest radiographs ({cfg.layout})", {"where": cfg.root}
+    lists["train"] = lists["train"][:cfg.train_limit or None]
+  else:
+    name, lists, notes = file_lists(cfg, "chest radiographs", "chest radiographs (CSV lists)",
+                                    chest_lists.csv_lists)
+    known, options = chest_lists.of_folder(cfg.root, lists) if cfg.layout == "folder" else {}, leak_options(cfg)
+  load = lambda item: _scored(known.get(item.name) or listing.Radiograph(item.name, item.path), cfg)
+  load_train = load if cfg.preparation != "published" else lambda item: _plain(
+      known.get(item.name) or listing.Radiograph(item.name, item.path), cfg)
   return OneClassDataSet(name, lists, load, load_train=load_train, cache=cfg.cache, to_float=None,
                          notes={**notes, "size": cfg.image_size, "preparation": cfg.preparation},
-                         val_from_test=cfg.val_from_test, **leak_options(cfg))
+                         marks=_marks(known, cfg), findings=True, val_from_test=cfg.val_from_test, **options)
+
+
+def _marks(known, cfg):
+  """Item -> {"mask", "lungs"} where the data set marks anything, else None."""
+  if not any(r.boxes or r.mask or r.lungs for r in known.values()):
+    return None
+  lungs = all(r.lungs for r in known.values())
+  masks = any(r.boxes or r.mask for r in known.values())
+  keys = ("mask",) * masks + ("lungs",) * lungs
+
+  def of(item):
+    found = chest_lists.marks(known[item.name], cfg.image_size, cfg.window)
+    return {key: found[key] for key in keys}
+  return of if keys else None
 
 
 def read_example(path, data_cfg) -> np.ndarray:
@@ -83,19 +117,26 @@ def read_example(path, data_cfg) -> np.ndarray:
   "published" takes the first channel of a colour file, and rounds the resized image to 8 bits, as Pillow does
   with an 8-bit image.
   """
-  size = data_cfg["image_size"]
-  if data_cfg["preparation"] == "published":
-    return resize.antialiased(_first_channel(path, data_cfg), size).astype(np.float32) / 255
-  return resize.antialiased_float(images.read_unit(path, 1, data_cfg["window"]), (size, size))
+  return _scored(listing.Radiograph(str(path), str(path)), data_cfg)
 
 
-def _plain(path, cfg):
+def _scored(radiograph, cfg):
+  size = cfg["image_size"]
+  if cfg["preparation"] == "published":
+    return resize.antialiased(_first_channel(radiograph, cfg), size).astype(np.float32) / 255
+  return resize.antialiased_float(listing.read_unit(radiograph, cfg["window"]), (size, size))
+
+
+def _plain(radiograph, cfg):
   """Without anti-aliasing: two neighbours whatever the factor, half-pixel centres."""
-  return resize.bilinear(_first_channel(path, cfg) / 255, (cfg["image_size"],) * 2).astype(np.float32)
+  image = _first_channel(radiograph, cfg) / 255
+  return resize.bilinear(image, (cfg["image_size"],) * 2).astype(np.float32)
 
 
-def _first_channel(path, cfg):
-  return images.read_8bit(path, 3, cfg["window"])[..., :1]
+def _first_channel(radiograph, cfg):
+  if radiograph.inverted or radiograph.bits:  # what a table says of the file
+    return np.round(255 * listing.read_unit(radiograph, cfg["window"])).astype(np.uint8)
+  return images.read_8bit(radiograph.path, 3, cfg["window"])[..., :1]
 
 
 def place_map(values, shape, data_cfg):
@@ -103,23 +144,3 @@ def place_map(values, shape, data_cfg):
   del data_cfg
   return resize.bilinear(values, shape)
 
-
-def _lists(cfg):
-  """The lists of the paper's CSV files: a header line, then a path a line."""
-  root, base = pathlib.Path(cfg["lists_root"]), pathlib.Path(cfg["image_root"])
-  for name, folder in (("lists_root", root), ("image_root", base)):
-    if not cfg[name] or not folder.is_dir():
-      raise FileNotFoundError(f"no folder config.data.{name}={cfg[name]!r}; give the folder with "
-                              f"{CSV_FILES['train'][0]} and the one its paths start from")
-  lists, seen = {}, []
-  for part, files in CSV_FILES.items():
-    lists[part] = []
-    for file, kind in files:
-      path = tables.place(root, file)
-      if not path.is_file() and part == "test_anomaly":
-        continue  # each finding may be missing, not all: that OneClassDataSet refuses
-      for row in tables.read_table(path, ("filename",)).rows:
-        item = row.file("filename").removeprefix("./")
-        lists[part].append(Item(item, pathlib.PurePosixPath(item).stem, kind, str(base / item)))
-      seen.append(file)
-  return lists, {"protocol": "CSV split files", "files": seen}

@@ -46,14 +46,15 @@ def files(name: str) -> ml_collections.ConfigDict:
   return fields
 
 
-def resolve_files(data_cfg, known: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+def resolve_files(data_cfg, known: ml_collections.ConfigDict, layouts=("lists", "folder")
+                  ) -> ml_collections.ConfigDict:
   """`known`, which started as `files`, with the given fields put over it and checked.
 
   Raises:
     UserError: an unknown field, or one out of range.
   """
   cfg = data_fields.resolve(data_cfg, known)
-  data_fields.choice(cfg, "layout", ("lists", "folder"))
+  data_fields.choice(cfg, "layout", layouts)
   data_fields.choice(cfg, "folds", ("leakfree", "published"))
   data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)
   check_folds(cfg)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import difflib
 import logging
 import pathlib
 
 from data_pipelines import fields as data_fields
+from data_pipelines.errors import UserError
 from data_pipelines.intake import counts, find as finder, patients, tables, unlisted, vocabulary
+from data_pipelines.intake.sides import MASKS
 from data_pipelines.intake.tables import same
 from data_pipelines.one_class.lists import Item, hold_out, regrouped
 
@@ -75,15 +78,20 @@ def read_folders(root, cfg: Mapping) -> Items:
   split_of = vocabulary.split_or_unused
   side_of = lambda w, where: SIDES[vocabulary.label_word(w, where, cfg["normal_words"],
                                                          cfg["anomaly_words"])]
+  finding_of = _any_finding(cfg) if cfg.get("any_finding") else side_of
   if cfg["grouping"] == "legacy":  # a run that began when only these names were looked at
     split_of = lambda w, where: w if w in vocabulary.SPLITS else ""
-    side_of = lambda w, where: w if w in SIDES else ""
+    side_of = finding_of = lambda w, where: w if w in SIDES else ""
   found: list[tuple[tuple[str, str], str, str]] = []  # place, kind, name
   search, elsewhere = finder.find(root, KINDS), {}
   for path in search.files:
     folders = path.relative_to(root).parts[:-1]
+    if folders and cfg.get("any_finding") and folders[0].lower() in MASKS:
+      elsewhere[path] = "lies in a folder of masks"
+      continue
     split = split_of(folders[0], f"folder {root / folders[0]}") if folders else ""
-    side = side_of(folders[1], f"folder {root.joinpath(*folders[:2])}") if split and folders[1:] else ""
+    of = side_of if split == "train" else finding_of
+    side = of(folders[1], f"folder {root.joinpath(*folders[:2])}") if split and folders[1:] else ""
     if side:
       found.append(((split, side), folders[1].lower(), path.relative_to(root).as_posix()))
     else:
@@ -99,6 +107,22 @@ def read_folders(root, cfg: Mapping) -> Items:
   for (place, kind, name), group in zip(found, groups):
     items.setdefault(place, []).append(Item(name, group, kind, str(root / name)))
   return items
+
+
+def _any_finding(cfg):
+  """(word, where) -> side: what is not normal is a finding; a misspelt normal is refused."""
+  healthy = [same(w) for w in (*vocabulary.NORMAL_WORDS, *cfg["normal_words"])]
+  known = {same(w) for w in (*vocabulary.ANOMALY_WORDS, *cfg["anomaly_words"])}
+
+  def side(word, where):
+    name = same(word)
+    if name in healthy or name in known:
+      return SIDES[name not in healthy]
+    if near := difflib.get_close_matches(name, healthy, 1, 0.75):
+      raise UserError(f"{where}: did you mean {near[0]}? A finding of that name is declared in "
+                      "config.data.anomaly_words")
+    return SIDES[1]
+  return side
 
 
 def folder_lists(cfg) -> dict[str, list[Item]]:

@@ -44,12 +44,15 @@ class ImageSource(Source):
     with_label: adds "label" int32 (0 normal, 1 anomalous).
     cache: {name: uint8 image} shared by sources of the same transform, or None. It holds what
       `load` returns, that is nothing random.
+    marks: Item -> further keys of a labelled example (mask, lungs), or None.
+    findings: meta has "finding", the kind of an image, normal ones "normal".
   """
 
   def __init__(self, normal: Sequence[Item], anomalous: Sequence[Item], load: Callable,
                batch_ops=(), with_label=True, cache: dict | None = None,
-               to_float: Callable | None = transforms.normalize):
-    self.to_float = to_float or (lambda image: image)
+               to_float: Callable | None = transforms.normalize, marks: Callable | None = None,
+               findings=False):
+    self.to_float, self._marks, self._findings = to_float or (lambda image: image), marks, findings
     self.items = [*normal, *anomalous]
     self.labels = np.repeat(np.array([0, 1], np.int32), [len(normal), len(anomalous)])
     self.load, self.batch_ops = load, tuple(batch_ops)
@@ -66,12 +69,15 @@ class ImageSource(Source):
       if self.cache is not None:
         self.cache[item.name] = image
     example = {"image": image if self.batch_ops else self.to_float(image)}
-    return {**example, "label": self.labels[i]} if self.with_label else example
+    if not self.with_label:
+      return example
+    return {**example, **(self._marks(item) if self._marks else {}), "label": self.labels[i]}
 
   def meta(self, i):
     item = self.items[int(i)]
     kind = {"kind": item.kind} if item.kind else {}
-    return {"id": item.name, "group": item.group, "path": item.path, **kind}
+    finding = {"finding": item.kind if self.labels[int(i)] else "normal"} if self._findings else {}
+    return {"id": item.name, "group": item.group, "path": item.path, **kind, **finding}
 
 
 class OneClassDataSet(DataSet):
@@ -93,6 +99,7 @@ class OneClassDataSet(DataSet):
     val_from_test: of a fold, the split "val" is the fold's test part: for choosing the number of
       iterations as it was published for PIAD. The fold's score is optimistic then; the final test
       split is untouched.
+    marks, findings: of `ImageSource`, for the splits that are scored.
 
   Raises:
     ValueError: no training or test image; a group on two sides without `allow_leaks`.
@@ -102,8 +109,9 @@ class OneClassDataSet(DataSet):
   def __init__(self, name: str, lists: Mapping[str, Sequence[Item]], load: Callable, *,
                load_train: Callable | None = None, train_ops=(), notes=None, cache=False,
                allow_leaks=False, val_from_test=False, where="",
-               remedy="", to_float: Callable | None = transforms.normalize):
-    self._to_float = to_float
+               remedy="", to_float: Callable | None = transforms.normalize,
+               marks: Callable | None = None, findings=False):
+    self._to_float, self._marks, self._findings = to_float, marks, findings
     self.name, self.notes = name, notes or {}
     self.lists = {k: list(lists.get(k, ())) for k in LISTS}
     for part in ("train", "test_normal", "test_anomaly"):
@@ -143,7 +151,8 @@ class OneClassDataSet(DataSet):
                        "A validation split needs config.data.val_fraction > 0 or a fold.")
     part = self._scored[name]
     return ImageSource(self.lists[f"{part}_normal"], self.lists[f"{part}_anomaly"], self._load,
-                       cache=self._cache, to_float=self._to_float)
+                       cache=self._cache, to_float=self._to_float, marks=self._marks,
+                       findings=self._findings)
 
   def fitting(self):
     return ImageSource(self.lists["train"], (), self._load, with_label=False, cache=self._cache,

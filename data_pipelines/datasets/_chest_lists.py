@@ -1,0 +1,173 @@
+"""The five lists of chest data sets, by their layouts, and the marks of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import logging
+import pathlib
+
+import numpy as np
+
+from data_pipelines.chest import covid_radiography, listing, padchest, rsna
+from data_pipelines.chest.listing import NORMAL, Radiograph
+from data_pipelines.errors import UserError
+from data_pipelines.formats import images
+from data_pipelines.intake import find, patients, sides, splits, tables
+from data_pipelines.intake.tables import same
+from data_pipelines.one_class.lists import Item
+from data_pipelines.ops import resize
+
+BOXES = "boxes.csv"
+PUBLIC = ("rsna", "padchest", "covid_radiography")
+# Split files of the MorphAEus paper: {list: [(file, finding)]}.
+CSV_FILES = {
+    "train": [("cxr_normal_train.csv", NORMAL)], "val_normal": [("cxr_normal_val.csv", NORMAL)],
+    "test_normal": [("cxr_normal_test.csv", NORMAL)],
+    "test_anomaly": [("cxr_opa_test.csv", "lung opacity"), ("cxr_covid_padchest_test.csv", "covid")]}
+Lists = dict[str, list[Item]]
+
+
+def public(cfg) -> tuple[Lists, dict, dict[str, Radiograph]]:
+  """(lists, notes, {name: radiograph}) of the public data sets, split here by patient.
+
+  Raises:
+    FileNotFoundError, UserError: what the readers of chest/ find; no finding that config.data.findings names.
+  """
+  found = {"rsna": lambda: rsna.radiographs(cfg.root, cfg.image_root),
+           "padchest": lambda: padchest.radiographs(cfg.root, cfg.image_root, cfg.projections, cfg.invert),
+           "covid_radiography": lambda: covid_radiography.radiographs(cfg.root)}[cfg.layout]()
+  logging.info("%s: %s", cfg.root, ", ".join(f"{n} {k}" for k, n in list(listing.counts(found).items())[:12]))
+  found = _wanted(found, cfg)
+  items = [Item(r.name, patients.by_pattern(r.name, cfg.group_pattern) or r.patient or r.name, r.finding, r.path)
+           for r in found]
+  if cfg.grouping == "file":
+    items = [Item(i.name, i.name, i.kind, i.path) for i in items]
+  place = _split(items, cfg)
+  lists: Lists = {part: [] for part in ("train", "val_normal", "val_anomaly", "test_normal", "test_anomaly")}
+  unused = 0
+  for item in items:
+    split, ill = place[item.group], item.kind != NORMAL
+    if split == "train" and ill:
+      unused += 1
+    else:
+      lists["train" if split == "train" else f"{split}_{'anomaly' if ill else 'normal'}"].append(item)
+  if unused:
+    logging.info("%s: %d images with findings belong to patients that are trained on: not used", cfg.root,
+                 unused)
+  return lists, {"protocol": f"{cfg.layout}, split by patient", "fold_seed": cfg.fold_seed}, {
+      r.name: r for r in found}
+
+
+def _split(items, cfg):
+  """{patient: split}: those with a normal image by the shares; the others between val and test alone, in the
+  same proportion."""
+  healthy = {i.group for i in items if i.kind == NORMAL}
+  place = splits.split_patients(healthy, {"test": cfg.test_share, "val": cfg.val_share}, cfg.fold_seed)
+  ill = {i.group for i in items} - healthy
+  half = splits.split_patients(ill, {"test": cfg.test_share / (cfg.test_share + cfg.val_share)}, cfg.fold_seed)
+  return {**place, **{p: "val" if s == "train" else s for p, s in half.items()}}
+
+
+def _wanted(found: Sequence[Radiograph], cfg) -> list[Radiograph]:
+  """Normal images, and those whose findings are asked for; "not normal" of RSNA only by name."""
+  asked = {same(f) for f in cfg.findings}
+  of = lambda r: {same(f) for f in r.finding.split("|")}
+  there = set[str]().union(*(of(r) for r in found)) if found else set()
+  if lacking := sorted(asked - there):
+    raise UserError(f"config.data.findings: {cfg.root} has no {lacking[0]!r}; it has "
+                    f"{', '.join(sorted(there - {NORMAL})[:12])} ...")
+  default = lambda r: r.finding != "not normal"
+  return [r for r in found if r.finding == NORMAL or (of(r) & asked if asked else default(r))]
+
+
+def csv_lists(cfg) -> tuple[Lists, dict]:
+  """The lists of the MorphAEus paper's CSV files: a header line, then a path a line."""
+  root, base = pathlib.Path(cfg["lists_root"]), pathlib.Path(cfg["image_root"])
+  for name, folder in (("lists_root", root), ("image_root", base)):
+    if not cfg[name] or not folder.is_dir():
+      raise FileNotFoundError(f"no folder config.data.{name}={cfg[name]!r}; give the folder with "
+                              f"{CSV_FILES['train'][0]} and the one its paths start from")
+  lists: Lists = {}
+  seen = []
+  for part, files in CSV_FILES.items():
+    lists[part] = []
+    for file, kind in files:
+      path = tables.place(root, file)
+      if not path.is_file() and part == "test_anomaly":
+        continue  # each finding may be missing, not all: that OneClassDataSet refuses
+      for row in tables.read_table(path, ("filename",)).rows:
+        item = row.file("filename").removeprefix("./")
+        lists[part].append(Item(item, pathlib.PurePosixPath(item).stem, kind, str(base / item)))
+      seen.append(file)
+  return lists, {"protocol": "CSV split files", "files": seen}
+
+
+def of_folder(root, lists: Mapping[str, Sequence[Item]]) -> dict[str, Radiograph]:
+  """{name: radiograph} of a labelled folder where it has boxes.csv or a folder of masks, else {}.
+
+  boxes.csv: file, x, y, width, height. Masks: masks/ (or ground_truth/, segmentations/ ...) and below it the
+  image's path, whole or without its split, its name perhaps with _mask: ground_truth/crack/3_mask.png belongs
+  to test/crack/3.png.
+
+  Raises:
+    UserError: boxes or masks of images that are not listed.
+  """
+  items = [i for part in lists.values() for i in part]
+  table = tables.place(root, BOXES)
+  boxes = listing.read_boxes(table) if table.is_file() else {}
+  if lacking := sorted(boxes.keys() - {i.name for i in items}):
+    logging.warning("%s: boxes of %d images that are in no split, e.g. %s", table, len(lacking), lacking[0])
+    if len(lacking) == len(boxes):
+      raise UserError(f"{table}: none of its files is one of the images; write them as labels.csv does, e.g. "
+                      f"{items[0].name}")
+  masks = _masks(pathlib.Path(root))
+  if not boxes and not masks:
+    return {}
+  found = {i.name: Radiograph(i.name, i.path, i.kind, i.group, boxes.get(i.name, ()), _mask_of(i.name, masks))
+           for i in items}
+  unmarked = sum(not (r.boxes or r.mask) for part in ("val_anomaly", "test_anomaly") for r in
+                 (found[i.name] for i in lists.get(part, ())))
+  if unmarked:
+    logging.warning("%s: %d images with findings have neither box nor mask: nothing in them counts as "
+                    "abnormal in scores of pixels", root, unmarked)
+  return found
+
+
+def _masks(root):
+  """{path below its folder of masks, without ending and _mask: file}."""
+  found = {}
+  for path in find.find(root, ("image",)).files:
+    first, *below = path.relative_to(root).parts
+    if below and first.lower() in sides.MASKS:
+      name = "/".join([*below[:-1], find.stem_of(path)])
+      found[name.removesuffix("_mask")] = str(path)
+  return found
+
+
+def _mask_of(name, masks):
+  path = pathlib.PurePosixPath(name)
+  whole = (path.parent / find.stem_of(path)).as_posix()
+  below = whole.partition("/")[2]  # without train, val or test
+  return masks.get(whole) or masks.get(below, "") if below else masks.get(whole, "")
+
+
+def marks(radiograph: Radiograph, size: int, window) -> dict[str, np.ndarray]:
+  """{"mask" float32 [S,S,1]}: the finding, by its mask, else its boxes; "lungs" where there is a mask of them."""
+  found = {"mask": np.zeros((size, size, 1), np.float32)}
+  if radiograph.mask:
+    found["mask"] = read_mask(radiograph.mask, size)
+  elif radiograph.boxes:
+    found["mask"] = listing.rasterise(radiograph.boxes, images.size(radiograph.path, window), size)
+  if radiograph.lungs:
+    found["lungs"] = read_mask(radiograph.lungs, size)
+  return found
+
+
+def read_mask(path, size: int) -> np.ndarray:
+  """A mask's file as float32 [S,S,1]: 1 where more than half of a pixel is marked (at least one pixel)."""
+  marked = (images.read_plain(path) > 0).any(-1).astype(np.float32)
+  shares = resize.area(marked, size)
+  mask = shares > 0.5
+  if marked.any() and not mask.any():
+    mask = shares == shares.max()
+  return mask[..., None].astype(np.float32)
