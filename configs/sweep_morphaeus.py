@@ -5,8 +5,8 @@ without warm-up and without its symmetric term, in one table (docs/morphaeus.md)
   python launch.py --mode=sweep --workdir=W --config=configs/sweep_morphaeus.py:root=FOLDER,vgg=PATH
 
 Resumable: call it again to go on. The table compares AUROC on test; folding share and errors inside and
-outside the lungs stand in the runs' evaluation/test.json. Arguments: runs=2 (seeds of each), size (of :small),
-parity and vgg as in configs/morphaeus_cxr.py.
+outside the lungs stand in the runs' evaluation/test.json. Arguments: runs=2 (seeds of each), size (of
+:small), parity and vgg as in configs/morphaeus_cxr.py.
   :small   as measured in the docs: size=32,runs=2, 40 epochs, about 20 minutes of one core
   :demo    SYNTHETIC radiographs, two CPU cores
   :smoke   SYNTHETIC radiographs, four runs of four steps; learns nothing

@@ -25,7 +25,7 @@ def radiographs(root) -> list[Radiograph]:
   """
   root = pathlib.Path(root)
   if not root.is_dir():
-    raise FileNotFoundError(f"no folder {str(root)!r}; set config.data.root to the one with Normal, COVID ...")
+    raise FileNotFoundError(f"no folder {str(root)!r}; config.data.root is to hold Normal, COVID ...")
   search = find.find(root, ("image",))
   counts.refuse_broken(search)
   found, lungs = [], {}
@@ -38,7 +38,7 @@ def radiographs(root) -> list[Radiograph]:
       lungs[path.stem] = str(path)
   finding = lambda path: FOLDERS[path.relative_to(root).parts[0].lower()]
   if len({finding(p) for p in found} | {NORMAL}) < 2 or not any(finding(p) == NORMAL for p in found):
-    raise UserError(f"{root} does not hold the images of the COVID-19 Radiography Database: folders Normal and "
-                    "some of COVID, Lung_Opacity, Viral Pneumonia")
+    raise UserError(f"{root} does not hold the images of the COVID-19 Radiography Database: folders Normal "
+                    "and some of COVID, Lung_Opacity, Viral Pneumonia")
   return [Radiograph(p.relative_to(root).as_posix(), str(p), finding(p), lungs=lungs.get(p.stem, ""))
           for p in found]

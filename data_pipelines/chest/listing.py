@@ -113,7 +113,7 @@ def read_unit(radiograph: Radiograph, window=(0, 0)) -> np.ndarray:
 
 
 def unlisted_folders(radiographs: Iterable[Radiograph], what: str) -> list[Radiograph]:
-  """The radiographs whose folder is there; how many are left out with theirs (archives that are not unpacked)."""
+  """The radiographs whose folder is there; the log counts the others (archives that are not unpacked)."""
   there: dict[pathlib.PurePath, bool] = {}
   kept, gone = [], 0
   for r in radiographs:

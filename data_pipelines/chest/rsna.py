@@ -1,7 +1,7 @@
-"""The RSNA Pneumonia Detection Challenge (Kaggle 2018; Shih et al., Radiology: AI 2019): DICOM and its tables.
+"""RSNA Pneumonia Detection Challenge (Kaggle 2018; Shih et al., Radiology: AI 2019): DICOM and its tables.
 
   <root>/stage_2_train_labels.csv          patientId, x, y, width, height, Target: a row a box
-  <root>/stage_2_detailed_class_info.csv   patientId, class (Normal, Lung Opacity, No Lung Opacity / Not Normal)
+  <root>/stage_2_detailed_class_info.csv   patientId, class (the words of FINDINGS)
   <root>/stage_2_train_images/<patientId>.dcm
 
 patientId names an image. The images come from NIH ChestX-ray14, which has several of a patient: with the
@@ -41,12 +41,13 @@ def radiographs(root, image_root="") -> list[Radiograph]:
   for row in tables.read_table(tables.place(root, CLASSES), ("patientid", "class")).rows:
     name, finding = row.need("patientid"), FINDINGS.get(same(row.need("class")))
     if finding is None:
-      raise UserError(f"{row.where}: class {row['class']!r} is none of the challenge's: Normal, Lung Opacity, "
-                      "No Lung Opacity / Not Normal")
+      raise UserError(f"{row.where}: class {row['class']!r} is none of the challenge's: Normal, Lung "
+                      "Opacity, No Lung Opacity / Not Normal")
     if found.setdefault(name, finding) != finding:
       raise UserError(f"{row.where}: {name} is {finding} here and {found[name]} above")
     if bool(boxes.get(name)) != (finding == "lung opacity"):
-      raise UserError(f"{row.where}: {name} is {finding}, but {LABELS} has {len(boxes.get(name, ()))} boxes of it")
+      raise UserError(f"{row.where}: {name} is {finding}, but {LABELS} has "
+                      f"{len(boxes.get(name, ()))} boxes of it")
   if lacking := sorted(boxes.keys() - found.keys()):
     raise UserError(f"{root / CLASSES} does not list {len(lacking)} images of {LABELS}, e.g. {lacking[0]}")
   patients = _patients(root / MAPPING)

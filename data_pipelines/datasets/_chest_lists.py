@@ -36,12 +36,11 @@ def public(cfg) -> tuple[Lists, dict, dict[str, Radiograph]]:
   found = {"rsna": lambda: rsna.radiographs(cfg.root, cfg.image_root),
            "padchest": lambda: padchest.radiographs(cfg.root, cfg.image_root, cfg.projections, cfg.invert),
            "covid_radiography": lambda: covid_radiography.radiographs(cfg.root)}[cfg.layout]()
-  logging.info("%s: %s", cfg.root, ", ".join(f"{n} {k}" for k, n in list(listing.counts(found).items())[:12]))
+  shown = list(listing.counts(found).items())[:12]
+  logging.info("%s: %s", cfg.root, ", ".join(f"{n} {finding}" for finding, n in shown))
   found = _wanted(found, cfg)
-  items = [Item(r.name, patients.by_pattern(r.name, cfg.group_pattern) or r.patient or r.name, r.finding, r.path)
-           for r in found]
-  if cfg.grouping == "file":
-    items = [Item(i.name, i.name, i.kind, i.path) for i in items]
+  patient = lambda r: patients.by_pattern(r.name, cfg.group_pattern) or r.patient or r.name
+  items = [Item(r.name, r.name if cfg.grouping == "file" else patient(r), r.finding, r.path) for r in found]
   place = _split(items, cfg)
   lists: Lists = {part: [] for part in ("train", "val_normal", "val_anomaly", "test_normal", "test_anomaly")}
   unused = 0
@@ -64,7 +63,8 @@ def _split(items, cfg):
   healthy = {i.group for i in items if i.kind == NORMAL}
   place = splits.split_patients(healthy, {"test": cfg.test_share, "val": cfg.val_share}, cfg.fold_seed)
   ill = {i.group for i in items} - healthy
-  half = splits.split_patients(ill, {"test": cfg.test_share / (cfg.test_share + cfg.val_share)}, cfg.fold_seed)
+  share = cfg.test_share / (cfg.test_share + cfg.val_share)
+  half = splits.split_patients(ill, {"test": share}, cfg.fold_seed)
   return {**place, **{p: "val" if s == "train" else s for p, s in half.items()}}
 
 
@@ -152,7 +152,7 @@ def _mask_of(name, masks):
 
 
 def marks(radiograph: Radiograph, size: int, window) -> dict[str, np.ndarray]:
-  """{"mask" float32 [S,S,1]}: the finding, by its mask, else its boxes; "lungs" where there is a mask of them."""
+  """{"mask" float32 [S,S,1]: the finding, by its mask, else its boxes; "lungs" where their mask is known}."""
   found = {"mask": np.zeros((size, size, 1), np.float32)}
   if radiograph.mask:
     found["mask"] = read_mask(radiograph.mask, size)

@@ -58,8 +58,8 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   if cfg.channels != 1:
     raise UserError(f"config.data.channels={cfg.channels}: radiographs are grey, use 1")
   if not (cfg.val_share > 0 and cfg.test_share > 0 and cfg.val_share + cfg.test_share < 1):
-    raise UserError(f"config.data.val_share={cfg.val_share}, test_share={cfg.test_share}: shares above 0 that "
-                    "leave some patients for training")
+    raise UserError(f"config.data.val_share={cfg.val_share}, test_share={cfg.test_share}: shares above 0 "
+                    "that leave some patients for training")
   if cfg.layout in chest_lists.PUBLIC and cfg.fold >= 0:
     raise UserError(f"config.data.fold={cfg.fold}: layout {cfg.layout} has no folds; change fold_seed for "
                     "another split")
@@ -88,7 +88,8 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   else:
     name, lists, notes = file_lists(cfg, "chest radiographs", "chest radiographs (CSV lists)",
                                     chest_lists.csv_lists)
-    known, options = chest_lists.of_folder(cfg.root, lists) if cfg.layout == "folder" else {}, leak_options(cfg)
+    known = chest_lists.of_folder(cfg.root, lists) if cfg.layout == "folder" else {}
+    options = leak_options(cfg)
   load = lambda item: _scored(known.get(item.name) or listing.Radiograph(item.name, item.path), cfg)
   load_train = load if cfg.preparation != "published" else lambda item: _plain(
       known.get(item.name) or listing.Radiograph(item.name, item.path), cfg)

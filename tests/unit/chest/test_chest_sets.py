@@ -1,4 +1,4 @@
-"""RSNA, PadChest, COVID-19 Radiography and folders with boxes and masks: written small, read by chest_xray."""
+"""RSNA, PadChest, COVID-19 Radiography, folders with boxes and masks: written small, read by chest_xray."""
 
 import json
 
@@ -143,7 +143,8 @@ def deep(value):
 
 def test_padchest_reads_labels_projections_patients_depth_and_monochrome1(tmp_path):
   rows = [(f"n{i}.png", f"p{i // 2}", "['normal']", "PA", "MONOCHROME2", 12, deep(60000)) for i in range(12)]
-  rows += [("dark.png", "q0", "['pleural effusion', 'cardiomegaly', 'normal']", "PA", "MONOCHROME2", 12, deep(819)),
+  two = "['pleural effusion', 'cardiomegaly', 'normal']"
+  rows += [("dark.png", "q0", two, "PA", "MONOCHROME2", 12, deep(819)),
            ("turned.png", "q1", "['pneumonia']", "PA", "MONOCHROME1", 16, deep(65535 // 5)),
            ("side.png", "q2", "['pneumonia']", "L", "MONOCHROME2", 12, deep(60000)),
            ("bad.png", "q3", "['exclude']", "PA", "MONOCHROME2", 12, deep(60000)),
@@ -155,7 +156,7 @@ def test_padchest_reads_labels_projections_patients_depth_and_monochrome1(tmp_pa
   kinds = {r.name: r for r in _padchest_all(tmp_path)}
   assert kinds["dark.png"].finding == "pleural effusion|cardiomegaly"
   np.testing.assert_allclose(listing.read_unit(kinds["dark.png"]), 0.2, atol=1e-4)    # 12 bits in 16
-  np.testing.assert_allclose(listing.read_unit(kinds["n0.png"]), 60000 / 65535, atol=1e-4)  # 16, whatever is said
+  np.testing.assert_allclose(listing.read_unit(kinds["n0.png"]), 60000 / 65535, atol=1e-4)
   np.testing.assert_allclose(listing.read_unit(kinds["turned.png"]), 0.8, atol=1e-4)
   groups = {i.name: i.group for items in data.lists.values() for i in items}
   assert groups["n0.png"] == groups["n1.png"] == "p0"
@@ -180,7 +181,8 @@ def test_labels_that_are_no_list(tmp_path):
 
 
 def test_findings_that_no_image_has(tmp_path):
-  rows = [(f"n{i}.png", f"p{i}", "['normal']" if i else "['mass']", "PA", "MONOCHROME2", 8, None) for i in range(6)]
+  rows = [(f"n{i}.png", f"p{i}", "['normal']" if i else "['mass']", "PA", "MONOCHROME2", 8, None)
+          for i in range(6)]
   with pytest.raises(UserError, match="no 'masss'; it has mass"):
     build(padchest(tmp_path, rows), layout="padchest", findings=("masss",))
 
