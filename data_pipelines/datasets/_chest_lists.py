@@ -165,7 +165,7 @@ def marks(radiograph: Radiograph, size: int, window) -> dict[str, np.ndarray]:
 
 def read_mask(path, size: int) -> np.ndarray:
   """A mask's file as float32 [S,S,1]: 1 where more than half of a pixel is marked (at least one pixel)."""
-  marked = (images.read_plain(path) > 0).any(-1).astype(np.float32)
+  marked = np.asarray((images.read_plain(path) > 0).any(-1), np.float32)
   shares = resize.area(marked, size)
   mask = shares > 0.5
   if marked.any() and not mask.any():
