@@ -67,7 +67,7 @@ METRICS: dict[str, Metric] = {
         "Dice at the validation threshold, small components removed", "filtered in 3-D", VAL),
     "dice_patients_mean": _good("Dice, mean over patients",
                                 "patients with lesions, before the component filter", VAL),
-    "dice_best": _good("Best Dice (oracle)", "of the thresholds k/1000", ORACLE, "Kascenas, MIDL 2022"),
+    "dice_best": _good("Best Dice (oracle)", "of a grid of thresholds", ORACLE, "Kascenas, MIDL 2022"),
     "dice_best_any": _good("Best Dice of any threshold (oracle)", "of all float16 values", ORACLE),
     "dice_components": _good("Best Dice (oracle), small components removed", "filtered in 3-D", ORACLE),
     # anomaly: images and scans

@@ -40,6 +40,11 @@ def heat(anomaly: np.ndarray, top: float) -> np.ndarray:
   return np.round(_HEAT[low] * (1 - part) + _HEAT[low + 1] * part).astype(np.uint8)
 
 
+def heat_stops() -> str:
+  """The colours of the heat scale as stops of a CSS gradient."""
+  return ",".join("#" + "".join(f"{int(v):02x}" for v in stop) for stop in _HEAT)
+
+
 def blend(under: np.ndarray, over: np.ndarray, strength: np.ndarray) -> np.ndarray:
   """`over` on top of `under` (uint8 [H,W,3]) where strength [H,W] in 0..1 is high."""
   strength = np.asarray(strength, np.float64)[..., None]

@@ -27,6 +27,7 @@ def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=
   px = lambda x: left + (x - min(xs)) / span * (right - left)
   py = lambda y: bottom - (scale(y) - low) / (high - low) * (bottom - top)
   parts = [f"<svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' "
+           "role='img' aria-label='{text(title)}' "
            "font-family='sans-serif' font-size='11'>",
            f"<text x='{left}' y='15' font-size='13'>{text(title)}"
            f"{' (log scale)' if log else ''}</text>",
@@ -36,7 +37,7 @@ def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=
     y = bottom - part * (bottom - top)
     label = number(10 ** value if log else value)
     parts.append(f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end'>{label}</text>"
-                 f"<path d='M{left} {y:.1f}H{right}' stroke='#eee'/>")
+                 f"<path d='M{left} {y:.1f}H{right}' stroke='#999' stroke-opacity='.3'/>")
   parts.append(f"<text x='{left}' y='{bottom + 14}'>{min(xs):g}</text><text x='{right}' "
                f"y='{bottom + 14}' text-anchor='end'>step {max(xs):g}</text>")
   for i, (name, points) in enumerate(lines.items()):

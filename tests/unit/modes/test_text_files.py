@@ -1,6 +1,7 @@
 """Edited or damaged text files of a workdir: one line that names the file, or they are read well."""
 
 import json
+import shutil
 
 import pytest
 
@@ -75,8 +76,10 @@ def test_edited_calibration(run):
 
 
 def test_edited_results(run):
-  contents = mutants(files.read_json(run / "evaluation/test.json", ""))
-  lines = survives(run / "evaluation/test.json", contents, lambda: report.write(run))
+  contents = list(mutants(files.read_json(run / "evaluation/test.json", "")))
+  for folder in ("curves", "pictures"):  # they have nothing to do with it, and every page draws them
+    shutil.rmtree(run / "evaluation" / folder)
+  lines = survives(run / "evaluation/test.json", contents[::2], lambda: report.write(run))
   assert len(lines) > 40 and all("test.json is damaged (its entry" in line for line in lines)
 
 
