@@ -15,6 +15,7 @@ Arguments after the colon:
 import ml_collections
 
 from configs import common
+from configs.fields import scores
 from data_pipelines.datasets import brats
 
 
@@ -36,6 +37,7 @@ def get_config(arg=None):
   score.test_noise_draws = 0       # antithetic pairs of noise averaged at test time; 0 = none
   score.test_noise_res = 16        # their resolution ...
   score.test_noise_std = 0.2       # ... and standard deviation
+  scores.add(score)                # kind: another score of the same reconstruction
 
   config.model = model = ml_collections.ConfigDict()
   model.depth = 4                  # levels; image sides must be multiples of 2^(depth-1)

@@ -16,7 +16,7 @@ nowarm, noreverse; run=1, 2, ...: further seeds.
 import ml_collections
 
 from configs import common
-from configs.fields import chest, trunk
+from configs.fields import chest, scores, trunk
 from data_pipelines.errors import UserError
 
 ABLATIONS = ("full", "prior", "nowarm", "noreverse")
@@ -56,6 +56,9 @@ def get_config(arg=None):
   if args.smoke:
     config.method.layers = "r11+r21"
     config.model.update(levels=2, integration_steps=2)
+    config.method.score.update(trunk="vgg19", trunk_weights="random:0", trunk_widths=(4, 4, 4, 4, 4),
+                               trunk_layers="r11+r21", fit=True)
+    config.eval.choose_score = ("kind", "image_score")  # every score, fitted and chosen
   return config.lock()
 
 
@@ -76,6 +79,7 @@ def _method(config):
   score.of = "recon"               # recon (deformed) or prior
   score.image_score = "mean"       # mean, max, top1
   score.weights_positive = score.weights_negative = ()  # per channel; () = 1
+  scores.add(score)                # kind: another score of the same reconstruction
 
   config.model = model = ml_collections.ConfigDict()
   model.widths = (16, 32, 64, 128, 256, 256, 256)

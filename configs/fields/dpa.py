@@ -3,7 +3,7 @@
 import ml_collections
 
 from configs import common
-from configs.fields import trunk
+from configs.fields import scores, trunk
 from data_pipelines.datasets import synthetic_textures
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -47,6 +47,7 @@ def base() -> ml_collections.ConfigDict:
   method.score = score = _group()
   score.loss = "relative_perceptual_L1"  # anomaly score, whatever the training loss; "" = the same
   score.layers = ""                # "" = those of training
+  scores.add(score)                # kind: another score of the same reconstruction
 
   config.model = model = _group()
   model.kind = "residual18"        # residual18, residual9 or regular

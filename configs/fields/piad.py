@@ -3,7 +3,7 @@
 import ml_collections
 
 from configs import common
-from configs.fields import dpa, trunk
+from configs.fields import dpa, scores, trunk
 from data_pipelines.datasets import synthetic_textures
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
@@ -48,6 +48,7 @@ def base() -> ml_collections.ConfigDict:
   method.score = score = _group()
   score.loss = ""                  # anomaly score; "" = the training loss
   score.layers = ""                # "" = those of training
+  scores.add(score)                # kind: another score of the same reconstruction
 
   config.model = model = _group()
   model.variant = "2021"           # networks: 2021 (residual9) or 2019

@@ -15,3 +15,16 @@ BENCH = dict(
 YOUNGER_FIELDS: dict[str, dict] = {"predict": {"force": False}, "eval": {"choose_score": ()}}
 
 YOUNGER: dict[str, dict] = {"export": EXPORT, "bench": BENCH}
+
+# Of config.method.score, for every method that reconstructs: scores/reconstruction.py says what they are.
+RECON_SCORE: dict = dict(
+    kind="published",        # published, residual, ssim, l1_ssim, perceptual, equalised, mahalanobis
+    image_score="mean",      # image score out of the map: mean, max, top1 (where kind is not published)
+    window=7,                # side of the windows of structural similarity, odd
+    alpha=0.84,              # of l1_ssim: share of 1 - SSIM
+    trunk="vgg16",           # frozen network of perceptual, equalised, mahalanobis (or vgg19)
+    trunk_weights="",        # PATH of its weights, or "random:SEED"; "" = none, and not these three
+    trunk_widths=(64, 128, 256, 512, 512),  # of a random vgg19
+    trunk_layers="r22+r33",  # maps that are compared
+    fit=False,               # fit mahalanobis although it is not the score, so that val can choose it
+    offer=False)             # also all other scores; evaluate sets it to choose

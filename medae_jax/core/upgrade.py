@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import re
 from typing import Any
 
+from medae_jax.core import fields
+
 _LOSSES = {"nnl": "logistic", "least_squared": "least_squares"}
 
 # Fields of config.json.
@@ -49,6 +51,8 @@ OF_SPLIT = ("grouping", "group_pattern")
 # Fields that came later: {field that decides: {its value: {new field: default}}}.
 _FILES = ("annotations", "camelyon", "natural", "nih", "paired", "segmentation",
           "synthetic_textures")
+_RECONSTRUCTS = {f"method.score.{k}": list(v) if isinstance(v, tuple) else v  # as JSON has it
+                 for k, v in fields.RECON_SCORE.items()}
 ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "data.name": {**{name: {"data.window": [0, 0]} for name in _FILES},
                   # Volumes were read with their axes as stored, and their slices resized whole.
@@ -57,7 +61,9 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
                   "synthetic_textures": {"data.window": [0, 0], "data.signed": True},
                   # DICOM files of an own folder were images.
                   "own_folder": {"data.lesion_values": [], "data.dicom": "images"}},
-    "method.name": {name: {"method.trunk": "vgg19"} for name in ("dpa", "piad")},
+    "method.name": {"dpa": _RECONSTRUCTS | {"method.trunk": "vgg19"},
+                    "piad": _RECONSTRUCTS | {"method.trunk": "vgg19"},
+                    "dae": _RECONSTRUCTS, "morphaeus": _RECONSTRUCTS},
     "eval.kind": {"restoration": {"predict.identifiers": "derived"},
                   "anomaly": {"eval.alpha": 0.05, "eval.choose_score": [], "predict.dicom_seg": "auto"}}}
 
@@ -68,8 +74,8 @@ def config(values: dict[str, Any]) -> dict[str, Any]:
     group, field = decides.split(".")
     word = str((_group(values, (group,)) or {}).get(field)).rpartition(".")[2]
     for path, default in by_value.get(word, {}).items():
-      group, field = path.split(".")
-      found = _group(values, (group,))
+      *groups, field = path.split(".")
+      found = _group(values, groups)
       if found is not None:
         found.setdefault(field, default)
   data = _group(values, ("data",))

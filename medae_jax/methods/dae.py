@@ -10,7 +10,8 @@ Options that the reference lacks, all off by default (config.method.score):
   residual signs and weights   map = mean_c (w+_c max(x - f, 0) + w-_c max(f - x, 0)); evaluate can
                                fit them on the validation split (config.eval.fit_residual).
   test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
-  erosion, median              sizes of the two filters; intensity_power: residual x intensity.
+  erosion, median              sizes of the two filters.
+  kind                         another score of the same reconstruction: scores/reconstruction.py.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from medae_jax.losses import pixel
 from medae_jax.methods import _coarse_noise as noise
 from medae_jax.models import dae_unet
 from medae_jax.optim import adam, schedules
-from medae_jax.scores import residual as scores
+from medae_jax.scores import reconstruction, residual as scores
 from medae_jax.weights import dae as dae_weights
 
 
@@ -38,11 +39,14 @@ def build_optimizer(config, total_steps: int):
 
 class Method(BaseMethod):
   needs = {"image": Need("BHWC", low=0, note="background exactly 0")}
+  frozen = (reconstruction.NET,)
 
   def __init__(self, config):
     super().__init__(config)
     self._schedule = schedules.build(config.optim, config.train.steps)
     self._tx = build_optimizer(config, config.train.steps)
+    self._scores = reconstruction.Reconstruction(config, self.needs["image"])
+    self.fits = self._scores.fits
 
   def _net(self, channels: int) -> dae_unet.UNet:
     m = self.config.model
@@ -54,7 +58,10 @@ class Method(BaseMethod):
   def init(self, rng, batch):
     image = jnp.asarray(batch["image"][:1])
     params = self._net(image.shape[-1]).init(rng, image)["params"]
-    return State.create({"net": params}, opt={"net": self._tx.init(params)})
+    return State.create({"net": params, **self._scores.init_params()}, opt={"net": self._tx.init(params)})
+
+  def pretrained(self):
+    return self._scores.pretrained()
 
   def corrupt(self, batch, rng):
     """The noised image [B,H,W,C] and the foreground [B,H,W,1] of a batch.
@@ -84,7 +91,8 @@ class Method(BaseMethod):
     updates, opt = self._tx.update(grads, state.opt["net"], state.params["net"])
     params = jax.tree.map(jnp.add, state.params["net"], updates)
     metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), "lr": self._schedule(state.step)}
-    return state.replace(step=state.step + 1, params={"net": params}, opt={"net": opt}), metrics
+    params = {**state.params, "net": params}
+    return state.replace(step=state.step + 1, params=params, opt={"net": opt}), metrics
 
   def eval_step(self, state, batch, rng):
     return {"loss": self._losses(state.params["net"], batch, rng)}
@@ -95,6 +103,9 @@ class Method(BaseMethod):
     recon = self._apply(state.params["net"], noised)
     return {"noised": jnp.clip(noised, 0, 1), "recon": jnp.clip(recon, 0, 1)}
 
+  def finalize(self, state, batches):
+    return self._scores.finalize(state, batches, lambda s, b: self._apply(s.params["net"], b["image"]))
+
   def score(self, state, batch):
     """{"recon" [B,H,W,C], "map" [B,H,W,1], "score" [B]}; config.method.score has the options."""
     image, s = batch["image"], self.config.method.score
@@ -104,11 +115,12 @@ class Method(BaseMethod):
     if s.test_noise_draws:
       residual = self._noisy_residual(state, image, mask)
       recon = image - residual  # the mean of the draws: what the map is made of
-    raw = scores.residual_map(residual, weights_positive=s.weights_positive,
-                              weights_negative=s.weights_negative)
-    raw = raw * scores.erode(mask, s.erosion)
-    anomaly = scores.median_filter(raw, s.median)
-    return {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score, mask)}
+    inside = scores.erode(mask, s.erosion)
+    finish = lambda raw: scores.median_filter(raw * inside, s.median)
+    anomaly = finish(scores.residual_map(residual, weights_positive=s.weights_positive,
+                                         weights_negative=s.weights_negative))
+    out = {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score, mask)}
+    return self._scores.outputs(state, image, out, finish, mask)
 
   def _noisy_residual(self, state, image, mask):
     """Mean of x - f(x + noise) over fixed noise fields, the same for every image."""
@@ -126,9 +138,13 @@ class Method(BaseMethod):
     total, _ = jax.lax.scan(one, jnp.zeros_like(image), keys)
     return total / s.test_noise_draws
 
+  def inference_state(self, state):
+    nets, fitted = self._scores.inference(state)
+    return state.replace(params={"net": state.params["net"], **nets}, extra=fitted, opt={})
+
   def from_torch(self, tensors):
     """{net: params} from a state dict of the public code (AntanasKascenas/DenoisingAE)."""
-    return {"net": dae_weights.from_torch(tensors, self.config.model.depth)}
+    return {"net": dae_weights.from_torch(tensors, self.config.model.depth), **self.pretrained()}
 
   def torch_fields(self, tensors):
     """Config fields that a state dict of the reference reveals; `convert` sets them."""

@@ -3,20 +3,19 @@
 A small convolutional autoencoder, trained on normal images alone. There is no pixel loss: the loss
 is a relative L1 distance between VGG19 features of the image x and its reconstruction y,
   L(x, y) = sum_k w_k |f~_k(x) - f~_k(y)|_1 / |f~_k(x)|_1,   f~ = (f - mu) / sigma per channel,
-and the same quantity of a test image is its anomaly score. With progressive growing resolution and
-VGG depth rise together: stages (stable, r0), (transition, 2 r0), (stable, 2 r0) ... (stable,
-max_res). In a transition alpha = (iterations done + 1) / N blends images, networks and losses; it is
-a traced number: a stage compiles once. Each stage starts a fresh Adam over its own networks.
+and the same quantity of a test image is its anomaly score. With progressive growing resolution and VGG
+depth rise together: stages (stable, r0), (transition, 2 r0), (stable, 2 r0) ... (stable, max_res). In a
+transition alpha = (iterations done + 1) / N blends images, networks and losses; it is a traced number: a
+stage compiles once. Each stage starts a fresh Adam over its own networks.
 
-Ablations: L1, L2, sums of losses (config.method.loss), an adversarial term with `n_critic` critic
-steps before each update (config.method.adversarial), where one global batch carries the examples of
-all n_critic + 1 steps (_critics.sub_batches).
+Ablations: L1, L2, sums of losses (config.method.loss), an adversarial term with `n_critic` critic steps
+before each update (config.method.adversarial), where one global batch carries the examples of all
+n_critic + 1 steps (_critics.sub_batches).
 
-Deviations from the public code, all on purpose: integer schedules (config.method.parity restores
-its N or N+1 iterations of the last stage); optimiser state is saved; the score loss is chosen apart
-from the training loss (config.method.score.loss; the public code scores with the training loss);
-the validation loss covers every image; per-pixel maps. A state of an earlier stage scores, too: the
-full-resolution image is brought to the stage's resolution and the map back to the image's.
+Deviations from the public code, all on purpose: integer schedules (config.method.parity restores its N or
+N+1 iterations of the last stage); optimiser state is saved; the score is chosen apart from the training loss
+(config.method.score.loss, score.kind); the validation loss covers every image; per-pixel maps. A state of an
+earlier stage scores, too: the image is brought to the stage's resolution and the map back to the image's.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from medae_jax.methods._perceptual import Perceptual
 from medae_jax.models import dpa_family
 from medae_jax.models.layers import resample
 from medae_jax.optim import adam
+from medae_jax.scores import reconstruction
 from medae_jax.weights import dpa
 
 DIVERGED = 1e6  # the public code stops above this loss
@@ -41,7 +41,7 @@ DIVERGED = 1e6  # the public code stops above this loss
 
 class Method(BaseMethod):
   needs = {"image": Need("BHWC", low=-1, high=1)}
-  frozen = ("vgg",)  # one copy for all models that are trained side by side
+  frozen = ("vgg", reconstruction.NET)  # one copy for all models that are trained side by side
 
   def __init__(self, config):
     super().__init__(config)
@@ -49,19 +49,19 @@ class Method(BaseMethod):
     self._resolutions = _growing.resolutions(config.method.growing, config.model.max_res)
     dpa_family.check_model(config.model, first_res=self._resolutions[0], critic=self.adversarial)
     if self.adversarial:
-      self._adversarial_loss = _critics.AdversarialLoss.of(config.method.adversarial,
-                                                           "config.method.adversarial")
+      self._adversarial = _critics.AdversarialLoss.of(config.method.adversarial, "config.method.adversarial")
     if config.model.norm == "bn" and config.train.accum > 1:
-      raise UserError("config.train.accum > 1 changes the statistics of batch normalisation; use "
-                       "config.model.norm=none, or accum=1")
+      raise UserError("config.train.accum > 1 changes the statistics of batch normalisation; use accum=1, or "
+                      "config.model.norm=none")
     self.perceptual = Perceptual(config.method, self._resolutions)
-    self._tx = {"ae": self._adam(config.optim.lr),
-                "critic": self._adam(config.optim.lr_critic or config.optim.lr)}
+    self._scores = reconstruction.Reconstruction(config, self.needs["image"], plain=False)
+    self.fits = self._scores.fits
+    o = config.optim
+    self._tx = {"ae": self._adam(o.lr), "critic": self._adam(o.lr_critic or o.lr)}
 
   def _adam(self, lr):
     o = self.config.optim
-    return adam.adam(lr, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay,
-                      clip=o.clip or None)
+    return adam.adam(lr, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay, clip=o.clip or None)
 
   # ---------------------------------------------------------------------------------------- stages
   def stages(self):
@@ -75,19 +75,19 @@ class Method(BaseMethod):
 
   # ------------------------------------------------------------------------------ init and growing
   def pretrained(self):
-    return self.perceptual.pretrained()
+    return {**self.perceptual.pretrained(), **self._scores.pretrained()}
 
   def init(self, rng, batch):
     first = method_lib.stages_of(self)[0]
     params, stats = self._fresh(rng, batch["image"].shape, first.name)
-    params = {**params, **self.perceptual.init_params()}
+    params = {**params, **self.perceptual.init_params(), **self._scores.init_params()}
     stats.update(self._vgg_stats(params, self._resolutions[0]))
     return State.create(params, stats, self._fresh_opt(params))
 
   def grow(self, state, stage, rng, batch):
     """Keeps the blocks whose names stay, adds the new ones, and starts fresh optimisers."""
-    made, made_stats = self._fresh(rng, batch["image"].shape, stage.name)
     keep = lambda new, old: {k: old.get(k, v) for k, v in new.items()}
+    made, made_stats = self._fresh(rng, batch["image"].shape, stage.name)
     params = {**state.params, **{n: keep(p, state.params[n]) for n, p in made.items()}}
     stats = {**state.stats, **{n: keep(s, state.stats.get(n, {})) for n, s in made_stats.items()}}
     res = stage_of(params["enc"])[0]
@@ -99,8 +99,7 @@ class Method(BaseMethod):
     """(params, batch statistics) of a stage's networks; initial values depend on names alone."""
     m = self.config.model
     if shape[1] != m.max_res or shape[2] != m.max_res:
-      raise UserError(f"images are {shape[1]}x{shape[2]}, config.model.max_res={m.max_res}; set "
-                       "config.data to that size")
+      raise UserError(f"images are {shape[1]}x{shape[2]}, config.model.max_res={m.max_res}: change data")
     kind, res = name.split("_")
     res, params, stats = int(res), {}, {}
     for i, (net, module) in enumerate(self._nets(shape[3], res, kind == "transition").items()):
@@ -130,8 +129,7 @@ class Method(BaseMethod):
     x, after = image, {}
     for net in ("enc", "dec"):
       variables = {"params": params[net], **({"batch_stats": stats[net]} if net in stats else {})}
-      x, new = nets[net].apply(variables, x, alpha, train=train, axis_name=axis_name,
-                               mutable=["batch_stats"])
+      x, new = nets[net].apply(variables, x, alpha, train=train, axis_name=axis_name, mutable=["batch_stats"])
       if net in stats:
         after[net] = new["batch_stats"] if "batch_stats" in new else stats[net]
     return x, after
@@ -166,7 +164,7 @@ class Method(BaseMethod):
                                     axis_name=axis_name)
     mix = batch["mix"] if "mix" in batch else jax.vmap(jax.random.uniform)(
         method_lib.example_keys(rng, batch["index"]))
-    params, opt, total, parts = self._adversarial_loss.update(
+    params, opt, total, parts = self._adversarial.update(
         self._tx["critic"], lambda p, x: self._critic(p, x.shape[-1], alpha)(x),
         state.params["critic"], state.opt["critic"], {"real": real, "fake": fake, "mix": mix},
         axis_name=axis_name)
@@ -179,20 +177,18 @@ class Method(BaseMethod):
     dtype = jnp.dtype(self.config.method.vgg_dtype)
     image = self._stage_image(state.params, batch["image"], alpha)
     # Features of the real image do not depend on the networks: outside the differentiated function.
-    real = self.perceptual.cached(batch, image) or self.perceptual.real(state.params, image, res,
-                                                                        dtype)
+    real = self.perceptual.cached(batch, image) or self.perceptual.real(state.params, image, res, dtype)
     stats = self.perceptual.update_stats(state.stats, real, res, axis_name)
 
     def loss_fn(nets, b, _):
       params = {**state.params, **nets}
-      recon, after = self._reconstruct(params, stats, b["image"], alpha, train=True,
-                                       axis_name=axis_name)
+      recon, after = self._reconstruct(params, stats, b["image"], alpha, train=True, axis_name=axis_name)
       each = self._losses(params, stats, b["image"], recon, alpha, real=b["real"])
       parts = {"rec_loss": each.mean()}
       loss = parts["rec_loss"]
       if self.adversarial:
         scores = self._critic(state.params["critic"], recon.shape[-1], alpha)(recon)
-        parts["adv_loss"] = self._adversarial_loss.generator(scores)
+        parts["adv_loss"] = self._adversarial.generator(scores)
         loss += self.config.method.adversarial.weight * parts["adv_loss"]
       return loss, (parts, after)
 
@@ -205,8 +201,8 @@ class Method(BaseMethod):
     state = state.replace(params={**state.params, **nets}, opt={**state.opt, "ae": opt},
                           stats={**stats, **after})
     # Infinity makes the loop stop where the public code does.
-    return state, {"loss": jnp.where(loss > DIVERGED, jnp.inf, loss), **parts,
-                   "grad_norm": optax.global_norm(grads)}
+    loss = jnp.where(loss > DIVERGED, jnp.inf, loss)
+    return state, {"loss": loss, **parts, "grad_norm": optax.global_norm(grads)}
 
   def _losses(self, params, stats, image, recon, alpha, *, real=None, score=False):
     """Training or score loss of each image [B] in the stage of `params`; transitions may blend."""
@@ -214,8 +210,7 @@ class Method(BaseMethod):
     if transition and self.config.method.smooth_pg:
       terms, dtype = self.perceptual.of(score, image)
       trunks = (self.perceptual.trunk(params, stats, r, dtype) for r in (res, res // 2))
-      return _growing.blended_loss(terms, *trunks, image, recon, res=res, alpha=alpha,
-                                   real=real or None)
+      return _growing.blended_loss(terms, *trunks, image, recon, res=res, alpha=alpha, real=real or None)
     return self.perceptual.losses(params, stats, image, recon, res=res, real=real, score=score)
 
   def cache(self, state, arrays, stage):
@@ -232,7 +227,7 @@ class Method(BaseMethod):
     out = {"loss": self._losses(state.params, state.stats, image, recon, alpha)}
     if self.adversarial:
       scores = self._critic(state.params["critic"], recon.shape[-1], alpha)(recon)
-      adv = jax.vmap(lambda s: self._adversarial_loss.generator(s[None]))(scores)
+      adv = jax.vmap(lambda s: self._adversarial.generator(s[None]))(scores)
       total = out["loss"] + self.config.method.adversarial.weight * adv
       out = {"loss": total, "rec_loss": out["loss"], "adv_loss": adv}
     return out
@@ -256,6 +251,9 @@ class Method(BaseMethod):
 
     The reconstruction is the decoder's linear output: it need not look like an image.
     """
+    return self._scores.outputs(state, batch["image"], self._published(state, batch))
+
+  def _published(self, state, batch):
     full = batch["image"]
     recon, image, alpha = self._recon(state, full)
     res, _ = stage_of(state.params["enc"])
@@ -266,9 +264,12 @@ class Method(BaseMethod):
       recon = jax.image.resize(recon, full.shape, "bilinear")
     return {"recon": recon, "map": anomaly, "score": score}
 
+  def finalize(self, state, batches):
+    return self._scores.finalize(state, batches, lambda s, b: self._recon(s, b["image"])[0])
+
   def pictures(self, state, batch, rng):
     """Input, reconstruction and map of the state's stage at full size, for pictures: in [0,1]."""
-    out = self.score(state, batch)
+    out = self._published(state, batch)
     shown = {"image": 0.5 * batch["image"] + 0.5, "recon": 0.5 * out["recon"] + 0.5, "map": out["map"] / 2}
     return {name: jnp.clip(value, 0, 1) for name, value in shown.items()}
 
@@ -278,7 +279,8 @@ class Method(BaseMethod):
     resolutions = (res, res // 2) if transition and self.config.method.smooth_pg else (res,)
     frozen, moments = self.perceptual.inference(state.params, state.stats, resolutions)
     nets = {n: state.params[n] for n in ("enc", "dec")}
-    return state.replace(params={**nets, **frozen}, opt={},
+    trunk, fitted = self._scores.inference(state)
+    return state.replace(params={**nets, **frozen, **trunk}, opt={}, extra=fitted,
                          stats={**{n: state.stats[n] for n in nets if n in state.stats}, **moments})
 
   # ------------------------------------------------------------------------- published checkpoints

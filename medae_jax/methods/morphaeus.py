@@ -11,7 +11,7 @@ of both networks into a velocity field v, integrated to phi_+ and phi_- (models/
 
 NCC is 1 minus the squared local correlation, R the smoothness of v before integration. Encoder and decoder
 learn from both terms; the deformer's Adam counts from the first step that reaches it. The score is the mean
-absolute residual |x - recon|.
+absolute residual |x - recon|; config.method.score.kind names others (scores/reconstruction.py).
 
 The published code never trains BatchNorm (it is in evaluation mode throughout): `model.norm=frozen`
 repeats that; its LeakyReLU has slope 1: `model.slope=1`. Beyond it: the number of foldings of phi_+.
@@ -33,7 +33,7 @@ from medae_jax.methods._perceptual import Perceptual
 from medae_jax.models import conv_ae, deformer
 from medae_jax.models.layers import warp
 from medae_jax.optim import adam, schedules
-from medae_jax.scores import residual as scores
+from medae_jax.scores import reconstruction, residual as scores
 from medae_jax.weights import conv_ae as names
 
 NETS = ("enc", "dec", "deformer")
@@ -42,7 +42,7 @@ GROUPS = {"ae": ("enc", "dec"), "deformer": ("deformer",)}  # networks of each o
 
 class Method(BaseMethod):
   needs = {"image": Need("BHWC", low=0, high=1)}
-  frozen = ("vgg",)
+  frozen = ("vgg", reconstruction.NET)
 
   def __init__(self, config):
     super().__init__(config)
@@ -52,6 +52,8 @@ class Method(BaseMethod):
                       "model.norm=frozen or group")
     self._penalty = deformation.PENALTIES[m.smoothness]
     self.perceptual = Perceptual(m, (0,), low=0.0, high=1.0, mean=None, std=None)
+    self._scores = reconstruction.Reconstruction(config, self.needs["image"])
+    self.fits = self._scores.fits
     self._tx = adam.adam(schedules.build(o, int(config.train.steps)), b1=o.b1, b2=o.b2, eps=o.eps)
 
   # ------------------------------------------------------------------------------------ networks
@@ -92,10 +94,10 @@ class Method(BaseMethod):
     params = {net: v["params"] for net, v in made.items()}
     stats = {net: v["batch_stats"] for net, v in made.items() if "batch_stats" in v}
     opt = {name: self._tx.init({n: params[n] for n in group}) for name, group in GROUPS.items()}
-    return State.create({**params, **self.perceptual.init_params()}, stats, opt)
+    return State.create({**params, **self.perceptual.init_params(), **self._scores.init_params()}, stats, opt)
 
   def pretrained(self):
-    return self.perceptual.pretrained()
+    return {**self.perceptual.pretrained(), **self._scores.pretrained()}
 
   # ------------------------------------------------------------------------------------ training
   def stages(self):
@@ -160,15 +162,23 @@ class Method(BaseMethod):
     return {"loss": (prior + recon) / 2, "mse_prior": prior, "mse": recon}
 
   # -------------------------------------------------------------------------------------- scores
+  def _recon(self, out):
+    return out["prior"] if self.config.method.score.of == "prior" else out["recon"]
+
+  def finalize(self, state, batches):
+    recon_of = lambda s, b: self._recon(self._forward(s.params, s.stats, b["image"])[0])
+    return self._scores.finalize(state, batches, recon_of)
+
   def score(self, state, batch):
     """{"recon" [B,H,W,C], "map" [B,H,W,1], "score" [B], "folded" [B]: share of pixels where phi_+ folds}."""
     image, s = batch["image"], self.config.method.score
     out, _ = self._forward(state.params, state.stats, image)
-    recon = out["prior"] if s.of == "prior" else out["recon"]
+    recon = self._recon(out)
     anomaly = scores.residual_map(image - recon, weights_positive=s.weights_positive,
                                   weights_negative=s.weights_negative)
-    return {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score),
-            "folded": (warp.jacobian_determinant(out["field"]) <= 0).mean((1, 2))}
+    found = {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score),
+             "folded": (warp.jacobian_determinant(out["field"]) <= 0).mean((1, 2))}
+    return self._scores.outputs(state, image, found)
 
   def pictures(self, state, batch, rng):
     """{"prior", "recon", "field"}: the prior, its deformed form, and a grid that phi_+ moves."""
@@ -179,14 +189,15 @@ class Method(BaseMethod):
             "field": deformer.moved_grid(out["field"])}
 
   def inference_state(self, state):
-    return state.replace(params={n: state.params[n] for n in NETS},
+    nets, fitted = self._scores.inference(state)
+    return state.replace(params={**{n: state.params[n] for n in NETS}, **nets}, extra=fitted,
                          stats={n: state.stats[n] for n in NETS if n in state.stats}, opt={})
 
   def from_torch(self, tensors):
     """(params, stats) of a state dict of the public code; its VGG is taken from config.method.vgg_weights."""
     turned = ("dec", "deformer") if self.config.model.upsampling == "transposed" else ("deformer",)
     params, stats = names.from_torch(tensors, turned)
-    return {**params, **self.perceptual.pretrained()}, stats if self.config.model.norm in (
+    return {**params, **self.pretrained()}, stats if self.config.model.norm in (
         "batch", "frozen") else {}
 
   def torch_fields(self, tensors):

@@ -39,6 +39,7 @@ from medae_jax.methods import _critics, _gradient_norms as gradient_norms
 from medae_jax.methods._perceptual import Perceptual
 from medae_jax.models import piad_nets
 from medae_jax.optim import adam, schedules
+from medae_jax.scores import reconstruction
 from medae_jax.weights import piad as piad_weights
 
 NETS = piad_nets.NETS
@@ -51,7 +52,7 @@ class Method(BaseMethod):
   """See the module's docstring."""
 
   needs = {"image": Need("BHWC", low=-1, high=1)}
-  frozen = ("vgg",)  # shared by runs that are trained together
+  frozen = ("vgg", reconstruction.NET)  # shared by runs that are trained together
 
   def __init__(self, config):
     super().__init__(config)
@@ -63,6 +64,8 @@ class Method(BaseMethod):
                                                       f"config.method.adv_{side}")
                     for side in ("image", "latent")}
     self.perceptual = Perceptual(method, (m.res,))
+    self._scores = reconstruction.Reconstruction(config, self.needs["image"], plain=False)
+    self.fits = self._scores.fits
     self.nets = piad_nets.build(m)
     self.n_critic = int(method.n_critic)
     if self.n_critic < 1:
@@ -81,8 +84,7 @@ class Method(BaseMethod):
     return (Stage("main", int(self.config.train.steps), {"batch_size": size}),)
 
   def pretrained(self):
-    """{"vgg": ...} where a loss needs it."""
-    return self.perceptual.pretrained()
+    return {**self.perceptual.pretrained(), **self._scores.pretrained()}
 
   def init(self, rng, batch):
     m = self.config.model
@@ -95,7 +97,7 @@ class Method(BaseMethod):
     inputs = {"enc": image, "dec": latent, "critic_image": image, "critic_latent": latent}
     params = {net: self.nets[net].init(jax.random.fold_in(rng, i), inputs[net])["params"]
               for i, net in enumerate(NETS)}
-    frozen = self.perceptual.init_params()
+    frozen = {**self.perceptual.init_params(), **self._scores.init_params()}
     history = int(self.config.method.policy.history)
     stats = {"policy": {net: gradient_norms.init(params[net], history) for net in ("enc", "dec")},
              **self.perceptual.init_stats(m.res, self.perceptual.widths(frozen))}
@@ -242,10 +244,12 @@ class Method(BaseMethod):
     """Score loss of each image, its map over the pixels, and the reconstruction."""
     image, res = batch["image"], self.config.model.res
     recon = self._reconstruct(state, image)
-    return {"recon": recon,
-            "map": self.perceptual.map(state.params, state.stats, image, recon, res=res),
-            "score": self.perceptual.losses(state.params, state.stats, image, recon, res=res,
-                                            score=True)}
+    return self._scores.outputs(state, image, {
+        "recon": recon, "map": self.perceptual.map(state.params, state.stats, image, recon, res=res),
+        "score": self.perceptual.losses(state.params, state.stats, image, recon, res=res, score=True)})
+
+  def finalize(self, state, batches):
+    return self._scores.finalize(state, batches, lambda s, b: self._reconstruct(s, b["image"]))
 
   def inference_state(self, state):
     """Encoder and generator (with `method.ema` their averages) and what the score reads of VGG19."""
@@ -253,7 +257,8 @@ class Method(BaseMethod):
     if self.config.method.ema:
       nets, stats = {}, {"ema": state.stats["ema"]}
     frozen, moments = self.perceptual.inference(state.params, state.stats, (self.config.model.res,))
-    return state.replace(params={**nets, **frozen}, stats={**stats, **moments}, opt={})
+    trunk, fitted = self._scores.inference(state)
+    return state.replace(params={**nets, **frozen, **trunk}, stats={**stats, **moments}, extra=fitted, opt={})
 
   # ------------------------------------------------------------------------ published checkpoints
   def from_torch(self, tensors):
