@@ -64,7 +64,8 @@ class Reconstruction:
       raise UserError(f"config.method.score.kind={o['kind']!r}: use one of {', '.join(KINDS)}")
     self._low = need.low or 0.0
     self._high, self._plain = self._low + 1 if need.high is None else need.high, plain
-    self._source, self._layers = None, ()
+    self._source = None
+    self._layers: tuple[str, ...] = ()
     if o["trunk_weights"]:
       self._source = trunks.Source({"trunk": o["trunk"], "vgg_weights": o["trunk_weights"],
                                     "vgg_widths": o["trunk_widths"]})
