@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines import store as stores
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images, writing
 from data_pipelines.slides import reader, reduced, stain
-from data_pipelines.slides.camelyon import settings as fields, store as stores
+from data_pipelines.slides.camelyon import settings as fields
 from data_pipelines.slides.camelyon.source import Entry
 from data_pipelines.slides.camelyon.steps import Record, Slide
 

@@ -10,8 +10,8 @@ import csv
 import io
 from typing import Any
 
-from data_pipelines import cells as table_cells
-from data_pipelines.slides.camelyon import source, store as stores
+from data_pipelines import cells as table_cells, store as stores
+from data_pipelines.slides.camelyon import source
 from data_pipelines.slides.camelyon.settings import Settings
 from data_pipelines.slides.camelyon.source import Entry
 

@@ -8,22 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
-import hashlib
-import json
 import logging
 import time
 from typing import Any
 
-from data_pipelines import claims, workers
+from data_pipelines import claims, store as stores, workers
 from data_pipelines.errors import UserError
-from data_pipelines.slides.camelyon import (
-  colours,
-  finish,
-  settings as fields,
-  slide_job,
-  source,
-  store as stores,
-)
+from data_pipelines.slides.camelyon import colours, finish, settings as fields, slide_job, source
 
 _MEMORY = 1e9  # bytes a process takes: TensorFlow is not loaded; thumbnails, a patch, its densities
 _WAIT = 2.0  # seconds between looks at slides that others hold
@@ -54,7 +45,8 @@ def prepare(settings: fields.Settings, steps: Sequence[str] = fields.STEPS, coun
   total = len(entries) + len(left_out)
   store = stores.Store(settings.target)
   try:
-    _check_settings(settings, store, entries)
+    listed = [name for e in entries for name in e.names or ()]
+    store.settle({**settings.matters(), "names": stores.digest(listed)})
     store.clear()
     if settings.stain and {"target", "stain"} & {*steps}:
       every = source.find(dataclasses.replace(settings, names="", left_out=()))[0]
@@ -68,24 +60,6 @@ def prepare(settings: fields.Settings, steps: Sequence[str] = fields.STEPS, coun
     store.close()
   _say(left_out, total, strict)
   return report
-
-
-def _check_settings(settings, store, entries):
-  """A target belongs to one preparation: two must not mix their patches."""
-  listed = [name for e in entries for name in e.names or ()]
-  digest = hashlib.sha256("\n".join(listed).encode()).hexdigest() if listed else ""
-  new = {**settings.matters(), "names": digest}
-  path = store.folder / "settings.json"
-  try:
-    old = json.loads(path.read_text(encoding="utf-8"))
-  except (FileNotFoundError, ValueError):
-    store.write("settings.json", stores.as_json(new))
-    return
-  changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
-  if changed:
-    raise UserError(f"{store.folder} holds patches prepared with another "
-                    + ", ".join(f"{k} ({old.get(k)}, now {new.get(k)})" for k in changed)
-                    + "; choose another --target")
 
 
 def _processes(count):

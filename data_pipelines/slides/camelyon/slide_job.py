@@ -5,9 +5,9 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from data_pipelines import claims, workers
+from data_pipelines import claims, store as stores, workers
 from data_pipelines.errors import UserError
-from data_pipelines.slides.camelyon import colours, settings as fields, steps, store as stores
+from data_pipelines.slides.camelyon import colours, settings as fields, steps
 from data_pipelines.slides.camelyon.source import Entry
 
 # In the order of work. The two kinds of patches are one step: a slide has one of them.

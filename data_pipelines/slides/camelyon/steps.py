@@ -9,10 +9,11 @@ import zlib
 
 import numpy as np
 
+from data_pipelines import store as stores
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images, writing
 from data_pipelines.slides import annotations as outlines, cells, lesions, reader, tissue
-from data_pipelines.slides.camelyon import settings as fields, store as stores
+from data_pipelines.slides.camelyon import settings as fields
 from data_pipelines.slides.camelyon.source import Entry
 
 Record = dict[str, Any]

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from data_pipelines import store
 from data_pipelines.errors import UserError
 from data_pipelines.prepare import camelyon16
 from data_pipelines.slides import annotations, cells, reader, stain
-from data_pipelines.slides.camelyon import run, settings as fields, slide_job, source, store
+from data_pipelines.slides.camelyon import run, settings as fields, slide_job, source
 from tests import slide_files
 from tests.unit.slides import camelyon_folder
 

@@ -1,4 +1,4 @@
-"""What is done already, in the target folder: files that appear whole, and one record a slide and step.
+"""A preparation's target folder: files that appear whole, and one record of what is done a slide and step.
 
   records/<slide>.<step>.json   key, files with checksums, rows, or why the slide is left out; written last
   locks/                        claims of the slides being worked on (data_pipelines/claims.py)
@@ -10,7 +10,8 @@ sizes: a run killed at any moment has lost the step it was in, and nothing half-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import hashlib
 import json
 import os
@@ -76,6 +77,22 @@ class Store:
       (self._scratch / "owner.json").write_text(json.dumps(claims.identity()))
     return self._scratch / uuid.uuid4().hex
 
+  @contextlib.contextmanager
+  def scratch_file(self) -> Iterator[pathlib.Path]:
+    """A file of this process for the block, below the target.
+
+    Raises:
+      CannotWrite: the target cannot be written.
+    """
+    try:
+      path = self._temp()
+    except OSError as error:
+      raise CannotWrite(error.errno, f"cannot write {self.folder}: {error.strerror or error}") from error
+    try:
+      yield path
+    finally:
+      path.unlink(missing_ok=True)
+
   def close(self) -> None:
     """Takes away this process's folder of unfinished files."""
     if self._scratch is not None:
@@ -90,6 +107,24 @@ class Store:
           shutil.rmtree(owner.parent, ignore_errors=True)
       except (OSError, ValueError, KeyError, AttributeError):
         continue  # being written, or of a process that was killed over it: some bytes
+
+  def settle(self, settings: dict[str, Any]) -> None:
+    """Writes settings.json, or compares it: a target belongs to one preparation.
+
+    Raises:
+      UserError: other settings are there; with each of them.
+    """
+    path = self.folder / "settings.json"
+    try:
+      old = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+      self.write("settings.json", as_json(settings))
+      return
+    changed = sorted(k for k in {*old, *settings} if old.get(k) != settings.get(k))
+    if changed:
+      raise UserError(f"{self.folder} was prepared with another "
+                      + ", ".join(f"{k} ({old.get(k)}, now {settings.get(k)})" for k in changed)
+                      + "; choose another --target")
 
   def record(self, slide: str, step: str, key: str = "") -> dict[str, Any] | None:
     """A step's record if it is complete (and has this key), else None."""
@@ -114,6 +149,11 @@ class Store:
 def as_json(content) -> bytes:
   """JSON, indented, with a newline at its end."""
   return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def digest(names: Sequence[str]) -> str:
+  """A checksum of names in their order, "" for none."""
+  return hashlib.sha256("\n".join(names).encode()).hexdigest() if names else ""
 
 
 def key(step: str, files: Sequence[pathlib.Path], before: Sequence[str], extra: Sequence[str] = ()) -> str:

@@ -1,0 +1,125 @@
+"""prepare nih: parts as streams or unpacked files, lists, what is missing or damaged."""
+
+import csv
+import io
+import json
+import tarfile
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.one_class import radiographs
+from data_pipelines.prepare import nih
+
+NAMES = [f"{patient:08d}_00{i}.png" for patient in range(4) for i in (0, 1)]
+VIEWS, FINDINGS = ("PA", "AP"), ("No Finding", "Mass|Nodule")
+
+
+def picture(number):
+  """PNG of 1024 x 1024 as the download has them; one with alpha, as a few of the real ones."""
+  rng = np.random.default_rng(number)
+  image = rng.integers(0, 256, (64, 64), np.uint8).repeat(16, 0).repeat(16, 1)
+  file = io.BytesIO()
+  shown = np.dstack([image] * 3 + [np.full_like(image, 255)]) if number == 3 else image
+  Image.fromarray(shown).save(file, "PNG")
+  return image, file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pictures():
+  return {name: picture(i) for i, name in enumerate(NAMES)}
+
+
+@pytest.fixture
+def source(tmp_path, pictures):
+  folder = tmp_path / "download"
+  folder.mkdir()
+  lines = [f"{n},{FINDINGS[i // 2 % 2 if i > 3 else 0]},0,{i // 2},50,M,{VIEWS[i % 2]},1,1,1,1"
+           for i, n in enumerate(NAMES)]
+  (folder / "Data_Entry_2017.csv").write_text("\n".join([
+      "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,a,b,c,d",
+      *lines]) + "\n")
+  (folder / "train_val_list.txt").write_text("\n".join(NAMES[:4]) + "\n")
+  (folder / "test_list.txt").write_text("\n".join(NAMES[4:]) + "\n")
+  for part in (0, 1):
+    with tarfile.open(folder / f"images_00{part + 1}.tar.gz", "w:gz", compresslevel=1) as archive:
+      for name in [*NAMES[4 * part:4 * part + 4], *(["unlisted.png"] if part else [])]:
+        content = pictures.get(name, pictures[NAMES[0]])[1]
+        info = tarfile.TarInfo(f"images/{name}")
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+  return folder
+
+
+def files(target):
+  return {str(p.relative_to(target)): p.read_bytes() for p in target.rglob("*")
+          if p.is_file() and "records" not in p.parts}
+
+
+def test_parts_become_images_lists_and_a_manifest(source, pictures, tmp_path):
+  subset = tmp_path / "folds" / "train_test_split" / "nih" / "subset"
+  for part in radiographs.PARTS:
+    (subset / part).parent.mkdir(parents=True, exist_ok=True)
+    (subset / part).write_text(f"{NAMES[1]}\n")
+  target = tmp_path / "out"
+  where = [f"--source={source}", f"--target={target}", f"--subset={tmp_path / 'folds'}"]
+  nih.main([*where, "--workers=2", "--strict"])
+  for name, (image, _) in pictures.items():
+    wanted = np.asarray(Image.fromarray(image).resize((300, 300), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(np.asarray(Image.open(target / "nih_300" / name)), wanted)
+  lists = target / "train_test_split" / "nih"
+  assert (lists / "PA/normal/train").read_text().split() == [NAMES[0], NAMES[2]]
+  assert (lists / "AP/normal/test").read_text().split() == [NAMES[5]]
+  assert (lists / "AP/anomaly/test").read_text().split() == [NAMES[7]]
+  assert (lists / "subset/normal/test").read_text().split() == [NAMES[1]]
+  with (target / "manifest.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  assert [r["file"] for r in rows] == [f"nih_300/{n}" for n in NAMES]
+  assert rows[7]["lists"] == "AP/anomaly/test"
+  before = files(target)
+  (target / "nih_300" / NAMES[2]).unlink()
+  nih.main([*where, "--workers=1"])
+  assert files(target) == before
+
+
+def test_unpacked_images_give_the_same(source, pictures, tmp_path):
+  radiographs.prepare(source, tmp_path / "streamed", count=1)
+  for file in source.glob("*.tar.gz"):
+    file.unlink()
+  for name, (_, content) in pictures.items():
+    (source / "images").mkdir(exist_ok=True)
+    (source / "images" / name).write_bytes(content)
+  radiographs.prepare(source, tmp_path / "unpacked", count=1)
+  assert files(tmp_path / "streamed") == files(tmp_path / "unpacked")
+
+
+def test_a_part_that_breaks_off_is_named_and_the_others_are_stored(source, tmp_path):
+  part = source / "images_001.tar.gz"
+  part.write_bytes(part.read_bytes()[:-3000])
+  with pytest.raises(UserError, match="images_001.tar.gz is damaged or was not downloaded to its end.*after"):
+    radiographs.prepare(source, tmp_path / "out", count=1)
+  report = json.loads((tmp_path / "out" / "report.json").read_text())
+  assert report["images"] == 4 and report["missing"] == 4 and list(report["damaged_parts"]) == ["images_001"]
+
+
+def test_a_damaged_image_is_left_out(source, tmp_path):
+  for file in source.glob("*.tar.gz"):
+    file.unlink()
+  (source / NAMES[0]).write_bytes(b"no image")
+  with pytest.raises(UserError, match="1 images cannot be read, 8 of the table are not there, and --strict"):
+    radiographs.prepare(source, tmp_path / "out", count=1, strict=True)
+  report = json.loads((tmp_path / "out" / "report.json").read_text())
+  assert NAMES[0] in report["left_out"] and report["listed_without_image"]["PA/normal/train"] == 2
+
+
+def test_wrong_requests(source, tmp_path):
+  with pytest.raises(UserError, match="--side is 16"):
+    nih.main([f"--source={source}", f"--target={tmp_path}", "--side=0"])
+  with pytest.raises(FileNotFoundError, match="Data_Entry_2017.csv"):
+    radiographs.prepare(tmp_path / "nowhere", tmp_path / "out")
+  for file in source.glob("*.tar.gz"):
+    file.unlink()
+  with pytest.raises(UserError, match=r"neither images_\*.tar.gz nor .png"):
+    radiographs.prepare(source, tmp_path / "out")
