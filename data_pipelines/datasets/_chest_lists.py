@@ -163,6 +163,16 @@ def marks(radiograph: Radiograph, size: int, window) -> dict[str, np.ndarray]:
   return found
 
 
+def ellipses(size: int) -> np.ndarray:
+  """A stated lung region for frontal radiographs without masks, float32 [S,S,1]: two upright ellipses.
+
+  Centres (0.30, 0.48) and (0.70, 0.48), half axes 0.16 and 0.31 of width and height: nobody's lungs exactly.
+  """
+  y, x = (np.mgrid[:size, :size] + 0.5) / size
+  inside = [((x - u) / 0.16) ** 2 + ((y - 0.48) / 0.31) ** 2 <= 1 for u in (0.30, 0.70)]
+  return (inside[0] | inside[1])[..., None].astype(np.float32)
+
+
 def read_mask(path, size: int) -> np.ndarray:
   """A mask's file as float32 [S,S,1]: 1 where more than half of a pixel is marked (at least one pixel)."""
   marked = np.asarray((images.read_plain(path) > 0).any(-1), np.float32)

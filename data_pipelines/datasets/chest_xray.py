@@ -40,6 +40,8 @@ def defaults() -> ml_collections.ConfigDict:
                                    # normal image; the rest trains. Others are divided between val and test
   fields.projections = ("PA", "AP")  # of PadChest that are used; () = all
   fields.invert = True             # PadChest: the files of MONOCHROME1 are inverted
+  fields.lungs = "masks"           # region for errors inside the lungs: masks, where the data set has them;
+                                   # ellipses: two fixed ones (_chest_lists.ellipses); none
   fields.preparation = "antialiased"  # published: training images are resized without anti-aliasing,
                                    # scored ones with it and rounded to 8 bits, as the public code does
   for name in ("crop_size", "resize", "equalize_hist"):
@@ -55,6 +57,7 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   """
   cfg = one_class_fields.resolve_files(data_cfg, defaults(), LAYOUTS)
   data_fields.choice(cfg, "preparation", PREPARATIONS)
+  data_fields.choice(cfg, "lungs", ("masks", "ellipses", "none"))
   if cfg.channels != 1:
     raise UserError(f"config.data.channels={cfg.channels}: radiographs are grey, use 1")
   if not (cfg.val_share > 0 and cfg.test_share > 0 and cfg.val_share + cfg.test_share < 1):
@@ -99,17 +102,16 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
 
 
 def _marks(known, cfg):
-  """Item -> {"mask", "lungs"} where the data set marks anything, else None."""
-  if not any(r.boxes or r.mask or r.lungs for r in known.values()):
-    return None
-  lungs = all(r.lungs for r in known.values())
+  """Item -> {"mask", "lungs"} where the data set marks anything or a region is asked for, else None."""
   masks = any(r.boxes or r.mask for r in known.values())
+  lungs = cfg.lungs == "masks" and bool(known) and all(r.lungs for r in known.values())
   keys = ("mask",) * masks + ("lungs",) * lungs
+  ellipses = {"lungs": chest_lists.ellipses(cfg.image_size)} if cfg.lungs == "ellipses" else {}
 
   def of(item):
-    found = chest_lists.marks(known[item.name], cfg.image_size, cfg.window)
-    return {key: found[key] for key in keys}
-  return of if keys else None
+    found = chest_lists.marks(known[item.name], cfg.image_size, cfg.window) if keys else {}
+    return {key: found[key] for key in keys} | ellipses
+  return of if keys or ellipses else None
 
 
 def read_example(path, data_cfg) -> np.ndarray:

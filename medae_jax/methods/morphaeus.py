@@ -181,12 +181,13 @@ class Method(BaseMethod):
     return self._scores.outputs(state, image, found)
 
   def pictures(self, state, batch, rng):
-    """{"prior", "recon", "field"}: the prior, its deformed form, and a grid that phi_+ moves."""
+    """{"prior", "recon", "field", "jacobian"}: the prior, its deformed form, a grid that phi_+ moves, and the
+    determinant of its Jacobian (models/deformer.py: shown_jacobian)."""
     del rng
     image = batch["image"]
     out, _ = self._forward(state.params, state.stats, image)
     return {"prior": jnp.clip(out["prior"], 0, 1), "recon": jnp.clip(out["recon"], 0, 1),
-            "field": deformer.moved_grid(out["field"])}
+            "field": deformer.moved_grid(out["field"]), "jacobian": deformer.shown_jacobian(out["field"])}
 
   def inference_state(self, state):
     nets, fitted = self._scores.inference(state)

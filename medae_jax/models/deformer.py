@@ -91,9 +91,25 @@ def deform(image: jax.Array, prior: jax.Array, velocity: jax.Array, both: bool =
   return {"recon": warped[:n], "reversed": warped[n:], "field": fields[:n]}
 
 
-def moved_grid(field: jax.Array, spacing: int = 8) -> jax.Array:
-  """A picture [B,H,W,1] in [0, 1] of a square grid moved by displacements [B,H,W,2]."""
+def shown_jacobian(field: jax.Array) -> jax.Array:
+  """A picture [B,H,W,3] in [0, 1] of det d(x + u)/dx: white 1, orange 2 and more (stretched), blue 1/2 and
+  less (squeezed), by the logarithm; pure red where it is not positive: a folding."""
+  det = warp.jacobian_determinant(field)[..., None]
+  level = jnp.clip(jnp.log2(jnp.maximum(det, 1e-6)), -1, 1)
+  far = jnp.array([0.90, 0.45, 0.0]), jnp.array([0.05, 0.30, 0.75])
+  colour = 1 - jnp.abs(level) * (1 - jnp.where(level > 0, *far))
+  picture = jnp.where(det <= 0, jnp.array([1.0, 0.0, 0.0]), colour)
+  return jnp.pad(picture, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
+
+
+def moved_grid(field: jax.Array, spacing: int = 0) -> jax.Array:
+  """A picture [B,H,W,1] in [0, 1] of a square grid moved by displacements [B,H,W,2].
+
+  Args:
+    spacing: pixels between lines; 0 = an eighth of the height, at least 2.
+  """
   height, width = field.shape[1:3]
+  spacing = spacing or max(height // 8, 2)
   lines = (jnp.arange(height)[:, None] % spacing == 0) | (jnp.arange(width)[None] % spacing == 0)
   grid = jnp.broadcast_to(lines.astype(jnp.float32)[None, ..., None], (*field.shape[:3], 1))
   return jnp.clip(warp.warp(grid, field), 0, 1)

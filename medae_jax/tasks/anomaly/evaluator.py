@@ -35,6 +35,7 @@ from medae_jax.scores import residual
 from medae_jax.tasks.anomaly import (
   figures,
   gallery,
+  image_numbers,
   intervals,
   pictures,
   residual_fit,
@@ -44,6 +45,7 @@ from medae_jax.tasks.anomaly import (
   thresholds,
   whole_scans,
 )
+from medae_jax.tasks.anomaly.pictures import EXPLAINING
 from medae_jax.tasks.base import BaseEvaluator
 
 _GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector
@@ -78,6 +80,7 @@ class Evaluator(BaseEvaluator):
     self._store, self._sample = None, thresholds.IntensitySample()
     self._cases: list[dict[str, Any]] = []
     self._chosen: dict[str, np.ndarray] = {}
+    self.numbers = image_numbers.ImageNumbers(n)
     self.counts = self.overlap = None
     how = config.method.get("score", {}).get("image_score", "mean")
     self._baseline = jax.jit(functools.partial(
@@ -94,6 +97,7 @@ class Evaluator(BaseEvaluator):
       self.label[rows] = self.lesion_px[rows] > 0
     if "label" in batch:
       self.label[rows] = batch["label"][valid]
+    self.numbers.add(batch, outputs, rows, valid)
     self._sample.add(batch["image"][valid])
     maps, image = self._baseline(batch["image"])
     for name, value in image.items():
@@ -143,6 +147,7 @@ class Evaluator(BaseEvaluator):
                               "n_lesion_pixels": int(self.lesion_px.clip(0).sum())}
     result.update(self._pixel_metrics(threshold, notes))
     result.update(self._image_metrics(notes))
+    result.update(self.numbers.result(self.label))
     result.update(figures.operating_point(self))
     result.update(whole_scans.metrics(self.scans(), self.calibration))
     result["baseline"] = self._baseline_metrics()
@@ -252,6 +257,7 @@ class Evaluator(BaseEvaluator):
     chosen = np.concatenate(list(self._chosen.values())).astype(np.int64)
     for i in np.flatnonzero(batch["valid"]):
       case = {k: outputs[k][i] for k in ("recon", "map") if k in outputs}
+      case.update({name: pictures[name][i] for name in EXPLAINING if name in pictures})
       if "noised" in pictures:
         case.update(noised=pictures["noised"][i], denoised=pictures["recon"][i])
       case.update(image=batch["image"][i], mask=batch["mask"][i] if "mask" in batch else None,

@@ -10,6 +10,8 @@ from medae_jax.reporting import panels
 from medae_jax.tasks.anomaly import captions
 
 _CELL = 180  # pixels of a picture's longer side, at least
+# Pictures of a method (`Method.pictures`) that explain its reconstruction: {name: column head}.
+EXPLAINING = {"prior": "healthy prior", "field": "deformation", "jacobian": "Jacobian determinant"}
 
 
 def choose(evaluator, n: int) -> np.ndarray:
@@ -94,6 +96,10 @@ def _row(case, channel, channel_name, window, top, threshold, flip):
   if "noised" in case:
     pictures["with training noise"] = shown(case["noised"])
     pictures["that noise removed"] = shown(case["denoised"] * body)
+  for explaining, head in EXPLAINING.items():
+    if explaining in case:
+      pictures[head] = (shown(case[explaining]) if explaining == "prior" else
+                        panels.colour(turn(case[explaining]).repeat(factor, 0).repeat(factor, 1)))
   if "recon" in case and case["recon"].shape == image.shape:
     pictures["reconstruction"] = shown(case["recon"] * body)
   if "map" in case:

@@ -39,10 +39,11 @@ def images(evaluator) -> list[dict[str, Any]]:
   table = []
   for i, meta in enumerate(evaluator.metas):
     row = {"id": meta.get("id", i), "patient": evaluator.patients[evaluator.group[i]]}
-    row.update({k: meta[k] for k in ("slice", "kind", "path") if k in meta})
+    row.update({k: meta[k] for k in ("slice", "kind", "finding", "path") if k in meta})
     row["label"] = int(evaluator.label[i]) if evaluator.label[i] >= 0 else None
     row["lesion_pixels"] = int(evaluator.lesion_px[i]) if evaluator.lesion_px[i] >= 0 else None
     row["score"] = float(evaluator.image_scores["model"][i])
+    row.update(evaluator.numbers.row(i))
     row["called_abnormal"] = None if cut is None else int(row["score"] > cut)
     table.append(row)
   return table

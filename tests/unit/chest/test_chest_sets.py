@@ -260,3 +260,12 @@ def test_bad_fields(tmp_path, given, words):
   with pytest.raises(UserError, match=words):
     build(tmp_path, **given)
 
+
+
+def test_two_ellipses_stand_for_lungs_where_they_are_asked_for(tmp_path):
+  data = build(folder(tmp_path), lungs="ellipses")
+  lungs = data.split("test").read(np.arange(2))["lungs"]
+  np.testing.assert_array_equal(lungs[0], lungs[0, :, ::-1])  # left as right
+  assert lungs.shape == (2, 10, 10, 1) and 0.2 < lungs.mean() < 0.4
+  assert lungs[0, 4, 3] == 1 and lungs[0, 4, 0] == 0
+  assert "lungs" not in build(tmp_path).split("test").read(np.arange(2))
