@@ -1,7 +1,7 @@
 """The Method protocol: what the one training loop asks of a method.
 
-A method is a file `medae_jax/methods/<name>.py` with a class `Method`. It sees batches (dicts of
-arrays) and its config; it never reads files, never knows the loop, the number of steps per
+A method is a file `<name>.py` in medae_jax/methods or a folder there, with a class `Method`. It sees
+batches (dicts of arrays) and its config; it never reads files, never knows the loop, the number of steps per
 dispatch or the number of devices. `load(config)` imports it by name: there is no registry to edit.
 
 Contracts (tests/contract):
@@ -273,16 +273,13 @@ def example_keys(rng: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def load(config) -> Method:
-  """The method that `config.method.name` names.
-
-  Raises UserError: no such method; code outside the package that nobody allowed.
-  """
+  """The method that `config.method.name` names; UserError: none such, or outside code nobody allowed."""
   name = config.method.name
   if outside := ":" in name:  # "package.module:Class", for methods that live outside this package
     check_outside_code("config.method.name", name)
-  path, _, cls = (name if outside else f"medae_jax.methods.{name}:Method").partition(":")
+  path, _, cls = (name if outside else f"{names().get(name, '')}:Method").partition(":")
   try:
-    found = getattr(importlib.import_module(path), cls, None) if outside or name in names() else None
+    found = getattr(importlib.import_module(path), cls, None) if path else None
   except ModuleNotFoundError as e:
     if path != e.name and not path.startswith(f"{e.name}."):  # a library that the module needs
       raise
@@ -293,8 +290,9 @@ def load(config) -> Method:
   return found(config)
 
 
-def names() -> list[str]:
-  """Names of all methods of the package."""
-  import medae_jax.methods
-  return sorted(m.name for m in pkgutil.iter_modules(medae_jax.methods.__path__)
-                if not m.name.startswith("_"))
+def names() -> dict[str, str]:
+  """{name: module} of all methods of the package; its folders are families of methods."""
+  import medae_jax.methods as package
+  modules = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+  found = {m.name.rpartition(".")[2]: m.name for m in modules if not m.ispkg}
+  return {name: found[name] for name in sorted(found) if not name.startswith("_")}

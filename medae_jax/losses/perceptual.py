@@ -1,4 +1,4 @@
-"""Reconstruction losses per image: L1, L2 and distances of a frozen trunk's features.
+"""Reconstruction losses per image: L1, L2, 1 - SSIM and distances of a frozen trunk's features.
 
 Shvetsova et al. 2021 (arXiv 2006.13265), as its public code computes its relative perceptual loss.
 For each layer k with weight w_k, f~ = (f - mu_k) / sigma_k (or f), rho(t) = |t| (or t^2):
@@ -25,9 +25,11 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
+from medae_jax.losses import ssim
 from medae_jax.losses.trunk import Trunk
 
-NAMES = ("l1", "l2", "perceptual", "relative_perceptual_L1")
+NAMES = ("l1", "l2", "ssim", "perceptual", "relative_perceptual_L1")
+PIXEL = ("l1", "l2", "ssim")  # those without features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +37,10 @@ class Term:
   """One weighted loss.
 
   Attributes:
-    name: "l1", "l2" or "perceptual".
+    name: "l1", "l2", "ssim" or "perceptual".
     weight: factor of this term in the sum (terms are not renormalised).
     layers: {resolution: {layer: weight}}, resolution 0 = any; "image" among the layers adds the
-      trunk's input. Empty for l1 and l2.
+      trunk's input. Empty for those of PIXEL.
     normalize, absolute, relative: the three switches above.
   """
   name: str
@@ -117,7 +119,7 @@ def parse(text: str, *, layers: str | Mapping, check: Callable | None = None,
   for weight, name in _factors(text, text):
     if name not in NAMES:
       raise UserError(f"loss {text!r}: {name!r} is none of {', '.join(NAMES)}")
-    if name in ("l1", "l2"):
+    if name in PIXEL:
       terms.append(Term(name, weight))
     elif name == "perceptual":
       terms.append(Term(name, weight, layers, **switches))
@@ -206,10 +208,18 @@ def _differences(term, trunk, image, recon, weights, real):
   return out
 
 
+def _unit(trunk, *images):
+  """Images in [0,1], out of the range that the trunk is told; without one they are in it."""
+  low, high = (trunk.low, trunk.high) if trunk is not None else (0.0, 1.0)
+  return [(x - low) / (high - low) for x in images]
+
+
 # --------------------------------------------------------------------------------- sums of terms
 def term_loss(term: Term, trunk: Trunk | None, image: jax.Array, recon: jax.Array, res: int,
               real: Mapping | None = None) -> jax.Array:
   """One term for each image, [B], without its weight; arguments as in `per_image`."""
+  if term.name == "ssim":
+    return ssim.ssim_loss(*_unit(trunk, image, recon))
   if term.name != "perceptual":
     return (l1 if term.name == "l1" else l2)(image, recon)
   return perceptual(term, trunk, image, recon, term.at(res), real)
@@ -240,6 +250,8 @@ def anomaly_map(terms: Sequence[Term], trunk: Trunk | None, image: jax.Array, re
   for term in terms:
     if term.name == "perceptual":
       value = perceptual_map(term, trunk, image, recon, term.at(res), real)
+    elif term.name == "ssim":
+      value = 1 - ssim.ssim_map(*_unit(trunk, image, recon)).mean(-1, keepdims=True)
     else:
       difference = jnp.abs(image - recon)
       value = (difference if term.name == "l1" else difference**2).mean(-1, keepdims=True)

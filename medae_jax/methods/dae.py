@@ -12,6 +12,9 @@ Options that the reference lacks, all off by default (config.method.score):
   test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
   erosion, median              sizes of the two filters.
   kind                         another score of the same reconstruction: scores/reconstruction.py.
+config.method.loss (l1, l2, ssim, with factors) takes an expression over all pixels instead of the masked
+squared error, and config.method.noise the noise of data sets that say nothing of it: on chest radiographs
+(Bercea et al. 2023, MICCAI; docs/ae_zoo.md).
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ import jax.numpy as jnp
 import optax
 
 from medae_jax.core import parallel
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import BaseMethod, Need, State
-from medae_jax.losses import pixel
+from medae_jax.losses import perceptual, pixel
 from medae_jax.methods import _coarse_noise as noise
 from medae_jax.models import dae_unet
 from medae_jax.optim import adam, schedules
@@ -37,6 +41,15 @@ def build_optimizer(config, total_steps: int):
                     weight_decay=o.weight_decay, clip=o.clip, amsgrad=o.amsgrad)
 
 
+def _pixel_terms(text: str):
+  """Terms of config.method.loss; () for "", the masked squared error."""
+  terms = perceptual.parse(text, layers="") if text else ()
+  wrong = [t.name for t in terms if t.name not in perceptual.PIXEL]
+  if wrong:
+    raise UserError(f"config.method.loss={text!r}: this method takes {', '.join(perceptual.PIXEL)}")
+  return terms
+
+
 class Method(BaseMethod):
   needs = {"image": Need("BHWC", low=0, note="background exactly 0")}
   frozen = (reconstruction.NET,)
@@ -47,6 +60,7 @@ class Method(BaseMethod):
     self._tx = build_optimizer(config, config.train.steps)
     self._scores = reconstruction.Reconstruction(config, self.needs["image"])
     self.fits = self._scores.fits
+    self._terms = _pixel_terms(config.method.get("loss", ""))
 
   def _net(self, channels: int) -> dae_unet.UNet:
     m = self.config.model
@@ -72,7 +86,7 @@ class Method(BaseMethod):
     if "noise" in batch:
       coarse, roll = batch["noise"], batch["roll"]
     else:
-      d = self.config.data
+      d = self.config.method.get("noise", None) or self.config.data
       coarse, roll = noise.draw(rng, batch["index"], image.shape[1:], d.noise_res, d.noise_std,
                                 d.noise_roll)
     mask = pixel.foreground(image)
@@ -81,6 +95,8 @@ class Method(BaseMethod):
   def _losses(self, params, batch, rng):
     noised, mask = self.corrupt(batch, rng)
     recon = self._apply(params, noised)
+    if self._terms:
+      return perceptual.per_image(self._terms, None, batch["image"], recon)
     return pixel.masked_squared_error(batch["image"], recon, mask, self.config.method.loss_over)
 
   def train_step(self, state, batch, rng, *, stage, axis_name):

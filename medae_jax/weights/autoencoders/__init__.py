@@ -1,0 +1,1 @@
+"""Names of published autoencoders of chest radiographs <-> our trees."""

@@ -1,0 +1,1 @@
+"""The autoencoders that the MorphAEus paper compares."""
