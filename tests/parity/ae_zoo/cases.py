@@ -62,8 +62,8 @@ class Case:
 
   def state(self) -> State:
     params, stats = self.trees(self.tensors())
-    made = jax.eval_shape(lambda key: self.method.init(key, {"image": self.images[0]}).stats, jax.random.key(0))
-    stats = {**{k: jnp.zeros(v.shape, v.dtype) for k, v in made.items() if hasattr(v, "dtype")}, **stats}
+    counters = {k: jnp.zeros(v.shape, v.dtype) for k, v in self._made().stats.items() if hasattr(v, "dtype")}
+    stats = {**counters, **stats}
     trained = {name: self.method.tx.init({net: params[net] for net in nets})
                for name, nets in self.method.groups.items()}
     return State.create(params, stats, trained)
@@ -73,21 +73,25 @@ class Case:
     found = self.method.from_torch(tensors)
     return double(found if isinstance(found, tuple) else (found, {}))
 
+  def _made(self) -> State:
+    """A fresh state as shapes."""
+    return jax.eval_shape(lambda key: self.method.init(key, {"image": self.images[0]}), jax.random.key(0))
+
   def _shapes(self):
     """Published shapes by name, in the order of the file; of thinned tensors by our trees."""
     after = {k: v for k, v in sub(self.z, "sd_after/").items() if "@" not in k}
     thinned = [k for k in after if f"sd_after/{k}@stride" in self.z]
-    probe = {k: np.full((2, 3, 5, 7) if k in thinned else v.shape, i) for i, (k, v) in enumerate(after.items())}
+    probe = {k: np.full((2, 3, 5, 7) if k in thinned else v.shape, i)
+             for i, (k, v) in enumerate(after.items())}
     shapes = {k: v.shape for k, v in after.items()}
     if not thinned:
       return shapes
-    made = jax.eval_shape(lambda key: self.method.init(key, {"image": self.images[0]}).params, jax.random.key(0))
     params, _ = self.method.from_torch(probe)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
       name = list(after)[int(np.ravel(leaf)[0])]
       if name not in thinned:
         continue
-      shape = made
+      shape = self._made().params
       for key in path:
         shape = shape[key.key]
       dims = shape.shape
@@ -153,4 +157,10 @@ def before_norm(names) -> set:
               "conv__decode_", "conv__batch_") != k and "final" not in k)}
 
 
-__all__ = ["Case", "before_norm", "double", "jnp", "nhwc", "sub"]
+def unstable_names(z) -> set:
+  """The file's own list of such tensors: an array of names, or JSON in one string."""
+  found = z["unstable_names"]
+  return set(json.loads(str(found))) if found.ndim == 0 else {str(name) for name in found}
+
+
+__all__ = ["Case", "before_norm", "double", "jnp", "nhwc", "sub", "unstable_names"]

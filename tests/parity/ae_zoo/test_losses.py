@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import ae_cxr
 from medae_jax.core import method as method_lib
 from medae_jax.core.method import State
-from configs import ae_cxr
 from medae_jax.losses import variational
 from tests.golden_cases import file_cases
 from tests.parity.ae_zoo.cases import double, nhwc
@@ -79,4 +79,5 @@ def test_beta_vae(file):
     found = [loss(call) for call in (1, 2, 3)]
     np.testing.assert_allclose(found, z[f"loss_calls123_{name}"], rtol=1e-6, err_msg=name)
     for call in (50000, 99999, 200000):
-      np.testing.assert_allclose(loss(call), z[f"loss_iter{call}_{name}"], rtol=1e-6, err_msg=f"{name} {call}")
+      np.testing.assert_allclose(loss(call), z[f"loss_iter{call}_{name}"], rtol=1e-6,
+                                 err_msg=f"{name} {call}")

@@ -51,19 +51,22 @@ def _beta_fields(case):
           "method.max_capacity": float(loss["max_capacity"])}
 
 
-def _run(case, skip=()):
-  """Both steps; the outputs of the passes, the gradients, the losses and the parameters compared."""
-  method, state, z = case.method, case.state(), case.z
+def _run(case, code_of, skip=()):
+  """Both steps: outputs, gradients, losses and parameters compared; code_of(use, image) of the first."""
+  method, state, z, first = case.method, case.state(), case.z, None
 
   @jax.jit
   def step(state, part):
-    use = method.use(state, part["image"], train=True)
-    return method.reconstruct(use, part["image"], part.get("noise")), *method.step(state, part)
+    image = part["image"]
+    use = method.use(state, image, train=True)
+    recon = method.reconstruct(use, image, part.get("noise"))
+    return (recon, code_of(method.use(state, image, train=True), image)), *method.step(state, part)
   for i, image in enumerate(case.images):
     part = {"image": image}
     if f"noise_draw{i}" in z:
       part["noise"] = case.draws(i, 1)[0]
-    recon, state, metrics = step(state, part)
+    (recon, code), state, metrics = step(state, part)
+    first = first if i else code
     np.testing.assert_allclose(recon, nhwc(z[f"rec_step{i}"]), rtol=2e-5, atol=2e-5, err_msg=f"step {i}")
     expected = z["loss_rec"][i] + (z["alfa"] * z["pl"][i] if "pl" in z else 0)
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5, err_msg=f"step {i}")
@@ -71,39 +74,36 @@ def _run(case, skip=()):
       case.compare("grad_step0/", case.gradients(state, "net"), share=1e-4, skip=skip)
   count = case.compare("sd_after/", case.published(state.params, state.stats), atol=1e-5, skip=skip)
   assert count + len(set(skip) & set(case.shapes)) == len(case.shapes)
+  return first
+
+
+def _codes(case, found, names):
+  for name, value in zip(names, found):
+    expected = case.z[f"aux_step0/{name}"]
+    value = np.asarray(value) if value.ndim == 2 else np.moveaxis(np.asarray(value), -1, 1)
+    np.testing.assert_allclose(value.reshape(expected.shape), expected, rtol=2e-5, atol=2e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("file", file_cases("ae_zoo", "ae_*.npz"))
 def test_spatial_and_dense(file):
   with np.load(file) as z:
     trunk = networks.trunk if any(k.startswith("vgg/") for k in z.files) else lambda z: {}
-  case = Case(file, "ae_d" if file.stem.startswith("ae_d.") else "ae_s", _ae_fields, lambda z: double(trunk(z)))
+  case = Case(file, "ae_s", _ae_fields, lambda z: double(trunk(z)))
   skip = before_norm(case.shapes) if case.config.model.norm == "batch" else ()
-  _run(case, skip)
-  code = jax.jit(lambda state, x: case.method.code(case.method.use(state, x, train=True), x)[1])(
-      case.state(), case.images[0])
-  expected = case.z["aux_step0/z"]
-  code = np.asarray(code) if code.ndim == 2 else np.moveaxis(np.asarray(code), -1, 1)
-  np.testing.assert_allclose(code.reshape(expected.shape), expected, rtol=2e-5, atol=2e-5)
+  _codes(case, _run(case, lambda use, x: (case.method.code(use, x)[1],), skip), ("z",))
 
 
 @pytest.mark.parametrize("file", file_cases("ae_zoo", "vae_*_mode.npz"))
 def test_vae(file):
   case = Case(file, "vae", _vae_fields)
-  _run(case)
-  mean, log_std = case.method.use(case.state(), case.images[0])("enc", case.images[0])
-  for name, value in (("z_mu", mean), ("z_logvar", jnp.exp(log_std))):
-    expected = case.z[f"aux_step0/{name}"]
-    np.testing.assert_allclose(value, expected.reshape(expected.shape[:2]), rtol=2e-5, atol=2e-6)
+  mean, log_std = _run(case, lambda use, x: use("enc", x))
+  _codes(case, (mean, np.exp(log_std)), ("z_mu", "z_logvar"))
 
 
 @pytest.mark.parametrize("file", file_cases("ae_zoo", "beta_vae.npz"))
 def test_beta_vae(file):
   case = Case(file, "beta_vae", _beta_fields)
-  _run(case)
-  mean, log_var = case.method.use(case.state(), case.images[0])("enc", case.images[0])
-  np.testing.assert_allclose(mean, case.z["aux_step0/z_mu"], rtol=2e-5, atol=2e-5)
-  np.testing.assert_allclose(log_var, case.z["aux_step0/z_logvar"], rtol=2e-5, atol=2e-5)
+  _codes(case, _run(case, lambda use, x: use("enc", x)), ("z_mu", "z_logvar"))
 
 
 @pytest.mark.parametrize("file", file_cases("ae_zoo", "dae*.npz"))
@@ -113,17 +113,19 @@ def test_denoising(file):
   method, z = case.method, case.z
   params, _ = case.trees(case.tensors())
   state = State.create(params, opt={"net": method._tx.init(params["net"])})
-  step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=Stage("main", 9),
-                                                axis_name=None))
+
+  @jax.jit
+  def step(state, batch):
+    noised, _ = method.corrupt(batch, None)
+    return (noised, method._apply(state.params["net"], noised)), *method.train_step(
+        state, batch, jax.random.key(0), stage=Stage("main", 9), axis_name=None)
   first = state.params
   for i, image in enumerate(case.images):
     batch = {"image": image, "noise": double(nhwc(z[f"noise_draw{i}"])),
              "roll": jnp.broadcast_to(jnp.asarray(z["rolls_row_col"][i], jnp.int32), (len(image), 2))}
-    noised, _ = method.corrupt(batch, None)
+    (noised, recon), state, metrics = step(state, batch)
     np.testing.assert_allclose(noised, nhwc(z[f"noisy_step{i}"]), rtol=0, atol=2e-6)
-    np.testing.assert_allclose(method._apply(state.params["net"], noised), nhwc(z[f"rec_step{i}"]),
-                               rtol=5e-5, atol=5e-5)
-    state, metrics = step(state, batch)
+    np.testing.assert_allclose(recon, nhwc(z[f"rec_step{i}"]), rtol=5e-5, atol=5e-5)
     np.testing.assert_allclose(metrics["loss"], z["loss_rec"][i], rtol=1e-5)
     if i == 0:
       decay = case.published(first)
