@@ -6,11 +6,12 @@ dae (denoising). FOLDER: labels.csv (file, split, label, group, subtype), or
 <train|val|test>/<normal or a finding>/.
 
 Arguments: root; loss=EXPRESSION of ae_s, ae_d, beta_vae, dae (l1, l2, ssim; perceptual needs vgg=PATH or
-random:SEED); parity=1: what the public code does, which trains with BatchNorm frozen and LeakyReLU linear.
+random:SEED); run=1, 2, ...: further seeds; parity=1: what the public code does, which trains with BatchNorm
+frozen and LeakyReLU linear.
   (none)   published: 128 px, up to 500 or 1000 epochs, patience 25. The paper's tables could not be read.
   :small   a labelled folder at 64 px on two CPU cores, minutes; narrow networks.
-  :demo    SYNTHETIC textures, two CPU cores, minutes.
-  :smoke   SYNTHETIC textures, seconds; learns nothing.
+  :demo    SYNTHETIC radiographs, two CPU cores, minutes.
+  :smoke   SYNTHETIC radiographs, seconds; learns nothing.
 """
 
 from configs import common
@@ -26,14 +27,14 @@ def get_config(arg=None):
   """
   words = dict.fromkeys(ae_zoo.FILL, False)
   args = common.parse_arg(arg, **words, root="", loss="", vgg="", parity=False, small=False, demo=False,
-                          smoke=False, seed=2109)
+                          smoke=False, run=0, seed=2109)
   chosen = [word for word in words if args[word]] or ["ae_s"]
   if len(chosen) > 1:
     raise UserError(f"config arguments {' and '.join(chosen)} name several methods; use one of "
                     f"{', '.join(words)}")
   word = chosen[0]
   config = chest.base()
-  config.seed = args.seed
+  config.seed = args.seed + args.run
   ae_zoo.FILL[word](config)
   config.data.root = args.root
   if args.loss:
@@ -52,4 +53,5 @@ def get_config(arg=None):
     config.train.update(epochs=60, batch_size=32, early_stop=0, eval_every_epochs=5, save_every_epochs=5)
   if args.demo or args.smoke:
     chest.synthetic(config, args.smoke)
+    config.data.image_size = 32    # the least that all of them take
   return config.lock()

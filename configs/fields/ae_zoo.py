@@ -5,7 +5,7 @@ Each sets the published values of the sound form; `PARITY` has what the public c
 
 import ml_collections
 
-from configs.fields import trunk
+from configs.fields import scores, trunk
 
 _group = ml_collections.ConfigDict
 
@@ -26,6 +26,7 @@ def _score(method) -> None:
   method.score = score = _group()
   score.image_score = "mean"       # mean, max, top1
   score.weights_positive = score.weights_negative = ()  # per channel; () = 1
+  scores.add(score)                # kind: another score of the same reconstruction
 
 
 def _expression(method, loss: str) -> None:

@@ -14,7 +14,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.core.method import BaseMethod, Need, State, example_keys
 from medae_jax.methods.autoencoders._passes import Making, Pass
 from medae_jax.optim import adam, schedules
-from medae_jax.scores import residual as scores
+from medae_jax.scores import reconstruction, residual
 
 
 class Autoencoder(BaseMethod):
@@ -28,12 +28,15 @@ class Autoencoder(BaseMethod):
   needs: Mapping[str, Need] = {"image": Need("BHWC", low=0, high=1)}
   groups: Mapping[str, Sequence[str]] = {"net": ("enc", "dec")}
   scored: Sequence[str] = ("enc", "dec")
+  frozen: Sequence[str] = (reconstruction.NET,)
 
   def __init__(self, config):
     super().__init__(config)
     if config.train.accum > 1 and config.model.get("norm", "none") == "batch":
       raise UserError("config.train.accum > 1 changes the statistics of batch normalisation: use accum=1, or "
                       "model.norm=frozen or group")
+    self._scores = reconstruction.Reconstruction(config, self.needs["image"])
+    self.fits = self._scores.fits
     o = config.optim
     self.schedule = schedules.build(o, int(config.train.steps))
     self.tx = adam.adam(self.schedule, b1=o.b1, b2=o.b2, eps=o.eps)
@@ -62,7 +65,10 @@ class Autoencoder(BaseMethod):
     self.visit(making, image)
     params = making.params
     opt = {name: self.tx.init({net: params[net] for net in nets}) for name, nets in self.groups.items()}
-    return State.create(params, making.stats, opt)
+    return State.create({**params, **self._scores.init_params()}, making.stats, opt)
+
+  def pretrained(self):
+    return self._scores.pretrained()
 
   def normals(self, rng, index, count: int) -> jax.Array:
     """N(0, I) of [count, B, config.model.latent], draws of their own for every example."""
@@ -112,10 +118,18 @@ class Autoencoder(BaseMethod):
   def score(self, state, batch):
     """{"recon" [B,H,W,C], "map" [B,H,W,1], "score" [B]}: the mean absolute residual by default."""
     image, s = batch["image"], self.config.method.score
-    recon = self.reconstruct(self.use(state, image), image, self.fixed_noise(image))
-    anomaly = scores.residual_map(image - recon, weights_positive=s.weights_positive,
-                                  weights_negative=s.weights_negative)
-    return {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score)}
+    recon = self._recon(state, batch)
+    anomaly = residual.residual_map(image - recon, weights_positive=s.weights_positive,
+                                    weights_negative=s.weights_negative)
+    found = {"recon": recon, "map": anomaly, "score": residual.image_score(anomaly, s.image_score)}
+    return self._scores.outputs(state, image, found)
+
+  def _recon(self, state, batch):
+    image = batch["image"]
+    return self.reconstruct(self.use(state, image), image, self.fixed_noise(image))
+
+  def finalize(self, state, batches):
+    return self._scores.finalize(state, batches, self._recon)
 
   def pictures(self, state, batch, rng):
     """{"recon"} [B,H,W,C] in [0,1]; where codes are drawn from N(0, I), "drawn": images of such codes."""
@@ -130,5 +144,6 @@ class Autoencoder(BaseMethod):
     del use, codes
 
   def inference_state(self, state):
-    return state.replace(params={net: state.params[net] for net in self.scored},
+    nets, fitted = self._scores.inference(state)
+    return state.replace(params={**{net: state.params[net] for net in self.scored}, **nets}, extra=fitted,
                          stats={net: state.stats[net] for net in self.scored if net in state.stats}, opt={})

@@ -25,20 +25,15 @@ from medae_jax.models.autoencoders import adversarial as networks
 from medae_jax.models.autoencoders.parts import square_levels
 from medae_jax.weights.autoencoders import names
 
-INITS = ("dcgan", "torch")
-
 
 class Method(Autoencoder):
   groups = {"critic_image": ("critic_image",), "dec": ("dec",), "critic_latent": ("critic_latent",),
             "autoencoder": ("enc", "dec")}
 
-  def __init__(self, config):
-    super().__init__(config)
-    if config.model.init not in INITS:
-      raise UserError(f"config.model.init={config.model.init!r}: use {' or '.join(INITS)}")
-
   def nets(self, shape):
     m = self.config.model
+    if m.init not in ("dcgan", "torch"):
+      raise UserError(f"config.model.init={m.init!r}: use dcgan or torch")
     d, dtype = m.width, jnp.dtype(m.dtype)
     shared = dict(norm=m.norm, init_std=m.init == "dcgan", dtype=dtype)
     return {"enc": networks.Down((d, d, 4 * d, 4 * d), m.latent, **shared),
@@ -114,7 +109,7 @@ class Method(Autoencoder):
     """(params, stats) of a state dict with the prefixes E., G., D., ZD. of the public code."""
     sizes = self.sizes(tensors)
     params, stats = names.from_torch(tensors, names.AAE, ("dec",), sizes)
-    return params, stats if self.config.model.norm in ("batch", "frozen") else {}
+    return {**params, **self.pretrained()}, stats if self.config.model.norm in ("batch", "frozen") else {}
 
   def sizes(self, tensors):
     """Networks for the config's images as trees of shapes: published files hold layers that are not used."""

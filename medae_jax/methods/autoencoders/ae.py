@@ -19,12 +19,13 @@ from medae_jax.methods._perceptual import Perceptual
 from medae_jax.methods.autoencoders._plain import Plain
 from medae_jax.models import conv_ae
 from medae_jax.models.autoencoders import dense
+from medae_jax.scores import reconstruction
 from medae_jax.weights import conv_ae as names
 from medae_jax.weights.autoencoders import names as zoo_names
 
 
 class Method(Plain):
-  frozen = ("vgg",)
+  frozen = ("vgg", reconstruction.NET)
 
   def __init__(self, config):
     super().__init__(config)
@@ -67,7 +68,7 @@ class Method(Plain):
     return state.replace(params={**state.params, **self.perceptual.init_params()})
 
   def pretrained(self):
-    return self.perceptual.pretrained()
+    return {**self.perceptual.pretrained(), **super().pretrained()}
 
   def from_torch(self, tensors):
     """(params, stats) of a state dict of the public code; its VGG is taken from config.method.vgg_weights."""
@@ -75,5 +76,5 @@ class Method(Plain):
     params, stats = names.from_torch(tensors, turned, ("enc", "dec"))
     if self.config.model.latent:
       params.update(zoo_names.from_torch(tensors, zoo_names.DENSE)[0])
-    return {**params, **self.perceptual.pretrained()}, stats if self.config.model.norm in (
+    return {**params, **self.pretrained()}, stats if self.config.model.norm in (
         "batch", "frozen") else {}

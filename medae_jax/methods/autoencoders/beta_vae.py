@@ -19,20 +19,17 @@ from medae_jax.methods._perceptual import Perceptual
 from medae_jax.methods.autoencoders._plain import Plain
 from medae_jax.models.autoencoders import variational as networks
 from medae_jax.models.autoencoders.parts import square_levels
+from medae_jax.scores import reconstruction
 from medae_jax.weights.autoencoders import names
-
-REGULARISERS = ("capacity", "beta")
 
 
 class Method(Plain):
-  frozen = ("vgg",)
+  frozen = ("vgg", reconstruction.NET)
   draws = True
 
   def __init__(self, config):
     super().__init__(config)
     m = config.method
-    if m.regulariser not in REGULARISERS:
-      raise UserError(f"config.method.regulariser={m.regulariser!r}: use {' or '.join(REGULARISERS)}")
     if m.regulariser == "capacity" and config.train.accum > 1:
       raise UserError("config.train.accum > 1: |KL - C| is of the whole batch; use accum=1 or "
                       "method.regulariser=beta")
@@ -53,7 +50,7 @@ class Method(Plain):
                          stats={**state.stats, "validation_calls": jnp.zeros((), jnp.int32)})
 
   def pretrained(self):
-    return self.perceptual.pretrained()
+    return {**self.perceptual.pretrained(), **super().pretrained()}
 
   def reconstruct(self, use, image, noise=None):
     return self._forward(use, image, noise)[0]
@@ -93,4 +90,4 @@ class Method(Plain):
   def from_torch(self, tensors):
     """(params, {}) of a state dict of the public code."""
     params, _ = names.from_torch(tensors, names.beta_rules(tensors), ("dec",))
-    return {**params, **self.perceptual.pretrained()}, {}
+    return {**params, **self.pretrained()}, {}

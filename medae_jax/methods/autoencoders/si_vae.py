@@ -142,4 +142,4 @@ class Method(Autoencoder):
   def from_torch(self, tensors):
     """(params, stats) of a state dict of the public code."""
     params, stats = names.from_torch(tensors, names.SOFT_INTRO)
-    return params, stats if self.config.model.norm in ("batch", "frozen") else {}
+    return {**params, **self.pretrained()}, stats if self.config.model.norm in ("batch", "frozen") else {}

@@ -12,21 +12,16 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from medae_jax.core.errors import UserError
 from medae_jax.losses import variational
 from medae_jax.methods.autoencoders._plain import Plain
 from medae_jax.models.autoencoders import variational as networks
 from medae_jax.models.autoencoders.parts import halved
 from medae_jax.weights.autoencoders import names
 
-KL = ("exact", "published")
-
 
 class Method(Plain):
   def __init__(self, config):
     super().__init__(config)
-    if config.method.kl not in KL:
-      raise UserError(f"config.method.kl={config.method.kl!r}: use {' or '.join(KL)}")
     self.draws = bool(config.method.sample)
 
   def nets(self, shape):
@@ -64,4 +59,5 @@ class Method(Plain):
 
   def from_torch(self, tensors):
     """(params, {}) of a state dict of the public code."""
-    return names.from_torch(tensors, names.VAE, ("dec",))
+    params, _ = names.from_torch(tensors, names.VAE, ("dec",))
+    return {**params, **self.pretrained()}, {}
