@@ -15,7 +15,7 @@ def overview() -> str:
       ("Data sets", places.folder("data_pipelines") / "datasets", "build"),
       ("Configs", places.folder("configs"), "get_config")):
     rows = []
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(folder.rglob("*.py"), key=lambda p: p.name):  # families have folders of their own
       tree = ast.parse(path.read_text(encoding="utf-8"))
       defined = {n.name for n in tree.body if isinstance(n, (ast.ClassDef, ast.FunctionDef))}
       if needed in defined:

@@ -19,9 +19,14 @@ FEATURES = {
     "fitted at the end": ("FitOnlyMethod", "deep_if_camelyon16"),
     "sums over normal images, fitted at the end": ("FitOnlyMethod", "frozen_camelyon16"),
     "noise drawn on the device": ("BatchNormMethod", "dae_brats"),
+    "two optimisers on one network": ("AdversarialMethod", "ae_cxr:aae"),
+    "codes that one update hands to the next": ("AdversarialMethod", "ae_cxr:si_vae"),
+    "a mean over the batch inside the loss": ("BatchNormMethod", "ae_cxr:beta_vae"),
 }
 TINY = tuple(dict.fromkeys(tiny for tiny, _ in FEATURES.values()))
 REAL = tuple(real for _, real in FEATURES.values() if real)
+# Methods that share a config file: {file: arguments beside the first method's}.
+WORDS = {"ae_cxr": ("vae", "beta_vae", "aae", "si_vae")}
 
 
 def _tiny(cls):
@@ -52,8 +57,8 @@ def load_config(path, arg=None):
   return module.get_config(arg)
 
 
-def _smoke(path):
-  c = load_config(path, "smoke")
+def _smoke(path, word=""):
+  c = load_config(path, f"{word},smoke")
   with c.unlocked():
     c.train.update(eval_every=2, save_every=2, log_every=1, steps_per_call=1)
     c.train.steps = min(4, c.train.steps)
@@ -65,14 +70,15 @@ def _smoke(path):
 
 @functools.cache
 def names():
-  """Names of all cases: TINY, and one config a method, the first of those that share it."""
+  """Names of all cases: TINY, and one config a method, the first of those that share it; "file:word"."""
   first = {}
   for path in config_files():
     first.setdefault(load_config(path, "smoke").method.name, path.stem)
-  return (*TINY, *first.values())
+  return (*TINY, *first.values(), *(f"{stem}:{word}" for stem in WORDS for word in WORDS[stem]))
 
 
 def config(name):
   """The locked config of a case: 4 steps, batches divisible by 8."""
-  c = _tiny(name) if name in TINY else _smoke(ROOT / "configs" / f"{name}.py")
+  stem, _, word = name.partition(":")
+  c = _tiny(name) if name in TINY else _smoke(ROOT / "configs" / f"{stem}.py", word)
   return c.lock()
