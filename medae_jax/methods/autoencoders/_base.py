@@ -65,7 +65,11 @@ class Autoencoder(BaseMethod):
     self.visit(making, image)
     params = making.params
     opt = {name: self.tx.init({net: params[net] for net in nets}) for name, nets in self.groups.items()}
-    return State.create({**params, **self._scores.init_params()}, making.stats, opt)
+    return State.create({**params, **self._scores.init_params()}, {**making.stats, **self.counters()}, opt)
+
+  def counters(self) -> dict[str, Any]:
+    """{name: arrays} of State.stats besides the networks', as they begin."""
+    return {}
 
   def pretrained(self):
     return self._scores.pretrained()

@@ -24,11 +24,8 @@ class Plain(Autoencoder):
     """
     raise NotImplementedError
 
-  def init(self, rng, batch):
-    state = super().init(rng, batch)
-    if self.config.optim.get("plateau_patience", 0):
-      state = state.replace(stats={**state.stats, "plateau": plateau.init()})
-    return state
+  def counters(self):
+    return {"plateau": plateau.init()} if self.config.optim.get("plateau_patience", 0) else {}
 
   def train_step(self, state, batch, rng, *, stage, axis_name):
     del stage

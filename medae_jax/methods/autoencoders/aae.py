@@ -23,7 +23,7 @@ from medae_jax.losses.variational import cross_entropy
 from medae_jax.methods.autoencoders._base import Autoencoder
 from medae_jax.models.autoencoders import adversarial as networks
 from medae_jax.models.autoencoders.parts import square_levels
-from medae_jax.weights.autoencoders import names
+from medae_jax.weights.autoencoders import names, sizes
 
 
 class Method(Autoencoder):
@@ -107,11 +107,13 @@ class Method(Autoencoder):
 
   def from_torch(self, tensors):
     """(params, stats) of a state dict with the prefixes E., G., D., ZD. of the public code."""
-    sizes = self.sizes(tensors)
-    params, stats = names.from_torch(tensors, names.AAE, ("dec",), sizes)
+    params, stats = names.from_torch(tensors, names.AAE, ("dec",), self._used(tensors))
     return {**params, **self.pretrained()}, stats if self.config.model.norm in ("batch", "frozen") else {}
 
-  def sizes(self, tensors):
+  def torch_fields(self, tensors):
+    return sizes.aae(tensors)
+
+  def _used(self, tensors):
     """Networks for the config's images as trees of shapes: published files hold layers that are not used."""
     size = self.config.data.image_size
     channels = next(v.shape[1] for k, v in tensors.items() if k.endswith("conv1_1.weight"))

@@ -21,7 +21,7 @@ from medae_jax.models import conv_ae
 from medae_jax.models.autoencoders import dense
 from medae_jax.scores import reconstruction
 from medae_jax.weights import conv_ae as names
-from medae_jax.weights.autoencoders import names as zoo_names
+from medae_jax.weights.autoencoders import names as zoo_names, sizes
 
 
 class Method(Plain):
@@ -78,3 +78,6 @@ class Method(Plain):
       params.update(zoo_names.from_torch(tensors, zoo_names.DENSE)[0])
     return {**params, **self.pretrained()}, stats if self.config.model.norm in (
         "batch", "frozen") else {}
+
+  def torch_fields(self, tensors):
+    return sizes.ae(tensors)

@@ -20,7 +20,7 @@ from medae_jax.methods.autoencoders._plain import Plain
 from medae_jax.models.autoencoders import variational as networks
 from medae_jax.models.autoencoders.parts import square_levels
 from medae_jax.scores import reconstruction
-from medae_jax.weights.autoencoders import names
+from medae_jax.weights.autoencoders import names, sizes
 
 
 class Method(Plain):
@@ -46,8 +46,10 @@ class Method(Plain):
 
   def init(self, rng, batch):
     state = super().init(rng, batch)
-    return state.replace(params={**state.params, **self.perceptual.init_params()},
-                         stats={**state.stats, "validation_calls": jnp.zeros((), jnp.int32)})
+    return state.replace(params={**state.params, **self.perceptual.init_params()})
+
+  def counters(self):
+    return {**super().counters(), "validation_calls": jnp.zeros((), jnp.int32)}
 
   def pretrained(self):
     return {**self.perceptual.pretrained(), **super().pretrained()}
@@ -88,6 +90,9 @@ class Method(Plain):
     return state.replace(stats={**state.stats, "validation_calls": more})
 
   def from_torch(self, tensors):
-    """(params, {}) of a state dict of the public code."""
+    """(params, counters) of a state dict of the public code."""
     params, _ = names.from_torch(tensors, names.beta_rules(tensors), ("dec",))
-    return {**params, **self.pretrained()}, {}
+    return {**params, **self.pretrained()}, self.counters()
+
+  def torch_fields(self, tensors):
+    return sizes.beta_vae(tensors)

@@ -25,7 +25,7 @@ from medae_jax.losses import variational
 from medae_jax.methods.autoencoders._base import Autoencoder
 from medae_jax.models.autoencoders import soft_intro as networks
 from medae_jax.models.autoencoders.parts import halved
-from medae_jax.weights.autoencoders import names
+from medae_jax.weights.autoencoders import names, sizes
 
 DRAWS = ("prior", "real", "rec", "fake", "rec_decoder", "fake_decoder")  # in their order
 
@@ -143,3 +143,6 @@ class Method(Autoencoder):
     """(params, stats) of a state dict of the public code."""
     params, stats = names.from_torch(tensors, names.SOFT_INTRO)
     return {**params, **self.pretrained()}, stats if self.config.model.norm in ("batch", "frozen") else {}
+
+  def torch_fields(self, tensors):
+    return sizes.soft_intro(tensors)

@@ -16,7 +16,7 @@ from medae_jax.losses import variational
 from medae_jax.methods.autoencoders._plain import Plain
 from medae_jax.models.autoencoders import variational as networks
 from medae_jax.models.autoencoders.parts import halved
-from medae_jax.weights.autoencoders import names
+from medae_jax.weights.autoencoders import names, sizes
 
 
 class Method(Plain):
@@ -58,6 +58,9 @@ class Method(Plain):
     return {"loss": rec + kl, "rec": rec, "kl": kl}
 
   def from_torch(self, tensors):
-    """(params, {}) of a state dict of the public code."""
+    """(params, counters) of a state dict of the public code."""
     params, _ = names.from_torch(tensors, names.VAE, ("dec",))
-    return {**params, **self.pretrained()}, {}
+    return {**params, **self.pretrained()}, self.counters()
+
+  def torch_fields(self, tensors):
+    return sizes.vae(tensors)

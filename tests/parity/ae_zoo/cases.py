@@ -61,9 +61,11 @@ class Case:
             for k, (name, shape) in enumerate(self.shapes.items())}
 
   def state(self) -> State:
-    params, stats = self.trees(self.tensors())
-    counters = {k: jnp.zeros(v.shape, v.dtype) for k, v in self._made().stats.items() if hasattr(v, "dtype")}
-    stats = {**counters, **stats}
+    tensors = self.tensors()
+    for name, value in self.method.torch_fields(tensors).items():
+      group, _, field = name.partition(".")
+      assert name == "model.strides" or self.config[group][field] == value, (name, value)
+    params, stats = self.trees(tensors)
     trained = {name: self.method.tx.init({net: params[net] for net in nets})
                for name, nets in self.method.groups.items()}
     return State.create(params, stats, trained)
@@ -112,6 +114,8 @@ class Case:
     names, out = list(self.shapes), {}
     for kinds, places, values in zip(which, where, (params, stats or {})):
       for path, leaf in jax.tree_util.tree_leaves_with_path(values):
+        if not np.ndim(leaf):  # counters of ours
+          continue
         kind, place = kinds, places
         for key in path:
           kind, place = (None if t is None or key.key not in t else t[key.key] for t in (kind, place))

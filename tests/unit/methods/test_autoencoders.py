@@ -1,0 +1,131 @@
+"""Rules of the chest autoencoders without training: losses, counters, schedules, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import ae_cxr
+from configs.fields import ae_zoo
+from medae_jax.core import checks, method as method_lib
+from medae_jax.core.errors import UserError
+from medae_jax.core.method import State
+from medae_jax.losses import perceptual, ssim, variational
+from medae_jax.losses.trunk import Trunk
+from medae_jax.optim import plateau
+
+
+def config_of(arg, **fields):
+  config = ae_cxr.get_config(arg)
+  with config.unlocked():
+    for name, value in fields.items():
+      group, _, field = name.partition("__")
+      config[group][field] = value
+  return config
+
+
+def method_of(arg, **fields):
+  return method_lib.load(config_of(arg, **fields))
+
+
+def test_every_word_has_its_parity_and_narrow_form():
+  for word in ae_zoo.FILL:
+    sound, parity = ae_cxr.get_config(word), ae_cxr.get_config(f"{word},parity=1")
+    for field, value in ae_zoo.PARITY[word].items():
+      *groups, last = field.split(".")
+      for group in groups:
+        sound, parity = sound[group], parity[group]
+      assert sound[last] != value == parity[last], field
+      sound, parity = ae_cxr.get_config(word), ae_cxr.get_config(f"{word},parity=1")
+    for extra in ("parity=1", "smoke", "demo", "small"):
+      checks.check(ae_cxr.get_config(f"{word},{extra}"))
+
+
+@pytest.mark.parametrize("arg, text", [
+    ("ae_s,vae", "ae_s and vae name several methods"), ("vae,loss=l1", "vae has a loss of its own"),
+    ("nosuch", "'nosuch' is unknown")])
+def test_arguments_that_do_not_go_together(arg, text):
+  with pytest.raises(UserError, match=text):
+    ae_cxr.get_config(arg)
+
+
+@pytest.mark.parametrize("arg, fields, text", [
+    ("si_vae,smoke", {"train__accum": 2}, "use 1|changes the statistics"),
+    ("si_vae,smoke", {"train__accum": 2, "model__norm": "frozen"}, "codes of the encoder"),
+    ("beta_vae,smoke", {"train__accum": 2}, "of the whole batch"),
+    ("ae_s,smoke", {"train__accum": 2}, "changes the statistics"),
+    ("dae,smoke", {"method__loss": "l1+perceptual"}, "takes l1, l2, ssim")])
+def test_methods_that_refuse_a_config(arg, fields, text):
+  with pytest.raises(UserError, match=text):
+    method_of(arg, **fields)
+
+
+@pytest.mark.parametrize("arg, shape, text", [
+    ("aae,smoke", (48, 48, 1), "squares of 32, 64, 128"), ("aae,smoke", (64, 32, 1), "squares of 32"),
+    ("vae,smoke", (36, 36, 1), "cannot be halved 3 times"),
+    ("beta_vae,smoke", (40, 40, 1), "squares of 4, 8")])
+def test_sizes_that_a_network_does_not_take(arg, shape, text):
+  method = method_of(arg)
+  with pytest.raises(UserError, match=text):
+    jax.eval_shape(lambda key: method.init(key, {"image": jnp.zeros((1, *shape))}), jax.random.key(0))
+
+
+@pytest.mark.parametrize("low, high", [(0.0, 1.0), (-1.0, 1.0)])
+def test_ssim_in_an_expression_knows_the_range(low, high):
+  image, recon = np.random.default_rng(0).uniform(0, 1, (2, 2, 16, 16, 1)).astype(np.float32)
+  spread = lambda x: low + (high - low) * x
+  trunk = Trunk(None, {}, {}, low=low, high=high)
+  terms = perceptual.parse("l1 + 0.5*ssim", layers="")
+  found = perceptual.per_image(terms, trunk, spread(image), spread(recon))
+  expected = np.abs(spread(image) - spread(recon)).mean((1, 2, 3)) + 0.5 * ssim.ssim_loss(image, recon)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  shown = perceptual.anomaly_map(terms, trunk, spread(image), spread(recon))
+  assert shown.shape == (2, 16, 16, 1)
+  np.testing.assert_allclose(shown.mean((1, 2, 3)), expected, rtol=1e-5)
+
+
+def test_divergences_by_integration():
+  mean, log_std = np.array([[0.7, -0.3]]), np.array([[-0.5, 0.4]])
+  x = np.linspace(-12, 12, 20001)
+  total = 0.0
+  for m, s in zip(mean[0], log_std[0]):
+    q = np.exp(-((x - m) / np.exp(s)) ** 2 / 2) / np.exp(s) / np.sqrt(2 * np.pi)
+    ratio = -((x - m) / np.exp(s)) ** 2 / 2 - s + x**2 / 2
+    total += np.trapezoid(q * ratio, x)
+  np.testing.assert_allclose(variational.kl_of_log_std(mean, log_std), [total], rtol=1e-5)
+  np.testing.assert_allclose(variational.kl_of_log_var(mean, 2 * log_std), [total], rtol=1e-5)
+
+
+def test_the_published_divergence_exponentiates_twice():
+  mean, log_std = jnp.ones((2, 3)), 0.3 * jnp.ones((2, 3))
+  published, exact = (method_of("vae,smoke", method__kl=kind).divergence(mean, log_std)
+                      for kind in ("published", "exact"))
+  np.testing.assert_allclose(published, variational.kl_of_log_std(mean, jnp.exp(log_std)), rtol=1e-6)
+  np.testing.assert_allclose(exact, variational.kl_of_log_std(mean, log_std), rtol=1e-6)
+
+
+def test_capacity_counts_the_step_before_use_and_validations_where_asked():
+  method = method_of("beta_vae,smoke", method__max_capacity=10.0, method__capacity_steps=100.0,
+                     method__validation_calls=16)
+  state = State.create({}, method.counters()).replace(step=jnp.int32(4))
+  np.testing.assert_allclose(method.capacity(state), 0.5, rtol=1e-6)
+  state = method.after_validation(state, {"val/loss": 1.0})
+  np.testing.assert_allclose(method.capacity(state), 2.1, rtol=1e-6)
+  np.testing.assert_allclose(method.capacity(state.replace(step=jnp.int32(1000))), 10.0)
+
+
+def test_plateau_waits_and_multiplies():
+  """PyTorch's rule: more than `patience` validations without a relative gain."""
+  state, scales = plateau.init(), []
+  for value in (1.0, 0.99995, 0.9, 0.9, 0.9, 0.9, 0.9, 0.5):
+    state = plateau.update(state, value, patience=2, factor=0.1)
+    scales.append(float(state["scale"]))
+  np.testing.assert_allclose(scales, [1, 1, 1, 1, 1, 0.1, 0.1, 0.1], rtol=1e-6)
+  assert int(state["bad"]) == 0 and float(state["best"]) == 0.5
+
+
+def test_cross_entropy_of_logits():
+  logits, target = np.array([[2.0, -1.0]]), np.array([[0.3, 1.0]])
+  p = 1 / (1 + np.exp(-logits))
+  expected = -(target * np.log(p) + (1 - target) * np.log(1 - p)).mean(1)
+  np.testing.assert_allclose(variational.cross_entropy(logits, target), expected, rtol=1e-6)
