@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -29,6 +30,32 @@ def identity() -> dict:
     machine.append(pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip())
     machine.append(os.readlink("/proc/self/ns/pid"))
   return {"machine": " ".join(machine), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def owner_name() -> str:
+  """A file name that no other process makes, and from which `left_by_dead` knows who made it."""
+  me = identity()
+  return f"{_short(me['machine'])}-{me['pid']}-{me['started']}-{uuid.uuid4().hex[:8]}"
+
+
+def left_by_dead(name: str) -> bool:
+  """Whether a process of this machine that is dead has made the name (`owner_name`)."""
+  machine, _, rest = name.partition("-")
+  pid, _, rest = rest.partition("-")
+  here = identity()["machine"]
+  return machine == _short(here) and pid.isdigit() and is_dead(
+      {"machine": here, "pid": int(pid), "started": rest.partition("-")[0]})
+
+
+def _short(machine):
+  return hashlib.sha256(machine.encode()).hexdigest()[:12]
+
+
+def clear(folder) -> None:
+  """Takes away tickets that dead processes of this machine have left: their locks are judged one by one."""
+  for ticket in pathlib.Path(folder).glob("*.ticket"):
+    if left_by_dead(ticket.name):
+      ticket.unlink(missing_ok=True)
 
 
 def _started(pid):
@@ -97,7 +124,7 @@ def _touch(path, done, seconds):
 
 def _take(folder, name, stale):
   """(number, path) of the lock that is ours now, or who holds the job."""
-  ticket = folder / f".{uuid.uuid4().hex}.ticket"
+  ticket = folder / f"{owner_name()}.ticket"
   ticket.write_text(json.dumps(identity()), encoding="utf-8")
   try:
     while True:

@@ -23,6 +23,7 @@ import uuid
 from data_pipelines import claims
 from data_pipelines.errors import UserError
 
+LOCKS, _UNFINISHED = "locks", ".unfinished"
 _VERSION = 1  # of the preparation: raise it when its results change
 
 
@@ -71,10 +72,12 @@ class Store:
     return {**old, "file": file}
 
   def _temp(self):
-    if self._scratch is None:
-      self._scratch = self.folder / ".unfinished" / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-      self._scratch.mkdir(parents=True, exist_ok=True)
-      (self._scratch / "owner.json").write_text(json.dumps(claims.identity()))
+    while self._scratch is None or not self._scratch.is_dir():
+      scratch = self.folder / _UNFINISHED / claims.owner_name()
+      with contextlib.suppress(FileNotFoundError):  # another process took the empty folder away
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir()
+        self._scratch = scratch
     return self._scratch / uuid.uuid4().hex
 
   @contextlib.contextmanager
@@ -93,20 +96,33 @@ class Store:
     finally:
       path.unlink(missing_ok=True)
 
+  @contextlib.contextmanager
+  def scratch_folder(self) -> Iterator[pathlib.Path]:
+    """A folder of this process for the block, below the target; raises OSError where it cannot be made."""
+    path = self._temp()
+    path.mkdir()
+    try:
+      yield path
+    finally:
+      shutil.rmtree(path, ignore_errors=True)
+      self.close()
+
   def close(self) -> None:
     """Takes away this process's folder of unfinished files."""
     if self._scratch is not None:
       shutil.rmtree(self._scratch, ignore_errors=True)
       self._scratch = None
+      with contextlib.suppress(OSError):  # others are writing
+        (self.folder / _UNFINISHED).rmdir()
 
   def clear(self) -> None:
-    """Takes away what processes of this machine that are dead have left unfinished."""
-    for owner in self.folder.glob(".unfinished/*/owner.json"):
-      try:
-        if claims.is_dead(json.loads(owner.read_text())):
-          shutil.rmtree(owner.parent, ignore_errors=True)
-      except (OSError, ValueError, KeyError, AttributeError):
-        continue  # being written, or of a process that was killed over it: some bytes
+    """Takes away what dead processes of this machine have left unfinished."""
+    claims.clear(self.folder / LOCKS)
+    for folder in self.folder.glob(f"{_UNFINISHED}/*"):
+      if claims.left_by_dead(folder.name):
+        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+      (self.folder / _UNFINISHED).rmdir()
 
   def settle(self, settings: dict[str, Any]) -> None:
     """Writes settings.json, or compares it: a target belongs to one preparation.

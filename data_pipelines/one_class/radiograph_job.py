@@ -34,7 +34,7 @@ def run(job: dict) -> dict[str, Any]:
   """
   store = stores.Store(job["target"])
   try:
-    with claims.claimed(store.folder / "locks", job["name"], job["stale"]) as holder:
+    with claims.claimed(store.folder / stores.LOCKS, job["name"], job["stale"]) as holder:
       return {"held": holder} if holder else _claimed(job, store)
   except stores.CannotWrite as error:
     return {"fatal": error.strerror or str(error)}

@@ -19,6 +19,8 @@ import pytest
 from data_pipelines.datasets import synthetic
 from tests.campaign import finished, kill
 from tests.campaign.kill import Work
+from tests.unit.one_class import radiograph_parts
+from tests.unit.slides import camelyon_folder
 
 pytestmark = pytest.mark.campaign
 SHARE, SEED = float(os.environ.get("MEDAE_KILLS", "1")), int(os.environ.get("MEDAE_KILLS_SEED", "0"))
@@ -29,6 +31,7 @@ _DAE = ["launch.py", "--config=configs/dae_brats.py:smoke", *_SIZES]
 _DPA = ["launch.py", "--config=configs/dpa_nih.py:smoke", "--config.train.save_every=1",
         "--config.train.log_every=1", "--config.eval.bootstrap=20"]
 _SAVES = ("checkpoints/*/*tmp*", "evaluation/*", "*.tmp", "*.json", "*.html", "stages/*")
+_STORE = ("out/*/*", "out/*/*/*", "out/.unfinished/*/*", "out/*.*")
 _GRID = """
 from configs import common, dae_brats
 import ml_collections
@@ -108,11 +111,17 @@ def kinds(trained, inputs):
                 lambda f: [f"--out={f / 'out'}", "--copies=3"], once=True), 12),
       (_prepare("noisy_study", finished.everything(""), (".out*/*", ".out*/*/*/*", "out/*/*/*"),
                 lambda f: [f"--dir={inputs / 'set'}", f"--out={f / 'out'}", "--clean=3"], once=True), 12),
+      (_prepare("camelyon16", finished.everything("report.json"), _STORE, lambda f: [
+          f"--source={inputs / 'slides'}", f"--target={f / 'out'}", "--border=0", "--per_slide=2",
+          "--workers=2", *camelyon_folder.TARGET]), 20),
+      (_prepare("nih", finished.everything("report.json"), _STORE, lambda f: [
+          f"--source={inputs / 'radiographs'}", f"--target={f / 'out'}", "--workers=2"]), 8),
   ]}
 
 
 NAMES = ("train dae", "train dpa, stages", "train dae, two seeds together", "sweep", "evaluate", "predict",
-         "export", "prepare brats", "prepare pairs", "prepare noisy_study")
+         "export", "prepare brats", "prepare pairs", "prepare noisy_study", "prepare camelyon16",
+         "prepare nih")
 
 
 def _copy_run(trained, workdir):
@@ -161,6 +170,8 @@ def place(tmp_path_factory):
   root = tmp_path_factory.mktemp("kills")
   _scans(root)
   _labelled(root)
+  camelyon_folder.write(root / "slides", test=False)
+  radiograph_parts.write(root / "radiographs")
   return root
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 import json
 import logging
-import pathlib
 from typing import Any
-import uuid
 
+from data_pipelines import store as stores
 from data_pipelines.errors import UserError
 from data_pipelines.slides.camelyon import slide_job
 
@@ -41,9 +40,7 @@ def pool(target, options: Sequence[str]):
   logging.getLogger("apache_beam").setLevel(logging.WARNING)
 
   def run(jobs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    results = pathlib.Path(target) / ".unfinished" / f"beam-{uuid.uuid4().hex[:8]}"
-    results.mkdir(parents=True, exist_ok=True)
-    try:
+    with stores.Store(target).scratch_folder() as results:
       with apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
         (pipeline | apache_beam.Create([json.dumps(j) for j in jobs]) | apache_beam.Reshuffle()
          | apache_beam.Map(run_job) | apache_beam.io.WriteToText(str(results / "part")))
@@ -51,8 +48,4 @@ def pool(target, options: Sequence[str]):
         for line in file.read_text(encoding="utf-8").splitlines():
           done = json.loads(line)
           yield done["job"], done["result"]
-    finally:
-      for file in results.glob("*"):
-        file.unlink()
-      results.rmdir()
   return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
 from data_pipelines import claims, store as stores, workers
@@ -31,7 +30,7 @@ def run(job: dict) -> dict[str, Any]:
                    else tuple(job["entry"]["names"])})
   store = stores.Store(settings.target)
   try:
-    with claims.claimed(pathlib.Path(settings.target) / "locks", entry.name, job["stale"]) as holder:
+    with claims.claimed(store.folder / stores.LOCKS, entry.name, job["stale"]) as holder:
       if holder:
         return {"held": holder}
       return _claimed(entry, settings, store, job["steps"])

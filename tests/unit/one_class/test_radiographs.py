@@ -1,9 +1,7 @@
 """prepare nih: parts as streams or unpacked files, lists, what is missing or damaged."""
 
 import csv
-import io
 import json
-import tarfile
 
 import numpy as np
 from PIL import Image
@@ -12,45 +10,18 @@ import pytest
 from data_pipelines.errors import UserError
 from data_pipelines.one_class import radiographs
 from data_pipelines.prepare import nih
-
-NAMES = [f"{patient:08d}_00{i}.png" for patient in range(4) for i in (0, 1)]
-VIEWS, FINDINGS = ("PA", "AP"), ("No Finding", "Mass|Nodule")
-
-
-def picture(number):
-  """PNG of 1024 x 1024 as the download has them; one with alpha, as a few of the real ones."""
-  rng = np.random.default_rng(number)
-  image = rng.integers(0, 256, (64, 64), np.uint8).repeat(16, 0).repeat(16, 1)
-  file = io.BytesIO()
-  shown = np.dstack([image] * 3 + [np.full_like(image, 255)]) if number == 3 else image
-  Image.fromarray(shown).save(file, "PNG")
-  return image, file.getvalue()
+from tests.unit.one_class import radiograph_parts
+from tests.unit.one_class.radiograph_parts import NAMES
 
 
 @pytest.fixture(scope="module")
 def pictures():
-  return {name: picture(i) for i, name in enumerate(NAMES)}
+  return {name: radiograph_parts.picture(i) for i, name in enumerate(NAMES)}
 
 
 @pytest.fixture
 def source(tmp_path, pictures):
-  folder = tmp_path / "download"
-  folder.mkdir()
-  lines = [f"{n},{FINDINGS[i // 2 % 2 if i > 3 else 0]},0,{i // 2},50,M,{VIEWS[i % 2]},1,1,1,1"
-           for i, n in enumerate(NAMES)]
-  (folder / "Data_Entry_2017.csv").write_text("\n".join([
-      "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,a,b,c,d",
-      *lines]) + "\n")
-  (folder / "train_val_list.txt").write_text("\n".join(NAMES[:4]) + "\n")
-  (folder / "test_list.txt").write_text("\n".join(NAMES[4:]) + "\n")
-  for part in (0, 1):
-    with tarfile.open(folder / f"images_00{part + 1}.tar.gz", "w:gz", compresslevel=1) as archive:
-      for name in [*NAMES[4 * part:4 * part + 4], *(["unlisted.png"] if part else [])]:
-        content = pictures.get(name, pictures[NAMES[0]])[1]
-        info = tarfile.TarInfo(f"images/{name}")
-        info.size = len(content)
-        archive.addfile(info, io.BytesIO(content))
-  return folder
+  return radiograph_parts.write(tmp_path / "download", pictures)
 
 
 def files(target):
