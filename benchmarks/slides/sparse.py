@@ -2,8 +2,9 @@
 
   python -m benchmarks.slides.sparse
 
-The slide is a sparse file: a pyramid of nine levels whose tiles are shared, 60 GB of pixels in 10 MB. An ellipse is tissue, in it lies an annotated lesion of 5,000 vertices with a hole. Each form of
-mask runs in a process of its own; its peak of memory counts everything, Python and the libraries too.
+The slide is a sparse file: a pyramid of nine levels whose tiles are shared, 60 GB of pixels in 10 MB. An
+ellipse is tissue, in it lies an annotated lesion of 5,000 vertices with a hole. Each form of mask runs in a
+process of its own; its peak of memory counts everything, Python and the libraries too.
 """
 
 from __future__ import annotations
