@@ -38,7 +38,7 @@ class Contender:
     self.side, self.variant, self.setting = side, variant, setting
     self.name = f"{'PyTorch' if side == 'peer' else 'medae_jax'} {variant}"
     argument = {**setting, "side": side, "variant": variant, "device": device}
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    env = {**os.environ, **report.python_path(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if device == "cpu":
       env.update(JAX_PLATFORMS="cpu", CUDA_VISIBLE_DEVICES="", **report.HUGE_PAGES)
     self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - an unread pipe would fill up and block

@@ -29,7 +29,7 @@ def config_of(patients: int, slices: int, depth: int, wf: int, size: int):
   config = dae_brats.get_config()
   with config.unlocked():
     config.model.update(depth=depth, wf=wf)
-    config.data.update(n_patients=(1, 0, patients), n_slices=slices, image_size=(size, size))
+    config.data.update(n_patients=(1, 1, patients), n_slices=slices, image_size=(size, size))
   return config.lock()
 
 

@@ -20,19 +20,35 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
-def machine() -> dict[str, Any]:
-  """Processor, cores this process may use, versions, date, command."""
+def processor() -> str:
+  """Name of the processor, and its number where the name says little (virtual machines)."""
   try:
     lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-  except (OSError, StopIteration):
-    name = platform.processor() or platform.machine()
+  except OSError:
+    lines = []
+  found = {key: value.strip() for key, colon, value in
+           (line.replace("\t", "").partition(":") for line in lines) if colon}
+  name = found.get("model name") or platform.processor() or platform.machine()
+  if "cpu family" in found:
+    name += f" (family {found.get('cpu family')}, model {found.get('model')})"
+  units = [u for u in ("avx512f", "avx512_bf16", "amx_bf16") if u in found.get("flags", "").split()]
+  return f"{name}{', ' if units else ''}{' '.join(units)}"
+
+
+def python_path() -> dict[str, str]:
+  """PYTHONPATH of a child: the repository before what this process was given."""
+  return {"PYTHONPATH": os.pathsep.join(
+      [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def machine() -> dict[str, Any]:
+  """Processor, cores this process may use, versions, date, command."""
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
   versions = {"python": platform.python_version()}
   for package in ("jax", "numpy", "scipy", "sklearn"):
     with contextlib.suppress(ImportError):
       versions[package] = importlib.import_module(package).__version__
-  return {"cpu": name, "cores": cores, "date": time.strftime("%Y-%m-%d"), "versions": versions,
+  return {"cpu": processor(), "cores": cores, "date": time.strftime("%Y-%m-%d"), "versions": versions,
           "load_average": os.getloadavg(), "command": " ".join(sys.argv)}
 
 
@@ -71,7 +87,7 @@ def child(module: str, argument: dict[str, Any], env=None, python: str = sys.exe
   """
   done = subprocess.run(
       [python, "-m", module, json.dumps(argument)], cwd=ROOT, text=True, capture_output=True,
-      env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}, check=False)
+      env={**os.environ, **python_path(), **(env or {})}, check=False)
   if done.returncode:
     raise RuntimeError(f"{module} {argument}: {done.stderr.strip()[-1500:]}")
   return json.loads(done.stdout.strip().splitlines()[-1])

@@ -9,27 +9,18 @@ number of workers and of hosts changes nothing.
 
 from __future__ import annotations
 
-import atexit
-from collections.abc import Iterator, Mapping
-import contextlib
+import collections
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 import dataclasses
-import gc
-import weakref
+import os
 
 import numpy as np
-import tensorflow as tf
 
 from data_pipelines.dataset import DataSet, Source, Views
 from data_pipelines.errors import UserError
 
-# Before the first use of TensorFlow, or it takes the accelerator's memory. RuntimeError: TensorFlow
-# already runs, whoever started it has chosen.
-with contextlib.suppress(RuntimeError):
-  tf.config.set_visible_devices([], "GPU")
-
-_ENDLESS = np.iinfo(np.int64).max // 2
 _NEXT_STREAM = 7919  # between the seeds of a data set's streams; checkpoints rely on it
-_PAD = 498247692  # what tf.random.experimental.index_shuffle puts before a seed of two numbers
 
 
 def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int, seed: int,
@@ -58,16 +49,16 @@ def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int
   if isinstance(sources, Source):
     sources = Views(sources, views) if views > 1 and len(sources) else sources
     share = _share(batch_size, process_index, process_count)
-    return _Batches(_endless(sources, share, first_step, int(seed), workers))
+    return _training((_filled(sources), share, int(seed)), first_step, workers)
   if views > 1:
     raise UserError("this method trains on views of one stream of images; config.data has several streams")
   sizes, streams = data_cfg.get("batch_sizes", None) or {}, {}
   for number, (name, source) in enumerate(sources.items()):
     size = int(sizes.get(name, 0) or batch_size)
     # Streams of one data set must not draw the same numbers: each has a seed of its own.
-    streams[name] = _endless(source, _share(size, process_index, process_count), first_step,
-                             int(seed) + _NEXT_STREAM * number, workers)
-  return _Batches(tf.data.Dataset.zip(streams))
+    streams[name] = (_filled(source), _share(size, process_index, process_count),
+                     int(seed) + _NEXT_STREAM * number)
+  return _training(streams, first_step, workers)
 
 
 def eval_batches(source: Source, *, batch_size: int, process_index: int = 0, process_count: int = 1,
@@ -87,20 +78,51 @@ def eval_batches(source: Source, *, batch_size: int, process_index: int = 0, pro
   """
   share = _share(batch_size, process_index, process_count)
   batches = -(-len(source) // batch_size)  # rounded up: the last one is padded, never dropped
-
-  def place(number):
-    position = number * batch_size + tf.range(share.low, share.high, dtype=tf.int64)
-    # Padding repeats the last example: real numbers, so that nothing a method computes on it can
-    # become NaN. "valid" keeps it out of every result.
-    return tf.minimum(position, len(source) - 1), position
-
-  def extras(number):
-    picked, position = place(number)
-    return {"valid": position < len(source), "position": picked, "index": share.index()}
-
   ops = source.batch_ops if with_batch_ops else ()
-  numbers = tf.data.Dataset.range(batches)
-  return _Batches(_pipeline(source, share, numbers, place, extras, ops, seed, None))
+  if ops or source.example_ops or source.ragged:
+    from data_pipelines import tf_stream
+    return tf_stream.once(source, share, batches, seed, ops)
+  return _read_ahead(lambda number: _eval_batch(source, share, number), batches)
+
+
+def _eval_batch(source, share, number) -> dict[str, np.ndarray]:
+  """Batch `number` of a source without ops."""
+  position = number * share.size + np.arange(share.low, share.high, dtype=np.int64)
+  # Padding repeats the last example: real numbers, so that nothing a method computes on it can
+  # become NaN. "valid" keeps it out of every result.
+  picked = np.minimum(position, len(source) - 1)
+  batch = {key: np.asarray(value) for key, value in source.read(picked).items()}
+  return {**batch, "valid": position < len(source), "position": picked,
+          "index": np.arange(share.low, share.high, dtype=np.int32)}
+
+
+def _read_ahead(read, batches: int) -> Iterator[dict]:
+  """read(0), ..., read(batches - 1) in order, a few of them read by threads before they are asked for."""
+  threads = min(4, os.cpu_count() or 1)
+  with ThreadPoolExecutor(threads) as pool:
+    waiting: collections.deque = collections.deque()
+    try:
+      for number in range(batches):
+        waiting.append(pool.submit(read, number))
+        if len(waiting) > threads:
+          yield waiting.popleft().result()
+      while waiting:
+        yield waiting.popleft().result()
+    finally:  # dropped before its end: what nobody will see is not read
+      for future in waiting:
+        future.cancel()
+
+
+def _training(shares, first_step, workers) -> Iterator[dict]:
+  from data_pipelines import tf_stream  # seconds of import that evaluation does without
+  return tf_stream.training(shares, first_step, workers)
+
+
+def _filled(source):
+  if not len(source):
+    raise UserError("the training split has no example; see config.data and the preparation "
+                     "report")
+  return source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +135,6 @@ class _Share:
   def __len__(self):
     return self.high - self.low
 
-  def index(self):
-    """int32 [b]: places in the global batch. Methods draw per-example numbers from them."""
-    return tf.range(self.low, self.high, dtype=tf.int32)
-
 
 def _share(batch_size, process_index, process_count) -> _Share:
   if batch_size < 1 or batch_size % process_count:
@@ -124,134 +142,3 @@ def _share(batch_size, process_index, process_count) -> _Share:
                      "processes; change config.train.batch_size")
   rows = batch_size // process_count
   return _Share(process_index * rows, (process_index + 1) * rows, batch_size)
-
-
-def _endless(source, share, first_step, seed, workers):
-  """The training pipeline of one source, from `first_step` on."""
-  n = len(source)
-  if not n:
-    raise UserError("the training split has no example; see config.data and the preparation "
-                     "report")
-
-  def place(step):
-    # Where this step's rows lie in the endless sequence of epochs. Nothing is remembered between
-    # steps: that is why a resumed run reads what an unbroken one would have read.
-    position = step * share.size + tf.range(share.low, share.high, dtype=tf.int64)
-    epoch = position // n
-    # The public index_shuffle takes only one seed for all indices (its padding of [n, 2] seeds is
-    # wrong in TF 2.21), and a batch can straddle epochs: the raw op, padded in the same way.
-    seeds = tf.stack([tf.fill([len(share)], tf.constant(v, tf.int64)) for v in (_PAD, seed)]
-                     + [epoch], axis=-1)
-    picked = tf.raw_ops.RandomIndexShuffle(
-        index=position % n, seed=tf.cast(seeds, tf.int32),
-        max_index=tf.fill([len(share)], tf.constant(n - 1, tf.int64)), rounds=4)
-    return picked, position
-
-  steps = tf.data.Dataset.range(int(first_step), _ENDLESS)
-  return _pipeline(source, share, steps, place, lambda step: {"index": share.index()},
-                   source.batch_ops, seed, workers)
-
-
-def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers):
-  """Batch numbers -> examples -> example_ops -> batches -> batch_ops -> prefetched batches.
-
-  Args:
-    numbers: data set of the numbers of batches: steps in training, 0, 1, ... in evaluation.
-    place: number -> (indices into the source, places in the stream), int64 [b] both.
-    extras: number -> further keys of the batch.
-  """
-  parallel, spec = workers or tf.data.AUTOTUNE, _spec(source)
-  if source.ragged or source.example_ops:
-    # One example at a time: sizes differ until the ops have brought them to one.
-    def example(index, position):
-      # The op's seed is the example's place in the stream: the same augmentation whatever the batch
-      # size and the number of processes. Folded into 31 bits, for a seed is int32 and a stream may
-      # be longer.
-      op_seed = tf.stack([tf.constant(seed, tf.int32),
-                          tf.cast(position % (2**31 - 1), tf.int32)])
-      value = _read(source, spec, index, single=True)
-      for op in source.example_ops:
-        value = op(value, op_seed)
-      return value
-    examples = numbers.map(place).unbatch().map(example, num_parallel_calls=parallel,
-                                                deterministic=True)
-    read = examples.batch(len(share), drop_remainder=True)
-  else:
-    # A whole batch in one call of Python: the interpreter is entered once a batch.
-    read = numbers.map(lambda number: _read(source, spec, place(number)[0], single=False),
-                       num_parallel_calls=parallel, deterministic=True)
-
-  def finish(number, batch):
-    # Batch ops draw for the global batch with the seed [seed, number] and keep this process's rows:
-    # one device or eight, the noise of an example is the same.
-    batch = {**batch, **extras(number)}
-    op_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(number, tf.int32)])
-    for op in batch_ops:
-      batch = op(batch, op_seed, share.low, share.high, share.size)
-    return batch
-  stream = tf.data.Dataset.zip((numbers, read)).map(
-      finish, num_parallel_calls=parallel, deterministic=True).prefetch(tf.data.AUTOTUNE)
-  options = tf.data.Options()
-  options.experimental_optimization.map_and_batch_fusion = False  # keeps the order of ops readable
-  return stream.with_options(options)
-
-
-def _spec(source) -> dict[str, tf.TensorSpec]:
-  """Dtype and shape of one example, with unknown sizes where they differ between examples."""
-  if not len(source):
-    return {}
-  def one(value):
-    value = np.asarray(value)
-    shape = [None] * (value.ndim - 1) + [value.shape[-1]] if source.ragged and value.ndim else (
-        value.shape)
-    return tf.TensorSpec(shape, tf.as_dtype(value.dtype))
-  return {key: one(value) for key, value in source.read_one(0).items()}
-
-
-def _read(source, spec, indices, single):
-  """Calls the source's Python reader inside the graph and restores the shapes it loses."""
-  keys = list(spec)
-  def call(indices):
-    values = source.read_one(int(indices)) if single else source.read(indices)
-    return [np.asarray(values[key], dtype=spec[key].dtype.as_numpy_dtype) for key in keys]
-  # stateful=False: reading is pure, and TensorFlow may then call it from several threads at once.
-  values = tf.numpy_function(call, [indices], [spec[key].dtype for key in keys], stateful=False)
-  for key, value in zip(keys, values):
-    value.set_shape(spec[key].shape if single else [indices.shape[0], *spec[key].shape])
-  return dict(zip(keys, values))
-
-
-class _Batches:
-  """Iterator of dicts of numpy arrays, several streams nested.
-
-  Prefetching threads call Python readers; were they still at it while the interpreter shuts down,
-  the process would hang. `close` (also run at exit) drops the iterator, which waits for them.
-  """
-
-  _open = weakref.WeakSet()
-
-  def __init__(self, stream):
-    self._stream, self._iterator = stream, iter(stream)
-    _Batches._open.add(self)
-
-  def __iter__(self):
-    return self
-
-  def __next__(self):
-    if self._iterator is None:
-      raise StopIteration
-    batch = next(self._iterator)
-    return {key: {k: v.numpy() for k, v in value.items()} if isinstance(value, Mapping)
-            else value.numpy() for key, value in batch.items()}
-
-  def close(self):
-    self._iterator = self._stream = None
-
-  @classmethod
-  def close_all(cls):
-    for batches in list(cls._open):
-      batches.close()
-    gc.collect()
-
-
-atexit.register(_Batches.close_all)

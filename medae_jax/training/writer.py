@@ -36,7 +36,7 @@ class Writer:
       _drop_after(self._path, first_step, validated)
     self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - until `close`
     try:
-      import tensorflow as tf
+      from data_pipelines.tf_stream import tf  # not from tensorflow: it keeps TensorFlow off the accelerator
       self._tf = tf
       self._events = tf.summary.create_file_writer(str(workdir), filename_suffix=f".{first_step}")
     except ImportError:
