@@ -8,8 +8,6 @@ the jitted step does the rest, so the host stays cheap.
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from data_pipelines.errors import UserError
 
 _FIELD, _ROWS, _COLUMNS = 101, 102, 103  # folded into the seed: other ops of the step draw others
@@ -37,6 +35,7 @@ def coarse_noise(res: int, std: float, roll: str = "batch"):
     raise UserError(f"config.data.noise_roll={roll!r} is neither 'batch' nor 'example'")
 
   def op(batch, seed, lo, hi, B):
+    import tensorflow as tf  # here: evaluation opens the data set and never draws
     image = batch["image"]
     h, w, c = image.shape[1:]
     field = tf.random.stateless_normal([B, res, res, c], tf.random.fold_in(seed, _FIELD))
