@@ -65,7 +65,7 @@ def prepare(setting, tensors, batch):
   batch = {**batch, "index": np.arange(setting["batch"], dtype=np.int32)}
   with tempfile.TemporaryDirectory() as folder:
     config, tensors, batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual,
-                              "geometric": _geometric}[setting["task"]](
+                              "geometric": _geometric, "noisy": _noisy}[setting["task"]](
                                   setting, tensors, batch, pathlib.Path(folder))
     config.model.update(setting.get("model", {}))
     method = method_lib.load(config)
@@ -84,6 +84,10 @@ class _Fields(dict):
   """What a method reads of a config: fields by name, groups of them inside."""
   __getattr__ = dict.__getitem__
   __setattr__ = dict.__setitem__
+
+  def copy_and_resolve_references(self):
+    """A copy to change."""
+    return _Fields(self)
 
   def __init__(self, fields):
     super().__init__({k: _Fields(v) if isinstance(v, dict) else v for k, v in fields.items()})
@@ -157,3 +161,19 @@ def _geometric(s, tensors, batch, folder):
       optim=dict(lr=s["lr"], b1=0.9, b2=0.999, eps=1e-7, l2=s["l2"]),
       data=dict(name="natural", image_size=s["size"][0], channels=s["channels"]))
   return c, tensors, batch
+
+
+def _noisy(s, tensors, batch, folder):
+  del folder
+  c = _config(
+      s, method=dict(name="noisy_annotation", baseline="pixel_reweight", meta="jvp",
+                     meta_dtype="float32", normalise="batch", clip=0.0, uniform_mix=0.0,
+                     clean_weight=0.0, finetune_share=0.0, finetune_lr=0.1, track=0, track_size=32,
+                     track_window=10, score={}),
+      model=dict(width=s["width"], init="torch", dtype=s["variant"], precision="", sides="pad",
+                 mean=(0.0,), std=(1.0,)),
+      optim=dict(name="sgd", lr=s["lr"], momentum=0.99, weight_decay=5e-5, schedule="constant"),
+      data=dict(name="segmentation", image_size=tuple(s["size"]), channels=s["channels"]))
+  part = lambda name: {"image": batch[f"{name}image"], "mask": batch[f"{name}mask"],
+                       "index": batch["index"]}
+  return c, tensors, {"noisy": part(""), "clean": part("clean_")}

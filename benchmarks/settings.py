@@ -15,15 +15,17 @@ GEOMETRIC = {"task": "geometric", "blocks": 1, "widen": 4, "channels": 3, "size"
 
 FEATURES = {"task": "features", "channels": 3, "size": (64, 64), "resized": (224, 224),
             "taps": "r22+r33+r43+r53", "batch": 128}
+NOISY = {"task": "noisy", "width": 64, "channels": 3, "size": (96, 96), "batch": 16, "lr": 1e-4}
 
 # What two CPU cores do in seconds: the DAE stays at the reference's size, the others shrink.
 CPU = {"dae": {**DAE, "batch": 4},
        "annotation": {**ANNOTATION, "width": 32, "size": (96, 96)},
        "perceptual": {**PERCEPTUAL, "batch": 32},
        "features": {**FEATURES, "resized": (96, 96), "batch": 16},
-       "geometric": {**GEOMETRIC, "batch": 16}}
+       "geometric": {**GEOMETRIC, "batch": 16},
+       "noisy": {**NOISY, "width": 16, "batch": 4}}
 GPU = {"dae": DAE, "annotation": ANNOTATION, "perceptual": PERCEPTUAL, "features": FEATURES,
-       "geometric": GEOMETRIC}
+       "geometric": GEOMETRIC, "noisy": NOISY}
 TINY = {"dae": {**DAE, "depth": 2, "wf": 2, "channels": 2, "size": (32, 32), "batch": 3,
                 "noise_res": 8},
         "annotation": {**ANNOTATION, "width": 32, "size": (16, 16), "batch": 2},
@@ -31,7 +33,8 @@ TINY = {"dae": {**DAE, "depth": 2, "wf": 2, "channels": 2, "size": (32, 32), "ba
                        "trunk": (4, 6, 8, 8)},
         "features": {**FEATURES, "size": (8, 8), "resized": (16, 16), "taps": "r11+r21",
                      "trunk": (4, 6, 8, 8, 8), "batch": 2},
-        "geometric": {**GEOMETRIC, "widen": 1, "batch": 4}}
+        "geometric": {**GEOMETRIC, "widen": 1, "batch": 4},
+        "noisy": {**NOISY, "width": 4, "size": (16, 16), "batch": 2, "lr": 0.02}}
 
 VGG = ((1, 1, 0), (1, 2, 2), (2, 1, 5), (2, 2, 7), (3, 1, 10), (3, 2, 12), (3, 3, 14), (3, 4, 16),
        (4, 1, 19), (4, 2, 21))  # group, index, place in torchvision's `features`
@@ -77,7 +80,7 @@ def make(setting: dict, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str,
   """(tensors, batch) of a setting; float32 NumPy, the same in every process."""
   weights = Weights(seed)
   batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual,
-           "features": _features, "geometric": _geometric}[setting["task"]](setting, weights)
+           "features": _features, "geometric": _geometric, "noisy": _noisy}[setting["task"]](setting, weights)
   return dict(weights), {k: np.ascontiguousarray(v) for k, v in batch.items()}
 
 
@@ -209,3 +212,28 @@ def _geometric(s, weights):
   weights["dense.bias"] = np.zeros(72, np.float32)
   image = 2 * weights.rng.random((s["batch"], *s["size"], s["channels"]), np.float32) - 1
   return {"image": image, "view": (7 * np.arange(s["batch"]) % 72).astype(np.int32)}
+
+
+def _noisy(s, weights):
+  """Images as the network sees them, standardised; a clean batch of the same size, as published."""
+  w = s["width"]
+
+  def block(name, i, o, up=0, layer=".layer"):
+    weights.conv(f"{name}{layer}.0", i, o)
+    weights.conv(f"{name}{layer}.2", o, o)
+    if up:
+      weights.up(f"{name}{layer}.4", o, up)
+  for k, (i, o) in enumerate(((s["channels"], w), (w, 2 * w), (2 * w, 4 * w), (4 * w, 8 * w)), 1):
+    block(f"down{k}", i, o)
+  block("center", 8 * w, 16 * w, 8 * w, layer="")
+  for k, (i, o) in enumerate(((16 * w, 8 * w), (8 * w, 4 * w), (4 * w, 2 * w)), 1):
+    block(f"up{k}", i, o, o // 2)
+  weights.conv("up4.0", 2 * w, w)
+  weights.conv("up4.1", w, w)
+  weights.conv("output", w, 1, 1)
+  shape = (s["batch"], *s["size"])
+  found = {}
+  for name in ("", "clean_"):
+    found[f"{name}image"] = weights.rng.standard_normal((*shape, s["channels"]), np.float32)
+    found[f"{name}mask"] = (found[f"{name}image"][..., :1] > 0.5).astype(np.float32)
+  return found

@@ -1,5 +1,7 @@
 """Throughput of a config, method-agnostic: one JSON of what bounds training on this machine.
 
+  run             steps of the config and the seconds they take, where it counts in steps
+  plan            bytes that the step needs by XLA's plan, what is free, the largest batch that fits
   step            ms and images/s of the compiled training step, fed with one prepared batch
   flops           of that step by XLA's cost analysis, per second, and as a fraction of the matrix-
                   product peak that the same run measures in the same dtype
@@ -23,10 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core import checks, example, fields, method as method_lib, parallel, streams
-from medae_jax.core.device import timing
+from medae_jax.core.device import memory, timing
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
-from medae_jax.training import durations
+from medae_jax.training import cost, durations
 
 
 def bench(config, workdir=None) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def bench(config, workdir=None) -> dict[str, Any]:
     ValueError: batch and devices do not fit, or the config does not tell the sizes of a batch.
   """
   checks.check(config)
+  in_steps = "train.steps" not in durations.left_to_data(config)
   config = durations.without_data(config)  # a step costs the same whenever training ends
   options = {**fields.BENCH, **dict(config.get("bench", None) or {})}
   method, stages = method_lib.load(config), None
@@ -55,12 +58,15 @@ def bench(config, workdir=None) -> dict[str, Any]:
                         "dtype": str(config.model.get("dtype", "float32")),
                         "steps_per_call": int(config.train.steps_per_call),
                         "accum": int(config.train.accum), "mode": config.parallel.mode}}
-  state, batch = _state_at(method, config, stages, stage, size)
+  state, batch = state_at(method, config, stages, stage, size)
   result["setting"]["batch"] = _shapes(batch)
   # The score first: the training step donates, and so destroys, the state.
   result["score"] = _score(method, state, batch, options)
   if stage is not None:
     result.update(_train(method, config, stage, state, batch, size, options))
+    if in_steps:  # epochs: the data decide
+      steps = sum(s.steps for s in stages)
+      result["run"] = {"steps": steps, "seconds": steps * result["step"]["ms"]["median"] / 1e3}
   result["memory"] = timing.memory()
   for line in summary(result):
     logging.info("%s", line)
@@ -81,6 +87,9 @@ def summary(result) -> list[str]:
                    + (f", {100 * part:.1f} % of step" if part else ""))
     elif row:
       lines.append(f"{name}: not measured: {row['reason']}")
+  if result.get("run"):
+    run = result["run"]
+    lines.append(f"run: {cost.expected(run['steps'], run['seconds'] / run['steps'])}")
   if result.get("flops", {}).get("fraction_of_peak"):
     f = result["flops"]
     lines.append(f"flops: {f['per_s'] / 1e9:.4g} GFLOP/s a device, "
@@ -99,7 +108,7 @@ def _stage(stages, name):
   return found[0]
 
 
-def _state_at(method, config, stages, stage, size):
+def state_at(method, config, stages, stage, size):
   """A fresh state of `stage`, grown through the stages before it, and a batch of it."""
   key = jax.random.key(config.seed)
   if stage is None:
@@ -130,6 +139,9 @@ def _train(method, config, stage, state, batch, size, options):
   if jax.device_count() == 1:  # already there: what the host needs to send shows in end_to_end
     stacked = jax.device_put(stacked)
   begin = time.perf_counter()
+  plan = memory.plan(step.lower(state, stacked).compile(), state, size)  # kept: the call compiles nothing
+  if plan:
+    logging.info("%s", plan.line())
   holder = [jax.block_until_ready(step(state, stacked))[0]]
   compile_s = time.perf_counter() - begin
 
@@ -149,6 +161,7 @@ def _train(method, config, stage, state, batch, size, options):
   one = {k: v / calls if k in ("median", "min", "max") else v for k, v in seconds.items()}
   out = {"compile": {"first_call_s": compile_s,
                      "cache": jax.config.jax_compilation_cache_dir or None},
+         "plan": plan.row() if plan else None,
          "step": {"ms": {k: 1e3 * one[k] for k in ("median", "min", "max")},
                   "repeats": one["repeats"], "images_per_s": timing.rate(one, size)}}
   peak = timing.matmul_peak(config.model.get("dtype", "float32"),

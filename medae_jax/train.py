@@ -22,14 +22,9 @@ import numpy as np
 
 from medae_jax.core import method as method_lib, scoring
 from medae_jax.core.errors import UserError
-from medae_jax.training import lock, start, together
+from medae_jax.training import cost, lock, start, together
 from medae_jax.training.interrupt import GracefulStop
 from medae_jax.training.progress import Progress
-
-_MEMORY = ("set a smaller config.train.batch_size, a larger config.train.accum (slices a batch is "
-           "cut into), config.model.remat=True or config.model.dtype=bfloat16, where the method has "
-           "them")
-
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """Trains one run, or goes on where the newest checkpoint of `workdir` stands.
@@ -93,7 +88,8 @@ def _train_runs(configs, workdirs) -> list[dict[str, Any]]:
       for run in runs:
         run.between = stop.check
       for number in range(method_lib.stage_at(stages, runs[0].first_step), len(stages)):
-        with scoring.memory_explained(f"training with a batch of {configs[0].train.batch_size}", _MEMORY):
+        with scoring.memory_explained(f"training with a batch of {configs[0].train.batch_size}",
+                                       cost.remedies(configs[0])):
           stopped = _stage(runs, stages, number, progress, stop)
         if stopped:
           break

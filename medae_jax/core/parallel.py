@@ -158,7 +158,8 @@ def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", residen
   Returns:
     (state, batches) -> (state, metrics); batch leaves are arrays [K, B, ...] of this process,
     K steps are scanned in one dispatch (on CPUs dispatched one by one); metrics leaves are [K].
-    The state argument is donated.
+    The state argument is donated. Its attribute `lower`, with the same arguments, gives the
+    program that a call runs (jax.stages.Lowered): compiled ahead, it is not compiled again.
   """
   def one(state, batch, data, axis_name):
     # The same key on every device: what must differ between examples is folded with their place in
@@ -182,10 +183,18 @@ def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", residen
                     donate_argnums=(0,))
   local = jax.local_device_count()
 
-  def call(state, batches):
+  def given(state, batches):
     split = lambda x: np.reshape(x, (x.shape[0], local, x.shape[1] // local, *x.shape[2:]))
-    return mapped(replicate(state), jax.tree.map(split, dict(batches)), resident)
-  return loops.dispatch(call)
+    return replicate(state), jax.tree.map(split, dict(batches)), resident
+  return loops.dispatch(_call(mapped, given))
+
+
+def _call(mapped, given: Callable) -> Callable:
+  """(state, batches) -> mapped(*given(state, batches)), with the attribute `lower`."""
+  def call(state, batches):
+    return mapped(*given(state, batches))
+  call.lower = lambda state, batches: mapped.lower(*given(state, batches))  # type: ignore[attr-defined]
+  return call
 
 
 def _shard_map(many, resident):
@@ -195,11 +204,11 @@ def _shard_map(many, resident):
       jax.shard_map(many, mesh=where, in_specs=(PartitionSpec(), spec, PartitionSpec()),
                     out_specs=PartitionSpec(), check_vma=False), donate_argnums=(0,))
 
-  def call(state, batches):
+  def given(state, batches):
     put = lambda x: jax.make_array_from_process_local_data(NamedSharding(where, spec), np.asarray(x))
     where_state = replicate(state) if jax.process_count() == 1 else globalise(state)
-    return mapped(where_state, jax.tree.map(put, dict(batches)), resident)
-  return call
+    return where_state, jax.tree.map(put, dict(batches)), resident
+  return _call(mapped, given)
 
 
 def per_example_fn(fn: Callable) -> Callable:

@@ -13,10 +13,12 @@ from collections.abc import Callable
 import contextlib
 import time
 
+from absl import logging
 import jax
 import numpy as np
 
 from medae_jax.core import scoring
+from medae_jax.training import cost
 
 IN_FLIGHT = 2  # unfinished dispatches: one runs, one waits behind it
 SLOW = 1.0  # seconds
@@ -46,6 +48,7 @@ class Progress:
     self._seconds = 0.0  # that the last dispatch took
     self._done_at: float | None = None
     self._clock: float | None = None
+    self._expected, self._flushed = False, first_step
     self._bar = scoring.progress("training", total, "steps", first_step, active)
     self._last_log = self.finished = first_step
 
@@ -89,11 +92,22 @@ class Progress:
     images = sum(n for _, _, n in pending)
     self._clock, self._paused = now, 0.0
     rate = images / seconds if images and seconds > 0 else None
+    self._say_expected(pending, seconds if rate else 0)
     mean = self.receive([(step, m) for (step, _, _), m in zip(pending, values)], rate)
     shown = {"loss": f"{mean.get('loss', np.nan):.4g}"}
     if rate is not None:
       shown["images/s"] = f"{rate:.1f}"
     self._bar.set_postfix(shown, refresh=False)
+
+  def _say_expected(self, pending, seconds: float) -> None:
+    """Logs once how long the rest takes, when the rate of some steps is known."""
+    # The first dispatch compiles: neither its time nor its steps count.
+    begin, end = max([self._flushed, *(step for step, _, images in pending if not images)]), pending[-1][0]
+    self._flushed = end
+    if not self._expected and seconds and end > begin and not self._bar.disable:
+      self._expected = True
+      if self.total > end:
+        logging.info("%s", cost.expected(self.total - end, seconds / (end - begin)))
 
   @contextlib.contextmanager
   def paused(self):

@@ -23,7 +23,7 @@ import numpy as np
 from medae_jax.core import checkpoint, method as method_lib, parallel, streams
 from medae_jax.core.device import loops
 from medae_jax.core.errors import UserError
-from medae_jax.training import durations, feed
+from medae_jax.training import cost, durations, feed
 
 _GROUPS = ("method", "model", "optim", "train")  # of the config: they decide what is compiled
 
@@ -37,9 +37,9 @@ class Alone:
   """One run, data-parallel over all devices."""
 
   def __init__(self, run, stage):
-    self._run, self._state = run, run.state
+    self._run, self._state, self._announced = run, run.state, False
     config, method = run.config, run.method
-    size = stage.data.get("batch_size", config.train.batch_size)
+    self._size = size = stage.data.get("batch_size", config.train.batch_size)
     resident, sample = feed.resident_data(run.stage_data, config, size, stage, method.views)
     self._batches: Iterator = itertools.chain([run.first_batch], run.batches)
     if resident is not None:  # the host then sends nothing but the place in the batch
@@ -52,7 +52,11 @@ class Alone:
 
   def advance(self, k: int):
     """k steps; returns their metrics, {name: [k]} on the device."""
-    self._state, metrics = self._step(self._state, feed.stack(self._batches, k))
+    batches = feed.stack(self._batches, k)
+    if not self._announced:
+      self._announced = True
+      cost.announce(self._step.lower(self._state, batches), self._state, self._size, self._run.config)
+    self._state, metrics = self._step(self._state, batches)
     return metrics
 
   def each(self, action: Callable) -> None:

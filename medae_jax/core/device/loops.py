@@ -45,4 +45,6 @@ def dispatch(fn: Callable) -> Callable:
       state, metrics = fn(state, jax.tree.map(lambda x, i=i: x[i:i + 1], batches))
       found.append(metrics)
     return state, found[0] if steps == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+  if hasattr(fn, "lower"):
+    call.lower = lambda state, batches: fn.lower(state, jax.tree.map(lambda x: x[:1], batches))
   return call

@@ -1,0 +1,60 @@
+"""What a run costs, said before it is paid: memory by XLA's plan, time by the first steps."""
+
+from __future__ import annotations
+
+import datetime
+
+from absl import logging
+import jax
+
+from medae_jax.core.device import memory
+
+
+def announce(lowered, state, size: int, config) -> None:
+  """Compiles the step ahead (its first call then compiles nothing) and logs what it needs of memory.
+
+  Args:
+    lowered: of jax.stages, the step as it will be called. size: images of the global batch.
+  """
+  plan = memory.plan(lowered.compile(), state, size)
+  if plan is None or jax.process_index():
+    return
+  logging.info("%s", plan.line())
+  if plan.fits is False:
+    logging.warning("That is more than there is. If it runs out: %s", remedies(config, plan.largest_batch))
+
+
+def remedies(config, largest_batch: int | None = None) -> str:
+  """The fields of this config that lower the memory of a step, with values to try."""
+  t, model = config.train, config.get("model", {})
+  size = int(t.batch_size)
+  smaller = largest_batch if largest_batch and largest_batch < size else max(size // 2, 1)
+  found = [f"config.train.batch_size={smaller} instead of {size}"] if size > 1 else []
+  if size // max(int(t.accum), 1) > 1:
+    found.append(f"config.train.accum={2 * int(t.accum)} (slices a batch is cut into; now {int(t.accum)})")
+  if model.get("remat", None) is False:
+    found.append("config.model.remat=True (activations computed twice instead of kept)")
+  if model.get("dtype", None) == "float32":
+    found.append("config.model.dtype=bfloat16")
+  if config.data.get("resident", False):
+    found.append("config.data.resident=False")
+  return "set " + ", or ".join(found) if found else "use a device with more memory"
+
+
+def expected(steps: int, seconds_a_step: float, now: datetime.datetime | None = None) -> str:
+  """"900 steps of 120 ms: about 1 min 48 s, until 14:03" """
+  total = steps * seconds_a_step
+  end = (now or datetime.datetime.now()) + datetime.timedelta(seconds=total)
+  day = f"{end:%Y-%m-%d %H:%M}" if total > 12 * 3600 else f"{end:%H:%M}"
+  each = f"{1e3 * seconds_a_step:.3g} ms" if seconds_a_step < 1 else f"{seconds_a_step:.3g} s"
+  return f"{steps:,} steps of {each}: about {_duration(total)}, until {day}, without validation and saving"
+
+
+def _duration(seconds: float) -> str:
+  units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+  parts, rest = [], max(round(seconds), 1)
+  for size, name in units:
+    if rest >= size or parts:
+      parts.append(f"{rest // size} {name}")
+    rest %= size
+  return " ".join(parts[:2])
