@@ -26,6 +26,7 @@ from medae_jax.training import cost, lock, start, together
 from medae_jax.training.interrupt import GracefulStop
 from medae_jax.training.progress import Progress
 
+
 def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """Trains one run, or goes on where the newest checkpoint of `workdir` stands.
 

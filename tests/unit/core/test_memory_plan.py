@@ -19,8 +19,9 @@ def test_plan_of_the_step_that_training_calls():
   def step(state, batch, rng, axis):
     del rng, axis
     hidden = jnp.tanh(batch["image"] @ state.params["net"])
-    return state.replace(params={"net": state.params["net"] + hidden.mean()}), {"loss": hidden.sum()}
-  state = State.create({"net": jnp.ones((64, 64))})
+    params = jax.tree.map(lambda p: p + hidden.mean(), state.params)
+    return state.replace(params=params), {"loss": hidden.sum()}
+  state = State.create({"net": jnp.ones((64, 64)), "bias": jnp.ones(8)})
   batches = {"image": np.ones((1, 32 * jax.device_count(), 64), np.float32)}
   train = parallel.train_step_fn(step, jax.random.key(0))
   compiled = train.lower(state, batches).compile()
@@ -28,7 +29,7 @@ def test_plan_of_the_step_that_training_calls():
   jax.monitoring.register_event_duration_secs_listener(
       lambda name, seconds, **_: seen.append(name) if "backend_compile" in name else None)
   found = memory.plan(compiled, state, 32)
-  assert found.fixed == 2 * 64 * 64 * 4 + 4  # parameters, a gradient of each, the step
+  assert found.fixed == 2 * (64 * 64 + 8) * 4 + 4  # parameters, a gradient of each, the step
   assert found.needs >= 64 * 64 * 4 + 32 * 64 * 4 and found.scratch > 0 and found.fits
   parallel.replicate(state)
   seen.clear()
