@@ -14,6 +14,7 @@ default, and flushed.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -21,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from typing import Any
 
 from benchmarks import report, settings
@@ -34,19 +36,22 @@ GPU_PEERS = ("eager float32", "eager tf32", "eager bf16", "compiled bf16", "comp
 class Contender:
   """A worker process and what it reported."""
 
-  def __init__(self, side: str, variant: str, setting: dict[str, Any], device: str, python: str):
+  def __init__(self, side: str, variant: str, setting: dict[str, Any], device: str, python: str,
+               limit: float = 600, env_more: dict[str, str] | None = None):
     self.side, self.variant, self.setting = side, variant, setting
     self.name = f"{'PyTorch' if side == 'peer' else 'medae_jax'} {variant}"
     argument = {**setting, "side": side, "variant": variant, "device": device}
     env = {**os.environ, **report.python_path(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if device == "cpu":
       env.update(JAX_PLATFORMS="cpu", CUDA_VISIBLE_DEVICES="", **report.HUGE_PAGES)
+    env.update(env_more or {})
+    self.limit = limit
     self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - an unread pipe would fill up and block
     self.process = subprocess.Popen(
         [python, "-m", "benchmarks.worker", json.dumps(argument)], cwd=ROOT, env=env, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
     self.first, self.seconds, self.cpu_seconds, self.losses, self.memory = {}, [], [], [], 0
-    self.units, self.error = 1, None
+    self.units, self.error, self.program = 1, None, None
 
   @property
   def images(self) -> int:
@@ -57,14 +62,21 @@ class Contender:
     """Sends a command and waits for the answer; None (with `error` set) where the worker died."""
     if self.error:
       return None
+    timer = threading.Timer(self.limit, self.process.kill)
+    timer.start()
     try:
       if command is not None:
         print(json.dumps(command), file=self.process.stdin, flush=True)
       line = self.process.stdout.readline()
     except OSError:
       line = ""
+    over = timer.finished.is_set()
+    timer.cancel()
     if not line:
       self.process.wait()
+      if over:
+        self.error = f"took longer than {self.limit:.0f} s"
+        return None
       self.log.seek(0)
       text = self.log.read().strip().splitlines()
       self.error = " ".join(text[-1:])[:300] or f"exit code {self.process.returncode}"
@@ -73,7 +85,7 @@ class Contender:
 
   def start(self) -> None:
     """Compiles, checks the first losses, and finds how many dispatches fill `--seconds`."""
-    self.first = self.ask() or {}
+    self.first = self.ask({"build": True}) or {}
     for _ in range(2):
       answer = self.ask({"steps": 1})
       if answer:
@@ -93,6 +105,12 @@ class Contender:
       self.cpu_seconds.append(answer["cpu_seconds"] / self.units)
       self.memory = answer["memory"]
 
+  def count(self) -> None:
+    """What XLA says of our program."""
+    # Of a scan XLA counts one round, the kernels of the loop not at all.
+    if self.side == "ours" and not self.error and self.setting.get("steps_per_call", 1) == 1:
+      self.program = self.ask({"program": True})
+
   def stop(self) -> None:
     """Ends this worker."""
     if self.process.poll() is None:
@@ -106,7 +124,8 @@ class Contender:
     """Plain figures of this contender."""
     row = {"name": self.name, "batch": self.setting["batch"], "error": self.error,
            "versions": self.first.get("versions"), "first_step_s": self.first.get("first_step_s"),
-           "loss": [self.first.get("loss"), *self.losses], "peak_bytes": self.memory}
+           "loss": [self.first.get("loss"), *self.losses], "peak_bytes": self.memory,
+           "program": self.program, "images_per_dispatch": self.images}
     if self.seconds:
       rates = sorted(self.images / s for s in self.seconds)
       row.update(images_per_s=statistics.median(rates), slowest=rates[0], fastest=rates[-1],
@@ -118,28 +137,39 @@ class Contender:
 
 def contest(task: str, base: dict, peers, ours, args) -> list[dict[str, Any]]:
   """One interleaved run of all contenders on one setting; rows with ratios to the first peer."""
-  contenders = [Contender("peer", v, base, args.device, args.torch_python) for v in peers]
-  contenders += [Contender("ours", v.split(" x")[0],
-                           {**base, "steps_per_call": int((v.split(" x") + ["1"])[1])},
-                           args.device, sys.executable) for v in ours]
+  makers = [functools.partial(Contender, "peer", v, base, args.device, args.torch_python, args.limit)
+            for v in peers]
+  makers += [functools.partial(Contender, "ours", v.split(" x")[0],
+                               {**base, "steps_per_call": int((v.split(" x") + ["1"])[1])},
+                               args.device, sys.executable, args.limit) for v in ours]
+  contenders = []
+  for group in [[m] for m in makers] if args.alone else [makers]:
+    contenders += _in_turn(task, [make() for make in group], base["batch"], args)
+  _check_losses(task, contenders)
+  rows = [c.row() for c in contenders]
+  first = rows[0].get("images_per_s") if rows else None
+  for row in rows:
+    row["ratio_to_first"] = row["images_per_s"] / first if first and "images_per_s" in row else None
+  return rows
+
+
+def _in_turn(task, contenders, batch, args):
+  """Starts, measures in turn and ends some contenders."""
   try:
     for c in contenders:  # one after the other: compiling is not what is compared
       c.start()
       c.calibrate(args.seconds)
-      report.say(f"{task}: {c.name} batch {base['batch']}: "
-           + (f"failed: {c.error}" if c.error else f"first step {c.first['first_step_s']:.1f} s"))
-    _check_losses(task, contenders)
+      report.say(f"{task}: {c.name} batch {batch}: "
+                 + (f"failed: {c.error}" if c.error else f"first step {c.first['first_step_s']:.1f} s"))
     for _ in range(args.repeats):
       for c in contenders:
         c.measure()
+    for c in contenders:
+      c.count()
   finally:
     for c in contenders:
       c.stop()
-  rows = [c.row() for c in contenders]
-  first = rows[0].get("images_per_s")
-  for row in rows:
-    row["ratio_to_first"] = row["images_per_s"] / first if first and "images_per_s" in row else None
-  return rows
+  return contenders
 
 
 def _check_losses(task, contenders) -> None:
@@ -176,7 +206,7 @@ def table(rows) -> str:
 def main(argv=None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-  parser.add_argument("--tasks", default="dae,annotation,perceptual,features,geometric")
+  parser.add_argument("--tasks", default="dae,annotation,perceptual,features,geometric,noisy")
   parser.add_argument("--size", choices=("full", "tiny"), default="full")
   parser.add_argument("--batch", default="", help="batch sizes instead of the setting's: 16,64")
   parser.add_argument("--sweep", action="store_true", help="GPU: batches 16 to 512")
@@ -184,11 +214,14 @@ def main(argv=None) -> None:
   parser.add_argument("--ours", default="", help="float32,bfloat16; 'bfloat16 x8': 8 steps a call")
   parser.add_argument("--repeats", type=int, default=5)
   parser.add_argument("--seconds", type=float, default=2.0, help="least length of a repeat")
+  parser.add_argument("--alone", action="store_true",
+                      help="one contender at a time has the memory; clocks may drift between them")
+  parser.add_argument("--limit", type=float, default=600, help="seconds that an answer may take")
   parser.add_argument("--torch-python", default=sys.executable, dest="torch_python")
   parser.add_argument("--output", default="", help="JSON file")
   args = parser.parse_args(argv)
-  chosen = settings.TINY if args.size == "tiny" else {"cpu": settings.CPU, "gpu": settings.GPU}[
-      args.device]
+  chosen = {**settings.CONFIGS[args.size], **(settings.TINY if args.size == "tiny" else {
+      "cpu": settings.CPU, "gpu": settings.GPU}[args.device])}
   peers = args.peers.split(",") if args.peers else (CPU_PEERS if args.device == "cpu"
                                                     else GPU_PEERS)
   peers = () if args.peers == "none" else peers

@@ -43,6 +43,7 @@ _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, 
           "u32": 4, "f64": 8, "s64": 8, "u64": 8}
 _ARRAY = re.compile(rf"\b({'|'.join(_BYTES)})\[([\d,]*)\]")
 _LINE = re.compile(r"\s+(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)")
+_BODY = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{\n((?:[^}\n].*\n|\n)*)\}", re.M)
 _FREE = ("parameter", "get-tuple-element", "bitcast", "constant", "tuple", "after-all")
 # The convolution's place of the kernel among (first operand, second operand, result).
 _KERNEL = {"__cudnn$convForward": 1, "__cudnn$convBiasActivationForward": 1,
@@ -60,15 +61,24 @@ class Kernel:
 
 
 def kernels(text: str) -> list[Kernel]:
-  """The kernels of the entry computation of an optimised HLO module."""
+  """The kernels of an optimised HLO module: of its entry and of what the entry calls (command buffers)."""
+  bodies = dict(_BODY.findall(text))
+  return _kernels(bodies[re.search(r"^ENTRY %?([\w.\-]+)", text, re.M).group(1)], bodies)
+
+
+def _kernels(body: str, bodies: dict[str, str]) -> list[Kernel]:
   shapes, found = {}, []
-  for line in text[text.index("\nENTRY"):].splitlines()[2:]:
+  for line in body.splitlines():
     match = _LINE.match(line)
     if not match:
       continue
     name, shape, op, rest = match.groups()
     shapes[name] = shape
     if op in _FREE:
+      continue
+    called = re.search(r"to_apply=%?([\w.\-]+)", line)
+    if op == "call" and called and called.group(1) in bodies:
+      found += _kernels(bodies[called.group(1)], bodies)
       continue
     operands = [shapes.get(o, "") for o in re.findall(r"%([\w.\-]+)", rest.split("), ")[0])]
     target = re.search(r'custom_call_target="([^"]+)"', rest)

@@ -34,7 +34,8 @@ def build(setting, tensors, batch, device):
     raise ValueError(f"JAX runs on {jax.default_backend()}, not on {device}")
   if setting["task"] == "features":
     return _pooled(setting, tensors, batch)
-  method, state, batch = prepare(setting, tensors, batch)
+  method, state, batch = (of_config(setting) if "config" in setting
+                          else prepare(setting, tensors, batch))
   stage = method_lib.stages_of(method)[-1]
   train = parallel.train_step_fn(
       lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis), jax.random.key(0))
@@ -45,7 +46,27 @@ def build(setting, tensors, batch, device):
   def step():
     holder[0], metrics = train(holder[0], stacked)
     return metrics["loss"][-1]
+  step.program = lambda: train.lower(holder[0], stacked).compile()
   return step
+
+
+def of_config(setting):
+  """(method, state, batch) of the last stage of a config of the package, at random images."""
+  import importlib
+
+  from medae_jax import bench
+  from medae_jax.training import durations
+  path, _, argument = setting["config"].partition(":")
+  module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+  config = module.get_config(argument or None).copy_and_resolve_references()
+  with config.unlocked():
+    config.train.batch_size = setting["batch"]
+    config.model.dtype = setting["variant"]
+  config = durations.without_data(config)
+  method = method_lib.load(config)
+  stages = method_lib.stages_of(method)
+  state, batch = bench.state_at(method, config, stages, stages[-1], setting["batch"])
+  return method, state, batch
 
 
 def _pooled(s, tensors, batch):
@@ -57,7 +78,9 @@ def _pooled(s, tensors, batch):
             for name in settings.vgg16_layers(net.taps)}
   params, image = jax.device_put(({_features.NET: params}, batch["image"]))
   pooled = jax.jit(lambda p, x: net.pooled(p, x).mean())
-  return lambda: pooled(params, image)
+  step = lambda: pooled(params, image)
+  step.program = lambda: pooled.lower(params, image).compile()
+  return step
 
 
 def prepare(setting, tensors, batch):

@@ -35,6 +35,11 @@ TINY = {"dae": {**DAE, "depth": 2, "wf": 2, "channels": 2, "size": (32, 32), "ba
                      "trunk": (4, 6, 8, 8, 8), "batch": 2},
         "geometric": {**GEOMETRIC, "widen": 1, "batch": 4},
         "noisy": {**NOISY, "width": 4, "size": (16, 16), "batch": 2, "lr": 0.02}}
+# Tasks without a peer: a config's last stage at its own sizes (needs ml_collections).
+_CONFIG = {"morphaeus": "configs/morphaeus_cxr.py", "piad": "configs/piad_nih.py"}
+CONFIGS = {"full": {k: {"task": k, "config": f"{v}:vgg=random:0", "batch": 64}
+                    for k, v in _CONFIG.items()},
+           "tiny": {k: {"task": k, "config": f"{v}:smoke", "batch": 2} for k, v in _CONFIG.items()}}
 
 VGG = ((1, 1, 0), (1, 2, 2), (2, 1, 5), (2, 2, 7), (3, 1, 10), (3, 2, 12), (3, 3, 14), (3, 4, 16),
        (4, 1, 19), (4, 2, 21))  # group, index, place in torchvision's `features`
@@ -77,7 +82,9 @@ class Weights(dict):
 
 
 def make(setting: dict, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """(tensors, batch) of a setting; float32 NumPy, the same in every process."""
+  """(tensors, batch) of a setting; float32 NumPy, the same in every process. Of a config: nothing."""
+  if "config" in setting:
+    return {}, {}
   weights = Weights(seed)
   batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual,
            "features": _features, "geometric": _geometric, "noisy": _noisy}[setting["task"]](setting, weights)

@@ -1,7 +1,9 @@
 """One side of a comparison in its own process: JSON commands in, JSON answers out.
 
 A process of its own keeps the two frameworks' thread pools and GPU libraries apart, and lets either
-run where the other is not installed. Commands: {"steps": n} -> {"seconds", "cpu_seconds", "loss"}.
+run where the other is not installed. The first line starts the work (imports are done by then; what compiles
+and tunes beside it would disturb it). Then {"steps": n} -> {"seconds", "cpu_seconds", "loss", "memory"}, and
+{"program": true} -> what XLA's plan says of our step, null where it says nothing.
 """
 
 from __future__ import annotations
@@ -31,12 +33,16 @@ def main() -> None:
 
     from benchmarks.package_steps import build
     versions = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+  sys.stdin.readline()
   step = build(setting, tensors, batch, setting["device"])
   begin = time.perf_counter()
   first = float(step())  # compiles
   print(json.dumps({"first_step_s": time.perf_counter() - begin, "loss": first,
                     "versions": versions}), file=answers, flush=True)
   for line in sys.stdin:
+    if "program" in json.loads(line):
+      print(json.dumps(_program(step)), file=answers, flush=True)
+      continue
     n = json.loads(line)["steps"]
     begin, cpu = time.perf_counter(), time.process_time()
     for _ in range(n):
@@ -45,6 +51,20 @@ def main() -> None:
     spent, cpu = time.perf_counter() - begin, time.process_time() - cpu
     print(json.dumps({"seconds": spent, "cpu_seconds": cpu, "loss": loss,
                       "memory": _memory(setting)}), file=answers, flush=True)
+
+
+def _program(step) -> dict | None:
+  """FLOP, bytes moved and kernels of one dispatch of the compiled step, and its scratch memory."""
+  if not hasattr(step, "program"):
+    return None
+  from benchmarks import gpu_program
+  compiled = step.program()
+  costs = compiled.cost_analysis()
+  costs = costs[0] if isinstance(costs, (list, tuple)) else costs
+  kernels = gpu_program.kernels(compiled.as_text())
+  return {"flops": costs.get("flops"), "bytes": sum(k.bytes for k in kernels),
+          "conv_flops": sum(k.flops for k in kernels), "kernels": len(kernels),
+          "scratch": compiled.memory_analysis().temp_size_in_bytes}
 
 
 def _memory(setting) -> int:

@@ -29,3 +29,16 @@ def test_kernels():
   product = 2 * (2 * 4 * 4) * 8 * (3 * 3 * 3)  # pixels of the result, outputs, terms
   assert [f.flops for f in found.values()] == [product, product, product, 0]
   assert found["sum"].source == "jit(step)/sum"
+
+
+def test_kernels_of_command_buffers_count():
+  """XLA moves what one graph launches into a computation of its own, which the entry calls."""
+  entry = _TEXT.index("ENTRY")
+  text = _TEXT[:entry] + """%command_buffer (q: f32[4]) -> f32[4] {
+  %q = f32[4]{0} parameter(0)
+  %one = f32[4]{0} fusion(%q), kind=kLoop, calls=%fused
+  ROOT %two = f32[4]{0} fusion(%one), kind=kLoop, calls=%fused
+}
+
+""" + _TEXT[entry:].replace("  ROOT %sum", "  %call = f32[4]{0} call(%y), to_apply=%command_buffer\n  ROOT %sum")
+  assert [k.name for k in gpu_program.kernels(text)] == ["conv", "grad", "back", "one", "two", "sum"]
