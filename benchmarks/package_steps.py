@@ -71,7 +71,7 @@ def of_config(setting):
 
 def _pooled(s, tensors, batch):
   """step() -> mean of the features of a batch, as deep_if and frozen_features make them."""
-  net = _features.Features(_config(s, method=dict(
+  net = _features.Features(fields(s, method=dict(
       backbone="vgg16", backbone_weights="", taps=s["taps"], size=s["resized"][0], eight_bit=False,
       dtype=s["variant"])))
   params = {name: {"kernel": tensors[f"{name}.weight"].transpose(2, 3, 1, 0), "bias": tensors[f"{name}.bias"]}
@@ -116,14 +116,15 @@ class _Fields(dict):
     super().__init__({k: _Fields(v) if isinstance(v, dict) else v for k, v in fields.items()})
 
 
-def _config(s, **groups):
+def fields(s, **groups):
+  """What a config of these groups has, and what every config has besides."""
   return _Fields({**groups, "seed": 0,
                   "train": dict(steps=10**6, accum=1, batch_size=s["batch"])})
 
 
 def _dae(s, tensors, batch, folder):
   del folder
-  c = _config(
+  c = fields(
       s, method=dict(name="dae", loss_over="all", score=dict(
           weights_positive=(), weights_negative=(), erosion=5, median=5, image_score="mean",
           test_noise_draws=0, test_noise_res=16, test_noise_std=0.2)),
@@ -137,7 +138,7 @@ def _dae(s, tensors, batch, folder):
 
 def _annotation(s, tensors, batch, folder):
   del folder
-  c = _config(
+  c = fields(
       s, method=dict(name="annotation_removal", parity=True, alpha=150.0, beta=1.0, mse_weight=1.0,
                      ssim_weight=0.0, ssim_window=11, mark_weight=0.0,
                      score=dict(threshold=0.06, dilate=1, fill="network")),
@@ -156,7 +157,7 @@ def _perceptual(s, tensors, batch, folder):
   np.savez(folder / "stats.npz", **{f"{s['layer']}_mean": tensors["stats.mean"],
                                     f"{s['layer']}_std": tensors["stats.std"]})
   widths = tuple(s["widths"])
-  c = _config(
+  c = fields(
       s, method=dict(
           name="dpa", loss="relative_perceptual_L1", layers=s["layer"], normalize=False,
           absolute=False, relative=False, smooth_pg=False, vgg_weights=str(folder / "vgg.npz"),
@@ -177,7 +178,7 @@ def _perceptual(s, tensors, batch, folder):
 
 def _geometric(s, tensors, batch, folder):
   del folder
-  c = _config(
+  c = fields(
       s, method=dict(name="deep_geo", flip=True, shift=s["shift"], rotations=4, views_at_once=8, fit_images=0,
                      parity=False, score=dict(kind="dirichlet", offset=1e-6)),
       model=dict(blocks=s["blocks"], widen=s["widen"], dtype=s["variant"]),
@@ -188,7 +189,7 @@ def _geometric(s, tensors, batch, folder):
 
 def _noisy(s, tensors, batch, folder):
   del folder
-  c = _config(
+  c = fields(
       s, method=dict(name="noisy_annotation", baseline="pixel_reweight", meta="jvp",
                      meta_dtype="float32", normalise="batch", clip=0.0, uniform_mix=0.0,
                      clean_weight=0.0, finetune_share=0.0, finetune_lr=0.1, track=0, track_size=32,
