@@ -111,26 +111,19 @@ def work(task: str, variant: str, batch: int) -> None:
   from jax.experimental import topologies
 
   from benchmarks import package_steps
-  from medae_jax.core import method as method_lib
   device = topologies.get_topology_desc(
       "gpu", "cuda", target_config=_H100, topology="1x1x1").devices[0]
   setting = {**settings.GPU[task], "variant": variant}
   setting["batch"] = batch or setting["batch"]
-  method, state, images = package_steps.prepare(setting, *settings.make(setting))
   jax.default_backend = lambda: "gpu"  # what the package asks to choose between forms
-  stage, where = method_lib.stages_of(method)[-1], jax.sharding.SingleDeviceSharding(device)
-  shaped = lambda tree: jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
-  step = lambda s, b: method.train_step(s, b, jax.random.fold_in(jax.random.key(0), s.step),
-                                        stage=stage, axis_name=None)
-  lowered = jax.jit(step, donate_argnums=0).trace(shaped(state), shaped(images)).lower()
+  lowered = package_steps.lowered(setting, jax.sharding.SingleDeviceSharding(device))
   compiled = lowered.compile(compiler_options={"xla_gpu_autotune_level": 0})
   print(json.dumps({"batch": setting["batch"], "jax": jax.__version__,
                     "kernels": [dataclasses.asdict(k) for k in kernels(compiled.as_text())],
                     "scratch": compiled.memory_analysis().temp_size_in_bytes}))
 
 
-def _has_compiler() -> bool:
+def has_compiler() -> bool:
   """Whether JAX's plugin for CUDA is installed."""
   try:
     import jax_plugins
@@ -151,7 +144,7 @@ def main() -> None:
   variants = report.listed(parser, "--variants", args.variants, PEAK)
   if min(args.batch, args.top) < 0:
     parser.error(f"--batch={args.batch} and --top={args.top} must not be negative")
-  if not _has_compiler():
+  if not has_compiler():
     parser.error('XLA\'s compiler for GPUs is missing: pip install "jax[cuda13]" (no GPU needed)')
   env = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
          "JAX_ENABLE_COMPILATION_CACHE": "false"}

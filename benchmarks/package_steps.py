@@ -83,15 +83,38 @@ def _pooled(s, tensors, batch):
   return step
 
 
+def lowered(setting, where=None):
+  """jax.stages.Lowered of one training step on one device; nothing is computed or compiled.
+
+  Args:
+    setting: as of `build`. where: the sharding of all arguments; None = this machine's device.
+  """
+  tensors, batch = settings.make(setting)
+  with tempfile.TemporaryDirectory() as folder:
+    method, _, batch = _method(setting, tensors, batch, folder)
+    state = jax.eval_shape(method.init, jax.random.key(0), batch)
+  stage = method_lib.stages_of(method)[-1]
+  shaped = lambda tree: jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
+  step = lambda s, b: method.train_step(s, b, jax.random.fold_in(jax.random.key(0), s.step),
+                                        stage=stage, axis_name=None)
+  return jax.jit(step, donate_argnums=0).trace(shaped(state), shaped(batch)).lower()
+
+
+def _method(setting, tensors, batch, folder):
+  """(method, tensors, batch) of a task that is no config."""
+  batch = {**batch, "index": np.arange(setting["batch"], dtype=np.int32)}
+  config, tensors, batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual,
+                            "geometric": _geometric, "noisy": _noisy}[setting["task"]](
+                                setting, tensors, batch, pathlib.Path(folder))
+  config.model.update(setting.get("model", {}))
+  return method_lib.load(config), tensors, batch
+
+
 def prepare(setting, tensors, batch):
   """(method, state with the weights of `tensors`, batch with what the method needs)."""
-  batch = {**batch, "index": np.arange(setting["batch"], dtype=np.int32)}
   with tempfile.TemporaryDirectory() as folder:
-    config, tensors, batch = {"dae": _dae, "annotation": _annotation, "perceptual": _perceptual,
-                              "geometric": _geometric, "noisy": _noisy}[setting["task"]](
-                                  setting, tensors, batch, pathlib.Path(folder))
-    config.model.update(setting.get("model", {}))
-    method = method_lib.load(config)
+    method, tensors, batch = _method(setting, tensors, batch, folder)
     state = method_lib.fresh_state(method, jax.random.key(0), batch)
     if setting["task"] == "geometric":  # its published form is Keras's
       filled = tuple({"net": tree} for tree in deep_geo.networks(tensors))

@@ -94,6 +94,8 @@ def main(argv=None) -> int:
   parser.add_argument("--list", action="store_true", help="the units and their limits, and no more")
   args = parser.parse_args(argv)
   end = time.monotonic() + 60 * args.minutes
+  # Ended from outside, it ends the unit in hand: that has a process group of its own.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   parts = report.listed(parser, "--parts", args.parts, units.PARTS)
   plan = units.plan(args.size, args.device, args.torch_python)
   names = [u.name for u in plan]

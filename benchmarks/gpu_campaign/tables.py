@@ -8,7 +8,8 @@ from benchmarks.gpu_campaign import units
 def page(state: dict, names) -> str:
   """All tables, part by part, with the machine, what failed and what is missing."""
   machine = state["machine"]
-  lines = [f"# Accelerator campaign, {machine['date']}, --size={state['size']} --device={state['device']}", "",
+  lines = [f"# Accelerator campaign, {machine['date']}, --size={state['size']} --device={state['device']}",
+           "",
            f"Host: {machine['cpu']}, {machine['cores']} core(s); {machine['versions']}. Command: "
            f"`python -m {' '.join(['benchmarks.gpu_campaign', *machine['command'].split()[1:]])}`."]
   for part, title in units.PARTS.items():
