@@ -39,7 +39,9 @@ class Contender:
   def __init__(self, side: str, variant: str, setting: dict[str, Any], device: str, python: str,
                limit: float = 600, env_more: dict[str, str] | None = None):
     self.side, self.variant, self.setting = side, variant, setting
-    self.name = f"{'PyTorch' if side == 'peer' else 'medae_jax'} {variant}"
+    calls = setting.get("steps_per_call", 1)
+    self.name = (f"{'PyTorch' if side == 'peer' else 'medae_jax'} {variant}"
+                 + (f" x{calls}" if calls > 1 else ""))
     argument = {**setting, "side": side, "variant": variant, "device": device}
     env = {**os.environ, **report.python_path(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if device == "cpu":

@@ -22,6 +22,8 @@ import sys
 
 from benchmarks import report, settings
 
+DEVICELESS = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+              "JAX_ENABLE_COMPILATION_CACHE": "false"}
 # NVIDIA H100 SXM, data sheet: bytes/s of HBM3, dense FLOP/s of the tensor cores.
 BANDWIDTH = 3.35e12
 PEAK = {"float32": 494e12, "bfloat16": 989e12}  # float32: TF32
@@ -146,13 +148,11 @@ def main() -> None:
     parser.error(f"--batch={args.batch} and --top={args.top} must not be negative")
   if not has_compiler():
     parser.error('XLA\'s compiler for GPUs is missing: pip install "jax[cuda13]" (no GPU needed)')
-  env = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
-         "JAX_ENABLE_COMPILATION_CACHE": "false"}
   rows, found = [], {}
   for task in tasks:
     for variant in variants:
       got = report.child("benchmarks.gpu_program",
-                         {"task": task, "variant": variant, "batch": args.batch}, env)
+                         {"task": task, "variant": variant, "batch": args.batch}, DEVICELESS)
       found[f"{task} {variant}"] = got
       moved, flops = (sum(k[key] for k in got["kernels"]) for key in ("bytes", "flops"))
       rows.append((task, variant, got["batch"], len(got["kernels"]), f"{moved / 1e9:.2f} GB",

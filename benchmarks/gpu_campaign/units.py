@@ -57,7 +57,7 @@ def plan(size: str, device: str, torch_python: str) -> list[Unit]:
   ours, fast = ("float32", "bfloat16", "bfloat16 x8"), ("bfloat16", "bfloat16 x8")
   work("facts", "a", "facts")
   steps("dae", 16, (*eager, *best[1:], *(("compiled bf16",) if not tiny else ())), ours, limit=300)
-  work("low precision", "f", "precision", limit=150)
+  work("low precision", "f", "precision", limit=240, least=120)
   for family in ("dae", "annotation", "noisy", "dpa", "piad", "morphaeus", "one_class", "protocol"):
     work(f"parity {family}", "f", "parity", f"--family={family}", limit=180, least=90)
   if not tiny:
