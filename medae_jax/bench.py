@@ -203,11 +203,7 @@ class _Fed:
     self.config, self.stage, self.size, self.views = config, stage, size, views
     self.batches, self.first, self.reason, self.name = None, None, "", ""
     self.resident = bool(config.data.get("resident", False))
-    try:
-      from medae_jax.training import feed
-    except ImportError as e:
-      self.reason = f"{e}: the data stream needs TensorFlow"
-      return
+    from medae_jax.training import feed
     self.feed = feed
     try:
       self.dataset = feed.stage_dataset(
@@ -216,6 +212,8 @@ class _Fed:
       if not self.resident:
         self.batches = feed.batches_of(self.dataset, config, stage, 0, 0, views)
         self.first = next(self.batches)
+    except ImportError as e:
+      self.reason = f"{e}: the data stream needs TensorFlow"
     except (ValueError, OSError) as e:
       self.reason = f"the data set cannot be opened: {e}"
 

@@ -126,7 +126,7 @@ def main(argv=None) -> int:
       _write(state_file, state)
       print(f"\n[{unit.part}] {unit.name}: {found['status']} in {found['seconds']:.0f} s {found['why']}")
       print(tables.unit_text(unit.name, found, state), flush=True)
-  (args.out / "campaign.md").write_text(tables.page(state, names), encoding="utf-8")
+      (args.out / "campaign.md").write_text(tables.page(state, names), encoding="utf-8")
   failed = [n for n, u in state["units"].items() if u["status"] == "failed"]
   print(f"\n{len(state['units'])} of {len(plan)} units measured, {len(failed)} failed {failed or ''}; "
         f"left for the next run: {', '.join(late) or 'nothing'}\n{args.out}/campaign.md", flush=True)

@@ -103,13 +103,14 @@ def test_runs_without_tensorflow(tmp_path):
   code = """
 import sys
 sys.modules["tensorflow"] = None  # what an import finds where it is not installed
-import json, ml_collections
+import json
+from configs import dae_brats
 from medae_jax import bench
 from medae_jax.core.device import timing
-from tests.unit import tiny_dae
 timing.MATMUL_SIZES["cpu"] = (64,)
-config = ml_collections.ConfigDict(tiny_dae.config().to_dict())
-config.bench = dict(repeats=1, seconds=0.01)
+config = dae_brats.get_config("smoke").copy_and_resolve_references()
+with config.unlocked():
+  config.bench = dict(repeats=1, seconds=0.01)
 print("RESULT" + json.dumps(bench.bench(config)))
 """
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
