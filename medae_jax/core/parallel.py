@@ -143,7 +143,7 @@ def to_host(tree):
 
 # ------------------------------------------------------------------------------------ the step
 def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", resident: Any = None,
-                  sample: Callable | None = None) -> Callable:
+                  sample: Callable | None = None) -> loops.Step:
   """Compiles `step` for all devices; the batches it is given decide the steps in a dispatch.
 
   Args:
@@ -189,12 +189,13 @@ def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", residen
   return loops.dispatch(_call(mapped, given))
 
 
-def _call(mapped, given: Callable) -> Callable:
+def _call(mapped, given: Callable) -> loops.Step:
   """(state, batches) -> mapped(*given(state, batches)), with the attribute `lower`."""
   def call(state, batches):
     return mapped(*given(state, batches))
-  call.lower = lambda state, batches: mapped.lower(*given(state, batches))  # type: ignore[attr-defined]
-  return call
+  step: Any = call
+  step.lower = lambda state, batches: mapped.lower(*given(state, batches))
+  return step
 
 
 def _shard_map(many, resident):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,16 @@ def scan(fn: Callable, carry, xs):
   return carry, jax.tree.map(lambda *y: jnp.stack(y), *found)
 
 
-def dispatch(fn: Callable) -> Callable:
+class Step(Protocol):
+  """A compiled training step: (state, batches [K, ...]) -> (state, metrics [K])."""
+
+  def __call__(self, state, batches) -> tuple[Any, Any]: ...
+
+  def lower(self, state, batches) -> jax.stages.Lowered:
+    """The program that a call with these arguments runs; compiled ahead, it is not compiled again."""
+
+
+def dispatch(fn: Any) -> Step:
   """fn itself; on CPUs a step a call, where waiting for a dispatch costs nothing.
 
   Args:
@@ -45,6 +55,6 @@ def dispatch(fn: Callable) -> Callable:
       state, metrics = fn(state, jax.tree.map(lambda x, i=i: x[i:i + 1], batches))
       found.append(metrics)
     return state, found[0] if steps == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *found)
-  if hasattr(fn, "lower"):
-    call.lower = lambda state, batches: fn.lower(state, jax.tree.map(lambda x: x[:1], batches))
-  return call
+  step: Any = call
+  step.lower = lambda state, batches: fn.lower(state, jax.tree.map(lambda x: x[:1], batches))
+  return step
