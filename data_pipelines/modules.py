@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import logging
+import tempfile
 
 import numpy as np
+from PIL import Image
 
 from data_pipelines import fields
 from data_pipelines.formats import images
@@ -24,6 +26,7 @@ class Module:
     build(data_cfg, seed) -> DataSet
     read_example(path, data_cfg)      float32 [h,w,C]: a file as scoring sees it (two-dimensional sets)
     place_map(values, shape, data_cfg)  a map [h,w] of read_example on the file's pixels (H, W)
+    of_pixels(data_cfg)               the same two as functions of pixels, for many fields of a slide
   Only `build` is needed. Without `defaults`, fields are taken as given and not checked.
 
   Attributes:
@@ -86,6 +89,26 @@ class Module:
     image = images.read_unit(path, channels or 0, data_cfg.get("window", (0, 0)))
     size = (height or image.shape[0], width or image.shape[1])
     return resize.bilinear(image, size).astype(np.float32)
+
+  def of_pixels(self, data_cfg, shape=None) -> tuple[Callable, Callable]:
+    """(example, place), for many fields of a slide: what would be done with files of their pixels.
+
+    example(uint8 [H,W,3]) is what `read_example` makes of such a file, place(values, (H, W)) what
+    `place_map` does. By default such a file is written and read.
+
+    Args:
+      shape: as in `read_example`.
+    """
+    own = getattr(self._module, "of_pixels", None)
+    if own:
+      return own(data_cfg)
+
+    def example(pixels):
+      with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+        file.flush()
+        return self.read_example(file.name, data_cfg, shape)
+    return example, lambda values, size: self.place_map(values, size, data_cfg)
 
   def place_map(self, values, shape, data_cfg) -> np.ndarray:
     """[H,W] of a map [h,w]; by default the map covers the whole file."""

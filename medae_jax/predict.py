@@ -16,11 +16,13 @@ from absl import logging
 
 from data_pipelines.intake import counts
 from data_pipelines.intake.find import RESULTS, Found
+from data_pipelines.slides import plan
 from medae_jax.core import config as config_lib, files as outputs, scoring, scratch, trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import record
 from medae_jax.tasks import admit, base
 from medae_jax.tasks.results import LEFT_OUT, Results, check as check_output
+from medae_jax.tasks.slides import whole
 
 _EVERY = 10  # seconds between two states of the table
 
@@ -57,6 +59,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   output = pathlib.Path(run.config.predict.output or workdir / "predictions")
   module = base.plugin(run.config.eval.kind, "predictor")
   predictor = module.Predictor(run.config, run.calibration, run.score_fn)
+  if plan.find(source).files:
+    predictor = whole.Predictor(predictor, run.info["step"], output)
   predictor.image_shape = run.image_shape
   predictor.gate = admit.Gate(told, bool(run.config.predict.get("force", False)))
   if output.resolve() == source.resolve() and not getattr(predictor, "modalities", ()):
@@ -193,4 +197,5 @@ def _one(predictor, item, output: pathlib.Path, inputs, results: Results) -> dic
     for path, target in moves:
       target.parent.mkdir(parents=True, exist_ok=True)
       path.replace(target)
+    predictor.after(item)
     return row

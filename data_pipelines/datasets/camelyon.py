@@ -87,13 +87,24 @@ def read_example(path, data_cfg):
 
 def place_map(values, shape, data_cfg):
   """A map [S,S] of `read_example` on the patch's own pixels, float64 [H,W]; zero off the centre."""
+  return of_pixels(data_cfg)[1](values, shape)
+
+
+def of_pixels(data_cfg):
+  """(example, place) of data_pipelines.modules.Module: the same for pixels at hand."""
   cfg = resolve(data_cfg)
-  prepared = (cfg.resize, cfg.resize) if cfg.resize else tuple(shape)
-  return transforms.uncrop(values, cfg.crop_size, prepared, shape)
+
+  def place(values, shape):
+    prepared = (cfg.resize, cfg.resize) if cfg.resize else tuple(shape)
+    return transforms.uncrop(values, cfg.crop_size, prepared, shape)
+  return lambda pixels: transforms.normalize(_scored(_resized(pixels, cfg), cfg)), place
 
 
 def _read(path, cfg):
-  image = images.read_8bit(path, 3, cfg.window)
+  return _resized(images.read_8bit(path, 3, cfg.window), cfg)
+
+
+def _resized(image, cfg):
   return resize.antialiased(image, cfg.resize) if cfg.resize else image
 
 

@@ -29,6 +29,7 @@ from data_pipelines.formats import images as formats
 from data_pipelines.intake import patients, splits
 from data_pipelines.masks import images, label_noise, layouts
 from data_pipelines.masks.images import Item
+from data_pipelines.ops import resize
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -110,9 +111,14 @@ def _groups(parts, *names):
 
 def read_example(path, data_cfg) -> np.ndarray:
   """An image file as the network is shown it: float32 [S,S,3] in [0,1], less the mean image."""
+  return of_pixels(data_cfg)[0](formats.read_8bit(path, 3, resolve(data_cfg).window))
+
+
+def of_pixels(data_cfg):
+  """(example, place) of data_pipelines.modules.Module: the same for pixels at hand."""
   cfg = resolve(data_cfg)
   mean = images.read_mean_image(cfg.mean_image) if cfg.mean_image else None
-  return images.to_network(formats.read_8bit(path, 3, cfg.window), cfg.image_size, mean)
+  return (lambda pixels: images.to_network(pixels, cfg.image_size, mean)), resize.bilinear
 
 
 # --------------------------------------------------------------------------------------- data set

@@ -24,9 +24,10 @@ SUFFIXES = {
               ".jp2", ".j2k", ".j2c", ".jpc", ".jpx"),
     "dicom": (".dcm", ".dicom", ".dic", ".ima"),
     "table": (".csv", ".tsv"),
+    "slide": (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi"),
 }
 WHAT = {"image": "image", "dicom": "DICOM file", "nifti": "NIfTI volume",
-         "table": "table"}
+         "table": "table", "slide": "whole slide"}
 # What operating systems and network drives put into folders; names that begin with "." as well.
 _SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle",
            "$recycle.bin", "system volume information", "lost+found"}

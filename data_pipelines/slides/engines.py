@@ -80,12 +80,18 @@ class OpenSlide:
 
   def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
     """uint8 [height,width,4], RGBA as Pillow's (colours not multiplied with alpha)."""
+    region = (x, y), level, (width, height)
     try:
-      return np.asarray(self._slide.read_region((x, y), level, (width, height)))
-    except (self._library.OpenSlideError, OSError) as error:
-      self._slide.close()  # OpenSlide refuses everything once something went wrong
+      return np.asarray(self._slide.read_region(*region))
+    except (self._library.OpenSlideError, OSError):
+      # OpenSlide refuses everything once something went wrong, in whatever thread: what is wrong
+      # with this region, a handle of its own says. The old one is closed when no thread reads it.
       self._slide = self._open()
-      raise Broken(_line(error)) from None
+    with self._open() as own:
+      try:
+        return np.asarray(own.read_region(*region))
+      except (self._library.OpenSlideError, OSError) as error:
+        raise Broken(_line(error)) from None
 
   def close(self) -> None:
     """Closes the file."""

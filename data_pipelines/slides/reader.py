@@ -23,9 +23,10 @@ from PIL import Image
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats.regular import check_regular
+from data_pipelines.intake import find as finder
 from data_pipelines.slides import engines
 
-SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".tif", ".tiff")
+SUFFIXES = (*finder.SUFFIXES["slide"], ".tif", ".tiff", ".btf")
 _STRIP = 2**26  # bytes of a finer level in memory at a time
 _NOMINAL = (1.25, 2.5, 5, 10, 20, 40, 60, 80, 100)
 _SAME = 0.01    # downsamples this close are one: 4.0001 is the level of 4

@@ -11,6 +11,19 @@ BENCH = dict(
     seconds=1.0,                       # least time of a repeat
     stage="")                          # name of the training stage; "" = the last, the largest
 
+SLIDE = dict(                          # group predict.slide: whole slides, see docs/slides.md
+    mpp=0.0,                           # micrometres a pixel of the patches that the run was trained on; or
+    magnification=0.0,                 # ... their magnification; both 0 = x10, x20 or x40 where data says so
+    own_mpp=0.0,                       # of level 0, for slides that do not say it
+    tile=0,                            # side of a tile in such pixels; 0 = that of the training's crops
+    margin=0,                          # of it on each side: context, whose map is not used
+    map="pixels",                      # pixels: the map of the method; tiles: a tile's score, all over it
+    pixel=0,                           # tile pixels a pixel of the map; 0 = up to 8, of map=tiles the tile
+    tissue=0.1,                        # least share of tissue in a tile that is looked at; 0 = all tiles
+    top=0.01,                          # the slide's score: mean of this share of the highest tile scores
+    fields=20,                         # hottest fields in the table and the picture; 0 = none
+    least=4)                           # regions of fewer pixels of the map are left out
+
 # Single fields that are younger, in groups that every run has.
 YOUNGER_FIELDS: dict[str, dict] = {"predict": {"force": False}, "eval": {"choose_score": ()}}
 

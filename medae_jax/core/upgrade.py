@@ -65,7 +65,9 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
                     "piad": _RECONSTRUCTS | {"method.trunk": "vgg19"},
                     "dae": _RECONSTRUCTS, "morphaeus": _RECONSTRUCTS},
     "eval.kind": {"restoration": {"predict.identifiers": "derived"},
-                  "anomaly": {"eval.alpha": 0.05, "eval.choose_score": [], "predict.dicom_seg": "auto"}}}
+                  "anomaly": {"eval.alpha": 0.05, "eval.choose_score": [], "predict.dicom_seg": "auto",
+                              "predict.slide": fields.SLIDE},
+                  "segmentation": {"predict.slide": fields.SLIDE}}}
 
 
 def config(values: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +80,8 @@ def config(values: dict[str, Any]) -> dict[str, Any]:
       found = _group(values, groups)
       if found is not None:
         found.setdefault(field, default)
+        if isinstance(default, Mapping) and isinstance(found[field], Mapping):
+          found[field] = {**default, **found[field]}
   data = _group(values, ("data",))
   if data is not None and str(data.get("name")).rpartition(".")[2] in GROUPED:
     data.setdefault("grouping", "legacy")

@@ -70,6 +70,11 @@ class Gate:
     logging.warning("%s: %s", title, line)
     self._said.append(line)
 
+  @property
+  def warnings(self) -> list[str]:
+    """What was said since the last `taken`."""
+    return list(self._said)
+
   def taken(self) -> str:
     """The warnings since the last call, for the table; "" where there were none."""
     said, self._said = "; ".join(self._said), []

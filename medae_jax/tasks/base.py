@@ -199,3 +199,6 @@ class BasePredictor:
       ValueError, OSError: one clear line that names the file; the other inputs go on.
     """
     raise NotImplementedError
+
+  def after(self, item) -> None:
+    """Called when the files of an input are in their place: what was kept to go on from can go."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from medae_jax.core import checks
+from medae_jax.core import checks, fields
 from medae_jax.core.errors import UserError
+from medae_jax.tasks.slides import options as slides
 
 EVAL = dict(
     baseline_channel=0,       # the intensity threshold shown beside the model: FLAIR, say
@@ -20,6 +21,7 @@ PREDICT = dict(
     threshold=0.0,            # of the map, for masks; 0 = the one of calibration.json
     orientation="",           # turn volumes to these axes (LPS, RAS ...); "" = config.data.orientation
     dicom_seg="auto",         # DICOM SEG of DICOM series: auto (where highdicom is installed), True or False
+    slide=fields.SLIDE,       # of whole slides
     overlay_slices=6)         # slices in the overlay picture of a volume; 0 = no pictures
 
 
@@ -32,6 +34,7 @@ def _axes(value) -> str:
 
 
 RULES = {
+    **slides.RULES,
     "eval.baseline_channel": checks.whole(0),
     "eval.components": checks.whole(0),
     "eval.dice_thresholds": checks.choice("1000", "all"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from medae_jax.core import checks
+from medae_jax.core import checks, fields
+from medae_jax.tasks.slides import options as slides
 
 EVAL = dict(
     overlays=16)              # most suspicious noisy masks to draw, and as many trusted ones
 
 PREDICT = dict(
+    slide=fields.SLIDE,       # of whole slides
     threshold=0.0)            # probability that makes a pixel lesion; 0 = the one calibrated on
                               # val, else 0.5
 
 RULES = {
+    **slides.RULES,
     "eval.overlays": checks.whole(0),
     "predict.threshold": checks.number(0, 1, below=True),
 }

@@ -141,7 +141,7 @@ def test_fields_that_came_later_are_there_and_keep_their_values():
   assert new["data"]["window"] == [0, 0] and new["predict"]["identifiers"] == "derived"
   given = {**new, "data": {**new["data"], "window": [0, 4095]}}
   assert upgrade.config(json.loads(json.dumps(given))) == given
-  other = {"data": {"name": "theirs"}, "eval": {"kind": "segmentation"}, "predict": {}}
+  other = {"data": {"name": "theirs"}, "eval": {"kind": "theirs"}, "predict": {}}
   assert upgrade.config(json.loads(json.dumps(other))) == other
 
 
