@@ -30,6 +30,14 @@ class Placement:
   size: tuple[int, int]
   source: tuple[np.ndarray, np.ndarray] | None = None
 
+  def pixel_mm(self, spacing) -> tuple[float, float]:
+    """mm from one row, and from one column, of the canvas to the next; spacing: the same of the slice."""
+    if self.source is None:
+      rows, columns = (n / m for n, m in zip(self.shape, self.size))
+    else:
+      rows, columns = ((at[-1] - at[0]) / (len(at) - 1) if len(at) > 1 else 1.0 for at in self.source)
+    return float(spacing[0] * rows), float(spacing[1] * columns)
+
   def forward(self, array: np.ndarray) -> np.ndarray:
     """[H,W,...] -> [h,w,...] float64, bilinear; background (0) where the slice ends."""
     if self.source is None:

@@ -177,6 +177,7 @@ def write_record(folder: pathlib.Path, patient: str, prepared, storage: str, key
       "slices": prepared.slices.tolist(), "scale": prepared.scale.tolist(),
       "lesion_px": mask.sum(axis=(1, 2, 3), dtype=np.int64).tolist(),
       "spacing": [float(v) for v in spacing], "warning": prepared.left_out,
+      "voxel_mm": [float(spacing[2]), *prepared.place.pixel_mm(spacing)] if len(spacing) == 3 else [],
   }
   write_json(records / f"{name}.json", content)
   return content
@@ -205,7 +206,7 @@ def scan_of(folder: pathlib.Path, record: dict) -> Scan:
   return Scan(record["patient"], array("image", record["shape"], record["dtype"]),
               array("mask", (n, h, w, 1), np.uint8), np.array(record["slices"], np.int64),
               np.array(record["lesion_px"], np.int64), str(source.parent),
-              spacing=tuple(record.get("spacing", ())))
+              spacing=tuple(record.get("spacing", ())), voxel_mm=tuple(record.get("voxel_mm", ())))
 
 
 def verify(folder) -> list[str]:

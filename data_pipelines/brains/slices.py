@@ -27,7 +27,8 @@ class Scan:
     path: folder or file it came from, "" if none.
     unlabelled: abnormal, but nobody marked where: its mask says nothing.
     scan_label: 0 or 1 where the scan as a whole is known to be normal or abnormal, else None.
-    spacing: mm along the three axes, () where it is not known.
+    spacing: mm along the three axes of the scan, () where it is not known.
+    voxel_mm: mm between slices, rows and columns as they are here, () where that is not known.
   """
 
   patient: str
@@ -39,6 +40,7 @@ class Scan:
   unlabelled: bool = False
   scan_label: int | None = None
   spacing: tuple[float, ...] = ()
+  voxel_mm: tuple[float, ...] = ()
 
   def healthy(self) -> np.ndarray:
     """bool [n]: slices without lesion; none of an abnormal scan that nobody marked."""
@@ -125,6 +127,8 @@ class SliceSource(Source):
     known: dict = {} if scan.scan_label is None else {"scan_label": scan.scan_label}
     if scan.spacing:
       known["spacing"] = scan.spacing
+    if scan.voxel_mm:
+      known["voxel_mm"] = scan.voxel_mm
     return {"id": f"{scan.patient}/{z}", "patient": scan.patient, "slice": z, "path": scan.path, **known}
 
 

@@ -6,6 +6,7 @@ modality's residual. evaluate writes it; evaluate, predict and export read it:
   threshold, threshold_rule              of the map; mask = map > threshold
   image_threshold, image_threshold_rule  of the image score
   scan_threshold, scan_threshold_rule    of the score of a whole scan (highest of its slices), or of an image
+  probability                            slope and intercept of a logistic curve of the image score
   scan_unit, scan_alpha, scan_scores     scan or image; share of false alarms; normal scores for p-values
   components                             components of at most so many voxels are deleted
   map_max, window                        one heat scale and one grey window a channel, all pictures
@@ -47,7 +48,8 @@ def _numbers(value) -> str:
 _RULES = {"threshold": checks.number(), "image_threshold": checks.number(),
           "map_max": checks.number(0), "components": checks.whole(0), "kind": checks.text,
           "scan_threshold": checks.number(), "scan_threshold_rule": checks.text,
-          "scan_scores": _numbers, "threshold_rule": checks.text, "image_threshold_rule": checks.text,
+          "scan_scores": _numbers, "probability": _numbers,
+          "threshold_rule": checks.text, "image_threshold_rule": checks.text,
           "score": _group,
           "score_fit": _group, "checkpoint": _checkpoint, "window": _pairs}
 

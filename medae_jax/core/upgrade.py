@@ -65,9 +65,12 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
                     "piad": _RECONSTRUCTS | {"method.trunk": "vgg19"},
                     "dae": _RECONSTRUCTS, "morphaeus": _RECONSTRUCTS},
     "eval.kind": {"restoration": {"predict.identifiers": "derived"},
+                  "segmentation": {"predict.slide": fields.SLIDE, "eval.measures": [],
+                                   "eval.surface_tolerance": 2.0},
                   "anomaly": {"eval.alpha": 0.05, "eval.choose_score": [], "predict.dicom_seg": "auto",
-                              "predict.slide": fields.SLIDE},
-                  "segmentation": {"predict.slide": fields.SLIDE}}}
+                              "predict.slide": fields.SLIDE, "eval.measures": [],
+                              "eval.surface_tolerance": 2.0, "eval.trunk": "vgg16", "eval.trunk_weights": "",
+                              "eval.trunk_layers": ["r12", "r22", "r33", "r43"]}}}
 
 
 def config(values: dict[str, Any]) -> dict[str, Any]:

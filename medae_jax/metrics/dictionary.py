@@ -78,6 +78,34 @@ METRICS: dict[str, Metric] = {
     "scan_auroc": _good("Scan AUROC", "whole scans by the highest score of their slices"),
     "scan_sensitivity": _good("Abnormal scans found", "called abnormal at the threshold for scans", VAL),
     "scan_false_alarms": _bad("Normal scans called abnormal", "at the same threshold", VAL),
+    "image_fpr95": _bad("False-positive rate at 95 % sensitivity", "of the image scores", ORACLE),
+    "image_fpr99": _bad("False-positive rate at 99 % sensitivity", "of the image scores", ORACLE),
+    # anomaly: config.eval.measures
+    "aupro": _good("AUPRO", "overlap with each lesion, up to 30 % false-positive pixels",
+                   source="Bergmann et al., IJCV 2021"),
+    "pointing_game": _good("Pointing game", "the highest pixel of the map lies in the finding",
+                           source="Zhang et al., ECCV 2016"),
+    "box_iou": _good("Box IoU", "best box of the map for each box of the finding", VAL),
+    "box_recall_50": _good("Boxes found at IoU 0.5", "mean over images with a finding", VAL),
+    "lesion_sensitivity": _good("Lesions found", "overlapped by what is marked", VAL),
+    "lesion_precision": _good("Lesions among what is marked", "found lesions and false marks", VAL),
+    "false_positives_per_scan": _bad("False marks a scan", "components that overlap no lesion", VAL, unit=""),
+    "froc_mean": _good("FROC", "mean sensitivity at 1/8 to 8 false marks a scan", VAL,
+                       "Setio et al., MedIA 2017"),
+    "surface_dice": _good("Surface Dice", "surfaces within config.eval.surface_tolerance", VAL,
+                          "Nikolov et al. 2018"),
+    "hd95_mm": _bad("HD95", "95 % Hausdorff distance of scans with lesions", VAL, unit="mm"),
+    "hd95_px": _bad("HD95", "95 % Hausdorff distance; mm are not known", VAL, unit=PIXELS),
+    "brier": _bad("Brier score", "of the pixels' probabilities, or of a curve fitted on validation", VAL,
+                  "Brier 1950", unit=""),
+    "ece": _bad("Expected calibration error", "of the same probabilities, 15 bins", VAL, "Guo et al. 2017"),
+    "p_value_ks": _bad("Distance of p-values from uniform", "normal scans, Kolmogorov-Smirnov", VAL, unit=""),
+    **{f"recon_{k}{s}": make(f"{name} of the reconstruction, {who} images", what, unit=unit)
+       for s, who in (("", "normal"), ("_abnormal", "abnormal"))
+       for k, name, what, unit, make in (
+           ("mae", "Mean absolute error", "", LEVEL, _bad), ("mse", "Mean squared error", "", "", _bad),
+           ("ssim", "SSIM", "window 7", "index, at most 1", _good),
+           ("perceptual", "Perceptual distance", "in a frozen network, no LPIPS weights", "", _bad))},
     # segmentation
     "dice_pooled": _good("Dice, pixels of all images together", "large lesions count more", HALF),
     "dice": _good("Dice, mean over images", "", HALF),
@@ -113,6 +141,7 @@ METRICS: dict[str, Metric] = {
     "n_lesion_pixels": _count("Lesion pixels", unit=PIXELS),
     "n_normal_scans": _count("Normal scans", "whole scans, or single images"),
     "n_abnormal_scans": _count("Abnormal scans", "likewise"),
+    "n_lesions": _count("Lesions", "components of the masks"),
     "n_marked": _count("Frames with marks"),
     "n_empty_masks": _count("Images with an empty mask", "their Dice is 1 where nothing is found"),
 }
@@ -120,7 +149,7 @@ METRICS: dict[str, Metric] = {
 ABOUT = frozenset({
     "dataset", "synthetic", "split", "ci95", "baseline", "baseline_name", "baselines", "notes", "versions",
     "checkpoint", "device", "date", "seconds", "model_better", "model_better_by", "variant", "trunk",
-    "against", "fill", "command", "commit", "seed"})
+    "ci95_delong", "findings", "against", "fill", "command", "commit", "seed"})
 
 
 def metric(key: str) -> Metric:

@@ -36,6 +36,13 @@ def distance(trunk: Trunk, image: jax.Array, recon: jax.Array, layers: Sequence[
   return sum(((_unit(first[k]) - _unit(second[k])) ** 2).sum(-1).mean((1, 2)) for k in layers)
 
 
+def planes(image: jax.Array) -> jax.Array:
+  """[B,H,W,C] as a trunk takes it: channels that are neither grey nor RGB follow each other, [C*B,H,W,1]."""
+  if image.shape[-1] in (1, 3):
+    return image
+  return jnp.moveaxis(image, -1, 0).reshape(-1, *image.shape[1:3], 1)
+
+
 def to_image(values: jax.Array, shape: Sequence[int]) -> jax.Array:
   """[B,h,w,c] at the size of images of `shape` [B,H,W,C]: bilinear, half-pixel centres, no smoothing."""
   return jax.image.resize(values, (*shape[:3], values.shape[-1]), "bilinear", antialias=False)

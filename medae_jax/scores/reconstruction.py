@@ -169,7 +169,7 @@ class Reconstruction:
       return self._mahalanobis(state, image, recon)
     trunk = self._trunk(state)
     apart = self._merged(perceptual_distance.distance_map(
-        trunk, self._planes(image), self._planes(recon), self._layers), image)
+        trunk, perceptual_distance.planes(image), perceptual_distance.planes(recon), self._layers), image)
     if kind == "perceptual":
       return apart
     away = equalise.equalise(image, image) - equalise.equalise(recon, image)
@@ -190,12 +190,6 @@ class Reconstruction:
     return Trunk(self._source.features, state.params[NET], {}, low=self._low, high=self._high,
                  enter=self._source.enter)
 
-  def _planes(self, image):
-    """Images that a trunk can take: more channels than grey or RGB follow each other, [C*B,H,W,1]."""
-    if image.shape[-1] in (1, 3):
-      return image
-    return jnp.moveaxis(image, -1, 0).reshape(-1, *image.shape[1:3], 1)
-
   def _merged(self, values, image):
     """Mean over planes of [C*B,H,W,1]: [B,H,W,1]."""
     return values.reshape(-1, *image.shape[:3], 1).mean(0)
@@ -203,7 +197,7 @@ class Reconstruction:
   def _errors(self, state, image, recon) -> dict[str, Any]:
     """{layer: f(x) - f(y)}, planes following each other."""
     trunk = self._trunk(state)
-    first, second = (trunk(trunk.input(self._planes(x)), self._layers) for x in (image, recon))
+    first, second = (trunk(trunk.input(perceptual_distance.planes(x)), self._layers) for x in (image, recon))
     return {k: first[k] - second[k] for k in self._layers}
 
   def _mahalanobis(self, state, image, recon):

@@ -37,6 +37,7 @@ from medae_jax.tasks.anomaly import (
   gallery,
   image_numbers,
   intervals,
+  measures,
   pictures,
   residual_fit,
   scans as _scans,
@@ -77,10 +78,11 @@ class Evaluator(BaseEvaluator):
     self.label = np.full(n, -1)               # -1: not known
     self.lesion_px = np.full(n, -1, np.int64)  # -1: no mask
     self.pixels: dict[str, detection.Histograms] = {}
-    self._store, self._sample = None, thresholds.IntensitySample()
+    self.store, self._sample = None, thresholds.IntensitySample()
     self._cases: list[dict[str, Any]] = []
     self._chosen: dict[str, np.ndarray] = {}
     self.numbers = image_numbers.ImageNumbers(n)
+    self._measures = measures.Measures(self)
     self.counts = self.overlap = None
     how = config.method.get("score", {}).get("image_score", "mean")
     self._baseline = jax.jit(functools.partial(
@@ -99,6 +101,7 @@ class Evaluator(BaseEvaluator):
       self.label[rows] = batch["label"][valid]
     self.numbers.add(batch, outputs, rows, valid)
     self._sample.add(batch["image"][valid])
+    self._measures.update(batch, outputs)
     maps, image = self._baseline(batch["image"])
     for name, value in image.items():
       self.image_scores[name][rows] = np.asarray(value)[valid]
@@ -113,9 +116,9 @@ class Evaluator(BaseEvaluator):
       mask = np.zeros(maps["model"].shape, bool)
     else:
       counted = valid
-      if self._store is None:
-        self._store = _scans.MapStore(len(self.source), mask.shape[1:3])
-      self._store.put(position[valid], np.asarray(maps["model"])[valid, ..., 0],
+      if self.store is None:
+        self.store = _scans.MapStore(len(self.source), mask.shape[1:3])
+      self.store.put(position[valid], np.asarray(maps["model"])[valid, ..., 0],
                       mask[valid, ..., 0] > 0)
     for name, value in maps.items():
       if name not in self.pixels:
@@ -131,7 +134,7 @@ class Evaluator(BaseEvaluator):
     whole = whole_scans.calibrate(scans, self.config.eval.get("alpha", 0.05))
     if scans.what == "image" and whole["scan_threshold"] is not None:  # one image, one threshold
       whole |= {f"image_{k}": whole[f"scan_{k}"] for k in ("threshold", "threshold_rule")}
-    return {**found, **whole}
+    return {**found, **whole, **self._measures.calibrate()}
 
   def scans(self):
     return whole_scans.of_images(self.image_scores["model"], self.label, self.metas, self.group)
@@ -151,7 +154,9 @@ class Evaluator(BaseEvaluator):
     result.update(figures.operating_point(self))
     result.update(whole_scans.metrics(self.scans(), self.calibration))
     result["baseline"] = self._baseline_metrics()
-    result["ci95"] = intervals.intervals(self, notes)
+    more, more_intervals = self._measures.result(notes)
+    result.update(more)
+    result["ci95"] = intervals.intervals(self, notes) | more_intervals
     key = "pixel_ap" if np.isfinite(result["pixel_ap"]) else "image_auroc"
     best = max(result["baseline"][key], result["baseline"][f"{key}_median5"])
     result["model_better"] = intervals.verdict(result["ci95"], key)
@@ -180,7 +185,7 @@ class Evaluator(BaseEvaluator):
     else:
       cuts["val"] = threshold
       found["dice_val_threshold"] = float(detection.dice_at(counts, threshold))
-    self.overlap = _scans.overlap_counts(self._store, self._volumes(), cuts,
+    self.overlap = _scans.overlap_counts(self.store, self.volumes(), cuts,
                                           self.config.eval.components)
     found["dice_components"] = float(_scans.pooled_dice(self.overlap["best_components"]))
     if threshold is not None:
@@ -228,7 +233,7 @@ class Evaluator(BaseEvaluator):
   def dice_grid(self):
     return "all" if self.config.eval.dice_thresholds == "all" else None
 
-  def _volumes(self):
+  def volumes(self):
     """Per patient: rows of each volume in slice order; images without a slice stand alone."""
     scans = []
     for p in range(len(self.patients)):
@@ -244,7 +249,7 @@ class Evaluator(BaseEvaluator):
     return tables.patients(self)
 
   def tables(self):
-    return {"images": tables.images(self)}
+    return {"images": tables.images(self), **self._measures.tables()}
 
   def curves(self):
     return figures.curves(self)
@@ -277,8 +282,8 @@ class Evaluator(BaseEvaluator):
     return gallery.rows(self, self._cases, self._scale) if self._cases else []
 
   def close(self):
-    if self._store is not None:
-      self._store.close()
+    if self.store is not None:
+      self.store.close()
 
 
 def _patient(meta, i):

@@ -6,6 +6,8 @@ from medae_jax.core import checks, fields
 from medae_jax.core.errors import UserError
 from medae_jax.tasks.slides import options as slides
 
+MEASURES = ("similarity", "perceptual", "aupro", "boxes", "surface", "lesions", "probability")
+
 EVAL = dict(
     baseline_channel=0,       # the intensity threshold shown beside the model: FLAIR, say
     components=20,            # 3-D components of at most so many voxels are deleted; 0 = none
@@ -14,6 +16,10 @@ EVAL = dict(
     alpha=0.05,               # of normal scans called abnormal, where val has normal ones alone
     fit_residual=False,       # fit sign and weight of each modality's residual on val
     choose_score=(),          # fields of method.score that val's image AUROC decides, of what is offered
+    measures=(),              # more of them: similarity, perceptual, aupro, boxes, surface, lesions,
+                              # probability (docs/scores.md)
+    surface_tolerance=2.0,    # mm (pixels where mm are not known) within which surfaces agree
+    trunk="vgg16", trunk_weights="", trunk_layers=("r12", "r22", "r33", "r43"),  # of measure perceptual
     panel_images=8)           # rows of the picture; 0 = none
 
 PREDICT = dict(
@@ -42,6 +48,9 @@ RULES = {
     "eval.alpha": checks.number(0, 1, above=True),
     "eval.fit_residual": checks.flag,
     "eval.choose_score": checks.several(checks.text),
+    "eval.measures": checks.several(checks.choice(*MEASURES)),
+    "eval.surface_tolerance": checks.number(0),
+    "eval.trunk": checks.text, "eval.trunk_weights": checks.text, "eval.trunk_layers": checks.names(),
     "eval.panel_images": checks.whole(0),
     "predict.batch_size": checks.whole(1),
     "predict.threshold": checks.number(),
@@ -64,7 +73,14 @@ def check(config, channels: int | None) -> None:
   if channels is not None and channel >= channels:
     raise UserError(f"config.eval.baseline_channel={channel}: the images have {channels} channel(s), "
                     f"0 to {channels - 1}")
+  if "perceptual" in config.eval.measures and not config.eval.trunk_weights:
+    raise UserError("config.eval.measures has perceptual: set config.eval.trunk_weights to the weights of "
+                    f"{config.eval.trunk} (docs/weights.md)")
   score = config.method.get("score", None) or {}
+  kind = score.get("kind", "published")
+  if config.eval.fit_residual and kind != "published":
+    raise UserError("config.eval.fit_residual fits the published score; config.method.score.kind="
+                    f"{kind!r} has no weights of the residual: turn one of them off")
   if config.eval.fit_residual and "weights_positive" not in score:
     raise UserError(f"config.eval.fit_residual: the score of {config.method.name} has no weights of "
                     "the residual; turn it off")

@@ -22,7 +22,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.metrics import bootstrap
 from medae_jax.reporting import panels
 from medae_jax.tasks.base import BaseEvaluator
-from medae_jax.tasks.segmentation import annotation_quality
+from medae_jax.tasks.segmentation import annotation_quality, measures
 from medae_jax.tasks.segmentation.resize import resize_logits
 
 THRESHOLDS = np.arange(1, 100) / 100
@@ -69,6 +69,8 @@ class Evaluator(BaseEvaluator):
     self.expert = np.zeros(n, bool)
     self.quality = annotation_quality.Quality(self) if split == "noisy" else None
     self._chosen, self._cells = np.zeros(0, np.int64), []
+    self._measures = measures.Measures(config.eval.get("measures", ()), n,
+                                       config.eval.get("surface_tolerance", 2.0))
 
   # ------------------------------------------------------------------------------ one batch
   def update(self, batch, outputs):
@@ -84,6 +86,7 @@ class Evaluator(BaseEvaluator):
       full = resize_logits(logits, mask.shape)
       self.found[i], self.both[i] = overlap(full, mask).T
       self.truth[i], self.pixels[i] = mask.sum(), mask.size
+      self._measures.add(i, full, mask)
       if self.quality is not None:
         self.quality.add(i, native, full > 0, {k: v[b] for k, v in outputs.items()})
 
@@ -111,10 +114,12 @@ class Evaluator(BaseEvaluator):
     if val is not None:
       columns["dice_val_threshold"] = self._per_image(dice_of, val)
       columns["jaccard_val_threshold"] = self._per_image(jaccard_of, val)
+    numbers, more = self._measures.result()
+    columns |= {k: v for k, v in more.items() if np.isfinite(v).any()}
     found, both = self.found[:, HALF].sum(), self.both[:, HALF].sum()
     truth, pixels = self.truth.sum(), self.pixels.sum()
     ratio = lambda a, b: float(a / b) if b else float("nan")
-    result = {name: float(v.mean()) for name, v in columns.items()} | {
+    result = {name: float(np.nanmean(v)) for name, v in columns.items()} | numbers | {
         "val_threshold": None if val is None else float(THRESHOLDS[val]),
         "dice_best": float(self._per_image(dice_of, best).mean()),
         "dice_best_threshold": float(THRESHOLDS[best]),
@@ -132,12 +137,13 @@ class Evaluator(BaseEvaluator):
     return "expert masks" if self.expert.all() else "the noisy masks themselves"
 
   def _intervals(self, columns):
-    """95 % percentile intervals of the means, over resampled groups of images."""
+    """95 % percentile intervals of the means of what is no NaN, over resampled groups of images."""
     groups, member = np.unique([m["group"] for m in self.metas], return_inverse=True)
     weights = bootstrap.resample_weights(len(groups), int(self.config.eval.bootstrap))
     sums = lambda v: np.bincount(member, v, len(groups))
-    counts = weights @ sums(np.ones(len(member)))
-    return {name: bootstrap.interval((weights @ sums(v)) / counts) for name, v in columns.items()}
+    with np.errstate(invalid="ignore"):
+      return {name: bootstrap.interval((weights @ sums(np.nan_to_num(v))) / (weights @ sums(np.isfinite(v))))
+              for name, v in columns.items()}
 
   def rows(self):
     val = self._val_place()

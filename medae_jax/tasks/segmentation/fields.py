@@ -6,6 +6,8 @@ from medae_jax.core import checks, fields
 from medae_jax.tasks.slides import options as slides
 
 EVAL = dict(
+    measures=(),              # more of them: surface, lesions, probability (docs/scores.md)
+    surface_tolerance=2.0,    # pixels within which surfaces agree
     overlays=16)              # most suspicious noisy masks to draw, and as many trusted ones
 
 PREDICT = dict(
@@ -15,6 +17,8 @@ PREDICT = dict(
 
 RULES = {
     **slides.RULES,
+    "eval.measures": checks.several(checks.choice("surface", "lesions", "probability")),
+    "eval.surface_tolerance": checks.number(0),
     "eval.overlays": checks.whole(0),
     "predict.threshold": checks.number(0, 1, below=True),
 }

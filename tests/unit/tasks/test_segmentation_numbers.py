@@ -28,9 +28,9 @@ class _Images:
     return {"id": str(i), "group": self._groups[i], "path": ""}
 
 
-def judged(prob, masks, groups="abcdef", calibration=None, split="test", pad=0):
+def judged(prob, masks, groups="abcdef", calibration=None, split="test", pad=0, **fields):
   """The evaluator after one batch with `pad` padding rows at its end."""
-  config = ml_collections.ConfigDict({"eval": {"bootstrap": 200, "overlays": 0}})
+  config = ml_collections.ConfigDict({"eval": {"bootstrap": 200, "overlays": 0, **fields}})
   judge = evaluator.Evaluator(config, _Images(masks, groups), split, calibration)
   prob = np.concatenate([prob, np.repeat(prob[-1:], pad, 0)])
   n = len(masks)
@@ -93,3 +93,19 @@ def test_logits_are_resized_to_the_file():
   logits = np.array([[-4.0, 4.0], [-4.0, 4.0]])
   full = evaluator.resize_logits(logits, (6, 8))
   assert full.shape == (6, 8) and (full[:, :4] < 0).all() and (full[:, 4:] > 0).all()
+
+
+def test_surfaces_lesions_and_probabilities_where_they_are_asked_for():
+  assert not {"hd95_px", "brier", "n_lesions"} & set(judged(halves([0.9, 0.9, 0.02]), MASKS).result())
+  judge = judged(halves([0.9, 0.9, 0.02]), MASKS, pad=2, measures=("surface", "lesions", "probability"),
+                 surface_tolerance=1.0)
+  found = judge.result()
+  # Image 0 is exact; in image 1 the surface of 2 columns lies 2 columns beside that of 4; image 2 has none.
+  assert found["hd95_px"] == pytest.approx((0 + 2) / 2) and found["ci95"]["hd95_px"] == [0, 2]
+  assert 0.5 < found["surface_dice"] < 1
+  assert (found["n_lesions"], found["lesion_sensitivity"], found["false_positives_per_scan"]) == (2, 1, 0)
+  p, y = halves([0.9, 0.9, 0.02]), MASKS
+  assert found["brier"] == pytest.approx(((p - y) ** 2).mean(), rel=1e-5)
+  high = p > 0.5
+  want = abs(0.9 - y[high].mean()) * high.mean() + abs(0.02 - y[~high].mean()) * (~high).mean()
+  assert found["ece"] == pytest.approx(want, rel=1e-5)
