@@ -66,7 +66,8 @@ def _details(workdir: pathlib.Path, split: Split) -> dict[str, Any]:
   parts = [{"title": title, "what": what, "key": part, "rows": rows} for part, (title, what) in _PARTS.items()
            if (rows := [r for r in split.pictures if r["part"] == part])]
   return {"split": split, "figures": figures.of_split(split), "calls": tables.calls(split),
-          "fillings": tables.fillings(split), "quality": tables.quality(split), "parts": parts,
+          "findings": tables.findings(split), "fillings": tables.fillings(split),
+          "quality": tables.quality(split), "parts": parts,
           "old": [] if parts else _panels(workdir, split.name),
           "head": list(split.rows[0]) if split.rows else [], "more": max(0, len(split.rows) - _ROWS),
           "rows": [[_short(c) for c in row.values()] for row in split.rows[:_ROWS]]}

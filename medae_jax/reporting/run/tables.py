@@ -78,6 +78,22 @@ def calls(split: Split) -> dict[str, int] | None:
           "right": count("0", "0")}
 
 
+def findings(split: Split) -> list[dict[str, Any]]:
+  """A row a finding: name, images, AUROC and AP with intervals, false-positive rate at 95 % sensitivity."""
+  found, rows = split.result.get("findings"), []
+  for name, v in found.items() if isinstance(found, dict) else ():
+    if isinstance(v, dict) and known(v.get("auroc")):
+      ci = v.get("ci95") if isinstance(v.get("ci95"), dict) else {}
+      both = {k: (v.get(k), _pair(ci.get(k))) for k in ("auroc", "ap")}
+      rows.append({"name": name, "n": v.get("n"), **both, "delong": _pair(v.get("ci95_delong")),
+                   "fpr95": v.get("fpr95")})
+  return rows
+
+
+def _pair(value):
+  return value if isinstance(value, list) and len(value) == 2 and all(map(known, value)) else None
+
+
 def fillings(split: Split) -> dict[str, Any] | None:
   """Restoration: every way to restore in a column, None for other tasks."""
   if split.kind != "restoration":
