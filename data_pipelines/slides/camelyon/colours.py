@@ -11,7 +11,7 @@ from data_pipelines import store as stores
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images, writing
 from data_pipelines.slides import reader, reduced, stain
-from data_pipelines.slides.camelyon import settings as fields
+from data_pipelines.slides.camelyon import settings as fields, steps
 from data_pipelines.slides.camelyon.source import Entry
 from data_pipelines.slides.camelyon.steps import Record, Slide
 
@@ -86,7 +86,7 @@ def _normalised(slide, aim, image, name):
 def merge(slide: Slide) -> tuple[str, Any]:
   """Step 8: x40/<name>, all patches in one folder: second names of the files where links are known."""
   before = slide.needed("stain" if slide.settings.stain else "cut")
-  first = 0 if slide.settings.stain else 1  # the first file of a cut is the tissue
+  first = 0 if slide.settings.stain else steps.PICTURES
 
   def work() -> Record:
     return {"files": [slide.store.link(file, f"x40/{pathlib.PurePath(file['file']).name}")

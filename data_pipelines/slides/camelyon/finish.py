@@ -11,12 +11,12 @@ import io
 from typing import Any
 
 from data_pipelines import cells as table_cells, store as stores
-from data_pipelines.slides.camelyon import source
+from data_pipelines.slides.camelyon import source, steps
 from data_pipelines.slides.camelyon.settings import Settings
 from data_pipelines.slides.camelyon.source import Entry
 
 COLUMNS = ("file", "slide", "part", "kind", "level", "left", "top", "width", "height", "tissue", "lesion",
-           "stain", "scales", "bytes", "sha256")
+           "mpp", "stain", "scales", "bytes", "sha256")
 
 
 def rows(entries: Sequence[Entry], settings: Settings, store: stores.Store) -> list[dict[str, Any]]:
@@ -28,10 +28,11 @@ def rows(entries: Sequence[Entry], settings: Settings, store: stores.Store) -> l
       continue
     said = stained["said"] if stained and settings.stain else {}
     scales = "" if reduced is None else " ".join(f"{s}={o}" for s, o in reduced["origin"].items())
-    for row, file in zip(cut["rows"], merged["files"] if merged else cut["files"][1:]):
+    for row, file in zip(cut["rows"], merged["files"] if merged else cut["files"][steps.PICTURES:]):
       known = {k: "" if v is None else v for k, v in row.items() if k != "name"}
-      found.append({"file": file["file"], **known, "stain": said.get(row["name"], "as cut"),
-                    "scales": scales, "bytes": file["bytes"], "sha256": file["sha256"]})
+      found.append({"file": file["file"], **known, "mpp": cut["mpp"] or "",
+                    "stain": said.get(row["name"], "as cut"), "scales": scales, "bytes": file["bytes"],
+                    "sha256": file["sha256"]})
   return found
 
 
@@ -57,6 +58,9 @@ def write(entries: Sequence[Entry], left_out: Mapping[str, str], settings: Setti
             # Small metastases: no cell of a slide lies inside of a lesion.
             "without_patches": [e.name for e in entries if e.name not in filled and e.name not in left_out],
             "stains_unchanged": {r["file"]: r["stain"] for r in found if r["stain"].startswith("unchanged")},
+            # x40 has 0.25 micrometres a pixel: patches of other slides show more or less than the names say.
+            "other_resolutions": {r["slide"]: r["mpp"] for r in found
+                                  if r["mpp"] and not 0.2 < r["mpp"] < 0.3},
             "manifest_sha256": manifest["sha256"], "settings": settings.matters()}
   store.write("report.json", stores.as_json(report))
   return report

@@ -13,10 +13,11 @@ from data_pipelines import store as stores
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images, writing
 from data_pipelines.slides import annotations as outlines, cells, lesions, reader, tissue
-from data_pipelines.slides.camelyon import settings as fields
+from data_pipelines.slides.camelyon import overview, settings as fields
 from data_pipelines.slides.camelyon.source import Entry
 
 Record = dict[str, Any]
+PICTURES = 2  # files of the record of a cut before its patches
 
 
 class Slide:
@@ -92,7 +93,7 @@ def mask(slide: Slide) -> tuple[str, Any]:
 
 
 def cut(slide: Slide) -> tuple[str, Any]:
-  """Steps 3 and 4: patches/<kind>_<part>/<name> at full resolution, tissue/<part>/<slide>.png."""
+  """Steps 3 and 4: patches/<kind>_<part>/<name> at full resolution, {tissue,overview}/<part>/<slide>.png."""
   entry, settings = slide.entry, slide.settings
   before = slide.needed("masks") if slide.has_mask else None
 
@@ -107,8 +108,10 @@ def cut(slide: Slide) -> tuple[str, Any]:
       lesion = images.read_8bit(slide.store.folder / before["files"][0]["file"], 1)[..., 0]
     chosen = ([cells.parse(name) for name in entry.names] if entry.names is not None
               else _drawn(slide, thumbnail, lesion))
-    drawn = writing.encoded(dark.astype(np.uint8) * 255, ".png")
-    files = [slide.store.write(f"tissue/{slide.place}.png", drawn)]
+    pictures = {"tissue": dark.astype(np.uint8) * 255,
+                "overview": overview.draw(thumbnail, dark, _lesion_map(slide, lesion), chosen)}
+    files = [slide.store.write(f"{kind}/{slide.place}.png", writing.encoded(picture, ".png"))
+             for kind, picture in pictures.items()]
     rows = []
     for patch in chosen:
       _check(slide, patch)
@@ -120,7 +123,7 @@ def cut(slide: Slide) -> tuple[str, Any]:
                    "level": 0, "left": patch.left, "top": patch.top, "width": patch.width,
                    "height": patch.height, "tissue": round(cells.share(dark, patch), 4),
                    "lesion": _lesion(slide, patch, lesion)})
-    return {"files": files, "rows": rows}
+    return {"files": files, "rows": rows, "mpp": slide.pixels.mpp}
   return stores.key("cut", [slide.path], [before["key"]] if before else [], entry.names or ()), work
 
 
@@ -152,7 +155,12 @@ def _lesion(slide, patch, lesion):
   """Share of lesion in a patch: 0 in normal slides, None where there is no annotation."""
   if slide.entry.kind == "normal":
     return 0.0
+  share = _lesion_map(slide, lesion)
+  return None if share is None else round(cells.share(share, patch), 4)
+
+
+def _lesion_map(slide, lesion):
+  """Share of lesion of every thumbnail pixel [H,W], of a mask as it is stored."""
   if lesion is None:
     return None
-  share = lesion / 255 if slide.settings.mask == "area" else lesion == lesions.TUMOR
-  return round(cells.share(share, patch), 4)
+  return lesion / 255 if slide.settings.mask == "area" else lesion == lesions.TUMOR

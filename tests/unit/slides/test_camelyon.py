@@ -13,7 +13,7 @@ from data_pipelines import store
 from data_pipelines.errors import UserError
 from data_pipelines.prepare import camelyon16
 from data_pipelines.slides import annotations, cells, reader, stain
-from data_pipelines.slides.camelyon import run, settings as fields, slide_job, source
+from data_pipelines.slides.camelyon import overview, run, settings as fields, slide_job, source
 from tests import slide_files
 from tests.unit.slides import camelyon_folder
 
@@ -135,6 +135,33 @@ def test_exactly_the_listed_patches_are_cut(slides, prepared, tmp_path):
   with reader.open_slide(slides / "training" / "tumor" / "tumor_001.tif") as slide:
     np.testing.assert_array_equal(pixels(tmp_path / "out" / row["file"]), slide.read(0, 1200, 1000, 768, 768))
   assert "tumor_077" in json.loads((tmp_path / "out" / "report.json").read_text())["left_out"]
+
+
+@pytest.mark.parametrize("form", ["rgba", "deep", "broken level", "coarse"])
+def test_every_form_of_slide_gives_the_same_patches(one, prepared, tmp_path, form):
+  shutil.rmtree(one / "training" / "tumor")
+  file, image = one / "training" / "normal" / "normal_001.tif", camelyon_folder.stained(0)
+  if form == "rgba":
+    image = np.dstack([image, np.full_like(image[..., 0], 255)])
+  slide_files.write_slide(file, image, deep=16 * (form == "deep"), mpp=0.5 if form == "coarse" else 0.25,
+                          bad_levels=(2,) if form == "broken level" else ())
+  go(one, tmp_path / "out", "--no_stain", "--scales=x40")
+  names = sorted(p.name for p in (prepared / "patches" / "normal_train").iterdir())
+  assert sorted(p.name for p in (tmp_path / "out" / "x40").iterdir()) == names
+  for name in names:
+    np.testing.assert_array_equal(pixels(tmp_path / "out" / "x40" / name),
+                                  pixels(prepared / "patches" / "normal_train" / name))
+  report = json.loads((tmp_path / "out" / "report.json").read_text())
+  assert report["other_resolutions"] == ({"normal_001": 0.5} if form == "coarse" else {})
+
+
+def test_overview_shows_patches_on_the_slide(prepared):
+  drawn = pixels(prepared / "overview" / "train" / "tumor_001.png")
+  assert drawn.shape == (18, 18, 3)
+  for row in table(prepared)[-2:]:
+    left, top = int(row["left"]) // 128, int(row["top"]) // 128
+    for line in (drawn[top, left:left + 6], drawn[top:top + 6, left]):
+      assert (line == overview.PATCH).all()
 
 
 def test_published_form_and_own_levels(one, tmp_path):
