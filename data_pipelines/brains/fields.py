@@ -30,6 +30,10 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   fields.workers = 0               # processes of the preparation; 0 = one a core
   fields.strict = False            # True: one bad scan stops the preparation, else it is left out
   fields.limit_train = 0           # the first n training scans of the shuffled list; 0 = all
+  # Cross-validation: patients of train and val are dealt into so many folds, those of test are not read
+  # at all. Fold `fold` is then the split test, the next one val, the others train; see brains/folds.py.
+  fields.folds = 0                 # 0 = the splits as they are
+  fields.fold = 0
   fields.tfds_dir = ""             # read the set from this TFDS folder instead of `dir`
   fields.cache = True              # keep prepared scans in memory; False = memory-mapped files
   fields.noise_res = 16            # nodes of the coarse noise along each side
@@ -70,6 +74,12 @@ def check(cfg: ml_collections.ConfigDict) -> None:
   values = cfg.lesion_values
   if not all(type(v) is int and v for v in values) or len(set(values)) < len(values):
     raise UserError(f"config.data.lesion_values={tuple(values)}: different whole numbers, none of them 0")
+  if cfg.folds and not (cfg.folds >= 3 and 0 <= cfg.fold < cfg.folds):
+    raise UserError(f"config.data.folds={cfg.folds} and fold={cfg.fold}: at least three folds (train, val, "
+                    "test), and one of 0 to folds - 1; 0 folds = the splits as they are")
+  if cfg.folds and cfg.tfds_dir:
+    raise UserError("config.data.folds needs the scans themselves (config.data.dir): the splits of a TFDS folder "
+                    "are fixed")
   data_fields.choice(cfg, "placement", placement.NAMES)
   data_fields.choice(cfg, "storage", ("float32", "float16"))
   data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)

@@ -15,6 +15,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.intake import counts, patients as people, splits, tables, vocabulary
 
 SPLITS = vocabulary.SPLITS
+SITE = ("site", "institution", "center", "centre")  # columns that name the hospital
 
 
 @dataclasses.dataclass
@@ -78,14 +79,14 @@ def published_split() -> dict[str, list[str]]:
 
 def _from_manifest(folder, modalities, rule) -> Found:
   table = tables.read_table(tables.place(folder, "manifest.csv"), ("patient", *modalities),
-                            ("split", "seg", "mask", "group"),
+                            ("split", "seg", "mask", "group", *SITE),
                             "Set config.data.modalities to columns of it.")
   table.unique("patient")
   names = [row["patient"] for row in table.rows]
   person = people.of_scans(names, **rule)
   groups = people.unified([("" if rule["grouping"] != "patient" else people.group_column(row)) or person[p]
                            for row, p in zip(table.rows, names)])
-  seg_column = table.first("seg", "mask")
+  seg_column, site_column = table.first("seg", "mask"), table.first(*SITE)
   with_split = any(row.get("split") for row in table.rows)
   incomplete, complete, listed, unused = {}, [], {}, []
   for row, patient, group in zip(table.rows, names, groups):
@@ -110,7 +111,8 @@ def _from_manifest(folder, modalities, rule) -> Found:
         name = counts.shown(file if isinstance(file, str) else file[0], folder)
         raise UserError(f"{row.where}: {name} is listed twice, first in line {listed[file]}")
       listed[file] = row.line
-    complete.append(ScanFiles(patient, split, tuple(volumes), str(folder / seg) if seg else None, group))
+    complete.append(ScanFiles(patient, split, tuple(volumes), str(folder / seg) if seg else None, group,
+                              row[site_column] if site_column else ""))
   if unused:
     logging.info("%s: %d scans are in no split: %s", table.path, len(unused), ", ".join(unused[:20]))
   if with_split:

@@ -9,7 +9,7 @@ import os
 import pathlib
 
 from data_pipelines import workers
-from data_pipelines.brains import files, normalise, prepare_scan, records
+from data_pipelines.brains import files, folds, normalise, prepare_scan, records
 from data_pipelines.errors import UserError
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # lies in folders that synthetic.write_nifti wrote
@@ -55,6 +55,8 @@ def prepare_set(cfg, found: files.Found | None = None) -> tuple[pathlib.Path, di
       `strict`; the folder holds a set of other parameters. OSError: it cannot be written.
   """
   found = found or files.find_scans(cfg["dir"], cfg["modalities"], cfg["group_pattern"], cfg["grouping"])
+  if cfg["folds"]:
+    found = folds.regroup(found, cfg["folds"], cfg["fold"])
   folder = pathlib.Path(cfg["prepared_dir"]).expanduser() if cfg["prepared_dir"] else (
       default_folder(cfg))
   try:

@@ -30,6 +30,7 @@ class ScanFiles:
     split: "train", "val" or "test".
     volumes: paths in the order of the modalities asked for; a tuple of them = a DICOM series.
     seg: path of the label volume, None = nothing marked.
+    site: hospital or scanner, "" where no table says it.
   """
 
   patient: str
@@ -37,6 +38,7 @@ class ScanFiles:
   volumes: tuple[str | tuple[str, ...], ...]
   seg: str | None
   group: str = ""
+  site: str = ""
 
 
 @dataclasses.dataclass

@@ -79,5 +79,34 @@ def split_patients(patients: Iterable[str], shares: Mapping[str, float], seed: i
   return {patient: place.get(i, "train") for i, k in enumerate(keys) for patient in groups[k]}
 
 
+def deal(site_of: Mapping[str, str], folds: int) -> dict[str, int]:
+  """{patient: fold}: folds of equal size up to one, patients of one site together where they fit.
+
+  Sites that fit into a fold come first, the largest before the others, each whole into the emptiest fold while
+  it has room; the patients of the other sites are dealt out one by one, each to the emptiest fold.
+
+  Args:
+    site_of: {patient: hospital or scanner}, "" = not known: such patients are sites of their own.
+
+  Raises:
+    UserError: fewer patients than folds.
+  """
+  if len(site_of) < folds:
+    raise UserError(f"config.data.folds={folds}: there are {len(site_of)} patients in train and val together")
+  sites: dict[tuple[str, str], list[str]] = {}
+  for patient in sorted(site_of):
+    sites.setdefault((site_of[patient], "" if site_of[patient] else patient), []).append(patient)
+  room = [len(site_of) // folds + (k < len(site_of) % folds) for k in range(folds)]
+  found: dict[str, int] = {}
+  fits = lambda members: len(members) <= len(site_of) // folds
+  for _, members in sorted(sites.items(), key=lambda item: (not fits(item[1]), -len(item[1]), item[0])):
+    parts = [members] if max(room) >= len(members) else [[m] for m in members]
+    for part in parts:
+      k = max(range(folds), key=lambda f: (room[f], -f))
+      room[k] -= len(part)
+      found.update(dict.fromkeys(part, k))
+  return found
+
+
 def _and(words):
   return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
