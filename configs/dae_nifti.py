@@ -7,7 +7,7 @@ The folder holds BraTS-style patients, or a manifest.csv (patient, split, one co
 optional seg). CPU-sized: depth 4, wf 4 (0.5 M parameters), 2500 steps of 16 slices of 128x128:
 about 30 minutes on two cores. Training is the published recipe with one cosine cycle at lr 1e-3;
 what differs is the score: sign and weight of each modality's residual are fitted on the val
-patients, which needs masks there (--config.eval.fit_residual=False where you have none).
+patients; where nobody has marked lesions there, to SYNTHETIC ones drawn on their healthy slices.
 
 Arguments after the colon:
   :published  the published score as well (mean absolute residual of all modalities), and the

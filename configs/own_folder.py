@@ -53,6 +53,7 @@ def _dae(args):
   config = dae_brats.get_config("smoke" if args.smoke else None).unlock()
   size = tuple(config.data.image_size) if args.smoke else (128, 128)
   config.data = changed(own_folder.defaults(), image_size=size)
+  config.eval.fit_residual = True  # to SYNTHETIC lesions: nothing abnormal is in val
   if not args.smoke:
     config.model.wf = 4
     config.optim.schedule, config.optim.lr = "cosine", 1e-3

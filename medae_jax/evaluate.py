@@ -116,11 +116,12 @@ def _fit_score(module, run, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
 
   Both are {} unless the evaluator and the config ask for a fit.
   """
-  fitter = getattr(module, "fitter", lambda *_: None)(run.config, dataset)
-  if fitter is None:
+  found = getattr(module, "fitter", lambda *_: None)(run.config, dataset)
+  if found is None:
     return {}, {}
+  fitter, source = found
   score = run.override(getattr(fitter, "asks", {})).score_fn
-  stream_through(score, dataset.split("val"), fitter.update, on_device=False,
+  stream_through(score, source, fitter.update, on_device=False,
                  batch_size=run.config.eval.batch_size, label="val, fitting the score")
   fitted = fitter.result()
   logging.info("Fitted on val: %s; %s", fitted, fitter.summary())

@@ -2,8 +2,8 @@
 
 Most of the suite's time is XLA compiling programs that then run for milliseconds. Without LLVM's
 optimisation passes that takes half as long. tests/parity compiles as users do, since its numbers are
-compared closely and its trajectories run for seconds; JAX_DISABLE_MOST_OPTIMIZATIONS=0 makes all
-tests do so.
+compared closely and its trajectories run for seconds, but for files that say COMPILED_FAST = True: many
+programs, few steps. JAX_DISABLE_MOST_OPTIMIZATIONS=0 makes all tests do so.
 """
 
 import logging
@@ -47,8 +47,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs(request):
   """Compiled programs of one file are no use to the next; kept, they fill the memory."""
-  parity = ".parity." in request.module.__name__
-  jax.config.update("jax_disable_most_optimizations", FAST and not parity)
+  as_users_do = ".parity." in request.module.__name__ and not getattr(request.module, "COMPILED_FAST", False)
+  jax.config.update("jax_disable_most_optimizations", FAST and not as_users_do)
   yield
   jax.clear_caches()
 

@@ -78,8 +78,8 @@ def check(cfg: ml_collections.ConfigDict) -> None:
     raise UserError(f"config.data.folds={cfg.folds} and fold={cfg.fold}: at least three folds (train, val, "
                     "test), and one of 0 to folds - 1; 0 folds = the splits as they are")
   if cfg.folds and cfg.tfds_dir:
-    raise UserError("config.data.folds needs the scans themselves (config.data.dir): the splits of a TFDS folder "
-                    "are fixed")
+    raise UserError("config.data.folds needs the scans themselves (config.data.dir): the splits of a TFDS "
+                    "folder are fixed")
   data_fields.choice(cfg, "placement", placement.NAMES)
   data_fields.choice(cfg, "storage", ("float32", "float16"))
   data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)

@@ -26,7 +26,8 @@ def regroup(found: files.Found, folds: int, fold: int) -> files.Found:
   moved = [dataclasses.replace(s, split=name(place[s.group or s.patient])) for s in scans]
   if not scans:
     raise UserError("config.data.folds: no scan is in train or val")
-  logging.info("Fold %d of %d: %s; the %d scans of test are not read.", fold, folds, ", ".join(
-      f"{sum(m.split == s for m in moved)} {s}" for s in ("train", "val", "test")), len(found.scans) - len(scans))
+  count = ", ".join(f"{sum(m.split == s for m in moved)} {s}" for s in ("train", "val", "test"))
+  logging.info("Fold %d of %d: %s; the %d scans of test are not read.", fold, folds, count,
+               len(found.scans) - len(scans))
   return dataclasses.replace(found, scans=moved,
                              split_rule=f"fold {fold} of {folds} of train and val ({found.split_rule})")

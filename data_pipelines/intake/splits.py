@@ -82,8 +82,8 @@ def split_patients(patients: Iterable[str], shares: Mapping[str, float], seed: i
 def deal(site_of: Mapping[str, str], folds: int) -> dict[str, int]:
   """{patient: fold}: folds of equal size up to one, patients of one site together where they fit.
 
-  Sites that fit into a fold come first, the largest before the others, each whole into the emptiest fold while
-  it has room; the patients of the other sites are dealt out one by one, each to the emptiest fold.
+  Sites that fit into a fold come first, the largest before the others, each whole into the emptiest fold
+  while it has room; the patients of the other sites are dealt out one by one, each to the emptiest fold.
 
   Args:
     site_of: {patient: hospital or scanner}, "" = not known: such patients are sites of their own.

@@ -67,8 +67,8 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "eval.kind": {"restoration": {"predict.identifiers": "derived"},
                   "segmentation": {"predict.slide": fields.SLIDE, "eval.measures": [],
                                    "eval.surface_tolerance": 2.0},
-                  "anomaly": {"eval.alpha": 0.05, "eval.choose_score": [], "predict.dicom_seg": "auto",
-                              "predict.slide": fields.SLIDE, "eval.measures": [],
+                  "anomaly": {"eval.alpha": 0.05, "eval.choose_score": [], "eval.fit_lesions": "marked",
+                              "predict.dicom_seg": "auto", "predict.slide": fields.SLIDE, "eval.measures": [],
                               "eval.surface_tolerance": 2.0, "eval.trunk": "vgg16", "eval.trunk_weights": "",
                               "eval.trunk_layers": ["r12", "r22", "r33", "r43"]}}}
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 from absl import logging
 import jax
 import numpy as np
 
 from data_pipelines import dataset as datasets
+from data_pipelines.brains import drawn_lesions
 from medae_jax.core import (
   checkpoint,
   checks,
@@ -106,18 +108,24 @@ def _restore(checkpoints, opt_of, at_most):
 
 
 def _decided(config, dataset):
-  """The config with what opening the data has found out.
-
-  Raises:
-    UserError: the score is to be fitted on lesions of val by the user's own word, and there are none.
-  """
+  """The config with what opening the data has found out."""
   fields = {f"data.{k}": v for k, v in dataset.decided.items()}
-  if config.eval.get("fit_residual", False) and not ("val" in dataset.splits and dataset.has_lesions("val")):
-    logging.warning("No lesion is marked in the val split of %s: sign and weight of the residual cannot "
-                    "be fitted there, the published score is used (config.eval.fit_residual=False).",
-                    dataset.name)
-    fields["eval.fit_residual"] = False
+  marked = "val" in dataset.splits and dataset.has_lesions("val")
+  if config.eval.get("fit_residual", False) and not marked and config.eval.fit_lesions == "marked":
+    fields.update(_unmarked(dataset, fields.get("data.modalities", config.data.get("modalities", ()))))
   return config_lib.override(config, fields) if fields else config
+
+
+def _unmarked(dataset, modalities) -> dict[str, Any]:
+  """How the score is fitted where no lesion is marked in val."""
+  if drawn_lesions.known(modalities) and dataset.validation() is not None:
+    logging.info("No lesion is marked in the val split of %s: sign and weight of the residual are fitted "
+                 "to SYNTHETIC lesions drawn on its healthy slices (config.eval.fit_lesions=drawn).",
+                 dataset.name)
+    return {"eval.fit_lesions": "drawn"}
+  logging.warning("No lesion is marked in the val split of %s: sign and weight of the residual cannot be "
+                  "fitted there, the published score is used (config.eval.fit_residual=False).", dataset.name)
+  return {"eval.fit_residual": False}
 
 
 def init_state(method, config, batch):

@@ -61,7 +61,8 @@ def test_normals_alone_from_folder_to_verdict(tmp_path, caplog):
   images(tmp_path / "other" / "normal", 20, "o")
   images(tmp_path / "other" / "abnormal", 5, "x", lesion=True)
   caplog.set_level("INFO")
-  before = {p: p.read_bytes() for p in [*(run / "evaluation").iterdir(), run / "calibration.json"]}
+  own = [p for p in (run / "evaluation").rglob("*") if p.is_file()]
+  before = {p: p.read_bytes() for p in [*own, run / "calibration.json"]}
   launch("--mode=evaluate", f"--workdir={run}", f"--config.data.dir={tmp_path / 'other'}")
   assert "nothing is chosen on these data" in caplog.text
   assert {p: p.read_bytes() for p in before} == before

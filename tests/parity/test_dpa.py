@@ -13,6 +13,8 @@ from tests.golden_cases import file_cases, golden_files
 from tests.parity import dpa_golden as g
 from tests.parity.double import double
 
+COMPILED_FAST = True  # dozens of programs of a few steps each, in float64
+
 
 def _plain_config(case, folder, out, **fields):
   """The config of a plain training case."""

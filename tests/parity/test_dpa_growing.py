@@ -14,6 +14,8 @@ from tests.golden_cases import file_cases
 from tests.parity import dpa_golden as g
 from tests.parity.double import double
 
+COMPILED_FAST = True  # dozens of programs of a few steps each, in float64
+
 
 def _pg(file, tmp_path, **fields):
   arrays, case = g.read(file)

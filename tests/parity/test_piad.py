@@ -24,6 +24,8 @@ from tests.golden_cases import file_cases
 from tests.parity.double import double
 from tests.parity.dpa_golden import OPTIONS, narrow_vgg, nchw, nhwc, read, sub
 
+COMPILED_FAST = True  # dozens of programs of a few steps each, in float64
+
 NAMES = piad.TORCH_NAMES  # in the files: 2021 (anomaly_detection) and 2019 (piad)
 _FILES = {"2021": "train*.json", "2019": "piad2019_variant*.json"}
 

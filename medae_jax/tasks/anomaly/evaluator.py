@@ -54,12 +54,14 @@ DETECTORS = ("model", "intensity", "intensity_median5")
 
 
 def fitter(config, dataset):
-  """What fits config.method.score on val, or None."""
+  """(what fits config.method.score, the source it is fitted on), or None."""
   if not config.eval.fit_residual:
-    return score_choice.ScoreChoice(config) if config.eval.get("choose_score", ()) else None
-  source = dataset.split("val")
-  return residual_fit.ResidualFit(config.method.score,
-                                  [_patient(source.meta(i), i) for i in range(len(source))])
+    choice = score_choice.ScoreChoice(config) if config.eval.get("choose_score", ()) else None
+    return choice and (choice, dataset.split("val"))
+  source = residual_fit.examples(config, dataset)
+  groups = [_patient(source.meta(i), i) for i in range(len(source))]
+  about = {"lesions": "SYNTHETIC, drawn on healthy slices"} if config.eval.fit_lesions == "drawn" else {}
+  return residual_fit.ResidualFit(config.method.score, groups, about=about), source
 
 
 class Evaluator(BaseEvaluator):

@@ -14,7 +14,8 @@ EVAL = dict(
     dice_thresholds="1000",   # "1000": k/1000 as the DAE reference; "all": every float16
     quantile=0.99,            # of normal val scores: the threshold where val has no lesions
     alpha=0.05,               # of normal scans called abnormal, where val has normal ones alone
-    fit_residual=False,       # fit sign and weight of each modality's residual on val
+    fit_residual=False,       # fit sign and weight of each modality's residual on val ...
+    fit_lesions="marked",     # ... to its masks; "drawn": to SYNTHETIC lesions on its healthy slices
     choose_score=(),          # fields of method.score that val's image AUROC decides, of what is offered
     measures=(),              # more of them: similarity, perceptual, aupro, boxes, surface, lesions,
                               # probability (docs/scores.md)
@@ -47,6 +48,7 @@ RULES = {
     "eval.quantile": checks.number(0, 1, above=True),
     "eval.alpha": checks.number(0, 1, above=True),
     "eval.fit_residual": checks.flag,
+    "eval.fit_lesions": checks.choice("marked", "drawn"),
     "eval.choose_score": checks.several(checks.text),
     "eval.measures": checks.several(checks.choice(*MEASURES)),
     "eval.surface_tolerance": checks.number(0),

@@ -11,11 +11,26 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.brains import drawn_lesions
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
 from medae_jax.scores import residual as scores
 
 _FACTORS = (0.0, 0.5, 0.75, 1.33, 2.0)
+
+
+def examples(config, dataset):
+  """What the weights are fitted on: val with its masks, or its healthy slices with SYNTHETIC lesions.
+
+  Raises:
+    UserError: lesions are to be drawn, and val has no healthy slices, or modalities that nothing is known of.
+  """
+  if config.eval.fit_lesions == "marked":
+    return dataset.split("val")
+  healthy = dataset.validation()
+  if healthy is None:
+    raise UserError("config.eval.fit_lesions='drawn' needs healthy slices in the val split; it has none")
+  return drawn_lesions.DrawnLesions(healthy, config.data.get("modalities", ()))
 
 
 class ResidualFit:
@@ -31,9 +46,10 @@ class ResidualFit:
     groups: [n], the patient of every example of the split.
     tolerance: relative gain that a change must bring.
     pixels: how many pixels are kept for the fit.
+    about: what the summary says besides.
   """
 
-  def __init__(self, options, groups, tolerance: float = 0.002, pixels: int = 1_500_000):
+  def __init__(self, options, groups, tolerance: float = 0.002, pixels: int = 1_500_000, about=()):
     self._options, self._tolerance, self._pixels = options, tolerance, pixels
     self._groups = np.unique(np.asarray(groups), return_inverse=True)[1]
     self._parts: list[np.ndarray] = []   # [k, 2C] filtered residual parts, positive then negative
@@ -42,7 +58,7 @@ class ResidualFit:
     # Pixels whose score is 0 whatever the weights: [patients, normal or lesion].
     self._zeros = np.zeros((self._groups.max(initial=0) + 1, 2))
     self._plain = np.zeros((2, detection.CODES))  # the map of the config's own weights, all pixels
-    self._summary: dict[str, float] = {}
+    self._summary: dict[str, Any] = dict(about)
 
   def update(self, batch, outputs) -> None:
     """Takes the pixels of a batch; see tasks.base.BaseEvaluator.update.
@@ -87,14 +103,14 @@ class ResidualFit:
     parts, truth, group = parts[kept], truth[kept], group[kept]
     zeros = share * self._zeros
     best = self._fit(parts, truth, zeros.sum(0))
-    self._summary = {"pixel_ap_plain": float(detection.average_precision(self._plain)),
+    self._summary |= {"pixel_ap_plain": float(detection.average_precision(self._plain)),
                      "pixel_ap_fitted": _ap(parts @ best, truth, zeros.sum(0)),
                      "pixel_ap_other_patients": self._held_out(parts, truth, group, zeros)}
     half = len(best) // 2
     rounded = [round(float(w), 4) for w in best]
     return {"weights_positive": rounded[:half], "weights_negative": rounded[half:]}
 
-  def summary(self) -> dict[str, float]:
+  def summary(self) -> dict[str, Any]:
     """Pixel AP on val: of the map without the fit, of the fitted ones, and of weights fitted on the other
     patients only (five folds); NaN where there are too few patients."""
     return self._summary

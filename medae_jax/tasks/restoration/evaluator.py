@@ -65,8 +65,8 @@ class Fitter:
 
 
 def fitter(config, dataset):
-  """What `evaluate` runs over val before anything is measured."""
-  return Fitter(config, dataset) if config.eval.fit_threshold else None
+  """(what `evaluate` runs over a source before anything is measured, val), or None."""
+  return (Fitter(config, dataset), dataset.split("val")) if config.eval.fit_threshold else None
 
 
 def native_size(meta, image) -> tuple[int, int]:

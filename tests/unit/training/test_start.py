@@ -2,16 +2,18 @@
 
 import json
 import logging
+import types
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
 from medae_jax import train
 from medae_jax.core import checkpoint, config as config_lib, trained
 from medae_jax.core.errors import UserError
-from medae_jax.training import interrupt
+from medae_jax.training import interrupt, start
 from tests.contract import cases
 from tests.unit.training import recorder
 
@@ -144,3 +146,18 @@ def test_pretrained_networks_have_the_shapes_of_the_network(tmp_path, width, fit
   else:
     with pytest.raises(UserError, match=r"'net' does not fit config.method: w is \(3,\), \(2,\) is needed"):
       train.train(config.lock(), str(tmp_path / "w"))
+
+
+@pytest.mark.parametrize("modalities,lesions,expected", [
+    (("flair", "t1"), "marked", "drawn"),   # nothing is marked in val: drawn ones instead
+    (("flair", "t1"), "drawn", "drawn"),
+    (("ct",), "marked", False)])            # nobody knows how they look: the published score
+def test_where_nothing_is_marked_the_score_is_fitted_to_drawn_lesions(modalities, lesions, expected):
+  config = ml_collections.ConfigDict({"data": {"modalities": modalities},
+                                      "eval": {"fit_residual": True, "fit_lesions": lesions}})
+  data = types.SimpleNamespace(decided={}, splits=("val",), name="x", has_lesions=lambda _: False,
+                               validation=lambda: [0])
+  found = start._decided(config, data).eval
+  assert (found.fit_lesions if expected else found.fit_residual) == expected
+  data.has_lesions = lambda _: True
+  assert start._decided(config, data).eval == config.eval
