@@ -17,6 +17,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines.datasets import synthetic
+from tests import slide_files
 from tests.campaign import finished, kill
 from tests.campaign.kill import Work
 from tests.unit.one_class import radiograph_parts
@@ -30,6 +31,9 @@ _SIZES = ["--config.train.steps=24", "--config.train.save_every=3", "--config.tr
 _DAE = ["launch.py", "--config=configs/dae_brats.py:smoke", *_SIZES]
 _DPA = ["launch.py", "--config=configs/dpa_nih.py:smoke", "--config.train.save_every=1",
         "--config.train.log_every=1", "--config.eval.bootstrap=20"]
+_FROZEN = ["launch.py", "--config=configs/frozen_camelyon16.py:smoke", "--config.eval.bootstrap=20"]
+_SLIDE = ["--config.predict.slide.tile=32", "--config.predict.slide.magnification=40",
+          "--config.predict.batch_size=4"]
 _SAVES = ("checkpoints/*/*tmp*", "evaluation/*", "*.tmp", "*.json", "*.html", "stages/*")
 _STORE = ("out/*/*", "out/*/*/*", "out/.unfinished/*/*", "out/*.*")
 _GRID = """
@@ -101,6 +105,9 @@ def kinds(trained, inputs):
       (Work("predict", lambda f: ["launch.py", "--mode=predict", f"--workdir={trained}", f"--input={scans}",
                                   f"--output={f / 'out'}"], "out", finished.predictions,
             ("out/*", "out/*/*")), 12),
+      (Work("predict slide", lambda f: ["launch.py", "--mode=predict", f"--workdir={trained}", *_SLIDE,
+                                        f"--input={inputs / 'whole'}", f"--output={f / 'out'}"], "out",
+            finished.predictions, ("out/*", "out/*/*", "out/.*/*")), 20),
       (Work("export", lambda f: ["launch.py", "--mode=export", f"--workdir={trained}",
                                  f"--output={f / 'out'}"], "out", finished.everything(""),
             (".out*", ".out*/*", ".out*/*/*", "out")), 10),
@@ -120,8 +127,8 @@ def kinds(trained, inputs):
 
 
 NAMES = ("train dae", "train dpa, stages", "train dae, two seeds together", "sweep", "evaluate", "predict",
-         "export", "prepare brats", "prepare pairs", "prepare noisy_study", "prepare camelyon16",
-         "prepare nih")
+         "predict slide", "export", "prepare brats", "prepare pairs", "prepare noisy_study",
+         "prepare camelyon16", "prepare nih")
 
 
 def _copy_run(trained, workdir):
@@ -172,6 +179,9 @@ def place(tmp_path_factory):
   _labelled(root)
   camelyon_folder.write(root / "slides", test=False)
   radiograph_parts.write(root / "radiographs")
+  (root / "whole").mkdir()
+  for n in range(2):
+    slide_files.write_slide(root / "whole" / f"s{n}.tif", slide_files.tissue(520, 700, n))
   return root
 
 
@@ -193,10 +203,18 @@ def trained(place, cache):
   return place / "trained" / "w"
 
 
+@pytest.fixture(scope="module")
+def patch_run(place, cache):
+  """A run on image patches, for slides."""
+  (place / "patches").mkdir()
+  assert kill.attempt(_workdir("train frozen", _FROZEN), place / "patches", cache).code == 0
+  return place / "patches" / "w"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_kills(name, table, place, cache, request):
-  needed = name in ("predict", "export", "evaluate")
-  work, count = kinds(request.getfixturevalue("trained") if needed else place, place)[name]
+  needed = {**dict.fromkeys(("predict", "export", "evaluate"), "trained"), "predict slide": "patch_run"}
+  work, count = kinds(request.getfixturevalue(needed[name]) if name in needed else place, place)[name]
   count = max(1, round(count * SHARE))
   folder = place / name.replace(" ", "_").replace(",", "")
   reference = folder / "reference"
