@@ -4,7 +4,7 @@
 
 Nine steps, each also alone (--steps=stain): annotations, masks, normal, tumor, target, stain, lists, merge,
 resize. Run it again after whatever stopped it, on as many machines as share the two folders. Train on the
-result with --config.data.image_root=PATCHES/x10 --config.data.lists_root=PATCHES. docs/slides.md.
+result with --config.data.image_root=PATCHES/x10 --config.data.lists_root=PATCHES. docs/prepare_slides.md.
 """
 
 from __future__ import annotations
