@@ -73,8 +73,10 @@ def soft_intro(tensors: Tensors) -> dict[str, Any]:
   sides = sorted((int(m[1]) for m in map(pattern.fullmatch, tensors) if m), reverse=True)
   first = tensors["encoder.main.0.weight"].shape
   blocks = [tensors[f"encoder.main.res_in_{side}.conv1.weight"].shape for side in sides]
-  same = [side for side, shape in zip(sides, blocks)
-          if shape[0] == shape[1] and f"encoder.main.res_in_{side}.conv_expand.weight" in tensors]
-  return {"model.widths": (int(first[0]), *(int(shape[0]) for shape in blocks[:-1])),
-          "model.latent": int(tensors["decoder.fc.0.weight"].shape[1]), "model.skip_by_identity": bool(same),
-          "data.channels": int(first[1]), "data.image_size": 2 * sides[0]}
+  found = {"model.widths": (int(first[0]), *(int(shape[0]) for shape in blocks[:-1])),
+           "model.latent": int(tensors["decoder.fc.0.weight"].shape[1]),
+           "data.channels": int(first[1]), "data.image_size": 2 * sides[0]}
+  twins = [side for side, shape in zip(sides[:-1], blocks) if shape[0] == shape[1] > 256]
+  if twins:  # smaller widths tell nothing: they are the same object in both forms
+    found["model.skip_by_identity"] = f"encoder.main.res_in_{twins[0]}.conv_expand.weight" in tensors
+  return found
