@@ -12,6 +12,7 @@ from medae_jax.methods.autoencoders.si_vae import DRAWS
 from tests.golden_cases import file_cases
 from tests.parity.ae_zoo.cases import Case, nhwc, unstable_names
 
+COMPILED_FAST = True  # many programs of a few steps each, in float64
 pytestmark = pytest.mark.usefixtures("float64")
 _AAE_TERMS = {"loss_D_real": "critic_real", "loss_D_fake": "critic_fake", "loss_G": "generator",
               "loss_ZD_real": "latent_real", "loss_ZD_fake": "latent_fake", "loss_E": "encoder",

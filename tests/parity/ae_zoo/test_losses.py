@@ -13,6 +13,7 @@ from medae_jax.losses import variational
 from tests.golden_cases import file_cases
 from tests.parity.ae_zoo.cases import double, nhwc
 
+COMPILED_FAST = True  # many programs of a few steps each, in float64
 pytestmark = pytest.mark.usefixtures("float64")
 
 

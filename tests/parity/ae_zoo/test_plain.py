@@ -13,6 +13,7 @@ from tests.golden_cases import file_cases
 from tests.parity.ae_zoo.cases import Case, before_norm, double, jnp, nhwc
 from tests.parity.morphaeus import networks
 
+COMPILED_FAST = True  # many programs of a few steps each, in float64
 pytestmark = pytest.mark.usefixtures("float64")
 _ACT = {"swish": "swish", "relu": "relu", "leakyrelu": "leaky_relu"}
 
