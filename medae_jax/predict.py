@@ -1,4 +1,4 @@
-"""Prediction: checkpoint + files -> maps, masks, overlays on the inputs' own grid, and a CSV.
+"""Prediction: checkpoint + files -> maps, masks, overlays on the inputs' own grid, a CSV and a page.
 
 Inputs are never touched. Each input's files appear together or not at all; an input that fails is
 named with its reason, the others go on, and the run ends with an error when any failed.
@@ -17,9 +17,17 @@ from absl import logging
 from data_pipelines.intake import counts
 from data_pipelines.intake.find import RESULTS, Found
 from data_pipelines.slides import plan
-from medae_jax.core import config as config_lib, files as outputs, scoring, scratch, trained
+from medae_jax.core import (
+  calibration as calibrate,
+  config as config_lib,
+  files as outputs,
+  scoring,
+  scratch,
+  trained,
+)
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import record
+from medae_jax.reporting import predictions as pages
 from medae_jax.tasks import admit, base
 from medae_jax.tasks.results import LEFT_OUT, Results, check as check_output
 from medae_jax.tasks.slides import whole
@@ -78,15 +86,20 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   results = Results(output)
   scratch.remove_litter(output, ".partial_")
   rows: list[dict[str, Any]] = []
+  made: dict[str, list[pathlib.Path]] = {}
   try:
     # Before the first result: a folder with this table holds results, no search looks into it.
     _write_unfinished(output, rows)
     _say_left_out(found, output)
-    _all(predictor, items, output, rows, results, told.mark if told else "")
+    _all(predictor, items, output, rows, results, made, told.mark if told else "")
   finally:  # also after Ctrl-C or a full disk: what is finished is in the table
     rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
              for i in (found.broken if found else ())]
     outputs.write_csv(output / RESULTS, rows)
+  page = pages.write(output, rows, made, {
+      "method": run.config.method.name, "run": workdir.name, "trained_on": told.mark if told else "",
+      "checkpoint": f"{run.info['which']} checkpoint, step {run.info['step']}",
+      "calibration": calibrate.explain(run.calibration) if run.calibration else ""})
   failed = [r for r in rows if r["error"]]
   unusual = sum(bool(r.get("warning")) for r in rows if not r["error"])
   logging.info("%d inputs: %d done%s, %d failed.", len(rows), len(rows) - len(failed),
@@ -97,7 +110,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     raise UserError(f"{len(failed)} of {len(rows)} inputs failed, the first: "
                      f"{failed[0]['input']}: {failed[0]['error']} (all are listed in "
                      f"{output / RESULTS})")
-  logging.info("Done: %s", output / RESULTS)
+  logging.info("Done: %s and %s", output / RESULTS, page)
   return rows
 
 
@@ -144,10 +157,11 @@ def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
 
 
 def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
-         results: Results, mark: str = "") -> None:
+         results: Results, made: dict[str, list[pathlib.Path]], mark: str = "") -> None:
   """Predicts every input, and adds its row to `rows`.
 
   Args:
+    made: gets the files written for each input.
     mark: "synthetic, demo" and the like, of the training; stands in every row.
   """
   if mark:
@@ -158,7 +172,8 @@ def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
     for item in items:
       name = predictor.name_of(item)
       try:
-        row = {**_one(predictor, item, output, inputs, results), "error": ""}
+        row, made[name] = _one(predictor, item, output, inputs, results)
+        row = {**row, "error": ""}
       except Exception as error:  # whatever one input raises, the others go on
         if line := config_lib.missing_field(error):  # but for what each of them would raise
           raise UserError(line) from error
@@ -183,7 +198,11 @@ def _reason(error: Exception, output: pathlib.Path) -> str:
 
 
 def _one(predictor, item, output: pathlib.Path, inputs, results: Results) -> dict[str, Any]:
-  """Predicts one input; its files appear together or not at all, and never over an input."""
+  """Predicts one input; its files appear together or not at all, and never over an input.
+
+  Returns:
+    (its row, the files written).
+  """
   with scratch.folder(output, ".partial_") as folder:
     row = predictor.predict_one(item, folder)
     files = [f for f in sorted(folder.rglob("*")) if f.is_file()]
@@ -198,4 +217,4 @@ def _one(predictor, item, output: pathlib.Path, inputs, results: Results) -> dic
       target.parent.mkdir(parents=True, exist_ok=True)
       path.replace(target)
     predictor.after(item)
-    return row
+    return row, [target for _, target in moves]

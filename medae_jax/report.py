@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 
 from medae_jax.reporting.benchmark import page as benchmark_page
+from medae_jax.reporting.comparison import page as comparison_page
 from medae_jax.reporting.run.page import write
 
 __all__ = ["report", "write"]
@@ -19,7 +20,8 @@ def report(workdir, others: str = "", output=None) -> pathlib.Path:
   Args:
     workdir: of a run, a sweep, or a folder with any number of them below.
     others: further folders, with commas between them: they make a benchmark of a single run, too.
-    output: folder of the benchmark's files; default <workdir>/benchmark.
+    output: folder of the benchmark's files; default <workdir>/benchmark. Runs with common test cases are
+      compared there as well, in comparison.html.
 
   Returns:
     The HTML page.
@@ -31,4 +33,8 @@ def report(workdir, others: str = "", output=None) -> pathlib.Path:
   alone = (workdir / "config.json").is_file() and not (workdir / "sweep.json").is_file()
   if alone and not folders and not output:
     return write(workdir)
-  return benchmark_page.write([workdir, *folders], pathlib.Path(output or workdir / "benchmark"))
+  place = pathlib.Path(output or workdir / "benchmark")
+  below = [p.parent for f in [workdir, *map(pathlib.Path, folders)] for p in sorted(f.glob("*/config.json"))
+           if not (f / "sweep.json").is_file()]
+  compared = comparison_page.write([workdir, *folders, *below], place)
+  return benchmark_page.write([workdir, *folders], place, compared)

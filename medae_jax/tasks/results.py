@@ -16,10 +16,12 @@ from data_pipelines.intake.find import RESULTS
 from data_pipelines.intake.names import same
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
+from medae_jax.reporting import predictions
 
 FILE = "results.csv"
 LEFT_OUT = "left_out.csv"
-_HEADS = {RESULTS: b"input,", LEFT_OUT: b"file,reason", FILE: b"result,source"}
+_HEADS = {RESULTS: b"input,", LEFT_OUT: b"file,reason", FILE: b"result,source",
+          predictions.FILE: predictions.HEAD}
 
 
 def check(output: pathlib.Path) -> None:

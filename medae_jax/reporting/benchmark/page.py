@@ -17,8 +17,9 @@ from medae_jax.reporting.benchmark.summary import SCORES, Cell
 from medae_jax.reporting.plots import number, text
 
 
-def write(folders: Sequence[str | os.PathLike], output: pathlib.Path) -> pathlib.Path:
-  """Writes all files to `output`; returns the HTML page.
+def write(folders: Sequence[str | os.PathLike], output: pathlib.Path,
+          compared: pathlib.Path | None = None) -> pathlib.Path:
+  """Writes all files to `output`; returns the HTML page, with a link to the comparison where there is one.
 
   Raises:
     FileNotFoundError: a folder is not there, or holds no run. UserError: a damaged file.
@@ -37,17 +38,20 @@ def write(folders: Sequence[str | os.PathLike], output: pathlib.Path) -> pathlib
   else:
     (output / "critical_difference.svg").unlink(missing_ok=True)  # of an earlier call
   files.write_bytes(output / "benchmark.md", text_tables.markdown(found, tables, ranking).encode())
-  path = files.write_bytes(output / "benchmark.html", html(found, tables, ranking, svg))
+  path = files.write_bytes(output / "benchmark.html", html(found, tables, ranking, svg, compared))
   done = sum(r.result is not None for r in found.runs)
   logging.info("Benchmark of %d runs, %d missing: %s", done, len(found.runs) - done, path)
   return path
 
 
 # -------------------------------------------------------------------------------------------- HTML
-def html(found: Found, tables: Mapping[str, Mapping], ranking: summary.Ranking, svg: str) -> bytes:
+def html(found: Found, tables: Mapping[str, Mapping], ranking: summary.Ranking, svg: str,
+         compared: pathlib.Path | None = None) -> bytes:
   """The page."""
   cells = next(iter(tables.values()))
   body = ["<h1>Benchmark</h1>", _summary(found, cells)]
+  if compared is not None:
+    body.append(f"<p><a href='{text(compared.name)}'>Every pair of runs on the same cases</a></p>")
   if any(c.synthetic for c in cells.values()):
     body.append(pages.SYNTHETIC)
   for score in tables:

@@ -212,7 +212,8 @@ def test_bad_inputs_are_named_and_the_rest_goes_on(run, tmp_path):
   for name, reason in expected.items():
     assert reason in rows[name] and "\n" not in rows[name], (name, rows[name])
   assert {p.name for p in out.iterdir()} == {"good_anomaly.nii.gz", "good_mask.nii.gz",
-                                             "good_overlay.png", "predictions.csv", "results.csv"}
+                                             "good_overlay.png", "predictions.csv", "predictions.html",
+                                             "results.csv"}
 
 
 def test_without_calibration_no_mask_is_made_up(run, tmp_path):

@@ -1,0 +1,1 @@
+"""Several runs on the same cases: paired bootstrap of every measure that stands in their tables."""
