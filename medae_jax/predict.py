@@ -197,7 +197,8 @@ def _reason(error: Exception, output: pathlib.Path) -> str:
   return f"{type(error).__name__}: {reason[:200]} (a fault of the program; see errors.log)"
 
 
-def _one(predictor, item, output: pathlib.Path, inputs, results: Results) -> tuple[dict[str, Any], list[pathlib.Path]]:
+def _one(predictor, item, output: pathlib.Path, inputs, results: Results
+         ) -> tuple[dict[str, Any], list[pathlib.Path]]:
   """Predicts one input; its files appear together or not at all, and never over an input.
 
   Returns:
