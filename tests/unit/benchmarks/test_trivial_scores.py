@@ -20,6 +20,9 @@ def test_closed_forms():
   np.testing.assert_allclose(found["laplacian"][8:], [0, (4 + 4 * 1) / 16], atol=1e-12)
   np.testing.assert_allclose(found["mean"][8:], [0.5, 1 / 36])
   np.testing.assert_allclose(found["std"][8], 0, atol=1e-12)
+  assert found["entropy"][8] == 0 and found["entropy"][:8].min() > 2  # one grey; noise of 36 pixels
+  np.testing.assert_allclose(found["entropy"][9], -(35 * np.log2(35 / 36) + np.log2(1 / 36)) / 36, atol=1e-12)
+  assert found["jpeg"][8] < found["jpeg"][9] < found["jpeg"][:8].min()
   want = ((trained - trained.mean(0)) ** 2).mean((1, 2, 3))
   np.testing.assert_allclose(found["distance"][:8], want, rtol=1e-6)
 
