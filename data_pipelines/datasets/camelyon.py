@@ -22,7 +22,8 @@ def defaults() -> ml_collections.ConfigDict:
   `image_root` holds the patches (folder x10, x20 or x40), `lists_root` the published lists
   (train_test_split/camelyon16/healthy/..., folds/camelyon16/healthy/<fold>/...). folds=leakfree:
   patches are regrouped by slide; in the published folds the normal test patches of every fold are
-  the whole training list. `val_anomalies` come from the four published validation slides.
+  the whole training list. `val_anomalies` come from the four published validation slides, of lists that
+  `prepare camelyon16` drew from all tumour slides of training.
   """
   fields = one_class_fields.files("camelyon")
   fields.image_size = 64           # side of the images, for modes that open no data
@@ -147,6 +148,8 @@ def _lists(cfg):
     return [Item(n, folds.slide_of(n), kind, str(images / n)) for n in folds.read_list(path)]
 
   def validation_tumours():
+    if not parts.is_dir():
+      return items(final / "anomaly" / "train", "tumor")
     found = {i.name: i for f in range(3)
              for i in items(parts / str(f) / "anomaly" / "test", "tumor")}
     return list(found.values())

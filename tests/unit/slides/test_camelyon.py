@@ -10,6 +10,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines import store
+from data_pipelines.datasets import camelyon
 from data_pipelines.errors import UserError
 from data_pipelines.prepare import camelyon16
 from data_pipelines.slides import annotations, cells, reader, stain
@@ -100,6 +101,18 @@ def test_lists_name_what_lies_in_x40(prepared):
             for name in (prepared / source.list_file(part, kind)).read_text().split()]
   assert sorted(listed) == sorted(p.name for p in (prepared / "x40").iterdir())
   assert json.loads((prepared / "report.json").read_text())["slides"] == 4
+
+
+def test_the_data_set_trains_on_what_was_prepared(prepared):
+  cfg = camelyon.defaults()
+  cfg.update(image_root=str(prepared / "x10"), lists_root=str(prepared), resize=0, crop_size=64, fold=-1,
+             val_fraction=0.0)
+  data = camelyon.build(cfg, 0)
+  assert data.train().read([0])["image"].shape == (1, 64, 64, 3) and len(data.train()) == 2
+  assert data.split("test").read(range(4))["label"].tolist() == [0, 0, 1, 1]
+  cfg.fold, cfg.folds, cfg.n_folds = 0, "leakfree", 2
+  with pytest.raises(UserError, match="1 groups of normal images"):  # tumours are found, one slide is too few
+    camelyon.build(cfg, 0)
 
 
 def test_steps_one_after_the_other_and_processes_give_the_same(slides, prepared, tmp_path):
