@@ -1,4 +1,4 @@
-"""Programs that write data sets to disk: python -m data_pipelines.prepare {brats,pairs,noisy_study}.
+"""Programs that write data sets to disk: python -m data_pipelines.prepare NAME.
 
 Each is a module with `main(argv)`; the reading and the numbers lie in the rooms of the domains.
 """
