@@ -4,7 +4,7 @@
   python -m benchmarks.guard --torch-python=PYTHON_WITH_TORCH       (the ratios to PyTorch, too)
   python -m benchmarks.guard --write                                (the figures of today become the old ones)
 
-Compared is what can be: programs of the same jax, times and ratios of the same processor. "Worse" is
+Programs of the same jax are compared, times and ratios of the same processor; others are "new". "Worse" is
 a count that grew by 10 %, a compile time (CPU seconds) by half, a ratio to PyTorch that fell by 15 %.
 Exit code 1 where something is. The GPU's program needs XLA's compiler for GPUs
 (pip install "jax[cuda13]"), no GPU.
@@ -48,31 +48,36 @@ def work(task: str, variant: str, batch: int) -> None:
   print(json.dumps({**program(task, variant, batch), "jax": jax.__version__}))
 
 
-def gpu_counts(task: str, variant: str, batch: int) -> dict:
-  """Counts of the program for an H100, in a process of its own; the convolutions' FLOP."""
+def gpu_counts(task: str, variant: str, batch: int) -> tuple[str, dict[str, float]]:
+  """(jax version, counts of the program for an H100), in a process of its own; the convolutions' FLOP."""
   row = report.child("benchmarks.gpu_program", {"task": task, "variant": variant, "batch": batch},
                      gpu_program.DEVICELESS)
-  return {"kernels": len(row["kernels"]), "bytes": sum(k["bytes"] for k in row["kernels"]),
-          "flops": sum(k["flops"] for k in row["kernels"]), "scratch": row["scratch"],
-          "of": f"jax {row['jax']}"}
+  return row["jax"], {"kernels": len(row["kernels"]), "bytes": sum(k["bytes"] for k in row["kernels"]),
+                      "flops": sum(k["flops"] for k in row["kernels"]), "scratch": row["scratch"]}
 
 
-def measured(torch_python: str) -> dict[str, dict]:
-  """{"cpu program: dae bfloat16 16": {"kernels": ..., "of": what must be equal to compare}, ...}."""
-  found = {}
+def key(kind: str, where: str, what: str) -> str:
+  """Name of a row: only equal versions and processors are compared."""
+  return f"{kind}, {where}: {what}"
+
+
+def measured(torch_python: str) -> dict[str, dict[str, float]]:
+  """{"CPU program, jax 0.10.2: dae bfloat16 16": {"kernels": ...}, ...}."""
+  found, processor = {}, report.processor()
   cpu = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
   for task, variant, batch in PROGRAMS:
     name, argument = f"{task} {variant} {batch}", {"task": task, "variant": variant, "batch": batch}
     report.say(name)
     row = report.child("benchmarks.guard", argument, cpu)
     jax = f"jax {row.pop('jax')}"
-    found[f"compile time: {name}"] = {"compile_s": row.pop("compile_s"), "of": f"{jax}, {report.processor()}"}
-    found[f"CPU program: {name}"] = {**row, "of": jax}
+    found[key("compile time", f"{jax}, {processor}", name)] = {"compile_s": row.pop("compile_s")}
+    found[key("CPU program", jax, name)] = row
     if gpu_program.has_compiler():
-      found[f"GPU program: {name}"] = gpu_counts(task, variant, batch)
+      version, counts = gpu_counts(task, variant, batch)
+      found[key("GPU program", f"jax {version}", name)] = counts
   if torch_python:
-    for task, rows in ratios(torch_python).items():
-      found[f"CPU against PyTorch: {task}"] = {"ratio": rows["ratio"], "of": report.processor()}
+    for task, row in ratios(torch_python).items():
+      found[key("CPU against PyTorch", processor, task)] = row
   return found
 
 
@@ -90,20 +95,12 @@ def ratios(torch_python: str) -> dict[str, dict[str, float]]:
 
 
 def compared(old: dict, new: dict) -> list[tuple[str, str, object, object, str]]:
-  """(name, figure, before, now, verdict) of every figure: "worse", "better", "", or why not compared."""
+  """(name, figure, before, now, verdict) of every figure: "worse", "better", "" or "new"."""
   rows = []
   for name, row in new.items():
     before = old.get(name, {})
-    for key, value in row.items():
-      if key == "of":
-        continue
-      if key not in before:
-        verdict = "new"
-      elif before["of"] != row["of"]:
-        verdict = f"not compared: was {before['of']}, is {row['of']}"
-      else:
-        verdict = _verdict(key, before[key], value)
-      rows.append((name, key, before.get(key, ""), value, verdict))
+    rows += [(name, k, before.get(k, ""), v, _verdict(k, before[k], v) if k in before else "new")
+             for k, v in row.items()]
   return rows
 
 

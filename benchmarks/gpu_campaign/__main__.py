@@ -90,6 +90,7 @@ def main(argv=None) -> int:
   parser.add_argument("--units", default="", help="these alone: 'dae 16,flags'")
   parser.add_argument("--again", default="", help="units to repeat although they are there")
   parser.add_argument("--minutes", type=float, default=9.0, help="of this run")
+  parser.add_argument("--patience", type=float, default=1.0, help="times the limits (a busy machine)")
   parser.add_argument("--torch-python", default=sys.executable, dest="torch_python")
   parser.add_argument("--list", action="store_true", help="the units and their limits, and no more")
   args = parser.parse_args(argv)
@@ -118,8 +119,9 @@ def main(argv=None) -> int:
       if left < unit.least:  # a shorter one may still fit
         late.append(unit.name)
         continue
-      found = run(unit, pathlib.Path(folder), min(unit.limit, left), log)
-      if found["status"] == "failed" and found["limit"] < unit.limit and "limit" in found["why"]:
+      limit = args.patience * unit.limit
+      found = run(unit, pathlib.Path(folder), min(limit, left), log)
+      if found["status"] == "failed" and found["limit"] < limit and "limit" in found["why"]:
         late.append(unit.name)  # time ran out, not its own limit
         continue
       state["units"][unit.name] = found

@@ -14,10 +14,16 @@ import numpy as np
 
 from benchmarks import report, settings
 
-FAMILIES = {"dae": "test_dae*.py", "annotation": "test_annotation*.py", "noisy": "test_noisy*.py",
-            "dpa": "test_dpa*.py", "piad": "test_piad.py", "morphaeus": "morphaeus/test_*.py",
-            "one_class": "one_class/test_*.py test_deep_if.py",
-            "protocol": "test_protocol.py test_published_runs.py"}
+PARITY = report.ROOT / "tests" / "parity"
+
+
+def families() -> dict[str, list[str]]:
+  """{family: its test files}: a folder of tests/parity, or the first word of a file ("dae", "dpa")."""
+  found: dict[str, list[str]] = {}
+  for path in sorted(PARITY.rglob("test_*.py")):
+    name = path.parent.name if path.parent != PARITY else path.stem.split("_")[1]
+    found.setdefault(name, []).append(str(path))
+  return found
 
 
 def precision(args) -> dict:
@@ -59,12 +65,11 @@ def precision(args) -> dict:
 
 
 def parity(args) -> dict:
-  """tests/parity of one family on this device, products in full float32."""
-  folder = report.ROOT / "tests" / "parity"
-  files = sorted(str(p) for pattern in FAMILIES[args.family].split() for p in folder.glob(pattern))
+  """tests/parity of some families on this device, products in full float32."""
+  files = [file for family in args.families.split(",") for file in families()[family]]
   spread = []
   if importlib.util.find_spec("xdist") and (os.cpu_count() or 1) >= 8:
-    spread = ["-n", "6"]  # mostly compiling; they share the device
+    spread = ["-n", "8", "--dist", "loadfile"]  # mostly compiling; they share the device
   with tempfile.TemporaryDirectory() as temp:
     xml = pathlib.Path(temp) / "results.xml"
     env = {**os.environ, **report.python_path(), "JAX_DEFAULT_MATMUL_PRECISION": "highest",
