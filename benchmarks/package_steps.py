@@ -22,7 +22,7 @@ VARIANTS = ("float32", "bfloat16")
 
 
 def build(setting, tensors, batch, device):
-  """step() -> loss [] of the last training step of one dispatch.
+  """step() -> loss [] of the last training step of one dispatch; step.program() -> it, lowered.
 
   Args:
     setting: of benchmarks.settings plus `variant`, a dtype; optional: `steps_per_call` and the
@@ -46,7 +46,7 @@ def build(setting, tensors, batch, device):
   def step():
     holder[0], metrics = train(holder[0], stacked)
     return metrics["loss"][-1]
-  step.program = lambda: train.lower(holder[0], stacked).compile()
+  step.program = lambda: train.lower(holder[0], stacked)
   return step
 
 
@@ -79,7 +79,7 @@ def _pooled(s, tensors, batch):
   params, image = jax.device_put(({_features.NET: params}, batch["image"]))
   pooled = jax.jit(lambda p, x: net.pooled(p, x).mean())
   step = lambda: pooled(params, image)
-  step.program = lambda: pooled.lower(params, image).compile()
+  step.program = lambda: pooled.lower(params, image)
   return step
 
 

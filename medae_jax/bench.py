@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core import checks, example, fields, method as method_lib, parallel, streams
-from medae_jax.core.device import memory, timing
+from medae_jax.core.device import timing
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
 from medae_jax.training import cost, durations
@@ -139,7 +139,7 @@ def _train(method, config, stage, state, batch, size, options):
   if jax.device_count() == 1:  # already there: what the host needs to send shows in end_to_end
     stacked = jax.device_put(stacked)
   begin = time.perf_counter()
-  plan = memory.plan(step.lower(state, stacked).compile(), state, size)  # kept: the call compiles nothing
+  plan = cost.planned(step, state, stacked, size)  # compiled once: the call compiles nothing
   if plan:
     logging.info("%s", plan.line())
   holder = [jax.block_until_ready(step(state, stacked))[0]]

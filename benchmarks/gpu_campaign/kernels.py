@@ -25,7 +25,7 @@ def profile(setting: dict, device: str) -> dict:
   step = package_steps.build(setting, *settings.make(setting), device)
   for _ in range(3):
     float(step())
-  known = {k.name: k for k in gpu_program.kernels(step.program().as_text())}
+  known = {k.name: k for k in gpu_program.kernels(step.program().compile().as_text())}
   with tempfile.TemporaryDirectory() as folder:
     with jax.profiler.trace(folder):
       begin = time.perf_counter()

@@ -68,7 +68,7 @@ def plan(size: str, device: str, torch_python: str) -> list[Unit]:
   work("flags", "c", "flags", limit=300, least=100)
   work("feed", "d", "feed", limit=120)
   sizes = ("--patients=2", "--slices=6", "--depth=2", "--wf=2", "--size=32") if tiny else (
-      "--patients=20", "--slices=155")
+      "--patients=8", "--slices=155")
   add("evaluation", "e", "benchmarks.evaluation", f"--device={device}", *sizes, torch, limit=240, least=120)
   work("start", "g", "start", limit=240, least=90)
 

@@ -159,7 +159,8 @@ def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", residen
     (state, batches) -> (state, metrics); batch leaves are arrays [K, B, ...] of this process,
     K steps are scanned in one dispatch (on CPUs dispatched one by one); metrics leaves are [K].
     The state argument is donated. Its attribute `lower`, with the same arguments, gives the
-    program that a call runs (jax.stages.Lowered): compiled ahead, it is not compiled again.
+    program that a call runs (jax.stages.Lowered): compiled ahead, it is not compiled again. With one
+    process only: with several it may take the memory of a donated state.
   """
   def one(state, batch, data, axis_name):
     # The same key on every device: what must differ between examples is folded with their place in

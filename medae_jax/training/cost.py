@@ -10,18 +10,26 @@ import jax
 from medae_jax.core.device import memory
 
 
-def announce(lowered, state, size: int, config) -> None:
+def announce(step, state, batches, size: int, config) -> None:
   """Compiles the step ahead (its first call then compiles nothing) and logs what it needs of memory.
 
   Args:
-    lowered: of jax.stages, the step as it will be called. size: images of the global batch.
+    step: of parallel.train_step_fn, called with state and batches next. size: images of the global batch.
   """
-  plan = memory.plan(lowered.compile(), state, size)
-  if plan is None or jax.process_index():
+  plan = planned(step, state, batches, size)
+  if plan is None:
     return
   logging.info("%s", plan.line())
   if plan.fits is False:
     logging.warning("That is more than there is. If it runs out: %s", remedies(config, plan.largest_batch))
+
+
+def planned(step, state, batches, size: int) -> memory.Plan | None:
+  """The plan of a step; None with several processes, where lowering would take the state's memory (pmap
+  makes global arrays of donated ones), and where the backend has none."""
+  if jax.process_count() > 1:
+    return None
+  return memory.plan(step.lower(state, batches).compile(), state, size)
 
 
 def remedies(config, largest_batch: int | None = None) -> str:

@@ -55,7 +55,7 @@ class Alone:
     batches = feed.stack(self._batches, k)
     if not self._announced:
       self._announced = True
-      cost.announce(self._step.lower(self._state, batches), self._state, self._size, self._run.config)
+      cost.announce(self._step, self._state, batches, self._size, self._run.config)
     self._state, metrics = self._step(self._state, batches)
     return metrics
 
