@@ -195,14 +195,21 @@ class Method(BaseMethod):
                          stats={n: state.stats[n] for n in NETS if n in state.stats}, opt={})
 
   def from_torch(self, tensors):
-    """(params, stats) of a state dict of the public code; its VGG is taken from config.method.vgg_weights."""
+    """(params, stats) of a state dict of the public code.
+
+    The VGG of the training loss is taken from config.method.vgg_weights; without that it is 0, as scoring
+    does not ask for it.
+    """
     turned = ("dec", "deformer") if self.config.model.upsampling == "transposed" else ("deformer",)
     params, stats = names.from_torch(tensors, turned)
-    return {**params, **self.pretrained()}, stats if self.config.model.norm in (
-        "batch", "frozen") else {}
+    if self.config.method.vgg_weights:
+      params |= self.pretrained()
+    else:
+      params |= {**self.perceptual.init_params(), **self._scores.pretrained()}
+    return params, stats if self.config.model.norm in ("batch", "frozen") else {}
 
   def torch_fields(self, tensors):
-    """Widths and kernel of the encoder."""
+    """Widths and kernel of the encoder, levels of the deformer."""
     weights, i = [], 0
     while f"encoder.conv__encode_{i}.weight" in tensors:
       weights.append(tensors[f"encoder.conv__encode_{i}.weight"])
@@ -210,5 +217,7 @@ class Method(BaseMethod):
     if not weights:
       return {}
     return {"model.widths": tuple(int(w.shape[0]) for w in weights), "model.strides": (2,) * len(weights),
+            "model.levels": sum(n.startswith("deformer.deformerNN.ref__refine_") and n.endswith(".weight")
+                                for n in tensors),
             "model.kernel": int(weights[0].shape[-1]), "data.channels": int(weights[0].shape[1]),
             "data.image_size": int(math.pow(2, len(weights)))}

@@ -27,7 +27,7 @@ from medae_jax.weights import inert_pickle, npz_file
 from medae_jax.weights.inert_pickle import Global, Inert, Refused
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the stream format
-_STATE_KEYS = ("model_state_dict", "state_dict", "model_state", "model")  # wrappers in checkpoints
+_STATE_KEYS = ("model_state_dict", "state_dict", "model_weights", "model_state", "model")  # wrappers
 _PREFIXES = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 _MAX_ENTRIES = 1_000_000  # of the flattened result; one dict can be shared in many places
 _DTYPES = {  # torch's storage class or dtype -> numpy; bfloat16 is widened after reading
