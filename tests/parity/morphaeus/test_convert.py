@@ -1,4 +1,4 @@
-"""A published checkpoint {model_weights, optimizer_weights, epoch} becomes a workdir that scores as it did."""
+"""A published checkpoint {model_weights, optimizer_weights, epoch} becomes a workdir that scores as it."""
 
 import json
 
