@@ -20,7 +20,8 @@ def base() -> ml_collections.ConfigDict:
   config.data = chest_xray.defaults()
   config.train.update(steps=0, epochs=500, batch_size=64, eval_every=0, eval_every_epochs=1, save_every=0,
                       save_every_epochs=1, best_metric="val/loss", best_mode="min", early_stop=25)
-  config.eval.update(kind="anomaly", checkpoint="best", splits=("val", "test"), batch_size=32, components=0)
+  config.eval.update(kind="anomaly", checkpoint="best", splits=("val", "test"), batch_size=32, components=0,
+                     measures=("similarity", "aupro", "boxes"))  # two of them with boxes or masks
   return config
 
 
