@@ -46,6 +46,8 @@ setup(
         # readers (tiffslide: where OpenSlide has no build, and OME-TIFF) and the writer of heat maps
         "slides": ["openslide-python>=1.4,<2", "openslide-bin>=4,<5", "tifffile>=2025.5",
                    "imagecodecs>=2025.3", "tiffslide>=3,<5"],
+        "mlflow": ["mlflow-skinny>=3"],
+        "wandb": ["wandb>=0.19"],
         "notebook": ["pandas>=2.2", "matplotlib>=3.9", "ipywidgets>=8"],
         # prepares slides on clusters; it asks for Pillow < 13 and protobuf < 7
         "beam": ["apache-beam>=2.70,<3"],

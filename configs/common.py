@@ -40,6 +40,7 @@ def base(task: str = "anomaly") -> ml_collections.ConfigDict:
   train.early_stop = 0             # validations without improvement before training ends; 0 = off
   train.early_delta = 0.0          # gains up to this do not count as improvement
   train.init_from = ""             # workdir whose parameters start this run
+  train.trackers = ()              # besides TensorBoard: mlflow, wandb (docs/tracking.md)
   train.random_streams = "named"   # no seed or stage repeats another's draws; "legacy": as runs
                                    # before this field, which keep to it when they go on
 

@@ -6,6 +6,10 @@
 
 Any field of the config can be set on the command line: --config.train.batch_size=32. Modes other
 than train read the config of --workdir; --config is then only needed to change fields.
+
+In Python (docs/api.md):  import medae_jax as mx
+                          run = mx.load("runs/demo")
+                          run.score("scan.nii.gz"), run.evaluate("test").table()
 """
 
 from __future__ import annotations
@@ -191,7 +195,7 @@ def parse_flags(argv):
   """Flags, with a wrong flag, config file or field said in one line, exit code 2."""
   given = {a.lstrip("-").partition("=")[0]: a.partition("=")[2] for a in argv[1:]}
   if len(argv) < 2 or given.keys() & {"help", "h"}:
-    print(__doc__ + (FLAGS.module_help(sys.modules[__name__]) if given else "Flags: --help."))
+    print(_usage() + (FLAGS.module_help(sys.modules[__name__]) if given else "Flags: --help."))
     sys.exit(0)
   if "version" in given:
     print(f"medae_jax {medae_jax.__version__}")
@@ -207,6 +211,12 @@ def parse_flags(argv):
     # What a config file raises is the user's, of whatever type.
     print(f"medae_jax: error in the command line: {_reason(e, given)}; see --help", file=sys.stderr)
     sys.exit(2)
+
+
+def _usage() -> str:
+  """The module's docstring with the name that this command was called by."""
+  called = os.path.basename(sys.argv[0])
+  return __doc__ if called.endswith(".py") else __doc__.replace("python launch.py", called)
 
 
 def _reason(e: Exception, given) -> str:

@@ -28,6 +28,7 @@ from medae_jax.reporting import gallery, provenance as made_by
 from medae_jax.reporting.benchmark import identity
 from medae_jax.tasks import base, external
 from medae_jax.training import lock
+from medae_jax.training.tracking import events
 
 
 def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
@@ -86,6 +87,7 @@ def _evaluate(workdir, changed, splits) -> dict[str, Any]:
     results[split], found = _one_split(module, run, dataset, split, calibration, workdir, about)
     calibration = found or calibration
   if not jax.process_index():
+    events.evaluated(workdir, config, info["step"], results)
     logging.info("Report: %s", report.write(workdir))
   return results
 

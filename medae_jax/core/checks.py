@@ -132,7 +132,7 @@ RULES: dict[str, Rule] = {
     "train.eval_batches": whole(0, _MOST),
     "train.keep": whole(1, _MOST),
     "train.best_metric": text,
-    "train.best_mode": choice("min", "max"),
+    "train.best_mode": choice("min", "max"), "train.trackers": several(choice("mlflow", "wandb")),
     "train.early_stop": whole(0, _MOST),
     "train.early_delta": number(0),
     "train.init_from": text,

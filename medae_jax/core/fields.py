@@ -25,7 +25,8 @@ SLIDE = dict(                          # group predict.slide: whole slides, see 
     least=4)                           # regions of fewer pixels of the map are left out
 
 # Single fields that are younger, in groups that every run has.
-YOUNGER_FIELDS: dict[str, dict] = {"predict": {"force": False}, "eval": {"choose_score": ()}}
+YOUNGER_FIELDS: dict[str, dict] = {"predict": {"force": False}, "eval": {"choose_score": ()},
+                                   "train": {"trackers": ()}}
 
 YOUNGER: dict[str, dict] = {"export": EXPORT, "bench": BENCH}
 

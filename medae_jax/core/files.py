@@ -89,6 +89,12 @@ def png(picture: np.ndarray) -> bytes:
   return data.getvalue()
 
 
+def read_png(path) -> np.ndarray:
+  """A PNG file of this package as uint8 [H,W,3]."""
+  with Image.open(path) as picture:
+    return np.array(picture.convert("RGB"))
+
+
 def write_png(path, picture: np.ndarray) -> pathlib.Path:
   """uint8 [H,W,3] or [H,W] as a PNG file."""
   return write_bytes(path, png(picture))

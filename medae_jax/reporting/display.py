@@ -8,6 +8,7 @@ import io
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from medae_jax.core import calibration as calibrate, files
 from medae_jax.core.errors import UserError
@@ -43,7 +44,7 @@ def evaluation(result: Mapping[str, Any], picture: bytes | None) -> str:
   said = f"<p>{text(result_table.sentence(result))}</p>"
   title = f"<p><b>{text(result.get('dataset', ''))}</b>, {text(result.get('split', ''))}</p>"
   return (title + (SYNTHETIC if result.get("synthetic") else "") + _table(body, heads) + said
-          + (image(picture, "panel of the split") if picture else ""))
+          + (image(_small(picture), "panel of the split") if picture else ""))
 
 
 def score(found) -> str:
@@ -137,10 +138,21 @@ def _histogram(axis, groups) -> None:
   axis.legend(fontsize=8)
 
 
-def image(png: bytes, what: str) -> str:
-  """A PNG inside the page."""
+def image(data: bytes, what: str) -> str:
+  """A PNG or JPEG inside the page."""
+  kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
   return (f"<img alt='{text(what)}' style='max-width:100%' "
-          f"src='data:image/png;base64,{base64.b64encode(png).decode()}'>")
+          f"src='data:image/{kind};base64,{base64.b64encode(data).decode()}'>")
+
+
+def _small(png: bytes) -> bytes:
+  """A panel as JPEG of at most 1000 columns: notebooks keep what they show."""
+  with Image.open(io.BytesIO(png)) as picture:
+    small = picture.convert("RGB")
+  small.thumbnail((1000, 10_000))
+  data = io.BytesIO()
+  small.save(data, "JPEG", quality=85)
+  return data.getvalue()
 
 
 def _table(body: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:

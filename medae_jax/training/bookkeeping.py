@@ -46,7 +46,7 @@ class Run:
   def __post_init__(self):
     self.first_step = int(self.state.step)
     self.writer = Writer(self.workdir, self.first_step, active=jax.process_index() == 0,
-                         validated=self.meta["evaluated"] == self.first_step)
+                         validated=self.meta["evaluated"] == self.first_step, config=self.config)
     self.stage_data, self.batches, self.validator = None, None, None
 
   @property

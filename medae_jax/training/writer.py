@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard events: scalars and image panels, by the first process only."""
+"""metrics.jsonl and events (TensorBoard, trackers): scalars and image panels, by the first process only."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import os
 import pathlib
 from typing import Any
 
-from absl import logging
 import numpy as np
 
 from medae_jax.core import files
+from medae_jax.training.tracking.events import Events
 
 
 class Writer:
-  """Appends one JSON line an event, {"step": n, name: value}, and the same to TensorBoard.
+  """Appends one JSON line an event, {"step": n, name: value}, and the same to `Events`.
 
   On resume, lines of steps after `first_step` (written after the checkpoint that training resumes
   from) are dropped, so that each step appears once.
@@ -23,24 +23,21 @@ class Writer:
   Args:
     validated: False: the checkpoint does not know the validation of `first_step` (it was saved at the
       end of a stage, the validation begins the next one): it comes again, and its line goes as well.
+    config: of the run, for TensorBoard and the trackers that it names; None = its numbers alone.
   """
 
   def __init__(self, workdir: str | os.PathLike, first_step: int = 0, active: bool = True,
-               validated: bool = True):
+               validated: bool = True, config: Any = None):
     self._active = active
-    self._events: Any = None
     if not active:
       return
     self._path = pathlib.Path(workdir) / "metrics.jsonl"
     if self._path.exists():
       _drop_after(self._path, first_step, validated)
     self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - until `close`
-    try:
-      from data_pipelines.tf_stream import tf  # not from tensorflow: it keeps TensorFlow off the accelerator
-      self._tf = tf
-      self._events = tf.summary.create_file_writer(str(workdir), filename_suffix=f".{first_step}")
-    except ImportError:
-      logging.warning("TensorFlow is missing: metrics.jsonl is written, TensorBoard events are not.")
+    self._events = Events(workdir, config, str(first_step))
+    if config is not None and not first_step:
+      self._events.config()
 
   def scalars(self, step: int, values: dict[str, Any]) -> None:
     """Writes named numbers of one step; numbers that are not finite become null."""
@@ -55,42 +52,19 @@ class Writer:
       raise OSError(f"{self._path} could not be written ({e.strerror or e}): checkpoints are kept; free "
                     "some space and start the same command again") from e
 
-    def write():
-      for name, value in values.items():
-        self._tf.summary.scalar(name, value)
-    self._event(step, write)
-
-  def _event(self, step: int, write) -> None:
-    """Writes to TensorBoard; where that fails (a full disk) the run goes on without."""
-    if self._events is None:
-      return
-    try:
-      with self._events.as_default(step=int(step)):
-        write()
-      self._events.flush()
-    except self._tf.errors.OpError as e:
-      logging.warning("TensorBoard events cannot be written (%s): from here on metrics.jsonl alone is.",
-                      str(e).strip().splitlines()[0][:200])
-      self._give_up()
-
-  def _give_up(self) -> None:
-    events: Any = self._events
-    self._events = None
-    with contextlib.suppress(Exception):  # it tries to write what it could not write
-      events.close()
+    self._events.scalars(step, values)
 
   def image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Writes one picture, uint8 [H,W,3], to TensorBoard."""
+    """Writes one picture, uint8 [H,W,3], to the events."""
     if self._active:
-      self._event(step, lambda: self._tf.summary.image(name, image[None]))
+      self._events.image(step, name, image)
 
   def close(self) -> None:
     """Flushes and closes the files."""
     if self._active:
       with contextlib.suppress(OSError):  # a full disk: said when the line was written
         self._file.close()
-      if self._events is not None:
-        self._give_up()
+      self._events.close()
 
 
 def _drop_after(path: pathlib.Path, step: int, validated: bool) -> None:

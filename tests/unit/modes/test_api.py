@@ -85,7 +85,7 @@ def test_evaluation_is_the_files_of_the_mode(run):
   assert tuple(table.loc["pixel_ap", ["low", "high"]]) == tuple(stored["ci95"]["pixel_ap"])
   assert found.report.is_file() and "Pixel average precision" in str(found)
   html = found._repr_html_()
-  assert "Pixel average precision" in html and "SYNTHETIC" in html and "data:image/png" in html
+  assert "Pixel average precision" in html and "SYNTHETIC" in html and "data:image/jpeg" in html
   assert len(found.cases("images")) == 11 and "patient" in found.cases()[0]
   figure = found.plot()
   assert figure._repr_png_().startswith(b"\x89PNG")
