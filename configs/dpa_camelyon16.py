@@ -6,8 +6,9 @@ root: the patches; lists: the published lists (data_pipelines/datasets/camelyon.
 
 Arguments: exp=pg (growing from 16 px), wo_pg, unsupervised, L1_unsupervised, with_L1,
 with_adversarial, with_adversarial_L1 (weight=0.1 or 1); run=0..2 (published seed), seed; fold=0..2;
-select=auroc; folder=1: root is a folder with labels.csv; freeze=1: one crop and flip an image for
-the whole run, as the published growing run had it; fast=1: bfloat16 VGG19, 20 steps a dispatch.
+select=auroc; folder=1: root is a folder with labels.csv; slides=1: of whole
+slides (docs/slides.md); freeze=1: one crop and flip an image for the whole run, as the published
+growing run had it; fast=1: bfloat16 VGG19, 20 steps a dispatch.
   (none)   the published run: exp=wo_pg 34,666 steps of 128 patches, exp=pg 88,666; AUROC 0.934 with
            growing (paper, as quoted in public).
   :demo    synthetic colour textures, two CPU cores, about 3 minutes.
@@ -16,7 +17,7 @@ the whole run, as the published growing run had it; fast=1: bfloat16 VGG19, 20 s
 
 from configs import common
 from configs.fields import dpa, trunk
-from data_pipelines.datasets import camelyon
+from data_pipelines.datasets import camelyon, slides
 from data_pipelines.errors import UserError
 from data_pipelines.fields import changed
 
@@ -31,8 +32,8 @@ def get_config(arg=None):
     ValueError: an unknown experiment, or run out of range.
   """
   args = common.parse_arg(arg, demo=False, smoke=False, exp="wo_pg", weight=0.1, run=0, seed=-1,
-                          fold=-1, select="", root="", lists="", folder=False, freeze=False, vgg="",
-                          fast=False)
+                          fold=-1, select="", root="", lists="", folder=False, slides=False, freeze=False,
+                          vgg="", fast=False)
   if not 0 <= args.run <= 2:
     raise UserError(f"config argument run={args.run}: use 0 to 2")
   config = dpa.base()
@@ -61,6 +62,8 @@ def get_config(arg=None):
                limit=10**6 if args.exp == "pg" else 100000)
   if args.fast:
     dpa.fast(config, augmented=True)
+  if args.slides:
+    config.data = changed(slides.defaults(), root=args.root)
   if args.demo or args.smoke:
     if args.smoke and args.exp == "wo_pg":
       dpa.experiment(config, "with_adversarial", 0.1)

@@ -120,7 +120,8 @@ TABLES = {
     "brats": Small("manifest.csv", _BRAINS, _NOTHING, _scans),
     "predict": Small("manifest.csv", _BRAINS, _NOTHING, _predicted, splits=False)}
 # Data sets without a user's table: arrays in the official order, or made up.
-NO_TABLE = {"natural", "synthetic", "synthetic_radiographs", "synthetic_textures", "own_folder"}
+NO_TABLE = {"slides",  # its table is read as that of camelyon
+            "natural", "synthetic", "synthetic_radiographs", "synthetic_textures", "own_folder"}
 
 
 def _write_sides(root, pictures):

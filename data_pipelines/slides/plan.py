@@ -123,7 +123,7 @@ def make(slide: Slide, downsample: float, tile: int, margin: int = 0, least: flo
   shape = (math.ceil(slide.height / side - 1e-6), math.ceil(slide.width / side - 1e-6))
   coarse = max(1.0, min(256.0, side / _FINE), math.sqrt(slide.width * slide.height / _THUMBNAIL))
   mask = seen_tissue(slide.overview(coarse))
-  share = _shares(mask, side / coarse, shape)
+  share = shares(mask, side / coarse, shape)
   keep = share >= least if least else np.ones(shape, bool)
   if not keep.any():
     raise UserError(f"{slide.path} has no tissue (no tile of {side:.0f} pixels is {least:.0%} tissue); "
@@ -133,7 +133,7 @@ def make(slide: Slide, downsample: float, tile: int, margin: int = 0, least: flo
               float(mask.sum()) * coarse * coarse)
 
 
-def _shares(mask: np.ndarray, side: float, shape) -> np.ndarray:
+def shares(mask: np.ndarray, side: float, shape) -> np.ndarray:
   """float64 [*shape]: share of True in cells of `side` pixels of the mask (what lies on it)."""
   sums = np.pad(mask.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
   edges = []

@@ -12,7 +12,7 @@ import pytest
 
 from data_pipelines import dataset as datasets, fields, stream
 from data_pipelines.errors import UserError
-from tests import blocked, tiny_data
+from tests import blocked, slide_files, tiny_data
 
 NAMES = datasets.dataset_names()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -59,6 +59,17 @@ def _brats(folder):
               workers=1, noise_res=2)
 
 
+def _slides(folder):
+  folder.mkdir(parents=True, exist_ok=True)
+  rows = ["file,split,label,group"]
+  for split, label in (("train", "normal"), ("val", "normal"), ("test", "normal"), ("test", "tumour")):
+    name = f"{split}_{label}.tif"
+    slide_files.write_slide(folder / name, slide_files.tissue(160, 240), downsamples=(1, 2))
+    rows.append(f"{name},{split},{label},{name}")
+  (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+  return str(folder)
+
+
 def _npz(folder):
   x, y = RNG.integers(0, 256, (200, 32, 32, 3), np.uint8), np.arange(200) % 10
   np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
@@ -79,6 +90,7 @@ TINY = {
     "paired": lambda f: dict(dir=_pairs(f), image_size=16, val_share=0.3),
     "segmentation": lambda f: dict(layout="synthetic", synthetic_counts=(12, 4, 4), clean=4,
                                    image_size=24, crop=4, noise="polygon:3"),
+    "slides": lambda f: dict(root=_slides(f), crop_size=16, magnification=20, jitter=8, tissue_dir=str(f)),
     "synthetic": lambda f: dict(image_size=(16, 16), n_patients=(3, 2, 2), n_slices=3, noise_res=2),
     "synthetic_radiographs": lambda f: dict(image_size=16, n_train=8, n_val=8, n_test=8),
     "synthetic_textures": lambda f: dict(image_size=16, n_train=8, n_val=8, n_test=8, channels=3),

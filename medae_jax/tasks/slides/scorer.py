@@ -96,9 +96,10 @@ def resolution(config, slide) -> float:
   Raises:
     UserError: nothing says the resolution of the training; the slide's is unknown, or coarser.
   """
-  wanted = config.predict.slide
-  power = wanted.magnification
-  if not wanted.mpp and not power:
+  chosen = config.predict.slide
+  wanted = chosen if chosen.mpp or chosen.magnification else config.data
+  mpp, power = wanted.get("mpp", 0.0), wanted.get("magnification", 0.0)
+  if not mpp and not power:
     paths = f"{config.data.get('image_root', '')}/{config.data.get('root', '')}"
     found = re.findall(r"(?:^|/)x(10|20|40)(?=/|$)", paths)
     if not found:
@@ -106,4 +107,4 @@ def resolution(config, slide) -> float:
                       "--config.predict.slide.mpp=0.5 (micrometres a pixel) or "
                       "--config.predict.slide.magnification=20")
     power = float(found[-1])
-  return slide.downsample_of(mpp=wanted.mpp) if wanted.mpp else slide.downsample_of(magnification=power)
+  return slide.downsample_of(mpp=mpp) if mpp else slide.downsample_of(magnification=power)
