@@ -51,6 +51,8 @@ def get_config(arg=None):
   if args.small:
     config.data.image_size = 64
     config.train.update(epochs=60, batch_size=32, early_stop=0, eval_every_epochs=5, save_every_epochs=5)
+  if args.smoke and word == "si_vae":
+    config.model.widths = (4, 8)
   if args.demo or args.smoke:
     chest.synthetic(config, args.smoke)
     config.data.image_size = 32    # the least that all of them take

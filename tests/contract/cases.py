@@ -19,14 +19,13 @@ FEATURES = {
     "fitted at the end": ("FitOnlyMethod", "deep_if_camelyon16"),
     "sums over normal images, fitted at the end": ("FitOnlyMethod", "frozen_camelyon16"),
     "noise drawn on the device": ("BatchNormMethod", "dae_brats"),
-    "two optimisers on one network": ("AdversarialMethod", "ae_cxr:aae"),
     "codes that one update hands to the next": ("AdversarialMethod", "ae_cxr:si_vae"),
     "a mean over the batch inside the loss": ("BatchNormMethod", "ae_cxr:beta_vae"),
 }
 TINY = tuple(dict.fromkeys(tiny for tiny, _ in FEATURES.values()))
 REAL = tuple(real for _, real in FEATURES.values() if real)
-# Methods that share a config file: {file: arguments beside the first method's}.
-WORDS = {"ae_cxr": ("vae", "beta_vae", "aae", "si_vae")}
+# Methods that share a config file: {file: arguments beside the first method's}. si_vae and beta_vae run above.
+WORDS = {"ae_cxr": ("vae", "aae")}
 
 
 def _tiny(cls):
