@@ -24,7 +24,7 @@ FEATURES = {
 }
 TINY = tuple(dict.fromkeys(tiny for tiny, _ in FEATURES.values()))
 REAL = tuple(real for _, real in FEATURES.values() if real)
-# Methods that share a config file: {file: arguments beside the first method's}. si_vae and beta_vae run above.
+# Methods beside the first one of a config file (si_vae and beta_vae run above): {file: arguments}.
 WORDS = {"ae_cxr": ("vae", "aae")}
 
 
