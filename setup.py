@@ -51,6 +51,7 @@ setup(
         "notebook": ["pandas>=2.2", "matplotlib>=3.9", "ipywidgets>=8"],
         # prepares slides on clusters; it asks for Pillow < 13 and protobuf < 7
         "beam": ["apache-beam>=2.70,<3"],
+        "onnx": ["jax2onnx>=0.17,<0.18", "onnxruntime>=1.20"],  # --formats=onnx
         "opencv": ["opencv-python-headless>=4.10"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

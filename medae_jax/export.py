@@ -3,7 +3,8 @@
   score.stablehlo   the score function (jax.export: CPU, CUDA and TPU in one file, any batch size)
   weights.npz       its parameters, read with numpy.load(..., allow_pickle=False)
   config.json, calibration.json (where evaluate has run), manifest.json, README.txt,
-  run_exported.py   under 30 lines; runs the folder with jax alone
+  run_exported.py   under 30 lines; runs the folder with jax and flatbuffers alone
+  score.onnx, run_onnx.py, preparation/, requirements.txt   of the format onnx: files in, maps out, no JAX
 
 The weights are an argument of the program, not constants inside it: measured on the reference DAE
 the program is 71 kB instead of 31 MB, compiles faster (XLA folds nothing), and the weights stay
@@ -27,9 +28,11 @@ import jax
 from jax import export as jax_export
 import numpy as np
 
+from data_pipelines import dataset as datasets
 from medae_jax.core import artefact, calibration as calibration_lib, parallel, places, scoring, trained
 from medae_jax.core.artefact import load
 from medae_jax.core.errors import UserError
+from medae_jax.core.exported import onnx, preparation
 from medae_jax.core.files import write_json
 from medae_jax.core.method import State
 
@@ -46,8 +49,8 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
     workdir: of a training run or of `convert`. Its calibration.json, if any, is applied.
     out_dir: default <workdir>/export. An earlier export there is replaced; a folder that is
       anything else is refused.
-    formats: of stablehlo, weights, safetensors (needs its package), saved_model (needs TensorFlow);
-      default config.export.formats.
+    formats: of stablehlo, weights, safetensors, saved_model (needs TensorFlow), onnx (needs jax2onnx and
+      onnxruntime); default config.export.formats.
     overrides: {"method.score.median": 0, ...} on top of the workdir's config;
       export.image_size = 256 or (H, W) exports for another size than that of training.
 
@@ -66,9 +69,13 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   inputs = _inputs(run.config, run.method, run.info, run.config.export.image_size)
   with artefact.replacing(out) as temporary:
     manifest = _write(temporary, run, weights, inputs, run.config.export.formats)
+    for path in temporary.rglob("*"):
+      path.chmod(0o755 if path.is_dir() else 0o644)  # a server under another user reads all of it
   logging.info("Exported step %d (%s checkpoint) to %s (%s). Largest difference to score: %s",
-               run.info["step"], run.info["which"], out, ", ".join(manifest["files"]),
-               manifest["parity"])
+               run.info["step"], run.info["which"], out,
+               ", ".join(dict.fromkeys(f.split("/")[0] for f in manifest["files"])),
+               {**(manifest["parity"] or {}), **{f"{k} by onnxruntime": v for k, v in (
+                   manifest["parity_onnx"] or {}).items()}})
   return out
 
 
@@ -136,12 +143,16 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
   if "safetensors" in formats:
     from safetensors.numpy import save_file
     save_file(weights, folder / "weights.safetensors", metadata={"format": artefact.FORMAT})
-  if "saved_model" in formats:
+  if {"saved_model", "savedmodel"} & set(formats):
     artefact.write_saved_model(folder / "saved_model", score, weights, inputs, PLATFORMS)
   write_json(folder / "config.json", json.loads(config.to_json_best_effort()))
   if calibration is not None:
     write_json(folder / calibration_lib.FILE, calibration)
   parity = _parity(folder, config, score, weights, inputs) if "stablehlo" in formats else None
+  by_onnx, requirements = None, []
+  if "onnx" in formats:
+    by_onnx = onnx.write(folder / onnx.FILE, score, weights, inputs, sorted(_outputs(program)))
+    requirements = _preparation(folder, run, inputs, _outputs(program))
   manifest = {
       "format": artefact.FORMAT, "method": config.method.name,
       "needs": {k: str(v) for k, v in method.needs.items()},
@@ -151,11 +162,24 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
                  for k, v in inputs.items()},
       "outputs": {k: {"shape": [str(d) for d in v.shape], "dtype": str(v.dtype)}
                   for k, v in _outputs(program).items()},
-      "parity": parity, "versions": {"jax": jax.__version__, "numpy": np.__version__},
+      "parity": parity, "parity_onnx": by_onnx, "requirements_onnx": requirements,
+      "versions": {"jax": jax.__version__, "numpy": np.__version__},
       "files": artefact.checksums(folder)}
   (folder / "README.txt").write_text(artefact.readme(manifest), encoding="utf-8")
   write_json(folder / "manifest.json", manifest)
   return manifest
+
+
+def _preparation(folder, run, inputs, outputs) -> list[str]:
+  """Ships the preparation of files where the score is a map of one image; else [] and a line that says so."""
+  data = run.config.data
+  if run.config.eval.kind != "anomaly" or set(inputs) != {"image"} or "map" not in outputs:
+    logging.warning("score.onnx goes without the preparation of files: it is for maps of single images.")
+    return []
+  if data.name not in datasets.dataset_names():
+    logging.warning("score.onnx goes without the preparation of files: %s is not of this package.", data.name)
+    return []
+  return preparation.write(folder, data.name, bool(data.get("modalities", ())))
 
 
 def _outputs(program):

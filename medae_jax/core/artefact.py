@@ -120,6 +120,21 @@ def write_saved_model(folder, score, weights, inputs, platforms) -> None:
   tf.saved_model.save(module, str(folder), signatures=signature)
 
 
+def _how(manifest) -> str:
+  """The commands that the folder can be run with."""
+  lines = []
+  if manifest.get("requirements_onnx"):
+    lines += ["Files in, maps out, without JAX (pip install -r requirements.txt):",
+              "  python run_onnx.py SCAN_OR_FOLDER OUTPUT    NIfTI, DICOM, PNG: map, mask, score, verdict"]
+  if "score.stablehlo" in manifest["files"]:
+    lines += ["Prepared arrays (pip install jax flatbuffers):",
+              "  python run_exported.py image.npy            one image [H,W,C] or a batch [B,H,W,C], float32"]
+  if "score.onnx" in manifest["files"]:
+    lines += ["score.onnx: the same with the weights inside. OpenVINO reads it, too; on CPUs with bfloat16",
+              "  set INFERENCE_PRECISION_HINT=f32."]
+  return "\n".join(lines)
+
+
 def readme(manifest) -> str:
   """README.txt of an export, out of its manifest."""
   lines = lambda part: "\n".join(f"  {name}: {v['dtype']} [{', '.join(v['shape'])}]"
@@ -129,8 +144,7 @@ def readme(manifest) -> str:
   step = manifest["checkpoint"]["step"]
   return f"""Anomaly score of method {manifest["method"]}, checkpoint of step {step}.
 
-Run it (needs `pip install jax` only):
-  python run_exported.py image.npy            one image [H,W,C] or a batch [B,H,W,C], float32
+{_how(manifest)}
 
 score.stablehlo takes (weights, inputs) and returns outputs; b is any batch size.
 inputs

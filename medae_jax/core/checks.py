@@ -151,7 +151,7 @@ RULES: dict[str, Rule] = {
     "bench.repeats": whole(1, _MOST),
     "bench.seconds": number(0, above=True),
     "bench.stage": text,
-    "export.formats": names("stablehlo", "weights", "safetensors", "saved_model"),
+    "export.formats": names("stablehlo", "weights", "safetensors", "saved_model", "savedmodel", "onnx"),
     "export.image_size": sides,
 }
 _WIDTHS = several(whole(1, 65536))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXPORT = dict(
-    formats=("stablehlo", "weights"),  # of stablehlo, weights, safetensors, saved_model
+    formats=("stablehlo", "weights"),  # of stablehlo, weights, safetensors, saved_model, onnx
     image_size=())                     # (rows, columns) to export for; () = those of training
 
 BENCH = dict(

@@ -162,8 +162,8 @@ def test_lost_parity_is_an_error(run, tmp_path, monkeypatch):
 
 def test_bad_requests(run, tmp_path):
   workdir, _, _, _ = run
-  with pytest.raises(ValueError, match="config.export.formats=.*onnx.*stablehlo, weights"):
-    export.export(workdir, tmp_path / "out", ("onnx",))
+  with pytest.raises(ValueError, match="config.export.formats=.*tflite.*stablehlo, weights"):
+    export.export(workdir, tmp_path / "out", ("tflite",))
   with pytest.raises(FileNotFoundError):
     export.export(tmp_path, tmp_path / "out")
 

@@ -1,0 +1,121 @@
+"""ONNX: the file itself where jax2onnx is installed; the folder that goes with it, without JAX."""
+
+import csv
+import importlib
+import json
+import os
+import subprocess
+import sys
+import types
+
+import nibabel
+import numpy as np
+import pytest
+
+from medae_jax import export
+from medae_jax.core import checks, files
+from medae_jax.core.errors import UserError
+from medae_jax.core.exported import onnx, preparation
+from medae_jax.metrics import components
+from medae_jax.tasks.anomaly.predictor import Predictor
+from tests.unit import fake_run
+from tests.unit.modes.test_export import images, make_run
+
+SESSION = """
+import numpy as np
+class InferenceSession:
+  def __init__(self, path, providers):
+    assert path.endswith("score.onnx")
+  def run(self, names, batch):
+    amap = np.abs(batch["image"] - 0.5).mean(-1, keepdims=True)
+    return [amap, amap.mean((1, 2, 3))]
+"""
+
+
+def session():
+  module = types.ModuleType("onnxruntime")
+  exec(SESSION, module.__dict__)
+  return module
+
+
+def test_the_folder_gives_the_files_of_predict_without_jax(tmp_path):
+  """Maps and masks on the input's grid, scores and verdicts, by a process that sees this folder alone."""
+  rng, folder, scans = np.random.default_rng(0), tmp_path / "exported", tmp_path / "scans"
+  folder.mkdir()
+  for name in ("a", "b"):
+    for modality in ("flair", "t1"):
+      volume = rng.integers(1, 900, (20, 18, 5)).astype(np.int16)
+      volume[:3] = 0
+      (scans / name).mkdir(parents=True, exist_ok=True)
+      nibabel.save(nibabel.Nifti1Image(volume, np.diag([-1.0, -1, 2, 1])),
+                   scans / name / f"{name}_{modality}.nii.gz")
+  config = fake_run.config(name="brats", orientation="LPS", placement="anatomy", field_mm=32.0)
+  calibration = {"threshold": 0.2, "components": 4, "scan_unit": "scan", "scan_scores": [0.01, 0.2, 0.9],
+                 "scan_threshold": 0.05}
+  for name, value in (("config", config.to_dict()), ("calibration", calibration),
+                      ("manifest", {"inputs": {"image": {"shape": ["b", "16", "20", "2"]}}})):
+    files.write_json(folder / f"{name}.json", value)
+  needed = preparation.write(folder, "brats", volumes=True)
+  assert needed == ["nibabel", "numpy", "onnxruntime", "pillow", "pydicom"]
+  (folder / "onnxruntime.py").write_text(SESSION)
+  code = ("import runpy, sys; sys.path.insert(0, %r); sys.argv = ['run', %r, %r]\n"
+          "try: runpy.run_path(%r, run_name='__main__')\n"
+          "except SystemExit as e: assert not e.code\n"
+          "bad = {m.split('.')[0] for m in sys.modules} & {'jax', 'tensorflow', 'medae_jax'}\n"
+          "assert not bad, bad" % tuple(map(str, (folder, scans, tmp_path / "out", folder / "run_onnx.py"))))
+  done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                        env={"PATH": os.environ["PATH"]}, check=False)
+  assert done.returncode == 0, done.stderr
+  run = session().InferenceSession("score.onnx", ())
+  judge = Predictor(config, calibration, lambda batch: dict(zip(("map", "score"), run.run((), batch))))
+  judge.image_shape = (16, 20, 2)
+  rows = list(csv.DictReader(open(tmp_path / "out/predictions.csv")))
+  for scan, row in zip(judge.find_inputs(scans), rows, strict=True):
+    want = judge.predict_one(scan, tmp_path)
+    for key in ("score", "p_value", "called_abnormal", "mask_voxels", "mask_ml"):
+      assert float(row[key]) == pytest.approx(want[key], rel=1e-6), key
+    for kind in ("anomaly", "mask"):
+      got, own = (nibabel.load(f / f"{scan.name}_{kind}.nii.gz") for f in (tmp_path / "out", tmp_path))
+      np.testing.assert_allclose(got.get_fdata(), own.get_fdata(), atol=1e-6)
+      np.testing.assert_array_equal(got.affine, own.affine)
+  assert want["mask_voxels"] > 0
+
+
+def test_components_without_scipy_are_those_of_predict(monkeypatch):
+  monkeypatch.setitem(sys.modules, "onnxruntime", session())
+  runner = importlib.import_module("examples.run_onnx")
+  monkeypatch.delitem(sys.modules, "examples.run_onnx")
+  rng = np.random.default_rng(1)
+  volumes = [rng.random((4, 12, 11)) < share for share in (0, 0.05, 0.15, 0.4)]
+  shell = np.zeros((5, 5, 5), bool)  # 26 voxels around a cavity
+  shell[1:4, 1:4, 1:4] = True
+  shell[2, 2, 2] = False
+  for volume, most in [*((v, m) for v in volumes for m in (0, 1, 4, 20)), (shell, 26), (shell, 27)]:
+    want = components.remove_small_components(volume, most)
+    np.testing.assert_array_equal(runner.large(volume, most), want)
+
+
+def test_what_is_missing_is_said(tmp_path, monkeypatch):
+  make_run(tmp_path / "run")
+  monkeypatch.setitem(sys.modules, "jax2onnx", None)
+  with pytest.raises(UserError, match=r"needs jax2onnx and onnxruntime .*medae-jax\[onnx\]"):
+    export.export(tmp_path / "run", tmp_path / "out", ("onnx",))
+  assert not (tmp_path / "out").exists()
+  assert not checks.RULES["export.formats"](("savedmodel", "onnx"))
+
+
+def test_onnx_by_onnxruntime(tmp_path):
+  """Named inputs and outputs, any batch size, parity in the manifest."""
+  pytest.importorskip("jax2onnx")
+  runtime = pytest.importorskip("onnxruntime")
+  make_run(tmp_path / "run")
+  folder = export.export(tmp_path / "run", tmp_path / "out", ("onnx", "stablehlo"))
+  manifest = json.loads((folder / "manifest.json").read_text())
+  assert set(manifest["parity_onnx"]) == {"map", "recon", "score"}
+  assert max(manifest["parity_onnx"].values()) < 1e-5
+  opened = runtime.InferenceSession(str(folder / onnx.FILE), providers=["CPUExecutionProvider"])
+  assert [i.name for i in opened.get_inputs()] == ["image"]
+  for n in (1, 4):
+    want = export.load(folder)({"image": images(n)})
+    for name, value in zip(("map", "score"), opened.run(["map", "score"], {"image": images(n)})):
+      np.testing.assert_allclose(value, want[name], atol=1e-5)
