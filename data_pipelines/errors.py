@@ -8,3 +8,7 @@ class UserError(ValueError):
   prints it and exits with 1. Everything else that escapes, besides OSError and a loss that is not
   finite, is a fault of this package: traceback in <workdir>/error.log, exit 70.
   """
+
+  def _render_traceback_(self):
+    """What IPython and Jupyter show: the line alone."""
+    return [f"UserError: {self}"]

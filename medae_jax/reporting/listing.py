@@ -7,6 +7,19 @@ import ast
 from medae_jax.core import places
 
 
+def _arguments(tree: ast.Module) -> str:
+  """The words that may stand after the colon of a config, as it parses them; "" where another file does."""
+  calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)
+           and isinstance(n.func, ast.Attribute) and n.func.attr == "parse_arg"]
+  words = dict.fromkeys(k.arg if _is_flag(k.value) else f"{k.arg}=..."
+                        for c in calls for k in c.keywords if k.arg)
+  return f"\n{'':37s}:{' '.join(words)}" if words else ""
+
+
+def _is_flag(value: ast.expr) -> bool:
+  return isinstance(value, ast.Constant) and isinstance(value.value, bool)
+
+
 def overview() -> str:
   """Methods, data sets and configs with the first line of their docstrings."""
   parts = []
@@ -18,9 +31,9 @@ def overview() -> str:
     for path in sorted(folder.rglob("*.py"), key=lambda p: p.name):  # families have folders of their own
       tree = ast.parse(path.read_text(encoding="utf-8"))
       defined = {n.name for n in tree.body if isinstance(n, (ast.ClassDef, ast.FunctionDef))}
-      if needed in defined:
+      if needed in defined and path.stem != "from_workdir":  # that one is no experiment
         name = f"configs/{path.name}" if title == "Configs" else path.stem
         doc = (ast.get_docstring(tree) or "").split("\n")[0]
-        rows.append(f"  {name:34s} {doc}")
+        rows.append(f"  {name:34s} {doc}{_arguments(tree)}")
     parts.append(f"{title}:\n" + "\n".join(rows))
   return "\n\n".join(parts)

@@ -154,6 +154,23 @@ def test_help_helps():
   assert launch().count("python launch.py") == 3  # no flags: how to start
 
 
+@pytest.mark.parametrize("args, code, words", [
+    (["--help"], 0, "run.score"), (["--version"], 0, "medae_jax 0."), ([], 0, "--mode=predict"),
+    (["--mode=evaluate", "--workdir=nope"], 1, "nope holds no config.json"),
+    (["--mode=predict", "--workdir={tmp}", "--input=nowhere"], 1, "--input=nowhere does not exist"),
+    (["--mode=convert", "--config=dae_brats:smoke", "--workdir=w", "--input=no.pt"], 1, "no.pt does not")])
+def test_answers_come_before_heavy_imports(args, code, words, tmp_path):
+  """From a folder that is not the clone; config names are found beside the package, with or without .py."""
+  (tmp_path / "config.json").write_text(json.dumps(cases.config("dae_brats").to_dict(), default=list))
+  script = ("import atexit, sys\natexit.register(lambda: print([m for m in ('jax', 'tensorflow') if m in "
+            "sys.modules]))\nfrom medae_jax import cli\ncli.console()")
+  command = [sys.executable, "-c", script, *(a.format(tmp=tmp_path) for a in args)]
+  done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False,
+                        env={**os.environ, "PYTHONPATH": str(ROOT)})
+  assert done.returncode == code and words in done.stdout + done.stderr, done.stderr
+  assert done.stdout.splitlines()[-1] == "[]"
+
+
 BUG = """
 import sys
 from medae_jax import cli

@@ -55,6 +55,17 @@ def test_several_scans_and_wrong_things_are_one_line(run, tmp_path):
   assert "2 inputs" in rows._repr_html_() and "<td" in rows._repr_html_()
 
 
+def test_a_notebook_shows_the_line_of_an_error_alone(tmp_path, monkeypatch):
+  pytest.importorskip("IPython")
+  monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+  from IPython.core.interactiveshell import InteractiveShell
+  shell = InteractiveShell()
+  said = []
+  shell._showtraceback = lambda kind, value, lines: said.extend(lines)
+  shell.run_cell("import medae_jax as mx\nmx.config('dae_brats:smoke', {'train.stepz': 1})")
+  assert len(said) == 1 and said[0].startswith("UserError: config.train.stepz: there is no 'stepz'")
+
+
 def test_arrays_keep_their_axes(run):
   batch = fake_run.open(run.config.data, 0).split("test").read(np.arange(4))["image"]
   many, one = run.score(batch), run.score(batch[1])
