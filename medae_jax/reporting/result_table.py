@@ -62,7 +62,7 @@ def baseline_name(result: Mapping[str, Any]) -> str:
 
 def _split(split, result):
   lines = rows(result)
-  counts = ", ".join(f"{r['value']:,} {r['metric'].lower()}" for r in lines if r["kind"] == "count")
+  counts = ", ".join(f"{r['value']:,} {_lower(r['metric'])}" for r in lines if r["kind"] == "count")
   title = f"{ {'val': 'validation'}.get(split, split).capitalize()}: {result.get('dataset', '')}"
   title += f" ({counts})" if counts else ""
   shown = [r for r in lines if r["kind"] == "result"]
@@ -84,7 +84,12 @@ def _split(split, result):
 
 
 def _settings(lines):
-  return "; ".join(f"{r['metric'].lower()} {_shown(r['value'])}" for r in lines if r["kind"] == "setting")
+  return "; ".join(f"{_lower(r['metric'])} {_shown(r['value'])}" for r in lines if r["kind"] == "setting")
+
+
+def _lower(name: str) -> str:
+  """Within a sentence: "threshold of the best Dice"."""
+  return name[:1].lower() + name[1:]
 
 
 def _shown(value) -> str:

@@ -22,7 +22,7 @@ class Score:
     map: float32, higher = more anomalous (of segmentation: the probability), on the grid of the file
       ([H,W] or [H,W,Z]) or array ([H,W]); None where the method gives no map.
     mask: bool, map above `threshold` without small components; None without a threshold.
-    score: float, of the whole input: of a scan the highest of its slices.
+    score: float, of the whole input: of a scan the highest of its slices; None where the task has none.
     p_value: share of normal scans of val that score as high; None where val had none.
     verdict: "abnormal" or "normal"; None without a threshold for whole inputs.
     threshold: of the map.

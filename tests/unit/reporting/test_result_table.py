@@ -5,7 +5,7 @@ from medae_jax.reporting import result_table, text_table
 RESULT = {
     "dataset": "brains", "synthetic": False, "split": "val", "n_images": 1200, "n_patients": 3,
     "pixel_ap": 0.5, "psnr": 31.25, "mae_inside": 0.2, "image_auroc": None,
-    "val_threshold": 0.125, "own_number": 7.0,
+    "val_threshold": 0.125, "dice_best_threshold": 0.5, "own_number": 7.0,
     "ci95": {"pixel_ap": [0.4, 0.6], "pixel_ap_minus_baseline": [-0.1, 0.3]}, "checkpoint": {"step": 4},
     "baseline": {"what": "intensity", "pixel_ap": 0.3, "pixel_ap_median5": 0.35, "mae_inside": 0.25},
     "model_better": None, "model_better_by": {"metric": "pixel_ap", "difference": 0.15}}
@@ -13,8 +13,8 @@ RESULT = {
 
 def test_a_row_a_number_with_interval_and_the_better_baseline():
   rows = {r["key"]: r for r in result_table.rows(RESULT)}
-  assert list(rows) == ["pixel_ap", "psnr", "mae_inside", "val_threshold", "n_images", "n_patients",
-                        "own_number"]
+  assert list(rows) == ["pixel_ap", "psnr", "mae_inside", "val_threshold", "dice_best_threshold",
+                        "n_images", "n_patients", "own_number"]
   ap = rows["pixel_ap"]
   assert (ap["metric"], ap["value"], ap["low"], ap["high"], ap["baseline"]) == (
       "Pixel average precision", 0.5, 0.4, 0.6, 0.35)
@@ -30,7 +30,7 @@ def test_text_is_aligned_and_says_what_is_shown():
     end = heads.index(word) + len(word)
     assert ap[:end].split()[-1] == {"value": "0.500", "95 % interval": "0.600", "baseline": "0.350"}[word]
   assert psnr.split()[:3] == ["PSNR", "↑", "31.250"] and "dB" in psnr
-  assert "threshold of the map 0.125" in "\n".join(lines)
+  assert "threshold of the map 0.125; threshold of the best Dice 0.500" in "\n".join(lines)
   assert lines[-1].strip() == (
       "The model is not shown to be better than a plain intensity threshold (the interval holds 0): Pixel "
       "average precision differs by 0.150, 95 % interval -0.100 to 0.300.")
