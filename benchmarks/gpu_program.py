@@ -26,6 +26,7 @@ DEVICELESS = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
               "JAX_ENABLE_COMPILATION_CACHE": "false"}
 # NVIDIA H100 SXM, data sheet: bytes/s of HBM3, dense FLOP/s of the tensor cores.
 BANDWIDTH = 3.35e12
+TASKS = {**settings.GPU, **settings.CONFIGS["full"]}
 PEAK = {"float32": 494e12, "bfloat16": 989e12}  # float32: TF32
 _H100 = """
 gpu_device_info {
@@ -63,7 +64,8 @@ class Kernel:
 
 
 def kernels(text: str) -> list[Kernel]:
-  """The kernels of an optimised HLO module: of its entry and of what the entry calls (command buffers)."""
+  """The kernels of an optimised HLO module in the order they start: of its entry, of what that calls (command
+  buffers), and of loops, each as often as it runs (once where XLA does not know)."""
   bodies = dict(_BODY.findall(text))
   return _kernels(bodies[re.search(r"^ENTRY %?([\w.\-]+)", text, re.M).group(1)], bodies)
 
@@ -82,6 +84,12 @@ def _kernels(body: str, bodies: dict[str, str]) -> list[Kernel]:
     if op == "call" and called and called.group(1) in bodies:
       found += _kernels(bodies[called.group(1)], bodies)
       continue
+    if op == "while":  # what its body starts, as often as XLA knows that it runs
+      body_of = re.search(r"body=%?([\w.\-]+)", line)
+      times = re.search(r'known_trip_count\W+n\W+(\d+)', line)
+      if body_of and body_of.group(1) in bodies:
+        found += (int(times.group(1)) if times else 1) * _kernels(bodies[body_of.group(1)], bodies)
+        continue
     operands = [shapes.get(o, "") for o in re.findall(r"%([\w.\-]+)", rest.split("), ")[0])]
     target = re.search(r'custom_call_target="([^"]+)"', rest)
     source = re.search(r'op_name="([^"]*)"', line)
@@ -115,7 +123,7 @@ def work(task: str, variant: str, batch: int) -> None:
   from benchmarks import package_steps
   device = topologies.get_topology_desc(
       "gpu", "cuda", target_config=_H100, topology="1x1x1").devices[0]
-  setting = {**settings.GPU[task], "variant": variant}
+  setting = {**TASKS[task], "variant": variant}
   setting["batch"] = batch or setting["batch"]
   jax.default_backend = lambda: "gpu"  # what the package asks to choose between forms
   lowered = package_steps.lowered(setting, jax.sharding.SingleDeviceSharding(device))
@@ -142,7 +150,7 @@ def main() -> None:
   parser.add_argument("--top", type=int, default=0, help="also the n kernels with most traffic")
   parser.add_argument("--output", default="", help="JSON file")
   args = parser.parse_args()
-  tasks = report.listed(parser, "--tasks", args.tasks, settings.GPU)
+  tasks = report.listed(parser, "--tasks", args.tasks, TASKS)
   variants = report.listed(parser, "--variants", args.variants, PEAK)
   if min(args.batch, args.top) < 0:
     parser.error(f"--batch={args.batch} and --top={args.top} must not be negative")

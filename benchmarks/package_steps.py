@@ -89,10 +89,13 @@ def lowered(setting, where=None):
   Args:
     setting: as of `build`. where: the sharding of all arguments; None = this machine's device.
   """
-  tensors, batch = settings.make(setting)
-  with tempfile.TemporaryDirectory() as folder:
-    method, _, batch = _method(setting, tensors, batch, folder)
-    state = jax.eval_shape(method.init, jax.random.key(0), batch)
+  if "config" in setting:
+    method, state, batch = of_config(setting)
+  else:
+    tensors, batch = settings.make(setting)
+    with tempfile.TemporaryDirectory() as folder:
+      method, _, batch = _method(setting, tensors, batch, folder)
+      state = jax.eval_shape(method.init, jax.random.key(0), batch)
   stage = method_lib.stages_of(method)[-1]
   shaped = lambda tree: jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)

@@ -42,3 +42,22 @@ def test_kernels_of_command_buffers_count():
 
 """ + _TEXT[entry:].replace("  ROOT %sum", "  %call = f32[4]{0} call(%y), to_apply=%command_buffer\n  ROOT %sum")
   assert [k.name for k in gpu_program.kernels(text)] == ["conv", "grad", "back", "one", "two", "sum"]
+
+
+def test_kernels_of_a_loop_count_as_often_as_it_runs():
+  entry = _TEXT.index("ENTRY")
+  loop = """%body (q: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %q = (s32[], f32[4]{0}) parameter(0)
+  %u = f32[4]{0} get-tuple-element(%q), index=1
+  %i = s32[] get-tuple-element(%q), index=0
+  %warp = f32[4]{0} fusion(%u), kind=kLoop, calls=%fused
+  ROOT %t = (s32[], f32[4]{0}) tuple(%i, %warp)
+}
+
+"""
+  line = "  %run = (s32[], f32[4]{0}) while(%x), condition=%cond, body=%body"
+  for config, times in ((', backend_config={"known_trip_count":{"n":"7"}}', 7), ("", 1)):
+    text = _TEXT[:entry] + loop + _TEXT[entry:].replace("  ROOT %sum", f"{line}{config}\n  ROOT %sum")
+    found = gpu_program.kernels(text)
+    assert [k.name for k in found].count("warp") == times and "run" not in [k.name for k in found]
+    assert next(k for k in found if k.name == "warp").bytes == 2 * 16
