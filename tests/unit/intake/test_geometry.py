@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from data_pipelines.brains import inputs, normalise, prepare_scan
+from data_pipelines.brains import inputs, normalise, prepare_scan, records, slices
 from data_pipelines.errors import UserError
 from data_pipelines.intake import geometry
 from medae_jax.tasks.anomaly.predictor import Predictor
@@ -171,3 +171,19 @@ def test_orientations_that_are_none(codes):
   else:
     with pytest.raises(UserError, match="three letters"):
       geometry.turned(grid, codes)
+
+
+@pytest.mark.parametrize(("place", "field_mm", "want"), [("scan", 0.0, (40 / 20, 52 / 13)),
+                                                         ("anatomy", 160.0, (8.0, 8.0))])
+def test_slices_know_how_many_mm_their_pixels_are(tmp_path, place, field_mm, want):
+  """Of the scored image, not of the file: voxels of the file are resized to the network's."""
+  paths = [save(tmp_path / f"p_{name}.nii.gz", v) for name, v in zip(NAMES, egg())]
+  mm = np.abs(np.diag(LPS))[:3]
+  (tmp_path / "records").mkdir()
+  made = prepare_scan.run({
+      "patient": "p", "volumes": list(map(str, paths)), "modalities": NAMES, "seg": None, "size": (20, 13),
+      "storage": "float32", "orientation": "LPS", "placement": place, "field_mm": field_mm,
+      "folder": str(tmp_path), "key": {"source": [[str(paths[0])]]}})
+  source = slices.SliceSource([records.scan_of(tmp_path, made["record"])], False, True)
+  assert source.meta(0)["voxel_mm"] == pytest.approx((
+      mm[2], *(want if place == "anatomy" else (want[0] * mm[0], want[1] * mm[1]))))
