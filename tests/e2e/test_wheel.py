@@ -58,10 +58,16 @@ def test_wheel_trains_evaluates_predicts_and_exports(installed, tmp_path):
   listed = call([installed / "medae-jax", "--mode=list"], tmp_path)
   for name in ("dae", "synthetic_textures", "configs/dae_brats.py"):
     assert f"  {name} " in listed
-  call([*run, "--config=dae_brats.py:smoke"], tmp_path)
+  assert call([installed / "medae", "--version"], tmp_path).startswith("medae_jax 0.")
+  assert "\n  medae --mode=evaluate" in call([installed / "medae"], tmp_path)  # the name it was called by
+  said = call([*run, "--config=dae_brats.py:smoke"], tmp_path)
+  assert "Pixel average precision" in said
   assert (tmp_path / "run" / "report.html").is_file()
   call([*run, "--mode=export", "--output=exported"], tmp_path)
   assert (tmp_path / "exported" / "run_exported.py").is_file()
+  script = ("import medae_jax as mx, numpy as np\nrun = mx.load('run')\n"
+            "print(run, run.score(np.zeros(run.trained.image_shape, np.float32)).map.shape)\n")
+  assert "Run('run', dae, step 4) (32, 32)" in call([installed / "python", "-c", script], tmp_path)
 
 
 def test_files_of_users_import_as_in_a_clone(installed, tmp_path):
