@@ -37,7 +37,7 @@ setup(
     packages=[*find_packages(include=["medae_jax*"]), "medae_jax.examples",
               *(f"medae_jax.{p}" for p in find_packages(include=[f"{m}*" for m in MOVED]))],
     package_dir={f"medae_jax.{folder}": folder for folder in (*MOVED, "examples")},
-    package_data={"": ["*.npz", "*.json", "*.html", "*.css"]},
+    package_data={"": ["*.npz", "*.json", "templates/*"]},
     extras_require={
         "dev": requirements("requirements-dev.txt"),
         # codecs (pylibjpeg-libjpeg is under the GPL), and DICOM SEG out
