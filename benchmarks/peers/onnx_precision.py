@@ -1,6 +1,6 @@
 """What half precision and 8-bit weights of an exported score.onnx cost.
 
-  python -m benchmarks.onnx_precision RUN EXPORT
+  python -m benchmarks.peers.onnx_precision RUN EXPORT
 
 Writes EXPORT/score_fp16.onnx (inputs and outputs stay float32) and EXPORT/score_int8.onnx (weights of 8 bits,
 activations measured as they come), scores the test split of RUN's data with each by onnxruntime, and prints
