@@ -202,7 +202,7 @@ def _one(predictor, item, output: pathlib.Path, inputs, results: Results
   """Predicts one input; its files appear together or not at all, and never over an input.
 
   Returns:
-    (its row, the files written).
+    (its row, its files: those written, or those that an earlier run has finished).
   """
   with scratch.folder(output, ".partial_") as folder:
     row = predictor.predict_one(item, folder)
@@ -217,5 +217,5 @@ def _one(predictor, item, output: pathlib.Path, inputs, results: Results
     for path, target in moves:
       target.parent.mkdir(parents=True, exist_ok=True)
       path.replace(target)
-    predictor.after(item)
-    return row, [target for _, target in moves]
+    finished = predictor.after(item)
+    return row, [target for _, target in moves] or finished

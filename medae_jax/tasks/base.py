@@ -200,5 +200,10 @@ class BasePredictor:
     """
     raise NotImplementedError
 
-  def after(self, item) -> None:
-    """Called when the files of an input are in their place: what was kept to go on from can go."""
+  def after(self, item) -> list[pathlib.Path]:
+    """Called when the files of an input are in their place: what was kept to go on from can go.
+
+    Returns:
+      The files of an input that an earlier run has finished, so that none was written.
+    """
+    return []

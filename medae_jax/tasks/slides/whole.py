@@ -53,6 +53,7 @@ class Predictor(BasePredictor):
     self.threshold = getattr(inner, "threshold", None)
     self._tile_threshold = getattr(inner, "image_threshold", None)
     self._step, self._output = step, output
+    self._files: list[pathlib.Path] = []  # of the slide in hand, where an earlier run has finished it
     self._scorer: Any = None  # made with the first slide, when image_shape is known
 
   def find_inputs(self, input_path):
@@ -76,6 +77,8 @@ class Predictor(BasePredictor):
 
   def after(self, item):
     shutil.rmtree(self._work_folder(self._names[item]), ignore_errors=True)
+    finished, self._files = self._files, []
+    return finished
 
   def _predict(self, slide, item, name, out_dir, key):
     scorer, chosen = self._scorer, self.config.predict.slide
@@ -168,5 +171,6 @@ class Predictor(BasePredictor):
       return None
     for line in record["warnings"]:
       self.gate.warn(name, line)
+    self._files = sorted([path, *(self._output / f for f in record["files"])])
     logging.info("%s is finished already: %s", name, path)
     return record["row"]
