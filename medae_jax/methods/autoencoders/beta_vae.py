@@ -4,9 +4,10 @@
   loss = L(x, recon) + gamma w |KL - C|   `regulariser=capacity`, C = C_max min(t / T, 1), t = training steps
        = L(x, recon) + beta w KL          `regulariser=beta`
 
-with w = 0.008 and L an expression, the mean squared error as published. At validation |.| is taken of each
-example. Scored at z = mu; `score.sample` draws the code once for all images (the published code draws anew at
-every test). The published t counts validation batches too: `validation_calls` of them are added each time.
+with w = 0.008 and L an expression, the mean squared error as published. With a capacity the checkpoint is
+chosen by L alone, since C moves and with it what the rest is worth. Scored at z = mu; `score.sample` draws the
+code once for all images (the published code draws anew at every test). The published t counts validation
+batches too: `validation_calls` of them are added each time.
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ class Method(Plain):
     # |KL - C| of the mean over the global batch, written so that its parts can be averaged over devices
     distance = jnp.sign(mean(kl) - limit) * (kl - limit)
     return {"loss": rec + m.gamma * m.kl_weight * distance, "rec": rec, "kl": kl}
+
+  def eval_step(self, state, batch, rng):
+    terms = super().eval_step(state, batch, rng)
+    return {**terms, "loss": terms["rec"]} if self.config.method.regulariser == "capacity" else terms
 
   def after_validation(self, state, values):
     state = super().after_validation(state, values)
