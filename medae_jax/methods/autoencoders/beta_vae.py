@@ -5,8 +5,8 @@
        = L(x, recon) + beta w KL          `regulariser=beta`
 
 with w = 0.008 and L an expression, the mean squared error as published. With a capacity the checkpoint is
-chosen by L alone, since C moves and with it what the rest is worth. Scored at z = mu; `score.sample` draws the
-code once for all images (the published code draws anew at every test). The published t counts validation
+chosen by L alone, since C moves and with it what the rest is worth. Scored at z = mu; `score.sample` draws
+the code once for all images (the published code draws anew at every test). The published t counts validation
 batches too: `validation_calls` of them are added each time.
 """
 
