@@ -125,7 +125,7 @@ class Store:
       (self.folder / _UNFINISHED).rmdir()
 
   def settle(self, settings: dict[str, Any]) -> None:
-    """Writes settings.json, or compares it: a target belongs to one preparation.
+    """Writes settings.json, or compares it: a target belongs to one preparation, from its first record on.
 
     Raises:
       UserError: other settings are there; with each of them.
@@ -134,6 +134,9 @@ class Store:
     try:
       old = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
+      self.write("settings.json", as_json(settings))
+      return
+    if not any(self.folder.glob("records/*.json")):  # a first try that ended before it had made anything
       self.write("settings.json", as_json(settings))
       return
     changed = sorted(k for k in {*old, *settings} if old.get(k) != settings.get(k))

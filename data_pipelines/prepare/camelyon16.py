@@ -25,7 +25,8 @@ _HELP = {
     "mask": "area, nearest, bicubic; default area, with --parity nearest",
     "least_lesion": "share of lesion from which a field of a tumour slide is cut",
     "left_out": "slides that are not used", "target_slide": "slide of the stain target",
-    "target_left": "of its region, level-0 pixels", "target_top": "", "target_side": "",
+    "target_left": "left edge of its region, level-0 pixels", "target_top": "upper edge",
+    "target_side": "side",
     "pyramid": "x20 and x10 from the slide's own levels where it has them", "scales": "x40 and more"}
 
 
@@ -45,7 +46,8 @@ def main(argv: list[str]) -> None:
     else:
       parser.add_argument(f"--{field.name}", type=str if required else type(field.default), required=required,
                           default=None if required else field.default,
-                          help=_HELP[field.name] + ("" if required else f"; default {field.default!r}"))
+                          help=_HELP[field.name] + (f"; default {field.default}" if field.default and not required
+                                                    else ""))
   parser.add_argument("--no_stain", action="store_true", help="patches keep their stains")
   parser.add_argument("--steps", type=_names, default=fields.STEPS, help="default: all")
   parser.add_argument("--workers", type=int, default=0, help="processes; 0 = as many as pay")
