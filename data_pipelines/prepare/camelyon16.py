@@ -44,10 +44,10 @@ def main(argv: list[str]) -> None:
       parser.add_argument(f"--{field.name}", type=_names, default=field.default,
                           help=f"{_HELP[field.name]}; default {','.join(field.default)}")
     else:
+      shown = f"; default {field.default}" if field.default and not required else ""
       parser.add_argument(f"--{field.name}", type=str if required else type(field.default), required=required,
                           default=None if required else field.default,
-                          help=_HELP[field.name] + (f"; default {field.default}" if field.default and not required
-                                                    else ""))
+                          help=_HELP[field.name] + shown)
   parser.add_argument("--no_stain", action="store_true", help="patches keep their stains")
   parser.add_argument("--steps", type=_names, default=fields.STEPS, help="default: all")
   parser.add_argument("--workers", type=int, default=0, help="processes; 0 = as many as pay")
