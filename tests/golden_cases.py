@@ -20,7 +20,7 @@ _HERE = pathlib.Path(__file__).resolve().parent
 _SHARED = _HERE.parent.parent / "shared"
 
 # The families whose methods are in.
-FAMILIES = ("annotation_removal", "dae", "deep_geo", "deep_if", "dpa", "morphaeus",
+FAMILIES = ("ae_zoo", "annotation_removal", "dae", "deep_geo", "deep_if", "dpa", "morphaeus",
             "noisy_annotation", "piad", "protocol", "stain_normalization")
 
 

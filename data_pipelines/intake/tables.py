@@ -173,6 +173,15 @@ def read_list(path) -> list[str]:
   return list(seen)
 
 
+def read_rows(path) -> list[tuple[int, list[str]]]:
+  """(line, cells) of a comma-separated table without header; rows that are wholly empty are left out.
+
+  Raises:
+    FileNotFoundError, UserError: as `read_text`; a quote that stays open.
+  """
+  return [(line, [_clean(c) for c in cells]) for line, cells in _records(path, read_text(path), ",")]
+
+
 def read_text(path) -> str:
   """The text of a file that a person made; line ends are as they are, the byte order mark is gone.
 

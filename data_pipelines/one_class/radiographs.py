@@ -13,12 +13,13 @@ import csv
 import io
 import logging
 import pathlib
+import re
 import time
 from typing import Any
 
 from data_pipelines import cells, claims, store as stores, workers
 from data_pipelines.errors import UserError
-from data_pipelines.intake import tables
+from data_pipelines.intake import find as finder, tables
 from data_pipelines.one_class import folds, radiograph_job
 
 SIDE = 300
@@ -74,10 +75,11 @@ def prepare(source, target, subset="", count: int = 0, strict: bool = False, sta
 
 def _parts(source) -> list[dict[str, Any]]:
   """Jobs: one a tar.gz, else one a few hundred files."""
-  tars = sorted(p for p in source.glob("*.tar*") if p.is_file())
+  tars = sorted(p for p in source.iterdir() if re.search(r"\.(tar|tar\.gz|tgz)$", p.name.lower())
+                and p.is_file() and not finder.is_system_file(p.name))
   if tars:
     return [{"name": p.name.partition(".")[0], "tar": str(p), "files": []} for p in tars]
-  files = sorted(p for p in source.rglob("*.png") if p.is_file())
+  files = [p for p in finder.find(source, ("image",)).files if p.suffix.lower() == ".png"]
   if not files:
     raise UserError(f"{source} holds neither images_*.tar.gz nor .png files")
   return [{"name": f"files_{i // _CHUNK:04d}", "tar": "", "files": [str(p) for p in files[i:i + _CHUNK]]}

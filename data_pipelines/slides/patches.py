@@ -12,9 +12,9 @@ import pathlib
 import threading
 
 import numpy as np
-from PIL import Image
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images
 from data_pipelines.slides import plan as plans, reader, stain
 from data_pipelines.slides.plan import Plan
 
@@ -57,7 +57,7 @@ class Library:
   def lesion_shares(self, path: str, mask: pathlib.Path) -> np.ndarray:
     """float64 [n]: share of each cell that a mask marks, an image over the whole slide, 0 = normal."""
     slide, plan = self._slide(path), self.plan(path)
-    marked = np.asarray(Image.open(mask).convert("L")) > 0
+    marked = images.read_8bit(mask, 1)[..., 0] > 0
     side = plan.tile * plan.downsample * marked.shape[1] / slide.width
     return plans.shares(marked, side, plan.shape)[plan.places[:, 0], plan.places[:, 1]]
 

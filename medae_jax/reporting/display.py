@@ -147,8 +147,7 @@ def image(data: bytes, what: str) -> str:
 
 def _small(png: bytes) -> bytes:
   """A panel as JPEG of at most 1000 columns: notebooks keep what they show."""
-  with Image.open(io.BytesIO(png)) as picture:
-    small = picture.convert("RGB")
+  small = Image.fromarray(files.read_png(io.BytesIO(png)))
   small.thumbnail((1000, 10_000))
   data = io.BytesIO()
   small.save(data, "JPEG", quality=85)

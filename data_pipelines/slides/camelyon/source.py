@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import pathlib
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import tables
+from data_pipelines.intake import find as finder, tables
 from data_pipelines.slides import cells, reader
 from data_pipelines.slides.camelyon.settings import Settings
 
@@ -58,7 +56,8 @@ def find(settings: Settings) -> tuple[list[Entry], dict[str, str]]:
   found: dict[str, Entry] = {}
   reasons: dict[str, str] = {}
   for (part, kind), folder in _FOLDERS.items():
-    files = sorted(p for p in (source / folder).glob("*") if p.suffix.lower() in reader.SUFFIXES)
+    files = sorted(p for p in (source / folder).glob("*")
+                   if p.suffix.lower() in reader.SUFFIXES and not finder.is_system_file(p.name))
     kinds = _reference(source / "testing" / "reference.csv") if files and not kind else {}
     for file in files:
       name = file.stem
@@ -85,13 +84,11 @@ def _reference(path):
   if not path.is_file():
     raise UserError(f"no {path}: it says which slides of testing/images are normal (name,Normal or Tumor)")
   kinds = {}
-  for number, row in enumerate(csv.reader(io.StringIO(tables.read_text(path))), 1):
-    if not row:
-      continue
-    kind = row[1].strip().lower() if len(row) > 1 else ""
+  for number, row in tables.read_rows(path):
+    kind = row[1].lower() if len(row) > 1 else ""
     if kind not in cells.KINDS:
       raise UserError(f"{path} line {number}: the second column is Normal or Tumor, this is {kind!r}")
-    kinds[pathlib.PurePath(row[0].strip()).name.removesuffix(".tif")] = kind
+    kinds[pathlib.PurePath(row[0]).name.removesuffix(".tif")] = kind
   return kinds
 
 

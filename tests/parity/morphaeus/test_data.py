@@ -4,9 +4,14 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from data_pipelines.chest import listing
 from data_pipelines.datasets import chest_xray
 from data_pipelines.fields import changed
 from tests.golden_cases import file_cases
+
+
+def _plain(path, cfg):
+  return chest_xray._plain(listing.Radiograph(path.name, str(path)), cfg)
 
 
 @pytest.mark.parametrize("file", file_cases("morphaeus", "preprocess*.npz"))
@@ -18,7 +23,7 @@ def test_preparations(file, tmp_path):
     expected = z[f"{name}_train_noantialias"].transpose(1, 2, 0)
     cfg = chest_xray.resolve(changed(chest_xray.defaults(), preparation="published",
                                      image_size=expected.shape[0]))
-    np.testing.assert_allclose(chest_xray._plain(tmp_path / f"{name}.png", cfg), expected, atol=1e-6)
+    np.testing.assert_allclose(_plain(tmp_path / f"{name}.png", cfg), expected, atol=1e-6)
   scored = chest_xray.read_example(tmp_path / "gray.png", cfg)
   np.testing.assert_array_equal(scored, z["gray_eval_pil"].transpose(1, 2, 0))
 

@@ -10,9 +10,10 @@ from benchmarks import report
 from benchmarks.gpu_campaign import __main__ as campaign, tables, units
 from tests import blocked
 
-# Of requirements.txt, by import name: what such a machine has (ml_collections comes along as a wheel).
+# Of requirements.txt, by import name: what such a machine has (ml_collections comes along as a wheel, jinja2
+# with torch).
 THERE = {"jax", "flax", "optax", "orbax", "numpy", "absl", "ml_collections", "PIL", "scipy", "sklearn",
-         "safetensors", "tqdm", "tensorboard", "importlib_resources"}
+         "safetensors", "tqdm", "tensorboard", "importlib_resources", "jinja2"}
 IMPORTS = {"pillow": "PIL", "scikit_learn": "sklearn", "absl_py": "absl", "orbax_checkpoint": "orbax",
            "tensorflow_cpu": "tensorflow"}
 _DRY = """

@@ -44,6 +44,8 @@ def single(name):
     cfg = fields(module, image_size=(64, 64))
   elif name in ("paired", "annotations"):
     cfg = fields(module, channels=1)
+  elif name == "slides":
+    cfg = fields(module, crop_size=64, channels=1)
   return lambda path: module.read_example(path, cfg)
 
 
@@ -117,7 +119,7 @@ def brain_slice(path):
 READERS = {
     **{f"predict {n}": single(n) for n in (
         "segmentation", "nih", "camelyon", "natural", "paired", "chest_xray", "synthetic_textures",
-        "synthetic_radiographs", "annotations", "own_folder")},
+        "synthetic_radiographs", "annotations", "own_folder", "slides")},
     "predict theirs": foreign, "predict restoration": restoration, "predict brain slice": brain_slice,
     "train segmentation": trained_segmentation, "train nih": functools.partial(trained_one_class, nih),
     "train chest_xray": functools.partial(trained_one_class, chest_xray),
@@ -250,5 +252,8 @@ def test_only_formats_open_images():
       if opens or found:
         wrong.append((file.relative_to(ROOT).as_posix(), opens, found))
   allowed = {"data_pipelines/marks/layers.py",        # a JPEG that it has just made in memory
-             "medae_jax/tasks/restoration/inpaint.py"}  # OpenCV's inpainting, no file
+             "medae_jax/tasks/restoration/inpaint.py",  # OpenCV's inpainting, no file
+             "medae_jax/core/files.py",                 # pictures that this package has written
+             # whole slides: one room reads and writes them
+             *(f"data_pipelines/slides/{name}.py" for name in ("engines", "plan", "writer"))}
   assert not [w for w in wrong if w[0] not in allowed]

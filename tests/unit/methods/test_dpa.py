@@ -57,7 +57,7 @@ def run_stages(method, c, upto=None):
     ({"method.growing.initial_res": 2}, "below the coarsest block"),
     ({"method.layers": "r32"}, None),
     ({"method.layers": "16:r22"}, "no layer for resolution 32"),
-    ({"method.loss": "ssim"}, "none of l1, l2"),
+    ({"method.loss": "huber"}, "none of l1, l2"),
     ({"method.vgg_stats": "published"}, "statistics of VGG19's ImageNet weights"),
     ({"method.adversarial.weight": 1.0, "method.adversarial.name": "hinge"}, "wasserstein"),
     ({"method.growing.steps_per_stage": "stable_99:3"}, "the stages are stable_16, transition_32, stable_32"),

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from configs import dae_brats, dpa_nih, frozen_beside, own_folder
-from medae_jax import report
 from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
+from medae_jax.reporting.run import page
 
 
 def test_data_and_range_are_those_of_the_other_config():
@@ -42,6 +42,6 @@ def test_what_cannot_be_is_one_line(arg, text):
 
 def test_the_report_says_what_a_choice_stands_on():
   about = {"image_auroc": {"taps=a": 0.7, "taps=b": 0.912}, "chosen": "taps=b", "abnormal": 60, "normal": 40}
-  said = report._fitted({"taps": "b"}, about)
-  assert said.index("taps=b") < said.index("taps=a") and "0.912" in said and "60 abnormal" in said
-  assert json.dumps({"taps": "b"}).replace('"', "&quot;") in said
+  said = page._fitted({"score": {"taps": "b"}, "score_fit": about})
+  assert said["compared"] == [("taps=b", 0.912), ("taps=a", 0.7)]
+  assert (said["abnormal"], said["normal"]) == (60, 40) and said["score"] == json.dumps({"taps": "b"})

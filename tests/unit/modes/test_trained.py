@@ -7,6 +7,7 @@ import pytest
 import medae_jax
 from medae_jax import evaluate, export, predict
 from medae_jax.core import checkpoint, files, trained
+from medae_jax.tasks import base
 from tests.unit import fake_run
 from tests.unit.modes.test_predict import brain, save
 
@@ -93,7 +94,7 @@ def test_a_fault_in_mid_prediction_keeps_the_table_of_what_is_finished(
     tmp_path, error, raised, lines, monkeypatch):
   run = make(tmp_path / "run", "last")
 
-  class Predictor:
+  class Predictor(base.BasePredictor):
     """The second input has a bad file, the third meets a fault of the program."""
     def __init__(self, *_):
       pass

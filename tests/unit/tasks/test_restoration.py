@@ -76,7 +76,8 @@ def test_threshold_has_the_best_f_beta(dilate):
   evidence = np.clip(0.3 * mask + RNG.uniform(0, 0.35, mask.shape), 0, 1).astype(np.float32)
   config = ml_collections.ConfigDict({"eval": {"fit_threshold": True, "threshold_beta": 2.0},
                                       "method": {"score": {"dilate": dilate}}})
-  fitter = evaluator.fitter(config, _Frames())
+  fitter, source = evaluator.fitter(config, _Frames())
+  assert isinstance(source, _Frames)
   fitter.update({"image": mask, "mask": mask, "valid": np.array([True, True]),
                  "position": np.array([0, 1])}, {"map": evidence})
   found = fitter.result()["threshold"]
