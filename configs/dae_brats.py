@@ -2,8 +2,9 @@ r"""Denoising autoencoder on BraTS-like brains, as published (Kascenas 2022).
 
   python launch.py --config=configs/dae_brats.py --workdir=runs/dae --config.data.dir=/data/BraTS2021
 
-Full size: depth 4, wf 6 (7.7 M parameters), 67,200 steps of 16; hours on one GPU. The paper reports
-pixel AP 0.833 and best Dice 0.773 on its BraTS2021 split (chosen on the test labels). Without
+Full size: depth 4, wf 6 (7.7 M parameters), 67,200 steps of 16; hours on one GPU. The paper has
+pixel AP 0.833 and best Dice 0.773 (threshold chosen on the test labels) on its own BraTS2021
+pipeline, which is not this one to the last detail; it was not run here at full size. Without
 config.data.dir it runs on synthetic brains, and says so in every result.
 
 Arguments after the colon:

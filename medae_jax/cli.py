@@ -4,7 +4,7 @@
   python launch.py --mode=evaluate --workdir=runs/demo
   python launch.py --mode=predict  --workdir=runs/demo --input=scans/ --output=maps/
 
-Any field of the config can be set on the command line: --config.train.batch_size=32. Modes other
+Fields of the config are set on the command line: --config.train.batch_size=32. Modes other
 than train read the config of --workdir; --config is then only needed to change fields.
 
 In Python (docs/api.md):  import medae_jax as mx

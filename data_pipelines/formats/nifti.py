@@ -129,14 +129,17 @@ def image_of(array: np.ndarray, affine: np.ndarray):
   return image
 
 
-def write_like(path, array: np.ndarray, reference) -> None:
+def write_like(path, array: np.ndarray, reference, what: str = "", shown: float = 0.0) -> None:
   """Writes [H,W,Z] as NIfTI on the grid of `reference`, a nibabel image: affine, codes, units.
 
   The header's free text (description, names, intent) and its extensions (DICOM elements, comments) may
   name the patient: they do not travel.
 
   Args:
-    array: float32 or uint8, of the reference's first three axes.
+    array: float32 (a map: intent "estimate") or uint8 (a mask: intent "label"), of the reference's first
+      three axes.
+    what: it is, for the header's description (at most 79 characters).
+    shown: where a viewer's scale ends (cal_max); it begins at 0. 0 = the viewer chooses.
   """
   if array.shape != tuple(reference.shape[:3]):
     raise UserError(f"result of shape {array.shape} does not fit the grid {reference.shape[:3]}")
@@ -145,11 +148,12 @@ def write_like(path, array: np.ndarray, reference) -> None:
   header.set_data_dtype(array.dtype)
   header.set_data_shape(array.shape)
   header.set_slope_inter(1, 0)
-  header["cal_max"] = header["cal_min"] = 0  # the viewer's window of the original does not apply
+  header["cal_max"], header["cal_min"] = shown, 0  # the viewer's window of the original does not apply
   for field in _FREE_TEXT:
     if field in header:
       header[field] = b""
-  header.set_intent("none")
+  header["descrip"] = what.encode("ascii", "replace")[:79]
+  header.set_intent("label" if array.dtype == np.uint8 else "estimate")
   header.extensions = type(header.extensions)()
   second = isinstance(reference, (nibabel.Nifti2Pair, nibabel.Nifti2Image))
   kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image

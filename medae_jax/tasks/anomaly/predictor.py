@@ -98,12 +98,15 @@ class Predictor(BasePredictor):
     scored = self._score(prepared.image.astype(np.float32))
     back = lambda maps: read.back(_to_grid(maps, prepared, read.arrays[0].shape))
     anomaly = back(scored.maps)
-    nifti.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, read.image)
+    scale = float((self.calibration or {}).get("map_max") or anomaly.max())  # that of all pictures
+    nifti.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, read.image,
+                     "medae_jax anomaly map, higher is more abnormal; no diagnosis", scale)
     row = self._row(scored, prepared.slices, anomaly)
     mask = None
     if self.threshold is not None:
       mask = (back(scored.cut) > np.float32(self.threshold)).astype(np.uint8)
-      nifti.write_like(out_dir / f"{scan.name}_mask.nii.gz", mask, read.image)
+      nifti.write_like(out_dir / f"{scan.name}_mask.nii.gz", mask, read.image,
+                       f"medae_jax: 1 where the anomaly map is above {self.threshold:.6g}", 1.0)
       row["mask_voxels"] = int(mask.sum())
       row["mask_ml"] = float(mask.sum() * read.grid.voxel_ml)
     row.update(self._dicom.write(scan, self.modalities[0], out_dir, anomaly, mask, self.threshold,

@@ -87,6 +87,10 @@ def test_results_lie_on_the_grid_of_the_input(run, tmp_path, affine, codes):
     assert found.header["qform_code"] == source.header["qform_code"]
     assert found.header.get_xyzt_units() == source.header.get_xyzt_units()
     assert nibabel.aff2axcodes(found.affine) == nibabel.aff2axcodes(source.affine)
+    scale = np.asarray(found.dataobj).max() if kind == "anomaly" else 1  # no calibration: of the map itself
+    assert (found.header["cal_min"], found.header["cal_max"]) == (0, pytest.approx(scale))
+    assert found.header.get_intent()[0] == {"anomaly": "estimate", "mask": "label"}[kind]
+    assert found.header["descrip"].item().startswith(b"medae_jax")
   mask = np.asarray(nibabel.load(tmp_path / "out/p1_mask.nii.gz").dataobj)
   assert mask[5:10, 9:15, 1].all() and mask.sum() <= 7 * 8
   assert rows[0]["highest_slice"] == 1 and rows[0]["mask_voxels"] == mask.sum()
