@@ -44,4 +44,4 @@ def get_config(arg=None):
       nih.defaults(), layout="folder" if args.folder else "lists", view=args.view, image_root=args.root,
       root=args.root, lists_root=args.lists, crop_size=crop, equalize_hist=equalise)
   return deep_geo.finish(config, args, limit=20.0, patience=1, small_data=dict(
-      layout="folder", root=args.root, resize=32, image_size=32, val_kind="virus"))
+      layout="folder", root=args.root, crop_size=224, resize=32, image_size=32, val_kind="virus"))
