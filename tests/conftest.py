@@ -37,9 +37,11 @@ def pytest_configure(config):
   config.addinivalue_line("markers", "campaign: hundreds of bad inputs and kills, by hand")
 
 
-def pytest_collection_modifyitems(items):
-  slow = time_tests.listed()
+def pytest_collection_modifyitems(config, items):
+  slow, by_hand = time_tests.listed(), "campaign" in (config.getoption("-m") or "")
   for item in items:
+    if not by_hand and "campaign" in item.keywords:
+      item.add_marker(pytest.mark.skip(reason="by hand: python -m pytest tests -m campaign"))
     if time_tests.function_of(item.nodeid) in slow:
       item.add_marker(pytest.mark.slow)
 

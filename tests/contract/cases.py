@@ -20,11 +20,12 @@ FEATURES = {
     "sums over normal images, fitted at the end": ("FitOnlyMethod", "frozen_camelyon16"),
     "noise drawn on the device": ("BatchNormMethod", "dae_brats"),
     "codes that one update hands to the next": ("AdversarialMethod", "ae_cxr:si_vae"),
-    "a mean over the batch inside the loss": ("BatchNormMethod", "ae_cxr:beta_vae"),
 }
 TINY = tuple(dict.fromkeys(tiny for tiny, _ in FEATURES.values()))
 REAL = tuple(real for _, real in FEATURES.values() if real)
-# Methods beside the first one of a config file (si_vae and beta_vae run above): {file: arguments}.
+# Those that run on several devices in every run of the tests; all do under the mark `campaign`.
+EVERY_RUN = ("annotation_removal", "noisy_skin", "dpa_nih", "dae_brats")
+# Methods beside the first one of a config file (si_vae runs above): {file: arguments}.
 WORDS = {"ae_cxr": ("vae", "aae")}
 
 

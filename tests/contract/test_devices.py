@@ -1,9 +1,10 @@
 """N devices with B/N examples each give the parameters of one device with B, in both parallel modes;
 two real processes give those of one; checkpoints move between device counts.
 
-A tiny method for every feature (cases.FEATURES) runs everywhere, a real one for every feature on 4
-devices: how many devices there are is the loop's affair, not the method's. With shard_map run those
-real ones whose step holds what it could treat otherwise: noise of the device, and growing networks.
+A tiny method for every feature (cases.FEATURES) runs everywhere, some real ones on 4 devices in every
+run of the tests, a real one for every feature under the mark `campaign`: how many devices there are is
+the loop's affair, not the method's. With shard_map run those real ones whose step holds what it could
+treat otherwise: noise of the device, and growing networks.
 """
 
 import os
@@ -31,7 +32,7 @@ def environment(devices):
   return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
-def run(tmp_path, tag, devices, mode="pmap", names=(*cases.TINY, *cases.REAL), extra=None, wait=True):
+def run(tmp_path, tag, devices, mode="pmap", names=(*cases.TINY, *cases.EVERY_RUN), extra=None, wait=True):
   """Starts run_steps; returns its parameters (or the process, with wait=False)."""
   out = str(tmp_path / tag)
   command = [sys.executable, "-m", "tests.contract.run_steps", out, mode, *names]
@@ -79,9 +80,15 @@ def of(parameters, names):
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_devices_agree(one_device, tmp_path, devices):
-  names = (*cases.TINY, *(cases.REAL if devices == 4 else ()))
+  names = (*cases.TINY, *(cases.EVERY_RUN if devices == 4 else ()))
   found = run(tmp_path, "dn", devices, names=names)
   assert_equal_parameters(of(one_device[0], names), found, f"{devices} devices")
+
+
+@pytest.mark.campaign
+def test_every_real_method_agrees_on_four_devices(tmp_path):
+  one, four = (run(tmp_path, f"d{n}", n, names=cases.REAL) for n in (1, 4))
+  assert_equal_parameters(one, four, "4 devices")
 
 
 def test_shard_map_agrees(one_device, tmp_path):

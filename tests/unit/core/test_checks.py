@@ -23,7 +23,7 @@ WRONG = {
     "train.keep": (0,), "train.best_mode": ("most",), "train.early_delta": (float("inf"), -1.0),
     "eval.splits": ((), (1,), "test"), "eval.batch_size": (0,), "eval.checkpoint": ("nosuch", None),
     "eval.bootstrap": (-1,), "parallel.mode": ("pmapp",), "bench.repeats": (0,),
-    "bench.seconds": (0.0,), "export.formats": (("onnx",), ()), "export.image_size": ((1, 2, 3), -1),
+    "bench.seconds": (0.0,), "export.formats": (("tflite",), ()), "export.image_size": ((1, 2, 3), -1),
 }
 
 

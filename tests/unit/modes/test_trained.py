@@ -55,7 +55,7 @@ def test_every_mode_takes_the_checkpoint_of_the_config(tmp_path, which, monkeypa
   assert scored_with(export.load(folder)({"image": image})["map"], image, level)
 
   seen = []
-  class Predictor:
+  class Predictor(base.BasePredictor):
     """Scores one image and keeps the map."""
     def __init__(self, config, calibration, score_fn):
       self.score_fn, self.calibration = score_fn, calibration
