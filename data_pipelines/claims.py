@@ -9,18 +9,49 @@ results: a machine that stands still for longer than that and comes back finds i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import socket
 import threading
+import time
+from typing import Any
 import uuid
 
 STALE = 600.0  # seconds without a touch
+_WAIT = 2.0    # seconds between looks at jobs that others hold
+
+
+def until_done(jobs: Sequence[Any], run: Callable[[Sequence[Any]], Iterable[tuple[Any, dict[str, Any]]]],
+               name: Callable[[Any], str]) -> Iterator[tuple[Any, dict[str, Any]]]:
+  """(job, result) of every job, done here or found done; what another process holds is asked for again.
+
+  Args:
+    run: does jobs, in any order; a result is {"held": by whom}, {"fatal": why} or anything else.
+    name: of a job, for messages.
+
+  Raises:
+    OSError: a result is fatal (the disk is full, say).
+  """
+  while jobs:
+    held = []
+    for job, result in run(jobs):
+      if "fatal" in result:
+        raise OSError(f"preparation stopped at {name(job)}: {result['fatal']}; what is prepared is kept, run "
+                      "again to go on")
+      if "held" in result:
+        held.append(job)
+        logging.debug("%s is held by %s", name(job), result["held"])
+      else:
+        yield job, result
+    jobs = held
+    if jobs:
+      time.sleep(_WAIT)
 
 
 def identity() -> dict:

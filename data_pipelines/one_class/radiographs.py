@@ -14,7 +14,6 @@ import io
 import logging
 import pathlib
 import re
-import time
 from typing import Any
 
 from data_pipelines import cells, claims, store as stores, workers
@@ -29,7 +28,6 @@ COLUMNS = ("file", "patient", "view", "findings", "lists", "bytes", "sha256")
 _TABLES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
 _CHUNK = 500  # unpacked images a job
 _MEMORY = 4e8
-_WAIT = 2.0
 
 
 def prepare(source, target, subset="", count: int = 0, strict: bool = False, stale: float = claims.STALE,
@@ -101,25 +99,15 @@ def _lists(source, rows, subset) -> dict[str, list[str]]:
 
 def _work(jobs, count) -> tuple[dict[str, str], dict[str, str]]:
   """({image: why it is left out}, {part: why it is}) after all parts are done, here or elsewhere."""
-  left, left_out, broken = jobs, {}, {}
+  left_out, broken = {}, {}
+  pool = lambda left: workers.run(radiograph_job, left, count or workers.default_count(_MEMORY))
   progress = workers.Progress(len(jobs), "part", "stored")
   try:
-    while left:
-      held = []
-      for job, result in workers.run(radiograph_job, left, count or workers.default_count(_MEMORY)):
-        if "fatal" in result:
-          raise OSError(f"preparation stopped at {job['name']}: {result['fatal']}; what is prepared is kept, "
-                        "run again to go on")
-        if "held" in result:
-          held.append(job)
-          continue
-        if "bad" in result:
-          broken[job["name"]] = result["bad"]
-        left_out.update(result.get("left_out", {}))
-        progress.step(len(left_out))
-      left = held
-      if left:
-        time.sleep(_WAIT)
+    for job, result in claims.until_done(jobs, pool, lambda job: job["name"]):
+      if "bad" in result:
+        broken[job["name"]] = result["bad"]
+      left_out.update(result.get("left_out", {}))
+      progress.step(len(left_out))
   finally:
     progress.close()
   return left_out, broken

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import logging
-import time
 from typing import Any
 
 from data_pipelines import claims, store as stores, workers
@@ -17,7 +16,6 @@ from data_pipelines.errors import UserError
 from data_pipelines.slides.camelyon import colours, finish, settings as fields, slide_job, source
 
 _MEMORY = 1e9  # bytes a process takes: TensorFlow is not loaded; thumbnails, a patch, its densities
-_WAIT = 2.0  # seconds between looks at slides that others hold
 
 Pool = Callable[[list[dict[str, Any]]], Iterator[tuple[dict[str, Any], dict[str, Any]]]]
 
@@ -74,27 +72,14 @@ def jobs(entries, settings, steps, stale) -> list[dict[str, Any]]:
 
 def _work(entries, settings, steps, stale, pool) -> dict[str, str]:
   """{slide: why it is left out} after all slides are done, here or elsewhere."""
-  left = jobs(entries, settings, steps, stale)
+  wanted = jobs(entries, settings, steps, stale)
   bad: dict[str, str] = {}
-  progress = workers.Progress(len(left), "slide", "prepared")
+  progress = workers.Progress(len(wanted), "slide", "prepared")
   try:
-    while left:
-      held = []
-      for job, result in pool(left):
-        name = job["entry"]["name"]
-        if "fatal" in result:
-          raise OSError(f"preparation stopped at slide {name}: {result['fatal']}; what is prepared is "
-                        "kept, run again to go on")
-        if "held" in result:
-          held.append(job)
-          logging.debug("slide %s is held by %s", name, result["held"])
-          continue
-        if "bad" in result:
-          bad[name] = result["bad"]
-        progress.step(len(bad))
-      left = held
-      if left:
-        time.sleep(_WAIT)
+    for job, result in claims.until_done(wanted, pool, lambda job: f"slide {job['entry']['name']}"):
+      if "bad" in result:
+        bad[job["entry"]["name"]] = result["bad"]
+      progress.step(len(bad))
   finally:
     progress.close()
   return bad

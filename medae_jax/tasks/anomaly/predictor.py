@@ -98,9 +98,8 @@ class Predictor(BasePredictor):
     scored = self._score(prepared.image.astype(np.float32))
     back = lambda maps: read.back(_to_grid(maps, prepared, read.arrays[0].shape))
     anomaly = back(scored.maps)
-    scale = float((self.calibration or {}).get("map_max") or anomaly.max())  # that of all pictures
     nifti.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, read.image,
-                     "medae_jax anomaly map, higher is more abnormal; no diagnosis", scale)
+                     "medae_jax anomaly map, higher is more abnormal; no diagnosis", self._scale(anomaly)[1])
     row = self._row(scored, prepared.slices, anomaly)
     mask = None
     if self.threshold is not None:
