@@ -85,21 +85,22 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   output.mkdir(parents=True, exist_ok=True)
   results = Results(output)
   scratch.remove_litter(output, ".partial_")
+  about = {"method": run.config.method.name, "run": workdir.name, "trained_on": told.mark if told else "",
+           "checkpoint": f"{run.info['which']} checkpoint, step {run.info['step']}",
+           "calibration": calibrate.explain(run.calibration) if run.calibration else ""}
   rows: list[dict[str, Any]] = []
   made: dict[str, list[pathlib.Path]] = {}
   try:
     # Before the first result: a folder with this table holds results, no search looks into it.
     _write_unfinished(output, rows)
     _say_left_out(found, output)
+    predictor.begin(output, {**about, "input": str(source)})
     _all(predictor, items, output, rows, results, made, told.mark if told else "")
   finally:  # also after Ctrl-C or a full disk: what is finished is in the table
     rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
              for i in (found.broken if found else ())]
     outputs.write_csv(output / RESULTS, rows)
-  page = pages.write(output, rows, made, {
-      "method": run.config.method.name, "run": workdir.name, "trained_on": told.mark if told else "",
-      "checkpoint": f"{run.info['which']} checkpoint, step {run.info['step']}",
-      "calibration": calibrate.explain(run.calibration) if run.calibration else ""})
+  page = pages.write(output, rows, made, about)
   failed = [r for r in rows if r["error"]]
   unusual = sum(bool(r.get("warning")) for r in rows if not r["error"])
   logging.info("%d inputs: %d done%s, %d failed.", len(rows), len(rows) - len(failed),

@@ -7,10 +7,10 @@ import dataclasses
 import pathlib
 
 from data_pipelines.brains import series, volumes
-from data_pipelines.brains.sequences import other_kind, split_name
+from data_pipelines.brains.sequences import ANY, other_kind, split_name
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import counts, find as finder, names, tables
+from data_pipelines.intake import bids, counts, find as finder, names, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,8 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
   results (_anomaly, _mask, _overlay), sequences that the model does not use and pictures that lie
   beside volumes are left out and named in `Found.left_out`. Where `modalities` is empty, each file is
   an input, but for what is named as the result of another one beside it (a_mask.png beside a.png).
-  A DICOM series is one volume, see brains/series.py.
+  A DICOM series is one volume, see brains/series.py. In a BIDS data set (a folder with
+  dataset_description.json, or a subject, session or file of it) names count as intake/bids.py says.
 
   Args:
     kinds: of intake.find.
@@ -65,6 +66,9 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
     listed = {f for scan in scans for f in scan.all_files}
     found.leave_out({f: "is not listed in manifest.csv" for f in found.files if f not in listed})
     return scans, found
+  root = bids.root_of(path) if modalities and "nifti" in kinds else None
+  if root is not None:
+    return _of_bids(path, root, modalities)
   if modalities and path.is_file() and finder.kind_of(path) == "dicom":  # its whole series
     found = finder.find(path.parent, ("dicom",), deep=False)
     scans = [s for s in _of_series(found, modalities) if path in s.all_files]
@@ -87,6 +91,21 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
   scans = _named(groups, path)
   found.files = sorted([*found.files, *slices])
   return _told_apart([*scans, *volumes_too]), found
+
+
+def _of_bids(path, root, modalities):
+  """Scans of a BIDS data set, or of the part of it that `path` is; of a file the scan that it belongs to."""
+  found = finder.find(path.parent if path.is_file() else path, ("nifti",))
+  if path.is_file() and len(modalities) == 1:
+    found.files = [f for f in found.files if f == path]
+  scans = bids.scans(found, root, modalities, tuple(modalities) == (ANY,))
+  scans = [s for s in scans if not path.is_file() or path in s[1].values()]
+  safe = names.unique([name for name, _ in scans])
+  result = [Scan(own, files, name) for own, (name, files) in zip(safe, scans)]
+  if path.is_file():
+    found = finder.Found(path, sorted(f for s in result for f in s.all_files),
+                         [item for item in found.left_out if item.path == path])
+  return result, found
 
 
 def _told_apart(scans):

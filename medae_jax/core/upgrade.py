@@ -68,7 +68,8 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
                   "segmentation": {"predict.slide": fields.SLIDE, "eval.measures": [],
                                    "eval.surface_tolerance": 2.0},
                   "anomaly": {"eval.alpha": 0.05, "eval.choose_score": [], "eval.fit_lesions": "marked",
-                              "predict.dicom_seg": "auto", "predict.slide": fields.SLIDE, "eval.measures": [],
+                              "predict.dicom_seg": "auto", "predict.layout": "files",
+                              "predict.slide": fields.SLIDE, "eval.measures": [],
                               "eval.surface_tolerance": 2.0, "eval.trunk": "vgg16", "eval.trunk_weights": "",
                               "eval.trunk_layers": ["r12", "r22", "r33", "r43"]}}}
 

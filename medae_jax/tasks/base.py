@@ -174,6 +174,13 @@ class BasePredictor:
     self.config, self.calibration, self.score_fn = config, calibration, score_fn
     self.gate = admit.Gate(None, False)
 
+  def begin(self, output: pathlib.Path, about: dict[str, Any]) -> None:
+    """Called once before the first input, when `output` exists.
+
+    Args:
+      about: what predicts: "input", "method", "run", "checkpoint", "trained_on", "calibration" in words.
+    """
+
   def find_inputs(self, input_path) -> list[Any]:
     """The inputs under a file or folder, in a fixed order.
 

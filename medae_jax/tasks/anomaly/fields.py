@@ -27,6 +27,7 @@ PREDICT = dict(
     batch_size=16,            # slices or images scored at a time
     threshold=0.0,            # of the map, for masks; 0 = the one of calibration.json
     orientation="",           # turn volumes to these axes (LPS, RAS ...); "" = config.data.orientation
+    layout="files",           # of volumes' results: files side by side, or bids (a data set of derivatives)
     dicom_seg="auto",         # DICOM SEG of DICOM series: auto (where highdicom is installed), True or False
     slide=fields.SLIDE,       # of whole slides
     overlay_slices=6)         # slices in the overlay picture of a volume; 0 = no pictures
@@ -57,6 +58,7 @@ RULES = {
     "predict.batch_size": checks.whole(1),
     "predict.threshold": checks.number(),
     "predict.orientation": _axes,
+    "predict.layout": checks.choice("files", "bids"),
     "predict.dicom_seg": checks.choice("auto", "True", "False", True, False),
     "predict.overlay_slices": checks.whole(0),
 }

@@ -1,7 +1,8 @@
 """Anomaly maps and masks of NIfTI volumes and of single images.
 
 Volumes (NIfTI files, DICOM series): <name>_anomaly.nii.gz (float32) and <name>_mask.nii.gz (uint8) on
-the grid of the input, <name>_overlay.png; of series DICOM SEG, too (dicom_results.py). Images:
+the grid of the input, <name>_overlay.png, or a BIDS data set of derivatives; of series DICOM objects, too
+(folder written/). Images:
 <name>_anomaly.tif (float32, the plain map), <name>_mask.png (0 or 255), <name>_overlay.png, in the size
 of the input. The preparation is that of
 training (data_pipelines/brains/normalise.py), the threshold that of calibration.json. How one file becomes an
@@ -19,8 +20,8 @@ from absl import logging
 import numpy as np
 
 from data_pipelines import dataset as datasets
-from data_pipelines.brains import inputs, normalise
-from data_pipelines.formats import images, nifti
+from data_pipelines.brains import inputs, normalise, sequences
+from data_pipelines.formats import images
 from data_pipelines.intake import counts, find as finder, geometry
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
@@ -28,7 +29,8 @@ from medae_jax.metrics import components
 from medae_jax.reporting import panels
 from medae_jax.tasks import admit
 from medae_jax.tasks.anomaly import whole_scans
-from medae_jax.tasks.anomaly.dicom_results import DicomResults
+from medae_jax.tasks.anomaly.written import bids, layouts
+from medae_jax.tasks.anomaly.written.dicom_objects import DicomResults
 from medae_jax.tasks.base import BasePredictor
 
 
@@ -53,20 +55,43 @@ class Predictor(BasePredictor):
     self.components = int(config.eval.components if stored is None else stored)
     self.modalities = tuple(config.data.get("modalities", ()))
     self._dicom = DicomResults(config.predict.dicom_seg, calibration)
+    self._layout = self._chosen_layout()
     if self.threshold is None:
       logging.warning("No threshold: calibration.json is missing, so that maps are written but no "
                       "masks. Run --mode=evaluate first, or give --config.predict.threshold.")
     elif found.get("threshold_rule") and not config.predict.threshold:
       logging.info("Masks: score > %.4g, the %s.", self.threshold, found["threshold_rule"])
 
+  def _chosen_layout(self) -> layouts.Files:
+    if self.config.predict.layout != "bids":
+      return layouts.Files()
+    if not self.modalities:
+      raise UserError("config.predict.layout=bids is for volumes: this run was trained on single images; "
+                      "leave it out")
+    if str(self.config.predict.dicom_seg) == "True":
+      raise UserError("config.predict.layout=bids has no place for DICOM objects: leave predict.dicom_seg "
+                      "out, or predict once in each form")
+    return bids.Derivatives(self.calibration, self.modalities == (sequences.ANY,))
+
   # --------------------------------------------------------------------------------- inputs
+  def begin(self, output, about):
+    self._layout.begin(output, about)
+    self._dicom.begin(about)
+
+  def after(self, item):
+    self._layout.after(item)
+    return []
+
   def find_inputs(self, input_path):
     """Volumes and images under a file or folder; see inputs.find_all."""
     kinds = ("nifti", "image", "dicom") if self.modalities else ("image", "dicom")
     scans, self.found = inputs.find_all(input_path, self.modalities, kinds)
     if not scans and not self.found.broken:
       raise counts.Nothing(input_path, self.found, kinds)
-    self._dicom.announce(scans)
+    if self.config.predict.layout == "bids":
+      bids.check_names(scans)
+    else:
+      self._dicom.announce(scans)
     return scans
 
   def name_of(self, item):
@@ -80,6 +105,8 @@ class Predictor(BasePredictor):
     if not self.modalities:
       return self._image(item, out_dir)
     if any(finder.kind_of(p, by_content=False) == "image" for p in item.files.values()):
+      if self.config.predict.layout == "bids":
+        raise UserError(f"{item.title} is a picture of one slice: config.predict.layout=bids is for volumes")
       return self._slice_image(item, out_dir)
     return self._volume(item, out_dir)
 
@@ -98,22 +125,22 @@ class Predictor(BasePredictor):
     scored = self._score(prepared.image.astype(np.float32))
     back = lambda maps: read.back(_to_grid(maps, prepared, read.arrays[0].shape))
     anomaly = back(scored.maps)
-    nifti.write_like(out_dir / f"{scan.name}_anomaly.nii.gz", anomaly, read.image,
-                     "medae_jax anomaly map, higher is more abnormal; no diagnosis", self._scale(anomaly)[1])
+    self._layout.map(scan, out_dir, anomaly, read.image, self._scale(anomaly)[1])
     row = self._row(scored, prepared.slices, anomaly)
     mask = None
     if self.threshold is not None:
       mask = (back(scored.cut) > np.float32(self.threshold)).astype(np.uint8)
-      nifti.write_like(out_dir / f"{scan.name}_mask.nii.gz", mask, read.image,
-                       f"medae_jax: 1 where the anomaly map is above {self.threshold:.6g}", 1.0)
+      self._layout.mask(scan, out_dir, mask, read.image, self.threshold)
       row["mask_voxels"] = int(mask.sum())
       row["mask_ml"] = float(mask.sum() * read.grid.voxel_ml)
-    row.update(self._dicom.write(scan, self.modalities[0], out_dir, anomaly, mask, self.threshold,
-                                 self.gate.warn))
+    if self.config.predict.layout == "files":
+      row.update(self._dicom.write(scan, self.modalities[0], out_dir, anomaly, mask, self.threshold,
+                                   self.gate.warn))
+    self._layout.row(scan, row)
     row["orientation"] = read.grid.codes if read.grid.known else ""
     if self.config.predict.overlay_slices:
       try:
-        files.write_png(out_dir / f"{scan.name}_overlay.png", self._volume_overlay(
+        files.write_png(self._layout.overlay(scan, out_dir), self._volume_overlay(
             scan.name, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask, read.grid))
       except Exception as error:  # the map is the result: no fault of its picture may cost it
         self.gate.warn(scan.title or scan.name, f"no overlay ({type(error).__name__}: "

@@ -32,6 +32,9 @@ class DicomResults:
     if self._asked == "True" and not dicom_seg.available():
       raise UserError(f"config.predict.dicom_seg=True: {dicom_seg.ADVICE}")
 
+  def begin(self, about: Mapping[str, Any]) -> None:
+    """Called once before the first scan; see `BasePredictor.begin`."""
+
   def announce(self, scans: Sequence) -> None:
     """Says before the first result where there will be no segmentations."""
     if self._asked == "auto" and any(s.series for s in scans) and not dicom_seg.available():
