@@ -11,7 +11,8 @@ Written by highdicom, of the optional extra `dicom`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import importlib.util
 import logging
 import pathlib
@@ -39,39 +40,46 @@ def available() -> bool:
   return importlib.util.find_spec("highdicom") is not None
 
 
-def write(targets: Sequence[pathlib.Path], files: Sequence[pathlib.Path], mask: np.ndarray | None,
-          anomaly: np.ndarray, scale: float, threshold: float | None, version: str) -> list[pathlib.Path]:
-  """Writes the mask and the map of one scan as one series of two objects; returns the files.
-
-  Args:
-    targets: of the mask and of the map.
-    files: of the series that the voxels were read from, in any order.
-    mask: [H,W,Z] 0 or 1, None = none; anomaly: [H,W,Z] from 0 on, on the grid of `dicom_series.read_series`.
-    scale: the map's value that becomes 1; larger ones are 1.
-    threshold: of the mask, for its description.
+@contextlib.contextmanager
+def explained(files: Sequence[pathlib.Path]) -> Iterator[None]:
+  """What highdicom and pydicom raise for headers that they do not like, as one line of objects about `files`.
 
   Raises:
     UserError: highdicom is not installed, or the series lacks what an object that refers to it needs.
   """
   if not available():
-    raise UserError(f"no DICOM SEG: {ADVICE}")
+    raise UserError(f"no DICOM objects: {ADVICE}")
   logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells of every module, with identifiers
   try:
-    sources = _sources(files)
-    found: list[tuple[str, pathlib.Path, np.ndarray, str, str]] = [] if mask is None else [
-        ("BINARY", targets[0], mask.astype(np.uint8), "Anomaly", f"anomaly score above {threshold:.6g}")]
-    shares = np.clip(anomaly / scale, 0, 1).astype(np.float32)
-    found.append(("FRACTIONAL", targets[1], shares, "Anomaly score",
-                  f"1 = an anomaly score of {scale:.6g}; a score, no probability"))
-    uid = _new_uid()
-    return [_object(kind, target, array, label, text, sources, uid, number, version)
-            for number, (kind, target, array, label, text) in enumerate(found, 1)]
+    yield
   except (UserError, OSError):
     raise
-  except Exception as error:  # highdicom and pydicom raise a dozen types for headers they do not like
+  except Exception as error:  # they raise a dozen types
     reason = " ".join(str(error).split())[:160]
     where = pathlib.Path(files[0]).parent
-    raise UserError(f"no DICOM SEG of {where} ({type(error).__name__}: {reason})") from None
+    raise UserError(f"no DICOM objects of {where} ({type(error).__name__}: {reason})") from None
+
+
+def write(targets: Sequence[pathlib.Path], heads: Sequence, mask: np.ndarray | None,
+          anomaly: np.ndarray, scale: float, threshold: float | None, version: str) -> Any:
+  """Writes the mask and the map of one scan as one series of two objects; returns the mask's, or None.
+
+  Args:
+    targets: of the mask and of the map.
+    heads: of the slices that the voxels were read from, of `sources`.
+    mask: [H,W,Z] 0 or 1, None = none; anomaly: [H,W,Z] from 0 on, on the grid of `dicom_series.read_series`.
+    scale: the map's value that becomes 1; larger ones are 1.
+    threshold: of the mask, for its description.
+  """
+  uid = new_uid()
+  shares = np.clip(anomaly / scale, 0, 1).astype(np.float32)
+  made = None if mask is None else _object(
+      "BINARY", targets[0], mask.astype(np.uint8), "Anomaly", f"anomaly score above {threshold:.6g}", heads,
+      uid, 1, version)
+  _object("FRACTIONAL", targets[1], shares, "Anomaly score",
+          f"1 = an anomaly score of {scale:.6g}; a score, no probability", heads, uid, 1 + (made is not None),
+          version)
+  return made
 
 
 def _object(kind, target, array, label, text, sources, series, number, version):
@@ -81,31 +89,42 @@ def _object(kind, target, array, label, text, sources, series, number, version):
   segment = hd.seg.SegmentDescription(
       1, label, codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion,
       hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm)
-  series_number = 1000 + min(abs(int(sources[0].get("SeriesNumber") or 0)), 10**6)
   seg = hd.seg.Segmentation(
-      sources, np.ascontiguousarray(array.transpose(2, 1, 0)), kind, [segment], series, series_number,
-      _new_uid(), number, "medae_jax", "medae_jax", version, "0",
+      sources, np.ascontiguousarray(array.transpose(2, 1, 0)), kind, [segment], series,
+      series_number(sources), new_uid(), number, "medae_jax", "medae_jax", version, "0",
       fractional_type="PROBABILITY", max_fractional_value=LEVELS, content_description=text[:64],
       content_label="ANOMALY", omit_empty_frames=False,  # empty slices were looked at, too
       series_description=f"{label} (medae_jax; not for diagnosis)")
   seg.pop("ContributingEquipmentSequence", None)  # of the scanner: nobody asked for it
   seg.save_as(target)
-  return target
+  return seg
 
 
-def _sources(files):
-  """Minimal headers of the slices in the order of the volume."""
+def series_number(heads: Sequence) -> int:
+  """1000 more than the source's; structured reports have the next one."""
+  return 1000 + min(abs(int(heads[0].get("SeriesNumber") or 0)), 10**6)
+
+
+def sources(files: Sequence[pathlib.Path]) -> list[Any]:
+  """Minimal headers of the slices in the order of the volume.
+
+  Args:
+    files: of the series, in any order.
+
+  Raises:
+    UserError: one of them lacks what an object that refers to it needs.
+  """
   import pydicom
   heads, places = [], []
   for path in files:
     data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
     lacking = [name for name in _NEEDED if data.get(name) in (None, "")]
     if lacking:
-      raise UserError(f"{path} has no {', '.join(lacking)}: a DICOM SEG cannot refer to it")
+      raise UserError(f"{path} has no {', '.join(lacking)}: a DICOM object cannot refer to it")
     heads.append(data)
     places.append([float(v) for v in data.ImagePositionPatient])
   order, distance = along_normal(np.array(places), heads[0].ImageOrientationPatient)
-  study, frame = (heads[0].get(name) or _new_uid() for name in ("StudyInstanceUID", "FrameOfReferenceUID"))
+  study, frame = (heads[0].get(name) or new_uid() for name in ("StudyInstanceUID", "FrameOfReferenceUID"))
   mm = pydicom.valuerep.DSfloat(distance, auto_format=True)
   return [_minimal(heads[i], study, frame, mm) for i in order]
 
@@ -126,6 +145,7 @@ def _minimal(data, study, frame, distance) -> Any:
   return result
 
 
-def _new_uid():
+def new_uid() -> str:
+  """Of a new instance, series or thing that is tracked."""
   from pydicom.uid import generate_uid
   return generate_uid()

@@ -134,7 +134,7 @@ class Predictor(BasePredictor):
       row["mask_voxels"] = int(mask.sum())
       row["mask_ml"] = float(mask.sum() * read.grid.voxel_ml)
     if self.config.predict.layout == "files":
-      row.update(self._dicom.write(scan, self.modalities[0], out_dir, anomaly, mask, self.threshold,
+      row.update(self._dicom.write(scan, self.modalities[0], out_dir, anomaly, mask, row,
                                    self.gate.warn))
     self._layout.row(scan, row)
     row["orientation"] = read.grid.codes if read.grid.known else ""

@@ -112,7 +112,7 @@ def test_an_odd_header_costs_a_warning_or_the_scan_where_it_was_asked_for(tmp_pa
   (tmp_path / "out").mkdir()
   assert "seg_scale" not in model().predict_one(scan, tmp_path / "out")
   assert (tmp_path / "out/p_anomaly.nii.gz").is_file() and not list((tmp_path / "out").glob("*.dcm"))
-  with pytest.raises(UserError, match="no SOPInstanceUID: a DICOM SEG cannot refer to it"):
+  with pytest.raises(UserError, match="no SOPInstanceUID: a DICOM object cannot refer to it"):
     model("True").predict_one(scan, tmp_path / "out")
 
 
