@@ -1,9 +1,9 @@
 """DICOM structured reports (PS3.16 TID 1500, Measurement Report) of what was found in a series.
 
-One measurement group of the segmented region (TID 1411: volume in mm3, with references to the segment of
-the DICOM SEG and to the slices) and one of the scan (TID 1501: score, p-value, call), each with the algorithm that
-made it. The standard has no codes for anomaly scores: they are those of the private scheme 99MEDAE. Reports
-are UNVERIFIED and PRELIMINARY, and say that they are for research alone. Written by highdicom.
+One measurement group of the segmented region (TID 1411: volume in mm3, references to the segment of the DICOM
+SEG and to the slices) and one of the scan (TID 1501: score, p-value, call), each with the algorithm that made
+it. The standard has no codes for anomaly scores: they are those of the private scheme 99MEDAE. Reports are
+UNVERIFIED and PRELIMINARY, and say that they are for research alone. Written by highdicom.
 """
 
 from __future__ import annotations
