@@ -18,7 +18,7 @@ _TIMES = {"date", "seconds", "train/images_per_second", "images_per_second"}
 
 
 def content(path: pathlib.Path) -> bytes:
-  """A file without dates and durations."""
+  """A file without dates, durations and the command."""
   if path.suffix in (".json", ".jsonl"):
     text = path.read_text()
     values = [json.loads(x) for x in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
@@ -28,6 +28,7 @@ def content(path: pathlib.Path) -> bytes:
     data = re.sub(rb"\|[^|\n]*\| seconds \|.*", b"", data)
   if path.suffix == ".html":
     data = re.sub(rb"<svg.*?</svg>|\d{4}-\d\d-\d\dT[\d:+.]+|[\d.,]+ (s|images/s)\b", b"", data, flags=re.S)
+    data = re.sub(rb"<dt>Command</dt>.*?</dd>", b"", data, flags=re.S)  # it names the folder of results
   return data
 
 
