@@ -13,15 +13,15 @@ from tests import slide_files
 
 pytest.importorskip("openslide")
 pytest.importorskip("imagecodecs")
-slide_formats = pytest.importorskip("tests.slide_formats")
+scanner_files = pytest.importorskip("tests.unit.slides.scanner_files")
 # Smooth: on the noise of single pixels JPEG loses much.
 IMAGE = np.asarray(Image.fromarray(slide_files.tissue(33, 44)).resize((700, 520)))
 FORMS = {
-    "aperio.svs": (slide_formats.svs, {}, "aperio", 0.499, 20),
-    "aperio_j2k_rgb.svs": (slide_formats.svs, {"compression": slide_formats.J2K_RGB}, "aperio", 0.499, 20),
-    "aperio_j2k_ycc.svs": (slide_formats.svs, {"compression": slide_formats.J2K_YCC}, "aperio", 0.499, 20),
-    "philips.tiff": (slide_formats.philips, {}, "philips", 0.25, 40),
-    "hamamatsu.ndpi": (slide_formats.ndpi, {}, "hamamatsu", 0.25, 40),
+    "aperio.svs": (scanner_files.svs, {}, "aperio", 0.499, 20),
+    "aperio_j2k_rgb.svs": (scanner_files.svs, {"compression": scanner_files.J2K_RGB}, "aperio", 0.499, 20),
+    "aperio_j2k_ycc.svs": (scanner_files.svs, {"compression": scanner_files.J2K_YCC}, "aperio", 0.499, 20),
+    "philips.tiff": (scanner_files.philips, {}, "philips", 0.25, 40),
+    "hamamatsu.ndpi": (scanner_files.ndpi, {}, "hamamatsu", 0.25, 40),
 }
 
 
