@@ -23,7 +23,8 @@ _PARTS = {
     "panel": ("A spread of cases", "Evenly over the range of results, quiet normal ones included."),
     "overlays": ("Annotations", "The most suspicious ones first, then the most trusted.")}
 _GOOD = ("found", "rightly normal", "nearer to the clean frame")
-_BAD = ("missed", "false alarm", "worse than untouched")
+_BAD = ("missed", "slice not called abnormal", "image not called abnormal", "false alarm",
+        "worse than untouched")
 
 
 def write(workdir) -> pathlib.Path:

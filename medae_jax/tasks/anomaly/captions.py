@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 _RIGHT = {"L": "R", "R": "L"}  # the side at which an axis towards L (R) begins
+_DRAWN = 0.5
 
 
 def confusion(scores, label, cut) -> str:
@@ -25,10 +26,22 @@ def sides(evaluator) -> list[str]:
   return [_RIGHT[axes[0]], axes[0]]
 
 
-def confusion_of(evaluator, row: int) -> str:
-  """Verdict on an image in words, at the image threshold."""
-  cut = (evaluator.calibration or {}).get("image_threshold")
-  return confusion(evaluator.image_scores["model"][row], evaluator.label[row], cut)
+def confusion_of(evaluator, case) -> str:
+  """Verdict on an image in words, at the image threshold.
+
+  Whether an image is called abnormal and what the mask marks in it go by two thresholds: a lesion that the
+  mask draws well (Dice of the image _DRAWN or more) is not "missed", its slice is "not called abnormal".
+
+  Args:
+    case: of `evaluator.show`: "row", and "map", "mask" where there are any.
+  """
+  found, row = evaluator.calibration or {}, case["row"]
+  said = confusion(evaluator.image_scores["model"][row], evaluator.label[row], found.get("image_threshold"))
+  if said != "missed" or case.get("mask") is None or "map" not in case or found.get("threshold") is None:
+    return said
+  marked, truth = case["map"][..., 0] > np.float32(found["threshold"]), case["mask"][..., 0] > 0
+  well = truth.any() and 2 * (marked & truth).sum() >= _DRAWN * (marked.sum() + truth.sum())
+  return f"{'slice' if 'slice' in evaluator.metas[row] else 'image'} not called abnormal" if well else said
 
 
 def describe(evaluator, row: int) -> list[str]:

@@ -51,6 +51,6 @@ def rows(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> list[
     row = case["row"]
     table.append({"part": part, "title": str(evaluator.patients[evaluator.group[row]]),
                   "facts": captions.describe(evaluator, row),
-                  "verdict": captions.confusion_of(evaluator, row), "sides": captions.sides(evaluator),
+                  "verdict": captions.confusion_of(evaluator, case), "sides": captions.sides(evaluator),
                   "cells": [{"head": head, "picture": picture} for head, picture in cells.items()]})
   return table

@@ -71,7 +71,7 @@ def draw(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> dict[
   """{"panel": uint8 [H,W,3]} of the cases."""
   drawn = rows(evaluator, cases, scale)
   names, cells = list(drawn[-1]), [list(row.values()) for row in drawn]
-  lines = [_caption(evaluator, case["row"]) for case in cases]
+  lines = [_caption(evaluator, case) for case in cases]
   truth = "expert mask" in names
   dataset, info = evaluator.dataset, "validation" if evaluator.split == "val" else evaluator.split
   warning = "SYNTHETIC DATA: computer-generated images, not patients" if dataset.synthetic else ""
@@ -116,6 +116,7 @@ def _row(case, channel, channel_name, window, top, threshold, flip):
   return pictures
 
 
-def _caption(evaluator, row):
+def _caption(evaluator, case):
+  row = case["row"]
   said = [str(evaluator.patients[evaluator.group[row]]), *captions.describe(evaluator, row)]
-  return ", ".join(filter(None, [*said, captions.confusion_of(evaluator, row)]))
+  return ", ".join(filter(None, [*said, captions.confusion_of(evaluator, case)]))

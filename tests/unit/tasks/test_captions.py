@@ -1,0 +1,37 @@
+"""What stands beside a picture: the call on an image, and what the mask draws in it."""
+
+import types
+
+import numpy as np
+import pytest
+
+from medae_jax.tasks.anomaly import captions
+
+
+def case(marked, slices=True, score=0.1, threshold=0.5):
+  """(evaluator, case): a lesion of 4 pixels, of which the map marks some, and others besides."""
+  mask, amap = np.zeros((4, 4, 1)), np.zeros((4, 4, 1))
+  mask[0], amap[0, :marked] = 1, 0.9
+  amap[2, :max(0, marked - 4)] = 0.9
+  evaluator = types.SimpleNamespace(
+      calibration={"image_threshold": 0.3, "threshold": threshold}, image_scores={"model": np.array([score])},
+      label=np.array([1]), metas=[{"slice": 3} if slices else {}])
+  return evaluator, {"row": 0, "map": amap, "mask": mask}
+
+
+@pytest.mark.parametrize("marked, slices, said", [
+    (4, True, "slice not called abnormal"), (2, True, "slice not called abnormal"), (1, True, "missed"),
+    (0, True, "missed"), (4, False, "image not called abnormal")])
+def test_a_lesion_that_is_drawn_well_is_not_missed(marked, slices, said):
+  assert captions.confusion_of(*case(marked, slices)) == said
+
+
+def test_other_verdicts_stay():
+  evaluator, one = case(4, score=0.4)
+  assert captions.confusion_of(evaluator, one) == "found"
+  evaluator.image_scores["model"][0] = 0.2
+  for change in ({"mask": None}, {"map": one["map"] * 0}):
+    assert captions.confusion_of(evaluator, {**one, **change}) == "missed"
+  assert captions.confusion_of(*case(4, threshold=None)) == "missed"
+  evaluator.label[0] = 0
+  assert captions.confusion_of(evaluator, one) == "rightly normal"
