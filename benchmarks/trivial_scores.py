@@ -2,10 +2,7 @@ r"""Image AUROC of scores that need no network: what a one-class method has to b
 
   python -m benchmarks.trivial_scores configs/dpa_cifar10.py:small,cls=0,root=FOLDER [CONFIG ...]
 Prints a Markdown table: test AUROC with its 95 % interval (bootstrap over patients or groups).
-  mean, std    of the image's intensities
-  laplacian    mean |4 x - sum of the four neighbours|: how much fine texture there is
-  entropy      of the histogram of intensities (64 bins over the range of the training images), in bits
-  jpeg         bytes of the image as a JPEG of quality 75: how much there is to say about it
+  mean, std, laplacian, entropy, jpeg   medae_jax/scores/trivial.py, the range that of the training images
   distance     squared distance to the mean training image
   pca16        squared residual after projection on 16 principal components of the training images
 Nothing is fitted but mean image and components, on the training images of the config's split. Which
@@ -15,19 +12,17 @@ below 0.5: the sign is turned); the two residuals are large where something is a
 
 from __future__ import annotations
 
-import io
 import sys
 
 import numpy as np
-from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from data_pipelines import dataset as datasets
 from medae_jax.metrics import bootstrap, detection
+from medae_jax.scores import trivial
 from medae_jax.training import plan
 
 COMPONENTS, RESAMPLES = 16, 1000
-TWO_SIDED = ("mean", "std", "laplacian", "entropy", "jpeg")
 
 
 def scores(images: np.ndarray, trained: np.ndarray) -> dict[str, np.ndarray]:
@@ -36,36 +31,9 @@ def scores(images: np.ndarray, trained: np.ndarray) -> dict[str, np.ndarray]:
   mean = flat(trained).mean(0)
   _, _, axes = np.linalg.svd(flat(trained) - mean, full_matrices=False)
   rest = flat(images) - mean
-  inner = images[:, 1:-1, 1:-1]
-  around = (images[:, 2:, 1:-1] + images[:, :-2, 1:-1] + images[:, 1:-1, 2:]
-            + images[:, 1:-1, :-2])
   axes = axes[:COMPONENTS]
-  return {"mean": flat(images).mean(1), "std": flat(images).std(1),
-          "laplacian": flat(np.abs(4 * inner - around)).mean(1),
-          "entropy": _entropy(images, (trained.min(), trained.max())),
-          "jpeg": _jpeg(images, (trained.min(), trained.max())),
-          "distance": (rest ** 2).mean(1),
+  return {**trivial.scores(images, (trained.min(), trained.max())), "distance": (rest ** 2).mean(1),
           "pca16": ((rest - rest @ axes.T @ axes) ** 2).mean(1)}
-
-
-def _entropy(images, span):
-  """Bits [N] of the histogram of each image."""
-  share = np.stack([np.histogram(np.clip(image, *span), 64, span)[0] for image in images]) / images[0].size
-  return -(share * np.log2(np.where(share > 0, share, 1))).sum(1)
-
-
-def _jpeg(images, span):
-  """Bytes [N] of each image as a JPEG; of channels that are neither grey nor RGB, the sum over channels."""
-  unit = np.clip((images - span[0]) / max(span[1] - span[0], 1e-9), 0, 1)
-  pixels = (unit * 255).round().astype(np.uint8)
-  planes = [pixels] if pixels.shape[-1] == 3 else [pixels[..., c] for c in range(pixels.shape[-1])]
-  return np.sum([[_bytes(image) for image in plane] for plane in planes], 0).astype(np.float64)
-
-
-def _bytes(pixels):
-  with io.BytesIO() as file:
-    Image.fromarray(pixels).save(file, "JPEG", quality=75)
-    return file.tell()
 
 
 def table(config) -> dict[str, tuple[float, list[float] | None]]:
@@ -86,7 +54,7 @@ def table(config) -> dict[str, tuple[float, list[float] | None]]:
   _, group = np.unique(groups, return_inverse=True)
   draws = bootstrap.resample_weights(int(group.max()) + 1, RESAMPLES)
   for name, value in on_test.items():
-    if name in TWO_SIDED and roc_auc_score(val["label"], on_val[name]) < 0.5:
+    if name in trivial.NAMES and roc_auc_score(val["label"], on_val[name]) < 0.5:
       value = -value
     spread = [float(detection.auroc(detection.sorted_counts(value, test["label"], w[group])))
               for w in draws]

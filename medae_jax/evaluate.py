@@ -76,15 +76,16 @@ def _evaluate(workdir, changed, splits) -> dict[str, Any]:
   if elsewhere is not None:
     return external.evaluate(module, run, dataset, workdir, elsewhere, wanted, _one_split,
                              report.write)
-  results, calibration, fitted, fit = {}, None, {}, {}
+  results, calibration, fitted, fit, given = {}, None, {}, {}, None
   for split in base.split_order(dataset.splits, config.eval.splits, wanted):
     if split == "val":
       fitted, fit = _fit_score(module, run, dataset)
+      given = run if fitted and config.eval.get("choose_score", ()) else None
       run = run.override({f"method.score.{k}": v for k, v in fitted.items()})
     place = {k: config.data[k] for k in ("orientation", "placement", "field_mm") if k in config.data}
     about = {"kind": config.eval.kind, "split": split, "score": fitted, **fit, **place,
              "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **provenance(info)}
-    results[split], found = _one_split(module, run, dataset, split, calibration, workdir, about)
+    results[split], found = _one_split(module, run, dataset, split, calibration, workdir, about, given)
     calibration = found or calibration
   if not jax.process_index():
     events.evaluated(workdir, config, info["step"], results)
@@ -130,7 +131,7 @@ def _fit_score(module, run, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
   return fitted, {"score_fit": fitter.summary()}
 
 
-def _one_split(module, run, dataset, split, calibration, workdir, about=None):
+def _one_split(module, run, dataset, split, calibration, workdir, about=None, given=None):
   """Scores one split and writes its files.
 
   <split>.json says that the split is done (sweeps look for it): it goes before the first of the
@@ -138,6 +139,7 @@ def _one_split(module, run, dataset, split, calibration, workdir, about=None):
 
   Args:
     about: what calibration.json says beside what val gives; None = nothing is calibrated.
+    given: the run with the score that its config names, where val has chosen another: measured beside it.
 
   Returns:
     (result, calibration found or {}).
@@ -157,6 +159,14 @@ def _one_split(module, run, dataset, split, calibration, workdir, about=None):
               "synthetic": bool(dataset.synthetic), "split": split, "n_images": len(source),
               "seed": int(run.config.seed), **made_by.about(),
               **evaluator.result()}
+    if given is not None and hasattr(module, "before_choice"):
+      found_before = np.full(len(source), np.nan)
+      stream_through(given.score_fn, source, lambda b, out: found_before.__setitem__(
+          b["position"][b["valid"]], np.asarray(out["score"])[b["valid"]]), batch_size=size, on_device=False,
+                     label=f"{split}, the score before val's choice")
+      result["score_chosen"] = ", ".join(
+          f"{k}={run.config.method.score[k]}" for k in given.config.eval.choose_score)
+      result["before_choice"] = module.before_choice(evaluator, found_before, given.config)
     chosen = np.asarray(evaluator.choose(), np.int64)
     if chosen.size:
       stream_through(lambda b: (run.score_fn(b), run.pictures_fn(b)), datasets.Subset(source, chosen),

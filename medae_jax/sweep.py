@@ -14,6 +14,8 @@ A sweep is a config with the group `config.sweep` (configs/sweep_*.py):
   final_steps  "mean_best": the final run is as long as the folds' best states were on average, as
              published; "" = the config's own length
   split, metric   what is compared: metric of evaluation/<split>.json
+  rounds     True: the first value of the averaged arguments for every cell, then the second, ...: what is
+             stopped early leaves whole tables of fewer runs
   together   runs trained at once under vmap where shapes agree (one accelerator); 1 = one by one
   retries    how often a failed run is tried again before the sweep ends
   shard      (i, n): this process does every n-th run only; a last call with (0, 1) makes the table

@@ -28,6 +28,7 @@ def defaults() -> ml_collections.ConfigDict:
   fields.n_train = 512             # training images, all normal
   fields.n_val = 64                # validation images, half of them with a finding
   fields.n_test = 200              # test images, half of them with a finding
+  fields.signed = False            # images in [-1, 1] instead of [0, 1]
   fields.findings = phantom.FINDINGS  # that val and test show, in turn
   fields.window = (0, 0)           # (black, white) of deep image files and DICOM; (0, 0) = by their
                                    # headers and the rule of docs/formats.md
@@ -54,8 +55,8 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
 
 def spec(data_cfg) -> data_fields.Spec:
   """Images as they are shown to the network."""
-  size = resolve(data_cfg).image_size
-  return data_fields.Spec((size, size, 1), 0, 1)
+  cfg = resolve(data_cfg)
+  return data_fields.Spec((cfg.image_size, cfg.image_size, 1), -1 if cfg.signed else 0, 1)
 
 
 def build(data_cfg, seed: int) -> DataSet:
@@ -69,9 +70,10 @@ def build(data_cfg, seed: int) -> DataSet:
 
 
 def read_example(path, data_cfg) -> np.ndarray:
-  """A radiograph's file as the network wants it: grey, resized, float32 [S,S,1] in [0, 1]."""
+  """A radiograph's file as the network wants it: grey, resized, float32 [S,S,1] in [0, 1] or [-1, 1]."""
   cfg = resolve(data_cfg)
-  return resize.antialiased_float(images.read_unit(path, 1, cfg.window), (cfg.image_size,) * 2)
+  image = resize.antialiased_float(images.read_unit(path, 1, cfg.window), (cfg.image_size,) * 2)
+  return 2 * image - 1 if cfg.signed else image
 
 
 def place_map(values, shape, data_cfg):
@@ -103,6 +105,8 @@ class Radiographs(DataSet):
              for i, finding in enumerate(findings)]
     arrays = {key: np.stack([d[key] for d in drawn])[..., None].astype(np.float32)
               for key in ("image", "mask", "lungs")}
+    if self._cfg.signed:
+      arrays["image"] = 2 * arrays["image"] - 1
     arrays["label"] = np.array([finding != "normal" for finding in findings], np.int32)
     metas = [{"id": f"synthetic_{split}_{i:04d}", "patient": f"{split}_{i:04d}", "finding": finding}
              for i, finding in enumerate(findings)]

@@ -40,28 +40,55 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
             "labels": dict(s.get("labels", {})), "unpublished": list(s.get("unpublished", ())),
             "runs": list(runs), "changes": dict(changes or {})}
   files.write_json(workdir / "sweep.json", result)
-  flat = [{**r["cell"], **{k: v for k, v in r.items() if k not in ("cell", "values", "trivial")},
-           **r["trivial"]} for r in rows]
+  flat = [_flat(r) for r in rows]
   files.write_csv(workdir / "table.csv", flat)
   files.write_bytes(workdir / "table.md", (text(result) + "\n").encode())
   return result
 
 
 def _row(key, trials, s, read):
-  """One cell: its runs' metric, and the trivial scores of the same split."""
+  """One cell: its runs' metric, before val chose the score as well, and the trivial scores of the same split."""
   results = [r for r in map(read, trials) if r is not None]
-  values = [r[s.metric] for r in results if r.get(s.metric) is not None]
-  trivial: dict[str, list[float]] = {}
+  before = [r["before_choice"] for r in results if r.get("before_choice")]
+  found = {"cell": dict(key), **_over_runs(results, s.metric), "of": len(trials),
+           "synthetic": any(r["synthetic"] for r in results),
+           "images": results[0]["n_images"] if results else None, "trivial": _trivial(results, s.metric)}
+  if before:
+    found["before_choice"] = _over_runs(before, s.metric)
+    found["chosen"] = [r.get("score_chosen", "") for r in results]
+  return found
+
+
+def _over_runs(results, metric):
+  """mean, sample deviation, and the 95 % interval over patients of one run: its ends' means over the runs."""
+  values = [r[metric] for r in results if r.get(metric) is not None]
+  ends = [pair for r in results if (pair := (r.get("ci95") or {}).get(metric))]
+  return {"mean": float(np.mean(values)) if values else None,
+          "std": float(np.std(values, ddof=1)) if len(values) > 1 else None, "runs": len(values),
+          "values": values, "ci95": np.mean(ends, 0).tolist() if ends else None}
+
+
+def _trivial(results, metric):
+  """{name: mean over runs} of the intensity threshold and of the measure `trivial`."""
+  found: dict[str, list[float]] = {}
   for r in results:
     for name, value in (r.get("baseline") or {}).items():
-      if name.startswith(s.metric) and value is not None:
-        trivial.setdefault(f"trivial {name}", []).append(value)
-  several = len(values) > 1
-  return {"cell": dict(key), "mean": float(np.mean(values)) if values else None,
-          "std": float(np.std(values, ddof=1)) if several else None, "runs": len(values),
-          "of": len(trials), "values": values, "synthetic": any(r["synthetic"] for r in results),
-          "images": results[0]["n_images"] if results else None,
-          "trivial": {k: float(np.mean(v)) for k, v in sorted(trivial.items())}}
+      if name.startswith(metric) and value is not None:
+        found.setdefault(f"trivial {name}", []).append(value)
+    for name, numbers in (r.get("trivial_scores") or {}).items():
+      if numbers.get(metric) is not None:
+        found.setdefault(f"trivial {name}", []).append(numbers[metric])
+  return {k: float(np.mean(v)) for k, v in sorted(found.items())}
+
+
+def _flat(row):
+  """A row of table.csv."""
+  plain = {k: v for k, v in row.items() if k not in ("cell", "values", "trivial", "before_choice", "chosen", "ci95")}
+  before = row.get("before_choice") or {}
+  ends = {f"{name}{end}": pair[i] for name, pair in (("ci95_", row["ci95"]), ("before_ci95_", before.get("ci95")))
+          if pair for i, end in enumerate(("low", "high"))}
+  more = {f"before_{k}": before[k] for k in ("mean", "std") if k in before}
+  return {**row["cell"], **plain, **ends, **more, **row["trivial"]}
 
 
 def text(result: Mapping[str, Any]) -> str:
@@ -70,17 +97,26 @@ def text(result: Mapping[str, Any]) -> str:
   cells = list(dict.fromkeys(k for r in rows for k in r["cell"]))
   trivial = list(dict.fromkeys(k for r in rows for k in r["trivial"]))
   metric = f"{result['metric']} ({result['split']})"
-  head = [*cells, metric, "std", "runs", *trivial]
+  two, ends = any(r.get("before_choice") for r in rows), any(r["ci95"] for r in rows)
+  spread = ["std", *["95 %"] * ends]
+  head = [*cells, *(["as configured", *spread] if two else []), metric, *spread, "runs", *trivial]
   number = lambda v: "-" if v is None else f"{v:.4f}"
+  pair = lambda v: "-" if v is None else f"{v[0]:.3f} to {v[1]:.3f}"
+  three = lambda v: [number(v.get("mean")), number(v.get("std")), *[pair(v.get("ci95"))] * ends]
   lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
   for r in rows:
     lines.append("| " + " | ".join(
-        [*(str(r["cell"].get(k, "")) for k in cells), number(r["mean"]), number(r["std"]),
-         f"{r['runs']}/{r['of']}", *(number(r["trivial"].get(k)) for k in trivial)]) + " |")
+        [*(str(r["cell"].get(k, "")) for k in cells), *(three(r.get("before_choice") or {}) if two else []),
+         *three(r), f"{r['runs']}/{r['of']}", *(number(r["trivial"].get(k)) for k in trivial)]) + " |")
   lines.append("")
   lines.append(f"Mean over {result['cells_in_mean']} cells: {number(result['mean'])}. std: sample "
                "standard deviation over runs."
+               + (" 95 %: bootstrap over patients of one run, its ends' means." if ends else "")
                + (" SYNTHETIC DATA." if result["synthetic"] else ""))
+  if two:
+    lines.append("as configured: the score that the config names; beside it the one that val's image AUROC chose.")
+    lines += [f"Chosen on val for {' '.join(map(str, r['cell'].values()))}: {'; '.join(r['chosen'])}"
+              for r in rows if r.get("chosen")]
   for name, choice in result["chosen"].items():
     lines.append(f"Chosen by folds for {name}: {choice}")
   if trunks := sorted({r["trunk"] for r in result["runs"] if r.get("trunk")}):

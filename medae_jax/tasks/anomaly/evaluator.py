@@ -8,8 +8,7 @@ The model is always shown beside the simplest detector, a threshold on the inten
                           split: an upper bound, not an operating point
   dice_best_any           best of every float16 threshold: larger where scores are small
   dice_val_threshold, val_threshold   at the threshold chosen on val: the honest figure
-  dice_components         as dice_best, small 3-D components removed, same threshold
-  dice_val_threshold_components   as dice_val_threshold, small components removed
+  dice_components, dice_val_threshold_components   the same, small 3-D components removed
   dice_patients_mean      mean over patients with lesions of the Dice at val_threshold
   image_auroc, image_ap   of the image scores against "any lesion pixel" (or the label)
   ci95                    95 % percentile bootstrap over patients
@@ -49,6 +48,7 @@ from medae_jax.tasks.anomaly import (
 from medae_jax.tasks.anomaly.pictures import EXPLAINING
 from medae_jax.tasks.base import BaseEvaluator
 
+before_choice = score_choice.before_choice
 _GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector
 DETECTORS = ("model", "intensity", "intensity_median5")
 

@@ -6,7 +6,7 @@ from medae_jax.core import checks, fields
 from medae_jax.core.errors import UserError
 from medae_jax.tasks.slides import options as slides
 
-MEASURES = ("similarity", "perceptual", "aupro", "boxes", "surface", "lesions", "probability")
+MEASURES = ("similarity", "perceptual", "aupro", "boxes", "surface", "lesions", "probability", "trivial")
 
 EVAL = dict(
     baseline_channel=0,       # the intensity threshold shown beside the model: FLAIR, say
@@ -18,7 +18,7 @@ EVAL = dict(
     fit_lesions="marked",     # ... to its masks; "drawn": to SYNTHETIC lesions on its healthy slices
     choose_score=(),          # fields of method.score that val's image AUROC decides, of what is offered
     measures=(),              # more of them: similarity, perceptual, aupro, boxes, surface, lesions,
-                              # probability (docs/scores.md)
+                              # probability, trivial (docs/scores.md)
     surface_tolerance=2.0,    # mm (pixels where mm are not known) within which surfaces agree
     trunk="vgg16", trunk_weights="", trunk_layers=("r12", "r22", "r33", "r43"),  # of measure perceptual
     panel_images=8)           # rows of the picture; 0 = none

@@ -37,6 +37,32 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
   return {k: bootstrap.interval(v) for k, v in values.items()}
 
 
+def of_images(evaluator, score: np.ndarray) -> dict:
+  """{"image_auroc", "image_ap", "ci95": {"image_auroc": [low, high], ...}} of any score [n] of the split's images.
+
+  The split has normal and abnormal images; ci95 is {} with fewer than two patients or eval.bootstrap=0.
+  """
+  known = evaluator.label >= 0
+  score, label, group = score[known], evaluator.label[known], evaluator.group[known]
+
+  def numbers(weight):
+    counts = _counts(score, label, group, weight)
+    return float(detection.auroc(counts)), float(detection.average_precision(counts))
+
+  groups, resamples = len(evaluator.patients), int(evaluator.config.eval.bootstrap)
+  found = dict(zip(("image_auroc", "image_ap"), numbers(None), strict=True))
+  drawn = [numbers(w) for w in bootstrap.resample_weights(
+      groups, resamples, evaluator.config.seed)] if groups > 1 and resamples else []
+  ci95 = {k: bootstrap.interval(v) for k, v in zip(found, zip(*drawn), strict=True)} if drawn else {}
+  return {**found, "ci95": ci95}
+
+
+def area(evaluator, score: np.ndarray) -> float:
+  """Image AUROC of a score [n]; the split has normal and abnormal images."""
+  known = evaluator.label >= 0
+  return float(detection.auroc(_counts(score[known], evaluator.label[known], None, None)))
+
+
 def verdict(ci95, key: str) -> bool | None:
   """Whether the model is better than the better baseline: by the paired interval of the difference; None
   where it contains 0, or there is none."""

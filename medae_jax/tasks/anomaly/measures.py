@@ -10,6 +10,8 @@
   lesions      lesion-wise sensitivity, false positives a scan, FROC (metrics/lesions.py): masks, a threshold
   probability  brier, ece of the probability that a logistic curve fitted on val makes of the image score, and
                p_value_ks, the distance of normal scans' p-values from uniform: labels
+  trivial      trivial_scores: image AUROC of scores without a network (scores/trivial.py), whose anomalous end
+               val decides: labels
 
 The prediction is what predict writes: the map above val's threshold without small components. Intervals are
 bootstraps over patients.
@@ -26,8 +28,8 @@ import numpy as np
 from medae_jax.core import method as method_lib
 from medae_jax.losses.trunk import Trunk
 from medae_jax.metrics import conformal, probability, similarity
-from medae_jax.scores import perceptual_distance
-from medae_jax.tasks.anomaly import findings, scan_measures
+from medae_jax.scores import perceptual_distance, trivial
+from medae_jax.tasks.anomaly import findings, intervals as of_scores, scan_measures
 from medae_jax.weights import trunks
 
 
@@ -40,12 +42,19 @@ class Measures:
     self._images: dict[str, np.ndarray] = {}   # {measure: [n]}, NaN where it was not measured
     self._alike = None
     self._findings: dict[str, Any] = {}
+    self._trivial: dict[str, np.ndarray] = {}
     if {"similarity", "perceptual"} & set(self._asked):
       self._alike = jax.jit(_likeness(config, "similarity" in self._asked, "perceptual" in self._asked))
 
   # ------------------------------------------------------------------------------ one pass
   def update(self, batch, outputs) -> None:
     """A batch, as the evaluator's `update`."""
+    if "trivial" in self._asked:
+      valid = batch["valid"]
+      found = trivial.scores(np.asarray(batch["image"])[valid], _span(self._evaluator.config))
+      for name, value in found.items():
+        self._trivial.setdefault(name, np.full(len(self._evaluator.metas), np.nan))[
+            batch["position"][valid]] = value
     recon = outputs.get("recon")
     if self._alike is None or recon is None or recon.shape != batch["image"].shape:
       return
@@ -56,11 +65,17 @@ class Measures:
       column[batch["position"][valid]] = np.asarray(value)[valid]
 
   def calibrate(self) -> dict[str, Any]:
-    """Entry of calibration.json: "probability" [slope, intercept] of the image score, if it is asked for."""
-    if "probability" not in self._asked:
-      return {}
-    e, known = self._evaluator, self._evaluator.label >= 0
-    return {"probability": probability.fit_logistic(e.image_scores["model"][known], e.label[known] == 1)}
+    """Entries of calibration.json: "probability" [slope, intercept] of the image score, "trivial" {name: 1 or
+    -1}, the anomalous end; each where it is asked for.
+    """
+    e, found = self._evaluator, {}
+    known = e.label >= 0
+    if "probability" in self._asked:
+      found["probability"] = probability.fit_logistic(e.image_scores["model"][known], e.label[known] == 1)
+    if self._trivial and set(e.label[known]) == {0, 1}:
+      found["trivial"] = {name: 1 if of_scores.area(e, value) >= 0.5 else -1
+                          for name, value in self._trivial.items()}
+    return found
 
   # ------------------------------------------------------------------------------- numbers
   def result(self, notes: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -75,6 +90,8 @@ class Measures:
       self._likenesses(numbers, intervals)
     if "probability" in self._asked:
       self._probabilities(numbers, notes)
+    if "trivial" in self._asked:
+      self._trivial_scores(numbers, notes)
     asked = [m for m in self._asked if m in scan_measures.NAMES]
     if asked:
       scan_measures.measure(self._evaluator, asked, numbers, intervals, notes)
@@ -94,6 +111,14 @@ class Measures:
           numbers[f"recon_{name}{suffix}"] = float(column[rows].mean())
           intervals[f"recon_{name}{suffix}"] = scan_measures.interval(e, column[rows], e.group[rows])
 
+  def _trivial_scores(self, numbers, notes):
+    e, signs = self._evaluator, (self._evaluator.calibration or {}).get("trivial")
+    if signs is None or set(e.label[e.label >= 0]) != {0, 1}:
+      notes["trivial_scores"] = "needs normal and abnormal images here and in val, which says which end is anomalous"
+      return
+    numbers["trivial_scores"] = {name: of_scores.of_images(e, signs[name] * value)
+                                 for name, value in self._trivial.items()}
+
   def _probabilities(self, numbers, notes):
     e, found = self._evaluator, self._evaluator.calibration or {}
     known, curve = e.label >= 0, found.get("probability")
@@ -109,11 +134,16 @@ class Measures:
       numbers["p_value_ks"] = probability.uniformity(p)[0]
 
 
-def _likeness(config, plain, features):
-  """(image, recon) -> {name: [B]}."""
+def _span(config):
+  """(black, white) of the method's images; an open end is taken for 1 above black."""
   need = method_lib.load(config).needs["image"]
   low = need.low or 0.0
-  high = low + 1 if need.high is None else need.high
+  return low, low + 1 if need.high is None else need.high
+
+
+def _likeness(config, plain, features):
+  """(image, recon) -> {name: [B]}."""
+  low, high = _span(config)
   trunk, layers = _trunk(config, low, high) if features else (None, ())
 
   def of(image, recon):

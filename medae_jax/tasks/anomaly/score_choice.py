@@ -13,6 +13,7 @@ import numpy as np
 
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
+from medae_jax.tasks.anomaly import intervals
 
 _PREFIX = "offer/"
 
@@ -81,6 +82,19 @@ class ScoreChoice:
   def summary(self) -> dict[str, Any]:
     """AUROC on val of every offer, and how many images it stands on."""
     return self._summary
+
+
+def before_choice(evaluator, scores: np.ndarray, config) -> dict[str, Any]:
+  """{"score": fields that val's choice changed, as they were, "image_auroc", "image_ap", "ci95"}; {} where the
+  split has one kind of images alone.
+
+  Args:
+    evaluator: after its pass. scores: [n] by the score that the run's config names. config: that config.
+  """
+  if set(evaluator.label[evaluator.label >= 0]) != {0, 1}:
+    return {}
+  fields = {k: config.method.score[k] for k in config.eval.choose_score if k in config.method.score}
+  return {"score": fields, **intervals.of_images(evaluator, scores)}
 
 
 def _fields(name):
