@@ -1,4 +1,4 @@
-r"""Deep perceptual autoencoder on chest radiographs beside MorphAEus, 32 px (Shvetsova et al. 2021; docs/dpa.md).
+r"""Deep perceptual autoencoder on chest radiographs at 32 px (Shvetsova et al. 2021; docs/dpa.md).
 
   python launch.py --workdir=W --config=configs/dpa_cxr.py:root=FOLDER,vgg=vgg16:vgg16.npz
 FOLDER: labels.csv, or <train|val|test>/<normal or a finding>/. That is dpa_nih.py:small with all findings of

@@ -1,15 +1,15 @@
-r"""Every method on chest radiographs in one table, three seeds: the autoencoders, MorphAEus, DPA, frozen features.
+r"""Every method on chest radiographs in one table: the autoencoders, MorphAEus, DPA, frozen features.
 
   python launch.py --mode=sweep --workdir=W --config=configs/sweep_chest.py:root=FOLDER,vgg=vgg16.npz
-FOLDER as in configs/ae_cxr.py. Each row has two scores of the same trained networks: the published one, and the
-one that val's image AUROC chooses of all that the run offers (docs/scores.md); beside them scores without a
-network. Seed by seed and resumable: stopped early, the table has fewer seeds. docs/chest.md has it.
+FOLDER as in configs/ae_cxr.py. Each row has two scores of the same trained networks: the published one, and
+the one that val's image AUROC chooses of all that the run offers (docs/scores.md); beside them scores without
+a network. Seed by seed and resumable: stopped early, the table has fewer seeds. docs/chest.md has it.
 
-Arguments: vgg=vgg16.npz, the weights of VGG16 for frozen features, DPA's loss and three of the scores; without
-it frozen features and DPA have *random* networks, and those three scores are not offered.
+Arguments: vgg=vgg16.npz, the weights of VGG16 for frozen features, DPA's loss and three of the scores;
+without it frozen features and DPA have *random* networks, and those three scores are not offered.
 runs=3 (seeds); methods=ae_s+dpa (some of them).
-  (none)   32 px (frozen features: 96 px), narrow networks, 24 passes (MorphAEus 30), CPU: about 25 minutes of a
-           busy core a seed
+  (none)   32 px (frozen features: 96 px), narrow networks, 12 passes (MorphAEus 24), CPU: about 20 minutes
+           of a busy core a seed
   :demo    SYNTHETIC radiographs, two seeds of three methods, CPU, minutes
   :smoke   SYNTHETIC radiographs, one seed of every method, four steps; learns nothing
 """
@@ -71,10 +71,10 @@ def _part(method, args, runs):
 
 def _fields(method, args, synthetic):
   """What differs from the config file: size, length, and what the scores need."""
-  fields = {"eval.measures": ("similarity", "trivial")}
+  fields = {"eval.measures": ("similarity", "trivial"), "eval.panel_images": 4}
   if method == "frozen":
-    fields |= {"eval.choose_score": ("image", "taps"), "method.score.map": "none", "eval.measures": ("trivial",),
-               "method.scores": ("mahalanobis", "neighbours", "forest")}
+    fields |= {"eval.choose_score": ("image", "taps"), "method.score.map": "none",
+               "eval.measures": ("trivial",), "method.scores": ("mahalanobis", "neighbours", "forest")}
     if not synthetic:
       fields |= {"data.image_size": 96, "method.image_taps": ("r33", "r22", "r43", "r22+r33+r43")}
     return fields
@@ -82,8 +82,9 @@ def _fields(method, args, synthetic):
   if args.smoke:
     return fields | (_TINY if method != "morphaeus" else {})
   if args.vgg:
-    fields |= {"method.score.trunk": "vgg16", "method.score.trunk_weights": args.vgg, "method.score.fit": True}
+    fields |= {"method.score.trunk": "vgg16", "method.score.trunk_weights": args.vgg,
+               "method.score.fit": True}
   if synthetic or method == "dpa":
     return fields
-  fields |= {"data.image_size": 32, "train.epochs": 30 if method == "morphaeus" else 24}
-  return fields | ({"method.capacity_steps": 250.0} if method == "beta_vae" else {})
+  fields |= {"data.image_size": 32, "train.epochs": 24 if method == "morphaeus" else 12}
+  return fields | ({"method.capacity_steps": 120.0} if method == "beta_vae" else {})

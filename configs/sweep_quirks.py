@@ -1,10 +1,10 @@
-r"""What each quirk of the public code of MorphAEus and its autoencoders costs, one at a time (docs/ae_zoo.md).
+r"""What each quirk of the public code of MorphAEus and the other autoencoders costs (docs/ae_zoo.md).
 
   python launch.py --mode=sweep --workdir=W --config=configs/sweep_quirks.py:small,root=FOLDER
   python launch.py --mode=sweep --workdir=W --config=configs/sweep_quirks.py:root=FOLDER,vgg=PATH
 
-The row quirk=none of a method is what its paper describes, each other row changes that one field; quirk=all is
-what the public code does. Resumable; seed by seed, so that an early stop leaves whole tables.
+One at a time: the row quirk=none of a method is what its paper describes, each other row changes that one
+field; quirk=all is what the public code does. Resumable; seed by seed, so that an early stop leaves whole tables.
 Arguments: runs=3 (seeds of each); vgg of MorphAEus; methods=ae_s+vae+morphaeus (all).
   :small   real radiographs at 32 px, narrow networks, CPU: half a minute of one core a run; a schedule whose
            steps lie beyond the 60 epochs is shortened with them

@@ -47,7 +47,7 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
 
 
 def _row(key, trials, s, read):
-  """One cell: its runs' metric, before val chose the score as well, and the trivial scores of the same split."""
+  """One cell: its runs' metric, also before val chose the score, and the trivial scores of the split."""
   results = [r for r in map(read, trials) if r is not None]
   before = [r["before_choice"] for r in results if r.get("before_choice")]
   found = {"cell": dict(key), **_over_runs(results, s.metric), "of": len(trials),
@@ -83,10 +83,10 @@ def _trivial(results, metric):
 
 def _flat(row):
   """A row of table.csv."""
-  plain = {k: v for k, v in row.items() if k not in ("cell", "values", "trivial", "before_choice", "chosen", "ci95")}
-  before = row.get("before_choice") or {}
-  ends = {f"{name}{end}": pair[i] for name, pair in (("ci95_", row["ci95"]), ("before_ci95_", before.get("ci95")))
-          if pair for i, end in enumerate(("low", "high"))}
+  nested = ("cell", "values", "trivial", "before_choice", "chosen", "ci95")
+  plain, before = {k: v for k, v in row.items() if k not in nested}, row.get("before_choice") or {}
+  pairs = (("ci95_", row["ci95"]), ("before_ci95_", before.get("ci95")))
+  ends = {f"{name}{end}": pair[i] for name, pair in pairs if pair for i, end in enumerate(("low", "high"))}
   more = {f"before_{k}": before[k] for k in ("mean", "std") if k in before}
   return {**row["cell"], **plain, **ends, **more, **row["trivial"]}
 
@@ -114,7 +114,7 @@ def text(result: Mapping[str, Any]) -> str:
                + (" 95 %: bootstrap over patients of one run, its ends' means." if ends else "")
                + (" SYNTHETIC DATA." if result["synthetic"] else ""))
   if two:
-    lines.append("as configured: the score that the config names; beside it the one that val's image AUROC chose.")
+    lines.append("as configured: the score that the config names; then the one that val's image AUROC chose.")
     lines += [f"Chosen on val for {' '.join(map(str, r['cell'].values()))}: {'; '.join(r['chosen'])}"
               for r in rows if r.get("chosen")]
   for name, choice in result["chosen"].items():

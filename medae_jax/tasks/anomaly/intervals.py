@@ -38,7 +38,7 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
 
 
 def of_images(evaluator, score: np.ndarray) -> dict:
-  """{"image_auroc", "image_ap", "ci95": {"image_auroc": [low, high], ...}} of any score [n] of the split's images.
+  """{"image_auroc", "image_ap", "ci95": {"image_auroc": [low, high], ...}} of any score [n] of the images.
 
   The split has normal and abnormal images; ci95 is {} with fewer than two patients or eval.bootstrap=0.
   """

@@ -10,8 +10,8 @@
   lesions      lesion-wise sensitivity, false positives a scan, FROC (metrics/lesions.py): masks, a threshold
   probability  brier, ece of the probability that a logistic curve fitted on val makes of the image score, and
                p_value_ks, the distance of normal scans' p-values from uniform: labels
-  trivial      trivial_scores: image AUROC of scores without a network (scores/trivial.py), whose anomalous end
-               val decides: labels
+  trivial      trivial_scores: image AUROC of scores without a network (scores/trivial.py), whose anomalous
+               end val decides: labels
 
 The prediction is what predict writes: the map above val's threshold without small components. Intervals are
 bootstraps over patients.
@@ -114,7 +114,7 @@ class Measures:
   def _trivial_scores(self, numbers, notes):
     e, signs = self._evaluator, (self._evaluator.calibration or {}).get("trivial")
     if signs is None or set(e.label[e.label >= 0]) != {0, 1}:
-      notes["trivial_scores"] = "needs normal and abnormal images here and in val, which says which end is anomalous"
+      notes["trivial_scores"] = "needs both kinds of images here and in val, which says which end is anomalous"
       return
     numbers["trivial_scores"] = {name: of_scores.of_images(e, signs[name] * value)
                                  for name, value in self._trivial.items()}

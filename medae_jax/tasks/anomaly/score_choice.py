@@ -85,8 +85,9 @@ class ScoreChoice:
 
 
 def before_choice(evaluator, scores: np.ndarray, config) -> dict[str, Any]:
-  """{"score": fields that val's choice changed, as they were, "image_auroc", "image_ap", "ci95"}; {} where the
-  split has one kind of images alone.
+  """{"score": fields that val could change, as configured, "image_auroc", "image_ap", "ci95"}.
+
+  {} where the split has one kind of images alone.
 
   Args:
     evaluator: after its pass. scores: [n] by the score that the run's config names. config: that config.

@@ -11,7 +11,8 @@ from medae_jax.training.plan import Plan
 def test_a_whole_seed_comes_before_the_next():
   plan = Plan(sweep_chest.get_config("root=x,vgg=v.npz,methods=ae_s+dpa+frozen+morphaeus"), "w")
   trials = plan.trials()
-  assert [t.name for t in trials[:5]] == ["ae_s_run0", "dpa_run0", "frozen_seed0", "morphaeus_run0", "ae_s_run1"]
+  assert [t.name for t in trials[:5]] == [
+      "ae_s_run0", "dpa_run0", "frozen_seed0", "morphaeus_run0", "ae_s_run1"]
   configs = [plan.config(t) for t in trials[:4]]
   assert [c.data.image_size for c in configs] == [32, 32, 96, 32]
   for c in configs:
@@ -26,7 +27,8 @@ def test_without_rounds_the_first_part_comes_first():
   config.sweep.rounds = False
   for part in config.sweep.parts:
     part["grid"] = {"run": (0, 1)}
-  assert [t.name for t in Plan(config.lock(), "w").trials()] == ["ae_s_run0", "ae_s_run1", "vae_run0", "vae_run1"]
+  assert [t.name for t in Plan(config.lock(), "w").trials()] == [
+      "ae_s_run0", "ae_s_run1", "vae_run0", "vae_run1"]
 
 
 def test_every_synthetic_variant_is_of_radiographs():
@@ -42,7 +44,8 @@ def test_a_quirk_changes_its_field_alone():
   runs = {tuple(dict(t.labels).values()): plan.config(t) for t in plan.trials()}
   changed = {key: set(config_lib.differences(runs[key[0], "none"], run)) for key, run in runs.items()}
   assert changed == {
-      ("vae", "none"): set(), ("vae", "sample=False"): {"method.sample"}, ("vae", "kl=published"): {"method.kl"},
+      ("vae", "none"): set(), ("vae", "sample=False"): {"method.sample"},
+      ("vae", "kl=published"): {"method.kl"},
       ("vae", "data.preparation=published"): {"data.preparation"},
       ("vae", "all"): {"method.sample", "method.kl", "data.preparation"},
       ("morphaeus", "none"): set(), ("morphaeus", "norm=frozen"): {"model.norm"},
