@@ -4,7 +4,7 @@ r"""What each quirk of the public code of MorphAEus and the other autoencoders c
   python launch.py --mode=sweep --workdir=W --config=configs/sweep_quirks.py:root=FOLDER,vgg=PATH
 
 One at a time: the row quirk=none of a method is what its paper describes, each other row changes that one
-field; quirk=all is what the public code does. Resumable; seed by seed, so that an early stop leaves whole tables.
+field; quirk=all is what the public code does. Resumable; seed by seed: an early stop leaves whole tables.
 Arguments: runs=3 (seeds of each); vgg of MorphAEus; methods=ae_s+vae+morphaeus (all).
   :small   real radiographs at 32 px, narrow networks, CPU: half a minute of one core a run; a schedule whose
            steps lie beyond the 60 epochs is shortened with them

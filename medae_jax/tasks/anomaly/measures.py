@@ -114,7 +114,7 @@ class Measures:
   def _trivial_scores(self, numbers, notes):
     e, signs = self._evaluator, (self._evaluator.calibration or {}).get("trivial")
     if signs is None or set(e.label[e.label >= 0]) != {0, 1}:
-      notes["trivial_scores"] = "needs both kinds of images here and in val, which says which end is anomalous"
+      notes["trivial_scores"] = "needs both kinds of images, here and in val, which says which end is ill"
       return
     numbers["trivial_scores"] = {name: of_scores.of_images(e, signs[name] * value)
                                  for name, value in self._trivial.items()}
