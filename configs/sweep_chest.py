@@ -3,7 +3,8 @@ r"""Every method on chest radiographs in one table: the autoencoders, MorphAEus,
   python launch.py --mode=sweep --workdir=W --config=configs/sweep_chest.py:root=FOLDER,vgg=vgg16.npz
 FOLDER as in configs/ae_cxr.py. Each row has two scores of the same trained networks: the published one, and
 the one that val's image AUROC chooses of all that the run offers (docs/scores.md); beside them scores without
-a network. Seed by seed and resumable: stopped early, the table has fewer seeds. docs/chest.md has it.
+a network, and below the table the mean of the runs of a seed that val chooses. Seed by seed and resumable:
+stopped early, the table has fewer seeds. docs/chest.md has it.
 
 Arguments: vgg=vgg16.npz, the weights of VGG16 for frozen features, DPA's loss and three of the scores;
 without it frozen features and DPA have *random* networks, and those three scores are not offered.
@@ -46,8 +47,8 @@ def get_config(arg=None):
   with config.unlocked():
     config.sweep = ml_collections.ConfigDict(dict(
         config=first["config"], arg=first["arg"], grid=first["grid"], average=("run", "seed"), settings=(),
-        parts=tuple(parts), rounds=True, folds=0, final_steps="", split="test", metric="image_auroc",
-        together=1, retries=0, slurm=0, shard=(0, 1)))
+        parts=tuple(parts), rounds=True, ensemble=True, folds=0, final_steps="", split="test",
+        metric="image_auroc", together=1, retries=0, slurm=0, shard=(0, 1)))
   return config.lock()
 
 

@@ -16,6 +16,7 @@ A sweep is a config with the group `config.sweep` (configs/sweep_*.py):
   split, metric   what is compared: metric of evaluation/<split>.json
   rounds     True: the first value of the averaged arguments for every cell, then the second, ...: what is
              stopped early leaves whole tables of fewer runs
+  ensemble   True: also the mean of the runs of a round that val chooses (reporting/ensemble.py)
   together   runs trained at once under vmap where shapes agree (one accelerator); 1 = one by one
   retries    how often a failed run is tried again before the sweep ends
   shard      (i, n): this process does every n-th run only; a last call with (0, 1) makes the table
@@ -46,7 +47,7 @@ import ml_collections
 from medae_jax import evaluate as evaluate_lib, report as report_lib, train as train_lib
 from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
-from medae_jax.reporting import seeds_table, tables
+from medae_jax.reporting import ensemble, seeds_table, tables
 from medae_jax.training import interrupt, lock, slurm, together
 from medae_jax.training.job import ELSEWHERE, INTERRUPTED, Job, failures
 from medae_jax.training.plan import Plan
@@ -91,7 +92,17 @@ def _write(plan, said: dict[str, str], chosen) -> dict[str, Any]:
   runs = plan.listing([*plan.trials(), *final] if plan.s.folds else final)
   return tables.write(plan.workdir, plan.s, final, plan.read,
                       {k: v for k, v in said.items() if v != ELSEWHERE}, plan.describe(chosen), runs,
-                      [k for k, v in said.items() if v == ELSEWHERE], plan.changes)
+                      [k for k, v in said.items() if v == ELSEWHERE], plan.changes, _ensembles(plan, final))
+
+
+def _ensembles(plan, trials) -> list[dict[str, Any]]:
+  """The mean of the runs that val chooses (reporting/ensemble.py), for each complete round."""
+  rounds: dict[tuple[int, ...], list] = {}
+  for trial in trials if plan.s.get("ensemble", False) else ():
+    rounds.setdefault(plan.round_of(trial.part, trial.cell), []).append(trial)
+  whole = [found for found in rounds.values() if all(plan.read(t) is not None for t in found)]
+  found = [ensemble.measure({t.name: plan.job(t).folder for t in members}, plan.s.split) for members in whole]
+  return [e for e in found if e is not None]
 
 
 def seeds(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from medae_jax.core import files
 def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
           failed: Mapping[str, str], chosen: Mapping[str, Any],
           runs: Sequence[Mapping[str, Any]] = (), elsewhere: Sequence[str] = (),
-          changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+          changes: Mapping[str, Any] | None = None,
+          ensembles: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
   """Writes sweep.json, table.csv and table.md; returns what sweep.json holds.
 
   Args:
@@ -22,6 +23,7 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
     failed: {name: reason}. chosen: {cell: what the search chose}.
     runs: what every run is (Plan.listing), those of a search included.
     elsewhere: names of runs that other processes work on. changes: {field: value} of the command line.
+    ensembles: one a round (ensemble.measure).
   """
   cells: dict[tuple, list] = {}
   compared = not s.folds and any(t.setting for t in trials)
@@ -38,7 +40,8 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
             "chosen": dict(chosen), "failed": dict(failed), "elsewhere": list(elsewhere),
             "missing": [t.name for t in trials if read(t) is None],
             "labels": dict(s.get("labels", {})), "unpublished": list(s.get("unpublished", ())),
-            "runs": list(runs), "changes": dict(changes or {})}
+            "runs": list(runs), "changes": dict(changes or {}),
+            "ensemble": {**_over_runs(ensembles, s.metric), "rounds": list(ensembles)} if ensembles else None}
   files.write_json(workdir / "sweep.json", result)
   flat = [_flat(r) for r in rows]
   files.write_csv(workdir / "table.csv", flat)
@@ -117,6 +120,12 @@ def text(result: Mapping[str, Any]) -> str:
     lines.append("as configured: the score that the config names; then the one that val's image AUROC chose.")
     lines += [f"Chosen on val for {' '.join(map(str, r['cell'].values()))}: {'; '.join(r['chosen'])}"
               for r in rows if r.get("chosen")]
+  if ensemble := result.get("ensemble"):
+    lines.append(f"Mean of the runs that val chooses, standardised by its normal images: {metric} "
+                 f"{number(ensemble['mean'])}, std {number(ensemble['std'])} over {ensemble['runs']} rounds, "
+                 f"95 % {pair(ensemble['ci95'])}.")
+    lines += [f"  {' + '.join(r['members'])}: val {r['val_auroc']:.4f}, {metric} {r[result['metric']]:.4f}"
+              for r in ensemble["rounds"]]
   for name, choice in result["chosen"].items():
     lines.append(f"Chosen by folds for {name}: {choice}")
   if trunks := sorted({r["trunk"] for r in result["runs"] if r.get("trunk")}):

@@ -37,7 +37,8 @@ _RULES = {
 _YOUNGER = {  # fields that a sweep config may lack
     "sweep.labels": checks.group, "sweep.parts": checks.several(checks.group),
     "sweep.unpublished": checks.several(checks.text), "sweep.retries": checks.whole(0, 100),
-    "sweep.slurm": checks.whole(0, 100000), "sweep.rounds": checks.flag}
+    "sweep.slurm": checks.whole(0, 100000), "sweep.rounds": checks.flag,
+    "sweep.ensemble": checks.flag}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +101,13 @@ class Plan:
     self.parts = _parts(self.s)
     self.cells = [(i, cell) for i, part in enumerate(self.parts) for cell in part.cells()]
     if self.s.get("rounds", False):  # stable: within a round the order of the parts
-      self.cells.sort(key=lambda found: self._round(*found))
+      self.cells.sort(key=lambda found: self.round_of(*found))
     self._jobs: dict[Trial, Job] = {}
     self._without: set[tuple[int, str]] = set()  # (part, changed field it does not have), said once
     first = self.trial(*self.cells[0])
     self.changes = config_lib.differences(self._fresh(first), config)
 
-  def _round(self, part: int, cell: Cell) -> tuple[int, ...]:
+  def round_of(self, part: int, cell: Cell) -> tuple[int, ...]:
     """Places of the values of the averaged arguments in their grid."""
     return tuple(self.parts[part].grid[k].index(v) for k, v in cell if k in self.s.average)
 

@@ -68,8 +68,8 @@ class Measures:
     """Entries of calibration.json: "probability" [slope, intercept] of the image score, "trivial" {name: 1 or
     -1}, the anomalous end; each where it is asked for.
     """
-    e, found = self._evaluator, {}
-    known = e.label >= 0
+    found: dict[str, Any] = {}
+    e, known = self._evaluator, self._evaluator.label >= 0
     if "probability" in self._asked:
       found["probability"] = probability.fit_logistic(e.image_scores["model"][known], e.label[known] == 1)
     if self._trivial and set(e.label[known]) == {0, 1}:
