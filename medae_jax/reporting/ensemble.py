@@ -2,7 +2,7 @@
 
 Each run's image scores (evaluation/<split>_images.csv) are standardised by the mean and the standard
 deviation of the *normal* images of val. Runs are ordered by their image AUROC on val; the mean of the first
-k, k = 1, 2, ... is a candidate, and val's image AUROC chooses k: no more candidates than runs, since few images
+k, k = 1, 2, ... is a candidate, and val's image AUROC chooses k: no more candidates than runs: few images
 choose among many by luck. The test split is read once, after that.
 """
 
