@@ -1,0 +1,1 @@
+"""Several ways to compute one thing, against each other."""
