@@ -1,7 +1,7 @@
 r"""The warp of MorphAEus as gathers (medae_jax/models/layers/warp.py) against products with one-hot matrices.
 
-  python -m benchmarks.forms.warp                    # seconds of this processor, forms in turn, and their ratio
-  python -m benchmarks.forms.warp --gpu              # kernels and bytes that XLA makes of both for an H100
+  python -m benchmarks.forms.warp          # seconds of this processor, forms in turn, and their ratio
+  python -m benchmarks.forms.warp --gpu    # kernels and bytes that XLA makes of both for an H100
 
 Measured is what a training step asks for: scaling and squaring of both directions (7 warps of fields), the
 warp of both images, and the gradient of all that by velocity and images. Products: the bilinear weights of
@@ -116,7 +116,8 @@ def main() -> None:
       parser.error('XLA\'s compiler for GPUs is missing: pip install "jax[cuda13]" (no GPU needed)')
     rows = []
     for side in sides:
-      found = report.child("benchmarks.forms.warp", {"side": side, "batch": args.batch}, gpu_program.DEVICELESS)
+      found = report.child("benchmarks.forms.warp", {"side": side, "batch": args.batch},
+                           gpu_program.DEVICELESS)
       rows += [(side, name, v["kernels"], f"{v['bytes'] / 1e9:.2f} GB", f"{v['scratch'] / 2**20:.0f} MiB")
                for name, v in found.items()]
     report.show(("side", "form", "kernels", "traffic", "scratch memory"), rows, {}, "")
