@@ -28,7 +28,6 @@ _SMALL = 4096  # side of the sibling, pixels
 def one(job: dict) -> dict:
   """What a process of its own measures; `job` names the slide ("" = imports alone) and the options."""
   import jax
-  import tensorflow  # noqa: F401  (what a data set's operations may load later)
 
   from medae_jax import predict
   jax.devices()

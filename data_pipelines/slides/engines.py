@@ -8,6 +8,7 @@ or a region becomes `Broken`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import pathlib
 from typing import Any
 
@@ -106,10 +107,11 @@ class TiffSlide:
   def __init__(self, path: pathlib.Path):
     import tiffslide
     try:
-      self._slide = tiffslide.TiffSlide(str(path))
-      self.sizes = [tuple(s) for s in self._slide.level_dimensions]
-      self.downsamples = [float(d) for d in self._slide.level_downsamples]
-      found: dict[str, Any] = dict(self._slide.properties)
+      with quiet_tifffile():
+        self._slide = tiffslide.TiffSlide(str(path))
+        self.sizes = [tuple(s) for s in self._slide.level_dimensions]
+        self.downsamples = [float(d) for d in self._slide.level_downsamples]
+        found: dict[str, Any] = dict(self._slide.properties)
     except Exception as error:  # tifffile, zarr and tiffslide have a dozen kinds between them
       raise Broken(_line(error)) from None
     self.properties = {k.replace("tiffslide.", "openslide."): str(v) for k, v in found.items()
@@ -135,10 +137,22 @@ def stored_bits(path: pathlib.Path) -> int:
   """Bits a sample of a TIFF file; 8 of other files, and where tifffile is not installed."""
   with contextlib.suppress(Exception):  # no TIFF: an engine knows it, and has 8 bits
     import tifffile
-    with tifffile.TiffFile(path) as file:
+    with quiet_tifffile(), tifffile.TiffFile(path) as file:
       bits = file.pages[0].bitspersample  # type: ignore[union-attr]
       return max(bits) if isinstance(bits, tuple) else int(bits)
   return 8
+
+
+@contextlib.contextmanager
+def quiet_tifffile():
+  """What tifffile logs about a damaged file is left out: the file is refused in one line, or read."""
+  logger = logging.getLogger("tifffile")
+  before = logger.level
+  logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    logger.setLevel(before)
 
 
 def _line(error: Exception) -> str:

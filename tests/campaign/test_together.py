@@ -1,6 +1,6 @@
 """Several programs at once on one folder of a preparation: the files of one process, bit for bit.
 
-  python -m pytest tests/campaign -m campaign -q -s -k together
+  python -m pytest tests/campaign -m campaign -q -s -k test_together
 """
 
 import subprocess

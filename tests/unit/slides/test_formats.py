@@ -64,13 +64,13 @@ def test_a_broken_jpeg_2000_tile_is_made_of_the_finer_level(folder, tmp_path, ca
 
 
 @pytest.mark.parametrize("name", ["philips.tiff", "hamamatsu.ndpi", "aperio.svs"])
-def test_half_a_download_is_one_line(folder, tmp_path, name):
+def test_half_a_download_is_one_line(folder, tmp_path, name, caplog):
   content = (folder / name).read_bytes()
   path = tmp_path / name
   path.write_bytes(content[:len(content) // 3])
   with pytest.raises(UserError, match=f"{name} is ") as error, reader.open_slide(path) as slide:
     slide.read(0, 0, 0, 700, 520)
-  assert "\n" not in str(error.value)
+  assert "\n" not in str(error.value) and not [r for r in caplog.records if r.name == "tifffile"]
 
 
 def test_a_scanner_that_nobody_knows_is_read_as_a_plain_pyramid_or_named(tmp_path):
