@@ -15,6 +15,7 @@ from medae_jax.core import (
   needs,
   parallel,
   scoring,
+  streams,
   trained as trained_lib,
 )
 from medae_jax.core.device import timing
@@ -150,17 +151,19 @@ def test_train_step_is_pure(name, trained):
     return
   dataset = feed.stage_dataset(config, stages[0], datasets.open_dataset(config.data, config.seed))
   batch = next(feed.batches_of(dataset, config, stages[0], 0, 0, method.views))
-  state = start.init_state(method, config, batch)
-  before = jax.tree.map(np.array, flat(state.params))
-  step = jax.jit(lambda s, b, r: method.train_step(s, b, r, stage=stages[0], axis_name=None))
-  results = [flat(step(state, batch, jax.random.key(7))[0].params) for _ in range(2)]
-  for key, value in before.items():
+  before = jax.tree.map(np.array, start.init_state(method, config, batch))
+  step = parallel.train_step_fn(  # the program of training, which is compiled already; it takes its state
+      lambda s, b, r, axis: method.train_step(s, b, r, stage=stages[0], axis_name=axis),
+      streams.step_key(config, stages[0]), mode=config.parallel.mode)
+  given = [jax.tree.map(np.array, before) for _ in range(2)]
+  (one, metrics), (two, _) = [step(s, jax.tree.map(lambda x: x[None], dict(batch))) for s in given]
+  results = [flat(s.params) for s in (one, two)]
+  for key, value in flat(before.params).items():
     np.testing.assert_array_equal(results[0][key], results[1][key])
-    np.testing.assert_array_equal(flat(state.params)[key], value)
-  moved = any(np.any(results[0][k] != before[k]) for k in before)
-  metrics = step(state, batch, jax.random.key(7))[1]
-  assert "loss" in metrics and all(np.ndim(m) == 0 for m in metrics.values())
-  assert moved or float(metrics.get("lr", 1)) == 0
+    np.testing.assert_array_equal(flat(given[0].params)[key], value)
+  moved = any(np.any(results[0][k] != v) for k, v in flat(before.params).items())
+  assert "loss" in metrics and all(np.shape(m) == (1,) for m in metrics.values())
+  assert moved or float(metrics.get("lr", [1])[0]) == 0
 
 
 @pytest.mark.slow
