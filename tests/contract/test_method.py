@@ -1,5 +1,6 @@
 """The contracts of the Method protocol, over every method: see medae_jax/core/method.py."""
 
+import functools
 import shutil
 
 import jax
@@ -51,6 +52,16 @@ def trained(tmp_path_factory):
   return get
 
 
+@pytest.fixture(scope="module")
+def restored(trained):
+  """name -> (the run as its workdir alone gives it, examples): opened, and its score compiled, once."""
+  @functools.cache
+  def get(name):
+    run = trained_lib.load(trained(name)[0], {"eval.checkpoint": "last"})
+    return run, example_batch(run.config)
+  return get
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [  # a family shares what scores; the other real ones by hand
     n if n in (*cases.TINY, *MODES_TRIED) else pytest.param(n, marks=pytest.mark.campaign)
@@ -99,26 +110,21 @@ def test_trains_to_the_end_and_says_so(name, trained):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_restored_from_workdir_alone_scores_the_same(name, trained):
-  workdir, result = trained(name)
-  run = trained_lib.load(workdir, {"eval.checkpoint": "last"})
-  config = run.config
-  batch = example_batch(config)
-  fresh = scoring.score_fn(config, result["state"])(batch)
-  restored = run.score_fn(batch)
+def test_restored_from_workdir_alone_scores_the_same(name, trained, restored):
+  result, (run, batch) = trained(name)[1], restored(name)
+  fresh, again = scoring.score_fn(run.config, result["state"])(batch), run.score_fn(batch)
   assert run.info["step"] == result["step"]
   for key in fresh:
-    np.testing.assert_array_equal(fresh[key], restored[key], err_msg=key)
+    np.testing.assert_array_equal(fresh[key], again[key], err_msg=key)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inference_state_is_what_score_reads(name, trained):
+def test_inference_state_is_what_score_reads(name, restored):
   """Nothing less: the same scores bit for bit. Nothing more: the compiled score uses every array."""
-  workdir, _ = trained(name)
-  run = trained_lib.load(workdir, {"eval.checkpoint": "last"})
+  run, batch = restored(name)
   method, kept = run.method, run.method.inference_state(run.state)
-  batch = {k: v for k, v in example_batch(run.config).items() if k in method.score_needs}
-  whole, part = (scoring.score_fn(run.config, s)(batch) for s in (run.state, kept))
+  batch = {k: v for k, v in batch.items() if k in method.score_needs}
+  whole, part = run.score_fn(batch), scoring.score_fn(run.config, kept)(batch)
   assert sorted(whole) == sorted(part)
   for key, value in whole.items():
     np.testing.assert_array_equal(value, part[key], err_msg=key)
@@ -126,11 +132,10 @@ def test_inference_state_is_what_score_reads(name, trained):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_score_treats_examples_independently(name, trained):
+def test_score_treats_examples_independently(name, restored):
   """Each example alone, in another order and beside padding: the same up to float order."""
-  workdir, _ = trained(name)
-  run = trained_lib.load(workdir, {"eval.checkpoint": "last"})
-  batch, score = example_batch(run.config), run.score_fn
+  run, batch = restored(name)
+  score = run.score_fn
   together = jax.device_get(score(batch))
   order = np.array([3, 1, 0, 2, 7, 7, 7, 7])
   shuffled = jax.device_get(score({k: v[order] for k, v in batch.items()}))
@@ -188,12 +193,12 @@ def test_resume_is_exact(name, trained, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_pictures_are_images_in_the_unit_range(name, trained):
+def test_pictures_are_images_in_the_unit_range(name, restored):
   """Also of bright images and of a network that is far off."""
-  run = trained_lib.load(trained(name)[0], {"eval.checkpoint": "last"})
-  batch, need = example_batch(run.config), run.method.needs.get("image")
+  run, batch = restored(name)
+  need = run.method.needs.get("image")
   if need is not None and need.high is None:
-    batch["image"] = 3 * batch["image"]
+    batch = {**batch, "image": 3 * batch["image"]}
   wild = run.state.replace(params={net: jax.tree.map(lambda x: 3 * x, p) if net != "vgg" else p
                                    for net, p in run.state.params.items()})
   for key, value in scoring.pictures_fn(run.config, wild)(batch).items():
