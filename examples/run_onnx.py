@@ -1,9 +1,9 @@
-"""Scans and images through an exported folder, without JAX: python run_onnx.py INPUT [OUTPUT]
+"""Scans and images through an exported folder, without JAX: python run_onnx.py INPUT [OUTPUT [MODEL]]
 
 INPUT: a NIfTI file, a DICOM file or series, a PNG, JPEG or TIFF, or a folder of them. Needs what
 requirements.txt beside this file names. For each scan OUTPUT (default: results) gets <name>_anomaly.nii.gz
 and _mask.nii.gz on the grid of the input (images: _anomaly.tif, _mask.png), and a row of predictions.csv:
-score, p-value, whether it is called abnormal.
+score, p-value, whether it is called abnormal. MODEL: score.onnx (default), score_fp16.onnx, score_int8.onnx.
 The mask is map > threshold of calibration.json, without small components, as --mode=predict makes it.
 """
 
@@ -21,7 +21,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 class Folder:
   """An exported folder: config.json, calibration.json, score.onnx."""
 
-  def __init__(self, folder=HERE):
+  def __init__(self, folder=HERE, model="score.onnx"):
     sys.path.insert(0, str(folder / "preparation"))
     read = lambda name: json.loads((folder / name).read_text(encoding="utf-8"))
     self.config, self.manifest = read("config.json"), read("manifest.json")
@@ -30,7 +30,7 @@ class Folder:
     self.modalities = tuple(self.data.get("modalities", ()))
     self.threshold = self.config["predict"].get("threshold") or self.calibration.get("threshold")
     self.shape = tuple(int(v) for v in self.manifest["inputs"]["image"]["shape"][1:])  # (h, w, C)
-    self.session = onnxruntime.InferenceSession(str(folder / "score.onnx"),
+    self.session = onnxruntime.InferenceSession(str(folder / model),
                                                 providers=["CPUExecutionProvider"])
 
   def score(self, images, batch=8):
@@ -160,9 +160,9 @@ def components(on):
   return found
 
 
-def main(source, output="results"):
+def main(source, output="results", model="score.onnx"):
   """Every scan below `source`; one that fails is named, the others go on. Returns the number of failures."""
-  folder, out, rows = Folder(), pathlib.Path(output), []
+  folder, out, rows = Folder(model=model), pathlib.Path(output), []
   from data_pipelines.brains import inputs
   kinds = ("nifti", "image", "dicom") if folder.modalities else ("image", "dicom")
   scans, found = inputs.find_all(source, folder.modalities, kinds)
@@ -182,6 +182,6 @@ def main(source, output="results"):
 
 
 if __name__ == "__main__":
-  if len(sys.argv) not in (2, 3):
+  if len(sys.argv) not in (2, 3, 4):
     sys.exit(__doc__)
   sys.exit(int(main(*sys.argv[1:]) > 0))

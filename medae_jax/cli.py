@@ -50,8 +50,8 @@ flags.DEFINE_string("input", None, "File or folder to read (predict, convert, we
                     "(report).")
 flags.DEFINE_string("output", None, "Folder to write (predict, export, report; default inside --workdir), "
                     "or file (weights).")
-flags.DEFINE_list("formats", [], "export: of stablehlo, weights, safetensors, savedmodel, onnx; default "
-                  "config.export.formats.")
+flags.DEFINE_list("formats", [], "export: of stablehlo, weights, safetensors, savedmodel, onnx, onnx_fp16, "
+                  "onnx_int8; default config.export.formats.")
 flags.DEFINE_bool("full_size", False, "Train at full size although the data are synthetic and there is no "
                   "accelerator; without it the :demo variant runs then.")
 flags.DEFINE_bool("allow_code", False, "Methods and data sets may be imported from outside the "

@@ -5,6 +5,7 @@
   config.json, calibration.json (where evaluate has run), manifest.json, README.txt,
   run_exported.py   under 30 lines; runs the folder with jax and flatbuffers alone
   score.onnx, run_onnx.py, preparation/, requirements.txt   of the format onnx: files in, maps out, no JAX
+  score_fp16.onnx, score_int8.onnx   of the formats onnx_fp16, onnx_int8; manifest.json has their loss of AP
 
 The weights are an argument of the program, not constants inside it: measured on the reference DAE
 the program is 71 kB instead of 31 MB, compiles faster (XLA folds nothing), and the weights stay
@@ -32,9 +33,10 @@ from data_pipelines import dataset as datasets
 from medae_jax.core import artefact, calibration as calibration_lib, parallel, places, scoring, trained
 from medae_jax.core.artefact import load
 from medae_jax.core.errors import UserError
-from medae_jax.core.exported import onnx, preparation
+from medae_jax.core.exported import onnx, precision, preparation
 from medae_jax.core.files import write_json
 from medae_jax.core.method import State
+from medae_jax.tasks import precision as measured
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _EXAMPLE = places.folder("examples") / "run_exported.py"
@@ -49,8 +51,9 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
     workdir: of a training run or of `convert`. Its calibration.json, if any, is applied.
     out_dir: default <workdir>/export. An earlier export there is replaced; a folder that is
       anything else is refused.
-    formats: of stablehlo, weights, safetensors, saved_model (needs TensorFlow), onnx (needs jax2onnx and
-      onnxruntime); default config.export.formats.
+    formats: of stablehlo, weights, safetensors, saved_model (needs TensorFlow), onnx, onnx_fp16, onnx_int8
+      (need jax2onnx and onnxruntime; the last two read the run's data to measure their loss); default
+      config.export.formats.
     overrides: {"method.score.median": 0, ...} on top of the workdir's config;
       export.image_size = 256 or (H, W) exports for another size than that of training.
 
@@ -150,9 +153,11 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
     write_json(folder / calibration_lib.FILE, calibration)
   parity = _parity(folder, config, score, weights, inputs) if "stablehlo" in formats else None
   by_onnx, requirements = None, []
-  if "onnx" in formats:
+  smaller = [f for f in precision.FILES if f in formats]
+  if "onnx" in formats or smaller:
     by_onnx = onnx.write(folder / onnx.FILE, score, weights, inputs, sorted(_outputs(program)))
     requirements = _preparation(folder, run, inputs, _outputs(program))
+  cost = _smaller(folder, config, inputs, smaller) if smaller else None
   manifest = {
       "format": artefact.FORMAT, "method": config.method.name,
       "needs": {k: str(v) for k, v in method.needs.items()},
@@ -163,6 +168,7 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
       "outputs": {k: {"shape": [str(d) for d in v.shape], "dtype": str(v.dtype)}
                   for k, v in _outputs(program).items()},
       "parity": parity, "parity_onnx": by_onnx, "requirements_onnx": requirements,
+      "precision": cost,
       "versions": {"jax": jax.__version__, "numpy": np.__version__},
       "files": artefact.checksums(folder)}
   (folder / "README.txt").write_text(artefact.readme(manifest), encoding="utf-8")
@@ -180,6 +186,22 @@ def _preparation(folder, run, inputs, outputs) -> list[str]:
     logging.warning("score.onnx goes without the preparation of files: %s is not of this package.", data.name)
     return []
   return preparation.write(folder, data.name, bool(data.get("modalities", ())))
+
+
+def _smaller(folder, config, inputs, formats) -> dict[str, Any]:
+  """Half precision and 8 bits beside score.onnx, and what they cost on the run's own data."""
+  paths = [folder / onnx.FILE, *(precision.write(folder, kind) for kind in formats)]
+  if set(inputs) != {"image"}:
+    cost: dict[str, Any] = {"not_measured": f"the score reads {', '.join(inputs)}"}
+  else:
+    cost = measured.measure(config, paths)
+  if "not_measured" in cost:
+    logging.warning("What %s cost is not measured: %s", ", ".join(formats), cost["not_measured"])
+  for name, one in cost.get("files", {}).items():
+    logging.info("%s: %s bytes, map differs by at most %s, image AP %s (loss %s), pixel AP %s (loss %s)",
+                 name, *(one[k] if one[k] is None or k == "bytes" else f"{one[k]:.4g}" for k in (
+                     "bytes", "map_difference", "image_ap", "image_ap_loss", "pixel_ap", "pixel_ap_loss")))
+  return cost
 
 
 def _outputs(program):

@@ -151,7 +151,8 @@ RULES: dict[str, Rule] = {
     "bench.repeats": whole(1, _MOST),
     "bench.seconds": number(0, above=True),
     "bench.stage": text,
-    "export.formats": names("stablehlo", "weights", "safetensors", "saved_model", "savedmodel", "onnx"),
+    "export.formats": names("stablehlo", "weights", "safetensors", "saved_model", "savedmodel", "onnx",
+                            "onnx_fp16", "onnx_int8"),
     "export.image_size": sides,
 }
 _WIDTHS = several(whole(1, 65536))

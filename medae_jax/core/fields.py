@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 EXPORT = dict(
-    formats=("stablehlo", "weights"),  # of stablehlo, weights, safetensors, saved_model, onnx
+    formats=("stablehlo", "weights"),  # of stablehlo, weights, safetensors, saved_model, onnx,
+                                   # onnx_fp16, onnx_int8
     image_size=())                     # (rows, columns) to export for; () = those of training
 
 BENCH = dict(

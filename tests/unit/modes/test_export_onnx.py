@@ -119,3 +119,18 @@ def test_onnx_by_onnxruntime(tmp_path):
     want = export.load(folder)({"image": images(n)})
     for name, value in zip(("map", "score"), opened.run(["map", "score"], {"image": images(n)})):
       np.testing.assert_allclose(value, want[name], atol=1e-5)
+
+
+def test_smaller_files_and_their_loss_in_the_manifest(tmp_path):
+  """The same names and shapes in half precision and 8 bits; what they cost is measured or said not to be."""
+  pytest.importorskip("jax2onnx")
+  runtime = pytest.importorskip("onnxruntime")
+  make_run(tmp_path / "run")
+  folder = export.export(tmp_path / "run", tmp_path / "out", ("onnx_fp16", "onnx_int8"))
+  cost = json.loads((folder / "manifest.json").read_text())["precision"]
+  assert set(cost) & {"files", "not_measured"}
+  want = runtime.InferenceSession(str(folder / onnx.FILE)).run(["map"], {"image": images(3)})[0]
+  for name in ("score_fp16", "score_int8"):
+    got = runtime.InferenceSession(str(folder / f"{name}.onnx")).run(["map"], {"image": images(3)})[0]
+    assert got.shape == want.shape and got.dtype == np.float32
+    assert np.abs(got - want).max() < 0.2 * max(np.abs(want).max(), 0.1)

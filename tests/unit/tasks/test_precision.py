@@ -1,0 +1,64 @@
+"""What smaller files of an exported score cost, with a runtime whose files are known."""
+
+import pathlib
+import sys
+import types
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from data_pipelines import dataset as datasets
+from data_pipelines.errors import UserError
+from medae_jax.tasks import precision
+from tests.unit import fake_run
+
+NOISE = {"score.onnx": 0.0, "score_int8.onnx": 0.4}
+
+
+class Session:
+  """map = channel 0 with noise, score = its highest pixel."""
+
+  def __init__(self, path, providers):
+    self._noise = NOISE[pathlib.Path(path).name]
+
+  def get_outputs(self):
+    return [types.SimpleNamespace(name=n) for n in ("map", "recon", "score")]
+
+  def run(self, names, batch):
+    assert names == ["map", "score"] and batch["image"].dtype == np.float32
+    noise = np.random.default_rng(0).random(batch["image"].shape[:3] + (1,), np.float32)
+    found = batch["image"][..., :1] + np.float32(self._noise) * noise
+    return [found, found.max((1, 2, 3))]
+
+
+@pytest.fixture
+def paths(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "onnxruntime", types.SimpleNamespace(InferenceSession=Session))
+  for name in NOISE:
+    (tmp_path / name).write_bytes(b"x" * len(name))
+  return [tmp_path / name for name in NOISE]
+
+
+def test_losses_are_those_of_scikit_learn(paths):
+  config = fake_run.config()
+  found = precision.measure(config, paths)
+  test = datasets.open_dataset(config.data, config.seed).split("test").read(np.arange(11))
+  assert found["split"] == "test" and found["images"] == 11
+  exact, small = (found["files"][n] for n in NOISE)
+  want = sk.average_precision_score(test["mask"].ravel() > 0, np.float16(test["image"][..., 0]).ravel())
+  assert exact["pixel_ap"] == pytest.approx(want) and exact["pixel_ap_loss"] == exact["map_difference"] == 0
+  assert small["pixel_ap_loss"] == pytest.approx(exact["pixel_ap"] - small["pixel_ap"])
+  assert small["pixel_ap_loss"] > 0.01 and 0.35 < small["map_difference"] <= 0.4
+  assert small["bytes"] == len("score_int8.onnx") and exact["image_ap"] == pytest.approx(
+      sk.average_precision_score(test["label"], test["image"][..., 0].max((1, 2))))
+
+
+def test_without_truth_or_data_it_is_said(paths, monkeypatch):
+  one = precision.measure(fake_run.config(masks=False, labels=False), paths)["files"]["score_int8.onnx"]
+  assert one["pixel_ap"] is one["image_ap"] is one["image_ap_loss"] is None and one["map_difference"] > 0.3
+
+  def gone(*_):
+    raise UserError("config.data.dir is\nempty")
+  monkeypatch.setattr(datasets, "open_dataset", gone)
+  assert precision.measure(fake_run.config(), paths) == {"not_measured": "config.data.dir is empty"}
