@@ -11,6 +11,7 @@ import math
 import numbers
 from typing import Any
 
+from medae_jax.core import fields
 from medae_jax.core.errors import UserError
 
 Rule = Callable[[Any], str]
@@ -151,8 +152,7 @@ RULES: dict[str, Rule] = {
     "bench.repeats": whole(1, _MOST),
     "bench.seconds": number(0, above=True),
     "bench.stage": text,
-    "export.formats": names("stablehlo", "weights", "safetensors", "saved_model", "savedmodel", "onnx",
-                            "onnx_fp16", "onnx_int8"),
+    "export.formats": names(*fields.FORMATS),
     "export.image_size": sides,
 }
 _WIDTHS = several(whole(1, 65536))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+FORMATS = ("stablehlo", "weights", "safetensors", "saved_model", "savedmodel", "onnx", "onnx_fp16", "onnx_int8")
 EXPORT = dict(
-    formats=("stablehlo", "weights"),  # of stablehlo, weights, safetensors, saved_model, onnx,
-                                   # onnx_fp16, onnx_int8
+    formats=("stablehlo", "weights"),  # of FORMATS
     image_size=())                     # (rows, columns) to export for; () = those of training
 
 BENCH = dict(
