@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-FORMATS = ("stablehlo", "weights", "safetensors", "saved_model", "savedmodel", "onnx", "onnx_fp16", "onnx_int8")
+FORMATS = ("stablehlo", "weights", "safetensors", "saved_model", "savedmodel", "onnx", "onnx_fp16",
+           "onnx_int8")
 EXPORT = dict(
     formats=("stablehlo", "weights"),  # of FORMATS
     image_size=())                     # (rows, columns) to export for; () = those of training
