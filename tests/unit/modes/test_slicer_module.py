@@ -48,7 +48,8 @@ def test_a_scan_goes_through_the_folder(tmp_path, monkeypatch):
   found = slicer.run(exported, sys.executable, given, tmp_path / "out")
   assert found["map"].read_text() == "scan_flair.nii.gz scan_t1.nii.gz"
   assert found["mask"].name == "scan_mask.nii.gz" and slicer.summary(found["row"]) == (
-      "score 0.25, p-value 0.0625, called abnormal, 3.46 ml above the threshold. Research use only, no diagnosis.")
+      "score 0.25, p-value 0.0625, called abnormal, 3.46 ml above the threshold. Research use only, no "
+      "diagnosis.")
   one = folder(tmp_path / "one", ("flair",))
   found = slicer.run(one, sys.executable, {"flair": given["flair"]}, tmp_path / "alone")
   assert found["map"].read_text() == "scan_flair.nii.gz"
