@@ -11,8 +11,8 @@ import math
 import numbers
 from typing import Any
 
-from medae_jax.core import fields
 from medae_jax.core.errors import UserError
+from medae_jax.core.fields import FORMATS
 
 Rule = Callable[[Any], str]
 
@@ -21,8 +21,8 @@ Rule = Callable[[Any], str]
 def whole(low: int, high: int | None = None) -> Rule:
   """A whole number from `low` to `high`."""
   def rule(value):
-    fits = isinstance(value, numbers.Integral) and not isinstance(value, bool) and (
-        low <= int(value) <= (math.inf if high is None else high))
+    most = math.inf if high is None else high
+    fits = isinstance(value, numbers.Integral) and not isinstance(value, bool) and low <= int(value) <= most
     return "" if fits else f"a whole number from {low}" + (f" to {high}" if high is not None else "")
   return rule
 
@@ -152,7 +152,7 @@ RULES: dict[str, Rule] = {
     "bench.repeats": whole(1, _MOST),
     "bench.seconds": number(0, above=True),
     "bench.stage": text,
-    "export.formats": names(*fields.FORMATS),
+    "export.formats": names(*FORMATS),
     "export.image_size": sides,
 }
 _WIDTHS = several(whole(1, 65536))
@@ -216,9 +216,8 @@ SHARED: dict[str, Rule] = {
                     number(0)),
     "method.capacity_steps": number(0, above=True),
     "method.validation_calls": whole(0, _MOST),
-    "method.rec_log_std": number(),
-    "model.latent": whole(0, 65536),
-    **dict.fromkeys(("model.squeeze", "model.hidden"), whole(1, 65536)),
+    "method.rec_log_std": number(), "model.latent": whole(0, 65536),
+    "model.squeeze": whole(1, 65536), "model.hidden": whole(1, 65536),
     "optim.plateau_patience": whole(0, _MOST),
     "optim.plateau_factor": number(0, 1),
     **dict.fromkeys(("method.ssim_window", "method.window", "model.kernel"), odd),
