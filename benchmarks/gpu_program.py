@@ -93,7 +93,7 @@ def _kernels(body: str, bodies: dict[str, str]) -> list[Kernel]:
     operands = [shapes.get(o, "") for o in re.findall(r"%([\w.\-]+)", rest.split("), ")[0])]
     target = re.search(r'custom_call_target="([^"]+)"', rest)
     source = re.search(r'op_name="([^"]*)"', line)
-    found.append(Kernel(name, shape, _size(shape) + sum(map(_size, operands)),
+    found.append(Kernel(name, shape, size_of(shape) + sum(map(size_of, operands)),
                         _flops(target.group(1) if target else "", operands, shape),
                         source.group(1) if source else ""))
   return found
@@ -103,7 +103,13 @@ def _arrays(shape):
   return [(kind, [int(n) for n in dims.split(",") if n]) for kind, dims in _ARRAY.findall(shape)]
 
 
-def _size(shape):
+def types_of(shape: str) -> tuple[str, ...]:
+  """Element types of an HLO shape or tuple of shapes."""
+  return tuple(sorted({kind for kind, _ in _arrays(shape)}))
+
+
+def size_of(shape: str) -> int:
+  """Bytes of an HLO shape or tuple of shapes."""
   return sum(_BYTES[kind] * math.prod(dims) for kind, dims in _arrays(shape))
 
 
@@ -115,14 +121,18 @@ def _flops(target, operands, shape):
   return 2 * min(math.prod(image[:3]) for image in three) * math.prod(kernel)
 
 
+def h100s(n: int) -> list:
+  """n H100s of one machine that need not be there, to compile for."""
+  from jax.experimental import topologies
+  return topologies.get_topology_desc("gpu", "cuda", target_config=_H100, topology=f"1x1x{n}").devices
+
+
 def work(task: str, variant: str, batch: int) -> None:
   """Compiles one step in this process: JSON on stdout."""
   import jax
-  from jax.experimental import topologies
 
   from benchmarks import package_steps
-  device = topologies.get_topology_desc(
-      "gpu", "cuda", target_config=_H100, topology="1x1x1").devices[0]
+  device = h100s(1)[0]
   setting = {**TASKS[task], "variant": variant}
   setting["batch"] = batch or setting["batch"]
   jax.default_backend = lambda: "gpu"  # what the package asks to choose between forms

@@ -89,6 +89,33 @@ def lowered(setting, where=None):
   Args:
     setting: as of `build`. where: the sharding of all arguments; None = this machine's device.
   """
+  step, state, batch = _shapes(setting)
+  return jax.jit(lambda s, b: step(s, b, None), donate_argnums=0).trace(
+      _placed(state, where), _placed(batch, where)).lower()
+
+
+def lowered_on(setting, mesh, reduce, whole, split):
+  """The same on all devices of `mesh`, as core/parallel.py's shard_map does it.
+
+  Args:
+    setting: its batch is that of all devices together. reduce: of config.parallel.
+    whole, split: shardings of the state and of a batch.
+  """
+  step, state, batch = _shapes(setting)
+
+  def one(s, b):
+    with parallel.reduced_in(reduce):
+      return step(s, b, parallel.AXIS)
+  mapped = parallel.sharded(one, mesh, (whole.spec, split.spec))
+  return mapped.trace(_placed(state, whole), _placed(batch, split)).lower()
+
+
+def _placed(tree, where):
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
+
+
+def _shapes(setting):
+  """((state, batch, axis) -> the step's results, state, batch), the last two as shapes."""
   if "config" in setting:
     method, state, batch = of_config(setting)
   else:
@@ -97,11 +124,9 @@ def lowered(setting, where=None):
       method, _, batch = _method(setting, tensors, batch, folder)
       state = jax.eval_shape(method.init, jax.random.key(0), batch)
   stage = method_lib.stages_of(method)[-1]
-  shaped = lambda tree: jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
-  step = lambda s, b: method.train_step(s, b, jax.random.fold_in(jax.random.key(0), s.step),
-                                        stage=stage, axis_name=None)
-  return jax.jit(step, donate_argnums=0).trace(shaped(state), shaped(batch)).lower()
+  step = lambda s, b, axis: method.train_step(s, b, jax.random.fold_in(jax.random.key(0), s.step),
+                                              stage=stage, axis_name=axis)
+  return step, state, batch
 
 
 def _method(setting, tensors, batch, folder):

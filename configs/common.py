@@ -62,6 +62,7 @@ def base(task: str = "anomaly") -> ml_collections.ConfigDict:
 
   config.parallel = ml_collections.ConfigDict()
   config.parallel.mode = "pmap"    # pmap or shard_map: same numbers
+  config.parallel.reduce = "float32"  # or bfloat16: gradients travel between devices in half the bytes
 
   config.export = ml_collections.ConfigDict(fields.EXPORT)
   config.bench = ml_collections.ConfigDict(fields.BENCH)

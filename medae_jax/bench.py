@@ -130,7 +130,8 @@ def _train(method, config, stage, state, batch, size, options):
   calls = int(config.train.steps_per_call)
   flops = _flops(config, stage, state, batch)
   fn = lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis)
-  step = parallel.train_step_fn(fn, streams.step_key(config, stage), mode=config.parallel.mode)
+  step = parallel.train_step_fn(fn, streams.step_key(config, stage), mode=config.parallel.mode,
+                                reduce=config.parallel.reduce)
   fed = _Fed(config, stage, size, method.views)
   rows = lambda x: np.split(x, jax.process_count())[jax.process_index()]
   # A batch of the stream where there is one: it may carry more (its noise) than the prepared one.
@@ -230,7 +231,8 @@ class _Fed:
     if resident is not None:  # as train does
       resident = method.cache(state, resident, self.stage)
     step = parallel.train_step_fn(fn, streams.step_key(self.config, self.stage),
-                                  mode=self.config.parallel.mode, resident=resident, sample=sample)
+                                  mode=self.config.parallel.mode, reduce=self.config.parallel.reduce,
+                                  resident=resident, sample=sample)
     index = {"index": np.tile(np.arange(self.size, dtype=np.int32), (calls, 1))}
     return step, lambda: index
 

@@ -11,6 +11,8 @@ N times too large under pmap: average gradients, never losses inside the differe
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
+import contextvars
 import functools
 import os
 from typing import Any
@@ -24,12 +26,29 @@ from medae_jax.core.device import loops
 from medae_jax.core.errors import UserError
 
 AXIS = "data"
+_REDUCE: contextvars.ContextVar[str] = contextvars.ContextVar("reduce", default="float32")
 
 
 # ---------------------------------------------------------------- collectives, no-ops without axis
+@contextlib.contextmanager
+def reduced_in(dtype: str):
+  """What is traced inside sends the float32 arrays that `pmean` averages as `dtype`; numbers stay whole."""
+  token = _REDUCE.set(dtype)
+  try:
+    yield
+  finally:
+    _REDUCE.reset(token)
+
+
 def pmean(tree, axis_name: str | None):
-  """Mean over devices; the tree itself when axis_name is None."""
-  return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+  """Mean over devices, in the type that `reduced_in` says; the tree itself when axis_name is None."""
+  if axis_name is None:
+    return tree
+  if _REDUCE.get() == "float32" or jax.lax.axis_size(axis_name) == 1:
+    return jax.lax.pmean(tree, axis_name)
+  narrow = lambda x: x.astype(_REDUCE.get()) if jnp.ndim(x) and x.dtype == jnp.float32 else x
+  return jax.tree.map(lambda mean, x: mean.astype(x.dtype),
+                      jax.lax.pmean(jax.tree.map(narrow, tree), axis_name), tree)
 
 
 def psum(tree, axis_name: str | None):
@@ -142,15 +161,15 @@ def to_host(tree):
 
 
 # ------------------------------------------------------------------------------------ the step
-def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", resident: Any = None,
-                  sample: Callable | None = None) -> loops.Step:
+def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", reduce: str = "float32",
+                  resident: Any = None, sample: Callable | None = None) -> loops.Step:
   """Compiles `step` for all devices; the batches it is given decide the steps in a dispatch.
 
   Args:
     step: (state, batch, rng, axis_name) -> (state, metrics), e.g. a method's train_step with its
       stage bound.
     key: of the stage (streams.step_key); the key of a step is fold_in(key, state.step).
-    mode: "pmap" or "shard_map".
+    mode: "pmap" or "shard_map". reduce: "float32" or "bfloat16", see `reduced_in`.
     resident: pytree of arrays [n, ...] that live on every device, or None.
     sample: (resident, index [b], step) -> batch, used with resident data: the host then sends
       only {"index"}.
@@ -168,7 +187,8 @@ def train_step_fn(step: Callable, key: jax.Array, *, mode: str = "pmap", residen
     rng = jax.random.fold_in(key, state.step)
     if sample is not None:
       batch = {**sample(data, batch["index"], state.step), **batch}
-    return step(state, batch, rng, axis_name)
+    with reduced_in(reduce):
+      return step(state, batch, rng, axis_name)
 
   def many(state, batches, data):
     return loops.scan(lambda s, b: one(s, b, data, AXIS), state, batches)
@@ -199,12 +219,16 @@ def _call(mapped, given: Callable) -> loops.Step:
   return step
 
 
+def sharded(fn: Callable, where: Mesh, in_specs) -> jax.stages.Wrapped:
+  """fn over the devices of `where`, compiled; its first argument is donated, results are the same on all."""
+  return jax.jit(jax.shard_map(fn, mesh=where, in_specs=in_specs, out_specs=PartitionSpec(), check_vma=False),
+                 donate_argnums=(0,))
+
+
 def _shard_map(many, resident):
   where = mesh()
   spec = PartitionSpec(None, AXIS)
-  mapped = jax.jit(
-      jax.shard_map(many, mesh=where, in_specs=(PartitionSpec(), spec, PartitionSpec()),
-                    out_specs=PartitionSpec(), check_vma=False), donate_argnums=(0,))
+  mapped = sharded(many, where, (PartitionSpec(), spec, PartitionSpec()))
 
   def given(state, batches):
     put = lambda x: jax.make_array_from_process_local_data(NamedSharding(where, spec), np.asarray(x))

@@ -54,6 +54,7 @@ _FILES = ("annotations", "camelyon", "natural", "nih", "paired", "segmentation",
 _RECONSTRUCTS = {f"method.score.{k}": list(v) if isinstance(v, tuple) else v  # as JSON has it
                  for k, v in fields.RECON_SCORE.items()}
 ADDED: dict[str, dict[str, dict[str, Any]]] = {
+    "parallel.mode": {mode: {"parallel.reduce": "float32"} for mode in ("pmap", "shard_map")},
     "data.name": {**{name: {"data.window": [0, 0]} for name in _FILES},
                   # Volumes were read with their axes as stored, and their slices resized whole.
                   **{name: {"data.orientation": "", "data.placement": "scan", "data.lesion_values": []}

@@ -47,8 +47,8 @@ class Alone:
       self._batches = itertools.repeat({"index": run.first_batch["index"]})
     self._step = parallel.train_step_fn(
         lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis),
-        streams.step_key(config, stage), mode=config.parallel.mode, resident=resident,
-        sample=sample)
+        streams.step_key(config, stage), mode=config.parallel.mode,
+        reduce=config.parallel.reduce, resident=resident, sample=sample)
 
   def advance(self, k: int):
     """k steps; returns their metrics, {name: [k]} on the device."""

@@ -159,7 +159,7 @@ def test_train_step_is_pure(name, trained):
   before = jax.tree.map(np.array, start.init_state(method, config, batch))
   step = parallel.train_step_fn(  # the program of training, which is compiled already; it takes its state
       lambda s, b, r, axis: method.train_step(s, b, r, stage=stages[0], axis_name=axis),
-      streams.step_key(config, stages[0]), mode=config.parallel.mode)
+      streams.step_key(config, stages[0]))
   given = [jax.tree.map(np.array, before) for _ in range(2)]
   (one, metrics), (two, _) = [step(s, jax.tree.map(lambda x: x[None], dict(batch))) for s in given]
   results = [flat(s.params) for s in (one, two)]

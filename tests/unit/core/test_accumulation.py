@@ -46,6 +46,20 @@ def test_means_over_devices_are_what_no_axis_gives():
     np.testing.assert_array_equal(fn(x, None), x)
 
 
+def test_gradients_travel_in_the_type_asked_for():
+  """Arrays are rounded on their way and come back as float32, numbers are not."""
+  x, loss = jnp.linspace(0.1, 1.3, 12).reshape(4, 3), jnp.linspace(0.1, 0.7, 4)
+  run = lambda: jax.vmap(lambda *v: parallel.pmean(v, "data"), axis_name="data")(x, loss)
+  with parallel.reduced_in("bfloat16"):
+    mean, number = run()
+    sent = str(jax.make_jaxpr(run)())
+  whole, exact = run()
+  assert mean.dtype == jnp.float32 and "bf16[4,3]" in sent
+  np.testing.assert_allclose(mean, whole, rtol=1e-2)
+  assert np.any(mean != whole)
+  np.testing.assert_array_equal(number, exact)
+
+
 class Scale(dae.Method):
   """The DAE with a network of two numbers a channel."""
 

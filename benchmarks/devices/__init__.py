@@ -1,0 +1,1 @@
+"""Several devices: what they say to each other."""
