@@ -81,8 +81,8 @@ class Slide:
     """
     own = self.mpp if mpp else self.magnification
     if not own:
-      raise UserError(f"{self.path} does not say how many micrometres a pixel is: give it "
-                      "(slide_mpp=0.25, say)")
+      raise UserError(f"{self.path} does not say how many micrometres a pixel is: give it, predict "
+                      "--config.predict.slide.own_mpp=0.25, training --config.data.own_mpp=0.25")
     found = mpp / own if mpp else own / magnification
     if found < 0.95:
       raise UserError(f"{self.path} has {own:g} {'micrometres a pixel' if mpp else 'x'} at most: coarser "
