@@ -33,8 +33,9 @@ class Folder:
     self.session = onnxruntime.InferenceSession(str(folder / model),
                                                 providers=["CPUExecutionProvider"])
 
-  def score(self, images, batch=8):
+  def score(self, images):
     """Images [n,h,w,C] -> (maps [n,h,w], scores [n])."""
+    batch = 1 if self.manifest.get("batch_onnx") == 1 else 8
     images = np.ascontiguousarray(images, np.float32)
     parts = [self.session.run(["map", "score"], {"image": images[i:i + batch]})
              for i in range(0, len(images), batch)]

@@ -152,12 +152,12 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
   if calibration is not None:
     write_json(folder / calibration_lib.FILE, calibration)
   parity = _parity(folder, config, score, weights, inputs) if "stablehlo" in formats else None
-  by_onnx, requirements = None, []
+  by_onnx, at_once, requirements = None, None, []
   smaller = [f for f in precision.FILES if f in formats]
   if "onnx" in formats or smaller:
-    by_onnx = onnx.write(folder / onnx.FILE, score, weights, inputs, sorted(_outputs(program)))
+    by_onnx, at_once = onnx.write(folder / onnx.FILE, score, weights, inputs, sorted(_outputs(program)))
     requirements = _preparation(folder, run, inputs, _outputs(program))
-  cost = _smaller(folder, config, inputs, smaller) if smaller else None
+  cost = _smaller(folder, config, inputs, smaller, 1 if at_once == 1 else 8) if smaller else None
   manifest = {
       "format": artefact.FORMAT, "method": config.method.name,
       "needs": {k: str(v) for k, v in method.needs.items()},
@@ -167,7 +167,7 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
                  for k, v in inputs.items()},
       "outputs": {k: {"shape": [str(d) for d in v.shape], "dtype": str(v.dtype)}
                   for k, v in _outputs(program).items()},
-      "parity": parity, "parity_onnx": by_onnx, "requirements_onnx": requirements,
+      "parity": parity, "parity_onnx": by_onnx, "batch_onnx": at_once, "requirements_onnx": requirements,
       "precision": cost,
       "versions": {"jax": jax.__version__, "numpy": np.__version__},
       "files": artefact.checksums(folder)}
@@ -188,13 +188,13 @@ def _preparation(folder, run, inputs, outputs) -> list[str]:
   return preparation.write(folder, data.name, bool(data.get("modalities", ())))
 
 
-def _smaller(folder, config, inputs, formats) -> dict[str, Any]:
+def _smaller(folder, config, inputs, formats, batch_size) -> dict[str, Any]:
   """Half precision and 8 bits beside score.onnx, and what they cost on the run's own data."""
   paths = [folder / onnx.FILE, *(precision.write(folder, kind) for kind in formats)]
   if set(inputs) != {"image"}:
     cost: dict[str, Any] = {"not_measured": f"the score reads {', '.join(inputs)}"}
   else:
-    cost = measured.measure(config, paths)
+    cost = measured.measure(config, paths, batch_size)
   if "not_measured" in cost:
     logging.warning("What %s cost is not measured: %s", ", ".join(formats), cost["not_measured"])
   for name, one in cost.get("files", {}).items():

@@ -16,11 +16,12 @@ from medae_jax.metrics import detection
 _MOST = 1024  # images, evenly over the split: the first ones of a stored split are of few patients
 
 
-def measure(config, paths: Sequence[pathlib.Path]) -> dict[str, Any]:
+def measure(config, paths: Sequence[pathlib.Path], batch_size: int = 8) -> dict[str, Any]:
   """The same examples through every file.
 
   Args:
     config: of the run, whose data set is read. paths: of score.onnx and of the others, the exact one first.
+    batch_size: images at a time.
 
   Returns:
     {"split", "images", "files": {name: numbers}}, numbers "bytes", "seconds", "map_difference",
@@ -31,7 +32,7 @@ def measure(config, paths: Sequence[pathlib.Path]) -> dict[str, Any]:
   try:
     data = datasets.open_dataset(config.data, config.seed)
     split = "test" if "test" in data.splits else data.splits[-1]
-    batches = _examples(data.split(split))
+    batches = _examples(data.split(split), batch_size)
   except (UserError, OSError, ValueError) as error:
     return {"not_measured": " ".join(str(error).split())}
   masks = _joined(batches, "mask")
@@ -55,10 +56,10 @@ def measure(config, paths: Sequence[pathlib.Path]) -> dict[str, Any]:
   return {"split": split, "images": sum(len(b["image"]) for b in batches), "files": found}
 
 
-def _examples(source) -> list[dict[str, np.ndarray]]:
+def _examples(source, batch_size) -> list[dict[str, np.ndarray]]:
   step = -(-len(source) // _MOST)
   batches = []
-  for b in stream.eval_batches(source, batch_size=8):
+  for b in stream.eval_batches(source, batch_size=batch_size):
     kept = b["valid"] & (b["position"] % step == 0)
     if kept.any():
       batches.append({k: b[k][kept] for k in ("image", "mask", "label") if k in b})

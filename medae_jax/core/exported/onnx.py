@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import logging
 import pathlib
+from unittest import mock
 
+from absl import logging as log
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core.errors import UserError
@@ -19,14 +22,15 @@ _BATCHES = (1, 3)  # parity is measured on both: a batch axis that became a cons
 
 
 def write(path: pathlib.Path, score: Callable, weights: Mapping[str, np.ndarray],
-          inputs: Mapping[str, jax.ShapeDtypeStruct], names: list[str]) -> dict[str, float]:
+          inputs: Mapping[str, jax.ShapeDtypeStruct], names: list[str]) -> tuple[dict[str, float], str | int]:
   """Writes the file and measures it.
 
   Args:
     score: (weights, batch) -> {name: array}. inputs: {name: [b, ...] float32}. names: of the outputs.
 
   Returns:
-    {output: largest |difference| from `score` by onnxruntime}.
+    ({output: largest |difference| from `score` by onnxruntime}, images at a time: "any", or 1 where the score
+    cannot be translated for a batch without a number).
 
   Raises:
     UserError: a package is missing; the score cannot be translated; the file differs from `score`.
@@ -41,21 +45,54 @@ def write(path: pathlib.Path, score: Callable, weights: Mapping[str, np.ndarray]
   if odd := [k for k, v in inputs.items() if v.dtype != np.float32]:
     raise UserError(f"the onnx format takes float32 inputs; {', '.join(odd)} is none")
   keys = list(inputs)
+  held = {name: jnp.asarray(value) for name, value in weights.items()}  # NumPy takes no traced index
 
   def flat(*values):
-    found = score(weights, dict(zip(keys, values)))
+    with mock.patch.object(jax.image, "resize", _resized):
+      found = score(held, dict(zip(keys, values)))
     return tuple(found[name] for name in names)
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # a line for each shape that stays symbolic
-  try:
-    model = to_onnx(flat, [("B", *inputs[k].shape[1:]) for k in keys], model_name="score", input_names=keys,
+
+  def make(batch, sizes):
+    model = to_onnx(flat, [(batch, *inputs[k].shape[1:]) for k in keys], model_name="score", input_names=keys,
                     output_names=list(names))
-  except (NotImplementedError, TypeError, ValueError, KeyError, RuntimeError) as e:
-    raise UserError(f"jax2onnx cannot translate this score ({type(e).__name__}: "
-                    f"{(str(e).splitlines() or [''])[0][:200]}): leave onnx out of --formats") from e
-  onnx.save(model, str(path))
-  session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-  return {name: max(_apart(session, score, weights, inputs, names, n)[name] for n in _BATCHES)
-          for name in names}
+    onnx.save(model, str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    measured = [_apart(session, score, weights, inputs, names, n) for n in sizes]
+    return {name: max(m[name] for m in measured) for name in names}
+  try:
+    try:
+      return make("B", _BATCHES), "any"
+    except Exception as e:  # jax2onnx, JAX and onnxruntime raise a dozen types where the batch has no number
+      log.warning("score.onnx takes one image at a time: jax2onnx cannot translate this score for any batch "
+                  "(%s).", _line(e))
+      return make(1, (1,)), 1
+  except UserError:
+    raise
+  except Exception as e:
+    raise UserError(f"jax2onnx cannot translate this score ({_line(e)}): leave onnx out of --formats") from e
+
+
+def _resized(image, shape, method, antialias: bool = True, precision=None):
+  """jax.image.resize of [B,h,w,C], bilinear, as two products: jax2onnx has none that shrinks without
+  aliasing, and none for a batch without a number."""
+  if image.ndim != 4 or str(method).lower() not in ("bilinear", "linear"):
+    raise NotImplementedError(f"resize of {image.ndim} axes, {method}")
+  rows, columns = (jnp.asarray(_weights(new, old, antialias), image.dtype)
+                   for new, old in zip(shape[1:3], image.shape[1:3]))
+  return jnp.einsum("hH,bHwc->bhwc", rows, jnp.einsum("wW,bHWc->bHwc", columns, image))
+
+
+def _weights(size: int, pixels: int, antialias: bool) -> np.ndarray:
+  """float64 [size, pixels]: a triangle around each output's centre, wider where the image shrinks."""
+  scale = pixels / size
+  apart = np.abs((np.arange(size)[:, None] + 0.5) * scale - np.arange(pixels) - 0.5)
+  weights = np.maximum(1 - apart / (max(scale, 1) if antialias else 1), 0)
+  return weights / weights.sum(1, keepdims=True)
+
+
+def _line(error: Exception) -> str:
+  return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 def _apart(session, score, weights, inputs, names, n) -> dict[str, float]:

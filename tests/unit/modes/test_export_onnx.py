@@ -8,6 +8,8 @@ import subprocess
 import sys
 import types
 
+import jax
+import jax.numpy as jnp
 import nibabel
 import numpy as np
 import pytest
@@ -134,3 +136,57 @@ def test_smaller_files_and_their_loss_in_the_manifest(tmp_path):
     got = runtime.InferenceSession(str(folder / f"{name}.onnx")).run(["map"], {"image": images(3)})[0]
     assert got.shape == want.shape and got.dtype == np.float32
     assert np.abs(got - want).max() < 0.2 * max(np.abs(want).max(), 0.1)
+
+
+def _fakes(monkeypatch, fails):
+  """jax2onnx, onnx and onnxruntime: a file is the function, run by JAX; `fails(batch)` raises or not."""
+  kept = {}
+
+  class Runtime:
+    def __init__(self, path, providers):
+      self._call = kept["call"]
+
+    def run(self, names, batch):
+      assert kept["batch"] in ("B", len(batch["image"]))
+      return [np.asarray(v) for v in self._call(batch["image"])]
+
+  def to_onnx(call, inputs, **_):
+    fails(inputs[0][0])
+    kept.update(call=call, batch=inputs[0][0])
+  for name, members in (("jax2onnx", {"to_onnx": to_onnx}), ("onnx", {"save": lambda model, path: None}),
+                        ("onnxruntime", {"InferenceSession": Runtime})):
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**members))
+
+
+def test_one_image_at_a_time_where_no_other_batch_can_be_translated(tmp_path, monkeypatch, caplog):
+  inputs = {"image": jax.ShapeDtypeStruct((2, 6, 5, 1), np.float32)}
+
+  def score(weights, batch):  # as methods resize their maps
+    amap = jax.image.resize(weights["gain"][0] * batch["image"], (len(batch["image"]), 4, 8, 1), "bilinear")
+    return {"map": amap}
+
+  def write(fails):
+    _fakes(monkeypatch, fails)
+    return onnx.write(tmp_path / "x.onnx", score, {"gain": np.float32([2.0])}, inputs, ["map"])
+
+  def symbolic(batch):
+    if batch == "B":
+      raise TypeError("no number")
+
+  def never(batch):
+    raise KeyError("prim")
+  apart, at_once = write(lambda batch: None)
+  assert at_once == "any" and apart["map"] < 1e-6 and not caplog.text  # resized by two products there
+  apart, at_once = write(symbolic)
+  assert at_once == 1 and apart["map"] < 1e-6 and "one image at a time" in caplog.text
+  with pytest.raises(UserError, match="jax2onnx cannot translate this score .*leave onnx out of --formats"):
+    write(never)
+
+
+@pytest.mark.parametrize("size", [(3, 20), (24, 4)])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_maps_are_resized_as_jax_does(size, antialias):
+  x = np.random.default_rng(0).random((2, 12, 10, 3), np.float32)
+  shape = (2, *size, 3)
+  np.testing.assert_allclose(onnx._resized(jnp.asarray(x), shape, "bilinear", antialias),
+                             jax.image.resize(x, shape, "bilinear", antialias), atol=1e-6)
