@@ -52,6 +52,7 @@ setup(
         # prepares slides on clusters; it asks for Pillow < 13 and protobuf < 7
         "beam": ["apache-beam>=2.70,<3"],
         "onnx": ["jax2onnx>=0.17,<0.18", "onnxruntime>=1.20"],  # --formats=onnx
+        "serve": ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.20"],  # --mode=serve
         "opencv": ["opencv-python-headless>=4.10"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -30,11 +30,13 @@ import medae_jax
 from medae_jax.core import places
 from medae_jax.core.device import environment
 from medae_jax.core.errors import UserError, allow_outside_code
+from medae_jax.serving import guard
 
 _MODES = {
     "train": "train, go on with or finish the run in --workdir, then evaluate it",
     "evaluate": "metrics, tables, pictures and report.html of --workdir",
     "predict": "maps and masks for --input, written to --output",
+    "serve": "a web page and HTTP API on this computer for --workdir: drop a scan, see its map",
     "export": "a self-contained artefact of --workdir, written to --output",
     "convert": "a published PyTorch checkpoint (--input) as a --workdir",
     "bench": "throughput of --config as JSON",
@@ -52,6 +54,12 @@ flags.DEFINE_string("output", None, "Folder to write (predict, export, report; d
                     "or file (weights).")
 flags.DEFINE_list("formats", [], "export: of stablehlo, weights, safetensors, savedmodel, onnx, onnx_fp16, "
                   "onnx_int8; default config.export.formats.")
+flags.DEFINE_string("host", "127.0.0.1", "serve: address to listen on.")
+flags.DEFINE_integer("port", 8000, "serve: 0 = any free one.", 0, 65535)
+flags.DEFINE_bool("open_to_network", False, "serve: --host may be one that other computers reach; whoever "
+                  "reaches it may use it.")
+flags.DEFINE_list("host_names", [], "serve: further names by which it is called, behind a proxy.")
+flags.DEFINE_integer("max_mb", 512, "serve: MiB of a request.", 1)
 flags.DEFINE_bool("full_size", False, "Train at full size although the data are synthetic and there is no "
                   "accelerator; without it the :demo variant runs then.")
 flags.DEFINE_bool("allow_code", False, "Methods and data sets may be imported from outside the "
@@ -93,6 +101,9 @@ def run(mode: str) -> None:
   elif mode == "predict":
     files = {"predict.input": FLAGS.input, "predict.output": FLAGS.output or ""}
     module.predict(FLAGS.workdir, {**changed, **files})
+  elif mode == "serve":
+    module.serve(FLAGS.workdir, changed, host=FLAGS.host, port=FLAGS.port, host_names=FLAGS.host_names,
+                 max_mb=FLAGS.max_mb)
   elif mode == "export":
     module.export(FLAGS.workdir, FLAGS.output, FLAGS.formats or None, changed)
   elif mode == "convert":
@@ -170,7 +181,7 @@ def _config_named():
   try:
     yield
   except UserError as e:
-    if FLAGS.mode in ("evaluate", "predict", "export") and str(e).startswith("config."):
+    if FLAGS.mode in ("evaluate", "predict", "export", "serve") and str(e).startswith("config."):
       raise UserError(f"{os.path.join(FLAGS.workdir, 'config.json')} or the command line: {e}") from e
     raise
 
@@ -249,7 +260,9 @@ def check_paths(mode: str) -> None:
       raise UserError(f"--mode={mode} needs --{flag}")
   if FLAGS.workdir:
     places.check_workdir(FLAGS.workdir)
-  if mode in ("evaluate", "predict", "export") and not _has_config(FLAGS.workdir):
+  if mode == "serve" and not FLAGS.open_to_network:
+    guard.check_address(FLAGS.host)
+  if mode in ("evaluate", "predict", "export", "serve") and not _has_config(FLAGS.workdir):
     raise FileNotFoundError(f"--workdir={FLAGS.workdir} holds no config.json: it must be the folder of "
                             "a run")
   if mode in ("predict", "convert") and not os.path.exists(FLAGS.input):

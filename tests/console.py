@@ -13,11 +13,13 @@ from absl import flags
 
 from medae_jax import cli
 
+_GIVEN = ("config", "mode", "workdir", "input", "output", "allow_code", "host")
+
 
 def call(*args) -> tuple[int, str]:
   """(exit code, stdout and stderr) of the command with these arguments."""
   for name in list(flags.FLAGS):  # a fresh command line: parsing adds a flag for each config field
-    if name in ("config", "mode", "workdir", "input", "output", "allow_code") or name.startswith("config."):
+    if name in _GIVEN or name.startswith("config."):
       delattr(flags.FLAGS, name)
   importlib.reload(cli)
   said, code, argv = io.StringIO(), 0, sys.argv

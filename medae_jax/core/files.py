@@ -111,7 +111,12 @@ def cell(value):
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes JSON whole or not at all; NaN becomes null."""
-  write_bytes(path, (json.dumps(_plain(value), indent=2, allow_nan=False) + "\n").encode())
+  write_bytes(path, to_json(value, indent=2) + b"\n")
+
+
+def to_json(value: Any, indent: int | None = None) -> bytes:
+  """JSON of dicts, lists, numbers, arrays and text; NaN becomes null."""
+  return json.dumps(_plain(value), indent=indent, allow_nan=False).encode()
 
 
 def _plain(value):

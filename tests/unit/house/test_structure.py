@@ -12,10 +12,10 @@ from tests import blocked
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CODE = [p for folder in ("medae_jax", "data_pipelines", "configs", "benchmarks", "examples", "tests")
         for p in sorted((ROOT / folder).rglob("*.py"))] + [ROOT / "launch.py", ROOT / "setup.py"]
-MODES = ("train", "evaluate", "predict", "export", "convert", "bench", "sweep", "report")
+MODES = ("train", "evaluate", "predict", "export", "convert", "bench", "sweep", "report", "serve")
 # From below to above: a module imports from rooms of lower rows, and from its own row as NEIGHBOURS says.
 MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weights", "reporting"),
-             ("methods", "tasks"), ("training",), ("modes",), ("api", "cli"))
+             ("methods", "tasks"), ("training", "serving"), ("modes",), ("api", "cli"))
 DOMAINS = ("brains", "chest", "marks", "masks", "one_class", "pairs", "slides")
 DATA = (("cells", "errors", "outside"),
         ("claims", "dataset", "fields", "formats", "intake", "modules", "ops", "store", "stream",

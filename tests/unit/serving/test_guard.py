@@ -1,0 +1,66 @@
+"""Which requests get through, and what every answer carries."""
+
+import json
+import re
+
+import pytest
+
+from medae_jax.core.errors import UserError
+from medae_jax.serving import guard
+from tests.unit.serving import asking
+
+
+async def hello(scope, receive, send):
+  await send({"type": "http.response.start", "status": 200, "headers": []})
+  await send({"type": "http.response.body", "body": b"hello"})
+
+
+@pytest.mark.parametrize("host,local,everywhere", [
+    ("127.0.0.1:8000", 200, 200), ("localhost:9", 200, 200), ("LOCALHOST", 200, 200),
+    ("[::1]:8000", 200, 200), ("evil.example", 421, 421), ("evil.example:8000", 421, 421),
+    ("localhost.evil.example", 421, 421), ("", 421, 421),
+    ("192.168.1.7:8000", 421, 200), ("[fe80::1]:8000", 421, 200), ("scans.clinic.example", 421, 200)])
+def test_hosts(host, local, everywhere):
+  here = guard.Guard(hello, guard.known_hosts("127.0.0.1"), False, 10)
+  open_ = guard.Guard(hello, guard.known_hosts("0.0.0.0", ["scans.clinic.example"]), True, 10)
+  assert asking.ask(here, "GET", "/", {"host": host})[0] == local
+  assert asking.ask(open_, "GET", "/", {"host": host})[0] == everywhere
+
+
+@pytest.mark.parametrize("headers,path,status", [
+    ({}, "/api/score", 200),  # curl
+    ({"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-origin"}, "/api/score", 200),
+    ({"origin": "http://127.0.0.1:9000"}, "/api/score", 403), ({"origin": "null"}, "/api/score", 403),
+    ({"origin": "https://evil.example"}, "/api/score", 403), ({"origin": ""}, "/", 403),
+    ({"sec-fetch-site": "cross-site"}, "/api/info", 403), ({"sec-fetch-site": "same-site"}, "/page.js", 403),
+    ({"sec-fetch-site": "cross-site"}, "/", 200),  # a link to the page
+    ({"content-length": "11"}, "/api/score", 413), ({"content-length": "-1"}, "/api/score", 400)])
+def test_other_sites_and_sizes(headers, path, status):
+  app = guard.Guard(hello, guard.known_hosts("127.0.0.1"), False, 10)
+  got, sent, body = asking.ask(app, "POST", path, headers)
+  assert got == status
+  for name, value in guard.HEADERS.items():
+    assert sent[name] == value
+  if status != 200:
+    assert json.loads(body)["status"] == status
+
+
+def test_the_page_has_nothing_inline(app):
+  kinds = {}
+  for path in ("/", "/page.js", "/page.css", "/icon.svg"):
+    status, sent, body = asking.ask(app, "GET", path)
+    assert status == 200 and "'unsafe" not in sent["content-security-policy"]
+    kinds[path] = sent["content-type"]
+    assert not re.search(rb"https?://(?!www\.w3\.org)", body)  # nothing is fetched from elsewhere
+    if path == "/":
+      assert not re.search(rb"<style|<script(?![^>]*src=)|\sstyle=|\son\w+=", body)
+  assert [k.partition(";")[0] for k in kinds.values()] == [
+      "text/html", "text/javascript", "text/css", "image/svg+xml"]
+
+
+def test_addresses():
+  for host in ("127.0.0.1", "localhost", "::1", "127.8.0.1"):
+    guard.check_address(host)
+  for host in ("0.0.0.0", "::", "192.168.0.2", "clinic.example"):
+    with pytest.raises(UserError, match="--open_to_network"):
+      guard.check_address(host)
