@@ -52,12 +52,11 @@ def test_a_scan_is_dropped_seen_and_thresholded(page, app, served_run, drop_fold
     while not loaded.exists() and time.monotonic() < end:
       time.sleep(0.05)
     np.testing.assert_array_equal(nibabel.load(loaded).get_fdata(), wanted.get_fdata())
-    coloured = """(c => { let n = 0;
+    outlined = """(c => { let n = 0;
       const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
-      for (let i = 0; i < d.length; i += 4) n += d[i] !== d[i + 1];
+      for (let i = 0; i < d.length; i += 4) n += d[i] === 70 && d[i + 1] === 230;
       return n; })(document.querySelector('#map'))"""
-    before = page.run(coloured)
-    assert before > 0
+    assert page.run(outlined) > 0
     for width in (500, 1280):
       page.size(width)
       accepted(page)
@@ -65,7 +64,8 @@ def test_a_scan_is_dropped_seen_and_thresholded(page, app, served_run, drop_fold
     page.run("document.querySelector('#threshold').focus()")
     page.press("End", 35)
     assert " 0 ml (small regions not removed)" in text(page, "#above")
-    assert "threshold" in page.run("document.querySelector('#map').ariaLabel") and page.run(coloured) < before
+    assert "0 % of it above the threshold" in page.run("document.querySelector('#map').ariaLabel")
+    assert page.run(outlined) == 0
     page.press("Home", 36)
     page.run("document.querySelector('#again button').click()")
     scored = "document.querySelector('#status').innerText.startsWith('Scored')"
