@@ -13,7 +13,8 @@ from absl import flags
 
 from medae_jax import cli
 
-_GIVEN = ("config", "mode", "workdir", "input", "output", "allow_code", "host")
+_GIVEN = ("config", "mode", "workdir", "input", "output", "allow_code", "host",
+          "open_to_network")
 
 
 def call(*args) -> tuple[int, str]:

@@ -53,7 +53,9 @@ def test_a_scan_is_dropped_seen_and_thresholded(page, app, served_run, drop_fold
       time.sleep(0.05)
     np.testing.assert_array_equal(nibabel.load(loaded).get_fdata(), wanted.get_fdata())
     outlined = """(c => { let n = 0;
-      const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+      const copy = new OffscreenCanvas(c.width, c.height).getContext('2d', {willReadFrequently: true});
+      copy.drawImage(c, 0, 0);
+      const d = copy.getImageData(0, 0, c.width, c.height).data;
       for (let i = 0; i < d.length; i += 4) n += d[i] === 70 && d[i + 1] === 230;
       return n; })(document.querySelector('#map'))"""
     assert page.run(outlined) > 0
