@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from medae_jax.core import calibration
-from tests import chromium
 from tests.unit.modes.test_predict import brain, go, save
-from tests.unit.serving import asking
+from tests.unit.serving import asking, chromium
 
 pytestmark = chromium.needed
 _ANSWERED = "!document.querySelector('#result').hidden || !document.querySelector('#error').hidden"
