@@ -11,6 +11,7 @@ import pathlib
 from unittest import mock
 
 from absl import logging as log
+from flax.linen import linear
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from medae_jax.core.errors import UserError
 
 FILE = "score.onnx"
+_SHORT = 16
 _BATCHES = (1, 3)  # parity is measured on both: a batch axis that became a constant shows
 
 
@@ -48,7 +50,9 @@ def write(path: pathlib.Path, score: Callable, weights: Mapping[str, np.ndarray]
   held = {name: jnp.asarray(value) for name, value in weights.items()}  # NumPy takes no traced index
 
   def flat(*values):
-    with mock.patch.object(jax.image, "resize", _resized):
+    with mock.patch.object(jax.image, "resize", _resized), mock.patch.object(
+        linear, "canonicalize_padding", _hashable(linear.canonicalize_padding)), mock.patch.object(
+        jax.lax, "scan", _unrolled(jax.lax.scan)):
       found = score(held, dict(zip(keys, values)))
     return tuple(found[name] for name in names)
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # a line for each shape that stays symbolic
@@ -71,6 +75,27 @@ def write(path: pathlib.Path, score: Callable, weights: Mapping[str, np.ndarray]
     raise
   except Exception as e:
     raise UserError(f"jax2onnx cannot translate this score ({_line(e)}): leave onnx out of --formats") from e
+
+
+def _hashable(canonical):
+  """Padding of a convolution as tuples: jax2onnx makes it a parameter of an equation, which must hash."""
+  def padding(*args):
+    found = canonical(*args)
+    return found if isinstance(found, str) else tuple(map(tuple, found))
+  return padding
+
+
+def _unrolled(scan):
+  """Short loops without inputs as repetitions: the types in jax2onnx's loops do not always fit."""
+  def repeated(step, carry, xs=None, length=None, **more):
+    if xs is not None or length > _SHORT:
+      return scan(step, carry, xs, length, **more)
+    for _ in range(length):
+      carry, found = step(carry, None)
+      if found is not None:
+        raise NotImplementedError("a loop that collects")
+    return carry, None
+  return repeated
 
 
 def _resized(image, shape, method, antialias: bool = True, precision=None):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import nibabel
@@ -161,13 +162,17 @@ def _fakes(monkeypatch, fails):
 def test_one_image_at_a_time_where_no_other_batch_can_be_translated(tmp_path, monkeypatch, caplog):
   inputs = {"image": jax.ShapeDtypeStruct((2, 6, 5, 1), np.float32)}
 
-  def score(weights, batch):  # as methods resize their maps
+  weights = {"gain": np.float32([2.0]), "kernel": np.random.default_rng(0).random((4, 4, 1, 1), np.float32)}
+
+  def score(weights, batch):  # what methods do that jax2onnx has no translation of: see onnx.write
     amap = jax.image.resize(weights["gain"][0] * batch["image"], (len(batch["image"]), 4, 8, 1), "bilinear")
-    return {"map": amap}
+    conv = nn.ConvTranspose(1, (4, 4), (2, 2), [(1, 2), (1, 2)])
+    amap = conv.apply({"params": {"kernel": weights["kernel"], "bias": weights["gain"]}}, amap)
+    return {"map": jax.lax.scan(lambda x, _: (x + 0.1 * x * x, None), amap, length=3)[0]}
 
   def write(fails):
     _fakes(monkeypatch, fails)
-    return onnx.write(tmp_path / "x.onnx", score, {"gain": np.float32([2.0])}, inputs, ["map"])
+    return onnx.write(tmp_path / "x.onnx", score, weights, inputs, ["map"])
 
   def symbolic(batch):
     if batch == "B":
@@ -176,9 +181,9 @@ def test_one_image_at_a_time_where_no_other_batch_can_be_translated(tmp_path, mo
   def never(batch):
     raise KeyError("prim")
   apart, at_once = write(lambda batch: None)
-  assert at_once == "any" and apart["map"] < 1e-6 and not caplog.text  # resized by two products there
+  assert at_once == "any" and apart["map"] < 1e-4 and not caplog.text
   apart, at_once = write(symbolic)
-  assert at_once == 1 and apart["map"] < 1e-6 and "one image at a time" in caplog.text
+  assert at_once == 1 and apart["map"] < 1e-4 and "one image at a time" in caplog.text
   with pytest.raises(UserError, match="jax2onnx cannot translate this score .*leave onnx out of --formats"):
     write(never)
 
