@@ -4,13 +4,14 @@
 # and for those who change the code:
 #   make lint    ruff and mypy
 #   make wheel   dist/medae_jax-*.whl
+#   make docs    site/index.html, out of docs/
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 WORKDIR ?= runs/demo
 PYTEST = $(RUN) -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast lint wheel clean
+.PHONY: demo test test-fast lint wheel docs clean
 
 demo: $(VENV)/.run
 	$(RUN) launch.py --config=configs/dae_brats.py:demo --workdir=$(WORKDIR)
@@ -30,6 +31,10 @@ wheel: $(VENV)/.dev
 	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
+docs: $(VENV)/.dev
+	$(RUN) -m mkdocs build --quiet
+	@echo "site/index.html"
+
 # The stamp appears only after a complete installation, so that a broken one is repeated.
 $(VENV)/.run: requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, {v[0]}.{v[1]} found: make PYTHON=python3.12 ...")'
@@ -43,4 +48,4 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs build dist medae_jax.egg-info
+	rm -rf $(VENV) runs build dist site medae_jax.egg-info

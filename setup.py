@@ -54,6 +54,7 @@ setup(
         "onnx": ["jax2onnx>=0.17,<0.18", "onnxruntime>=1.20"],  # --formats=onnx
         "serve": ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.20"],  # --mode=serve
         "opencv": ["opencv-python-headless>=4.10"],
+        "docs": ["mkdocs-material>=9.6,<10"],  # make docs
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
     },

@@ -1,0 +1,46 @@
+"""docs/api_reference.md: signatures and docstrings of the names that stay."""
+
+from __future__ import annotations
+
+import inspect
+
+from medae_jax import api
+from medae_jax.reporting import results
+
+HEAD = """# API reference
+
+Made from the docstrings by `python -m tests.documents.write`; a test keeps it up to date. By example: [api.md](api.md).
+"""
+NAMES = {api: ("config", "train", "load", "Run"), results: ("Score", "Evaluation", "Predictions")}
+
+
+def _doc(thing) -> str:
+  return "```text\n" + (inspect.getdoc(thing) or "").strip() + "\n```"
+
+
+def _signature(thing) -> str:
+  return str(inspect.signature(thing)).replace("medae_jax.api.", "")
+
+
+def _members(cls):
+  for name, member in vars(cls).items():
+    if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)) and member.__doc__:
+      yield name, member
+
+
+def page() -> str:
+  """The text of docs/api_reference.md."""
+  parts = [HEAD]
+  for module, names in NAMES.items():
+    for name in names:
+      thing = getattr(module, name)
+      where = "mx." if module is api else ""
+      if inspect.isclass(thing):
+        parts.append(f"## `{where}{name}`\n\n{_doc(thing)}")
+        for member, method in _members(thing):
+          called = _signature(method).replace("(self, ", "(").replace("(self)", "()") if inspect.isfunction(
+              method) else ""
+          parts.append(f"### `{name}.{member}{called}`\n\n{_doc(method)}")
+      else:
+        parts.append(f"## `{where}{name}{_signature(thing)}`\n\n{_doc(thing)}")
+  return "\n\n".join(parts) + "\n"
