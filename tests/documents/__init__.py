@@ -1,1 +1,1 @@
-"""Pages of docs/ that are made from the code, and what holds for every page: `python -m tests.documents.write`."""
+"""Pages of docs/ made from the code (`python -m tests.documents.write`), and what holds for all pages."""

@@ -9,7 +9,8 @@ from medae_jax.reporting import results
 
 HEAD = """# API reference
 
-Made from the docstrings by `python -m tests.documents.write`; a test keeps it up to date. By example: [api.md](api.md).
+Made from the docstrings by `python -m tests.documents.write`; a test keeps it up to date.
+By example: [api.md](api.md).
 """
 NAMES = {api: ("config", "train", "load", "Run"), results: ("Score", "Evaluation", "Predictions")}
 
@@ -24,7 +25,8 @@ def _signature(thing) -> str:
 
 def _members(cls):
   for name, member in vars(cls).items():
-    if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)) and member.__doc__:
+    called = inspect.isfunction(member) or isinstance(member, property)
+    if called and not name.startswith("_") and member.__doc__:
       yield name, member
 
 

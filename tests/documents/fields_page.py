@@ -16,9 +16,10 @@ from tests.contract.cases import ROOT
 HEAD = """# What config fields mean
 
 Made from the code by `python -m tests.documents.write`; a test keeps it up to date. A field is set with
-`--config.GROUP.FIELD=VALUE`, in Python with `mx.config(NAME, **{"GROUP.FIELD": VALUE})`; a misspelt one, or a value of another
-type, stops before anything runs. What a *run* holds is in its `config.json`. Fields of a method's `model`, `optim` and `method` are
-explained where its config sets them, in `configs/` and `configs/fields/`; the page of each method has the important ones.
+`--config.GROUP.FIELD=VALUE`, in Python with `mx.config(NAME, **{"GROUP.FIELD": VALUE})`; a misspelt one, or
+a value of another type, stops before anything runs. What a *run* holds is in its `config.json`. Fields of a
+method's `model`, `optim` and `method` are explained where its config sets them, in `configs/` and
+`configs/fields/`; the page of each method has the important ones.
 """
 
 
@@ -77,11 +78,13 @@ def page() -> str:
     owners = {"eval": ("evaluation",)}.get(group, (group,))
     own = {"eval": "anomaly", "predict": "anomaly"}.get(group)
     more = assigned(ROOT / f"medae_jax/tasks/{own}/fields.py") if own else {}
-    parts.append(f"## config.{group}\n\n" + _table(base[group], {**shared, **more, **said}, f"{group}.", owners))
+    table = _table(base[group], {**shared, **more, **said}, f"{group}.", owners)
+    parts.append(f"## config.{group}\n\n{table}")
   for task in ("restoration", "segmentation"):
     module = importlib.import_module(f"medae_jax.tasks.{task}.fields")
     more = assigned(ROOT / f"medae_jax/tasks/{task}/fields.py")
-    parts.append(f"## Of the task {task}\n\n" + _table({"eval": module.EVAL, "predict": module.PREDICT}, more))
+    table = _table({"eval": module.EVAL, "predict": module.PREDICT}, more)
+    parts.append(f"## Of the task {task}\n\n{table}")
   parts.append("## Scores of reconstructions: config.method.score\n\n" + _table(
       importlib.import_module("medae_jax.core.fields").RECON_SCORE, shared, "method.score."))
   for path in sorted((ROOT / "data_pipelines/datasets").glob("*.py")):

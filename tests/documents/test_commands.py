@@ -1,7 +1,8 @@
-"""Every command that README, CONTRIBUTING and docs show: its config and fields resolve, its flags exist, its program imports.
+"""Every command that README, CONTRIBUTING and docs show: config and fields resolve, flags and programs exist.
 
-None is run here: those of people's first minutes are run by tests/e2e and tests/wishes (RUN), the others train for minutes
-to days, or need data and weights that tests do not have. UNRESOLVED lists what cannot be resolved and why.
+None is run here: those of people's first minutes are run by tests/e2e and tests/wishes (RUN), the others
+train for minutes to days, or need data and weights that tests do not have. UNRESOLVED lists what cannot be
+resolved and why.
 """
 
 import ast
@@ -16,8 +17,10 @@ from tests.documents import commands
 
 # Reasons by what the command contains: templates to fill in, or runs that must be there.
 UNRESOLVED = {
-    "--config=...": "a template: any config", ":...": "a template: any argument", ",...": "a template: more arguments",
-    "vgg=...": "a template: the path of weights", "frozen_beside.py:run=": "reads the finished run that it is put beside"}
+    "--config=...": "a template: any config", ":...": "a template: any argument",
+    ",...": "a template: more arguments", "vgg=...": "a template: the path of weights",
+    "frozen_beside.py:run=": "reads the finished run that it is put beside",
+    "mine_config.py": "the file printed on the same page, run by tests/e2e/test_outside.py"}
 # Modes in the first commands of README, and a test that runs each of them through the command line.
 RUN = {"train": "tests/e2e/test_launch.py::test_train_then_evaluates",
        "evaluate": "tests/e2e/test_launch.py::test_evaluate_again_from_the_workdir_alone",
@@ -65,7 +68,7 @@ def test_a_launch_resolves(command):
   assert not unknown
   mode = flags.get("mode", "train")
   assert mode in cli._MODES
-  if "config" in flags and not [w for w in UNRESOLVED if w in command.text] and flags["config"] != "mine_config.py":
+  if "config" in flags and not [w for w in UNRESOLVED if w in command.text]:
     mx.config(flags["config"], fields)
   elif fields and "config" not in flags:  # of a run's config.json
     mx.config("dae_nifti", fields)
@@ -97,7 +100,7 @@ def test_a_program_exists_and_has_the_flags(command):
     text += (ROOT / f"data_pipelines/prepare/{rest[0]}.py").read_text(encoding="utf-8")
   for word in rest:
     name = word.strip("[]").removeprefix("--").partition("=")[0]
-    if word.strip("[]").startswith("--") and "Runner" not in command.text:  # flags of Beam's runners are Beam's
+    if word.strip("[]").startswith("--") and "Runner" not in command.text:  # flags of runners are Beam's
       assert re.search(rf"\b{name}\b", text), f"{module} has no --{name}"
 
 

@@ -63,5 +63,6 @@ def test_the_site_builds_and_fetches_nothing(tmp_path):
   for page in pages:
     text = page.read_text(encoding="utf-8")
     fetched = re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?(https?:[^\"' >]+)", text)
-    fetched += re.findall(r"<link[^>]*rel=[\"']?(?:stylesheet|preconnect|preload)[^>]*href=[\"']?(https?:[^\"' >]+)", text)
+    fetched += [link for link in re.findall(r"<link[^>]*https?:[^>]*>", text)
+                if re.search("stylesheet|preconnect|preload", link)]
     assert not fetched, page.name

@@ -6,8 +6,9 @@ from tests.wishes import table
 
 HEAD = """# Wishes
 
-What users of programs like this one ask for in public, in our words, with the command or call that answers it and the tests that run it.
-Made by `python -m tests.documents.write` from `tests/wishes/table.py`; tests check that every named test exists and is not skipped unsaid.
+What users of programs like this one ask for in public, in our words, with the command or call that answers it
+and the tests that run it. Made by `python -m tests.documents.write` from `tests/wishes/table.py`; tests check
+that every named test exists and is not skipped unsaid.
 """
 
 
@@ -18,6 +19,7 @@ def page() -> str:
     rows = ["| | wish | answer | tests | not shown |", "|---|---|---|---|---|"]
     for w in wishes:
       tests = ", ".join(f"`{t.removeprefix('tests/')}`" for t in w.tests)
-      rows.append(f"| {w.number} | {w.wish} | `{w.answer.replace('|', chr(92) + '|')}` | {tests} | {w.limit} |")
+      answer = w.answer.replace("|", "\\|")
+      rows.append(f"| {w.number} | {w.wish} | `{answer}` | {tests} | {w.limit} |")
     parts.append(f"## {title}\n\n" + "\n".join(rows))
   return "\n\n".join(parts) + "\n"

@@ -3,7 +3,8 @@
 from tests.contract.cases import ROOT
 from tests.documents import api_page, fields_page, wishes_page
 
-PAGES = {"config_fields.md": fields_page.page, "api_reference.md": api_page.page, "wishes.md": wishes_page.page}
+PAGES = {"config_fields.md": fields_page.page, "api_reference.md": api_page.page,
+         "wishes.md": wishes_page.page}
 
 
 def main() -> None:

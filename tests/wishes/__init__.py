@@ -1,1 +1,1 @@
-"""What users of like programs have asked for, each with the command that answers it and the test that runs it."""
+"""What users of like programs ask for, each with the command that answers it and the tests that run it."""

@@ -66,7 +66,7 @@ THRESHOLDS = (
     _wish(12, "the binary mask as a file in the original size", "--mode=predict: *_mask.nii.gz, *_mask.png",
           OWN + "test_maps_and_masks_lie_on_the_input_with_one_scale",
           UNIT + "modes/test_predict_masks.py::test_mask_lies_on_the_pixels_of_the_file"),
-    _wish(13, "the plain map without decoration", "--mode=predict: *_anomaly.nii.gz, *_anomaly.tif in float32",
+    _wish(13, "the plain map without decoration", "--mode=predict: *_anomaly.nii.gz, *_anomaly.tif, float32",
           OWN + "test_maps_and_masks_lie_on_the_input_with_one_scale"),
     _wish(14, "score one image, with a threshold", 'mx.load("runs/dae").score("scan.nii.gz")',
           OWN + "test_one_scan_in_python"),
@@ -79,11 +79,12 @@ THRESHOLDS = (
 )
 
 DATA = (
-    _wish(17, "train with normal images alone, without masks", "--config=own_folder.py:dae --config.data.dir=mine",
+    _wish(17, "train with normal images alone, without masks", "--config=own_folder.py:dae, data.dir=mine",
           E2E + "test_own_folder.py::test_normals_alone_from_folder_to_verdict"),
     _wish(18, "no crash of AUROC without masks", "--mode=evaluate: null with its reason",
           UNIT + "modes/test_evaluate.py::test_what_is_not_known_is_null_with_its_reason",
-          UNIT + "modes/test_evaluate.py::test_labels_without_masks_keep_abnormal_images_out_of_the_threshold"),
+          UNIT + "modes/test_evaluate.py"
+          "::test_labels_without_masks_keep_abnormal_images_out_of_the_threshold"),
     _wish(19, "how many normal and abnormal images each split has", "train and evaluate print the table",
           E2E + "test_launch.py::test_train_then_evaluates"),
     _wish(20, "grey and 16-bit images as they are", "own_folder.py with grey PNG files; formats/images.py",
@@ -95,7 +96,7 @@ DATA = (
           UNIT + "intake/test_geometry.py::test_oblong_voxels_are_not_squeezed",
           UNIT + "modes/test_predict.py::test_other_in_plane_size_and_empty_slices",
           UNIT + "slides/test_predict.py::test_the_map_is_right_where_there_is_tissue_and_0_elsewhere"),
-    _wish(23, "something to try where the data cannot be had", "every config without data.dir: SYNTHETIC data",
+    _wish(23, "something to try where the data cannot be had", "configs without data.dir: SYNTHETIC data",
           UNIT + "data/test_synthetic.py::test_brats_without_folder_is_synthetic_and_loud",
           "tests/documents/test_pages.py::test_every_data_set_says_where_it_is_to_be_had"),
     _wish(24, "how BraTS was prepared, and Dice patient by patient", "data_pipelines.prepare brats; test.csv",
@@ -119,8 +120,9 @@ DATA = (
     _wish(30, "NIfTI results with the orientation and spacing of the input", "--mode=predict on NIfTI",
           OWN + "test_maps_and_masks_lie_on_the_input_with_one_scale",
           UNIT + "intake/test_geometry.py::test_every_order_of_axes_gives_one_map_on_its_own_grid"),
-    _wish(31, "caches that are neither stale nor fill the memory", "data.prepared_dir: checksums, lazy reading",
-          UNIT + "data/test_prepare_cache.py::test_a_second_open_prepares_nothing_and_a_changed_scan_alone_again",
+    _wish(31, "caches that are neither stale nor fill the memory", "data.prepared_dir: checksums",
+          UNIT + "data/test_prepare_cache.py"
+          "::test_a_second_open_prepares_nothing_and_a_changed_scan_alone_again",
           UNIT + "data/test_prepare_cache.py::test_a_split_too_large_for_memory_is_read_from_its_files"),
     _wish(32, "which inputs and ranges a method expects", "Need of the method, trained_on.json: checked",
           CONTRACT + "test_method.py::test_the_first_batch_is_checked_against_needs",

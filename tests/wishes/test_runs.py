@@ -96,9 +96,10 @@ def test_scores_are_those_of_the_method(maps):
 def test_a_threshold_set_by_hand_counts(run, scans, tmp_path):
   voxels = {}
   for threshold in (1e-6, 1e9):
-    launch("--mode=predict", f"--workdir={run}", f"--input={scans}", f"--output={tmp_path / str(threshold)}",
+    out = tmp_path / str(threshold)
+    launch("--mode=predict", f"--workdir={run}", f"--input={scans}", f"--output={out}",
            f"--config.predict.threshold={threshold}")
-    voxels[threshold] = sum(int(r["mask_voxels"]) for r in rows(tmp_path / str(threshold) / "predictions.csv"))
+    voxels[threshold] = sum(int(r["mask_voxels"]) for r in rows(out / "predictions.csv"))
   assert voxels[1e9] == 0 < voxels[1e-6]
 
 
