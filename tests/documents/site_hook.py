@@ -10,6 +10,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 
+def on_config(config):
+  """Pages that mkdocs.yml does not name yet are found under "More"."""
+  text = str(config["nav"])
+  more = [p.name for p in sorted((ROOT / "docs").glob("*.md")) if f"'{p.name}'" not in text]
+  if more:
+    config["nav"].append({"More": more})
+  return config
+
+
 def on_files(files, config):
   """Adds them; their links to docs/ become links within the site."""
   for name in PAGES:

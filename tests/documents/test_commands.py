@@ -27,6 +27,7 @@ RUN = {"train": "tests/e2e/test_launch.py::test_train_then_evaluates",
        "predict": "tests/e2e/test_launch.py::test_predict_on_the_input_grid",
        "export": "tests/e2e/test_launch.py::test_export_bench_and_list",
        "bench": "tests/e2e/test_launch.py::test_export_bench_and_list",
+       "serve": "tests/unit/serving/test_serve.py",
        "list": "tests/e2e/test_launch.py::test_export_bench_and_list",
        "weights": "tests/unit/weights/test_known.py"}
 LAUNCHER = (["python", "launch.py"], ["medae"], ["medae-jax"])

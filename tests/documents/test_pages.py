@@ -33,10 +33,11 @@ def _navigation(node):
       yield from _navigation(child)
 
 
-def test_every_page_is_in_the_navigation():
+def test_the_navigation_names_pages_that_are_there_once():
+  """A page that it does not name comes under "More" (site_hook.py)."""
   nav = list(_navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
   there = {p.name for p in (ROOT / "docs").glob("*.md")} | {"CONTRIBUTING.md", "CHANGELOG.md"}
-  assert sorted(nav) == sorted(there)
+  assert len(nav) == len(set(nav)) and set(nav) <= there
 
 
 def test_every_data_set_says_where_it_is_to_be_had():
