@@ -56,8 +56,7 @@ flags.DEFINE_list("formats", [], "export: of stablehlo, weights, safetensors, sa
                   "onnx_int8; default config.export.formats.")
 flags.DEFINE_string("host", "127.0.0.1", "serve: address to listen on.")
 flags.DEFINE_integer("port", 8000, "serve: 0 = any free one.", 0, 65535)
-flags.DEFINE_bool("open_to_network", False, "serve: --host may be one that other computers reach; whoever "
-                  "reaches it may use it.")
+flags.DEFINE_bool("open_to_network", False, "serve: whoever reaches --host over the network may use it.")
 flags.DEFINE_list("host_names", [], "serve: further names by which it is called, behind a proxy.")
 flags.DEFINE_integer("max_mb", 512, "serve: MiB of a request.", 1)
 flags.DEFINE_bool("full_size", False, "Train at full size although the data are synthetic and there is no "
@@ -265,6 +264,8 @@ def check_paths(mode: str) -> None:
   if mode in ("evaluate", "predict", "export", "serve") and not _has_config(FLAGS.workdir):
     raise FileNotFoundError(f"--workdir={FLAGS.workdir} holds no config.json: it must be the folder of "
                             "a run")
+  if mode == "report" and not os.path.isdir(FLAGS.workdir):
+    raise UserError(f"no folder {FLAGS.workdir!r}: --mode=report reads sweeps and workdirs of runs")
   if mode in ("predict", "convert") and not os.path.exists(FLAGS.input):
     raise FileNotFoundError(f"--input={FLAGS.input} does not exist")
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from medae_jax import serve
+from medae_jax import cli, serve
 from medae_jax.core import calibration, scratch
 from medae_jax.core.errors import UserError
 from medae_jax.serving import answers, app as application, uploads
@@ -192,6 +192,10 @@ def test_the_command_line_says_what_is_wrong_before_it_loads(served_run, tmp_pat
       "model: --open_to_network says that this is meant\n")
   code, said = console.call("--mode=serve", f"--workdir={tmp_path}")
   assert code == 1 and "holds no config.json" in said
+  code, said = console.call("--mode=report", f"--workdir={tmp_path / 'nowhere'}")
+  assert code == 1 and "nowhere': --mode=report reads sweeps" in said
+  with pytest.raises(UserError, match="--mode=report reads sweeps"):  # before what takes seconds to import
+    cli.check_paths("report")
 
 
 def test_a_taken_port_and_a_missing_package_are_one_line(served_run, monkeypatch):
