@@ -7,13 +7,18 @@ The folder holds BraTS-style patients, or a manifest.csv (patient, split, one co
 optional seg). CPU-sized: depth 4, wf 4 (0.5 M parameters), 2500 steps of 16 slices of 128x128:
 about 30 minutes on two cores. Training is the published recipe with one cosine cycle at lr 1e-3;
 what differs is the score: sign and weight of each modality's residual are fitted on the val
-patients; where nobody has marked lesions there, to SYNTHETIC ones drawn on their healthy slices.
+patients, half to their masks and half to SYNTHETIC lesions drawn on their healthy slices (to these
+alone where nobody has marked any), and the residual is the mean of four noise draws (scoring takes
+nine times as long as without: config.method.score.test_noise_draws=0).
 
 Arguments after the colon:
   :published  the published score as well (mean absolute residual of all modalities), and the
               published slices: each resized to 128x128, whatever its field of view
+  :small      wf 3, slices of 96x96, 600 steps: for studies on two cores
   :demo       small network, synthetic brains, minutes
   :smoke      seconds, synthetic brains; for tests
+  root=FOLDER, run=SEED, folds=5,fold=K   data.dir, seed, data.folds and data.fold
+  noise_res=16,noise_std=0.2              of the coarse noise of training
 """
 
 from configs import common, dae_brats
@@ -21,15 +26,24 @@ from configs import common, dae_brats
 
 def get_config(arg=None):
   """The locked config."""
-  arg = common.parse_arg(arg, published=False, demo=False, smoke=False)
+  arg = common.parse_arg(arg, published=False, small=False, demo=False, smoke=False, root="",
+                         run=0, folds=0, fold=0, noise_res=0, noise_std=0.0)
   config = dae_brats.get_config("smoke" if arg.smoke else "demo" if arg.demo else None)
   with config.unlocked():
-    config.data.modalities = ("flair", "t1", "t1ce")
+    config.seed = arg.run
+    config.data.update(modalities=("flair", "t1", "t1ce"), dir=arg.root, folds=arg.folds, fold=arg.fold)
+    for name in ("noise_res", "noise_std"):
+      config.data[name] = arg[name] or config.data[name]
     if not arg.smoke and not arg.demo:
       config.model.wf = 4
       config.optim.schedule, config.optim.lr = "cosine", 1e-3
       config.train.update(steps=2500, eval_every=250, save_every=250, log_every=25)
       config.eval.fit_residual = not arg.published
+      if not arg.published:
+        config.eval.fit_lesions, config.method.score.test_noise_draws = "both", 4
+    if arg.small:
+      config.model.wf, config.data.image_size = 3, (96, 96)
+      config.train.update(steps=600, eval_every=100, save_every=100, log_every=50, keep=6)
     if not arg.published:
       config.data.placement = "anatomy"  # true to scale: crops, margins and voxel sizes do not matter
   return config.lock()

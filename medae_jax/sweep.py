@@ -19,6 +19,8 @@ A sweep is a config with the group `config.sweep` (configs/sweep_*.py):
   ensemble   True: also the mean of the runs of a round that val chooses (reporting/ensemble.py)
   together   runs trained at once under vmap where shapes agree (one accelerator); 1 = one by one
   retries    how often a failed run is tried again before the sweep ends
+  study      "brain_scores": when the runs (arguments run and fold) are done, many scores of each trained
+             network are compared in scores.md (tasks/anomaly/study); "" = nothing
   shard      (i, n): this process does every n-th run only; a last call with (0, 1) makes the table
   slurm      n > 0: trains nothing, writes <workdir>/slurm.sh for an array of n tasks
 
@@ -48,6 +50,7 @@ from medae_jax import evaluate as evaluate_lib, report as report_lib, train as t
 from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import ensemble, seeds_table, tables
+from medae_jax.tasks.anomaly.study import table as score_table
 from medae_jax.training import interrupt, lock, slurm, together
 from medae_jax.training.job import ELSEWHERE, INTERRUPTED, Job, failures
 from medae_jax.training.plan import Plan
@@ -83,7 +86,16 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   logging.info("Table of %d cells: %s", len(result["rows"]), plan.workdir / "table.md")
   print(tables.text(result))
   _raise(said)
+  if plan.s.get("study", "") and not result["missing"]:
+    _study(plan)
   return result
+
+
+def _study(plan) -> None:
+  """The table of scores, of all runs."""
+  runs = [(dict(t.cell).get("run", 0), plan.job(t).folder) for t in plan.final_trials({})]
+  score_table.write(plan.workdir, runs, f"`{interrupt.command()}`")
+  print((plan.workdir / "scores.md").read_text(encoding="utf-8"))
 
 
 def _write(plan, said: dict[str, str], chosen) -> dict[str, Any]:

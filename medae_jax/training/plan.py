@@ -38,7 +38,7 @@ _YOUNGER = {  # fields that a sweep config may lack
     "sweep.labels": checks.group, "sweep.parts": checks.several(checks.group),
     "sweep.unpublished": checks.several(checks.text), "sweep.retries": checks.whole(0, 100),
     "sweep.slurm": checks.whole(0, 100000), "sweep.rounds": checks.flag,
-    "sweep.ensemble": checks.flag}
+    "sweep.ensemble": checks.flag, "sweep.study": checks.choice("", "brain_scores")}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,14 +111,23 @@ def _decided(config, dataset):
   """The config with what opening the data has found out."""
   fields = {f"data.{k}": v for k, v in dataset.decided.items()}
   marked = "val" in dataset.splits and dataset.has_lesions("val")
-  if config.eval.get("fit_residual", False) and not marked and config.eval.fit_lesions == "marked":
-    fields.update(_unmarked(dataset, fields.get("data.modalities", config.data.get("modalities", ()))))
+  modalities = fields.get("data.modalities", config.data.get("modalities", ()))
+  if config.eval.get("fit_residual", False) and config.eval.fit_lesions != "drawn":
+    if not marked:
+      fields.update(_unmarked(dataset, modalities))
+    elif config.eval.fit_lesions == "both" and not _drawable(dataset, modalities):
+      fields["eval.fit_lesions"] = "marked"  # nothing can be drawn there
   return config_lib.override(config, fields) if fields else config
+
+
+def _drawable(dataset, modalities) -> bool:
+  """Whether SYNTHETIC lesions can be drawn on healthy slices of val."""
+  return drawn_lesions.known(modalities) and dataset.validation() is not None
 
 
 def _unmarked(dataset, modalities) -> dict[str, Any]:
   """How the score is fitted where no lesion is marked in val."""
-  if drawn_lesions.known(modalities) and dataset.validation() is not None:
+  if _drawable(dataset, modalities):
     logging.info("No lesion is marked in the val split of %s: sign and weight of the residual are fitted "
                  "to SYNTHETIC lesions drawn on its healthy slices (config.eval.fit_lesions=drawn).",
                  dataset.name)

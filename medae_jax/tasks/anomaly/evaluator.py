@@ -60,8 +60,7 @@ def fitter(config, dataset):
     return choice and (choice, dataset.split("val"))
   source = residual_fit.examples(config, dataset)
   groups = [_patient(source.meta(i), i) for i in range(len(source))]
-  about = {"lesions": "SYNTHETIC, drawn on healthy slices"} if config.eval.fit_lesions == "drawn" else {}
-  return residual_fit.ResidualFit(config.method.score, groups, about=about), source
+  return residual_fit.fit_of(config, source, groups), source
 
 
 class Evaluator(BaseEvaluator):

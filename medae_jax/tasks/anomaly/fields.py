@@ -15,7 +15,8 @@ EVAL = dict(
     quantile=0.99,            # of normal val scores: the threshold where val has no lesions
     alpha=0.05,               # of normal scans called abnormal, where val has normal ones alone
     fit_residual=False,       # fit sign and weight of each modality's residual on val ...
-    fit_lesions="marked",     # ... to its masks; "drawn": to SYNTHETIC lesions on its healthy slices
+    fit_lesions="marked",     # ... to its masks; "drawn": to SYNTHETIC lesions on its healthy slices;
+                              # "both": the mean of both weights, best where few patients are marked
     choose_score=(),          # fields of method.score that val's image AUROC decides, of what is offered
     measures=(),              # more of them: similarity, perceptual, aupro, boxes, surface, lesions,
                               # probability, trivial (docs/scores.md)
@@ -49,7 +50,7 @@ RULES = {
     "eval.quantile": checks.number(0, 1, above=True),
     "eval.alpha": checks.number(0, 1, above=True),
     "eval.fit_residual": checks.flag,
-    "eval.fit_lesions": checks.choice("marked", "drawn"),
+    "eval.fit_lesions": checks.choice("marked", "drawn", "both"),
     "eval.choose_score": checks.several(checks.text),
     "eval.measures": checks.several(checks.choice(*MEASURES)),
     "eval.surface_tolerance": checks.number(0),

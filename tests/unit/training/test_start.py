@@ -161,3 +161,12 @@ def test_where_nothing_is_marked_the_score_is_fitted_to_drawn_lesions(modalities
   assert (found.fit_lesions if expected else found.fit_residual) == expected
   data.has_lesions = lambda _: True
   assert start._decided(config, data).eval == config.eval
+
+
+@pytest.mark.parametrize("modalities, expected", [(("flair",), "both"), (("ct",), "marked")])
+def test_weights_of_both_kinds_of_lesions_where_they_can_be_drawn(modalities, expected):
+  config = ml_collections.ConfigDict({"data": {"modalities": modalities},
+                                      "eval": {"fit_residual": True, "fit_lesions": "both"}})
+  data = types.SimpleNamespace(decided={}, splits=("val",), name="x", has_lesions=lambda _: True,
+                               validation=lambda: [0])
+  assert start._decided(config, data).eval.fit_lesions == expected

@@ -1,0 +1,55 @@
+r"""What helps on brains: folds of the train and val patients, trained once and scored in many ways.
+
+  python launch.py --mode=sweep --workdir=W --config=configs/sweep_brains.py:small,root=FOLDER
+  python launch.py --mode=sweep --workdir=W --config=configs/sweep_brains.py:small,root=FOLDER,study=noise
+
+The patients of train and val are dealt into folds=5 (data.folds): a network is trained on three, scores
+are fitted on the next one and measured on the last one; the test patients are not read. Resumable: call
+it again to go on. table.md has the pixel AP of the runs' own score on the folds' patients. Afterwards
+test is read once, by an evaluation of the default: docs/dae.md.
+
+Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYNTHETIC brains).
+  study=scores  one network a fold and seed, 25 scores of each and detectors without a network
+                in scores.md, scores.csv, with paired intervals over patients (the default)
+  study=noise   one network for each resolution (4 to 32) and sigma (0.1 to 0.4) of the noise, published score
+  :small        96x96, wf 3, 600 steps: 4 minutes a network on one free core
+  :smoke        SYNTHETIC, seconds a run; for tests
+"""
+
+import ml_collections
+
+from configs import common, dae_nifti
+from data_pipelines.errors import UserError
+
+NOISE = {"noise_res": (4, 8, 16, 32), "noise_std": (0.1, 0.2, 0.4)}
+
+
+def get_config(arg=None):
+  """The config of the first run, with the group `sweep`.
+
+  Raises:
+    UserError: an unknown argument or study.
+  """
+  args = common.parse_arg(arg, root="", study="scores", runs=1, folds=5, small=False, smoke=False)
+  if args.study not in ("scores", "noise"):
+    raise UserError(f"config argument study={args.study}: use scores or noise")
+  words = [w for w in ("small", "smoke") if args[w]]
+  words += [f"root={args.root}"] * bool(args.root)
+  folds = args.folds if args.root else 0  # synthetic brains have no folds
+  words = ",".join([*words, f"folds={folds}"])
+  config = dae_nifti.get_config(words)
+  # The run's own evaluation is a quick one: the study scores the network again, in every way.
+  quick = {"eval.fit_lesions": "marked", "method.score.test_noise_draws": 0, "eval.bootstrap": 0,
+           "eval.panel_images": 0}
+  if args.study == "noise":
+    quick["eval.fit_residual"] = False
+  with config.unlocked():
+    config.sweep = ml_collections.ConfigDict(dict(
+        config="configs/dae_nifti.py", arg=words,
+        grid={**(NOISE if args.study == "noise" else {}), "run": tuple(range(args.runs)),
+              "fold": tuple(range(folds)) or (0,)},
+        average=("run", "fold"), settings=(quick,), folds=0, final_steps="", split="test",
+        metric="pixel_ap", together=1, retries=0, slurm=0, shard=(0, 1),
+        study="brain_scores" if args.study == "scores" else "",
+        labels={"model": "dae", "data": "brains" if args.root else "synthetic", "exp": args.study}))
+  return config.lock()

@@ -1,0 +1,112 @@
+"""The score study on brains: what is fitted to both kinds of lesions, candidates, the paired table."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import sweep_brains
+from data_pipelines.brains import drawn_lesions
+from data_pipelines.dataset import ArraySource
+from data_pipelines.errors import UserError
+from medae_jax.metrics import detection
+from medae_jax.tasks.anomaly import residual_fit
+from medae_jax.tasks.anomaly.study import candidates, table
+
+OPTIONS = ml_collections.ConfigDict({"erosion": 0, "median": 0})
+
+
+def part(n=4, side=16, seed=0):
+  """Slices with a lesion that is bright in channel 0; the network fills it in."""
+  rng = np.random.default_rng(seed)
+  image = rng.uniform(0.4, 0.6, (n, side, side, 3)).astype(np.float32)
+  recon = image + 0.02 * rng.normal(size=image.shape).astype(np.float32)
+  mask = np.zeros((n, side, side), bool)
+  mask[:, 4:12, 4:12] = True
+  image[mask, 0] += 0.3
+  return {"image": image, "recon": recon, "mean4": recon, "mask": mask,
+          "patient": np.repeat(["a", "b"], n // 2), "slice": np.tile(np.arange(n // 2), 2)}
+
+
+@pytest.fixture(scope="module")
+def fold():
+  return candidates.Fold(part(), part(seed=1), part(seed=2), part(seed=3)["recon"])
+
+
+def test_every_candidate_gives_maps_and_those_of_brightness_find_the_lesion(fold):
+  found = {name: candidate(fold) for name, candidate in candidates.CANDIDATES.items()}
+  for name, maps in found.items():
+    assert maps.shape == (4, 16, 16) and np.isfinite(maps).all() and maps.min() >= 0, name
+  mask = fold.test["mask"]
+  for name in ("FLAIR, 5x5 median, over the scan's median", "weights, both, 4 draws", "published"):
+    assert found[name][mask].mean() > 2 * found[name][~mask].mean() or "FLAIR" in name
+    assert found[name][mask].mean() > found[name][~mask].mean()
+  assert found["..., minus half of the other side"].sum() < found["weights, both, 4 draws"].sum()
+
+
+def test_over_median_does_not_mind_the_scale_of_a_scan(fold):
+  before = candidates.CANDIDATES["FLAIR, 5x5 median, over the scan's median"](fold)
+  scaled = candidates.Fold(fold.val, fold.drawn, {**fold.test, "image": 3 * fold.test["image"]}, fold.healthy)
+  after = candidates.CANDIDATES["FLAIR, 5x5 median, over the scan's median"](scaled)
+  np.testing.assert_allclose(after, before, rtol=1e-5)
+
+
+def test_both_is_the_mean_of_what_marked_and_drawn_lesions_teach():
+  marked, drawn = part(), part(seed=1)
+  drawn["image"] = drawn["image"][..., [1, 0, 2]]  # there channel 1 is bright
+  drawn["recon"] = drawn["recon"][..., [1, 0, 2]]
+  joined = [np.concatenate([marked[k], drawn[k]]) for k in ("image", "recon", "mask", "patient")]
+  joined[1] = joined[1] + np.random.default_rng(5).normal(0, 0.15, joined[1].shape).astype(np.float32)
+  def fit(rows, both):
+    found = (residual_fit.BothFit(OPTIONS, joined[3], 4) if both
+             else residual_fit.ResidualFit(OPTIONS, joined[3][rows]))
+    for some in np.array_split(np.arange(len(rows)), 3):  # the second batch has both kinds
+      own = np.asarray(rows)[some]
+      found.update({"image": joined[0][own], "mask": joined[2][own][..., None],
+                    "valid": np.ones(len(own), bool), "position": some}, {"recon": joined[1][own]})
+    return np.concatenate(list(found.result().values())), found.summary()
+  (first, _), (second, _), (mean, about) = fit(range(4), False), fit(range(4, 8), False), fit(range(8), True)
+  np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-3)
+  assert mean[0] > 1 and mean[1] > 1 and about["pixel_ap_fitted"] > 0.5
+
+
+def test_the_joined_source_keeps_the_order_asked_for():
+  source = lambda value: ArraySource({"image": np.full((3, 8, 8, 1), value, np.float32),
+                                      "mask": np.zeros((3, 8, 8, 1), np.float32)})
+  marked, drawn = source(1), drawn_lesions.DrawnLesions(source(2), ("flair",))
+  joined = residual_fit.Joined(marked, drawn)
+  assert len(joined) == 6 and joined.meta(4)["id"] == "1"
+  rows = joined.read(np.array([4, 0, 5, 2]))["image"].max((1, 2, 3))
+  assert (rows > 1.5).tolist() == [True, False, True, False]
+  bare = residual_fit.Joined(ArraySource({"image": np.ones((3, 8, 8, 1), np.float32)}), drawn)
+  with pytest.raises(UserError, match="both.*masks"):
+    bare.read(np.array([0, 4]))
+
+
+def test_a_score_that_is_better_in_every_patient_is_so_in_the_paired_interval(tmp_path, monkeypatch):
+  def scored(folder):
+    rng = np.random.default_rng(int(folder.name))
+    mask = rng.random((4, 500)) < 0.3
+    group = {}
+    for name in candidates.CANDIDATES:
+      score = mask * (0.7 if name == "FLAIR" else 0.3) + rng.random(mask.shape)
+      group[name] = np.stack([[np.bincount(detection.code_of(s[m == y]), minlength=detection.CODES)
+                               for y in (False, True)] for s, m in zip(score, mask)])
+    return group
+  monkeypatch.setattr(table, "_scored", scored)
+  runs = [(s, tmp_path / str(f)) for s in (0, 1) for f in range(2)]
+  rows = table.write(tmp_path, runs, "command", 20)
+  best = next(r for r in rows if r["score"] == "FLAIR")
+  assert best["minus_published"][0] > 0 and len(best["folds"]) == 2
+  assert best["low"] < best["ap"] < best["high"]
+  same = next(r for r in rows if r["score"] == "published")
+  assert same["minus_published"] == [0, 0]
+  assert "2 seed(s)" in (tmp_path / "scores.md").read_text()
+
+
+def test_the_sweep_has_every_fold_of_every_seed():
+  plan = sweep_brains.get_config("small,root=F,runs=2").sweep
+  assert plan.grid["fold"] == (0, 1, 2, 3, 4) and plan.grid["run"] == (0, 1) and plan.study == "brain_scores"
+  noise = sweep_brains.get_config("smoke,study=noise").sweep
+  assert noise.grid["noise_res"] == (4, 8, 16, 32) and noise.study == "" and noise.grid["fold"] == (0,)
+  with pytest.raises(UserError, match="study=x"):
+    sweep_brains.get_config("study=x")
