@@ -5,7 +5,8 @@ Made by jax2onnx (the extra "onnx"), checked with onnxruntime; reading it needs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import logging
 import pathlib
 from unittest import mock
@@ -50,9 +51,7 @@ def write(path: pathlib.Path, score: Callable, weights: Mapping[str, np.ndarray]
   held = {name: jnp.asarray(value) for name, value in weights.items()}  # NumPy takes no traced index
 
   def flat(*values):
-    with mock.patch.object(jax.image, "resize", _resized), mock.patch.object(
-        linear, "canonicalize_padding", _hashable(linear.canonicalize_padding)), mock.patch.object(
-        jax.lax, "scan", _unrolled(jax.lax.scan)):
+    with _translatable():
       found = score(held, dict(zip(keys, values)))
     return tuple(found[name] for name in names)
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # a line for each shape that stays symbolic
@@ -75,6 +74,39 @@ def write(path: pathlib.Path, score: Callable, weights: Mapping[str, np.ndarray]
     raise
   except Exception as e:
     raise UserError(f"jax2onnx cannot translate this score ({_line(e)}): leave onnx out of --formats") from e
+
+
+@contextlib.contextmanager
+def _translatable() -> Iterator[None]:
+  """While jax2onnx traces: what it has no translation of, or a wrong one, in other words of equal value."""
+  with contextlib.ExitStack() as stack:
+    for where, name, other in ((jax.image, "resize", _resized), (jax.lax, "scan", _unrolled(jax.lax.scan)),
+                               (jnp, "pad", _padded(jnp.pad)), (jnp, "repeat", _repeated(jnp.repeat)),
+                               (linear, "canonicalize_padding", _hashable(linear.canonicalize_padding))):
+      stack.enter_context(mock.patch.object(where, name, other))
+    yield
+
+
+def _padded(pad):
+  """Borders repeated by rows that are taken: jax2onnx repeats along the first axis."""
+  def padded(array, widths, mode="constant", **more):
+    if mode != "edge" or len(widths) != array.ndim:
+      return pad(array, widths, mode, **more)
+    for axis, (low, high) in enumerate(widths):
+      if low or high:
+        n = array.shape[axis]
+        array = jnp.take(array, np.clip(np.arange(-low, n + high), 0, n - 1), axis=axis)
+    return array
+  return padded
+
+
+def _repeated(repeat):
+  """Likewise, for a number of repeats along an axis."""
+  def repeated(array, repeats, axis=None, **more):
+    if axis is None or not isinstance(repeats, int) or more:
+      return repeat(array, repeats, axis, **more)
+    return jnp.take(array, np.repeat(np.arange(array.shape[axis]), repeats), axis=axis)
+  return repeated
 
 
 def _hashable(canonical):

@@ -195,3 +195,16 @@ def test_maps_are_resized_as_jax_does(size, antialias):
   shape = (2, *size, 3)
   np.testing.assert_allclose(onnx._resized(jnp.asarray(x), shape, "bilinear", antialias),
                              jax.image.resize(x, shape, "bilinear", antialias), atol=1e-6)
+
+
+def test_borders_and_repeats_are_those_of_jax():
+  x = np.random.default_rng(0).random((2, 4, 3, 1), np.float32)
+  widths = ((0, 0), (2, 1), (3, 0), (0, 0))
+  for mode in ("edge", "constant"):
+    np.testing.assert_array_equal(onnx._padded(jnp.pad)(x, widths, mode=mode), np.pad(x, widths, mode))
+  for repeats, axis in ((3, -1), (2, 1), (2, None)):
+    found = onnx._repeated(jnp.repeat)(x, repeats, axis=axis)
+    np.testing.assert_array_equal(found, np.repeat(x, repeats, axis))
+  with onnx._translatable():
+    assert jnp.pad.__module__ == onnx.__name__ and jnp.pad(x, widths, mode="edge").shape == (2, 7, 6, 1)
+  assert jnp.pad.__module__.startswith("jax")
