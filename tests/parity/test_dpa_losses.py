@@ -9,6 +9,7 @@ from medae_jax.methods import _growing
 from tests.golden_cases import file_cases
 from tests.parity import dpa_golden as g
 
+COMPILED_FAST = True  # a program or two for each of many losses
 # float32 sums in another order (README: 3e-6); atol because critic means nearly cancel.
 VALUES = dict(rtol=2e-5, atol=5e-7)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medae_jax.core import method as method_lib
+from medae_jax.methods import annotation_removal
 from medae_jax.models import annotation_nets as nets
 from medae_jax.weights import annotation
 from tests.contract import cases
@@ -169,10 +170,21 @@ def test_eval_step_is_per_example():
   np.testing.assert_allclose(together, alone, rtol=1e-5)
 
 
-def two_steps(c):
+class Scale(annotation_removal.Method):
+  """The method with a network of two numbers a channel, for fields that are not the network's."""
+
+  def init(self, rng, batch):
+    params = {"w": jnp.full(3, 0.7), "b": jnp.full(3, 0.01)}
+    return method_lib.State.create({"net": params}, {"net": {}}, {"net": self._tx.init(params)})
+
+  def _apply(self, params, stats, image, train, axis_name=None):
+    return {"recon": params["w"] * image + params["b"]}, stats
+
+
+def two_steps(load, c):
   """Parameters, loss and marks after two steps: what a field may act on."""
   data = batch_of_two()
-  method = method_lib.load(c)
+  method = load(c)
   state = method.init(jax.random.key(0), data)
   stage = method_lib.stages_of(method)[0]
   run = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(2), stage=stage, axis_name=None))
@@ -187,9 +199,9 @@ def batch_of_two():
   return batch(2, (8, 16))
 
 
-@functools.lru_cache(maxsize=1)
-def default_steps():
-  return two_steps(config())
+@functools.cache
+def default_steps(load):
+  return two_steps(load, config())
 
 
 @pytest.mark.parametrize("field, value", [
@@ -201,7 +213,8 @@ def default_steps():
     ("optim.schedule", "constant"), ("method.score.threshold", 0.9)])
 def test_every_field_acts(field, value):
   """Two steps and a score: something must differ from the default config's."""
-  base, changed = default_steps(), two_steps(config(**{field: value}))
+  load = method_lib.load if field.startswith("model.") else Scale
+  base, changed = default_steps(load), two_steps(load, config(**{field: value}))
   same = [a.shape == b.shape and np.array_equal(a, b) for a, b in zip(base, changed)]
   assert len(base) != len(changed) or not all(same)
 

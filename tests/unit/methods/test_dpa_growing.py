@@ -37,7 +37,8 @@ def test_growing_resumes_within_and_across_stages(tmp_path):
 @pytest.mark.slow
 def test_the_best_state_comes_from_the_last_stage(tmp_path):
   """Losses at 16 px are smaller numbers of another kind: they must not win. A picture a stage."""
-  c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min"})
+  c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min",
+                "method.growing.transition_steps": 3})  # the programs that the run above has compiled
   train.train(c, str(tmp_path))
   info = trained.load(tmp_path, {"eval.checkpoint": "best"}).info
   assert info["which"] == "best" and info["stage"] == "stable_32"

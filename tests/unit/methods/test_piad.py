@@ -30,18 +30,33 @@ def _batch(n=24, res=16, seed=0):
           "index": np.arange(n, dtype=np.int32)}
 
 
+def _step(method):
+  return jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(5), stage=None, axis_name=None))
+
+
 @pytest.fixture(scope="module")
-def trained():
-  """(method, state, metrics of each of three iterations) with a refresh at every second."""
+def iterations():
+  """(method, fresh state and that after each of three iterations, metrics); a refresh at every second."""
   method = piad.Method(_config(method__ema=0.9))
-  state = method_lib.fresh_state(method, jax.random.key(0), _batch())
-  step = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(5), stage=None,
-                                                axis_name=None))
-  metrics = []
+  states, metrics, step = [method_lib.fresh_state(method, jax.random.key(0), _batch())], [], _step(method)
   for i in range(3):
-    state, m = step(state, _batch(seed=i))
+    state, m = step(states[-1], _batch(seed=i))
+    states.append(state)
     metrics.append(jax.device_get(m))
-  return method, state, metrics
+  return method, states, metrics
+
+
+@pytest.fixture(scope="module")
+def trained(iterations):
+  """(method, last state, metrics of each iteration)."""
+  method, states, metrics = iterations
+  return method, states[-1], metrics
+
+
+@pytest.fixture(scope="module")
+def score(trained):
+  """Its score, compiled once."""
+  return jax.jit(trained[0].score)
 
 
 # -------------------------------------------------------------------------------------- the policy
@@ -106,16 +121,11 @@ def test_draws_do_not_depend_on_devices():
   assert len(np.unique(np.asarray(whole["index"]))) == 24
 
 
-def test_accumulation_changes_nothing():
+def test_accumulation_changes_nothing(iterations):
   """Two slices of the batch give the gradients of the whole (2021: no batch statistics)."""
-  batch, states = _batch(), []
-  for accum in (1, 2):
-    method = piad.Method(_config(train__accum=accum))
-    state = method_lib.fresh_state(method, jax.random.key(0), batch)
-    state, _ = jax.jit(lambda s, b, m=method: m.train_step(s, b, jax.random.key(0), stage=None,
-                                                           axis_name=None))(state, batch)
-    states.append(state)
-  for a, b in zip(jax.tree.leaves(states[0].params), jax.tree.leaves(states[1].params)):
+  fresh, whole = iterations[1][:2]
+  state, _ = _step(piad.Method(_config(method__ema=0.9, train__accum=2)))(fresh, _batch())
+  for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(state.params), strict=True):
     np.testing.assert_allclose(a, b, atol=2e-5)  # Adam's first step magnifies float order
 
 
@@ -124,27 +134,25 @@ def test_the_generator_loss_reaches_the_right_networks(trained):
   draws = method.draw(_batch(), jax.random.key(3))
   last = {k: v[-1] for k, v in draws.items() if not k.startswith("mix")}
   grads, _, losses = jax.jit(lambda s, d: method._grads(s, d, None))(state, last)
-  alone = jax.grad(lambda enc: -method._apply("critic_latent", state.params, method._apply(
-      "enc", {"enc": enc}, last["image"])).mean())(state.params["enc"])
+  alone = jax.jit(jax.grad(lambda enc: -method._apply("critic_latent", state.params, method._apply(
+      "enc", {"enc": enc}, last["image"])).mean()))(state.params["enc"])
   for a, b in zip(jax.tree.leaves(grads["adv"]["enc"]), jax.tree.leaves(alone)):
     np.testing.assert_allclose(a, b, atol=1e-6)
   assert set(losses) == {"loss", "adv_image", "adv_latent"}
 
 
-def test_ema_scores_with_the_average(trained):
-  method, state, _ = trained
-  batch = {"image": _batch(4)["image"]}
-  averaged = method.score(state, batch)
-  last = method.score(state.replace(stats={**state.stats, "ema": {
+def test_ema_scores_with_the_average(trained, score):
+  state, batch = trained[1], {"image": _batch(4)["image"]}
+  averaged = score(state, batch)
+  last = score(state.replace(stats={**state.stats, "ema": {
       net: state.params[net] for net in ("enc", "dec")}}), batch)
   assert np.any(np.asarray(averaged["score"]) != np.asarray(last["score"]))
   assert averaged["map"].shape == (4, 16, 16, 1) and averaged["score"].shape == (4,)
 
 
-def test_inference_state_holds_the_averages_alone(trained):
+def test_inference_state_holds_the_averages_alone(trained, score):
   method, state, _ = trained
   kept, batch = method.inference_state(state), {"image": _batch(4)["image"]}
-  score = jax.jit(method.score)
   jax.tree.map(np.testing.assert_array_equal, score(kept, batch), score(state, batch))
   assert sorted(kept.params) == ["vgg"] and sorted(kept.stats) == ["ema", "vgg_16"]
   assert not unread(method, kept, batch)
@@ -158,32 +166,30 @@ def test_cached_features_change_nothing(trained):
   assert [k for k in cached if k.startswith("feature/")] == ["feature/r32"]
   draws = [method.draw({**extra, **batch}, jax.random.key(3)) for extra in ({}, cached)]
   last = [{k: v[-1] for k, v in d.items() if not k.startswith("mix")} for d in draws]
-  losses = [method._grads(state, d, None)[2]["loss"] for d in last]
+  loss = jax.jit(lambda d: method._grads(state, d, None)[2]["loss"])
+  losses = [loss(d) for d in last]
   np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
 
 def test_fixed_weights_and_other_losses():
-  for name in ("logistic", "least_squares"):
-    method = piad.Method(_config(method__policy__name="fixed", method__adv_image__name=name,
-                                 method__adv_latent__name=name))
-    state = method_lib.fresh_state(method, jax.random.key(0), _batch())
-    state, metrics = jax.jit(lambda s, b, m=method: m.train_step(
-        s, b, jax.random.key(0), stage=None, axis_name=None))(state, _batch())
-    assert float(metrics["weight_enc"]) == 10 and float(metrics["weight_dec"]) == 100
-    assert all(np.isfinite(v) for v in metrics.values())
+  """Each critic with a loss of its own."""
+  method = piad.Method(_config(method__policy__name="fixed", method__adv_image__name="logistic",
+                               method__adv_latent__name="least_squares"))
+  state = method_lib.fresh_state(method, jax.random.key(0), _batch())
+  state, metrics = _step(method)(state, _batch())
+  assert float(metrics["weight_enc"]) == 10 and float(metrics["weight_dec"]) == 100
+  assert all(np.isfinite(v) for v in metrics.values())
 
 
 def test_a_loss_beyond_the_limit_ends_training():
   method = piad.Method(_config(method__loss_limit=1e-6))
   state = method_lib.fresh_state(method, jax.random.key(0), _batch())
-  _, metrics = jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=None,
-                                                      axis_name=None))(state, _batch())
+  _, metrics = _step(method)(state, _batch())
   assert np.isinf(metrics["loss"])
 
 
-def test_vgg_is_not_trained(trained):
-  method, state, _ = trained
-  fresh = method_lib.fresh_state(method, jax.random.key(0), _batch())
+def test_vgg_is_not_trained(iterations):
+  fresh, *_, state = iterations[1]
   for a, b in zip(jax.tree.leaves(fresh.params["vgg"]["trunk"]),
                   jax.tree.leaves(state.params["vgg"]["trunk"])):
     np.testing.assert_array_equal(a, b)
@@ -198,10 +204,10 @@ def test_2019_networks(latent_res):
   enc = piad_nets.Encoder((3, 4, 5, 6), 7, latent_res)
   dec = piad_nets.Decoder((6, 5, 4, 3), 2, latent_res)
   image = jnp.ones((2, 32, 32, 2))
-  params = enc.init(jax.random.key(0), image)
-  latent = enc.apply(params, image)
+  latent, params = jax.eval_shape(lambda: enc.init_with_output(jax.random.key(0), image))
   assert latent.shape == (2, latent_res, latent_res, 7)
-  assert dec.apply(dec.init(jax.random.key(1), latent), latent).shape == (2, 32, 32, 2)
+  recon, _ = jax.eval_shape(lambda: dec.init_with_output(jax.random.key(1), jnp.ones(latent.shape)))
+  assert recon.shape == (2, 32, 32, 2)
   widths = [params["params"][f"block{i}"]["conv2"]["bias"].shape[0] for i in range(n - 1)]
   assert widths == [3, 4, 5]
 
@@ -209,9 +215,9 @@ def test_2019_networks(latent_res):
 def test_2019_critic_sees_the_whole_batch():
   critic = piad_nets.Encoder((4, 4, 4), 1, mbstd=True)
   image = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
-  params = critic.init(jax.random.key(1), image)
-  alone = critic.apply(params, image[:2])
-  assert np.any(np.abs(critic.apply(params, image)[:2] - alone) > 1e-6)
+  params = jax.jit(critic.init)(jax.random.key(1), image)
+  apply = jax.jit(critic.apply)
+  assert np.any(np.abs(apply(params, image)[:2] - apply(params, image[:2])) > 1e-6)
 
 
 # ------------------------------------------------------------------------------------------ errors

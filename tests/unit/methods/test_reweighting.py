@@ -4,6 +4,8 @@ Devices are emulated by vmap with an axis name, which gives the collectives thei
 forcing a device count; tests/contract runs real ones.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,14 @@ from medae_jax.training import feed
 
 
 def setup(**changes):
+  """(method, a batch, fresh state) of the smoke config; one method, so one compilation, for equal changes."""
+  method, batch, state = _setup(tuple(sorted(changes.items())))
+  return method, dict(batch), state
+
+
+@functools.cache
+def _setup(changes):
+  changes = dict(changes)
   c = noisy_skin.get_config(changes.pop("arg", "smoke")).copy_and_resolve_references()
   with c.unlocked():
     c.train.batch_size = c.data.batch_sizes.clean = 8
@@ -29,6 +39,14 @@ def setup(**changes):
   batch = next(stream.train_stream(dataset.open_dataset(c.data, 0), c.data, batch_size=8,
                                    first_step=0, seed=0))
   return method, batch, method.init(jax.random.key(0), batch)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_methods():
+  """The compiled programs hang on them."""
+  yield
+  for kept in (_setup, _step, weights):
+    kept.cache_clear()
 
 
 @pytest.mark.parametrize("noisy, rows", [(None, 6), (4, 4)])
@@ -47,9 +65,19 @@ def test_batch_size_is_that_of_the_noisy_stream(noisy, rows):
 
 
 def step(method, state, batch, stage=None):
-  stage = stage or method_lib.stages_of(method)[0]
-  return jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=stage,
-                                                axis_name=None))(state, batch)
+  return _step(method, (stage or method_lib.stages_of(method)[0]).name)(state, batch)
+
+
+@functools.cache
+def _step(method, name):
+  stage, = (s for s in method_lib.stages_of(method) if s.name == name)
+  return jax.jit(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=stage, axis_name=None))
+
+
+@functools.cache
+def weights(method):
+  """(params, batch) -> (relative weight, u) of every pixel, compiled."""
+  return jax.jit(lambda params, batch: method._reweighted(params, batch, 1, None)[2])
 
 
 def assert_close(a, b, rtol=2e-5):
@@ -95,7 +123,7 @@ def test_forms_agree_in_float32():
   """One JVP against reverse over reverse: 5e-7 of the largest (the reference's own noise)."""
   method, batch, state = setup()
   slow = setup(method__meta="double_backward")[0]
-  a, b = (m._reweighted(state.params["net"], batch, 1, None)[2][1] for m in (method, slow))
+  a, b = (weights(m)(state.params["net"], batch)[1] for m in (method, slow))
   assert np.max(np.abs(a - b)) / np.max(np.abs(b)) < 2e-6
   assert np.mean((a > 0) != (b > 0)) < 1e-3
 
@@ -104,13 +132,13 @@ def test_u_predicts_the_change_of_the_clean_loss():
   """Lowering one pixel's loss a little changes the clean loss by -lr u: finite differences."""
   method, batch, state = setup()
   params, noisy = state.params["net"], batch["noisy"]
-  _, _, (_, u) = method._reweighted(params, batch, 1, None)
-  clean = lambda p: method._mean_loss(p, batch["clean"], None)[0]
+  _, u = weights(method)(params, batch)
+  clean = jax.jit(lambda p: method._mean_loss(p, batch["clean"], None)[0])
+  gradient = jax.jit(jax.grad(lambda p, place: reweighting.pixel_bce(
+      method._apply(p, noisy["image"]), noisy["mask"])[place]))
   largest = np.unravel_index(np.argsort(-np.abs(np.asarray(u)), None)[:3], u.shape)
   for place in zip(*largest):
-    pixel = lambda p, place=place: reweighting.pixel_bce(
-        method._apply(p, noisy["image"]), noisy["mask"])[place]
-    g = jax.grad(pixel)(params)
+    g = gradient(params, place)
     lr = 1e-2 / float(sum(jnp.sum(x**2) for x in jax.tree.leaves(g))) ** 0.5
     moved = lambda s: jax.tree.map(lambda p, d: p - s * lr * d, params, g)
     slope = (float(clean(moved(-1))) - float(clean(moved(1)))) / (2 * lr)
@@ -150,7 +178,7 @@ def test_wrong_pixels_get_less_weight():
   wrong = np.zeros(turned["mask"].shape, bool)
   wrong[:, :, 8:] = True
   turned["mask"] = np.where(wrong, 1 - turned["mask"], turned["mask"])
-  _, _, (relative, u) = method._reweighted(state.params["net"], {**batch, "noisy": turned}, 1, None)
+  relative, u = weights(method)(state.params["net"], {**batch, "noisy": turned})
   relative, agrees = np.asarray(relative), np.asarray(u) > 0
   assert agrees[~wrong].mean() > 0.5 > agrees[wrong].mean()
   assert relative[~wrong].mean() > 2 * relative[wrong].mean()
@@ -160,8 +188,7 @@ def test_bfloat16_update_with_float32_meta_gradient():
   """z and the update in bfloat16; u stays float32: its signs are those of the float32 method."""
   method, batch, state = setup()
   half = setup(model__dtype="bfloat16")[0]
-  exact = method._reweighted(state.params["net"], batch, 1, None)[2][1]
-  mixed = half._reweighted(state.params["net"], batch, 1, None)[2][1]
+  exact, mixed = (weights(m)(state.params["net"], batch)[1] for m in (method, half))
   assert np.mean((exact > 0) != (mixed > 0)) < 1e-3
   new, _ = step(half, state, batch)
   assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(new.params))
