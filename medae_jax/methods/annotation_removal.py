@@ -153,7 +153,7 @@ class Method(BaseMethod):
     updates, opt = self._tx.update(grads, state.opt["net"], state.params["net"])
     params = jax.tree.map(jnp.add, state.params["net"], updates)
     metrics = {"loss": loss, **{f"loss_{k}": v for k, v in aux["terms"].items()},
-               "grad_norm": optax.global_norm(grads), "lr": self._schedule(state.step)}
+               "grad_norm": adam.global_norm(grads), "lr": self._schedule(state.step)}
     return state.replace(step=state.step + 1, params={"net": params}, stats={"net": aux["stats"]},
                          opt={"net": opt}), metrics
 

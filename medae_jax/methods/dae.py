@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
@@ -106,7 +105,7 @@ class Method(BaseMethod):
                                                accum=self.config.train.accum, axis_name=axis_name)
     updates, opt = self._tx.update(grads, state.opt["net"], state.params["net"])
     params = jax.tree.map(jnp.add, state.params["net"], updates)
-    metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), "lr": self._schedule(state.step)}
+    metrics = {"loss": loss, "grad_norm": adam.global_norm(grads), "lr": self._schedule(state.step)}
     params = {**state.params, "net": params}
     return state.replace(step=state.step + 1, params=params, opt={"net": opt}), metrics
 

@@ -93,7 +93,7 @@ class Method(BaseMethod):
     state = state.replace(step=state.step + 1, params={"net": optax.apply_updates(params, updates)},
                           stats={"net": after}, opt={"net": opt})
     return state, {"loss": loss, "cross_entropy": ce, "accuracy": right,
-                   "grad_norm": optax.global_norm(grads)}
+                   "grad_norm": adam.global_norm(grads)}
 
   def _l2(self, params):
     """config.optim.l2 times the squares of every parameter, of batch normalisation as well."""

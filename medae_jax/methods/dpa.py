@@ -202,7 +202,7 @@ class Method(BaseMethod):
                           stats={**stats, **after})
     # Infinity makes the loop stop where the public code does.
     loss = jnp.where(loss > DIVERGED, jnp.inf, loss)
-    return state, {"loss": loss, **parts, "grad_norm": optax.global_norm(grads)}
+    return state, {"loss": loss, **parts, "grad_norm": adam.global_norm(grads)}
 
   def _losses(self, params, stats, image, recon, alpha, *, real=None, score=False):
     """Training or score loss of each image [B] in the stage of `params`; transitions may blend."""

@@ -149,7 +149,7 @@ class Method(BaseMethod):
       own = {n: trained[n] for n in GROUPS[group]}
       updates, opt[group] = self._tx.update({n: grads[n] for n in own}, opt[group], own)
       params.update(optax.apply_updates(own, updates))
-    metrics = {"loss": loss, **terms, "grad_norm": optax.global_norm(grads)}
+    metrics = {"loss": loss, **terms, "grad_norm": adam.global_norm(grads)}
     return state.replace(step=state.step + 1, params=params, stats=stats or state.stats, opt=opt), metrics
 
   def eval_step(self, state, batch, rng):

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from medae_jax.core import parallel
 from medae_jax.core.device import loops
@@ -122,7 +121,7 @@ class Method(BaseMethod):
         (metrics["clean_loss"], _), clean = grad_fn("clean")
         grads = _add(grads, clean, self.config.method.clean_weight)
     updates, opt = tx.update(grads, state.opt["net"], params)
-    metrics |= {"grad_norm": optax.global_norm(grads), "lr": schedule(state.step - stage.begin)}
+    metrics |= {"grad_norm": adam.global_norm(grads), "lr": schedule(state.step - stage.begin)}
     params = jax.tree.map(jnp.add, params, updates)
     return state.replace(step=state.step + 1, params={"net": params}, stats=stats,
                          opt={"net": opt}), metrics

@@ -93,7 +93,7 @@ class Autoencoder(BaseMethod):
     trained = {net: state.params[net] for net in self.groups[group]}
     (loss, (terms, stats)), grads = parallel.value_and_grad(
         loss_fn, trained, part, None, accum=self.config.train.accum, axis_name=axis_name)
-    return self.move(group, state, grads, stats), loss, terms, optax.global_norm(grads)
+    return self.move(group, state, grads, stats), loss, terms, adam.global_norm(grads)
 
   def move(self, group: str, state: State, grads, stats) -> State:
     """The state after a step of the optimiser `group` along `grads`, with these statistics."""

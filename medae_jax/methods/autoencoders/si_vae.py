@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
@@ -25,6 +24,7 @@ from medae_jax.losses import variational
 from medae_jax.methods.autoencoders._base import Autoencoder
 from medae_jax.models.autoencoders import soft_intro as networks
 from medae_jax.models.autoencoders.parts import halved
+from medae_jax.optim import adam
 from medae_jax.weights.autoencoders import names, sizes
 
 DRAWS = ("prior", "real", "rec", "fake", "rec_decoder", "fake_decoder")  # in their order
@@ -91,7 +91,7 @@ class Method(Autoencoder):
     trained = {net: state.params[net] for net in self.groups[group]}
     (loss, (terms, stats, code)), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
     loss, terms, stats, grads = parallel.pmean((loss, terms, stats, grads), axis_name)
-    terms = {"loss": loss, **terms, "grad_norm": optax.global_norm(grads)}
+    terms = {"loss": loss, **terms, "grad_norm": adam.global_norm(grads)}
     return self.move(group, state, grads, stats), {f"{group}_{k}": v for k, v in terms.items()}, code
 
   def _scale(self, image):

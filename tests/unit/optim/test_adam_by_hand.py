@@ -78,6 +78,14 @@ def test_clipping_is_by_the_norm_over_all_leaves():
   np.testing.assert_allclose([clipped["a"][0], clipped["b"][0, 0]], [1.2, 1.6], rtol=1e-5)
 
 
+def test_norm_of_small_and_large_leaves(backend):
+  """On a GPU the small leaves are summed as one array: the same number."""
+  tree = {"a": RNG.normal(size=(3, 2)), "b": 5.0, "c": RNG.normal(size=(300, 300)), "d": RNG.normal(size=7)}
+  want = np.sqrt(sum(np.sum(np.square(x)) for x in tree.values()))
+  found = adam.global_norm({k: jnp.asarray(v, jnp.float32) for k, v in tree.items()})
+  np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
 @pytest.mark.parametrize("momentum,decay", [(0.0, 0.0), (0.9, 0.0), (0.9, 0.1), (0.0, 0.1)])
 def test_sgd_is_pytorchs(momentum, decay):
   p, v, want = flat(START), None, []
