@@ -64,6 +64,7 @@ def of(source: pathlib.Path, config, calibration: Mapping[str, Any] | None, scor
   high = high if high > low else low + 1.0
   levels = np.round((shown.astype(np.float64) - low) / (high - low) * 65535).astype(np.uint16)
   top = (calibration or {}).get("map_max") or max(float(np.quantile(shown, 0.999)), 1e-6)
+  top = 1.0 if config.eval.kind == "segmentation" else top  # a probability
   return View(look(_grey(image)), levels, low, high, None if mask is None else look(mask).astype(np.uint8),
               float(top), int(np.argmax(shown.sum((1, 2)))), pixel, sides, ml, step)
 

@@ -6,6 +6,7 @@ let info = null, shown = null, sent = [], links = [], busy = false;
 
 const number = v => typeof v !== "number" ? String(v ?? "") :
   Number.isInteger(v) ? String(v) : String(Number(v.toPrecision(4)));
+const TITLES = {segmentation: "Lesion mask of an image", restoration: "Image without its marks"};
 const mib = n => n < 1024 ? `${n} bytes` : n < 2 ** 20 ? `${(n / 1024).toFixed(0)} KiB` : `${(n / 2 ** 20).toFixed(1)} MiB`;
 
 function say(words, working = false) {
@@ -21,6 +22,8 @@ function fail(words) {
 async function begin() {
   const answer = await fetch("/api/info");
   info = await answer.json();
+  $("title").textContent = TITLES[info.task] ?? $("title").textContent;
+  if (info.task === "segmentation") $("what").textContent = "probability";
   document.title = `${info.run} - medae_jax`;
   $("about").textContent = `Run ${info.run}: method ${info.method}, ${info.checkpoint}.`;
   const scan = info.modalities.length ?
@@ -106,6 +109,7 @@ async function show(found) {
   const rest = [];
   if (found.score !== null) rest.push(`score ${number(found.score)}`);
   if (found.p_value !== null) rest.push(`p-value ${number(found.p_value)}`);
+  $("verdict").hidden = info.task !== "anomaly"; // the others call no whole input anything
   if (!found.verdict) rest.push("validation has not given a threshold for whole inputs");
   $("verdict").replaceChildren(verdict, ` ${rest.join(", ")}`);
   $("warning").textContent = found.warning;
@@ -227,7 +231,7 @@ function draw() {
   $("above").textContent = `Above ${number(v.chosen)}: ${v.thinned > 1 && v.ml ? "about " : ""}${amount} (${rule}).`;
   $("image").setAttribute("aria-label", `input, ${where}`);
   $("map").setAttribute("aria-label",
-    `anomaly map, ${where}: ${number(100 * here / size)} % of it above the threshold ${number(v.chosen)}`);
+    `${$("what").textContent}, ${where}: ${number(100 * here / size)} % of it above the threshold ${number(v.chosen)}`);
   $("again").hidden = v.threshold === null || v.chosen === v.threshold;
   $("again").querySelector("span").textContent = `The mask below is that of the threshold ${number(v.threshold)}.`;
 }
