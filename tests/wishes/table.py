@@ -50,7 +50,7 @@ EXPORT = (
           OWN + "test_scores_are_those_of_the_method"),
     _wish(7, "ONNX out of JAX", "--mode=export --formats=onnx",
           UNIT + "modes/test_export_onnx.py::test_onnx_by_onnxruntime", needs="jax2onnx",
-          limit="its test runs only where the extra `onnx` is installed"),
+          limit="its test runs only where the extra `onnx` is installed (it passes there, by hand)"),
 )
 
 THRESHOLDS = (
