@@ -81,6 +81,7 @@ def _translatable() -> Iterator[None]:
   """While jax2onnx traces: what it has no translation of, or a wrong one, in other words of equal value."""
   with contextlib.ExitStack() as stack:
     for where, name, other in ((jax.image, "resize", _resized), (jax.lax, "scan", _unrolled(jax.lax.scan)),
+                               (jax.lax, "fori_loop", _counted(jax.lax.fori_loop)),
                                (jnp, "pad", _padded(jnp.pad)), (jnp, "repeat", _repeated(jnp.repeat)),
                                (linear, "canonicalize_padding", _hashable(linear.canonicalize_padding))):
       stack.enter_context(mock.patch.object(where, name, other))
@@ -127,6 +128,17 @@ def _unrolled(scan):
       if found is not None:
         raise NotImplementedError("a loop that collects")
     return carry, None
+  return repeated
+
+
+def _counted(loop):
+  """Likewise a short loop between two known numbers."""
+  def repeated(low, high, step, carry, **more):
+    if any(isinstance(v, jax.core.Tracer) for v in (low, high)) or int(high) - int(low) > _SHORT:
+      return loop(low, high, step, carry, **more)
+    for i in range(int(low), int(high)):
+      carry = step(i, carry)
+    return carry
   return repeated
 
 

@@ -205,6 +205,10 @@ def test_borders_and_repeats_are_those_of_jax():
   for repeats, axis in ((3, -1), (2, 1), (2, None)):
     found = onnx._repeated(jnp.repeat)(x, repeats, axis=axis)
     np.testing.assert_array_equal(found, np.repeat(x, repeats, axis))
+  step = lambda i, v: (v + i) * 2
+  for high in (5, 40):
+    assert int(onnx._counted(jax.lax.fori_loop)(2, high, step, jnp.int32(1))) == int(
+        jax.lax.fori_loop(2, high, step, jnp.int32(1)))
   with onnx._translatable():
     assert jnp.pad.__module__ == onnx.__name__ and jnp.pad(x, widths, mode="edge").shape == (2, 7, 6, 1)
   assert jnp.pad.__module__.startswith("jax")
