@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 from medae_jax import api
 from medae_jax.reporting import results
@@ -15,12 +16,14 @@ By example: [api.md](api.md).
 NAMES = {api: ("config", "train", "load", "Run"), results: ("Score", "Evaluation", "Predictions")}
 
 
-def _doc(thing) -> str:
-  return "```text\n" + (inspect.getdoc(thing) or "").strip() + "\n```"
+def _doc(thing, call: str = "") -> str:
+  first = f"{call}\n\n" if call else ""
+  return f"```text\n{first}{(inspect.getdoc(thing) or '').strip()}\n```"
 
 
 def _signature(thing) -> str:
-  return str(inspect.signature(thing)).replace("medae_jax.api.", "")
+  text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing)))  # annotations are strings
+  return text.replace("(self, ", "(").replace("(self)", "()")
 
 
 def _members(cls):
@@ -40,9 +43,8 @@ def page() -> str:
       if inspect.isclass(thing):
         parts.append(f"## `{where}{name}`\n\n{_doc(thing)}")
         for member, method in _members(thing):
-          called = _signature(method).replace("(self, ", "(").replace("(self)", "()") if inspect.isfunction(
-              method) else ""
-          parts.append(f"### `{name}.{member}{called}`\n\n{_doc(method)}")
+          call = f"{member}{_signature(method)}" if inspect.isfunction(method) else ""
+          parts.append(f"### `{name}.{member}`\n\n{_doc(method, call)}")
       else:
-        parts.append(f"## `{where}{name}{_signature(thing)}`\n\n{_doc(thing)}")
+        parts.append(f"## `{where}{name}`\n\n{_doc(thing, f'{where}{name}{_signature(thing)}')}")
   return "\n\n".join(parts) + "\n"
