@@ -40,8 +40,10 @@ def found(text: str) -> list[Collective]:
     if not match:
       continue
     name = re.match(r"\s+(?:ROOT )?%?([\w.\-]+) =", line)
-    beside = _beside(lines[i + 1:], name[1]) if name and match[2].endswith("start") else 0
-    result.append(Collective(match[2], gpu_program.size_of(match[1]), gpu_program.types_of(match[1]), beside))
+    begun = match[2].endswith("start")
+    beside = _beside(lines[i + 1:], name[1]) if name and begun else 0
+    size = gpu_program.size_of(match[1]) // (2 if begun else 1)  # what is begun names operands and results
+    result.append(Collective(match[2], size, gpu_program.types_of(match[1]), beside))
   return result
 
 
