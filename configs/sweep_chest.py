@@ -43,7 +43,8 @@ def get_config(arg=None):
   runs = 1 if args.smoke else min(args.runs, 2) if args.demo else args.runs
   parts = [_part(method, args, runs) for method in chosen]
   first = parts[0]
-  config = importlib.import_module(first["config"][:-3].replace("/", ".")).get_config(first["arg"])
+  words = ",".join([first["arg"], *(f"{k}={v[0]}" for k, v in first["grid"].items())])  # the first run's
+  config = importlib.import_module(first["config"][:-3].replace("/", ".")).get_config(words)
   with config.unlocked():
     config.sweep = ml_collections.ConfigDict(dict(
         config=first["config"], arg=first["arg"], grid=first["grid"], average=("run", "seed"), settings=(),

@@ -22,6 +22,12 @@ def test_a_whole_seed_comes_before_the_next():
   assert len({c.seed for c in map(plan.config, trials[::4])}) == 3
 
 
+def test_the_first_part_changes_nothing_of_the_others():
+  plan = Plan(sweep_chest.get_config("root=x,vgg=v.npz,methods=frozen+aae"), "w")
+  assert not plan.changes
+  assert [plan.config(t).seed for t in plan.trials()] == [0, 2109, 1, 2110, 2, 2111]
+
+
 def test_without_rounds_the_first_part_comes_first():
   config = sweep_chest.get_config("smoke,methods=ae_s+vae").unlock()
   config.sweep.rounds = False
