@@ -52,7 +52,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.reporting import ensemble, seeds_table, tables
 from medae_jax.tasks.anomaly.study import table as score_table
 from medae_jax.training import interrupt, lock, slurm, together
-from medae_jax.training.job import ELSEWHERE, INTERRUPTED, Job, failures
+from medae_jax.training.job import ELSEWHERE, FOREIGN, INTERRUPTED, Job, failures
 from medae_jax.training.plan import Plan
 
 _FAILURES = (ValueError, OSError, FloatingPointError, RuntimeError)
@@ -173,8 +173,7 @@ def run(jobs: Sequence[Job], splits: Sequence[str], at_once: int, retries: int =
   """
   missing = [j for j in jobs if not (j.complete(splits) and (j.folder / "report.html").is_file())]
   logging.info("%d of %d runs to do", len(missing), len(jobs))
-  said = {j.name: "its folder holds a run with other settings; choose a new --workdir, or "
-                  "delete it." for j in missing if j.foreign()}
+  said = {j.name: FOREIGN for j in missing if j.foreign()}
   to_do, attempt = [j for j in missing if j.name not in said], 0
   while to_do:
     now = _pass(to_do, splits, at_once)
@@ -243,7 +242,9 @@ def _run_group(group: Sequence[Job], splits: Sequence[str]) -> dict[str, str]:
         logging.info("%s", e)
         said[job.name] = ELSEWHERE
         continue
-      if not job.complete(splits):
+      if job.foreign():  # of a sweep with other settings that came here after this one had looked
+        said[job.name] = FOREIGN
+      elif not job.complete(splits):
         mine.append(job)
       elif not (job.folder / "report.html").is_file():  # killed after the numbers, before the page
         report_lib.write(job.folder)

@@ -18,6 +18,7 @@ from medae_jax.training import durations
 # What is said of a run that is not complete and has not failed either.
 INTERRUPTED = "interrupted"
 ELSEWHERE = "another process works on it"
+FOREIGN = "its folder holds a run with other settings; choose a new --workdir, or delete it."
 
 
 @dataclasses.dataclass(frozen=True)

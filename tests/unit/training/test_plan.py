@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from medae_jax import sweep
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table
 from medae_jax.training import durations, job as job_lib
@@ -40,6 +41,13 @@ def test_a_run_from_before_the_named_streams_is_its_own(tmp_path):
 def test_another_config_is_another_run(tmp_path, changes):
   found = job(tmp_path, recorder.config(), **changes)
   assert found.foreign() and found.read("test") is None
+
+
+def test_a_folder_that_another_sweep_filled_meanwhile_is_left_alone(tmp_path):
+  late = job(tmp_path, recorder.config(), seed=4)  # `foreign` was asked before the other one's run was there
+  before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+  assert sweep._run_group([late], ("test",)) == {"run": job_lib.FOREIGN}
+  assert {p: p.read_bytes() for p in before} == before
 
 
 @pytest.mark.parametrize("name", ["config.json", "evaluation/test.json"])
