@@ -18,6 +18,7 @@ Arguments after the colon:
   :demo       small network, synthetic brains, minutes
   :smoke      seconds, synthetic brains; for tests
   root=FOLDER, run=SEED, folds=5,fold=K   data.dir, seed, data.folds and data.fold
+  unit=percentile                         of intensity: data.unit
   noise_res=16,noise_std=0.2              of the coarse noise of training
 """
 
@@ -27,12 +28,12 @@ from configs import common, dae_brats
 def get_config(arg=None):
   """The locked config."""
   arg = common.parse_arg(arg, published=False, small=False, demo=False, smoke=False, root="",
-                         run=0, folds=0, fold=0, noise_res=0, noise_std=0.0)
+                         run=0, folds=0, fold=0, noise_res=0, noise_std=0.0, unit="")
   config = dae_brats.get_config("smoke" if arg.smoke else "demo" if arg.demo else None)
   with config.unlocked():
     config.seed = arg.run
     config.data.update(modalities=("flair", "t1", "t1ce"), dir=arg.root, folds=arg.folds, fold=arg.fold)
-    for name in ("noise_res", "noise_std"):
+    for name in ("noise_res", "noise_std", "unit"):
       config.data[name] = arg[name] or config.data[name]
     if not arg.smoke and not arg.demo:
       config.model.wf = 4

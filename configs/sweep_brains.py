@@ -8,7 +8,8 @@ are fitted on the next one and measured on the last one; the test patients are n
 it again to go on. table.md has the pixel AP of the runs' own score on the folds' patients. Afterwards
 test is read once, by an evaluation of the default: docs/dae.md.
 
-Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYNTHETIC brains).
+Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYNTHETIC brains),
+  unit=percentile or median (data.unit; the default is that of dae_nifti.py).
   study=scores  one network a fold and seed, 25 scores of each and detectors without a network
                 in scores.md, scores.csv, with paired intervals over patients (the default)
   study=noise   one network for each resolution (4 to 32) and sigma (0.1 to 0.4) of the noise, published score
@@ -30,11 +31,11 @@ def get_config(arg=None):
   Raises:
     UserError: an unknown argument or study.
   """
-  args = common.parse_arg(arg, root="", study="scores", runs=1, folds=5, small=False, smoke=False)
+  args = common.parse_arg(arg, root="", study="scores", runs=1, folds=5, unit="", small=False, smoke=False)
   if args.study not in ("scores", "noise"):
     raise UserError(f"config argument study={args.study}: use scores or noise")
   words = [w for w in ("small", "smoke") if args[w]]
-  words += [f"root={args.root}"] * bool(args.root)
+  words += [f"{name}={args[name]}" for name in ("root", "unit") if args[name]]
   folds = args.folds if args.root else 0  # synthetic brains have no folds
   words = ",".join([*words, f"folds={folds}"])
   config = dae_nifti.get_config(words)

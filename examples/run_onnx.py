@@ -71,7 +71,7 @@ class Folder:
 
   def prepare(self, normalise, arrays, spacing):
     return normalise.prepare(arrays, None, self.shape[:2], spacing, self.data.get("placement", "scan"),
-                             self.data.get("field_mm", 0.0))
+                             self.data.get("field_mm", 0.0), self.data.get("unit", "percentile"))
 
   def image(self, scan, out, images):
     if self.modalities:  # a slice as displayed, front up: turned as the slices of volumes lie

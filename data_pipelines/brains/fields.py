@@ -5,7 +5,7 @@ from __future__ import annotations
 import ml_collections
 
 from data_pipelines import fields as data_fields
-from data_pipelines.brains import placement
+from data_pipelines.brains import normalise, placement
 from data_pipelines.errors import UserError
 
 
@@ -23,6 +23,8 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   # middle, so that crops, margins and voxel sizes do not matter.
   fields.placement = "scan"        # scan or anatomy
   fields.field_mm = 192.0          # anatomy: mm of the longer side of image_size
+  fields.unit = "percentile"       # of intensity: the 99th percentile of a modality, as published, which a
+                                   # bright lesion raises; or "median": twice the median of its brain
   fields.lesion_values = ()        # values of a label that are lesion; () = all above 0, where they are
                                    # 0 to 4 (BraTS) or 0 and 255; a label with others is refused
   fields.prepared_dir = ""         # of prepared scans; "" = ~/.cache/medae_jax/<folder>_<hash>
@@ -37,7 +39,7 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   fields.tfds_dir = ""             # read the set from this TFDS folder instead of `dir`
   fields.cache = True              # keep prepared scans in memory; False = memory-mapped files
   fields.noise_res = 16            # nodes of the coarse noise along each side
-  fields.noise_std = 0.2           # its sigma, unit = 99th percentile of the modality
+  fields.noise_std = 0.2           # its sigma, in `unit`
   fields.noise_roll = "batch"      # one random shift per batch (reference) or per example
   fields.noise_on_device = False   # True: the training step draws the noise, not the pipeline
   fields.n_patients = (64, 8, 16)  # synthetic: patients in train, val, test
@@ -81,12 +83,16 @@ def check(cfg: ml_collections.ConfigDict) -> None:
     raise UserError("config.data.folds needs the scans themselves (config.data.dir): the splits of a TFDS "
                     "folder are fixed")
   data_fields.choice(cfg, "placement", placement.NAMES)
+  data_fields.choice(cfg, "unit", normalise.UNITS)
+  if cfg.unit != "percentile" and cfg.get("tfds_dir", ""):
+    raise UserError(f"config.data.unit={cfg.unit} needs the scans themselves (config.data.dir): those of a "
+                    "TFDS folder are in units of the 99th percentile")
   data_fields.choice(cfg, "storage", ("float32", "float16"))
   data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)
 
 
 def spec(data_cfg) -> data_fields.Spec:
-  """Slices as they are shown to the network: background 0, unit = 99th percentile, not clipped."""
+  """Slices as they are shown to the network: background 0, in `unit`, not clipped."""
   cfg = resolve(data_cfg)
   return data_fields.Spec((*cfg.image_size, len(cfg.modalities)), 0, None)
 

@@ -13,7 +13,9 @@ import numpy as np
 from data_pipelines.brains import placement
 from data_pipelines.errors import UserError
 
-PERCENTILE = 0.99  # of the positive voxels of a modality: the unit of intensity
+PERCENTILE = 0.99  # of the positive voxels of a modality: the published unit of intensity
+UNITS = ("percentile", "median")  # "median": twice the median of the positive voxels, near the percentile of
+                                  # a healthy scan, and hardly moved by a lesion
 SLICE_SUM = 0.5  # a slice is "on" above this sum of the mean of the normalised modalities
 NEGATIVE = 0.05  # share of the voxels that are not 0: more is no ringing
 LABEL = 0.5  # a voxel is lesion above it: in the stored labels, and again after the resize
@@ -28,10 +30,10 @@ class Prepared:
   """A prepared scan: n kept slices of one size.
 
   Attributes:
-    image: [n,h,w,C] float64, unit = 99th percentile of the modality; background 0; not clipped.
+    image: [n,h,w,C] float64, in `scale`; background 0; not clipped.
     soft: [n,h,w,1] float64 in [0,1], the label resized with the same bilinear rule.
     slices: int64 [n], slice numbers in the volume, consecutive.
-    scale: float64 [C], the 99th percentiles.
+    scale: float64 [C], the unit of each modality.
     slice_sum: float64 [Z], sums that decided the range ("scan").
     place: how slices were brought to their size, and maps come back.
     left_out: "" or a line for users: slices with anatomy beyond the published range ("scan").
@@ -57,7 +59,7 @@ class Prepared:
 
 
 def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
-            field_mm: float = 0.0) -> Prepared:
+            field_mm: float = 0.0, unit: str = "percentile") -> Prepared:
   """Normalises, cuts and resizes one scan.
 
   Args:
@@ -66,12 +68,13 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
     size: (h, w) of the result.
     spacing: mm between neighbours along the three axes.
     place: of placement.NAMES; field_mm: mm of the longer side of the result for "anatomy".
+    unit: of UNITS. Which slices are kept is decided in units of the percentile.
 
   Raises:
     BadScan: mis-shaped, non-finite, all-zero, negative where it should not be, too large.
   """
   check_shapes(volumes, seg)
-  stack, scale = [], []
+  stack, scale, change = [], [], []
   for i, volume in enumerate(volumes):
     volume = np.asarray(volume, np.float64)
     if not np.isfinite(volume).all():
@@ -81,8 +84,10 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
     positive = flat[flat > 0]
     if not positive.size:
       raise BadScan(f"modality {i} has no positive voxel (all zero)")
-    scale.append(np.quantile(positive, PERCENTILE))
-    stack.append(volume / scale[-1])
+    published = np.quantile(positive, PERCENTILE)
+    scale.append(2 * np.median(positive) if unit == "median" else published)
+    change.append(published / scale[-1])
+    stack.append(volume / published)
   mean = stack[0].copy(order="K")
   for volume in stack[1:]:
     mean += volume
@@ -102,6 +107,8 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
   kept = slice(first, last + 1)
   slices = lambda v: np.moveaxis(where.forward(v), 2, 0)
   image = np.stack([slices(v[:, :, kept]) for v in stack], axis=-1)  # [n,h,w,C]
+  if unit == "median":
+    image *= change
   lesion = np.zeros_like(stack[0][:, :, kept])
   if seg is not None:
     if not np.isfinite(np.asarray(seg, np.float64)).all():

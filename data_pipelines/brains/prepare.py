@@ -21,6 +21,8 @@ def parameters(cfg: dict) -> dict:
   # Only what differs from the first form: sets that were prepared before these fields stay valid.
   place = {k: cfg[k] for k in ("orientation", "placement", "field_mm")
            if (k == "orientation" and cfg[k]) or (k != "orientation" and cfg["placement"] != "scan")}
+  if cfg["unit"] != "percentile":
+    place["unit"] = cfg["unit"]
   if cfg["lesion_values"]:
     place["lesion_values"] = list(cfg["lesion_values"])
   return {**place, "version": _VERSION, "modalities": list(cfg["modalities"]),
@@ -109,7 +111,7 @@ def _prepare_missing(found, cfg, folder):
       done[scan.patient] = record
     jobs.append({"patient": scan.patient, "volumes": scan.volumes, "seg": scan.seg,
                  "modalities": cfg["modalities"], "size": cfg["image_size"],
-                 **{k: cfg[k] for k in ("orientation", "placement", "field_mm", "lesion_values")},
+                 **{k: cfg[k] for k in ("orientation", "placement", "field_mm", "unit", "lesion_values")},
                  "storage": cfg["storage"], "folder": str(folder), "key": key})
   for patient in sorted(records.damaged(folder, list(done.values()))):
     logging.warning("the prepared scan %s is damaged and is prepared again", patient)

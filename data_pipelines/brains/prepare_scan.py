@@ -15,7 +15,7 @@ def run(job: dict) -> dict:
 
   Args:
     job: {"patient", "volumes": paths, "seg": path or None, "modalities", "size", "storage",
-      "folder", "key", "orientation", "placement", "field_mm", "lesion_values"}.
+      "folder", "key", "orientation", "placement", "field_mm", "unit", "lesion_values"}.
 
   Returns:
     {"record": content}, {"bad": reason}, {"memory": reason} (it may fit alone) or {"fatal": reason};
@@ -27,7 +27,7 @@ def run(job: dict) -> dict:
     try:
       seg = None if read.seg is None else labels.lesions(read.seg, job["lesion_values"])
       prepared = normalise.prepare(read.arrays, seg, tuple(job["size"]), read.spacing,
-                                   job["placement"], job["field_mm"])
+                                   job["placement"], job["field_mm"], job["unit"])
     except normalise.BadScan as e:
       reason = str(e)
       for i, name in enumerate(job["modalities"]):

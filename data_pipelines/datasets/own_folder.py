@@ -62,7 +62,7 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
 
 
 def spec(data_cfg) -> data_fields.Spec:
-  """Slices of volumes: background 0, unit = 99th percentile; images: [0, 1], or [-1, 1] where signed."""
+  """Slices of volumes: background 0, in `unit`; images: [0, 1], or [-1, 1] where signed."""
   cfg = resolve(data_cfg)
   if cfg.modalities:
     return data_fields.Spec((*cfg.image_size, len(cfg.modalities)), 0, None)

@@ -85,7 +85,8 @@ def _scan(cfg, split, number) -> Scan:
   h, w = cfg["image_size"]
   raw, seg = patient(cfg, split, number, (h, w, int(cfg["n_slices"])))
   prepared = normalise.prepare([raw[m] for m in cfg["modalities"]], seg, (h, w),
-                               [cfg["field_mm"] / max(h, w)] * 3, cfg["placement"], cfg["field_mm"])
+                               [cfg["field_mm"] / max(h, w)] * 3, cfg["placement"], cfg["field_mm"],
+                               cfg["unit"])
   mask = np.ascontiguousarray(prepared.mask)
   # Contiguous by slice: gathering a batch out of [h,w,n,C] memory is four times slower.
   return Scan(f"synthetic_{split}_{number:04d}", np.ascontiguousarray(prepared.image, np.float32),

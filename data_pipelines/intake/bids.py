@@ -34,7 +34,7 @@ def root_of(path: pathlib.Path) -> pathlib.Path | None:
   """The data set that a file or folder is, or is a subject, session or scan of; None where it is of none."""
   path = pathlib.Path(path).absolute()
   for at in (path, *path.parents):
-    if at.is_dir() and (at / DESCRIPTION).is_file() and any(at.glob("sub-*")):
+    if at.is_dir() and (at / DESCRIPTION).is_file() and find.holds_names(at, "sub-"):
       return at
     if not (at.name.startswith(("sub-", "ses-")) or at.name == "anat"):
       return None

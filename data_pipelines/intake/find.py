@@ -250,6 +250,14 @@ def holds_results(folder) -> bool:
     return False
 
 
+def holds_names(folder, start: str) -> bool:
+  """Whether something whose name begins so lies there: what a known layout is told by."""
+  try:
+    return any(name.startswith(start) for name in os.listdir(folder))
+  except OSError:  # the search itself says so
+    return False
+
+
 def _id(info):
   return info.st_dev, info.st_ino
 

@@ -57,11 +57,13 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "parallel.mode": {mode: {"parallel.reduce": "float32"} for mode in ("pmap", "shard_map")},
     "data.name": {**{name: {"data.window": [0, 0]} for name in _FILES},
                   # Volumes were read with their axes as stored, and their slices resized whole.
-                  **{name: {"data.orientation": "", "data.placement": "scan", "data.lesion_values": []}
+                  **{name: {"data.orientation": "", "data.placement": "scan", "data.lesion_values": [],
+                            "data.unit": "percentile"}
                      for name in ("brats", "synthetic")},
                   "synthetic_textures": {"data.window": [0, 0], "data.signed": True},
                   # DICOM files of an own folder were images.
-                  "own_folder": {"data.lesion_values": [], "data.dicom": "images"}},
+                  "own_folder": {"data.lesion_values": [], "data.dicom": "images",
+                                 "data.unit": "percentile"}},
     "method.name": {"dpa": _RECONSTRUCTS | {"method.trunk": "vgg19"},
                     "piad": _RECONSTRUCTS | {"method.trunk": "vgg19"},
                     "dae": _RECONSTRUCTS, "morphaeus": _RECONSTRUCTS},

@@ -151,7 +151,7 @@ class Predictor(BasePredictor):
     """The preparation of training, for [H,W,Z] a modality."""
     data = self.config.data
     return normalise.prepare(arrays, None, self._size(), spacing, data.get("placement", "scan"),
-                             data.get("field_mm", 0.0))
+                             data.get("field_mm", 0.0), data.get("unit", "percentile"))
 
   def _volume_overlay(self, name, image, anomaly, mask, grid):
     """Grey and heat of some slices, patient's left on the right, front up, as radiologists look."""

@@ -27,6 +27,16 @@ def test_unit_is_the_99th_percentile_of_the_positive_voxels():
       [v / s for v, s in zip(raw, found.scale)], 0).sum((0, 1)))
 
 
+def test_unit_of_twice_the_median_changes_intensities_alone():
+  raw = volumes()
+  raw[1][5:8, 5:8, 2:7] *= 9  # a bright lesion
+  found, published = (normalise.prepare(raw, None, (10, 12), unit=u) for u in ("median", "percentile"))
+  for c in range(2):
+    assert found.scale[c] == 2 * np.median(raw[c][raw[c] > 0])
+    np.testing.assert_allclose(found.image[..., c], np.moveaxis(raw[c][:, :, 2:7], 2, 0) / found.scale[c])
+  np.testing.assert_array_equal(found.slice_sum, published.slice_sum)  # which slices are kept
+
+
 def test_slices_from_the_first_to_the_last_with_signal_are_kept():
   assert normalise.prepare(volumes(), None, (10, 12)).slices.tolist() == [2, 3, 4, 5, 6]
   assert normalise.slice_range(np.array([0.4, 0.6, 0.0, 0.51, 0.5])) == (1, 3)  # above one half

@@ -26,8 +26,9 @@ def test_split_files_are_used_as_they_are(source, tmp_path):
   assert dataset.synthetic and dataset.name == "synthetic_scans"  # marked by write_nifti
 
 
-def test_numbers_are_those_of_volumes_prepare(source, tmp_path):
-  dataset = datasets.open_dataset(config(source, tmp_path), 0)
+@pytest.mark.parametrize("unit", normalise.UNITS)
+def test_numbers_are_those_of_volumes_prepare(source, tmp_path, unit):
+  dataset = datasets.open_dataset(config(source, tmp_path, unit=unit), 0)
   test = dataset.split("test")
   got = everything(dataset)
   assert got["image"].dtype == np.float32 and got["image"].shape[1:] == (*SIZE, 4)
@@ -35,7 +36,8 @@ def test_numbers_are_those_of_volumes_prepare(source, tmp_path):
   for s in dataset.scans["test"]:
     folder = source / s.patient
     raw = [nibabel.load(volume_of(folder, m)).get_fdata() for m in MODALITIES]
-    want = normalise.prepare(raw, nibabel.load(volume_of(folder, "seg")).get_fdata(), SIZE)
+    want = normalise.prepare(raw, nibabel.load(volume_of(folder, "seg")).get_fdata(), SIZE,
+                             unit=unit)
     n = len(want.slices)
     np.testing.assert_array_equal(got["image"][start:start + n], want.image.astype(np.float32))
     np.testing.assert_array_equal(got["mask"][start:start + n], want.mask)

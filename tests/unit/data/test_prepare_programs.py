@@ -76,7 +76,8 @@ def test_old_and_new_commands_start(name):
 def test_results_come_with_their_jobs_whatever_the_number_of_processes():
   jobs = [{"patient": f"p{i}", "volumes": [f"/nowhere/{i}.nii"], "seg": None, "modalities": ["a"],
            "size": [4, 4], "storage": "float32", "folder": "", "key": {},
-           "orientation": "LPS", "placement": "scan", "field_mm": 192.0} for i in range(5)]
+           "orientation": "LPS", "placement": "scan", "field_mm": 192.0,
+           "unit": "percentile"} for i in range(5)]
   for count in (1, 3):
     found = {job["patient"]: result["bad"] for job, result in workers.run(prepare_scan, jobs, count)}
     assert found == {f"p{i}": f"volume /nowhere/{i}.nii does not exist" for i in range(5)}

@@ -24,7 +24,8 @@ LEGACY = {"group_pattern": "", "grouping": "patient", "normal_words": (), "anoma
 
 def _predictor(module, **fields):
   predictor = module.Predictor.__new__(module.Predictor)
-  vars(predictor).update(config=types.SimpleNamespace(predict=types.SimpleNamespace(output="")),
+  fields_of_predict = types.SimpleNamespace(output="", layout="files")
+  vars(predictor).update(config=types.SimpleNamespace(predict=fields_of_predict),
                          _dicom=types.SimpleNamespace(announce=lambda scans: None), **fields)
   return predictor
 

@@ -117,7 +117,8 @@ def test_files_on_different_grids_are_refused_by_preparation_and_prediction(tmp_
   said = prepare_scan.run({
       "patient": "p", "volumes": [str(paths["flair"]), str(paths["t1"])], "modalities": NAMES,
       "seg": str(spoiled) if which == "seg" else None, "size": (48, 60), "storage": "float32",
-      "orientation": "LPS", "placement": "scan", "field_mm": 0.0, "folder": str(tmp_path), "key": {}})
+      "orientation": "LPS", "placement": "scan", "field_mm": 0.0, "unit": "percentile",
+      "folder": str(tmp_path), "key": {}})
   assert reason in said["bad"] and spoiled.name in said["bad"] and "another grid" in said["bad"]
   if which == "t1":
     with pytest.raises(UserError, match="another grid") as e:
@@ -183,7 +184,7 @@ def test_slices_know_how_many_mm_their_pixels_are(tmp_path, place, field_mm, wan
   made = prepare_scan.run({
       "patient": "p", "volumes": list(map(str, paths)), "modalities": NAMES, "seg": None, "size": (20, 13),
       "storage": "float32", "orientation": "LPS", "placement": place, "field_mm": field_mm,
-      "folder": str(tmp_path), "key": {"source": [[str(paths[0])]]}})
+      "unit": "percentile", "folder": str(tmp_path), "key": {"source": [[str(paths[0])]]}})
   source = slices.SliceSource([records.scan_of(tmp_path, made["record"])], False, True)
   assert source.meta(0)["voxel_mm"] == pytest.approx((
       mm[2], *(want if place == "anatomy" else (want[0] * mm[0], want[1] * mm[1]))))

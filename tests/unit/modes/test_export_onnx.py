@@ -52,7 +52,7 @@ def test_the_folder_gives_the_files_of_predict_without_jax(tmp_path):
       (scans / name).mkdir(parents=True, exist_ok=True)
       nibabel.save(nibabel.Nifti1Image(volume, np.diag([-1.0, -1, 2, 1])),
                    scans / name / f"{name}_{modality}.nii.gz")
-  config = fake_run.config(name="brats", orientation="LPS", placement="anatomy", field_mm=32.0)
+  config = fake_run.config(name="brats", orientation="LPS", placement="anatomy", field_mm=32.0, unit="median")
   calibration = {"threshold": 0.2, "components": 4, "scan_unit": "scan", "scan_scores": [0.01, 0.2, 0.9],
                  "scan_threshold": 0.05}
   for name, value in (("config", config.to_dict()), ("calibration", calibration),

@@ -2,7 +2,9 @@
 
 import csv
 import gzip
+import json
 import pathlib
+import shutil
 
 import jax
 import nibabel
@@ -99,22 +101,25 @@ def test_results_lie_on_the_grid_of_the_input(run, tmp_path, affine, codes):
   assert (tmp_path / "out/p1_overlay.png").stat().st_size > 1000
 
 
-def test_maps_equal_score_on_the_prepared_slices(run, tmp_path):
+@pytest.mark.parametrize("unit", normalise.UNITS)
+def test_maps_equal_score_on_the_prepared_slices(run, tmp_path, unit):
   """At the model's own size nothing is interpolated: predict gives what evaluate scores."""
   volume = brain(3)
   save(tmp_path / "in", volume)
+  run = shutil.copytree(run, tmp_path / "run")
+  config = json.loads((run / "config.json").read_text())
+  (run / "config.json").write_text(json.dumps({**config, "data": {**config["data"], "unit": unit}}))
   go(run, tmp_path / "in", tmp_path / "out")
   opened = trained.load(run)
-  config, method, state = opened.config, opened.method, opened.state
-  prepared = normalise.prepare(list(volume.astype(np.float64)), None, SHAPE)
-  want = jax.jit(method.score)(state, {"image": prepared.image.astype(np.float32)})
+  prepared = normalise.prepare(list(volume.astype(np.float64)), None, SHAPE, unit=unit)
+  want = jax.jit(opened.method.score)(opened.state, {"image": prepared.image.astype(np.float32)})
   found = np.asarray(nibabel.load(tmp_path / "out/p1_anomaly.nii.gz").dataobj)
   np.testing.assert_allclose(found[:, :, prepared.slices],
                              np.moveaxis(np.asarray(want["map"])[..., 0], 0, -1), atol=1e-7)
   threshold = calibration.read(run)["threshold"]
   mask = np.asarray(nibabel.load(tmp_path / "out/p1_mask.nii.gz").dataobj) > 0
   np.testing.assert_array_equal(mask, found > np.float32(threshold))
-  assert config.eval.components == 3
+  assert opened.config.eval.components == 3
 
 
 def test_other_in_plane_size_and_empty_slices(run, tmp_path):
