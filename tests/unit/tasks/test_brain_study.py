@@ -43,11 +43,14 @@ def test_every_candidate_gives_maps_and_those_of_brightness_find_the_lesion(fold
   assert found["..., minus half of the other side"].sum() < found["weights, both, 4 draws"].sum()
 
 
-def test_over_median_does_not_mind_the_scale_of_a_scan(fold):
-  before = candidates.CANDIDATES["FLAIR, 5x5 median, over the scan's median"](fold)
-  scaled = candidates.Fold(fold.val, fold.drawn, {**fold.test, "image": 3 * fold.test["image"]}, fold.healthy)
-  after = candidates.CANDIDATES["FLAIR, 5x5 median, over the scan's median"](scaled)
-  np.testing.assert_allclose(after, before, rtol=1e-5)
+@pytest.mark.parametrize("name", ["FLAIR, 5x5 median, over the scan's median",
+                                  "..., residual over the scan's median"])
+def test_over_median_does_not_mind_the_scale_of_a_scan(fold, name):
+  factor = np.where(fold.test["patient"] == "a", 3, 0.5).astype(np.float32)[:, None, None, None]
+  scaled = candidates.Fold(fold.val, fold.drawn, {**fold.test, **{
+      k: factor * fold.test[k] for k in ("image", "recon", "mean4")}}, fold.healthy)
+  before, after = (candidates.CANDIDATES[name](f) for f in (fold, scaled))
+  np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
 def test_both_is_the_mean_of_what_marked_and_drawn_lesions_teach():

@@ -50,6 +50,27 @@ class Fold:
     return np.array([*found["weights_positive"], *found["weights_negative"]])
 
 
+  @functools.cached_property
+  def over_medians(self) -> Fold:
+    """The same with image and reconstruction in units of the scan's medians inside the brain."""
+    return dataclasses.replace(self, **{k: _over_medians(getattr(self, k)) for k in ("val", "drawn", "test")})
+
+
+def _over_medians(part):
+  medians = _medians(part)
+  return {**part, **{k: part[k] / medians for k in ("image", "recon", "mean4")}}
+
+
+def _medians(part):
+  """[n,1,1,C]: of each slice's scan, inside the brain."""
+  found = np.ones((len(part["image"]), 1, 1, part["image"].shape[-1]), np.float32)
+  body = np.asarray(scores.foreground(part["image"]))[..., 0]
+  for name in np.unique(part["patient"]):
+    rows = part["patient"] == name
+    found[rows] = np.median(part["image"][rows][body[rows]], 0)
+  return found
+
+
 def _names(part):
   """Patients with lesions, in an order that says nothing of them."""
   names = np.unique(part["patient"][part["mask"].any((1, 2))])
@@ -116,11 +137,7 @@ def _flair(fold, median=0):
 
 def _over_median(fold):
   """FLAIR after the median filter, in units of the scan's median inside the brain."""
-  found, body = _flair(fold, 5), np.asarray(scores.foreground(fold.test["image"]))[..., 0]
-  for name in np.unique(fold.test["patient"]):
-    rows = fold.test["patient"] == name
-    found[rows] /= np.median(fold.test["image"][rows][..., 0][body[rows]])
-  return found
+  return _flair(fold, 5) / _medians(fold.test)[..., 0]
 
 
 def _equalised(fold):
@@ -169,6 +186,8 @@ CANDIDATES: dict[str, Callable[[Fold], Any]] = {
     "weights, all of val marked, 4 draws": _fit("marked", "mean4"),
     "weights, both, 4 draws": lambda f: both(f, "mean4"),
     "..., Gaussian 1.5 px": _smoothed,
+    "..., residual over the scan's median": lambda f: both(f.over_medians, "mean4"),
+    "..., residual over the scan's median, Gaussian 1.5 px": lambda f: _smoothed(f.over_medians),
     "..., opening of 5 px": _opened,
     "..., 1-2-1 over slices": _neighbours,
     "..., minus half of the other side": _mirrored,
