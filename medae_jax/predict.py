@@ -95,12 +95,14 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     _write_unfinished(output, rows)
     _say_left_out(found, output)
     predictor.begin(output, {**about, "input": str(source)})
-    _all(predictor, items, output, rows, results, made, told.mark if told else "")
+    try:
+      _all(predictor, items, output, rows, results, made, told.mark if told else "")
+    finally:
+      rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
+               for i in (found.broken if found else ())]
+    page = pages.write(output, rows, made, about)  # before the table: where that is whole, all is there
   finally:  # also after Ctrl-C or a full disk: what is finished is in the table
-    rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
-             for i in (found.broken if found else ())]
     outputs.write_csv(output / RESULTS, rows)
-  page = pages.write(output, rows, made, about)
   failed = [r for r in rows if r["error"]]
   unusual = sum(bool(r.get("warning")) for r in rows if not r["error"])
   logging.info("%d inputs: %d done%s, %d failed.", len(rows), len(rows) - len(failed),

@@ -159,3 +159,17 @@ def test_export_takes_the_checkpoint_of_the_config(tmp_path, which, gain):
   manifest = json.loads((folder / "manifest.json").read_text())
   assert manifest["checkpoint"]["which"] == which and manifest["calibrated"] is True
   assert json.loads((folder / "calibration.json").read_text()) == calibration
+
+
+def test_a_whole_table_says_that_everything_is_there(tmp_path, monkeypatch):
+  """A kill while the page is made leaves "not finished" in the table; a fault of the page loses no row."""
+  picture(tmp_path)
+  run, table, seen = workdir(tmp_path), tmp_path / "out/predictions.csv", []
+  def broken(*args):
+    seen.append(table.read_text())
+    raise OSError("no space left")
+  monkeypatch.setattr(predict.pages, "write", broken)
+  with pytest.raises(OSError, match="no space left"):
+    predicted(run, tmp_path)
+  assert "not finished" in seen[0] and (tmp_path / "out/x_anomaly.tif").is_file()
+  assert "not finished" not in table.read_text() and "\nx," in table.read_text()
