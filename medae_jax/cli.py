@@ -30,7 +30,6 @@ import medae_jax
 from medae_jax.core import places
 from medae_jax.core.device import environment
 from medae_jax.core.errors import UserError, allow_outside_code
-from medae_jax.serving import guard
 
 _MODES = {
     "train": "train, go on with or finish the run in --workdir, then evaluate it",
@@ -260,6 +259,7 @@ def check_paths(mode: str) -> None:
   if FLAGS.workdir:
     places.check_workdir(FLAGS.workdir)
   if mode == "serve" and not FLAGS.open_to_network:
+    from medae_jax.serving import guard
     guard.check_address(FLAGS.host)
   if mode in ("evaluate", "predict", "export", "serve") and not _has_config(FLAGS.workdir):
     raise FileNotFoundError(f"--workdir={FLAGS.workdir} holds no config.json: it must be the folder of "

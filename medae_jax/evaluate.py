@@ -82,7 +82,7 @@ def _evaluate(workdir, changed, splits) -> dict[str, Any]:
       fitted, fit = _fit_score(module, run, dataset)
       given = run if fitted and config.eval.get("choose_score", ()) else None
       run = run.override({f"method.score.{k}": v for k, v in fitted.items()})
-    place = {k: config.data[k] for k in ("orientation", "placement", "field_mm") if k in config.data}
+    place = {k: config.data[k] for k in ("orientation", "placement", "field_mm", "unit") if k in config.data}
     about = {"kind": config.eval.kind, "split": split, "score": fitted, **fit, **place,
              "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **provenance(info)}
     results[split], found = _one_split(module, run, dataset, split, calibration, workdir, about, given)

@@ -86,7 +86,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   results = Results(output)
   scratch.remove_litter(output, ".partial_")
   about = {"method": run.config.method.name, "run": workdir.name, "trained_on": told.mark if told else "",
-           "checkpoint": f"{run.info['which']} checkpoint, step {run.info['step']}",
+           "checkpoint": run.checkpoint,
            "calibration": calibrate.explain(run.calibration) if run.calibration else ""}
   rows: list[dict[str, Any]] = []
   made: dict[str, list[pathlib.Path]] = {}

@@ -127,7 +127,7 @@ def _info(workdir: pathlib.Path, run: trained.Trained, max_bytes: int):
   kinds = ("nifti", "image", "dicom") if modalities else ("image", "dicom")
   return answers.Info(
       version=medae_jax.__version__, run=workdir.absolute().name, method=run.config.method.name,
-      task=run.config.eval.kind, checkpoint=f"{run.info['which']} checkpoint, step {run.info['step']}",
+      task=run.config.eval.kind, checkpoint=run.checkpoint,
       trained_on=told.mark if told else "", modalities=modalities,
       reads=[s for k in kinds for s in finder.SUFFIXES[k]],
       threshold=run.config.predict.get("threshold", 0) or known.get("threshold"),

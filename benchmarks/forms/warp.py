@@ -84,23 +84,15 @@ def measure(side: int, batch: int, repeats: int) -> tuple[dict[str, list[float]]
 
 def work(side: int, batch: int) -> None:
   """Compiles both forms for an H100 in this process: JSON on stdout."""
-  from jax.experimental import topologies
-  device = topologies.get_topology_desc(
-      "gpu", "cuda", target_config=gpu_program._H100, topology="1x1x1").devices[0]
-  place, found = jax.sharding.SingleDeviceSharding(device), {}
-  shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place) for x in jax.eval_shape(
-      lambda: inputs_shapes(side, batch))]
+  place, found = jax.sharding.SingleDeviceSharding(gpu_program.h100s(1)[0]), {}
+  shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+            for x in jax.eval_shape(lambda: inputs(side, batch))]
   for name, form in FORMS.items():
     compiled = jax.jit(step(form)).lower(*shapes).compile(compiler_options={"xla_gpu_autotune_level": 0})
     seen = gpu_program.kernels(compiled.as_text())
     found[name] = {"kernels": len(seen), "bytes": sum(k.bytes for k in seen),
                    "scratch": compiled.memory_analysis().temp_size_in_bytes}
   print(json.dumps(found))
-
-
-def inputs_shapes(side: int, batch: int):
-  """Zeros of the shapes of `inputs`."""
-  return (jnp.zeros((batch, side, side, 2)), *(jnp.zeros((batch, side, side, 1)),) * 2)
 
 
 def main() -> None:

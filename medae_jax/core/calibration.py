@@ -11,7 +11,7 @@ modality's residual. evaluate writes it; evaluate, predict and export read it:
   components                             components of at most so many voxels are deleted
   map_max, window                        one heat scale and one grey window a channel, all pictures
   score                                  merged into config.method.score by core.trained
-  orientation, placement, field_mm       of volumes, as config.data had them when they were scored
+  orientation, placement, field_mm, unit   of volumes, as config.data had them when they were scored
   score_fit                              what that choice or fit stands on (residual_fit.py, score_choice.py)
 """
 

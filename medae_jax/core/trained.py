@@ -71,6 +71,11 @@ class Trained:
     shape = (spec.get("image") or [None])[0]
     return tuple(shape[1:]) if shape and len(shape) == 4 else None
 
+  @property
+  def checkpoint(self) -> str:
+    """"best checkpoint, step 400"."""
+    return f"{self.info['which']} checkpoint, step {self.info['step']}"
+
   def override(self, values: Mapping[str, Any]) -> Trained:
     """The same parameters under a config with {"group.field": value} replaced."""
     if not values:

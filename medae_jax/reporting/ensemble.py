@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.metrics import bootstrap, detection
+from medae_jax.metrics import bootstrap, detection, ranking
 
 RESAMPLES = 1000
 
@@ -51,19 +51,9 @@ def measure(runs: Mapping[str, pathlib.Path], split: str = "test", seed: int = 0
 def _measured(mean, runs, split, seed):
   """Numbers of the chosen mean on the split that is reported."""
   _, label, patient, scores = _scores(runs, split)
-  score, (_, group) = mean(scores), np.unique(patient, return_inverse=True)
-  keys = ("image_auroc", "image_ap")
-
-  def numbers(weight):
-    _, place = np.unique(score, return_inverse=True)
-    counts = np.stack([np.bincount(place[label == y], weight[group[label == y]], place.max() + 1)
-                       for y in (0, 1)])
-    return float(detection.auroc(counts)), float(detection.average_precision(counts))
-
-  groups = int(group.max()) + 1
-  drawn = [numbers(w) for w in bootstrap.resample_weights(groups, RESAMPLES, seed)]
-  return {**dict(zip(keys, numbers(np.ones(groups)))), "n_images": len(score),
-          "ci95": {k: bootstrap.interval(v) for k, v in zip(keys, zip(*drawn))}}
+  names, group = np.unique(patient, return_inverse=True)
+  weights = bootstrap.resample_weights(len(names), RESAMPLES, seed)
+  return {**ranking.of_images(mean(scores), label, group, weights), "n_images": len(label)}
 
 
 def _scores(runs, split):

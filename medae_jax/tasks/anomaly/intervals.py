@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medae_jax.metrics import bootstrap, detection
+from medae_jax.metrics import bootstrap, detection, ranking
 from medae_jax.tasks.anomaly import figures, scans
 
 
@@ -43,18 +43,9 @@ def of_images(evaluator, score: np.ndarray) -> dict:
   The split has normal and abnormal images; ci95 is {} with fewer than two patients or eval.bootstrap=0.
   """
   known = evaluator.label >= 0
-  score, label, group = score[known], evaluator.label[known], evaluator.group[known]
-
-  def numbers(weight):
-    counts = _counts(score, label, group, weight)
-    return float(detection.auroc(counts)), float(detection.average_precision(counts))
-
   groups, resamples = len(evaluator.patients), int(evaluator.config.eval.bootstrap)
-  found = dict(zip(("image_auroc", "image_ap"), numbers(None), strict=True))
-  drawn = [numbers(w) for w in bootstrap.resample_weights(
-      groups, resamples, evaluator.config.seed)] if groups > 1 and resamples else []
-  ci95 = {k: bootstrap.interval(v) for k, v in zip(found, zip(*drawn), strict=True)} if drawn else {}
-  return {**found, "ci95": ci95}
+  weights = bootstrap.resample_weights(groups, resamples if groups > 1 else 0, evaluator.config.seed)
+  return ranking.of_images(score[known], evaluator.label[known], evaluator.group[known], weights)
 
 
 def area(evaluator, score: np.ndarray) -> float:

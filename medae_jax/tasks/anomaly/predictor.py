@@ -88,9 +88,8 @@ class Predictor(BasePredictor):
     scans, self.found = inputs.find_all(input_path, self.modalities, kinds)
     if not scans and not self.found.broken:
       raise counts.Nothing(input_path, self.found, kinds)
-    if self.config.predict.layout == "bids":
-      bids.check_names(scans)
-    else:
+    self._layout.check(scans)
+    if not self._layout.volumes_only:
       self._dicom.announce(scans)
     return scans
 
@@ -105,7 +104,7 @@ class Predictor(BasePredictor):
     if not self.modalities:
       return self._image(item, out_dir)
     if any(finder.kind_of(p, by_content=False) == "image" for p in item.files.values()):
-      if self.config.predict.layout == "bids":
+      if self._layout.volumes_only:
         raise UserError(f"{item.title} is a picture of one slice: config.predict.layout=bids is for volumes")
       return self._slice_image(item, out_dir)
     return self._volume(item, out_dir)
@@ -133,7 +132,7 @@ class Predictor(BasePredictor):
       self._layout.mask(scan, out_dir, mask, read.image, self.threshold)
       row["mask_voxels"] = int(mask.sum())
       row["mask_ml"] = float(mask.sum() * read.grid.voxel_ml)
-    if self.config.predict.layout == "files":
+    if not self._layout.volumes_only:
       row.update(self._dicom.write(scan, self.modalities[0], out_dir, anomaly, mask, row,
                                    self.gate.warn))
     self._layout.row(scan, row)

@@ -14,6 +14,7 @@ from data_pipelines.one_class import folders
 from data_pipelines.pairs import frames
 from data_pipelines.prepare import pairs as prepare_pairs
 from medae_jax.tasks.anomaly import predictor as anomaly
+from medae_jax.tasks.anomaly.written import layouts
 from medae_jax.tasks.restoration import predictor as restoration
 from medae_jax.tasks.segmentation import predictor as segmentation
 from tests import messy_folder
@@ -24,9 +25,9 @@ LEGACY = {"group_pattern": "", "grouping": "patient", "normal_words": (), "anoma
 
 def _predictor(module, **fields):
   predictor = module.Predictor.__new__(module.Predictor)
-  fields_of_predict = types.SimpleNamespace(output="", layout="files")
-  vars(predictor).update(config=types.SimpleNamespace(predict=fields_of_predict),
-                         _dicom=types.SimpleNamespace(announce=lambda scans: None), **fields)
+  vars(predictor).update(config=types.SimpleNamespace(predict=types.SimpleNamespace(output="")),
+                         _dicom=types.SimpleNamespace(announce=lambda scans: None),
+                         _layout=layouts.Files(), **fields)
   return predictor
 
 

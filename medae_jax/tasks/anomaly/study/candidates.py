@@ -49,7 +49,6 @@ class Fold:
     found = fit.result()
     return np.array([*found["weights_positive"], *found["weights_negative"]])
 
-
   @functools.cached_property
   def over_medians(self) -> Fold:
     """The same with image and reconstruction in units of the scan's medians inside the brain."""

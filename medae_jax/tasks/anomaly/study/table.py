@@ -12,10 +12,9 @@ import pathlib
 from typing import Any
 
 from absl import logging
-import jax
 import numpy as np
 
-from data_pipelines import dataset as datasets
+from data_pipelines import dataset as datasets, stream
 from data_pipelines.brains import drawn_lesions
 from data_pipelines.dataset import Source
 from medae_jax.core import files, trained
@@ -129,14 +128,12 @@ def collect(folder) -> Fold:
 
 def _read(source, run, mean4):
   parts: dict[str, list] = {k: [] for k in ("image", "mask", "recon", "mean4")}
-  for start in range(0, len(source), _BATCH):
-    batch = source.read(np.arange(start, min(start + _BATCH, len(source))))
-    n = len(batch["image"])
-    padded = np.concatenate([batch["image"], np.zeros((_BATCH - n, *batch["image"].shape[1:]), np.float32)])
-    parts["image"].append(batch["image"])
-    parts["mask"].append(batch["mask"][..., 0] > 0)
-    for key, of in (("recon", run), ("mean4", mean4)):
-      parts[key].append(np.asarray(jax.device_get(of.score_fn({"image": padded})["recon"]))[:n])
+  for batch in stream.eval_batches(source, batch_size=_BATCH):
+    found = {"image": batch["image"], "mask": batch["mask"][..., 0] > 0, **{
+        key: np.asarray(of.score_fn({"image": batch["image"]})["recon"])
+        for key, of in (("recon", run), ("mean4", mean4))}}
+    for key, value in found.items():
+      parts[key].append(value[batch["valid"]])
   metas = [source.meta(i) for i in range(len(source))]
   return {**{k: np.concatenate(v) for k, v in parts.items()},
           "patient": np.array([m["patient"] for m in metas]), "slice": np.array([m["slice"] for m in metas])}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import csv
-import json
 import os
 import pathlib
 from typing import Any
@@ -61,11 +60,29 @@ class Derivatives(layouts.Files):
     apart: every volume of a session is a scan of its own: desc- takes the suffix of the source.
   """
 
+  volumes_only = True
+
   def __init__(self, calibration: Mapping[str, Any] | None, apart: bool = False):
     found = calibration or {}
     self._top, self._rule = float(found.get("map_max") or 0), found.get("threshold_rule", "")
     self._apart, self._output, self._about = apart, pathlib.Path(), dict[str, Any]()
     self._scale, self._rows, self._links = 1.0, dict[str, dict[str, Any]](), dict[str, str]()
+
+  def check(self, scans):
+    """Refuses scans without BIDS names that would be one subject.
+
+    Raises:
+      UserError: two scans whose names have the same letters and digits.
+    """
+    taken: dict[str, str] = {}
+    for scan in scans:
+      if bids.parse(f"{scan.name}_x")[0]:
+        continue
+      subject = names.same(bids.label(scan.name))
+      if subject in taken:
+        raise UserError(f"{taken[subject]} and {scan.name} would both be sub-{bids.label(scan.name)}: rename "
+                        "one, or use --config.predict.layout=files")
+      taken[subject] = scan.name
 
   def begin(self, output, about):
     """Writes what describes the data set.
@@ -159,29 +176,12 @@ class Derivatives(layouts.Files):
     sources = [f"bids:raw:{p.absolute().relative_to(root).as_posix()}" for p in scan.all_files
                ] if root is not None and self._links else []
     about = {k: self._about[k] for k in ("method", "run", "checkpoint", "trained_on") if self._about.get(k)}
-    path.with_name(path.name.removesuffix(".nii.gz") + ".json").write_text(json.dumps({
+    files.write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), {
         "Description": text, "SpatialReference": "orig", **({"Sources": sources} if sources else {}), **more,
-        "Model": {"software": f"{_NAME} {__version__}", **about}}, indent=2) + "\n", encoding="utf-8")
+        "Model": {"software": f"{_NAME} {__version__}", **about}})
 
 
 def _text(value) -> str:
   """A cell of a table of BIDS: n/a where nothing is known."""
   shown = files.cell(value)
   return "n/a" if shown == "" else str(shown)
-
-
-def check_names(scans) -> None:
-  """Refuses scans without BIDS names that would be one subject.
-
-  Raises:
-    UserError: two scans whose names have the same letters and digits.
-  """
-  taken: dict[str, str] = {}
-  for scan in scans:
-    if bids.parse(f"{scan.name}_x")[0]:
-      continue
-    subject = names.same(bids.label(scan.name))
-    if subject in taken:
-      raise UserError(f"{taken[subject]} and {scan.name} would both be sub-{bids.label(scan.name)}: rename "
-                      "one, or use --config.predict.layout=files")
-    taken[subject] = scan.name

@@ -16,7 +16,16 @@ from data_pipelines.formats import nifti
 
 
 class Files:
-  """The layout "files": results of all scans beside each other."""
+  """The layout "files": results of all scans beside each other.
+
+  Attributes:
+    volumes_only: no pictures of single slices, and no DICOM objects beside the NIfTI files.
+  """
+
+  volumes_only = False
+
+  def check(self, scans) -> None:
+    """Raises UserError where scans cannot lie in it together."""
 
   def begin(self, output: pathlib.Path, about: Mapping[str, Any]) -> None:
     """Called once before the first scan; see `BasePredictor.begin`."""
