@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import types
 
 import ml_collections
 import numpy as np
@@ -98,8 +97,9 @@ def _stand_in(monkeypatch, folder, kind, found, **data):
   def load(workdir, changed):
     own = c.copy_and_resolve_references()
     own.update_from_flattened_dict(changed)
-    return types.SimpleNamespace(config=own, calibration=None, image_shape=None,
-                                 score_fn=found, info={"step": 1, "which": "last"})
+    run = trained.Trained(own, None, None, None, {"step": 1, "which": "last"})
+    run.__dict__["score_fn"] = found
+    return run
   monkeypatch.setattr(trained, "load", load)
   monkeypatch.setattr(predict.base, "check", lambda *a: None)
   monkeypatch.setattr(predict.config_lib, "read_config", lambda w: c)
