@@ -45,6 +45,8 @@ $(VENV)/.run: requirements.txt
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
+# It asks for an older orbax-checkpoint, which it never imports: what it does import is named there.
+	$(RUN) -m pip install --quiet --no-deps 'jax2onnx>=0.17,<0.18'
 	@touch $@
 
 clean:

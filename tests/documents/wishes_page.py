@@ -20,6 +20,7 @@ def page() -> str:
     for w in wishes:
       tests = ", ".join(f"`{t.removeprefix('tests/')}`" for t in w.tests)
       answer = w.answer.replace("|", "\\|")
-      rows.append(f"| {w.number} | {w.wish} | `{answer}` | {tests} | {w.limit} |")
+      limit = w.limit or (f"skipped without `{w.needs}` (`make test` installs it)" if w.needs else "")
+      rows.append(f"| {w.number} | {w.wish} | `{answer}` | {tests} | {limit} |")
     parts.append(f"## {title}\n\n" + "\n".join(rows))
   return "\n\n".join(parts) + "\n"

@@ -24,7 +24,6 @@ OWN = "tests/wishes/test_runs.py::"
 UNIT = "tests/unit/"
 E2E = "tests/e2e/"
 CONTRACT = "tests/contract/"
-GPU = "tried on simulated CPU devices; several GPUs were not at hand"
 
 
 def _wish(number, wish, answer, *tests, limit="", needs=""):
@@ -49,8 +48,7 @@ EXPORT = (
     _wish(6, "scores that are not all 1.0 after normalising", "--mode=predict: score of predictions.csv",
           OWN + "test_scores_are_those_of_the_method"),
     _wish(7, "ONNX out of JAX", "--mode=export --formats=onnx",
-          UNIT + "modes/test_export_onnx.py::test_onnx_by_onnxruntime", needs="jax2onnx",
-          limit="its test runs only where the extra `onnx` is installed (it passes there, by hand)"),
+          UNIT + "modes/test_export_onnx.py::test_onnx_by_onnxruntime", needs="jax2onnx"),
 )
 
 THRESHOLDS = (
@@ -137,17 +135,18 @@ MACHINES = (
     _wish(34, "an out-of-memory message that helps", "train: one line with the fields to change",
           UNIT + "training/test_start.py::test_exhausted_memory_names_what_to_change"),
     _wish(35, "several GPUs that give the result of one", "all local devices are used",
-          CONTRACT + "test_devices.py::test_devices_agree", limit=GPU),
+          CONTRACT + "test_devices.py::test_devices_agree",
+          limit="run on CPU devices and in two processes; several GPUs were not at hand"),
     _wish(36, "jobs side by side", '--mode=sweep --config.sweep.shard="(0,2)"; --config.seeds="(0,1)"',
           E2E + "test_sweep.py::test_shards_divide_the_runs",
           E2E + "test_sweep_machines.py::test_a_run_of_another_process_is_left_to_it"),
     _wish(37, "fast metrics that can be selected", "--mode=evaluate --config.eval.measures='(\"aupro\",)'",
           OWN + "test_measures_are_selected"),
-    _wish(38, "TensorFlow leaves the accelerator's memory alone", "tensorflow-cpu; tf_stream hides GPUs",
-          OWN + "test_tensorflow_hides_gpus_from_itself",
-          limit="that the call is made, not the memory of a GPU"),
-    _wish(39, "pmap or a sharded jit, by choice", "--config.parallel.mode=shard_map",
-          CONTRACT + "test_devices.py::test_shard_map_agrees", limit=GPU),
+    _wish(38, "TensorFlow leaves the accelerator's memory alone",
+          "tensorflow-cpu: a build that has no code for GPUs; another build is told to see none",
+          OWN + "test_tensorflow_has_no_gpu_and_hides_those_of_other_builds"),
+    _wish(39, "pmap or a sharded jit, by choice", "--config.parallel.mode=shard_map (run on CPU devices)",
+          CONTRACT + "test_devices.py::test_shard_map_agrees"),
     _wish(40, "no overhead of NNX objects", "Linen modules and plain dicts of arrays",
           OWN + "test_no_nnx_and_no_shuffle_buffer"),
     _wish(41, "no shuffle buffer in memory", "order is a function of the step",
@@ -165,8 +164,10 @@ RUNS = (
           UNIT + "data/test_stream.py::test_resume_at_any_step_equals_the_unbroken_stream"),
     _wish(45, "no iterator state to save", "the stream is a function of (seed, step)",
           UNIT + "data/test_stream.py::test_resume_at_any_step_equals_the_unbroken_stream"),
-    _wish(46, "batch statistics over all devices", "batch normalisation on 1, 2, 4, 8 devices",
-          CONTRACT + "test_devices.py::test_devices_agree", limit=GPU),
+    _wish(46, "batch statistics over all devices",
+          "batch normalisation: 1, 2, 4, 8 CPU devices give equal parameters",
+          CONTRACT + "test_devices.py::test_devices_agree",
+          CONTRACT + "test_devices.py::test_four_devices_agree_with_one"),
     _wish(47, "not everything called abnormal", "specificity at val's threshold with its interval",
           OWN + "test_false_alarms_are_counted",
           UNIT + "metrics/test_conformal.py::test_false_alarms_keep_the_promise_for_small_n"),

@@ -5,6 +5,9 @@ import csv
 import importlib
 import json
 import os
+import platform
+import re
+import sys
 
 import jax
 import nibabel
@@ -153,10 +156,15 @@ def test_the_same_seed_twice(tmp_path):
   assert a.info["step"] == b.info["step"] == 2
 
 
-def test_tensorflow_hides_gpus_from_itself(monkeypatch):
+def test_tensorflow_has_no_gpu_and_hides_those_of_other_builds(monkeypatch):
+  """On Linux x86-64 the build that is asked for has no CUDA: it cannot take the memory of a GPU."""
   import tensorflow as tf
 
   from data_pipelines import tf_stream
+  if (sys.platform, platform.machine()) == ("linux", "x86_64"):
+    assert re.search(r"^tensorflow-cpu\b", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert not tf.test.is_built_with_cuda() and not tf.test.is_built_with_rocm()
+    assert tf.config.list_physical_devices("GPU") == []
   calls = []
   monkeypatch.setattr(tf.config, "set_visible_devices", lambda *a: calls.append(a))
   spec = importlib.util.find_spec("data_pipelines.tf_stream")

@@ -107,12 +107,19 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
   assert not checks.RULES["export.formats"](("savedmodel", "onnx"))
 
 
-def test_onnx_by_onnxruntime(tmp_path):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+  """(folder of all ONNX formats, onnxruntime); skipped without jax2onnx, but not in CI."""
+  need = importlib.import_module if os.environ.get("CI") else pytest.importorskip
+  need("jax2onnx")
+  runtime, place = need("onnxruntime"), tmp_path_factory.mktemp("onnx")
+  make_run(place / "run")
+  return export.export(place / "run", place / "out", ("stablehlo", "onnx_fp16", "onnx_int8")), runtime
+
+
+def test_onnx_by_onnxruntime(exported):
   """Named inputs and outputs, any batch size, parity in the manifest."""
-  pytest.importorskip("jax2onnx")
-  runtime = pytest.importorskip("onnxruntime")
-  make_run(tmp_path / "run")
-  folder = export.export(tmp_path / "run", tmp_path / "out", ("onnx", "stablehlo"))
+  folder, runtime = exported
   manifest = json.loads((folder / "manifest.json").read_text())
   assert set(manifest["parity_onnx"]) == {"map", "recon", "score"}
   assert max(manifest["parity_onnx"].values()) < 1e-5
@@ -124,12 +131,9 @@ def test_onnx_by_onnxruntime(tmp_path):
       np.testing.assert_allclose(value, want[name], atol=1e-5)
 
 
-def test_smaller_files_and_their_loss_in_the_manifest(tmp_path):
+def test_smaller_files_and_their_loss_in_the_manifest(exported):
   """The same names and shapes in half precision and 8 bits; what they cost is measured or said not to be."""
-  pytest.importorskip("jax2onnx")
-  runtime = pytest.importorskip("onnxruntime")
-  make_run(tmp_path / "run")
-  folder = export.export(tmp_path / "run", tmp_path / "out", ("onnx_fp16", "onnx_int8"))
+  folder, runtime = exported
   cost = json.loads((folder / "manifest.json").read_text())["precision"]
   assert set(cost) & {"files", "not_measured"}
   want = runtime.InferenceSession(str(folder / onnx.FILE)).run(["map"], {"image": images(3)})[0]
