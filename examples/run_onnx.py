@@ -12,10 +12,12 @@ import json
 import pathlib
 import sys
 
-import numpy as np
-import onnxruntime
-
 HERE = pathlib.Path(__file__).resolve().parent
+try:
+  import numpy as np
+  import onnxruntime
+except ModuleNotFoundError as missing:
+  sys.exit(f"run_onnx.py needs {missing.name}: pip install -r {HERE / 'requirements.txt'}")
 
 
 class Folder:
@@ -26,6 +28,8 @@ class Folder:
     read = lambda name: json.loads((folder / name).read_text(encoding="utf-8"))
     self.config, self.manifest = read("config.json"), read("manifest.json")
     self.calibration = read("calibration.json") if (folder / "calibration.json").exists() else {}
+    told = read("trained_on.json") if (folder / "trained_on.json").exists() else {}
+    self.mark = ", ".join(filter(None, ["synthetic" if told.get("synthetic") else "", told.get("variant")]))
     self.data = self.config["data"]
     self.modalities = tuple(self.data.get("modalities", ()))
     self.threshold = self.config["predict"].get("threshold") or self.calibration.get("threshold")
@@ -164,13 +168,16 @@ def components(on):
 def main(source, output="results", model="score.onnx"):
   """Every scan below `source`; one that fails is named, the others go on. Returns the number of failures."""
   folder, out, rows = Folder(model=model), pathlib.Path(output), []
+  marked = {"trained_on": folder.mark} if folder.mark else {}
+  if marked:
+    print(f"Trained on {folder.mark} data: results say nothing about patients.", file=sys.stderr)
   from data_pipelines.brains import inputs
   kinds = ("nifti", "image", "dicom") if folder.modalities else ("image", "dicom")
   scans, found = inputs.find_all(source, folder.modalities, kinds)
   out.mkdir(parents=True, exist_ok=True)
   for scan in scans:
     try:
-      rows.append({"input": scan.title, **folder.predict(scan, out), "error": ""})
+      rows.append({"input": scan.title, **folder.predict(scan, out), "error": "", **marked})
     except (ValueError, OSError) as e:
       rows.append({"input": scan.title, "error": " ".join(str(e).split())})
     print(rows[-1])
@@ -185,4 +192,7 @@ def main(source, output="results", model="score.onnx"):
 if __name__ == "__main__":
   if len(sys.argv) not in (2, 3, 4):
     sys.exit(__doc__)
-  sys.exit(int(main(*sys.argv[1:]) > 0))
+  try:
+    sys.exit(int(main(*sys.argv[1:]) > 0))
+  except ModuleNotFoundError as missing:
+    sys.exit(f"run_onnx.py needs {missing.name}: pip install -r {HERE / 'requirements.txt'}")

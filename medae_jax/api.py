@@ -103,7 +103,7 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
   """Opens a trained run: its config, its best checkpoint, its thresholds; no data set is read.
 
   Args:
-    workdir: folder of a training run or of `convert`.
+    workdir: folder of a training run, of `convert`, or of an export (which scores and predicts only).
     overrides: {"eval.checkpoint": "last", "method.score.median": 0, ...} on top of config.json.
     allow_code: True = config.json may name methods and data sets outside this package.
 
@@ -111,8 +111,8 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
     FileNotFoundError: no config.json or no checkpoint there.
     UserError: an unknown field, a damaged file, or no checkpoint that can be read.
   """
-  from medae_jax.core import trained
-  return Run(workdir, trained.load(workdir, overrides, allow_code=allow_code), dict(overrides or {}))
+  from medae_jax.core.exported import opened
+  return Run(workdir, opened.load(workdir, overrides, allow_code=allow_code), dict(overrides or {}))
 
 
 class Run:

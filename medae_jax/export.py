@@ -2,7 +2,7 @@
 
   score.stablehlo   the score function (jax.export: CPU, CUDA and TPU in one file, any batch size)
   weights.npz       its parameters, read with numpy.load(..., allow_pickle=False)
-  config.json, calibration.json (where evaluate has run), manifest.json, README.txt,
+  config.json, calibration.json (where evaluate has run), trained_on.json, manifest.json, README.txt,
   run_exported.py   under 30 lines; runs the folder with jax and flatbuffers alone
   score.onnx, run_onnx.py, preparation/, requirements.txt   of the format onnx: files in, maps out, no JAX
   score_fp16.onnx, score_int8.onnx   of the formats onnx_fp16, onnx_int8; manifest.json has their loss of AP
@@ -36,6 +36,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.core.exported import onnx, precision, preparation
 from medae_jax.core.files import write_json
 from medae_jax.core.method import State
+from medae_jax.core.trained_on import record
 from medae_jax.tasks import precision as measured
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -71,7 +72,7 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   weights = _weights(run.method.inference_state(run.state))
   inputs = _inputs(run.config, run.method, run.info, run.config.export.image_size)
   with artefact.replacing(out) as temporary:
-    manifest = _write(temporary, run, weights, inputs, run.config.export.formats)
+    manifest = _write(temporary, pathlib.Path(workdir), run, weights, inputs, run.config.export.formats)
     for path in temporary.rglob("*"):
       path.chmod(0o755 if path.is_dir() else 0o644)  # a server under another user reads all of it
   logging.info("Exported step %d (%s checkpoint) to %s (%s). Largest difference to score: %s",
@@ -126,7 +127,7 @@ def _inputs(config, method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruc
   return inputs
 
 
-def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
+def _write(folder, run_folder, run, weights, inputs, formats) -> dict[str, Any]:
   config, method, calibration, info = run.config, run.method, run.calibration, run.info
   score = score_function(method, info["step"])  # networks that fade in look at the step
   shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
@@ -151,6 +152,8 @@ def _write(folder, run, weights, inputs, formats) -> dict[str, Any]:
   write_json(folder / "config.json", json.loads(config.to_json_best_effort()))
   if calibration is not None:
     write_json(folder / calibration_lib.FILE, calibration)
+  if (run_folder / record.FILE).is_file():  # what inputs are compared with
+    shutil.copyfile(run_folder / record.FILE, folder / record.FILE)
   parity = _parity(folder, config, score, weights, inputs) if "stablehlo" in formats else None
   by_onnx, at_once, requirements = None, None, []
   smaller = [f for f in precision.FILES if f in formats]
@@ -180,7 +183,10 @@ def _preparation(folder, run, inputs, outputs) -> list[str]:
   """Ships the preparation of files where the score is a map of one image; else [] and a line that says so."""
   data = run.config.data
   if run.config.eval.kind != "anomaly" or set(inputs) != {"image"} or "map" not in outputs:
-    logging.warning("score.onnx goes without the preparation of files: it is for maps of single images.")
+    why = ("gives no map" if "map" not in outputs else f"reads {', '.join(inputs)}" if len(inputs) > 1
+           else f"is of {run.config.eval.kind}")
+    logging.warning("score.onnx goes without run_onnx.py and the preparation of files, which write anomaly "
+                    "maps of single images: this score %s.", why)
     return []
   if data.name not in datasets.dataset_names():
     logging.warning("score.onnx goes without the preparation of files: %s is not of this package.", data.name)

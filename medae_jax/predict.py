@@ -26,6 +26,7 @@ from medae_jax.core import (
   trained,
 )
 from medae_jax.core.errors import UserError
+from medae_jax.core.exported import opened
 from medae_jax.core.trained_on import record
 from medae_jax.reporting import predictions as pages
 from medae_jax.tasks import admit, base
@@ -40,7 +41,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   """Applies the checkpoint of `workdir` to config.predict.input.
 
   Args:
-    workdir: folder of a training run or of `convert`.
+    workdir: folder of a training run, of `convert`, or of an export.
     config_overrides: {"predict.input": ..., "predict.output": ...}, on top of config.json.
     run: the run, where it is open already: its checkpoint is not read again.
     at_most: refuse more inputs than this.
@@ -61,7 +62,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   if not source.exists():
     raise FileNotFoundError(f"--input={source} does not exist")
   told = record.read(workdir)
-  run = trained.load(workdir, changed) if run is None else run.override(changed)
+  run = opened.load(workdir, changed) if run is None else run.override(changed)
   base.check(run.config, run.image_shape)
   scoring.check_fields(run, workdir)
   output = pathlib.Path(run.config.predict.output or workdir / "predictions")

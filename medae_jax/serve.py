@@ -22,6 +22,7 @@ import medae_jax
 from medae_jax import predict
 from medae_jax.core import calibration as calibrate, scratch, trained
 from medae_jax.core.errors import UserError
+from medae_jax.core.exported import opened
 from medae_jax.core.trained_on import record
 from medae_jax.reporting import panels
 from medae_jax.tasks import admit, score_of, view as views
@@ -31,7 +32,7 @@ MAX_MB, MAX_WAITING = 512, 8
 
 def serve(workdir, overrides: Mapping[str, Any] | None = None, *, host: str = "127.0.0.1", port: int = 8000,
           host_names: Collection[str] = (), max_mb: int = MAX_MB) -> None:
-  """Serves the run in `workdir` until a signal comes.
+  """Serves the run in `workdir`, or the export, until a signal comes.
 
   Args:
     overrides: on top of config.json. host, port: where to listen; port 0 = any free one.
@@ -68,7 +69,7 @@ def make_app(workdir, overrides: Mapping[str, Any] | None = None, *, host: str =
   """
   _uvicorn()
   from medae_jax.serving import app, guard
-  run = trained.load(workdir, overrides)
+  run = opened.load(workdir, overrides)
   scratch.remove_litter(pathlib.Path(parent or tempfile.gettempdir()), app.PREFIX)
   warm(run)
   return app.make(_scorer(pathlib.Path(workdir), run), _info(pathlib.Path(workdir), run, max_mb * 2**20),

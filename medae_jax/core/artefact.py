@@ -24,12 +24,13 @@ def check_target(out: pathlib.Path) -> None:
   """Refuses a target that exists, unless it is an earlier export or an empty folder."""
   if not out.exists():
     return
-  if not out.is_dir() or (any(out.iterdir()) and not _is_export(out)):
+  if not out.is_dir() or (any(out.iterdir()) and not is_export(out)):
     raise UserError(f"{out} exists and is not an export of medae_jax: it is left alone; "
                      "choose another --output")
 
 
-def _is_export(folder: pathlib.Path) -> bool:
+def is_export(folder: pathlib.Path) -> bool:
+  """Whether a folder has the manifest of an export."""
   try:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return manifest["format"].startswith("medae_jax export")
@@ -129,6 +130,9 @@ def _how(manifest) -> str:
   if "score.stablehlo" in manifest["files"]:
     lines += ["Prepared arrays (pip install jax flatbuffers):",
               "  python run_exported.py image.npy            one image [H,W,C] or a batch [B,H,W,C], float32"]
+    lines += ["With medae_jax, as the workdir of the run (FOLDER: this one):",
+              "  medae --mode=serve --workdir=FOLDER          a page and an HTTP API on this computer",
+              "  medae --mode=predict --workdir=FOLDER --input=SCANS --output=MAPS"]
   if "score.onnx" in manifest["files"]:
     lines += ["score.onnx: the same with the weights inside. OpenVINO reads it, too; on CPUs with bfloat16",
               "  set INFERENCE_PRECISION_HINT=f32."]

@@ -31,7 +31,7 @@ def score_fn(config, state, trained_on=None):
   method = method_lib.load(config)
   compiled = parallel.per_example_fn(method.score)
   call = lambda s, batch: compiled(s, method.prepare(s, batch))
-  return _explained(config, method, call, state, method.score_needs, trained_on)
+  return explained(config, method, call, state, method.score_needs, trained_on)
 
 
 def check_fields(run, workdir) -> None:
@@ -42,6 +42,8 @@ def check_fields(run, workdir) -> None:
     UserError: which field. What else is wrong is said where the score is needed.
   """
   if run.image_shape is None or tuple(run.method.score_needs) != ("image",):
+    return
+  if not hasattr(run.method, "score"):  # an export has its program, traced when it was made
     return
   batch = {"image": jax.ShapeDtypeStruct((1, *run.image_shape), np.float32)}
   try:
@@ -55,10 +57,10 @@ def pictures_fn(config, state):
   """numpy batch -> what `method.pictures` shows of the training task, {name: [B,H,W,C] in [0,1]}."""
   method = method_lib.load(config)
   compiled = parallel.per_example_fn(lambda s, b: method.pictures(s, b, jax.random.key(0)))
-  return _explained(config, method, compiled, state, (*method.score_needs, "index"))
+  return explained(config, method, compiled, state, (*method.score_needs, "index"))
 
 
-def _explained(config, method, compiled, state, needs, trained_on=None):
+def explained(config, method, compiled, state, needs, trained_on=None):
   """`compiled` on the keys that it may see; missing keys, shapes that do not fit and exhausted
   memory in one line."""
   name = config.method.name

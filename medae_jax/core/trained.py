@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from medae_jax.core import (
+  artefact,
   calibration as calibration_lib,
   checkpoint,
   checks,
@@ -107,6 +108,8 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
   if allow_code:
     allow_outside_code()
   config = config_lib.read_config(workdir)
+  if artefact.is_export(pathlib.Path(workdir)):
+    raise UserError(f"{workdir} is an export: predict and serve take it, all else takes the run's workdir")
   calibration = calibration_lib.read(workdir) if calibrated else None
   fitted = (calibration or {}).get("score") or {}
   try:

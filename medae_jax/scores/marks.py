@@ -25,11 +25,12 @@ def grow(values, radius: int):
   if not radius:
     return values
   numpy = jnp if isinstance(values, jax.Array) else np
+  larger = numpy.logical_or if values.dtype == bool else numpy.maximum  # ONNX has no maximum of truths
   for axis in (1, 2):  # separable: a square's maximum is that of its columns' maxima
     padding = [(radius, radius) if a == axis else (0, 0) for a in range(values.ndim)]
     padded, size = numpy.pad(values, padding), values.shape[axis]
     part = lambda i: padded[(slice(None),) * axis + (slice(i, i + size),)]  # noqa: B023
-    values = functools.reduce(numpy.maximum, map(part, range(2 * radius + 1)))
+    values = functools.reduce(larger, map(part, range(2 * radius + 1)))
   return values
 
 

@@ -32,7 +32,7 @@ _BODY = {"required": True, "content": {"multipart/form-data": {"schema": {
     "type": "object", "required": ["file"], "properties": {"file": {
         "type": "array", "items": {"type": "string", "format": "binary"},
         "description": "the files of one scan or image: NIfTI (a file a modality), a DICOM file or series, "
-                       "PNG, JPEG, TIFF"}}}}}}
+                       "PNG, JPEG, TIFF; or one .zip of them"}}}}}}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": answers.Error, "description": problems.WORDS[status]}
     for status in (400, 403, 413, 415, 421, 422, 500, 503)}
@@ -88,7 +88,8 @@ def make(score: Score, info: answers.Info, hosts: set[str], numbers: bool = Fals
       files = [(f.filename, f.file) for f in form.getlist("file") if not isinstance(f, str)]
       if not files:
         raise Problem(400, "no file: send it in the field file, with its name")
-      data = await queue.run(_job, score, files, changed, wanted, answer, parent)
+      data = await queue.run(_job, score, files, changed, wanted, answer, parent,
+                             info.max_bytes)
     if answer == "json":
       return Response(data, media_type="application/json")
     return Response(data, media_type="application/zip",
@@ -120,13 +121,13 @@ class _Queue:
       self.waiting -= 1
 
 
-def _job(score: Score, files, changed, wanted, answer: str, parent) -> bytes:
+def _job(score: Score, files, changed, wanted, answer: str, parent, most_bytes: int) -> bytes:
   """Saves, scores, packs; whatever happens, nothing stays on the disk."""
   with scratch.folder(parent, PREFIX) as folder:
     source, out = folder / "scan", folder / "results"
     source.mkdir()
     try:
-      uploads.save(files, source)
+      uploads.save(files, source, most_bytes)
       began = time.monotonic()
       found = score(source, out, changed, "view" in wanted)
       seconds = round(time.monotonic() - began, 3)

@@ -28,7 +28,7 @@ async function begin() {
   $("about").textContent = `Run ${info.run}: method ${info.method}, ${info.checkpoint}.`;
   const scan = info.modalities.length ?
     `one scan: ${info.modalities.join(", ")}, a file each (name_${info.modalities[0]}.nii.gz ...)` : "one image";
-  $("wanted").textContent = `${scan}; ${info.reads.slice(0, 4).join(" ")} ...; at most ${mib(info.max_bytes)}`;
+  $("wanted").textContent = `${scan}, also as a folder or a .zip; ${info.reads.slice(0, 4).join(" ")} ...; at most ${mib(info.max_bytes)}`;
   if (info.trained_on) {
     $("synthetic").textContent = `Trained on ${info.trained_on} data: results say nothing about patients.`;
     $("synthetic").hidden = false;

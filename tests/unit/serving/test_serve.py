@@ -18,7 +18,7 @@ from medae_jax.core import calibration, scratch
 from medae_jax.core.errors import UserError
 from medae_jax.serving import answers, app as application, uploads
 from medae_jax.serving.problems import Problem
-from tests import console
+from tests import console, dicom_series_files as series
 from tests.unit.modes.test_predict import brain, go, rotated, save
 from tests.unit.serving import asking
 
@@ -105,6 +105,39 @@ def test_two_scans_and_a_missing_modality_are_refused(app, drop_folder, scan, tm
   Image.new("L", (20, 16)).save(picture, "PNG")
   got, found = asking.post(app, [("slice.png", picture.getvalue())])
   assert got == 422 and not list(drop_folder.iterdir())
+
+
+def packed(files):
+  data = io.BytesIO()
+  with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as out:
+    for name, content in files:
+      out.writestr(name, content)
+  return data.getvalue()
+
+
+def test_dicom_series_as_files_and_as_a_zip(app, drop_folder, tmp_path):
+  """Two series whose files have the same names, as a browser sends dropped folders, or packed with them."""
+  for modality, volume in zip(("flair", "t1"), brain(), strict=True):
+    series.write(tmp_path / modality, volume, rotated(), SeriesDescription=modality)
+  files = [(str(p.relative_to(tmp_path)), p.read_bytes()) for p in sorted(tmp_path.rglob("*.dcm"))]
+  assert len({n.rpartition("/")[2] for n, _ in files}) < len(files)
+  status, one = asking.post(app, files, "?include=files")
+  assert status == 200 and one["row"]["mask_voxels"] > 0, one
+  litter = [("__MACOSX/flair/._IM0003.dcm", b"x"), (".DS_Store", b"x")]
+  status, other = asking.post(app, [("study.zip", packed([*files, *litter]))])
+  assert status == 200 and other["row"] == one["row"]
+  assert not list(drop_folder.iterdir())
+
+
+@pytest.mark.parametrize("data,status,words", [
+    (lambda: b"PK no zip", 422, "a.zip cannot be unpacked (File is not a zip file): send its files"),
+    (lambda: packed([]), 415, "a.zip is empty"),
+    (lambda: packed([("a.nii", bytes(2**21))]), 413, "a.zip holds 1 files of 2 MiB: at most 5000 and 1 MiB"),
+    (lambda: packed([("a.png", b"1"), ("b/a.png", b"2")]), 400, "two files are called a.png"),
+    (lambda: packed([("notes.txt", b"hello")]), 415, "notes.txt: no scan and no image")])
+def test_a_zip_that_is_refused(app, drop_folder, data, status, words):
+  got, found = asking.post(app, [("a.zip", data())])
+  assert got == status and words in found["detail"] and not list(drop_folder.iterdir())
 
 
 def test_a_body_without_a_length_is_counted(app):

@@ -1,0 +1,86 @@
+"""A run or an export, opened for scoring: what `predict`, `serve` and `medae_jax.load` take.
+
+An export has its parameters and its score as one program: nothing of it changes but fields of predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import types
+from typing import Any
+
+from medae_jax.core import artefact, calibration, config as config_lib, files, scoring, trained
+from medae_jax.core.errors import UserError, allow_outside_code
+from medae_jax.core.method import State
+
+_FIXED = "an export scores as it was exported: config.{} changes in the workdir of the run, then export again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported(trained.Trained):
+  """A `Trained` of an exported folder: no checkpoint, no parameters in `state`."""
+
+  folder: pathlib.Path = pathlib.Path()
+
+  @functools.cached_property
+  def score_fn(self):
+    """numpy batch -> outputs of score.stablehlo."""
+    program = artefact.load(self.folder)
+    return scoring.explained(self.config, self.method, lambda state, batch: program(batch), self.state,
+                             self.method.score_needs, self.image_shape)
+
+  def override(self, values: Mapping[str, Any]) -> trained.Trained:
+    """The same program under a config with fields of predict replaced.
+
+    Raises:
+      UserError: another field.
+    """
+    if other := [name for name in values if not name.startswith("predict.")]:
+      raise UserError(_FIXED.format(other[0]))
+    found = dataclasses.replace(self, config=config_lib.override(self.config, values))
+    if "score_fn" in self.__dict__:
+      found.__dict__["score_fn"] = self.score_fn  # compiled once
+    return found
+
+
+def load(folder: str | os.PathLike, overrides: Mapping[str, Any] | None = None, *,
+         allow_code: bool = False) -> trained.Trained:
+  """Opens the workdir of a run, or the folder that --mode=export made of one.
+
+  Args:
+    overrides: as of `trained.load`; for an export, fields of predict. allow_code: likewise.
+
+  Raises:
+    FileNotFoundError: neither is there.
+    UserError: as of `trained.load`; an export without score.stablehlo, or with a damaged file.
+  """
+  folder = pathlib.Path(folder)
+  if not artefact.is_export(folder):
+    return trained.load(folder, overrides, allow_code=allow_code)
+  if allow_code:
+    allow_outside_code()
+  manifest = files.read_json(folder / "manifest.json", "export again")
+  _check(folder, manifest)
+  needs = tuple(manifest["inputs"])
+  batch = {name: [[0, *(int(d) for d in one["shape"][1:])], one["dtype"]]
+           for name, one in manifest["inputs"].items()}
+  info = {**manifest["checkpoint"], "stage": "main", "batches": {"main": batch}}
+  method = types.SimpleNamespace(score_needs=needs, score_optional=())
+  found = Exported(config_lib.read_config(folder), method, State.create({}), calibration.read(folder), info,
+                   folder)
+  return found.override(dict(overrides or {}))
+
+
+def _check(folder: pathlib.Path, manifest) -> None:
+  """Raises UserError where the program or its weights are missing or not those that were exported."""
+  for name in ("score.stablehlo", "weights.npz"):
+    if name not in manifest["files"]:
+      raise UserError(f"{folder} holds no {name}: export with the format stablehlo (--formats=stablehlo,...)")
+    path = folder / name
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != manifest["files"][name]:
+      raise UserError(f"{path} is missing, or not the file that was exported: export again")

@@ -1,0 +1,72 @@
+"""What --mode=export made is predicted with, served and opened in Python, without the run."""
+
+import csv
+import json
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+
+from medae_jax import api, evaluate, export, predict, serve
+from medae_jax.core import trained
+from medae_jax.core.errors import UserError
+from medae_jax.core.exported import opened
+from tests.unit import fake_run
+from tests.unit.modes.test_predict import brain, rotated, save
+from tests.unit.serving import asking
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+  """(workdir, export of it, folder of a scan)."""
+  place = tmp_path_factory.mktemp("exported")
+  noted = {"image": [[4, *fake_run.SHAPE, 2], "float32"]}
+  run = fake_run.write(place / "run", fake_run.config(), noted=noted)
+  evaluate.evaluate(run)
+  save(place / "in", brain(), rotated())
+  return run, export.export(run, place / "out"), place / "in"
+
+
+def rows(folder):
+  with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
+    return list(csv.DictReader(file))
+
+
+def test_predict_writes_the_same_files_from_either(folders, tmp_path):
+  for k, folder in enumerate(folders[:2]):
+    predict.predict(folder, {"predict.input": str(folders[2]), "predict.output": str(tmp_path / str(k))})
+  assert rows(tmp_path / "0") == rows(tmp_path / "1")
+  for kind in ("anomaly", "mask"):
+    one, other = (nibabel.load(tmp_path / k / f"p1_{kind}.nii.gz").get_fdata() for k in "01")
+    np.testing.assert_allclose(one, other, atol=1e-6)
+  assert one.any()
+
+
+def test_it_is_served_and_opened_with_the_same_verdict(folders, tmp_path):
+  run, out, scan = folders
+  want, got = (api.load(f).score(scan) for f in (run, out))
+  assert got.score == pytest.approx(want.score) and got.verdict == want.verdict
+  application = serve.make_app(out, parent=tmp_path)
+  files = [(p.name, p.read_bytes()) for p in sorted(scan.iterdir())]
+  status, found = asking.post(application, files)
+  assert status == 200 and found["score"] == pytest.approx(want.score) and found["verdict"] == want.verdict
+  _, found = asking.post(application, files, "?threshold=9")
+  assert found["row"]["mask_voxels"] == 0
+
+
+def test_what_an_export_cannot_do_is_one_line(folders, tmp_path):
+  _, out, _ = folders
+  with pytest.raises(UserError, match="scores as it was exported: config.method.score.median"):
+    opened.load(out, {"method.score.median": 1})
+  with pytest.raises(UserError, match="is an export: predict and serve take it"):
+    trained.load(out)
+  copy = shutil.copytree(out, tmp_path / "copy")
+  (copy / "weights.npz").write_bytes((copy / "weights.npz").read_bytes()[:-1])
+  with pytest.raises(UserError, match="weights.npz is missing, or not the file that was exported"):
+    opened.load(copy)
+  manifest = json.loads((copy / "manifest.json").read_text())
+  del manifest["files"]["score.stablehlo"]
+  (copy / "manifest.json").write_text(json.dumps(manifest))
+  with pytest.raises(UserError, match="holds no score.stablehlo: export with the format stablehlo"):
+    opened.load(copy)
