@@ -14,7 +14,7 @@ from absl import flags
 from medae_jax import cli
 
 _GIVEN = ("config", "mode", "workdir", "input", "output", "allow_code", "host",
-          "open_to_network")
+          "open_to_network", "formats")
 
 
 def call(*args) -> tuple[int, str]:

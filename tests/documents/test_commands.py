@@ -1,8 +1,7 @@
 """Every command that README, CONTRIBUTING and docs show: config and fields resolve, flags and programs exist.
 
-None is run here: those of people's first minutes are run by tests/e2e and tests/wishes (RUN), the others
-train for minutes to days, or need data and weights that tests do not have. UNRESOLVED lists what cannot be
-resolved and why.
+None is run here: test_run.py runs those of seconds and says why it leaves out each of the others; RUN names a
+longer test of each mode of people's first minutes. UNRESOLVED lists what cannot be resolved and why.
 """
 
 import ast
