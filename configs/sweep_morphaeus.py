@@ -1,5 +1,6 @@
-r"""Does the deformation of MorphAEus do what its paper says? The prior alone, the deformer with and
-without warm-up and without its symmetric term, in one table (docs/morphaeus.md).
+r"""Does the deformation of MorphAEus do what its paper says? Its parts with and without, in one table.
+
+The prior alone, the deformer with and without warm-up and without its symmetric term (docs/morphaeus.md).
 
   python launch.py --mode=sweep --workdir=W --config=configs/sweep_morphaeus.py:small,root=FOLDER
   python launch.py --mode=sweep --workdir=W --config=configs/sweep_morphaeus.py:root=FOLDER,vgg=PATH

@@ -1,5 +1,6 @@
-"""Anomaly detection by recognising geometric transformations (Golan & El-Yaniv, NeurIPS 2018, arXiv
-1805.10917), in the form of the DPA benchmark (arXiv 2006.13265).
+"""Anomaly detection by recognising geometric transformations (Golan & El-Yaniv, NeurIPS 2018).
+
+arXiv 1805.10917, in the form of the DPA benchmark (arXiv 2006.13265).
 
 A wide residual network learns which of K = 72 transformations (mirror, shifts, quarter turns) a normal
 image went through. For each transformation t a Dirichlet distribution is fitted to the softmax vectors of

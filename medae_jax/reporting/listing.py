@@ -8,12 +8,35 @@ from medae_jax.core import places
 
 
 def _arguments(tree: ast.Module) -> str:
-  """The words that may stand after the colon of a config, as it parses them; "" where another file does."""
+  """The words that may stand after the colon of a config, or the name of the config that reads them."""
+  words = _words(tree)
+  for name in () if words else _imports(tree):
+    file = places.folder("configs") / f"{name}.py"
+    words = _words(ast.parse(file.read_text(encoding="utf-8"))) if file.is_file() and name != "common" else ""
+    if words and "/" not in name:  # fields/ are no configs: their words are this one's
+      words = f"the arguments of configs/{name}.py"
+    if words:
+      break
+  return words and f"\n{'':37s}{words}"
+
+
+def _words(tree: ast.Module) -> str:
+  """":demo run=...", of the calls of common.parse_arg in a file; "" where it has none."""
   calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)
            and isinstance(n.func, ast.Attribute) and n.func.attr == "parse_arg"]
   words = dict.fromkeys(k.arg if _is_flag(k.value) else f"{k.arg}=..."
                         for c in calls for k in c.keywords if k.arg)
-  return f"\n{'':37s}:{' '.join(words)}" if words else ""
+  return ":" + " ".join(words) if words else ""
+
+
+def _imports(tree: ast.Module):
+  """Files of configs/ that a config imports, without the ending: "deep_geo_cifar10", "fields/deep_if"."""
+  for node in tree.body:
+    if isinstance(node, ast.ImportFrom) and node.module:
+      package, *below = node.module.removeprefix("medae_jax.").split(".")
+      if package == "configs":
+        whole = below and below != ["fields"]
+        yield from ["/".join(below)] if whole else ["/".join([*below, a.name]) for a in node.names]
 
 
 def _is_flag(value: ast.expr) -> bool:

@@ -44,7 +44,8 @@ def chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], width=
     colour = ("#1f6fb4", "#d1541d", "#2e8b57", "#8a4fbf")[i % 4]
     path = "M" + "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in points)
     parts.append(f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
-                 f"<text x='{left + 110 * i}' y='{height - 5}' fill='{colour}'>{text(name)}"
+                 f"<path d='M{left + 120 * i} {height - 9}h12' stroke='{colour}' stroke-width='3'/>"
+                 f"<text x='{left + 120 * i + 16}' y='{height - 5}'>{text(name)}"
                  "</text>")
   return "".join(parts) + "</svg>"
 

@@ -37,7 +37,8 @@ def write(folders: Sequence[str | os.PathLike], output: pathlib.Path) -> pathlib
   files.write_csv(output / "comparison.csv", paired.rows(measures))
   page = pages.render(
       "comparison.html", title="medae_jax comparison of runs", runs=runs, measures=measures,
-      metric=dictionary.metric, pairs=len(measures[0].pairs), resamples=paired.RESAMPLES,
+      synthetic=any(r.synthetic for r in runs), metric=dictionary.metric, pairs=len(measures[0].pairs),
+      resamples=paired.RESAMPLES,
       links=[os.path.relpath(w / "report.html", output) if (w / "report.html").is_file() else ""
              for w in workdirs])
   path = files.write_bytes(output / "comparison.html", page)

@@ -29,12 +29,13 @@ class Cases:
   """The tables of one run's split.
 
   Attributes:
-    name: of the run. dataset: its name. images: {id: (patient, label, score)}.
+    name: of the run. dataset: its name. synthetic: computer-generated. images: {id: (patient, label, score)}.
     rows: {id: (patient, {measure: value})} of <split>.csv.
   """
 
   name: str
   dataset: str
+  synthetic: bool
   images: Mapping[str, tuple[str, int, float]]
   rows: Mapping[str, tuple[str, Mapping[str, float]]]
 
@@ -85,7 +86,7 @@ def read(workdir: pathlib.Path, name: str, split: str = "test") -> Cases:
   except (KeyError, ValueError) as e:
     raise UserError(f"the tables of {folder} are damaged ({e!r}): {results._REMEDY}") from e
   result = results.result(folder / f"{split}.json") if (folder / f"{split}.json").is_file() else {}
-  return Cases(name, str(result.get("dataset", "")), images, rows)
+  return Cases(name, str(result.get("dataset", "")), bool(result.get("synthetic")), images, rows)
 
 
 def compare(runs: Sequence[Cases], resamples: int = RESAMPLES, seed: int = 0) -> list[Measure]:

@@ -64,7 +64,9 @@ def write(workdir) -> pathlib.Path:
 
 def _details(workdir: pathlib.Path, split: Split) -> dict[str, Any]:
   """What the page shows of one split beyond its numbers."""
-  parts = [{"title": title, "what": what, "key": part, "rows": rows} for part, (title, what) in _PARTS.items()
+  parts = [{"title": title, "what": what, "key": part, "rows": rows,
+            "truth": any(c["head"] == "expert mask" for r in rows for c in r["cells"])}
+           for part, (title, what) in _PARTS.items()
            if (rows := [r for r in split.pictures if r["part"] == part])]
   return {"split": split, "figures": figures.of_split(split), "calls": tables.calls(split),
           "findings": tables.findings(split), "fillings": tables.fillings(split),

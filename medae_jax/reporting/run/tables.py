@@ -65,7 +65,7 @@ def missing(splits: list[Split]) -> list[str]:
     for key, why in (s.result.get("notes") or {}).items():
       name = "intervals" if key == "ci95" else dictionary.metric(key).name
       reasons.setdefault((s.title, why), []).append(name)
-  return [f"{split}: {why}, hence no {', no '.join(names)}" for (split, why), names in reasons.items()]
+  return [f"{split}: {why}; not measured: {'; '.join(names)}" for (split, why), names in reasons.items()]
 
 
 def calls(split: Split) -> dict[str, int] | None:

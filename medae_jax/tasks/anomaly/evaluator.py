@@ -147,8 +147,9 @@ class Evaluator(BaseEvaluator):
     threshold = (self.calibration or {}).get("threshold")
     notes: dict[str, str] = {}
     result: dict[str, Any] = {"n_patients": len(self.patients),
-                              "n_abnormal_images": int((self.label == 1).sum()),
-                              "n_lesion_pixels": int(self.lesion_px.clip(0).sum())}
+                              "n_abnormal_images": int((self.label == 1).sum())}
+    if (self.lesion_px >= 0).any():  # without any mask nobody knows
+      result["n_lesion_pixels"] = int(self.lesion_px.clip(0).sum())
     result.update(self._pixel_metrics(threshold, notes))
     result.update(self._image_metrics(notes))
     result.update(self.numbers.result(self.label))

@@ -188,7 +188,7 @@ def test_page_of_normal_scans_alone_says_what_is_absent_and_what_the_threshold_p
   _check(page)
   assert ">Pixel average precision<" not in page and ">Image AUROC<" not in page and "0.125" in page
   assert "intensity threshold, test" not in page and page.count("the split has no masks") == 1
-  assert "no Pixel average precision, no Best Dice (oracle), small components removed" in page
+  assert "not measured: Pixel average precision; Best Dice (oracle), small components removed" in page
   assert "too few for a share of false alarms of 0.05" in page and "5 normal scans of validation" in page
   enough = whole_scans.calibrate(whole_scans.Scans(np.arange(40.0), np.zeros(40, int), "scan"), 0.05)
   (tmp_path / "calibration.json").write_text(json.dumps({**few, **enough}))

@@ -16,7 +16,8 @@ def run(folder, shift, n=40, seed=0, patients=20):
   label = np.arange(n) % 2
   score = rng.normal(label * 1.0, 1) + shift * label
   files.write_json(folder / "config.json", {"method": {"name": "dae"}, "data": {"name": "d"}, "seed": 0})
-  files.write_json(folder / "evaluation/test.json", {"dataset": "d", "n_images": n, "image_auroc": 0.5})
+  files.write_json(folder / "evaluation/test.json", {"dataset": "d", "n_images": n, "image_auroc": 0.5,
+                                                        "synthetic": shift == 3})
   files.write_csv(folder / "evaluation/test_images.csv", [
       {"id": f"i{i}", "patient": f"p{i % patients}", "label": int(label[i]), "score": float(score[i])}
       for i in range(n)])
@@ -51,6 +52,7 @@ def test_the_page_of_the_comparison_stands_beside_the_benchmark(tmp_path):
   assert "comparison.html" in path.read_text()
   page = (tmp_path / "out/comparison.html").read_text()
   assert "first is worse" in page and "Image AUROC" in page and "40 common cases of 20" in page
+  assert "SYNTHETIC DATA" in page  # one of the runs is
   assert len((tmp_path / "out/comparison.csv").read_text().splitlines()) == 4
   assert comparison.write([tmp_path / "a"], tmp_path / "alone") is None
   assert not (tmp_path / "alone").exists()
