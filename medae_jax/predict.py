@@ -97,7 +97,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     _say_left_out(found, output)
     predictor.begin(output, {**about, "input": str(source)})
     try:
-      _all(predictor, items, output, rows, results, made, told.mark if told else "")
+      _all(predictor, items, output, rows, results, made, told.mark if told else "", at_most != 1)
     finally:
       rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
                for i in (found.broken if found else ())]
@@ -161,18 +161,19 @@ def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
 
 
 def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
-         results: Results, made: dict[str, list[pathlib.Path]], mark: str = "") -> None:
+         results: Results, made: dict[str, list[pathlib.Path]], mark: str = "", watched: bool = True) -> None:
   """Predicts every input, and adds its row to `rows`.
 
   Args:
     made: gets the files written for each input.
     mark: "synthetic, demo" and the like, of the training; stands in every row.
+    watched: shows a progress bar.
   """
   if mark:
     logging.warning("This run was trained on %s data: its results say nothing about patients.", mark)
   inputs = {pathlib.Path(p).resolve() for item in items for p in predictor.files_of(item)}
   said = time.monotonic()
-  with scoring.progress("predict", len(items), "inputs") as bar:
+  with scoring.progress("predict", len(items), "inputs", active=watched) as bar:
     for item in items:
       name = predictor.name_of(item)
       try:

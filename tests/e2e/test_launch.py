@@ -146,6 +146,13 @@ def test_wrong_command_line_is_one_line(args, word, tmp_path):
   assert not (tmp_path / "w").exists()
 
 
+def test_another_python_than_that_of_make_is_said():
+  bare = [sys.executable, "-S", "launch.py", "--mode=list"]  # -S: without installed packages
+  done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, env={"PATH": ""}, check=False)
+  assert done.returncode == 1 and done.stderr.count("\n") == 1
+  assert "source .venv/bin/activate" in done.stderr
+
+
 @pytest.mark.slow
 def test_help_helps():
   text = launch("--help")
