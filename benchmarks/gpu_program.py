@@ -5,8 +5,8 @@
   python -m benchmarks.gpu_program --tasks=dae --variants=bfloat16 --batch=64 --top=20
 
 A calculation, not a measurement. Traffic is what every kernel of the compiled program reads and
-writes, each operand once and whole (also where the kernel takes a slice of it); FLOP are those of
-the convolutions. "At least" is the time of a GPU that moves memory and multiplies matrices at the
+writes, each operand once, whole or, where the kernel takes nothing but slices of it, those; FLOP are
+those of the convolutions. "At least" is the time of a GPU that moves memory and multiplies matrices at the
 rates of the data sheet and starts kernels in no time. Convolutions are not tuned without a device.
 """
 
@@ -93,10 +93,38 @@ def _kernels(body: str, bodies: dict[str, str]) -> list[Kernel]:
     operands = [shapes.get(o, "") for o in re.findall(r"%([\w.\-]+)", rest.split("), ")[0])]
     target = re.search(r'custom_call_target="([^"]+)"', rest)
     source = re.search(r'op_name="([^"]*)"', line)
-    found.append(Kernel(name, shape, size_of(shape) + sum(map(size_of, operands)),
+    fused = re.search(r"calls=%?([\w.\-]+)", line)
+    read = _read(bodies.get(fused.group(1), "") if fused else "", operands)
+    found.append(Kernel(name, shape, size_of(shape) + read,
                         _flops(target.group(1) if target else "", operands, shape),
                         source.group(1) if source else ""))
   return found
+
+
+def _read(body, operands) -> int:
+  """Bytes that a kernel reads of its operands.
+
+  Of what its fusion (`body`, "" if it is none) only slices: the slices, also where arithmetic on elements
+  comes first. Of a slice of what it joins, each of the joined its share.
+  """
+  sizes = [size_of(o) for o in operands]
+  lines = [m.groups() for m in map(_LINE.match, body.splitlines()) if m]
+  count = {name: _elements(shape) for name, shape, _, _ in lines}
+  needed: dict[str, float] = {}  # elements, by the users that were seen
+  for name, _, op, rest in reversed(lines):
+    used = min(count[name], needed.get(name, math.inf))
+    if op == "parameter":
+      at = int(rest.split(")")[0])
+      sizes[at] = int(sizes[at] * used / max(count[name], 1))
+    for operand in re.findall(r"%([\w.\-]+)", rest.split("), ")[0]):
+      single = op in ("slice", "dynamic-slice") or count.get(operand) == count[name]
+      share = used * count.get(operand, 0) / max(count[name], 1) if op == "concatenate" else math.inf
+      needed[operand] = needed.get(operand, 0) + (used if single else share)
+  return sum(sizes)
+
+
+def _elements(shape) -> int:
+  return sum(math.prod(dims) for _, dims in _arrays(shape))
 
 
 def _arrays(shape):

@@ -13,28 +13,57 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-
-_SMALL = 1 << 16  # elements: an array below it is read faster than a GPU starts the kernel that sums it
 
 
 def global_norm(tree) -> jax.Array:
-  """Square root of the sum of squares of all leaves; on GPUs the small ones are summed as one array."""
-  leaves = jax.tree.leaves(tree)
-  small = [x for x in leaves if x.size < _SMALL]
-  if jax.default_backend() != "gpu" or len(small) < 2:
+  """Square root of the sum of squares of all leaves; on GPUs of one array instead of one by one."""
+  if jax.default_backend() != "gpu" or len(jax.tree.leaves(tree)) < 2:
     return optax.global_norm(tree)
-  large = [x for x in leaves if x.size >= _SMALL]
-  return optax.global_norm([jnp.concatenate([jnp.ravel(x) for x in small]), *large])
+  return optax.global_norm(_flat(tree))
+
+
+def _flat(tree):
+  return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(tree)])
+
+
+def clip_scale(norm, max_norm: float) -> jax.Array:
+  """min(1, max_norm / (norm + 1e-6)), the PyTorch form."""
+  return jnp.minimum(1.0, max_norm / (norm + 1e-6))
 
 
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-  """g <- g min(1, max_norm / (||g|| + 1e-6)) over all leaves, the PyTorch form."""
+  """g <- g min(1, max_norm / (||g|| + 1e-6)) over all leaves; see `_scaled`."""
   def update(grads, state, params=None):
     del params
-    scale = jnp.minimum(1.0, max_norm / (global_norm(grads) + 1e-6))
-    return jax.tree.map(lambda g: g * scale, grads), state
+    return _scaled(grads, lambda norm: clip_scale(norm, max_norm)), state
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _scaled(grads, scale_of):
+  """grads * scale_of(their global norm); on GPUs they go through memory once as one array.
+
+  The update of a leaf then reads a piece of it in the leaf's own layout, and leaves of one shape share a
+  kernel that writes in place. Kernel gradients come from the convolutions in another layout: read
+  directly, each update transposes, and XLA copies what it cannot overwrite: 108 kernels of a DAE step.
+  """
+  scale = scale_of(global_norm(grads))
+  if jax.default_backend() != "gpu":
+    return jax.tree.map(lambda g: g * scale, grads)
+  leaves, structure = jax.tree.flatten(grads)
+  flat, ends = _flat(grads) * scale, np.cumsum([x.size for x in leaves])
+  pieces = [flat[end - x.size:end].reshape(x.shape).astype(x.dtype) for x, end in zip(leaves, ends)]
+  return jax.tree.unflatten(structure, pieces)
+
+
+def _joined(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+  """tx of gradients that have been one array on GPUs; the state is that of tx."""
+  # The factor is 1: the compiler, which does not know that, would undo the joining of bare pieces.
+  def update(grads, state, params=None):
+    joined = grads if jax.default_backend() != "gpu" else _scaled(grads, lambda norm: jnp.maximum(1.0, -norm))
+    return tx.update(joined, state, params)
+  return optax.GradientTransformation(tx.init, update)
 
 
 class AdamState(NamedTuple):
@@ -88,7 +117,8 @@ def adam(schedule, *, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=None, a
   if weight_decay:
     steps.append(optax.add_decayed_weights(weight_decay))
   steps += [scale_by_adam(b1, b2, eps, amsgrad, eps_hat), optax.scale_by_learning_rate(schedule)]
-  return optax.chain(*steps)
+  tx = optax.chain(*steps)
+  return tx if clip else _joined(tx)  # clipping joins them already
 
 
 def sgd(schedule, *, momentum=0.0, weight_decay=0.0):
@@ -96,4 +126,4 @@ def sgd(schedule, *, momentum=0.0, weight_decay=0.0):
   steps = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
   if momentum:
     steps.append(optax.trace(decay=momentum, nesterov=False))
-  return optax.chain(*steps, optax.scale_by_learning_rate(schedule))
+  return _joined(optax.chain(*steps, optax.scale_by_learning_rate(schedule)))

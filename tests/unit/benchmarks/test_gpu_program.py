@@ -61,3 +61,29 @@ def test_kernels_of_a_loop_count_as_often_as_it_runs():
     found = gpu_program.kernels(text)
     assert [k.name for k in found].count("warp") == times and "run" not in [k.name for k in found]
     assert next(k for k in found if k.name == "warp").bytes == 2 * 16
+
+
+def test_of_a_sliced_operand_the_slice_counts():
+  text = """HloModule m
+
+%fused (p: f32[100], q: f32[100], r: f32[10]) -> f32[10] {
+  %p = f32[100]{0} parameter(0)
+  %q = f32[100]{0} parameter(1)
+  %r = f32[10]{0} parameter(2)
+  %neg = f32[100]{0} negate(%p)
+  %a = f32[10]{0} slice(%neg), slice={[0:10]}
+  %both = f32[200]{0} concatenate(%q, %p), dimensions={0}
+  %b = f32[10]{0} slice(%both), slice={[0:10]}
+  %c = f32[10]{0} add(%a, %b)
+  ROOT %d = f32[10]{0} add(%c, %r)
+}
+
+ENTRY %main (x: f32[100], y: f32[100], z: f32[10]) -> f32[10] {
+  %x = f32[100]{0} parameter(0)
+  %y = f32[100]{0} parameter(1)
+  %z = f32[10]{0} parameter(2)
+  ROOT %run = f32[10]{0} fusion(%x, %y, %z), kind=kLoop, calls=%fused
+}
+"""
+  kernel, = gpu_program.kernels(text)
+  assert kernel.bytes == 4 * (10 + 10 + 5 + 5 + 10)  # result, slice of x, shares of both, z
