@@ -1,6 +1,6 @@
 """Several programs at once on one folder of a preparation: the files of one process, bit for bit.
 
-  python -m pytest tests/campaign -m campaign -q -s -k test_together
+  python -m pytest tests/campaign -m campaign -q -s -k test_several_programs
 """
 
 import subprocess
@@ -31,7 +31,7 @@ def _all_done(started, folder):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
   """(source, what one process makes of it)."""
-  root = tmp_path_factory.mktemp("together")
+  root = tmp_path_factory.mktemp("several")
   source = camelyon_folder.write(root / "source", normal=4, tumor=3)
   _all_done([_start(source, root / "one", root / "one.log", "--workers=1")], root)
   return source, root / "one"
@@ -39,7 +39,7 @@ def prepared(tmp_path_factory):
 
 @pytest.mark.parametrize("ways", [(_ONE, _TWO), (_TWO, _BEAM), (_ONE, _ONE, _ONE, _ONE)])
 @pytest.mark.parametrize("repeat", range(3))
-def test_together(prepared, tmp_path, ways, repeat):
+def test_several_programs(prepared, tmp_path, ways, repeat):
   if _BEAM in ways:
     pytest.importorskip("apache_beam")
   source, one = prepared
