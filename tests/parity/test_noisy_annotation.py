@@ -184,8 +184,17 @@ def check(case, gold, found):
       np.testing.assert_allclose(norms(tree, names), gold[name], rtol=STORED, err_msg=name)
 
 
+@pytest.fixture
+def compiled_for(given):
+  """The narrow cases compile without LLVM's passes: they take longer than the few steps."""
+  kept = jax.config.values["jax_disable_most_optimizations"]
+  jax.config.update("jax_disable_most_optimizations", kept or given[1]["n_params"] <= 1e6)
+  yield
+  jax.config.update("jax_disable_most_optimizations", kept)
+
+
 @pytest.mark.parametrize("given", cases())
-def test_training_steps(given):
+def test_training_steps(given, compiled_for):
   """Both forms of the meta gradient: against the vectors, and against each other to rounding."""
   file, case = given
   gold, forms = arrays(file), {}
