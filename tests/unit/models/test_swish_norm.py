@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medae_jax.models.layers import swish_norm
 from medae_jax.models.layers.swish_norm import plain, swish_group_norm
 
 
@@ -74,3 +75,14 @@ def test_examples_are_independent():
   whole = swish_group_norm(*inputs, 2)
   one = swish_group_norm(inputs[0][2:3], *inputs[1:], 2)
   np.testing.assert_allclose(whole[2:3], one, atol=1e-6)
+
+
+@pytest.mark.parametrize("passes", [swish_norm._two_passes, swish_norm._one_pass])
+def test_statistics_where_the_middle_row_is_far_from_the_others(passes):
+  """Float32 against float64: sums about zero would lose all digits of the variance."""
+  x = np.random.default_rng(0).normal(1000, 1, (2, 32, 16, 4))
+  x[:, 16] += 300
+  mean, variance = passes(jnp.asarray(x, jnp.float32), jnp.zeros(4), 2)
+  groups = np.asarray(x, np.float32).astype(np.float64).reshape(2, 32, 16, 2, 2)  # swish(x) = x here
+  np.testing.assert_allclose(mean[:, 0, 0, ::2], groups.mean((1, 2, 4)), rtol=1e-6)
+  np.testing.assert_allclose(variance[:, 0, 0, ::2], groups.var((1, 2, 4)), rtol=2e-5)
