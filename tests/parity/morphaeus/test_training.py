@@ -21,6 +21,9 @@ from tests.parity.dpa_golden import nhwc
 from tests.parity.morphaeus import networks as golden
 
 
+COMPILED_FAST = True  # two programs a case, a few steps
+
+
 class Trace:
   """A case: its method, and the states and metrics of its steps."""
 
