@@ -18,6 +18,8 @@ from tests.golden_cases import file_cases
 from tests.parity.dpa_golden import nchw, nhwc
 from tests.parity.morphaeus import networks as golden
 
+COMPILED_FAST = True  # a program or two for each of many parts
+
 
 def _near(got, expected, share, what=""):
   """Within `share` of the expected array's maximum."""

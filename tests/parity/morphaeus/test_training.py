@@ -20,7 +20,6 @@ from tests.parity.double import double
 from tests.parity.dpa_golden import nhwc
 from tests.parity.morphaeus import networks as golden
 
-
 COMPILED_FAST = True  # two programs a case, a few steps
 
 
