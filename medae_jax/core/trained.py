@@ -82,6 +82,7 @@ class Trained:
     if not values:
       return self
     config = config_lib.override(self.config, values)
+    _same_preparation(self.config, config)
     other = dataclasses.replace(self, config=config, method=method_lib.load(config))
     if "score_fn" in self.__dict__ and all(name.startswith("predict.") for name in values):
       other.__dict__["score_fn"] = self.score_fn  # a score reads none of these: compiled once
@@ -103,7 +104,8 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
 
   Raises:
     FileNotFoundError: no config.json or no checkpoint there.
-    UserError: an unknown field, a damaged file, or no checkpoint that can be read.
+    UserError: an unknown field, a damaged file, no checkpoint that can be read, or data fields that
+      prepare volumes otherwise than in training (predict.force=True insists).
   """
   if allow_code:
     allow_outside_code()
@@ -116,7 +118,8 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
     config = config_lib.override(config, {f"method.score.{k}": v for k, v in fitted.items()})
   except UserError as e:
     raise UserError(f"{pathlib.Path(workdir) / calibration_lib.FILE} does not fit this run: {e}") from e
-  config = config_lib.override(config, overrides)
+  as_trained, config = config, config_lib.override(config, overrides)
+  _same_preparation(as_trained, config)
   checks.check(config)
   state, info = _restore(workdir, config.eval.checkpoint)
   made_with = ((calibration or {}).get("checkpoint") or {}).get("step", info["step"])
@@ -125,6 +128,23 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
                     "may not fit. --mode=evaluate with the same --config.eval.checkpoint makes it "
                     "afresh.", calibration_lib.FILE, made_with, info["step"])
   return Trained(config, method_lib.load(config), state, calibration, info)
+
+
+def _same_preparation(trained, asked) -> None:
+  """Refuses volumes prepared otherwise than those that the network was trained on.
+
+  data.modalities may have other names, those of another data set's columns, but no other order; a run
+  whose config leaves the orientation as stored may be given one.
+  """
+  for name in ("unit", "placement", "orientation", "modalities"):
+    old, new = (c.data.get(name) for c in (trained, asked))
+    if name == "modalities":
+      old, new = tuple(old or ()), tuple(new or ())
+      if sorted(old) != sorted(new):
+        continue
+    if old and old != new and not asked.get("predict", {}).get("force", False):
+      raise UserError(f"--config.data.{name}={new!r}: the network was trained with {old!r} and its results would "
+                      f"be wrong; leave the field out, or insist with --config.predict.force=True")
 
 
 def _restore(workdir, which):

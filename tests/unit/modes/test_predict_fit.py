@@ -94,7 +94,7 @@ def _stand_in(monkeypatch, folder, kind, found, **data):
   c.method = ml_collections.ConfigDict({
       "name": "none", "score": {"threshold": 2.0, "dilate": 0, "fill": "network"}})
 
-  def load(workdir, changed):
+  def load(workdir, changed, **_):
     own = c.copy_and_resolve_references()
     own.update_from_flattened_dict(changed)
     run = trained.Trained(own, None, None, None, {"step": 1, "which": "last"})

@@ -7,6 +7,7 @@ import pytest
 import medae_jax
 from medae_jax import evaluate, export, predict
 from medae_jax.core import checkpoint, files, trained
+from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 from tests.unit import fake_run
 from tests.unit.modes.test_predict import brain, save
@@ -137,3 +138,19 @@ def test_a_field_that_the_score_lacks_is_one_line_before_any_result(tmp_path, no
   assert "\n" not in str(e.value) and "fault of the program" not in str(e.value)
   assert noted == ("config.json: the config" in str(e.value)) == (not (tmp_path / "out").exists())
   assert not list(tmp_path.glob("out/*.nii.gz")) and not (tmp_path / "out/errors.log").exists()
+
+
+def test_volumes_are_prepared_as_in_training(tmp_path):
+  folder = make(tmp_path / "run", "last")
+  config = files.read_json(folder / "config.json", "")
+  config["data"] |= {"modalities": ["flair", "t1"], "unit": "percentile", "placement": "anatomy", "orientation": ""}
+  files.write_json(folder / "config.json", config)
+  other = {"data.unit": "median", "data.placement": "scan", "data.modalities": ("t1", "flair")}
+  for name, value in other.items():
+    with pytest.raises(UserError, match=f"--config.{name}=.*was trained with .*predict.force=True"):
+      trained.load(folder, {name: value})
+    with pytest.raises(UserError, match=name):
+      trained.load(folder).override({name: value})
+    assert trained.load(folder, {name: value, "predict.force": True})
+  # Names of another data set's columns, and an orientation for what was trained as stored.
+  assert trained.load(folder, {"data.modalities": ("FLAIR", "T1"), "data.orientation": "LPS"})
