@@ -143,8 +143,8 @@ def _same_preparation(trained, asked) -> None:
       if sorted(old) != sorted(new):
         continue
     if old and old != new and not asked.get("predict", {}).get("force", False):
-      raise UserError(f"--config.data.{name}={new!r}: the network was trained with {old!r} and its results would "
-                      f"be wrong; leave the field out, or insist with --config.predict.force=True")
+      raise UserError(f"--config.data.{name}={new!r}: the network was trained with {old!r} and its "
+                      "results would be wrong; leave the field out (--config.predict.force=True insists)")
 
 
 def _restore(workdir, which):

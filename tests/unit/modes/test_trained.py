@@ -143,7 +143,8 @@ def test_a_field_that_the_score_lacks_is_one_line_before_any_result(tmp_path, no
 def test_volumes_are_prepared_as_in_training(tmp_path):
   folder = make(tmp_path / "run", "last")
   config = files.read_json(folder / "config.json", "")
-  config["data"] |= {"modalities": ["flair", "t1"], "unit": "percentile", "placement": "anatomy", "orientation": ""}
+  config["data"] |= {"modalities": ["flair", "t1"], "unit": "percentile", "placement": "anatomy",
+                     "orientation": ""}
   files.write_json(folder / "config.json", config)
   other = {"data.unit": "median", "data.placement": "scan", "data.modalities": ("t1", "flair")}
   for name, value in other.items():
