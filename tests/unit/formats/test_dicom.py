@@ -286,3 +286,10 @@ def test_old_files_without_a_file_header_are_read(tmp_path):
   frame, target = back(path, tmp_path / "o")
   np.testing.assert_array_equal(frame.pixels[0, ..., 0], GREY)
   np.testing.assert_array_equal(pydicom.dcmread(target).pixel_array, GREY)
+
+
+def test_a_tile_of_a_whole_slide_is_not_taken_for_the_picture(tmp_path):
+  def tiles(data):
+    data.TotalPixelMatrixRows, data.TotalPixelMatrixColumns = 9000, 12000
+  with pytest.raises(UserError, match="whole slide .12000x9000 pixels.*save the slide as"):
+    images.read(edited(tiles, COLOUR, "RGB")(tmp_path / "slide.dcm"))
