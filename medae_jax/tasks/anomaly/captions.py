@@ -59,7 +59,7 @@ def describe(evaluator, row: int) -> list[str]:
   if evaluator.lesion_px[row] > 0:
     facts.append(f"lesion {evaluator.lesion_px[row]} px")
   elif evaluator.label[row] >= 0:
-    facts.append("abnormal" if evaluator.label[row] else "no lesion")
+    facts.append("abnormal" if evaluator.label[row] else "no lesion" if "slice" in meta else "normal")
   facts.append(f"image score {evaluator.image_scores['model'][row]:.3g}")
   overlap = evaluator.overlap
   if overlap is not None and "val" in overlap and evaluator.lesion_px[row] > 0:
