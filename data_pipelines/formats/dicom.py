@@ -191,8 +191,8 @@ def _check_form(path, data):
   height, width = int(data.Rows), int(data.Columns)
   whole = [int(data.get(f"TotalPixelMatrix{k}", 0) or 0) for k in ("Rows", "Columns")]
   if whole[0] > height or whole[1] > width:  # its frames are tiles of one large picture
-    raise UserError(f"{path} is a tile store of a whole slide ({whole[1]}x{whole[0]} pixels), whose first tile "
-                    "would be taken for the picture; save the slide as tiled TIFF, OME-TIFF or SVS")
+    raise UserError(f"{path} is a tile store of a whole slide ({whole[1]}x{whole[0]} pixels), whose first "
+                    "tile would be taken for the picture; save the slide as tiled TIFF, OME-TIFF or SVS")
   frames = int(data.get("NumberOfFrames", 1) or 1)
   if height * width > MAX_PIXELS or height * width * frames * int(data.SamplesPerPixel) > _MAX_VALUES:
     raise UserError(f"{path} is {width}x{height} pixels, {frames} frame(s); the limit is "
