@@ -119,8 +119,8 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
   except UserError as e:
     raise UserError(f"{pathlib.Path(workdir) / calibration_lib.FILE} does not fit this run: {e}") from e
   as_trained, config = config, config_lib.override(config, overrides)
-  _same_preparation(as_trained, config)
   checks.check(config)
+  _same_preparation(as_trained, config)
   state, info = _restore(workdir, config.eval.checkpoint)
   made_with = ((calibration or {}).get("checkpoint") or {}).get("step", info["step"])
   if made_with != info["step"]:
