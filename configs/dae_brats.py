@@ -32,6 +32,7 @@ def get_config(arg=None):
   method.score = score = ml_collections.ConfigDict()
   score.erosion = 5                # box that erodes the foreground; 0 = none
   score.median = 5                 # side of the median filter; 0 = none
+  score.gaussian = 0.0             # sigma in pixels of a Gaussian after it; 0 = none
   score.weights_positive = ()      # weight of image > recon, one a modality; () = 1 (reference)
   score.weights_negative = ()      # weight of image < recon
   score.image_score = "mean"       # slice score out of the map: mean, max, top1, foreground_mean

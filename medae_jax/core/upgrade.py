@@ -66,7 +66,7 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
                                  "data.unit": "percentile"}},
     "method.name": {"dpa": _RECONSTRUCTS | {"method.trunk": "vgg19"},
                     "piad": _RECONSTRUCTS | {"method.trunk": "vgg19"},
-                    "dae": _RECONSTRUCTS, "morphaeus": _RECONSTRUCTS},
+                    "dae": _RECONSTRUCTS | {"method.score.gaussian": 0.0}, "morphaeus": _RECONSTRUCTS},
     "eval.kind": {"restoration": {"predict.identifiers": "derived"},
                   "segmentation": {"predict.slide": fields.SLIDE, "eval.measures": [],
                                    "eval.surface_tolerance": 2.0},

@@ -11,6 +11,7 @@ Options that the reference lacks, all off by default (config.method.score):
                                fit them on the validation split (config.eval.fit_residual).
   test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
   erosion, median              sizes of the two filters.
+  gaussian                     a third filter after them.
   kind                         another score of the same reconstruction: scores/reconstruction.py.
 config.method.loss (l1, l2, ssim, with factors) takes an expression over all pixels instead of the masked
 squared error, and config.method.noise the noise of data sets that say nothing of it: on chest radiographs
@@ -131,7 +132,7 @@ class Method(BaseMethod):
       residual = self._noisy_residual(state, image, mask)
       recon = image - residual  # the mean of the draws: what the map is made of
     inside = scores.erode(mask, s.erosion)
-    finish = lambda raw: scores.median_filter(raw * inside, s.median)
+    finish = lambda raw: scores.finished(raw, inside, s)
     anomaly = finish(scores.residual_map(residual, weights_positive=s.weights_positive,
                                          weights_negative=s.weights_negative))
     out = {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score, mask)}

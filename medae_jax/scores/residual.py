@@ -99,6 +99,36 @@ def median_filter(image: jax.Array, size: int = 5) -> jax.Array:
   return _middle(band)
 
 
+def gaussian_filter(image: jax.Array, sigma: float) -> jax.Array:
+  """Gaussian of `sigma` pixels, cut at four sigma, edges mirrored with the border pixel (as scipy.ndimage).
+
+  Args:
+    image: [B,H,W,C]; H and W at least 4 sigma.
+    sigma: >= 0; 0 returns the image.
+
+  Raises:
+    UserError: the image is too small.
+  """
+  reach = int(4 * sigma + 0.5)
+  if not reach:
+    return image
+  if min(image.shape[1:3]) < reach:
+    raise UserError(f"config.method.score.gaussian={sigma} needs images of at least {reach} px, "
+                    f"got {image.shape[1]}x{image.shape[2]}")
+  taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+  taps = (taps / taps.sum()).astype(np.float32)
+  for axis in (1, 2):
+    rim = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+    padded, size = jnp.pad(image, rim, mode="symmetric"), image.shape[axis]
+    image = sum(float(t) * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, t in enumerate(taps))
+  return image
+
+
+def finished(raw: jax.Array, inside: jax.Array, options) -> jax.Array:
+  """Filters of config.method.score: raw [B,H,W,C] within `inside` [B,H,W,1], then median, then Gaussian."""
+  return gaussian_filter(median_filter(raw * inside, options.median), options.get("gaussian", 0.0))
+
+
 def image_score(anomaly: jax.Array, how: str = "mean", mask: jax.Array | None = None) -> jax.Array:
   """One number an image out of its map.
 

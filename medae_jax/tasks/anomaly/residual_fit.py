@@ -144,13 +144,13 @@ class ResidualFit:
     valid, image = np.asarray(batch["valid"]), jnp.asarray(batch["image"])
     residual = image - outputs["recon"]
     inside = scores.erode(scores.foreground(image), self._options.erosion)
-    parts = jnp.concatenate([jnp.maximum(residual, 0), jnp.maximum(-residual, 0)], -1) * inside
-    parts = np.asarray(scores.median_filter(parts, self._options.median))[valid]
+    parts = jnp.concatenate([jnp.maximum(residual, 0), jnp.maximum(-residual, 0)], -1)
+    parts = np.asarray(scores.finished(parts, inside, self._options))[valid]
     truth = np.asarray(batch["mask"])[valid].reshape(-1) > 0
     # The median of a sum is not the sum of medians: what the fit is compared with is the map itself.
     o = self._options
     own = scores.residual_map(residual, o.get("weights_positive", ()), o.get("weights_negative", ()))
-    plain = detection.code_of(np.asarray(scores.median_filter(own * inside, o.median))[valid].reshape(-1))
+    plain = detection.code_of(np.asarray(scores.finished(own, inside, o))[valid].reshape(-1))
     for y in (False, True):
       self._plain[int(y)] += np.bincount(plain[truth == y], minlength=detection.CODES)
     group = np.repeat(self._groups[np.asarray(batch["position"])[valid]], parts[0, ..., 0].size)

@@ -26,6 +26,16 @@ def test_median_off_and_wrong():
     scores.median_filter(image, 4)
 
 
+@pytest.mark.parametrize("sigma", [0.6, 1.5])
+def test_gaussian_is_that_of_scipy(sigma):
+  image = np.random.default_rng(0).random((2, 9, 13, 2)).astype(np.float32)
+  want = scipy.ndimage.gaussian_filter(image, (0, sigma, sigma, 0))
+  np.testing.assert_allclose(scores.gaussian_filter(jnp.asarray(image), sigma), want, rtol=1e-5)
+  assert scores.gaussian_filter(image, 0.0) is image
+  with pytest.raises(ValueError, match="at least 10 px, got 9x13"):
+    scores.gaussian_filter(jnp.asarray(image), 2.5)
+
+
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_erosion_is_a_share_of_the_box(size):
   mask = np.random.default_rng(1).random((1, 16, 20, 1)) < 0.97
