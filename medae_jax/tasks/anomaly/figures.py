@@ -29,8 +29,8 @@ def operating_point(evaluator) -> dict[str, float]:
   return found
 
 
-def resampled_points(evaluator, weights: np.ndarray) -> dict[str, np.ndarray]:
-  """`operating_point` of every resample of patients, float64 [resamples]."""
+def resampled_points(evaluator, weights: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
+  """`operating_point` of every resample of patients, float64 [resamples], and how many patients it is of."""
   cut = (evaluator.calibration or {}).get("image_threshold")
   if cut is None:
     return {}
@@ -41,7 +41,7 @@ def resampled_points(evaluator, weights: np.ndarray) -> dict[str, np.ndarray]:
     if of.any():
       count = lambda where: weights @ np.bincount(evaluator.group[where], minlength=groups)
       with np.errstate(invalid="ignore", divide="ignore"):
-        found[name] = count(of & hit) / count(of)
+        found[name] = count(of & hit) / count(of), len(np.unique(evaluator.group[of]))
   return found
 
 

@@ -33,8 +33,9 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
         values[key] = scans.pooled_dice(evaluator.overlap[name], weights)
   if set(evaluator.label[evaluator.label >= 0]) == {0, 1}:
     values.update(_images(evaluator, weights))
-  values.update(figures.resampled_points(evaluator, weights))
-  return {k: bootstrap.interval(v) for k, v in values.items()}
+  found = {k: bootstrap.interval(v) for k, v in values.items()}
+  points = figures.resampled_points(evaluator, weights)
+  return found | {k: bootstrap.of_share(*points[k]) for k in points}
 
 
 def of_images(evaluator, score: np.ndarray) -> dict:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
 from sklearn import metrics as reference
 
 from medae_jax.metrics import bootstrap, components, detection
@@ -175,3 +176,11 @@ def test_bootstrap_resamples_whole_patients():
   low, high = bootstrap.interval(found)
   assert low < detection.average_precision(histograms.counts()) < high
   assert bootstrap.interval([np.nan] * 10) is None
+
+
+def test_a_share_of_all_or_none_has_an_interval():
+  assert bootstrap.of_share(np.ones(200), 24) == [pytest.approx(scipy.stats.beta.ppf(0.025, 24, 1)), 1.0]
+  assert bootstrap.of_share(np.zeros(200), 3) == [0.0, pytest.approx(scipy.stats.beta.ppf(0.975, 1, 3))]
+  values = np.linspace(0.5, 1, 200)
+  assert bootstrap.of_share(values, 24) == bootstrap.interval(values)
+  assert bootstrap.of_share(np.full(200, np.nan), 24) is None
