@@ -9,7 +9,7 @@ it again to go on. table.md has the pixel AP of the runs' own score on the folds
 test is read once, by an evaluation of the default: docs/dae.md.
 
 Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYNTHETIC brains),
-  unit=percentile or median (data.unit; the default is that of dae_nifti.py).
+  unit=percentile, median or balanced (data.unit; the default is that of dae_nifti.py).
   study=scores  one network a fold and seed, 27 scores of each and detectors without a network
                 in scores.md, scores.csv, with paired intervals over patients (the default)
   study=noise   one network for each resolution (4 to 32) and sigma (0.1 to 0.4) of the noise, published score

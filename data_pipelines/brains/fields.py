@@ -24,7 +24,8 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   fields.placement = "scan"        # scan or anatomy
   fields.field_mm = 192.0          # anatomy: mm of the longer side of image_size
   fields.unit = "percentile"       # of intensity: the 99th percentile of a modality, as published, which a
-                                   # bright lesion raises; or "median": twice the median of its brain
+                                   # bright lesion raises; "median": twice the median of its brain; or
+                                   # "balanced": the geometric mean of these two
   fields.lesion_values = ()        # values of a label that are lesion; () = all above 0, where they are
                                    # 0 to 4 (BraTS) or 0 and 255; a label with others is refused
   fields.prepared_dir = ""         # of prepared scans; "" = ~/.cache/medae_jax/<folder>_<hash>

@@ -14,8 +14,9 @@ from data_pipelines.brains import placement
 from data_pipelines.errors import UserError
 
 PERCENTILE = 0.99  # of the positive voxels of a modality: the published unit of intensity
-UNITS = ("percentile", "median")  # "median": twice the median of the positive voxels, near the percentile of
-                                  # a healthy scan, and hardly moved by a lesion
+# "median": twice the median of the positive voxels, near the percentile of a healthy scan, and hardly moved
+# by a lesion. "balanced": the geometric mean of both.
+UNITS = ("percentile", "median", "balanced")
 SLICE_SUM = 0.5  # a slice is "on" above this sum of the mean of the normalised modalities
 NEGATIVE = 0.05  # share of the voxels that are not 0: more is no ringing
 LABEL = 0.5  # a voxel is lesion above it: in the stored labels, and again after the resize
@@ -85,7 +86,7 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
     if not positive.size:
       raise BadScan(f"modality {i} has no positive voxel (all zero)")
     published = np.quantile(positive, PERCENTILE)
-    scale.append(2 * np.median(positive) if unit == "median" else published)
+    scale.append(_unit(positive, published, unit))
     change.append(published / scale[-1])
     stack.append(volume / published)
   mean = stack[0].copy(order="K")
@@ -107,7 +108,7 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
   kept = slice(first, last + 1)
   slices = lambda v: np.moveaxis(where.forward(v), 2, 0)
   image = np.stack([slices(v[:, :, kept]) for v in stack], axis=-1)  # [n,h,w,C]
-  if unit == "median":
+  if unit != "percentile":
     image *= change
   lesion = np.zeros_like(stack[0][:, :, kept])
   if seg is not None:
@@ -117,6 +118,13 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
   return Prepared(image, slices(lesion)[..., None],
                   np.arange(first, last + 1, dtype=np.int64), np.array(scale), slice_sum,
                   where, _left_out(stack, first, last))
+
+
+def _unit(positive, published, name):
+  if name == "percentile":
+    return published
+  median = 2 * np.median(positive)
+  return median if name == "median" else np.sqrt(median * published)
 
 
 def _left_out(stack, first, last):

@@ -27,10 +27,13 @@ def test_unit_is_the_99th_percentile_of_the_positive_voxels():
       [v / s for v, s in zip(raw, found.scale)], 0).sum((0, 1)))
 
 
-def test_unit_of_twice_the_median_changes_intensities_alone():
+def test_units_of_the_median_change_intensities_alone():
   raw = volumes()
   raw[1][5:8, 5:8, 2:7] *= 9  # a bright lesion
-  found, published = (normalise.prepare(raw, None, (10, 12), unit=u) for u in ("median", "percentile"))
+  found, published, balanced = (normalise.prepare(raw, None, (10, 12), unit=u)
+                                for u in ("median", "percentile", "balanced"))
+  np.testing.assert_allclose(balanced.scale**2, found.scale * published.scale)
+  np.testing.assert_allclose(balanced.image * balanced.scale, found.image * found.scale)
   for c in range(2):
     assert found.scale[c] == 2 * np.median(raw[c][raw[c] > 0])
     np.testing.assert_allclose(found.image[..., c], np.moveaxis(raw[c][:, :, 2:7], 2, 0) / found.scale[c])
