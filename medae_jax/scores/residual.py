@@ -8,6 +8,7 @@ Everything else here is an option on top of it. Maps are float32 [B,H,W,1], high
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +121,8 @@ def gaussian_filter(image: jax.Array, sigma: float) -> jax.Array:
   for axis in (1, 2):
     rim = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
     padded, size = jnp.pad(image, rim, mode="symmetric"), image.shape[axis]
-    image = sum(float(t) * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, t in enumerate(taps))
+    image = functools.reduce(jnp.add, [float(t) * jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
+                                       for i, t in enumerate(taps)])
   return image
 
 
