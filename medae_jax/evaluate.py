@@ -24,6 +24,7 @@ from data_pipelines import dataset as datasets, stream
 from medae_jax import report
 from medae_jax.core import calibration as calibrate, config as config_lib, files, scoring, trained
 from medae_jax.core.errors import UserError
+from medae_jax.core.trained_on import changed
 from medae_jax.reporting import gallery, provenance as made_by
 from medae_jax.reporting.benchmark import identity
 from medae_jax.tasks import base, external
@@ -57,10 +58,10 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
     return _evaluate(pathlib.Path(workdir), dict(config_overrides or {}), splits)
 
 
-def _evaluate(workdir, changed, splits) -> dict[str, Any]:
-  elsewhere = external.folder(workdir, changed)
+def _evaluate(workdir, asked, splits) -> dict[str, Any]:
+  elsewhere = external.folder(workdir, asked)
   # On its own data the calibration is made here; on others' the run's holds.
-  run = trained.load(workdir, changed, calibrated=elsewhere is not None)
+  run = trained.load(workdir, asked, calibrated=elsewhere is not None)
   config, info = run.config, run.info
   base.check(config, run.image_shape)
   module = base.plugin(config.eval.kind, "evaluator")
@@ -72,7 +73,7 @@ def _evaluate(workdir, changed, splits) -> dict[str, Any]:
   if dataset.synthetic:
     logging.warning("SYNTHETIC DATA (%s): the numbers say nothing about patients.", dataset.name)
 
-  wanted = splits or changed.get("eval.splits", ())
+  wanted = splits or asked.get("eval.splits", ())
   if elsewhere is not None:
     return external.evaluate(module, run, dataset, workdir, elsewhere, wanted, _one_split,
                              report.write)
@@ -82,8 +83,7 @@ def _evaluate(workdir, changed, splits) -> dict[str, Any]:
       fitted, fit = _fit_score(module, run, dataset)
       given = run if fitted and config.eval.get("choose_score", ()) else None
       run = run.override({f"method.score.{k}": v for k, v in fitted.items()})
-    place = {k: config.data[k] for k in ("orientation", "placement", "field_mm", "unit") if k in config.data}
-    about = {"kind": config.eval.kind, "split": split, "score": fitted, **fit, **place,
+    about = {"kind": config.eval.kind, "split": split, "score": fitted, **fit, **changed.record(run.config),
              "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **provenance(info)}
     results[split], found = _one_split(module, run, dataset, split, calibration, workdir, about, given)
     calibration = found or calibration

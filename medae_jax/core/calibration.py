@@ -11,7 +11,8 @@ modality's residual. evaluate writes it; evaluate, predict and export read it:
   components                             components of at most so many voxels are deleted
   map_max, window                        one heat scale and one grey window a channel, all pictures
   score                                  merged into config.method.score by core.trained
-  orientation, placement, field_mm, unit   of volumes, as config.data had them when they were scored
+  prepared                               fields of config.data that prepare images, as they were scored
+  scored_with                            config.method.score, as they were scored
   score_fit                              what that choice or fit stands on (residual_fit.py, score_choice.py)
 """
 
@@ -50,7 +51,7 @@ _RULES = {"threshold": checks.number(), "image_threshold": checks.number(),
           "scan_threshold": checks.number(), "scan_threshold_rule": checks.text,
           "scan_scores": _numbers, "probability": _numbers,
           "threshold_rule": checks.text, "image_threshold_rule": checks.text,
-          "score": _group,
+          "score": _group, "prepared": _group, "scored_with": _group,
           "score_fit": _group, "checkpoint": _checkpoint, "window": _pairs}
 
 

@@ -28,6 +28,7 @@ from medae_jax.core import (
 )
 from medae_jax.core.errors import UserError, allow_outside_code
 from medae_jax.core.method import State
+from medae_jax.core.trained_on import changed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +79,17 @@ class Trained:
     return f"{self.info['which']} checkpoint, step {self.info['step']}"
 
   def override(self, values: Mapping[str, Any]) -> Trained:
-    """The same parameters under a config with {"group.field": value} replaced."""
+    """The same parameters under a config with {"group.field": value} replaced.
+
+    Raises:
+      UserError: as `load`.
+    """
     if not values:
       return self
     config = config_lib.override(self.config, values)
-    _same_preparation(self.config, config)
+    changed.check(self.config, config, converted="converted_from" in self.info)
+    if self.calibration and not all(name.startswith("predict.") for name in values):
+      changed.check_calibration(config, self.calibration, self.config)
     other = dataclasses.replace(self, config=config, method=method_lib.load(config))
     if "score_fn" in self.__dict__ and all(name.startswith("predict.") for name in values):
       other.__dict__["score_fn"] = self.score_fn  # a score reads none of these: compiled once
@@ -104,8 +111,8 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
 
   Raises:
     FileNotFoundError: no config.json or no checkpoint there.
-    UserError: an unknown field, a damaged file, no checkpoint that can be read, or data fields that
-      prepare volumes otherwise than in training (predict.force=True insists).
+    UserError: an unknown field, a damaged file, no checkpoint that can be read, or a field that a run may
+      not be scored with another value of (core/trained_on/changed.py; predict.force=True insists).
   """
   if allow_code:
     allow_outside_code()
@@ -120,31 +127,16 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
     raise UserError(f"{pathlib.Path(workdir) / calibration_lib.FILE} does not fit this run: {e}") from e
   as_trained, config = config, config_lib.override(config, overrides)
   checks.check(config)
-  _same_preparation(as_trained, config)
   state, info = _restore(workdir, config.eval.checkpoint)
+  changed.check(as_trained, config, converted="converted_from" in info)
+  if calibration:
+    changed.check_calibration(config, calibration, as_trained)
   made_with = ((calibration or {}).get("checkpoint") or {}).get("step", info["step"])
   if made_with != info["step"]:
     logging.warning("%s was made with the checkpoint of step %d, this one is of step %d: thresholds "
                     "may not fit. --mode=evaluate with the same --config.eval.checkpoint makes it "
                     "afresh.", calibration_lib.FILE, made_with, info["step"])
   return Trained(config, method_lib.load(config), state, calibration, info)
-
-
-def _same_preparation(trained, asked) -> None:
-  """Refuses volumes prepared otherwise than those that the network was trained on.
-
-  data.modalities may have other names, those of another data set's columns, but no other order; a run
-  whose config leaves the orientation as stored may be given one.
-  """
-  for name in ("unit", "placement", "orientation", "modalities"):
-    old, new = (c.data.get(name) for c in (trained, asked))
-    if name == "modalities":
-      old, new = tuple(old or ()), tuple(new or ())
-      if sorted(old) != sorted(new):
-        continue
-    if old and old != new and not asked.get("predict", {}).get("force", False):
-      raise UserError(f"--config.data.{name}={new!r}: the network was trained with {old!r} and its "
-                      "results would be wrong; leave the field out (--config.predict.force=True insists)")
 
 
 def _restore(workdir, which):

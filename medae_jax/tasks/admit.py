@@ -13,9 +13,8 @@ from data_pipelines.errors import UserError as ReadError
 from data_pipelines.formats import dicom, images
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import fit
+from medae_jax.core.trained_on.changed import INSIST
 from medae_jax.core.trained_on.record import TrainedOn
-
-INSIST = "--config.predict.force=True insists"
 
 
 def picture(paths: Sequence[pathlib.Path], apart: bool = False) -> fit.Seen:

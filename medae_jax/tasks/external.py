@@ -17,21 +17,21 @@ import jax
 
 from medae_jax.core import calibration as calibration_lib, config as config_lib, files
 from medae_jax.core.errors import UserError
+from medae_jax.core.trained_on import changed as changed_lib
 
-# Fields of config.data that say where data come from.
-_PLACES = ("name", "dir", "root", "image_root", "lists_root", "tfds_dir", "manifest", "clean_dir",
-           "annotated_dir", "folder")
+# Fields of config.data that say where data come from; of the last two alone predict.force=True tests.
+_PLACES = (*changed_lib.PLACES, "lists_root", "manifest")
 
 
 def folder(workdir, changed: Mapping[str, Any]) -> pathlib.Path | None:
   """Where results on other data than the run's go; None where the data are the run's own."""
   own = config_lib.read_config(workdir).data
-  moved = {k: str(v) for k, v in changed.items() if k.startswith("data.")
-           and k.removeprefix("data.") in _PLACES and str(v) != str(own.get(k.removeprefix("data."), ""))}
+  asked = {k.removeprefix("data."): v for k, v in changed.items() if k.startswith("data.")}
+  moved = changed_lib.moved(own, asked, [k for k in asked if k in _PLACES])
   # A run on synthetic data has no data of its own to leave; the first folder given is another set too.
   if not moved:
     return None
-  text = repr(sorted(moved.items()))
+  text = repr(sorted((f"data.{k}", v) for k, v in moved.items()))
   name = pathlib.Path(next(reversed(moved.values()))).name or "data"
   return pathlib.Path(workdir) / "external" / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 

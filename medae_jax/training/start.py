@@ -146,7 +146,7 @@ def init_state(method, config, batch):
   state = method_lib.fresh_state(method, streams.init_key(config), batch)
   if config.train.init_from:
     try:
-      other = trained.load(config.train.init_from, {"eval.checkpoint": "best"}).state
+      other = trained.load(config.train.init_from, {"eval.checkpoint": "best"}, calibrated=False).state
     except (UserError, OSError) as e:
       raise UserError(f"config.train.init_from={config.train.init_from}: {e}") from e
     if method_lib.shapes(other.params) != method_lib.shapes(state.params):

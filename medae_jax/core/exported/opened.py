@@ -17,6 +17,7 @@ from typing import Any
 from medae_jax.core import artefact, calibration, config as config_lib, files, scoring, trained
 from medae_jax.core.errors import UserError, allow_outside_code
 from medae_jax.core.method import State
+from medae_jax.core.trained_on import changed
 
 _FIXED = "an export scores as it was exported: config.{} changes in the workdir of the run, then export again"
 
@@ -38,11 +39,12 @@ class Exported(trained.Trained):
     """The same program under a config with fields of predict replaced.
 
     Raises:
-      UserError: another field.
+      UserError: another field; an orientation or a scale of slides that the run was not trained with.
     """
     if other := [name for name in values if not name.startswith("predict.")]:
       raise UserError(_FIXED.format(other[0]))
     found = dataclasses.replace(self, config=config_lib.override(self.config, values))
+    changed.check(self.config, found.config)
     if "score_fn" in self.__dict__:
       found.__dict__["score_fn"] = self.score_fn  # compiled once
     return found
@@ -73,7 +75,10 @@ def load(folder: str | os.PathLike, overrides: Mapping[str, Any] | None = None, 
   method = types.SimpleNamespace(score_needs=needs, score_optional=())
   found = Exported(config_lib.read_config(folder), method, State.create({}), calibration.read(folder), info,
                    folder)
-  return found.override(dict(overrides or {}))
+  found = found.override(dict(overrides or {}))
+  if found.calibration:
+    changed.check_calibration(found.config, found.calibration, found.config)
+  return found
 
 
 def _check(folder: pathlib.Path, manifest) -> None:

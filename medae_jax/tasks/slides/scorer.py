@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
 from data_pipelines import dataset as datasets
 from medae_jax.core.errors import UserError
+from medae_jax.core.trained_on import changed
 
 _PIXELS = 8  # tile pixels a pixel of the map, at most
 
@@ -96,15 +96,9 @@ def resolution(config, slide) -> float:
   Raises:
     UserError: nothing says the resolution of the training; the slide's is unknown, or coarser.
   """
-  chosen = config.predict.slide
-  wanted = chosen if chosen.mpp or chosen.magnification else config.data
-  mpp, power = wanted.get("mpp", 0.0), wanted.get("magnification", 0.0)
+  mpp, power = changed.slide_scale(config)
   if not mpp and not power:
-    paths = f"{config.data.get('image_root', '')}/{config.data.get('root', '')}"
-    found = re.findall(r"(?:^|/)x(10|20|40)(?=/|$)", paths)
-    if not found:
-      raise UserError("nothing says at which resolution this run's patches were taken: give "
-                      "--config.predict.slide.mpp=0.5 (micrometres a pixel) or "
-                      "--config.predict.slide.magnification=20")
-    power = float(found[-1])
+    raise UserError("nothing says at which resolution this run's patches were taken: give "
+                    "--config.predict.slide.mpp=0.5 (micrometres a pixel) or "
+                    "--config.predict.slide.magnification=20")
   return slide.downsample_of(mpp=mpp) if mpp else slide.downsample_of(magnification=power)

@@ -155,3 +155,30 @@ def test_volumes_are_prepared_as_in_training(tmp_path):
     assert trained.load(folder, {name: value, "predict.force": True})
   # Names of another data set's columns, and an orientation for what was trained as stored.
   assert trained.load(folder, {"data.modalities": ("FLAIR", "T1"), "data.orientation": "LPS"})
+
+
+def tree(folder):
+  return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
+
+
+def test_what_is_refused_changes_no_file(tmp_path):
+  run = make(tmp_path / "run", "last")
+  (tmp_path / "in").mkdir()
+  before = tree(tmp_path)
+  wrong = {"data.image_size": (8, 8)}
+  for mode in (lambda: evaluate.evaluate(run, wrong), lambda: export.export(run, overrides=wrong),
+               lambda: predict.predict(run, {**wrong, "predict.input": str(tmp_path / "in")})):
+    with pytest.raises(UserError, match=r"image_size=\(8, 8\): the network was trained with \(16, 20\)"):
+      mode()
+  assert tree(tmp_path) == before
+
+
+def test_thresholds_say_which_score_they_were_made_with(tmp_path, caplog):
+  run = make(tmp_path / "run", "last")
+  other = {"method.score.median": 5}
+  said = lambda values: (caplog.clear(), trained.load(run, values), "may not fit" in caplog.text)[-1]
+  evaluate.evaluate(run, {**other, "eval.bootstrap": 0, "eval.panel_images": 0}, ["val"])
+  assert "may not fit" not in caplog.text and said({}) and not said(other)
+  caplog.clear()
+  trained.load(run, other).override({"method.score.median": 3})
+  assert caplog.text.count("median=3 (there 5)") == 1

@@ -122,10 +122,11 @@ def test_a_killed_run_goes_on_with_equal_results(run, slide, done, tmp_path, mon
   assert len(scored) - before > batches - 2
 
 
-def test_damaged_levels_cost_no_result(run, slide, tmp_path):
+def test_damaged_levels_cost_no_result(slide, tmp_path):
+  run = green.make(tmp_path / "run", magnification=10.0)
   bad = slide_files.write_slide(tmp_path / "s.tif", IMAGE, bad_levels=(1, 2))
-  row = go(run, bad, tmp_path / "out", magnification=10)[0]
-  good = go(run, slide, tmp_path / "good", magnification=10)[0]
+  row = go(run, bad, tmp_path / "out")[0]
+  good = go(run, slide, tmp_path / "good")[0]
   assert row["score"] == pytest.approx(good["score"], abs=2e-3) and row["tiles"] == good["tiles"]
 
 
