@@ -47,6 +47,8 @@ def test_every_mode_takes_the_checkpoint_of_the_config(tmp_path, which, monkeypa
   opened = medae_jax.load(run)
   assert float(opened.state.params["net"]["level"]) == np.float32(level)
   assert opened.calibration["checkpoint"] == {"which": which, "step": step}
+  assert opened.calibration["prepared"] == {"modalities": ["flair", "t1"], "image_size": list(fake_run.SHAPE)}
+  assert opened.calibration["scored_with"]["median"] == 3
   image = fake_run.open(opened.config.data, 0).split("test").read(np.arange(3))["image"]
   assert scored_with(opened.score(image)["map"], image, level)
 
@@ -174,11 +176,16 @@ def test_what_is_refused_changes_no_file(tmp_path):
 
 
 def test_thresholds_say_which_score_they_were_made_with(tmp_path, caplog):
-  run = make(tmp_path / "run", "last")
+  run = make(tmp_path / "run", "last")  # median 3
+  files.write_json(run / "calibration.json", {"threshold": 0.1, "scored_with": {"median": 5}})
   other = {"method.score.median": 5}
-  said = lambda values: (caplog.clear(), trained.load(run, values), "may not fit" in caplog.text)[-1]
-  evaluate.evaluate(run, {**other, "eval.bootstrap": 0, "eval.panel_images": 0}, ["val"])
-  assert "may not fit" not in caplog.text and said({}) and not said(other)
+  said = lambda values, **options: (
+      caplog.clear(), trained.load(run, values, **options), "may not fit" in caplog.text)[-1]
+  assert said({}) and not said(other)
+  assert not said({"method.score.median": 7}, calibrated=False)  # evaluate makes them anew
+  opened = trained.load(run, other)
   caplog.clear()
-  trained.load(run, other).override({"method.score.median": 3})
+  opened.override({"predict.threshold": 0.2})
+  assert not caplog.text
+  opened.override({"method.score.median": 3})
   assert caplog.text.count("median=3 (there 5)") == 1
