@@ -15,4 +15,4 @@ def test_the_runs_own_folder_has_many_spellings(tmp_path, monkeypatch):
   one, two = (external.folder(run, {"data.dir": d}) for d in ("other", "there/other"))
   assert one.parent == two.parent == run / "external" and one != two
   assert one.name[:6] == two.name[:6] == "other_"
-  assert external.folder(run, {"data.manifest": "b.csv"})  # with config.predict.force=True: beside the run's own
+  assert external.folder(run, {"data.manifest": "b.csv"})  # where predict.force insists
