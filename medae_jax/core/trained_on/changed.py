@@ -81,7 +81,7 @@ def check_calibration(config, calibration: Mapping[str, Any], before) -> None:
     UserError: as `check`.
   """
   name, again = calibration_lib.FILE, "--mode=evaluate makes it afresh"
-  made = {k: calibration[k] for k in _OF_VOLUMES if k in calibration} | calibration.get("prepared", {})
+  made = {k: calibration[k] for k in _OF_VOLUMES if k in calibration} | (calibration.get("prepared") or {})
   turned = config.predict.get("orientation", "")
   found = []
   for field, old in made.items():
@@ -114,11 +114,10 @@ def moved(own: Mapping[str, Any], asked: Mapping[str, Any], places=PLACES) -> di
 
 def slide_scale(config) -> tuple[float, float]:
   """(micrometres a pixel, magnification) of a run's patches, one of them 0; both where nothing says it."""
-  chosen = config.get("predict", {}).get("slide", {})
-  wanted = chosen if chosen.get("mpp", 0) or chosen.get("magnification", 0) else config.data
-  mpp, power = wanted.get("mpp", 0.0), wanted.get("magnification", 0.0)
-  if mpp or power:
-    return float(mpp), 0.0 if mpp else float(power)
+  for group in (config.predict.get("slide", None), config.data):
+    mpp, power = (_number(group, k) for k in ("mpp", "magnification"))
+    if mpp or power:
+      return mpp, 0.0 if mpp else power
   paths = f"{config.data.get('image_root', '')}/{config.data.get('root', '')}"
   found = re.findall(r"(?:^|/)x(10|20|40)(?=/|$)", paths)
   return 0.0, float(found[-1]) if found else 0.0
@@ -178,8 +177,8 @@ def _predict(trained, asked) -> _Found:
   old, new = slide_scale(trained), slide_scale(asked)
   told = [k for k in ("mpp", "magnification") if not same(trained.data.get(k), asked.data.get(k))]
   if any(old) and any(new) and not told and not _same_scale(old, new):
-    fields = {f"predict.slide.{k}": v for k, v in asked.predict.get("slide", {}).items()
-              if k in ("mpp", "magnification") and v}
+    slide = asked.predict.get("slide", None)
+    fields = {f"predict.slide.{k}": slide[k] for k in ("mpp", "magnification") if _number(slide, k)}
     fields = fields or {f"data.{k}": v for k, v in moved(trained.data, asked.data).items()}
     name, value = next(iter(fields.items()))
     yield True, (f"--config.{name}={value!r}: the network was trained on patches of {_scale(old)}, these are "
@@ -195,7 +194,9 @@ def _may_become(name: str, old, new) -> bool:
   if name == "window":       # files that say it themselves
     return same(old, (0, 0))
   if name == "modalities":   # columns of another data set may have other names, in the same order
-    old, new = list(old or ()), list(new or ())
+    old, new = _plain(old or ()), _plain(new or ())
+    if not (isinstance(old, list) and isinstance(new, list)):
+      return False
     return len(old) == len(new) and all(m not in old or old.index(m) == i for i, m in enumerate(new))
   return False
 
@@ -203,7 +204,7 @@ def _may_become(name: str, old, new) -> bool:
 def _note(name: str, old, new) -> str:
   if name == "window":
     return "the files of the training said black and white themselves; see that these mean the same"
-  if name == "modalities" and [m.casefold() for m in old] != [m.casefold() for m in new]:
+  if name == "modalities" and [str(m).casefold() for m in old] != [str(m).casefold() for m in new]:
     return f"they are read in the place of {_shown(old)}"
   return ""
 
@@ -224,6 +225,12 @@ def _plain(value) -> Any:
   if hasattr(value, "items"):
     return {k: _plain(v) for k, v in value.items()}
   return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _number(group, name: str) -> float:
+  """group.name, 0 where it is not there; what is no number is refused by those who read it."""
+  value = group.get(name, 0) if hasattr(group, "get") else 0
+  return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def _shown(value) -> str:

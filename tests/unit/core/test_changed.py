@@ -169,3 +169,19 @@ def test_without_thresholds_nothing_can_fail_to_fit(caplog):
   asked = config_lib.override(trained, {"method.score.median": 0})
   changed.check_calibration(asked, {"map_max": 1.0}, trained)
   assert not caplog.text
+
+
+def test_edited_files_meet_no_fault_here(caplog):
+  """What is wrong with them is said by those who read it."""
+  trained = run("brats")
+  for prepared in (None, {"modalities": 3}, {"modalities": [1, None]}, {"window": "x", "unit": "percentile"}):
+    try:
+      notes = {"prepared": prepared, "scored_with": None}
+      changed.check_calibration(trained, {"threshold": 1.0, **notes}, trained)
+    except UserError:
+      assert "modalities" in prepared
+  for group, field, value in (("predict", "slide", 3), ("data", "modalities", -1), ("data", "mpp", "x")):
+    odd = trained.copy_and_resolve_references()
+    with odd.unlocked(), odd.ignore_type():
+      odd[group][field] = value
+    assert said(caplog, odd, {"eval.batch_size": 2}) == ""
