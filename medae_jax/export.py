@@ -30,7 +30,15 @@ from jax import export as jax_export
 import numpy as np
 
 from data_pipelines import dataset as datasets
-from medae_jax.core import artefact, calibration as calibration_lib, parallel, places, scoring, trained
+from medae_jax.core import (
+  artefact,
+  calibration as calibration_lib,
+  config as config_lib,
+  parallel,
+  places,
+  scoring,
+  trained,
+)
 from medae_jax.core.artefact import load
 from medae_jax.core.errors import UserError
 from medae_jax.core.exported import onnx, precision, preparation
@@ -69,6 +77,8 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   artefact.check_target(out)
   changed = {**(overrides or {}), **({"export.formats": tuple(formats)} if formats else {})}
   run = trained.load(workdir, changed)
+  if "predict.force" in changed:  # of this command alone: whoever scores with the export insists himself
+    run = run.override({"predict.force": config_lib.read_config(workdir).predict.force})
   weights = _weights(run.method.inference_state(run.state))
   inputs = _inputs(run.config, run.method, run.info, run.config.export.image_size)
   with artefact.replacing(out) as temporary:

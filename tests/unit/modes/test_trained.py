@@ -81,9 +81,10 @@ def test_the_choice_can_be_changed_for_one_command(tmp_path):
   run = make(tmp_path / "run", "best")
   other = trained.load(run, {"eval.checkpoint": "last"})
   assert other.info["which"] == "last" and float(other.state.params["net"]["level"]) < 0.5
-  folder = export.export(run, tmp_path / "out", overrides={"eval.checkpoint": "last"})
+  folder = export.export(run, tmp_path / "out", overrides={"eval.checkpoint": "last", "predict.force": True})
   with np.load(folder / "weights.npz") as weights:
     assert weights["params/net/level"] == np.float32(LEVELS["last"])
+  assert files.read_json(folder / "config.json", "")["predict"]["force"] is False  # nobody insists for others
   with pytest.raises(ValueError, match="eval.checkpoint='nosuch': it must be one of 'best', 'last'"):
     trained.load(run, {"eval.checkpoint": "nosuch"})
 
