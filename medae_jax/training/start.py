@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import sys
 from typing import Any
 
@@ -23,7 +24,7 @@ from medae_jax.core import (
   trained,
 )
 from medae_jax.core.errors import UserError
-from medae_jax.core.trained_on import record
+from medae_jax.core.trained_on import changed, record
 from medae_jax.reporting import text_table
 from medae_jax.tasks import base as tasks
 from medae_jax.training import durations, feed, measure
@@ -70,6 +71,8 @@ def open_run(config, workdir: str, method=None, alone: bool = True, at_most: int
   checkpoints.put_back()
   restored = _restore(checkpoints, opt_of, at_most)
   if restored is not None:
+    if (pathlib.Path(workdir) / "config.json").is_file():
+      changed.check_resumed(config_lib.with_split(config_lib.read_config(workdir), workdir), config)
     state, meta = restored
     if meta["best"] is not None and not checkpoints.sound("best"):
       logging.warning("The best checkpoint is damaged: the next validation writes a new one, until then "

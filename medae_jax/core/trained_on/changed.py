@@ -71,6 +71,22 @@ def check(trained, asked, *, converted: bool = False) -> None:
        "leave the field out")
 
 
+def check_resumed(begun, asked) -> None:
+  """Refuses to go on with a training on data that are prepared or split otherwise than those it began with.
+
+  Args:
+    begun: config of the run. asked: the one to go on with, with what opening the data decided.
+
+  Raises:
+    UserError: as `check`; nobody can insist, since another run can start from this one.
+  """
+  for refused, line in _data(begun, asked, converted=False):
+    if refused:
+      raise UserError(f"{line}; leave the field out, or begin a run in another --workdir, with "
+                      "--config.train.init_from the parameters of this one")
+    logging.warning("%s", line)
+
+
 def check_calibration(config, calibration: Mapping[str, Any], before) -> None:
   """Refuses thresholds made with another preparation, warns of those made with another score.
 
@@ -150,7 +166,7 @@ def _data(trained, asked, converted) -> _Found:
   elsewhere = moved(trained.data, asked.data)
   for name, new in asked.data.items():
     old = trained.data.get(name)
-    if same(old, new):
+    if name not in trained.data or same(old, new):
       continue
     told = f"--config.data.{name}={_shown(new)}"
     if name == "name":

@@ -171,6 +171,20 @@ def test_without_thresholds_nothing_can_fail_to_fit(caplog):
   assert not caplog.text
 
 
+@pytest.mark.parametrize("values,expected", [
+    ({"data.unit": "median"}, "refused: .*unit='median'.*train.init_from"),
+    ({"data.fold": 1}, "refused: .*another --workdir"),
+    ({"data.fold": 1, "data.dir": "b"}, ""),
+    ({"data.workers": 3, "method.loss": "l2", "predict.orientation": "RAS", "predict.force": True}, "")])
+def test_a_training_goes_on_with_its_own_preparation_and_split(values, expected, caplog):
+  begun = run("brats", dir="a", folds=5)
+  assert re.match(expected or "$", said(caplog, begun, values, changed.check_resumed))
+  older = begun.copy_and_resolve_references()
+  with older.unlocked():
+    del older.data.unit  # a field that is younger than the run
+  assert not said(caplog, begun, {}, lambda _, asked: changed.check_resumed(older, asked))
+
+
 def test_edited_files_meet_no_fault_here(caplog):
   """What is wrong with them is said by those who read it."""
   trained = run("brats")
