@@ -19,7 +19,7 @@ def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:
 
   Args:
     values: config.data.lesion_values: the values that are lesion, all others are not. () = whatever is
-      above 0, where the volume's values are those of BRATS or of BINARY.
+      above 0, where the volume's values are those of BRATS or of BINARY, and 0 at one corner at least.
 
   Raises:
     BadScan: values that are no whole numbers (probabilities, an interpolated mask); without `values`,
@@ -40,6 +40,9 @@ def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:
   if odd and not set(whole) <= set(BINARY):
     raise BadScan(f"seg holds the values {_shown(whole)}; known are 0 to 4 as in BraTS, and 0 and 255: say "
                   f"which are lesion, --config.data.lesion_values='({int(odd[0])},)'")
+  if marked.ndim == 3 and marked[np.ix_(*[(0, -1)] * 3)].all():  # a mask turned round, or 1 = background
+    raise BadScan(f"seg holds {_shown(whole)} at all eight corners, where a lesion never is: is it inverted, or "
+                  "is background not 0? Say which values are lesion by --config.data.lesion_values")
   return marked.astype(np.uint8)
 
 

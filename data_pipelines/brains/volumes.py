@@ -48,7 +48,8 @@ def read(files: Mapping[str, Any], orientation: str, seg=None) -> Volumes:
     seg: path of the label, or None.
 
   Raises:
-    FileNotFoundError, UserError: a file is absent or damaged, or lies on another grid than the first.
+    FileNotFoundError, UserError: a file is absent or damaged, lies on another grid than the first, or has
+      voxels of an impossible size.
   """
   arrays, grids, images = [], [], []
   for path in (*files.values(), *([seg] if seg else [])):
@@ -106,6 +107,7 @@ def read_stacked(path, modalities: Sequence[str], orientation: str) -> Volumes:
 
 
 def _turned(arrays, seg, grid, image, orientation):
+  geometry.check_voxels(grid)
   change = geometry.turned(grid, orientation)
   return Volumes([geometry.apply(a, change) for a in arrays],
                  None if seg is None else geometry.apply(seg, change),

@@ -18,13 +18,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import header as headers
+from data_pipelines.formats import header as headers, palette
 from data_pipelines.formats.regular import check_regular
 
 MAX_PIXELS = 178_956_970  # of one picture: 13,377 x 13,377; twice what Pillow warns of
 _OPENING_GIANT = threading.Lock()
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _DEEP = (";16L", ";16B", ";16N")  # Pillow's names of rows with 16-bit samples
+# Pillow opens forty formats by content, whatever the name; EPS runs a program to be drawn.
+_FORMS = ("PNG", "JPEG", "TIFF", "BMP", "JPEG2000", "GIF", "WEBP", "AVIF", "PPM")
 _CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
            "RGBa": "RGBA"}
 
@@ -71,8 +73,11 @@ def jpeg_size(path, what: str = "image") -> tuple[int, int] | None:
     if image.format not in ("JPEG", "MPO"):
       return None
     height, width = image.height, image.width
-    image.draft("RGB", (1, 1))  # an eighth of the lines and columns
-    image.load()
+    try:
+      image.draft("RGB", (1, 1))  # an eighth of the lines and columns
+      image.load()
+    except OSError:  # damaged, or lossless JPEG, which has no eighth: who decodes it all knows
+      return None
     return (width, height) if _orientation(image) >= 5 else (height, width)
   return _guarded(path, what, quickly)
 
@@ -102,7 +107,7 @@ def _guarded(path, what, use):
     raise UserError(f"{path} does not fit in memory") from None
   except UnidentifiedImageError:
     raise UserError(f"{path} is not a readable {what} (no image, damaged at its start, or a form that "
-                    "is not read, such as floats of 16 or 64 bits)") from None
+                    "is not read, such as floats of 16 or 64 bits, or a rare compression)") from None
   except Exception as error:  # Pillow raises a dozen types for damaged files
     reason = " ".join(str(error).split()).replace(str(path), path.name)[:120]
     raise UserError(f"{path} is not a readable {what} "
@@ -116,7 +121,9 @@ def _open(path):
   Of a *name* Pillow 13 maps uncompressed TIFF into memory, and turned by 90 degrees they come out
   sheared.
   """
-  with open(path, "rb") as file, Image.open(file) as image:
+  Image.init()
+  forms = [form for form in _FORMS if form in Image.OPEN]
+  with open(path, "rb") as file, Image.open(file, formats=forms) as image:
     yield image
 
 
@@ -178,7 +185,7 @@ def _tags(image) -> dict[str, Any]:
 def _plain(path, image, tags):
   """(pixels, alpha, bits) of what Pillow decodes at its full depth."""
   if image.mode == "P" or image.mode == "PA":
-    image = _without_palette(image)
+    image = palette.resolved(path, image)
   if image.mode in ("L", "RGB") and "transparency" in image.info:  # one colour that is clear
     image = image.convert(image.mode + "A")
   if image.mode in _CONVERTED:
@@ -209,21 +216,11 @@ def _split(array):
   return array, None
 
 
-def _without_palette(image):
-  """Grey where all colours of the palette are grey, so that it equals the same grey picture."""
-  rgba = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
-  colours = np.asarray(rgba)
-  if np.array_equal(colours[..., 0], colours[..., 1]) and np.array_equal(
-      colours[..., 0], colours[..., 2]):
-    return Image.fromarray(colours[..., 0] if rgba.mode == "RGB" else colours[..., [0, 3]],
-                           "L" if rgba.mode == "RGB" else "LA")
-  return rgba
-
-
 def _orientation(image) -> int:
   """EXIF's 1 ... 8; what cannot be read counts as upright, as in viewers."""
   try:
-    return int(image.getexif().get(0x0112, 1))
+    turn = int(image.getexif().get(0x0112, 1))
+    return turn if 1 <= turn <= 8 else 1
   except Exception:  # damaged EXIF beside a good picture
     return 1
 
@@ -247,12 +244,8 @@ def _row_kind(image) -> str:
 
 def _is_deep_colour(path, image, tags, rows) -> bool:
   """Whether Pillow would keep 8 of 16 bits; refuses what cannot be read at its full depth."""
-  if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA", "LA", "YCbCr"):
-    with open(path, "rb") as file:
-      head = file.read(1 << 16)
-    start = head.find(b"\xff\x4f\xff\x51")  # start of the code stream and its SIZ segment
-    if start >= 0 and (head[start + 42] & 127) >= 8:
-      raise UserError(f"{path} is a colour JPEG 2000 file of more than 8 bits; save it as PNG or TIFF")
+  if image.format == "JPEG2000":
+    _check_jpeg2000(path, image.mode in ("RGB", "RGBA", "LA", "YCbCr"))
   if image.mode in ("L", "I", "I;16", "I;16B", "F", "1", "P"):
     return False
   deep = rows.endswith(_DEEP)
@@ -261,6 +254,18 @@ def _is_deep_colour(path, image, tags, rows) -> bool:
     raise UserError(f"{path} has {tags['bits']}-bit {image.mode} pixels of a form that is not read; "
                     "save it as 16-bit RGB")
   return deep
+
+
+def _check_jpeg2000(path, colour):
+  """Refuses depths of which Pillow drops a part, and signed values, of which it makes greys."""
+  with open(path, "rb") as file:
+    head = file.read(1 << 16)
+  start = head.find(b"\xff\x4f\xff\x51")  # start of the code stream and its SIZ segment
+  depth = head[start + 42] if start >= 0 and len(head) > start + 42 else 0  # less one; the upper bit: signed
+  if depth & 128:
+    raise UserError(f"{path} has signed pixels (JPEG 2000); save it as 8 or 16 bits without sign")
+  if colour and depth >= 8:
+    raise UserError(f"{path} is a colour JPEG 2000 file of more than 8 bits; save it as PNG or TIFF")
 
 
 def _both_bytes(path, kind, data) -> np.ndarray:

@@ -50,8 +50,11 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
   """
   bits = int(data.BitsStored) if "BitsStored" in data else 8 * array.dtype.itemsize
   if array.shape[-1] == 3:
-    top = 2 ** min(bits, 8 * array.dtype.itemsize) - 1
+    # Colours of a palette have the depth of its tables, not that of the pixels, which are their numbers.
+    own = 8 * array.dtype.itemsize
+    top = 2 ** (own if data.PhotometricInterpretation == "PALETTE COLOR" else min(bits, own)) - 1
     return Scale(0, top, most=top)
+  _check_frames_alike(path, data, said=tuple(window) != (0, 0))
   inverted = (data.PhotometricInterpretation == "MONOCHROME1"
               or data.get("PresentationLUTShape", "") == "INVERSE")
   signed = array.dtype.kind == "i"
@@ -65,7 +68,8 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
     return Scale(least, most, inverted, curve, least, most)
   bounds = _bounds(path, data, array, window, bits)
   if bounds is None:
-    return Scale(least, most, inverted, None, *limits, _flat(path, array, bits))
+    low, high = (least, most) if rescale(path, data)[0] > 0 else (most, least)
+    return Scale(low, high, inverted, None, *limits, _flat(path, array, bits))
   return Scale(bounds[0], bounds[1], inverted, None, *limits)
 
 
@@ -80,6 +84,18 @@ def rescale(path, data) -> tuple[float, float]:
   if slope == 0:
     raise UserError(f"{path}: its Rescale Slope is 0")
   return slope, _number(found.get("RescaleIntercept"), 0.0)
+
+
+def _check_frames_alike(path, data, said: bool) -> None:
+  """Refuses several frames of which each has units, or (where nobody has `said` them) black and white, of its
+  own."""
+  groups = [("PixelValueTransformationSequence", ("RescaleSlope", "RescaleIntercept")),
+            ("FrameVOILUTSequence", ("WindowCenter", "WindowWidth"))]
+  for place, names in groups[:1] if said else groups:
+    own = [g[place][0] for g in data.get("PerFrameFunctionalGroupsSequence") or () if g.get(place)]
+    if len({tuple(str(group.get(n)) for n in names) for group in own}) > 1:
+      raise UserError(f"{path}: its frames differ in {' and '.join(names)}, so that equal pixels are not "
+                      "equally bright; give one frame a file, or say black and white by config.data.window")
 
 
 def _bounds(path, data, array, window, bits):

@@ -19,6 +19,9 @@ from data_pipelines.formats import dicom, dicom_head
 _NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _UNEVEN = 0.1  # largest distance of a slice from its place, in distances of slices
 _TILT = 0.01   # largest shift in the plane between slices, in distances of slices
+# Of what all slices have one: of two echoes, times or patients no volume is made, wherever they lie.
+_ALIKE = ("size", "frame of reference", "series", "patient", "echo", "time", "diffusion weighting",
+          "rescaling (one has a slope, one has none)")
 _TAGS = [*_NEEDED[:2], "SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "ProtocolName",
          "PatientID", "Modality", "ImageType", "Rows"]
 # Objects that speak about images, and carry none to be read.
@@ -176,7 +179,12 @@ def _place(path, frame):
   return {"position": position, "row": row, "column": column, "normal": np.cross(row, column),
           "spacing": spacing, "size": frame.pixels.shape[1:3], "inverted": frame.inverted,
           "frame of reference": dicom_head.text(data, "FrameOfReferenceUID"),
-          "series": dicom_head.text(data, "SeriesInstanceUID")}
+          "series": dicom_head.text(data, "SeriesInstanceUID"),
+          "patient": dicom_head.text(data, "PatientID"),
+          "echo": dicom_head.text(data, "EchoNumbers"),
+          "time": dicom_head.text(data, "TemporalPositionIdentifier"),
+          "diffusion weighting": dicom_head.text(data, "DiffusionBValue"),
+          "rescaling (one has a slope, one has none)": data.get("RescaleSlope") not in (None, "")}
 
 
 def _check_alike(folder, path, first, place):
@@ -184,7 +192,7 @@ def _check_alike(folder, path, first, place):
   checks = {
       "orientation": close("row", 1e-3) and close("column", 1e-3),
       "pixel spacing": close("spacing", 1e-3),
-      **{key: first[key] == place[key] for key in ("size", "frame of reference", "series")},
+      **{key: first[key] == place[key] for key in _ALIKE},
       "meaning of black": first["inverted"] == place["inverted"]}
   wrong = [key for key, fine in checks.items() if not fine]
   if wrong:

@@ -104,7 +104,7 @@ def read_values(path, channels: int = 0) -> np.ndarray:
 
 
 def read_plain(path, what: str = "mask") -> np.ndarray:
-  """[H,W,1 or 3] as stored, of the file's type: numbers that are no brightness.
+  """[H,W,1 or 3] as stored, of the file's type: numbers that are no brightness (white-is-zero TIFF as shown).
 
   Args:
     what: the file is called this in messages.
@@ -114,7 +114,8 @@ def read_plain(path, what: str = "mask") -> np.ndarray:
   """
   if dicom.is_dicom(path):
     return _single(dicom.read(pathlib.Path(path))).pixels[0]
-  return decode.decode(path, what).pixels
+  found = decode.decode(path, what)
+  return found.pixels if not found.inverted else (2**min(found.bits, 16) - 1 - found.pixels)
 
 
 def size(path, window=(0, 0)) -> tuple[int, int]:

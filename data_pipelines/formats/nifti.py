@@ -7,6 +7,7 @@ from, so that any viewer lays it over the original.
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import os
 import pathlib
@@ -84,10 +85,14 @@ def grid(path, image) -> geometry.Grid:
   scale = np.diag([mm, mm, mm, 1])
   forms = [form for form, code in ((header.get_sform, "sform_code"), (_qform(header), "qform_code"))
            if int(header[code]) > 0]
-  for form in forms:
-    affine = np.asarray(form(), np.float64)
-    if _places(affine):
-      return geometry.Grid(str(path), shape, scale @ affine)
+  placed = [a for a in (np.asarray(form(), np.float64) for form in forms) if _places(a)]
+  if placed:
+    found = [geometry.Grid(str(path), shape, scale @ affine) for affine in placed]
+    if _turned_apart(placed[0], placed[-1]):
+      logging.warning("%s: its sform says that its axes run %s, its qform %s: the sform is taken; where other "
+                      "programs show left and right otherwise, write it again with one of them", path,
+                      found[0].codes, found[1].codes)
+    return found[0]
   affine = np.asarray(header.get_base_affine(), np.float64)
   if forms or not _places(affine):
     raise UserError(f"{path} has a singular affine (sform and qform): its header places no voxel; "
@@ -102,6 +107,12 @@ def _qform(header):
     except Exception:  # a quaternion longer than 1: nibabel raises several types
       return np.zeros((4, 4))
   return form
+
+
+def _turned_apart(a, b):
+  """Whether an axis of two affines runs in directions more than 60 degrees apart."""
+  one, other = (m[:3, :3] / np.sqrt((m[:3, :3] ** 2).sum(0)) for m in (a, b))
+  return (one * other).sum(0).min() < 0.5
 
 
 def _places(affine):

@@ -20,6 +20,8 @@ from data_pipelines.errors import UserError
 # Largest distance, in voxels, between the corners of two grids that count as one: headers are
 # rounded to float32 and written by many programs; a tenth of a voxel cannot be seen.
 TOLERANCE = 0.1
+# Voxels of a head, an animal or a specimen in mm; beyond lie headers that count in other units than they say.
+_VOXEL_MM = (0.005, 50.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +60,16 @@ class Grid:
 def check_same_grid(grids: Sequence[Grid]) -> None:
   """Refuses files whose voxels do not lie in the same places.
 
+  A header that is silent beside one that speaks is said in the log: its voxels are taken as stored.
+
   Raises:
     UserError: names both files, and what differs: shape, orientation, voxel size or place.
   """
   first = grids[0]
+  if told := next((g for g in grids if g.known), None):
+    for silent in (g for g in grids if not g.known):
+      logging.warning("%s says nothing of its place (neither sform nor qform): its voxels are taken to lie as "
+                      "those of %s do, as stored", silent.name, told.name)
   for other in grids[1:]:
     difference = _difference(first, other)
     if difference:
@@ -86,7 +94,18 @@ def _difference(a, b):
 
 
 def _by(numbers):
-  return " x ".join(f"{n:g}" for n in np.round(numbers, 4))
+  return " x ".join(f"{n:.5g}" for n in numbers)
+
+
+def check_voxels(grid: Grid) -> None:
+  """Refuses voxels of an impossible size.
+
+  Raises:
+    UserError: the file says mm and counts in micrometres or metres, or the other way round.
+  """
+  if grid.known and not all(_VOXEL_MM[0] <= s <= _VOXEL_MM[1] for s in grid.spacing):
+    raise UserError(f"{grid.name} has voxels of {_by(grid.spacing)} mm by its header: its affine is in another "
+                    "unit than it says, or damaged; write it again in mm")
 
 
 def turned(grid: Grid, codes: str) -> np.ndarray | None:

@@ -36,6 +36,17 @@ def test_other_values_are_named(values, words):
   assert "\n" not in str(e.value)
 
 
+def test_a_label_that_marks_the_corners_is_inverted():
+  seg = np.zeros((5, 4, 3))
+  seg[1:3, 1, 1] = 1
+  for odd in (1 - seg, seg + 1, 255 - 255 * seg):
+    with pytest.raises(labels.BadScan, match="all eight corners.*lesion_values"):
+      labels.lesions(odd)
+  assert labels.lesions(seg + 1, (2,)).sum() == labels.lesions(seg).sum() == 2
+  seg[0, 0, 0] = 1
+  assert labels.lesions(seg).sum() == 3
+
+
 def test_the_config_says_which_are_lesion():
   assert labels.lesions(volume(1, 2, 17, -1, dtype=np.int16), (2, -1)).ravel().tolist() == [0, 0, 1, 0, 1, 0]
   with pytest.raises(labels.BadScan, match="no whole numbers"):

@@ -134,3 +134,27 @@ def test_equal_voxels_under_a_mirrored_affine_are_mirrored_anatomy(tmp_path):
       np.testing.assert_array_equal(found.back(found.arrays[0]), array)
   np.testing.assert_array_equal(read["lefthanded", "LPS"], read["base", "LPS"][::-1])
   np.testing.assert_array_equal(read["lefthanded", ""], read["base", ""])
+
+
+MIRROR = np.diag([-1.0, 1, 1, 1]) @ LPS
+
+
+@pytest.mark.parametrize("options, words", [
+    (dict(affine=np.diag([1e3, 1e3, 1e3, 1]) @ LPS), "2000 x 2000 x 5000 mm by its header"),
+    (dict(affine=np.diag([1e-3, 1e-3, 1e-3, 1]) @ LPS, units="unknown"), "0.002 x 0.002 x 0.005 mm")])
+def test_voxels_of_an_impossible_size(tmp_path, options, words):
+  path = save(tmp_path / "a.nii.gz", egg()[0], **options)
+  with pytest.raises(UserError, match=f"a.nii.gz has voxels of {words}"):
+    volumes.read({"flair": path}, "LPS")
+
+
+def test_headers_that_leave_the_place_open_are_said(tmp_path, caplog):
+  base = save(tmp_path / "base.nii.gz", egg()[0])
+  silent = save(tmp_path / "silent.nii.gz", egg()[1], codes=(0, 0))
+  apart = save(tmp_path / "apart.nii.gz", egg()[1], qform=MIRROR)
+  volumes.read({"flair": base}, "LPS")
+  assert not caplog.text
+  volumes.read({"flair": base, "t1": silent}, "LPS")
+  assert "silent.nii.gz says nothing of its place" in caplog.text
+  volumes.read({"flair": base, "t1": apart}, "LPS")
+  assert "apart.nii.gz: its sform says that its axes run LPS, its qform RPS" in caplog.text

@@ -1,0 +1,118 @@
+"""Images as old and rare programs write them: what a viewer shows, or one line; never another picture."""
+
+import base64
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+import pydicom
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.formats import header, images
+from tests.image_files import dicom, tiff
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (9, 11), np.uint8)
+TABLE = RNG.integers(0, 256, (256, 3), np.uint8)
+# 8x8 pixels 0, 3, 6 ... without loss (SOF3): libjpeg reads it, and has no eighth of it.
+LOSSLESS_JPEG = base64.b64decode(
+    "/9j/xAAXAAEBAQEAAAAAAAAAAAAAAAAEBQII/8MACwgACAAIAQARAP/aAAgBAAAGAADn/e973vdhjGMYxlhjGMYxlhjGMYxlhjGMYxlhjGMYxlhj"
+    "GMYxlhjGMYxg/9k=")
+
+
+def png(path, colours: bytes):
+  head = struct.pack(">IIBBBBB", 11, 9, 8, 3, 0, 0, 0)
+  data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in GREY))
+  parts = [(b"IHDR", head), *([(b"PLTE", colours)] if colours else []), (b"IDAT", data), (b"IEND", b"")]
+  path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(header.png_chunk(*p) for p in parts))
+  return path
+
+
+@pytest.mark.parametrize("colours", [0, 100])
+def test_a_palette_that_lacks_a_colour_of_the_picture(tmp_path, colours):
+  with pytest.raises(UserError, match=f"a palette of {colours} colours"):
+    images.read_8bit(png(tmp_path / "a.png", TABLE[:colours].tobytes()), 3)
+  np.testing.assert_array_equal(images.read_8bit(png(tmp_path / "b.png", TABLE.tobytes()), 3), TABLE[GREY])
+
+
+@pytest.mark.parametrize("times", [257, 1])
+def test_colours_of_a_tiff_palette_in_16_bits_and_in_8(tmp_path, times):
+  table = (320, "H", (TABLE.T.astype(int) * times).ravel().tolist())
+  path = tiff(tmp_path / "a.tif", GREY, photometric=3, extra=[table])
+  np.testing.assert_array_equal(images.read_8bit(path, 3), TABLE[GREY])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_signed_jpeg_2000(tmp_path, dtype):
+  picture = Image.fromarray((GREY.astype(dtype) * (257 if dtype == np.uint16 else 1)))
+  picture.save(tmp_path / "plain.jp2", signed=False, irreversible=False)
+  picture.save(tmp_path / "signed.jp2", signed=True, irreversible=False)
+  np.testing.assert_array_equal(images.read_8bit(tmp_path / "plain.jp2", 1)[..., 0], GREY)
+  with pytest.raises(UserError, match="signed.jp2 has signed pixels"):
+    images.read_8bit(tmp_path / "signed.jp2", 1)
+
+
+def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path):
+  picture = Image.fromarray(GREY)
+  exif = picture.getexif()
+  exif[0x0112] = 9
+  picture.save(tmp_path / "a.jpg", exif=exif)
+  assert images.size(tmp_path / "a.jpg") == images.read_8bit(tmp_path / "a.jpg", 1).shape[:2] == (9, 11)
+
+
+def test_the_size_of_a_lossless_jpeg(tmp_path):
+  (tmp_path / "a.jpg").write_bytes(LOSSLESS_JPEG)
+  assert images.size(tmp_path / "a.jpg") == (8, 8)
+  np.testing.assert_array_equal(images.read_8bit(tmp_path / "a.jpg", 1).ravel(), 3 * np.arange(64))
+
+
+def test_no_program_is_run_to_draw_an_image(tmp_path):
+  (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+  with pytest.raises(UserError, match="no image"):
+    images.read_8bit(tmp_path / "a.png", 1)
+
+
+def test_a_mask_whose_white_is_zero_is_what_a_viewer_shows(tmp_path):
+  shown = (GREY > 99) * np.uint16(65535)
+  path = tiff(tmp_path / "a.tif", 65535 - shown, photometric=0)
+  np.testing.assert_array_equal(images.read_plain(path)[..., 0], shown)
+
+
+# ------------------------------------------------------------------------------------------------ DICOM
+@pytest.mark.parametrize("bits", [8, 16])
+def test_colours_of_a_dicom_palette_in_16_bits_and_in_8(tmp_path, bits):
+  tables = {}
+  for k, colour in enumerate(("Red", "Green", "Blue")):
+    values = TABLE[:, k] if bits == 8 else TABLE[:, k].astype("<u2") * 257
+    tables[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+    tables[f"{colour}PaletteColorLookupTableData"] = values.tobytes()
+  path = dicom(tmp_path / "a.dcm", GREY, "PALETTE COLOR", **tables)
+  np.testing.assert_array_equal(images.read_8bit(path, 3), TABLE[GREY])
+
+
+def test_a_negative_rescale_slope_turns_black_and_white_round(tmp_path):
+  path = dicom(tmp_path / "a.dcm", GREY, RescaleSlope=-1, RescaleIntercept=255)
+  np.testing.assert_array_equal(images.read_8bit(path, 1)[..., 0], 255 - GREY)
+  frame = images.read(path)
+  np.testing.assert_array_equal(frame.stored(frame.unit()), frame.pixels)
+
+
+@pytest.mark.parametrize("place, values", [
+    ("PixelValueTransformationSequence", {"RescaleSlope": (1, 2), "RescaleIntercept": (0, 0)}),
+    ("FrameVOILUTSequence", {"WindowCenter": (100, 50), "WindowWidth": (50, 50)})])
+def test_frames_of_which_each_has_black_and_white_of_its_own(tmp_path, place, values):
+  def groups(k):
+    inner, outer = pydicom.Dataset(), pydicom.Dataset()
+    for name, both in values.items():
+      setattr(inner, name, both[k])
+    setattr(outer, place, [inner])
+    return outer
+  two = np.stack([GREY, GREY])
+  same = dicom(tmp_path / "same.dcm", two, frames_count=2, PerFrameFunctionalGroupsSequence=[groups(0)] * 2)
+  other = dicom(tmp_path / "other.dcm", two, frames_count=2,
+                PerFrameFunctionalGroupsSequence=[groups(0), groups(1)])
+  assert len(images.read(same).pixels) == 2
+  with pytest.raises(UserError, match="other.dcm: its frames differ in"):
+    images.read(other)
