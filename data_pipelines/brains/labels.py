@@ -41,8 +41,8 @@ def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:
     raise BadScan(f"seg holds the values {_shown(whole)}; known are 0 to 4 as in BraTS, and 0 and 255: say "
                   f"which are lesion, --config.data.lesion_values='({int(odd[0])},)'")
   if marked.ndim == 3 and marked[np.ix_(*[(0, -1)] * 3)].all():  # a mask turned round, or 1 = background
-    raise BadScan(f"seg holds {_shown(whole)} at all eight corners, where a lesion never is: is it inverted, or "
-                  "is background not 0? Say which values are lesion by --config.data.lesion_values")
+    raise BadScan(f"seg holds {_shown(whole)} at all eight corners, where a lesion never is: is it inverted, "
+                  "or is background not 0? Say which values are lesion by --config.data.lesion_values")
   return marked.astype(np.uint8)
 
 

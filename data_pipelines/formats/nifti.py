@@ -89,8 +89,8 @@ def grid(path, image) -> geometry.Grid:
   if placed:
     found = [geometry.Grid(str(path), shape, scale @ affine) for affine in placed]
     if _turned_apart(placed[0], placed[-1]):
-      logging.warning("%s: its sform says that its axes run %s, its qform %s: the sform is taken; where other "
-                      "programs show left and right otherwise, write it again with one of them", path,
+      logging.warning("%s: its sform says that its axes run %s, its qform %s: the sform is taken; where "
+                      "other programs show left and right otherwise, write it again with one of them", path,
                       found[0].codes, found[1].codes)
     return found[0]
   affine = np.asarray(header.get_base_affine(), np.float64)

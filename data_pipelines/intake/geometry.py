@@ -68,8 +68,8 @@ def check_same_grid(grids: Sequence[Grid]) -> None:
   first = grids[0]
   if told := next((g for g in grids if g.known), None):
     for silent in (g for g in grids if not g.known):
-      logging.warning("%s says nothing of its place (neither sform nor qform): its voxels are taken to lie as "
-                      "those of %s do, as stored", silent.name, told.name)
+      logging.warning("%s says nothing of its place (neither sform nor qform): its voxels are taken to lie "
+                      "as those of %s do, as stored", silent.name, told.name)
   for other in grids[1:]:
     difference = _difference(first, other)
     if difference:
@@ -104,8 +104,8 @@ def check_voxels(grid: Grid) -> None:
     UserError: the file says mm and counts in micrometres or metres, or the other way round.
   """
   if grid.known and not all(_VOXEL_MM[0] <= s <= _VOXEL_MM[1] for s in grid.spacing):
-    raise UserError(f"{grid.name} has voxels of {_by(grid.spacing)} mm by its header: its affine is in another "
-                    "unit than it says, or damaged; write it again in mm")
+    raise UserError(f"{grid.name} has voxels of {_by(grid.spacing)} mm by its header: its affine is in "
+                    "another unit than it says, or damaged; write it again in mm")
 
 
 def turned(grid: Grid, codes: str) -> np.ndarray | None:

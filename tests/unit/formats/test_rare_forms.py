@@ -46,7 +46,7 @@ def test_colours_of_a_tiff_palette_in_16_bits_and_in_8(tmp_path, times):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_signed_jpeg_2000(tmp_path, dtype):
-  picture = Image.fromarray((GREY.astype(dtype) * (257 if dtype == np.uint16 else 1)))
+  picture = Image.fromarray(GREY.astype(dtype) * (257 if dtype == np.uint16 else 1))
   picture.save(tmp_path / "plain.jp2", signed=False, irreversible=False)
   picture.save(tmp_path / "signed.jp2", signed=True, irreversible=False)
   np.testing.assert_array_equal(images.read_8bit(tmp_path / "plain.jp2", 1)[..., 0], GREY)
