@@ -26,12 +26,13 @@ def training(shares, first_step: int, workers: int | None) -> Iterator[dict]:
   Args:
     shares: (source, share, seed), or {name: (source, share, seed)} for several streams.
   """
+  failures: list[Exception] = []
   if isinstance(shares, dict):
     return _Batches(tf.data.Dataset.zip({
-        name: _endless(source, share, first_step, seed, workers)
-        for name, (source, share, seed) in shares.items()}))
+        name: _endless(source, share, first_step, seed, workers, failures)
+        for name, (source, share, seed) in shares.items()}), failures)
   source, share, seed = shares
-  return _Batches(_endless(source, share, first_step, seed, workers))
+  return _Batches(_endless(source, share, first_step, seed, workers, failures), failures)
 
 
 def once(source, share, batches: int, seed: int, ops) -> Iterator[dict]:
@@ -43,7 +44,9 @@ def once(source, share, batches: int, seed: int, ops) -> Iterator[dict]:
   def extras(number):
     picked, position = place(number)
     return {"valid": position < len(source), "position": picked, "index": _index(share)}
-  return _Batches(_pipeline(source, share, tf.data.Dataset.range(batches), place, extras, ops, seed, None))
+  failures: list[Exception] = []
+  numbers = tf.data.Dataset.range(batches)
+  return _Batches(_pipeline(source, share, numbers, place, extras, ops, seed, None, failures), failures)
 
 
 def _index(share):
@@ -51,7 +54,7 @@ def _index(share):
   return tf.range(share.low, share.high, dtype=tf.int32)
 
 
-def _endless(source, share, first_step, seed, workers):
+def _endless(source, share, first_step, seed, workers, failures):
   """The training pipeline of one source, from `first_step` on."""
   n = len(source)
 
@@ -71,16 +74,17 @@ def _endless(source, share, first_step, seed, workers):
 
   steps = tf.data.Dataset.range(int(first_step), _ENDLESS)
   return _pipeline(source, share, steps, place, lambda step: {"index": _index(share)},
-                   source.batch_ops, seed, workers)
+                   source.batch_ops, seed, workers, failures)
 
 
-def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers):
+def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers, failures):
   """Batch numbers -> examples -> example_ops -> batches -> batch_ops -> prefetched batches.
 
   Args:
     numbers: data set of the numbers of batches: steps in training, 0, 1, ... in evaluation.
     place: number -> (indices into the source, places in the stream), int64 [b] both.
     extras: number -> further keys of the batch.
+    failures: gets what the source raises, of which TensorFlow keeps the text alone.
   """
   parallel, spec = workers or tf.data.AUTOTUNE, _spec(source)
   if source.ragged or source.example_ops:
@@ -91,7 +95,7 @@ def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers):
       # be longer.
       op_seed = tf.stack([tf.constant(seed, tf.int32),
                           tf.cast(position % (2**31 - 1), tf.int32)])
-      value = _read(source, spec, index, single=True)
+      value = _read(source, spec, index, True, failures)
       for op in source.example_ops:
         value = op(value, op_seed)
       return value
@@ -100,7 +104,7 @@ def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers):
     read = examples.batch(len(share), drop_remainder=True)
   else:
     # A whole batch in one call of Python: the interpreter is entered once a batch.
-    read = numbers.map(lambda number: _read(source, spec, place(number)[0], single=False),
+    read = numbers.map(lambda number: _read(source, spec, place(number)[0], False, failures),
                        num_parallel_calls=parallel, deterministic=True)
 
   def finish(number, batch):
@@ -130,11 +134,15 @@ def _spec(source) -> dict[str, tf.TensorSpec]:
   return {key: one(value) for key, value in source.read_one(0).items()}
 
 
-def _read(source, spec, indices, single):
+def _read(source, spec, indices, single, failures):
   """Calls the source's Python reader inside the graph and restores the shapes it loses."""
   keys = list(spec)
   def call(indices):
-    values = source.read_one(int(indices)) if single else source.read(indices)
+    try:
+      values = source.read_one(int(indices)) if single else source.read(indices)
+    except Exception as error:
+      failures.append(error)
+      raise
     return [np.asarray(values[key], dtype=spec[key].dtype.as_numpy_dtype) for key in keys]
   # stateful=False: reading is pure, and TensorFlow may then call it from several threads at once.
   values = tf.numpy_function(call, [indices], [spec[key].dtype for key in keys], stateful=False)
@@ -152,8 +160,8 @@ class _Batches:
 
   _open = weakref.WeakSet()
 
-  def __init__(self, stream):
-    self._stream, self._iterator = stream, iter(stream)
+  def __init__(self, stream, failures):
+    self._stream, self._iterator, self._failures = stream, iter(stream), failures
     _Batches._open.add(self)
 
   def __iter__(self):
@@ -162,7 +170,12 @@ class _Batches:
   def __next__(self):
     if self._iterator is None:
       raise StopIteration
-    batch = next(self._iterator)
+    try:
+      batch = next(self._iterator)
+    except tf.errors.OpError:
+      if self._failures:  # a damaged file: the reader's own line, not TensorFlow's about it
+        raise self._failures[0] from None
+      raise
     return {key: {k: v.numpy() for k, v in value.items()} if isinstance(value, Mapping)
             else value.numpy() for key, value in batch.items()}
 

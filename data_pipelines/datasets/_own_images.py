@@ -103,6 +103,7 @@ class OwnImages(DataSet):
     # Pixel metrics need the masks of all abnormal images: one that lacks its mask is no empty one.
     self._masks = bool(ill) and all(m.mask is not None for m in ill)
     self._notes = {"abnormal images with a mask": f"{sum(m.mask is not None for m in ill)} of {len(ill)}"}
+    mask_images.check_pairs([(m.path, m.mask) for m in ill if m.mask is not None], window=cfg["window"])
     self.splits = tuple(s for s in ("val", "test") if self.parts[s])
 
   def _source(self, members, truth, ops=()):

@@ -22,6 +22,7 @@ from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from data_pipelines.intake import counts, find
+from data_pipelines.masks import images as mask_images
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames
 from data_pipelines.pairs.splits import groups_of, split_names
@@ -68,16 +69,27 @@ class FilePair(frames.Item):
       raise UserError(f"{self.name}: annotated is {annotated.shape[0]}x{annotated.shape[1]}, clean "
                        f"{clean.shape[0]}x{clean.shape[1]}")
     if self._mask is not None:
-      mask = (images.read_plain(self._mask).max(-1, keepdims=True) > 0).astype(np.float32)
+      mask = mask_images.read_marks(self._mask).astype(np.float32)
       if mask.shape[:2] != clean.shape[:2]:
         raise UserError(f"{self.name}: mask is {mask.shape[0]}x{mask.shape[1]}, clean "
                          f"{clean.shape[0]}x{clean.shape[1]}")
+      self._check_mask(mask, annotated, clean)
     else:
       mask = difference_mask(annotated, clean, self.cfg.mask_threshold, self.cfg.mask_dilate)
     size = tuple(self.cfg.resize) if any(self.cfg.resize) else clean.shape[:2]
     self.size = tuple(size)
     return (resize.unit_image(annotated, size), resize.unit_image(clean, size),
             resize.any_mark(mask, size))
+
+
+  def _check_mask(self, mask, annotated, clean):
+    """Refuses a mask that is white where nothing was drawn, and black where something was."""
+    if mask.all():
+      raise UserError(f"{self._mask} marks every pixel of {self.name}: any value above 0 is a mark")
+    drawn = difference_mask(annotated, clean, self.cfg.mask_threshold) > 0
+    if drawn.any() and mask.mean() > 0.5 and mask[drawn].mean() < 0.1:
+      raise UserError(f"{self._mask} marks {mask.mean():.0%} of {self.name} and {mask[drawn].mean():.0%} of "
+                      "what differs from the clean frame: it is inverted")
 
 
 def difference_mask(annotated, clean, threshold: float, dilate: int = 0) -> np.ndarray:

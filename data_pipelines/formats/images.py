@@ -110,11 +110,13 @@ def read_plain(path, what: str = "mask") -> np.ndarray:
     what: the file is called this in messages.
 
   Raises:
-    As `read`, but for the depth.
+    As `read`, but for the depth. UserError: its transparency varies: nobody can know which of the two counts.
   """
   if dicom.is_dicom(path):
     return _single(dicom.read(pathlib.Path(path))).pixels[0]
   found = decode.decode(path, what)
+  if found.alpha is not None and np.ptp(found.alpha):
+    raise UserError(f"{what} {path} has a picture and transparency that varies: save it without transparency")
   return found.pixels if not found.inverted else (2**min(found.bits, 16) - 1 - found.pixels)
 
 

@@ -28,7 +28,8 @@ from data_pipelines.formats import dicom_head
 from data_pipelines.intake import find, vocabulary
 from data_pipelines.intake.tables import Row, same
 
-COLUMNS = ("group", "patient", "subject", "patient_id", "subject_id", "patient id", "subject id")
+COLUMNS = ("group", "patient", "subject", *(f"{who}{mark}id" for mark in ("_", " ", "-", "") for who in (
+    "patient", "subject", "participant", "person")), "participant", "person", "mrn")
 REMEDY = ("put all files of a patient into one split; where names mislead, set config.data.group_pattern, "
           "or config.data.grouping=file")
 PATTERN_FIELD = "config.data.group_pattern"

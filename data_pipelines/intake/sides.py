@@ -17,7 +17,15 @@ import re
 from data_pipelines import cells
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_series
-from data_pipelines.intake import counts, find as finder, patients, splits, tables, vocabulary
+from data_pipelines.intake import (
+  counts,
+  find as finder,
+  names as naming,
+  patients,
+  splits,
+  tables,
+  vocabulary,
+)
 from data_pipelines.intake.tables import same
 
 MASKS = ("mask", "masks", "segmentation", "segmentations", "ground_truth")
@@ -85,6 +93,11 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
     raise FileNotFoundError(f"{root} holds {counts.nothing(found, ('image', 'dicom', 'nifti'))}")
   words = [{same(w) for w in given} for given in (normal_words, anomaly_words)]
   sides = {path: _side(path.relative_to(root).parts[:-1], words) for path in found.files}
+  beside = {p: reason for p, side in sides.items() if side != "mask" and finder.kind_of(p) == "image" and (
+      reason := naming.beside_its_image(p, found.files))}
+  found.leave_out(beside)
+  sides = {p: side for p, side in sides.items() if p not in beside}
+  vocabulary.check_one_side((p for p, side in sides.items() if side in (0, 1)), root)
   if not any(side in (0, 1) for side in sides.values()):
     sides = {path: side if side == "mask" else 0 for path, side in sides.items()}
     logging.info("%s has no folder normal or abnormal: all of its %d scans are taken for normal", root,
@@ -102,9 +115,9 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
                     "two folders")
   if not series:
     counts.say(found)  # of series it is said when they are scans
-  name = lambda p: p.relative_to(root).as_posix()
-  members = [Member(name(p), p, int(sides[p])) for p in there] if not series else [
-      Member(name(s.files[0]), s.files[0], _one_side(s, sides), files=tuple(s.files), person=s.patient)
+  below = lambda p: p.relative_to(root).as_posix()
+  members = [Member(below(p), p, int(sides[p])) for p in there] if not series else [
+      Member(below(s.files[0]), s.files[0], _one_side(s, sides), files=tuple(s.files), person=s.patient)
       for s in series]
   if not any(m.label == 0 for m in members):
     raise UserError(f"{root} holds no normal scan (a folder normal/): there is nothing to train on")
@@ -217,7 +230,9 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
                     "patients are the least; where each file is a patient of its own, "
                     "--config.data.grouping=file")
   place = splits.split_patients(healthy, shares, cfg["split_seed"])
-  return [dataclasses.replace(m, split=place.get(m.patient, "test")) for m in members]
+  found = [dataclasses.replace(m, split=place.get(m.patient, "test")) for m in members]
+  splits.check_no_leak({s: [m.patient for m in found if m.split == s] for s in SPLITS}, str(root))
+  return found
 
 
 def rows(members: Sequence[Member]) -> list[dict[str, str]]:

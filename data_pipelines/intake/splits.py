@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 import itertools
 import logging
 import math
+import re
+import unicodedata
 
 import numpy as np
 
@@ -40,6 +42,8 @@ def check_no_leak(sides: Mapping[str, Iterable[str]], what: str, remedy: str = "
   Raises:
     UserError: one line that names the patients and the splits.
   """
+  sides = {side: list(found) for side, found in sides.items()}
+  _say_alike(sides, what)
   found = leaks(sides)
   if not found:
     return found
@@ -56,6 +60,29 @@ def check_no_leak(sides: Mapping[str, Iterable[str]], what: str, remedy: str = "
     raise UserError(f"{text}; {remedy or 'put all files of a patient into one split'}")
   logging.warning("%s", text)
   return found
+
+
+def _say_alike(sides, what) -> None:
+  """Warns of patients on two sides whose names differ in zeros and marks alone: 001 and 1, P 01 and p-1."""
+  first: dict[tuple, tuple[str, str]] = {}
+  pairs = {}
+  for side, patients in sides.items():
+    for patient in dict.fromkeys(patients):
+      other, where = first.setdefault(_loosely(patient), (patient, side))
+      if where != side and same(other) != same(patient):
+        pairs.setdefault(_loosely(patient), f"{other!r} in {where} and {patient!r} in {side}")
+  if pairs:
+    more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
+    logging.warning("%s: %s%s: where these are one patient (spreadsheets drop zeros), write the name alike, "
+                    "else the splits leak", what, "; ".join(list(pairs.values())[:_SHOWN]), more)
+
+
+def _loosely(name):
+  """Words and numbers of a name."""
+  text = unicodedata.normalize("NFKC", name).casefold()
+  text = re.sub(r"^\s*(\d+)\.0+\s*$", r"\1", text)  # a number that a program has made a float
+  words = re.findall(r"[^\W\d_]+|\d+", text)
+  return tuple(int(w) if w.isdecimal() else w for w in words) or (text,)
 
 
 def split_patients(patients: Iterable[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:

@@ -92,8 +92,8 @@ class Table:
 
 
 def same(text: str) -> str:
-  """The form in which two names are compared: accents composed, no case, no blanks around."""
-  return unicodedata.normalize("NFC", text.strip()).casefold()
+  """The form in which two names are compared: accents composed, no case, single blanks, inside alone."""
+  return unicodedata.normalize("NFC", " ".join(text.split())).casefold()
 
 
 def column_name(name: str) -> str:

@@ -6,7 +6,8 @@ are allowed; it never counts as something else.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+import pathlib
 
 from data_pipelines.errors import UserError
 from data_pipelines.intake.tables import same
@@ -14,6 +15,9 @@ from data_pipelines.intake.tables import same
 SPLITS = ("train", "val", "test")
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val",
                "validation": "val", "test": "test", "testing": "test"}
+# Folders that are on one side for sure; "0", "lesions" or "patients" may stand below either.
+_SURE = {**dict.fromkeys(("normal", "normals", "healthy"), 0), **dict.fromkeys(
+    ("abnormal", "abnormals", "anomaly", "anomalies", "anomalous", "pathological", "diseased"), 1)}
 UNUSED = "unused"  # a row that is listed and belongs to no split
 NORMAL_WORDS = ("normal", "healthy", "no finding", "negative", "good", "0")
 # "anomaly" and what findings are called: each is an anomaly and its own kind in the tables of results.
@@ -76,6 +80,18 @@ def label_word(text: str, where: str, normal: Collection[str] = (), anomaly: Col
   raise UserError(f"{where}: label {text!r} is not a word that is known; use {healthy} or {ill} or a common "
                   f"finding (docs/tables.md lists all); declare others in config.data.normal_words or "
                   "config.data.anomaly_words")
+
+
+def check_one_side(paths: Iterable[pathlib.Path], root) -> None:
+  """Refuses a file that lies below a normal and an abnormal folder: nobody can know which counts.
+
+  Raises:
+    UserError: with the file.
+  """
+  for path in paths:
+    if len({_SURE[same(f)] for f in path.relative_to(root).parts[:-1] if same(f) in _SURE}) > 1:
+      raise UserError(f"{path} lies below a folder of normal and one of abnormal images: move it to where it "
+                      "belongs")
 
 
 def yes_or_no(text: str, where: str, column: str) -> bool:

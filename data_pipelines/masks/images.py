@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import concurrent.futures
 import dataclasses
+import logging
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +17,8 @@ from data_pipelines.formats import arrays, images as formats
 from data_pipelines.intake import counts, find
 from data_pipelines.ops import resize
 
+_LABELS = 15  # a largest value of a grey mask that says: these are numbers of labels
+_FAINT = 127  # below the middle
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
 
 
@@ -49,6 +54,9 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
   if pixels.dtype != np.uint8:
     raise UserError(f"mask {path} has more than 8 bits ({pixels.dtype}) and values such as "
                     f"{found[1]}: convert it to 8-bit grey")
+  if soft and found[-1] <= _LABELS:
+    raise UserError(f"mask {path} holds no value above {int(found[-1])}: soft masks are grey, 255 = lesion; "
+                    "these are labels")
   if not soft:
     other = [int(v) for v in found if v not in (0, 255)]
     raise UserError(f"mask {path} holds values such as {other[0]} besides 0 and 255: cut it at "
@@ -56,13 +64,48 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
   return values.astype(np.float32) / 255
 
 
-def check_pair(image, mask, soft: bool = False, window=(0, 0)) -> None:
-  """Raises as `formats.images.size` and `read_mask` do, and UserError where the two differ in size."""
-  sizes = formats.size(image, window), read_mask(mask, soft).shape
+def read_marks(path) -> np.ndarray:
+  """bool [H,W,1]: marked pixels, any value above 0 in any channel.
+
+  Raises:
+    UserError: an unreadable file; NaN; JPEG, whose compression leaves faint values around marks.
+  """
+  pixels = formats.read_plain(path, "mask")
+  if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+    raise UserError(f"mask {path} holds NaN or infinite pixels")
+  with open(path, "rb") as file:
+    lossy = file.read(3) == b"\xff\xd8\xff"
+  if lossy and np.any((pixels > 0) & (pixels <= _FAINT)):
+    raise UserError(f"mask {path} is a JPEG file with values of 1 to {_FAINT}, which its compression has "
+                    "made: any value above 0 is a mark; save it without loss, as PNG")
+  return pixels.max(-1, keepdims=True) > 0
+
+
+def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0, 0)) -> None:
+  """Reads (image, mask) files and checks them; masks that look inverted are said.
+
+  Raises:
+    As `formats.images.size` and `read_mask`; UserError: an image and its mask differ in size.
+  """
+  def turned(pair):
+    mask = check_pair(*pair, soft, window)
+    return bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
+  with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
+    odd = [m for (_, m), full in zip(pairs, pool.map(turned, pairs)) if full]
+  if 2 * len(odd) > len(pairs):
+    logging.warning("%d of %d masks mark all four corners and more than half of the image, the first %s: are "
+                    "they inverted? White is the lesion", len(odd), len(pairs), odd[0])
+
+
+def check_pair(image, mask, soft: bool = False, window=(0, 0)) -> np.ndarray:
+  """The mask; raises as `formats.images.size` and `read_mask`, UserError where the two differ in size."""
+  values = read_mask(mask, soft)
+  sizes = formats.size(image, window), values.shape
   if sizes[0] != sizes[1]:
     text = ["x".join(map(str, s[::-1])) for s in sizes]
     raise UserError(f"image {image} is {text[0]} and its mask {mask} is {text[1]} pixels: bring "
                      "them to the same size first")
+  return values
 
 
 def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import concurrent.futures
 import dataclasses
 import functools
 import pathlib
@@ -22,8 +21,7 @@ Parts = dict[str, list[Item]]  # "noisy", "clean" to train on; "val", "test" whe
 def _file_items(triples, cfg) -> list[Item]:
   """Items of (id, group, image file, mask file); every mask is read once and checked."""
   soft = cfg.soft_masks
-  with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
-    list(pool.map(lambda t: images.check_pair(t[2], t[3], soft, cfg.window), triples))
+  images.check_pairs([t[2:] for t in triples], soft, cfg.window)
   items = []
   for ident, group, image, mask in triples:
     read = functools.partial(images.read_mask, mask, soft)

@@ -9,7 +9,15 @@ import pathlib
 
 from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
-from data_pipelines.intake import counts, find as finder, patients, tables, unlisted, vocabulary
+from data_pipelines.intake import (
+  counts,
+  find as finder,
+  names as naming,
+  patients,
+  tables,
+  unlisted,
+  vocabulary,
+)
 from data_pipelines.intake.sides import MASKS
 from data_pipelines.intake.tables import same
 from data_pipelines.one_class.lists import Item, hold_out, regrouped
@@ -89,6 +97,9 @@ def read_folders(root, cfg: Mapping) -> Items:
     if folders and cfg.get("any_finding") and folders[0].lower() in MASKS:
       elsewhere[path] = "lies in a folder of masks"
       continue
+    if cfg["grouping"] != "legacy" and (reason := naming.beside_its_image(path, search.files)):
+      elsewhere[path] = reason
+      continue
     split = split_of(folders[0], f"folder {root / folders[0]}") if folders else ""
     of = side_of if split == "train" else finding_of
     side = of(folders[1], f"folder {root.joinpath(*folders[:2])}") if split and folders[1:] else ""
@@ -96,6 +107,8 @@ def read_folders(root, cfg: Mapping) -> Items:
       found.append(((split, side), folders[1].lower(), path.relative_to(root).as_posix()))
     else:
       elsewhere[path] = "lies in no folder <train|val|test>/<normal|anomaly>"
+  if cfg["grouping"] != "legacy":
+    vocabulary.check_one_side((p for p in search.files if p not in elsewhere), root)
   search.leave_out(elsewhere)
   counts.say(search)
   counts.refuse_broken(search)

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_pipelines import dataset as datasets
 from data_pipelines.brains import drawn_lesions
+from data_pipelines.intake import copies
 from medae_jax.core import (
   checkpoint,
   checks,
@@ -84,6 +85,7 @@ def open_run(config, workdir: str, method=None, alone: bool = True, at_most: int
     meta = {"stage": stages[0].name if stages else "", "best": None, "stale": 0, "evaluated": -1,
             "batches": {}, "done": False}
   if restored is None and not jax.process_index():
+    copies.say(dataset)
     found = measure.measure(config, dataset, first)
     if found is not None:
       record.write(workdir, found)

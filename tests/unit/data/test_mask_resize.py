@@ -1,8 +1,10 @@
-"""Masks shrink by area and are cut at one half; soft masks keep their share."""
+"""Masks shrink by area and are cut at one half; soft masks keep their share. Values of mask files."""
 
 import numpy as np
+from PIL import Image
 import pytest
 
+from data_pipelines.errors import UserError
 from data_pipelines.masks import images
 
 
@@ -16,3 +18,44 @@ def test_a_pixel_is_lesion_where_at_least_half_of_its_area_was(soft):
   want = np.array([[2, 4], [5, 9]]) / 9
   np.testing.assert_allclose(found[:2, :2], want if soft else want >= 0.5, atol=1e-6)
   assert not found[2:].any()
+
+
+# --------------------------------------------------------------------------------- values of mask files
+MASK = np.zeros((16, 16), np.uint8)
+MASK[5:11, 6:12] = 255
+
+
+def saved(path, array, **options):
+  Image.fromarray(array).save(path, **options)
+  return path
+
+
+@pytest.mark.parametrize("name, array, words", [
+    ("a.jpg", MASK, "JPEG file with values of 1 to 127"),
+    ("a.png", np.stack([MASK * 0, MASK], -1), "transparency"),
+    ("a.png", np.stack([MASK] * 4, -1), "transparency"),
+    ("a.tif", np.where(MASK, 1, np.nan).astype(np.float32), "NaN")])
+def test_marks_that_a_file_leaves_open(tmp_path, name, array, words):
+  path = saved(tmp_path / name, array, **({"quality": 60} if name.endswith("jpg") else {}))
+  with pytest.raises(UserError, match=words):
+    images.read_marks(path)
+
+
+@pytest.mark.parametrize("array", [MASK, MASK // 255, MASK // 2, np.stack([MASK, 0 * MASK, 0 * MASK], -1)])
+def test_marks_are_any_value_above_zero(tmp_path, array):
+  np.testing.assert_array_equal(images.read_marks(saved(tmp_path / "a.png", array))[..., 0], MASK > 0)
+
+
+def test_a_mask_in_transparency_is_refused(tmp_path):
+  path = saved(tmp_path / "a.png", np.stack([MASK * 0, MASK], -1))
+  with pytest.raises(UserError, match="transparency that varies"):
+    images.read_mask(path)
+  opaque = saved(tmp_path / "b.png", np.stack([MASK, MASK * 0 + 255], -1))
+  assert images.read_mask(opaque).sum() == 36
+
+
+def test_labels_are_no_soft_masks(tmp_path):
+  with pytest.raises(UserError, match="no value above 3: .*labels"):
+    images.read_mask(saved(tmp_path / "a.png", MASK // 85), soft=True)
+  assert images.read_mask(saved(tmp_path / "b.png", MASK // 2), soft=True).max() == pytest.approx(127 / 255)
+  assert images.read_mask(saved(tmp_path / "c.png", MASK // 255), soft=True).max() == 1

@@ -88,6 +88,16 @@ def test_drawn_mask_wins(tmp_path):
   assert sums == {"a_1.png": 1, "b_1.png": 24}
 
 
+@pytest.mark.parametrize("inverted", [True, False])
+def test_a_mask_of_what_was_not_drawn(tmp_path, inverted):
+  write_pairs(tmp_path, names=("a_1",))
+  mask = np.ones((40, 48))
+  mask[5:9, 6:12] -= inverted
+  save(tmp_path / "mask" / "a_1.png", mask)
+  with pytest.raises(ValueError, match="it is inverted" if inverted else "marks every pixel of a_1.png"):
+    open_pairs(tmp_path)
+
+
 def test_a_mask_belongs_to_the_frame_whose_path_it_shares(tmp_path, caplog):
   """Frames of one name in many folders, masks in the same tree, in another format, and misplaced ones."""
   names = [f"P{p}/{i}" for p in range(3) for i in range(2)]

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipelines import dataset, stream
+from data_pipelines.errors import UserError
 from data_pipelines.ops import coarse_noise
 
 
@@ -178,6 +179,30 @@ def test_bad_batch_sizes_are_said_at_once():
     take(source, 1, process_count=3)
   with pytest.raises(ValueError, match="no example"):
     take(dataset.ArraySource({"image": _images(0)}), 1)
+
+
+class Damaged(dataset.Source):
+  """Its third image cannot be read."""
+
+  def __init__(self, ragged):
+    self.ragged = ragged
+
+  def __len__(self):
+    return 6
+
+  def read_one(self, i):
+    if i == 2:
+      raise UserError("c.png is not a readable image")
+    return {"image": np.zeros((4, 4, 1), np.float32)}
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_file_that_cannot_be_read_is_said_in_the_reader_s_own_line(ragged):
+  source = Damaged(ragged)
+  with pytest.raises(UserError, match="^c.png is not a readable image$"):
+    take(source, 6)
+  with pytest.raises(UserError, match="^c.png is not a readable image$"):
+    list(stream.eval_batches(source, batch_size=2, with_batch_ops=True))
 
 
 def test_open_dataset_names_what_exists():

@@ -125,3 +125,30 @@ def test_headers_of_dicom_files_name_their_patients(tmp_path):
   assert patients.of_files(names, root=tmp_path) == ["d1", "d2", "d2", "d3", "d3"]
   (tmp_path / "d1/IM1.dcm").write_bytes(bytes(128) + b"DICM" + bytes(9))
   assert patients.of_files(names, root=tmp_path)[0] == "d1"
+
+
+@pytest.mark.parametrize("column", [
+    "PatientID", "patient-id", "Subject ID", "participant_id", "MRN", "Person"])
+def test_columns_that_name_the_patient(tmp_path, column):
+  (tmp_path / "t.csv").write_text(f"file,{column}\na.png,X\nb.png,x \n")
+  rows = tables.read_table(tmp_path / "t.csv", ("file",)).rows
+  assert patients.of_rows(rows, ["a.png", "b.png"]) == ["X", "X"]
+
+
+@pytest.mark.parametrize("a, b", [("Doe J", "doe  j "), ("Doe J", "Doe\u00a0J"),
+                                  ("M\u00fcller", "Mu\u0308ller")])
+def test_one_patient_in_two_spellings_is_refused(a, b):
+  with pytest.raises(UserError, match="on two sides"):
+    splits.check_no_leak({"train": [a], "test": [b]}, "t.csv")
+
+
+@pytest.mark.parametrize("a, b, alike", [
+    ("001", "1", True), ("1", "1.0", True), ("P 01", "p-1", True), ("sub-01", "sub_01", True),
+    ("\uff301", "P1", True),
+    ("P1", "P10", False), ("P-1-2", "P12", False), ("1.2", "1.3", False), ("?", "!", False)])
+def test_names_that_differ_in_zeros_and_marks_are_said(caplog, a, b, alike):
+  splits.check_no_leak({"train": [a, "x"], "val": [], "test": [b, "y"]}, "t.csv")
+  assert (f"{a!r} in train and {b!r} in test" in caplog.text) == alike
+  caplog.clear()
+  splits.check_no_leak({"train": [a, b]}, "t.csv")
+  assert not caplog.text

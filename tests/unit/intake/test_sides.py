@@ -200,3 +200,29 @@ def test_a_recorded_split_holds_for_names_that_its_table_writes_as_text(tmp_path
 def test_sides_of_words():
   assert [sides._side((w,), (set(), set())) for w in ("Normal", "healthy", "masks", "tumour", "xyz")] == [
       0, 0, "mask", 1, None]
+
+
+def test_a_mask_beside_its_image_is_no_image(normals):
+  image(normals / "abnormal" / "q.png")
+  image(normals / "abnormal" / "q_mask.png", 0)
+  found = sides.look(normals)
+  assert [m.name for m in found.members if m.label] == ["abnormal/q.png"]
+  assert any("named as a label" in x.reason for x in found.found.left_out)
+
+
+@pytest.mark.parametrize("name", ["normal/Abnormal/q.png", "abnormal/x/normal/q.png"])
+def test_a_folder_of_one_side_below_one_of_the_other(normals, name):
+  image(normals / name)
+  with pytest.raises(UserError, match="below a folder of normal and one of abnormal"):
+    sides.look(normals)
+
+
+def test_masks_are_read_before_training_and_inverted_ones_are_said(normals, caplog):
+  for i in range(3):
+    image(normals / "abnormal" / f"q{i}.png")
+    image(normals / "masks" / f"q{i}.png", 255 if i else 0)
+  opened(normals)
+  assert "2 of 3 masks mark all four corners" in caplog.text
+  image(normals / "masks" / "q1.png", 100)
+  with pytest.raises(UserError, match="q1.png holds values such as 100"):
+    opened(normals)
