@@ -5,7 +5,8 @@
 
 Every start is a fresh process in a fresh workdir; the cache of compiled programs is a folder of its
 own, empty at the first start. The clock stops when the loss of step 1 stands in metrics.jsonl.
-"Data" is when the data set is open, "network" when the weights are initialised.
+"Data" is when the data set is open, "network" when the weights are initialised; "core" are the seconds that
+processor cores have spent by the end of step 1 (Linux), which other work on the machine hardly changes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MARKS = (("data", "Data: "), ("network", "Network "))  # of launch.py's log
 
 
 def start(config: str, folder: pathlib.Path, cache: pathlib.Path, extra, limit: float) -> dict:
-  """{"data", "network", "step"}: seconds after the launch; raises RuntimeError on failure."""
+  """{"data", "network", "step"}: seconds after the launch, "core": of cores; raises RuntimeError on failure."""
   command = [sys.executable, "launch.py", f"--config={config}", f"--workdir={folder}",
              "--config.train.steps=1", "--config.train.log_every=1", *extra]
   env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
@@ -40,6 +41,7 @@ def start(config: str, folder: pathlib.Path, cache: pathlib.Path, extra, limit: 
       found.update({k: spent for k, words in _MARKS if words in text and k not in found})
       if metrics.exists() and '"train/loss"' in metrics.read_text(encoding="utf-8"):
         found["step"] = spent
+        found["core"] = _core_seconds(process.pid)
       if "step" not in found and (process.poll() is not None or spent > limit):
         raise RuntimeError(f"{' '.join(command)}: {text[-1500:]}")
       time.sleep(0.02)
@@ -47,6 +49,15 @@ def start(config: str, folder: pathlib.Path, cache: pathlib.Path, extra, limit: 
     process.kill()
     process.wait()
   return found
+
+
+def _core_seconds(pid: int) -> float:
+  """Seconds that cores have spent on a process, NaN where the system does not say."""
+  try:
+    ticks = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
+  except OSError:
+    return float("nan")
+  return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -66,7 +77,7 @@ def main() -> None:
         starts.append(start(config, temp / f"run{i}", temp / "cache", args.extra, args.limit))
         report.say(f"{config}: start {i}: {starts[-1]}")
     result[config] = starts
-    cell = lambda found: ", ".join(f"{k} {found[k]:.1f}" for k in ("data", "network", "step"))
+    cell = lambda found: ", ".join(f"{k} {found[k]:.1f}" for k in ("data", "network", "step", "core"))
     best = min(starts[1:], key=lambda f: f["step"])
     rows.append((config, f"{starts[0]['step']:.1f}", cell(starts[0]),
                  report.spread([s["step"] for s in starts[1:]]), cell(best)))

@@ -23,6 +23,7 @@ _SIGNAL = {
 }
 _CSF, _GREY, _WHITE, _NUCLEI, _OEDEMA, _CORE, _NECROSIS, _RIM = range(8)
 LABELS = {"necrosis": 1, "oedema": 2, "enhancing": 4}  # the values of BraTS
+_WHOLE = (slice(None),) * 3
 
 
 def brain(rng: np.random.Generator, shape, modalities=MODALITIES, lesions: bool = True):
@@ -38,16 +39,14 @@ def brain(rng: np.random.Generator, shape, modalities=MODALITIES, lesions: bool 
     volumes {modality: float32 [H,W,Z], 0 outside the brain, about 1 at its brightest},
     seg uint8 [H,W,Z] with the values of LABELS.
   """
-  u, v, t = _grid(shape)
   lesion_rng, anatomy_rng, noise_rng = rng.spawn(3)
-  tumour = _Tumour(lesion_rng) if lesions else None
-  if tumour:
-    u, v, t = tumour.push(u, v, t)
-  tissue, inside, confounders = _anatomy(anatomy_rng, u, v, t, shape)
+  tumour = _Tumour(lesion_rng, shape) if lesions else None
+  u, v, t = tumour.push(*_grid(shape)) if tumour else _grid(shape)
+  tissue, inside, places = _anatomy(anatomy_rng, u, v, t, shape)
+  confounders = _confounders(anatomy_rng, shape, tissue, *places)
   seg = np.zeros(shape, np.uint8)
   if tumour:
-    parts = tumour.parts(u, v, t, shape, tissue)
-    tissue, seg = _insert(tissue, parts, inside)
+    tissue, seg = _insert(tissue, tumour.parts(u, v, t, tissue), inside)
   volumes = {}
   contrast = _contrast(anatomy_rng, lesion_rng)
   for name in MODALITIES:  # all of them, so that a subset of modalities draws the same numbers
@@ -67,6 +66,42 @@ def brain(rng: np.random.Generator, shape, modalities=MODALITIES, lesions: bool 
   return volumes, seg
 
 
+def outline(rng: np.random.Generator, shape, lesions: bool = True):
+  """What `brain` of the same arguments will hold, a fraction of its cost: no contrasts are drawn.
+
+  Everything here is a function of a voxel's place alone, so that a part of the volume has the numbers
+  that it has in the whole.
+
+  Returns:
+    inside: slice number z -> bool [H,W], where that slice is brain;
+    seg: as that of `brain`.
+  """
+  lesion_rng, anatomy_rng, _ = rng.spawn(3)
+  tumour = _Tumour(lesion_rng, shape) if lesions else None
+  where = tumour.push(*_grid(shape)) if tumour else _grid(shape)
+  began = anatomy_rng.bit_generator.state
+
+  def again():  # the numbers of the anatomy, from their begin
+    anatomy_rng.bit_generator.state = began
+    return anatomy_rng
+
+  def inside(z):
+    box = (slice(None), slice(None), slice(z, z + 1))
+    return (_head(again(), *_part(where, box), shape, box)[-1] > 0)[..., 0]
+
+  seg = np.zeros(shape, np.uint8)
+  box = tumour.box(*where) if tumour else None
+  if box is not None:
+    tissue, head, _ = _anatomy(again(), *_part(where, box), shape, box)
+    seg[box] = _insert(tissue, tumour.parts(*_part(where, box), tissue, box), head)[1]
+  return inside, seg
+
+
+def _part(coordinates, box):
+  """Of arrays that broadcast against each other, the part in a box of slices."""
+  return tuple(c[tuple(b if n > 1 else slice(None) for b, n in zip(box, c.shape))] for c in coordinates)
+
+
 def _grid(shape):
   """Coordinates [H,1,1], [1,W,1], [1,1,Z]; slices reach from the midbrain to near the vertex."""
   h, w, z = shape
@@ -77,8 +112,8 @@ def _grid(shape):
   return tuple(np.ix_(*(a.astype(np.float32) for a in (u, v, t))))
 
 
-def _field(rng, nodes, shape):
-  """Smooth random field of unit size: cubic B-spline with random coefficients on `nodes`."""
+def _field(rng, nodes, shape, box=_WHOLE):
+  """Smooth random field of unit size: cubic B-spline with random coefficients on `nodes`; its part in `box`."""
   value = rng.standard_normal(nodes, dtype=np.float32)
   for axis in (2, 1, 0):  # the largest arrays are gathered along rows that lie together
     n, size = nodes[axis], shape[axis]
@@ -86,8 +121,9 @@ def _field(rng, nodes, shape):
     low = np.minimum(x.astype(int), n - 4)
     f = (x - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
     weights = ((1 - f)**3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3)
+    here = [box[axis] if a == axis else slice(None) for a in range(3)]
     # Four taps rather than a matrix product: BLAS threads only get in each other's way here.
-    value = sum(value.take(low + k, axis) * (w / 6) for k, w in enumerate(weights))
+    value = sum(value.take(low[box[axis]] + k, axis) * (w / 6)[tuple(here)] for k, w in enumerate(weights))
   return value / 0.35  # the standard deviation of such a spline is about 0.35 in three dimensions
 
 
@@ -96,20 +132,28 @@ def _step(distance, width):
   return (np.clip(distance / width, -1, 1) + 1) / 2
 
 
-def _anatomy(rng, u, v, t, shape):
-  """Fractions of tissue [8,H,W,Z], brain mask, and healthy bright structures per modality."""
-  warp = [0.045 * _field(rng, (6, 6, 6), shape) for _ in range(3)]
+def _head(rng, u, v, t, shape, box=_WHOLE):
+  """Coordinates (x, y, z) in the patient's own head, and the distance to its surface: > 0 is brain."""
+  warp = [0.045 * _field(rng, (6, 6, 6), shape, box) for _ in range(3)]
   a, b, c = rng.uniform(0.70, 0.80), rng.uniform(0.88, 0.98), rng.uniform(0.92, 1.02)
   x = u * (1 + 0.06 * v * rng.uniform(0, 1)) + warp[0]  # heads are wider at the back
   y, z = v + warp[1], t + 0.5 * warp[2]
-  side = np.abs(x)
   radius = np.sqrt((x / a)**2 + (y / b)**2 + (np.maximum(z, 0) / c)**2 + 1e-6)
-  depth = (1 - radius) * 0.8  # distance to the surface, about
-  inside = depth > 0
+  return x, y, z, (1 - radius) * 0.8  # about
+
+
+def _anatomy(rng, u, v, t, shape, box=_WHOLE):
+  """Fractions of tissue [8,H,W,Z], brain mask, and where things lie, for `_confounders`.
+
+  Args:
+    u, v, t: of the voxels in `box`, the part of `shape` that is asked for.
+  """
+  x, y, z, depth = _head(rng, u, v, t, shape, box)
+  side, inside = np.abs(x), depth > 0
 
   # Folds: the zero surfaces of a band-limited field, open to the surface, are the sulci.
   n = int(rng.integers(19, 25))
-  folds = np.abs(_field(rng, (n, n + 3, n), shape)) * (1.6 / n)
+  folds = np.abs(_field(rng, (n, n + 3, n), shape, box)) * (1.6 / n)
   sulci = np.where(folds < 0.9, folds, 0.9) + np.maximum(depth - rng.uniform(0.16, 0.26), 0) * 1.5
   callosum = ((y + 0.02) / 0.46)**2 + ((z - 0.10) / 0.22)**2
   fissure = side + np.maximum(0.0, 0.07 * (1.25 - callosum))
@@ -140,13 +184,12 @@ def _anatomy(rng, u, v, t, shape):
       ellipsoid(0.13, 0.13, -0.04, 0.095 * grow, 0.14, 0.14)])  # thalamus
   nuclei = _step(nuclei, 0.25) * (1 - fluid)
 
-  tissue = np.zeros((8, *shape), np.float32)
+  tissue = np.zeros((8, *inside.shape), np.float32)
   tissue[_CSF] = fluid
   tissue[_NUCLEI] = nuclei
   tissue[_WHITE] = white * (1 - fluid) * (1 - nuclei)
   tissue[_GREY] = np.maximum(1 - tissue[:_OEDEMA].sum(0), 0)
-  return tissue, inside, _confounders(rng, shape, tissue, lateral, along, height,
-                                            surface, depth)
+  return tissue, inside, (lateral, along, height, surface, depth)
 
 
 def _confounders(rng, shape, tissue, lateral, along, height, surface, depth):
@@ -186,15 +229,18 @@ def _contrast(rng, lesion_rng):
 class _Tumour:
   """One tumour (oedema around a core with an enhancing rim) and a few small lesions."""
 
-  def __init__(self, rng):
-    self.rng = rng
+  def __init__(self, rng, shape):
     side = rng.choice([-1.0, 1.0])
     self.centre = (side * rng.uniform(0.22, 0.48), rng.uniform(-0.5, 0.5), rng.uniform(-0.15, 0.6))
     self.core = rng.uniform(0.08, 0.22)
     self.oedema = self.core + rng.uniform(0.08, 0.24)
     self.enhancing = rng.random() < 0.7
-    self.small = int(rng.integers(0, 4))
+    small = int(rng.integers(0, 4))
     self.mass = rng.uniform(0.0, 0.22)
+    self.rough, self.fine = _field(rng, (8, 8, 8), shape), _field(rng, (14, 14, 12), shape)
+    # Centre and size of small round lesions.
+    self.small = [tuple(rng.uniform(*ends) for ends in ((-0.5, 0.5), (-0.6, 0.6), (-0.2, 0.7), (0.03, 0.065)))
+                  for _ in range(small)]
 
   def _radius(self, u, v, t):
     cu, cv, ct = self.centre
@@ -207,24 +253,33 @@ class _Tumour:
     cu, cv, ct = self.centre
     return u - (u - cu) * pull, v - (v - cv) * pull, t - (t - ct) * pull
 
-  def parts(self, u, v, t, shape, tissue):
-    """Fractions in [0,1] of (oedema, core, necrosis, rim), each [H,W,Z]; later ones on top."""
-    rng = self.rng
+  def _edges(self, u, v, t, rough, fine):
+    """Signed distances inwards, in any tissue: of the oedema, of the core, of every small lesion."""
     r = self._radius(u, v, t)
-    rough, fine = _field(rng, (8, 8, 8), shape), _field(rng, (14, 14, 12), shape)
+    yield self.oedema * (1 + 0.28 * rough + 0.12 * fine), r
+    yield self.core * (1 + 0.2 * rough), r
+    for cu, cv, ct, size in self.small:
+      yield size * (1 + 0.2 * fine), np.sqrt((u - cu)**2 + (v - cv)**2 + (t - ct)**2)
+
+  def box(self, u, v, t):
+    """The part of the volume (a slice an axis) outside of which no lesion is; None = there is none."""
+    there = np.zeros(self.rough.shape, bool)
+    for reach, r in self._edges(u, v, t, self.rough, self.fine):
+      there |= reach > r
+    ends = [np.flatnonzero(there.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return tuple(slice(int(e[0]), int(e[-1]) + 1) for e in ends) if ends[0].size else None
+
+  def parts(self, u, v, t, tissue, box=_WHOLE):
+    """Fractions in [0,1] of (oedema, core, necrosis, rim), each [H,W,Z]; later ones on top."""
+    (reach, r), (core_edge, _), *small = self._edges(u, v, t, self.rough[box], self.fine[box])
     # Oedema follows white matter and stops at cortex and fluid.
-    reach = self.oedema * (1 + 0.28 * rough + 0.12 * fine) - 0.10 * (1 - tissue[_WHITE])
-    oedema = _step(reach - r, 0.05)
-    core_edge = self.core * (1 + 0.2 * rough) - r
-    core = _step(core_edge, 0.03)
-    zero = np.zeros(shape, np.float32)
-    necrosis = _step(core_edge - 0.045, 0.03) if self.enhancing else zero
+    oedema = _step(reach - 0.10 * (1 - tissue[_WHITE]) - r, 0.05)
+    core = _step(core_edge - r, 0.03)
+    zero = np.zeros_like(core)
+    necrosis = _step(core_edge - r - 0.045, 0.03) if self.enhancing else zero
     rim = core * (1 - necrosis) if self.enhancing else zero
-    for _ in range(self.small):  # small round lesions in the white matter, oedema-like
-      cu, cv = rng.uniform(-0.5, 0.5), rng.uniform(-0.6, 0.6)
-      ct, size = rng.uniform(-0.2, 0.7), rng.uniform(0.03, 0.065)
-      d = np.sqrt((u - cu)**2 + (v - cv)**2 + (t - ct)**2)
-      oedema = np.maximum(oedema, _step(size * (1 + 0.2 * fine) - d, 0.02) * tissue[_WHITE])
+    for size, d in small:  # in the white matter, oedema-like
+      oedema = np.maximum(oedema, _step(size - d, 0.02) * tissue[_WHITE])
     fluid = tissue[_CSF]
     return oedema * (1 - fluid), core * (1 - 0.7 * fluid), necrosis, rim * (1 - 0.7 * fluid)
 

@@ -10,13 +10,14 @@ import random
 import numpy as np
 
 from data_pipelines import workers
+from data_pipelines.brains import when_read
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-  """One prepared scan, in memory or memory-mapped.
+  """One prepared scan, in memory, memory-mapped, or made when it is read (when_read.py).
 
   Attributes:
     patient: scan id.
@@ -32,8 +33,8 @@ class Scan:
   """
 
   patient: str
-  image: np.ndarray
-  mask: np.ndarray
+  image: np.ndarray | when_read.WhenRead
+  mask: np.ndarray | when_read.WhenRead
   slices: np.ndarray
   lesion_px: np.ndarray
   path: str = ""
@@ -102,6 +103,7 @@ class SliceSource(Source):
         return {"image": image}
       return self._truth(image, self._cached["mask"][indices].astype(np.float32), indices)
     scans = [self.scans[i] for i in self._scan[indices]]
+    when_read.make_all(s.image for s in scans)
     places = self._place[indices]
     h, w, c = self.scans[0].image.shape[1:]
     image = np.empty((len(indices), h, w, c), np.float32)

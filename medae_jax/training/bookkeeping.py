@@ -27,6 +27,7 @@ class Run:
     meta: what a checkpoint holds beside the arrays: stage, best value, shapes of batches ...
     alone: a failure is raised; otherwise it is noted in `error`, and the other runs go on.
     ended: early stopping ended the run; its state is kept and changes no more.
+    before_checkpoints: called once, before the first checkpoint.
     between: called between the batches of validation and fit; raises Interrupted to leave them.
   """
 
@@ -42,6 +43,7 @@ class Run:
   error: str | None = None
   ended: bool = False
   between: Callable[[], None] = lambda: None
+  before_checkpoints: Callable[[], None] | None = None
 
   def __post_init__(self):
     self.first_step = int(self.state.step)
@@ -144,7 +146,7 @@ class Run:
       delta = t.get("early_delta", 0.0) if delta is None else delta
       if early_stop.improves(value, self.meta["best"], t.best_mode, delta):
         self.meta.update(best=value, stale=0)
-        self.checkpoints.save("best", state, self.full_meta(state))
+        self.save(state, "best")
       else:
         self.meta["stale"] += 1
     return self.method.after_validation(state, values)
@@ -179,10 +181,16 @@ class Run:
     self.writer.scalars(fetched[-1][0], {f"train/{k}": v for k, v in mean.items()})
     return mean
 
-  def save(self, state) -> Any:
+  def save(self, state, which: str = "last") -> Any:
     """Starts an asynchronous save; the caller has checked the losses up to this state."""
-    self.checkpoints.save("last", state, self.full_meta(state))
+    self._begin_checkpoints()
+    self.checkpoints.save(which, state, self.full_meta(state))
     return state
+
+  def _begin_checkpoints(self) -> None:
+    due, self.before_checkpoints = self.before_checkpoints, None
+    if due is not None:
+      due()
 
   def finish(self) -> None:
     """`finalize` on normal data where the method fits something, then the closing checkpoint."""
@@ -196,6 +204,7 @@ class Run:
         fitted_best = best and self._fitted_best(best[0], fitted)  # what scoring restores
       except Interrupted:
         return
+      self._begin_checkpoints()
       # The best one first: "done" in the last one says that both are.
       if fitted_best is not None:
         self.checkpoints.replace("best", fitted_best, {**best[1], "done": True})

@@ -71,7 +71,11 @@ def _sample(dataset, first_batch) -> tuple[list[np.ndarray], list[dict[str, Any]
   try:
     source = dataset.fitting()
     places = np.unique(np.linspace(0, len(source) - 1, min(_EXAMPLES, len(source))).astype(int))
-    read = [(source.read_one(int(i)).get("image"), source.meta(int(i))) for i in places]
+    if source.ragged:
+      found = [source.read_one(int(i)).get("image") for i in places]
+    else:  # at once: a source may read several at a time
+      found = source.read(places).get("image", [None] * len(places))
+    read = [(image, source.meta(int(i))) for image, i in zip(found, places)]
   except (UserError, NotImplementedError) as e:
     logging.debug("trained_on.json is measured on the first batch: %s", e)
     batch = next((part for part in (first_batch, *first_batch.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import sys
@@ -84,17 +85,26 @@ def open_run(config, workdir: str, method=None, alone: bool = True, at_most: int
     state = init_state(method, config, first)
     meta = {"stage": stages[0].name if stages else "", "best": None, "stale": 0, "evaluated": -1,
             "batches": {}, "done": False}
+  later = None
   if restored is None and not jax.process_index():
     copies.say(dataset)
-    found = measure.measure(config, dataset, first)
-    if found is not None:
-      record.write(workdir, found)
+    later = functools.partial(_note_trained_on, config, dataset, first, workdir)
+    if not dataset.synthetic:  # a file that cannot be read is found now; drawing can wait
+      later = later()
   # Only now: a run whose network cannot be built must not stand in the way of the corrected one.
   config_lib.write_config(config, workdir)
   config_lib.write_split(dataset.listing, workdir)
   parameter_overview(state)
   return Run(config=config, workdir=workdir, method=method, dataset=dataset,
-             checkpoints=checkpoints, meta=meta, state=state, first_batch=first, alone=alone)
+             checkpoints=checkpoints, meta=meta, state=state, first_batch=first, alone=alone,
+             before_checkpoints=later)
+
+
+def _note_trained_on(config, dataset, first, workdir) -> None:
+  """Writes trained_on.json: no checkpoint is without it."""
+  found = measure.measure(config, dataset, first)
+  if found is not None:
+    record.write(workdir, found)
 
 
 def _restore(checkpoints, opt_of, at_most):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from data_pipelines import dataset
-from data_pipelines.brains import fields, phantom
+from data_pipelines.brains import fields, phantom, when_read
 from data_pipelines.datasets import synthetic
 
 SMALL = {"name": "synthetic", "image_size": (40, 32), "n_patients": (3, 1, 2), "n_slices": 6}
@@ -58,6 +58,64 @@ def test_a_subset_of_modalities_draws_the_same_numbers():
           for m in (phantom.MODALITIES, ("t2", "flair"))]
   for name in ("t2", "flair"):
     np.testing.assert_array_equal(both[0][name], both[1][name])
+
+
+@pytest.mark.parametrize("lesions,flair,slices,seg", [
+    (True, (0.162154, 0.2049531), [437, 428, 412, 350, 237, 70], [4533, 6, 69]),
+    (False, (0.1557362, 0.1981445), [437, 426, 408, 344, 224, 67], [4608])])
+def test_a_patient_is_who_he_was_in_the_first_version(lesions, flair, slices, seg):
+  """A resumed run must see the brains that it began with."""
+  volumes, found = phantom.brain(np.random.default_rng([3, 1]), (32, 24, 6), lesions=lesions)
+  image = volumes["flair"].astype(np.float64)
+  np.testing.assert_allclose((image.mean(), image.std()), flair, rtol=1e-5)
+  assert (volumes["t1"] > 0).sum((0, 1)).tolist() == slices and np.bincount(found.ravel()).tolist() == seg
+
+
+@pytest.mark.parametrize("shape", [(48, 40, 5), (33, 47, 1)])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_outline_of_a_brain_is_that_of_the_drawn_one(seed, shape):
+  for lesions in (True, False):
+    volumes, seg = phantom.brain(np.random.default_rng(seed), shape, ("t1",), lesions)
+    inside, marked = phantom.outline(np.random.default_rng(seed), shape, lesions)
+    np.testing.assert_array_equal(marked, seg)
+    for z in range(shape[2]):
+      np.testing.assert_array_equal(inside(z), volumes["t1"][..., z] > 0)
+
+
+def test_patients_are_drawn_when_their_slices_are_read(monkeypatch):
+  drawn, draw = [], phantom.brain
+  monkeypatch.setattr(phantom, "brain", lambda *args: drawn.append(args) or draw(*args))
+  found = dataset.open_dataset({**SMALL, "image_size": 64, "n_patients": (4, 1, 1), "n_slices": 5}, 0)
+  described = found.describe()["splits"]
+  early = len(drawn)  # those whose last slices are small
+  scans = [s for split in found.scans.values() for s in split if isinstance(s.image, when_read.WhenRead)]
+  assert early + len(scans) == 6 and len(scans) >= 3
+  train = found.train()
+  train.read(np.arange(2))
+  assert len(drawn) <= early + 2
+  for name in ("val", "test"):
+    found.split(name).read(np.arange(len(found.split(name))))
+  train.read(np.arange(len(train)))
+  train.read(np.arange(len(train)))
+  assert len(drawn) == 6
+  cfg = synthetic.resolve({**SMALL, "image_size": 64, "n_patients": (4, 1, 1), "n_slices": 5})
+  for scan in scans:
+    split, number = scan.patient.split("_")[1:]
+    image, mask, slices, lesion_px = synthetic._drawn(cfg, split, int(number))
+    np.testing.assert_array_equal(np.asarray(scan.image), image)
+    np.testing.assert_array_equal(np.asarray(scan.mask), mask)
+    np.testing.assert_array_equal(scan.slices, slices)
+    np.testing.assert_array_equal(scan.lesion_px, lesion_px)
+    assert (scan.image.shape, scan.image.dtype) == (image.shape, image.dtype)
+    assert (scan.mask.shape, scan.mask.dtype) == (mask.shape, mask.dtype)
+  assert described["test"]["lesion_pixels"] == sum(int(s.mask[:].sum()) for s in found.scans["test"])
+
+
+def test_an_outline_that_the_drawing_contradicts_is_a_fault_of_the_program(monkeypatch):
+  found = dataset.open_dataset({**SMALL, "image_size": 64, "n_slices": 1}, 0)
+  monkeypatch.setattr(synthetic, "_drawn", lambda *_: (None, None, np.arange(2), np.zeros(2)))
+  with pytest.raises(RuntimeError, match="outline"):
+    found.split("test").read(np.arange(1))
 
 
 def test_volumes_are_coherent_over_slices_and_resolutions():

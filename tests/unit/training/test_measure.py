@@ -71,3 +71,15 @@ def test_training_writes_it_once_and_does_not_touch_it_when_it_resumes(tmp_path)
   run = start.open_run(recorder.config(), str(tmp_path / "w"))
   run.checkpoints.close()
   assert record.read(tmp_path / "w") is None
+
+
+def test_synthetic_data_are_measured_before_the_first_checkpoint_and_files_at_once(tmp_path, monkeypatch):
+  """Drawing half of the training images would keep the first step waiting."""
+  for synthetic in (True, False):
+    monkeypatch.setattr(recorder.Numbered, "synthetic", synthetic)
+    workdir = tmp_path / str(synthetic)
+    run = start.open_run(recorder.config(), str(workdir))
+    assert (record.read(workdir) is None) == synthetic
+    run.save(run.state)
+    run.close()
+    assert record.read(workdir).synthetic == synthetic
