@@ -25,7 +25,7 @@ _MARKS = (("data", "Data: "), ("network", "Network "))  # of launch.py's log
 
 
 def start(config: str, folder: pathlib.Path, cache: pathlib.Path, extra, limit: float) -> dict:
-  """{"data", "network", "step"}: seconds after the launch, "core": of cores; raises RuntimeError on failure."""
+  """{"data", "network", "step"}: seconds since the launch, "core": of cores; RuntimeError on failure."""
   command = [sys.executable, "launch.py", f"--config={config}", f"--workdir={folder}",
              "--config.train.steps=1", "--config.train.log_every=1", *extra]
   env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}

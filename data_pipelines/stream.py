@@ -10,7 +10,7 @@ number of workers and of hosts changes nothing.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 import os
@@ -62,7 +62,8 @@ def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int
 
 
 def eval_batches(source: Source, *, batch_size: int, process_index: int = 0, process_count: int = 1,
-                 seed: int = 0, with_batch_ops: bool = False) -> Iterator[dict]:
+                 seed: int = 0, with_batch_ops: bool = False,
+                 numbers: Sequence[int] | None = None) -> Iterator[dict]:
   """Every example once and in order; the last batch is padded with copies of the last example.
 
   Batches hold, on top of the source's keys: "valid" bool [b] (False = padding), "position" int64
@@ -72,17 +73,19 @@ def eval_batches(source: Source, *, batch_size: int, process_index: int = 0, pro
     batch_size: B, of the global batch; process p of P gets rows [p*B/P, (p+1)*B/P) of each.
     seed: of the ops; batch number n gets [seed, n].
     with_batch_ops: applies the source's batch_ops (the noise of a validation loss).
+    numbers: these batches alone, in this order; None = all.
 
   Raises:
     UserError: a batch that P does not divide.
   """
   share = _share(batch_size, process_index, process_count)
-  batches = -(-len(source) // batch_size)  # rounded up: the last one is padded, never dropped
+  if numbers is None:
+    numbers = range(-(-len(source) // batch_size))  # rounded up: the last one is padded, never dropped
   ops = source.batch_ops if with_batch_ops else ()
   if ops or source.example_ops or source.ragged:
     from data_pipelines import tf_stream
-    return tf_stream.once(source, share, batches, seed, ops)
-  return _read_ahead(lambda number: _eval_batch(source, share, number), batches)
+    return tf_stream.once(source, share, numbers, seed, ops)
+  return _read_ahead(lambda number: _eval_batch(source, share, number), numbers)
 
 
 def _eval_batch(source, share, number) -> dict[str, np.ndarray]:
@@ -96,13 +99,13 @@ def _eval_batch(source, share, number) -> dict[str, np.ndarray]:
           "index": np.arange(share.low, share.high, dtype=np.int32)}
 
 
-def _read_ahead(read, batches: int) -> Iterator[dict]:
-  """read(0), ..., read(batches - 1) in order, a few of them read by threads before they are asked for."""
+def _read_ahead(read, numbers: Sequence[int]) -> Iterator[dict]:
+  """read(number) of each in order, a few of them read by threads before they are asked for."""
   threads = min(4, os.cpu_count() or 1)
   with ThreadPoolExecutor(threads) as pool:
     waiting: collections.deque = collections.deque()
     try:
-      for number in range(batches):
+      for number in numbers:
         waiting.append(pool.submit(read, number))
         if len(waiting) > threads:
           yield waiting.popleft().result()

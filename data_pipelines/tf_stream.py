@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import gc
 import weakref
@@ -35,8 +35,8 @@ def training(shares, first_step: int, workers: int | None) -> Iterator[dict]:
   return _Batches(_endless(source, share, first_step, seed, workers, failures), failures)
 
 
-def once(source, share, batches: int, seed: int, ops) -> Iterator[dict]:
-  """The batches 0 ... `batches` - 1 of an evaluation whose source has ops; see stream.eval_batches."""
+def once(source, share, numbers: Sequence[int], seed: int, ops) -> Iterator[dict]:
+  """The batches of these numbers of an evaluation whose source has ops; see stream.eval_batches."""
   def place(number):
     position = number * share.size + tf.range(share.low, share.high, dtype=tf.int64)
     return tf.minimum(position, len(source) - 1), position
@@ -45,8 +45,8 @@ def once(source, share, batches: int, seed: int, ops) -> Iterator[dict]:
     picked, position = place(number)
     return {"valid": position < len(source), "position": picked, "index": _index(share)}
   failures: list[Exception] = []
-  numbers = tf.data.Dataset.range(batches)
-  return _Batches(_pipeline(source, share, numbers, place, extras, ops, seed, None, failures), failures)
+  chosen = tf.data.Dataset.from_tensor_slices(np.asarray(numbers, np.int64))
+  return _Batches(_pipeline(source, share, chosen, place, extras, ops, seed, None, failures), failures)
 
 
 def _index(share):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import contextlib
 import datetime
+import functools
 import importlib
 import pathlib
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 from data_pipelines import dataset as datasets, stream
 from medae_jax import report
 from medae_jax.core import calibration as calibrate, config as config_lib, files, scoring, trained
+from medae_jax.core.device import hosts
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import changed
 from medae_jax.reporting import gallery, provenance as made_by
@@ -36,8 +38,8 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
              splits: Sequence[str] | None = None) -> dict[str, Any]:
   """Evaluates the checkpoint of `workdir` on whole splits.
 
-  With several processes each of them scores the whole split on its own devices, and the first one
-  writes.
+  With several processes each of them reads and scores its share of the batches on its own devices, all count
+  all of them, and the first one writes: the files of one process, bit for bit.
 
   Args:
     workdir: folder of a training run or of `convert`.
@@ -96,22 +98,32 @@ def _evaluate(workdir, asked, splits) -> dict[str, Any]:
 def stream_through(score, source, digest, *, batch_size: int, on_device: bool, label: str) -> None:
   """Streams a source through `score`; the device works on the next batch while the host digests.
 
+  With several processes each reads and scores its share of the batches, and all digest all of them.
+
   Args:
     digest: (batch, outputs) -> None, called in the order of the source.
   """
-  waiting = None
   with scoring.progress(label, len(source), "images") as bar:
-    for batch in stream.eval_batches(source, batch_size=batch_size):
-      waiting, ready = (batch, score(batch)), waiting
-      if ready is not None:
-        _digest(digest, *ready, on_device, bar)
-    if waiting is not None:
-      _digest(digest, *waiting, on_device, bar)
+    for batch, found in _scored(score, source, batch_size):
+      digest(batch, jax.tree.map(jax.numpy.asarray if on_device else np.asarray, found))
+      bar.update(int(np.sum(batch["valid"])))
 
 
-def _digest(digest, batch, found, on_device, bar):
-  digest(batch, found if on_device else jax.tree.map(np.asarray, found))
-  bar.update(int(np.sum(batch["valid"])))
+def _scored(score, source, batch_size):
+  """(batch, outputs) of every batch in order, of which one more is always under way."""
+  batches = functools.partial(stream.eval_batches, source, batch_size=batch_size)
+  if jax.process_count() > 1:
+    pieces = -(-len(source) // batch_size)
+    own = batches(numbers=hosts.own_pieces(pieces))
+    yield from hosts.shared(pieces, ((batch, score(batch)) for batch in own))
+    return
+  waiting = None
+  for batch in batches():
+    waiting, ready = (batch, score(batch)), waiting
+    if ready is not None:
+      yield ready
+  if waiting is not None:
+    yield waiting
 
 
 def _fit_score(module, run, dataset) -> tuple[dict[str, Any], dict[str, Any]]:

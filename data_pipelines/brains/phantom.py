@@ -87,13 +87,15 @@ def outline(rng: np.random.Generator, shape, lesions: bool = True):
 
   def inside(z):
     box = (slice(None), slice(None), slice(z, z + 1))
-    return (_head(again(), *_part(where, box), shape, box)[-1] > 0)[..., 0]
+    u, v, t = _part(where, box)
+    return (_head(again(), u, v, t, shape, box)[-1] > 0)[..., 0]
 
   seg = np.zeros(shape, np.uint8)
   box = tumour.box(*where) if tumour else None
   if box is not None:
-    tissue, head, _ = _anatomy(again(), *_part(where, box), shape, box)
-    seg[box] = _insert(tissue, tumour.parts(*_part(where, box), tissue, box), head)[1]
+    u, v, t = _part(where, box)
+    tissue, head, _ = _anatomy(again(), u, v, t, shape, box)
+    seg[box] = _insert(tissue, tumour.parts(u, v, t, tissue, box), head)[1]
   return inside, seg
 
 
@@ -113,7 +115,7 @@ def _grid(shape):
 
 
 def _field(rng, nodes, shape, box=_WHOLE):
-  """Smooth random field of unit size: cubic B-spline with random coefficients on `nodes`; its part in `box`."""
+  """Smooth random field of unit size: cubic B-spline, random coefficients on `nodes`; its part in `box`."""
   value = rng.standard_normal(nodes, dtype=np.float32)
   for axis in (2, 1, 0):  # the largest arrays are gathered along rows that lie together
     n, size = nodes[axis], shape[axis]

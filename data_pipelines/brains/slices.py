@@ -9,15 +9,14 @@ import random
 
 import numpy as np
 
-from data_pipelines import workers
-from data_pipelines.brains import when_read
+from data_pipelines import when_read, workers
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-  """One prepared scan, in memory, memory-mapped, or made when it is read (when_read.py).
+  """One prepared scan, in memory, memory-mapped, or made when it is read (data_pipelines/when_read.py).
 
   Attributes:
     patient: scan id.

@@ -11,14 +11,15 @@ import pathlib
 
 import numpy as np
 
-from data_pipelines.brains import fields, normalise, phantom, when_read
+from data_pipelines import when_read
+from data_pipelines.brains import fields, normalise, phantom
 from data_pipelines.brains.slices import Scan, SliceDataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 
 _SPLITS = ("train", "val", "test")
-# Voxels of brain in a slice that is kept for certain: each is at least 0.02 of its modality's gain, so that they
-# reach normalise.SLICE_SUM up to a 99th percentile of four times the gain, and that is near the gain itself.
+# Voxels of brain in a slice that is kept for certain: each is at least 0.02 of its modality's gain, so that
+# they reach normalise.SLICE_SUM up to a 99th percentile of four times the gain; it is near the gain itself.
 _SURELY_KEPT = 100
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipelines import stream
 from medae_jax.core import parallel
+from medae_jax.core.device import hosts
 from medae_jax.core.errors import UserError
 
 _VAL_SEED = 20220707  # of the validation noise: the same in every run, so that runs compare
@@ -62,8 +63,7 @@ class Validator:
     names = sorted(sums)
     total = np.array([*(sums[n] for n in names), count])
     if jax.process_count() > 1:
-      from jax.experimental import multihost_utils
-      total = np.sum(multihost_utils.process_allgather(total), 0)
+      total = np.sum(hosts.exchange(total), 0)
     return {n: float(total[i] / total[-1]) for i, n in enumerate(names)}
 
   def _image_auroc(self, model, between):

@@ -8,6 +8,7 @@ treat otherwise: noise of the device, and growing networks.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -109,20 +110,49 @@ def test_shard_map_agrees(one_device, tmp_path):
   assert_equal_parameters(of(one_device[0], names), found, "shard_map")
 
 
-def test_two_processes_agree_with_one(one_device, tmp_path):
-  names = (*cases.TINY, "dae_brats")
+def two_processes():
+  """The environment of each of two processes that find each other."""
   with socket.socket() as s:
     s.bind(("127.0.0.1", 0))
     port = s.getsockname()[1]
-  started = []
-  for i in range(2):
-    extra = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2",
-             "JAX_PROCESS_ID": str(i)}
-    started.append(run(tmp_path, "mp", 1, names=names, extra=extra, wait=False))
+  return [{"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)}
+          for i in range(2)]
+
+
+def test_two_processes_agree_with_one(one_device, tmp_path):
+  names = (*cases.TINY, "dae_brats")
+  started = [run(tmp_path, "mp", 1, names=names, extra=extra, wait=False) for extra in two_processes()]
   text, _ = started[1][0].communicate(timeout=600)
   assert started[1][0].returncode == 0, text[-3000:]
   both = finish(*started[0])
   assert_equal_parameters(of(one_device[0], names), both, "two processes")
+
+
+def test_two_processes_share_an_evaluation_and_write_the_files_of_one(one_device, tmp_path):
+  for who, extras in (("one", [{}]), ("two", two_processes())):
+    shutil.copytree(one_device[1] / "d1.dae_brats", tmp_path / who / "run")
+    command = [sys.executable, "-m", "tests.contract.run_evaluation", str(tmp_path / who / "run"),
+               str(tmp_path / who / "scored")]
+    started = [subprocess.Popen(command, cwd=cases.ROOT, env={**environment(1), **extra}, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for extra in extras]
+    for process in reversed(started):
+      text, _ = process.communicate(timeout=600)
+      assert process.returncode == 0, text[-3000:]
+  found = [[p.relative_to(tmp_path / who) for p in sorted((tmp_path / who / "run").rglob("*"))
+            if p.is_file() and "checkpoints" not in p.parts and "tfevents" not in p.name] for who in ("one", "two")]
+  assert found[0] == found[1] and any(p.suffix == ".png" for p in found[0])
+  for path in found[0]:
+    one, two = (strip((tmp_path / who / path).read_bytes()) for who in ("one", "two"))
+    assert one == two, path
+  count = lambda path: int(path.read_text())
+  whole, *halves = (count(tmp_path / f) for f in ("one/scored0", "two/scored0", "two/scored1"))
+  assert max(halves) < 0.7 * whole, "each scores its share"
+
+
+def strip(content: bytes) -> bytes:
+  """What a file says but for when it was written, and how long that took."""
+  content = re.sub(rb'"(date|seconds)": [^,\n]*', b"", content)
+  return re.sub(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?|\b[\d.]+ s\b", b"", content)
 
 
 @pytest.mark.parametrize("devices", [1, 4])

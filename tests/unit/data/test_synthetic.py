@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from data_pipelines import dataset
-from data_pipelines.brains import fields, phantom, when_read
+from data_pipelines import dataset, when_read
+from data_pipelines.brains import fields, phantom
 from data_pipelines.datasets import synthetic
 
 SMALL = {"name": "synthetic", "image_size": (40, 32), "n_patients": (3, 1, 2), "n_slices": 6}

@@ -1,4 +1,4 @@
-"""Arrays that are made when they are first read: scans that are drawn, in the order in which they are needed."""
+"""Arrays that are made when they are first read: scans that are drawn, in the order of reading."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Parts:
   """
 
   def __init__(self, make: Callable[[], tuple[np.ndarray, ...]]):
-    self._make, self._made, self._lock = make, None, threading.Lock()
+    self._make, self._lock = make, threading.Lock()
+    self._made: tuple[np.ndarray, ...] | None = None
 
   @property
   def made(self) -> bool:
