@@ -138,8 +138,9 @@ def test_two_processes_share_an_evaluation_and_write_the_files_of_one(one_device
     for process in reversed(started):
       text, _ = process.communicate(timeout=600)
       assert process.returncode == 0, text[-3000:]
-  found = [[p.relative_to(tmp_path / who) for p in sorted((tmp_path / who / "run").rglob("*"))
-            if p.is_file() and "checkpoints" not in p.parts and "tfevents" not in p.name] for who in ("one", "two")]
+  written = lambda p: p.is_file() and "checkpoints" not in p.parts and "tfevents" not in p.name
+  found = [[p.relative_to(tmp_path / who) for p in sorted((tmp_path / who / "run").rglob("*")) if written(p)]
+           for who in ("one", "two")]
   assert found[0] == found[1] and any(p.suffix == ".png" for p in found[0])
   for path in found[0]:
     one, two = (strip((tmp_path / who / path).read_bytes()) for who in ("one", "two"))
