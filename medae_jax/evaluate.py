@@ -105,7 +105,7 @@ def stream_through(score, source, digest, *, batch_size: int, on_device: bool, l
   """
   with scoring.progress(label, len(source), "images") as bar:
     for batch, found in _scored(score, source, batch_size):
-      digest(batch, jax.tree.map(jax.numpy.asarray if on_device else np.asarray, found))
+      digest(batch, found if on_device else jax.tree.map(np.asarray, found))
       bar.update(int(np.sum(batch["valid"])))
 
 
@@ -115,7 +115,8 @@ def _scored(score, source, batch_size):
   if jax.process_count() > 1:
     pieces = -(-len(source) // batch_size)
     own = batches(numbers=hosts.own_pieces(pieces))
-    yield from hosts.shared(pieces, ((batch, score(batch)) for batch in own))
+    for batch, found in hosts.shared(pieces, ((batch, score(batch)) for batch in own)):
+      yield batch, jax.tree.map(jax.device_put, found)
     return
   waiting = None
   for batch in batches():
