@@ -19,7 +19,7 @@ MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weig
 DOMAINS = ("brains", "chest", "marks", "masks", "one_class", "pairs", "slides")
 DATA = (("cells", "errors", "outside"),
         ("claims", "dataset", "fields", "formats", "intake", "modules", "ops", "store", "stream",
-         "tf_stream", "whole_folder", "workers"),
+         "tf_stream", "when_read", "whole_folder", "workers"),
         DOMAINS, ("datasets",), ("prepare",))
 READ_DATA = ("training", "tasks", "modes")
 # Lists of what a folder holds: names of modules, nothing of their contents.
