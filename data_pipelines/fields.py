@@ -145,6 +145,15 @@ def _of_kind(value, default, where):
   return _in_range(value, default, where)
 
 
+def _check_elements(value, default, where):
+  """Refuses lists and groups inside a tuple, and what is no text in one of texts."""
+  texts = bool(default) and all(isinstance(v, str) for v in default)
+  odd = [v for v in value if not isinstance(v, str if texts else (str, numbers.Real))]
+  if odd and not any(isinstance(v, (list, tuple)) for v in default):
+    kind = "names" if texts else "single values"
+    raise UserError(f"{where}={value!r}: use {kind} in parentheses, not {odd[0]!r}")
+
+
 def _of_type(value, default, where):
   number = (isinstance(value, numbers.Real) and not isinstance(value, bool)
             and math.isfinite(value))
@@ -167,6 +176,7 @@ def _of_type(value, default, where):
       return value
     raise UserError(f"{where}={value!r}: use text")
   if isinstance(value, (list, tuple)):
+    _check_elements(value, default, where)
     return tuple(value)
   if number and len(default) == 2:
     return (value, value)

@@ -47,11 +47,12 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   Raises:
     UserError: an unknown field, or one that is out of range.
   """
-  modalities = tuple(data_cfg.get("modalities", ()))
-  given = {**dict(data_cfg.items()), "modalities": modalities or ("image",)}
+  modalities = data_cfg.get("modalities", ())
+  none = isinstance(modalities, (list, tuple)) and not modalities
+  given = {**dict(data_cfg.items()), "modalities": ("image",) if none else modalities}
   cfg = data_fields.resolve(given, defaults())
   brains.check(cfg)
-  cfg.modalities = modalities
+  cfg.modalities = () if none else cfg.modalities
   for name in ("val_share", "test_share"):
     if not 0 < cfg[name] < 1:
       raise UserError(f"config.data.{name}={cfg[name]}: a share between 0 and 1")

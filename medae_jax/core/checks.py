@@ -179,7 +179,7 @@ SHARED: dict[str, Rule] = {
                      "optim.schedule"), text),
     **dict.fromkeys(("method.alpha", "method.beta", "method.mark_weight", "method.mse_weight",
                      "method.ssim_weight", "method.clean_weight", "method.clip", "method.finetune_lr",
-                     "method.policy.weight_dec", "method.policy.weight_enc", "optim.final",
+                     "method.policy.weight_dec", "method.policy.weight_enc", "optim.final", "optim.factor",
                      "optim.lr_critic", "optim.lr_critic_image", "optim.lr_critic_latent"), number(0)),
     **dict.fromkeys(("method.finetune_share", "method.policy.smooth", "method.uniform_mix"), number(0, 1)),
     **dict.fromkeys(("method.policy.every", "method.policy.history", "method.track_size",

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines import cells
+from data_pipelines.formats.regular import check_regular
 from medae_jax.core.errors import UserError
 
 
@@ -24,8 +25,9 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
     remedy: what to do where it is damaged, the end of the error line.
 
   Raises:
-    UserError: not JSON, or not an object. OSError: it cannot be opened.
+    UserError: not JSON, not an object, or a folder, a pipe, a device. OSError: it cannot be opened.
   """
+  check_regular(path)
   try:
     value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
   except (ValueError, RecursionError) as e:  # no UTF-8, no JSON, or nested without end
@@ -39,10 +41,14 @@ def read_events(path: str | os.PathLike) -> list[dict[str, Any]]:
   """Lines {"step": n, name: value, ...} of a metrics.jsonl, in order; [] where there is no file.
 
   What is no such line (a killed run can leave half of one) is left out.
+
+  Raises:
+    OSError: it cannot be opened. UserError: it is a folder, a pipe or a device.
   """
   path, events = pathlib.Path(path), []
   if not path.exists():
     return events
+  check_regular(path)
   for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
     try:
       event = json.loads(line)

@@ -66,6 +66,8 @@ class Reconstruction:
     self._high, self._plain = self._low + 1 if need.high is None else need.high, plain
     self._source = None
     self._layers: tuple[str, ...] = ()
+    if o["trunk_weights"] and not o["trunk_layers"]:
+      raise UserError("config.method.score.trunk_layers is empty: name layers of the network (r11+r21)")
     if o["trunk_weights"]:
       self._source = trunks.Source({"trunk": o["trunk"], "vgg_weights": o["trunk_weights"],
                                     "vgg_widths": o["trunk_widths"]})

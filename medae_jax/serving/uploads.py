@@ -36,8 +36,11 @@ def save(files: Iterable[tuple[str, IO[bytes]]], folder: pathlib.Path, most_byte
     plain = plain_name(name)
     twice = plain.lower() in saved
     target = folder / (f"{len(saved)}_{plain}" if twice else plain)
-    with open(target, "xb") as out:
-      shutil.copyfileobj(content, out, 2**20)
+    try:
+      with open(target, "xb") as out:
+        shutil.copyfileobj(content, out, 2**20)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:  # met while it is unpacked
+      raise Problem(422, f"{plain} is damaged in its .zip ({error}): send its files themselves") from error
     if twice and not _is_dicom(target):
       raise Problem(400, f"two files are called {plain}: send the files of one scan, each under a name of "
                     "its own")
@@ -70,7 +73,7 @@ def _unpacked(files, most_bytes: int) -> Iterator[tuple[str, IO[bytes]]]:
 
 def _of_system(path: str) -> bool:
   """Whether operating systems have put it there: __MACOSX/, .DS_Store."""
-  return any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
+  return any(part.startswith((".", "__MACOSX")) for part in path.split("/") if part not in (".", ".."))
 
 
 def _is_dicom(path: pathlib.Path) -> bool:

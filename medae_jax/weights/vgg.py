@@ -58,7 +58,7 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
     widths: channels of the five groups; used for random weights only.
 
   Raises:
-    ValueError: no weights chosen, or a file that is not VGG19.
+    ValueError: no weights chosen, widths of other than five groups, or a file that is not VGG19.
     FileNotFoundError: no such file.
   """
   layers = tuple(layers)
@@ -72,7 +72,7 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
     seed = weights.removeprefix("random:")
     if not seed.isdigit():
       raise UserError(f"config.method.vgg_weights={weights!r}: write random:SEED, e.g. random:0")
-    return random_params(int(seed), widths, layers)
+    return random_params(int(seed), _of_groups(widths), layers)
   path = pathlib.Path(weights)
   if not path.is_file():
     raise FileNotFoundError(f"config.method.vgg_weights={weights}: no such file; get "
@@ -98,11 +98,19 @@ def zeros(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
   found = _file_widths(weights)
   params, channels = {}, 3
   for b, i in CONVS[:depth(layers)]:
-    width = found.get((b, i)) or int((widths or WIDTHS)[b - 1])
+    width = found.get((b, i)) or int(_of_groups(widths)[b - 1])
     params[f"conv{b}_{i}"] = {"kernel": np.zeros((3, 3, channels, width), np.float32),
                               "bias": np.zeros(width, np.float32)}
     channels = width
   return params
+
+
+def _of_groups(widths):
+  """The channels of the five groups; () = those of the published network."""
+  if len(widths or WIDTHS) != len(WIDTHS):
+    raise UserError(f"config.method.vgg_widths={tuple(widths)}: give the channels of the five groups, such "
+                    f"as {tuple(WIDTHS)}")
+  return widths or WIDTHS
 
 
 def _file_widths(weights: str) -> dict[tuple[int, int], int]:

@@ -6,9 +6,18 @@ import math
 import ml_collections
 import pytest
 
-from configs import annotation_removal, dae_brats, dpa_cifar10, noisy_skin, piad_cifar10
+from configs import (
+  ae_cxr,
+  annotation_removal,
+  dae_brats,
+  dpa_cifar10,
+  morphaeus_cxr,
+  noisy_skin,
+  own_folder,
+  piad_cifar10,
+)
 from data_pipelines import dataset
-from medae_jax.core import checks, config as config_lib
+from medae_jax.core import checks, config as config_lib, method as method_lib
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base as tasks
 
@@ -86,3 +95,21 @@ def test_a_misspelt_split_is_refused_beside_a_known_one(splits, missing):
   with pytest.raises(UserError, match=f"no split .*{missing}"):
     tasks.split_order(("val", "test"), splits)
   assert tasks.split_order(("test",), ("val", "test")) == ["test"]
+
+
+@pytest.mark.parametrize("field, value", [
+    ("modalities", -1), ("modalities", None), ("modalities", [[1]]), ("modalities", {"a": 1}),
+    ("image_size", "x"), ("normal_words", [["a"]]), ("lesion_values", [{"a": 1}])])
+def test_fields_of_one_s_own_folder(field, value):
+  assert f"config.data.{field}" in _refused(own_folder.get_config("smoke"), f"data.{field}", value)
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, "abc", (0,)])
+def test_the_factor_of_a_schedule(value):
+  assert "config.optim.factor" in _refused(ae_cxr.get_config("aae,smoke"), "optim.factor", value)
+
+
+def test_a_score_of_a_network_needs_its_layers():
+  config = config_lib.override(morphaeus_cxr.get_config("smoke"), {"method.score.trunk_layers": ""})
+  with pytest.raises(UserError, match="trunk_layers is empty"):
+    method_lib.load(config)

@@ -154,3 +154,9 @@ def test_the_published_second_entry_is_a_standard_deviation():
   absolute = 2 * stats["r42"]["mean"].astype(np.float64) - mean
   assert np.all(absolute <= np.sqrt(mean**2 + second**2) * 1.0001)
   assert np.all(absolute > np.sqrt(mean**2 + second))
+
+
+@pytest.mark.parametrize("of", [vgg_weights.load, vgg_weights.zeros])
+def test_channels_of_other_than_five_groups_are_refused(of):
+  with pytest.raises(ValueError, match="vgg_widths=.*five groups"):
+    of("random:0", ("r11",), (4, 8))

@@ -1,6 +1,7 @@
 """Edited or damaged text files of a workdir: one line that names the file, or they are read well."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -95,3 +96,10 @@ def test_tables_and_curves(run):
   assert not survives(run / "metrics.jsonl", contents, lambda: report.write(run))
   lines = survives(run / "evaluation/test.csv", contents, lambda: report.write(run))
   assert len(lines) == 1 and "test.csv is damaged" in lines[0]  # the one that is no UTF-8
+
+
+@pytest.mark.parametrize("read", [lambda p: files.read_json(p, "again"), files.read_events])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, read):
+  os.mkfifo(tmp_path / "x.json")
+  with pytest.raises(UserError, match="x.json is no file but a pipe"):
+    read(tmp_path / "x.json")

@@ -115,6 +115,10 @@ def packed(files):
   return data.getvalue()
 
 
+def flipped(data, at):
+  return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
+
+
 def test_dicom_series_as_files_and_as_a_zip(app, drop_folder, tmp_path):
   """Two series whose files have the same names, as a browser sends dropped folders, or packed with them."""
   for modality, volume in zip(("flair", "t1"), brain(), strict=True):
@@ -132,6 +136,8 @@ def test_dicom_series_as_files_and_as_a_zip(app, drop_folder, tmp_path):
 @pytest.mark.parametrize("data,status,words", [
     (lambda: b"PK no zip", 422, "a.zip cannot be unpacked (File is not a zip file): send its files"),
     (lambda: packed([]), 415, "a.zip is empty"),
+    (lambda: flipped(packed([("a.nii", bytes(range(200)))]), 60), 422, "a.nii is damaged in its .zip"),
+    (lambda: packed([("../../a.nii", b"x")]), 422, "a.nii"),
     (lambda: packed([("a.nii", bytes(2**21))]), 413, "a.zip holds 1 files of 2 MiB: at most 5000 and 1 MiB"),
     (lambda: packed([("a.png", b"1"), ("b/a.png", b"2")]), 400, "two files are called a.png"),
     (lambda: packed([("notes.txt", b"hello")]), 415, "notes.txt: no scan and no image")])
