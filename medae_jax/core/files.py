@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines import cells
-from data_pipelines.formats.regular import check_regular
 from medae_jax.core.errors import UserError
 
 
@@ -27,7 +26,7 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
   Raises:
     UserError: not JSON, not an object, or a folder, a pipe, a device. OSError: it cannot be opened.
   """
-  check_regular(path)
+  _check_file(pathlib.Path(path))
   try:
     value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
   except (ValueError, RecursionError) as e:  # no UTF-8, no JSON, or nested without end
@@ -48,7 +47,7 @@ def read_events(path: str | os.PathLike) -> list[dict[str, Any]]:
   path, events = pathlib.Path(path), []
   if not path.exists():
     return events
-  check_regular(path)
+  _check_file(path)
   for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
     try:
       event = json.loads(line)
@@ -57,6 +56,12 @@ def read_events(path: str | os.PathLike) -> list[dict[str, Any]]:
     if isinstance(event, dict) and isinstance(event.get("step"), (int, float)):
       events.append(event)
   return events
+
+
+def _check_file(path: pathlib.Path) -> None:
+  """Refuses what is no file: reading a pipe or a device may never end."""
+  if path.exists() and not path.is_file():
+    raise UserError(f"{path} is no file but a folder, a pipe or a device: restore it from a copy")
 
 
 def write_bytes(path, data: bytes) -> pathlib.Path:

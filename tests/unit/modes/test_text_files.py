@@ -101,5 +101,5 @@ def test_tables_and_curves(run):
 @pytest.mark.parametrize("read", [lambda p: files.read_json(p, "again"), files.read_events])
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, read):
   os.mkfifo(tmp_path / "x.json")
-  with pytest.raises(UserError, match="x.json is no file but a pipe"):
+  with pytest.raises(UserError, match="x.json is no file but a folder, a pipe"):
     read(tmp_path / "x.json")
