@@ -33,6 +33,7 @@ SPLIT = (
     "val_from_clean", "val_from_test", "val_kind", "val_share", "view")
 # ... that say where data are: another value is another data set.
 PLACES = ("name", "dir", "root", "image_root", "tfds_dir", "clean_dir", "annotated_dir", "folder")
+_FILES = ("lists_root", "mean_image", "split_table")  # of the two tables above: paths, with many spellings
 # ... of training alone, of truth and what is measured, of speed and storage, and of synthetic data that are
 # drawn for each split by itself.
 HARMLESS = (
@@ -166,7 +167,8 @@ def _data(trained, asked, converted) -> _Found:
   elsewhere = moved(trained.data, asked.data)
   for name, new in asked.data.items():
     old = trained.data.get(name)
-    if name not in trained.data or same(old, new):
+    if name not in trained.data or same(old, new) or (
+        name in _FILES and _same_place(str(old), str(new))):
       continue
     told = f"--config.data.{name}={_shown(new)}"
     if name == "name":

@@ -86,6 +86,7 @@ TABLE = [
     ("own_folder", {"dir": "mine"}, {"data.split_seed": 1, "data.dir": "./mine"}, "refused"),
     ("nih", {"root": "a"}, {"data.fold": 1}, "refused: .*fold=1.*with -1"),
     ("nih", {"root": "a"}, {"data.lists_root": "b"}, "refused"),
+    ("nih", {"root": "a", "lists_root": "b"}, {"data.lists_root": "./b/"}, ""),
     ("nih", {"root": "a"}, {"data.layout": "folder"}, "refused"),
     ("nih", {"root": "a"}, {"data.layout": "folder", "data.root": "b"}, ""),
     ("segmentation", {"dir": "a"}, {"data.manifest": "other.csv"}, "refused"),
