@@ -37,14 +37,14 @@ def interval(values, level: float = 0.95) -> list[float] | None:
   return [float(q) for q in np.quantile(good, [(1 - level) / 2, (1 + level) / 2])]
 
 
-def of_share(values, groups: int, level: float = 0.95) -> list[float] | None:
-  """`interval` of a share in [0, 1]; exact binomial of `groups` draws where every resample is all or none.
+def of_share(values, groups: int) -> list[float] | None:
+  """95 % `interval` of a share in [0, 1]; exact binomial of `groups` draws where every resample is all or none.
 
   A share of 0 or 1 stays what it is in any resample: its percentile interval has no width and says nothing of
   how few were seen (Clopper and Pearson 1934 of 0 or `groups` hits; groups: independent units, patients).
   """
-  found = interval(values, level)
+  found = interval(values)
   if found is None or found[0] != found[1] or found[0] not in (0.0, 1.0):
     return found
-  edge = ((1 - level) / 2) ** (1 / groups)
+  edge = 0.025 ** (1 / groups)
   return [edge, 1.0] if found[0] else [0.0, 1 - edge]
