@@ -33,7 +33,7 @@ def get_config(arg=None):
   with config.unlocked():
     config.seed = arg.run
     config.data.update(modalities=("flair", "t1", "t1ce"), dir=arg.root, folds=arg.folds, fold=arg.fold)
-    for name in ("noise_res", "noise_std", "unit"):
+    for name in ("noise_res", "noise_std"):
       config.data[name] = arg[name] or config.data[name]
     if not arg.smoke and not arg.demo:
       config.model.wf = 4
@@ -41,10 +41,12 @@ def get_config(arg=None):
       config.train.update(steps=2500, eval_every=250, save_every=250, log_every=25)
       config.eval.fit_residual = not arg.published
       if not arg.published:
-        config.eval.fit_lesions, config.method.score.test_noise_draws = "both", 4
+        config.eval.fit_lesions = "both"
+        config.method.score.update(test_noise_draws=4, gaussian=1.5)
     if arg.small:
       config.model.wf, config.data.image_size = 3, (96, 96)
       config.train.update(steps=600, eval_every=100, save_every=100, log_every=50, keep=6)
+    config.data.unit = arg.unit or ("percentile" if arg.published else "balanced")
     if not arg.published:
       config.data.placement = "anatomy"  # true to scale: crops, margins and voxel sizes do not matter
   return config.lock()
