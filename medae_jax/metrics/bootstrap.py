@@ -38,7 +38,7 @@ def interval(values, level: float = 0.95) -> list[float] | None:
 
 
 def of_share(values, groups: int) -> list[float] | None:
-  """95 % `interval` of a share in [0, 1]; exact binomial of `groups` draws where every resample is all or none.
+  """95 % `interval` of a share in [0, 1]; exact binomial of `groups` draws where resamples are all or none.
 
   A share of 0 or 1 stays what it is in any resample: its percentile interval has no width and says nothing of
   how few were seen (Clopper and Pearson 1934 of 0 or `groups` hits; groups: independent units, patients).

@@ -83,8 +83,8 @@ def check_resumed(begun, asked) -> None:
   """
   for refused, line in _data(begun, asked, converted=False):
     if refused:
-      raise UserError(f"{line}; leave the field out, or begin a run in another --workdir, with "
-                      "--config.train.init_from the parameters of this one")
+      raise UserError(f"{line}; give the field its old value to go on, or begin a run in "
+                      "another --workdir, with --config.train.init_from the parameters of this one")
     logging.warning("%s", line)
 
 
