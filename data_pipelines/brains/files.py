@@ -106,11 +106,8 @@ def _from_manifest(folder, modalities, rule) -> Found:
     except UserError as e:
       incomplete[patient] = str(e)
       continue
-    for file in volumes:
-      if file in listed:
-        name = counts.shown(file if isinstance(file, str) else file[0], folder)
-        raise UserError(f"{row.where}: {name} is listed twice, first in line {listed[file]}")
-      listed[file] = row.line
+    for file in (*volumes, *([str(folder / seg)] if seg else ())):
+      tables.refuse_twice(row, file, listed, counts.shown(file if isinstance(file, str) else file[0], folder))
     complete.append(ScanFiles(patient, split, tuple(volumes), str(folder / seg) if seg else None, group,
                               row[site_column] if site_column else ""))
   if unused:

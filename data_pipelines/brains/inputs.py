@@ -189,18 +189,21 @@ def _from_manifest(path, modalities):
   table.unique("patient")
   column = {m: tables.column_name(m) for m in modalities}
   safe = names.unique([row["patient"] for row in table.rows])
-  scans = []
+  scans, listed = [], dict[pathlib.Path, int]()
   for name, row in zip(safe, table.rows):
     cells = {m: path.parent / row.file(c) for m, c in column.items() if row[c]}
-    files, of_series = dict(cells), {}
+    files, of_series, known = dict(cells), {}, []
     for m, cell in cells.items():
       try:
         members = series.of_cell(cell, m)
       except UserError:
         continue  # read_scan says it in the row of this scan
+      known.append(m)
       if members:
         files[m] = members[0]
         of_series[members[0]] = tuple(members)
+    for m in known:
+      tables.refuse_twice(row, files[m], listed, counts.shown(files[m], path.parent))
     scans.append(Scan(name, files, row["patient"], of_series))
   return scans
 

@@ -83,7 +83,7 @@ def box_of(row: tables.Row, names: Sequence[str] = ("x", "y", "width", "height")
   """The box of a table's row.
 
   Raises:
-    UserError: a number that is none or below 0, a box without extent.
+    UserError: a number that is none or below 0, a box without extent, or smaller than a pixel.
   """
   try:
     x, y, width, height = (float(row.need(n)) for n in names)
@@ -91,10 +91,25 @@ def box_of(row: tables.Row, names: Sequence[str] = ("x", "y", "width", "height")
     if isinstance(error, UserError):
       raise
     raise UserError(f"{row.where}: a box is four numbers in pixels ({', '.join(names)}): {error}") from None
+  if 0 < width < 1 and 0 < height < 1:
+    raise UserError(f"{row.where}: the box ({x:g}, {y:g}, {width:g}, {height:g}) is smaller than a pixel: "
+                    "give pixels of the file, not shares of the image")
   if not (x >= 0 and y >= 0 and 0 < width < 1e6 and 0 < height < 1e6):
     raise UserError(f"{row.where}: the box ({x:g}, {y:g}, {width:g}, {height:g}) has no place or no extent "
                     f"({', '.join(names)} in pixels)")
   return x, y, width, height
+
+
+def check_inside(radiograph: Radiograph, shape: tuple[int, int]) -> None:
+  """Refuses a box that goes beyond its image [H,W] by more than rounding.
+
+  Raises:
+    UserError: two corners were given for a corner and an extent, or boxes of another size of the image.
+  """
+  for x, y, width, height in radiograph.boxes:
+    if x + width > shape[1] * 1.02 + 1 or y + height > shape[0] * 1.02 + 1:
+      raise UserError(f"{radiograph.path} has {shape[1]}x{shape[0]} pixels, its box ({x:g}, {y:g}, "
+                      f"{width:g}, {height:g}) goes beyond them: give x, y, width, height in pixels of this file")
 
 
 def read_unit(radiograph: Radiograph, window=(0, 0)) -> np.ndarray:

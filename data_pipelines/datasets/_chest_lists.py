@@ -14,6 +14,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from data_pipelines.intake import find, patients, sides, splits, tables
 from data_pipelines.intake.tables import same
+from data_pipelines.masks import images as mask_images
 from data_pipelines.one_class.lists import Item
 from data_pipelines.ops import resize
 
@@ -102,7 +103,7 @@ def csv_lists(cfg) -> tuple[Lists, dict]:
   return lists, {"protocol": "CSV split files", "files": seen}
 
 
-def of_folder(root, lists: Mapping[str, Sequence[Item]]) -> dict[str, Radiograph]:
+def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[str, Radiograph]:
   """{name: radiograph} of a labelled folder where it has boxes.csv or a folder of masks, else {}.
 
   boxes.csv: file, x, y, width, height. Masks: masks/ (or ground_truth/, segmentations/ ...) and below it the
@@ -110,7 +111,7 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]]) -> dict[str, Radiograph
   to test/crack/3.png.
 
   Raises:
-    UserError: boxes or masks of images that are not listed.
+    UserError: boxes or masks of images that are not listed, of normal images, or beyond their image.
   """
   items = [i for part in lists.values() for i in part]
   table = tables.place(root, BOXES)
@@ -125,6 +126,13 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]]) -> dict[str, Radiograph
     return {}
   found = {i.name: Radiograph(i.name, i.path, i.kind, i.group, boxes.get(i.name, ()), _mask_of(i.name, masks))
            for i in items}
+  normal = {i.name for part in ("train", "val_normal", "test_normal") for i in lists.get(part, ())}
+  if healthy := [r for r in found.values() if r.boxes and r.name in normal]:
+    raise UserError(f"{table}: {len(healthy)} normal images have boxes, the first {healthy[0].name}: a box "
+                    "says where a finding is")
+  for radiograph in found.values():
+    if radiograph.boxes:
+      listing.check_inside(radiograph, images.size(radiograph.path, window))
   unmarked = sum(not (r.boxes or r.mask) for part in ("val_anomaly", "test_anomaly") for r in
                  (found[i.name] for i in lists.get(part, ())))
   if unmarked:
@@ -175,7 +183,7 @@ def ellipses(size: int) -> np.ndarray:
 
 def read_mask(path, size: int) -> np.ndarray:
   """A mask's file as float32 [S,S,1]: 1 where more than half of a pixel is marked (at least one pixel)."""
-  marked = np.asarray((images.read_plain(path) > 0).any(-1), np.float32)
+  marked = mask_images.read_marks(path)[..., 0].astype(np.float32)
   shares = resize.area(marked, size)
   mask = shares > 0.5
   if marked.any() and not mask.any():

@@ -91,7 +91,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   else:
     name, lists, notes = file_lists(cfg, "chest radiographs", "chest radiographs (CSV lists)",
                                     chest_lists.csv_lists)
-    known = chest_lists.of_folder(cfg.root, lists) if cfg.layout == "folder" else {}
+    known = chest_lists.of_folder(cfg.root, lists, cfg.window) if cfg.layout == "folder" else {}
     options = leak_options(cfg)
   load = lambda item: _scored(known.get(item.name) or listing.Radiograph(item.name, item.path), cfg)
   load_train = load if cfg.preparation != "published" else lambda item: _plain(

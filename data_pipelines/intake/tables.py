@@ -91,6 +91,13 @@ class Table:
       seen[key] = row
 
 
+def refuse_twice(row: Row, file, seen: dict, shown: str) -> None:
+  """Notes a file that a row names; raises UserError where the table has named it before."""
+  if file in seen:
+    raise UserError(f"{row.where}: {shown} is listed twice, first in line {seen[file]}")
+  seen[file] = row.line
+
+
 def same(text: str) -> str:
   """The form in which two names are compared: accents composed, no case, single blanks, inside alone."""
   return unicodedata.normalize("NFC", " ".join(text.split())).casefold()

@@ -54,6 +54,7 @@ def test_a_box_never_vanishes_and_never_leaves_the_image():
 
 @pytest.mark.parametrize("cells,words", [
     ("a.png,1,2,3", "has 4 cells"), ("a.png,1,2,x,4", "line 2.*four numbers"), ("a.png,1,2,0,4", "no extent"),
+    ("a.png,.1,.2,.3,.4", "line 2.*smaller than a pixel"),
     ("a.png,1,,3,4", "'y' is empty"), ("a.png,1,nan,3,4", "no extent")])
 def test_bad_boxes_are_refused_with_their_line(tmp_path, cells, words):
   (tmp_path / "boxes.csv").write_text(f"file,x,y,width,height\n{cells}\n")
@@ -233,6 +234,16 @@ def test_a_folder_with_boxes(tmp_path, caplog):
   (tmp_path / "boxes.csv").write_text("file,x,y,width,height\nelsewhere.png,0,0,8,20\n")
   with pytest.raises(UserError, match="none of its files is one of the images"):
     build(tmp_path)
+
+
+@pytest.mark.parametrize("row, words", [
+    ("test/pleural plaque/c1.png,10,10,20,20", "c1.png has 16x20 pixels, .*goes beyond"),
+    ("test/good/b1.png,0,0,8,8", "1 normal images have boxes, the first test/good/b1.png")])
+def test_boxes_that_do_not_fit_their_image(tmp_path, row, words):
+  root = folder(tmp_path)
+  (root / "boxes.csv").write_text(f"file,x,y,width,height\n{row}\n")
+  with pytest.raises(UserError, match=words):
+    build(root)
 
 
 def test_a_misspelt_normal_is_no_finding_and_findings_can_be_closed(tmp_path):
