@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 import dataclasses
+import logging
 import pathlib
 
 from data_pipelines.brains import series, volumes
@@ -202,8 +203,12 @@ def _from_manifest(path, modalities):
       if members:
         files[m] = members[0]
         of_series[members[0]] = tuple(members)
+    mine: dict[pathlib.Path, int] = {}
     for m in known:
-      tables.refuse_twice(row, files[m], listed, counts.shown(files[m], path.parent))
+      tables.refuse_twice(row, files[m], mine, counts.shown(files[m], path.parent))
+      if files[m] in listed:
+        logging.warning("%s: %s is also of line %d", row.where, files[m], listed[files[m]])
+    listed.update(mine)
     scans.append(Scan(name, files, row["patient"], of_series))
   return scans
 

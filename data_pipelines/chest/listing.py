@@ -109,7 +109,7 @@ def check_inside(radiograph: Radiograph, shape: tuple[int, int]) -> None:
   for x, y, width, height in radiograph.boxes:
     if x + width > shape[1] * 1.02 + 1 or y + height > shape[0] * 1.02 + 1:
       raise UserError(f"{radiograph.path} has {shape[1]}x{shape[0]} pixels, its box ({x:g}, {y:g}, "
-                      f"{width:g}, {height:g}) goes beyond them: give x, y, width, height in pixels of this file")
+                      f"{width:g}, {height:g}) goes beyond them: give x, y, width, height in its pixels")
 
 
 def read_unit(radiograph: Radiograph, window=(0, 0)) -> np.ndarray:
