@@ -150,7 +150,7 @@ def test_one_file_is_one_volume_of_one_scan(tmp_path, caplog, rows, words):
   table.write_text(f"patient,split,flair,t1,seg\n{rows}")
   with pytest.raises(UserError, match=words):
     files.find_scans(tmp_path, ("flair", "t1"))
-  if "a_f,a_f" in rows:  # predict refuses it, too; it reads no labels, and a scan under two names does no harm
+  if "a_f,a_f" in rows:  # predict refuses it, too; a scan under two names does no harm there
     with pytest.raises(UserError, match=words):
       inputs.find(table, ("flair", "t1"))
   else:
