@@ -19,6 +19,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from absl import logging
 import ml_collections
 import numpy as np
 
@@ -204,7 +205,10 @@ class Run:
     from medae_jax.core import trained
     from medae_jax.tasks import external
     found = evaluate_mode.evaluate(self.workdir, {**self._overrides, **changed}, [split])
-    self.trained = trained.load(self.workdir, self._overrides)  # the thresholds are new
+    try:
+      self.trained = trained.load(self.workdir, self._overrides)  # the thresholds are new
+    except UserError as e:  # made with a preparation that predict.force insisted on: not this run's
+      logging.warning("%s. This run keeps the thresholds it was opened with.", e)
     return Evaluation(found[split], external.folder(self.workdir, changed) or self.workdir)
 
   def evaluation(self, split: str = "test") -> Evaluation:

@@ -55,6 +55,17 @@ def test_several_scans_and_wrong_things_are_one_line(run, tmp_path):
   assert "2 inputs" in rows._repr_html_() and "<td" in rows._repr_html_()
 
 
+def test_an_evaluation_that_insisted_leaves_the_thresholds_of_the_run(tmp_path, monkeypatch, caplog):
+  run = mx.load(fake_run.make(tmp_path / "run"))
+
+  def forced(workdir, *_):
+    files.write_json(workdir / "calibration.json", {"threshold": 1.0, "prepared": {"image_size": [8, 8]}})
+    return {"test": {}}
+  monkeypatch.setattr(evaluate, "evaluate", forced)
+  assert run.evaluate() is not None and run.calibration is None
+  assert "image_size=(8, 8), this is prepared with (16, 20)" in caplog.text
+
+
 def test_a_notebook_shows_the_line_of_an_error_alone(tmp_path, monkeypatch):
   pytest.importorskip("IPython")
   monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
