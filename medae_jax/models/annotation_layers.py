@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from medae_jax.core.errors import UserError
 from medae_jax.models.layers.init import uniform_fan_in
 
+_FEW = 4  # channels of a picture
+
 
 def _conv(x, kernel, dilation):
   pad = dilation * (kernel.shape[0] // 2)
@@ -52,6 +54,11 @@ _dilated_conv.defvjp(lambda x, kernel, dilation: (_conv(x, kernel, dilation), (x
                      _dilated_backward)
 
 
+def _few_sums(x, kernel):
+  """A 1x1 convolution to a few channels as sums: x, which may be narrower, is not written in their type."""
+  return jnp.stack([jnp.sum(x.astype(kernel.dtype) * column, -1) for column in kernel.T], -1)
+
+
 class Conv(nn.Module):
   """Stride-1 convolution that keeps the size by zero padding; kernel [k,k,I,O]."""
   features: int
@@ -64,8 +71,11 @@ class Conv(nn.Module):
   def __call__(self, x):
     init = uniform_fan_in(x.shape[-1] * self.size**2)
     kernel = self.param("kernel", init, (self.size, self.size, x.shape[-1], self.features))
-    conv = _conv if self.dilation == 1 else _dilated_conv
-    y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.dilation)
+    if self.size == 1 and self.features <= _FEW and jax.default_backend() != "cpu":
+      y = _few_sums(x, kernel[0, 0].astype(self.dtype))
+    else:
+      conv = _conv if self.dilation == 1 else _dilated_conv
+      y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.dilation)
     if self.use_bias:
       y = y + self.param("bias", init, (self.features,)).astype(self.dtype)
     return y

@@ -18,6 +18,7 @@ def _apply(module, x, variables=None, **kwargs):
   return module.apply(variables, x, mutable=["batch_stats"], **kwargs)
 
 
+@pytest.mark.usefixtures("backend")
 def test_batch_statistics_and_running_averages_by_hand():
   x = _images()
   y, after = _apply(norm.BatchNorm(True, momentum=0.3, eps=1e-3), x)
@@ -27,6 +28,7 @@ def test_batch_statistics_and_running_averages_by_hand():
   np.testing.assert_allclose(after["batch_stats"]["var"], 0.7 + 0.3 * var, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("backend")
 def test_the_running_variance_is_unbiased_if_asked_for():
   x, n = _images(), 6 * 4 * 5
   biased, after = _apply(norm.BatchNorm(True), x)
@@ -37,6 +39,7 @@ def test_the_running_variance_is_unbiased_if_asked_for():
   np.testing.assert_allclose(unbiased["batch_stats"]["var"], 0.9 + 0.1 * var * n / (n - 1), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("backend")
 def test_one_value_a_channel_leaves_a_finite_running_variance():
   _, after = _apply(norm.BatchNorm(True, unbiased=True), np.ones((1, 1, 1, 2), np.float32))
   np.testing.assert_allclose(after["batch_stats"]["var"], 0.9)
@@ -54,6 +57,7 @@ def test_frozen_it_uses_and_keeps_the_running_averages():
   np.testing.assert_array_equal(alone, y[:1])  # examples do not mix
 
 
+@pytest.mark.usefixtures("backend")
 def test_it_equals_flax_for_values_and_gradients():
   x, variables = _images(), None
   ours = norm.BatchNorm(True)
@@ -64,6 +68,7 @@ def test_it_equals_flax_for_values_and_gradients():
   np.testing.assert_allclose(loss(ours), loss(theirs), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("backend")
 def test_statistics_are_those_of_all_devices():
   x = _images(shape=(8, 4, 4, 3))
   y, after = _apply(norm.BatchNorm(True, unbiased=True), x)
@@ -78,6 +83,7 @@ def test_statistics_are_those_of_all_devices():
                  stats["batch_stats"], after["batch_stats"])
 
 
+@pytest.mark.usefixtures("backend")
 def test_bfloat16_keeps_float32_statistics():
   x = _images().astype(jnp.bfloat16)
   y, after = _apply(norm.BatchNorm(True), x)
@@ -85,6 +91,23 @@ def test_bfloat16_keeps_float32_statistics():
   np.testing.assert_allclose(after["batch_stats"]["mean"],
                              0.1 * np.asarray(x, np.float32).mean((0, 1, 2)), rtol=1e-5, atol=1e-6)
   assert _apply(norm.BatchNorm(True, dtype=jnp.float32), x)[0].dtype == jnp.float32
+
+
+def test_one_pass_is_two_for_means_far_from_zero_and_gradients_on_several_devices(monkeypatch):
+  x = _images(shape=(8, 6, 4, 3)) + np.array([1e3, 0, 0], np.float32)
+  x[:, 3] += [0, 50, 0]  # the rows that sums are taken about are far from the others
+  module, variables = norm.BatchNorm(True, "data"), norm.BatchNorm(True).init(jax.random.key(0), x)
+
+  def loss(x, params):
+    y, after = module.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+    return jnp.sum(y**3), after
+  results = []
+  for backend in ("cpu", "gpu"):
+    monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+    run = jax.vmap(jax.grad(loss, argnums=(0, 1), has_aux=True), (0, None), axis_name="data")
+    results.append(run(x.reshape(4, 2, 6, 4, 3), variables["params"]))
+  for a, b in zip(*map(jax.tree.leaves, results)):
+    np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3 * np.abs(a).max())
 
 
 def test_normalisations_by_name():
