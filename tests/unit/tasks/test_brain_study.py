@@ -100,6 +100,7 @@ def test_a_score_that_is_better_in_every_patient_is_so_in_the_paired_interval(tm
   rows = table.write(tmp_path, runs, "command", 20)
   best = next(r for r in rows if r["score"] == "FLAIR")
   assert best["minus_published"][0] > 0 and len(best["folds"]) == 2
+  assert best["minus_baseline"] == [0, 0]  # the best threshold of these folds, not one chosen before
   assert best["low"] < best["ap"] < best["high"]
   same = next(r for r in rows if r["score"] == "published")
   assert same["minus_published"] == [0, 0]
