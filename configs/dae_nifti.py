@@ -8,17 +8,18 @@ optional seg). CPU-sized: depth 4, wf 4 (0.5 M parameters), 2500 steps of 16 sli
 about 30 minutes on two cores. Training is the published recipe with one cosine cycle at lr 1e-3;
 what differs is the score: sign and weight of each modality's residual are fitted on the val
 patients, half to their masks and half to SYNTHETIC lesions drawn on their healthy slices (to these
-alone where nobody has marked any), and the residual is the mean of four noise draws (scoring takes
-nine times as long as without: config.method.score.test_noise_draws=0).
+alone where nobody has marked any), the residual is the mean of four noise draws (scoring takes
+nine times as long as without: config.method.score.test_noise_draws=0), and a Gaussian of 1.5 pixels
+follows the median filter. Intensities are in the balanced unit (config.data.unit; docs/dae.md).
 
 Arguments after the colon:
-  :published  the published score as well (mean absolute residual of all modalities), and the
-              published slices: each resized to 128x128, whatever its field of view
+  :published  the published score as well (mean absolute residual of all modalities), unit of
+              intensity and slices: each resized to 128x128, whatever its field of view
   :small      wf 3, slices of 96x96, 600 steps: for studies on two cores
   :demo       small network, synthetic brains, minutes
   :smoke      seconds, synthetic brains; for tests
   root=FOLDER, run=SEED, folds=5,fold=K   data.dir, seed, data.folds and data.fold
-  unit=percentile                         of intensity: data.unit
+  unit=balanced                           of intensity: data.unit
   noise_res=16,noise_std=0.2              of the coarse noise of training
 """
 
