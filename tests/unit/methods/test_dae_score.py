@@ -176,3 +176,11 @@ def test_scores_are_float32_with_a_bfloat16_network():
   exact = by_hand(image, np.asarray(rounded(jnp.asarray(image)).astype(jnp.float32), np.float64))
   assert found["map"].dtype == np.float32 and np.abs(exact - by_hand(image, shift(image))).max() > 1e-4
   np.testing.assert_allclose(found["map"][..., 0], exact, atol=1e-6)
+
+
+def test_gaussian_comes_last():
+  image = jnp.asarray(brains(), jnp.float32)
+  plain, smooth = (scored(lambda x: 0.5 * x, image, gaussian=g)["map"] for g in (0.0, 1.2))
+  want = scipy.ndimage.gaussian_filter(plain, (0, 1.2, 1.2, 0))
+  np.testing.assert_allclose(smooth, want, rtol=1e-4, atol=1e-7)
+  assert np.abs(smooth - plain).max() > 0.01

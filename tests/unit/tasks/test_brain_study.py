@@ -4,7 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import sweep_brains
+from configs import dae_nifti, sweep_brains
 from data_pipelines.brains import drawn_lesions
 from data_pipelines.dataset import ArraySource
 from data_pipelines.errors import UserError
@@ -114,3 +114,12 @@ def test_the_sweep_has_every_fold_of_every_seed():
   assert noise.grid["noise_res"] == (4, 8, 16, 32) and noise.study == "" and noise.grid["fold"] == (0,)
   with pytest.raises(UserError, match="study=x"):
     sweep_brains.get_config("study=x")
+
+
+@pytest.mark.parametrize("arg, unit, gaussian, draws", [
+    ("small", "balanced", 1.5, 4), ("published", "percentile", 0.0, 0),
+    ("published,unit=median", "median", 0.0, 0)])
+def test_the_default_is_the_winner_and_the_published_recipe_an_argument_away(arg, unit, gaussian, draws):
+  config = dae_nifti.get_config(arg)
+  score = config.method.score
+  assert (config.data.unit, score.gaussian, score.test_noise_draws) == (unit, gaussian, draws)
