@@ -29,7 +29,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import changed, record
 from medae_jax.reporting import text_table
 from medae_jax.tasks import base as tasks
-from medae_jax.training import durations, feed, measure
+from medae_jax.training import durations, feed, foresee, measure
 from medae_jax.training.bookkeeping import Run
 
 
@@ -53,6 +53,7 @@ def open_run(config, workdir: str, method=None, alone: bool = True, at_most: int
   config = config_lib.with_split(config, workdir)
   dataset = datasets.open_dataset(config.data, config.seed)
   config = _decided(config, dataset)
+  shared = method is not None
   views = (method or method_lib.load(durations.without_data(config))).views
   config = durations.resolve(config, lambda: views * durations.training_examples(dataset))
   method = method or method_lib.load(config)
@@ -67,6 +68,8 @@ def open_run(config, workdir: str, method=None, alone: bool = True, at_most: int
     logging.warning("%s has no split %s: %s.", dataset.name, ", ".join(lacking), "nothing fixes thresholds"
                     if "val" in lacking else "it will not be evaluated")
   config_lib.check_workdir(config, workdir)
+  if not shared:
+    foresee.check(method, stages, config, dataset, first, abstract_state)
 
   checkpoints = checkpoint.Checkpoints(workdir, config.train.keep)
   opt_of = lambda meta: abstract_state(method, stages, meta).opt
@@ -88,6 +91,7 @@ def open_run(config, workdir: str, method=None, alone: bool = True, at_most: int
   later = None
   if restored is None and not jax.process_index():
     copies.say(dataset)
+    foresee.look(config, dataset)
     later = functools.partial(_note_trained_on, config, dataset, first, workdir)
     if not dataset.synthetic:  # a file that cannot be read is found now; drawing can wait
       later = later()

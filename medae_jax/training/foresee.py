@@ -1,0 +1,117 @@
+"""What would stop a run only at its first validation or after its training, found before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import concurrent.futures
+import time
+
+from absl import logging
+import jax
+import numpy as np
+
+from data_pipelines import stream
+from data_pipelines.dataset import Source, Subset
+from medae_jax.core import checkpoint
+from medae_jax.core.errors import UserError
+from medae_jax.training import validate
+
+AUROC, LOSS = "val/image_auroc", "val/loss"  # any method with a validation loss has the second
+SECONDS = 5.0  # that the files which evaluation scores are read for, before the first step
+_THREADS = 8
+_LOOKED_AT: set[tuple[str, str]] = set()  # (split, config.data): the runs of a sweep share their files
+
+
+def check(method, stages, config, dataset, batch, abstract_state: Callable) -> None:
+  """Traces validation and score, computing nothing, at the shapes of one example each.
+
+  Not foreseen: the score of a method that is fitted when training ends, and of stages with data of their own.
+
+  Args:
+    batch: of the first stage; gives shapes only. abstract_state: start.abstract_state.
+
+  Raises:
+    UserError: config.train.best_metric is not among the validation numbers; what `eval_step` and `score`
+      refuse, such as a filter that is wider than the images.
+  """
+  if any(set(s.data) - {"batch_size"} for s in stages):
+    return
+  spec = checkpoint.batch_spec(batch)
+  meta = {"stage": stages[-1].name if stages else "", "batches": {s.name: spec for s in stages} or {"": spec}}
+  state = abstract_state(method, stages, meta)
+  if stages:
+    check_metric(config, dataset, lambda example: jax.eval_shape(
+        method.eval_step, state, example, jax.random.key(0)))
+  split = next((s for s in config.eval.splits if s in dataset.splits and len(dataset.split(s))), None)
+  if split is None or method.fits:
+    return
+  shown = _first(dataset.split(split))
+  wanted = {k: shown[k] for k in (*method.score_needs, *method.score_optional) if k in shown}
+  if set(method.score_needs) <= wanted.keys():
+    jax.eval_shape(method.score, state, wanted)
+
+
+def check_metric(config, dataset, trace) -> None:
+  """Refuses a config.train.best_metric that no validation of this run has.
+
+  Args:
+    trace: validation batch of one example -> what `eval_step` returns.
+  """
+  source, wanted = dataset.validation(), config.train.best_metric
+  if wanted == AUROC:
+    if "val" not in dataset.splits:
+      raise UserError(f"config.train.best_metric={wanted} needs a split val, which {dataset.name} does not "
+                      "have")
+    return
+  if source is None or wanted == LOSS:  # without validation nothing is chosen
+    return
+  one = {k: _one(s) for k, s in source.items()} if isinstance(source, dict) else _one(source)
+  example = validate.numbered(next(validate.batches_of(one, jax.process_count())), 0)
+  there = sorted([*(f"val/{name}" for name in trace(example)), AUROC])
+  if wanted not in there:
+    raise UserError(f"config.train.best_metric={wanted!r} is not among the validation numbers: "
+                    f"{', '.join(there)}")
+
+
+def look(config, dataset, seconds: float = SECONDS) -> None:
+  """Reads the files that evaluation scores, for so many seconds at most, evenly spread; the rest is said.
+
+  Prepared volumes are not among them: their preparation has read them.
+
+  Raises:
+    UserError, OSError: a file that cannot be read, as the evaluation would say it after the training.
+  """
+  for split in dict.fromkeys(s for s in config.eval.splits if s in dataset.splits):
+    source, asked = dataset.split(split), (split, str(config.data))
+    n = len(source)
+    if not n or not source.meta(0).get("path") or "slice" in source.meta(0) or asked in _LOOKED_AT:
+      continue
+    seen = _read(source, np.random.default_rng(0).permutation(n), time.monotonic() + seconds)
+    if seen < n:
+      logging.info("%d of the %d files of %s were read in %g s, and are sound; the others are read when they "
+                   "are scored.", seen, n, split, seconds)
+
+
+def _one(source: Source) -> Source:
+  return Subset(source, np.array([0]))
+
+
+def _first(source: Source):
+  """The batch of a source's first example, as evaluation makes it."""
+  return next(stream.eval_batches(_one(source), batch_size=1))
+
+
+def _read(source: Source, order, end: float) -> int:
+  """How many were read; the error of the first, in `order`, that cannot be."""
+  def one(i):
+    if time.monotonic() > end:
+      return 0
+    source.read_one(int(i))
+    return 1
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    futures = [pool.submit(one, i) for i in order]
+    try:
+      return sum(f.result() for f in futures)
+    finally:
+      for f in futures:
+        f.cancel()
