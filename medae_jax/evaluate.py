@@ -63,7 +63,7 @@ def evaluate(workdir, config_overrides: Mapping[str, Any] | None = None,
 def _evaluate(workdir, asked, splits) -> dict[str, Any]:
   elsewhere = external.folder(workdir, asked)
   # On its own data the calibration is made here; on others' the run's holds.
-  run = trained.load(workdir, asked, calibrated=elsewhere is not None)
+  run = trained.load(workdir, asked, calibrated=elsewhere is not None, splits=True)
   config, info = run.config, run.info
   base.check(config, run.image_shape)
   module = base.plugin(config.eval.kind, "evaluator")
@@ -158,6 +158,7 @@ def _one_split(module, run, dataset, split, calibration, workdir, about=None, gi
     (result, calibration found or {}).
   """
   source, size, found = dataset.split(split), run.config.eval.batch_size, {}
+  files.check_writable((workdir / "evaluation").glob(f"{split}*.*"))
   if not len(source):
     raise UserError(f"split {split!r} of {dataset.name} is empty: nothing to evaluate")
   begin = time.monotonic()

@@ -76,7 +76,7 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   out = pathlib.Path(out_dir or pathlib.Path(workdir) / "export").absolute()
   artefact.check_target(out)
   changed = {**(overrides or {}), **({"export.formats": tuple(formats)} if formats else {})}
-  run = trained.load(workdir, changed)
+  run = trained.load(workdir, changed, splits=True)
   if "predict.force" in changed:  # of this command alone: whoever scores with the export insists himself
     run = run.override({"predict.force": config_lib.read_config(workdir).predict.force})
   weights = _weights(run.method.inference_state(run.state))

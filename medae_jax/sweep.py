@@ -70,6 +70,7 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       after the table is written.
   """
   plan = Plan(config, workdir)
+  made = not plan.workdir.exists()
   at_once, split, retries = plan.s.together, (plan.s.split,), plan.s.get("retries", 0)
   if tasks := plan.s.get("slurm", 0):
     _write(plan, {}, {})
@@ -83,12 +84,25 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   if plan.s.folds and INTERRUPTED not in said.values():
     said |= run(plan.mine(plan.final_trials(chosen)), split, at_once, retries, plan.workdir)
   result = _write(plan, said, chosen)
+  if made and said and len(failures(said)) == len(said) and _none_left(plan.workdir):
+    _raise(said)
   logging.info("Table of %d cells: %s", len(result["rows"]), plan.workdir / "table.md")
   print(tables.text(result))
   _raise(said)
   if plan.s.get("study", "") and not result["missing"]:
     _study(plan)
   return result
+
+
+def _none_left(workdir: pathlib.Path) -> bool:
+  """Takes the tables away where no run has left anything (a wrong root, say); whether all is gone."""
+  with contextlib.suppress(OSError):  # a run has left something, or another process works here
+    if (workdir / "runs").exists():
+      (workdir / "runs").rmdir()
+    for name in ("sweep.json", "table.csv", "table.md", "failures.jsonl"):
+      (workdir / name).unlink(missing_ok=True)
+    workdir.rmdir()
+  return not workdir.exists()
 
 
 def _study(plan) -> None:

@@ -220,7 +220,7 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
                              {m.name: m.person for m in members if m.files})
   members = [dataclasses.replace(m, patient=p) for m, p in zip(members, owners, strict=True)]
   if cfg["split_table"]:
-    return _recorded(members, cfg["split_table"])
+    return _recorded(members, cfg["split_table"], pathlib.Path(root))
   ill = {m.patient for m in members if m.label}
   healthy = sorted({m.patient for m in members} - ill)
   shares = {"val": cfg["val_share"], "test": cfg["test_share"]}
@@ -241,7 +241,7 @@ def rows(members: Sequence[Member]) -> list[dict[str, str]]:
           for m in members]
 
 
-def _recorded(members, path):
+def _recorded(members, path, root):
   table = tables.read_table(path, ("file", "split"))
   table.unique("file", file=True)
   # Names as a run writes them into its table, whoever wrote this one.
@@ -250,6 +250,12 @@ def _recorded(members, path):
   names = [cells.inert(m.name) for m in members]
   found = [dataclasses.replace(m, split=listed[name]) for m, name in zip(members, names) if name in listed]
   absent = sorted(set(listed) - set(names))
+  left = [n for n in absent if (root / n).is_file()]
+  if left:
+    why = naming.beside_its_image(root / left[0], sorted(m.path for m in members)) or "is not among its scans"
+    raise UserError(f"{path} lists {len(left)} files as scans that are none to this version, the first: "
+                    f"{left[0]} {why}. The run was trained or tested on them: train into a new --workdir, or "
+                    f"take their lines out of {path} and go on without them")
   if absent:
     raise UserError(f"{len(absent)} files of {path} are not in the data folder any more, the first: "
                     f"{absent[0]}: bring them back, or train into a new --workdir")

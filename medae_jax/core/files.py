@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import csv
 import io
 import json
@@ -56,6 +56,34 @@ def read_events(path: str | os.PathLike) -> list[dict[str, Any]]:
     if isinstance(event, dict) and isinstance(event.get("step"), (int, float)):
       events.append(event)
   return events
+
+
+def read_csv(path: str | os.PathLike, remedy: str) -> list[dict[str, str]]:
+  """The rows of a table that this package wrote, as text; [] where there is no file.
+
+  Raises:
+    UserError: no table, or a folder, a pipe, a device. OSError: it cannot be opened.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    return []
+  _check_file(path)
+  try:
+    with open(path, newline="", encoding="utf-8") as file:
+      return [{str(k): v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+  except (csv.Error, UnicodeDecodeError) as e:
+    raise UserError(f"{path} is damaged ({e}): {remedy}") from e
+
+
+def check_writable(paths: Iterable[pathlib.Path]) -> None:
+  """Refuses, before the first of several files is written, what none of them can replace.
+
+  Raises:
+    UserError: a folder has the name of one.
+  """
+  for path in paths:
+    if path.is_dir():
+      raise UserError(f"{path} is a folder where a file is to be written: take it away")
 
 
 def _check_file(path: pathlib.Path) -> None:

@@ -87,7 +87,7 @@ class Trained:
     if not values:
       return self
     config = config_lib.override(self.config, values)
-    changed.check(self.config, config, converted="converted_from" in self.info)
+    changed.check(self.config, config, converted="converted_from" in self.info, splits=False)
     if self.calibration and not all(name.startswith("predict.") for name in values):
       changed.check_calibration(config, self.calibration, self.config)
     other = dataclasses.replace(self, config=config, method=method_lib.load(config))
@@ -97,7 +97,7 @@ class Trained:
 
 
 def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None, *,
-         calibrated: bool = True, allow_code: bool = False) -> Trained:
+         calibrated: bool = True, splits: bool = False, allow_code: bool = False) -> Trained:
   """Opens a run: no data set, no optimiser, any number of devices.
 
   Args:
@@ -105,6 +105,7 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
     overrides: {"eval.checkpoint": "last", "method.score.median": 0, ...} on top of config.json.
       eval.checkpoint chooses the parameters; "best" falls back to the last ones where no best was
       kept, and "last" to the best ones (a converted run has no other).
+    splits: True = the run's data set is opened with this config: other splits of it are refused.
     calibrated: False = without calibration.json: for evaluate, which makes it.
     allow_code: True = config.json may name methods and data sets outside this package, and they are
       imported, from here on in this process.
@@ -128,7 +129,7 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
   as_trained, config = config, config_lib.override(config, overrides)
   checks.check(config)
   state, info = _restore(workdir, config.eval.checkpoint)
-  changed.check(as_trained, config, converted="converted_from" in info)
+  changed.check(as_trained, config, converted="converted_from" in info, splits=splits)
   if calibration:
     changed.check_calibration(config, calibration, as_trained)
   made_with = ((calibration or {}).get("checkpoint") or {}).get("step", info["step"])

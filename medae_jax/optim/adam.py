@@ -17,9 +17,14 @@ import numpy as np
 import optax
 
 
+def _as_one_array() -> bool:
+  """Whether gradients are joined before they are read: where a kernel for each leaf costs more (GPUs)."""
+  return jax.default_backend() == "gpu"
+
+
 def global_norm(tree) -> jax.Array:
   """Square root of the sum of squares of all leaves; on GPUs of one array instead of one by one."""
-  if jax.default_backend() != "gpu" or len(jax.tree.leaves(tree)) < 2:
+  if not _as_one_array() or len(jax.tree.leaves(tree)) < 2:
     return optax.global_norm(tree)
   return optax.global_norm(_flat(tree))
 
@@ -49,7 +54,7 @@ def _scaled(grads, scale_of):
   directly, each update transposes, and XLA copies what it cannot overwrite: 108 kernels of a DAE step.
   """
   scale = scale_of(global_norm(grads))
-  if jax.default_backend() != "gpu":
+  if not _as_one_array():
     return jax.tree.map(lambda g: g * scale, grads)
   leaves, structure = jax.tree.flatten(grads)
   flat, ends = _flat(grads) * scale, np.cumsum([x.size for x in leaves])
@@ -61,7 +66,7 @@ def _joined(tx: optax.GradientTransformation) -> optax.GradientTransformation:
   """tx of gradients that have been one array on GPUs; the state is that of tx."""
   # The factor is 1: the compiler, which does not know that, would undo the joining of bare pieces.
   def update(grads, state, params=None):
-    joined = grads if jax.default_backend() != "gpu" else _scaled(grads, lambda norm: jnp.maximum(1.0, -norm))
+    joined = _scaled(grads, lambda norm: jnp.maximum(1.0, -norm)) if _as_one_array() else grads
     return tx.update(joined, state, params)
   return optax.GradientTransformation(tx.init, update)
 

@@ -9,12 +9,12 @@ choose among many by luck. The test split is read once, after that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-import csv
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import bootstrap, detection, ranking
 
@@ -61,8 +61,8 @@ def _scores(runs, split):
   first: dict[str, Any] = {}
   scores = {}
   for name, folder in runs.items():
-    with open(pathlib.Path(folder) / "evaluation" / f"{split}_images.csv", encoding="utf-8") as file:
-      rows = {row["id"]: row for row in csv.DictReader(file)}
+    path = pathlib.Path(folder) / "evaluation" / f"{split}_images.csv"
+    rows = {row["id"]: row for row in files.read_csv(path, "evaluate the run again")}
     first = first or rows
     if set(rows) != set(first) or any(rows[i]["label"] != first[i]["label"] for i in first):
       raise UserError(f"config.sweep.ensemble: the {split} images of {folder} are not those of the other "

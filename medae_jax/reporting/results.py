@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-import csv
 import dataclasses
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from medae_jax.core import files
 from medae_jax.core.errors import UserError
-from medae_jax.reporting import display, result_table
+from medae_jax.reporting import display, gallery, result_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +112,7 @@ class Evaluation(Mapping):
   def cases(self, table: str = "") -> list[dict[str, str]]:
     """Rows of evaluation/<split>.csv (a patient or an image each), or of <split>_<table>.csv."""
     path = self.folder / "evaluation" / f"{self.split}{'_' if table else ''}{table}.csv"
-    if not path.is_file():
-      return []
-    with open(path, newline="", encoding="utf-8") as file:
-      return list(csv.DictReader(file))
+    return files.read_csv(path, gallery.REMEDY)
 
   def plot(self):
     """A matplotlib Figure: every measure with its 95 % interval and the baseline; where images have

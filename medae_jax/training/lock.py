@@ -54,7 +54,7 @@ def held(workdir: str | os.PathLike, what: str, *, wait: bool = False) -> Iterat
       with contextlib.suppress(OSError):
         os.ftruncate(file, 0)  # the file stays: to delete it would free a lock that another waits for
       if made:  # refused before anything was written: the folder goes as well
-        _remove_if_alone(path)
+        _remove_if_empty(folder)
   finally:
     os.close(file)
 
@@ -113,8 +113,11 @@ def _runs(other: dict) -> bool:
       _began(other["pid"]) == other["began"]))
 
 
-def _remove_if_alone(path: pathlib.Path) -> None:
+def _remove_if_empty(folder: pathlib.Path) -> None:
+  """Removes a folder that holds locks alone: this one, and those of work inside it that has ended."""
   with contextlib.suppress(OSError):
-    if list(path.parent.iterdir()) == [path]:
-      path.unlink()
-      path.parent.rmdir()
+    found = list(folder.iterdir())
+    if all(p.name.startswith(".") and p.name.endswith(".lock") for p in found):
+      for path in found:
+        path.unlink()
+      folder.rmdir()

@@ -44,7 +44,7 @@ class Exported(trained.Trained):
     if other := [name for name in values if not name.startswith("predict.")]:
       raise UserError(_FIXED.format(other[0]))
     found = dataclasses.replace(self, config=config_lib.override(self.config, values))
-    changed.check(self.config, found.config)
+    changed.check(self.config, found.config, splits=False)
     if "score_fn" in self.__dict__:
       found.__dict__["score_fn"] = self.score_fn  # compiled once
     return found

@@ -57,18 +57,21 @@ _THRESHOLDS = ("threshold", "image_threshold", "scan_threshold")
 _OF_VOLUMES = ("orientation", "placement", "field_mm", "unit")  # all that an older calibration.json notes
 
 
-def check(trained, asked, *, converted: bool = False) -> None:
+def check(trained, asked, *, converted: bool = False, splits: bool = True) -> None:
   """Refuses a config with which a run would be scored otherwise than it was trained.
 
   Args:
     trained: config of the run. asked: the same with what a command changes.
+    splits: False where no data set is opened (predict, export): how it would be split changes nothing there,
+      which is said.
     converted: the parameters were published by others (mode convert): which preparation and split they were
       trained with only the user knows, so that other ones are warned of.
 
   Raises:
     UserError: the field, its old and its new value, and what to do.
   """
-  _act(asked, [*_network(trained, asked), *_data(trained, asked, converted), *_predict(trained, asked)],
+  _act(asked, [*_network(trained, asked), *_data(trained, asked, converted, splits),
+               *_predict(trained, asked)],
        "leave the field out")
 
 
@@ -163,7 +166,7 @@ def _network(trained, asked) -> _Found:
                    "this is another one")
 
 
-def _data(trained, asked, converted) -> _Found:
+def _data(trained, asked, converted, splits=True) -> _Found:
   elsewhere = moved(trained.data, asked.data)
   for name, new in asked.data.items():
     old = trained.data.get(name)
@@ -179,6 +182,8 @@ def _data(trained, asked, converted) -> _Found:
                               "wrong")
       elif note := _note(name, old, new):
         yield False, f"{told}: {note}"
+    elif name in SPLIT and not splits:
+      yield False, f"{told} changes nothing here: the run's own data are not read"
     elif name in SPLIT:
       if not elsewhere and not converted:
         yield True, (f"{told}: the run's own data were read and split with {_shown(old)}, and patients of "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import pathlib
 from typing import Any
@@ -101,15 +100,5 @@ def result(path: pathlib.Path) -> dict[str, Any]:
 
 
 def table(path: pathlib.Path) -> list[dict[str, str]]:
-  """The rows of a CSV; [] where there is no file.
-
-  Raises:
-    UserError: it cannot be read.
-  """
-  if not path.exists():
-    return []
-  try:
-    with open(path, newline="", encoding="utf-8") as file:
-      return [{str(k): v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
-  except (csv.Error, UnicodeDecodeError) as e:
-    raise UserError(f"{path} is damaged ({e}): {_REMEDY}") from e
+  """The rows of a CSV; [] where there is no file. Raises as files.read_csv."""
+  return files.read_csv(path, _REMEDY)

@@ -51,9 +51,7 @@ def describe(evaluator, row: int) -> list[str]:
   """
   meta, facts = evaluator.metas[row], []
   if "slice" in meta:
-    own = [evaluator.metas[r]["slice"] for r in np.flatnonzero(evaluator.group == evaluator.group[row])
-           if "slice" in evaluator.metas[r]]
-    facts.append(f"slice {sorted(own).index(meta['slice']) + 1} of {len(own)}")
+    facts.append(f"slice {int(meta['slice']) + 1}")  # as viewers count, from 1; in tables from 0
   elif meta.get("id") is not None and str(meta["id"]) != str(evaluator.patients[evaluator.group[row]]):
     facts.append(str(meta["id"]))
   if evaluator.lesion_px[row] > 0:

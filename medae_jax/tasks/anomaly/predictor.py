@@ -173,7 +173,7 @@ class Predictor(BasePredictor):
         picture = panels.outline(picture, panels.enlarge(mask[:, :, z], factor))
       rows[0].append(panels.grey(grey, window))
       rows[1].append(picture)
-    heads = [f"slice {z}" + (" (highest)" if z == peak else "") for z in picked]
+    heads = [f"slice {z + 1} of {len(sums)}" + (" (highest)" if z == peak else "") for z in picked]
     captions = [f"{self.modalities[0]}; patient's right is on the left of the picture",
                 "anomaly score" + (", outline: above the threshold" if mask is not None else "")]
     return panels.grid(rows, heads, captions, name, footer=panels.scale_bar(

@@ -60,7 +60,8 @@ def test_an_image_depends_on_its_place_and_data_seed_alone(data):
 
 @pytest.mark.parametrize("fields,words", [
     (dict(channels=3), "channels=3 must be 1"), (dict(n_test=1), "n_test=1"),
-    (dict(findings=("fracture",)), "fracture.*opacity, nodule")])
+    (dict(findings=("fracture",)), "fracture.*opacity, nodule"),
+    (dict(findings=[[1]]), r"config.data.findings=\[\[1\]\]: use names in parentheses, not \[1\]")])
 def test_bad_fields(fields, words):
   with pytest.raises(ValueError, match=words):
     synthetic_radiographs.build({**CONFIG, **fields}, 0)

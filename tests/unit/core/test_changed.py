@@ -200,3 +200,12 @@ def test_edited_files_meet_no_fault_here(caplog):
     with odd.unlocked(), odd.ignore_type():
       odd[group][field] = value
     assert said(caplog, odd, {"eval.batch_size": 2}) == ""
+
+
+@pytest.mark.parametrize("field", ["val_share", "split_seed", "group_pattern"])
+def test_a_split_changes_nothing_where_no_data_are_opened(field, caplog):
+  """predict and serve: it is said, and nobody is kept from predicting."""
+  trained = run("own_folder", dir="mine")
+  value = {"val_share": 0.1, "split_seed": 1, "group_pattern": "x"}[field]
+  found = said(caplog, trained, {f"data.{field}": value}, splits=False)
+  assert re.match(f"warned: .*{field}=.* changes nothing here: the run's own data are not read", found)

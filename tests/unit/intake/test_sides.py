@@ -226,3 +226,14 @@ def test_masks_are_read_before_training_and_inverted_ones_are_said(normals, capl
   image(normals / "masks" / "q1.png", 100)
   with pytest.raises(UserError, match="q1.png holds values such as 100"):
     opened(normals)
+
+
+def test_a_recorded_split_that_lists_a_mask_as_image_says_what_happened(normals, tmp_path):
+  """As a run of an earlier version wrote it, which took masks beside their images for images."""
+  table = tmp_path / "splits.csv"
+  rows = [f"normal/{name},p,train,normal" for name in ("p00.png", "p00_mask.png")]
+  table.write_text("\n".join(["file,patient,split,label", *rows]))
+  image(normals / "normal" / "p00_mask.png")
+  with pytest.raises(UserError, match="lists 1 files as scans.*normal/p00_mask.png is named as a label or a "
+                     "result of p00.png, which lies beside it.*trained or tested.*take their lines out"):
+    opened(normals, split_table=str(table))

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from unittest import mock
 
 import nibabel
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import medae_jax as mx
 from medae_jax import evaluate
 from medae_jax.core import calibration, files
+from medae_jax.reporting import panels
 from tests.contract.cases import ROOT
 from tests.unit import fake_run
 from tests.unit.modes.test_predict import brain, go, rotated, save
@@ -28,7 +30,10 @@ def test_a_file_is_scored_as_predict_scores_it(run, tmp_path):
   before = sorted(tmp_path.rglob("*"))
   found = run.score(tmp_path / "in/p1_flair.nii.gz")
   assert sorted(tmp_path.rglob("*")) == before  # nothing is left beside the input
-  (row,) = go(run.workdir, tmp_path / "in", tmp_path / "out")
+  with mock.patch.object(panels, "grid", wraps=panels.grid) as drawn:
+    (row,) = go(run.workdir, tmp_path / "in", tmp_path / "out")
+  # Pictures count slices from 1, tables from 0.
+  assert f"slice {row['highest_slice'] + 1} of 4 (highest)" in drawn.call_args.args[1]
   wanted = nibabel.load(tmp_path / "out/p1_anomaly.nii.gz")
   np.testing.assert_array_equal(found.map, np.asarray(wanted.dataobj))
   np.testing.assert_array_equal(found.affine, wanted.affine)

@@ -1,6 +1,12 @@
 """The table of an evaluation and of a data set's counts, as the terminal prints them."""
 
-from medae_jax.reporting import result_table, text_table
+import os
+
+import pytest
+
+from medae_jax.core import files
+from medae_jax.core.errors import UserError
+from medae_jax.reporting import result_table, results, text_table
 
 RESULT = {
     "dataset": "brains", "synthetic": False, "split": "val", "n_images": 1200, "n_patients": 3,
@@ -56,3 +62,16 @@ def test_counts_of_a_data_set():
       "test        5         -         2", "protocol: labelled folder"]
   assert text_table.counts({"lists": {"train": {"images": 3}}})[0] == "list   images"
   assert text_table.counts({"name": "x"}) == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_table_that_is_no_file_is_named_and_not_waited_for(tmp_path, make):
+  """Reading and writing: a pipe has no end, and over a folder only half of the files would be written."""
+  (tmp_path / "evaluation").mkdir()
+  make(tmp_path / "evaluation" / "val.csv")
+  with pytest.raises(UserError, match="val.csv is no file but a folder, a pipe or a device"):
+    results.Evaluation(RESULT, tmp_path).cases()
+  assert results.Evaluation(RESULT, tmp_path).cases("images") == []
+  if make is os.mkdir:
+    with pytest.raises(UserError, match="val.csv is a folder where a file is to be written"):
+      files.check_writable((tmp_path / "evaluation").glob("val*.*"))

@@ -37,7 +37,7 @@ def test_other_verdicts_stay():
   assert captions.confusion_of(evaluator, one) == "rightly normal"
 
 
-@pytest.mark.parametrize("slices, said", [(True, ["slice 1 of 1", "no lesion"]), (False, ["normal"])])
+@pytest.mark.parametrize("slices, said", [(True, ["slice 4", "no lesion"]), (False, ["normal"])])
 def test_what_is_no_slice_is_normal_not_without_a_lesion(slices, said):
   evaluator, _ = case(0, slices)
   vars(evaluator).update(label=np.array([0]), lesion_px=np.array([0]), group=np.array([0]), patients=["p"],

@@ -9,6 +9,7 @@ from medae_jax import sweep
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table
 from medae_jax.training import durations, job as job_lib
+from tests import tiny_sweep
 from tests.unit.training import recorder
 
 EPOCHS = {"train__steps": 0, "train__epochs": 2.0, "train__eval_every": 0,
@@ -75,3 +76,14 @@ def test_the_table_of_seeds_by_hand(tmp_path):
   assert "| test | auc | 0.6500 | 0.2121 | 0.5000 0.8000 |" in text
   assert "FAILED seed_2: interrupted" in text and "SYNTHETIC" in text
   assert json.loads((tmp_path / "seeds.json").read_text())["seeds"] == [0, 1, 2]
+
+
+def test_a_sweep_of_which_every_run_is_refused_leaves_nothing(tmp_path):
+  config = tiny_sweep.config(tmp_path, method="tests.tiny_methods:NoSuch")
+  with pytest.raises(UserError, match="4 runs failed.*NoSuch"):
+    sweep.sweep(config, str(tmp_path / "w"))
+  assert not (tmp_path / "w").exists()
+  (tmp_path / "w").mkdir()  # a folder that was there stays, with the reasons
+  with pytest.raises(UserError, match="4 runs failed"):
+    sweep.sweep(config, str(tmp_path / "w"))
+  assert (tmp_path / "w" / "failures.jsonl").exists()
