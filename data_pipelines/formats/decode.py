@@ -27,6 +27,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _DEEP = (";16L", ";16B", ";16N")  # Pillow's names of rows with 16-bit samples
 # Pillow opens forty formats by content, whatever the name; EPS runs a program to be drawn.
 _FORMS = ("PNG", "JPEG", "TIFF", "BMP", "JPEG2000", "GIF", "WEBP", "AVIF", "PPM")
+_UNNAMED = {"LX": "LA", "RGBX": "RGBA"}  # rows of TIFF with a channel that Pillow drops, and the mode with it
 _CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
            "RGBa": "RGBA"}
 
@@ -110,8 +111,7 @@ def _guarded(path, what, use):
                     "is not read, such as floats of 16 or 64 bits, or a rare compression)") from None
   except Exception as error:  # Pillow raises a dozen types for damaged files
     reason = " ".join(str(error).split()).replace(str(path), path.name)[:120]
-    raise UserError(f"{path} is not a readable {what} "
-                    f"({reason or type(error).__name__})") from None
+    raise UserError(f"{path} is not a readable {what} ({reason or type(error).__name__})") from None
 
 
 @contextlib.contextmanager
@@ -160,6 +160,8 @@ def _check_pages(path, image):
 
 def _picture(path, image, data) -> Decoded:
   header, tags, rows = headers.of_image(image, data), _tags(image), _row_kind(image)
+  if tags["tiff"] and rows.partition(";")[0] in _UNNAMED:
+    _check_unnamed(path, rows)
   deep = _is_deep_colour(path, image, tags, rows)
   turn = _orientation(image)  # of a PNG decodes it
   if deep:
@@ -233,6 +235,19 @@ def _shown(image):
     return ImageOps.exif_transpose(image)
   except Exception:  # likewise
     return image
+
+
+def _check_unnamed(path, rows):
+  """Refuses a TIFF with one channel beside grey or colour that varies and is not called transparency."""
+  kind, semicolon, rest = rows.partition(";")
+  with _open(path) as whole:
+    whole._mode = _UNNAMED[kind]
+    whole.tile = [t._replace(args=(whole.mode + semicolon + rest, *t.args[1:])) for t in whole.tile]
+    whole.load()
+    extra = np.asarray(whole)[..., -1]
+  if np.ptp(extra):
+    raise UserError(f"{path} has {len(kind)} channels, and does not say what the last one is: save it with 1 "
+                    "(grey) or 3 (colour), or with the last one marked as transparency")
 
 
 # ----------------------------------------------------------------------------- 16 bits of colour

@@ -19,6 +19,7 @@ from data_pipelines.formats.frame import Frame
 from data_pipelines.formats.regular import check_regular
 from data_pipelines.intake import find as finder
 
+_ABOVE = 0.25  # share of the pixels with bits above Bits Stored: more than an overlay draws
 _MAX_VALUES = 1 << 30  # of all frames of a file together
 _KINDS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
           "PALETTE COLOR")
@@ -47,6 +48,7 @@ def load(path) -> tuple[Any, np.ndarray]:
   try:
     data = _data_set(path)
     _check_form(path, data)
+    _check_bits(path, data)
     array = data.pixel_array
     if data.PhotometricInterpretation == "PALETTE COLOR":
       from pydicom.pixels import apply_color_lut
@@ -204,6 +206,24 @@ def _check_form(path, data):
       int(data.HighBit) != int(data.BitsStored) - 1):
     raise UserError(f"{path} stores its {data.BitsStored} bits up to bit {data.HighBit}, not from bit "
                     "0 on; such files are not read")
+
+
+def _check_bits(path, data):
+  """Refuses a header that says fewer bits than the pixels have: what is above them is cut off.
+
+  Overlays of old scanners and the values beside the picture (padding) may lie there.
+  """
+  bits, allocated = int(data.get("BitsStored", 0) or 0), int(data.BitsAllocated)
+  syntax = data.file_meta.TransferSyntaxUID
+  if not 0 < bits < allocated <= 16 or syntax.is_compressed or int(data.get("PixelRepresentation", 0) or 0):
+    return
+  order = "<" if syntax.is_little_endian else ">"
+  stored = np.frombuffer(data.PixelData[:len(data.PixelData) // 2 * 2], f"{order}u{allocated // 8}")
+  padding = int(data.get("PixelPaddingValue", 0) or 0) % 2**allocated
+  above = float(np.mean((stored >> bits != 0) & (stored != padding))) if stored.size else 0.0
+  if above > _ABOVE and not any((group, 0x0102) in data for group in range(0x6000, 0x6020, 2)):
+    raise UserError(f"{path} says that it stores {bits} bits, and {above:.0%} of its pixels have more: its "
+                    "header (Bits Stored) is wrong")
 
 
 def _reason(path, data, error) -> str:

@@ -80,10 +80,10 @@ def rescale(path, data) -> tuple[float, float]:
     UserError: a slope of 0.
   """
   found = _group(data, "PixelValueTransformationSequence") or data
-  slope = _number(found.get("RescaleSlope"), 1.0)
-  if slope == 0:
-    raise UserError(f"{path}: its Rescale Slope is 0")
-  return slope, _number(found.get("RescaleIntercept"), 0.0)
+  slope, intercept = _number(found.get("RescaleSlope"), 1.0), _number(found.get("RescaleIntercept"), 0.0)
+  if slope == 0 or not np.isfinite([slope, intercept]).all():
+    raise UserError(f"{path}: its Rescale Slope is {slope:g}, its Rescale Intercept {intercept:g}")
+  return slope, intercept
 
 
 def _check_frames_alike(path, data, said: bool) -> None:
@@ -123,7 +123,7 @@ def _bounds(path, data, array, window, bits):
 def _curve(data, least, most):
   """Grey in [0,1] of the stored values least ... most where a table or a sigmoid says it, or None."""
   found = _group(data, "FrameVOILUTSequence") or data
-  sigmoid = found.get("VOILUTFunction") == "SIGMOID" and found.get("WindowWidth") is not None
+  sigmoid = found.get("VOILUTFunction") == "SIGMOID" and (_first(found.get("WindowWidth")) or 0) > 0
   table = found.get("VOILUTSequence") and found.get("WindowWidth") is None
   if not (sigmoid or table or data.get("ModalityLUTSequence")) or most - least > 65535:
     return None
@@ -158,9 +158,9 @@ def _first(value):
   """The first of one or several numbers, None where there is none."""
   if value is None or value == "":
     return None
-  if hasattr(value, "__len__") and not isinstance(value, str):
-    return float(value[0]) if len(value) else None
-  return float(value)
+  several = hasattr(value, "__len__") and not isinstance(value, str)
+  number = float(value[0]) if several and len(value) else None if several else float(value)
+  return number if number is not None and np.isfinite(number) else None  # as where there is none
 
 
 def _number(value, default):

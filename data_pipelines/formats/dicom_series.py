@@ -20,8 +20,8 @@ _NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _UNEVEN = 0.1  # largest distance of a slice from its place, in distances of slices
 _TILT = 0.01   # largest shift in the plane between slices, in distances of slices
 # Of what all slices have one: of two echoes, times or patients no volume is made, wherever they lie.
-_ALIKE = ("size", "frame of reference", "series", "patient", "echo", "time", "diffusion weighting",
-          "rescaling (one has a slope, one has none)")
+_ALIKE = ("size", "frame of reference", "series", "patient", "modality", "echo", "echo time", "time",
+          "diffusion weighting", "rescaling (one has a slope, one has none)")
 _TAGS = [*_NEEDED[:2], "SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "ProtocolName",
          "PatientID", "Modality", "ImageType", "Rows"]
 # Objects that speak about images, and carry none to be read.
@@ -181,10 +181,19 @@ def _place(path, frame):
           "frame of reference": dicom_head.text(data, "FrameOfReferenceUID"),
           "series": dicom_head.text(data, "SeriesInstanceUID"),
           "patient": dicom_head.text(data, "PatientID"),
-          "echo": dicom_head.text(data, "EchoNumbers"),
+          "echo": dicom_head.text(data, "EchoNumbers"), "modality": dicom_head.text(data, "Modality"),
+          "echo time": _rounded(data.get("EchoTime")),
           "time": dicom_head.text(data, "TemporalPositionIdentifier"),
           "diffusion weighting": dicom_head.text(data, "DiffusionBValue"),
           "rescaling (one has a slope, one has none)": data.get("RescaleSlope") not in (None, "")}
+
+
+def _rounded(value) -> str:
+  """A number to two digits, in which slices of one echo agree; "" for what is none."""
+  try:
+    return f"{float(value):.2g}"
+  except (TypeError, ValueError):
+    return ""
 
 
 def _check_alike(folder, path, first, place):

@@ -208,6 +208,7 @@ def _checked(path, stream):
   kind = kinds[0] if size == 540 else kinds[1]
   # The header alone: extensions of any length may follow it.
   header = kind.header_class(head[:kind.header_class.sizeof_hdr], check=False)
+  _check_numbers(path, header)
   dtype, shape = header.get_data_dtype(), header.get_data_shape()
   if dtype.kind not in "biuf":
     raise UserError(f"{path} holds {dtype}, not grey values")
@@ -224,6 +225,16 @@ def _checked(path, stream):
     if beyond > _BEYOND:
       raise UserError(f"{path} holds more than {_BEYOND} bytes behind its voxels: its header is wrong")
   return kind.from_bytes(data)
+
+
+def _check_numbers(path, header):
+  """Refuses numbers by which other bytes, or none, would be taken for the voxels. NaN is "not scaled"."""
+  offset = float(header["vox_offset"])
+  if not offset >= header.single_vox_offset:  # nibabel takes 0 as it stands, and reads the header as voxels
+    raise UserError(f"{path} is corrupt: by its header voxels begin at byte {offset:g}, inside the header")
+  for field in ("scl_slope", "scl_inter"):
+    if np.isinf(header[field]):
+      raise UserError(f"{path} is corrupt: its {field} is infinite")
 
 
 def _check_size(path, shape, count, expected):

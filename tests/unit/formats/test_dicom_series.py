@@ -31,7 +31,8 @@ def change(name, value, at=2):
 
 
 @pytest.mark.parametrize("name, value, word", [
-    ("EchoNumbers", 2, "echo"), ("TemporalPositionIdentifier", 3, "time"),
+    ("EchoNumbers", 2, "echo"), ("EchoTime", "95", "echo time"), ("Modality", "CT", "modality"),
+    ("TemporalPositionIdentifier", 3, "time"),
     ("DiffusionBValue", 700.0, "diffusion"), ("PatientID", "Q", "patient"),
     ("RescaleSlope", None, "rescaling")])
 def test_slices_of_two_kinds_are_no_volume_wherever_they_lie(tmp_path, name, value, word):

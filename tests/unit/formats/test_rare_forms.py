@@ -4,13 +4,14 @@ import base64
 import struct
 import zlib
 
+import nibabel
 import numpy as np
 from PIL import Image
 import pydicom
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import header, images
+from data_pipelines.formats import header, images, nifti
 from tests.image_files import dicom, tiff
 
 RNG = np.random.default_rng(0)
@@ -116,3 +117,69 @@ def test_frames_of_which_each_has_black_and_white_of_its_own(tmp_path, place, va
   assert len(images.read(same).pixels) == 2
   with pytest.raises(UserError, match="other.dcm: its frames differ in"):
     images.read(other)
+
+
+@pytest.mark.parametrize("fields", [{"RescaleSlope": "nan"}, {"RescaleSlope": 1, "RescaleIntercept": "inf"}])
+def test_a_rescale_that_is_no_number_is_named(tmp_path, fields):
+  """A slope of NaN turned black and white round: NaN is not above 0."""
+  with pytest.raises(UserError, match="a.dcm: its Rescale Slope is"):
+    images.read_8bit(dicom(tmp_path / "a.dcm", GREY, **fields), 1)
+
+
+@pytest.mark.parametrize("fields", [
+    {"WindowCenter": "1e400", "WindowWidth": "10"}, {"WindowCenter": "nan", "WindowWidth": "nan"},
+    {"WindowCenter": "5", "WindowWidth": "0", "VOILUTFunction": "SIGMOID"}])
+def test_a_window_that_is_no_number_counts_as_none(tmp_path, fields):
+  """The picture was NaN, in silence."""
+  path = dicom(tmp_path / "a.dcm", GREY, **fields)
+  np.testing.assert_array_equal(images.read_8bit(path, 1)[..., 0], GREY)
+
+
+# ------------------------------------------------------------------------------------- TIFF and NIfTI
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shown", [1, 3])
+def test_a_channel_that_a_tiff_does_not_name_is_not_dropped_in_silence(tmp_path, dtype, shown):
+  times = 257 if dtype == np.uint16 else 1
+  beside = lambda extra: np.dstack([*[GREY] * shown, extra]).astype(dtype) * times
+  same = tiff(tmp_path / "same.tif", beside(0 * GREY), photometric=1 if shown == 1 else 2, alpha=0)
+  if (dtype, shown) == (np.uint16, 1):  # Pillow has no form for it
+    with pytest.raises(UserError, match="same.tif is not a readable image"):
+      images.read_8bit(same, 1)
+    return
+  np.testing.assert_array_equal(images.read_8bit(same, 1)[..., 0], GREY)
+  other = tiff(tmp_path / "other.tif", beside(255 - GREY), photometric=1 if shown == 1 else 2, alpha=0)
+  with pytest.raises(UserError, match=f"other.tif has {shown + 1} channels, and does not say what the last"):
+    images.read_8bit(other, 1)
+
+
+@pytest.mark.parametrize("field, value, said", [
+    ("vox_offset", 0, "voxels begin at byte 0, inside the header"), ("vox_offset", np.nan, "byte nan"),
+    ("scl_slope", np.inf, "its scl_slope is infinite"), ("scl_inter", -np.inf, "its scl_inter is infinite"),
+    ("scl_slope", np.nan, "")])
+def test_numbers_of_a_nifti_header_that_would_give_other_voxels(tmp_path, field, value, said):
+  """The header's own bytes were read as voxels, values left unscaled."""
+  head = nibabel.Nifti1Header()
+  head.set_data_shape((2, 3, 4))
+  head.set_data_dtype(np.float32)
+  head["magic"], head["vox_offset"] = b"n+1", 352
+  head[field] = value
+  voxels = np.arange(24, dtype=np.float32).reshape((2, 3, 4), order="F")
+  (tmp_path / "a.nii").write_bytes(head.binaryblock + bytes(4) + voxels.tobytes("F"))
+  if not said:
+    np.testing.assert_array_equal(nifti.read_volume(tmp_path / "a.nii"), voxels)
+    return
+  with pytest.raises(UserError, match=f"a.nii is corrupt: .*{said}"):
+    nifti.read_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("fields, refused", [({}, True), ({"PixelPaddingValue": 4096 + 100}, False)])
+def test_pixels_of_more_bits_than_the_header_says_are_not_cut_off_in_silence(tmp_path, fields, refused):
+  """Of a 16-bit picture with Bits Stored 12 the lower 12 bits were shown; few pixels may lie above."""
+  picture = np.full((9, 11), 4096 + 100, np.uint16)
+  picture[0] = 100
+  path = dicom(tmp_path / "a.dcm", picture, stored=12, **fields)
+  if not refused:
+    assert images.read(path).pixels.max() == 100
+    return
+  with pytest.raises(UserError, match="a.dcm says that it stores 12 bits, and 89% of its pixels have more"):
+    images.read(path)
