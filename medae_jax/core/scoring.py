@@ -35,8 +35,8 @@ def score_fn(config, state, trained_on=None):
 
 
 def check_fields(run, workdir) -> None:
-  """Traces the score of a trained run once, without compiling: a field that its config lacks is found
-  before the first input.
+  """Traces the score of a trained run once, without compiling: a field that its config lacks, and what the
+  score refuses of its options for images of the training's size, is found before the first input.
 
   Raises:
     UserError: which field. What else is wrong is said where the score is needed.
@@ -48,6 +48,8 @@ def check_fields(run, workdir) -> None:
   batch = {"image": jax.ShapeDtypeStruct((1, *run.image_shape), np.float32)}
   try:
     jax.eval_shape(run.method.score, run.state, batch)
+  except UserError:
+    raise
   except Exception as error:
     if line := config_lib.missing_field(error):
       raise UserError(f"{pathlib.Path(workdir) / 'config.json'}: {line}") from error

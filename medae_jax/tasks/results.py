@@ -25,7 +25,9 @@ _HEADS = {RESULTS: b"input,", LEFT_OUT: b"file,reason", FILE: b"result,source",
 
 
 def check(output: pathlib.Path) -> None:
-  """Raises UserError where a table that predict would write there is somebody else's file."""
+  """Raises UserError where --output is no folder, or holds somebody else's file of the name of a table."""
+  if (output.exists() or output.is_symlink()) and not output.is_dir():
+    raise UserError(f"--output={output} is no folder: results are written into one; choose another")
   for name, head in _HEADS.items():
     path = output / name
     if path.exists() and not (path.is_file() and path.read_bytes()[:len(head)] == head):

@@ -103,7 +103,11 @@ class Predictor(BasePredictor):
     out_dir = pathlib.Path(out_dir)
     if not self.modalities:
       return self._image(item, out_dir)
-    if any(finder.kind_of(p, by_content=False) == "image" for p in item.files.values()):
+    kinds = {finder.kind_of(p, by_content=False) for p in item.files.values()}
+    if "image" in kinds:
+      if len(kinds) > 1:
+        names = ", ".join(p.name for p in item.files.values())
+        raise UserError(f"{item.title} has pictures and volumes ({names}): give all modalities in one form")
       if self._layout.volumes_only:
         raise UserError(f"{item.title} is a picture of one slice: config.predict.layout=bids is for volumes")
       return self._slice_image(item, out_dir)

@@ -138,3 +138,21 @@ def test_images_of_anomaly_methods(tmp_path):
   source = _pictures(tmp_path / "in")
   with pytest.raises(ValueError, match="1 of 3 inputs failed, the first: head.*header says MR"):
     go(run, source, tmp_path / "out")
+
+
+def test_what_no_input_can_change_is_said_once_before_anything_is_written(tmp_path):
+  """An option of the score that does not fit stood in the row of each input."""
+  noted = {"image": [[4, *fake_run.SHAPE, 2], "float32"]}
+  run = fake_run.write(tmp_path / "run", fake_run.config(), noted=noted)
+  save(tmp_path / "in", brain())
+  with pytest.raises(ValueError, match="^a 99x99 median needs images larger than 49 px"):
+    go(run, tmp_path / "in", tmp_path / "out", **{"method.score.median": 99})
+  assert not (tmp_path / "out").exists()
+  (tmp_path / "file").write_text("mine")
+  with pytest.raises(ValueError, match="--output=.*file is no folder: results are written into one"):
+    go(run, tmp_path / "in", tmp_path / "file")
+  (tmp_path / "in/p1_t1.nii.gz").unlink()
+  Image.fromarray(brain()[0, :, :, 1].astype(np.uint8)).save(tmp_path / "in/p1_t1.png")
+  with pytest.raises(ValueError, match="p1 has pictures and volumes .*give all modalities in one form"):
+    (tmp_path / "manifest.csv").write_text("patient,flair,t1\np1,in/p1_flair.nii.gz,in/p1_t1.png\n")
+    go(run, tmp_path / "manifest.csv", tmp_path / "out")
