@@ -8,14 +8,13 @@ held in memory in the official order, which the published index lists refer to.
 
 from __future__ import annotations
 
-import pathlib
-
 import ml_collections
 import numpy as np
 
 from data_pipelines import fields as data_fields
+from data_pipelines.datasets import _natural_files as files
 from data_pipelines.errors import UserError
-from data_pipelines.formats import arrays as npz, images
+from data_pipelines.formats import images
 from data_pipelines.one_class import fields as one_class_fields, folds, transforms
 from data_pipelines.one_class.lists import Item, OneClassDataSet, hold_out
 from data_pipelines.ops import resize
@@ -23,7 +22,6 @@ from data_pipelines.ops import resize
 # Normal class -> class of the validation anomalies (folds/validation_classes of the benchmark).
 VAL_CLASS = {"cifar10": (7, 7, 4, 0, 1, 1, 7, 6, 4, 7), "svhn": (8, 9, 6, 4, 0, 8, 8, 9, 0, 6)}
 OFFICIAL_TRAIN = {"cifar10": 50000, "svhn": 73257}
-TFDS_NAME = {"cifar10": "cifar10", "svhn": "svhn_cropped"}
 CLASS_NAMES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
                 "truck"),
@@ -74,8 +72,11 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   del seed  # folds have their own, so that seeds of runs share them
   cfg = resolve(data_cfg)
   dataset, normal = cfg.dataset, cfg.normal_class
-  arrays = read_arrays(dataset, data_fields.given_dir(
+  arrays = files.read_arrays(dataset, data_fields.given_dir(
       cfg, "root", f"an .npz, the official files or a TFDS folder of {dataset}"))
+  if arrays["x_train"].shape[1] != cfg.image_size:
+    raise UserError(f"config.data.root={cfg.root}: its images are {arrays['x_train'].shape[1]} pixels wide, "
+                    f"config.data.image_size={cfg.image_size}")
   labels = {"train": arrays["y_train"], "test": arrays["y_test"]}
 
   def item(split, i):
@@ -141,93 +142,3 @@ def _fold(cfg, dataset, normal, val_class, labels, k):
   seed = cfg.fold_seed
   rng = np.random.RandomState(seed * 1000 + normal)  # each class alone: no need to draw the others
   return folds.index_folds(labels, normal, val_class, rng, n)[k], f"generated with seed {seed}"
-
-
-# ------------------------------------------------------------------------------------------ reading
-def read_arrays(dataset: str, root) -> dict[str, np.ndarray]:
-  """{"x_train", "y_train", "x_test", "y_test"}: uint8 [n,32,32,3] and int64 [n], official order.
-
-  Raises:
-    FileNotFoundError: `root` holds none of the accepted forms. ValueError: a damaged file.
-  """
-  root = pathlib.Path(root)
-  if not root.exists():
-    raise FileNotFoundError(f"no {str(root)!r}; config.data.root needs an .npz, the official files "
-                            f"or a TFDS folder of {dataset}")
-  if root.suffix == ".npz":
-    return _read_npz(root)
-  binary = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
-  if dataset == "cifar10" and (binary / "data_batch_1.bin").is_file():
-    return _read_cifar_binary(binary)
-  if dataset == "svhn" and (root / "train_32x32.mat").is_file():
-    return _read_svhn_mat(root)
-  if (root / TFDS_NAME[dataset]).is_dir() or (root / "dataset_info.json").is_file():
-    return _read_tfds(dataset, root)
-  archives = sorted(root.glob("*.npz"))
-  if len(archives) == 1:
-    return _read_npz(archives[0])
-  raise FileNotFoundError(
-      f"{root} holds no {dataset}: neither one .npz (x_train, y_train, x_test, y_test), nor the "
-      f"official files, nor a prepared TFDS folder {TFDS_NAME[dataset]}/")
-
-
-def _read_npz(path):
-  arrays = npz.read_some(path, ("x_train", "y_train", "x_test", "y_test"))
-  for split in ("train", "test"):
-    x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
-    if x.ndim != 4 or x.dtype != np.uint8 or len(x) != len(y):
-      raise UserError(f"{path}: x_{split} must be uint8 [n,H,W,C] with n labels, found "
-                       f"{x.dtype} {x.shape} and {len(y)} labels")
-    arrays[f"y_{split}"] = y.astype(np.int64).reshape(-1)
-  return arrays
-
-
-def _read_cifar_binary(folder):
-  """Official binary version: records of 1 label byte and 3072 bytes, channels first."""
-  def part(files):
-    raw = [np.fromfile(folder / f, np.uint8) for f in files]
-    if any(len(r) % 3073 for r in raw):
-      raise UserError(f"{folder}: a .bin file is not a multiple of 3073 bytes; download it again")
-    raw = np.concatenate(raw).reshape(-1, 3073)
-    images = raw[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), raw[:, 0].astype(np.int64)
-  x, y = part([f"data_batch_{i}.bin" for i in range(1, 6)])
-  x_test, y_test = part(["test_batch.bin"])
-  return {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
-
-
-def _read_svhn_mat(folder):
-  """Official files, MATLAB 5 format: X [32,32,3,n]; label 10 is the digit 0."""
-  import scipy.io
-  arrays = {}
-  for split in ("train", "test"):
-    file = folder / f"{split}_32x32.mat"
-    if not file.is_file():
-      raise FileNotFoundError(f"no {file}; config.data.root needs train_32x32.mat and "
-                              "test_32x32.mat")
-    mat = scipy.io.loadmat(file)
-    arrays[f"x_{split}"] = np.ascontiguousarray(mat["X"].transpose(3, 0, 1, 2))
-    arrays[f"y_{split}"] = mat["y"].reshape(-1).astype(np.int64) % 10
-  return arrays
-
-
-def _read_tfds(dataset, root):
-  """A prepared TFDS folder, put back into the official order by the "id" of its records."""
-  import tensorflow_datasets as tfds
-  folder = root if (root / "dataset_info.json").is_file() else root / TFDS_NAME[dataset]
-  versions = sorted(folder.rglob("dataset_info.json"))
-  if not versions:
-    raise FileNotFoundError(
-        f"{folder} is not a prepared TFDS data set; on a machine with a network run: "
-        f"tfds build {TFDS_NAME[dataset]} --data_dir={root}")
-  builder = tfds.builder_from_directory(versions[-1].parent)
-  arrays = {}
-  for split in ("train", "test"):
-    records = list(tfds.as_numpy(builder.as_dataset(split=split)))
-    if records and "id" not in records[0]:
-      raise UserError(f"{versions[-1].parent}: records carry no id, so the official order is "
-                       "lost; prepare the data set again with a current tensorflow_datasets")
-    records.sort(key=lambda r: r["id"])
-    arrays[f"x_{split}"] = np.stack([r["image"] for r in records])
-    arrays[f"y_{split}"] = np.array([r["label"] for r in records], np.int64)
-  return arrays

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines.datasets import natural
+from data_pipelines.datasets import _natural_files, natural
 from data_pipelines.formats import images
 from data_pipelines.one_class import folds, lists as one_class, transforms
 from data_pipelines.ops import augment
@@ -175,29 +175,29 @@ def test_natural_forms_agree(tmp_path):
   tfds.dataset_builders.store_as_tfds_dataset(
       name="cifar10", version="3.0.2", data_dir=str(tmp_path / "tfds"), features=features,
       split_datasets={"train": dataset("train", order), "test": dataset("test", order[order < 40])})
-  wanted = natural.read_arrays("cifar10", tmp_path / "data.npz")
+  wanted = _natural_files.read_arrays("cifar10", tmp_path / "data.npz")
   for kind, root in (("cifar10", tmp_path / "bin"), ("svhn", mat), ("cifar10", tmp_path / "tfds")):
-    found = natural.read_arrays(kind, root)
+    found = _natural_files.read_arrays(kind, root)
     for key, value in wanted.items():
       np.testing.assert_array_equal(found[key], value, err_msg=f"{root} {key}")
 
 
 def test_natural_bad_files(tmp_path):
   with pytest.raises(FileNotFoundError, match="config.data.root needs"):
-    natural.read_arrays("cifar10", tmp_path / "nothing")
+    _natural_files.read_arrays("cifar10", tmp_path / "nothing")
   with pytest.raises(FileNotFoundError, match="holds no svhn"):
-    natural.read_arrays("svhn", tmp_path)
+    _natural_files.read_arrays("svhn", tmp_path)
   (tmp_path / "a.npz").write_bytes(b"PK no archive")
   with pytest.raises(ValueError, match="not a readable .npz"):
-    natural.read_arrays("cifar10", tmp_path / "a.npz")
+    _natural_files.read_arrays("cifar10", tmp_path / "a.npz")
   np.savez(tmp_path / "b.npz", x_train=np.zeros(3))
   with pytest.raises(ValueError, match="lacks the array x_test, y_test, y_train"):
-    natural.read_arrays("cifar10", tmp_path / "b.npz")
+    _natural_files.read_arrays("cifar10", tmp_path / "b.npz")
   (tmp_path / "data_batch_1.bin").write_bytes(b"123")
   for i in range(2, 6):
     (tmp_path / f"data_batch_{i}.bin").write_bytes(b"")
   with pytest.raises(ValueError, match="multiple of 3073"):
-    natural.read_arrays("cifar10", tmp_path)
+    _natural_files.read_arrays("cifar10", tmp_path)
 
 
 def test_cifar10_subset():

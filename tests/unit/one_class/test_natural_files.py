@@ -1,0 +1,63 @@
+"""Files of CIFAR-10 and SVHN that are stored otherwise, or wrongly: the same arrays, or one line."""
+
+import numpy as np
+import pytest
+import scipy.io
+
+from data_pipelines.datasets import _natural_files as files, natural
+from data_pipelines.errors import UserError
+
+X = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+Y = np.arange(20) % 10
+
+
+def npz(path, x=X, y=Y, **more):
+  np.savez(path, **{"x_train": x, "y_train": y, "x_test": X, "y_test": Y, **more})
+  return path
+
+
+@pytest.mark.parametrize("fields", [
+    {"x": np.asfortranarray(X)}, {"y": Y[:, None]}, {"y": Y.astype(float)}, {"y": Y.astype(">i2")},
+    {"y": Y.astype(str)}, {"other": Y}])
+def test_arrays_stored_otherwise_are_the_same(tmp_path, fields):
+  found = files.read_arrays("cifar10", npz(tmp_path / "A.NPZ.npz", **fields))
+  np.testing.assert_array_equal(found["x_train"], X)
+  np.testing.assert_array_equal(found["y_train"], Y)
+  assert found["y_train"].dtype == np.int64
+
+
+@pytest.mark.parametrize("fields, said", [
+    ({"y": np.eye(10)[Y]}, "one whole number from 0 to 9 for each of the 20 images, found float64"),
+    ({"y": Y + 1}, "found int64 such as 10"), ({"y": Y - 1}, "such as -1"), ({"y": Y + 0.5}, "such as 0.5"),
+    ({"y": np.where(Y, Y, np.nan)}, "such as nan"), ({"y": np.array(["cat"] * 20)}, "such as nan"),
+    ({"y": Y > 4}, "found bool"), ({"y": np.zeros(())}, "for each of the 20 images"),
+    ({"x": X.transpose(0, 3, 1, 2)}, r"uint8 \[n,S,S,3\], found uint8 \(20, 3, 32, 32\)"),
+    ({"x": X[..., :1]}, "found uint8"), ({"x": np.concatenate([X, X], -1)}, "found uint8"),
+    ({"x": X / 255}, "found float64"), ({"x": X[:0], "y": Y[:0]}, "found uint8"),
+    ({"x_test": X[:, :28, :28]}, "images of train are .32, 32, 3., of test .28, 28, 3.")])
+def test_arrays_that_mean_something_else_are_refused(tmp_path, fields, said):
+  """One-hot labels, labels from 1 and words were tracebacks; channels first and labels of 0.5 were read."""
+  with pytest.raises(UserError, match=f"a.npz: .*{said}"):
+    files.read_arrays("cifar10", npz(tmp_path / "a.npz", **fields))
+
+
+def test_the_side_of_the_images_is_that_of_the_config(tmp_path):
+  path = npz(tmp_path / "a.npz", X[:, :28, :28], x_test=X[:, :28, :28])
+  with pytest.raises(UserError, match="28 pixels wide, config.data.image_size=32"):
+    natural.build({"dataset": "cifar10", "root": str(path)}, 0)
+
+
+@pytest.mark.parametrize("content, said", [
+    ({"X": X, "Y": Y}, "KeyError|'y'"), ({"X": X[..., 0], "y": Y}, "X must be"),
+    ({"X": X.transpose(1, 2, 3, 0) / 255, "y": Y}, "found float64"), (b"", "MATLAB 5"),
+    (b"hello" * 99, "MATLAB 5"),
+    (b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(600), "MATLAB 5")])
+def test_svhn_that_cannot_be_read_is_one_line(tmp_path, content, said):
+  good = {"X": X.transpose(1, 2, 3, 0), "y": Y}
+  scipy.io.savemat(tmp_path / "test_32x32.mat", good)
+  if isinstance(content, bytes):
+    (tmp_path / "train_32x32.mat").write_bytes(content)
+  else:
+    scipy.io.savemat(tmp_path / "train_32x32.mat", content)
+  with pytest.raises(UserError, match=said):
+    files.read_arrays("svhn", tmp_path)
