@@ -17,6 +17,7 @@ import pathlib
 
 from data_pipelines.chest.listing import NORMAL, Box, Radiograph, box_of
 from data_pipelines.errors import UserError
+from data_pipelines.formats.regular import is_there
 from data_pipelines.intake import tables
 from data_pipelines.intake.tables import same
 
@@ -68,7 +69,7 @@ def _boxes(path) -> dict[str, tuple[Box, ...]]:
 
 def _patients(path) -> dict[str, str]:
   """{patientId: patient of NIH} of the challenge's mapping, {} without it."""
-  if not path.is_file():
+  if not is_there(path):
     logging.warning("%s is not there: NIH has several images of a patient, and which they are is not known "
                     "without it; each image counts as a patient of its own", path)
     return {}

@@ -12,6 +12,7 @@ from data_pipelines.chest import covid_radiography, listing, padchest, rsna
 from data_pipelines.chest.listing import NORMAL, Radiograph
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
+from data_pipelines.formats.regular import is_there
 from data_pipelines.intake import find, patients, sides, splits, tables
 from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
@@ -19,6 +20,7 @@ from data_pipelines.one_class.lists import Item
 from data_pipelines.ops import resize
 
 BOXES = "boxes.csv"
+_PROPORTIONS = 0.02  # by which those of a mask and its image may differ: rounding
 PUBLIC = ("rsna", "padchest", "covid_radiography")
 # Split files of the MorphAEus paper: {list: [(file, finding)]}.
 CSV_FILES = {
@@ -115,7 +117,7 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
   """
   items = [i for part in lists.values() for i in part]
   table = tables.place(root, BOXES)
-  boxes = listing.read_boxes(table) if table.is_file() else {}
+  boxes = listing.read_boxes(table) if is_there(table) else {}
   if lacking := sorted(boxes.keys() - {i.name for i in items}):
     logging.warning("%s: boxes of %d images that are in no split, e.g. %s", table, len(lacking), lacking[0])
     if len(lacking) == len(boxes):
@@ -163,7 +165,7 @@ def marks(radiograph: Radiograph, size: int, window) -> dict[str, np.ndarray]:
   """{"mask" float32 [S,S,1]: the finding, by its mask, else its boxes; "lungs" where their mask is known}."""
   found = {"mask": np.zeros((size, size, 1), np.float32)}
   if radiograph.mask:
-    found["mask"] = read_mask(radiograph.mask, size)
+    found["mask"] = read_mask(radiograph.mask, size, images.size(radiograph.path, window))
   elif radiograph.boxes:
     found["mask"] = listing.rasterise(radiograph.boxes, images.size(radiograph.path, window), size)
   if radiograph.lungs:
@@ -181,9 +183,16 @@ def ellipses(size: int) -> np.ndarray:
   return (inside[0] | inside[1])[..., None].astype(np.float32)
 
 
-def read_mask(path, size: int) -> np.ndarray:
-  """A mask's file as float32 [S,S,1]: 1 where more than half of a pixel is marked (at least one pixel)."""
+def read_mask(path, size: int, shape: tuple[int, int] | None = None) -> np.ndarray:
+  """A mask's file as float32 [S,S,1]: 1 where more than half of a pixel is marked (at least one pixel).
+
+  Args:
+    shape: (H, W) of its image: the mask may be coarser or finer, but not of other proportions.
+  """
   marked = mask_images.read_marks(path)[..., 0].astype(np.float32)
+  if shape and abs(marked.shape[0] * shape[1] / (marked.shape[1] * shape[0]) - 1) > _PROPORTIONS:
+    raise UserError(f"mask {path} is {marked.shape[1]}x{marked.shape[0]} pixels, its image "
+                    f"{shape[1]}x{shape[0]}: not of its proportions, it is not the mask of this image")
   shares = resize.area(marked, size)
   mask = shares > 0.5
   if marked.any() and not mask.any():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+import filecmp
 import logging
 import pathlib
 
@@ -150,6 +151,9 @@ def build(data_cfg, seed: int) -> DataSet:
       f"clean/{n}" for n in names["clean"] - names["annotated"])
   problems = [f"{n} has no partner" for n in lonely]
   both = sorted(names["annotated"] & names["clean"])
+  if both and all(filecmp.cmp(folders["annotated"] / n, folders["clean"] / n, shallow=False) for n in both):
+    raise UserError(f"all {len(both)} files of {folders['annotated']} are those of {folders['clean']}, byte "
+                    "for byte: nothing is annotated, and there is nothing to learn")
   masks, foreign = masks_of(both, folders["mask"])
   items = [FilePair(n, folders["annotated"] / n, g, cfg, folders, masks.get(n))
            for n, g in zip(both, groups_of(both, folders["clean"], cfg))]

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import stat
 
 from data_pipelines.errors import UserError
+
+
+def is_there(path, what: str = "table") -> bool:
+  """Whether a file that may be missing is there; a folder or a pipe of its name is no missing file.
+
+  Raises:
+    UserError: as `check_regular`, also for a link that leads nowhere.
+  """
+  if not os.path.lexists(path):
+    return False
+  try:
+    check_regular(path, what)
+  except FileNotFoundError:
+    raise UserError(f"{what} {path} is a link that leads nowhere") from None
+  return True
 
 
 def check_regular(path, what: str = "file") -> None:

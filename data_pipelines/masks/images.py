@@ -52,8 +52,9 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
     if set(found.tolist()) <= {0, top}:
       return (values > 0).astype(np.float32)
   if pixels.dtype != np.uint8:
+    odd = next((v for v in found if v not in (0, 255, 65535)), found[-1])
     raise UserError(f"mask {path} has more than 8 bits ({pixels.dtype}) and values such as "
-                    f"{found[1]}: convert it to 8-bit grey")
+                    f"{odd}: convert it to 8-bit grey")
   if soft and found[-1] <= _LABELS:
     raise UserError(f"mask {path} holds no value above {int(found[-1])}: soft masks are grey, 255 = lesion; "
                     "these are labels")
@@ -204,8 +205,12 @@ def to_network(image: np.ndarray, side: int, mean_image: np.ndarray | None = Non
 def read_mean_image(path) -> np.ndarray:
   """float32 [H,W,3] in [0,1] of a .npy file (`write_mean_image` makes one)."""
   mean = arrays.read(path, "config.data.mean_image")
-  if mean.ndim != 3 or mean.shape[-1] != 3:
-    raise UserError(f"config.data.mean_image={path} has shape {mean.shape}, not [H,W,3]")
+  if mean.ndim != 3 or mean.shape[-1] != 3 or mean.dtype.kind not in "fiu":
+    raise UserError(f"config.data.mean_image={path} holds {mean.dtype} of shape {mean.shape}, not numbers "
+                    "[H,W,3]")
+  if not (mean.size and mean.min() >= 0 and mean.max() <= 1):  # NaN is neither
+    raise UserError(f"config.data.mean_image={path} holds values beyond 0 ... 1, or NaN: divide it by 255 if "
+                    "it is of 8-bit images")
   return mean.astype(np.float32)
 
 

@@ -9,6 +9,7 @@ import pathlib
 
 from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
+from data_pipelines.formats.regular import is_there
 from data_pipelines.intake import (
   counts,
   find as finder,
@@ -149,7 +150,7 @@ def folder_lists(cfg) -> dict[str, list[Item]]:
   root = pathlib.Path(data_fields.given_dir(cfg, "root", "a folder with labels.csv"))
   if not root.is_dir():
     raise FileNotFoundError(f"no folder {str(root)!r}; set config.data.root")
-  items = read_labels(root, cfg) if tables.place(root, "labels.csv").is_file() else read_folders(root, cfg)
+  items = read_labels(root, cfg) if is_there(tables.place(root, "labels.csv")) else read_folders(root, cfg)
   _say(root, items)
   get = lambda split, side: items.get((split, side), [])
   anomalies = [i for i in get("val", "anomaly")

@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats.regular import is_there
 from data_pipelines.intake import patients, splits, tables, vocabulary
 
 SPLITS = vocabulary.SPLITS
@@ -52,7 +53,7 @@ def split_names(items, root: pathlib.Path, cfg) -> dict[str, str]:
   table = tables.place(root, cfg.table) if cfg.table else None
   by = cfg.split_by
   if by == "auto":
-    by = "table" if table is not None and table.is_file() else "group"
+    by = "table" if table is not None and is_there(table) else "group"
   if by not in ("table", "group", "file", "reference"):
     raise UserError(f"config.data.split_by={by!r}: use auto, table, group, file or reference")
   place = _from_table(items, table, cfg) if by == "table" else _by_rule(items, by, root, cfg)

@@ -14,7 +14,7 @@ import threading
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
+from data_pipelines.formats import arrays, images
 from data_pipelines.slides import plan as plans, reader, stain
 from data_pipelines.slides.plan import Plan
 
@@ -113,12 +113,12 @@ class Library:
     if file is None or not file.exists():
       return None
     try:
-      with np.load(file) as found:
-        downsample, area = (float(v) for v in found["numbers"])
-        shape = tuple(int(n) for n in found["shape"])
-        return Plan(downsample, self._cfg["crop_size"], 0, shape, found["places"], found["tissue"],
-                    area), found["stains"]
-    except (OSError, ValueError, KeyError) as error:
+      found = arrays.read_some(file, ("places", "tissue", "stains", "shape", "numbers"))
+      downsample, area = (float(v) for v in found["numbers"])
+      shape = tuple(int(n) for n in found["shape"])
+      return Plan(downsample, self._cfg["crop_size"], 0, shape, found["places"], found["tissue"],
+                  area), found["stains"]
+    except (OSError, ValueError, TypeError) as error:
       raise UserError(f"{file} is damaged ({error}): delete it, it is made again") from None
 
 

@@ -95,9 +95,11 @@ def test_plans_are_kept(root, tmp_path, monkeypatch):
   assert len(list(tmp_path.glob("*.npz"))) == 5
   monkeypatch.setattr(plan, "make", None)
   assert names(build(root, tissue_dir=str(tmp_path))) == first
-  next(iter(tmp_path.glob("*.npz"))).write_bytes(b"half")
-  with pytest.raises(UserError, match="is damaged .*: delete it, it is made again"):
-    build(root, tissue_dir=str(tmp_path))
+  kept = next(iter(tmp_path.glob("*.npz")))
+  for damaged in (b"half", kept.read_bytes()[:300]):  # the second begins as a zip archive
+    kept.write_bytes(damaged)
+    with pytest.raises(UserError, match="is damaged .*: delete it, it is made again"):
+      build(root, tissue_dir=str(tmp_path))
 
 
 def test_limits_and_refusals(root):

@@ -17,6 +17,7 @@ import numpy as np
 from data_pipelines import dataset as datasets, stream
 from data_pipelines.brains import drawn_lesions
 from data_pipelines.dataset import Source
+from data_pipelines.formats import arrays
 from medae_jax.core import files, trained
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import bootstrap, detection
@@ -86,8 +87,12 @@ def _scored(folder):
   """{candidate: int [patients,2,CODES]} of a run, kept in its folder."""
   path = pathlib.Path(folder) / "evaluation" / "scores.npz"
   if path.is_file():
-    with np.load(path) as kept:
+    try:
+      kept = arrays.read_some(path, ("names", "counts"))
       found = dict(zip(kept["names"].tolist(), kept["counts"]))
+    except UserError as e:  # half a file of a killed process
+      logging.warning("%s: the run is scored again", e)
+      found = {}
     if set(found) == set(CANDIDATES):
       return {name: found[name] for name in CANDIDATES}
   fold = collect(folder)

@@ -1,0 +1,71 @@
+"""Files beside the images that would be taken for others, or for missing: one line before training."""
+
+import os
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_pipelines import fields
+from data_pipelines.datasets import chest_xray, paired
+from data_pipelines.errors import UserError
+from data_pipelines.masks import images as mask_images
+
+
+def save(path, array):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(array).save(path)
+  return path
+
+
+@pytest.mark.parametrize("values, said", [
+    (np.nan, "or NaN"), (120.0, "divide it by 255"), (-3.0, "beyond 0 ... 1"), (1j, "holds complex128"),
+    ("a", "holds <U1"), (True, "holds bool")])
+def test_a_mean_image_that_is_none(tmp_path, values, said):
+  """All but the text were subtracted from every image, the imaginary part and the sign in silence."""
+  np.save(tmp_path / "mean.npy", np.full((4, 4, 3), values))
+  with pytest.raises(UserError, match=f"config.data.mean_image=.*{said}"):
+    mask_images.read_mean_image(tmp_path / "mean.npy")
+
+
+@pytest.mark.parametrize("value", [np.float32(np.nan), np.uint16(5), np.float32(0.5)])
+def test_a_deep_mask_of_one_value_is_named(tmp_path, value):
+  with pytest.raises(UserError, match="mask .*a.tif (has more than 8 bits|holds)"):
+    mask_images.read_mask(save(tmp_path / "a.tif", np.full((4, 5), value)))
+
+
+def test_frames_that_are_all_their_clean_ones(tmp_path):
+  for i in range(3):
+    for side in ("clean", "annotated"):
+      save(tmp_path / side / f"{i}.png", np.full((40, 40), i, np.uint8))
+  with pytest.raises(UserError, match="all 3 files of .*annotated are those of .*clean, byte for byte"):
+    paired.build(fields.changed(paired.defaults(), dir=str(tmp_path)), 0)
+
+
+def radiographs(root):
+  for i in range(4):
+    for name in (f"train/good/a{i}", f"test/good/b{i}", f"test/plaque/c{i}"):
+      save(root / f"{name}.png", np.full((20, 16), 90, np.uint8))
+  return root
+
+
+def build(root):
+  return chest_xray.build(fields.changed(chest_xray.defaults(), root=str(root), image_size=8), 0)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+@pytest.mark.parametrize("name", ["boxes.csv", "labels.csv"])
+def test_a_table_that_is_no_file_is_not_taken_for_missing(tmp_path, name, make):
+  make(radiographs(tmp_path) / name)
+  with pytest.raises(UserError, match=f"table .*{name} is (a|no file)"):
+    build(tmp_path)
+
+
+def test_a_mask_of_other_proportions_is_not_stretched(tmp_path):
+  marked = np.zeros((40, 32), np.uint8)
+  marked[:8] = 255
+  save(radiographs(tmp_path) / "ground_truth/plaque/c0_mask.png", marked)  # finer, of the same proportions
+  assert build(tmp_path).split("test").read_one(4)["mask"].any()
+  save(tmp_path / "ground_truth/plaque/c1_mask.png", marked[:20])
+  with pytest.raises(UserError, match="c1_mask.png is 32x20 pixels, its image 16x20: not of its proportions"):
+    build(tmp_path).split("test").read_one(5)
