@@ -67,11 +67,19 @@ def load(folder: str | os.PathLike, overrides: Mapping[str, Any] | None = None, 
   if allow_code:
     allow_outside_code()
   manifest = files.read_json(folder / "manifest.json", "export again")
-  _check(folder, manifest)
-  needs = tuple(manifest["inputs"])
-  batch = {name: [[0, *(int(d) for d in one["shape"][1:])], one["dtype"]]
-           for name, one in manifest["inputs"].items()}
-  info = {**manifest["checkpoint"], "stage": "main", "batches": {"main": batch}}
+  try:
+    _check(folder, manifest)
+    batch = {name: [[0, *(int(d) for d in one["shape"][1:])], str(one["dtype"])]
+             for name, one in manifest["inputs"].items()}
+    needs = tuple(batch)
+    info = {"which": str(manifest["checkpoint"]["which"]), "step": int(manifest["checkpoint"]["step"]),
+            **manifest["checkpoint"], "stage": "main", "batches": {"main": batch}}
+    if not needs:
+      raise ValueError("no inputs")
+  except UserError:
+    raise
+  except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
+    raise UserError(f"{folder / 'manifest.json'} is damaged ({type(e).__name__}: {e}): export again") from e
   method = types.SimpleNamespace(score_needs=needs, score_optional=())
   found = Exported(config_lib.read_config(folder), method, State.create({}), calibration.read(folder), info,
                    folder)

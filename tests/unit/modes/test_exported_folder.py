@@ -70,3 +70,15 @@ def test_what_an_export_cannot_do_is_one_line(folders, tmp_path):
   (copy / "manifest.json").write_text(json.dumps(manifest))
   with pytest.raises(UserError, match="holds no score.stablehlo: export with the format stablehlo"):
     opened.load(copy)
+
+
+@pytest.mark.parametrize("change", [
+    {"inputs": {}}, {"inputs": {"image": 5}},
+    {"inputs": {"image": {"shape": ["b", "x", 3, 4], "dtype": "float32"}}}, {"checkpoint": 5},
+    {"checkpoint": {"which": "best"}}])
+def test_a_damaged_manifest_is_named(folders, tmp_path, change):
+  out = shutil.copytree(folders[1], tmp_path / "out")
+  manifest = json.loads((out / "manifest.json").read_text())
+  (out / "manifest.json").write_text(json.dumps({**manifest, **change}))
+  with pytest.raises(UserError, match="manifest.json is damaged .*: export again"):
+    opened.load(out)
