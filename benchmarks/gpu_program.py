@@ -13,6 +13,7 @@ rates of the data sheet and starts kernels in no time. Convolutions are not tune
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -155,16 +156,28 @@ def h100s(n: int) -> list:
   return topologies.get_topology_desc("gpu", "cuda", target_config=_H100, topology=f"1x1x{n}").devices
 
 
-def work(task: str, variant: str, batch: int) -> None:
-  """Compiles one step in this process: JSON on stdout."""
+def _told_of(device):
+  import jax
+  """A context in which kernels written in Pallas are lowered for `device`, which JAX looks for here otherwise."""
+  try:
+    from jax.sharding import AbstractDevice
+  except ImportError:  # jax 0.10 takes an H100 where it finds none
+    return contextlib.nullcontext()
+  abstract = AbstractDevice(device_kind=device.device_kind, num_cores=None, platform="gpu")
+  return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=abstract))
+
+
+def work(task: str, variant: str, batch: int, model: dict | None = None) -> None:
+  """Compiles one step in this process: JSON on stdout. `model`: fields of config.model to change."""
   import jax
 
   from benchmarks import package_steps
   device = h100s(1)[0]
-  setting = {**TASKS[task], "variant": variant}
+  setting = {**TASKS[task], "variant": variant, "model": {**TASKS[task].get("model", {}), **(model or {})}}
   setting["batch"] = batch or setting["batch"]
   jax.default_backend = lambda: "gpu"  # what the package asks to choose between forms
-  lowered = package_steps.lowered(setting, jax.sharding.SingleDeviceSharding(device))
+  with _told_of(device):
+    lowered = package_steps.lowered(setting, jax.sharding.SingleDeviceSharding(device))
   compiled = lowered.compile(compiler_options={"xla_gpu_autotune_level": 0})
   print(json.dumps({"batch": setting["batch"], "jax": jax.__version__,
                     "kernels": [dataclasses.asdict(k) for k in kernels(compiled.as_text())],

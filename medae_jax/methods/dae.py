@@ -64,7 +64,8 @@ class Method(BaseMethod):
 
   def _net(self, channels: int) -> dae_unet.UNet:
     m = self.config.model
-    return dae_unet.UNet(channels, m.depth, m.wf, jnp.dtype(m.dtype), m.precision or None, m.remat)
+    return dae_unet.UNet(channels, m.depth, m.wf, jnp.dtype(m.dtype), m.precision or None, m.remat,
+                         m.get("norm_kernel", "plain"))
 
   def _apply(self, params, image):
     return self._net(image.shape[-1]).apply({"params": params}, image)

@@ -31,12 +31,14 @@ class Block(nn.Module):
   features: int
   dtype: Any = jnp.float32
   precision: Any = None
+  norm_kernel: str = "plain"
 
   @nn.compact
   def __call__(self, x):
     for part in ("a", "b"):
       x, bias = WSConv3x3(self.features, self.dtype, self.precision, name=f"conv_{part}")(x)
-      x = SwishGroupNorm(group_count(self.features), pad=part == "a", name=f"norm_{part}")(x, bias)
+      x = SwishGroupNorm(group_count(self.features), pad=part == "a", kernel=self.norm_kernel,
+                         name=f"norm_{part}")(x, bias)
     return x
 
 
@@ -57,12 +59,13 @@ class UNet(nn.Module):
   dtype: Any = jnp.float32
   precision: Any = None
   remat: bool = False
+  norm_kernel: str = "plain"
 
   @nn.compact
   def __call__(self, x):
     check_size(x.shape, self.depth)  # here, so that a score or an export of another size says it too
     block = nn.remat(Block) if self.remat else Block
-    options = (self.dtype, self.precision)
+    options = (self.dtype, self.precision, self.norm_kernel)
     skips = []
     for i in range(self.depth):
       x = reflect_pad(x if i == 0 else avg_pool2x2(x))
