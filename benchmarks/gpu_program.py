@@ -3,9 +3,11 @@
   pip install "jax[cuda13]"    # XLA's compiler for GPUs; it runs on any CPU
   python -m benchmarks.gpu_program
   python -m benchmarks.gpu_program --tasks=dae --variants=bfloat16 --batch=64 --top=20
+  python -m benchmarks.gpu_program --tasks=dae --model='{"norm_kernel": "pallas"}'
 
 A calculation, not a measurement. Traffic is what every kernel of the compiled program reads and
-writes, each operand once, whole or, where the kernel takes nothing but slices of it, those; FLOP are
+writes, each operand once, whole or, where the kernel takes nothing but slices of it, those (of a kernel
+written in Pallas: operands and results, as layers/swish_norm_pallas.py reads and writes each once); FLOP are
 those of the convolutions. "At least" is the time of a GPU that moves memory and multiplies matrices at the
 rates of the data sheet and starts kernels in no time. Convolutions are not tuned without a device.
 """
@@ -156,9 +158,9 @@ def h100s(n: int) -> list:
   return topologies.get_topology_desc("gpu", "cuda", target_config=_H100, topology=f"1x1x{n}").devices
 
 
-def _told_of(device):
+def told_of(device):
+  """A context in which kernels written in Pallas are lowered for `device`, not for one that is there."""
   import jax
-  """A context in which kernels written in Pallas are lowered for `device`, which JAX looks for here otherwise."""
   try:
     from jax.sharding import AbstractDevice
   except ImportError:  # jax 0.10 takes an H100 where it finds none
@@ -176,7 +178,7 @@ def work(task: str, variant: str, batch: int, model: dict | None = None) -> None
   setting = {**TASKS[task], "variant": variant, "model": {**TASKS[task].get("model", {}), **(model or {})}}
   setting["batch"] = batch or setting["batch"]
   jax.default_backend = lambda: "gpu"  # what the package asks to choose between forms
-  with _told_of(device):
+  with told_of(device):
     lowered = package_steps.lowered(setting, jax.sharding.SingleDeviceSharding(device))
   compiled = lowered.compile(compiler_options={"xla_gpu_autotune_level": 0})
   print(json.dumps({"batch": setting["batch"], "jax": jax.__version__,
@@ -198,6 +200,8 @@ def main() -> None:
   parser.add_argument("--tasks", default="dae,annotation,perceptual")
   parser.add_argument("--variants", default="bfloat16,float32")
   parser.add_argument("--batch", type=int, default=0, help="0 = the task's own")
+  parser.add_argument("--model", default="{}", type=json.loads,
+                      help='fields of config.model to change: \'{"norm_kernel": "pallas"}\'')
   parser.add_argument("--top", type=int, default=0, help="also the n kernels with most traffic")
   parser.add_argument("--output", default="", help="JSON file")
   args = parser.parse_args()
@@ -211,7 +215,8 @@ def main() -> None:
   for task in tasks:
     for variant in variants:
       got = report.child("benchmarks.gpu_program",
-                         {"task": task, "variant": variant, "batch": args.batch}, DEVICELESS)
+                         {"task": task, "variant": variant, "batch": args.batch, "model": args.model},
+                         DEVICELESS)
       found[f"{task} {variant}"] = got
       moved, flops = (sum(k[key] for k in got["kernels"]) for key in ("bytes", "flops"))
       rows.append((task, variant, got["batch"], len(got["kernels"]), f"{moved / 1e9:.2f} GB",

@@ -22,6 +22,7 @@ from benchmarks import gpu_program, report, settings
 
 FILE = pathlib.Path(__file__).with_name("guard.json")
 PROGRAMS = (("dae", "bfloat16", 16), ("annotation", "bfloat16", 4), ("perceptual", "bfloat16", 128))
+OF_GPUS = ((("dae", "bfloat16", 16), {"norm_kernel": "pallas"}),)  # programs that only GPUs have
 GROWTH = {"kernels": 1.10, "bytes": 1.10, "flops": 1.10, "scratch": 1.10, "compile_s": 1.5, "ratio": 1 / 1.15}
 
 
@@ -48,12 +49,18 @@ def work(task: str, variant: str, batch: int) -> None:
   print(json.dumps({**program(task, variant, batch), "jax": jax.__version__}))
 
 
-def gpu_counts(task: str, variant: str, batch: int) -> tuple[str, dict[str, float]]:
+def gpu_counts(task: str, variant: str, batch: int, model: dict) -> tuple[str, dict[str, float]]:
   """(jax version, counts of the program for an H100), in a process of its own; the convolutions' FLOP."""
-  row = report.child("benchmarks.gpu_program", {"task": task, "variant": variant, "batch": batch},
-                     gpu_program.DEVICELESS)
+  row = report.child("benchmarks.gpu_program", {"task": task, "variant": variant, "batch": batch,
+                                                "model": model}, gpu_program.DEVICELESS)
   return row["jax"], {"kernels": len(row["kernels"]), "bytes": sum(k["bytes"] for k in row["kernels"]),
                       "flops": sum(k["flops"] for k in row["kernels"]), "scratch": row["scratch"]}
+
+
+def gpu_programs() -> list[tuple[str, tuple[str, str, int], dict]]:
+  """(name of the row, program, fields of config.model that it changes)."""
+  return [(" ".join(map(str, (*p, *(f"{k}={v}" for k, v in model.items())))), p, model)
+          for p, model in (*((p, {}) for p in PROGRAMS), *OF_GPUS)]
 
 
 def key(kind: str, where: str, what: str) -> str:
@@ -72,9 +79,10 @@ def measured(torch_python: str) -> dict[str, dict[str, float]]:
     jax = f"jax {row.pop('jax')}"
     found[key("compile time", f"{jax}, {processor}", name)] = {"compile_s": row.pop("compile_s")}
     found[key("CPU program", jax, name)] = row
-    if gpu_program.has_compiler():
-      version, counts = gpu_counts(task, variant, batch)
-      found[key("GPU program", f"jax {version}", name)] = counts
+  for name, what, model in gpu_programs() if gpu_program.has_compiler() else ():
+    report.say(f"GPU program: {name}")
+    version, counts = gpu_counts(*what, model)
+    found[key("GPU program", f"jax {version}", name)] = counts
   if torch_python:
     for task, row in ratios(torch_python).items():
       found[key("CPU against PyTorch", processor, task)] = row

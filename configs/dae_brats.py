@@ -47,6 +47,8 @@ def get_config(arg=None):
   model.dtype = "float32"          # float32 or bfloat16 (activations and products)
   model.precision = ""             # of float32 products: "" (TF32 on GPUs) or highest
   model.remat = False              # recompute blocks in the backward pass to save memory
+  model.norm_kernel = "plain"      # Swish + GroupNorm on GPUs: plain (XLA), pallas (kernels of our own, never
+                                   # timed on a GPU so far) or measured (the faster one, timed there)
 
   config.optim = optim = ml_collections.ConfigDict()
   optim.lr = 1e-4

@@ -79,6 +79,8 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   run = trained.load(workdir, changed, splits=True)
   if "predict.force" in changed:  # of this command alone: whoever scores with the export insists himself
     run = run.override({"predict.force": config_lib.read_config(workdir).predict.force})
+  if "norm_kernel" in run.config.model:  # what is exported runs on any device
+    run = run.override({"model.norm_kernel": "plain"})
   weights = _weights(run.method.inference_state(run.state))
   inputs = _inputs(run.config, run.method, run.info, run.config.export.image_size)
   with artefact.replacing(out) as temporary:

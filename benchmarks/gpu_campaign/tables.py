@@ -30,7 +30,7 @@ def unit_text(name: str, unit: dict, state: dict) -> str:
   if unit["result"] is None:
     return text
   make = {"a": _facts, "b": _steps, "c": _flags, "d": _feed, "e": _evaluation, "f": _tests, "g": _starts,
-          "h": _kernels}[unit["part"]]
+          "h": _kernels, "i": _norm}[unit["part"]]
   return "\n\n".join(filter(None, [text, make(name, unit["result"], state)]))
 
 
@@ -107,6 +107,20 @@ def _flags(_, found, state) -> str:
             (row.get("program") or {}).get("kernels", "")) for name, row in rows]
   return _table((f"DAE, bfloat16, batch {found['setting']['batch']}", "flag", "images/s", "ratio",
                  "first step", "kernels"), cells)
+
+
+def _norm(_, found, state) -> str:
+  cells = []
+  for batch, rows in found["steps"].items():
+    first = rows["plain"].get("images_per_s")
+    ratio = lambda row, one=first: f"{row['images_per_s'] / one:.3f}" if one and "images_per_s" in row else ""
+    cells += [(batch, name, _rate(row), ratio(row), (row.get("program") or {}).get("kernels", "")) for name, row in rows.items()]
+  errors = [(name, *(f"{v:.1e}" for v in row["error"].values()), "yes" if row["within"] else "NO")
+            for name, row in found["layers"].items()]
+  return "\n\n".join([
+      _table(("DAE, bfloat16, batch", "model.norm_kernel", "images/s", "ratio", "kernels"), cells),
+      _table((f"pallas against plain, float32, of the largest value (at most {found['limit']:g})", "y", "x",
+              "bias", "scale", "shift", "within"), errors)])
 
 
 def _feed(_, found, state) -> str:

@@ -14,7 +14,8 @@ PARTS = {
     "e": "whole evaluation and metrics",
     "f": "parity tests on the device; TF32 and bfloat16 against float32",
     "g": "start to the first step, cold and warm",
-    "h": "the most expensive kernels"}
+    "h": "the most expensive kernels",
+    "i": "Swish + GroupNorm: the plain form against kernels of our own (model.norm_kernel)"}
 BEST = "compiled bf16 graphs"  # of PyTorch
 
 
@@ -66,6 +67,7 @@ def plan(size: str, device: str, torch_python: str) -> list[Unit]:
     steps("dae", 64, best, fast, "--alone")
   work("kernels dae", "h", "kernels", "--task=dae", limit=150)
   work("flags", "c", "flags", limit=300, least=100)
+  work("norm kernels", "i", "norm", limit=300, least=120)
   work("feed", "d", "feed", limit=120)
   sizes = ("--patients=2", "--slices=6", "--depth=2", "--wf=2", "--size=32") if tiny else (
       "--patients=8", "--slices=155")

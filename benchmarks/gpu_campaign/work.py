@@ -82,8 +82,7 @@ def facts(args) -> dict:
 
 def flags(args) -> dict:
   """The DAE step in bfloat16 under other flags of XLA, repeats in turn."""
-  setting, contenders, found = setting_of("dae", args), [], {}
-  repeats, seconds = (2, 0.05) if args.size == "tiny" else (5, 0.4)
+  setting, contenders = setting_of("dae", args), []
   shown = {k: v for k, v in FLAGS.items()
            if args.device == "gpu" or "--xla_gpu" not in v[0]}  # they do nothing elsewhere
   for name, (flag, variant) in shown.items():
@@ -92,6 +91,13 @@ def flags(args) -> dict:
     c = compare.Contender("ours", "bfloat16", {**setting, "steps_per_call": calls}, args.device,
                           sys.executable, 100, {"XLA_FLAGS": given})
     contenders.append((name, c))
+  found = in_turn(contenders, args)
+  return {"setting": setting, "rows": {name: {**row, "flag": FLAGS[name][0]} for name, row in found.items()}}
+
+
+def in_turn(contenders, args) -> dict:
+  """{name: row} of contenders [(name, compare.Contender)], repeats in turn."""
+  repeats, seconds = (2, 0.05) if args.size == "tiny" else (5, 0.4)
   try:
     for name, c in contenders:
       c.start()
@@ -100,13 +106,12 @@ def flags(args) -> dict:
     for _ in range(repeats):
       for _, c in contenders:
         c.measure()
-    for name, c in contenders:
+    for _, c in contenders:
       c.count()
-      found[name] = {**c.row(), "flag": FLAGS[name][0]}
+    return {name: c.row() for name, c in contenders}
   finally:
     for _, c in contenders:
       c.stop()
-  return {"setting": setting, "rows": found}
 
 
 def feed(args) -> dict:
@@ -210,9 +215,16 @@ def kernels(args) -> dict:
   return profile.profile(setting_of(args.task, args), args.device)
 
 
+def norm(args) -> dict:
+  """The forms of Swish + GroupNorm; see benchmarks/gpu_campaign/norm.py."""
+  from benchmarks.gpu_campaign import norm as forms
+  return forms.norm(args)
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  what = {f.__name__: f for f in (facts, agreement.precision, agreement.parity, flags, feed, start, kernels)}
+  what = {f.__name__: f for f in (facts, agreement.precision, agreement.parity, flags, feed, start, kernels,
+                              norm)}
   parser.add_argument("what", choices=what)
   parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
   parser.add_argument("--size", choices=("full", "tiny"), default="full")

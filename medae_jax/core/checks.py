@@ -240,7 +240,7 @@ SHARED: dict[str, Rule] = {
     "model.wf": whole(0, 14),
     "model.width": whole(1, 8192),
     "model.latent_dim": whole(1, 65536),
-    "model.remat": flag,
+    "model.remat": flag, "model.norm_kernel": choice("plain", "pallas", "measured"),
     "optim.lr": number(0),
     "optim.b1": number(0, 1, below=True),
     "optim.b2": number(0, 1, below=True),

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from medae_jax.core.errors import UserError
 from medae_jax.models.layers.conv import Conv1x1, ConvTranspose2x2, WSConv3x3
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
+from medae_jax.models.layers.norm_kernel import SwishGroupNorm
 from medae_jax.models.layers.pool import avg_pool2x2
 from medae_jax.models.layers.reflect_pad import reflect_pad
-from medae_jax.models.layers.swish_norm import SwishGroupNorm
 
 
 def group_count(channels: int) -> int:
@@ -51,6 +51,7 @@ class UNet(nn.Module):
     dtype: of activations and products ("bfloat16" halves memory traffic); parameters, kernel
       standardisation and normalisation statistics stay float32.
     precision: of float32 products ("highest" forbids TF32 on GPUs).
+    norm_kernel: form of Swish + GroupNorm on GPUs (layers/norm_kernel.py): plain, pallas, measured.
     remat: recompute each block in the backward pass: less memory, about a third more work.
   """
   channels: int

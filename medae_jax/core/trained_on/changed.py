@@ -48,9 +48,9 @@ HARMLESS = (
     "synthetic_counts", "synthetic_seed", "tissue_dir", "train_limit", "workers")
 # Fields of the groups model and method (without method.score) that leave the network what it is.
 _SAME_NETWORK = (
-    "model.dtype", "model.precision", "model.remat", "method.dtype", "method.vgg_dtype", "method.meta_dtype",
-    "method.backbone_weights", "method.vgg_weights", "method.cache", "method.cache_features",
-    "method.views_at_once")
+    "model.dtype", "model.norm_kernel", "model.precision", "model.remat", "method.dtype", "method.vgg_dtype",
+    "method.meta_dtype", "method.backbone_weights", "method.vgg_weights", "method.cache",
+    "method.cache_features", "method.views_at_once")
 # Fields of method.score that move no threshold.
 _SAME_SCORE = ("threshold", "dilate", "fill", "offer", "fit")
 _THRESHOLDS = ("threshold", "image_threshold", "scan_threshold")

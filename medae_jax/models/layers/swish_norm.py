@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -139,20 +138,3 @@ def _group_means(rows, shape, groups):
 
 
 swish_group_norm.defvjp(_forward, _backward)
-
-
-class SwishGroupNorm(nn.Module):
-  """GroupNorm(swish(x + bias)) over contiguous channel blocks, reflect-padded if asked (`pad`)."""
-  groups: int
-  pad: bool = False
-  eps: float = 1e-5
-  kernel: str = "plain"
-
-  @nn.compact
-  def __call__(self, x, bias):
-    scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-    shift = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-    if self.kernel == "pallas":
-      from medae_jax.models.layers import swish_norm_pallas
-      return swish_norm_pallas.swish_group_norm(x, bias, scale, shift, self.groups, self.pad, self.eps)
-    return swish_group_norm(x, bias, scale, shift, self.groups, self.pad, self.eps)

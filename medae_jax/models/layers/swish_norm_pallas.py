@@ -1,65 +1,25 @@
-"""`swish_norm.swish_group_norm` as kernels of our own for GPUs (Pallas, lowered to Triton), gradient included.
+"""`swish_norm.swish_group_norm` as kernels of our own for GPUs (Pallas, by Triton), with its gradient.
 
   forward   sums of tiles -> y, padded as it is written                 (2 kernels)
   backward  sums of tiles -> dx, read through the fold of the padding   (2 kernels, one of XLA adds up)
 
-A group that one block can hold in its registers (`HELD` values) takes a single kernel each way, which reads
-x once. Swish is computed again wherever it is needed; no atomics, every sum has a fixed order. Each tile is
-summed about its own mean (Chan, Golub & LeVeque 1983), so that nothing cancels. Arithmetic is float32.
+A group that one block can hold in its registers (`kernels.HELD` values) takes a single kernel each way,
+which reads x once. Swish is computed again wherever it is needed; no atomics, every sum has a fixed order.
+Each tile is summed about its own mean (Chan, Golub, LeVeque 1983): nothing cancels. Arithmetic is float32.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
+import jax.numpy as jnp
 
-TILE = 4096  # values that a block of four warps works on at a time: 32 a thread
-PARTS = 64  # blocks at most that share an image
-HELD = 32768  # values of a group that one block holds: 64 for each of 512 threads
-
-
-class Plan(NamedTuple):
-  """How an image [height, width, channels] is cut: `parts` blocks, each of `tiles` tiles of `tile` pixels."""
-  height: int
-  width: int
-  channels: int
-  groups: int
-  pad: bool
-  eps: float
-  interpret: bool
-
-  @property
-  def pixels(self) -> int:
-    return self.height * self.width
-
-  @property
-  def size(self) -> int:
-    """Channels of a group."""
-    return self.channels // self.groups
-
-  @property
-  def tile(self) -> int:
-    return max(1, TILE // self.channels)
-
-  def parts(self, pixels: int) -> int:
-    return min(PARTS, pl.next_power_of_2(pl.cdiv(pixels, self.tile)))
-
-  def tiles(self, pixels: int) -> int:
-    return pl.cdiv(pixels, self.tile * self.parts(pixels))
-
-  def held(self, arrays: int) -> bool:
-    """Whether a block holds a group of so many arrays."""
-    return pl.next_power_of_2(self.pixels) * self.size * arrays <= HELD
-
-  @property
-  def out(self) -> tuple[int, int]:
-    return (self.height + 2, self.width + 2) if self.pad else (self.height, self.width)
+from medae_jax.models.layers import swish_norm_kernels as kernels
+from medae_jax.models.layers.swish_norm_kernels import TILE, Plan
 
 
 def refusal(shape, dtype, groups: int) -> str:
@@ -69,6 +29,8 @@ def refusal(shape, dtype, groups: int) -> str:
     return "sizes that are not known"
   if not (power(shape[-1]) and power(groups) and shape[-1] <= TILE):
     return f"{shape[-1]} channels in {groups} groups (powers of two, up to {TILE} channels)"
+  if min(shape[1:3]) < 2:
+    return f"images of {shape[1]}x{shape[2]}"
   if dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
     return f"the type {jnp.dtype(dtype).name}"
   return ""
@@ -114,10 +76,10 @@ swish_group_norm.defvjp(_forward, _backward)
 
 
 def _call(kernel, plan: Plan, grid, out, values: int, *operands):
-  """Runs `kernel(plan, *refs)` of whole arrays on a grid; the block of a program works on `values` at once."""
+  """Runs `kernel` on a grid of programs, each of which works on `values` numbers at once."""
+  body = lambda *refs: kernel(plan, (pl.program_id(0), pl.program_id(1)), *refs)
   return pl.pallas_call(
-      lambda *refs: kernel(plan, (pl.program_id(0), pl.program_id(1)), *refs), grid=grid, out_shape=out, interpret=plan.interpret,
-      name=f"swish_norm{kernel.__name__.removesuffix('_kernel')}",
+      body, grid=grid, out_shape=out, interpret=plan.interpret, name=f"swish_norm_{kernel.__name__}",
       compiler_params=triton.CompilerParams(num_warps=min(16, max(4, values // 2048)), num_stages=1),
   )(*operands)
 
@@ -129,235 +91,39 @@ def _float32(*shape):
 def _statistics(plan, x, bias):
   """[B,parts,2,G]: mean and sum of squared deviations of each part of each group."""
   parts = plan.parts(plan.pixels)
-  return _call(_statistics_kernel, plan, (len(x), parts), _float32(len(x), parts, 2, plan.groups), TILE, x, bias)
+  out = _float32(len(x), parts, 2, plan.groups)
+  return _call(kernels.statistics, plan, (len(x), parts), out, TILE, x, bias)
 
 
 def _normalise(plan, x, bias, scale, shift, statistics):
   pixels = math.prod(plan.out)
   out = jax.ShapeDtypeStruct((len(x), pixels, plan.channels), x.dtype)
-  return _call(_normalise_kernel, plan, (len(x), plan.parts(pixels)), out, TILE, x, bias, scale, shift, statistics)
+  return _call(kernels.normalise, plan, (len(x), plan.parts(pixels)), out, TILE,
+               x, bias, scale, shift, statistics)
 
 
 def _gradient_sums(plan, x, grad, bias, scale, statistics):
   """[B,parts,2,C] sums of g and g x^ of each part; [B,parts,2,G] the same, times scale, of groups."""
   head = (len(x), plan.parts(plan.pixels), 2)
-  return _call(_gradient_sums_kernel, plan, head[:2], (_float32(*head, plan.channels), _float32(*head, plan.groups)),
-               TILE, x, grad, bias, scale, statistics)
+  out = _float32(*head, plan.channels), _float32(*head, plan.groups)
+  return _call(kernels.gradient_sums, plan, head[:2], out, TILE, x, grad, bias, scale, statistics)
 
 
 def _gradient(plan, x, grad, bias, scale, statistics, rows, sums):
   """dx; [B,parts,3,C] parts of the gradients of bias, scale and shift."""
   head = (len(x), plan.parts(plan.pixels))
-  return _call(_gradient_kernel, plan, head, (x, _float32(*head, 3, plan.channels)), TILE,
+  return _call(kernels.gradient, plan, head, (x, _float32(*head, 3, plan.channels)), TILE,
                x, grad, bias, scale, statistics, rows, sums)
 
 
 def _whole(plan, x, bias, scale, shift):
   """y and [B,2,G]: mean and 1 / standard deviation."""
   out = jax.ShapeDtypeStruct((len(x), math.prod(plan.out), plan.channels), x.dtype)
-  return _call(_whole_kernel, plan, (len(x), plan.groups), (out, _float32(len(x), 2, plan.groups)),
+  return _call(kernels.whole, plan, (len(x), plan.groups), (out, _float32(len(x), 2, plan.groups)),
                plan.size * pl.next_power_of_2(plan.pixels), x, bias, scale, shift)
 
 
 def _whole_gradient(plan, x, grad, bias, scale, statistics):
   """dx; [B,3,C] as of `_gradient`."""
-  return _call(_whole_gradient_kernel, plan, (len(x), plan.groups), (x, _float32(len(x), 3, plan.channels)),
+  return _call(kernels.whole_gradient, plan, (len(x), plan.groups), (x, _float32(len(x), 3, plan.channels)),
                2 * plan.size * pl.next_power_of_2(plan.pixels), x, grad, bias, scale, statistics)
-
-
-def _statistics_kernel(plan, at, x_ref, bias_ref, out_ref):
-  bias = bias_ref[:]
-
-  def add(pixel, inside, carry):
-    count, mean, square = carry
-    s = _grouped(plan, _swish(_load(x_ref, at, pixel, inside), bias)[2])
-    here = _count(inside)
-    local = _over(jnp.where(inside[:, None, None], s, 0)) / (jnp.maximum(here, 1) * plan.size)
-    spread = _over(jnp.where(inside[:, None, None], (s - local[None, :, None])**2, 0))
-    share, delta = here / jnp.maximum(count + here, 1), local - mean
-    return count + here, mean + delta * share, square + spread + delta**2 * count * share * plan.size
-  zeros = jnp.zeros(plan.groups, jnp.float32)
-  _, mean, square = _tiles(plan, at, plan.pixels, add, (jnp.float32(0), zeros, zeros))
-  out_ref[(*at, 0)] = mean
-  out_ref[(*at, 1)] = square
-
-
-def _normalise_kernel(plan, at, x_ref, bias_ref, scale_ref, shift_ref, statistics_ref, y_ref):
-  bias, shift = bias_ref[:], shift_ref[:]
-  mean, inverse = _mean_and_inverse(plan, statistics_ref, at)
-  gain = inverse * scale_ref[:]
-
-  def write(pixel, inside, carry):
-    s = _swish(_load(x_ref, at, _source(plan, pixel), inside), bias)[2]
-    _store(y_ref, at, pixel, inside, (s - mean) * gain + shift)
-    return carry
-  _tiles(plan, at, math.prod(plan.out), write, 0)
-
-
-def _gradient_sums_kernel(plan, at, x_ref, grad_ref, bias_ref, scale_ref, statistics_ref, rows_ref, sums_ref):
-  bias = bias_ref[:]
-  mean, inverse = _mean_and_inverse(plan, statistics_ref, at)
-
-  def add(pixel, inside, carry):
-    grad = _folded(plan, grad_ref, at, pixel, inside)
-    normal = (_swish(_load(x_ref, at, pixel, inside), bias)[2] - mean) * inverse
-    return carry[0] + jnp.sum(grad, 0), carry[1] + jnp.sum(grad * normal, 0)
-  zeros = jnp.zeros(plan.channels, jnp.float32)
-  rows = _tiles(plan, at, plan.pixels, add, (zeros, zeros))
-  for i, row in enumerate(rows):
-    rows_ref[(*at, i)] = row
-    sums_ref[(*at, i)] = jnp.sum((row * scale_ref[:]).reshape(plan.groups, plan.size), 1)
-
-
-def _gradient_kernel(plan, at, x_ref, grad_ref, bias_ref, scale_ref, statistics_ref, rows_ref, sums_ref, dx_ref, out_ref):
-  bias, scale = bias_ref[:], scale_ref[:]
-  mean, inverse = _mean_and_inverse(plan, statistics_ref, at)
-  offset, tilt = (_spread(plan, jnp.sum(sums_ref[at[0], :, i], 0) / (plan.pixels * plan.size)) for i in (0, 1))
-
-  def write(pixel, inside, carry):
-    grad = _folded(plan, grad_ref, at, pixel, inside)
-    dx = _through(_swish(_load(x_ref, at, pixel, inside), bias), grad, scale, mean, inverse, offset, tilt)
-    _store(dx_ref, at, pixel, inside, dx)
-    return carry + jnp.sum(jnp.where(inside[:, None], dx, 0), 0)
-  out_ref[(*at, 0)] = _tiles(plan, at, plan.pixels, write, jnp.zeros(plan.channels, jnp.float32))
-  out_ref[(*at, 1)] = rows_ref[(*at, 1)]
-  out_ref[(*at, 2)] = rows_ref[(*at, 0)]
-
-
-def _whole_kernel(plan, at, x_ref, bias_ref, scale_ref, shift_ref, y_ref, statistics_ref):
-  image, group = at
-  pixel, inside, channel = _group(plan, group)
-  s = _swish(_load(x_ref, at, pixel, None, channel), bias_ref[channel])[2]
-  count = plan.pixels * plan.size
-  mean = jnp.sum(jnp.where(inside, s, 0)) / count
-  inverse = jax.lax.rsqrt(jnp.sum(jnp.where(inside, (s - mean)**2, 0)) / count + plan.eps)
-  y = (s - mean) * (inverse * scale_ref[channel]) + shift_ref[channel]
-  for target, there in _targets(plan, pixel):
-    _store(y_ref, at, target, there, y, channel)
-  statistics_ref[image, 0, group] = mean
-  statistics_ref[image, 1, group] = inverse
-
-
-def _whole_gradient_kernel(plan, at, x_ref, grad_ref, bias_ref, scale_ref, statistics_ref, dx_ref, out_ref):
-  image, group = at
-  pixel, inside, channel = _group(plan, group)
-  mean, inverse = statistics_ref[image, 0, group], statistics_ref[image, 1, group]
-  scale = scale_ref[channel]
-  z_gate_s = _swish(_load(x_ref, at, pixel, None, channel), bias_ref[channel])
-  grad = _folded(plan, grad_ref, at, pixel, None, channel)
-  counted = jnp.where(inside, grad, 0)
-  sums = jnp.sum(counted, 0), jnp.sum(counted * (z_gate_s[2] - mean) * inverse, 0)
-  offset, tilt = (jnp.sum(scale * row) / (plan.pixels * plan.size) for row in sums)
-  dx = _through(z_gate_s, grad, scale, mean, inverse, offset, tilt)
-  _store(dx_ref, at, pixel, None, dx, channel)
-  out_ref[image, 0, channel] = jnp.sum(jnp.where(inside, dx, 0), 0)
-  out_ref[image, 1, channel] = sums[1]
-  out_ref[image, 2, channel] = sums[0]
-
-
-def _through(z_gate_s, grad, scale, mean, inverse, offset, tilt):
-  """Gradient of x; offset, tilt: means over the group of scale g and scale g x^."""
-  z, gate, s = z_gate_s
-  return inverse * (grad * scale - offset - (s - mean) * inverse * tilt) * gate * (1 + z * (1 - gate))
-
-
-def _tiles(plan, at, pixels, body, carry):
-  """carry after body(pixel [tile], whether it is inside [tile], carry) of every tile of this program's part."""
-  tiles = plan.tiles(pixels)
-
-  def one(i, carry):
-    pixel = (at[1] * tiles + i) * plan.tile + jnp.arange(plan.tile)
-    return body(pixel, pixel < pixels, carry)
-  return jax.lax.fori_loop(0, tiles, one, carry)
-
-
-def _group(plan, group):
-  """Of one group: pixels [P] (P a power of two; the last again and again), which count [P,1], channels [size]."""
-  pixel = jnp.arange(pl.next_power_of_2(plan.pixels))
-  return jnp.minimum(pixel, plan.pixels - 1), pixel[:, None] < plan.pixels, group * plan.size + jnp.arange(plan.size)
-
-
-def _at(ref, at, pixel, channel):
-  channel = jnp.arange(ref.shape[2]) if channel is None else channel
-  return ref.at[at[0], pixel[:, None], channel[None, :]]
-
-
-def _load(ref, at, pixel, inside, channel=None):
-  """[P,C] float32 of this program's image, 0 where it is outside."""
-  if inside is None:
-    return triton.load(_at(ref, at, pixel, channel)).astype(jnp.float32)
-  return triton.load(_at(ref, at, pixel, channel), mask=inside[:, None], other=0).astype(jnp.float32)
-
-
-def _store(ref, at, pixel, inside, value, channel=None):
-  mask = None if inside is None else inside[:, None]
-  triton.store(_at(ref, at, pixel, channel), value.astype(ref.dtype), mask=mask)
-
-
-def _swish(x, bias):
-  """z = x + bias, its sigmoid, their product."""
-  z = x + bias
-  gate = jax.nn.sigmoid(z)
-  return z, gate, z * gate
-
-
-def _grouped(plan, s):
-  return s.reshape(-1, plan.groups, plan.size)
-
-
-def _over(s):
-  """[P,G,size] -> [G]."""
-  return jnp.sum(jnp.sum(s, 0), 1)
-
-
-def _count(inside):
-  return jnp.sum(inside.astype(jnp.float32))
-
-
-def _spread(plan, value):
-  """[G] -> [C]."""
-  return jnp.broadcast_to(value[:, None], (plan.groups, plan.size)).reshape(plan.channels)
-
-
-def _mean_and_inverse(plan, ref, at):
-  """Mean and 1 / standard deviation [C] of this program's image, of the parts of `_statistics`, or of `_whole`."""
-  image = at[0]
-  if len(ref.shape) == 3:
-    return _spread(plan, ref[image, 0]), _spread(plan, ref[image, 1])
-  means, squares = ref[image, :, 0], ref[image, :, 1]  # [parts,G]
-  each = plan.tiles(plan.pixels) * plan.tile
-  count = jnp.clip(plan.pixels - jnp.arange(ref.shape[1]) * each, 0, each).astype(jnp.float32)[:, None]
-  mean = jnp.sum(means * count, 0) / plan.pixels
-  square = jnp.sum(squares, 0) + jnp.sum((means - mean)**2 * count, 0) * plan.size
-  return _spread(plan, mean), _spread(plan, jax.lax.rsqrt(square / (plan.pixels * plan.size) + plan.eps))
-
-
-def _source(plan, pixel):
-  """The pixel of the image that pixel `pixel` of the output shows."""
-  if not plan.pad:
-    return pixel
-  mirror = lambda i, n: jnp.where(i < 0, -i, jnp.where(i >= n, 2 * n - 2 - i, i))
-  row, column = pixel // (plan.width + 2) - 1, pixel % (plan.width + 2) - 1
-  return mirror(row, plan.height) * plan.width + mirror(column, plan.width)
-
-
-def _targets(plan, pixel):
-  """(pixels [P] of the output that show pixels `pixel` of the image, where they do [P]): 1, padded 9."""
-  if not plan.pad:
-    return [(pixel, None)]
-  ends = lambda i, n: ((i + 1, None), (0 * i, i == 1), (0 * i + n + 1, i == n - 2))
-  rows, columns = ends(pixel // plan.width, plan.height), ends(pixel % plan.width, plan.width)
-  place = lambda row, column: row * (plan.width + 2) + column
-  first = place(rows[0][0], columns[0][0])  # for what is not stored: there it collides with nothing
-  found = [(place(row, column), _both(on, too)) for row, on in rows for column, too in columns]
-  return [(place if on is None else jnp.where(on, place, first), on) for place, on in found]
-
-
-def _both(one, other):
-  """Both masks; None: everywhere."""
-  return other if one is None else one if other is None else one & other
-
-
-def _folded(plan, ref, at, pixel, inside, channel=None):
-  """Gradient [P,C] of the pixels: of all that shows them."""
-  return sum(_load(ref, at, target, _both(inside, there), channel) for target, there in _targets(plan, pixel))

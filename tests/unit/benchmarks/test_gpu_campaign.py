@@ -102,3 +102,15 @@ def test_shares_are_of_the_measured_peaks():
   assert ("| medae_jax bfloat16 | 16 | 160 (150 to 170) | 100 | 2.00 | 1.00 GiB | 7 s | 50 % | 50 % | 700 |"
           in text)
   assert "| 100 % | 100 % | 700 |" in text.splitlines()[-1]
+
+
+def test_the_forms_of_swish_and_group_norm_in_one_table():
+  step = lambda rate: {"images_per_s": rate, "slowest": rate, "fastest": rate, "program": {"kernels": 280}}
+  result = {"steps": {"16": {"plain": step(100.0), "pallas": step(125.0)}}, "limit": 1e-5,
+            "layers": {"2x5x7x8": {"error": dict.fromkeys(("y", "x", "bias", "scale", "shift"), 2e-5),
+                                   "within": False}}}
+  unit = {"part": "i", "status": "done", "why": "", "result": result}
+  text = tables.unit_text("norm kernels", unit, {"units": {}})
+  assert "| 16 | pallas | 125 (125 to 125) | 1.250 | 280 |" in text
+  assert "| 2x5x7x8 | 2.0e-05 | 2.0e-05 | 2.0e-05 | 2.0e-05 | 2.0e-05 | NO |" in text
+  assert "norm kernels" in [u.name for u in units.plan("full", "gpu", "")]

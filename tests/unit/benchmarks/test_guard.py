@@ -36,7 +36,15 @@ def test_the_cpu_program_has_not_grown(task, variant, batch):
 
 @pytest.mark.campaign
 @pytest.mark.skipif(not gpu_program.has_compiler(), reason='pip install "jax[cuda13]"')
-@pytest.mark.parametrize("task, variant, batch", guard.PROGRAMS)
-def test_the_gpu_program_has_not_grown(task, variant, batch):
-  version, found = guard.gpu_counts(task, variant, batch)
-  _unchanged(guard.key("GPU program", f"jax {version}", f"{task} {variant} {batch}"), found)
+@pytest.mark.parametrize("name, what, model", guard.gpu_programs())
+def test_the_gpu_program_has_not_grown(name, what, model):
+  version, found = guard.gpu_counts(*what, model)
+  _unchanged(guard.key("GPU program", f"jax {version}", name), found)
+
+
+def test_programs_of_gpus_have_names_of_their_own():
+  names = [name for name, _, _ in guard.gpu_programs()]
+  assert len(set(names)) == len(names) and "dae bfloat16 16 norm_kernel=pallas" in names
+  old = json.loads(guard.FILE.read_text(encoding="utf-8"))
+  kernels = lambda name: old[f"GPU program, jax 0.11.2: {name}"]["kernels"]
+  assert kernels(names[-1]) <= 350 < kernels(names[0])
