@@ -1,4 +1,4 @@
-"""Swish + GroupNorm on the device: steps in both forms in turn, and the kernels' values against the plain form."""
+"""Swish + GroupNorm on the device: steps in both forms in turn, kernels' values against the plain form."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from benchmarks.gpu_campaign import work
 
 # [B,H,W,C], groups, padded: the layers of a DAE of full size, and a side that is no power of two.
 LAYERS = {"full": [((16, 128, 128, 64), 8, True), ((16, 128, 128, 64), 8, False),
-                   ((16, 64, 64, 128), 16, True), ((16, 64, 64, 128), 16, False), ((16, 32, 32, 256), 16, True),
-                   ((16, 16, 16, 512), 32, True), ((3, 120, 100, 64), 8, True)],
+                   ((16, 64, 64, 128), 16, True), ((16, 64, 64, 128), 16, False),
+                   ((16, 32, 32, 256), 16, True), ((16, 16, 16, 512), 32, True),
+                   ((3, 120, 100, 64), 8, True)],
           "tiny": [((2, 5, 7, 8), 4, True)]}
 LIMIT = 1e-5  # float32 sums of up to 10^6 terms in another order
 

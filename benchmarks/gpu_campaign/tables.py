@@ -114,7 +114,8 @@ def _norm(_, found, state) -> str:
   for batch, rows in found["steps"].items():
     first = rows["plain"].get("images_per_s")
     ratio = lambda row, one=first: f"{row['images_per_s'] / one:.3f}" if one and "images_per_s" in row else ""
-    cells += [(batch, name, _rate(row), ratio(row), (row.get("program") or {}).get("kernels", "")) for name, row in rows.items()]
+    cells += [(batch, name, _rate(row), ratio(row), (row.get("program") or {}).get("kernels", ""))
+              for name, row in rows.items()]
   errors = [(name, *(f"{v:.1e}" for v in row["error"].values()), "yes" if row["within"] else "NO")
             for name, row in found["layers"].items()]
   return "\n\n".join([

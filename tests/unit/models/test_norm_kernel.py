@@ -1,5 +1,7 @@
 """Swish + GroupNorm as kernels of our own, run by JAX on the CPU, and the choice between the forms."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +61,18 @@ def test_every_group_count_of_the_network(monkeypatch, wf):
   got = value_and_gradients(swish_norm_pallas.swish_group_norm, *args, True)
   for g, w in zip(got, value_and_gradients(swish_norm.swish_group_norm, *args), strict=True):
     np.testing.assert_allclose(g, w, rtol=0, atol=2e-6 * float(jnp.abs(w).max()))
+
+
+def test_under_remat_vmap_and_shard_map():
+  """As training uses it: recomputed blocks, runs trained together, devices."""
+  (x, *vectors), _ = arrays((2, 3, 2, 4), False, "float32")
+  form = lambda x: swish_norm_pallas.swish_group_norm(x[None], *vectors, 2, True, 1e-5, True)
+  want = [jax.grad(lambda x: jnp.sum(form(x)**3))(one) for one in x]
+  got = jax.vmap(jax.grad(jax.checkpoint(lambda x: jnp.sum(form(x)**3))))
+  mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+  spec = jax.sharding.PartitionSpec("d")
+  mapped = jax.shard_map(got, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+  np.testing.assert_allclose(jax.jit(mapped)(x), want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -149,3 +163,25 @@ def test_measuring_inside_a_trace(monkeypatch):
   layer = lambda x: norm_kernel.normalise(x, one, one, one, groups=2, pad=True, eps=1e-5, kernel="measured")
   y = jax.jit(jax.grad(lambda x: layer(x).sum()))(jnp.ones((2, 4, 4, 4)))
   assert y.shape == (2, 4, 4, 4) and next(iter(norm_kernel._chosen.values())) in ("plain", "pallas")
+
+
+@pytest.mark.parametrize("shape, kernels", [((2, 128, 128, 64), 4), ((2, 16, 16, 512), 2)])
+def test_lowered_to_triton_without_a_gpu(shape, kernels):
+  """Value and gradient as calls of Triton kernels in the program for CUDA, whatever machine this is."""
+  f = lambda *a: swish_norm_pallas.swish_group_norm(*a, dae_unet.group_count(shape[-1]), True)
+  vector = jax.ShapeDtypeStruct(shape[-1:], jnp.float32)
+  both = jax.jit(jax.grad(lambda *a: jnp.sum(f(*a)), (0, 1, 2, 3)))
+  with _an_h100():
+    traced = both.trace(jax.ShapeDtypeStruct(shape, jnp.bfloat16), vector, vector, vector)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+  assert text.count("triton") >= kernels
+
+
+def _an_h100():
+  """JAX 0.11 must be told for which GPU; 0.10 takes this one where there is none."""
+  try:
+    from jax.sharding import AbstractDevice
+  except ImportError:
+    return contextlib.nullcontext()
+  device = AbstractDevice(device_kind="NVIDIA H100", num_cores=None, platform="gpu")
+  return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=device))
