@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medae_jax.core import parallel
 from medae_jax.models import dae_unet
 from medae_jax.models.layers import norm_kernel, swish_norm, swish_norm_kernels, swish_norm_pallas
 
@@ -70,9 +71,8 @@ def test_under_remat_vmap_and_shard_map():
   want = [jax.grad(lambda x: jnp.sum(form(x)**3))(one) for one in x]
   got = jax.vmap(jax.grad(jax.checkpoint(lambda x: jnp.sum(form(x)**3))))
   mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
-  spec = jax.sharding.PartitionSpec("d")
-  mapped = jax.shard_map(got, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-  np.testing.assert_allclose(jax.jit(mapped)(x), want, rtol=1e-5, atol=1e-5)
+  mapped = parallel.sharded(got, mesh, jax.sharding.PartitionSpec("d"))
+  np.testing.assert_allclose(mapped(x), want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("held", [True, False])
