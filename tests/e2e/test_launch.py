@@ -92,7 +92,8 @@ def test_predict_on_the_input_grid(run, tmp_path):
 def test_export_bench_and_list(run, tmp_path):
   launch("--mode=export", f"--workdir={run}", f"--output={tmp_path / 'exported'}")
   assert (tmp_path / "exported" / "config.json").exists()
-  text = launch("--mode=bench", "--config=configs/dae_brats.py:smoke")
+  text = launch("--mode=bench", "--config=configs/dae_brats.py:smoke", "--config.bench.repeats=1",
+                "--config.bench.seconds=0.01")
   numbers = json.loads(text[text.index("{\n"):text.rindex("}") + 1])
   assert numbers
   assert "dae" in launch("--mode=list")
