@@ -167,6 +167,12 @@ def _checked(found, expected, source, config):
   if problems:
     more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
     raise UserError(f"{source} does not fit {config.method.name}: {'; '.join(problems[:8])}{more}")
+  # jax.dtypes: bfloat16 is a floating type, too. Counters may be whole numbers; quantised weights are none.
+  odd = [f"{n} ({np.asarray(found[n]).dtype})" for n in found
+         if not jax.dtypes.issubdtype(np.asarray(found[n]).dtype, np.floating) and (
+             np.asarray(found[n]).dtype.kind not in "iu" or np.ndim(found[n]))]
+  if odd:
+    raise UserError(f"{source} holds weights that are no floating-point numbers: {', '.join(odd[:5])}")
   bad = [n for n in found if not np.all(np.isfinite(found[n]))]
   if bad:
     raise UserError(f"{source} holds values that are not finite: {', '.join(bad[:5])}")
