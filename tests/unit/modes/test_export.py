@@ -99,11 +99,13 @@ def test_other_formats_sizes_and_calibration(tmp_path):
   write_json(tmp_path / "run" / "calibration.json",
              {"thresholds": {"pixel": 0.25}, "score": {"erosion": 1}})
   folder = export.export(tmp_path / "run", tmp_path / "out", ("stablehlo", "safetensors"),
-                         {"export.image_size": (24, 32)})
+                         {"export.image_size": (24, 32), "model.norm_kernel": "pallas"})
   np.testing.assert_array_equal(load_file(folder / "weights.safetensors")["params/net/last/bias"],
                                 state.params["net"]["last"]["bias"])
   assert json.loads((folder / "calibration.json").read_text())["thresholds"] == {"pixel": 0.25}
-  assert json.loads((folder / "config.json").read_text())["method"]["score"]["erosion"] == 1
+  written = json.loads((folder / "config.json").read_text())
+  assert written["method"]["score"]["erosion"] == 1
+  assert written["model"]["norm_kernel"] == "plain"  # runs on any device
   opened = trained.load(tmp_path / "run")
   config, method, state = opened.config, opened.method, opened.state
   assert config.method.score.erosion == 1  # what was fitted on val is part of the program
