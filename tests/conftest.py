@@ -6,6 +6,7 @@ compared closely and its trajectories run for seconds, but for files that say CO
 programs, few steps. JAX_DISABLE_MOST_OPTIMIZATIONS=0 makes all tests do so.
 """
 
+import gc
 import logging
 import os
 import pathlib
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(config, items):
       item.add_marker(pytest.mark.skip(reason="by hand: python -m pytest tests -m campaign"))
     if time_tests.function_of(item.nodeid) in slow:
       item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+  """What is imported stays: tracing makes much garbage, and each round would look through all of it."""
+  gc.freeze()
+  gc.set_threshold(5_000)
 
 
 @pytest.fixture(autouse=True, scope="module")
