@@ -49,7 +49,7 @@ def check(config: str, batch: str, atol: float, after: str = "") -> None:
   """
   script = _STEPS.format(config=config, batch=batch, atol=atol, after=after)
   environment = {**os.environ, "JAX_PLATFORMS": "cpu",
-                 "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+                 "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"}
   done = subprocess.run([sys.executable, "-c", script], cwd=cases.ROOT, env=environment, text=True,
                         capture_output=True, timeout=900, check=False)
   assert done.returncode == 0 and "EQUAL" in done.stdout, done.stderr[-2000:]

@@ -1,34 +1,25 @@
-r"""Evaluates a workdir and writes how many batches this process has scored; started once a process.
-
-  JAX_COORDINATOR_ADDRESS=... JAX_NUM_PROCESSES=2 JAX_PROCESS_ID=0 \
-      python -m tests.contract.run_evaluation WORKDIR OUT
-"""
+"""Evaluates a workdir and writes how many batches this process has scored."""
 
 import pathlib
-import sys
 
-from absl import logging
 import jax
+import pytest
 
-from medae_jax import evaluate
-from medae_jax.core import parallel, scoring
+from medae_jax import evaluate as evaluate_lib
+from medae_jax.core import scoring
 
 OVERRIDES = {"eval.batch_size": 3, "eval.fit_residual": True, "eval.fit_lesions": "marked",
              "eval.measures": ("similarity",)}
 
 
-def main(workdir, out):
-  logging.set_verbosity(logging.ERROR)
-  parallel.initialize_hosts()
+def evaluate(workdir, out):
+  """Evaluates; the number goes to the file OUT with the process's number behind."""
   scored, explained = [], scoring.explained
 
   def counting(*args, **kwargs):
     call = explained(*args, **kwargs)
     return lambda batch: scored.append(1) or call(batch)
-  scoring.explained = counting
-  evaluate.evaluate(workdir, OVERRIDES)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(scoring, "explained", counting)
+    evaluate_lib.evaluate(workdir, OVERRIDES)
   pathlib.Path(f"{out}{jax.process_index()}").write_text(str(len(scored)), encoding="utf-8")
-
-
-if __name__ == "__main__":
-  main(*sys.argv[1:])

@@ -1,8 +1,13 @@
 """Trains a few steps of each named case and writes the parameters; run with forced device counts.
 
-  XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.contract.run_steps OUT MODE CASE...
+  XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.contract.run_steps \
+      OUT MODE CASE... [-- OUT MODE CASE...]
+
+Jobs of one process stand behind each other: imports and what does not depend on the mode are paid once.
+MODE is pmap, shard_map, or evaluate: then CASE is a workdir (tests/contract/run_evaluation.py).
 """
 
+import itertools
 import sys
 
 from absl import logging
@@ -11,7 +16,7 @@ import numpy as np
 
 from medae_jax import train
 from medae_jax.core import parallel
-from tests.contract import cases
+from tests.contract import cases, run_evaluation
 
 
 def flat(tree):
@@ -20,9 +25,8 @@ def flat(tree):
   return {jax.tree_util.keystr(k): np.asarray(v) for k, v in leaves}
 
 
-def main(out, mode, names):
-  logging.set_verbosity(logging.ERROR)
-  parallel.initialize_hosts()
+def steps(out, mode, names):
+  """Trains the cases in workdirs "OUT.CASE", writes OUT.npz."""
   arrays = {}
   for name in names:
     config = cases.config(name)
@@ -38,5 +42,17 @@ def main(out, mode, names):
     np.savez(f"{out}.npz", **arrays)
 
 
+def main(arguments):
+  logging.set_verbosity(logging.ERROR)
+  parallel.initialize_hosts()
+  for last, job in itertools.groupby(arguments, lambda a: a == "--"):
+    if not last:
+      out, mode, *names = job
+      if mode == "evaluate":
+        run_evaluation.evaluate(*names, out)
+      else:
+        steps(out, mode, names)
+
+
 if __name__ == "__main__":
-  main(sys.argv[1], sys.argv[2], sys.argv[3:])
+  main(sys.argv[1:])

@@ -8,16 +8,18 @@ treat otherwise: noise of the device, and growing networks.
 """
 
 import os
+import pathlib
 import re
 import shutil
 import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from tests.contract import cases
+from tests.contract import cases, run_evaluation, run_steps
 
 pytestmark = pytest.mark.slow
 # Parameters after 4 steps. Sums over devices come in another order than sums over a batch, so nearly
@@ -27,27 +29,39 @@ CLOSE, SHARE, FAR = 2e-3, 0.995, 2e-2
 # Networks with ReLU, max pooling and batch statistics: a rounding error flips single units, and Adam
 # makes steps of lr = 1e-3 of it. Unsynchronised statistics would move most entries by that much.
 FLIPPING = {"annotation_removal": 1e-4}
+SHARD_MAP = (*cases.TINY, "dae_brats", "dpa_nih")
 
 
 def environment(devices):
-  flags = f"--xla_force_host_platform_device_count={devices}"
+  flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
   return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
-def run(tmp_path, tag, devices, mode="pmap", names=(*cases.TINY, *cases.EVERY_RUN), extra=None, wait=True):
-  """Starts run_steps; returns its parameters (or the process, with wait=False)."""
-  out = str(tmp_path / tag)
-  command = [sys.executable, "-m", "tests.contract.run_steps", out, mode, *names]
-  process = subprocess.Popen(command, cwd=cases.ROOT, env={**environment(devices), **(extra or {})},
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-  return finish(process, out) if wait else (process, out)
+def start(devices, *jobs, extra=None):
+  """A process of run_steps; a job is (OUT, mode, names)."""
+  command = [sys.executable, "-m", "tests.contract.run_steps"]
+  for out, mode, names in jobs:
+    command += ["--", str(out), mode, *map(str, names)]
+  return subprocess.Popen(command, cwd=cases.ROOT, env={**environment(devices), **(extra or {})},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(process, out):
-  text, _ = process.communicate(timeout=600)
-  assert process.returncode == 0, text[-3000:]
-  with np.load(out + ".npz") as z:
+def finish(*processes):
+  """Waits for them, the first one last: it tells of a failure of the others."""
+  for process in reversed(processes):
+    text, _ = process.communicate(timeout=1200)
+    assert process.returncode == 0, text[-3000:]
+
+
+def parameters(out):
+  with np.load(f"{out}.npz") as z:
     return {k: z[k] for k in z.files}
+
+
+def run(tmp_path, tag, devices, names):
+  """The parameters of the cases after a process of their own."""
+  finish(start(devices, (tmp_path / tag, "pmap", names)))
+  return parameters(tmp_path / tag)
 
 
 def assert_equal_parameters(a, b, what):
@@ -69,27 +83,57 @@ def assert_equal_parameters(a, b, what):
       np.testing.assert_array_equal(a[k], b[k], err_msg=f"{what} {k}")
 
 
+def here(out, names):
+  """The same in this process, which has one device."""
+  assert jax.device_count() == 1
+  run_steps.steps(out, "pmap", names)
+  return parameters(out)
+
+
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
   """(parameters of every case on one device, the folder with the workdirs)."""
   path = tmp_path_factory.mktemp("one")
-  return run(path, "d1", 1), path
+  return here(path / "d1", (*cases.TINY, *cases.EVERY_RUN)), path
 
 
-def of(parameters, names):
-  return {k: v for k, v in parameters.items() if k.split("|")[0] in names}
+def of(found, names):
+  return {k: v for k, v in found.items() if k.split("|")[0] in names}
+
+
+MOVED = ("BatchNormMethod", "dae_brats")
+
+
+def stopped(saved, out):
+  """Copies of the workdirs "SAVED.CASE" as "OUT.CASE", as if stopped after step 2."""
+  for name in MOVED:
+    shutil.copytree(f"{saved}.{name}", f"{out}.{name}")
+    newest = pathlib.Path(f"{out}.{name}") / "checkpoints" / "last"
+    assert sorted(p.name for p in newest.iterdir() if p.name.isdigit()) == ["2", "4"]
+    shutil.rmtree(newest / "4")
+  return out
 
 
 @pytest.fixture(scope="module")
-def four_devices(tmp_path_factory):
-  """The same on four devices."""
+def four_devices(one_device, tmp_path_factory):
+  """The same on four devices; `moved` holds parameters of runs that one device began."""
   path = tmp_path_factory.mktemp("four")
-  return run(path, "d4", 4), path
+  finish(start(4, (path / "d4", "pmap", (*cases.TINY, *cases.EVERY_RUN)),
+               (stopped(one_device[1] / "d1", path / "moved"), "pmap", MOVED)))
+  return parameters(path / "d4"), path
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory):
+  """The folder with d2, the tiny methods with pmap, and sm, with shard_map and real ones too."""
+  path = tmp_path_factory.mktemp("two")
+  finish(start(2, (path / "d2", "pmap", cases.TINY), (path / "sm", "shard_map", SHARD_MAP)))
+  return path
 
 
 @pytest.mark.parametrize("devices", [2, 8])
-def test_devices_agree(one_device, tmp_path, devices):
-  found = run(tmp_path, "dn", devices, names=cases.TINY)
+def test_devices_agree(one_device, two_devices, tmp_path, devices):
+  found = parameters(two_devices / "d2") if devices == 2 else run(tmp_path, "d8", 8, cases.TINY)
   assert_equal_parameters(of(one_device[0], cases.TINY), found, f"{devices} devices")
 
 
@@ -99,15 +143,14 @@ def test_four_devices_agree_with_one(one_device, four_devices):
 
 @pytest.mark.campaign
 def test_every_real_method_agrees_on_four_devices(tmp_path):
-  one, four = (run(tmp_path, f"d{n}", n, names=cases.REAL) for n in (1, 4))
+  one, four = (run(tmp_path, f"d{n}", n, cases.REAL) for n in (1, 4))
   assert_equal_parameters(one, four, "4 devices")
 
 
-def test_shard_map_agrees(one_device, tmp_path):
-  names = (*cases.TINY, "dae_brats", "dpa_nih")
-  found = run(tmp_path, "sm", 2, mode="shard_map", names=names)
+def test_shard_map_agrees(one_device, two_devices):
+  found = parameters(two_devices / "sm")
   assert any("vgg_32" in k for k in found)  # channel statistics, which growing adds, are compared too
-  assert_equal_parameters(of(one_device[0], names), found, "shard_map")
+  assert_equal_parameters(of(one_device[0], SHARD_MAP), found, "shard_map")
 
 
 def two_processes():
@@ -119,34 +162,33 @@ def two_processes():
           for i in range(2)]
 
 
-def test_two_processes_agree_with_one(one_device, tmp_path):
+@pytest.fixture(scope="module")
+def both(one_device, tmp_path_factory):
+  """The folder where two processes have trained (mp) and evaluated (run, a copy of one device's)."""
+  path = tmp_path_factory.mktemp("both")
+  shutil.copytree(one_device[1] / "d1.dae_brats", path / "run")
+  jobs = ((path / "mp", "pmap", (*cases.TINY, "dae_brats")), (path / "scored", "evaluate", (path / "run",)))
+  finish(*(start(1, *jobs, extra=extra) for extra in two_processes()))
+  return path
+
+
+def test_two_processes_agree_with_one(one_device, both):
   names = (*cases.TINY, "dae_brats")
-  started = [run(tmp_path, "mp", 1, names=names, extra=extra, wait=False) for extra in two_processes()]
-  text, _ = started[1][0].communicate(timeout=600)
-  assert started[1][0].returncode == 0, text[-3000:]
-  both = finish(*started[0])
-  assert_equal_parameters(of(one_device[0], names), both, "two processes")
+  assert_equal_parameters(of(one_device[0], names), parameters(both / "mp"), "two processes")
 
 
-def test_two_processes_share_an_evaluation_and_write_the_files_of_one(one_device, tmp_path):
-  for who, extras in (("one", [{}]), ("two", two_processes())):
-    shutil.copytree(one_device[1] / "d1.dae_brats", tmp_path / who / "run")
-    command = [sys.executable, "-m", "tests.contract.run_evaluation", str(tmp_path / who / "run"),
-               str(tmp_path / who / "scored")]
-    started = [subprocess.Popen(command, cwd=cases.ROOT, env={**environment(1), **extra}, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for extra in extras]
-    for process in reversed(started):
-      text, _ = process.communicate(timeout=600)
-      assert process.returncode == 0, text[-3000:]
+def test_two_processes_share_an_evaluation_and_write_the_files_of_one(one_device, both, tmp_path):
+  shutil.copytree(one_device[1] / "d1.dae_brats", tmp_path / "run")
+  run_evaluation.evaluate(str(tmp_path / "run"), str(tmp_path / "scored"))
   written = lambda p: p.is_file() and "checkpoints" not in p.parts and "tfevents" not in p.name
-  found = [[p.relative_to(tmp_path / who) for p in sorted((tmp_path / who / "run").rglob("*")) if written(p)]
-           for who in ("one", "two")]
+  found = [[p.relative_to(folder) for p in sorted((folder / "run").rglob("*")) if written(p)]
+           for folder in (tmp_path, both)]
   assert found[0] == found[1] and any(p.suffix == ".png" for p in found[0])
   for path in found[0]:
-    one, two = (strip((tmp_path / who / path).read_bytes()) for who in ("one", "two"))
+    one, two = (strip((folder / path).read_bytes()) for folder in (tmp_path, both))
     assert one == two, path
-  count = lambda path: int(path.read_text())
-  whole, *halves = (count(tmp_path / f) for f in ("one/scored0", "two/scored0", "two/scored1"))
+  whole, *halves = (int(path.read_text()) for path in
+                    (tmp_path / "scored0", both / "scored0", both / "scored1"))
   assert max(halves) < 0.7 * whole, "each scores its share"
 
 
@@ -159,12 +201,8 @@ def strip(content: bytes) -> bytes:
 @pytest.mark.parametrize("devices", [1, 4])
 def test_checkpoints_move_between_device_counts(one_device, four_devices, tmp_path, devices):
   """Stopped after step 2 on one device count, resumed to 4 on another: as if unbroken."""
-  names, folder = ("BatchNormMethod", "dae_brats"), (one_device if devices == 1 else four_devices)[1]
-  for name in names:
-    shutil.copytree(folder / f"d{devices}.{name}", tmp_path / f"moved.{name}")
-    newest = tmp_path / f"moved.{name}" / "checkpoints" / "last"
-    assert sorted(p.name for p in newest.iterdir() if p.name.isdigit()) == ["2", "4"]
-    shutil.rmtree(newest / "4")
-  moved = run(tmp_path, "moved", 5 - devices, names=names)
-  assert_equal_parameters(of(one_device[0], names), moved,
-                          f"saved on {devices}, resumed on {5 - devices}")
+  if devices == 1:  # resumed in the process of the four
+    moved = parameters(four_devices[1] / "moved")
+  else:
+    moved = here(stopped(four_devices[1] / "d4", tmp_path / "moved"), MOVED)
+  assert_equal_parameters(of(one_device[0], MOVED), moved, f"saved on {devices}, resumed on {5 - devices}")

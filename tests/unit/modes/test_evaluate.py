@@ -241,7 +241,8 @@ def test_checkpoint_of_four_devices_is_scored_on_one(tmp_path):
   script = ("import pathlib, sys, jax; from tests.unit import fake_run; "
             "from medae_jax.core import parallel; assert jax.device_count() == 4; "
             "fake_run.make(pathlib.Path(sys.argv[1]), put=parallel.replicated())")
-  environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+  flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+  environment = {**os.environ, "XLA_FLAGS": flags}
   subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, check=True,
                  cwd=pathlib.Path(__file__).parents[3])
   state = trained.load(tmp_path).state
