@@ -1,9 +1,10 @@
 """Test-wide settings: CPU, programs compiled fast and kept between processes, quiet TensorFlow.
 
 Most of the suite's time is XLA compiling programs that then run for milliseconds. Without LLVM's
-optimisation passes that takes half as long. tests/parity compiles as users do, since its numbers are
-compared closely and its trajectories run for seconds, but for files that say COMPILED_FAST = True: many
-programs, few steps. JAX_DISABLE_MOST_OPTIMIZATIONS=0 makes all tests do so.
+optimisation passes that takes half as long, and without XLA's MLIR emitters for fusions a third less
+again. Those are left out for the whole process; the passes are there for tests/parity, since its numbers
+are compared closely and its trajectories run for seconds, but for files that say COMPILED_FAST = True:
+many programs, few steps. JAX_DISABLE_MOST_OPTIMIZATIONS=0 makes all tests compile as users do.
 """
 
 import gc
@@ -17,18 +18,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Shared by all workers and by the processes that tests start; a second `make test` compiles little.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR",
                       str(pathlib.Path(tempfile.gettempdir()) / "medae_jax_test_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
 
 from data_pipelines import outside
+from medae_jax.core.device import xla_flags
 from tests import golden_cases, time_tests
 
 outside.allow()  # methods and data sets of tests lie outside the package
 
 FAST = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"].lower() in ("1", "true", "y", "yes", "on", "t")
+if FAST:
+  xla_flags.add("--xla_cpu_use_fusion_emitters", "false")
 
 
 def pytest_configure(config):

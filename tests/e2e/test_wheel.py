@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 
 
 def call(command, cwd):
-  """stdout and stderr of a command that must succeed; nothing of this clone on its path."""
-  env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+  """stdout and stderr of a command that must succeed; nothing of this clone on its path, XLA as it comes."""
+  env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "XLA_FLAGS")}
   done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, text=True, timeout=600,
                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
   assert done.returncode == 0, done.stdout[-3000:]

@@ -18,11 +18,16 @@ _VERSIONS = ("0.10.", "0.11.")  # of jaxlib: XLA aborts the process for a flag t
 
 
 def prefer_eigen_convolutions() -> None:
-  """Adds the flag to XLA_FLAGS, unless jaxlib is another version, the user set it, or JAX already
+  """Adds the flag to XLA_FLAGS where `add` does."""
+  add(_FLAG, _VALUE)
+
+
+def add(flag: str, value: str) -> None:
+  """Adds "flag=value" to XLA_FLAGS, unless jaxlib is another version, the user set it, or JAX already
   looked for its devices: XLA reads the variable once, then."""
   flags = os.environ.get("XLA_FLAGS", "")
   bridge = sys.modules.get("jax._src.xla_bridge")  # JAX has no public way to ask
   too_late = bridge is not None and bridge.backends_are_initialized()
   known = importlib.metadata.version("jaxlib").startswith(_VERSIONS)
-  if known and not too_late and _FLAG not in flags:
-    os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}={_VALUE}".strip()
+  if known and not too_late and flag not in flags:
+    os.environ["XLA_FLAGS"] = f"{flags} {flag}={value}".strip()
