@@ -124,7 +124,8 @@ def write_csv(path, rows: Sequence[Mapping[str, Any]]) -> pathlib.Path | None:
 def png(picture: np.ndarray) -> bytes:
   """uint8 [H,W,3] or [H,W] as the bytes of a PNG file."""
   data = io.BytesIO()
-  Image.fromarray(picture).save(data, "PNG", optimize=True)
+  # The smallest files take nine times as long and save a tenth: a third of an evaluation of small images.
+  Image.fromarray(picture).save(data, "PNG", compress_level=3)
   return data.getvalue()
 
 
