@@ -11,6 +11,7 @@ import tempfile
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from benchmarks import settings
@@ -94,14 +95,15 @@ def lowered(setting, where=None):
       _placed(state, where), _placed(batch, where)).lower()
 
 
-def lowered_on(setting, mesh, reduce, whole, split):
-  """The same on all devices of `mesh`, as core/parallel.py's shard_map does it.
+def lowered_on(setting, devices, reduce):
+  """The same on all `devices`, which need not be there, as core/parallel.py's shard_map does it.
 
   Args:
-    setting: its batch is that of all devices together. reduce: of config.parallel.
-    whole, split: shardings of the state and of a batch.
+    setting: its batch is that of one device. reduce: of config.parallel.
   """
-  step, state, batch = _shapes(setting)
+  mesh = Mesh(np.array(devices), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+  whole, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), (parallel.AXIS,)))
+  step, state, batch = _shapes({**setting, "batch": setting["batch"] * len(devices)})
 
   def one(s, b):
     with parallel.reduced_in(reduce):

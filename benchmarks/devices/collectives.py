@@ -60,16 +60,11 @@ def _beside(lines, name):
 def work(task: str, variant: str, batch: int, devices: int, reduce: str) -> None:
   """Compiles one step in this process: JSON on stdout."""
   import jax
-  from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-  import numpy as np
 
   from benchmarks import package_steps
-  from medae_jax.core import parallel
-  where = Mesh(np.array(gpu_program.h100s(devices)), (parallel.AXIS,), axis_types=(AxisType.Auto,))
   jax.default_backend = lambda: "gpu"  # what the package asks to choose between forms
-  lowered = package_steps.lowered_on(
-      {**settings.GPU[task], "variant": variant, "batch": batch * devices}, where, reduce,
-      NamedSharding(where, PartitionSpec()), NamedSharding(where, PartitionSpec(parallel.AXIS)))
+  lowered = package_steps.lowered_on({**settings.GPU[task], "variant": variant, "batch": batch},
+                                     gpu_program.h100s(devices), reduce)
   compiled = lowered.compile(compiler_options={"xla_gpu_autotune_level": 0})
   print(json.dumps([dataclasses.asdict(c) for c in found(compiled.as_text())]))
 

@@ -32,27 +32,22 @@ def work(task: str, variant: str, batch: int, size: str, topology: str, reduce: 
   """Compiles one step in this process: JSON on stdout."""
   import jax
   from jax.experimental import topologies
-  from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-  import numpy as np
 
   from benchmarks import package_steps
-  from medae_jax.core import parallel
   devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-  where = Mesh(np.array(devices), (parallel.AXIS,), axis_types=(AxisType.Auto,))
   jax.default_backend = lambda: "tpu"  # what the package asks to choose between forms
   setting = {**SIZES[size][task], "variant": variant}
-  batch = batch or setting["batch"]
-  lowered = package_steps.lowered_on({**setting, "batch": batch * len(devices)}, where, reduce,
-                                     NamedSharding(where, PartitionSpec()),
-                                     NamedSharding(where, PartitionSpec(parallel.AXIS)))
+  setting["batch"] = batch or setting["batch"]
+  lowered = package_steps.lowered_on(setting, devices, reduce)
   begin = time.monotonic()
   compiled = lowered.compile()
   took = time.monotonic() - begin
   plan, cost = compiled.memory_analysis(), compiled.cost_analysis()
   said = collectives.found(compiled.as_text())
   print(json.dumps({
-      "device": devices[0].device_kind, "devices": len(devices), "batch": batch, "jax": jax.__version__,
-      "seconds": took, "held": plan.argument_size_in_bytes, "scratch": plan.temp_size_in_bytes,
+      "device": devices[0].device_kind, "devices": len(devices), "batch": setting["batch"],
+      "jax": jax.__version__, "seconds": took,
+      "held": plan.argument_size_in_bytes, "scratch": plan.temp_size_in_bytes,
       "flops": cost.get("flops", 0.0), "bytes": cost.get("bytes accessed", 0.0),
       "collectives": len(said), "reduced": sum(c.bytes for c in said)}))
 

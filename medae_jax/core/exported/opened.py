@@ -72,8 +72,9 @@ def load(folder: str | os.PathLike, overrides: Mapping[str, Any] | None = None, 
     batch = {name: [[0, *(int(d) for d in one["shape"][1:])], str(one["dtype"])]
              for name, one in manifest["inputs"].items()}
     needs = tuple(batch)
-    info = {"which": str(manifest["checkpoint"]["which"]), "step": int(manifest["checkpoint"]["step"]),
-            **manifest["checkpoint"], "stage": "main", "batches": {"main": batch}}
+    made_of = manifest["checkpoint"]
+    info = {**made_of, "which": str(made_of["which"]), "step": int(made_of["step"]), "stage": "main",
+            "batches": {"main": batch}}
     if not needs:
       raise ValueError("no inputs")
   except UserError:
