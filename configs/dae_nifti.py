@@ -21,6 +21,7 @@ Arguments after the colon:
   root=FOLDER, run=SEED, folds=5,fold=K   data.dir, seed, data.folds and data.fold
   unit=balanced                           of intensity: data.unit
   noise_res=16,noise_std=0.2              of the coarse noise of training
+  loss=ssim+l1                            over all pixels instead of the squared error in the foreground
 """
 
 from configs import common, dae_brats
@@ -29,13 +30,15 @@ from configs import common, dae_brats
 def get_config(arg=None):
   """The locked config."""
   arg = common.parse_arg(arg, published=False, small=False, demo=False, smoke=False, root="",
-                         run=0, folds=0, fold=0, noise_res=0, noise_std=0.0, unit="")
+                         run=0, folds=0, fold=0, noise_res=0, noise_std=0.0, unit="", loss="")
   config = dae_brats.get_config("smoke" if arg.smoke else "demo" if arg.demo else None)
   with config.unlocked():
     config.seed = arg.run
     config.data.update(modalities=("flair", "t1", "t1ce"), dir=arg.root, folds=arg.folds, fold=arg.fold)
     for name in ("noise_res", "noise_std"):
       config.data[name] = arg[name] or config.data[name]
+    if arg.loss:
+      config.method.loss = arg.loss    # l1, l2, ssim, with factors
     if not arg.smoke and not arg.demo:
       config.model.wf = 4
       config.optim.schedule, config.optim.lr = "cosine", 1e-3

@@ -13,6 +13,8 @@ Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYN
   study=scores  one network a fold and seed, 27 scores of each and detectors without a network
                 in scores.md, scores.csv, with paired intervals over patients (the default)
   study=noise   one network for each resolution (4 to 32) and sigma (0.1 to 0.4) of the noise, published score
+  study=training  the default of dae_nifti.py with one thing of its training changed at a time, its own score with
+                one pair of noise draws instead of four; fold by fold: stopped early, the table has fewer folds
   :small        96x96, wf 3, 600 steps: 4 minutes a network on one free core
   :smoke        SYNTHETIC, seconds a run; for tests
 """
@@ -23,6 +25,13 @@ from configs import common, dae_nifti
 from data_pipelines.errors import UserError
 
 NOISE = {"noise_res": (4, 8, 16, 32), "noise_std": (0.1, 0.2, 0.4)}
+TRAINING = {  # name: (arguments of dae_nifti.py, fields)
+    "default": ("", {}), "noise_4_nodes": ("noise_res=4", {}), "noise_32_nodes": ("noise_res=32", {}),
+    "noise_0.1": ("noise_std=0.1", {}), "noise_0.4": ("noise_std=0.4", {}),
+    "roll_per_image": ("", {"data.noise_roll": "example"}), "loss_l1": ("loss=l1", {}),
+    "loss_ssim_l1": ("loss=ssim+l1", {}), "twice_as_wide": ("", {"model.wf": 4}),
+    "twice_as_long": ("", {"train.steps": 1200}), "mirrored": ("", {"data.flip": True}),
+    "gain_0.1": ("", {"data.gain": 0.1}), "gain_0.3": ("", {"data.gain": 0.3})}
 
 
 def get_config(arg=None):
@@ -32,8 +41,8 @@ def get_config(arg=None):
     UserError: an unknown argument or study.
   """
   args = common.parse_arg(arg, root="", study="scores", runs=1, folds=5, unit="", small=False, smoke=False)
-  if args.study not in ("scores", "noise"):
-    raise UserError(f"config argument study={args.study}: use scores or noise")
+  if args.study not in ("scores", "noise", "training"):
+    raise UserError(f"config argument study={args.study}: use scores, noise or training")
   words = [w for w in ("small", "smoke") if args[w]]
   words += [f"{name}={args[name]}" for name in ("root", "unit") if args[name]]
   folds = args.folds if args.root else 0  # synthetic brains have no folds
@@ -44,13 +53,21 @@ def get_config(arg=None):
            "eval.panel_images": 0}
   if args.study == "noise":
     quick["eval.fit_residual"] = False
+  grid = {"run": tuple(range(args.runs)), "fold": tuple(range(folds)) or (0,)}
   with config.unlocked():
     config.sweep = ml_collections.ConfigDict(dict(
-        config="configs/dae_nifti.py", arg=words,
-        grid={**(NOISE if args.study == "noise" else {}), "run": tuple(range(args.runs)),
-              "fold": tuple(range(folds)) or (0,)},
+        config="configs/dae_nifti.py", arg=words, grid={**(NOISE if args.study == "noise" else {}), **grid},
         average=("run", "fold"), settings=(quick,), folds=0, final_steps="", split="test",
+        parts=_changes(words, grid) if args.study == "training" else (), rounds=args.study == "training",
         metric="pixel_ap", together=1, retries=0, slurm=0, shard=(0, 1),
         study="brain_scores" if args.study == "scores" else "",
         labels={"model": "dae", "data": "brains" if args.root else "synthetic", "exp": args.study}))
   return config.lock()
+
+
+def _changes(words, grid):
+  """A part of the sweep for each of TRAINING."""
+  quick = {"method.score.test_noise_draws": 1, "eval.bootstrap": 0, "eval.panel_images": 0}
+  return tuple(
+      dict(name=name, config="configs/dae_nifti.py", arg=",".join(filter(None, [words, more])), grid=grid,
+           settings=({**quick, **fields},), labels={"change": name}) for name, (more, fields) in TRAINING.items())

@@ -43,6 +43,8 @@ def defaults(name: str = "brats") -> ml_collections.ConfigDict:
   fields.noise_std = 0.2           # its sigma, in `unit`
   fields.noise_roll = "batch"      # one random shift per batch (reference) or per example
   fields.noise_on_device = False   # True: the training step draws the noise, not the pipeline
+  fields.flip = False              # training: slices mirrored left to right, half of them at random
+  fields.gain = 0.0                # training: each modality of a slice times exp(gain z), z ~ N(0, 1)
   fields.n_patients = (64, 8, 16)  # synthetic: patients in train, val, test
   fields.n_slices = 16             # synthetic: slices of a volume
   fields.lesion_share = (0.6, 1.0, 1.0)  # synthetic: share of patients with a tumour, by split
@@ -105,3 +107,12 @@ def batch_ops(cfg) -> tuple:
   # Here, not at the top: configs import this file on hosts without TensorFlow.
   from data_pipelines.ops import coarse_noise
   return (coarse_noise.coarse_noise(cfg["noise_res"], cfg["noise_std"], cfg["noise_roll"]),)
+
+
+def augment_ops(cfg) -> tuple:
+  """What changes training slices before the noise: mirror images and gains."""
+  if not cfg["flip"] and not cfg["gain"]:
+    return ()
+  from data_pipelines.ops import augment
+  return ((augment.random_flip((2,)),) if cfg["flip"] else ()) + (
+      (augment.random_gain(cfg["gain"]),) if cfg["gain"] else ())

@@ -145,13 +145,15 @@ class SliceDataSet(DataSet):
       the evaluated splits is that of seed 0, as in the published code.
     cache: see SliceSource.
     limit_train: use the first n training scans of that order; 0 = all.
+    augment: batch_ops of training alone, before the others.
   """
 
   splits: tuple[str, ...] = ("val", "test")
 
   def __init__(self, name: str, synthetic: bool, scans: Mapping[str, Sequence[Scan]], info: dict,
                batch_ops: Sequence[Callable] = (), seed: int = 0, cache: bool = False,
-               limit_train: int = 0):
+               limit_train: int = 0, augment: Sequence[Callable] = ()):
+    self.augment = tuple(augment)
     self.name, self.synthetic, self.info = name, synthetic, info
     self.batch_ops, self.cache, self._sources = tuple(batch_ops), cache, {}
     self.scans = {split: shuffled(found, seed if split == "train" else 0)
@@ -168,7 +170,7 @@ class SliceDataSet(DataSet):
     return self._sources[key]
 
   def train(self):
-    source = self._source("train", True, False, self.batch_ops)
+    source = self._source("train", True, False, (*self.augment, *self.batch_ops))
     if not len(source):
       raise UserError(f"data set {self.name} has no healthy slice in its train split "
                        f"({len(self.scans['train'])} scans); check config.data")

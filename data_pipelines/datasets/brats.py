@@ -40,4 +40,4 @@ def build(data_cfg, seed: int):
   if made_up and "synthetic" not in name:
     name = f"synthetic_{name}"
   return slices.SliceDataSet(name, made_up, scans, info, fields.batch_ops(cfg), seed, cfg.cache,
-                             cfg.limit_train)
+                             cfg.limit_train, fields.augment_ops(cfg))

@@ -69,7 +69,8 @@ def build(data_cfg, seed: int) -> SliceDataSet:
   by_split = {split: [s for s, job in zip(scans, jobs) if job[0] == split] for split in _SPLITS}
   info = {"preparation": {k: cfg[k] for k in ("modalities", "image_size", "n_patients", "n_slices",
                                               "lesion_share", "synthetic_seed")}}
-  return SliceDataSet("synthetic_brains", True, by_split, info, fields.batch_ops(cfg), seed)
+  return SliceDataSet("synthetic_brains", True, by_split, info, fields.batch_ops(cfg), seed,
+                      augment=fields.augment_ops(cfg))
 
 
 def patient(cfg, split: str, number: int, shape):

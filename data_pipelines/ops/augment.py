@@ -1,4 +1,4 @@
-"""Random windows and mirror images as batch ops of `data_pipelines.dataset.Source`.
+"""Random windows, mirror images and gains as batch ops of `data_pipelines.dataset.Source`.
 
 (batch, seed int32 [2], lo, hi, B) -> batch: drawn statelessly for the global batch B, rows lo:hi
 kept. Augmentation is therefore drawn anew for every step and never frozen by a cache. The numbers
@@ -33,14 +33,25 @@ def random_crop(size: int):
   return op
 
 
-def random_flip():
-  """Batch op: "image" left-right with probability 1/2, then top-bottom with probability 1/2."""
+def random_flip(axes=(2, 1)):
+  """Batch op: "image" left-right (axis 2), then top-bottom (1), each with probability 1/2."""
   def op(batch, seed, lo, hi, total):
     image = batch["image"]
-    for axis, salt in ((2, 17), (1, 19)):
+    for axis in axes:
+      salt = {2: 17, 1: 19}[axis]
       key = tf.random.experimental.stateless_fold_in(seed, salt)
       image = mirror(image, tf.random.stateless_uniform([total], key)[lo:hi] < 0.5, axis)
     return {**batch, "image": image}
+  return op
+
+
+def random_gain(sigma: float):
+  """Batch op: each channel of "image" times exp(sigma z), z ~ N(0, 1), one draw an example and channel."""
+  def op(batch, seed, lo, hi, total):
+    image = batch["image"]
+    key = tf.random.experimental.stateless_fold_in(seed, 31)
+    gain = tf.exp(sigma * tf.random.stateless_normal([total, 1, 1, image.shape[-1]], key))
+    return {**batch, "image": image * gain[lo:hi]}
   return op
 
 
