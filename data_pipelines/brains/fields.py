@@ -85,6 +85,11 @@ def check(cfg: ml_collections.ConfigDict) -> None:
   if cfg.folds and cfg.tfds_dir:
     raise UserError("config.data.folds needs the scans themselves (config.data.dir): the splits of a TFDS "
                     "folder are fixed")
+  if not 0 <= cfg.gain <= 1:
+    raise UserError(f"config.data.gain={cfg.gain}: from 0 (none) to 1")
+  if cfg.resident and (cfg.flip or cfg.gain):
+    raise UserError("config.data.resident cannot mirror slices or change their gain; turn flip and gain off, "
+                    "or resident")
   data_fields.choice(cfg, "placement", placement.NAMES)
   data_fields.choice(cfg, "unit", normalise.UNITS)
   if cfg.unit != "percentile" and cfg.get("tfds_dir", ""):

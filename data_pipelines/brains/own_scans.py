@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import pathlib
 
-from data_pipelines.brains import files, prepare, records, scan_folders, series, slices
+from data_pipelines.brains import fields, files, prepare, records, scan_folders, series, slices
 from data_pipelines.brains.sequences import ANY, KNOWN, LABEL_ENDINGS, split_name
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
@@ -169,4 +169,5 @@ def build(found: sides.Sides, cfg: Mapping, ops, seed: int) -> OwnScans:
   if manifest["synthetic"] and "synthetic" not in name:
     name = f"synthetic_{name}"
   return OwnScans(name, manifest["synthetic"], by_split, info, ops, seed, cfg["cache"],
+                  augment=fields.augment_ops(cfg),
                   decided={"modalities": modalities, **sides.decided(found)}, listing=sides.rows(members))

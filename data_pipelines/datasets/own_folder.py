@@ -91,6 +91,8 @@ def build(data_cfg, seed: int):
   if cfg.modalities:
     raise UserError(f"config.data.modalities={tuple(cfg.modalities)}, but {root} holds images, not volumes: "
                     "leave it empty")
+  if cfg.flip or cfg.gain:
+    raise UserError(f"config.data.flip and gain are of volumes, and {root} holds images: turn them off")
   from data_pipelines.datasets import _own_images as images
   return images.OwnImages(found, cfg, ops)
 

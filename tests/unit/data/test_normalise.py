@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from data_pipelines.brains import normalise, slices
+from data_pipelines.brains import fields, normalise, slices
+from data_pipelines.errors import UserError
 from data_pipelines.ops import resize
 
 
@@ -114,6 +116,36 @@ def test_only_healthy_slices_train_and_all_are_scored():
   assert found["label"].tolist() == [0, 1] and found["mask"].sum() == 3
   assert found["image"].dtype == np.float32 and test.meta(1)["slice"] == 11
   assert test.meta(1)["patient"] == "c"
+
+
+def test_mirrors_and_gains_are_of_training_alone_and_before_the_noise():
+  cfg = fields.resolve({"flip": True, "gain": 0.2, "noise_res": 2, "noise_std": 0.1})
+  noise = fields.batch_ops(cfg)
+  data = slices.SliceDataSet("x", False, {"train": [scan("a", [0])], "val": [scan("b", [0])]}, {}, noise,
+                             augment=fields.augment_ops(cfg))
+  assert len(data.train().batch_ops) == 3 and data.train().batch_ops[2] is noise[0]
+  assert data.validation().batch_ops == noise and data.split("val").batch_ops == ()
+  batch = {"image": tf.reshape(tf.range(1, 161, dtype=tf.float32), [10, 4, 2, 2])}
+  for op in data.train().batch_ops[:2]:
+    batch = op(batch, tf.constant([3, 4]), 0, 10, 10)
+  image = np.arange(1, 161).reshape(10, 4, 2, 2)
+  mirrored = []
+  for found, want in zip(batch["image"].numpy(), image):
+    ratios = [found / w for w in (want, want[:, ::-1])]
+    one = [np.ptp(r.reshape(-1, 2), 0).max() < 1e-5 for r in ratios]  # one factor a modality
+    assert sum(one) == 1
+    mirrored.append(one[1])
+    gain = ratios[int(one[1])][0, 0]
+    assert gain[0] != gain[1] and (np.abs(np.log(gain)) < 1).all()
+  assert 0 < sum(mirrored) < 10
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"gain": -0.1}, "gain=-0.1"), ({"gain": 1.5}, "gain=1.5"), ({"flip": True, "resident": True}, "resident"),
+    ({"gain": 0.1, "resident": True}, "resident")])
+def test_what_cannot_be_augmented_is_refused(changes, said):
+  with pytest.raises(UserError, match=said):
+    fields.resolve(changes)
 
 
 def test_order_of_training_scans_follows_the_seed_and_that_of_others_does_not():

@@ -8,6 +8,7 @@ from configs import dae_nifti, sweep_brains
 from data_pipelines.brains import drawn_lesions
 from data_pipelines.dataset import ArraySource
 from data_pipelines.errors import UserError
+from medae_jax.core import config as config_lib
 from medae_jax.metrics import detection
 from medae_jax.tasks.anomaly import residual_fit
 from medae_jax.tasks.anomaly.study import candidates, table
@@ -112,6 +113,14 @@ def test_the_sweep_has_every_fold_of_every_seed():
   assert plan.grid["fold"] == (0, 1, 2, 3, 4) and plan.grid["run"] == (0, 1) and plan.study == "brain_scores"
   noise = sweep_brains.get_config("smoke,study=noise").sweep
   assert noise.grid["noise_res"] == (4, 8, 16, 32) and noise.study == "" and noise.grid["fold"] == (0,)
+  training = sweep_brains.get_config("small,root=F,study=training").sweep
+  first, by_name = training.parts[0], {p["name"]: p for p in training.parts}
+  assert first["name"] == "default" and not first["settings"][0].keys() - {
+      "method.score.test_noise_draws", "eval.bootstrap", "eval.panel_images"} and training.rounds
+  for name, want in {"noise_4_nodes": ("data.noise_res", 4), "noise_0.4": ("data.noise_std", 0.4),
+                     "loss_ssim_l1": ("method.loss", "ssim+l1")}.items():
+    assert config_lib.flat(dae_nifti.get_config(by_name[name]["arg"]))[want[0]] == want[1]
+  assert {f for p in training.parts for f in p["settings"][0]} > {"data.flip", "data.gain", "model.wf"}
   with pytest.raises(UserError, match="study=x"):
     sweep_brains.get_config("study=x")
 
