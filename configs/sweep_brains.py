@@ -13,8 +13,8 @@ Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYN
   study=scores  one network a fold and seed, 27 scores of each and detectors without a network
                 in scores.md, scores.csv, with paired intervals over patients (the default)
   study=noise   one network for each resolution (4 to 32) and sigma (0.1 to 0.4) of the noise, published score
-  study=training  the default of dae_nifti.py with one thing of its training changed at a time, its own score with
-                one pair of noise draws instead of four; fold by fold: stopped early, the table has fewer folds
+  study=training  the default of dae_nifti.py with one thing of its training changed at a time; its own score
+                with one pair of noise draws instead of four; stopped early, the table has fewer folds
   :small        96x96, wf 3, 600 steps: 4 minutes a network on one free core
   :smoke        SYNTHETIC, seconds a run; for tests
 """
@@ -70,4 +70,5 @@ def _changes(words, grid):
   quick = {"method.score.test_noise_draws": 1, "eval.bootstrap": 0, "eval.panel_images": 0}
   return tuple(
       dict(name=name, config="configs/dae_nifti.py", arg=",".join(filter(None, [words, more])), grid=grid,
-           settings=({**quick, **fields},), labels={"change": name}) for name, (more, fields) in TRAINING.items())
+           settings=({**quick, **fields},), labels={"change": name})
+      for name, (more, fields) in TRAINING.items())

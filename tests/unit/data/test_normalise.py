@@ -141,8 +141,8 @@ def test_mirrors_and_gains_are_of_training_alone_and_before_the_noise():
 
 
 @pytest.mark.parametrize("changes, said", [
-    ({"gain": -0.1}, "gain=-0.1"), ({"gain": 1.5}, "gain=1.5"), ({"flip": True, "resident": True}, "resident"),
-    ({"gain": 0.1, "resident": True}, "resident")])
+    ({"gain": -0.1}, "gain=-0.1"), ({"gain": 1.5}, "gain=1.5"), ({"gain": 0.1, "resident": True}, "resident"),
+    ({"flip": True, "resident": True}, "resident")])
 def test_what_cannot_be_augmented_is_refused(changes, said):
   with pytest.raises(UserError, match=said):
     fields.resolve(changes)
