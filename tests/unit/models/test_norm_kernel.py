@@ -1,15 +1,20 @@
 """Swish + GroupNorm as kernels of our own, run by JAX on the CPU, and the choice between the forms."""
 
 import contextlib
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medae_jax import train
 from medae_jax.core import parallel
+from medae_jax.core.errors import UserError
 from medae_jax.models import dae_unet
 from medae_jax.models.layers import norm_kernel, swish_norm, swish_norm_kernels, swish_norm_pallas
+from tests.contract import cases
+from tests.unit import tiny_dae
 
 pytest.importorskip("jax.experimental.pallas.triton")
 
@@ -145,6 +150,40 @@ def test_a_kernel_that_does_not_compile_is_plain_and_said_once(forms, monkeypatc
   run("measured"), run("measured")
   line, = forms.lines
   assert forms == ["plain", "plain"] and line.endswith("(ValueError: no Triton here)")
+
+
+@pytest.fixture
+def a_gpu(monkeypatch):
+  """A GPU is said to be there; the forms are given to its compiler, which is this CPU's."""
+  device = types.SimpleNamespace(device_kind="Tiny GPU", platform="gpu")
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(norm_kernel, "_device", lambda: device)
+  monkeypatch.setattr(norm_kernel, "_compiled", set())
+
+
+def test_pallas_that_does_not_compile_is_one_line_and_leaves_nothing(a_gpu, tmp_path):
+  """JAX's own refusal: Triton's kernels are not for CPUs."""
+  tiny, config = tiny_dae.config(depth=1), cases.config("BatchNormMethod").copy_and_resolve_references()
+  with config.unlocked():
+    config.update(method=tiny.method, model={**tiny.model, "norm_kernel": "pallas"}, optim=tiny.optim)
+  with pytest.raises(UserError) as e:
+    train.train(config.lock(), str(tmp_path / "run"))
+  line = str(e.value)
+  assert "\n" not in line and "model.norm_kernel=pallas: the kernel for Swish + GroupNorm 1x" in line
+  assert "Tiny GPU" in line and "config.model.norm_kernel=plain, or measured" in line
+  assert not list((tmp_path / "run").glob("*"))
+
+
+def test_pallas_is_compiled_once_a_shape_whatever_the_batch(a_gpu, monkeypatch):
+  compiled = []
+  form = lambda x, bias, scale, *_: compiled.append(x.shape) or x * scale
+  monkeypatch.setattr(norm_kernel, "_pallas", lambda: form)
+  one = jnp.ones(4)
+  layer = lambda x: norm_kernel.normalise(x, one, one, one, groups=2, pad=False, eps=1e-5, kernel="pallas")
+  traced = jax.jit(jax.vmap(layer))(jnp.ones((2, 3, 4, 4, 4)))  # inside a trace, and another one's axis
+  assert traced.shape == (2, 3, 4, 4, 4) and compiled == [(1, 4, 4, 4), (3, 4, 4, 4)]
+  layer(jnp.ones((2, 4, 4, 4)))
+  assert compiled[2:] == [(2, 4, 4, 4)]
 
 
 def test_several_processes_do_not_measure(forms, monkeypatch):
