@@ -27,8 +27,10 @@ import pytest
 from data_pipelines import outside
 from medae_jax.core.device import xla_flags
 from tests import golden_cases, time_tests
+from tests.unit.house import compiling
 
 outside.allow()  # methods and data sets of tests lie outside the package
+compiling.share_ir_contexts()
 
 FAST = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"].lower() in ("1", "true", "y", "yes", "on", "t")
 if FAST:

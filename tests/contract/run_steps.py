@@ -17,6 +17,7 @@ import numpy as np
 from medae_jax import train
 from medae_jax.core import parallel
 from tests.contract import cases, run_evaluation
+from tests.unit.house import compiling
 
 
 def flat(tree):
@@ -44,6 +45,7 @@ def steps(out, mode, names):
 
 def main(arguments):
   logging.set_verbosity(logging.ERROR)
+  compiling.share_ir_contexts()
   parallel.initialize_hosts()
   for last, job in itertools.groupby(arguments, lambda a: a == "--"):
     if not last:

@@ -1,6 +1,7 @@
 """The contract of data sets, over every module in data_pipelines/datasets, without their real files."""
 
 import ast
+import functools
 import io
 import pathlib
 import tokenize
@@ -145,6 +146,7 @@ def _walk(config):
       yield key, value
 
 
+@functools.cache
 def _documented():
   """Fields that a function which makes a config of fields sets in a statement with a comment."""
   found = set()
