@@ -29,6 +29,7 @@ from medae_jax.core.method import BaseMethod, Need, State
 from medae_jax.losses import perceptual, pixel
 from medae_jax.methods import _coarse_noise as noise
 from medae_jax.models import dae_unet
+from medae_jax.models.layers import joined_kernels
 from medae_jax.optim import adam, schedules
 from medae_jax.scores import reconstruction, residual as scores
 from medae_jax.weights import dae as dae_weights
@@ -38,7 +39,7 @@ def build_optimizer(config, total_steps: int):
   """The public code's update rule: AMSGrad (Reddi et al. 2018) of the clipped gradient + L2 term."""
   o = config.optim
   return adam.adam(schedules.build(o, total_steps), b1=o.b1, b2=o.b2, eps=o.eps,
-                    weight_decay=o.weight_decay, clip=o.clip, amsgrad=o.amsgrad)
+                    weight_decay=o.weight_decay, clip=o.clip, amsgrad=o.amsgrad, own=dae_unet.is_standardised)
 
 
 def _pixel_terms(text: str):
@@ -68,7 +69,10 @@ class Method(BaseMethod):
                          m.get("norm_kernel", "plain"))
 
   def _apply(self, params, image):
-    return self._net(image.shape[-1]).apply({"params": params}, image)
+    net = self._net(image.shape[-1])
+    if joined_kernels.wanted():
+      net, params = net.clone(ready=True), dae_unet.standardised(params, net.dtype)
+    return net.apply({"params": params}, image)
 
   def init(self, rng, batch):
     image = jnp.asarray(batch["image"][:1])

@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
+from medae_jax.models.layers import joined_kernels
 from medae_jax.models.layers.conv import Conv1x1, ConvTranspose2x2, WSConv3x3
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.norm_kernel import SwishGroupNorm
@@ -32,11 +34,12 @@ class Block(nn.Module):
   dtype: Any = jnp.float32
   precision: Any = None
   norm_kernel: str = "plain"
+  ready: bool = False
 
   @nn.compact
   def __call__(self, x):
     for part in ("a", "b"):
-      x, bias = WSConv3x3(self.features, self.dtype, self.precision, name=f"conv_{part}")(x)
+      x, bias = WSConv3x3(self.features, self.dtype, self.precision, self.ready, name=f"conv_{part}")(x)
       x = SwishGroupNorm(group_count(self.features), pad=part == "a", kernel=self.norm_kernel,
                          name=f"norm_{part}")(x, bias)
     return x
@@ -53,6 +56,7 @@ class UNet(nn.Module):
     precision: of float32 products ("highest" forbids TF32 on GPUs).
     norm_kernel: form of Swish + GroupNorm on GPUs (layers/norm_kernel.py): plain, pallas, measured.
     remat: recompute each block in the backward pass: less memory, about a third more work.
+    ready: its parameters are those that `standardised` returns.
   """
   channels: int
   depth: int = 4
@@ -61,12 +65,13 @@ class UNet(nn.Module):
   precision: Any = None
   remat: bool = False
   norm_kernel: str = "plain"
+  ready: bool = False
 
   @nn.compact
   def __call__(self, x):
     check_size(x.shape, self.depth)  # here, so that a score or an export of another size says it too
     block = nn.remat(Block) if self.remat else Block
-    options = (self.dtype, self.precision, self.norm_kernel)
+    options = (self.dtype, self.precision, self.norm_kernel, self.ready)
     skips = []
     for i in range(self.depth):
       x = reflect_pad(x if i == 0 else avg_pool2x2(x))
@@ -79,6 +84,22 @@ class UNet(nn.Module):
       x = block(width, *options, name=f"up_block_{i}")(x)
     return at_least_float32(Conv1x1(
         self.channels, of_last_layer(self.dtype), self.precision, name="last")(x))
+
+
+def is_standardised(path) -> bool:
+  """Whether the parameter at a key path of jax.tree_util is a kernel of a block's convolution."""
+  names = [key.key for key in path]
+  return names[-2:] in (["conv_a", "kernel"], ["conv_b", "kernel"])
+
+
+def standardised(params, dtype):
+  """Parameters for a UNet that is `ready`: the kernels of blocks standardised together, in `dtype`."""
+  leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+  at = [i for i, (path, _) in enumerate(leaves) if is_standardised(path)]
+  values = [value for _, value in leaves]
+  for i, kernel in zip(at, joined_kernels.standardised([values[i] for i in at], dtype)):
+    values[i] = kernel
+  return jax.tree.unflatten(structure, values)
 
 
 def check_size(shape, depth: int) -> None:

@@ -38,35 +38,46 @@ def clip_scale(norm, max_norm: float) -> jax.Array:
   return jnp.minimum(1.0, max_norm / (norm + 1e-6))
 
 
-def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-  """g <- g min(1, max_norm / (||g|| + 1e-6)) over all leaves; see `_scaled`."""
+def _none(path) -> bool:
+  del path
+  return False
+
+
+def clip_by_global_norm(max_norm: float, own=_none) -> optax.GradientTransformation:
+  """g <- g min(1, max_norm / (||g|| + 1e-6)) over all leaves; own: see `_scaled`."""
   def update(grads, state, params=None):
     del params
-    return _scaled(grads, lambda norm: clip_scale(norm, max_norm)), state
+    return _scaled(grads, lambda norm: clip_scale(norm, max_norm), own), state
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _scaled(grads, scale_of):
+def _scaled(grads, scale_of, own=_none):
   """grads * scale_of(their global norm); on GPUs they go through memory once as one array.
 
   The update of a leaf then reads a piece of it in the leaf's own layout, and leaves of one shape share a
   kernel that writes in place. Kernel gradients come from the convolutions in another layout: read
   directly, each update transposes, and XLA copies what it cannot overwrite: 108 kernels of a DAE step.
+
+  Args:
+    own: key path -> whether that gradient is elementwise of arrays laid out as its leaf: read directly.
   """
   scale = scale_of(global_norm(grads))
-  if not _as_one_array():
-    return jax.tree.map(lambda g: g * scale, grads)
-  leaves, structure = jax.tree.flatten(grads)
-  flat, ends = _flat(grads) * scale, np.cumsum([x.size for x in leaves])
-  pieces = [flat[end - x.size:end].reshape(x.shape).astype(x.dtype) for x, end in zip(leaves, ends)]
-  return jax.tree.unflatten(structure, pieces)
+  leaves, structure = jax.tree_util.tree_flatten_with_path(grads)
+  scaled = [x * scale for _, x in leaves]
+  joined = [i for i, (path, _) in enumerate(leaves) if not own(path)] if _as_one_array() else []
+  if joined:
+    parts = [leaves[i][1] for i in joined]
+    flat, ends = _flat(parts) * scale, np.cumsum([x.size for x in parts])
+    for i, x, end in zip(joined, parts, ends):
+      scaled[i] = flat[end - x.size:end].reshape(x.shape).astype(x.dtype)
+  return jax.tree.unflatten(structure, scaled)
 
 
-def _joined(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+def _joined(tx: optax.GradientTransformation, own=_none) -> optax.GradientTransformation:
   """tx of gradients that have been one array on GPUs; the state is that of tx."""
   # The factor is 1: the compiler, which does not know that, would undo the joining of bare pieces.
   def update(grads, state, params=None):
-    joined = _scaled(grads, lambda norm: jnp.maximum(1.0, -norm)) if _as_one_array() else grads
+    joined = _scaled(grads, lambda norm: jnp.maximum(1.0, -norm), own) if _as_one_array() else grads
     return tx.update(joined, state, params)
   return optax.GradientTransformation(tx.init, update)
 
@@ -108,22 +119,22 @@ def scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, amsgrad=False,
 
 
 def adam(schedule, *, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=None, amsgrad=False,
-         eps_hat=False):
+         eps_hat=False, own=_none):
   """clip -> + weight_decay * params (L2, coupled) -> Adam/AMSGrad -> -schedule(step).
 
   Args:
     schedule: float or function of the optimiser's own update count.
     clip: global norm, None = no clipping.
-    eps_hat: see `scale_by_adam`.
+    eps_hat: see `scale_by_adam`. own: see `_scaled`.
   """
   steps = []
   if clip:
-    steps.append(clip_by_global_norm(clip))
+    steps.append(clip_by_global_norm(clip, own))
   if weight_decay:
     steps.append(optax.add_decayed_weights(weight_decay))
   steps += [scale_by_adam(b1, b2, eps, amsgrad, eps_hat), optax.scale_by_learning_rate(schedule)]
   tx = optax.chain(*steps)
-  return tx if clip else _joined(tx)  # clipping joins them already
+  return tx if clip else _joined(tx, own)  # clipping joins them already
 
 
 def sgd(schedule, *, momentum=0.0, weight_decay=0.0):

@@ -26,17 +26,21 @@ class WSConv3x3(nn.Module):
   """Weight-standardised 3x3 convolution without gain: [B,H+2,W+2,I] -> [B,H,W,O], its bias [O].
 
   The bias goes to the next operation, which reads the product anyway (layers/swish_norm.py).
+
+  Attributes:
+    ready: the kernel given is standardised already (layers/joined_kernels.py).
   """
   features: int
   dtype: Any = jnp.float32
   precision: Any = None
+  ready: bool = False
 
   @nn.compact
   def __call__(self, x):
     fan_in = 9 * x.shape[-1]
     kernel = self.param("kernel", uniform_fan_in(fan_in), (3, 3, x.shape[-1], self.features))
     bias = self.param("bias", uniform_fan_in(fan_in), (self.features,))
-    kernel = standardise(kernel).astype(self.dtype)
+    kernel = (kernel if self.ready else standardise(kernel)).astype(self.dtype)
     x = jax.lax.conv_general_dilated(
         x.astype(self.dtype), kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=self.precision)

@@ -100,7 +100,8 @@ def test_sgd_is_pytorchs(momentum, decay):
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"clip": 0.5}, {"clip": 0.5, "weight_decay": 0.1, "amsgrad": True}, None])
+    {}, {"clip": 0.5}, {"clip": 0.5, "weight_decay": 0.1, "amsgrad": True}, None,
+    {"own": lambda path: path[0].key == "b"}, {"own": lambda path: True}])
 def test_gradients_joined_for_gpus_give_the_same_update_and_state(options, monkeypatch):
   """Bit for bit without clipping. With it the norm, summed in another order, differs in its last digit; the
   difference of gradient and decay then loses one more."""
@@ -117,3 +118,12 @@ def test_gradients_joined_for_gpus_give_the_same_update_and_state(options, monke
   for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(joined)):
     assert (a.shape, a.dtype) == (b.shape, b.dtype)
     np.testing.assert_allclose(a, b, rtol=1e-13 if options and "clip" in options else 0)
+
+
+def test_own_gradients_are_not_read_from_the_joined_array(monkeypatch):
+  """Joined, an update reads all leaves of the parameters that its gradient is made of: XLA copies them."""
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  tx, tree = adam.adam(0.1, clip=1.0, own=lambda path: path[0].key == "a"), {k: jnp.ones(3) for k in "abc"}
+  program = jax.make_jaxpr(lambda t: tx.update(t, tx.init(t), t))(tree)
+  joined = [len(e.invars) for e in program.eqns if e.primitive.name == "concatenate"]
+  assert joined == [3, 2]  # for the norm, and for updates
