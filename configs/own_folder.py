@@ -81,8 +81,7 @@ def _piad(args):
   if args.smoke:
     piad.synthetic(config, smoke=True)
     return _images(config, 16)
-  piad_cifar10.small(config)
-  config.model.channels = 1
+  piad_cifar10.narrow(config)
   return _images(config, 32)
 
 

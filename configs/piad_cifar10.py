@@ -99,7 +99,13 @@ def build(args, tuned, seeds, dataset, gray):
 
 
 def small(config):
-  """Real images on two CPU cores: random narrow trunk (not VGG19's weights), narrow networks."""
+  """Real images on two CPU cores: `narrow`, and some anomalies in val to choose the checkpoint by."""
+  narrow(config)
+  config.data.update(val_fraction=0.1, val_anomalies=20)
+
+
+def narrow(config):
+  """Networks for two CPU cores, a random narrow trunk (not VGG19's weights); the data are left as they are."""
   if dpa.random_trunk(config.method):
     config.method.vgg_widths = (16, 32, 64, 128, 128)
   config.method.layers = "r32" if config.method.layers != "image" else "image"
@@ -109,5 +115,4 @@ def small(config):
   config.train.update(steps=1000, batch_size=16, eval_every=250, save_every=500,
                       eval_batch_size=100,
                       best_metric="val/image_auroc", best_mode="max")
-  config.data.update(val_fraction=0.1, val_anomalies=20)
   config.eval.update(splits=("val", "test"), batch_size=100)
