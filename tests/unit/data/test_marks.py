@@ -143,6 +143,17 @@ def test_pairs_on_disk(tmp_path):
     pairs.main(["--out", str(tmp_path / "other"), "--set", "colour=red"])
 
 
+def test_marks_of_the_reference_are_stored_unblurred(tmp_path):
+  """Its paint is opaque and of cyan, yellow or white: in grey a mark has one value, whatever `blur` says."""
+  from data_pipelines.formats import images
+  from data_pipelines.prepare import pairs
+  options = {**OPTIONS, "style": "reference", "blur": (1.0, 1.0), "jpeg": 0.0}
+  pairs.write(tmp_path / "p", [("x", np.full((96, 96, 1), 0.25, np.float32))], options)
+  mark = images.read_8bit(tmp_path / "p/annotated/x_c0.png", 1)[
+      images.read_8bit(tmp_path / "p/mask/x_c0.png", 1) > 0]
+  assert len(mark) > 20 and len(np.unique(mark)) <= 2  # the label's colour and that of the calipers
+
+
 def test_pairs_of_frames_with_like_names_stay_apart(tmp_path):
   """a_b and a-b, capitals, endings, folders: a pair each; an iterable with a name twice is refused."""
   from data_pipelines.formats import images

@@ -215,6 +215,15 @@ def test_table_of_splits(tmp_path):
     open_pairs(tmp_path, split_by="table", table="other.csv")
 
 
+def test_a_patient_on_two_sides_of_a_table_is_refused_but_in_older_runs(tmp_path):
+  write_pairs(tmp_path, names=("a", "b", "c"))
+  (tmp_path / "labels.csv").write_text(
+      "file,split,group\nclean/a.png,train,1\nclean/b.png,val,1\nclean/c.png,train,2\n")
+  with pytest.raises(ValueError, match="put all frames of a patient into one split"):
+    open_pairs(tmp_path)
+  assert open_pairs(tmp_path, grouping="legacy").splits == ("train", "val")
+
+
 def test_older_runs_keep_their_groups():
   cfg = config("x", grouping="legacy", group_pattern=r"^(.*)_[^_]*$")
   assert splits.groups_of(["x/LUM00054_2.png", "y/single.png"], None, cfg) == ["LUM00054", "single"]

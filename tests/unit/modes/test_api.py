@@ -101,6 +101,7 @@ def test_normal_scans_of_val_give_a_p_value(run, monkeypatch):
   monkeypatch.setattr(type(run), "calibration", known)
   found = run.score(np.full((*fake_run.SHAPE, 2), 0.3, np.float32))
   assert found.p_value == 1.0 and found.verdict == "normal"  # (1 + 3) / (3 + 1): nothing scores lower
+  assert "p-value 1" in found._repr_html_()
 
 
 def test_evaluation_is_the_files_of_the_mode(run):

@@ -49,6 +49,17 @@ def go(run, source, out, **more):
                                "predict.layout": "bids", **more})
 
 
+def test_runs_of_a_session_stay_together_across_contrast_agents(tmp_path):
+  """Two runs, each without and with contrast agent: `ce` tells modalities apart, not scans."""
+  for k in (1, 2):
+    for name in ("", "ce-gd_"):
+      save(tmp_path / f"sub-01/anat/sub-01_{name}run-{k}_T1w.nii.gz", egg((6, 6, 3))[1])
+  files.write_json(tmp_path / "dataset_description.json", {"Name": "runs", "BIDSVersion": "1.10.0"})
+  scans, _ = inputs.find_all(tmp_path, ("t1", "t1ce"), ("nifti",))
+  assert [sorted(f.name[:-7] for f in s.files.values()) for s in scans] == [
+      [f"sub-01_ce-gd_run-{k}_T1w", f"sub-01_run-{k}_T1w"] for k in (1, 2)]
+
+
 def test_scans_are_found_by_entities(raw):
   scans, found = inputs.find_all(raw, NAMES, ("nifti", "image", "dicom"))
   assert [s.title for s in scans] == [p.rpartition("/")[2] for p in BOTH]

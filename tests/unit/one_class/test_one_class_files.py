@@ -57,6 +57,16 @@ def test_nih_lists(tmp_path):
   assert with_val.splits == ("val", "test") and len(with_val.split("val")) == 4 + 3
 
 
+def test_nih_validation_anomalies_are_of_nobody_who_is_trained_on(tmp_path):
+  """Patient 0 is trained on; a list of anomalies that names one more image of them does not bring it to val."""
+  cfg = _nih(tmp_path)
+  anomalies = ["00000000_001.png", *[f"{p:08d}_000.png" for p in (20, 21)]]
+  _write_lists(tmp_path / "lists", {f"folds/nih/subset/{k}/anomaly/test": anomalies for k in range(3)})
+  data = nih.build(cfg_of(**cfg.to_dict(), val_fraction=0.2, val_anomalies=3), 0)
+  names = [data.split("val").meta(i)["id"] for i in range(len(data.split("val")))]
+  assert len(names) == 4 + 2 and not [n for n in names if n.startswith("00000000") and "_001" in n]
+
+
 def test_nih_subset_folds_leak_only_when_published(tmp_path):
   cfg = _nih(tmp_path).to_dict()
   tests = []
