@@ -105,7 +105,7 @@ def small(config):
 
 
 def narrow(config):
-  """Networks for two CPU cores, a random narrow trunk (not VGG19's weights); the data are left as they are."""
+  """Narrow networks for two CPU cores, a random narrow trunk (not VGG19's weights); leaves the data alone."""
   if dpa.random_trunk(config.method):
     config.method.vgg_widths = (16, 32, 64, 128, 128)
   config.method.layers = "r32" if config.method.layers != "image" else "image"

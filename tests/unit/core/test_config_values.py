@@ -1,9 +1,9 @@
 """Every value that a config file sets, against a table that was read through once: no default changes unseen.
 
 config_values.json: {config file: {argument: {field: value}}}. Under "" stand the fields that differ from
-configs/common.py and from the data set's own defaults (docs/config_fields.md has those, and a test of its own);
-under another argument what it changes; a sweep's parts are compared whole. Where a value is published, the
-config's docstring names the source, and tests/parity/test_published_runs.py reads the published files themselves.
+configs/common.py and from the data set's own defaults (docs/config_fields.md has those, and its test);
+under another argument what it changes; a sweep's parts are compared whole. Where a value is published,
+the config's docstring names the source, and tests/parity/test_published_runs.py reads the published files.
 Who changes a value on purpose says so here as well: python -m tests.unit.core.test_config_values
 """
 
@@ -72,7 +72,8 @@ def test_values_are_those_of_the_table(name):
 
 
 def test_the_table_has_every_config_file():
-  named = {p.stem for p in (ROOT / "configs").glob("*.py") if "def get_config(arg" in p.read_text(encoding="utf-8")}
+  named = {p.stem for p in (ROOT / "configs").glob("*.py")
+           if "def get_config(arg" in p.read_text(encoding="utf-8")}
   assert set(VALUES) == named - {"from_workdir"}  # which has the values of a run
 
 

@@ -44,7 +44,8 @@ def drawn_radiographs():
   for seed in range(2):
     for finding in ("", *chest.FINDINGS):
       found = chest.radiograph(np.random.default_rng(10 * seed + 3), 32, finding)
-      yield from ((f"{seed} {finding or 'normal'} {part}", found[part]) for part in ("image", "lungs", "mask"))
+      for part in ("image", "lungs", "mask"):
+        yield f"{seed} {finding or 'normal'} {part}", found[part]
 
 
 def drawn_textures():
@@ -116,8 +117,9 @@ def main():
   table = {what: {name: [round(x, 5) for x in sums(array)] for name, array in draw()}
            for what, draw in DRAWN.items()}
   table["marks"] = {name: np.round(np.array(rows, np.float64), 2).tolist() for name, rows in drawn_marks()}
-  rows = [f"{json.dumps(what)}: {{\n" + ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in part.items())
-          + "}" for what, part in table.items()]
+  line = lambda name, numbers: f" {json.dumps(name)}: {json.dumps(numbers)}"
+  rows = [f"{json.dumps(what)}: {{\n" + ",\n".join(map(line, part, part.values())) + "}"
+          for what, part in table.items()]
   TABLE.write_text("{" + ",\n".join(rows) + "}\n", encoding="utf-8")
 
 

@@ -58,7 +58,7 @@ def test_nih_lists(tmp_path):
 
 
 def test_nih_validation_anomalies_are_of_nobody_who_is_trained_on(tmp_path):
-  """Patient 0 is trained on; a list of anomalies that names one more image of them does not bring it to val."""
+  """Patient 0 is trained on: an image of theirs on the list of anomalies does not come to val."""
   cfg = _nih(tmp_path)
   anomalies = ["00000000_001.png", *[f"{p:08d}_000.png" for p in (20, 21)]]
   _write_lists(tmp_path / "lists", {f"folds/nih/subset/{k}/anomaly/test": anomalies for k in range(3)})
