@@ -37,17 +37,21 @@ def config_of(name, argument):
   return importlib.import_module(f"configs.{name}").get_config(argument or None)
 
 
+def set_by(name, argument):
+  """{field: value} of those that differ from the base and from the defaults of the data set."""
+  config = config_of(name, argument).to_dict()
+  shared = flat(common.base(config["eval"]["kind"]).to_dict())
+  shared |= flat(datasets.module(config["data"]["name"]).defaults().to_dict(), "data.")
+  return {k: v for k, v in flat(config).items() if k not in shared or shared[k] != v}
+
+
 def table_of(name, arguments):
-  """What VALUES has to hold for the file."""
-  first = config_of(name, "").to_dict()
-  shared = flat(common.base(first["eval"]["kind"]).to_dict())
-  shared |= flat(datasets.module(first["data"]["name"]).defaults().to_dict(), "data.")
-  first = flat(first)
-  found = {"": {k: v for k, v in first.items() if k not in shared or shared[k] != v}}
+  """What VALUES has to hold for the file; "(default)": what the argument sets back."""
+  found = {"": set_by(name, "")}
   for argument in arguments:
-    other = flat(config_of(name, argument).to_dict())
-    found[argument] = {k: v for k, v in other.items() if k not in first or first[k] != v}
-    found[argument] |= {k: "(none)" for k in first if k not in other}
+    other = set_by(name, argument)
+    found[argument] = {k: v for k, v in other.items() if found[""].get(k, ...) != v}
+    found[argument] |= {k: "(default)" for k in found[""] if k not in other}
   return found
 
 

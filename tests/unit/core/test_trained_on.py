@@ -66,6 +66,13 @@ def test_a_picture_without_background_is_no_slice():
   assert fit.of_picture(brains(background=0.05), full) == ""  # the training was cut to the brain
 
 
+def test_background_is_a_fiftieth_of_the_unit_in_every_channel():
+  example = np.array([[0.019, 0.019], [0.02, 0.0], [0.021, 0.0], [0.5, 0.4]])
+  assert fit.background(example) == 0.5
+  np.testing.assert_allclose(fit.quantiles(example, "volume")[0, [0, -1]], [0.021, 0.5], atol=0.01)
+  assert fit.quantiles(example, "image")[0, 0] < 0.0195 and not fit.quantiles(example[:2], "volume").any()
+
+
 def test_far_intensities_and_other_scales_are_warned_of():
   like = RNG.uniform(0.09, 0.91, (4, 16, 16, 3))
   near = fit.Seen("volume", spacing=(1.2, 0.9, 3.0))

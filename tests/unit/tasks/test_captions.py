@@ -37,6 +37,25 @@ def test_other_verdicts_stay():
   assert captions.confusion_of(evaluator, one) == "rightly normal"
 
 
+@pytest.mark.parametrize("label, said", [(1, ("found", "missed")), (0, ("false alarm", "rightly normal")),
+                                         (-1, ("called abnormal", "called normal"))])
+def test_the_call_on_an_image_and_its_label(label, said):
+  assert tuple(captions.confusion(score, label, 0.3) for score in (0.4, 0.3)) == said  # above, not at the cut
+  assert captions.confusion(0.4, label, None) == ""
+
+
+@pytest.mark.parametrize("axes, letters", [
+    ("LPS", ["R", "L"]), ("RAS", ["L", "R"]),  # an axis towards the left begins at the right
+    ("PLS", []), ("", [])])
+def test_letters_of_the_sides(axes, letters):
+  """Where the first axis of a slice is not left-right, or of a made-up head, no side is claimed."""
+  def of(synthetic=False, meta=("slice",)):
+    return captions.sides(types.SimpleNamespace(
+        config=types.SimpleNamespace(data={"orientation": axes}), metas=[dict.fromkeys(meta, 0)],
+        dataset=types.SimpleNamespace(synthetic=synthetic)))
+  assert of() == letters and of(synthetic=True) == of(meta=()) == []
+
+
 @pytest.mark.parametrize("slices, said", [(True, ["slice 4", "no lesion"]), (False, ["normal"])])
 def test_what_is_no_slice_is_normal_not_without_a_lesion(slices, said):
   evaluator, _ = case(0, slices)

@@ -8,7 +8,7 @@ import pytest
 from medae_jax import sweep
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table
-from medae_jax.training import durations, job as job_lib
+from medae_jax.training import durations, job as job_lib, plan
 from tests import tiny_sweep
 from tests.unit.training import recorder
 
@@ -87,3 +87,9 @@ def test_a_sweep_of_which_every_run_is_refused_leaves_nothing(tmp_path):
   with pytest.raises(UserError, match="4 runs failed"):
     sweep.sweep(config, str(tmp_path / "w"))
   assert (tmp_path / "w" / "failures.jsonl").exists()
+
+
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0), (0,), (0, 1, 2), "01", (0.0, 1)])
+def test_a_shard_is_one_of_so_many(tmp_path, shard):
+  with pytest.raises(UserError, match=r"config.sweep.shard=.*\(i, n\) with i from 0 to n - 1"):
+    plan.Plan(tiny_sweep.config(tmp_path, shard=shard), str(tmp_path / "w"))
