@@ -14,12 +14,27 @@ import numpy as np
 import pytest
 
 from data_pipelines import dataset as datasets, workers
-from data_pipelines.brains import records
+from data_pipelines.brains import fields, prepare, records
 from tests.brain_folders import SIZE, config, everything, rewrite, scan, volume_of
 
 
 def mtimes(tmp_path):
   return {f.name: f.stat().st_mtime_ns for f in (tmp_path / "prepared" / "records").iterdir()}
+
+
+def test_a_record_depends_on_what_changes_its_numbers():
+  """And keeps the parameters of its first form, so that folders prepared then stay valid."""
+  cfg = {**fields.defaults().to_dict(), "orientation": ""}
+  first = prepare.parameters(cfg)
+  assert first == {"version": 1, "modalities": ["flair", "t1", "t1ce", "t2"], "image_size": [128, 128],
+                   "storage": "float32", "percentile": 0.99, "slice_sum": 0.5, "label": 0.5}
+  of = lambda **changes: prepare.parameters({**cfg, **changes})
+  changes = (dict(orientation="LPS"), dict(placement="anatomy"), dict(placement="anatomy", field_mm=160.0),
+             dict(unit="median"), dict(lesion_values=(1, 4)), dict(modalities=("t1",)),
+             dict(image_size=(96, 96)), dict(storage="float16"))
+  seen = [first, *(of(**c) for c in changes)]
+  assert not [i for i, a in enumerate(seen) for b in seen[:i] if a == b]
+  assert of(field_mm=160.0, noise_std=0.1, workers=3, cache=False) == first  # of a whole slice: no field
 
 
 @pytest.mark.parametrize("cache", [True, False])

@@ -69,6 +69,19 @@ def test_jpeg_is_turned_as_viewers_show_it(tmp_path):
   assert images.read(tmp_path / "a.jpg").pixels.shape == (1, 16, 8, 1)
 
 
+@pytest.mark.parametrize("code, shown", [  # EXIF 2.3, table 6: where the 0th row and column lie
+    (0, lambda x: x), (1, lambda x: x), (2, lambda x: x[:, ::-1]), (3, lambda x: x[::-1, ::-1]),
+    (4, lambda x: x[::-1]), (5, lambda x: x.T), (6, lambda x: x.T[:, ::-1]), (7, lambda x: x.T[::-1, ::-1]),
+    (8, lambda x: x.T[::-1]), (9, lambda x: x)])
+def test_every_orientation_of_exif(tmp_path, code, shown):
+  pixels = RNG.integers(0, 256, (3, 5)).astype(np.uint8)
+  image = Image.fromarray(pixels)
+  exif = image.getexif()
+  exif[0x0112] = code
+  image.save(tmp_path / "a.png", exif=exif)
+  np.testing.assert_array_equal(images.read(tmp_path / "a.png").pixels[0, ..., 0], shown(pixels))
+
+
 @pytest.mark.parametrize("array, kw", [
     (RNG.integers(0, 256, (8, 9)).astype(np.uint8), {}),
     (RNG.integers(0, 4096, (8, 9)).astype(np.uint16), {}),

@@ -1,9 +1,10 @@
 """What is written: equal pixels, the size of a pixel, profile and description; nothing personal."""
 
+import io
 import os
 
 import numpy as np
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 import pytest
 
 from data_pipelines.errors import UserError
@@ -55,6 +56,18 @@ def test_deep_colour_png_keeps_them_too(tmp_path):
   found = written(target, tmp_path)
   np.testing.assert_allclose(found.info["dpi"], (254, 254), atol=0.1)
   assert found.info["icc_profile"] == RGB_PROFILE
+
+
+def test_deep_colour_tiff_keeps_the_profile(tmp_path):
+  """Pillow opens no such TIFF: what it has of the directory is read."""
+  frame = images.Frame(tmp_path / "a.tif", DEEP_COLOUR[None], 0, 65535,
+                       info=header.Header("TIFF", (254.0, 254.0), RGB_PROFILE))
+  content = images.write(frame, frame.pixels, tmp_path / "in", "a").read_bytes()
+  directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+  file = io.BytesIO(content)
+  file.seek(directory.next)
+  directory.load(file)
+  assert directory[34675] == RGB_PROFILE and directory[258] == (16, 16, 16)  # ICC's tag of TIFF 6
 
 
 @pytest.mark.parametrize("array, options", [

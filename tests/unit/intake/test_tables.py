@@ -154,6 +154,13 @@ def test_the_documentation_lists_every_word():
   assert not [w for w in words if not re.search(rf"[,;|:] {re.escape(w)} ?[,;|.]", text)]
 
 
+def test_first_of_several_columns(tmp_path):
+  (tmp_path / "t.csv").write_text("file,mask,site\na.png,m.png,x\n")
+  table = tables.read_table(tmp_path / "t.csv", ("file",), ("mask", "seg", "site"))
+  assert table.first("seg", "mask") == "mask" and table.first("site", "mask") == "site"
+  assert table.first("seg", "group") == ""
+
+
 def test_own_words_go_first():
   assert vocabulary.label_word("Benign", "x", normal=("benign",)) == 0
   assert vocabulary.label_word("grade 3", "x", anomaly=("Grade 3",)) == 1

@@ -31,6 +31,16 @@ def small_matrices(monkeypatch):
   monkeypatch.setitem(timing.MATMUL_SIZES, "cpu", (128,))
 
 
+def test_as_many_units_as_take_the_seconds_asked_for(monkeypatch):
+  """On a clock that work alone moves, 0.02 s a unit: 25 of them are half a second, each time."""
+  clock = [0.0]
+  monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+  def run(n):
+    clock[0] += 0.02 * n
+  found = timing.measure(run, {"repeats": 3, "seconds": 0.5})
+  assert found["units"] == 25 and found["median"] == pytest.approx(0.02)
+
+
 def test_measure_and_rate():
   calls = []
   def run(n):
