@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from data_pipelines import dataset as datasets
+from data_pipelines import dataset as datasets, fields
+from data_pipelines.errors import UserError
 from tests import blocked
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -21,6 +22,14 @@ def test_data_fields_are_exactly_those_of_the_data_set(name, arg):
   module = datasets.module(data.name)
   assert set(data) == set(module.defaults())
   assert module.resolve(data).to_dict() == data.to_dict()
+
+
+@pytest.mark.parametrize("window", [(5, 3), (3, 3), (0, 0, 1), (0.0,), ("a", "b"), (0, float("inf"))])
+def test_a_window_is_black_below_white(window):
+  known = datasets.module("nih").defaults()
+  assert tuple(fields.resolve({"window": (-3, 5.5)}, known.copy_and_resolve_references()).window) == (-3, 5.5)
+  with pytest.raises(UserError, match="config.data.window"):
+    fields.resolve({"window": window}, known)
 
 
 def test_configs_import_without_tensorflow():

@@ -218,6 +218,11 @@ def test_read_example_is_the_test_transform(tmp_path):
   data = nih.build(cfg, 0)
   np.testing.assert_array_equal(nih.read_example(data.split("test").items[2].path, cfg),
                                 data.split("test").read_one(2)["image"])
+  original = RNG.integers(0, 256, (700, 640), np.uint8)  # is scaled to the 300 pixels of the lists first
+  Image.fromarray(original).save(tmp_path / "original.png")
+  Image.fromarray(original).resize((300, 300), Image.Resampling.BILINEAR).save(tmp_path / "scaled.png")
+  np.testing.assert_array_equal(nih.read_example(tmp_path / "original.png", cfg),
+                                nih.read_example(tmp_path / "scaled.png", cfg))
   cfg = _camelyon(tmp_path / "c")
   data = camelyon.build(_nih_same(cfg, random_crop=True), 0)
   np.testing.assert_array_equal(camelyon.read_example(data.split("test").items[0].path, cfg),
@@ -233,7 +238,8 @@ def test_maps_go_back_to_the_place_of_the_crop(tmp_path):
   cfg = _nih(tmp_path)
   placed = nih.place_map(np.ones((64, 64)), (300, 300), cfg)
   assert placed[38:262, 38:262].min() == 1 and placed.sum() == 224 * 224
-  assert nih.place_map(np.ones((64, 64)), (1024, 1024), cfg).shape == (1024, 1024)
+  full = nih.place_map(np.ones((64, 64)), (1024, 1024), cfg)  # an original: scaled to 300 before the crop
+  assert full.shape == (1024, 1024) and full.mean() == pytest.approx((224 / 300) ** 2, abs=0.002)
   point = np.zeros((32, 32))
   point[16, 16] = 1  # near the middle of the crop, hence of the patch
   placed = camelyon.place_map(point, (48, 48), cfg_of(crop_size=32))

@@ -39,6 +39,18 @@ def test_equals_brute_force_and_proves_it(rng, monkeypatch, k, dtype):
   assert check(queries, bank, k, dtype).mean() > 0.9
 
 
+def test_the_index_bounds_every_row_of_a_tile(rng):
+  """Of rows of very different length: the longest of a tile, and the most that bfloat16 took from one."""
+  n = 3 * nearest.TILE - 5
+  bank = rng.standard_normal((n, 6)) * 10 ** rng.uniform(-2, 2, (n, 1))
+  found = nearest.index(jnp.asarray(bank, jnp.float32))
+  low = np.asarray(found.rows, np.float64).reshape(-1, 6)[:len(bank)]
+  taken = np.linalg.norm(bank - np.asarray(found.centre, np.float64) - low, axis=-1)
+  for bound, of_row in ((found.lengths, np.linalg.norm(low, axis=-1)), (found.rounded, taken)):
+    most = np.array([of_row[i:i + nearest.TILE].max() for i in range(0, n, nearest.TILE)])
+    assert bound.shape == (3,) and np.all(bound >= most) and np.all(bound < 1.01 * most + 1e-3)
+
+
 def test_small_banks_and_the_last_rows(rng):
   bank = rng.standard_normal((33, 5)).astype(np.float32)
   assert check(bank[::-1] + 1e-3, bank, 3).all()

@@ -93,3 +93,13 @@ def test_a_sweep_of_which_every_run_is_refused_leaves_nothing(tmp_path):
 def test_a_shard_is_one_of_so_many(tmp_path, shard):
   with pytest.raises(UserError, match=r"config.sweep.shard=.*\(i, n\) with i from 0 to n - 1"):
     plan.Plan(tiny_sweep.config(tmp_path, shard=shard), str(tmp_path / "w"))
+
+
+def test_a_search_does_not_repeat_what_is_averaged_and_its_choice_holds_for_all_runs(tmp_path):
+  settings = ({"method.rate": 0.1}, {"method.rate": 0.2})
+  found = plan.Plan(tiny_sweep.config(tmp_path, folds=3, settings=settings), str(tmp_path / "w"))
+  searched = [(*dict(t.cell).values(), t.setting, t.fold) for t in found.trials()]
+  assert sorted(searched) == [(c, 0, s, f) for c in (0, 1) for s in (0, 1) for f in (0, 1, 2)]
+  chosen = {found._label(0, (("cls", c), ("run", 0))): (1 - c, 7, 0.0) for c in (0, 1)}
+  assert [(*dict(t.cell).values(), t.setting, t.steps) for t in found.final_trials(chosen)] == [
+      (0, 0, 1, 7), (0, 1, 1, 7), (1, 0, 0, 7), (1, 1, 0, 7)]
