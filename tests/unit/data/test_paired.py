@@ -213,15 +213,10 @@ def test_table_of_splits(tmp_path):
     open_pairs(tmp_path)
   with pytest.raises(FileNotFoundError, match="other.csv"):
     open_pairs(tmp_path, split_by="table", table="other.csv")
-
-
-def test_a_patient_on_two_sides_of_a_table_is_refused_but_in_older_runs(tmp_path):
-  write_pairs(tmp_path, names=("a", "b", "c"))
-  (tmp_path / "labels.csv").write_text(
-      "file,split,group\nclean/a.png,train,1\nclean/b.png,val,1\nclean/c.png,train,2\n")
+  (tmp_path / "labels.csv").write_text("file,split,group\na.png,train,1\nb.png,val,1\nc.png,train,2\n")
   with pytest.raises(ValueError, match="put all frames of a patient into one split"):
     open_pairs(tmp_path)
-  assert open_pairs(tmp_path, grouping="legacy").splits == ("train", "val")
+  assert open_pairs(tmp_path, grouping="legacy").splits == ("train", "val")  # as older runs had it
 
 
 def test_older_runs_keep_their_groups():
