@@ -1,14 +1,21 @@
-"""Trajectories in float64, where only the rounding of the stored numbers separates us from them."""
+"""Trajectories in float64, where only the rounding of the stored numbers separates us from them.
 
-import contextlib
-import functools
-from unittest import mock
+Large convolutions in float64 run as one product of matrices (`large_convolutions_as_products`). XLA's CPU backend
+has no library call for them: its loop took 31 s for the gradient of a U-Net of full width, 0.3 s with the
+products, and is ten times slower still without LLVM's passes. Small ones stay: their products take longer to
+compile. Passes in float32 run the primitive at every width.
+"""
+
+import math
 
 import jax
+from jax._src.lax import convolution  # the rule of a primitive for one platform: JAX has no public way
+from jax.interpreters import mlir
 import jax.numpy as jnp
 import numpy as np
 
-LARGE = 10**7  # multiplications of a convolution that `fast` writes as matrix products
+LARGE = 10**7  # multiplications of a convolution that runs as a product
+SLICES = 64  # at most, out of which its left side is put together
 
 
 def double(tree):
@@ -26,32 +33,41 @@ def double(tree):
   return jax.tree.map(one, tree)
 
 
-@contextlib.contextmanager
-def fast():
-  """64 bits, with large plain convolutions as a matrix product for each position of the kernel.
-
-  XLA's CPU backend has no library call for convolutions in float64: its loop took 31 s for the gradient of
-  a U-Net of full width, 0.3 s with the products. Small ones stay, the products take longer to compile. Passes
-  in float32 run the primitive at every width. What is compiled inside must not be called outside.
-  """
-  primitive = jax.lax.conv_general_dilated
-  with jax.enable_x64(True), mock.patch.object(jax.lax, "conv_general_dilated",
-                                               functools.partial(_convolution, primitive)):
-    yield
+def large_convolutions_as_products() -> None:
+  """For this process, from now on."""
+  mlir.register_lowering(convolution.conv_general_dilated_p, _lower, platform="cpu")
 
 
-def _convolution(primitive, lhs, rhs, window_strides, padding, **how):
-  """[B,H,W,C] with [h,w,C,D]; what is small, strided, dilated, grouped or laid out otherwise: `primitive`."""
-  layout = jax.lax.conv_dimension_numbers(lhs.shape, rhs.shape, how.get("dimension_numbers"))
-  dilations = (*(how.get("lhs_dilation") or ()), *(how.get("rhs_dilation") or ()))
-  if (lhs.dtype != jnp.float64 or lhs.ndim != 4 or lhs.size // lhs.shape[-1] * rhs.size < LARGE
-      or layout != jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
-      or {*window_strides, *dilations, how.get("feature_group_count", 1),
-          how.get("batch_group_count", 1)} != {1}):
-    return primitive(lhs, rhs, window_strides, padding, **how)
-  high, wide = rhs.shape[:2]
-  if isinstance(padding, str):
-    padding = jax.lax.padtype_to_pads(lhs.shape[1:3], (high, wide), (1, 1), padding)
-  x = jnp.pad(lhs, ((0, 0), *padding, (0, 0)))
-  h, w = x.shape[1] - high + 1, x.shape[2] - wide + 1
-  return sum(jnp.tensordot(x[:, i:i + h, j:j + w], rhs[i, j], 1) for i in range(high) for j in range(wide))
+def _lower(ctx, lhs, rhs, **how):
+  """The rule of `conv_general_dilated` for CPUs: gradients and transposed convolutions come here too."""
+  (left, right), (out,) = ctx.avals_in, ctx.avals_out
+  layout, groups = how["dimension_numbers"], (how["feature_group_count"], how["batch_group_count"])
+  window, found = ([shape[d] for d in spec[2:]] for shape, spec in
+                   ((right.shape, layout.rhs_spec), (out.shape, layout.out_spec)))
+  work = out.size * right.size // max(1, right.shape[layout.rhs_spec[0]])
+  if (left.dtype != jnp.float64 or work < LARGE or groups != (1, 1)
+      or min(math.prod(window), math.prod(found)) > SLICES or len(window) != 2):
+    return convolution._conv_general_dilated_lower(ctx, lhs, rhs, expand_complex_convolutions=True, **how)
+  product = lambda a, b: as_product(a, b, found, **{k: how[k] for k in (
+      "window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers")})
+  return mlir.lower_fun(product, multiple_results=False)(ctx, lhs, rhs)
+
+
+def as_product(lhs, rhs, found, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers):
+  """The convolution without groups; `found` is (h, w) of its result."""
+  layout = dimension_numbers
+  batch, channels, *sides = layout.lhs_spec
+  x = jnp.transpose(lhs, (batch, *sides, channels))
+  kernel = jnp.transpose(rhs, (*layout.rhs_spec[2:], layout.rhs_spec[1], layout.rhs_spec[0]))
+  around = [(low, high, d - 1) for (low, high), d in zip(padding, lhs_dilation)]
+  x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *around, (0, 0, 0)])
+  window = kernel.shape[:2]
+  by_window = math.prod(window) <= math.prod(found)
+  (few, step), (many, stride) = ((window, rhs_dilation), (found, window_strides))[::1 if by_window else -1]
+  slices = [x[:, i * step[0]:i * step[0] + (many[0] - 1) * stride[0] + 1:stride[0],
+              j * step[1]:j * step[1] + (many[1] - 1) * stride[1] + 1:stride[1]]
+            for i in range(few[0]) for j in range(few[1])]  # each [B, *many, C]
+  patches = jnp.stack(slices, 3 if by_window else 1)  # [B, h, w, window, C]: windows of each place
+  rows = patches.reshape(len(x) * math.prod(found), -1)
+  y = (rows @ kernel.reshape(-1, kernel.shape[-1])).reshape(len(x), *found, -1)
+  return jnp.transpose(y, np.argsort((layout.out_spec[0], *layout.out_spec[2:], layout.out_spec[1])))

@@ -22,7 +22,6 @@ from medae_jax.models import annotation_nets as nets
 from medae_jax.optim import adam
 from medae_jax.weights import annotation as convert
 from tests import golden_cases, golden_fill
-from tests.parity import double
 
 FAMILY = "annotation_removal"
 
@@ -133,13 +132,6 @@ class Case:
       head[i, :min(8, row.size)] = row[:8]
     return float(loss), {"grad_norm": np.array([np.linalg.norm(row) for row in rows]),
                          "grad_sum": np.array([row.sum() for row in rows]), "grad_head": head}
-
-
-@pytest.fixture
-def float64():
-  """The test runs with 64 bits; full widths by fast convolutions."""
-  with double.fast():
-    yield
 
 
 @pytest.fixture(autouse=True)
