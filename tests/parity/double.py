@@ -1,9 +1,9 @@
 """Trajectories in float64, where only the rounding of the stored numbers separates us from them.
 
-Large convolutions in float64 run as one product of matrices (`large_convolutions_as_products`). XLA's CPU backend
-has no library call for them: its loop took 31 s for the gradient of a U-Net of full width, 0.3 s with the
-products, and is ten times slower still without LLVM's passes. Small ones stay: their products take longer to
-compile. Passes in float32 run the primitive at every width.
+After `large_convolutions_as_products` large convolutions in float64 run as one product of matrices. XLA's CPU
+backend has no library call for them: its loop took 31 s for the gradient of a U-Net of full width, 0.3 s with
+products, and is slower still without the passes of LLVM. Small ones stay: products compile longer. Passes in
+float32 run the primitive at every width.
 """
 
 import math
@@ -14,7 +14,7 @@ from jax.interpreters import mlir
 import jax.numpy as jnp
 import numpy as np
 
-LARGE = 10**7  # multiplications of a convolution that runs as a product
+LARGE = 10**6  # multiplications of a convolution that runs as a product
 SLICES = 64  # at most, out of which its left side is put together
 
 

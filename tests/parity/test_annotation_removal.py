@@ -23,6 +23,7 @@ from medae_jax.optim import adam
 from medae_jax.weights import annotation as convert
 from tests import golden_cases, golden_fill
 
+COMPILED_FAST = True  # LLVM's passes take longer than the few steps
 FAMILY = "annotation_removal"
 
 

@@ -22,6 +22,8 @@ from tests.golden_cases import golden_files
 from tests.parity import dae_golden as g
 from tests.parity.double import double
 
+COMPILED_FAST = True  # LLVM's passes take longer than the few steps
+
 
 def _start(method, reference, depth):
   """The state at a case's initial parameters, in float64."""

@@ -1,4 +1,4 @@
-"""Large convolutions in float64 as products (tests/parity/double.py): the primitive's results and gradients."""
+"""Large convolutions in float64 as products (tests/parity/double.py): results and gradients."""
 
 import jax
 import numpy as np

@@ -25,6 +25,7 @@ from tests.golden_cases import file_cases, golden_files
 from tests.golden_fill import fill
 from tests.parity.double import double
 
+COMPILED_FAST = True  # LLVM's passes take longer than the few steps
 FAMILY = "noisy_annotation"
 WIDTH = 64  # of the published network; the cases state a divisor
 STORED = 3e-7  # what rounding to float32 leaves of a number, times five
@@ -184,17 +185,8 @@ def check(case, gold, found):
       np.testing.assert_allclose(norms(tree, names), gold[name], rtol=STORED, err_msg=name)
 
 
-@pytest.fixture
-def compiled_for(given):
-  """The narrow cases compile without LLVM's passes: they take longer than the few steps."""
-  kept = jax.config.values["jax_disable_most_optimizations"]
-  jax.config.update("jax_disable_most_optimizations", kept or given[1]["n_params"] <= 1e6)
-  yield
-  jax.config.update("jax_disable_most_optimizations", kept)
-
-
 @pytest.mark.parametrize("given", cases())
-def test_training_steps(given, compiled_for):
+def test_training_steps(given):
   """Both forms of the meta gradient: against the vectors, and against each other to rounding."""
   file, case = given
   gold, forms = arrays(file), {}

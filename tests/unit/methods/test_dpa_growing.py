@@ -9,14 +9,20 @@ import pytest
 from medae_jax import train
 from medae_jax.core import trained
 from tests.contract.run_steps import flat
-from tests.unit.methods.test_dpa import config
+from tests.unit.methods import test_dpa
+
+_STEPS = {"method.growing.transition_steps": 3, "train.log_every": 1}
+
+
+def config(**changes):
+  """The smoke run with blocks of two layers instead of four: what grows is the same, programs are smaller."""
+  return test_dpa.config(**{"model.kind": "regular", **_STEPS, **changes})
 
 
 @pytest.mark.slow
 def test_growing_resumes_within_and_across_stages(tmp_path):
   """Stopped in the middle of a transition, and between stages: the parameters of one long run."""
-  c = config(**{"train.save_every": 1, "train.eval_every": 0, "train.keep": 20,
-                "train.log_every": 1, "method.growing.transition_steps": 3})
+  c = config(**{"train.save_every": 1, "train.eval_every": 0, "train.keep": 20})
   whole = train.train(c, str(tmp_path / "whole"))
   want = flat(whole["state"].params)
   last = tmp_path / "whole" / "checkpoints" / "last"
@@ -37,8 +43,7 @@ def test_growing_resumes_within_and_across_stages(tmp_path):
 @pytest.mark.slow
 def test_the_best_state_comes_from_the_last_stage(tmp_path):
   """Losses at 16 px are smaller numbers of another kind: they must not win. A picture a stage."""
-  c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min",
-                "method.growing.transition_steps": 3})  # the programs that the run above has compiled
+  c = config(**{"train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min"})
   train.train(c, str(tmp_path))
   info = trained.load(tmp_path, {"eval.checkpoint": "best"}).info
   assert info["which"] == "best" and info["stage"] == "stable_32"
