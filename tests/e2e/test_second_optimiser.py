@@ -1,14 +1,15 @@
-"""MorphAEus stopped in the warm-up and resumed across the epoch where the deformer's Adam starts: exact.
+"""MorphAEus resumed at a checkpoint of the warm-up, across the epoch where the deformer's Adam starts: exact.
 
 (tests/contract stops it where the warm-up ends.)
 """
+
+import shutil
 
 import numpy as np
 import pytest
 
 from medae_jax import train
 from medae_jax.core import parallel
-from medae_jax.training import interrupt
 from tests.contract import cases
 from tests.contract.run_steps import flat
 
@@ -21,7 +22,7 @@ def config():
     c.method.update(layers="r11", warmup_epochs=2)
     c.data.update(n_train=8, n_val=2, n_test=2)
     c.optim.epoch_steps = 1
-    c.train.update(steps=4, batch_size=8, save_every=4, eval_every=4)
+    c.train.update(steps=4, batch_size=8, save_every=1, eval_every=4, keep=4)
   return c
 
 
@@ -32,13 +33,13 @@ def counts(result):
 
 
 @pytest.mark.slow
-def test_a_run_is_resumed_exactly_across_the_start_of_the_second_adam(tmp_path, monkeypatch):
+def test_a_run_is_resumed_exactly_across_the_start_of_the_second_adam(tmp_path):
   whole = train.train(config(), str(tmp_path / "whole"))
   assert whole["finished"] and counts(whole) == {"ae": {4}, "deformer": {2}}
-  with monkeypatch.context() as patch:
-    patch.setattr(interrupt.GracefulStop, "requested", lambda self, step: step >= 1)
-    stopped = train.train(config(), str(tmp_path / "broken"))
-  assert stopped["stopped"] and counts(stopped) == {"ae": {1}, "deformer": {0}}
+  kept = shutil.copytree(tmp_path / "whole", tmp_path / "broken") / "checkpoints"
+  assert sorted(p.name for p in (kept / "last").iterdir() if p.name.isdigit()) == ["1", "2", "3", "4"]
+  for folder in (kept / "best", *(kept / "last" / step for step in "234")):
+    shutil.rmtree(folder)
   again = train.train(config(), str(tmp_path / "broken"))
   assert again["finished"] and again["best"] == whole["best"]
   for part in ("params", "stats", "opt"):
