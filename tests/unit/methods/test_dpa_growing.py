@@ -32,7 +32,7 @@ def test_growing_resumes_within_and_across_stages(tmp_path):
     copy = tmp_path / f"cut{cut}"
     shutil.copytree(tmp_path / "whole", copy)
     for step in steps:
-      if step > cut:
+      if step != cut:  # an earlier one would stand in for one that cannot be read
         shutil.rmtree(copy / "checkpoints" / "last" / str(step))
     shutil.rmtree(copy / "checkpoints" / "best")
     again = flat(train.train(c, str(copy))["state"].params)
