@@ -15,6 +15,13 @@ HOW = {
 }
 
 
+@pytest.fixture
+def float64():
+  double.large_convolutions_as_products()
+  with jax.enable_x64(True):
+    yield
+
+
 @pytest.mark.parametrize("how", HOW.values(), ids=HOW)
 def test_products_are_the_convolution(float64, monkeypatch, how):
   x, kernel = double.double((RNG.normal(size=(2, 9, 11, 3)), RNG.normal(size=(3, 4, 3, 5))))
