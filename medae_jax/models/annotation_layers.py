@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
+from medae_jax.models.layers.gated_norm import gate_of, gated_norm
 from medae_jax.models.layers.init import uniform_fan_in
 
 _FEW = 4  # channels of a picture
@@ -85,13 +86,15 @@ class SqueezeExcite(nn.Module):
   """Channel gate x * sigmoid(W2 relu(W1 mean(x))), no biases, hidden width C // 16."""
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x, norm=None, dtype=None):
+    """The gated x; with `norm`, (mean, gain, bias) [C]: the gated relu((x - mean) gain + bias) in `dtype`."""
     c = x.shape[-1]
     if c < 16:
       raise UserError(f"config.model.width is too small: a squeeze-excitation block of {c} channels "
                        "has no hidden channel (C // 16 = 0); every block needs 16 or more.")
-    z = jnp.mean(x, (1, 2), jnp.promote_types(jnp.float32, x.dtype))  # [B,C]
     first = self.param("excitation_0", uniform_fan_in(c), (c, c // 16))
     second = self.param("excitation_2", uniform_fan_in(c // 16), (c // 16, c))
-    gate = jax.nn.sigmoid(jnp.dot(nn.relu(jnp.dot(z, first)), second))
+    if norm is not None:
+      return gated_norm(x, *norm, first, second, dtype)
+    gate = gate_of(jnp.mean(x, (1, 2), jnp.promote_types(jnp.float32, x.dtype)), first, second)
     return x * gate[:, None, None, :].astype(x.dtype)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
 from medae_jax.models.annotation_layers import Conv, SqueezeExcite
+from medae_jax.models.layers import gated_norm
 from medae_jax.models.layers.conv import ConvTranspose2x2
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.norm import BatchNorm
@@ -182,9 +183,15 @@ class ConvNorm(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x, gate=None):
+    """With `gate`, a SqueezeExcite: gated."""
     x = Conv(self.features, use_bias=False, dtype=self.dtype, name="conv")(x)
-    return nn.relu(self.norm(name="bn")(x))
+    if gate is None:
+      return nn.relu(self.norm(name="bn")(x))
+    if not gated_norm.wanted():
+      return gate(nn.relu(self.norm(name="bn")(x)))
+    x, *affine = self.norm(name="bn", applied=False)(x)
+    return gate(x, affine, self.dtype)
 
 
 class EncoderBlock(nn.Module):
@@ -196,8 +203,8 @@ class EncoderBlock(nn.Module):
   @nn.compact
   def __call__(self, x):
     for i in (1, 2):
-      x = ConvNorm(self.features, self.norm, self.dtype, name=f"conv_{i}")(x)
-      x = SqueezeExcite(name=f"seb_{i}")(x)
+      gate = SqueezeExcite(name=f"seb_{i}")
+      x = ConvNorm(self.features, self.norm, self.dtype, name=f"conv_{i}")(x, gate)
     return x
 
 
@@ -234,8 +241,8 @@ class JungUNet(nn.Module):
   @nn.compact
   def __call__(self, x):
     w, dtype, skips = self.width, self.dtype, []
-    norm = lambda name: BatchNorm(
-        self.train, self.axis_name, unbiased=self.unbiased, dtype=dtype, name=name)
+    norm = lambda name, **more: BatchNorm(
+        self.train, self.axis_name, unbiased=self.unbiased, dtype=dtype, name=name, **more)
     for i, features in enumerate((w, 2 * w, 4 * w), 1):
       x = EncoderBlock(features, norm, dtype, name=f"encoder_{i}")(x)
       skips.append(x)

@@ -38,6 +38,7 @@ class BatchNorm(nn.Module):
     dtype: of the result; None: that of the input.
     eps, momentum: in PyTorch's sense (another framework's momentum 0.9 is 0.1 here).
     twice: with `unbiased`, that factor and once more n/(n-1-1e-5): Keras 2.3.1 on TensorFlow 1.
+    applied: False: returns x (float32 or wider), mean, gain and bias [C]: y = (x - mean) gain + bias.
   """
   train: bool
   axis_name: str | None = None
@@ -46,6 +47,7 @@ class BatchNorm(nn.Module):
   eps: float = 1e-5
   momentum: float = 0.1
   twice: bool = False
+  applied: bool = True
 
   @nn.compact
   def __call__(self, x):
@@ -64,8 +66,10 @@ class BatchNorm(nn.Module):
         keep = 1 - self.momentum
         running_mean.value = keep * running_mean.value + self.momentum * mean
         running_var.value = keep * running_var.value + self.momentum * var * factor
-    y = (x - mean) * (scale * jax.lax.rsqrt(var + self.eps)) + bias
-    return y.astype(dtype)
+    gain = scale * jax.lax.rsqrt(var + self.eps)
+    if not self.applied:
+      return x, mean, gain, bias
+    return ((x - mean) * gain + bias).astype(dtype)
 
   def _moments(self, x):
     """Mean and biased variance [C] over the global batch; its number of values a channel."""
