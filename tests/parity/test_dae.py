@@ -20,6 +20,8 @@ from medae_jax.weights import dae as dae_weights
 from tests.golden_cases import file_cases
 from tests.parity import dae_golden as g
 
+COMPILED_FAST = True  # LLVM's passes take longer than the few steps
+
 
 @g.cases("unet*.npz")
 def test_network_loss_and_gradient(file, backend):

@@ -18,6 +18,8 @@ from medae_jax.scores import forest
 from medae_jax.weights import inception_resnet_v2
 from tests.golden_cases import golden_files
 
+COMPILED_FAST = True  # LLVM's passes take longer than the few steps
+
 _TREE = ("children_left", "children_right", "feature", "threshold", "n_node_samples")
 
 

@@ -15,6 +15,8 @@ from medae_jax.weights import vgg as vgg_weights
 from tests.golden_cases import file_cases
 from tests.parity import dpa_golden as g
 
+COMPILED_FAST = True  # LLVM's passes take longer than the few steps
+
 # float32 convolutions summed in another order: the golden README's own figures, a little widened.
 OUTPUTS = dict(rtol=1e-4, atol=1e-5)
 

@@ -14,6 +14,8 @@ from tests.parity.dpa_golden import nhwc
 from tests.parity.morphaeus import networks as golden
 from tests.unit.weights import torch_files
 
+COMPILED_FAST = True  # LLVM's passes take longer than the few steps
+
 
 @pytest.mark.parametrize("file", file_cases("morphaeus", "model_*.npz"))
 def test_a_converted_checkpoint_reconstructs_what_the_reference_does(file, tmp_path):

@@ -22,6 +22,8 @@ from medae_jax.weights.deep_geo import networks
 from tests.golden_cases import file_cases, golden_files
 from tests.parity.double import double
 
+COMPILED_FAST = True  # LLVM's passes take longer than the few steps
+
 
 def _load(file):
   with np.load(file, allow_pickle=False) as z:
