@@ -127,6 +127,13 @@ def test_lesions_found_and_false_ones_by_hand():
   assert out["froc_mean"] == pytest.approx(np.mean([1 / 3] * 3 + [2 / 3] * 4))
 
 
+def test_what_touches_at_a_corner_is_one_candidate_and_one_lesion():
+  corner = np.eye(2, dtype=bool)
+  apart = lesions.match(np.array([[0.5, 0], [0, 0.9]]), corner, np.zeros((2, 2), bool))
+  assert apart.false.tolist() == [0.9]
+  assert lesions.match(np.array([[0.5, 0], [0, 0.9]]), corner, corner).lesions.tolist() == [0.9]
+
+
 def test_one_candidate_may_find_two_lesions_and_ties_are_not_split():
   mask = np.zeros((1, 9), bool)
   mask[0, 1] = mask[0, 5] = True

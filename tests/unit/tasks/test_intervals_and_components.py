@@ -1,10 +1,14 @@
 """Intervals over patients, the component filter at its threshold and size, padding, zero pixels."""
 
+import types
+
+import ml_collections
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from medae_jax.metrics import bootstrap, components, detection
-from medae_jax.tasks.anomaly import evaluator, thresholds
+from medae_jax.tasks.anomaly import evaluator, intervals, thresholds
 from tests.unit import known_maps
 
 
@@ -208,3 +212,17 @@ def test_image_threshold_by_labels_else_by_the_quantile_of_normal_images():
 
 def test_components_of_the_config_go_into_the_calibration():
   assert calibrated(np.ones((1, 4, 4)), components=7)["components"] == 7
+
+
+def test_intervals_of_a_score_of_images_are_of_the_score():
+  """Unlabelled images do not count; the area is scikit-learn's."""
+  rng = np.random.default_rng(0)
+  label = np.array([0, 1, 1, 0, 1, 0, 0, -1])
+  score = label + rng.normal(size=8)
+  seen = types.SimpleNamespace(label=label, patients=list("abcdefgh"), group=np.arange(8), config=(
+      ml_collections.ConfigDict({"seed": 0, "eval": {"bootstrap": 50}})))
+  found = intervals.of_images(seen, score)
+  assert found["image_auroc"] == pytest.approx(metrics.roc_auc_score(label[:7], score[:7]))
+  assert found["image_ap"] == pytest.approx(metrics.average_precision_score(label[:7], score[:7]))
+  low, high = found["ci95"]["image_auroc"]
+  assert low <= found["image_auroc"] <= high
