@@ -66,6 +66,7 @@ def _evaluate(workdir, asked, splits) -> dict[str, Any]:
   run = trained.load(workdir, asked, calibrated=elsewhere is not None, splits=True)
   config, info = run.config, run.info
   base.check(config, run.image_shape)
+  scoring.check_fields(run, workdir)
   module = base.plugin(config.eval.kind, "evaluator")
   if elsewhere is None:
     config = config_lib.with_split(config, workdir)

@@ -113,7 +113,7 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
   to test/crack/3.png.
 
   Raises:
-    UserError: boxes or masks of images that are not listed, of normal images, or beyond their image.
+    UserError: boxes of images that are not listed, of normal images, or beyond their image; two masks of one.
   """
   items = [i for part in lists.values() for i in part]
   table = tables.place(root, BOXES)
@@ -132,6 +132,9 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
   if healthy := [r for r in found.values() if r.boxes and r.name in normal]:
     raise UserError(f"{table}: {len(healthy)} normal images have boxes, the first {healthy[0].name}: a box "
                     "says where a finding is")
+  if lacking := sorted(set(masks.values()) - {r.mask for r in found.values()}):
+    logging.warning("%s: %d masks fit no image and are not used, the first %s; a mask has its image's path",
+                    root, len(lacking), lacking[0])
   for radiograph in found.values():
     if radiograph.boxes:
       listing.check_inside(radiograph, images.size(radiograph.path, window))
@@ -144,13 +147,15 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
 
 
 def _masks(root):
-  """{path below its folder of masks, without ending and _mask: file}."""
-  found = {}
+  """{path below its folder of masks, without ending and _mask: file}; refuses two for one name."""
+  found: dict[str, str] = {}
   for path in find.find(root, ("image",)).files:
     first, *below = path.relative_to(root).parts
     if below and first.lower() in sides.MASKS:
-      name = "/".join([*below[:-1], find.stem_of(path)])
-      found[name.removesuffix("_mask")] = str(path)
+      name = "/".join([*below[:-1], find.stem_of(path)]).removesuffix("_mask")
+      if name in found:
+        raise UserError(f"{found[name]} and {path} are masks of one image: take one away")
+      found[name] = str(path)
   return found
 
 

@@ -2,7 +2,8 @@
 
 <dir>/annotated and <dir>/clean hold files of equal names (PNG, JPEG, TIFF, BMP, DICOM; 8 and 16
 bit; grey and colour); <dir>/mask, where it exists, masks of the drawn pixels (any value above 0). A
-mask belongs to the frame whose path below its folder it shares; its ending may differ.
+mask belongs to the frame whose path below its folder it shares. Endings may differ, where one file alone
+comes into question: a.png and a.jpg are a pair. A frame is called as its clean file.
 Without masks, |annotated - clean| > mask_threshold at native size marks a pixel: JPEG noise does not count.
 Who a frame is of, which decides the split: intake/patients.py, or a table.
 Example: {"image" annotated [H,W,C], "clean" [H,W,C], "mask" [H,W,1]}, float32 in [0,1].
@@ -11,7 +12,7 @@ Example: {"image" annotated [H,W,C], "clean" [H,W,C], "mask" [H,W,1]}, float32 i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 import filecmp
 import logging
 import pathlib
@@ -57,15 +58,15 @@ def read_example(path, data_cfg) -> np.ndarray:
 
 
 class FilePair(frames.Item):
-  """An annotated and a clean file, and perhaps a mask."""
+  """An annotated (`path`) and a clean file, and perhaps a mask."""
 
-  def __init__(self, name, path, group, cfg, folders, mask: pathlib.Path | None = None):
+  def __init__(self, name, path, group, cfg, clean: pathlib.Path, mask: pathlib.Path | None = None):
     super().__init__(name, path, group, cfg)
-    self._folders, self._mask = folders, mask
+    self._clean, self._mask = clean, mask
 
   def load(self):
-    annotated, clean = (images.read_unit(f / self.name, self.cfg.channels, self.cfg.window)
-                        for f in (self._folders["annotated"], self._folders["clean"]))
+    annotated, clean = (images.read_unit(f, self.cfg.channels, self.cfg.window)
+                        for f in (self.path, self._clean))
     if annotated.shape != clean.shape:
       raise UserError(f"{self.name}: annotated is {annotated.shape[0]}x{annotated.shape[1]}, clean "
                        f"{clean.shape[0]}x{clean.shape[1]}")
@@ -81,7 +82,6 @@ class FilePair(frames.Item):
     self.size = tuple(size)
     return (resize.unit_image(annotated, size), resize.unit_image(clean, size),
             resize.any_mark(mask, size))
-
 
   def _check_mask(self, mask, annotated, clean):
     """Refuses a mask that is white where nothing was drawn, and black where something was."""
@@ -100,6 +100,25 @@ def difference_mask(annotated, clean, threshold: float, dilate: int = 0) -> np.n
     from scipy import ndimage
     mask = ndimage.binary_dilation(mask, iterations=int(dilate))
   return mask.astype(np.float32)[..., None]
+
+
+def partners(annotated: Collection[str], clean: Collection[str]) -> tuple[dict[str, str], list[str]]:
+  """({clean frame: its annotated one}, sorted; lines about files without partner).
+
+  Of equal names; of names that differ in their ending, where no third file of either side shares the rest.
+  """
+  found = {n: n for n in set(annotated) & set(clean)}
+  stems = {"annotated": Counter(map(_stem, annotated)), "clean": Counter(map(_stem, clean))}
+  of_stem = {_stem(n): n for n in annotated}
+  alone = [n for n in clean if all(c[_stem(n)] == 1 for c in stems.values())]
+  found |= {n: of_stem[_stem(n)] for n in alone}
+  problems = []
+  for side, names, taken in (("annotated", annotated, set(found.values())), ("clean", clean, set(found))):
+    other = stems["clean" if side == "annotated" else "annotated"]
+    for name in sorted(set(names) - taken):
+      why = ": several files differ from it in their ending alone" if other[_stem(name)] else ""
+      problems.append(f"{side}/{name} has no partner{why}")
+  return dict(sorted(found.items())), problems
 
 
 def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
@@ -147,15 +166,14 @@ def build(data_cfg, seed: int) -> DataSet:
   folders = {k: root / cfg[f"{k}_dir"] for k in ("annotated", "clean", "mask")}
   names = {k: {p.relative_to(folders[k]).as_posix() for p in frames.list_frames(folders[k], cfg.strict)}
            for k in ("annotated", "clean")}
-  lonely = sorted(f"annotated/{n}" for n in names["annotated"] - names["clean"]) + sorted(
-      f"clean/{n}" for n in names["clean"] - names["annotated"])
-  problems = [f"{n} has no partner" for n in lonely]
-  both = sorted(names["annotated"] & names["clean"])
-  if both and all(filecmp.cmp(folders["annotated"] / n, folders["clean"] / n, shallow=False) for n in both):
+  annotated, problems = partners(names["annotated"], names["clean"])
+  both = list(annotated)
+  pairs = {n: (folders["annotated"] / annotated[n], folders["clean"] / n) for n in both}
+  if both and all(filecmp.cmp(*p, shallow=False) for p in pairs.values()):
     raise UserError(f"all {len(both)} files of {folders['annotated']} are those of {folders['clean']}, byte "
                     "for byte: nothing is annotated, and there is nothing to learn")
   masks, foreign = masks_of(both, folders["mask"])
-  items = [FilePair(n, folders["annotated"] / n, g, cfg, folders, masks.get(n))
+  items = [FilePair(n, pairs[n][0], g, cfg, pairs[n][1], masks.get(n))
            for n, g in zip(both, groups_of(both, folders["clean"], cfg))]
   usable, problems = frames.load_all(items, problems, cfg.strict)
   for text in foreign[:_SHOWN]:

@@ -9,6 +9,8 @@ Grey images, the first that applies:
                               of more than 12 bits that use no more than a quarter of it leave open
                               what is shown (`unsaid`): restoration, which changes nothing beyond
                               its marks, says so and goes on, all others refuse them
+A file's own window or table that lies beside all of its values, so that unequal ones are all black or
+all white, leaves it open as well.
 MONOCHROME1, and Presentation LUT Shape INVERSE, turn black and white round. Values of modality
 look-up tables (PS3.3 C.11.1) are looked up first. Nothing depends on which values a file happens to
 hold: equal values are equally bright in all files of the same header. Colour: 0 to the largest value
@@ -25,6 +27,8 @@ import numpy as np
 from data_pipelines.errors import UserError
 
 CT_UNITS = (-1024, 3071)  # 12 bits of Hounsfield units
+_BESIDE = ("{}: its window lies beside all of its values, {:g} ... {:g} as stored: all would be black, or "
+           "all white; say what black and white are by --config.data.window='(BLACK, WHITE)'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +68,20 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
   else:
     limits = (least, most)
   curve = None if tuple(window) != (0, 0) else _curve(data, least, most)
+  values = array.min(), array.max()
+  def whole(unsaid):
+    low, high = (least, most) if rescale(path, data)[0] > 0 else (most, least)
+    return Scale(low, high, inverted, None, *limits, unsaid)
   if curve is not None:
-    return Scale(least, most, inverted, curve, least, most)
+    place = np.clip(np.subtract(values, least, dtype=np.int64), 0, len(curve) - 1)
+    flat = values[0] < values[1] and not np.ptp(curve[place[0]:place[1] + 1])
+    return whole(_BESIDE.format(path, *values)) if flat else Scale(least, most, inverted, curve, least, most)
   bounds = _bounds(path, data, array, window, bits)
   if bounds is None:
-    low, high = (least, most) if rescale(path, data)[0] > 0 else (most, least)
-    return Scale(low, high, inverted, None, *limits, _flat(path, array, bits))
+    return whole(_flat(path, values, bits))
+  own = tuple(window) == (0, 0) and _window_of(data) is not None
+  if own and values[0] < values[1] and (values[1] <= min(bounds) or values[0] >= max(bounds)):
+    return whole(_BESIDE.format(path, *values))
   return Scale(bounds[0], bounds[1], inverted, None, *limits)
 
 
@@ -104,13 +116,8 @@ def _bounds(path, data, array, window, bits):
   stored = lambda low, high: ((low - intercept) / slope, (high - intercept) / slope)
   if tuple(window) != (0, 0):
     return stored(*window)
-  found = _group(data, "FrameVOILUTSequence") or data
-  centre, width = _first(found.get("WindowCenter")), _first(found.get("WindowWidth"))
-  if centre is not None and width is not None and width > 0:
-    if found.get("VOILUTFunction", "LINEAR") == "LINEAR_EXACT":
-      return stored(centre - width / 2, centre + width / 2)
-    half = max(width - 1, 1) / 2
-    return stored(centre - 0.5 - half, centre - 0.5 + half)
+  if (own := _window_of(data)) is not None:
+    return stored(*own)
   if array.dtype.kind == "f" or bits > 16:
     raise UserError(f"{path} has {array.dtype} pixels and no window: say what black and white are "
                     "by --config.data.window='(BLACK, WHITE)'")
@@ -118,6 +125,18 @@ def _bounds(path, data, array, window, bits):
       _group(data, "PixelValueTransformationSequence") or data):
     return stored(*CT_UNITS)
   return None
+
+
+def _window_of(data):
+  """(black, white) of the file's first window in units, or None."""
+  found = _group(data, "FrameVOILUTSequence") or data
+  centre, width = _first(found.get("WindowCenter")), _first(found.get("WindowWidth"))
+  if centre is None or width is None or not width > 0:
+    return None
+  if found.get("VOILUTFunction", "LINEAR") == "LINEAR_EXACT":
+    return centre - width / 2, centre + width / 2
+  half = max(width - 1, 1) / 2
+  return centre - 0.5 - half, centre - 0.5 + half
 
 
 def _curve(data, least, most):
@@ -167,9 +186,9 @@ def _number(value, default):
   return default if value is None or value == "" else float(value)
 
 
-def _flat(path, array, bits) -> str:
+def _flat(path, values, bits) -> str:
   """A line where a picture uses little of the range of its bits and no header says more, else ""."""
-  least, most = int(array.min()), int(array.max())
+  least, most = map(int, values)
   if bits <= 12 or least == most or most - least >= 2 ** (bits - 2):
     return ""
   return (f"{path} names no window, and of the {bits} bits that it stores it uses {least} ... {most} "

@@ -159,6 +159,20 @@ def after(grid: Grid, change: np.ndarray | None) -> Grid:
   return dataclasses.replace(grid, shape=shape, affine=grid.affine @ back)
 
 
+# Columns, rows and slices of a picture, by where the slices go: patient's right on the left, front or head up;
+# from the side the front is on the left.
+_LOOK = {"S": "LPS", "I": "LPI", "A": "LIA", "P": "LIP", "L": "PIL", "R": "PIR"}
+
+
+def look(grid: Grid, change: np.ndarray | None) -> tuple[np.ndarray | None, str]:
+  """(change of the stored axes, their codes) for the eye: the slices along the third axis after `change`, in
+  the same order; (None, "") where nothing is known."""
+  if not grid.known:
+    return None, ""
+  codes = _LOOK[after(grid, change).codes[2]]
+  return turned(grid, codes), codes
+
+
 def spacing_after(grid: Grid, change: np.ndarray | None) -> tuple[float, ...]:
   """mm between neighbours along the axes after `apply`."""
   if change is None:

@@ -50,7 +50,7 @@ def read_labels(root, cfg: Mapping) -> Items:
   table.unique("file", file=True)
   names = [r.file("file") for r in table.rows]
   groups = patients.of_rows(table.rows, names, cfg["group_pattern"], cfg["grouping"], root)
-  unlisted.say(path, root, names, KINDS)
+  unlisted.say(path, root, names, KINDS, MASKS if "any_finding" in cfg else ())  # chest_xray finds masks
   place_of = _place_of_older_runs if cfg["grouping"] == "legacy" else _place
   places = [place_of(row, cfg) for row in table.rows]
   kinds = patients.unified([row["label"] if side == "normal" else row.get("subtype") or row["label"]

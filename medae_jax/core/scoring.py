@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import pathlib
 import sys
+import traceback
 
 import flax.errors
 import jax
@@ -35,8 +37,7 @@ def score_fn(config, state, trained_on=None):
 
 
 def check_fields(run, workdir) -> None:
-  """Traces the score of a trained run once, without compiling: a field that its config lacks, and what the
-  score refuses of its options for images of the training's size, is found before the first input.
+  """Traces the score of a trained run once, without compiling: see `trace`.
 
   Raises:
     UserError: which field. What else is wrong is said where the score is needed.
@@ -46,13 +47,34 @@ def check_fields(run, workdir) -> None:
   if not hasattr(run.method, "score"):  # an export has its program, traced when it was made
     return
   batch = {"image": jax.ShapeDtypeStruct((1, *run.image_shape), np.float32)}
+  trace(run.config, run.method, run.state, batch, f"{pathlib.Path(workdir) / 'config.json'}: ")
+
+
+def trace(config, method, state, batch, where: str = "", fitted: bool = True) -> None:
+  """Traces `method.score` on shapes, so that a wrong option of the score is found before anything is done.
+
+  Args:
+    where: begins the line about a field that the config lacks.
+    fitted: False = the state lacks what `finalize` adds: all that can be said is which field is missing.
+
+  Raises:
+    UserError: a field that the config lacks; what the score refuses; whatever a method outside this package
+      raises, with the place in its file. Faults of the package's own are said where the score is needed.
+  """
   try:
-    jax.eval_shape(run.method.score, run.state, batch)
-  except UserError:
-    raise
+    jax.eval_shape(method.score, state, batch)
   except Exception as error:
     if line := config_lib.missing_field(error):
-      raise UserError(f"{pathlib.Path(workdir) / 'config.json'}: {line}") from error
+      raise UserError(f"{where}{line}") from error
+    if isinstance(error, UserError) and fitted:
+      raise
+    prepared = type(method).prepare is not method_lib.BaseMethod.prepare  # adds to the batch what score reads
+    if ":" in config.method.name and fitted and not prepared:
+      place = next((f for f in reversed(traceback.extract_tb(error.__traceback__))
+                    if f.filename == inspect.getfile(type(method))), None)
+      raise UserError(f"the score of config.method.name={config.method.name} fails with these fields of "
+                      f"config.method.score: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                      + (f" ({place.filename} line {place.lineno})" if place else "")) from error
 
 
 def pictures_fn(config, state):

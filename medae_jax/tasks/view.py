@@ -1,7 +1,7 @@
 """What the page of --mode=serve shows of one scored input: slices of image, map and mask as small integers.
 
-Volumes are turned as in the pictures of predict: patient's right on the left, front up. The image is read
-a second time, by the same readers; nothing of it goes into the result.
+Volumes are turned as in the pictures of predict (geometry.look). The image is read a second time, by the same
+readers; nothing of it goes into the result.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _SIDE = 512  # longer pictures are thinned out: a screen shows no more beside an
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """Slices in the order of the file.
+  """The slices that were scored, in their order.
 
   Attributes:
     image: uint8 [Z,H,W]. levels: uint16 [Z,H,W], the map between `low` (0) and `high` (65535).
     mask: uint8 [Z,H,W], 0 or 1; None without a threshold. top: of the heat scale, as in all pictures.
-    first: the slice to begin with, that of the highest sum. pixel: mm (rows, columns), (1, 1) where unknown.
+    first: the slice to begin with, that of the highest score. pixel: mm (rows, columns), (1, 1) if unknown.
     sides: True = patient's right is on the left. ml: millilitres of a voxel, 0 = an image.
     thinned: every so many pixels are shown.
   """
@@ -52,7 +52,8 @@ def of(source: pathlib.Path, config, calibration: Mapping[str, Any] | None, scor
     return None
   modalities = tuple(config.data.get("modalities", ()))
   if score.affine is not None:
-    image, turn, pixel, sides, ml = _volume(source, modalities)
+    orientation = config.predict.orientation or config.data.get("orientation", "")
+    image, turn, pixel, sides, ml = _volume(source, modalities, orientation)
   else:
     image = _picture(source, modalities, config.data.get("window", (0, 0)))[..., None]
     turn, pixel, sides, ml = (lambda a: a), (1.0, 1.0), False, 0.0
@@ -66,17 +67,18 @@ def of(source: pathlib.Path, config, calibration: Mapping[str, Any] | None, scor
   top = (calibration or {}).get("map_max") or max(float(np.quantile(shown, 0.999)), 1e-6)
   top = 1.0 if config.eval.kind == "segmentation" else top  # a probability
   return View(look(_grey(image)), levels, low, high, None if mask is None else look(mask).astype(np.uint8),
-              float(top), int(np.argmax(shown.sum((1, 2)))), pixel, sides, ml, step)
+              float(top), int(score.row.get("highest_slice", 0)), pixel, sides, ml, step)
 
 
-def _volume(source, modalities):
+def _volume(source, modalities, orientation):
   """([X,Y,Z], how to turn it for the eye, mm of rows and columns then, whether sides are known, ml)."""
   scan = inputs.find_all(source, modalities, ("nifti", "image", "dicom"))[0][0]
-  read = inputs.read_scan(scan, modalities)
-  change = geometry.turned(read.grid, "LPS") if read.grid.known else None
+  read = inputs.read_scan(scan, modalities, orientation)
+  change, codes = geometry.look(read.grid, read.change)
   mm = geometry.spacing_after(read.grid, change) if read.grid.known else (1.0, 1.0, 1.0)
   turn = lambda a: np.swapaxes(geometry.apply(a, change), 0, 1)
-  return read.arrays[0], turn, (float(mm[1]), float(mm[0])), bool(read.grid.known), read.grid.voxel_ml
+  return (read.back(read.arrays[0]), turn, (float(mm[1]), float(mm[0])), codes[:1] == "L",
+          read.grid.voxel_ml)
 
 
 def _picture(source, modalities: Sequence[str], window) -> np.ndarray:

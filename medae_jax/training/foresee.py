@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines import stream
 from data_pipelines.dataset import Source, Subset
-from medae_jax.core import checkpoint
+from medae_jax.core import checkpoint, scoring
 from medae_jax.core.errors import UserError
 from medae_jax.training import validate
 
@@ -25,7 +25,8 @@ _LOOKED_AT: set[tuple[str, str]] = set()  # (split, config.data): the runs of a 
 def check(method, stages, config, dataset, batch, abstract_state: Callable) -> None:
   """Traces validation and score, computing nothing, at the shapes of one example each.
 
-  Not foreseen: the score of a method that is fitted when training ends, and of stages with data of their own.
+  Of a method that is fitted when training ends only fields that are missing are foreseen; nothing of stages
+  with data of their own.
 
   Args:
     batch: of the first stage; gives shapes only. abstract_state: start.abstract_state.
@@ -43,12 +44,12 @@ def check(method, stages, config, dataset, batch, abstract_state: Callable) -> N
     check_metric(config, dataset, lambda example: jax.eval_shape(
         method.eval_step, state, example, jax.random.key(0)))
   split = next((s for s in config.eval.splits if s in dataset.splits and len(dataset.split(s))), None)
-  if split is None or method.fits:
+  if split is None:
     return
   shown = _first(dataset.split(split))
   wanted = {k: shown[k] for k in (*method.score_needs, *method.score_optional) if k in shown}
   if set(method.score_needs) <= wanted.keys():
-    jax.eval_shape(method.score, state, wanted)
+    scoring.trace(config, method, state, wanted, fitted=not method.fits)
 
 
 def check_metric(config, dataset, trace) -> None:
@@ -76,20 +77,49 @@ def check_metric(config, dataset, trace) -> None:
 def look(config, dataset, seconds: float = SECONDS) -> None:
   """Reads the files that evaluation scores, for so many seconds at most, evenly spread; the rest is said.
 
-  Prepared volumes are not among them: their preparation has read them.
+  Of prepared volumes a slice of each: their preparation has read the rest, and the first that is read of a
+  volume compares its checksum. Synthetic ones are no files.
 
   Raises:
     UserError, OSError: a file that cannot be read, as the evaluation would say it after the training.
+      UserError: config.train.best_metric=val/image_auroc, and val has images of one kind.
   """
   for split in dict.fromkeys(s for s in config.eval.splits if s in dataset.splits):
     source, asked = dataset.split(split), (split, str(config.data))
     n = len(source)
-    if not n or not source.meta(0).get("path") or "slice" in source.meta(0) or asked in _LOOKED_AT:
+    if not n or not source.meta(0).get("path") or dataset.synthetic or asked in _LOOKED_AT:
       continue
-    seen = _read(source, np.random.default_rng(0).permutation(n), time.monotonic() + seconds)
-    if seen < n:
-      logging.info("%d of the %d files of %s were read in %g s, and are sound; the others are read when they "
-                   "are scored.", seen, n, split, seconds)
+    order, what = np.random.default_rng(0).permutation(n), "files"
+    if "slice" in source.meta(0):
+      order, what = _one_of_each(source, order), "volumes"
+    seen = _read(source, order, time.monotonic() + seconds)
+    _LOOKED_AT.add(asked)
+    if seen < len(order):
+      logging.info("%d of the %d %s of %s were read in %g s, and are sound; the others are read when they "
+                   "are scored.", seen, len(order), what, split, seconds)
+  if config.train.best_metric == AUROC and "val" in dataset.splits:
+    _check_two_kinds(dataset.split("val"), seconds)
+
+
+def _one_of_each(source: Source, order) -> np.ndarray:
+  """Of every patient the example that comes first in `order`."""
+  first: dict[str, int] = {}
+  for i in order:
+    meta = source.meta(int(i))
+    first.setdefault(f"{meta.get('path')} {meta.get('patient')}", int(i))
+  return np.array(list(first.values()))
+
+
+def _check_two_kinds(source: Source, seconds: float) -> None:
+  """Refuses a val split of one kind, as far as its images can be read in so many seconds."""
+  end, seen = time.monotonic() + seconds, set[int]()
+  for i in np.random.default_rng(0).permutation(len(source)):
+    if time.monotonic() > end:
+      return
+    seen |= {int(source.read_one(int(i)).get("label", -1))} - {-1}  # -1: not known
+    if len(seen) > 1:
+      return
+  raise UserError(validate.ONE_KIND)
 
 
 def _one(source: Source) -> Source:

@@ -144,7 +144,8 @@ class Predictor(BasePredictor):
     if self.config.predict.overlay_slices:
       try:
         files.write_png(self._layout.overlay(scan, out_dir), self._volume_overlay(
-            scan.name, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask, read.grid))
+            scan.name, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask, read,
+            row["highest_slice"]))
       except Exception as error:  # the map is the result: no fault of its picture may cost it
         self.gate.warn(scan.title or scan.name, f"no overlay ({type(error).__name__}: "
                        f"{' '.join(str(error).split())}); its map is written")
@@ -156,16 +157,14 @@ class Predictor(BasePredictor):
     return normalise.prepare(arrays, None, self._size(), spacing, data.get("placement", "scan"),
                              data.get("field_mm", 0.0), data.get("unit", "percentile"))
 
-  def _volume_overlay(self, name, image, anomaly, mask, grid):
-    """Grey and heat of some slices, patient's left on the right, front up, as radiologists look."""
-    change = geometry.turned(grid, "LPS") if grid.known else None
+  def _volume_overlay(self, name, image, anomaly, mask, read, peak):
+    """Grey and heat of some of the slices that were scored, `peak` among them, as radiologists look."""
+    change, codes = geometry.look(read.grid, read.change)
     look = lambda a: np.swapaxes(geometry.apply(a, change), 0, 1)  # [rows, columns, Z]
     image, anomaly = look(image), look(anomaly)
     mask = look(mask) > 0 if mask is not None else None
-    sums = anomaly.sum((0, 1))
     seen = np.flatnonzero(image.any((0, 1)))
     n = min(self.config.predict.overlay_slices, len(seen))
-    peak = int(np.argmax(sums))
     picked = sorted({peak, *seen[np.linspace(0, len(seen) - 1, n + 2)[1:-1].astype(int)].tolist()})
     window, top = self._scale(anomaly)
     factor = max(1, -(-160 // max(image.shape[:2])))
@@ -177,8 +176,9 @@ class Predictor(BasePredictor):
         picture = panels.outline(picture, panels.enlarge(mask[:, :, z], factor))
       rows[0].append(panels.grey(grey, window))
       rows[1].append(picture)
-    heads = [f"slice {z + 1} of {len(sums)}" + (" (highest)" if z == peak else "") for z in picked]
-    captions = [f"{self.modalities[0]}; patient's right is on the left of the picture",
+    heads = [f"slice {z + 1} of {image.shape[2]}" + (" (highest)" if z == peak else "") for z in picked]
+    side = {"L": "patient's right is", "P": "the patient's front is"}.get(codes[:1], "nothing says which side is")
+    captions = [f"{self.modalities[0]}; {side} on the left of the picture",
                 "anomaly score" + (", outline: above the threshold" if mask is not None else "")]
     return panels.grid(rows, heads, captions, name, footer=panels.scale_bar(
         top, self.threshold, with_truth=None))

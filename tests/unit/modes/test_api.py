@@ -25,6 +25,22 @@ def run(tmp_path_factory):
   return mx.load(folder)
 
 
+@pytest.mark.parametrize("codes, side", [
+    ("LPI", "patient's right is"), ("RAS", "patient's right is"), ("LIP", "patient's right is"),
+    ("PIL", "the patient's front is")])
+def test_tables_and_pictures_name_the_same_slice(run, tmp_path, codes, side):
+  """Whichever way the third axis points: the overlay counted from the feet up, by sums of the map."""
+  affine = nibabel.orientations.inv_ornt_aff(nibabel.orientations.ornt_transform(
+      nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(tuple(codes))), (4, 4, 4))
+  save(tmp_path / "in", brain(), affine)
+  with mock.patch.object(panels, "grid", wraps=panels.grid) as drawn:
+    (row,) = go(run.workdir, tmp_path / "in", tmp_path / "out")
+  assert row["highest_slice"] == 1 and "slice 2 of 4 (highest)" in drawn.call_args.args[1]
+  assert side in drawn.call_args.args[2][0]
+  picture = drawn.call_args.args[0][0][drawn.call_args.args[1].index("slice 2 of 4 (highest)")]
+  assert picture.max() == 255  # the bright spot of slice 1 of the file
+
+
 def test_a_file_is_scored_as_predict_scores_it(run, tmp_path):
   save(tmp_path / "in", brain(), rotated())
   before = sorted(tmp_path.rglob("*"))

@@ -1,17 +1,21 @@
 """What is found before the first step that would otherwise stop a run at its first validation, or its end."""
 
+import jax
 import ml_collections
 import numpy as np
 from PIL import Image
 import pytest
 
 from data_pipelines import dataset as datasets
+from data_pipelines.brains import records, slices
 from data_pipelines.dataset import ArraySource, DataSet
 from data_pipelines.datasets import own_folder
-from medae_jax.core import config as config_lib
+from medae_jax.core import config as config_lib, scoring
 from medae_jax.core.errors import UserError
+from medae_jax.core.method import State
 from medae_jax.methods import dae
-from medae_jax.training import foresee, start
+from medae_jax.training import foresee, start, validate
+from tests import tiny_methods
 from tests.unit import tiny_dae
 from tests.unit.training import recorder
 
@@ -77,14 +81,98 @@ def folder_with_a_damaged_test_image(root):
   return bad
 
 
+def asked_for(data, metric="val/loss"):
+  return ml_collections.ConfigDict({"eval": {"splits": ("val", "test")}, "data": data,
+                                    "train": {"best_metric": metric}})
+
+
 def test_a_damaged_test_image_is_found_before_training(tmp_path, caplog):
   caplog.set_level("INFO")
   bad = folder_with_a_damaged_test_image(tmp_path / "mine")
   c = own_folder.defaults()
   c.update(dir=str(tmp_path / "mine"), image_size=(16, 16), name="own_folder")
   dataset = datasets.open_dataset(c, 0)
-  whole = ml_collections.ConfigDict({"eval": {"splits": ("val", "test")}, "data": c})
+  whole = asked_for(c)
   with pytest.raises(UserError, match=str(bad)):
     foresee.look(whole, dataset)
   foresee.look(whole, dataset, seconds=-1)  # no time: said, not hidden
   assert "0 of the" in caplog.text and "read when they are scored" in caplog.text
+
+
+class Labelled(DataSet):
+  """A val split with such labels; -1 = not known."""
+  name, splits = "labelled", ("val",)
+
+  def __init__(self, labels):
+    self.labels = np.array(labels, np.int32)
+
+  def split(self, name):
+    return ArraySource({"image": np.arange(len(self.labels), dtype=np.float32)[:, None, None, None],
+                        "label": self.labels})
+
+
+@pytest.mark.parametrize("labels, kinds", [([0, 0, -1], 1), ([1, 1], 1), ([-1, -1], 0), ([0, -1, 1], 2)])
+def test_auroc_of_one_kind_is_refused_before_the_first_step(labels, kinds):
+  look = lambda metric: foresee.look(asked_for(ml_collections.ConfigDict(), metric), Labelled(labels))
+  look("val/loss")
+  if kinds == 2:
+    return look("val/image_auroc")
+  with pytest.raises(UserError, match="it has one kind only"):
+    look("val/image_auroc")
+
+
+def test_images_that_nobody_labelled_are_no_normals_in_val_auroc():
+  """-1 beside 0 was taken for the negative kind: normal images counted as the abnormal ones."""
+  asked = config_lib.override(tiny_dae.config(), {"train.best_metric": "val/image_auroc"})
+  check = validate.Validator(recorder.Method(recorder.config()), Labelled([-1, 1, 0, -1, 0, 1]), asked, None)
+  state = State.create({"net": {"w": np.zeros(())}}, {"net": {}})
+  assert check(state, 0, lambda: None) == {"val/image_auroc": 0.5}
+
+
+def test_a_damaged_prepared_volume_is_found_before_training(tmp_path):
+  """As of a set too large for its checksums to be compared when it is opened."""
+  scans = {"val": [], "test": []}
+  for k, split in enumerate(("val", "test", "test")):
+    folder = tmp_path / f"P{k}"
+    (folder / "records").mkdir(parents=True)
+    array = np.ones((3, 8, 8, 1), np.float32)
+    np.save(folder / "records" / "image.npy", array)
+    mapped = records.MappedArray(folder / "records" / "image.npy", array.shape, array.dtype,
+                                 records.file_sha256(folder / "records" / "image.npy"))
+    scans[split].append(slices.Scan(f"P{k}", mapped, np.zeros((3, 8, 8, 1), np.uint8), np.arange(3),
+                                    np.zeros(3, int), str(folder)))
+  data = slices.SliceDataSet("prepared", False, scans, {})
+  foresee.look(asked_for(ml_collections.ConfigDict({"dir": "whole"})), data)
+  bad = tmp_path / "P2" / "records" / "image.npy"
+  bad.write_bytes(bad.read_bytes()[:-4] + b"\0\0\0\1")
+  with pytest.raises(UserError, match="P2.*is damaged"):
+    foresee.look(asked_for(ml_collections.ConfigDict({"dir": "damaged"})), data)
+
+
+class Chooses(tiny_methods.BatchNormMethod):
+  """A method kept outside the package whose score has words of its own."""
+
+  def score(self, state, batch):
+    kinds = {"mean": lambda s: s}
+    return kinds[self.config.method.score.kind](super().score(state, batch))
+
+
+@pytest.mark.parametrize("fields, said", [
+    ({"kind": "mean"}, ""), ({}, "the config has no field 'kind'"),
+    ({"kind": "med"}, r"these fields of config.method.score: KeyError: 'med' .*test_foresee.py line")])
+def test_score_fields_of_a_method_outside_are_met_before_the_first_step(fields, said):
+  c = tiny_dae.config(size=8, channels=1)
+  with c.unlocked():
+    c.method = ml_collections.ConfigDict({"name": f"{__name__}:Chooses", "score": fields})
+  method = Chooses(c)
+  batch = {"image": np.ones((1, 8, 8, 1), np.float32)}
+  state = jax.eval_shape(lambda: method.init(jax.random.key(0), batch))
+  if not said:
+    return scoring.trace(c, method, state, batch)
+  with pytest.raises(UserError, match=said):
+    scoring.trace(c, method, state, batch)
+  if "no field" in said:  # the same of a method that is fitted at the end, whose state is not whole yet
+    with pytest.raises(UserError, match=said):
+      scoring.trace(c, method, state, batch, fitted=False)
+  else:
+    scoring.trace(c, method, state, batch, fitted=False)
