@@ -159,8 +159,8 @@ def after(grid: Grid, change: np.ndarray | None) -> Grid:
   return dataclasses.replace(grid, shape=shape, affine=grid.affine @ back)
 
 
-# Columns, rows and slices of a picture, by where the slices go: patient's right on the left, front or head up;
-# from the side the front is on the left.
+# Columns, rows and slices of a picture, by where the slices go: patient's right on the left, front or head
+# up; from the side the front is on the left.
 _LOOK = {"S": "LPS", "I": "LPI", "A": "LIA", "P": "LIP", "L": "PIL", "R": "PIR"}
 
 

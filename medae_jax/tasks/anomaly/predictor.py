@@ -177,8 +177,8 @@ class Predictor(BasePredictor):
       rows[0].append(panels.grey(grey, window))
       rows[1].append(picture)
     heads = [f"slice {z + 1} of {image.shape[2]}" + (" (highest)" if z == peak else "") for z in picked]
-    side = {"L": "patient's right is", "P": "the patient's front is"}.get(codes[:1], "nothing says which side is")
-    captions = [f"{self.modalities[0]}; {side} on the left of the picture",
+    side = {"L": "patient's right", "P": "the patient's front"}.get(codes[:1], "nobody knows which side")
+    captions = [f"{self.modalities[0]}; {side} is on the left of the picture",
                 "anomaly score" + (", outline: above the threshold" if mask is not None else "")]
     return panels.grid(rows, heads, captions, name, footer=panels.scale_bar(
         top, self.threshold, with_truth=None))
