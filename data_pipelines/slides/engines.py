@@ -7,14 +7,13 @@ or a region becomes `Broken`.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.slides import forms
 
 INSTALL = "pip install 'medae-jax[slides]'"
 _MANY = 2048  # a slide with a longer side that has one level alone: another engine may see more of it
@@ -107,7 +106,7 @@ class TiffSlide:
   def __init__(self, path: pathlib.Path):
     import tiffslide
     try:
-      with quiet_tifffile():
+      with forms.quiet_tifffile():
         self._slide = tiffslide.TiffSlide(str(path))
         self.sizes = [tuple(s) for s in self._slide.level_dimensions]
         self.downsamples = [float(d) for d in self._slide.level_downsamples]
@@ -131,28 +130,6 @@ class TiffSlide:
   def close(self) -> None:
     """Closes the file."""
     self._slide.close()
-
-
-def stored_bits(path: pathlib.Path) -> int:
-  """Bits a sample of a TIFF file; 8 of other files, and where tifffile is not installed."""
-  with contextlib.suppress(Exception):  # no TIFF: an engine knows it, and has 8 bits
-    import tifffile
-    with quiet_tifffile(), tifffile.TiffFile(path) as file:
-      bits = file.pages[0].bitspersample  # type: ignore[union-attr]
-      return max(bits) if isinstance(bits, tuple) else int(bits)
-  return 8
-
-
-@contextlib.contextmanager
-def quiet_tifffile():
-  """What tifffile logs about a damaged file is left out: the file is refused in one line, or read."""
-  logger = logging.getLogger("tifffile")
-  before = logger.level
-  logger.setLevel(logging.CRITICAL)
-  try:
-    yield
-  finally:
-    logger.setLevel(before)
 
 
 def _line(error: Exception) -> str:

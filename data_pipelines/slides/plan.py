@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.intake import find as finder
-from data_pipelines.slides import engines, tissue
+from data_pipelines.slides import forms, tissue
 from data_pipelines.slides.reader import SUFFIXES, Slide
 
 _LARGE = 4096     # pixels of a side from which a tiled TIFF of one level is a slide
@@ -34,9 +34,11 @@ def is_slide(path) -> bool:
     return True
   if ending not in SUFFIXES:
     return False
+  if forms.in_circles(path):  # tifffile would follow them for ever
+    return False
   with contextlib.suppress(Exception):  # no TIFF, or one that tifffile cannot read: no slide
     import tifffile
-    with engines.quiet_tifffile(), tifffile.TiffFile(path) as file:
+    with forms.quiet_tifffile(), tifffile.TiffFile(path) as file:
       page: Any = file.pages[0]
       second: Any = file.pages[1] if len(file.pages) > 1 else None
       levels = (second is not None and second.is_reduced) or len(file.series[0].levels) > 1

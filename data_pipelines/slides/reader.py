@@ -24,11 +24,13 @@ from PIL import Image
 from data_pipelines.errors import UserError
 from data_pipelines.formats.regular import check_regular
 from data_pipelines.intake import find as finder
-from data_pipelines.slides import engines
+from data_pipelines.slides import engines, forms
 
 SUFFIXES = (*finder.SUFFIXES["slide"], ".tif", ".tiff", ".btf")
 _STRIP = 2**26  # bytes of a finer level in memory at a time
 _NOMINAL = (1.25, 2.5, 5, 10, 20, 40, 60, 80, 100)
+_LONGEST = 1 << 20    # pixels of a side: a quarter of a metre at x40
+_PROPORTIONS = 0.02   # by which those of a level and of the slide may differ
 _SAME = 0.01    # downsamples this close are one: 4.0001 is the level of 4
 
 
@@ -53,7 +55,7 @@ class Slide:
   def __init__(self, path: pathlib.Path, engine, bits: int, mpp: float | None):
     self.path, self._engine, self._bits = path, engine, bits
     self.vendor, self.engine, self.properties = engine.vendor, engine.name, engine.properties
-    self.levels = tuple(Level(w, h, d) for (w, h), d in zip(engine.sizes, engine.downsamples))
+    self.levels, self._numbers = _levels(path, engine)
     self.width, self.height = self.levels[0].width, self.levels[0].height
     self.mpp = mpp or _mpp(path, self.properties)
     power = _number(self.properties.get("openslide.objective-power"))
@@ -143,7 +145,8 @@ class Slide:
     out = np.full((height, width, 3), 255, np.uint8)
     if last[0] <= first[0] or last[1] <= first[1]:
       return out
-    pixels = self._engine.read(max(0, x), max(0, y), level, last[0] - first[0], last[1] - first[1])
+    pixels = self._engine.read(max(0, x), max(0, y), self._numbers[level], last[0] - first[0],
+                               last[1] - first[1])
     out[first[1]:last[1], first[0]:last[0]] = _rgb(pixels)
     return out
 
@@ -167,6 +170,28 @@ class Slide:
     return np.concatenate(strips)
 
 
+def _levels(path, engine) -> tuple[tuple[Level, ...], list[int]]:
+  """(levels, their numbers in the file), without pages that are none: of other proportions than the slide.
+
+  Raises:
+    UserError: the header claims more pixels along a side than any slide has.
+  """
+  width, height = engine.sizes[0]
+  if max(width, height) > _LONGEST:
+    engine.close()
+    raise UserError(f"{path} claims {width} x {height} pixels: no slide has more than {_LONGEST} on a side: "
+                    "its header is damaged")
+  good = []
+  for number, (w, h) in enumerate(engine.sizes):
+    apart = abs(width / w - height / h) / (width / w)
+    if apart <= _PROPORTIONS + 2 / min(w, h):  # sizes are rounded up or down
+      good.append(number)
+    else:
+      logging.warning("%s: page %d of %d x %d pixels is of other proportions than the slide and is not taken "
+                      "for a level of it", path, number, w, h)
+  return tuple(Level(*engine.sizes[i], engine.downsamples[i]) for i in good), good
+
+
 def open_slide(path, mpp: float = 0.0) -> Slide:
   """Opens a slide.
 
@@ -179,7 +204,8 @@ def open_slide(path, mpp: float = 0.0) -> Slide:
   """
   path = pathlib.Path(path)
   check_regular(path, "slide")
-  slide = Slide(path, engines.open_engine(path), engines.stored_bits(path), mpp)
+  bits = forms.check(path)
+  slide = Slide(path, engines.open_engine(path), bits, mpp)
   if slide._bits > 8:
     _check_depth(slide)
   return slide

@@ -78,7 +78,7 @@ def make(score: Score, info: answers.Info, hosts: set[str], numbers: bool = Fals
     if wanted - set(_INCLUDE) or answer not in ("json", "zip") or not math.isfinite(threshold):
       raise Problem(400, "include is files, view or both with a comma; answer is json or zip; threshold a "
                     "number")
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
       raise Problem(415, "send multipart/form-data with the files of one scan in the field file: "
                     "curl -F file=@scan.nii.gz http://.../api/score")
     changed: dict[str, Any] = {"predict.threshold": threshold} if threshold else {}

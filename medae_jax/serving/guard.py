@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 import ipaddress
 import json
+import re
 import socket
 
 from medae_jax.core.errors import UserError
 from medae_jax.serving import problems
 
+_TAIL = 300  # bytes from the end of a body in which the end of a form is looked for
+_CUT = "the files end in the middle: send them again"
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' "
                                "blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -82,14 +85,16 @@ class Guard:
     if refused:
       await _refuse(answer, *refused)
       return
-    read = 0
+    read, tail, end = 0, b"", _end_of_form(headers)
 
     async def counted():
-      nonlocal read, closed
+      nonlocal read, closed, tail
       message = await receive()
-      read += len(message.get("body", b""))
-      if read > self._most and not started:  # a body without Content-Length
-        await _refuse(answer, 413, self._too_large())
+      body = message.get("body", b"")
+      read, tail = read + len(body), (tail + body[-_TAIL:])[-_TAIL:]
+      whole = message["type"] != "http.request" or message.get("more_body") or not read or end in tail
+      if (read > self._most or not whole) and not started:  # without Content-Length, or without its end
+        await _refuse(answer, *((400, _CUT) if not whole else (413, self._too_large())))
         closed = True
         return {"type": "http.disconnect"}
       return message
@@ -123,6 +128,15 @@ class Guard:
   def _too_large(self) -> str:
     return (f"more than {self._most // 2**20} MiB: start the server with a larger --max_mb, or use "
             "--mode=predict, which has no limit")
+
+
+def _end_of_form(headers) -> bytes:
+  """What the body of multipart/form-data ends with, b"" of others: without it the last files are missing."""
+  kind, _, options = headers.get("content-type", "").partition(";")
+  boundary = re.search(r'\bboundary="?([^";]+)', options)
+  if kind.strip().lower() != "multipart/form-data" or boundary is None:
+    return b""
+  return b"--" + boundary[1].strip().encode("latin-1", "replace") + b"--"
 
 
 def _name(host: str) -> str:

@@ -154,6 +154,17 @@ def test_a_body_without_a_length_is_counted(app):
   assert status == 413 and json.loads(data)["status"] == 413
 
 
+def test_a_form_cut_off_is_not_scored_without_its_last_files(app, drop_folder, scan):
+  """The parts that had come counted as the whole scan: of a series the last slices were missing unsaid."""
+  given, body = asking.form([*scan, ("readme.txt", b"last")])
+  del given["content-length"]
+  for cut, status in ((0, 200), (2, 200), (3, 400), (9, 400), (40, 400)):
+    found, _, data = asking.ask(app, "POST", "/api/score", given, [body[:150], body[150:len(body) - cut]])
+    assert found == status and (status == 200 or b"end in the middle" in data)
+  upper = {**given, "content-type": 'Multipart/Form-Data; charset=utf-8; boundary="x"'}
+  assert asking.ask(app, "POST", "/api/score", upper, [body])[0] == 200 and not list(drop_folder.iterdir())
+
+
 def test_other_addresses_and_the_schema(app):
   assert asking.ask(app, "GET", "/nowhere")[0] == 404
   status, _, data = asking.ask(app, "DELETE", "/api/score")

@@ -1,0 +1,98 @@
+"""What a TIFF file says of itself, looked at before an engine opens it: forms that engines read wrongly.
+
+OpenSlide takes signed pixels for unsigned ones, five channels for colours, and the first plane of a stack for
+the slide; tifffile follows directories that point back to themselves for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import pathlib
+import struct
+from typing import Any
+
+from data_pipelines.errors import UserError
+
+_MOST = 100_000  # directories of a file; a slide has a dozen
+_SCANNERS = ("is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips")  # whose further planes engines leave out
+
+
+def check(path: pathlib.Path) -> int:
+  """Bits a sample of a TIFF file; 8 of other files, and where tifffile is not installed.
+
+  Raises:
+    UserError: directories in a circle, signed or floating-point pixels, more than four channels, a stack.
+  """
+  if in_circles(path):
+    raise UserError(f"{path} is damaged: its directories point back to each other")
+  page, planes = None, ""
+  with contextlib.suppress(Exception):  # no TIFF: an engine knows it, and has 8 bits
+    import tifffile
+    with quiet_tifffile(), tifffile.TiffFile(path) as file:
+      page = file.pages[0]
+      if not any(getattr(file, scanner) for scanner in _SCANNERS):
+        planes = _planes(file.series[0])
+  if page is None:
+    return 8
+  return _bits(path, page, planes)
+
+
+def _bits(path, page: Any, planes: str) -> int:
+  kind = "" if page.dtype is None else page.dtype.name
+  if kind not in ("", "uint8", "uint16"):
+    raise UserError(f"{path} has {kind} pixels: of a slide 8 and 16 bits without sign are read")
+  if page.samplesperpixel > 4:
+    raise UserError(f"{path} has {page.samplesperpixel} channels: a slide is grey, RGB, CMYK or RGBA")
+  if planes:
+    raise UserError(f"{path} is a stack ({planes}), of which the first picture would be taken for the slide: "
+                    "save the one that is meant as RGB")
+  return int(page.bitspersample)
+
+
+def _planes(series) -> str:
+  """"C 3, Z 5" of a series with axes beside rows, columns and colours, "" of a picture."""
+  sizes = dict(zip(series.axes, series.shape))
+  beside = {axis: n for axis, n in sizes.items() if axis not in "YXS"}
+  return ", ".join(f"{a} {n}" for a, n in beside.items() if n > 1) if math.prod(beside.values()) > 1 else ""
+
+
+def in_circles(path) -> bool:
+  """Whether the directories of a TIFF file point back to one before; False of other files."""
+  try:
+    with open(path, "rb") as file:
+      return _circle(file)
+  except (OSError, struct.error):  # ends in the middle: an engine says so
+    return False
+
+
+def _circle(file) -> bool:
+  start = file.read(16)
+  order = {b"II": "<", b"MM": ">"}.get(start[:2])
+  if order is None:
+    return False
+  big = struct.unpack(order + "H", start[2:4])[0] == 43
+  count, entry, pointer = ("Q", 20, "Q") if big else ("H", 12, "I")
+  at, seen = struct.unpack_from(order + pointer, start, 8 if big else 4)[0], set[int]()
+  while at and len(seen) < _MOST:
+    if at in seen:
+      return True
+    seen.add(at)
+    file.seek(at)
+    n = struct.unpack(order + count, file.read(struct.calcsize(count)))[0]
+    file.seek(at + struct.calcsize(order + count) + n * entry)
+    at = struct.unpack(order + pointer, file.read(struct.calcsize(pointer)))[0]
+  return bool(at)
+
+
+@contextlib.contextmanager
+def quiet_tifffile():
+  """What tifffile logs about a damaged file is left out: the file is refused in one line, or read."""
+  logger = logging.getLogger("tifffile")
+  before = logger.level
+  logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    logger.setLevel(before)

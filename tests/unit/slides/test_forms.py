@@ -1,0 +1,78 @@
+"""Forms of TIFF that engines read wrongly, follow for ever, or take for a level: refused, or left out."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.slides import plan, reader
+from tests import slide_files
+
+tifffile = pytest.importorskip("tifffile")
+pytest.importorskip("openslide")
+RGB = slide_files.tissue(256, 320)
+
+
+def written(path, levels, **how):
+  with tifffile.TiffWriter(path) as file:
+    for i, level in enumerate(levels):
+      file.write(level, tile=(64, 64), subfiletype=int(i > 0), metadata=None, **{"photometric": "rgb", **how})
+  return path
+
+
+def five(image):
+  return np.dstack([image, image[..., :2]])
+
+
+@pytest.mark.parametrize("change, how, said", [
+    (lambda a: (a.astype(int) - 128).astype(np.int8), {}, "int8 pixels"),
+    (lambda a: a.astype(np.int16), {}, "int16 pixels"),
+    (lambda a: (a / 255).astype(np.float32), {}, "float32 pixels"),
+    (five, {"extrasamples": ["unspecified"] * 2}, "5 channels")])
+def test_pixels_that_engines_take_for_others(tmp_path, change, how, said):
+  path = written(tmp_path / "a.tif", [change(RGB), change(RGB[::4, ::4])], **how)
+  with pytest.raises(UserError, match=f"a.tif has {said}"):
+    reader.open_slide(path)
+
+
+@pytest.mark.parametrize("axes, shape", [("CYX", (3, 256, 320)), ("ZYXS", (2, 256, 320, 3))])
+def test_the_first_plane_of_a_stack_is_not_the_slide(tmp_path, axes, shape):
+  path = tmp_path / "a.ome.tif"
+  how = {"photometric": "rgb"} if axes.endswith("S") else {"photometric": "minisblack"}
+  tifffile.imwrite(path, np.zeros(shape, np.uint8), tile=(64, 64), ome=True, metadata={"axes": axes}, **how)
+  with pytest.raises(UserError, match=f"is a stack \\({axes[0]} {shape[0]}\\)"):
+    reader.open_slide(path)
+
+
+def test_directories_in_circles_hang_nothing(tmp_path):
+  path = written(tmp_path / "a.tif", [RGB, RGB[::4, ::4], RGB[::16, ::16]])
+  with tifffile.TiffFile(path) as file:
+    first, last = file.pages[1].offset, file.pages[-1]
+    entries = len(last.tags)
+  data = bytearray(path.read_bytes())
+  struct.pack_into("<I", data, last.offset + 2 + 12 * entries, first)
+  path.write_bytes(data)
+  assert not plan.is_slide(path)
+  with pytest.raises(UserError, match="directories point back"):
+    reader.open_slide(path)
+
+
+def test_a_page_of_other_proportions_is_no_level(tmp_path, caplog):
+  path = written(tmp_path / "a.tif", [RGB, RGB[:70, :128], RGB[::16, ::16]])
+  with reader.open_slide(path) as slide:
+    assert [level.downsample for level in slide.levels] == [1, 16]
+    np.testing.assert_array_equal(slide.read(1, 0, 0, 20, 16), RGB[::16, ::16])
+  assert "page 1 of 128 x 70 pixels is of other proportions" in caplog.text
+
+
+def test_a_header_that_claims_more_than_any_slide_has(tmp_path):
+  path = written(tmp_path / "a.tif", [RGB])
+  with tifffile.TiffFile(path) as file:
+    tags = [file.pages[0].tags[name] for name in ("ImageWidth", "ImageLength")]
+  data = bytearray(path.read_bytes())
+  for tag in tags:
+    struct.pack_into("<HII", data, tag.offset + 2, 4, 1, 4_000_000_000)
+  path.write_bytes(data)
+  with pytest.raises(UserError, match="4000000000 x 4000000000 pixels"):
+    reader.open_slide(path)
