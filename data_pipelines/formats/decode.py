@@ -147,9 +147,7 @@ def _claimed_size(path):
 def _check_pages(path, image):
   """Telephones add previews to a photograph (MPO), and TIFF has thumbnails: these are no pages."""
   pages = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
-  if pages == 1:
-    return
-  if image.format == "TIFF" and pages <= 64:
+  if image.format == "TIFF" and 1 < pages <= 64:
     for page in range(1, pages):
       image.seek(page)
       pages -= int(image.tag_v2.get(254, 0)) & 1  # a smaller copy of another page
@@ -169,6 +167,8 @@ def _picture(path, image, data) -> Decoded:
   else:
     image.load()
     pixels, alpha, bits = _plain(path, _shown(image), tags)
+  if data:
+    headers.check_png_rows(data, pixels if turn == 1 else pixels[:0])
   if turn >= 5:
     header = header.turned()
   inverted = tags["white_is_zero"] and pixels.dtype != np.uint8  # Pillow inverts 8 bits itself

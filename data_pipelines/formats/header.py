@@ -13,11 +13,15 @@ import struct
 from typing import Any
 import zlib
 
+import numpy as np
+
 from data_pipelines.errors import UserError
 
 _DESCRIPTION, _IMAGEJ = 270, (50838, 50839)
 _TIFF_TAGS = (_DESCRIPTION, 282, 283, 296, *_IMAGEJ)  # 282, 283, 296: resolution in x, in y, unit
 _PNG_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"pHYs")
+# Passes of an interlaced PNG: first row and column, steps of both.
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 _PROFILE_KINDS = {b"GRAY": 1, b"RGB ": 3}  # channels of a colour profile
 
 
@@ -89,6 +93,33 @@ def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
       return found
     at = end
   raise UserError("damaged: cut off before its end")
+
+
+def check_png_rows(data: bytes, pixels: np.ndarray) -> None:
+  """Refuses a PNG whose stream of pixels is whole and ends before the last row; Pillow draws the rest black.
+
+  Args:
+    pixels: [H,W,C] as drawn, upright: where neither of the last two rows is of one colour none is missing,
+      and the file is not inflated again. [0,W,C] = not known.
+
+  Raises:
+    UserError: rows are missing.
+  """
+  if len(pixels) and all(np.ptp(row, axis=0).any() for row in pixels[-2:]):
+    return
+  chunks = png_chunks(data)
+  width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", dict(chunks)[b"IHDR"])
+  bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+  need = sum(rows * (1 + -(-columns * bits // 8)) for rows, columns in (
+      [(-(-(height - y) // dy), -(-(width - x) // dx)) for y, x, dy, dx in _ADAM7] if interlaced
+      else [(height, width)]) if rows > 0 and columns > 0)
+  inflate, there = zlib.decompressobj(), 0
+  for name, content in chunks:
+    while name == b"IDAT" and content and there < need:
+      there += len(inflate.decompress(content, 1 << 20))
+      content = inflate.unconsumed_tail
+  if there + len(inflate.flush()) < need:
+    raise UserError("damaged: its rows end before the picture does")
 
 
 def png_with(data: bytes, header: Header, channels: int) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats.regular import check_regular
 from data_pipelines.intake import find as finder, geometry
 
 SUFFIXES = finder.SUFFIXES["nifti"]
@@ -81,7 +82,7 @@ def grid(path, image) -> geometry.Grid:
     UserError: the header has forms, and all of them are singular.
   """
   header, shape = image.header, tuple(int(n) for n in image.shape[:3])
-  mm = {"meter": 1000.0, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
+  mm = {1: 1000.0, 3: 1e-3}.get(int(header["xyzt_units"]) & 7, 1.0)  # metres, micrometres; 2 and unknown: mm
   scale = np.diag([mm, mm, mm, 1])
   forms = [form for form, code in ((header.get_sform, "sform_code"), (_qform(header), "qform_code"))
            if int(header[code]) > 0]
@@ -174,8 +175,7 @@ def write_like(path, array: np.ndarray, reference, what: str = "", shown: float 
 
 def _load(path):
   """(float64 array without trailing axes of length 1, nibabel's image); the one place nibabel fails."""
-  if not path.is_file():
-    raise FileNotFoundError(f"volume {path} does not exist")
+  check_regular(path, "volume")
   try:
     with _opened(path) as stream:
       image = _checked(path, stream)
@@ -219,11 +219,13 @@ def _checked(path, stream):
   if len(data) < expected:
     raise UserError(f"{path} is corrupt or truncated: its header tells of {expected} bytes, it has "
                     f"{len(data)}")
-  beyond = 0
+  beyond, filled = 0, False
   while block := stream.read(1 << 20):
-    beyond += len(block)
+    beyond, filled = beyond + len(block), filled or any(block)
     if beyond > _BEYOND:
       raise UserError(f"{path} holds more than {_BEYOND} bytes behind its voxels: its header is wrong")
+  if filled:  # zeros only fill a block up
+    logging.warning("%s: %d bytes behind its voxels belong to none: are all slices in its header?", path, beyond)
   return kind.from_bytes(data)
 
 
@@ -235,6 +237,10 @@ def _check_numbers(path, header):
   for field in ("scl_slope", "scl_inter"):
     if np.isinf(header[field]):
       raise UserError(f"{path} is corrupt: its {field} is infinite")
+  sizes = [float(s) for s, n in zip(header["pixdim"][1:4], header.get_data_shape()[:3]) if n > 1]
+  if int(header["sform_code"]) <= 0 and not all(np.isfinite(s) and s for s in sizes):  # nibabel: 0 is 1
+    raise UserError(f"{path} has voxels of size {', '.join(f'{s:g}' for s in sizes)} (pixdim) and no sform: its "
+                    "header does not say how large they are; write it again with their size")
 
 
 def _check_size(path, shape, count, expected):

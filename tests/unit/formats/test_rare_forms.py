@@ -31,6 +31,36 @@ def png(path, colours: bytes):
   return path
 
 
+def stored_png(path, rows, interlaced=0, size=(11, 9), depth=8, colour=0):
+  """A PNG of these rows of bytes, each with its filter."""
+  parts = [(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced)),
+           (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b"")]
+  path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(header.png_chunk(*p) for p in parts))
+  return path
+
+
+@pytest.mark.parametrize("missing", [0, 1, 5])
+def test_a_png_with_fewer_rows_than_it_says(tmp_path, missing):
+  """Checksums and end were right, and the rest came out black without a word."""
+  dark = GREY.copy()
+  dark[-1] = 0
+  path = stored_png(tmp_path / "a.png", [b"\0" + row.tobytes() for row in dark[:9 - missing]])
+  if not missing:
+    return np.testing.assert_array_equal(images.read_plain(path)[..., 0], dark)
+  with pytest.raises(UserError, match="its rows end before the picture does"):
+    images.read_plain(path)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_an_interlaced_png_with_fewer_rows_than_it_says(tmp_path, missing):
+  rows = [b"\0" + row.tobytes() for y, x, dy, dx in header._ADAM7 for row in GREY[y::dy, x::dx] if row.size]
+  path = stored_png(tmp_path / "a.png", rows[:len(rows) - missing], 1)
+  if not missing:
+    return np.testing.assert_array_equal(images.read_plain(path)[..., 0], GREY)
+  with pytest.raises(UserError, match="its rows end before the picture does"):
+    images.read_plain(path)
+
+
 @pytest.mark.parametrize("colours", [0, 100])
 def test_a_palette_that_lacks_a_colour_of_the_picture(tmp_path, colours):
   with pytest.raises(UserError, match=f"a palette of {colours} colours"):

@@ -94,6 +94,9 @@ BAD = {  # what one damaged file says of itself
     "checksum flipped": (lambda p: _flip(save(p, _noise()), -6), "corrupt"),
     "voxels missing": (lambda p: p.write_bytes(gzip.compress(gzip.decompress(
         save(p, _noise()).read_bytes())[:-40])), "truncated"),
+    "no size": (lambda p: patch(save(p, np.ones((4, 4, 3)), codes=(0, 1)), 80, "3f", 0, 0, 0),
+                "voxels of size 0, 0, 0 (pixdim) and no sform"),
+    "folder": (lambda p: p.mkdir(), "is a folder"),
     "singular": (lambda p: (patch(save(p, np.ones((4, 4, 3)), codes=(1, 0)), 280, "12f", *[0.0] * 12)),
                  "singular"),
 }
@@ -119,6 +122,18 @@ def test_a_damaged_file_is_one_line_with_its_name(tmp_path, name):
   assert reason in str(e.value) and "\n" not in str(e.value)
 
 
+def test_a_header_that_tells_of_fewer_slices_than_there_are_is_said(tmp_path, caplog):
+  path = save(tmp_path / "a.nii.gz", _noise() + 9)
+  patch(path, 46, "h", 8)
+  assert nifti.read_volume(path).shape == (9, 9, 8) and "bytes behind its voxels" in caplog.text
+
+
+def test_a_code_of_units_that_is_none_counts_as_mm(tmp_path):
+  """It was a KeyError."""
+  path = save(tmp_path / "a.nii.gz", _noise())
+  wanted = nifti.read_on_grid(path)[1].spacing
+  patch(path, 123, "B", 7)
+  assert nifti.read_on_grid(path)[1].spacing == wanted
 
 
 def test_equal_voxels_under_a_mirrored_affine_are_mirrored_anatomy(tmp_path):
