@@ -49,6 +49,7 @@ def load(path) -> tuple[Any, np.ndarray]:
     data = _data_set(path)
     _check_form(path, data)
     _check_bits(path, data)
+    _check_length(path, data)
     array = data.pixel_array
     if data.PhotometricInterpretation == "PALETTE COLOR":
       from pydicom.pixels import apply_color_lut
@@ -224,6 +225,19 @@ def _check_bits(path, data):
   if above > _ABOVE and not any((group, 0x0102) in data for group in range(0x6000, 0x6020, 2)):
     raise UserError(f"{path} says that it stores {bits} bits, and {above:.0%} of its pixels have more: its "
                     "header (Bits Stored) is wrong")
+
+
+def _check_length(path, data):
+  """Refuses more pixels than Rows and Columns say: without them it is another picture, or sheared."""
+  kind, allocated = data.PhotometricInterpretation, int(data.BitsAllocated)
+  if data.file_meta.TransferSyntaxUID.is_compressed or kind == "YBR_FULL_422" or allocated % 8:
+    return
+  frames = int(data.get("NumberOfFrames", 1) or 1)
+  said = int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel) * frames * allocated // 8
+  more = (data.get("PixelData") or b"")[said:]
+  if len(more) > 1 and any(more):  # zeros fill a block up
+    raise UserError(f"{path} holds {len(more)} bytes more than {data.Rows} x {data.Columns} pixels take: its "
+                    "header is wrong")
 
 
 def _reason(path, data, error) -> str:

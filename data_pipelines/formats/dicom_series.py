@@ -21,7 +21,8 @@ _UNEVEN = 0.1  # largest distance of a slice from its place, in distances of sli
 _TILT = 0.01   # largest shift in the plane between slices, in distances of slices
 # Of what all slices have one: of two echoes, times or patients no volume is made, wherever they lie.
 _ALIKE = ("size", "frame of reference", "series", "patient", "modality", "echo", "echo time", "time",
-          "diffusion weighting", "rescaling (one has a slope, one has none)")
+          "diffusion weighting", "unit", "sign of its pixels", "part of the signal",
+          "rescaling (one has a slope, one has none)")
 _TAGS = [*_NEEDED[:2], "SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "ProtocolName",
          "PatientID", "Modality", "ImageType", "Rows"]
 # Objects that speak about images, and carry none to be read.
@@ -185,7 +186,16 @@ def _place(path, frame):
           "echo time": _rounded(data.get("EchoTime")),
           "time": dicom_head.text(data, "TemporalPositionIdentifier"),
           "diffusion weighting": dicom_head.text(data, "DiffusionBValue"),
+          "unit": dicom_head.text(data, "Units"),
+          "sign of its pixels": dicom_head.text(data, "PixelRepresentation"),
+          "part of the signal": _part(data.get("ImageType")),
           "rescaling (one has a slope, one has none)": data.get("RescaleSlope") not in (None, "")}
+
+
+def _part(image_type) -> str:
+  """M, P, R or I of ImageType: magnitude, phase, real and imaginary part; "" where it names none of them."""
+  words = [image_type] if isinstance(image_type, str) else list(image_type or ())
+  return next((w for w in words[2:] if w in ("M", "P", "R", "I")), "")
 
 
 def _rounded(value) -> str:

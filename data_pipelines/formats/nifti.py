@@ -225,7 +225,7 @@ def _checked(path, stream):
     if beyond > _BEYOND:
       raise UserError(f"{path} holds more than {_BEYOND} bytes behind its voxels: its header is wrong")
   if filled:  # zeros only fill a block up
-    logging.warning("%s: %d bytes behind its voxels belong to none: are all slices in its header?", path, beyond)
+    logging.warning("%s: %d bytes behind its voxels belong to none: does it have more slices?", path, beyond)
   return kind.from_bytes(data)
 
 
@@ -237,10 +237,11 @@ def _check_numbers(path, header):
   for field in ("scl_slope", "scl_inter"):
     if np.isinf(header[field]):
       raise UserError(f"{path} is corrupt: its {field} is infinite")
+  # nibabel makes 1 mm of a pixdim of 0.
   sizes = [float(s) for s, n in zip(header["pixdim"][1:4], header.get_data_shape()[:3]) if n > 1]
-  if int(header["sform_code"]) <= 0 and not all(np.isfinite(s) and s for s in sizes):  # nibabel: 0 is 1
-    raise UserError(f"{path} has voxels of size {', '.join(f'{s:g}' for s in sizes)} (pixdim) and no sform: its "
-                    "header does not say how large they are; write it again with their size")
+  if int(header["sform_code"]) <= 0 and not all(np.isfinite(s) and s for s in sizes):
+    raise UserError(f"{path} has voxels of size {', '.join(f'{s:g}' for s in sizes)} (pixdim) and no sform: "
+                    "its header does not say how large they are; write it again with their size")
 
 
 def _check_size(path, shape, count, expected):

@@ -83,8 +83,9 @@ class Table:
       UserError: with both line numbers.
     """
     seen: dict[str, Row] = {}
+    below = lambda name: posixpath.normpath(posixpath.join(self.path.parent.as_posix(), name))  # or absolute
     for row in self.rows:
-      key = row.file(column) if file else same(row.need(column))
+      key = below(row.file(column)) if file else same(row.need(column))
       if key in seen:
         raise UserError(f"{row.where}: {column} {row[column]!r} is listed twice, first in line "
                         f"{seen[key].line}")

@@ -20,9 +20,9 @@ def say(table_path, root: pathlib.Path, listed: Collection[str], kinds: Collecti
     kinds: as of `find.find`.
     elsewhere: first folders, in lower case, whose files are found otherwise than by the table: masks.
   """
-  known = {posixpath.normpath(name) for name in listed}
+  known = {posixpath.normpath(posixpath.join(root.as_posix(), name)) for name in listed}  # or absolute ones
   below = [(p, p.relative_to(root)) for p in find.find(root, kinds).files]
-  rest = [p for p, name in below if name.as_posix() not in known and not (
+  rest = [p for p, name in below if posixpath.normpath(p.as_posix()) not in known and not (
       name.parts[1:] and name.parts[0].lower() in elsewhere)]
   if rest:
     logging.warning("%s does not list %d images below %s, the first %s: they are not used", table_path,

@@ -230,6 +230,7 @@ def test_masks_of_a_table_are_not_called_unused(tmp_path, caplog):
   names = [f"{split}/{i}.png" for split, n in (("train", 3), ("test", 4)) for i in range(n)]
   label = lambda name: "mass" if name in names[-2:] else "normal"
   rows = ["file,split,label", *(f"{n},{n.split('/')[0]},{label(n)}" for n in names)]
+  rows[1] = f"{tmp_path}/{rows[1]}"  # an absolute path is listed as well
   for name in (*names, "elsewhere/1.png"):
     save(tmp_path / name)
   (tmp_path / "labels.csv").write_text("\n".join(rows))

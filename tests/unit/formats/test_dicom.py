@@ -139,6 +139,19 @@ def test_values_mean_the_same_in_every_file(tmp_path):
     assert one[0, 2, 2, 0] == other[0, 2, 2, 0]
 
 
+@pytest.mark.parametrize("more, refused", [(bytes(24), False), (bytes(23) + b"\1", True)])
+def test_more_pixels_than_rows_and_columns_say(tmp_path, more, refused):
+  """They were cut off: a picture without its last row, or sheared where Columns is wrong."""
+  path = dicom(tmp_path / "a.dcm", GREY)
+  data = pydicom.dcmread(path)
+  data.PixelData += more
+  data.save_as(path)
+  if not refused:  # a block that is filled up
+    return np.testing.assert_array_equal(images.read_8bit(path, 1)[..., 0], GREY)
+  with pytest.raises(UserError, match="24 bytes more than 9 x 12 pixels take"):
+    images.read(path)
+
+
 @pytest.mark.parametrize("fields", [
     dict(WindowCenter=-3000, WindowWidth=100), dict(WindowCenter=9000, WindowWidth=10),
     dict(WindowCenter=90000, WindowWidth=100, VOILUTFunction="SIGMOID"),

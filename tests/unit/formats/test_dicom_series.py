@@ -31,6 +31,8 @@ def change(name, value, at=2):
 
 
 @pytest.mark.parametrize("name, value, word", [
+    ("Units", "CNTS", "unit"), ("PixelRepresentation", 1, "sign of its pixels"),
+    ("ImageType", ["ORIGINAL", "PRIMARY", "P"], "part of the signal"),
     ("EchoNumbers", 2, "echo"), ("EchoTime", "95", "echo time"), ("Modality", "CT", "modality"),
     ("TemporalPositionIdentifier", 3, "time"),
     ("DiffusionBValue", 700.0, "diffusion"), ("PatientID", "Q", "patient"),

@@ -103,6 +103,9 @@ def test_a_name_twice_is_named_with_both_lines(tmp_path):
   (tmp_path / "t.csv").write_text("file,split\ni/a.png,train\n.\\i\\a.png ,test\n")
   with pytest.raises(UserError, match="line 3: file .* is listed twice, first in line 2"):
     tables.read_table(tmp_path / "t.csv", ("file",)).unique("file", file=True)
+  (tmp_path / "t.csv").write_text(f"file,split\ni/a.png,train\n{tmp_path}/i/a.png,test\n")
+  with pytest.raises(UserError, match="line 3: file .* is listed twice, first in line 2"):  # an absolute path
+    tables.read_table(tmp_path / "t.csv", ("file",)).unique("file", file=True)
   (tmp_path / "t.csv").write_text("file,split\n,train\n")
   with pytest.raises(UserError, match="line 2: column 'file' is empty"):
     tables.read_table(tmp_path / "t.csv", ("file",)).unique("file")
