@@ -169,6 +169,7 @@ class Checkpoints:
   def _read(self, which, step, opt_structure):
     """(state, meta) of one step; any exception means that it is damaged."""
     manager = self._managers[which]
+    checksums.check_files(pathlib.Path(manager.directory) / str(step))
     meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
     signed = checksums.check_meta(meta, checksums.META if opt_structure else ("checksum",))
     model = _fill_empty(manager.restore(step, args=ocp.args.Composite(

@@ -1,6 +1,7 @@
 """Checkpoints: what is damaged is passed over, said, and replaced by the next save; nothing is deleted."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -71,7 +72,16 @@ def _cut_meta(workdir):
   path.write_text(path.read_text()[:20])
 
 
+def _pipe(name):
+  def damage(workdir):
+    path = next(p for p in sorted(_newest(workdir).rglob("*")) if p.name == name)
+    path.unlink()
+    os.mkfifo(path)
+  return damage
+
+
 DAMAGE = {
+    "pipe for the model": _pipe("manifest.ocdbt"),
     "model zeroed": _zero_largest("model"), "model gone": _remove("model"),
     "optimiser zeroed": _zero_largest("opt"), "optimiser gone": _remove("opt"),
     "meta gone": _remove("meta"), "meta cut": _cut_meta,

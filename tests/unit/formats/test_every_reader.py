@@ -257,5 +257,5 @@ def test_only_formats_open_images():
              "medae_jax/tasks/restoration/inpaint.py",  # OpenCV's inpainting, no file
              "medae_jax/core/files.py",                 # pictures that this package has written
              # whole slides: one room reads and writes them
-             *(f"data_pipelines/slides/{name}.py" for name in ("engines", "plan", "writer"))}
+             *(f"data_pipelines/slides/{name}.py" for name in ("forms", "plan", "writer"))}
   assert not [w for w in wrong if w[0] not in allowed]
