@@ -189,7 +189,8 @@ def _levels(path, engine) -> tuple[tuple[Level, ...], list[int]]:
     else:
       logging.warning("%s: page %d of %d x %d pixels is of other proportions than the slide and is not taken "
                       "for a level of it", path, number, w, h)
-  return tuple(Level(*engine.sizes[i], engine.downsamples[i]) for i in good), good
+  sizes = [(*engine.sizes[i], engine.downsamples[i]) for i in good]
+  return tuple(Level(w, h, downsample) for w, h, downsample in sizes), good
 
 
 def open_slide(path, mpp: float = 0.0) -> Slide:
