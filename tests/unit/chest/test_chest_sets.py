@@ -225,27 +225,6 @@ def test_a_folder_of_any_findings_with_masks(tmp_path):
   assert not mask[:4].any() and mask[4:, 0, 0].all() and mask[4:].sum() == 4
 
 
-def test_masks_of_a_table_are_not_called_unused(tmp_path, caplog):
-  """They were, though they mark; what is said now is a mask that fits no image."""
-  names = [f"{split}/{i}.png" for split, n in (("train", 3), ("test", 4)) for i in range(n)]
-  label = lambda name: "mass" if name in names[-2:] else "normal"
-  rows = ["file,split,label", *(f"{n},{n.split('/')[0]},{label(n)}" for n in names)]
-  rows[1] = f"{tmp_path}/{rows[1]}"  # an absolute path is listed as well
-  for name in (*names, "elsewhere/1.png"):
-    save(tmp_path / name)
-  (tmp_path / "labels.csv").write_text("\n".join(rows))
-  marked = np.full((20, 16), 255, np.uint8)
-  for name in (names[-1], "test/9.png"):
-    save(tmp_path / "masks" / name, marked)
-  mask = build(tmp_path).split("test").read(np.arange(4))["mask"]
-  assert mask.sum() == 100 and mask[3].all()
-  assert "does not list 1 images" in caplog.text and "elsewhere/1.png: they are not used" in caplog.text
-  assert "1 masks fit no image and are not used" in caplog.text
-  save(tmp_path / "masks/test/3_mask.png", marked)
-  with pytest.raises(UserError, match="are masks of one image"):
-    build(tmp_path)
-
-
 def test_a_folder_with_boxes(tmp_path, caplog):
   folder(tmp_path)
   (tmp_path / "boxes.csv").write_text("file,x,y,width,height\ntest/pleural plaque/c1.png,0,0,8,20\n")

@@ -134,24 +134,6 @@ def test_a_mask_of_twin_frames_goes_to_the_one_of_its_ending(tmp_path):
   assert "a_1.bmp fits several frames" in data.describe()["left_out"][0]
 
 
-def test_partners_of_other_endings(tmp_path):
-  """A pair where it is unambiguous, called as its clean file; refused where a third file has the name."""
-  corners = write_pairs(tmp_path, names=("a_1", "b_1"))
-  (tmp_path / "annotated" / "b_1.png").rename(tmp_path / "annotated" / "b_1.PNG")
-  image = Image.open(tmp_path / "annotated" / "a_1.png")
-  image.save(tmp_path / "annotated" / "a_1.tif")
-  (tmp_path / "annotated" / "a_1.png").unlink()
-  train = open_pairs(tmp_path, val_share=0.0, test_share=0.0).train()
-  for i, name in enumerate(("a_1", "b_1")):
-    example = train.read_one(i)
-    assert train.meta(i)["id"] == name + ".png" and example["mask"].sum() == 24
-    assert example["mask"][corners[name]].any() and np.all(example["image"][example["mask"] > 0] == 1)
-  image.save(tmp_path / "annotated" / "a_1.bmp")
-  with pytest.raises(ValueError, match=r"annotated/a_1.bmp has no partner: several files .*; clean/a_1.png"):
-    open_pairs(tmp_path)
-  assert paired.partners(["a.png", "a.jpg"], ["a.png", "a.tif"])[0] == {"a.png": "a.png"}
-
-
 def test_unusable_files_are_reported_by_name(tmp_path):
   write_pairs(tmp_path)
   (tmp_path / "annotated" / "p1_1.png").unlink()
