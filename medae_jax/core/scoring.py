@@ -68,7 +68,9 @@ def trace(config, method, state, batch, where: str = "", fitted: bool = True) ->
       raise UserError(f"{where}{line}") from error
     if isinstance(error, UserError) and fitted:
       raise
-    prepared = type(method).prepare is not method_lib.BaseMethod.prepare  # adds to the batch what score reads
+    # Asked of the instance, as everything else: a method may be any object with the members of the protocol.
+    own = getattr(method.prepare, "__func__", method.prepare)  # adds to the batch what score reads
+    prepared = own is not method_lib.BaseMethod.prepare
     if ":" in config.method.name and fitted and not prepared:
       place = next((f for f in reversed(traceback.extract_tb(error.__traceback__))
                     if f.filename == inspect.getfile(type(method))), None)
