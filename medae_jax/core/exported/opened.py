@@ -91,10 +91,16 @@ def load(folder: str | os.PathLike, overrides: Mapping[str, Any] | None = None, 
 
 
 def _check(folder: pathlib.Path, manifest) -> None:
-  """Raises UserError where the program or its weights are missing or not those that were exported."""
-  for name in ("score.stablehlo", "weights.npz"):
-    if name not in manifest["files"]:
-      raise UserError(f"{folder} holds no {name}: export with the format stablehlo (--formats=stablehlo,...)")
+  """Raises UserError where a file that decides results is missing or not the one that was exported.
+
+  Without trained_on.json results of SYNTHETIC training would not say so, and with another calibration.json
+  calls by other thresholds would pass for this run's. config.json may be edited: it has predict.threshold.
+  """
+  for name in ("score.stablehlo", "weights.npz", "calibration.json", "trained_on.json"):
     path = folder / name
+    if name not in manifest["files"]:
+      if path.suffix == ".json":
+        continue  # validation was not evaluated, or nothing was noted of the training data
+      raise UserError(f"{folder} holds no {name}: export with the format stablehlo (--formats=stablehlo,...)")
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != manifest["files"][name]:
       raise UserError(f"{path} is missing, or not the file that was exported: export again")

@@ -1,6 +1,7 @@
 """What --mode=export made is predicted with, served and opened in Python, without the run."""
 
 import csv
+import hashlib
 import json
 import shutil
 
@@ -70,6 +71,22 @@ def test_what_an_export_cannot_do_is_one_line(folders, tmp_path):
   (copy / "manifest.json").write_text(json.dumps(manifest))
   with pytest.raises(UserError, match="holds no score.stablehlo: export with the format stablehlo"):
     opened.load(copy)
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "trained_on.json"])
+def test_thresholds_and_notes_of_the_training_are_those_exported(folders, tmp_path, name):
+  """Without the notes SYNTHETIC results would not say so."""
+  out = shutil.copytree(folders[1], tmp_path / "out")
+  manifest = json.loads((out / "manifest.json").read_text())
+  if name == "trained_on.json":  # this run was written by hand, without one
+    (out / name).write_text('{"synthetic": true}')
+    manifest["files"][name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
+    (out / "manifest.json").write_text(json.dumps(manifest))
+  opened.load(out)
+  for change in ((out / name).unlink, lambda: (out / name).write_text("{}")):
+    change()
+    with pytest.raises(UserError, match=f"{name} is missing, or not the file that was exported"):
+      opened.load(out)
 
 
 @pytest.mark.parametrize("change", [
