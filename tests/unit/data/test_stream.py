@@ -114,6 +114,15 @@ def test_permutation_is_index_shuffle():
     np.testing.assert_array_equal(drawn[10 * epoch:10 * epoch + 10], want.numpy())
 
 
+def test_examples_of_any_size_are_shuffled_and_augmented_anew_in_every_epoch():
+  epochs = [dict(zip(b["number"].tolist(), b["image"])) for b in take(Ragged(), 3, batch_size=7)]
+  assert all(sorted(e) == list(range(7)) for e in epochs)
+  orders = [list(e) for e in epochs]
+  assert list(range(7)) not in orders and orders[0] != orders[1] != orders[2]
+  cut = [sum(np.array_equal(epochs[0][i], e[i]) for i in range(7)) for e in epochs[1:]]
+  assert max(cut) < 5  # of the smallest images there are four windows alone
+
+
 def test_one_example_and_more_batch_than_examples():
   source = dataset.ArraySource({"image": _images(3)})
   batch = take(source, 1, batch_size=7)[0]
@@ -160,6 +169,9 @@ def test_eval_pads_the_last_batch_and_drops_nothing(source, processes):
   assert all(p == n - 1 for p, v in zip(positions, valid) if not v)
   key = "image" if processes == 1 else "position"
   assert parts[0][-1][key].shape[0] == 4 // processes
+  some = list(stream.eval_batches(source, batch_size=4, numbers=[1, 0], process_count=processes))
+  for a, b in zip(some, parts[0][1::-1], strict=True):
+    assert_equal(a, b)
 
 
 def test_eval_noise_is_fixed_by_its_seed():
@@ -203,6 +215,42 @@ def test_a_file_that_cannot_be_read_is_said_in_the_reader_s_own_line(ragged):
     take(source, 6)
   with pytest.raises(UserError, match="^c.png is not a readable image$"):
     list(stream.eval_batches(source, batch_size=2, with_batch_ops=True))
+
+
+def named(n):
+  return dataset.ArraySource({"image": _images(n)}, [{"id": f"n{i}"} for i in range(n)],
+                             batch_ops=[coarse_noise.coarse_noise(2, 0.1)])
+
+
+def test_views_are_pairs_with_the_example_slowest():
+  views = dataset.Views(named(3), 4)
+  found = views.read(np.array([0, 5, 11]))
+  assert len(views) == 12 and found["image"][:, 0, 0, 0].tolist() == [0, 1, 2]
+  assert found["view"].tolist() == [0, 1, 3] and found["view"].dtype == np.int32
+  one = views.read_one(6)
+  assert one["image"][0, 0, 0] == 1 and one["view"] == 2 and views.meta(6) == {"id": "n1"}
+  assert len(views.batch_ops) == 1 and dataset.Views(Ragged(), 2).ragged and not views.ragged
+
+
+def test_a_part_of_a_source_keeps_what_belongs_to_its_examples():
+  part = dataset.Subset(named(6), np.array([4, 1]))
+  assert len(part) == 2 and part.read([1, 0])["image"][:, 0, 0, 0].tolist() == [1, 4]
+  assert part.read_one(0)["image"][0, 0, 0] == 4 and part.meta(0) == {"id": "n4"} and part.position(1) == 1
+  assert len(part.batch_ops) == 1 and dataset.Subset(Ragged(), np.array([0])).ragged
+  plain = dataset.Plain(named(6))
+  assert len(plain) == 6 and plain.batch_ops == plain.example_ops == () and plain.meta(3) == {"id": "n3"}
+
+
+def test_what_does_not_go_together_is_refused():
+  for arrays, metas in (({"image": _images(3), "label": np.zeros(2)}, None), ({"image": _images(3)}, [{}] * 2)):
+    with pytest.raises(UserError, match="differ in length"):
+      dataset.ArraySource(arrays, metas)
+  with pytest.raises(UserError, match="does not say which normal images"):
+    OneStream(Ragged()).fitting()
+  with pytest.raises(UserError, match="config.data.resident needs one stream of examples of one size"):
+    OneStream(Ragged()).resident_arrays()
+  with pytest.raises(UserError, match="batch size 0 must be"):
+    take(named(3), 1, batch_size=0)
 
 
 def test_open_dataset_names_what_exists():

@@ -1,6 +1,7 @@
 """One picture on two sides of a split, under two names: said before training."""
 
 import logging
+import re
 import shutil
 
 from PIL import Image
@@ -29,6 +30,15 @@ def test_only_the_same_bytes_on_two_sides_are_copies(tmp_path):
   assert copies.find({"train": [a, b], "test": []}) == []
 
 
+def test_empty_files_are_no_copies_and_a_file_on_two_sides_counts_on_the_first(tmp_path):
+  a, b, c = write(tmp_path, "a", "b", "c")
+  shutil.copy(a, c)
+  assert copies.find({"train": [a], "val": [a, b], "test": [c]}) == [(a, "train", c, "test")]
+  for path in (a, b, c):
+    open(path, "wb").close()
+  assert copies.find({"train": [a], "val": [b], "test": [c]}) == []
+
+
 def test_a_copy_that_differs_at_its_end_is_none(tmp_path):
   a, b = write(tmp_path, "a", "b")
   big = bytes(20000)
@@ -50,9 +60,18 @@ def test_a_data_set_is_told_before_it_is_trained_on(tmp_path, caplog):
     path.parent.mkdir(exist_ok=True)
     Image.new("L", (16, 16), 40 + i % 6).save(path)  # p00x = p06x, ...
   cfg = fields.changed(own_folder.defaults(), dir=str(tmp_path / "set"), image_size=(16, 16), noise_res=2)
+  data = datasets.open_dataset(cfg, 0)
   with caplog.at_level(logging.WARNING):
-    copies.say(datasets.open_dataset(cfg, 0))
-  assert "byte for byte, on two sides" in caplog.text and "x.png (train)" in caplog.text
+    copies.say(data)
+  side = {row["file"]: row["split"] for row in data.listing}
+  apart = [(f"p{i:02d}x.png", f"p{i + 6:02d}x.png") for i in range(6)
+           if side[f"p{i:02d}x.png"] != side[f"p{i + 6:02d}x.png"]]
+  said, = [r.getMessage() for r in caplog.records if "byte for byte, on two sides" in r.getMessage()]
+  assert f"{len(apart)} file(s)" in said and {"train", "val", "test"} == set(side.values())
+  named = re.search(r"(p\d\dx.png) \((\w+)\) and \S*(p\d\dx.png) \((\w+)\)", said).groups()
+  assert tuple(sorted(named[::2])) in apart and named[1::2] == (side[named[0]], side[named[2]])
+  sides = {tuple(sorted((side[a], side[b]))) for a, b in apart}
+  assert any("val" in pair for pair in sides)
 
 
 def test_nothing_is_said_of_sets_without_copies(tmp_path, caplog):

@@ -152,12 +152,48 @@ def test_counts_add_up(tmp_path):
     ("MR.1.2.840", b"\0" * 128 + b"DICM", "dicom"), ("IM1.dat", b"\0" * 128 + b"DICM", "dicom"),
     ("raw", b"\x08\0\x05\0CS\x0a\0ISO_IR 100".ljust(140, b"\0"), "dicom"),
     ("raw", b"\x08\0\x08\0\x04\0\0\0AXIA".ljust(140, b"\0"), "dicom"),
+    ("raw", b"\x02\0\x10\0UI\x14\0" + b"1.2.840".ljust(140, b"\0"), "dicom"),
+    ("raw", b"\x02\0\x11\0UI\x14\0" + b"1.2.840".ljust(140, b"\0"), ""),
     ("raw", b"\x08\0\x08\0\x04\0\0\0AXIA", ""), ("notes", b"\0" * 200, ""), ("notes.txt", b"text " * 60, ""),
     ("labels.CSV", b"", "table"), ("DICOMDIR", b"\0" * 128 + b"DICM", ""), ("empty", b"", "")])
 def test_kinds(tmp_path, name, content, kind):
   (tmp_path / name).write_bytes(content)
   assert find.kind_of(tmp_path / name) == kind
   assert find.kind_of(tmp_path / "absent" / name) in (kind, "")
+
+
+def test_names_lose_known_endings_alone():
+  stems = {"a.nii.gz": "a", "b.NII": "b", "c.tar.gz": "c.tar.gz", "1.2.826.0.1": "1.2.826.0.1", ".png": ".png",
+           "x/d.v2.PNG": "d.v2", "nii.gz": "nii.gz", ".nii.gz": ".nii.gz"}
+  assert {name: find.stem_of(name) for name in stems} == stems
+  assert find.suffix_of("P1_t1.Nii.Gz") == ".Nii.Gz" and not find.suffix_of(".nii")
+
+
+def test_what_a_search_leaves_aside(tmp_path):
+  """An index, results behind a link, a link to nothing that might have been a file without ending."""
+  root, results = tmp_path / "in", tmp_path / "results"
+  for path in (root / "c.dcm", root / "sub" / "b.dcm", root / "DICOMDIR", results / "a.dcm"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(128) + b"DICM")
+  (results / "predictions.csv").write_text("input,score\n")
+  (root / "older").symlink_to(results)
+  messy_folder.dangling(root / "IM1")
+  messy_folder.dangling(root / "notes.txt")
+  found = find.find(root, ("dicom",))
+  assert [p.relative_to(root).as_posix() for p in found.files] == ["c.dcm", "sub/b.dcm"]
+  reasons = {item.path.name: item.reason for item in found.left_out}
+  assert "index" in reasons.pop("DICOMDIR") and "results of a prediction" in reasons.pop("older")
+  assert set(reasons) == {"IM1", "notes.txt"} and [i.path.name for i in found.broken] == ["IM1"]
+  assert find.find(root, ("dicom",), deep=False).files == [root / "c.dcm"]
+
+
+def test_names_of_what_is_left_out_are_few_and_on_one_line(tmp_path):
+  items = [find.LeftOut(tmp_path / f"{i}\n\u202eb", "is no image", broken=i < 3) for i in range(23)]
+  found = find.Found(tmp_path, left_out=items)
+  lines = counts.names(found)
+  assert lines[0] == r"left out: 0\n\u202eb is no image" and lines[20:] == ["left out: 3 more"]
+  with pytest.raises(UserError, match=r"0\\n\\u202eb is no image \(and 2 more\): mend it"):
+    counts.refuse_broken(found)
 
 
 def test_a_file_or_nothing(tmp_path):

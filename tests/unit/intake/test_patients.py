@@ -45,6 +45,9 @@ RULES = {
                        ["person1", "person1", "person2"]),
     "bids names": (["sub-01_ses-1_a.png", "sub-01_ses-2_a.png", "sub-02_a.png"], "",
                    ["sub-01", "sub-01", "sub-02"]),
+    "a single file": (["mary7_2.png"], "", ["mary7"]),
+    "a folder above all in two spellings": (["Hosp/x1_1.png", "hosp/x2_1.png"], "", ["x1", "x2"]),
+    "a first word that could be a detail": (["s1_1.png", "s1_2.png", "v2_1.png"], "", ["s1", "s1", "v2"]),
     "pattern on names": (["s/a12b3.png", "t/a12b4.png", "t/a13b1.png"], r"^(a\d+)b", ["a12", "a12", "a13"]),
     "pattern on folders": (["x/P1/1.png", "y/P1/2.png", "y/P2/1.png"], r"/(P\d+)/", ["P1", "P1", "P2"]),
     "pattern that does not fit": (["P1/z.png", "P2/q7_1.png"], r"^(q\d+)_", ["P1", "q7"]),
@@ -59,10 +62,21 @@ def test_patients_of_files(name):
 
 def test_patient_of_one_file():
   assert patients.patient_of("/data/P00/3.png", "/data") == "P00"
+  assert patients.patient_of("/data/mary/3.png", "/data") == "mary"
   assert patients.patient_of("/data/P00_3.png", "/data", r"^P(\d+)") == "00"
   for pattern in ("(", "a"):
     with pytest.raises(UserError, match="group_pattern.* is not a regular expression with one group"):
       patients.patient_of("/data/a.png", "/data", pattern)
+
+
+def test_scans_of_one_person_at_several_times():
+  person = {"BraTS-GLI-00005-100": "BraTS-GLI-00005", "BraTS-GLI-00005-101": "BraTS-GLI-00005",
+            "sub-01_ses-02": "sub-01", "SUB-01_ses-03": "sub-01", "P3_visit2": "P3", "P01_s2": "P01",
+            "P01_glioma": "P01_glioma", "x7_s2": "x7_s2", "UPENN-00001_11": "UPENN-00001_11", "P4": "P4"}
+  assert patients.of_scans(list(person)) == person
+  assert patients.of_scans(list(person), grouping="file") == {name: name for name in person}
+  assert patients.of_scans(["UPENN-00001_11", "P4", "P3_visit2"], r"-(\d+)_") == {
+      "UPENN-00001_11": "00001", "P4": "P4", "P3_visit2": "P3"}
 
 
 @pytest.mark.parametrize("pair", [("train", "val"), ("train", "test"), ("val", "test")])
@@ -92,6 +106,7 @@ def test_split_by_patient_is_that_of_groups():
   assert {k for k, v in place.items() if v == "val"} - {"P03"} == {names[i] for i in order[:2]}
   assert {k for k, v in place.items() if v == "test"} - {"P03"} == {names[i] for i in order[2:5]}
   assert place["P03"] == place["p03"] and len(place) == 21
+  assert place == splits.split_patients(["P03", *reversed(names)], {"val": 0.1, "test": 0.12}, 42)
 
 
 def test_rows_that_share_a_group_or_a_patient_are_of_one_patient():
@@ -120,8 +135,8 @@ def test_headers_of_dicom_files_name_their_patients(tmp_path):
   assert patients.of_files(names, root=tmp_path) == ["A7", "A7", "B1", "d3", "d3"]
   assert patients.of_files(names) == ["d1", "d2", "d2", "d3", "d3"]
   assert patients.of_files(names, r"(IM)", root=tmp_path)[:3] == ["IM"] * 3
-  for name in names[:4]:
-    write(name, "ANON")
+  for i, name in enumerate(names[:4]):
+    write(name, ("ANON", "anon ")[i % 2])
   assert patients.of_files(names, root=tmp_path) == ["d1", "d2", "d2", "d3", "d3"]
   (tmp_path / "d1/IM1.dcm").write_bytes(bytes(128) + b"DICM" + bytes(9))
   assert patients.of_files(names, root=tmp_path)[0] == "d1"

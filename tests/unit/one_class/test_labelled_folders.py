@@ -1,0 +1,129 @@
+"""Labelled folders: which image is on which list, by the table's words, kinds and folds."""
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_pipelines.datasets import chest_xray, nih
+from data_pipelines.errors import UserError
+from data_pipelines.one_class import folders, folds, lists, transforms
+
+ROWS = [*((f"train/n{i}.png", "train", "normal", f"p{i // 2}", "") for i in range(6)),
+        *((f"val/n{i}.png", "val", "Normal", f"q{i}", "") for i in range(2)),
+        *((f"val/a{i}.png", "val", "pneumonia", f"r{i}", ("virus", "bacteria", "Virus", "virus")[i])
+          for i in range(4)),
+        ("test/n.png", "test", "healthy", "s", ""), ("test/a.png", "test", "1", "t", ""),
+        ("test/b.png", "test", "anomaly", "u", "nodule"), ("other.png", "unused", "normal", "p0", "")]
+
+
+@pytest.fixture(name="root")
+def table(tmp_path):
+  (tmp_path / "labels.csv").write_text("\n".join(",".join(r) for r in (
+      ("file", "split", "label", "group", "subtype"), *ROWS)))
+  for name, *_ in ROWS:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    Image.new("L", (8, 8), 90).save(tmp_path / name)
+  return tmp_path
+
+
+def of(root, **given):
+  cfg = nih.defaults()
+  cfg.update(layout="folder", root=str(root), **given)
+  return {part: [i.name.rpartition("/")[2][:-4] for i in items]
+          for part, items in folders.folder_lists(cfg).items()}
+
+
+def test_the_lists_are_those_of_the_table(root):
+  normals = [f"n{i}" for i in range(6)]
+  found = of(root, val_fraction=0.5)  # the table has validation images of its own
+  assert found == {"train": normals, "val_normal": ["n0", "n1"], "val_anomaly": ["a0", "a1", "a2", "a3"],
+                   "test_normal": ["n"], "test_anomaly": ["a", "b"]}
+  assert of(root, val_kind="VIRUS")["val_anomaly"] == ["a0", "a2", "a3"]
+  assert of(root, val_kind="virus", val_anomalies=2)["val_anomaly"] == ["a0", "a2"]
+  cfg = nih.defaults()
+  items = folders.read_labels(root, cfg)
+  assert [i.kind for i in items["val", "anomaly"]] == ["virus", "bacteria", "virus", "virus"]
+  assert [i.kind for i in items["test", "anomaly"]] == ["1", "nodule"]
+  assert {i.kind for i in items["train", "normal"] + items["val", "normal"]} == {"normal"}
+  assert [i.name for i in items["", "normal"]] == ["other.png"]
+
+
+def test_a_fold_regroups_the_training_normals_alone(root):
+  tested = []
+  for k in range(3):
+    found = of(root, fold=k, val_kind="virus")
+    assert sorted(found["train"] + found["val_normal"] + found["test_normal"]) == [f"n{i}" for i in range(6)]
+    assert set(found["test_anomaly"]) < {"a0", "a2", "a3"} and "val_anomaly" not in found
+    tested += found["test_normal"] + found["test_anomaly"]
+  assert sorted(tested) == sorted([f"n{i}" for i in range(6)] + ["a0", "a2", "a3"])
+  with pytest.raises(UserError, match="fold=3: use 0 to 2"):
+    of(root, fold=3)
+
+
+def test_who_may_have_a_group_on_two_sides(root):
+  cfg = nih.defaults()
+  allowed = lambda **given: folders.leak_options(nih.resolve({**cfg, **given}))["allow_leaks"]
+  assert not allowed() and allowed(folds="published")
+  assert not allowed(layout="folder", root=str(root))
+  assert allowed(layout="folder", root=str(root), grouping="legacy")
+
+
+def test_folders_of_masks_and_unknown_findings(tmp_path):
+  """Any word may name a finding that is tested on, not one among the images that are trained on."""
+  for name in ("train/normal/a", "test/normal/b", "test/plaque/c", "Masks/plaque/c", "train/plaque/d"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), 90).save(tmp_path / f"{name}.png")
+  with pytest.raises(UserError, match="train/plaque: label 'plaque' is not a word that is known"):
+    folders.read_folders(tmp_path, chest_xray.defaults())
+  (tmp_path / "train/plaque/d.png").unlink()
+  found = folders.read_folders(tmp_path, chest_xray.defaults())
+  assert {place: [i.name for i in items] for place, items in found.items()} == {
+      ("train", "normal"): ["train/normal/a.png"], ("test", "normal"): ["test/normal/b.png"],
+      ("test", "anomaly"): ["test/plaque/c.png"]}
+
+
+# ------------------------------------------------------------------------------------ the data set
+def data_set(**parts):
+  item = lambda name: lists.Item(name, name[:2], "kind")
+  made = {"train": ["p1_a", "p2_a"], "test_normal": ["q1_a"], "test_anomaly": ["q2_a"], **parts}
+  return lists.OneClassDataSet("x", {k: [item(n) for n in v] for k, v in made.items()},
+                               lambda it: np.zeros((4, 4, 1), np.uint8), findings=True)
+
+
+@pytest.mark.parametrize("part", ["val_normal", "val_anomaly", "test_normal", "test_anomaly"])
+def test_a_patient_who_is_trained_on_is_on_no_other_list(part):
+  with pytest.raises(UserError, match="1 patient is on two sides of the split: p2 in train and"):
+    data_set(**{part: ["p2_b"]})
+  other = "test_anomaly" if part.startswith("val") else "val_anomaly"
+  with pytest.raises(UserError, match="r1 in val and test"):
+    data_set(**{part: ["r1_a"], other: ["r1_b"]})
+
+
+def test_validation_may_hold_anomalies_alone():
+  data = data_set(val_anomaly=["r1_a"])
+  assert data.splits == ("val", "test") and data.validation() is None and len(data.split("val")) == 1
+  test = data.split("test")
+  assert [test.meta(i)["finding"] for i in range(2)] == ["normal", "kind"]
+
+
+def test_shares_of_groups_are_rounded():
+  """0.35 of ten patients are four, with both of their images."""
+  groups = [f"g{i // 2}" for i in range(20)]
+  held = folds.split_groups(groups, 0.35, 3)
+  assert held.sum() == 8 and len({g for g, h in zip(groups, held) if h}) == 4
+  train, val = lists.hold_out([lists.Item(str(i), g) for i, g in enumerate(groups)],
+                              {"val_fraction": 0.35, "fold_seed": 3})
+  assert [int(i.name) for i in val] == np.flatnonzero(held).tolist() and len(train) == 12
+
+
+@pytest.mark.parametrize("shape, corner", [((301, 303), (38, 40)), ((303, 224), (40, 0)), ((226, 259), (1, 18))])
+def test_a_crop_comes_back_to_where_it_was_taken(shape, corner):
+  """Halves are rounded to even, in both directions alike."""
+  image = np.random.default_rng(0).uniform(1, 2, shape)
+  crop = transforms.center_crop(image[..., None], 224)[..., 0]
+  expected = np.zeros(shape)
+  inside = tuple(slice(c, c + 224) for c in corner)
+  expected[inside] = image[inside]
+  np.testing.assert_array_equal(transforms.uncrop(crop, 224, shape, shape), expected)
+  with pytest.raises(UserError, match="crop_size=224 exceeds"):
+    transforms.center_crop(np.zeros((300, 223, 1)), 224)
