@@ -28,8 +28,9 @@ def test_the_middle_of_the_anatomy_is_that_of_the_canvas_at_one_size_of_pixels()
   assert not found[:, :3].any() and not found[:, 37:].any()
 
 
-@pytest.mark.parametrize("rows, columns, said", [((4, 12), (4, 36), ""), ((4, 13), (4, 36), "18 mm high"),
-                                                 ((4, 12), (4, 37), "33 mm wide"), ((4, 4), (4, 8), "all zero")])
+@pytest.mark.parametrize("rows, columns, said", [
+    ((4, 12), (4, 36), ""), ((4, 13), (4, 36), "18 mm high"), ((4, 12), (4, 37), "33 mm wide"),
+    ((4, 4), (4, 8), "all zero")])
 def test_anatomy_may_fill_the_canvas_and_no_more(rows, columns, said):
   make = lambda: placement.of_anatomy(box(rows, columns), (2.0, 1.0), (8, 16), 32.0)
   if said:
@@ -62,7 +63,7 @@ def test_a_twentieth_of_the_anatomy_may_ring_below_0(negative, fine):
 
 
 def test_anatomy_is_what_any_modality_shows():
-  """The second modality sees a faint slice more and a wider head; its middle is where the picture is placed."""
+  """The second modality sees a faint slice more and a wider head, whose middle is that of the picture."""
   wider = volume()
   wider[8, 6, 4] = 0.01
   kept = normalise.prepare([volume(), wider], None, (10, 12), (1.0, 2.0, 3.0), "anatomy", 30.0)

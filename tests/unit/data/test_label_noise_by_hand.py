@@ -1,4 +1,4 @@
-"""Label noise against definitions written a second time: how far edges move, which corner goes, which grey is dark."""
+"""Label noise by definitions written a second time: how far edges go, which corners go, what is dark."""
 
 import numpy as np
 import pytest

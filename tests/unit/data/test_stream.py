@@ -242,7 +242,8 @@ def test_a_part_of_a_source_keeps_what_belongs_to_its_examples():
 
 
 def test_what_does_not_go_together_is_refused():
-  for arrays, metas in (({"image": _images(3), "label": np.zeros(2)}, None), ({"image": _images(3)}, [{}] * 2)):
+  for arrays, metas in (({"image": _images(3), "label": np.zeros(2)}, None),
+                        ({"image": _images(3)}, [{}] * 2)):
     with pytest.raises(UserError, match="differ in length"):
       dataset.ArraySource(arrays, metas)
   with pytest.raises(UserError, match="does not say which normal images"):

@@ -53,7 +53,7 @@ def test_pictures_look_as_radiologists_expect():
                                          ((0, 0, 0.06), False)])
 def test_a_tenth_of_the_smallest_side_of_a_voxel_is_too_far(start, same):
   """Of 2 x 2 x 5 mm that is 0.2 mm, along the slices as well."""
-  grids = [geometry.Grid(name, (40, 52, 9), affine) for name, affine in (("a", LPS), ("b", moved(LPS, start)))]
+  grids = [geometry.Grid("a", (40, 52, 9), LPS), geometry.Grid("b", (40, 52, 9), moved(LPS, start))]
   if same:
     geometry.check_same_grid(grids)
   else:

@@ -163,8 +163,8 @@ def test_kinds(tmp_path, name, content, kind):
 
 
 def test_names_lose_known_endings_alone():
-  stems = {"a.nii.gz": "a", "b.NII": "b", "c.tar.gz": "c.tar.gz", "1.2.826.0.1": "1.2.826.0.1", ".png": ".png",
-           "x/d.v2.PNG": "d.v2", "nii.gz": "nii.gz", ".nii.gz": ".nii.gz"}
+  stems = {"a.nii.gz": "a", "b.NII": "b", "c.tar.gz": "c.tar.gz", "1.2.826.0.1": "1.2.826.0.1",
+           ".png": ".png", "x/d.v2.PNG": "d.v2", "nii.gz": "nii.gz", ".nii.gz": ".nii.gz"}
   assert {name: find.stem_of(name) for name in stems} == stems
   assert find.suffix_of("P1_t1.Nii.Gz") == ".Nii.Gz" and not find.suffix_of(".nii")
 
@@ -177,12 +177,17 @@ def test_what_a_search_leaves_aside(tmp_path):
     path.write_bytes(bytes(128) + b"DICM")
   (results / "predictions.csv").write_text("input,score\n")
   (root / "older").symlink_to(results)
+  (tmp_path / "store" / "sub").mkdir(parents=True)
+  (tmp_path / "store" / "sub" / "d.dcm").touch()
+  (root / "l1").symlink_to(tmp_path / "store" / "sub")
+  (root / "l2").symlink_to(tmp_path / "store")  # its folder is known under another name
   messy_folder.dangling(root / "IM1")
   messy_folder.dangling(root / "notes.txt")
   found = find.find(root, ("dicom",))
-  assert [p.relative_to(root).as_posix() for p in found.files] == ["c.dcm", "sub/b.dcm"]
+  assert [p.relative_to(root).as_posix() for p in found.files] == ["c.dcm", "l1/d.dcm", "sub/b.dcm"]
   reasons = {item.path.name: item.reason for item in found.left_out}
   assert "index" in reasons.pop("DICOMDIR") and "results of a prediction" in reasons.pop("older")
+  assert reasons.pop("sub") == "is searched already as l1"
   assert set(reasons) == {"IM1", "notes.txt"} and [i.path.name for i in found.broken] == ["IM1"]
   assert find.find(root, ("dicom",), deep=False).files == [root / "c.dcm"]
 

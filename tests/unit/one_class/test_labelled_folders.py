@@ -116,7 +116,8 @@ def test_shares_of_groups_are_rounded():
   assert [int(i.name) for i in val] == np.flatnonzero(held).tolist() and len(train) == 12
 
 
-@pytest.mark.parametrize("shape, corner", [((301, 303), (38, 40)), ((303, 224), (40, 0)), ((226, 259), (1, 18))])
+@pytest.mark.parametrize("shape, corner", [((301, 303), (38, 40)), ((303, 224), (40, 0)),
+                                           ((226, 259), (1, 18))])
 def test_a_crop_comes_back_to_where_it_was_taken(shape, corner):
   """Halves are rounded to even, in both directions alike."""
   image = np.random.default_rng(0).uniform(1, 2, shape)
