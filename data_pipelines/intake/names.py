@@ -69,11 +69,12 @@ def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
   parts = re.fullmatch(r"(.+)[_-]([^_-]+)", find.stem_of(path))
   if not parts or parts[2].lower() not in RESULT_ENDINGS:
     return ""
-  first = bisect.bisect_left(files, path.with_name(parts[1]))
+  first, depth = bisect.bisect_left(files, path.with_name(parts[1])), len(path.parts)
   for file in files[first:]:
-    if file.parent != path.parent or not file.name.startswith(parts[1]):
+    # What lies in a folder a/ comes before a.png.
+    if file.parts[:depth - 1] != path.parts[:-1] or not file.parts[depth - 1].startswith(parts[1]):
       return ""
-    if find.stem_of(file) == parts[1]:
+    if len(file.parts) == depth and find.stem_of(file) == parts[1]:
       return f"is named as a label or a result of {file.name}, which lies beside it"
   return ""
 

@@ -23,6 +23,7 @@ NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     (["a.png", "a.jpg", "a_png.tif"], ["a_png", "a_jpg", "a_png_tif"], None),
     (["x.nii", "x.nii.gz", "x.NII"], ["x_nii", "x_nii_gz", "x_NII_2"], None),
     (["1.2.826.0.1", "1.2.826.0.2"], ["1.2.826.0.1", "1.2.826.0.2"], None),
+    (["a.png", "A.PNG", "A_PNG_2.tif"], ["a_png", "A_PNG_3", "A_PNG_2"], None),
     (["scan.v2.png"], ["scan.v2"], None)])
 def test_names(files, flat, nested):
   paths = [pathlib.Path("root") / f for f in files]
@@ -41,7 +42,7 @@ def test_any_text_makes_one_safe_component(tmp_path, text):
   name = names.safe(text)
   assert name and not set(name) & set('/\\<>:"|?*\0\n') and not name.startswith(".")
   assert name == name.strip() and not name.endswith(".") and len(name.encode()) <= names.LONGEST
-  assert names.safe(name) == name
+  assert names.safe(name) == name and name.partition(".")[0].lower() not in ("con", "nul")
   place = tmp_path / f"{name}_anomaly.nii.gz.tmp"
   place.write_bytes(b"")
   assert place.resolve().parent == tmp_path.resolve() and list(tmp_path.iterdir()) == [place]
@@ -59,8 +60,14 @@ def test_no_two_alike_whatever_is_found(tmp_path):
     assert all(names.safe(part) == part for n in found for part in n.split("/"))
 
 
+def test_folders_of_texts_stay_and_spellings_of_one_name_are_one():
+  assert names.unique(["../a/./b", "a//b ", "...", "x/y"], True) == ["a/b", "a/b_2", "_", "x/y"]
+  assert names.same("Straße") == names.same("STRASSE")
+
+
 def test_results_beside_their_image():
-  files = sorted(pathlib.Path(f) for f in ("a.png", "a_mask.png", "a-overlay.jpg", "left_mask.png", "b_c.png",
-                                           "b_c_anomaly.tif", "ab_mask.png", "s/a_mask.png", "a_1.png"))
+  files = sorted(map(pathlib.Path, (
+      "a.png", "a_mask.png", "a-overlay.jpg", "left_mask.png", "b_c.png", "b_c_anomaly.tif", "ab_mask.png",
+      "s/a_mask.png", "a_1.png", "t/x.png", "t/x/y.png", "t/x_mask.png", "u/x/x.png", "u/x_mask.png")))
   results = [f.as_posix() for f in files if names.beside_its_image(f, files)]
-  assert results == ["a-overlay.jpg", "a_mask.png", "b_c_anomaly.tif"]
+  assert results == ["a-overlay.jpg", "a_mask.png", "b_c_anomaly.tif", "t/x_mask.png"]
