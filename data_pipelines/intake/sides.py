@@ -224,7 +224,7 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
   ill = {m.patient for m in members if m.label}
   healthy = sorted({m.patient for m in members} - ill)
   shares = {"val": cfg["val_share"], "test": cfg["test_share"]}
-  if len(healthy) < 3 or sum(math.ceil(s * len(healthy)) for s in shares.values()) >= len(healthy):
+  if sum(math.ceil(s * len(healthy)) for s in shares.values()) >= len(healthy):
     raise UserError(f"{root}: {len(members) - sum(m.label for m in members)} normal scans of {len(healthy)} "
                     "patients without anything abnormal are too few to train, choose thresholds and test: 3 "
                     "patients are the least; where each file is a patient of its own, "

@@ -101,11 +101,8 @@ def index_folds(labels, normal_class: int, valid_class: int, rng: np.random.Rand
   return result
 
 
-def read_data_entry(path, view: str | None = None) -> list[dict]:
+def read_data_entry(path) -> list[dict]:
   """Rows {"name", "patient", "view", "findings": set} of Data_Entry_2017.csv, in its order.
-
-  Args:
-    view: "AP" or "PA" keeps that view only.
 
   Raises:
     FileNotFoundError; ValueError: a column is missing.
@@ -115,9 +112,8 @@ def read_data_entry(path, view: str | None = None) -> list[dict]:
     raise FileNotFoundError(f"no NIH table {path}; it is Data_Entry_2017.csv of ChestX-ray14")
   table = tables.read_table(path, ("Image Index", "Finding Labels", "Patient ID", "View Position"))
   table.unique("image index", file=True)
-  rows = [{"name": r["image index"], "patient": r.need("patient id"), "view": r["view position"],
+  return [{"name": r["image index"], "patient": r.need("patient id"), "view": r["view position"],
            "findings": set(r["finding labels"].split("|"))} for r in table.rows]
-  return [r for r in rows if view is None or r["view"] == view]
 
 
 def patient_folds(rows: Sequence[dict], train_val: Sequence[str], rng: np.random.RandomState,
@@ -125,7 +121,7 @@ def patient_folds(rows: Sequence[dict], train_val: Sequence[str], rng: np.random
   """Folds of one NIH view by patient: the published rule for AP and PA, without leaks.
 
   Args:
-    rows: `read_data_entry` of one view.
+    rows: of `read_data_entry`, those of one view.
     train_val: names of the official train_val list.
     anomaly: the exact set of findings of the validation anomalies.
 

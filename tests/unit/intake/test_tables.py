@@ -38,6 +38,9 @@ READ = {
     "empty lines": ("\n\n" + TEXT.replace("\n", "\n\n ,, \n")).encode(),
     "trailing separators": TEXT.replace("\n", ",,\n").encode(),
     "trailing separators of rows": TEXT.replace("Train", "Train,,").encode(),
+    "trailing separators of columns": TEXT.replace("split", "split,,").encode(),
+    "a column with commas": ("image;mask;split;a,b,c,d,e\na b.png;m/ä.png;Train;1\n"
+                             "c.png;d.png;test;\n").encode(),
     "another column": "note;image;mask;split\nx,y;a b.png;m/ä.png;Train\n;c.png;d.png;test\n".encode(),
 }
 REFUSED = {
@@ -56,6 +59,8 @@ REFUSED = {
     "open quote": (b'image,mask,split\n"a,b,train\nc,d,test\n', "line 2: unexpected end of data"),
     "text after a quote": (b'image,mask,split\n"a"b,c,train\n', "line 2: "),
     "huge cell": (b"image,mask,split\n" + b"a" * 200_000 + b",b,train\n", "line 2"),
+    "large cell": (b"image,mask,split\n" + b"a" * 70_000 + b",b,train\n",
+                   "line 2 has a cell of more than 65536"),
     "workbook": (b"PK\3\4" + bytes(30), "workbook"),
     "old workbook": (b"\xd0\xcf\x11\xe0" + bytes(30), "workbook"),
     "space-separated": (b"image mask split\na b train\n", "no column"),
@@ -109,6 +114,28 @@ def test_a_name_twice_is_named_with_both_lines(tmp_path):
   (tmp_path / "t.csv").write_text("file,split\n,train\n")
   with pytest.raises(UserError, match="line 2: column 'file' is empty"):
     tables.read_table(tmp_path / "t.csv", ("file",)).unique("file")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_and_with_letters_beyond_latin(tmp_path, encoding):
+  (tmp_path / "t.csv").write_bytes("file,split\nżółw.png,train\nb.png,test\n".encode(encoding))
+  assert [r["file"] for r in tables.read_table(tmp_path / "t.csv", ("file",)).rows] == ["żółw.png", "b.png"]
+
+
+def test_a_packed_list_that_is_too_large_is_not_cut_off(tmp_path, monkeypatch):
+  with gzip.open(tmp_path / "l.gz", "wb") as f:
+    f.write(b"0123456\n" * 12)
+  monkeypatch.setattr(tables, "LIMIT", 95)
+  with pytest.raises(UserError, match="unpacks to more than 95 bytes"):
+    tables.read_list(tmp_path / "l")
+
+
+def test_a_table_is_found_in_any_capitals_where_one_alone_comes_into_question(tmp_path):
+  (tmp_path / "LABELS.csv").touch()
+  assert tables.place(tmp_path, "labels.csv").name == "LABELS.csv"
+  (tmp_path / "Labels.csv").touch()
+  assert tables.place(tmp_path, "labels.csv").name == "labels.csv"
+  assert tables.same("Straße  3") == tables.same("STRASSE 3 ") and tables.same("a b") != tables.same("ab")
 
 
 def test_lists_with_and_without_gzip(tmp_path):

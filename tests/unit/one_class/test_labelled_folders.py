@@ -1,5 +1,7 @@
 """Labelled folders: which image is on which list, by the table's words, kinds and folds."""
 
+import hashlib
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -106,6 +108,14 @@ def test_validation_may_hold_anomalies_alone():
   assert [test.meta(i)["finding"] for i in range(2)] == ["normal", "kind"]
 
 
+def test_random_ops_get_images_as_they_are_stored():
+  load = lambda item: np.full((2, 2, 1), 51, np.uint8)
+  make = lambda ops: lists.ImageSource([lists.Item("a", "a")], (), load, ops, cache={}).read_one(0)["image"]
+  raw, shown = make((lambda batch, *_: batch,)), make(())
+  assert raw.dtype == np.uint8 and raw[0, 0, 0] == 51
+  assert shown.dtype == np.float32 and shown[0, 0, 0] == pytest.approx(-0.6)
+
+
 def test_shares_of_groups_are_rounded():
   """0.35 of ten patients are four, with both of their images."""
   groups = [f"g{i // 2}" for i in range(20)]
@@ -114,6 +124,32 @@ def test_shares_of_groups_are_rounded():
   train, val = lists.hold_out([lists.Item(str(i), g) for i, g in enumerate(groups)],
                               {"val_fraction": 0.35, "fold_seed": 3})
   assert [int(i.name) for i in val] == np.flatnonzero(held).tolist() and len(train) == 12
+
+
+def test_groups_of_anomalies_are_drawn_for_every_fold():
+  normal, anomalous = [f"n{i}" for i in range(9)], [f"a{i:02}" for i in range(30)]
+  made = [[f["test_anomaly"].tolist() for f in folds.group_folds(normal, anomalous, seed)] for seed in (0, 1)]
+  assert made[0] != made[1] and sorted(i for part in made[0] for i in part) == list(range(30))
+  assert [len(part) for part in made[0]] == [10] * 3
+
+
+def test_names_of_patches_and_lists():
+  assert folds.slide_of("tumor_007_normal_x_139776_y_61440_w_768_h_768.jpg") == "tumor_007"
+  assert folds.checksum(["a", "b"]) == hashlib.sha256(b"a\nb\n").hexdigest()[:16]
+
+
+def test_what_a_method_is_fitted_on_is_not_what_training_prepared(root):
+  """Whatever was read before: images kept in memory are those of one preparation."""
+  Image.fromarray(np.random.default_rng(0).integers(60, 90, (40, 40), np.uint8)).save(
+      root / "train/n0.png")
+  cfg = nih.resolve({**nih.defaults(), "layout": "folder", "root": str(root), "crop_size": 40, "resize": 40,
+                     "equalize_hist_test": True})
+  data = nih.build(cfg, 0)
+  trained, fitted = (source.read_one(0)["image"] for source in (data.train(), data.fitting()))
+  raw = np.asarray(Image.open(root / "train/n0.png"))[..., None]
+  np.testing.assert_array_equal(trained, transforms.normalize(raw))
+  np.testing.assert_array_equal(fitted, transforms.normalize(transforms.equalize(raw)))
+  assert not np.array_equal(trained, fitted)
 
 
 @pytest.mark.parametrize("shape, corner", [((301, 303), (38, 40)), ((303, 224), (40, 0)),

@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.one_class import radiographs
+from data_pipelines.one_class import radiograph_job, radiographs
 from data_pipelines.prepare import nih
 from tests.unit.one_class import radiograph_parts
 from tests.unit.one_class.radiograph_parts import NAMES
@@ -55,15 +55,26 @@ def test_parts_become_images_lists_and_a_manifest(source, pictures, tmp_path):
   assert files(target) == before
 
 
-def test_unpacked_images_give_the_same(source, pictures, tmp_path):
+def test_unpacked_images_give_the_same_and_changed_ones_are_stored_again(source, pictures, tmp_path,
+                                                                         monkeypatch):
   radiographs.prepare(source, tmp_path / "streamed", count=1)
   for file in source.glob("*.tar.gz"):
     file.unlink()
   for name, (_, content) in pictures.items():
     (source / "images").mkdir(exist_ok=True)
     (source / "images" / name).write_bytes(content)
+  monkeypatch.setattr(radiographs, "_CHUNK", 3)  # files a job
   radiographs.prepare(source, tmp_path / "unpacked", count=1)
   assert files(tmp_path / "streamed") == files(tmp_path / "unpacked")
+  Image.new("L", (400, 400), 77).save(source / "images" / NAMES[4])
+  radiographs.prepare(source, tmp_path / "unpacked", count=1)
+  assert np.unique(np.asarray(Image.open(tmp_path / "unpacked" / "nih_300" / NAMES[4]))).tolist() == [77]
+
+
+def test_a_giant_among_the_images_is_not_read(source, tmp_path, monkeypatch):
+  monkeypatch.setattr(radiograph_job, "_LARGEST", 100)
+  with pytest.raises(UserError, match="that is no radiograph; .*that is no radiograph"):
+    radiographs.prepare(source, tmp_path / "out", count=1)
 
 
 def test_a_part_that_breaks_off_is_named_and_the_others_are_stored(source, tmp_path):

@@ -1,0 +1,117 @@
+"""Who is on which side of one's own folder: words, patients, masks and shares, without a picture."""
+
+import math
+import pathlib
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.intake import find, sides, unlisted, vocabulary
+
+CFG = {"group_pattern": "", "grouping": "patient", "val_share": 0.15, "test_share": 0.3, "split_seed": 5,
+       "split_table": ""}
+
+
+def members(*names):
+  return [sides.Member(n, pathlib.Path("/set") / n, int(n.startswith("abnormal"))) for n in names]
+
+
+def test_shares_are_of_healthy_patients_and_the_others_are_tested_on():
+  """20 healthy patients: 3 for val, 6 for test; three are ill, two of them with normal images as well."""
+  ill = [f"i{k}_1" for k in range(3)]
+  names = [*(f"normal/p{k:02}_{i}.png" for k in range(20) for i in (1, 2)),
+           *(f"abnormal/{n}.png" for n in ill), "normal/i0_2.png", "normal/i1_2.png"]
+  for seed in (5, 6, 7, 8):
+    found = sides.assign(members(*names), {**CFG, "split_seed": seed}, "/set")
+    place = {m.patient: m.split for m in found}
+    order = [f"p{k:02}" for k in np.random.default_rng(seed).permutation(20)]
+    assert [place[p] for p in order] == ["val"] * 3 + ["test"] * 6 + ["train"] * 11
+    assert {m.split for m in found if m.patient.startswith("i")} == {"test"} and len(found) == len(names)
+  assert [r["label"] for r in sides.rows(found)] == ["normal"] * 40 + ["abnormal"] * 3 + ["normal"] * 2
+
+
+@pytest.mark.parametrize("n, share", [(2, 0.1), (4, 0.5), (3, 0.4), (3, 0.3), (5, 0.4), (6, 0.4)])
+def test_each_of_three_splits_needs_a_patient(n, share):
+  cfg = {**CFG, "val_share": share, "test_share": share}
+  make = lambda: sides.assign(members(*(f"normal/p{k}_1.png" for k in range(n))), cfg, "/set")
+  if 2 * math.ceil(share * n) < n:
+    assert {m.split for m in make()} == {"train", "val", "test"}
+  else:
+    with pytest.raises(UserError, match=f"{n} normal scans of {n} patients .* too few"):
+      make()
+
+
+def test_a_recorded_split_must_not_divide_a_patient(tmp_path):
+  (tmp_path / "splits.csv").write_text("file,split\nnormal/p1_1.png,train\nnormal/p1_2.png,test\n")
+  cfg = {**CFG, "split_table": str(tmp_path / "splits.csv")}
+  with pytest.raises(UserError, match="splits.csv: 1 patient is on two sides of the split: p1 in"):
+    sides.assign(members("normal/p1_1.png", "normal/p1_2.png", "normal/p2_1.png"), cfg, "/set")
+
+
+@pytest.mark.parametrize("folders, own, side", [
+    (("Controls",), ((), ()), 0), (("patients",), ((), ()), 1), (("patients",), (("patients",), ()), 0),
+    (("tumour",), (("tumour",), ()), 0), (("normals",), ((), ("normals",)), 1), (("x", "lesions", "normal"), (
+        (), ()), 1), (("Masks", "normal"), ((), ()), "mask"), (("plaque",), ((), ("plaque",)), 1),
+    (("both",), (("both",), ("both",)), 1), (("x",), ((), ()), None)])
+def test_the_first_folder_that_says_something_counts_and_own_words_before_all(folders, own, side):
+  assert sides._side(folders, [set(words) for words in own]) == side
+
+
+def with_masks(names, masks):
+  root = pathlib.Path("/set")
+  found = sides.Sides(root, "image", members(*names), [root / m for m in masks], find.Found(root))
+  return [m.mask and m.mask.relative_to(root).as_posix() for m in sides.with_masks(found)]
+
+
+def test_masks_have_the_path_of_their_image_with_or_without_its_side():
+  names = ("abnormal/a.png", "abnormal/P1/b.png", "abnormal/c.png")
+  assert with_masks(names, ("masks/abnormal/a_mask.tif", "Masks/P1/b.png", "masks/C_seg.png")) == [
+      "masks/abnormal/a_mask.tif", "Masks/P1/b.png", "masks/C_seg.png"]
+  assert with_masks(names, ()) == [None] * 3
+  for masks, said in ((("masks/b.png",), "1 of 1 masks belong to no image, the first: /set/masks/b.png"),
+                      (("masks/a.png", "masks/a_mask.png"), "a.png and .*a_mask.png are masks of one image")):
+    with pytest.raises(UserError, match=said):
+      with_masks(names, masks)
+
+
+def test_names_of_labels_beside_volumes():
+  names = {"P1_seg.nii.gz": True, "P1-Mask.nii": True, "label.nii": True,
+           "segmentation.nii.gz": True, "P1_flair.nii.gz": False, "seg_P1.nii": False}
+  assert {n: sides._is_label(pathlib.Path(n)) for n in names} == names
+
+
+def test_what_lies_in_no_known_folder_is_said(tmp_path):
+  for name in ("normal/a.png", "healthy/b.png", "raw/c.png", "d.png"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+  found = sides.look(tmp_path)
+  assert [m.name for m in found.members] == ["healthy/b.png", "normal/a.png"]
+  assert {i.path.name: i.reason for i in found.found.left_out} == dict.fromkeys(
+      ("c.png", "d.png"), "lies in no folder normal, abnormal or masks")
+
+
+def test_images_that_no_table_lists_are_counted_but_for_masks(tmp_path, caplog):
+  for name in ("a.png", "i/b.png", "Masks/a.png", "masks.png"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+  say = lambda *listed: unlisted.say("t.csv", tmp_path, listed, ("image",), ("masks",))
+  assert say("a.png", "i/b.png", "masks.png") == 0 and not caplog.text
+  assert say("a.png") == 2 and "does not list 2 images" in caplog.text and "the first i/b.png" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------ words
+@pytest.mark.parametrize("word, said", [("Yes", True), ("1", True), (" true", True), ("", False),
+                                        ("no", False), ("0", False), ("False", False)])
+def test_yes_and_no(word, said):
+  assert vocabulary.yes_or_no(word, "t.csv line 2", "clean") is said
+  with pytest.raises(UserError, match="t.csv line 2: clean 'maybe'"):
+    vocabulary.yes_or_no("maybe", "t.csv line 2", "clean")
+
+
+@pytest.mark.parametrize("path", ["healthy/x/Abnormal/a.png", "anomalies/Normals/a.png",
+                                  "diseased/normal/a.png"])
+def test_words_of_both_sides_above_one_file(path):
+  with pytest.raises(UserError, match="below a folder of normal and one of abnormal"):
+    vocabulary.check_one_side([pathlib.Path("/set") / path], "/set")
+  vocabulary.check_one_side([pathlib.Path("/set/healthy/lesions/0/a.png")], "/set")
