@@ -28,7 +28,8 @@ def marked(*box, shape=(20, 24), value=255):
 # ------------------------------------------------------------------------------------------------ files
 @pytest.mark.parametrize("top, fine", [(15, False), (16, True), (255, True)])
 def test_soft_masks_reach_beyond_numbers_of_labels(tmp_path, top, fine):
-  path = save(tmp_path / "a.png", np.maximum(marked(2, 5, 2, 5, value=top), marked(3, 9, 3, 9, value=top // 2)))
+  grey = np.maximum(marked(2, 5, 2, 5, value=top), marked(3, 9, 3, 9, value=top // 2))
+  path = save(tmp_path / "a.png", grey)
   if fine:
     assert images.read_mask(path, soft=True).max() == pytest.approx(top / 255)
   else:
