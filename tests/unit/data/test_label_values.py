@@ -27,6 +27,7 @@ def test_known_values(values, dtype):
 
 @pytest.mark.parametrize("values,words", [
     ((5,), r"the values 5; known are 0 to 4.*lesion_values='\(5,\)'"), ((1, 255), "values 1, 255"),
+    ((1.02,), "no whole numbers"),
     ((-1, 1), "values -1, 1"), ((0.5, 1), r"no whole numbers \(0.5\)"),
     (tuple(np.linspace(0.1, 0.9, 9)), r"no whole numbers \(0.1, 0.2, 0.3, 0.4, 0.5, 0.6 and 3 more\)"),
     ((np.nan,), "NaN"), (tuple(range(1, 40)), "1, 2, 3, 4, 5, 6 and 33 more")])

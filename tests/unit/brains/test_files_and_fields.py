@@ -1,0 +1,62 @@
+"""Which scans of a table count, and which fields of brain volumes make sense; no volume is read."""
+
+import pathlib
+
+import pytest
+
+from data_pipelines.brains import fields, files
+from data_pipelines.errors import UserError
+
+
+def found(root, table, **rule):
+  (root / "manifest.csv").write_text(table)
+  for name in ("a", "b", "c", "d"):
+    (root / f"{name}.nii.gz").touch()
+  return files.find_scans(root, ("flair",), **rule)
+
+
+def test_rows_that_are_unused_or_empty_are_no_scans(tmp_path):
+  scans = found(tmp_path, "patient,split,flair,Institution,seg\nP1,Train,a.nii.gz,Bern,\n"
+                "P2,unused,b.nii.gz,,\nP3,val,,Bern,\nP4,test,d.nii.gz,Basel,c.nii.gz\n")
+  assert [(s.patient, s.split, s.site, s.volumes, s.seg) for s in scans.scans] == [
+      ("P1", "train", "Bern", (str(tmp_path / "a.nii.gz"),), None),
+      ("P4", "test", "Basel", (str(tmp_path / "d.nii.gz"),), str(tmp_path / "c.nii.gz"))]
+  assert list(scans.incomplete) == ["P3"] and scans.split_rule == "column split of manifest.csv"
+
+
+def test_scans_of_a_group_are_of_one_person_and_so_are_times_of_a_patient(tmp_path):
+  table = ("patient,split,flair,group\nP1_visit1,train,a.nii.gz,\nP1_visit2,train,b.nii.gz,\n"
+           "x,val,c.nii.gz,G\n")
+  groups = lambda **rule: [s.group for s in found(tmp_path, table, **rule).scans]
+  assert groups() == ["P1", "P1", "G"] and groups(grouping="file") == ["P1_visit1", "P1_visit2", "x"]
+  with pytest.raises(UserError, match="P1 in train and val"):
+    found(tmp_path, table.replace("P1_visit2,train", "P1_visit2,val"))
+
+
+def test_one_unknown_scan_is_enough_for_the_seeded_rule():
+  published = files.published_split()
+  some = [published[s][0] for s in ("train", "val", "test")]
+  assert files._split_lists(some, pathlib.Path("/none"))[1] == "published BraTS2021 lists"
+  lists, rule = files._split_lists([*some, "BraTS2021_99999"], pathlib.Path("/none"))
+  assert rule.startswith("seeded rule") and sum(map(len, lists.values())) == 4
+
+
+@pytest.mark.parametrize("given, said", [
+    ({"orientation": "LLS"}, "orientation"), ({"orientation": "LPX"}, "orientation"),
+    ({"orientation": "LP"}, "orientation"), ({"field_mm": 0.0}, "positive number of mm"),
+    ({"unit": "median", "tfds_dir": "x"}, "unit=median needs the scans"),
+    ({"modalities": ("t1", "t1")}, "differ"),
+    ({"lesion_values": (0, 1)}, "none of them 0"), ({"image_size": (16, 0)}, "image_size")])
+def test_fields_that_make_no_sense(given, said):
+  with pytest.raises(UserError, match=said):
+    fields.resolve(given)
+
+
+def test_fields_that_do_and_the_noise_they_ask_for():
+  cfg = fields.resolve({"orientation": "RAS", "image_size": 16})
+  assert cfg.image_size == (16, 16) and fields.spec(cfg).shape == (16, 16, 4)
+  assert len(fields.batch_ops(cfg)) == 1 and fields.augment_ops(cfg) == ()
+  for off in ({"noise_std": 0.0}, {"noise_on_device": True}, {"resident": True}):
+    assert fields.batch_ops(fields.resolve(off)) == ()
+  assert len(fields.augment_ops(fields.resolve({"flip": True, "gain": 0.1}))) == 2
+  assert len(fields.augment_ops(fields.resolve({"gain": 0.1}))) == 1
