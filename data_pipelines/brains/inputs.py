@@ -8,7 +8,7 @@ import logging
 import pathlib
 
 from data_pipelines.brains import series, volumes
-from data_pipelines.brains.sequences import ANY, other_kind, split_name
+from data_pipelines.brains.sequences import ANY, of_brains, other_kind, split_name
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from data_pipelines.intake import bids, counts, find as finder, names, tables
@@ -43,10 +43,10 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
              ) -> tuple[list[Scan], finder.Found]:
   """Scans under a file, a manifest.csv, or a folder (searched with its subfolders), volumes first.
 
-  <prefix>_<modality>.nii.gz (or -<modality>) belong together; a file without such an ending is a
-  scan of its own, with one modality or with all of them along its last axis. Truth (_seg), our own
-  results (_anomaly, _mask, _overlay), sequences that the model does not use and pictures that lie
-  beside volumes are left out and named in `Found.left_out`. Where `modalities` is empty, each file is
+  <prefix>_<modality>.nii.gz (or -<modality>; of brains by more names, see sequences.py) belong
+  together; a file without such an ending is a scan of its own, with one modality or with all of them
+  along its last axis. Truth (_seg), our own results (_anomaly, _mask, _overlay), sequences that the
+  model does not use and pictures that lie beside volumes are left out and named in `Found.left_out`. Where `modalities` is empty, each file is
   an input, but for what is named as the result of another one beside it (a_mask.png beside a.png).
   A DICOM series is one volume, see brains/series.py. In a BIDS data set (a folder with
   dataset_description.json, or a subject, session or file of it) names count as intake/bids.py says.
@@ -87,7 +87,7 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
   volumes_too = _of_series(found, modalities) if modalities and "dicom" in kinds else []
   slices = {f for scan in volumes_too for f in scan.all_files}
   found.files = [f for f in found.files if f not in slices]
-  groups = _group(found, modalities, bool(slices)) if path.is_dir() else [
+  groups = _group(found, modalities, bool(slices)) if path.is_dir() or of_brains(modalities) else [
       (p, finder.stem_of(p), {split_name(p, modalities)[1]: p}) for p in found.files]
   scans = _named(groups, path)
   found.files = sorted([*found.files, *slices])
@@ -152,7 +152,7 @@ def _no_input(path, modalities, files):
   """Why a file without a modality in its name is no input, "" where it is one."""
   if not modalities:
     return names.beside_its_image(path, files)
-  return other_kind(finder.stem_of(path))
+  return other_kind(finder.stem_of(path), modalities)
 
 
 def _apart(members):

@@ -1,9 +1,10 @@
 """Scans of a folder of scan folders: NIfTI volumes by their names, DICOM series by series.py.
 
   P01/P01_flair.nii.gz  P01/P01-t2f.nii.gz       names of BraTS, old and new
+  P01/FLAIR.nii.gz  P01/P01_T1w.nii.gz           the sequence alone, names of BIDS and of scanners
   P01/flair/IM0001 ...  P01/P01_flair/IM0001     a folder a modality
   P01/.../IM0001                                 several series a study, told by what they say of themselves
-  P01/P01_seg.nii.gz                             the label; of series P01/seg.nii.gz, too
+  P01/P01_seg.nii.gz  P01/mask.nii.gz            the label: seg, mask or label
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import pathlib
 
 from data_pipelines.brains import series
-from data_pipelines.brains.sequences import NEW_NAMES
+from data_pipelines.brains.sequences import LABEL_ENDINGS, NEW_NAMES, split_name
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from data_pipelines.intake import counts, find as finder, patients as people
@@ -166,9 +167,10 @@ def file_name(patient: str, kind: str, style: str = "brats2021") -> str:
 
 
 def find_files(files: Sequence[pathlib.Path], patient: str, kind: str) -> list[pathlib.Path]:
-  """Those of `kind` among the files of a patient, in either naming and any capitals."""
-  stems = (f"{patient}_{kind}".lower(), f"{patient}-{NEW_NAMES.get(kind, kind)}".lower())
-  return [f for f in files if nifti.stem(f).lower() in stems]
+  """Those of `kind` among the files of a patient, in any naming of `split_name` and any capitals; of labels
+  seg, mask and label are names."""
+  told = [split_name(f, LABEL_ENDINGS if kind == "seg" else (kind,)) for f in files]
+  return [f for f, (prefix, found) in zip(files, told) if found and prefix.lower() == patient.lower()]
 
 
 def _incomplete(patient, files, broken):

@@ -21,31 +21,94 @@ _NOT_INPUT = (*LABEL_ENDINGS, "anomaly", "overlay", "labels")
 _ALIASES = {"t1w": "t1", "t1gd": "t1ce", "t1post": "t1ce", "tirm": "flair", "darkfluid": "flair"}
 _CONTRAST = {"post", "gd", "gad", "gado", "gadolinium", "contrast", "ce", "c", "km", "enhanced"}
 _NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
+# The end of a file's name. Before "t1" no "post" and no "c": they can be a visit or part of the scan's name.
+_AGENT = "gd|gad|gado|gadolinium|ce|km|contrast|postcontrast"
+_CE = rf"t1w?[-_ ]?(?:{_AGENT}|c|post|enhanced)"
+_TOLD = {known: re.compile(rf"(?:(?P<scan>.+?)[-_ .])??(?:{names})", re.IGNORECASE) for known, names in {
+    "flair": r"(?:t2)?flair|t2f|tirm|dark[-_ ]?fluid",
+    "t1ce": rf"{_CE}|(?:ce-[a-z0-9]+|{_AGENT})[-_ ]t1w?",
+    "t1": r"t1[wn]?(?:[-_ ](?:pre|native|nativ))?",
+    "t2": r"t2w?"}.items()}
+# "P01_t1_to_flair" is none of the two for sure, nor "P01_flair_t1"; "P01_T1_flair" can be the first visit.
+_SEVERAL = re.compile(rf"(?:.*[-_ .])?(?:(?:t1|t1w|t2|t2w)[-_ ]?(?:to|2|in|on|co-?reg\w*|reg\w*)|"
+                      rf"(?:flair|t2f|{_CE})(?:[-_ .].*)?)", re.IGNORECASE)
 # Words of pictures that are none of KNOWN, though their descriptions may name one: "T2 star", "T1 map".
 _OTHER = {"star", "swi", "swan", "gre", "hemo", "dwi", "adc", "trace", "dti", "perf", "perfusion", "pwi",
           "dsc", "dce", "asl", "bold", "tof", "mra", "mrv", "mip", "map", "mapping", "loc", "localizer",
           "localiser", "scout", "survey", "sub", "subtraction", "screenshot", "phase"}
+# In names of files, too; in a description FA is an angle.
+_OTHER_NAMES = _OTHER | {"t1map", "t2map", "t2star", "mtr", "fa", "md", "cbf", "cbv", "pd",
+                        "pdw", "pet", "ct"}
 
 
 def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]:
-  """("BraTS2021_00000", "flair") of BraTS2021_00000_flair.nii.gz; (stem, "") where nothing fits."""
-  name = finder.stem_of(path)
-  for separator in ("_", "-"):
-    prefix, found, ending = name.rpartition(separator)
+  """("BraTS2021_00000", "flair") of BraTS2021_00000_flair.nii.gz; (stem, "") where nothing fits.
+
+  The ending tells it, or the whole name: P01/FLAIR.nii.gz is the flair of P01. Brain modalities have the
+  names of _TOLD as well: P01_T2_FLAIR, P01_T1w, P01_t1_gd and (BIDS) P01_ce-gd_T1w.
+  """
+  path = pathlib.Path(path)
+  stem = finder.stem_of(path)
+  if of_brains(modalities):
+    prefix, known = _told(path)
+    for modality in modalities:
+      if modality.lower() == known:
+        return prefix, modality
+    if known or prefix:  # none of these, but perhaps a name of the user's own, such as "t1w"
+      modalities = [m for m in modalities if m.lower() not in KNOWN]
+  endings = [(prefix, ending) for prefix, found, ending in map(stem.rpartition, "_-") if found]
+  for prefix, ending in ((path.parent.name, stem), *endings):
+    for modality in modalities:
+      if ending.lower() in (modality.lower(), NEW_NAMES.get(modality.lower())):
+        return prefix, modality
+  return stem, ""
+
+
+def _told(path):
+  """("P01", "t1ce") of the end of a name, the name of the folder for a name without beginning.
+
+  ("", "") where it tells none of KNOWN, (stem, "") where it tells of several.
+  """
+  stem, folder = finder.stem_of(path), path.parent.name
+  for known, pattern in _TOLD.items():
+    found = pattern.fullmatch(stem)
+    scan = found["scan"] or "" if found else ""
+    if _SEVERAL.fullmatch(scan):
+      return stem, ""
+    second = re.fullmatch(r"(?:(.+)[-_ .])?t2w?", scan, re.IGNORECASE) if known == "flair" else None
+    if second and (second[1] or folder).lower() == folder.lower():  # else T2 can be the second visit
+      scan = second[1] or ""
     if found:
-      for modality in modalities:
-        if ending.lower() in (modality.lower(), NEW_NAMES.get(modality.lower())):
-          return prefix, modality
-  return name, ""
+      return scan or folder, known
+  return "", ""
 
 
-def other_kind(stem: str) -> str:
-  """Why a file or folder of that name, whose ending is no modality of the model, is no input; or ""."""
-  ending = re.split(r"[-_ ]", stem.lower())[-1]
-  if ending in _NOT_INPUT:
+def of_brains(modalities: Sequence[str]) -> bool:
+  """Whether any of them is a sequence of KNOWN, whose names are guarded."""
+  return any(m.lower() in KNOWN for m in modalities)
+
+
+def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
+  """Why a file or folder of that name, which tells no modality of the model, is no input; or "".
+
+  Args:
+    modalities: of the model; where it is one of brains any word of the name counts.
+  """
+  words = re.split(r"[-_ .]+", stem.lower())
+  if words[-1] in _NOT_INPUT:
     return "is named as a label or a result"
-  others = (*NEW_NAMES, *NEW_NAMES.values())
-  return UNUSED if ending in others else ""
+  if not of_brains(modalities):
+    return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""
+  own = {m.lower() for m in modalities}
+  known = {**{n: k for k in KNOWN for n in (k, NEW_NAMES[k])}, **_ALIASES, **{m: m for m in own}}
+  said = {known[w] for w in words if w in known} | ({_told(pathlib.Path(stem))[1]} - {""})
+  for general, special in (("t2", "flair"), ("t1", "t1ce")):  # T2 FLAIR; T1 with an agent
+    said -= {general} if special in said else set()
+  if not said:
+    return UNUSED if words[-1] in (*_OTHER_NAMES, *NEW_NAMES, *NEW_NAMES.values()) else ""
+  if len(said) > 1:
+    return f"names several sequences ({', '.join(sorted(said))}): rename it <scan>_<sequence>"
+  return "" if said & own else UNUSED
 
 
 def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str]:
@@ -59,7 +122,7 @@ def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str
     texts: SeriesDescription, ProtocolName.
   """
   own = {n: m for m in modalities for n in (m.lower(), NEW_NAMES.get(m.lower(), m.lower()))}
-  brain = any(m.lower() in KNOWN for m in modalities)
+  brain = of_brains(modalities)
   known = {**{n: k for k in KNOWN for n in (k, NEW_NAMES[k])}, **_ALIASES} if brain else {}
   for text in texts:
     words = _words(text)

@@ -142,7 +142,8 @@ def _by_name(folder, modalities):
   if folder.name.lower() in known:
     return known[folder.name.lower()], ("path", folder.parent)
   prefix, modality = sequences.split_name(pathlib.Path(folder.name + ".nii"), modalities)
-  return (modality, ("path", folder.with_name(prefix))) if modality else ("", None)
+  place = folder.with_name(prefix) if prefix else folder.parent
+  return (modality, ("path", place)) if modality else ("", None)
 
 
 def _scan(key, parts, root):

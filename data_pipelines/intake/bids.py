@@ -1,6 +1,6 @@
 """Data sets laid out as the Brain Imaging Data Structure (BIDS): scans by the entities of their names.
 
-  dataset_description.json
+  dataset_description.json (not asked for where a name ends in T1w or T2w)
   sub-01/[ses-1/]anat/sub-01[_ses-1][_acq-x][_ce-gd][_run-1]_T1w.nii.gz     FLAIR, T1w, T2w ...
 
 Brain Imaging Data Structure 1.10 (Gorgolewski et al., Scientific Data 2016, and the specification).
@@ -34,11 +34,18 @@ def root_of(path: pathlib.Path) -> pathlib.Path | None:
   """The data set that a file or folder is, or is a subject, session or scan of; None where it is of none."""
   path = pathlib.Path(path).absolute()
   for at in (path, *path.parents):
-    if at.is_dir() and (at / DESCRIPTION).is_file() and find.holds_names(at, "sub-"):
+    if at.is_dir() and find.holds_names(at, "sub-") and ((at / DESCRIPTION).is_file() or _laid_out(at)):
       return at
     if not (at.name.startswith(("sub-", "ses-")) or at.name == "anat"):
       return None
   return None
+
+
+def _laid_out(at):
+  """Whether a scan lies as BIDS says and has a suffix that nobody else uses: a part of a data set, copied."""
+  return any(suffix in ("T1w", "T2w") and _is_anat(path, at, entities)
+             for path in find.like(at, "sub-*/anat/sub-*", "sub-*/ses-*/anat/sub-*")
+             for entities, suffix in [parse(path)])
 
 
 def parse(path) -> tuple[dict[str, str], str]:

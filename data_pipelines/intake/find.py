@@ -258,6 +258,11 @@ def holds_names(folder, start: str) -> bool:
     return False
 
 
+def like(folder, *patterns: str):
+  """What lies at places of these glob patterns: a layout is told by it."""
+  return (p for pattern in patterns for p in pathlib.Path(folder).glob(pattern))
+
+
 def _id(info):
   return info.st_dev, info.st_ino
 
