@@ -46,8 +46,9 @@ def find_all(path, modalities: Sequence[str], kinds: Collection[str]
   <prefix>_<modality>.nii.gz (or -<modality>; of brains by more names, see sequences.py) belong
   together; a file without such an ending is a scan of its own, with one modality or with all of them
   along its last axis. Truth (_seg), our own results (_anomaly, _mask, _overlay), sequences that the
-  model does not use and pictures that lie beside volumes are left out and named in `Found.left_out`. Where `modalities` is empty, each file is
-  an input, but for what is named as the result of another one beside it (a_mask.png beside a.png).
+  model does not use and pictures that lie beside volumes are left out and named in `Found.left_out`.
+  Where `modalities` is empty, each file is an input, but for what is named as the result of another one
+  beside it (a_mask.png beside a.png).
   A DICOM series is one volume, see brains/series.py. In a BIDS data set (a folder with
   dataset_description.json, or a subject, session or file of it) names count as intake/bids.py says.
 

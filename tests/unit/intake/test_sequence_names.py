@@ -47,7 +47,8 @@ def test_another_sequence_is_never_read_as_flair(tmp_path, name, alone):
 
 
 def test_contrast_is_told_apart_where_the_model_has_none(tmp_path):
-  scans, left_out = found(folder_of(tmp_path, "a_T1w", "a_ce-gd_T1w", "b_t1_gd", "c_t1", "d_post_t1"), ("t1",))
+  scans, left_out = found(
+      folder_of(tmp_path, "a_T1w", "a_ce-gd_T1w", "b_t1_gd", "c_t1", "d_post_t1"), ("t1",))
   assert scans == {"a": {"t1": "a_T1w"}, "c": {"t1": "c_t1"}, "d_post": {"t1": "d_post_t1"}}
   assert set(left_out) == {"a_ce-gd_T1w", "b_t1_gd"}
 
