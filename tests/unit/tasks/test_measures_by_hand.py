@@ -1,0 +1,157 @@
+"""config.eval.measures on scores, maps and masks whose numbers are counted by hand."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from medae_jax.metrics import bootstrap, conformal, probability, ranking, similarity
+from medae_jax.tasks.anomaly import findings, measures, scan_measures
+from tests.unit.tasks import by_hand
+
+
+def collected(seen, asked, **parts):
+  """Measures of an evaluator, with what a pass would have collected."""
+  found = object.__new__(measures.Measures)
+  vars(found).update(_evaluator=seen, _asked=asked, _images={}, _alike=None, _findings={}, _trivial={}, **parts)
+  return found
+
+
+# ------------------------------------------------------------------------------- images and labels
+def test_val_says_which_end_of_a_trivial_score_is_ill():
+  label = np.array([0, 0, 0, 1, 1, 1, -1])
+  seen = by_hand.evaluator(np.zeros(7), label, "abcdefg")
+  trivial = {"up": np.array([1, 2, 5, 3, 4, 6, 99.0]), "down": np.array([6, 5, 4, 3, 2, 1, 99.0])}
+  of = collected(seen, ("trivial",))
+  of._trivial = trivial
+  assert of.calibrate()["trivial"] == {"up": 1, "down": -1}
+  seen.calibration = {"trivial": {"up": 1, "down": -1}}
+  numbers = {}
+  of._trivial_scores(numbers, {})
+  assert numbers["trivial_scores"]["down"]["image_auroc"] == 1.0
+  assert numbers["trivial_scores"]["up"]["image_auroc"] == pytest.approx(7 / 9)
+
+
+def test_images_of_unknown_label_count_among_reconstructions_but_not_among_probabilities():
+  seen = by_hand.evaluator([0, 0, 50, 1], [0, 1, -1, 0], "abcd", calibration={
+      "probability": [1.0, 0.0], "scan_unit": "image", "scan_scores": [0.0, 2.0, 3.0]})
+  of = collected(seen, ("probability",))
+  of._images = {"mae": np.array([1.0, 5.0, 3.0, np.nan])}
+  numbers, intervals, notes = {}, {}, {}
+  of._likenesses(numbers, intervals)
+  assert numbers == {"recon_mae": 2.0, "recon_mae_abnormal": 5.0}
+  numbers = {}
+  of._probabilities(numbers, notes)
+  p, y = 1 / (1 + np.exp(-np.array([0, 0, 1.0]))), np.array([0, 1, 0])
+  assert numbers["brier"] == pytest.approx(((p - y) ** 2).mean()) and not notes
+  normal = [conformal.p_value([0.0, 2.0, 3.0], s) for s in (0, 1)]
+  assert numbers["p_value_ks"] == pytest.approx(probability.uniformity(normal)[0])
+  seen.split, numbers = "val", {}  # its normal scores are those that p-values are made of
+  of._probabilities(numbers, notes)
+  assert "p_value_ks" not in numbers and "brier" in numbers
+
+
+def test_likeness_knows_the_range_of_the_images_and_averages_the_planes(monkeypatch):
+  rng = np.random.default_rng(0)
+  image, recon = rng.uniform(-1, 1, (2, 2, 8, 8, 1)).astype(np.float32)
+  apart = np.array([1.0, 2.0, 3.0, 6.0], np.float32)  # two planes of two images
+  monkeypatch.setattr(measures, "_span", lambda config: (-1, 1))
+  monkeypatch.setattr(measures, "_trunk", lambda *_: (None, ()))
+  monkeypatch.setattr(measures.perceptual_distance, "distance", lambda *_: apart)
+  found = measures._likeness(None, True, True)(image, recon)
+  np.testing.assert_allclose(found["ssim"], similarity.ssim(image, recon, data_range=2.0), rtol=1e-6)
+  np.testing.assert_allclose(found["perceptual"], [2.0, 4.0])
+
+
+def test_a_finding_is_measured_against_all_normal_images_over_their_patients():
+  rng = np.random.default_rng(3)
+  label = np.r_[np.zeros(30, int), np.ones(30, int), -np.ones(5, int)]
+  score = np.r_[rng.normal(size=30), rng.normal(0.8, 1, 30), np.full(5, 9.0)]
+  patients = np.array(list("abcdefghijklm"))[np.arange(65) // 5]
+  seen = by_hand.evaluator(score, label, patients)
+  seen.metas = [{"finding": "x|y" if i < 45 else "y"} for i in range(65)]
+  found = findings.measure(seen)
+  assert {k: v["n"] for k, v in found["findings"].items()} == {"x": 15, "y": 30}
+  known, of_x = label >= 0, np.r_[0:45]
+  for rows, numbers, names in ((known, found, ("image_fpr95", "image_fpr99")),
+                               (of_x, found["findings"]["x"], ("fpr95", "fpr99"))):
+    false, true, _ = metrics.roc_curve(label[rows], score[rows], drop_intermediate=False)
+    for name, share in zip(names, (0.95, 0.99)):
+      assert numbers[name] == pytest.approx(false[np.argmax(true >= share)])
+  _, group = np.unique(patients[of_x], return_inverse=True)
+  want = ranking.of_images(score[of_x], label[of_x], group, bootstrap.resample_weights(9, 40, 3))["ci95"]
+  for name in ("auroc", "ap"):
+    np.testing.assert_allclose(found["findings"]["x"]["ci95"][name], want[f"image_{name}"], atol=1e-12)
+  assert found["image_fpr95"] != found["image_fpr99"]
+
+
+# ---------------------------------------------------------------------------------- maps and masks
+def measured(seen, *asked):
+  numbers, intervals, notes = {}, {}, {}
+  seen.calibration = {"threshold": 0.5}
+  scan_measures.measure(seen, asked, numbers, intervals, notes)
+  return numbers, intervals, notes
+
+
+def test_a_box_at_half_overlap_is_found_and_small_components_make_no_box():
+  mask, maps = np.zeros((2, 12, 12)), np.zeros((2, 12, 12))
+  mask[:, 2:4, 2:6] = 1
+  maps[0, 2:4, 2:4] = 0.9          # half of the box, and no more
+  maps[1, 2:4, 2:6] = 0.9
+  maps[1, 9, 9] = 1.0              # the highest pixel of the map, a speck
+  seen = by_hand.with_maps(maps, mask, "ab")
+  seen.config.eval.components = 2
+  numbers, _, _ = measured(seen, "boxes", "lesions")
+  assert numbers["box_iou"] == 0.75 and numbers["box_recall_50"] == 1.0 and numbers["pointing_game"] == 0.5
+  assert numbers["false_positives_per_scan"] == 0
+  seen.config.eval.components = 0
+  assert measured(seen, "lesions")[0]["false_positives_per_scan"] == 0.5
+
+
+def test_a_scan_without_any_mark_agrees_nowhere_and_has_no_distance():
+  mask, maps = np.zeros((2, 9, 9)), np.zeros((2, 9, 9))
+  mask[:, 3:6, 3:6] = 1
+  maps[0, 3:6, 4:7] = 0.9          # a column too far
+  seen = by_hand.with_maps(maps, mask, "ab", slices=False)
+  for meta in seen.metas:
+    meta["voxel_mm"] = (7.0, 1.0, 3.0)  # slice, row, column: of an image without slices the last two
+  numbers, _, notes = measured(seen, "surface")
+  assert numbers["hd95_mm"] == 3.0 and "hd95_mm of 1 scans with lesions" in notes
+  # Of 8 + 8 surface pixels those of both columns beyond the other's lie 3 mm off: tolerance 1.
+  assert numbers["surface_dice"] == pytest.approx(10 / 16 / 2)
+
+
+def test_lesion_intervals_are_of_scans_and_lesions_summed_over_patients():
+  rng = np.random.default_rng(4)
+  mask, maps = np.zeros((8, 9, 9)), np.zeros((8, 9, 9))
+  for i in range(8):
+    for k, column in enumerate((1, 4, 7)):
+      mask[i, 2, column] = rng.random() < 0.7
+      maps[i, 2, column] = 0.9 * (rng.random() < 0.6)
+      maps[i, 6, column] = 0.8 * (rng.random() < 0.3)
+  seen = by_hand.with_maps(maps, mask, "aaabbccd")
+  _, intervals, _ = measured(seen, "lesions", "aupro")
+  hit, false = ((maps > 0.5) & (mask > 0)).sum((1, 2)), ((maps > 0.5) & (mask == 0)).sum((1, 2))
+  lesions, drawn = mask.sum((1, 2)), []
+  for weight in bootstrap.resample_weights(4, 40, seed=3):
+    w = weight[seen.group]
+    drawn.append((w @ hit / (w @ lesions), w @ false / w.sum(), w @ hit / (w @ (hit + false))))
+  for name, values in zip(("lesion_sensitivity", "false_positives_per_scan", "lesion_precision"), zip(*drawn)):
+    np.testing.assert_allclose(intervals[name], bootstrap.interval(values), err_msg=name)
+  assert intervals["aupro"][0] < intervals["aupro"][1]
+
+
+def test_the_interval_of_a_mean_weighs_each_patients_values():
+  seen = by_hand.evaluator(np.zeros(5), np.zeros(5), "abcde")
+  values, patients = np.array([1.0, 2.0, 6.0, 7.0]), np.array([0, 0, 3, 4])  # two patients have none
+  drawn = [np.repeat(values, w[[0, 0, 1, 2]]).mean() for w in bootstrap.resample_weights(3, 40, 3)]
+  np.testing.assert_allclose(scan_measures.interval(seen, values, patients), bootstrap.interval(drawn))
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_aupro_is_resampled_patient_by_patient(good):
+  """One patient's lesion is found, the other's not: resamples of one of them alone lie at both ends."""
+  mask, maps = np.zeros((2, 8, 8)), np.full((2, 8, 8), 0.2)
+  mask[:, 2:4, 2:4] = 1
+  maps[mask > 0], maps[good, 2:4, 2:4] = 0.1, 0.9
+  _, intervals, _ = measured(by_hand.with_maps(maps, mask, "ab"), "aupro")
+  np.testing.assert_allclose(intervals["aupro"], [0, 1], atol=0.2)
