@@ -77,3 +77,33 @@ def test_held_out_patients_are_scored_with_the_weights_of_the_others():
 
 def test_a_single_patient_cannot_be_held_out():
   assert np.isnan(fitted("aaaaaa")[1]["pixel_ap_other_patients"])
+
+
+def test_plain_is_the_map_of_the_configs_own_weights():
+  """Of the dark side of channel 1 alone, which finds more than the mean of all."""
+  image, residual, mask = data()
+  options = ml_collections.ConfigDict({**OPTIONS, "weights_positive": (0.0, 0.0), "weights_negative": (0.0, 4.0)})
+  found = {}
+  for name, given in (("own", options), ("all", OPTIONS)):
+    fit = residual_fit.ResidualFit(given, list("aabbcc"))
+    fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
+               {"recon": image - residual})
+    fit.result()
+    found[name] = fit.summary()["pixel_ap_plain"]
+  dark = np.maximum(-residual[..., 1], 0).astype(np.float16).ravel()
+  assert found["own"] == pytest.approx(average_precision_score(mask.ravel(), dark), abs=2e-3)
+  assert found["own"] > found["all"] + 0.05
+
+
+def test_a_part_of_the_pixels_gives_the_figures_of_all():
+  """Lesion pixels of score 0, which are only counted, weigh as much beside a quarter of the others."""
+  image, residual, mask = data()
+  mask[:, 8:12, 2:12] = 1            # marked in the background
+  found = []
+  for pixels in (10**6, 100):
+    fit = residual_fit.ResidualFit(OPTIONS, list("aabbcc"), pixels=pixels)
+    fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
+               {"recon": image - residual})
+    fit.result()
+    found.append(fit.summary()["pixel_ap_fitted"])
+  assert found[0] == pytest.approx(found[1], abs=0.08)
