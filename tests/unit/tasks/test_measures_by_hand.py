@@ -68,20 +68,21 @@ def test_a_finding_is_measured_against_all_normal_images_over_their_patients():
   score = np.r_[rng.normal(size=30), rng.normal(0.8, 1, 30), np.full(5, 9.0)]
   patients = np.array(list("abcdefghijklm"))[np.arange(65) // 5]
   seen = by_hand.evaluator(score, label, patients)
-  seen.metas = [{"finding": "x|y" if i < 45 else "y"} for i in range(65)]
+  seen.metas = [{"finding": "x|y" if i < 54 else "y"} for i in range(65)]
   found = findings.measure(seen)
-  assert {k: v["n"] for k, v in found["findings"].items()} == {"x": 15, "y": 30}
-  known, of_x = label >= 0, np.r_[0:45]
+  assert {k: v["n"] for k, v in found["findings"].items()} == {"x": 24, "y": 30}
+  known, of_x = label >= 0, np.r_[0:54]
   for rows, numbers, names in ((known, found, ("image_fpr95", "image_fpr99")),
                                (of_x, found["findings"]["x"], ("fpr95", "fpr99"))):
     false, true, _ = metrics.roc_curve(label[rows], score[rows], drop_intermediate=False)
     for name, share in zip(names, (0.95, 0.99)):
       assert numbers[name] == pytest.approx(false[np.argmax(true >= share)])
   _, group = np.unique(patients[of_x], return_inverse=True)
-  want = ranking.of_images(score[of_x], label[of_x], group, bootstrap.resample_weights(9, 40, 3))["ci95"]
+  want = ranking.of_images(score[of_x], label[of_x], group, bootstrap.resample_weights(11, 40, 3))["ci95"]
   for name in ("auroc", "ap"):
     np.testing.assert_allclose(found["findings"]["x"]["ci95"][name], want[f"image_{name}"], atol=1e-12)
   assert found["image_fpr95"] != found["image_fpr99"]
+  assert found["findings"]["x"]["fpr95"] != found["findings"]["x"]["fpr99"]
 
 
 # ---------------------------------------------------------------------------------- maps and masks
