@@ -127,7 +127,7 @@ def test_pictures_show_the_channel_of_the_baseline_on_its_own_window():
   found[100, 50] = 0.5  # at the threshold: not marked
   seen = by_hand.evaluator([0.5], [1], "a", metas=[{"slice": 0}], lesion_px=np.array([400]))
   seen.config.data.modalities, seen.config.eval.baseline_channel = ("t1", "flair"), 1
-  case = {"image": image, "mask": mask, "map": found, "recon": image + 0.1, "row": 0}
+  case = {"image": image, "mask": mask, "map": found, "recon": image + 0.3, "row": 0}
   (row,) = pictures.rows(seen, [case], {"window": [[0, 1], [0.1, 0.8]], "threshold": 0.5, "map_max": 1.0})
   turned = panels.grey(image[..., 1].T, (0.1, 0.8))
   np.testing.assert_array_equal(row["input, flair"], turned)
@@ -135,7 +135,7 @@ def test_pictures_show_the_channel_of_the_baseline_on_its_own_window():
   np.testing.assert_array_equal(row["prediction"][free], turned[free])
   body = image.any(-1).T
   assert not row["reconstruction"][~body].any()  # beside the body the network's output means nothing
-  want = panels.grey((image + 0.1)[..., 1].T, (0.1, 0.8))
+  want = panels.grey((image + 0.3)[..., 1].T, (0.1, 0.8))
   np.testing.assert_array_equal(row["reconstruction"][body], want[body])
   seen.lesion_px = np.zeros(1)  # masks that mark nothing anywhere are nobody's judgement
   assert "expert mask" not in pictures.rows(seen, [case], {"window": [[0, 1]], "map_max": 1.0})[0]
