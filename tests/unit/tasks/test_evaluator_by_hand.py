@@ -83,11 +83,12 @@ def test_a_picture_shows_the_image_that_was_chosen(monkeypatch):
   drawn = []
   monkeypatch.setattr(evaluator.pictures, "draw", lambda of, cases, scale: drawn.extend(cases))
   judge.panels()
-  assert [case["row"] for case in drawn] == judge._chosen["panel"].tolist()  # misses and alarms: gallery alone
+  assert [case["row"] for case in drawn] == judge._chosen["panel"].tolist()  # not the misses
 
 
 @pytest.mark.parametrize("meta, name", [
-    ({"patient": "p", "group": "g", "id": "i"}, "p"), ({"group": "g", "id": "i"}, "g"), ({"id": "i"}, "i"), ({}, "7")])
+    ({"patient": "p", "group": "g", "id": "i"}, "p"), ({"group": "g", "id": "i"}, "g"), ({"id": "i"}, "i"),
+    ({}, "7")])
 def test_images_belong_to_their_patient_else_to_their_group(meta, name):
   assert evaluator._patient(meta, 7) == name
 

@@ -12,7 +12,8 @@ from tests.unit.tasks import by_hand
 def collected(seen, asked, **parts):
   """Measures of an evaluator, with what a pass would have collected."""
   found = object.__new__(measures.Measures)
-  vars(found).update(_evaluator=seen, _asked=asked, _images={}, _alike=None, _findings={}, _trivial={}, **parts)
+  vars(found).update(_evaluator=seen, _asked=asked, _images={}, _alike=None, _findings={}, _trivial={},
+                     **parts)
   return found
 
 
@@ -125,7 +126,7 @@ def test_lesion_intervals_are_of_scans_and_lesions_summed_over_patients():
   rng = np.random.default_rng(4)
   mask, maps = np.zeros((8, 9, 9)), np.zeros((8, 9, 9))
   for i in range(8):
-    for k, column in enumerate((1, 4, 7)):
+    for column in (1, 4, 7):
       mask[i, 2, column] = rng.random() < 0.7
       maps[i, 2, column] = 0.9 * (rng.random() < 0.6)
       maps[i, 6, column] = 0.8 * (rng.random() < 0.3)
@@ -136,7 +137,8 @@ def test_lesion_intervals_are_of_scans_and_lesions_summed_over_patients():
   for weight in bootstrap.resample_weights(4, 40, seed=3):
     w = weight[seen.group]
     drawn.append((w @ hit / (w @ lesions), w @ false / w.sum(), w @ hit / (w @ (hit + false))))
-  for name, values in zip(("lesion_sensitivity", "false_positives_per_scan", "lesion_precision"), zip(*drawn)):
+  names = ("lesion_sensitivity", "false_positives_per_scan", "lesion_precision")
+  for name, values in zip(names, zip(*drawn)):
     np.testing.assert_allclose(intervals[name], bootstrap.interval(values), err_msg=name)
   assert intervals["aupro"][0] < intervals["aupro"][1]
 

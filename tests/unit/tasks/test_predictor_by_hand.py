@@ -32,7 +32,8 @@ def scored(*scores):
 def test_the_row_of_a_volume_names_its_highest_slice_and_the_call_on_scans():
   slices, anomaly = np.array([3, 5, 8]), np.array([[0.25, 2.0]])
   row = made(VAL)._row(scored(0.25, 1.0, 0.25), slices, anomaly)
-  assert row == {"score": 1.0, "score_mean": 0.5, "slices": 3, "highest_slice": 5, "map_max": 2.0, "threshold": 0.5}
+  assert row == {"score": 1.0, "score_mean": 0.5, "slices": 3, "highest_slice": 5, "map_max": 2.0,
+                 "threshold": 0.5}
   known = {**VAL, "scan_unit": "scan", "scan_scores": [0.5, 1.5], "scan_threshold": 1.0}
   row = made(known)._row(scored(0.25, 1.0), slices[:2])
   assert (row["p_value"], row["called_abnormal"], row["verdict"]) == (2 / 3, 0, "normal")  # not above it

@@ -82,7 +82,8 @@ def test_a_single_patient_cannot_be_held_out():
 def test_plain_is_the_map_of_the_configs_own_weights():
   """Of the dark side of channel 1 alone, which finds more than the mean of all."""
   image, residual, mask = data()
-  options = ml_collections.ConfigDict({**OPTIONS, "weights_positive": (0.0, 0.0), "weights_negative": (0.0, 4.0)})
+  options = ml_collections.ConfigDict({**OPTIONS, "weights_positive": (0.0, 0.0),
+                                       "weights_negative": (0.0, 4.0)})
   found = {}
   for name, given in (("own", options), ("all", OPTIONS)):
     fit = residual_fit.ResidualFit(given, list("aabbcc"))

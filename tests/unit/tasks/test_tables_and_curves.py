@@ -28,7 +28,8 @@ def of_scans(split="test"):
   return by_hand.evaluator(
       [1, 5, 2, 3, 7, 1, 9, 2, 4], [0, 0, 0, 0, 1, 0, 1, 0, -1], "aabbccdde", split=split,
       metas=[{"slice": i} for i in range(9)],
-      calibration={"scan_unit": "scan", "scan_scores": [1, 3, 5, 8], "image_threshold": 2.5, "scan_threshold": 6})
+      calibration={"scan_unit": "scan", "scan_scores": [1, 3, 5, 8], "image_threshold": 2.5,
+                   "scan_threshold": 6})
 
 
 def test_p_values_are_of_whole_scans_of_either_kind_and_never_of_val_itself():
@@ -69,7 +70,8 @@ def test_the_gallery_begins_with_the_worst_of_each_patient():
 
 def test_of_a_patient_with_masks_the_slice_with_most_lesion_is_shown_best_dice_first():
   seen = by_hand.evaluator([0.5] * 5, [1, 1, 1, 1, 0], "aabbc", lesion_px=np.array([3, 5, 7, 2, 0]), overlap={
-      "val": np.array([[1, 4, 4], [3, 4, 4], [0, 5, 0]]), "best": np.array([[4, 4, 4], [1, 4, 4], [0, 0, 0]])})
+      "val": np.array([[1, 4, 4], [3, 4, 4], [0, 5, 0]]),
+      "best": np.array([[4, 4, 4], [1, 4, 4], [0, 0, 0]])})
   assert gallery.choose(seen, 8)["panel"].tolist() == [2, 1, 4]
   assert "Dice of the patient 0.25" in captions.describe(seen, 0)
   assert not any("Dice" in fact for fact in captions.describe(seen, 4))
@@ -86,8 +88,8 @@ def test_the_rows_of_patients_and_images():
     seen.pixels = {"model": types.SimpleNamespace(grouped=lambda: grouped, shift=shift)}
     first, second = tables.patients(seen)
     assert first == {
-        "patient": "a", "images": 3, "abnormal_images": 1, "lesion_pixels": 4, "pixel_ap": 1.0 if known else None,
-        "dice_val_threshold": 0.5, "dice_val_threshold_components": 1.0, "dice_at_best_threshold": 1.0,
+        "patient": "a", "images": 3, "abnormal_images": 1, "lesion_pixels": 4,
+        "pixel_ap": 1.0 if known else None, "dice_val_threshold": 0.5, "dice_val_threshold_components": 1.0, "dice_at_best_threshold": 1.0,
         "score_max": 4.0, "score_mean": pytest.approx(7 / 3)}
     assert second["pixel_ap"] == (0.5 if known else None) and second["score_mean"] == 3
   shown = [(r["label"], r["called_abnormal"]) for r in tables.images(seen)]
