@@ -89,7 +89,8 @@ def test_the_rows_of_patients_and_images():
     first, second = tables.patients(seen)
     assert first == {
         "patient": "a", "images": 3, "abnormal_images": 1, "lesion_pixels": 4,
-        "pixel_ap": 1.0 if known else None, "dice_val_threshold": 0.5, "dice_val_threshold_components": 1.0, "dice_at_best_threshold": 1.0,
+        "pixel_ap": 1.0 if known else None, "dice_val_threshold": 0.5, "dice_val_threshold_components": 1.0,
+        "dice_at_best_threshold": 1.0,
         "score_max": 4.0, "score_mean": pytest.approx(7 / 3)}
     assert second["pixel_ap"] == (0.5 if known else None) and second["score_mean"] == 3
   shown = [(r["label"], r["called_abnormal"]) for r in tables.images(seen)]
