@@ -9,7 +9,7 @@ from medae_jax.metrics import conformal
 from medae_jax.reporting import panels
 from medae_jax.tasks.anomaly import evaluator, pictures, thresholds
 from tests.unit import known_maps
-from tests.unit.tasks import by_hand
+from tests.unit.anomaly import by_hand
 from tests.unit.tasks.test_intervals_and_components import _Data, calibrated, judged
 
 

@@ -8,7 +8,7 @@ from sklearn import metrics
 
 from medae_jax.metrics import bootstrap, detection
 from medae_jax.tasks.anomaly import captions, figures, gallery, intervals, tables
-from tests.unit.tasks import by_hand
+from tests.unit.anomaly import by_hand
 
 
 def test_a_score_at_the_threshold_is_normal_in_the_share_and_in_every_resample():

@@ -6,7 +6,7 @@ from sklearn import metrics
 
 from medae_jax.metrics import bootstrap, conformal, probability, ranking, similarity
 from medae_jax.tasks.anomaly import findings, measures, scan_measures
-from tests.unit.tasks import by_hand
+from tests.unit.anomaly import by_hand
 
 
 def collected(seen, asked, **parts):
