@@ -69,9 +69,10 @@ def label(text: str) -> str:
 
 
 def modality_of(path, modalities: Sequence[str]) -> str:
-  """The modality whose suffix (and contrast agent) the name has, "" where it is none of them."""
+  """The modality whose suffix (and contrast agent) the name has, "" where it is none of them, or a phase."""
   entities, suffix = parse(path)
-  for modality in modalities if suffix else ():
+  shown = suffix and entities.get("part", "mag") == "mag"  # phases are no pictures of the brain
+  for modality in modalities if shown else ():
     own, agent = _SUFFIXES.get(modality.lower(), (modality, "ce" in entities))
     if suffix.lower() == own.lower() and ("ce" in entities) == agent:
       return modality

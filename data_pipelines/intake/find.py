@@ -17,6 +17,7 @@ import pathlib
 import stat
 
 from data_pipelines.errors import UserError
+from data_pipelines.intake import foreign
 
 SUFFIXES = {
     "nifti": (".nii.gz", ".nii"),
@@ -174,11 +175,10 @@ class _Search:
     if _is_index(path):
       self._leave(path, "is an index of DICOM files, not an image")
       return
-    kind = kind_of(path, "dicom" in self.kinds)
-    if kind in self.kinds:
+    if kind_of(path, "dicom" in self.kinds) in self.kinds:
       self.found.files.append(path)
     else:
-      self._leave(path, f"is no {self.what}")
+      self._leave(path, f"is no {self.what}{foreign.advice(path.name, self.kinds)}")
 
   def _tree(self, folder, info):
     """Everything below a folder, real folders only; links to folders are kept for later."""

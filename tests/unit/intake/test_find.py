@@ -192,6 +192,18 @@ def test_what_a_search_leaves_aside(tmp_path):
   assert find.find(root, ("dicom",), deep=False).files == [root / "c.dcm"]
 
 
+@pytest.mark.parametrize("name, advice", [
+    ("a.nrrd", ": save it as .nii.gz"), ("a.MHA", ": save it as .nii.gz"),
+    ("a.nii.bz2", ": save it as .nii.gz"),
+    ("a.zip", ": unpack it"), ("a.webp", ""), ("notes.txt", "")])
+def test_a_format_of_the_field_that_is_not_read_comes_with_what_to_do(tmp_path, name, advice):
+  (tmp_path / name).write_bytes(b"NRRD0004")
+  (item,) = find.find(tmp_path, ("nifti",)).left_out
+  assert item.reason.startswith(f"is no NIfTI volume{advice}") and (advice or ":" not in item.reason)
+  (item,) = find.find(tmp_path, ("image",)).left_out
+  assert ("PNG" in item.reason) == (name == "a.webp")
+
+
 def test_names_of_what_is_left_out_are_few_and_on_one_line(tmp_path):
   items = [find.LeftOut(tmp_path / f"{i}\n\u202eb", "is no image", broken=i < 3) for i in range(23)]
   found = find.Found(tmp_path, left_out=items)

@@ -84,3 +84,11 @@ def test_a_part_of_a_bids_data_set_needs_no_description(tmp_path, session):
     scans, left_out = found(root, THREE)
     assert [sorted(s) for s in scans.values()] == [sorted(THREE)]
     assert list(left_out) == [prefix.rsplit("/", 1)[-1] + "T2w"]
+
+
+def test_a_phase_image_is_no_scan(tmp_path):
+  folder_of(tmp_path, *(f"sub-01/anat/sub-01_{part}T1w" for part in ("", "part-phase_")),
+            "sub-02/anat/sub-02_part-mag_T1w")
+  scans, left_out = found(tmp_path, ("t1",))
+  assert scans == {"sub-01": {"t1": "sub-01_T1w"}, "sub-02_part-mag": {"t1": "sub-02_part-mag_T1w"}}
+  assert list(left_out) == ["sub-01_part-phase_T1w"]
