@@ -1,5 +1,19 @@
 """The one exception that means "what the user gave cannot be used"; needs no library."""
 
+import errno
+
+_ELSEWHERE = "give another --workdir or --output"
+_REMEDIES = {**dict.fromkeys((errno.EACCES, errno.EPERM), f"change its permissions, or {_ELSEWHERE}"),
+             **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"make room there, or {_ELSEWHERE}"),
+             errno.EROFS: _ELSEWHERE}
+
+
+def line_of(error: BaseException) -> str:
+  """What is printed of an error of the user's or of the system: what, where, what to do."""
+  if isinstance(error, OSError) and error.errno in _REMEDIES and error.filename is not None:
+    return f"{error.filename}: {error.strerror}; {_REMEDIES[error.errno]}"
+  return " ".join(str(error).split()) or type(error).__name__
+
 
 class UserError(ValueError):
   """Something the user gave is wrong, and nothing was done with it.

@@ -29,7 +29,7 @@ from ml_collections import config_flags
 import medae_jax
 from medae_jax.core import places
 from medae_jax.core.device import environment
-from medae_jax.core.errors import UserError, allow_outside_code
+from medae_jax.core.errors import UserError, allow_outside_code, line_of
 
 _MODES = {
     "train": "train, go on with or finish the run in --workdir, then evaluate it",
@@ -153,7 +153,7 @@ def main(argv) -> None:
       run(FLAGS.mode)
   except (UserError, OSError, FloatingPointError) as e:
     logging.debug("%s", e, exc_info=True)  # the traceback: --verbosity=1
-    _say(" ".join(str(e).split()) or type(e).__name__)
+    _say(line_of(e))
     sys.exit(1)
   except MemoryError as e:
     _say(f"out of memory: {e}; use smaller batches, less data, or a machine with more")

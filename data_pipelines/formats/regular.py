@@ -31,7 +31,7 @@ def check_regular(path, what: str = "file") -> None:
 
   Raises:
     FileNotFoundError: nothing there, or a link that leads nowhere. UserError: a folder, a pipe, a
-    socket, a device, a link that leads to itself, a name that no system takes.
+    socket, a device, a link that leads to itself, a name that no system takes, a file that may not be read.
   """
   try:
     mode = pathlib.Path(path).stat().st_mode
@@ -44,3 +44,5 @@ def check_regular(path, what: str = "file") -> None:
     raise UserError(f"{what} {path} is a folder")
   if not stat.S_ISREG(mode):
     raise UserError(f"{what} {path} is no file but a pipe, a socket or a device")
+  if not os.access(path, os.R_OK):
+    raise UserError(f"{what} {path} may not be read: change its permissions")
