@@ -1,4 +1,4 @@
-"""What a preparation keeps: keys, records, settings, second names, what the dead left; processes and parts."""
+"""What a preparation keeps: keys, records, settings, second names, what the dead left; counts and parts."""
 
 import os
 
