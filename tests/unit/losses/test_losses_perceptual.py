@@ -40,6 +40,7 @@ def test_loss_expressions():
   assert [(t.name, t.weight) for t in terms] == [("perceptual", 1.0), ("l1", 0.1)]
   assert terms[0].normalize and terms[0].absolute and terms[0].relative
   assert lp.layers_of(terms, [8, 16]) == ("r32",)
+  assert lp.layers_of(lp.parse("perceptual", layers="0*r42+r12+image"), [8]) == ("r12",)  # no pass deeper
   with pytest.raises(ValueError, match="none of l1"):
     lp.parse("l3", layers="")
   with pytest.raises(ValueError, match="no layer for resolution 16"):
@@ -64,6 +65,16 @@ def test_any_network_of_features_will_do():
   found = lp.per_image(lp.parse("perceptual", layers="anything"), trunk, image, recon)
   want = (3 * (image / 2)**2 - 3 * (recon / 2)**2)**2
   np.testing.assert_allclose(found, want.mean((1, 2, 3)), rtol=1e-5)
+
+
+def test_a_map_weighs_layers_and_terms_as_the_loss_does():
+  """Layers as large as the image: nothing is resized, the map's mean is the loss."""
+  power = lambda params, x, layers, dtype: {k: x ** int(k[1:]) for k in layers}
+  trunk = Trunk(power, {}, {}, low=0.0, high=1.0, mean=None, std=None)
+  image, recon = np.abs(pair())
+  terms = lp.parse("perceptual + 0.5*l2 + 2*l1", layers="p1+3*p2")
+  mean = np.asarray(lp.anomaly_map(terms, trunk, image, recon)).mean((1, 2, 3))
+  np.testing.assert_allclose(mean, lp.per_image(terms, trunk, image, recon), rtol=1e-5)
 
 
 def test_relative_loss_by_hand(trunk):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from configs import ae_cxr
 from configs.fields import ae_zoo
@@ -96,6 +97,13 @@ def test_divergences_by_integration():
   np.testing.assert_allclose(variational.kl_of_log_var(mean, 2 * log_std), [total], rtol=1e-5)
 
 
+@pytest.mark.parametrize("log_std", [0.0, -0.7])
+def test_the_likelihood_is_a_normal_density(log_std):
+  image, recon = np.random.default_rng(0).normal(size=(2, 3, 2, 2, 1))
+  want = -scipy.stats.norm.logpdf(image, recon, np.exp(log_std)).sum((1, 2, 3))
+  np.testing.assert_allclose(variational.gaussian_nll(image, recon, log_std), want, rtol=1e-6)
+
+
 def test_the_published_divergence_exponentiates_twice():
   mean, log_std = jnp.ones((2, 3)), 0.3 * jnp.ones((2, 3))
   published, exact = (method_of("vae,smoke", method__kl=kind).divergence(mean, log_std)
@@ -122,6 +130,10 @@ def test_plateau_waits_and_multiplies():
     scales.append(float(state["scale"]))
   np.testing.assert_allclose(scales, [1, 1, 1, 1, 1, 0.1, 0.1, 0.1], rtol=1e-6)
   assert int(state["bad"]) == 0 and float(state["best"]) == 0.5
+  state = plateau.init()
+  for value in (1.0, 0.99997, 0.99994, 0.99991):  # gains of less than a ten-thousandth of the best are none
+    state = plateau.update(state, value, patience=2, factor=0.1)
+  assert float(state["scale"]) == pytest.approx(0.1) and float(state["best"]) == 1.0
 
 
 def test_cross_entropy_of_logits():

@@ -32,6 +32,22 @@ def test_ledoit_wolf_streams_to_what_sklearn_computes(rng, n, p):
   np.testing.assert_allclose(score, np.sqrt(want.mahalanobis(rows)), rtol=1e-3)
 
 
+def test_a_covariance_that_is_nearly_round_is_shrunk_whole():
+  """Sampling noise above what there is to shrink: the share stays 1."""
+  rows = np.r_[np.eye(3), -np.eye(3)] * [1.0, 1.1, 0.9] + 5
+  ours = feature_distance.LedoitWolf()
+  ours.add(rows)
+  found, want = ours.fit(), LedoitWolf().fit(rows)
+  assert want.shrinkage_ == 1
+  np.testing.assert_allclose(found["shrinkage"], 1)
+  np.testing.assert_allclose(found["covariance"], want.covariance_, atol=1e-12)
+
+
+def test_a_direction_of_small_variance_counts_in_its_own_units():
+  whiten = feature_distance.whitening(np.diag([1.0, 1e-8]))
+  np.testing.assert_allclose(np.linalg.norm(whiten @ np.array([[3, 0], [0, 3e-4]]), axis=0), 3, rtol=1e-5)
+
+
 def test_constant_features_do_not_count(rng):
   rows = np.c_[rng.standard_normal((30, 3)), np.full(30, 5.0)]
   lw = feature_distance.LedoitWolf()
@@ -98,6 +114,7 @@ def test_reductions_keep_lengths_or_channels():
   assert (s.sum(0) == 1).all() and (s.sum(1) <= 1).all() and set(np.unique(s)) == {0, 1}
   assert padim.reduction(0, 5, 100).shape == (5, 5)
   np.testing.assert_array_equal(q, padim.reduction(3, 30, 8))
-  assert not np.array_equal(q, padim.reduction(4, 30, 8))
+  for map_, how in ((q, "project"), (s, "select")):
+    assert not np.array_equal(map_, padim.reduction(4, 30, 8, how))
   with pytest.raises(UserError, match="project, select"):
     padim.reduction(0, 4, 2, "pca")

@@ -64,7 +64,8 @@ def test_what_is_not_finite_has_no_score():
 
 
 @pytest.mark.parametrize("train,text", [(rows(1), "two normal images or more"),
-                                        (np.full((5, 2), np.nan, np.float32), "not finite")])
+                                        (np.full((5, 2), np.nan, np.float32), "not finite"),
+                                        (np.r_[rows(1100), [[np.inf] * 6]], "not finite")])
 def test_rows_that_nothing_can_be_fitted_to(train, text):
   with pytest.raises(UserError, match=text):
     forest.fit(train)

@@ -70,7 +70,7 @@ def test_reservoir_draws_evenly():
   assert np.abs(np.mean(counts, 0) - 100).max() < 4 and np.std(counts) > 3
 
 
-@pytest.mark.parametrize("neighbours", [0, 4])
+@pytest.mark.parametrize("neighbours", [0, 2])
 def test_image_score_is_equation_seven(rng, neighbours):
   bank = rng.standard_normal((500, 10)).astype(np.float32)
   patches = rng.standard_normal((3, 30, 10)).astype(np.float32)

@@ -151,6 +151,20 @@ def test_val_chooses_kind_and_image_score_among_what_is_offered():
   assert chosen.summary()["image_auroc"]["kind=published;image_score=mean"] < 0.5
 
 
+def test_what_is_offered_has_the_filters_and_the_mask_of_the_method():
+  scores, state = build(offer=True)
+  image, recon = pair(size=12)
+  own, mask = jnp.asarray(image[..., :1]), jnp.asarray(image > 0.5)
+  out = scores.outputs(state, image, {"recon": recon, "map": own, "score": own.mean((1, 2, 3))},
+                       finish=lambda m: 2 * m, mask=mask)
+  found = lambda kind, how: out[f"offer/kind={kind};image_score={how}"]
+  want = 2 * scores.map(state, image, recon, "ssim")
+  np.testing.assert_allclose(found("ssim", "max"), want.max((1, 2, 3)), rtol=1e-6)
+  np.testing.assert_allclose(found("ssim", "foreground_mean"),
+                             (want * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)), rtol=1e-5)
+  np.testing.assert_allclose(found("published", "max"), image.max((1, 2, 3)))  # finished by the method
+
+
 def test_what_cannot_score_is_refused():
   with pytest.raises(UserError, match="trunk_weights"):
     build(kind="equalised")
@@ -170,3 +184,12 @@ def test_an_exported_state_holds_what_the_score_reads():
   scores, state = build(kind="perceptual", **TRUNK)
   nets, extra = scores.inference(state.replace(extra={"recon_score": {}}))
   assert list(nets) == [reconstruction.NET] and not extra
+  scores, state = build(offer=True, **TRUNK)  # the published score is chosen, others may be asked for
+  nets, extra = scores.inference(state.replace(extra={"recon_score": {}}))
+  assert list(nets) == [reconstruction.NET] and list(extra) == ["recon_score"]
+
+
+def test_errors_are_fitted_where_the_score_or_the_config_asks_for_it():
+  fits = lambda **score: build(**TRUNK, **score)[0].fits
+  assert fits(kind="mahalanobis") and fits(kind="ssim", fit=True)
+  assert not fits(kind="ssim") and not build(fit=True)[0].fits  # nothing to fit without a trunk

@@ -73,6 +73,7 @@ def test_intensity_baseline_is_the_channel_inside_the_foreground():
   image = np.zeros((1, 8, 8, 2), np.float32)
   image[0, 2:6, 2:6] = [0.5, 0.25]
   image[0, 0, 0] = [0.004, 0.004]  # below the foreground's 0.01
+  image[0, 4, 4] = [0.5, -0.25]    # darker than the background: no evidence, and none against it
   found = np.asarray(scores.intensity_map(jnp.asarray(image), 1))
-  assert found[0, 3, 3, 0] == 0.25 and found[0, 0, 0, 0] == 0
+  assert found[0, 3, 3, 0] == 0.25 and found[0, 0, 0, 0] == found[0, 4, 4, 0] == 0
   assert np.asarray(scores.intensity_map(jnp.asarray(image), 1, 5))[0, 2, 2, 0] == 0
