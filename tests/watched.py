@@ -1,7 +1,12 @@
-"""What is read of a method by the modes, and of a state by a method's score."""
+"""What is read of a method by the modes, of a state by a method's score, of a config by a method."""
+
+import collections
+import pathlib
+import sys
 
 import jax
 from jax import export as jax_export
+import ml_collections
 
 from medae_jax.core import method as method_lib, parallel
 
@@ -46,3 +51,61 @@ def unread(method, state, batch):
   used = set(jax_export.export(score)(state, batch).module_kept_var_idx)
   names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
   return [name for i, name in enumerate(names) if i not in used]
+
+
+GROUPS = ("method", "model", "optim")  # of a config: a method's own
+ROOMS = {"methods", "models", "losses", "scores", "optim", "weights"}
+
+
+def watch_fields(monkeypatch) -> dict[str, set[str]]:
+  """{name of a method: dotted fields of its groups that code of `ROOMS` reads}, of methods loaded from now on.
+
+  Checks of a config, which read everything, do not count.
+  """
+  read, places = collections.defaultdict(set), {}
+  load, get = method_lib.load, ml_collections.ConfigDict.__getitem__
+  copy = ml_collections.ConfigDict.copy_and_resolve_references
+
+  def note(node, name, prefix):
+    places[id(node)] = node, name, prefix  # the node too: its id shall not be another's later
+    for key in node:
+      if isinstance(child := get(node, key), ml_collections.ConfigDict):
+        note(child, name, f"{prefix}{key}.")
+
+  def loaded(config):
+    for group in GROUPS:
+      note(config[group], config.method.name, f"{group}.")
+    return load(config)
+
+  def item(self, key):
+    if (place := places.get(id(self))) and _by_a_method(sys._getframe(1)):
+      read[place[1]].add(place[2] + key)
+    return get(self, key)
+
+  def copied(self, *args, **kw):
+    made = copy(self, *args, **kw)
+    if place := places.get(id(self)):
+      note(made, *place[1:])
+    return made
+  monkeypatch.setattr(method_lib, "load", loaded)
+  monkeypatch.setattr(ml_collections.ConfigDict, "__getitem__", item)
+  monkeypatch.setattr(ml_collections.ConfigDict, "copy_and_resolve_references", copied)
+  return read
+
+
+def _by_a_method(frame) -> bool:
+  while "ml_collections" in frame.f_code.co_filename:
+    frame = frame.f_back
+  parts = pathlib.PurePath(frame.f_code.co_filename).parts
+  return "medae_jax" in parts and not ROOMS.isdisjoint(parts)
+
+
+def fields_of(config) -> set[str]:
+  """Dotted names of all fields of the groups but the method's name, which the loader reads."""
+  def leaves(node, prefix):
+    for key, value in node.items():
+      if isinstance(value, ml_collections.ConfigDict):
+        yield from leaves(value, f"{prefix}{key}.")
+      else:
+        yield prefix + key
+  return {field for group in GROUPS for field in leaves(config[group], f"{group}.")} - {"method.name"}

@@ -27,6 +27,21 @@ REAL = tuple(real for _, real in FEATURES.values() if real)
 EVERY_RUN = ("annotation_removal", "noisy_skin", "dpa_nih", "dae_brats")
 # Methods beside the first one of a config file (si_vae runs above): {file: arguments}.
 WORDS = {"ae_cxr": ("vae", "aae")}
+# Fields that a case's method need not read, as another field of it decides: {case: fields}.
+UNREAD = {
+    "ae_cxr": {"method.vgg_stats", "method.vgg_stats_steps", "model.squeeze", "optim.epoch_steps"},  # l1; no latent
+    "dae_brats": {"method.score.test_noise_res", "method.score.test_noise_std", "optim.epoch_steps",
+                  "optim.half_period"},  # no draws; a constant rate
+    "dpa_camelyon16": {"method.adversarial.reg_alpha", "method.adversarial.reg_type", "method.cache_features",
+                       "method.growing.stable_steps", "method.growing.transition_steps",
+                       "method.smooth_pg"},  # wasserstein; not resident; one stage
+    "frozen_beside": {"method.eight_bit", "method.neighbours"},
+    "morphaeus_cxr": {"method.vgg_stats_steps"},
+    "noisy_skin": {"method.finetune_lr", "method.finetune_share", "optim.boundaries", "optim.epoch_steps"},
+    "piad_camelyon16": {"method.adv_image.reg_alpha", "method.adv_image.reg_type", "method.adv_latent.reg_alpha",
+                        "method.adv_latent.reg_type", "method.policy.weight_enc", "method.policy.weight_dec",
+                        "method.cache_features"},  # wasserstein; gradient norms; not resident
+    "ae_cxr:vae": {"optim.epoch_steps"}}
 
 
 def _tiny(cls):

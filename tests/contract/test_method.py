@@ -26,7 +26,8 @@ from medae_jax.training import feed, start
 from tests import tiny_methods
 from tests.contract import cases
 from tests.contract.run_steps import flat
-from tests.watched import unread, watch
+from tests.contract.spoilt import spoilt, with_pixel
+from tests.watched import fields_of, unread, watch, watch_fields
 
 NAMES = cases.names()
 MODES_TRIED = ("dae_brats", "annotation_removal", "noisy_skin")  # in every run
@@ -38,7 +39,14 @@ def example_batch(config, n=8):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def read():
+  """{name of a method: fields of its config that it has read so far}."""
+  with pytest.MonkeyPatch.context() as patch:
+    yield watch_fields(patch)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, read):
   """Trains a case once for all tests of this module, watched: name -> (workdir, result)."""
   done = {}
 
@@ -131,6 +139,14 @@ def test_inference_state_is_what_score_reads(name, restored):
   assert not kept.opt and not unread(method, kept, batch)
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in cases.TINY])
+def test_every_field_of_the_config_is_read(name, restored, read):
+  """By the method and what it calls: a field that is dropped on its way would act no more."""
+  run, batch = restored(name)
+  run.score_fn(batch)
+  assert not fields_of(run.config) - read[run.config.method.name] - cases.UNREAD.get(name, set())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_score_treats_examples_independently(name, restored):
   """Each example alone, in another order and beside padding: the same up to float order."""
@@ -220,22 +236,6 @@ def test_pictures_are_never_merged_into_what_score_returns(trained, tmp_path, mo
     assert not np.any(pictures["map"]) and not np.any(pictures["score"])
     for key, value in score(batch["image"]).items():
       np.testing.assert_allclose(outputs[key], value, rtol=1e-6, err_msg=key)
-
-
-def spoilt(batch, key, change):
-  """The batch with one array, "stream/name" or "name", changed (None takes it out)."""
-  stream, _, name = key.rpartition("/")
-  part = dict(batch[stream] if stream else batch)
-  value = change(np.array(part.pop(name)))
-  part.update({} if value is None else {name: value})
-  return {**batch, stream: part} if stream else part
-
-
-def with_pixel(number):
-  def change(value):
-    value[(0,) * value.ndim] = number
-    return value
-  return change
 
 
 @pytest.mark.parametrize("name", NAMES)
