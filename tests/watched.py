@@ -58,7 +58,7 @@ ROOMS = {"methods", "models", "losses", "scores", "optim", "weights"}
 
 
 def watch_fields(monkeypatch) -> dict[str, set[str]]:
-  """{name of a method: dotted fields of its groups that code of `ROOMS` reads}, of methods loaded from now on.
+  """{name of a method: dotted fields of its groups that code of `ROOMS` reads}, once it is loaded again.
 
   Checks of a config, which read everything, do not count.
   """

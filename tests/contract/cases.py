@@ -29,19 +29,23 @@ EVERY_RUN = ("annotation_removal", "noisy_skin", "dpa_nih", "dae_brats")
 WORDS = {"ae_cxr": ("vae", "aae")}
 # Fields that a case's method need not read, as another field of it decides: {case: fields}.
 UNREAD = {
-    "ae_cxr": {"method.vgg_stats", "method.vgg_stats_steps", "model.squeeze", "optim.epoch_steps"},  # l1; no latent
+    # the loss is l1, the code not dense, the rate constant
+    "ae_cxr": {"method.vgg_stats", "method.vgg_stats_steps", "model.squeeze", "optim.epoch_steps"},
+    "ae_cxr:vae": {"optim.epoch_steps"},
+    # no noise at test time, a constant rate
     "dae_brats": {"method.score.test_noise_res", "method.score.test_noise_std", "optim.epoch_steps",
-                  "optim.half_period"},  # no draws; a constant rate
+                  "optim.half_period"},
+    # a wasserstein critic, data not resident, one stage
     "dpa_camelyon16": {"method.adversarial.reg_alpha", "method.adversarial.reg_type", "method.cache_features",
-                       "method.growing.stable_steps", "method.growing.transition_steps",
-                       "method.smooth_pg"},  # wasserstein; not resident; one stage
+                       "method.growing.stable_steps", "method.growing.transition_steps", "method.smooth_pg"},
+    # images as they are, no score of neighbours
     "frozen_beside": {"method.eight_bit", "method.neighbours"},
-    "morphaeus_cxr": {"method.vgg_stats_steps"},
+    "morphaeus_cxr": {"method.vgg_stats_steps"},  # no trunk
     "noisy_skin": {"method.finetune_lr", "method.finetune_share", "optim.boundaries", "optim.epoch_steps"},
-    "piad_camelyon16": {"method.adv_image.reg_alpha", "method.adv_image.reg_type", "method.adv_latent.reg_alpha",
-                        "method.adv_latent.reg_type", "method.policy.weight_enc", "method.policy.weight_dec",
-                        "method.cache_features"},  # wasserstein; gradient norms; not resident
-    "ae_cxr:vae": {"optim.epoch_steps"}}
+    # wasserstein critics, weights from gradient norms, data not resident
+    "piad_camelyon16": {"method.adv_image.reg_alpha", "method.adv_image.reg_type", "method.cache_features",
+                        "method.adv_latent.reg_alpha", "method.adv_latent.reg_type",
+                        "method.policy.weight_enc", "method.policy.weight_dec"}}
 
 
 def _tiny(cls):
