@@ -74,7 +74,7 @@ def watch_fields(monkeypatch) -> dict[str, set[str]]:
 
   def loaded(config):
     for group in GROUPS:
-      note(config[group], config.method.name, f"{group}.")
+      note(config.get(group, {}), config.method.name, f"{group}.")
     return load(config)
 
   def item(self, key):

@@ -150,9 +150,13 @@ class Method(BaseMethod):
     maps = self._maps(state, batch["image"], self._all_taps())
     out = {"pooled": {tap: x.mean((1, 2)) for tap, x in maps.items()}}
     if self._patched:
-      p = self.config.method.patches
-      out["patches"] = _patches.patches(maps, self._map_taps, p.size, p.grid)
+      out["patches"] = self._patch_rows(maps)
     return out
+
+  def _patch_rows(self, maps):
+    """One vector a position, as fitted and as scored: [B,h,w,C]."""
+    p = self.config.method.patches
+    return _patches.patches(maps, self._map_taps, p.size, p.grid)
 
   def _fit(self, rows, seed):
     """{score: arrays} of the normal rows [n,D] of one set of taps."""
@@ -182,8 +186,7 @@ class Method(BaseMethod):
     maps = self._maps(state, image, self._needed([*wanted, (c.map, "")]))
     patched = dict.fromkeys(kind for kind in [k for k, _ in wanted] + [c.map] if kind in _patches.KINDS)
     if patched:
-      p = self.config.method.patches
-      rows = _patches.patches(maps, self._map_taps, p.size, p.grid)
+      rows = self._patch_rows(maps)
       patched = {k: _patches.score(k, rows, state.extra["patch"], self.config.method.patchcore.neighbours)
                  for k in patched}
     value = lambda kind, taps: patched[kind][1] if kind in patched else self._distance(

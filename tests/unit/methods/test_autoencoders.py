@@ -136,6 +136,61 @@ def test_plateau_waits_and_multiplies():
   assert float(state["scale"]) == pytest.approx(0.1) and float(state["best"]) == 1.0
 
 
+@pytest.mark.parametrize("arg, draws", [("vae,smoke", True), ("vae,smoke,parity=1", False),
+                                        ("beta_vae,smoke", True), ("ae_s,smoke", False)])
+def test_codes_are_drawn_in_training_where_the_config_says(arg, draws, monkeypatch):
+  method, batch = method_of(arg), {"image": jnp.ones((3, 8, 8, 1)), "index": jnp.arange(3)}
+  monkeypatch.setattr(method, "step", lambda state, part, axis_name: part)
+  part = method.train_step(None, batch, jax.random.key(0), stage=None, axis_name=None)
+  assert ("noise" in part) == draws
+  if draws:
+    assert part["noise"].shape == (3, method.config.model.latent) and np.std(part["noise"]) > 0.5
+
+
+@pytest.mark.parametrize("arg", ["beta_vae,smoke", "si_vae,smoke"])
+def test_codes_are_drawn_in_scores_and_validation_where_the_config_says(arg, monkeypatch):
+  """One draw for all images in a score; the network here shows whether it was given one."""
+  shown, batch = {}, {"image": jnp.zeros((3, 8, 8, 1)), "index": jnp.arange(3)}
+  for sample in (False, True):
+    config = config_of(arg)
+    with config.unlocked():
+      config.method.score.sample = sample
+    method = method_lib.load(config)
+    given = lambda use, image, noise=None: image + (0 if noise is None else jnp.abs(noise).sum())
+    monkeypatch.setattr(method, "use", lambda *args, **kw: None)
+    monkeypatch.setattr(method, "reconstruct", given)
+    monkeypatch.setattr(method, "terms", lambda use, state, part, mean: {
+        k: ((given(use, part["image"], part.get("noise")) - part["image"]) ** 2).mean((1, 2, 3))
+        for k in ("loss", "rec")}, raising=False)
+    state = State.create({}, {})
+    loss = method.eval_step(state, batch, jax.random.key(1))["loss"]
+    shown[sample] = method.score(state, batch)["recon"], loss
+  for off, on in zip(shown[False], shown[True]):
+    assert not np.any(off) and np.all(on > 0)
+  assert np.ptp(shown[True][0]) == 0
+
+
+def test_a_capacity_is_no_part_of_what_chooses_the_checkpoint(monkeypatch):
+  for kind, want in (("capacity", 2.0), ("beta", 5.0)):
+    method = method_of("beta_vae,smoke", method__regulariser=kind)
+    monkeypatch.setattr(method, "terms", lambda *args: {"loss": 5.0, "rec": 2.0, "kl": 3.0})
+    batch = {"image": jnp.zeros((1, 64, 64, 1))}
+    assert method.eval_step(State.create({}, {}), batch, None)["loss"] == want
+
+
+def test_the_plateau_scales_the_step():
+  """Of the parameters, not of the optimiser's memory."""
+  method = method_of("vae,smoke")
+  params = {net: {"w": jnp.ones(2)} for net in ("enc", "dec")}
+  state = State.create(params, method.counters(), {"net": method.tx.init(params)})
+  low = {**state.stats["plateau"], "scale": jnp.asarray(0.25)}
+  full, quarter = (method.move("net", s, params, {}) for s in (state, state.replace(stats={"plateau": low})))
+  np.testing.assert_allclose(1 - quarter.params["enc"]["w"], (1 - full.params["enc"]["w"]) / 4, rtol=1e-4)
+  assert full.params["enc"]["w"][0] < 1
+  jax.tree.map(np.testing.assert_array_equal, full.opt, quarter.opt)
+  np.testing.assert_allclose(method.rate(state.replace(stats={"plateau": low})), 0.25 * method.rate(state))
+
+
 def test_cross_entropy_of_logits():
   logits, target = np.array([[2.0, -1.0]]), np.array([[0.3, 1.0]])
   p = 1 / (1 + np.exp(-logits))

@@ -51,6 +51,15 @@ def test_weights_beyond_a_layer_do_not_matter_to_it(ask):
   assert not ask(taps=("low",), weights=params(b=3.0))[1]
 
 
+def test_other_weights_in_the_same_run_are_other_features(tmp_path):
+  """One cache is asked for two states: those before and after a change of the parameters."""
+  cache, asked = FeatureCache(str(tmp_path), "", USED.__getitem__), []
+  for weights in (params(), params(a=3.0), params()):
+    cache(weights, np.ones((3, 4, 4, 1), np.float32), ("low",),
+          lambda: (asked.append(1), {"low": np.ones((3, 2), np.float32)})[1])
+  assert len(asked) == 2  # the third are the first
+
+
 def test_a_folder_that_cannot_be_written_costs_no_result(tmp_path):
   (tmp_path / "file").write_text("")
   values = np.ones((3, 2), np.float32)

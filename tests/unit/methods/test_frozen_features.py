@@ -75,6 +75,8 @@ def test_black_and_white_are_the_configs_and_channels_may_be_chosen(images):
   four = np.concatenate([images, images[..., :1]], -1)[..., [1, 2, 3, 0]] * 0.5 + 0.5  # g, b, r, r
   np.testing.assert_allclose(unit._maps(state, jnp.asarray(four), ("r12",))["r12"],
                              plain._maps(state, jnp.asarray(images), ("r12",))["r12"], atol=1e-3)
+  entered = plain._features(("r12",)).maps(state.params, jnp.asarray(images))["r12"]  # of -1 to 1
+  np.testing.assert_allclose(plain._maps(state, jnp.asarray(images), ("r12",))["r12"], entered, rtol=1e-5)
   assert unit.needs["image"].high is None and plain.needs["image"].high == 1
   with pytest.raises(UserError, match="have 3 channels"):
     unit._maps(state, jnp.asarray(images), ("r12",))
@@ -83,7 +85,7 @@ def test_black_and_white_are_the_configs_and_channels_may_be_chosen(images):
 @pytest.mark.parametrize(("changes", "text"), [
     ({"method.score.image": "knn"}, "score.image"), ({"method.scores": ("padim",)}, "says what is fitted"),
     ({"method.score.taps": "r11"}, "none of the sets"), ({"method.map_taps": "r99"}, "r99"),
-    ({"method.low": 2.0}, "is not below")])
+    ({"method.low": 1.0}, "is not below")])
 def test_what_does_not_fit_is_one_line(changes, text):
   with pytest.raises(UserError, match=text):
     make(**changes)
@@ -114,10 +116,35 @@ def test_taps_count_alike_and_vectors_are_one_long():
   np.testing.assert_allclose([(scaled[..., :3]**2).sum(-1).mean(), (scaled[..., 3:]**2).sum(-1).mean()], 0.5)
 
 
+@pytest.mark.parametrize("kind", _patches.KINDS)
+def test_padding_is_not_fitted(kind):
+  """Rows of noise that are no images change nothing, in the first batch and after it."""
+  rows = np.random.default_rng(0).standard_normal((6, 2, 2, 4)).astype(np.float32)
+  method = make(**{"method.scores": (kind,), "method.score.image": kind, "method.score.map": kind})
+  whole, padded = (_patches.Fit(method.config.method, (4,), 0) for _ in range(2))
+  whole.add(rows[:3], np.ones(3, bool))
+  whole.add(rows[3:], np.ones(3, bool))
+  for part in (rows[:3], rows[3:]):
+    padded.add(np.concatenate([part, 9 + part[:1]]), np.arange(4) < 3)
+  for a, b in zip(*(jax.tree.leaves(fit.result()) for fit in (whole, padded))):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_most_anomalous_position_is_the_image_s_score_in_scaled_features():
+  fitted = {"scale": np.float32([0.5, 2]), "padim": {"reduce": np.eye(2, dtype=np.float32), "mean": 0.0,
+                                                     "whiten": np.eye(2, dtype=np.float32)[None]}}
+  rows = np.zeros((1, 2, 2, 2), np.float32)
+  rows[0, 1, 0] = [6, 2]
+  distance, image = _patches.score("padim", jnp.asarray(rows), fitted, 0)
+  np.testing.assert_allclose(distance[0, ..., 0], [[0, 0], [5, 0]], atol=1e-6)
+  np.testing.assert_allclose(image, [5], rtol=1e-6)
+
+
 def test_smoothing_is_a_gaussian_that_keeps_constants():
   x = np.zeros((1, 31, 31, 1), np.float32)
   x[0, 15, 15] = 1
   y = np.asarray(_patches.smoothed(jnp.asarray(x), 2.0))[0, ..., 0]
   np.testing.assert_allclose(y.sum(), 1, rtol=1e-5)
   np.testing.assert_allclose(y[15, 17] / y[15, 15], np.exp(-0.5), rtol=1e-4)
+  assert y[15, 21] > 0 and not y[15, 22:].any()  # cut at 3 sigma
   np.testing.assert_allclose(_patches.smoothed(jnp.ones((1, 5, 5, 1)), 2.0), 1, rtol=1e-6)
