@@ -55,6 +55,43 @@ def test_similarity_is_taken_to_the_clean_image_and_in_parity_to_the_annotated(p
   np.testing.assert_allclose(found["loss"], found["loss_ssim"], rtol=1e-5)
 
 
+def test_validation_normalises_each_example_by_its_own_weights():
+  """sum w (c - p)^2 / sum w, the sums over channels too: the training loss of a batch of one."""
+  data = annotation.batch(2)
+  c = annotation.config(**{"method.ssim_weight": 0.0, "method.alpha": 40.0, "method.beta": 2.0})
+  found = _Given(c).eval_step(annotation_removal.State.create({"net": {}}, {"net": {}}), data, None)
+  weight = np.broadcast_to(np.where(data["mask"] > 0, 40.0, 2.0), data["clean"].shape)
+  want = (weight * (data["clean"] - 0.4) ** 2).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+  np.testing.assert_allclose(found["loss"], want, rtol=1e-5)
+
+
+class _Net:
+  """In the place of a network: notes what it is shown and answers with it."""
+  stride = 8
+
+  def apply(self, variables, x, mutable):
+    self.shown = np.asarray(x)
+    return x, {}
+
+
+def test_sides_are_continued_by_their_edge_and_cut_again(monkeypatch):
+  """As often as the poolings halve them; a residual head adds to the image."""
+  method, net = annotation_removal.Method(annotation.config()), _Net()
+  monkeypatch.setattr(method, "_net", lambda *args: net)
+  image = np.random.default_rng(0).random((1, 13, 16, 3), np.float32)
+  out, _ = method._apply({}, {}, jnp.asarray(image), False)
+  np.testing.assert_array_equal(net.shown, np.pad(image, ((0, 0), (0, 3), (0, 0), (0, 0)), mode="edge"))
+  np.testing.assert_allclose(out["recon"], 2 * image)
+
+
+def test_what_is_shown_stays_in_the_range_of_images(monkeypatch):
+  method = annotation_removal.Method(annotation.config(**{"method.score.threshold": 0.5}))
+  monkeypatch.setattr(method, "_apply", lambda params, stats, image, train: ({"recon": 4 * image - 1}, {}))
+  image = jnp.asarray([0.0, 0.3, 0.4, 0.9]).reshape(1, 2, 2, 1)
+  found = method.score(annotation_removal.State.create({"net": {}}, {"net": {}}), {"image": image})
+  np.testing.assert_allclose(np.ravel(found["recon"]), [0, 0.2, 0.6, 1], atol=1e-6)
+
+
 def test_similarity_by_brute_force():
   """1 - mean SSIM of zero-padded uniform windows, pixel by pixel."""
   from medae_jax.losses import ssim

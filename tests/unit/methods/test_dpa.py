@@ -227,6 +227,7 @@ def test_one_compilation_a_stage(grown):
   for _ in range(stage.steps):
     state, metrics = step(state, batch(c))
     alphas.append(float(metrics["alpha"]))
+    assert method.alpha(state) == metrics["alpha"]  # scored as the last step saw it
   assert step._cache_size() == 1
   np.testing.assert_allclose(alphas, (np.arange(stage.steps) + 1) / stage.steps)
 

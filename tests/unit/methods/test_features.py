@@ -65,7 +65,8 @@ def test_pooled_features_are_means_of_the_maps_in_the_order_of_the_taps(made):
     {"size": 20}, {"eight_bit": False}, {"dtype": "bfloat16"}, {"backbone": "vgg19"}])
 def test_kept_features_are_of_one_preparation(other, tmp_path):
   """What changes the numbers beside pixels and weights changes the key."""
-  plain, changed = (_features.Features(config(cache=str(tmp_path), eight_bit=True, **f)) for f in ({}, other))
+  plain, changed = (_features.Features(config(**{"cache": str(tmp_path), "eight_bit": True, **f}))
+                    for f in ({}, other))
   assert plain._cache._options != changed._cache._options
 
 

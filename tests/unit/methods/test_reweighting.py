@@ -239,6 +239,8 @@ def test_tracking_puts_weights_back_where_they_came_from():
   track = reweighting.update_track(track, noisy, jnp.zeros_like(weight), jnp.zeros_like(weight), 10,
                                    None)
   np.testing.assert_allclose(track["weight"][1], np.tile(np.repeat([0, 1], 4), (8, 1)), atol=1e-6)
+  latest = reweighting.update_track(track, noisy, jnp.asarray(weight), jnp.asarray(weight), 1, None)
+  np.testing.assert_allclose(latest["weight"][1], np.tile(np.repeat([0, 2], 4), (8, 1)), atol=1e-6)
   beyond = {**noisy, "sample": jnp.array([3, -1])}  # beyond the capacity, and a clean image
   same = reweighting.update_track(track, beyond, jnp.asarray(weight), jnp.asarray(weight), 10, None)
   assert_close(same, track, 0)

@@ -1,0 +1,80 @@
+"""Fresh parameters have the spread that their framework or paper gives them: parity never sees a draw."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medae_jax.models import annotation_layers, conv_ae, noisy_unet, wide_resnet
+from medae_jax.models.autoencoders import parts
+from medae_jax.models.layers import conv, init
+
+
+def drawn(module, inputs=24, side=4):
+  """{leaf: array} of a module's parameters for maps of `inputs` channels."""
+  made = module.init(jax.random.key(0), jnp.zeros((1, side, side, inputs)))["params"]
+  return {jax.tree_util.keystr(path[-1:], simple=True): np.asarray(x)
+          for path, x in jax.tree_util.tree_leaves_with_path(made)}
+
+
+class Part(nn.Module):
+  """A function of models/autoencoders/parts.py as a module."""
+  function: str
+  options: tuple = ()
+
+  @nn.compact
+  def __call__(self, x):
+    return getattr(parts, self.function)(x, 32, *self.options[:1], dtype=jnp.float32, name="a",
+                                         **dict(self.options[1:]))
+
+
+UNIFORM = {  # U(-b, b), b = 1 / sqrt(fan-in), of kernel and bias; a transposed kernel counts its outputs
+    "standardised 3x3": (conv.WSConv3x3(32), 9 * 24), "1x1": (conv.Conv1x1(32), 24),
+    "transposed 2x2": (conv.ConvTranspose2x2(32), 4 * 32),
+    "annotation 3x3": (annotation_layers.Conv(32), 9 * 24),
+    "chest 3x3": (conv_ae.conv(32, 3, 2, 24, jnp.float32, "a"), 9 * 24),
+    "chest transposed": (conv_ae.conv_transpose(32, 3, 2, jnp.float32, "a"), 9 * 32),
+    "zoo 4x4": (Part("conv", (4,)), 16 * 24), "zoo transposed": (Part("conv_transpose", (4,)), 16 * 32),
+    "zoo linear": (Part("linear"), 24)}
+
+
+@pytest.mark.parametrize("name", UNIFORM)
+def test_pytorch_s_uniform_draws(name):
+  module, fan_in = UNIFORM[name]
+  found, bound = drawn(module), fan_in ** -0.5
+  for leaf, least in (("kernel", 0.97), ("bias", 0.7)):
+    assert least * bound < np.abs(found[leaf]).max() < 1.0001 * bound
+  assert found["kernel"].std() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+
+
+@pytest.mark.parametrize("options, std", [
+    ((4, ("init", parts.dcgan_init)), 0.02), ((4, ("init", parts.he_init)), math.sqrt(2 / (16 * 24)))])
+def test_normal_draws_without_bias(options, std):
+  found = drawn(Part("conv", options))
+  assert found["kernel"].std() == pytest.approx(std, rel=0.05) and not found["bias"].any()
+
+
+def test_draws_of_the_dpa_family_and_of_the_wide_residual_network():
+  key, shape = jax.random.key(0), (3, 3, 20, 40)
+  slope = 1 + 0.2**2
+  assert np.std(init.kaiming_normal(key, shape)) == pytest.approx(math.sqrt(2 / (slope * 9 * 40)), rel=0.05)
+  bound = init.GAIN * math.sqrt(6 / (9 * 60))
+  np.testing.assert_allclose(init.GAIN, math.sqrt(2 / slope))
+  assert 0.97 * bound < np.abs(init.xavier_uniform(init.GAIN)(key, shape)).max() < 1.0001 * bound
+  assert np.std(wide_resnet._he_normal(key, shape)) == pytest.approx(math.sqrt(2 / (9 * 20)), rel=0.05)
+
+
+@pytest.mark.parametrize("scheme, factor", [("torch", 1), ("he", 6)])
+def test_the_noisy_unet_is_drawn_as_its_scheme_says(scheme, factor):
+  """Transposed kernels: PyTorch counts outputs, He what flows into a pixel."""
+  net, image = noisy_unet.NoisyUNet(8), jnp.zeros((1, 16, 16, 3))
+  params = jax.jit(lambda k: noisy_unet.initial_params(net, k, image, scheme))(jax.random.key(0))
+  up = {"torch": 4 * 64, "he": 128}[scheme]
+  for layer, fan_in in (("down2_conv2", 9 * 16), ("center_up", up)):
+    bound = math.sqrt(factor / fan_in)
+    assert 0.97 * bound < np.abs(params[layer]["kernel"]).max() < 1.0001 * bound
+    bias = np.abs(params[layer]["bias"]).max()
+    assert bias <= fan_in ** -0.5 and (bias > 0.5 * fan_in ** -0.5) == (scheme == "torch")
