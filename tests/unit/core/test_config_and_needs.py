@@ -26,6 +26,16 @@ def test_override_changes_a_locked_copy():
     config_lib.override(base, {"train.stepz": 5})
 
 
+def test_a_value_of_the_command_line_has_the_type_of_its_field():
+  base = ml_collections.ConfigDict({"n": 1, "on": True, "x": 0.5, "pair": (1, 2), "any": None}).lock()
+  for field, good in {"n": 2, "on": False, "x": 1, "pair": [3], "any": "x"}.items():
+    found = config_lib.override(base, {field: good}, typed=True)[field]
+    assert found == (tuple(good) if field == "pair" else good)
+  for field, bad in (("n", True), ("on", 1), ("n", 1.5), ("x", True), ("x", "1"), ("pair", 3)):
+    with pytest.raises(ValueError, match=rf"config.{field}=.* is of type"):
+      config_lib.override(base, {field: bad}, typed=True)
+
+
 def test_differences_are_the_fields_that_changed():
   changed = config_lib.override(small(), {"train.steps": 5, "sweep.folds": 3})
   assert config_lib.differences(small(), changed) == {"train.steps": 5}  # the sweep's own do not count

@@ -89,12 +89,15 @@ def test_where_all_last_ones_are_damaged_training_goes_on_from_the_best(sound, t
 
 
 def test_a_damaged_best_is_replaced_by_the_next_validation(tmp_path, warnings):
-  first = config()
+  first, more = config(), config()
+  for c in (first, more):  # the second validation is no better than the damaged one: that does not count
+    with c.unlocked():
+      c.train.best_mode = "max"
   with first.unlocked():
     first.train.steps = 3
   train.train(first, str(tmp_path))
   shutil.rmtree(tmp_path / "checkpoints" / "best" / "3" / "model")
-  train.train(config(), str(tmp_path))
+  train.train(more, str(tmp_path))
   again = checkpoint.Checkpoints(tmp_path)
   assert again.steps("best") and again.sound("best")
   again.close()

@@ -81,6 +81,20 @@ def test_resident_data_come_in_an_order_of_their_own():
   assert len({order(*pair) for pair in PAIRS[:8]}) == 8
 
 
+@pytest.mark.parametrize("size", [6, 40])
+def test_resident_data_show_every_view_of_every_image_once_an_epoch(size, monkeypatch):
+  """Batches end within an epoch, and one may be longer than an epoch."""
+  monkeypatch.setattr(Numbers, "resident_arrays", lambda self: {"row": np.arange(8)})
+  c = config(0)
+  c.data.resident = True
+  arrays, sample = feed.resident_data(Numbers(), c, size, STAGES[0], views=2)
+  drawn = [sample(arrays, np.arange(size), step) for step in range(240 // size)]
+  pairs = [(int(r), int(v)) for found in drawn for r, v in zip(found["row"], found["view"])]
+  epochs = [tuple(pairs[i:i + 16]) for i in range(0, 240, 16)]
+  assert all(set(e) == set(itertools.product(range(8), range(2))) for e in epochs)
+  assert len(set(epochs)) == len(epochs)
+
+
 def test_keys_are_the_same_in_every_version_and_process():
   """Written down: a changed hash would make old runs resume with other numbers."""
   c = config(3)

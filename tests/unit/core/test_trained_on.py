@@ -89,6 +89,31 @@ def test_far_intensities_and_other_scales_are_warned_of():
   assert grey == "it is grey, and every picture of the training was in colour"
 
 
+def test_the_limits_of_what_is_let_through_lie_where_they_are_said_to():
+  picture = lambda empty: np.where(np.arange(100) < empty, 0, 0.5).reshape(1, 10, 10, 1).repeat(3, -1)
+  assert fit.of_picture(brains(), picture(15)) == "" != fit.of_picture(brains(), picture(14))  # 0.3 of a half
+  of = lambda share: fit.of_form(rays(), fit.Seen("image", 3, share))
+  assert of(0.099) == "" != of(0.1)
+  like = RNG.uniform(0.1, 0.9, (4, 16, 16, 3))
+  here = fit.Seen("volume", spacing=(1.0, 1.0, 3.0))
+  far = lambda shift, usual: fit.warning(brains(usual=usual), here, like + 0.8 * shift) != ""
+  assert not far(0.2, 0.0) and far(0.3, 0.0)      # a quarter of the spread is no news
+  assert not far(0.35, 0.2) and far(0.45, 0.2)    # nor twice what the training itself has
+  wide = lambda mm: fit.warning(brains(placement="scan"), fit.Seen("volume", spacing=(1.0, mm, 9.0)), like)
+  assert wide(2.0) == wide(0.5) == "" and wide(2.1) and wide(0.45)
+
+
+def test_a_pixel_that_one_channel_sees_is_no_background_and_one_of_other_colours_is_coloured():
+  example = np.zeros((4, 1, 2))
+  example[:2, 0, 0], example[2, 0, 1] = 0.5, 0.25
+  found = fit.quantiles(example, "volume")
+  assert found[0, 0] < 0.1 and found[1, -1] > 0.2
+  assert fit.background(example) == 0.25
+  picture = np.zeros((1, 4, 3))
+  picture[0, :, 0] = [0, 5, 7, 100]   # 6 of 100 are the limit
+  assert fit.colour_share(picture) == 0.5
+
+
 def test_distance_is_a_wasserstein_distance_by_hand():
   usual = np.linspace(0, 2, 5)[None]
   assert fit.distance(usual + 0.5, usual) == pytest.approx(0.25)

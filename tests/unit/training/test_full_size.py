@@ -16,6 +16,10 @@ def test_full_size_on_synthetic_data_without_accelerator_becomes_the_demo(module
   assert not full_size.is_accident(config_lib.override(config, {"data.dir": "/mine"}), "cpu")
   assert not full_size.is_accident(module.get_config("demo"), "cpu")
   assert not full_size.is_accident(module.get_config("smoke"), "cpu")
+  units = ("steps", "epochs", "examples")
+  for unit in units:  # a length in any of them is one
+    alone = {f"train.{u}": 10**6 if u == unit else 0 for u in units}
+    assert full_size.is_accident(config_lib.override(config, alone), "cpu")
   small = full_size.demo(config, module.get_config, "")
   assert small.variant == "demo" and small.train.log_every == 7
   assert small.train.steps == module.get_config("demo").train.steps < config.train.steps

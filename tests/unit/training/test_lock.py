@@ -47,15 +47,17 @@ def test_a_folder_made_for_a_refused_run_goes_again(tmp_path):
   assert (tmp_path / "old").is_dir()
 
 
-@pytest.mark.parametrize("pid, host, refused", [
-    (os.getppid(), None, True), (2**22 + 1, None, False), (1, "elsewhere", True)])
-def test_without_locks_of_the_file_system_the_text_decides(tmp_path, monkeypatch, pid, host, refused):
+@pytest.mark.parametrize("pid, host, began, refused", [
+    (os.getppid(), None, None, True), (2**22 + 1, None, None, False), (1, "elsewhere", None, True),
+    (os.getppid(), None, "1", False),         # the number is another process's by now
+    (2**22 + 1, "elsewhere", None, True)])    # nobody can see from here whether it runs
+def test_without_locks_of_the_file_system_the_text_decides(tmp_path, monkeypatch, pid, host, began, refused):
   def no_locks(*_):
     raise OSError(errno.ENOTSUP, "no locks")
   monkeypatch.setattr(fcntl, "flock", no_locks)
   said = []
   monkeypatch.setattr(logging, "warning", lambda text, *args: said.append(text % args))
-  text = {"pid": pid, "host": host or lock.socket.gethostname(), "began": lock._began(pid) or "1"}
+  text = {"pid": pid, "host": host or lock.socket.gethostname(), "began": began or lock._began(pid) or "1"}
   (tmp_path / ".training.lock").write_text(json.dumps(text))
   if refused:
     with pytest.raises(UserError, match=f"process {pid}"), lock.held(tmp_path, "training"):

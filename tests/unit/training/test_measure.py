@@ -83,3 +83,30 @@ def test_synthetic_data_are_measured_before_the_first_checkpoint_and_files_at_on
     run.save(run.state)
     run.close()
     assert record.read(workdir).synthetic == synthetic
+
+
+def test_the_usual_distance_is_that_of_nearly_all_and_the_ends_are_of_all():
+  """Images of one value each: the distance of one from the mean is their difference in thousandths."""
+  values = np.linspace(0.05, 0.95, 19)
+  found = measure.measure(config(), Images(values[:, None, None, None] * np.ones((19, 4, 4, 1))), {})
+  assert found.usual == pytest.approx(np.quantile(np.abs(values - 0.5), 0.95) / 1e-3, rel=1e-4)
+  assert (found.low, found.high) == (pytest.approx(0.05), pytest.approx(0.95))
+
+
+def test_the_background_is_that_of_the_fullest_slices_and_empty_ones_have_no_intensities():
+  images = np.full((21, 20, 4, 1), 0.5)
+  for i in range(21):
+    images[i, :i] = 0  # the last one is empty
+  metas = [{"id": str(i), "patient": f"p{i}", "slice": 0} for i in range(21)]
+  found = measure.measure(config(modalities=("flair",)), Images(images, metas), {})
+  assert found.background == pytest.approx(np.quantile(np.arange(21) / 20, 0.05))
+  np.testing.assert_allclose(found.quantiles, 0.5)
+
+
+@pytest.mark.parametrize("words, known", [(["CT", "MR", "CT"], ("CT", "MR")), (["CT", "", "CT"], ())])
+def test_where_some_files_say_nothing_the_words_of_others_decide_nothing(monkeypatch, words, known):
+  said = iter(words)
+  monkeypatch.setattr(measure.finder, "kind_of", lambda path: "dicom")
+  monkeypatch.setattr(measure.images, "read_values", lambda path: np.zeros((2, 2, 1)))
+  monkeypatch.setattr(measure.dicom, "modality", lambda path: next(said))
+  assert measure._of_files([{"path": str(i)} for i in range(3)]) == (0.0, known)

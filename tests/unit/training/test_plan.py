@@ -38,6 +38,16 @@ def test_a_run_from_before_the_named_streams_is_its_own(tmp_path):
   assert not job(tmp_path, old).foreign()
 
 
+@pytest.mark.parametrize("word, foreign", [("legacy", False), ("files", True)])
+def test_a_run_that_keeps_the_split_of_before_is_its_own(tmp_path, word, foreign):
+  written, asked = recorder.config(), recorder.config()
+  for config, grouping in ((written, word), (asked, "names")):
+    with config.unlocked():
+      config.data.update(grouping=grouping, group_pattern=grouping)
+  (tmp_path / "config.json").write_text(json.dumps(written.to_dict()))
+  assert job_lib.Job("run", asked, tmp_path).foreign() == foreign
+
+
 @pytest.mark.parametrize("changes", [{"seed": 4}, {"train__batch_size": 8}, {"train__steps": 12}])
 def test_another_config_is_another_run(tmp_path, changes):
   found = job(tmp_path, recorder.config(), **changes)

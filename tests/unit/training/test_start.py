@@ -13,7 +13,7 @@ import pytest
 from medae_jax import train
 from medae_jax.core import checkpoint, config as config_lib, trained
 from medae_jax.core.errors import UserError
-from medae_jax.training import interrupt, start
+from medae_jax.training import bookkeeping, interrupt, start
 from tests.contract import cases
 from tests.unit.training import recorder
 
@@ -79,6 +79,24 @@ def test_epochs_are_resolved_from_the_data_and_written_down(tmp_path):
   assert manager.steps() == [4, 2]
   manager.close()
   assert train.train(c, str(tmp_path / "w"))["step"] == 4  # the same command: nothing to do
+
+
+def test_a_run_that_goes_on_from_its_best_checkpoint_is_not_done(monkeypatch):
+  """What was fitted after training went with the last checkpoints."""
+  def restore(which, opt_of, at_most=None):
+    if which == "last":
+      raise UserError("no checkpoint can be read")
+    return recorder.State.create({}), {"stage": "main", "done": True}
+  state, meta = start._restore(types.SimpleNamespace(restore=restore), None, None)
+  assert meta == {"stage": "main", "done": False} and int(state.step) == 0
+
+
+def test_the_numbers_of_a_line_are_means_over_steps_whatever_their_dispatch():
+  lines = []
+  writer = types.SimpleNamespace(scalars=lambda step, values: lines.append((step, values)))
+  fetched = [(3, {"loss": np.array([1.0, 2.0, 3.0])}), (4, {"loss": np.array([10.0])})]
+  assert bookkeeping.Run.log(types.SimpleNamespace(writer=writer), fetched, None) == {"loss": 4.0}
+  assert lines == [(4, {"train/loss": 4.0})]
 
 
 def test_an_old_workdir_keeps_its_random_numbers(tmp_path, monkeypatch):

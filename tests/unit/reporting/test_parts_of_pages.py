@@ -1,0 +1,158 @@
+"""Pieces of the pages and tables whose numbers are counted by hand: captions, calls, charts, intervals."""
+
+import re
+import types
+
+import ml_collections
+import numpy as np
+import pytest
+
+from medae_jax.core import files
+from medae_jax.metrics import bootstrap, dictionary
+from medae_jax.reporting import charts, panels, plots, predictions, result_table, tables
+from medae_jax.reporting.comparison import paired
+from medae_jax.reporting.run import figures, page, results, tables as run_tables, verdicts
+
+
+def split(curves=(), rows=(), images=(), name="test", **result):
+  return results.Split(name, result, dict(curves), list(rows), list(images), [])
+
+
+# ------------------------------------------------------------------------------------ figures, calls
+def test_the_dot_of_the_threshold_lies_at_the_false_positive_rate(monkeypatch):
+  drawn = []
+  monkeypatch.setattr(charts, "curve", lambda entry, x, y, chance, dot, said: drawn.append((x, dot)) or "")
+  band = {"x": [0, 1], "y": [0, 1], "low": [0, 0], "high": [1, 1]}
+  of = lambda groups: split({"image": {"roc": band, "pr": band, "prevalence": 0.25}, "unit": "patients",
+                             "groups": groups}, image_sensitivity=0.75, image_specificity=0.875)
+  roc, pr = figures._ranking(of(9))
+  assert drawn == [("false-positive rate", (0.125, 0.75)), ("recall", None)]
+  assert "too few for a reliable band" in roc["caption"] and "0.250 are positive" in pr["caption"]
+  assert "too few" not in figures._ranking(of(10))[0]["caption"]
+
+
+def test_p_values_of_the_level_count_and_chance_is_kolmogorovs():
+  entry = {"unit": "scan", "calibrated_on": 19, "normal": [0.05, 0.2, 0.6, 1.0], "abnormal": [0.05]}
+  (found,) = figures._p_values(split({"p_values": entry}))
+  assert "1 of 4 normal ones (0.250)" in found["caption"] and "by up to 0.680" in found["caption"]
+
+
+def test_dots_are_of_patients_with_lesions():
+  rows = [{"patient": str(i), "lesion_pixels": str(i), "dice_val_threshold": "0.5"} for i in range(3)]
+  (found,) = figures._dice(split(rows=rows, n_images=9, n_patients=3))
+  assert "Dice of 2 patients with lesions" in found["caption"]
+
+
+def test_calls_by_label_and_the_unit_of_a_split():
+  images = [{"label": a, "called_abnormal": b} for a, b in (
+      *[("1", "1")] * 4, *[("1", "0")] * 3, *[("0", "1")] * 2, ("0", "0"), ("", "1"))]
+  assert run_tables.calls(split(images=images)) == {"found": 4, "missed": 3, "alarms": 2, "right": 1}
+  alone, patients = (split(n_images=8, n_patients=n) for n in (8, 4))
+  assert (alone.unit, patients.unit) == ("images", "patients")
+  assert run_tables.counts([alone, patients]) == [("test", "8 images"), ("test", "8 images, 4 patients")]
+  found = verdicts._better_baseline({"pixel_ap": 0.5, "pixel_ap_median5": 0.6, "what": "x"}, "pixel_ap")
+  assert found == "pixel_ap_median5"
+
+
+def test_the_least_p_value_and_how_long_it_took():
+  assert page._p_value({"scan_scores": [1, 2, 3], "scan_unit": "image"}) == {
+      "n": 3, "unit": "image", "least": 0.25}
+  lines = dict(page._about({}, {}, [split(seconds=s) for s in (1.0, 2.0, 9.0)]))
+  assert lines["Duration"] == "12.0 s for 3 splits (median 2.0 s)"
+
+
+# ------------------------------------------------------------------------------------------ charts
+def points(svg, style):
+  """[(x, y), ...] of the first path of a class."""
+  path = re.search(rf"class='{style}' d='M([^'Z]*)", svg)[1]
+  return [tuple(map(float, p.split())) for p in path.split("L")]
+
+
+def test_higher_values_are_drawn_higher_and_steps_rise_at_their_value():
+  frame = charts.Frame((0, 1), (0, 2), "x", "y")
+  assert frame.y(2) < frame.y(1) < frame.y(0) and frame.x(1) > frame.x(0)
+  unit = charts.Frame((0, 1), (0, 1), "x", "y")
+  place = lambda a, b: (round(unit.x(a), 1), round(unit.y(b), 1))
+  drawn = points(charts.p_values({"normal": [0.75, 0.25], "abnormal": []}), "line-1")
+  assert drawn == [place(*p) for p in ((0, 0), (0.25, 0), (0.25, 0.5), (0.75, 0.5), (0.75, 1), (1, 1))]
+
+
+def test_bars_are_shares_of_their_class():
+  entry = {"edges": [0, 1, 2], "normal": [3, 1], "abnormal": [0, 5], "unknown": [0, 0]}
+  drawn = points(charts.histogram(entry, "score"), "bars-normal")
+  frame = charts.Frame((0, 2), (0, 1), "x", "y")  # the highest bar: all of the abnormal ones
+  assert [y for _, y in drawn][1:5] == [round(frame.y(v), 1) for v in (0.75, 0.75, 0.25, 0.25)]
+  assert "log scale" not in plots.chart("x", {"a": [(0, 0.0), (1, 90.0)]})
+  assert "log scale" in plots.chart("x", {"a": [(0, 1.0), (1, 90.0)]})
+
+
+def test_heat_covers_the_image_from_half_of_the_scale_on():
+  grey, window = np.ones((1, 3)), (0, 1)
+  none, half, full = panels.heat_overlay(grey, np.array([[0.0, 2.0, 4.0]]), window, 4.0)[0]
+  share = lambda pixel, heat: (255 - pixel.astype(float)) / np.maximum(255.0 - heat, 1)
+  heats = panels.heat(np.array([[0.0, 2.0, 4.0]]), 4.0)[0]
+  assert none.tolist() == [255] * 3
+  for pixel, heat in ((half, heats[1]), (full, heats[2])):
+    np.testing.assert_allclose(share(pixel, heat)[heat < 200], 0.85, atol=0.02)
+
+
+# ------------------------------------------------------------------------------------------ tables
+def test_a_sweep_shows_ends_means_and_the_score_before_the_choice(tmp_path):
+  sweep = ml_collections.ConfigDict(dict(average=("run",), settings=(), folds=0, metric="image_auroc",
+                                         split="test", config="c.py", arg=""))
+  trials = [types.SimpleNamespace(cell=(("cls", c), ("run", r)), setting=0, name=f"{c}{r}")
+            for c in range(3) for r in range(2)]
+  value = lambda t: {0: 0.5, 1: 0.6, 2: 0.9}[t.cell[0][1]] + 0.02 * t.cell[1][1]
+  read = lambda t: {"image_auroc": value(t), "n_images": 7, "synthetic": False, "score_chosen": "image=max",
+                    "ci95": {"image_auroc": [value(t) - 0.1, value(t) + 0.2]},
+                    "before_choice": {"image_auroc": value(t) - 0.25, "ci95": {"image_auroc": [0.1, 0.2]}},
+                    "baseline": {"pixel_ap": 0.1}}
+  found = tables.write(tmp_path, sweep, trials, read, {}, {})
+  one = found["rows"][0]
+  assert one["ci95"] == pytest.approx([0.41, 0.71]) and one["before_choice"]["mean"] == pytest.approx(0.26)
+  assert found["mean"] == pytest.approx((0.51 + 0.61 + 0.91) / 3) and one["trivial"] == {}
+  assert "as configured" in (tmp_path / "table.md").read_text()
+
+
+def test_the_better_baseline_of_what_should_be_low_is_the_lowest():
+  base = {"hd95_mm": 5.0, "hd95_mm_median5": 4.0, "pixel_ap": 0.3, "pixel_ap_median5": 0.2}
+  rows = result_table.rows({"hd95_mm": 3.0, "pixel_ap": 0.5, "baseline": base})
+  assert {r["key"]: r["baseline"] for r in rows} == {"hd95_mm": 4.0, "pixel_ap": 0.3}
+
+
+@pytest.mark.parametrize("interval, higher, lower", [
+    ([-1, 2], "no difference shown", "no difference shown"), ([1, 2], "better", "worse"),
+    ([-2, -1], "worse", "better")])
+def test_a_difference_in_words(interval, higher, lower):
+  assert dictionary.said(0.5, interval) == higher
+  assert dictionary.said(0.5, interval, dictionary.LOWER) == lower
+
+
+def test_pictures_of_predict_are_inside_the_page_as_long_as_there_is_room(tmp_path, monkeypatch):
+  picture = [files.write_png(tmp_path / f"{n}_overlay.png", np.zeros((4, 4, 3), np.uint8)) for n in "ab"]
+  monkeypatch.setattr(predictions, "_INLINE", picture[0].stat().st_size + 3)
+  rows = [{"input": n, "score": s, "mask_ml": 0.0, "called_abnormal": 0, "error": ""}
+          for n, s in zip("ab", (1, 2))]
+  about = dict.fromkeys(("method", "run", "checkpoint", "trained_on", "calibration"), "")
+  html = predictions.write(tmp_path, rows, {"a": picture[:1], "b": picture[1:]}, about).read_text()
+  assert html.count("data:image/png") == 1 and 'src="a_overlay.png"' in html  # b has the higher score
+  assert predictions._notes({"mask_pixels": 3, "called_abnormal": 0}) and not predictions._notes(rows[0])
+  assert not predictions._notes({"mask_pixels": 3, "called_abnormal": 1})
+
+
+# -------------------------------------------------------------------------------------- comparison
+def test_differences_are_drawn_over_patients_and_the_wide_ones_hold_for_all_pairs():
+  rng = np.random.default_rng(0)
+  patients = np.repeat([f"p{i}" for i in range(8)], [1, 2, 3, 4, 1, 2, 3, 4])
+  values = rng.random((3, 20))
+  cases = lambda own: {str(i): (patients[i], {"psnr": float(v)}) for i, v in enumerate(own)}
+  runs = [paired.Cases(n, "d", False, {}, cases(own)) for n, own in zip("abc", values)]
+  (found,) = paired.compare(runs, resamples=300, seed=5)
+  _, member = np.unique(patients, return_inverse=True)
+  drawn = np.array([[np.average(v, weights=w[member]) for v in values]
+                    for w in bootstrap.resample_weights(8, 300, 5)])
+  assert (found.cases, found.patients) == (20, 8)
+  for pair, (a, b) in zip(found.pairs, ((0, 1), (0, 2), (1, 2))):
+    apart = drawn[:, a] - drawn[:, b]
+    np.testing.assert_allclose(pair.interval, bootstrap.interval(apart))
+    np.testing.assert_allclose(pair.wide, bootstrap.interval(apart, 1 - 0.05 / 3))

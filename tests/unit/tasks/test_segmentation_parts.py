@@ -1,0 +1,90 @@
+"""Pieces of segmentation and restoration by hand: what ranks annotations, thresholds, tiles, tints."""
+
+import types
+
+import ml_collections
+import numpy as np
+import pytest
+
+from medae_jax.tasks.restoration import evaluator as restoration, predictor as restorer
+from medae_jax.tasks.segmentation import annotation_quality, measures, predictor
+from tests.unit.tasks.test_segmentation_numbers import MASKS, halves, judged
+
+
+def quality(n):
+  metas = [{"id": str(i)} for i in range(n)]
+  return annotation_quality.Quality(types.SimpleNamespace(source=range(n), metas=metas))
+
+
+def test_weights_inside_and_outside_of_a_label_and_who_comes_first():
+  of = quality(3)
+  label = np.zeros((8, 8), bool)
+  label[:, :5] = True             # at the side of the weights, 4: two columns, and a half, which counts
+  weight = np.arange(4.0)[None, :, None].repeat(4, 0)
+  for i, agree in ((0, 0.75), (2, 0.25)):
+    of.add(i, {"mask": label, "truth": label}, label, {"seen": 2, "weight": weight, "agree": agree})
+  of.add(1, {"mask": label, "truth": ~label}, label, {"seen": 0})
+  assert (of.inside[0], of.outside[0], of.weight[0]) == (1.0, 3.0, 1.5)
+  assert of.order().tolist() == [2, 0, 1] and of.choose(1).tolist() == [2, 0]  # never seen: last, not shown
+  assert [r["id"] for r in of.rows()] == ["2", "0", "1"]
+
+
+def test_a_measure_that_rises_with_the_experts_dice_has_a_positive_correlation():
+  of = quality(4)
+  of.seen[:], of.to_expert[:] = 1, [0.1, 0.4, 0.6, 0.9]
+  of.agree[:], of.weight[:], of.to_found[:] = [0.2, 0.3, 0.5, 0.8], [4, 3, 2, 1], 0.5
+  found = of.result()
+  assert (found["spearman_agreement"], found["spearman_mean_weight"]) == (1.0, -1.0)
+  assert found["spearman_dice_label_prediction"] is None and found["mean_dice_label_expert"] == 0.5
+
+
+def test_a_threshold_of_ones_own_goes_before_that_of_val():
+  config = lambda own: ml_collections.ConfigDict({"predict": {"threshold": own}, "data": {}})
+  made = lambda own, known: predictor.Predictor(config(own), known, None).threshold
+  assert (made(0.7, {"threshold": 0.4}), made(0.0, {"threshold": 0.4}), made(0.0, None)) == (0.7, 0.4, 0.5)
+
+
+def test_the_worst_image_is_shown_first_and_noisy_masks_are_named():
+  judge = judged(halves([0.9, 0.02, 0.02]), MASKS)
+  assert judge.choose().tolist() == [1, 0, 2]
+  judge.expert[0] = False
+  assert judge.result()["against"] == "the noisy masks themselves"
+
+
+def test_a_false_mark_on_an_image_without_lesion_agrees_nowhere():
+  of = measures.Measures(("surface",), 2, 1.0)
+  for i, logit in enumerate((1.0, -1.0)):
+    of.add(i, np.full((4, 4), logit), np.zeros((4, 4), bool))
+  assert of.surface_dice[0] == 0 and np.isnan(of.surface_dice[1]) and np.isnan(of.hd95).all()
+
+
+# ------------------------------------------------------------------------------------ restoration
+@pytest.mark.parametrize("length", [512, 513, 900, 961, 1000, 5000])
+def test_tiles_reach_both_ends_and_share_at_least_the_overlap(length):
+  starts = restorer._starts(length, 512, 64)
+  assert starts[0] == 0 and starts[-1] + 512 == length
+  assert all(b - a <= 512 - 64 for a, b in zip(starts, starts[1:]))
+
+
+def test_colour_under_a_mark_comes_from_around_it(monkeypatch):
+  """The network knows the luma alone, and gives it back: nothing changes."""
+  image = np.ones((1, 8, 8, 3), np.float32) * np.array([0.6, 0.3, 0.2], np.float32)
+  marks = np.zeros((1, 8, 8, 1))
+  marks[0, 3:5, 3:5] = 1
+  made = object.__new__(restorer.Predictor)
+  made.config = ml_collections.ConfigDict({"data": {"channels": 1}, "method": {"score": {
+      "threshold": 0.5, "dilate": 0, "fill": "network"}}})
+  monkeypatch.setattr(restorer, "find_marks", lambda *_: marks > 0)
+  made._tiled = lambda fed: (fed, marks, 1)
+  restored, found, _ = made._restore(image)
+  np.testing.assert_allclose(restored, image, atol=1e-5)
+  assert found.sum() == 4
+
+
+def test_frames_made_worse_are_shown_worst_first():
+  judge = object.__new__(restoration.Evaluator)
+  psnr = lambda values: [{"psnr": v} for v in values]
+  vars(judge).update(marked=np.array([True] * 4 + [False]), _fill="network", config=types.SimpleNamespace(
+      eval=types.SimpleNamespace(panels=3)), numbers={"fill_network": psnr([30, 20, 25, 40, 1]),
+                                                      "nothing": psnr([31, 25, 20, 30, 9])})
+  assert judge.choose().tolist() == [3, 0, 1, 1, 0]  # best to worst; then by what they have lost
