@@ -101,8 +101,19 @@ def check_workdir(config, workdir) -> None:
   new = json.loads(json.dumps(config.to_dict()))
   for group in ("method", "model"):
     if old.get(group) != new[group]:
-      raise UserError(f"{workdir} holds a run with another config.{group}; choose a new "
-                      "--workdir, or delete this one.")
+      where = _difference(old.get(group), new[group])
+      raise UserError(f"{workdir} holds a run with another config.{group}{where}; "
+                      "give the run's value to go on, or choose a new --workdir.")
+
+
+def _difference(old, new) -> str:
+  """".lr: 0.1 there, 0.2 here" of the first field that differs."""
+  if not isinstance(old, dict) or not isinstance(new, dict):
+    return f": {json.dumps(old)} there, {json.dumps(new)} here"
+  name = next(k for k in (*new, *old) if k not in old or k not in new or old[k] != new[k])
+  if name in old and name in new:
+    return f".{name}{_difference(old[name], new[name])}"
+  return f".{name}: only {'there' if name in old else 'here'}"
 
 
 def write_config(config, workdir) -> None:

@@ -10,6 +10,7 @@ Options that the reference lacks, all off by default (config.method.score):
   residual signs and weights   map = mean_c (w+_c max(x - f, 0) + w-_c max(f - x, 0)); evaluate can
                                fit them on the validation split (config.eval.fit_residual).
   test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
+  test_noise_mirrored          every second of them on the mirrored image (left and right must look alike).
   erosion, median              sizes of the two filters.
   gaussian                     a third filter after them.
   kind                         another score of the same reconstruction: scores/reconstruction.py.
@@ -147,16 +148,20 @@ class Method(BaseMethod):
     """Mean of x - f(x + noise) over fixed noise fields, the same for every image."""
     s, shape = self.config.method.score, image.shape[1:]
     zeros = jnp.zeros((1,), jnp.int32)
+    turned = lambda a, mirrored: jnp.where(mirrored, a[:, :, ::-1], a)
 
-    def one(total, key):
+    def one(total, draw):
+      key, mirrored = draw
       coarse, roll = noise.draw(key, zeros, shape, s.test_noise_res, s.test_noise_std, "example")
       field = noise.upsample_and_roll(coarse, roll, *shape[:2])
       # +field and -field cancel the part of the residual that is the network's echo of the noise
-      plus = self._apply(state.params["net"], image + mask * field)
-      minus = self._apply(state.params["net"], image - mask * field)
-      return total + image - (plus + minus) / 2, None
+      view, inside = turned(image, mirrored), turned(mask, mirrored)
+      plus = self._apply(state.params["net"], view + inside * field)
+      minus = self._apply(state.params["net"], view - inside * field)
+      return total + turned(view - (plus + minus) / 2, mirrored), None
     keys = jax.random.split(jax.random.key(0), s.test_noise_draws)
-    total, _ = jax.lax.scan(one, jnp.zeros_like(image), keys)
+    mirrored = s.test_noise_mirrored & (jnp.arange(s.test_noise_draws) % 2 == 1)
+    total, _ = jax.lax.scan(one, jnp.zeros_like(image), (keys, mirrored))
     return total / s.test_noise_draws
 
   def inference_state(self, state):

@@ -33,8 +33,8 @@ UNREAD = {
     "ae_cxr": {"method.vgg_stats", "method.vgg_stats_steps", "model.squeeze", "optim.epoch_steps"},
     "ae_cxr:vae": {"optim.epoch_steps"},
     # no noise at test time, a constant rate
-    "dae_brats": {"method.score.test_noise_res", "method.score.test_noise_std", "optim.epoch_steps",
-                  "optim.half_period"},
+    "dae_brats": {"method.score.test_noise_res", "method.score.test_noise_std",
+                  "method.score.test_noise_mirrored", "optim.epoch_steps", "optim.half_period"},
     # a wasserstein critic, data not resident, one stage
     "dpa_camelyon16": {"method.adversarial.reg_alpha", "method.adversarial.reg_type", "method.cache_features",
                        "method.growing.stable_steps", "method.growing.transition_steps", "method.smooth_pg"},

@@ -1,5 +1,7 @@
 """Overrides and differences of configs, what a method needs of a batch, stages, keys, scoring's inputs."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from medae_jax.core import config as config_lib, example, method as method_lib, needs, scoring
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import Stage
 from medae_jax.core.needs import Need
 
@@ -113,3 +116,16 @@ def test_example_batch_has_the_sizes_of_config_and_stage():
   np.testing.assert_array_equal(found["index"], np.arange(5))
   grown = example.example_batch(method, config, 5, Stage("s", 1, {"image_size": 4, "batch_size": 2}))
   assert grown["image"].shape == (2, 4, 4, 3)
+
+
+@pytest.mark.parametrize("there, here, said", [
+    ({"lr": 1, "score": {"w": [1, 2]}}, {"lr": 1, "score": {"w": [1]}},
+     r"config.method.score.w: \[1, 2\] there, \[1\] here"),
+    ({"lr": 1}, {"lr": 1, "wf": 2}, "config.method.wf: only here"),
+    ({"lr": 1, "wf": 2}, {"lr": 1}, "config.method.wf: only there"),
+    (None, {"lr": 1}, 'config.method: null there, {"lr": 1} here')])
+def test_another_run_is_told_by_the_field_that_differs(tmp_path, there, here, said):
+  (tmp_path / "config.json").write_text(json.dumps({"method": there, "model": {}}))
+  config = ml_collections.ConfigDict({"method": here, "model": {}})
+  with pytest.raises(UserError, match=f"{said}; give the run's value"):
+    config_lib.check_workdir(config, tmp_path)

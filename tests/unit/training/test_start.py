@@ -43,7 +43,7 @@ def test_a_refused_run_does_not_block_the_corrected_command(tmp_path):
     train.train(config(0), str(tmp_path / "w"))
   assert not (tmp_path / "w" / "config.json").exists()
   assert train.train(config(1), str(tmp_path / "w"))["finished"]
-  with pytest.raises(ValueError, match="another config.model"):
+  with pytest.raises(ValueError, match="another config.model.width: 1 there, 2 here; give"):
     train.train(config(2), str(tmp_path / "w"))
   assert config_lib.read_config(tmp_path / "w").model.width == 1
 

@@ -27,8 +27,9 @@ class Fold:
   """Arrays of one trained run.
 
   Attributes:
-    val, drawn, test: {"image", "recon", "mean4" [n,h,w,C], "mask" [n,h,w], "patient", "slice" [n]}; `mean4`
-      is the image minus its mean residual over four pairs of noise.
+    val, drawn, test: {"image", "recon", "mean4", "mirrored4" [n,h,w,C], "mask" [n,h,w], "patient",
+      "slice" [n]}; `mean4` is the image minus its mean residual over four pairs of noise, `mirrored4`
+      the same with two of them on the mirrored image.
     healthy: float32 [n,h,w,C], training slices.
   """
 
@@ -57,7 +58,7 @@ class Fold:
 
 def _over_medians(part):
   medians = _medians(part)
-  return {**part, **{k: part[k] / medians for k in ("image", "recon", "mean4")}}
+  return {**part, **{k: part[k] / medians for k in ("image", "recon", "mean4", "mirrored4")}}
 
 
 def _medians(part):
@@ -105,8 +106,8 @@ def _mirrored(fold):
   return np.maximum(found - 0.5 * other, 0)
 
 
-def _smoothed(fold):
-  return ndimage.gaussian_filter(both(fold, "mean4"), (0, 1.5, 1.5))
+def _smoothed(fold, recon="mean4"):
+  return ndimage.gaussian_filter(both(fold, recon), (0, 1.5, 1.5))
 
 
 def _neighbours(fold):
@@ -185,6 +186,7 @@ CANDIDATES: dict[str, Callable[[Fold], Any]] = {
     "weights, all of val marked, 4 draws": _fit("marked", "mean4"),
     "weights, both, 4 draws": lambda f: both(f, "mean4"),
     "..., Gaussian 1.5 px": _smoothed,
+    "..., Gaussian 1.5 px, two draws mirrored": lambda f: _smoothed(f, "mirrored4"),
     "..., residual over the scan's median": lambda f: both(f.over_medians, "mean4"),
     "..., residual over the scan's median, Gaussian 1.5 px": lambda f: _smoothed(f.over_medians),
     "..., opening of 5 px": _opened,

@@ -125,21 +125,22 @@ def collect(folder) -> Fold:
   healthy = dataset.validation()
   if not isinstance(healthy, Source):
     raise UserError(f"{folder}: val has no healthy slice, on which lesions could be drawn")
-  mean4 = run.override({"method.score.test_noise_draws": 4})
+  draws = {name: run.override({"method.score.test_noise_draws": 4, "method.score.test_noise_mirrored": both})
+           for name, both in (("mean4", False), ("mirrored4", True))}
   sources = {"val": dataset.split("val"), "test": dataset.split("test"),
              "drawn": drawn_lesions.DrawnLesions(healthy, run.config.data.modalities)}
   train = dataset.train()
   assert isinstance(train, Source)  # of one stage
-  return Fold(**{k: _read(s, run, mean4) for k, s in sources.items()},
+  return Fold(**{k: _read(s, {"recon": run, **draws}) for k, s in sources.items()},
               healthy=train.read(np.arange(len(train)))["image"])
 
 
-def _read(source, run, mean4):
-  parts: dict[str, list] = {k: [] for k in ("image", "mask", "recon", "mean4")}
+def _read(source, runs):
+  parts: dict[str, list] = {k: [] for k in ("image", "mask", *runs)}
   for batch in stream.eval_batches(source, batch_size=_BATCH):
     found = {"image": batch["image"], "mask": batch["mask"][..., 0] > 0, **{
         key: np.asarray(of.score_fn({"image": batch["image"]})["recon"])
-        for key, of in (("recon", run), ("mean4", mean4))}}
+        for key, of in runs.items()}}
     for key, value in found.items():
       parts[key].append(value[batch["valid"]])
   metas = [source.meta(i) for i in range(len(source))]
