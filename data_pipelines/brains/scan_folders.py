@@ -123,9 +123,9 @@ def _candidates(found, folder, modalities):
       files = own.files if own else {kind: [] for kind in kinds}
       for kind, members in scan.files.items():
         files[kind].append(members)
-      names = [n.lower() for n in ("seg", f"{scan.place.name}_seg", f"{top}_seg")]
-      files["seg"] = files["seg"] or [p for p in labels if p.parent in (scan.place, folder / top)
-                                      and nifti.stem(p).lower() in names]
+      beside = [p for p in labels if p.parent in (scan.place, folder / top)]
+      files["seg"] = files["seg"] or [p for name in dict.fromkeys((scan.place.name, top))
+                                      for p in find_files(beside, name, "seg")]
       result[top if len(scans) == 1 else scan.name] = _Candidate(files, top, scan.patient)
     if len(scans) > 1:
       result.pop(top, None)

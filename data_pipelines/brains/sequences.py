@@ -19,6 +19,7 @@ _NOT_INPUT = (*LABEL_ENDINGS, "anomaly", "overlay", "labels")
 
 # What scanners and hospitals call them besides.
 _ALIASES = {"t1w": "t1", "t1gd": "t1ce", "t1post": "t1ce", "tirm": "flair", "darkfluid": "flair"}
+_NAMES = {**{n: k for k in KNOWN for n in (k, NEW_NAMES[k])}, **_ALIASES}  # {word: what it is}
 _CONTRAST = {"post", "gd", "gad", "gado", "gadolinium", "contrast", "ce", "c", "km", "enhanced"}
 _NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
 # The end of a file's name. Before "t1" no "post" and no "c": they can be a visit or part of the scan's name.
@@ -100,7 +101,7 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
   if not of_brains(modalities):
     return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""
   own = {m.lower() for m in modalities}
-  known = {**{n: k for k in KNOWN for n in (k, NEW_NAMES[k])}, **_ALIASES, **{m: m for m in own}}
+  known = {**_NAMES, **{m: m for m in own}}
   said = {known[w] for w in words if w in known} | ({_told(pathlib.Path(stem))[1]} - {""})
   for general, special in (("t2", "flair"), ("t1", "t1ce")):  # T2 FLAIR; T1 with an agent
     said -= {general} if special in said else set()
@@ -123,7 +124,7 @@ def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str
   """
   own = {n: m for m in modalities for n in (m.lower(), NEW_NAMES.get(m.lower(), m.lower()))}
   brain = of_brains(modalities)
-  known = {**{n: k for k in KNOWN for n in (k, NEW_NAMES[k])}, **_ALIASES} if brain else {}
+  known = _NAMES if brain else {}
   for text in texts:
     words = _words(text)
     said = {own.get(w) or known[w] for w in words if w in own or w in known}

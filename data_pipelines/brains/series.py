@@ -138,9 +138,6 @@ def _belongs(s, modalities, root):
 
 def _by_name(folder, modalities):
   """(modality, key of the scan) that a folder's name tells, ("", None) where it tells none."""
-  known = {n: m for m in modalities for n in (m.lower(), sequences.NEW_NAMES.get(m.lower(), m.lower()))}
-  if folder.name.lower() in known:
-    return known[folder.name.lower()], ("path", folder.parent)
   prefix, modality = sequences.split_name(pathlib.Path(folder.name + ".nii"), modalities)
   place = folder.with_name(prefix) if prefix else folder.parent
   return (modality, ("path", place)) if modality else ("", None)
