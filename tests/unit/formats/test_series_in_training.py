@@ -21,6 +21,7 @@ from tests.stored_volumes import LPS, save, stored
 NAMES = ("flair", "t1")
 DESCRIPTION = {"flair": "t2_tirm_tra_dark-fluid", "t1": "Ax T1W"}
 # Where a series lies below its scan's folder, and what it says of itself.
+LABELS = {"folder": "seg.nii.gz", "prefix": "mask.nii.gz"}  # of other layouts P01_seg.nii.gz
 LAYOUTS = {
     "folder": lambda s, m: (m, {}),
     "prefix": lambda s, m: (f"{s}_{m}", {}),
@@ -63,7 +64,7 @@ def as_series(source, target, layouts, edit=None):
     label = nibabel.load(volume_of(folder, "seg"))
     codes = "LPS" if layout == "beside NIfTI" else "RAS"
     array, affine = stored(np.asarray(label.dataobj), codes, label.affine)
-    name = "seg.nii.gz" if layout == "folder" else volume_of(folder, "seg").name
+    name = LABELS.get(layout, volume_of(folder, "seg").name)
     nibabel.save(nibabel.Nifti1Image(array, affine), target / folder.name / name)
   return target
 
@@ -102,7 +103,7 @@ def test_cells_of_a_manifest_name_folders_or_slices(source, tmp_path):
       cells["flair"] = f"{name}/{volume_of(scan(source, i), 'flair').name}"
     if layout == "prefix":  # one slice stands for its series
       cells["t1"] += "/" + sorted((target / cells["t1"]).iterdir())[2].name
-    label = f"{name}/{'seg.nii.gz' if layout == 'folder' else volume_of(scan(source, i), 'seg').name}"
+    label = f"{name}/{LABELS.get(layout, volume_of(scan(source, i), 'seg').name)}"
     rows.append(f"p{i},{('train', 'val', 'test')[i % 3]},{cells['flair']},{cells['t1']},{label}")
   table = target / "manifest.csv"
   table.write_text("patient,split,flair,t1,seg\n" + "\n".join(rows) + "\n")
