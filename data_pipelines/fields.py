@@ -172,7 +172,7 @@ def _of_type(value, default, where):
       return float(value)
     raise UserError(f"{where}={value!r}: use a number")
   if isinstance(default, str):
-    if isinstance(value, str):
+    if isinstance(value, str) and "\0" not in value:  # no path, and nothing else, may hold it
       return value
     raise UserError(f"{where}={value!r}: use text")
   if isinstance(value, (list, tuple)):

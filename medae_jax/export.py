@@ -161,7 +161,8 @@ def _write(folder, run_folder, run, weights, inputs, formats) -> dict[str, Any]:
     save_file(weights, folder / "weights.safetensors", metadata={"format": artefact.FORMAT})
   if {"saved_model", "savedmodel"} & set(formats):
     artefact.write_saved_model(folder / "saved_model", score, weights, inputs, PLATFORMS)
-  write_json(folder / "config.json", json.loads(config.to_json_best_effort()))
+  written = json.loads(config.to_json_best_effort())
+  write_json(folder / "config.json", written)
   if calibration is not None:
     write_json(folder / calibration_lib.FILE, calibration)
   if (run_folder / record.FILE).is_file():  # what inputs are compared with
@@ -185,7 +186,7 @@ def _write(folder, run_folder, run, weights, inputs, formats) -> dict[str, Any]:
       "parity": parity, "parity_onnx": by_onnx, "batch_onnx": at_once, "requirements_onnx": requirements,
       "precision": cost,
       "versions": {"jax": jax.__version__, "numpy": np.__version__},
-      "files": artefact.checksums(folder)}
+      "config": artefact.fixed_fields(written), "files": artefact.checksums(folder)}
   (folder / "README.txt").write_text(artefact.readme(manifest), encoding="utf-8")
   write_json(folder / "manifest.json", manifest)
   return manifest

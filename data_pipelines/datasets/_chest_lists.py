@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import logging
 import pathlib
 
@@ -166,13 +166,18 @@ def _mask_of(name, masks):
   return masks.get(whole) or masks.get(below, "") if below else masks.get(whole, "")
 
 
-def marks(radiograph: Radiograph, size: int, window) -> dict[str, np.ndarray]:
-  """{"mask" float32 [S,S,1]: the finding, by its mask, else its boxes; "lungs" where their mask is known}."""
+def marks(radiograph: Radiograph, size: int, shape_of: Callable[[str], tuple[int, int]]
+          ) -> dict[str, np.ndarray]:
+  """{"mask" float32 [S,S,1]: the finding, by its mask, else its boxes; "lungs" where their mask is known}.
+
+  Args:
+    shape_of: path -> (H, W) of an image.
+  """
   found = {"mask": np.zeros((size, size, 1), np.float32)}
   if radiograph.mask:
-    found["mask"] = read_mask(radiograph.mask, size, images.size(radiograph.path, window))
+    found["mask"] = read_mask(radiograph.mask, size, shape_of(radiograph.path))
   elif radiograph.boxes:
-    found["mask"] = listing.rasterise(radiograph.boxes, images.size(radiograph.path, window), size)
+    found["mask"] = listing.rasterise(radiograph.boxes, shape_of(radiograph.path), size)
   if radiograph.lungs:
     found["lungs"] = read_mask(radiograph.lungs, size)
   return found

@@ -93,23 +93,30 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
                                     chest_lists.csv_lists)
     known = chest_lists.of_folder(cfg.root, lists, cfg.window) if cfg.layout == "folder" else {}
     options = leak_options(cfg)
-  load = lambda item: _scored(known.get(item.name) or listing.Radiograph(item.name, item.path), cfg)
+  shapes: dict[str, tuple[int, ...]] = {}
+  load = lambda item: _scored(known.get(item.name) or listing.Radiograph(item.name, item.path), cfg, shapes)
   load_train = load if cfg.preparation != "published" else lambda item: _plain(
       known.get(item.name) or listing.Radiograph(item.name, item.path), cfg)
   return OneClassDataSet(name, lists, load, load_train=load_train, cache=cfg.cache, to_float=None,
                          notes={**notes, "size": cfg.image_size, "preparation": cfg.preparation},
-                         marks=_marks(known, cfg), findings=True, val_from_test=cfg.val_from_test, **options)
+                         marks=_marks(known, cfg, shapes), findings=True, val_from_test=cfg.val_from_test,
+                         **options)
 
 
-def _marks(known, cfg):
-  """Item -> {"mask", "lungs"} where the data set marks anything or a region is asked for, else None."""
+def _marks(known, cfg, shapes):
+  """Item -> {"mask", "lungs"} where the data set marks anything or a region is asked for, else None.
+
+  Args:
+    shapes: {path: (H, W, ...)} of the images that `_scored` has read: none is decoded again for its size.
+  """
+  shape_of = lambda path: shapes[path][:2] if path in shapes else images.size(path, cfg.window)
   masks = any(r.boxes or r.mask for r in known.values())
   lungs = cfg.lungs == "masks" and bool(known) and all(r.lungs for r in known.values())
   keys = ("mask",) * masks + ("lungs",) * lungs
   ellipses = {"lungs": chest_lists.ellipses(cfg.image_size)} if cfg.lungs == "ellipses" else {}
 
   def of(item):
-    found = chest_lists.marks(known[item.name], cfg.image_size, cfg.window) if keys else {}
+    found = chest_lists.marks(known[item.name], cfg.image_size, shape_of) if keys else {}
     return {key: found[key] for key in keys} | ellipses
   return of if keys or ellipses else None
 
@@ -123,11 +130,15 @@ def read_example(path, data_cfg) -> np.ndarray:
   return _scored(listing.Radiograph(str(path), str(path)), data_cfg)
 
 
-def _scored(radiograph, cfg):
-  size = cfg["image_size"]
-  if cfg["preparation"] == "published":
-    return resize.antialiased(_first_channel(radiograph, cfg), size).astype(np.float32) / 255
-  return resize.antialiased_float(listing.read_unit(radiograph, cfg["window"]), (size, size))
+def _scored(radiograph, cfg, shapes=None):
+  """The image; notes its own shape in `shapes`."""
+  size, published = cfg["image_size"], cfg["preparation"] == "published"
+  image = _first_channel(radiograph, cfg) if published else listing.read_unit(radiograph, cfg["window"])
+  if shapes is not None:
+    shapes[radiograph.path] = image.shape
+  if published:
+    return resize.antialiased(image, size).astype(np.float32) / 255
+  return resize.antialiased_float(image, (size, size))
 
 
 def _plain(radiograph, cfg):

@@ -83,15 +83,23 @@ def modality(path) -> str:
 
 
 def units(frame: Frame) -> np.ndarray:
-  """float64 [H,W,C] of the first frame after rescaling; MONOCHROME1 turned to bright = bright."""
-  values = frame.pixels[0].astype(np.float64)
-  if values.shape[-1] == 3:
-    return values
-  slope, intercept = dicom_scale.rescale(frame.path, frame.info)
-  values = values * slope + intercept
-  if frame.inverted:
-    ends = [v * slope + intercept for v in (frame.least or 0, frame.most or values.max())]
-    values = sum(ends) - values
+  """float64 [H,W,C] of the first frame after rescaling; MONOCHROME1 turned to bright = bright.
+
+  Raises:
+    UserError: a rescaling or a modality look-up table that cannot be applied.
+  """
+  stored = frame.pixels[0]
+  if stored.shape[-1] == 3:
+    return stored.astype(np.float64)
+  try:
+    values = dicom_scale.in_units(frame.path, frame.info, stored)
+    if frame.inverted:
+      ends = np.array([frame.least or 0, stored.max() if frame.most is None else frame.most], stored.dtype)
+      values = dicom_scale.in_units(frame.path, frame.info, ends).sum() - values
+  except UserError:
+    raise
+  except Exception as error:  # tables cut short
+    raise UserError(_reason(frame.path, frame.info, error)) from None
   return values
 
 

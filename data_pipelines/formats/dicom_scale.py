@@ -98,14 +98,23 @@ def rescale(path, data) -> tuple[float, float]:
   return slope, intercept
 
 
+def in_units(path, data, stored: np.ndarray) -> np.ndarray:
+  """float64, stored values after rescaling, or looked up in the modality table where the file has one."""
+  if not data.get("ModalityLUTSequence"):
+    slope, intercept = rescale(path, data)
+    return stored.astype(np.float64) * slope + intercept
+  import pydicom.pixels
+  return np.asarray(pydicom.pixels.apply_modality_lut(stored, data), np.float64)
+
+
 def _check_frames_alike(path, data, said: bool) -> None:
   """Refuses several frames of which each has units, or (where nobody has `said` them) black and white, of its
   own."""
   groups = [("PixelValueTransformationSequence", ("RescaleSlope", "RescaleIntercept")),
             ("FrameVOILUTSequence", ("WindowCenter", "WindowWidth"))]
   for place, names in groups[:1] if said else groups:
-    own = [g[place][0] for g in data.get("PerFrameFunctionalGroupsSequence") or () if g.get(place)]
-    if len({tuple(str(group.get(n)) for n in names) for group in own}) > 1:
+    own = [(g.get(place) or [{}])[0] for g in data.get("PerFrameFunctionalGroupsSequence") or ()]
+    if len({tuple(str(group.get(n)) for n in names) for group in own}) > 1:  # one may have none
       raise UserError(f"{path}: its frames differ in {' and '.join(names)}, so that equal pixels are not "
                       "equally bright; give one frame a file, or say black and white by config.data.window")
 

@@ -89,6 +89,7 @@ def grid(path, image) -> geometry.Grid:
   placed = [a for a in (np.asarray(form(), np.float64) for form in forms) if _places(a)]
   if placed:
     found = [geometry.Grid(str(path), shape, scale @ affine) for affine in placed]
+    _say_sizes(path, header, found[0], mm)
     if _turned_apart(placed[0], placed[-1]):
       logging.warning("%s: its sform says that its axes run %s, its qform %s: the sform is taken; where "
                       "other programs show left and right otherwise, write it again with one of them", path,
@@ -99,6 +100,15 @@ def grid(path, image) -> geometry.Grid:
     raise UserError(f"{path} has a singular affine (sform and qform): its header places no voxel; "
                     "write it again with a valid one")
   return geometry.Grid(str(path), shape, scale @ affine, known=False)
+
+
+def _say_sizes(path, header, taken, mm):
+  """Warns where voxels have other sizes by pixdim than by the form that is taken: FSL measures with these."""
+  sizes = mm * np.abs(np.asarray(header["pixdim"][1:4], np.float64))
+  if (sizes > 0).all() and np.isfinite(sizes).all() and not np.allclose(sizes, taken.spacing, rtol=0.05):
+    shown = [" x ".join(f"{s:.4g}" for s in found) for found in (taken.spacing, sizes)]
+    logging.warning("%s: its voxels are %s mm by its affine, which is taken, and %s mm by pixdim: write it "
+                    "again with one of them, else volumes in ml may be wrong", path, *shown)
 
 
 def _qform(header):
@@ -192,7 +202,13 @@ def _load(path):
 
 
 def _opened(path):
-  return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")
+  return gzip.open(path, "rb") if _packed(path) else open(path, "rb")
+
+
+def _packed(path) -> bool:
+  """Whether a file is gzip, by its first bytes: names lie after a download has unpacked it, or packed it."""
+  with open(path, "rb") as file:
+    return file.read(2) == b"\x1f\x8b"
 
 
 def _checked(path, stream):
@@ -247,7 +263,7 @@ def _check_numbers(path, header):
 def _check_size(path, shape, count, expected):
   """Refuses what a header claims before memory is asked for."""
   there = path.stat().st_size
-  most = there * _DEFLATE if path.name.lower().endswith(".gz") else there
+  most = there * _DEFLATE if _packed(path) else there
   told = f"{path} claims {' x '.join(map(str, shape))} voxels ({expected / 1e9:.3g} GB)"
   if not count or min(shape) < 1:
     raise UserError(f"{path} has shape {tuple(shape)}, no voxels")

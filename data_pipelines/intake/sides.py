@@ -164,7 +164,8 @@ def _one_side(series, sides):
 
 
 def _is_label(path):
-  return same(re.split("[-_ ]", finder.stem_of(path))[-1]) in ("seg", "label", "labels", *MASKS)
+  name = re.sub("[-_ ]+", "_", same(finder.stem_of(path)))
+  return any(f"_{name}".endswith(f"_{word}") for word in ("seg", "label", "labels", *MASKS))
 
 
 def decided(found: Sides) -> dict[str, str]:

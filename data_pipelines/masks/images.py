@@ -69,7 +69,8 @@ def read_marks(path) -> np.ndarray:
   """bool [H,W,1]: marked pixels, any value above 0 in any channel.
 
   Raises:
-    UserError: an unreadable file; NaN; JPEG, whose compression leaves faint values around marks.
+    UserError: an unreadable file; NaN; JPEG, whose compression leaves faint values around marks; grey
+      values by their hundreds, most of them faint: a map of probabilities.
   """
   pixels = formats.read_plain(path, "mask")
   if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
@@ -79,7 +80,17 @@ def read_marks(path) -> np.ndarray:
   if lossy and np.any((pixels > 0) & (pixels <= _FAINT)):
     raise UserError(f"mask {path} is a JPEG file with values of 1 to {_FAINT}, which its compression has "
                     "made: any value above 0 is a mark; save it without loss, as PNG")
-  return pixels.max(-1, keepdims=True) > 0
+  marks = pixels.max(-1, keepdims=True)
+  _check_hard(path, marks[marks > 0])
+  return marks > 0
+
+
+def _check_hard(path, values):
+  """Refuses a soft mask: a network's probabilities are above 0 nearly everywhere. Edges may be smooth."""
+  faint = values < values.max() / 2 if values.size else values
+  if 2 * np.count_nonzero(faint) > values.size and len(np.unique(values)) > _LABELS:
+    raise UserError(f"mask {path} holds {len(np.unique(values))} grey values, most of them below half of the "
+                    "largest, as probabilities are: any value above 0 is a mark; cut it at one half")
 
 
 def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0, 0)) -> None:

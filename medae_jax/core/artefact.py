@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import glob
 import hashlib
 import json
 import os
 import pathlib
+from typing import Any
 
 import jax
 from jax import export as jax_export
@@ -68,6 +69,12 @@ def checksums(folder: pathlib.Path) -> dict[str, str]:
   """{relative path: sha256} of all files in a folder."""
   return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
           for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def fixed_fields(config: Mapping[str, Any]) -> str:
+  """sha256 of what config.json says beyond predict, which may be edited in an exported folder."""
+  fixed = {group: value for group, value in config.items() if group != "predict"}
+  return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def load(folder: str | os.PathLike):

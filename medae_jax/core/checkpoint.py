@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from medae_jax.core import checksums, parallel, places, upgrade
 from medae_jax.core.checksums import checksum
 from medae_jax.core.errors import UserError
-from medae_jax.core.files import read_json
+from medae_jax.core.files import check_files, read_json
 from medae_jax.core.method import State
 
 
@@ -169,7 +169,7 @@ class Checkpoints:
   def _read(self, which, step, opt_structure):
     """(state, meta) of one step; any exception means that it is damaged."""
     manager = self._managers[which]
-    checksums.check_files(pathlib.Path(manager.directory) / str(step))
+    check_files(pathlib.Path(manager.directory) / str(step))
     meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
     signed = checksums.check_meta(meta, checksums.META if opt_structure else ("checksum",))
     model = _fill_empty(manager.restore(step, args=ocp.args.Composite(
@@ -195,8 +195,7 @@ class Checkpoints:
 
   def sound(self, which: str) -> bool:
     """True where every checkpoint can be read; the next save puts those aside that cannot."""
-    found = [self._find_out(which, step) for step in self.steps(which)]
-    return all(found)
+    return not [step for step in self.steps(which) if not self._find_out(which, step)]
 
   def _find_out(self, which, step) -> bool:
     """Whether a checkpoint that another process wrote is sound."""
@@ -249,8 +248,9 @@ def zeros_of(spec) -> dict[str, Any]:
 
 
 def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:
-  options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True,
-                                         enable_async_checkpointing=True)
+  options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
+  for pattern in ("*", "*/*"):  # the manager opens some of these
+    check_files(folder, pattern)
   # Handlers by name: without them a manager that has not saved gives no metadata, and arrays would
   # be restored onto the devices that saved them, which need not exist here.
   handlers = {"model": ocp.StandardCheckpointHandler(), "opt": ocp.StandardCheckpointHandler(),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from typing import Any
 import zlib
 
@@ -17,18 +15,6 @@ from medae_jax.core import checks, parallel
 META = {"checksum": checks.number(0), "stage": checks.text, "batches": checks.group,
         "best": checks.optional(checks.number()), "stale": checks.whole(0),
         "evaluated": checks.whole(-1), "done": checks.flag}
-
-
-def check_files(folder) -> None:
-  """Refuses pipes, sockets, devices and links to nothing below a folder: Orbax would wait for them for ever.
-
-  Raises:
-    ValueError, OSError: the first of them.
-  """
-  for at, _, names in os.walk(folder):
-    for name in names:
-      if not stat.S_ISREG(os.stat(os.path.join(at, name)).st_mode):
-        raise ValueError(f"{name} is no file but a pipe, a socket or a device")
 
 
 def checksum(params) -> float:

@@ -101,19 +101,13 @@ def check_workdir(config, workdir) -> None:
   new = json.loads(json.dumps(config.to_dict()))
   for group in ("method", "model"):
     if old.get(group) != new[group]:
-      where = _difference(old.get(group), new[group])
-      raise UserError(f"{workdir} holds a run with another config.{group}{where}; "
+      pair = {group: old.get(group)}, {group: new[group]}
+      here, there = differences(*pair), differences(*reversed(pair))
+      name = next(iter((*here, *there)), group)
+      both = f"{json.dumps(there.get(name))} there, {json.dumps(here.get(name))} here"
+      where = both if name in here and name in there else f"only {'there' if name in there else 'here'}"
+      raise UserError(f"{workdir} holds a run with another config.{name}: {where}; "
                       "give the run's value to go on, or choose a new --workdir.")
-
-
-def _difference(old, new) -> str:
-  """".lr: 0.1 there, 0.2 here" of the first field that differs."""
-  if not isinstance(old, dict) or not isinstance(new, dict):
-    return f": {json.dumps(old)} there, {json.dumps(new)} here"
-  name = next(k for k in (*new, *old) if k not in old or k not in new or old[k] != new[k])
-  if name in old and name in new:
-    return f".{name}{_difference(old[name], new[name])}"
-  return f".{name}: only {'there' if name in old else 'here'}"
 
 
 def write_config(config, workdir) -> None:
@@ -151,14 +145,18 @@ def flat(config) -> dict[str, Any]:
 
 def _walk(prefix, config):
   for key, value in config.items():
-    if isinstance(value, ml_collections.ConfigDict):
+    if hasattr(value, "items"):
       yield from _walk(f"{prefix}{key}.", value)
     else:
       yield prefix + key, value
 
 
 def differences(base, config) -> dict[str, Any]:
-  """Fields of `config` that differ from `base`, without group sweep: the command line's changes."""
+  """Fields of `config` that differ from `base`, without group sweep: the command line's changes.
+
+  Args:
+    base, config: ConfigDicts, or dicts of groups.
+  """
   old = flat(base)
   return {k: v for k, v in flat(config).items()
           if not k.startswith("sweep.") and (k not in old or old[k] != v)}

@@ -26,7 +26,7 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
   Raises:
     UserError: not JSON, not an object, or a folder, a pipe, a device. OSError: it cannot be opened.
   """
-  _check_file(pathlib.Path(path))
+  check_file(pathlib.Path(path))
   try:
     value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
   except (ValueError, RecursionError) as e:  # no UTF-8, no JSON, or nested without end
@@ -47,7 +47,7 @@ def read_events(path: str | os.PathLike) -> list[dict[str, Any]]:
   path, events = pathlib.Path(path), []
   if not path.exists():
     return events
-  _check_file(path)
+  check_file(path)
   for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
     try:
       event = json.loads(line)
@@ -67,7 +67,7 @@ def read_csv(path: str | os.PathLike, remedy: str) -> list[dict[str, str]]:
   path = pathlib.Path(path)
   if not path.exists():
     return []
-  _check_file(path)
+  check_file(path)
   try:
     with open(path, newline="", encoding="utf-8") as file:
       return [{str(k): v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
@@ -86,10 +86,22 @@ def check_writable(paths: Iterable[pathlib.Path]) -> None:
       raise UserError(f"{path} is a folder where a file is to be written: take it away")
 
 
-def _check_file(path: pathlib.Path) -> None:
-  """Refuses what is no file: reading a pipe or a device may never end."""
-  if path.exists() and not path.is_file():
-    raise UserError(f"{path} is no file but a folder, a pipe or a device: restore it from a copy")
+def check_file(path: str | os.PathLike) -> None:
+  """Refuses what is there and is no file: reading a pipe or a device may never end.
+
+  Raises:
+    UserError: with its name.
+  """
+  if os.path.lexists(path) and not os.path.isfile(path):
+    raise UserError(f"{path} is no file but a folder, a pipe, a device or a link to nothing: restore it from "
+                    "a copy, or take away what it lies in")
+
+
+def check_files(folder: str | os.PathLike, pattern: str = "**/*") -> None:
+  """`check_file` of all that is no folder and lies at a place of a pattern below a folder."""
+  for path in pathlib.Path(folder).glob(pattern):
+    if not path.is_dir():
+      check_file(path)
 
 
 def write_bytes(path, data: bytes) -> pathlib.Path:

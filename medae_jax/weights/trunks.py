@@ -26,6 +26,9 @@ NATURAL_FILE = vgg_weights.STATS_FILE.with_name("vgg16_feature_stats.npz")
 class Source:
   """The network behind a perceptual loss, without its parameters.
 
+  Args:
+    field: that names the network, for messages.
+
   Attributes:
     features: as losses.trunk.Trunk wants it. enter: entrance, None = that of torchvision's weights.
 
@@ -33,10 +36,10 @@ class Source:
     UserError: no such network.
   """
 
-  def __init__(self, method: Mapping):
+  def __init__(self, method: Mapping, field: str = "config.method.trunk"):
     self.name = method.get("trunk", PUBLISHED)
     self.weights, self._widths = method["vgg_weights"], method["vgg_widths"]
-    self._net = None if self.name == PUBLISHED else backbone.get(self.name, "config.method.trunk")
+    self._net = None if self.name == PUBLISHED else backbone.get(self.name, field)
     self.features: Callable = vgg.features if self._net is None else functools.partial(_features, self._net)
     self.enter = None if self._net is None else self._net.enter
 

@@ -94,7 +94,8 @@ def _check(folder: pathlib.Path, manifest) -> None:
   """Raises UserError where a file that decides results is missing or not the one that was exported.
 
   Without trained_on.json results of SYNTHETIC training would not say so, and with another calibration.json
-  calls by other thresholds would pass for this run's. config.json may be edited: it has predict.threshold.
+  calls by other thresholds would pass for this run's. Of config.json the group predict may be edited: it has
+  predict.threshold; another window or orientation would prepare inputs otherwise than in training.
   """
   for name in ("score.stablehlo", "weights.npz", "calibration.json", "trained_on.json"):
     path = folder / name
@@ -104,3 +105,7 @@ def _check(folder: pathlib.Path, manifest) -> None:
       raise UserError(f"{folder} holds no {name}: export with the format stablehlo (--formats=stablehlo,...)")
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != manifest["files"][name]:
       raise UserError(f"{path} is missing, or not the file that was exported: export again")
+  path, noted = folder / "config.json", manifest.get("config")  # exports of older versions have none
+  if noted and artefact.fixed_fields(files.read_json(path, "export again")) != noted:
+    raise UserError(f"{path} is not the one that was exported: of it only the group predict may be edited; "
+                    "undo the change, or make it in the workdir of the run and export again")

@@ -78,10 +78,14 @@ def check(config, channels: int | None) -> None:
   if channels is not None and channel >= channels:
     raise UserError(f"config.eval.baseline_channel={channel}: the images have {channels} channel(s), "
                     f"0 to {channels - 1}")
-  if "perceptual" in config.eval.measures and not config.eval.trunk_weights:
-    raise UserError("config.eval.measures has perceptual: set config.eval.trunk_weights to the weights of "
-                    f"{config.eval.trunk} (docs/weights.md)")
+  if "perceptual" in config.eval.measures:
+    from medae_jax.tasks.anomaly import measures  # JAX, which config files do without
+    measures.check_trunk(config)
   score = config.method.get("score", None) or {}
+  if lost := [name for name in config.eval.choose_score if name not in score or "offer" not in score]:
+    there = f"it has {', '.join(score)}" if "offer" in score else "it offers none to choose from"
+    raise UserError(f"config.eval.choose_score has {lost[0]!r}, no field of config.method.score that can be "
+                    f"chosen: {there}; set it to ()")
   kind = score.get("kind", "published")
   if config.eval.fit_residual and kind != "published":
     raise UserError("config.eval.fit_residual fits the published score; config.method.score.kind="

@@ -19,6 +19,7 @@ bootstraps over patients.
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
 from medae_jax.losses.trunk import Trunk
 from medae_jax.metrics import conformal, probability, similarity
 from medae_jax.scores import perceptual_distance, trivial
@@ -159,10 +161,30 @@ def _likeness(config, plain, features):
   return of
 
 
-def _trunk(config, low, high):
+def check_trunk(config) -> None:
+  """Refuses a network of measure perceptual that cannot be had: before the training, not after it.
+
+  Raises:
+    UserError: no such network or layer, or no weights. FileNotFoundError: no such file.
+  """
   c = config.eval
+  if not c.trunk_weights:
+    raise UserError("config.eval.measures has perceptual: set config.eval.trunk_weights to the weights of "
+                    f"{c.trunk} (docs/weights.md)")
+  _source(config)
+  if not c.trunk_weights.startswith("random:") and not pathlib.Path(c.trunk_weights).expanduser().is_file():
+    raise FileNotFoundError(f"config.eval.trunk_weights={c.trunk_weights} does not exist, or is no file")
+
+
+def _source(config):
+  """(the network of measure perceptual, its layers)."""
+  c, layers = config.eval, tuple(config.eval.trunk_layers)
   source = trunks.Source({"trunk": c.trunk, "vgg_weights": c.trunk_weights,
-                          "vgg_widths": (64, 128, 256, 512, 512)})
-  layers = tuple(c.trunk_layers)
+                          "vgg_widths": (64, 128, 256, 512, 512)}, "config.eval.trunk")
   source.check(layers)
+  return source, layers
+
+
+def _trunk(config, low, high):
+  source, layers = _source(config)
   return Trunk(source.features, source.load(layers), {}, low=low, high=high, enter=source.enter), layers

@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from medae_jax.core import checkpoint
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
 
 OPTIMISER = optax.adam(1e-3)
@@ -144,3 +145,10 @@ def test_scoring_needs_neither_optimiser_nor_the_loops_notes(saved):
     DAMAGE[what](saved)
   state, _ = checkpoint.Checkpoints(saved).restore_model("last")
   assert int(state.step) == 2
+
+
+def test_a_pipe_that_the_manager_would_open_is_refused(saved):
+  """It waited for ever."""
+  _pipe("_CHECKPOINT_METADATA")(saved)
+  with pytest.raises(UserError, match="last/2/_CHECKPOINT_METADATA is no file but"):
+    checkpoint.Checkpoints(saved)

@@ -123,7 +123,7 @@ def test_example_batch_has_the_sizes_of_config_and_stage():
      r"config.method.score.w: \[1, 2\] there, \[1\] here"),
     ({"lr": 1}, {"lr": 1, "wf": 2}, "config.method.wf: only here"),
     ({"lr": 1, "wf": 2}, {"lr": 1}, "config.method.wf: only there"),
-    (None, {"lr": 1}, 'config.method: null there, {"lr": 1} here')])
+    (None, {"lr": 1}, "config.method.lr: only here")])
 def test_another_run_is_told_by_the_field_that_differs(tmp_path, there, here, said):
   (tmp_path / "config.json").write_text(json.dumps({"method": there, "model": {}}))
   config = ml_collections.ConfigDict({"method": here, "model": {}})

@@ -113,3 +113,14 @@ def test_a_score_of_a_network_needs_its_layers():
   config = config_lib.override(morphaeus_cxr.get_config("smoke"), {"method.score.trunk_layers": ""})
   with pytest.raises(UserError, match="trunk_layers is empty"):
     method_lib.load(config)
+
+
+@pytest.mark.parametrize("fields, said", [
+    ({"choose_score": ("x",)}, "choose_score has 'x', no field of config.method.score"),
+    ({"measures": ("perceptual",), "trunk_weights": "gone.pth"}, "trunk_weights=gone.pth does not exist"),
+    ({"measures": ("perceptual",), "trunk_weights": "random:1", "trunk": "x"}, "eval.trunk='x' is no back"),
+    ({"measures": ("perceptual",), "trunk_weights": "random:1", "trunk_layers": ("x",)}, "'x' is not a VGG16")])
+def test_what_evaluation_cannot_have_is_said_before_the_training(fields, said):
+  config = config_lib.override(dae_brats.get_config("smoke"), {f"eval.{k}": v for k, v in fields.items()})
+  with pytest.raises((UserError, FileNotFoundError), match=said):
+    tasks.check(config)

@@ -34,6 +34,7 @@ def saved(path, array, **options):
     ("a.jpg", MASK, "JPEG file with values of 1 to 127"),
     ("a.png", np.stack([MASK * 0, MASK], -1), "transparency"),
     ("a.png", np.stack([MASK] * 4, -1), "transparency"),
+    ("a.png", (np.arange(MASK.size) ** 2 // 256).astype(np.uint8).reshape(MASK.shape), "as probab"),
     ("a.tif", np.where(MASK, 1, np.nan).astype(np.float32), "NaN")])
 def test_marks_that_a_file_leaves_open(tmp_path, name, array, words):
   path = saved(tmp_path / name, array, **({"quality": 60} if name.endswith("jpg") else {}))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pydicom
+from pydicom.pixels import apply_modality_lut
 import pytest
 
 from data_pipelines.errors import UserError
@@ -39,3 +40,47 @@ def test_a_window_beside_all_values_leaves_open_what_is_shown(tmp_path, fields):
   assert images.read_unit(path, 0, (-900, 900)).std() > 0.1
   flat = dicom(tmp_path / "b.dcm", np.zeros((9, 12), np.int16), **fields)
   assert not images.read(flat).unsaid  # one value all over is one grey in any window
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_units_are_those_of_a_modality_table(tmp_path, photometric):
+  """Brain models scale by quantiles of units: they took the stored numbers, which the table turns round."""
+  path = dicom(tmp_path / "a.dcm", GREY, photometric)
+  data = pydicom.dcmread(path)
+  table = pydicom.Dataset()
+  table.LUTDescriptor, table.ModalityLUTType = [256, 0, 16], "US"
+  table.LUTData = (60000 - 200 * np.arange(256)).astype("<u2").tobytes()
+  table["LUTData"].VR = "OW"
+  data.ModalityLUTSequence = [table]
+  data.save_as(path)
+  want = apply_modality_lut(data.pixel_array, data).astype(float)
+  want = want if photometric == "MONOCHROME2" else 60000 + 9000 - want  # the table's ends
+  np.testing.assert_array_equal(images.read_values(path, 1)[..., 0], want)
+  table.LUTData = table.LUTData[:40]
+  data.save_as(path)
+  with pytest.raises(UserError, match="a.dcm"):
+    images.read_values(path)
+
+
+def test_values_need_no_window(tmp_path):
+  """Floats were refused for brain models, and the line named a field that these do not have."""
+  path = dicom(tmp_path / "a.dcm", GREY, RescaleSlope=2)
+  data = pydicom.dcmread(path)
+  del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
+  data.BitsAllocated, data.FloatPixelData = 32, GREY.astype("<f4").tobytes()
+  data.save_as(path)
+  np.testing.assert_array_equal(images.read_values(path, 1)[..., 0], 2.0 * GREY)
+  with pytest.raises(UserError, match="no window"):
+    images.read_unit(path)
+
+
+def test_a_frame_without_the_rescaling_of_the_others(tmp_path):
+  path = dicom(tmp_path / "a.dcm", np.stack([GREY] * 2), frames_count=2)
+  data = pydicom.dcmread(path)
+  scaled, frames = pydicom.Dataset(), [pydicom.Dataset(), pydicom.Dataset()]
+  scaled.RescaleSlope, scaled.RescaleIntercept = 2, 0
+  frames[1].PixelValueTransformationSequence = [scaled]
+  data.PerFrameFunctionalGroupsSequence = frames
+  data.save_as(path)
+  with pytest.raises(UserError, match="frames differ in RescaleSlope"):
+    images.read(path)

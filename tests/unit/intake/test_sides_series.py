@@ -65,7 +65,7 @@ def test_series_are_the_volumes_of_nifti(root, tmp_path):
   for one in (root, other):  # a run goes on with what was found out
     again = opened(one, modalities=("image",))
     np.testing.assert_allclose(everything(again)["image"], found["image"], atol=1e-5)
-  (root / "masks/P7.nii.gz").rename(root / "abnormal/P7/lesion_seg.nii.gz")
+  (root / "masks/P7.nii.gz").rename(root / "abnormal/P7/lesion_ground_truth.nii.gz")
   assert opened(root, prepared_dir=str(tmp_path / "beside")).has_lesions("test")
 
 

@@ -86,8 +86,8 @@ BAD = {  # what one damaged file says of itself
     "infinity": (lambda p: save(p, np.full((4, 4, 3), np.inf)), "NaN or infinite"),
     "text": (lambda p: p.write_text("hello"), "corrupt"),
     "empty": (lambda p: p.write_bytes(b""), "corrupt"),
-    "plain named .gz": (lambda p: p.write_bytes(gzip.decompress(save(p, np.ones((4, 4, 3))).read_bytes())),
-                        "corrupt"),
+    "packed twice": (lambda p: p.write_bytes(gzip.compress(save(p, np.ones((4, 4, 3))).read_bytes())),
+                     "does not begin as one"),
     "last bytes missing": (lambda p: p.write_bytes(save(p, np.ones((9, 9, 9))).read_bytes()[:-4]), "corrupt"),
     "cut in half": (lambda p: p.write_bytes(save(p, _noise()).read_bytes()[:900]), "corrupt"),
     "one bit flipped": (lambda p: _flip(save(p, _noise())), "corrupt"),
@@ -173,3 +173,18 @@ def test_headers_that_leave_the_place_open_are_said(tmp_path, caplog):
   assert "silent.nii.gz says nothing of its place" in caplog.text
   volumes.read({"flair": base, "t1": apart}, "LPS")
   assert "apart.nii.gz: its sform says that its axes run LPS, its qform RPS" in caplog.text
+  caplog.clear()
+  patch(base, 80, "2f", 4, 4)  # a program that resamples and changes the affine alone, or pixdim alone
+  volumes.read({"flair": base}, "LPS")
+  assert "base.nii.gz: its voxels are 2 x 2 x 5 mm by its affine" in caplog.text
+  assert "4 x 4 x 5 mm by pixdim" in caplog.text
+
+
+def test_a_name_that_lies_of_gzip(tmp_path):
+  """A browser unpacks a download and keeps its name; the bytes say what it is."""
+  packed = save(tmp_path / "a.nii.gz", _noise())
+  plain, named = tmp_path / "b.nii.gz", tmp_path / "c.nii"
+  plain.write_bytes(gzip.decompress(packed.read_bytes()))
+  named.write_bytes(packed.read_bytes())
+  for path in (plain, named):
+    np.testing.assert_array_equal(nifti.read_volume(path), nifti.read_volume(packed))

@@ -99,3 +99,20 @@ def test_a_damaged_manifest_is_named(folders, tmp_path, change):
   (out / "manifest.json").write_text(json.dumps({**manifest, **change}))
   with pytest.raises(UserError, match="manifest.json is damaged .*: export again"):
     opened.load(out)
+
+
+def test_of_the_config_predict_alone_may_be_edited(folders, tmp_path):
+  """An orientation that training did not have prepares scans otherwise, and nobody would see it."""
+  out = shutil.copytree(folders[1], tmp_path / "out")
+  written = json.loads((out / "config.json").read_text())
+  written["predict"]["threshold"] = 9.0
+  (out / "config.json").write_text(json.dumps(written))
+  assert opened.load(out).config.predict.threshold == 9
+  written["data"]["orientation"] = "RAS"
+  (out / "config.json").write_text(json.dumps(written))
+  with pytest.raises(UserError, match="config.json is not the one that was exported: .* predict may"):
+    opened.load(out)
+  manifest = json.loads((out / "manifest.json").read_text())
+  del manifest["config"]  # of an older version
+  (out / "manifest.json").write_text(json.dumps(manifest))
+  opened.load(out)
