@@ -18,7 +18,7 @@ import numpy as np
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
-from data_pipelines.marks import catalogue, layers, reference
+from data_pipelines.marks import catalogue, layers, options, reference
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames, ultrasound
 from data_pipelines.pairs.splits import groups_of, split_names
@@ -56,7 +56,7 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   cfg = frames.resolve(data_cfg, defaults())
   if cfg.marks.style not in ("catalogue", "reference"):
     raise UserError(f"config.data.marks.style={cfg.marks.style!r}: use catalogue or reference")
-  catalogue.check(cfg.marks)
+  options.check(cfg.marks)
   return cfg
 
 
@@ -97,32 +97,32 @@ class SyntheticFrame(CleanFrame):
     return (clean,)
 
 
-def annotate(clean: np.ndarray, rng: np.random.Generator, options
+def annotate(clean: np.ndarray, rng: np.random.Generator, marks
              ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Draws on a frame: (annotated, clean, mask), float32 [H,W,C], [H,W,C], [H,W,1].
 
   `clean` comes back as it was, but for the share `jpeg`, where both images carry its traces.
   """
-  if options["style"] == "reference":
+  if marks["style"] == "reference":
     found, blur, jpeg = reference.draw(rng, clean), 0.0, 0.0
   else:
-    found = catalogue.draw(rng, clean, options)
-    blur, jpeg = rng.uniform(*options["blur"]), options["jpeg"]
+    found = catalogue.draw(rng, clean, marks)
+    blur, jpeg = rng.uniform(*marks["blur"]), marks["jpeg"]
   annotated, mask = layers.compose(clean, found, blur)
   if rng.random() < jpeg:
-    quality = rng.integers(options["jpeg_quality"][0], options["jpeg_quality"][1] + 1)
+    quality = rng.integers(marks["jpeg_quality"][0], marks["jpeg_quality"][1] + 1)
     annotated, clean = layers.jpeg(annotated, quality), layers.jpeg(clean, quality)
   return annotated, clean, mask
 
 
-def draw_op(options):
+def draw_op(marks):
   """Example op: {"clean"} -> {"image", "clean", "mask"}; numpy and Pillow inside tf.data."""
   import tensorflow as tf
-  options = options.to_dict()
+  marks = marks.to_dict()
 
   def call(clean, seed):
     rng = np.random.default_rng([int(s) & 0x7FFFFFFF for s in seed])
-    return annotate(clean, rng, options)
+    return annotate(clean, rng, marks)
 
   def op(example, seed):
     shape = example["clean"].shape
@@ -165,6 +165,7 @@ def build(data_cfg, seed: int) -> DataSet:
     FileNotFoundError, ValueError: one line; see `paired.build`.
   """
   cfg = resolve(data_cfg)
+  options.check_fonts(cfg.marks.fonts)
   if not cfg.dir:
     return _synthetic(cfg, seed)
   root = pathlib.Path(cfg.dir)

@@ -93,6 +93,9 @@ def build(data_cfg, seed: int) -> Segmentation:
   """
   del seed  # of training alone: every run of a study sees the same images and masks
   cfg = resolve(data_cfg)
+  if cfg.dir and cfg.layout == "synthetic":
+    raise UserError(f"config.data.dir={cfg.dir!r} is not read by config.data.layout=synthetic: set layout to "
+                    "manifest or folders, or leave dir empty")
   parts, name = layouts.READERS[cfg.layout](cfg)
   for part in ("noisy", "clean"):
     if not parts[part]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.errors import UserError
 from data_pipelines.marks.layers import Mark, Stroke, paint, peak, texture
 from data_pipelines.marks.parts import COLOURS, TextStyle, arrow_head, caliper_sign, dashed, ellipse
 
@@ -240,19 +239,6 @@ def sign(pen: Pen) -> Mark:
 KINDS = {"calipers": calipers, "trace": trace, "box": box, "arrow": arrow, "label": label,
          "table": table, "header": header, "ruler": ruler, "bar": bar, "body_mark": body_mark,
          "sign": sign}
-
-
-def check(options: Mapping[str, Any]) -> None:
-  """Raises ValueError for kinds or colours that do not exist, and for shares outside 0..1."""
-  for field, known in (("kinds", KINDS), ("colours", COLOURS)):
-    names = [n.partition(":")[0] for n in options[field]]
-    unknown = sorted(set(names) - set(known))
-    if unknown or not names:
-      raise UserError(f"config.data.marks.{field}: {', '.join(unknown) or 'nothing'} is not among "
-                       f"{', '.join(known)}")
-  for field in ("unmarked", "jpeg"):
-    if not 0 <= options[field] <= 1:
-      raise UserError(f"config.data.marks.{field}={options[field]}: a share between 0 and 1 is needed")
 
 
 def draw(rng: np.random.Generator, frame: np.ndarray, options: Mapping[str, Any]) -> list[Mark]:

@@ -24,6 +24,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from data_pipelines.intake import find, names
 from data_pipelines.marks import catalogue, layers, reference
+from data_pipelines.marks.options import check, check_fonts
 from data_pipelines.pairs import frames as frame_files, ultrasound
 
 
@@ -126,7 +127,8 @@ def main(argv: list[str]) -> None:
     if field not in options:
       raise UserError(f"--set={field}: the fields are {', '.join(sorted(options))}")
     options[field] = _value(value, options[field])
-  catalogue.check(options)
+  check(options)
+  check_fonts(options.fonts)
   frames = _frames(args.dir, args.channels, args.synthetic, (128, 128), tuple(args.window))
   found = write(args.out, frames, options.to_dict(), seed=args.seed, copies=args.copies)
   print(f"{len(found['frames'])} pairs in {args.out}")

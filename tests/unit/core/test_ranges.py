@@ -119,8 +119,15 @@ def test_a_score_of_a_network_needs_its_layers():
     ({"choose_score": ("x",)}, "choose_score has 'x', no field of config.method.score"),
     ({"measures": ("perceptual",), "trunk_weights": "gone.pth"}, "trunk_weights=gone.pth does not exist"),
     ({"measures": ("perceptual",), "trunk_weights": "random:1", "trunk": "x"}, "eval.trunk='x' is no back"),
-    ({"measures": ("perceptual",), "trunk_weights": "random:1", "trunk_layers": ("x",)}, "'x' is not a VGG16")])
+    ({"measures": ("perceptual",), "trunk_weights": "random:1", "trunk_layers": ("x",)}, "is not a VGG16")])
 def test_what_evaluation_cannot_have_is_said_before_the_training(fields, said):
   config = config_lib.override(dae_brats.get_config("smoke"), {f"eval.{k}": v for k, v in fields.items()})
   with pytest.raises((UserError, FileNotFoundError), match=said):
     tasks.check(config)
+
+
+@pytest.mark.parametrize("field", ["scale", "gain", "gamma"])
+@pytest.mark.parametrize("value", [(0.0, 0.0), (2.0, 1.0)])
+def test_factors_of_frames(field, value):
+  """0 made all of them black, or ended in a traceback of TensorFlow."""
+  assert f"data.{field}" in _refused(annotation_removal.get_config("smoke"), f"data.{field}", value)

@@ -6,6 +6,7 @@ import pytest
 from data_pipelines.datasets import annotations
 from data_pipelines.marks import catalogue, font, layers
 from data_pipelines.marks.layers import Fill, Layer, Mark, Stroke
+from data_pipelines.marks.options import check, check_fonts
 
 OPTIONS = annotations.defaults().marks.to_dict()
 
@@ -105,13 +106,15 @@ def test_jpeg_passes_through_both_images_and_leaves_the_mask_alone():
 
 @pytest.mark.parametrize("change, message", [
     ({"kinds": ("calliper",)}, "calliper"), ({"colours": ()}, "nothing"), ({"unmarked": 2}, "share"),
-    ({"fonts": ("/no/such.ttf",)}, "such.ttf")])
+    ({"fonts": ("/no/such.ttf",)}, "such.ttf"), ({"fonts": (0,)}, "no path"),
+    ({"count": (5, 1)}, "low, high"), ({"opacity": (0, 2)}, "between 0 and 1"), ({"blur": (1,)}, "low, high"),
+    ({"size": 0.0}, "above 0"),
+    ({"kinds": ("label:x",)}, "a weight is a number"), ({"kinds": ("label:0",)}, "not all are 0")])
 def test_wrong_options_are_named(change, message):
   options = {**OPTIONS, "unmarked": 0.0, "kinds": ("label",), **change}
   with pytest.raises((ValueError, FileNotFoundError), match=message):
-    catalogue.check(options)
-    for seed in range(20):
-      catalogue.draw(np.random.default_rng(seed), frame(), options)
+    check(options)
+    check_fonts(options["fonts"])
 
 
 def test_glyphs_lie_on_their_grid():

@@ -180,3 +180,10 @@ def test_clean_synthetic_images_keep_the_experts_mask():
   found = segmentation.build(cfg, 0).parts
   assert all(np.array_equal(i.mask(), i.truth()) for i in found["clean"]) and len(found["clean"]) == 2
   assert all(label_noise.whole((72, 96)).sum() == i.mask().sum() for i in found["noisy"])
+
+
+def test_a_folder_that_the_layout_does_not_read_is_said():
+  """Training went on with drawn images."""
+  cfg = fields.changed(segmentation.defaults(), layout="synthetic", dir="mine")
+  with pytest.raises(UserError, match="dir='mine' is not read by config.data.layout=synthetic"):
+    segmentation.build(cfg, 0)
