@@ -8,7 +8,13 @@ import logging
 import pathlib
 
 from data_pipelines.brains import fields, files, prepare, records, scan_folders, series, slices
-from data_pipelines.brains.sequences import ANY, KNOWN, LABEL_ENDINGS, split_name
+from data_pipelines.brains.sequences import (
+  ANY,
+  KNOWN,
+  LABEL_ENDINGS,
+  scans_of_label,
+  split_name,
+)
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from data_pipelines.intake import counts, sides
@@ -47,20 +53,43 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
       labels[key] = m.path
     else:
       sets.setdefault(key, {})[modality] = m
+  label_of = _labels_of(sets, labels)
   everywhere = [k for k in asked if all(k in found for found in sets.values())]
   if not everywhere and tuple(modalities) in ((), (ANY,)):  # ANY: found out when the run began
     if any(set(found) != {""} for found in sets.values()):
       logging.warning("the names of the volumes tell no modality that all scans have: each file is a scan of "
                       "its own; set config.data.modalities where several files belong together")
-    alone = [m for m in members if split_name(m.path, LABEL_ENDINGS)[1] == ""]
-    return [Group(m.name, {ANY: m}, m.mask) for m in alone], (ANY,)
+    own = {next(iter(one.values())).path: label_of.get(key) for key, one in sets.items() if len(one) == 1}
+    taken = {*labels.values(), *label_of.values()}
+    return [Group(m.name, {ANY: m}, m.mask or own.get(m.path)) for m in members if m.path not in taken], (
+        ANY,)
   lacking = {key: [k for k in modalities if k not in found] for key, found in sets.items()}
   bad = [f"{key} ({', '.join(missing)})" for key, missing in lacking.items() if missing]
   if bad:
     raise UserError(f"{len(bad)} scans lack a modality of config.data.modalities, the first: {bad[0]}")
   chosen = tuple(modalities) or tuple(everywhere)
-  return [Group(key, {k: found[k] for k in chosen}, labels.get(key) or next(iter(found.values())).mask)
+  return [Group(key, {k: found[k] for k in chosen}, label_of.get(key) or next(iter(found.values())).mask)
           for key, found in sets.items()], chosen
+
+
+def _labels_of(sets, labels):
+  """{scan: its label}: of the scan's name, else of that name and words of labels (P01_tumor_seg), which then
+  is none of `sets`; says which labels fit none."""
+  found, lonely = {key: path for key, path in labels.items() if key in sets}, []
+  besides = {key: path for key, path in labels.items() if key not in sets}
+  besides |= {key: one[""].path for key, one in sets.items() if set(one) == {""}}
+  for key, path in besides.items():
+    folder = key.rpartition("/")[0]
+    owners = (f"{folder}/{name}".lstrip("/") for name in scans_of_label(path))
+    owner = next((k for k in owners if k in sets and k != key), "")
+    if owner and found.setdefault(owner, path) == path:
+      sets.pop(key, None)
+    elif key in labels:
+      lonely.append(path)
+  if lonely:
+    logging.warning("%d files named as labels are of no scan, or of one that has a label, and are not used, "
+                    "the first %s", len(lonely), lonely[0])
+  return found
 
 
 def group_series(found: sides.Sides, modalities: Sequence[str]

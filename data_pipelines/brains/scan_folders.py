@@ -4,7 +4,7 @@
   P01/FLAIR.nii.gz  P01/P01_T1w.nii.gz           the sequence alone, names of BIDS and of scanners
   P01/flair/IM0001 ...  P01/P01_flair/IM0001     a folder a modality
   P01/.../IM0001                                 several series a study, told by what they say of themselves
-  P01/P01_seg.nii.gz  P01/mask.nii.gz            the label: seg, mask or label
+  P01/P01_seg.nii.gz  P01/mask.nii.gz            the label: seg, mask, label, segmentation, lesion ...
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import dataclasses
 import logging
 import pathlib
 
-from data_pipelines.brains import series
-from data_pipelines.brains.sequences import LABEL_ENDINGS, NEW_NAMES, split_name
+from data_pipelines.brains import sequences, series
+from data_pipelines.brains.sequences import LABEL_ENDINGS, NEW_NAMES, scans_of_label, split_name
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from data_pipelines.intake import counts, find as finder, patients as people
@@ -77,7 +77,7 @@ def look(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str, str
     raise UserError(f"config.data.dir={str(folder)!r} holds neither manifest.csv nor scan folders such as "
                     "BraTS2021_00000/BraTS2021_00000_flair.nii.gz, or of DICOM series")
   person = _people(candidates, incomplete, rule)
-  kinds, complete, used = _kinds(candidates.values(), modalities, folder), [], set()
+  kinds, complete, used = _kinds(candidates.values(), modalities, folder, found.files), [], set()
   for name, candidate in sorted(candidates.items()):
     files = {kind: candidate.files[kind] for kind in kinds}
     reason = _incomplete(name, files, broken)
@@ -150,11 +150,16 @@ def _people(candidates, incomplete, rule):
   return {**person, **{name: by_name[name] for name in incomplete}}
 
 
-def _kinds(candidates, modalities, folder):
+def _kinds(candidates, modalities, folder, there):
   """What a scan must have: the label as well where any scan has one, so that one without it does not
-  pass as healthy among those that are marked; a folder without labels is one of normal scans."""
+  pass as healthy among those that are marked; a folder without labels is one of normal scans.
+
+  Raises:
+    UserError: there is no label, and a file that looks like one.
+  """
   if any(c.files["seg"] for c in candidates):
     return (*modalities, "seg")
+  sequences.check_unnamed_labels(folder, [p for p in there if nifti.is_nifti(p)])
   logging.warning("%s has no seg volume in any of its %d scan folders: all scans are taken for normal; "
                   "pixel metrics need masks", folder, len(candidates))
   return tuple(modalities)
@@ -167,10 +172,17 @@ def file_name(patient: str, kind: str, style: str = "brats2021") -> str:
 
 
 def find_files(files: Sequence[pathlib.Path], patient: str, kind: str) -> list[pathlib.Path]:
-  """Those of `kind` among the files of a patient, in any naming of `split_name` and any capitals; of labels
-  seg, mask and label are names."""
-  told = [split_name(f, LABEL_ENDINGS if kind == "seg" else (kind,)) for f in files]
-  return [f for f, (prefix, found) in zip(files, told) if found and prefix.lower() == patient.lower()]
+  """Those of `kind` among the files of a patient, in any naming of `split_name` and any capitals.
+
+  Of labels the first kind that is there: seg, mask or label; another of LABEL_ENDINGS; an ending with
+  words before it (P01_tumor_seg).
+  """
+  for names in ((LABEL_ENDINGS[:3], LABEL_ENDINGS) if kind == "seg" else ((kind,),)):
+    told = [split_name(f, names) for f in files]
+    same = [f for f, (prefix, found) in zip(files, told) if found and prefix.lower() == patient.lower()]
+    if same or kind != "seg":
+      return same
+  return [f for f in files if patient.lower() in (name.lower() for name in scans_of_label(f))]
 
 
 def _incomplete(patient, files, broken):

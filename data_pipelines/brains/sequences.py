@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import pathlib
 import re
 
-from data_pipelines.intake import find as finder
+from data_pipelines.errors import UserError
+from data_pipelines.intake import counts, find as finder
 
 # The newer BraTS releases' names of the modalities, after a "-" instead of a "_".
 NEW_NAMES = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
 ANY = "image"  # the modality of one's own volumes whose names tell none
 KNOWN = tuple(k for k in NEW_NAMES if k != "seg")
-LABEL_ENDINGS = ("seg", "mask", "label")
+LABEL_ENDINGS = ("seg", "mask", "label", "labels", "segmentation", "ground_truth", "groundtruth", "gt")
 UNUSED = "is of a sequence that the model does not use"
 # Endings of truth and of our own results.
-_NOT_INPUT = (*LABEL_ENDINGS, "anomaly", "overlay", "labels")
+_NOT_INPUT = (*LABEL_ENDINGS, "truth", "dseg", "probseg", "anomaly", "overlay")
+# What labels are called besides, and words before their endings (P01_tumor_seg, P01_consensus_gt).
+_FINDINGS = {"lesion", "lesions", "tumor", "tumour", "wmh"}
+_BETWEEN = _FINDINGS | {"manual", "consensus", "expert", "whole"}
+_LIKE_LABELS = {*LABEL_ENDINGS, *_FINDINGS, "truth", "dseg", "manual", "consensus", "roi", "annotation",
+                "annotations", "contour", "delineation"}
+# Of masks that mark no lesion, where no word of _FINDINGS says that they do.
+_NO_LESION = {"brain", "brainmask", "bet", "skull", "head", "tissue", "wm", "gm", "csf", "ventricles"}
 
 # What scanners and hospitals call them besides.
 _ALIASES = {"t1w": "t1", "t1gd": "t1ce", "t1post": "t1ce", "tirm": "flair", "darkfluid": "flair"}
@@ -57,12 +65,51 @@ def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]
         return prefix, modality
     if known or prefix:  # none of these, but perhaps a name of the user's own, such as "t1w"
       modalities = [m for m in modalities if m.lower() not in KNOWN]
-  endings = [(prefix, ending) for prefix, found, ending in map(stem.rpartition, "_-") if found]
-  for prefix, ending in ((path.parent.name, stem), *endings):
-    for modality in modalities:
-      if ending.lower() in (modality.lower(), NEW_NAMES.get(modality.lower())):
-        return prefix, modality
+  for modality in sorted(modalities, key=len, reverse=True):
+    for name in (modality.lower(), NEW_NAMES.get(modality.lower(), modality.lower())):
+      if stem.lower() == name:
+        return path.parent.name, modality
+      if stem.lower().endswith((f"_{name}", f"-{name}")):
+        return stem[:-len(name) - 1], modality
   return stem, ""
+
+
+def scans_of_label(path) -> list[str]:
+  """Names that the scan of a label may have, where its own name has words besides: P01_tumor_seg and
+  P01_flair_lesion are of P01 (or of P01_tumor, P01_flair). [] for what is no label by its name."""
+  stem, ending = split_name(path, (*LABEL_ENDINGS, *_FINDINGS))
+  if not ending or not like_label(path):
+    return []
+  found = [stem]
+  while True:
+    rest, mark, last = re.fullmatch(r"(?:(.+)([-_ .]))?(.*)", found[-1]).groups()  # type: ignore[union-attr]
+    if not mark or not (last.lower() in _BETWEEN or last.lower() in _NAMES):
+      return found
+    found.append(rest)
+
+
+def like_label(path) -> bool:
+  """Whether a name has a word of labels, and is no mask of the brain by it."""
+  words = set(re.split(r"[-_ .]+", finder.stem_of(path).lower()))
+  return bool(words & _LIKE_LABELS) and not (words & _NO_LESION and not words & _FINDINGS)
+
+
+def says_lesion(path) -> bool:
+  """Whether a word of a name is one of lesions."""
+  return bool(_FINDINGS & set(re.split(r"[-_ .]+", finder.stem_of(path).lower())))
+
+
+def check_unnamed_labels(folder, files: Iterable[pathlib.Path]) -> None:
+  """Refuses files that look like labels in a folder of which none was taken for one: lesions would pass as
+  healthy.
+
+  Raises:
+    UserError: with the first of them.
+  """
+  if like := [f for f in files if like_label(f)]:
+    raise UserError(f"{folder} holds no label by its name, and {len(like)} files that look like labels, the "
+                    f"first {counts.shown(like[0], folder)}: call it <scan>_seg.nii.gz, or list it in column "
+                    "seg of manifest.csv; where all scans are normal, take it away")
 
 
 def _told(path):

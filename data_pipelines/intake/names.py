@@ -18,7 +18,9 @@ from data_pipelines.intake import find
 # A name gets endings such as _anomaly.nii.gz.tmp; file systems allow 255 bytes.
 LONGEST = 200
 # What truth and our own results are called: <name of the image>_<one of these>.
-RESULT_ENDINGS = ("anomaly", "mask", "overlay", "prob", "seg", "segmentation", "label", "labels")
+RESULT_ENDINGS = ("anomaly", "mask", "overlay", "prob", "seg", "segmentation", "label", "labels", "gt",
+                  "groundtruth", "ground_truth", "lesion", "lesions")
+_RESULT = re.compile(rf"(.+?)[_-](?:{'|'.join(RESULT_ENDINGS)})", re.IGNORECASE)
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
 
@@ -66,8 +68,8 @@ def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
   Args:
     files: of the search, sorted.
   """
-  parts = re.fullmatch(r"(.+)[_-]([^_-]+)", find.stem_of(path))
-  if not parts or parts[2].lower() not in RESULT_ENDINGS:
+  parts = _RESULT.fullmatch(find.stem_of(path))
+  if not parts:
     return ""
   first, depth = bisect.bisect_left(files, path.with_name(parts[1])), len(path.parts)
   for file in files[first:]:

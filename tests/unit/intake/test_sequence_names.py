@@ -1,10 +1,14 @@
 """Which sequence of a brain the name of a file tells, and what is no input for a model of others."""
 
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
 
-from data_pipelines.brains import inputs, scan_folders, sequences
+from data_pipelines.brains import files, inputs, own_scans, scan_folders, sequences
+from data_pipelines.errors import UserError
+from data_pipelines.intake import sides
 
 THREE = ("flair", "t1", "t1ce")
 
@@ -92,3 +96,58 @@ def test_a_phase_image_is_no_scan(tmp_path):
   scans, left_out = found(tmp_path, ("t1",))
   assert scans == {"sub-01": {"t1": "sub-01_T1w"}, "sub-02_part-mag": {"t1": "sub-02_part-mag_T1w"}}
   assert list(left_out) == ["sub-01_part-phase_T1w"]
+
+
+RULE = {"pattern": "", "grouping": "patient"}
+
+
+@pytest.mark.parametrize("label", [
+    "P1_segmentation", "P1_labels", "P1_gt", "P1_ground_truth", "P1-lesion", "P1_lesion_mask", "P1_tumor_seg",
+    "P1_flair_seg", "P1_consensus_gt", "P1_wmh"])
+def test_a_label_has_words_besides(tmp_path, label):
+  """All scans were taken for normal, lesions and all, with a line among others."""
+  folder_of(tmp_path, "P1/P1_flair", f"P1/{label}")
+  (scan,) = scan_folders.look(tmp_path, ("flair",), RULE).complete
+  assert scan.seg.endswith(f"{label}.nii.gz")
+  folder_of(tmp_path, "P1/P1_seg", "P1/P1_brain_mask")
+  (scan,) = scan_folders.look(tmp_path, ("flair",), RULE).complete
+  assert scan.seg.endswith("P1_seg.nii.gz")  # the plain name goes before
+
+
+@pytest.mark.parametrize("label", ["P1_roi", "P1_manual", "lesions_of_P1", "P2_seg"])
+def test_a_file_that_looks_like_a_label_and_is_none(tmp_path, label, caplog):
+  folder_of(tmp_path, "P1/P1_flair", f"P1/{label}")
+  with pytest.raises(UserError, match=f"1 files that look like labels, the first P1/{label}.nii.gz: call it"):
+    scan_folders.look(tmp_path, ("flair",), RULE)
+  (tmp_path / f"P1/{label}.nii.gz").rename(tmp_path / "P1/P1_brain_mask.nii.gz")
+  assert scan_folders.look(tmp_path, ("flair",), RULE).complete[0].seg is None
+  assert "all scans are taken for normal" in caplog.text
+
+
+def test_training_reads_bids(tmp_path, caplog):
+  anat = "sub-{0}/ses-1/anat/sub-{0}_ses-1"
+  folder_of(tmp_path, *((anat + k).format(s) for s in "1234" for k in ("_FLAIR", "_T1w", "_desc-brain_mask")),
+            *(f"derivatives/man/{anat}_label-lesion_mask".format(s) for s in "124"),
+            "derivatives/man/sub-4/ses-1/anat/sub-4_ses-1_desc-lesion_dseg",
+            "derivatives/fs/sub-1/ses-1/anat/sub-1_ses-1_dseg", "sub-5/anat/sub-5_FLAIR")
+  found = files.find_scans(tmp_path, ("flair", "t1"))
+  assert {s.patient: (s.group, [p.rsplit("/", 1)[-1] for p in (*s.volumes, s.seg)]) for s in found.scans} == {
+      f"sub-{s}_ses-1": (f"sub-{s}", [f"sub-{s}_ses-1_{k}.nii.gz" for k in (
+          "FLAIR", "T1w", "label-lesion_mask")]) for s in "12"}
+  assert [found.incomplete[n].split(" ")[:2] for n in ("sub-3_ses-1", "sub-4_ses-1", "sub-5")] == [
+      ["no", "label"], ["2", "labels"], ["no", "t1"]]
+  shutil.rmtree(tmp_path / "derivatives")
+  assert not any(s.seg for s in files.find_scans(tmp_path, ("flair", "t1"), grouping="file").scans)
+  assert "no label of a lesion" in caplog.text
+
+
+def test_labels_beside_the_volumes_of_one_s_own_folder(tmp_path, caplog):
+  members = lambda *names: [sides.Member(f"abnormal/{n}.nii.gz", tmp_path / f"abnormal/{n}.nii.gz", 1)
+                            for n in names]
+  shown = lambda found: {g.name: g.seg and g.seg.name.split(".")[0] for g in found[0]}
+  named = members("P1_flair", "P1_lesion", "P2_flair", "P2_tumor_seg", "P3_flair", "P4_mask")
+  assert shown(own_scans.group(named, ())) == {
+      "abnormal/P1": "P1_lesion", "abnormal/P2": "P2_tumor_seg", "abnormal/P3": None}
+  assert "1 files named as labels are of no scan" in caplog.text and "P4_mask" in caplog.text
+  assert shown(own_scans.group(members("P1", "P1_lesion", "P2", "P2_seg", "P3_lesion"), ())) == {
+      "abnormal/P1.nii.gz": "P1_lesion", "abnormal/P2.nii.gz": "P2_seg", "abnormal/P3_lesion.nii.gz": None}
