@@ -218,8 +218,7 @@ def parse_flags(argv):
     if "config" in given and not hasattr(FLAGS.config, "copy_and_resolve_references"):
       raise UserError(f"--config={given['config']}: its get_config returns no ConfigDict")
     return rest
-  except (Exception, SystemExit) as e:
-    # What a config file raises is the user's, of whatever type.
+  except (Exception, SystemExit) as e:  # what a config file raises is the user's, of whatever type
     print(f"medae_jax: error in the command line: {_reason(e, given)}; see --help", file=sys.stderr)
     sys.exit(2)
 
@@ -236,7 +235,8 @@ def _reason(e: Exception, given) -> str:
     return f"--config={given.get('config')}: {more[-1].partition('Error: ')[2] or more[-1]}"
   if isinstance(e, (AttributeError, KeyError)):
     inner = e.args[0] if e.args and isinstance(e.args[0], KeyError) else e  # ml_collections wraps it
-    return f"the config has no field {' '.join(str(inner.args[0]).split())}"
+    return f"the config has no field {' '.join(str(inner.args[0]).split())}".replace(
+        "field module 'config_config' has no attribute", "function")  # a file without get_config
   if isinstance(e, (flags.Error, UserError, OSError, ValueError, TypeError)):
     return first
   where = f"--config={given.get('config')}"

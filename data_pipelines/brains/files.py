@@ -9,7 +9,7 @@ import logging
 import pathlib
 import random
 
-from data_pipelines.brains import bids_scans, scan_folders, series
+from data_pipelines.brains import scan_folders, series
 from data_pipelines.brains.scan_folders import ScanFiles
 from data_pipelines.errors import UserError
 from data_pipelines.intake import counts, patients as people, splits, tables, vocabulary
@@ -124,7 +124,7 @@ def _of_cell(path, modality):
 
 
 def _from_folders(folder, modalities, rule) -> Found:
-  look = bids_scans.look if bids_scans.is_data_set(folder) else scan_folders.look
+  look = scan_folders.look_bids if scan_folders.is_bids(folder) else scan_folders.look
   looked = look(folder, modalities, rule)
   return Found(*_assign(looked.complete, looked.incomplete, sorted(looked.person), folder, looked.person))
 

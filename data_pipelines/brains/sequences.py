@@ -82,7 +82,7 @@ def scans_of_label(path) -> list[str]:
     return []
   found = [stem]
   while True:
-    rest, mark, last = re.fullmatch(r"(?:(.+)([-_ .]))?(.*)", found[-1]).groups()  # type: ignore[union-attr]
+    rest, mark, last = re.fullmatch(r"(?:(.+)([-_ .]))?(.*)", found[-1]).groups()
     if not mark or not (last.lower() in _BETWEEN or last.lower() in _NAMES):
       return found
     found.append(rest)

@@ -90,7 +90,8 @@ def read_values(path, channels: int = 0) -> np.ndarray:
     As `read_unit`; no depth is refused, as whoever calls this scales by quantiles. NaN is.
   """
   if dicom.is_dicom(path):
-    values = dicom.units(_single(dicom.read(pathlib.Path(path), window=(0, 1))))  # any: units need none
+    # Any window will do: units need none, and files of floats are refused without.
+    values = dicom.units(_single(dicom.read(pathlib.Path(path), (0, 1))))
   else:
     found = decode.decode(path)
     if found.pixels.dtype.kind == "f" and not np.isfinite(found.pixels).all():

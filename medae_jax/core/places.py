@@ -47,13 +47,18 @@ def config_file(name: str) -> pathlib.Path:
 
 
 def check_workdir(workdir) -> None:
-  """Refuses a folder in which Orbax writes checkpoints that nothing can read: it merges the files
-  of its processes by a pattern of names, in which these characters mean something else.
+  """Refuses what can be no folder, and one in which Orbax writes checkpoints that nothing can read: it merges
+  the files of its processes by a pattern of names, in which these characters mean something else.
 
   Raises:
-    UserError: the absolute path has one of [ ] * ?.
+    UserError: the absolute path has one of [ ] * ?; the name is blank; something that is no folder has it.
   """
   path = os.path.abspath(workdir)
+  if not str(workdir).strip():
+    raise UserError("--workdir is blank: give a folder")
+  above = next((p for p in (pathlib.Path(path), *pathlib.Path(path).parents) if os.path.lexists(p)), None)
+  if above is not None and not above.is_dir():
+    raise UserError(f"--workdir={workdir}: {above} is a file, or a link to nothing: choose another")
   if found := sorted({c for c in path if c in "[]*?"}):
     raise UserError(f"--workdir={workdir}: checkpoints in a folder with {' '.join(found)} in its path "
                     f"({path}) cannot be read again; choose another name")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import concurrent.futures
+import math
+import os
 import time
 
 from absl import logging
 import jax
 import numpy as np
 
-from data_pipelines import stream
+from data_pipelines import dataset as datasets, stream
 from data_pipelines.dataset import Source, Subset
 from medae_jax.core import checkpoint, scoring
 from medae_jax.core.errors import UserError
@@ -20,6 +22,22 @@ AUROC, LOSS = "val/image_auroc", "val/loss"  # any method with a validation loss
 SECONDS = 5.0  # that the files which evaluation scores are read for, before the first step
 _THREADS = 8
 _LOOKED_AT: set[tuple[str, str]] = set()  # (split, config.data): the runs of a sweep share their files
+
+
+def check_sizes(config) -> None:
+  """Refuses batches whose images alone fill the memory: the system would end the process without a word.
+
+  Raises:
+    UserError: with the field.
+  """
+  shape = datasets.module(config.data.name).spec(config.data).shape
+  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  image = 4 * math.prod(n or 1 for n in shape)
+  for group, field in (("train", "batch_size"), ("train", "eval_batch_size"), ("eval", "batch_size")):
+    size = config[group].get(field, 1)
+    if size * image > memory:
+      raise UserError(f"config.{group}.{field}={size}: its images alone take {size * image / 1e9:.3g} GB, "
+                      f"this machine has {memory / 1e9:.3g} GB")
 
 
 def check(method, stages, config, dataset, batch, abstract_state: Callable) -> None:

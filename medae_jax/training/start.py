@@ -50,6 +50,7 @@ def open_run(config, workdir: str, method=None, alone: bool = True, at_most: int
   tasks.check(config)
   config = streams.of_workdir(config, workdir)
   parallel.check_batch_size(config.train.batch_size)
+  foresee.check_sizes(config)
   config = config_lib.with_split(config, workdir)
   dataset = datasets.open_dataset(config.data, config.seed)
   config = _decided(config, dataset)

@@ -138,7 +138,7 @@ def test_wrong_input_is_one_line(what, tmp_path):
     (["--config=configs/dae_brats.py:smoke", "--config.train.stepz=3"], "stepz"),
     (["--config=configs/dpa_cifar10.py:cls=12"], "cls is 0 to 9"),
     (["--config=configs/dae_brats.py:nosuch"], "nosuch"),
-    (["--config=configs/nosuch.py"], "nosuch"),
+    (["--config=configs/nosuch.py"], "nosuch"), (["--config=configs/fields/scores.py"], "no function"),
     (["--mode=fly"], "fly"),
     (["--config=configs/dae_brats.py:smoke", "--config.train.steps=many"], "many"),
 ])

@@ -56,7 +56,7 @@ RULES = {
     "eval.surface_tolerance": checks.number(0),
     "eval.trunk": checks.text, "eval.trunk_weights": checks.text, "eval.trunk_layers": checks.names(),
     "eval.panel_images": checks.whole(0),
-    "predict.batch_size": checks.whole(1),
+    "predict.batch_size": checks.whole(1, 65536),  # the last batch is filled up
     "predict.threshold": checks.number(),
     "predict.orientation": _axes,
     "predict.layout": checks.choice("files", "bids"),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from medae_jax import train
-from medae_jax.core import example, method as method_lib, streams
+from medae_jax.core import example, method as method_lib, places, streams
+from medae_jax.core.errors import UserError
 from medae_jax.training import feed
 from tests.contract import cases
 from tests.contract.run_steps import flat
@@ -134,3 +135,14 @@ def test_stage_at():
   stages = [method_lib.Stage("a", 3, begin=0), method_lib.Stage("b", 2, begin=3)]
   assert [method_lib.stage_at(stages, s) for s in (0, 2, 3, 4, 5, 9)] == [0, 0, 1, 1, 1, 1]
   assert method_lib.stage_at([], 0) == 0
+
+
+@pytest.mark.parametrize("name", ["file", "file/run", "loop", "gone/run"])
+def test_workdirs_that_can_be_no_folder_are_one_line(tmp_path, name):
+  (tmp_path / "file").touch()
+  (tmp_path / "loop").symlink_to("loop")
+  (tmp_path / "gone").symlink_to("nothing")
+  with pytest.raises(UserError, match=f"{name.split('/')[0]} is a file, or a link to nothing"):
+    places.check_workdir(tmp_path / name)
+  with pytest.raises(UserError, match="--workdir is blank"):
+    places.check_workdir(" ")

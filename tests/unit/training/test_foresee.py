@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from configs import dae_brats
 from data_pipelines import dataset as datasets
 from data_pipelines.brains import records, slices
 from data_pipelines.dataset import ArraySource, DataSet
@@ -176,3 +177,11 @@ def test_score_fields_of_a_method_outside_are_met_before_the_first_step(fields, 
       scoring.trace(c, method, state, batch, fitted=False)
   else:
     scoring.trace(c, method, state, batch, fitted=False)
+
+
+@pytest.mark.parametrize("field", ["train.batch_size", "train.eval_batch_size", "eval.batch_size"])
+def test_batches_that_fill_the_memory_are_refused(field):
+  """The system ended the process while the first of them was read."""
+  with pytest.raises(UserError, match=f"config.{field}=2000000000: its images alone take .* GB"):
+    foresee.check_sizes(config_lib.override(dae_brats.get_config("smoke"), {field: 2_000_000_000}))
+  foresee.check_sizes(dae_brats.get_config("smoke"))
