@@ -15,7 +15,7 @@ import jax
 from jax import export as jax_export
 import numpy as np
 
-from medae_jax.core import scratch
+from medae_jax.core import places, scratch
 from medae_jax.core.errors import UserError
 
 FORMAT = "medae_jax export 1"
@@ -24,7 +24,7 @@ FORMAT = "medae_jax export 1"
 def check_target(out: pathlib.Path) -> None:
   """Refuses a target that exists, unless it is an earlier export or an empty folder."""
   if not out.exists():
-    return
+    return places.check_folder(out, "--output")
   if not out.is_dir() or (any(out.iterdir()) and not is_export(out)):
     raise UserError(f"{out} exists and is not an export of medae_jax: it is left alone; "
                      "choose another --output")

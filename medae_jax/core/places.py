@@ -46,6 +46,20 @@ def config_file(name: str) -> pathlib.Path:
   raise FileNotFoundError(f"{name} does not exist; --mode=list names the configs")
 
 
+def check_folder(path, flag: str) -> None:
+  """Refuses what can be no folder to write to.
+
+  Raises:
+    UserError: the name is blank; a file, or a link to nothing, has it, or lies on the way to it.
+  """
+  if not str(path).strip():
+    raise UserError(f"{flag} is blank: give a folder")
+  path = pathlib.Path(path)
+  above = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), None)
+  if above is not None and not above.is_dir():
+    raise UserError(f"{flag}={path}: {above} is no folder but a file, or a link to nothing: choose another")
+
+
 def check_workdir(workdir) -> None:
   """Refuses what can be no folder, and one in which Orbax writes checkpoints that nothing can read: it merges
   the files of its processes by a pattern of names, in which these characters mean something else.
@@ -53,12 +67,8 @@ def check_workdir(workdir) -> None:
   Raises:
     UserError: the absolute path has one of [ ] * ?; the name is blank; something that is no folder has it.
   """
+  check_folder(workdir, "--workdir")
   path = os.path.abspath(workdir)
-  if not str(workdir).strip():
-    raise UserError("--workdir is blank: give a folder")
-  above = next((p for p in (pathlib.Path(path), *pathlib.Path(path).parents) if os.path.lexists(p)), None)
-  if above is not None and not above.is_dir():
-    raise UserError(f"--workdir={workdir}: {above} is a file, or a link to nothing: choose another")
   if found := sorted({c for c in path if c in "[]*?"}):
     raise UserError(f"--workdir={workdir}: checkpoints in a folder with {' '.join(found)} in its path "
                     f"({path}) cannot be read again; choose another name")

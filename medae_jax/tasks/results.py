@@ -14,7 +14,7 @@ import pathlib
 
 from data_pipelines.intake.find import RESULTS
 from data_pipelines.intake.names import same
-from medae_jax.core import files
+from medae_jax.core import files, places
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import predictions
 
@@ -26,8 +26,7 @@ _HEADS = {RESULTS: b"input,", LEFT_OUT: b"file,reason", FILE: b"result,source",
 
 def check(output: pathlib.Path) -> None:
   """Raises UserError where --output is no folder, or holds somebody else's file of the name of a table."""
-  if (output.exists() or output.is_symlink()) and not output.is_dir():
-    raise UserError(f"--output={output} is no folder: results are written into one; choose another")
+  places.check_folder(output, "--output")
   for name, head in _HEADS.items():
     path = output / name
     if path.exists() and not (path.is_file() and path.read_bytes()[:len(head)] == head):

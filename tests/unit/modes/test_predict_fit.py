@@ -149,7 +149,7 @@ def test_what_no_input_can_change_is_said_once_before_anything_is_written(tmp_pa
     go(run, tmp_path / "in", tmp_path / "out", **{"method.score.median": 99})
   assert not (tmp_path / "out").exists()
   (tmp_path / "file").write_text("mine")
-  with pytest.raises(ValueError, match="--output=.*file is no folder: results are written into one"):
+  with pytest.raises(ValueError, match="--output=.*file is no folder but a file"):
     go(run, tmp_path / "in", tmp_path / "file")
   (tmp_path / "in/p1_t1.nii.gz").unlink()
   Image.fromarray(brain()[0, :, :, 1].astype(np.uint8)).save(tmp_path / "in/p1_t1.png")

@@ -142,7 +142,7 @@ def test_workdirs_that_can_be_no_folder_are_one_line(tmp_path, name):
   (tmp_path / "file").touch()
   (tmp_path / "loop").symlink_to("loop")
   (tmp_path / "gone").symlink_to("nothing")
-  with pytest.raises(UserError, match=f"{name.split('/')[0]} is a file, or a link to nothing"):
+  with pytest.raises(UserError, match=f"{name.split('/')[0]} is no folder but a file, or a link to nothing"):
     places.check_workdir(tmp_path / name)
   with pytest.raises(UserError, match="--workdir is blank"):
     places.check_workdir(" ")
