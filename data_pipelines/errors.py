@@ -10,8 +10,9 @@ _REMEDIES = {**dict.fromkeys((errno.EACCES, errno.EPERM), f"change its permissio
 
 def line_of(error: BaseException) -> str:
   """What is printed of an error of the user's or of the system: what, where, what to do."""
-  if isinstance(error, OSError) and error.errno in _REMEDIES and error.filename is not None:
-    return f"{error.filename}: {error.strerror}; {_REMEDIES[error.errno]}"
+  if isinstance(error, OSError) and error.errno in _REMEDIES:  # writing itself names no file
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror}; {_REMEDIES[error.errno]}"
   return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -141,8 +141,7 @@ def main(argv) -> None:
   """Runs the mode; exit codes: 0 done, 1 the user's error, 70 a fault of this package, 130 Ctrl-C."""
   del argv  # nothing but flags: parse_flags has seen to that
   logging.set_verbosity(logging.INFO)
-  handler = logging.get_absl_handler()  # Orbax reports every file it opens
-  handler.addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= std_logging.ERROR)
+  (handler := logging.get_absl_handler()).addFilter(environment.without_orbax)
   # JAX says of each platform that is not there "INTERNAL: Failed to open libtpu.so", as information.
   handler.addFilter(lambda r: "xla_bridge" not in r.pathname or r.levelno >= std_logging.WARNING)
   if FLAGS.allow_code:
@@ -295,6 +294,7 @@ def _with_config_file(argv, given):
 def console() -> None:
   """The command `medae-jax` and launch.py."""
   environment.prepare()
+  environment.quiet_threads()
   if os.getcwd() not in sys.path:
     sys.path.append(os.getcwd())  # methods and data sets of the user; last, so that it hides nothing
   app.run(main, flags_parser=parse_flags)

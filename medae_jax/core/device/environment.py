@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
 
 
 def prepare() -> None:
@@ -11,3 +14,32 @@ def prepare() -> None:
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # ... and announces oneDNN otherwise
   # Compiled programs are kept between runs: a second start takes seconds.
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/medae_jax/xla"))
+
+
+def quiet_threads() -> None:
+  """Failures of Orbax' and other writers' threads without their tracebacks: who waits for them says one line.
+
+  On a full disk hundreds of tracebacks stood around the line that says so.
+  """
+  shown, threads = sys.unraisablehook, threading.excepthook
+
+  def hook(args):
+    if "Event loop is closed" not in str(args.exc_value):  # TensorStore tells one that failed
+      shown(args)
+
+  def of_thread(args):
+    if args.exc_type is not None and issubclass(args.exc_type, OSError):
+      logging.getLogger("absl").debug("%s: %s", args.thread and args.thread.name, args.exc_value)
+    else:
+      threads(args)
+  sys.unraisablehook, threading.excepthook = hook, of_thread
+  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+def without_orbax(record: logging.LogRecord) -> bool:
+  """A filter of the log: Orbax reports every file it opens, and of an error a traceback a thread."""
+  ours = "orbax" not in record.pathname
+  if not ours:
+    record.exc_info = record.exc_text = None
+    record.msg, record.args = " ".join(record.getMessage().split())[:300], ()
+  return ours or record.levelno >= logging.ERROR

@@ -1,14 +1,17 @@
-"""The CPU setting is added once, and never where XLA would abort for it."""
+"""The CPU setting is added once, and never where XLA would abort for it; what threads say is kept short."""
 
 import importlib.metadata
+import logging
 import os
 import subprocess
 import sys
+import threading
+import types
 
 from jax._src import xla_bridge
 import pytest
 
-from medae_jax.core.device import xla_flags
+from medae_jax.core.device import environment, xla_flags
 from tests.contract import cases
 
 
@@ -54,3 +57,21 @@ def test_xla_obeys():
     text[name] = done.stdout
   assert "convolution" in text["ours"] and "ynn_fusion" not in text["ours"]
   assert "ynn_fusion" in text["jaxlib's"]
+
+
+def test_threads_of_writers_say_nothing_of_their_own(monkeypatch):
+  """On a full disk hundreds of tracebacks stood around the line that says so."""
+  shown = []
+  monkeypatch.setattr(sys, "unraisablehook", lambda args: shown.append(args.exc_value))
+  monkeypatch.setattr(threading, "excepthook", lambda args: shown.append(args.exc_value))
+  monkeypatch.setattr(logging.getLogger("asyncio"), "level", logging.WARNING)
+  environment.quiet_threads()
+  for error in (RuntimeError("Event loop is closed"), RuntimeError("odd")):
+    sys.unraisablehook(types.SimpleNamespace(exc_value=error))
+  for error in (OSError(28, "No space left on device"), KeyError("odd")):
+    threading.excepthook(types.SimpleNamespace(exc_type=type(error), exc_value=error, thread=None))
+  assert [str(e) for e in shown] == ["odd", "'odd'"]
+  record = logging.LogRecord("absl", logging.ERROR, "/x/orbax/y.py", 1, "no %s\n", ("room",), (None,) * 3)
+  assert environment.without_orbax(record) and record.getMessage() == "no room" and not record.exc_info
+  record.levelno = logging.INFO
+  assert not environment.without_orbax(record)

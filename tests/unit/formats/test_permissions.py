@@ -26,5 +26,6 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
 def test_errors_of_the_system_come_with_what_to_do(number, words):
   line = line_of(OSError(number, os.strerror(number), "/runs/w"))
   assert line.startswith(f"/runs/w: {os.strerror(number)}; ") and words in line
+  assert line_of(OSError(number, "what")).startswith("what; ")  # a write names no file
   assert line_of(OSError("the disk\n is full")) == "the disk is full" and line_of(OSError()) == "OSError"
   assert line_of(FileNotFoundError(errno.ENOENT, "No such file", "/x")) == "[Errno 2] No such file: '/x'"
