@@ -22,7 +22,9 @@ def filled(out: str | os.PathLike) -> Iterator[pathlib.Path]:
     FileExistsError: `out` holds files already. UserError: another process is writing it.
   """
   out = pathlib.Path(out).absolute()
-  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+  if os.path.lexists(out) and not out.is_dir():
+    raise FileExistsError(f"{out} is no folder but a file, or a link to nothing: choose a new folder")
+  if out.exists() and any(out.iterdir()):
     raise FileExistsError(f"{out} is not empty: choose a new folder")
   unfinished = out.with_name(f".{out.name}.unfinished")
   unfinished.mkdir(parents=True, exist_ok=True)

@@ -126,7 +126,12 @@ def main(argv: list[str]) -> None:
     field, _, value = entry.partition("=")
     if field not in options:
       raise UserError(f"--set={field}: the fields are {', '.join(sorted(options))}")
-    options[field] = _value(value, options[field])
+    try:
+      options[field] = _value(value, options[field])
+    except (ValueError, SyntaxError):
+      raise UserError(f"--set={entry}: give it as {options[field]!r} is given") from None
+  if args.copies < 1 or args.synthetic < 1:
+    raise UserError(f"--copies={args.copies}, --synthetic={args.synthetic}: both are at least 1")
   check(options)
   check_fonts(options.fonts)
   frames = _frames(args.dir, args.channels, args.synthetic, (128, 128), tuple(args.window))

@@ -142,6 +142,11 @@ def test_pairs_on_disk(tmp_path):
   np.testing.assert_array_equal(example["mask"] > 0, example["image"] != example["clean"])
   with pytest.raises(FileExistsError, match="not empty"):
     pairs.main(["--out", str(tmp_path / "pairs")])
+  for wrong, said in (("--set=jpeg=abc", "--set=jpeg=abc: give it as 0.0"), ("--set=count=a,b", "give it as"),
+                      ("--copies=0", "at least 1"), ("--synthetic=-1", "at least 1")):
+    with pytest.raises(ValueError, match=said):
+      pairs.main(["--out", str(tmp_path / "none"), wrong])
+  assert not (tmp_path / "none").exists()
   with pytest.raises(ValueError, match="--set=colour"):
     pairs.main(["--out", str(tmp_path / "other"), "--set", "colour=red"])
 
