@@ -128,6 +128,11 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
     return {}
   found = {i.name: Radiograph(i.name, i.path, i.kind, i.group, boxes.get(i.name, ()), _mask_of(i.name, masks))
            for i in items}
+  of_mask: dict[str, str] = {}
+  for r in found.values():
+    if r.mask and of_mask.setdefault(r.mask, r.name) != r.name:
+      raise UserError(f"{r.mask} is the mask of {of_mask[r.mask]} and of {r.name} by its path: put it below "
+                      "the folder of its split, as the image is")
   normal = {i.name for part in ("train", "val_normal", "test_normal") for i in lists.get(part, ())}
   if healthy := [r for r in found.values() if r.boxes and r.name in normal]:
     raise UserError(f"{table}: {len(healthy)} normal images have boxes, the first {healthy[0].name}: a box "

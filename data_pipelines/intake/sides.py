@@ -180,7 +180,7 @@ def with_masks(sides: Sides) -> list[Member]:
   name may end in _mask, _seg or _segmentation.
 
   Raises:
-    UserError: two masks of one member; a mask that belongs to none.
+    UserError: two masks of one member; a mask that belongs to none, or to several.
   """
   named: dict[str, pathlib.Path] = {}
   for path in sides.masks:
@@ -190,18 +190,29 @@ def with_masks(sides: Sides) -> list[Member]:
     if key in named:
       raise UserError(f"{named[key]} and {path} are masks of one image: take one away")
     named[key] = path
-  result, used = [], set()
+  keys = []
   for m in sides.members:
     below = same(_below(m.path, sides.root, ()))
     inner = same(_below(m.path, sides.root, (pathlib.PurePosixPath(m.name).parts[0],)))
-    key = next((k for k in (below, inner) if k in named), "")
-    used.add(key)
-    result.append(dataclasses.replace(m, mask=named.get(key)))
-  lonely = [p for k, p in named.items() if k not in used]
+    keys.append(next((k for k in (below, inner) if k in named), ""))
+  for key in {k for k in keys if k and keys.count(k) > 1}:
+    keys = _of_one(key, named[key], sides.members, keys)
+  result = [dataclasses.replace(m, mask=named.get(k)) for m, k in zip(sides.members, keys)]
+  lonely = [p for k, p in named.items() if k not in keys]
   if lonely:
     raise UserError(f"{len(lonely)} of {len(named)} masks belong to no image, the first: {lonely[0]}; a mask "
                     "has the path of its image, masks/a.png for abnormal/a.png")
   return result
+
+
+def _of_one(key, path, members, keys):
+  """`keys` with one owner of a mask: normal/1.png has none where abnormal/1.png is there, too."""
+  mine = [m for m, k in zip(members, keys) if k == key]
+  ill = [m for m in mine if m.label]
+  if len(ill) != 1:
+    raise UserError(f"{path} is the mask of {mine[0].name} and of {mine[1].name}: call them otherwise, or "
+                    "give it the path of its image below masks/")
+  return ["" if k == key and m is not ill[0] else k for m, k in zip(members, keys)]
 
 
 def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:

@@ -60,8 +60,8 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
                     "these are labels")
   if not soft:
     other = [int(v) for v in found if v not in (0, 255)]
-    raise UserError(f"mask {path} holds values such as {other[0]} besides 0 and 255: cut it at "
-                    "one half, or set config.data.soft_masks=True to train on grey values")
+    raise UserError(f"mask {path} holds values such as {other[0]} besides 0 and 255: write "
+                    "these two alone (sets of segmentation take grey ones: config.data.soft_masks=True)")
   return values.astype(np.float32) / 255
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import images
 from tests.unit.chest.test_chest_sets import build, save
 
 
@@ -26,3 +27,21 @@ def test_masks_of_a_table_are_not_called_unused(tmp_path, caplog):
   save(tmp_path / "masks/test/3_mask.png", marked)
   with pytest.raises(UserError, match="are masks of one image"):
     build(tmp_path)
+
+
+def test_a_mask_of_two_splits_is_of_nobody(tmp_path):
+  """ground_truth/mass/c0_mask.png marked the image of val and that of test."""
+  for name in ("train/good/a.png", "val/mass/c0.png", "test/mass/c0.png", "test/good/b.png"):
+    save(tmp_path / name)
+  save(tmp_path / "ground_truth/mass/c0_mask.png", np.full((20, 16), 255, np.uint8))
+  with pytest.raises(UserError, match="is the mask of val/mass/c0.png and of test/mass/c0.png by its path"):
+    build(tmp_path, val_anomalies=0, grouping="file")
+
+
+def test_an_image_is_not_decoded_again_for_its_size(tmp_path, monkeypatch):
+  for name in ("train/good/a.png", "test/mass/c0.png", "test/good/b.png"):
+    save(tmp_path / name)
+  save(tmp_path / "ground_truth/mass/c0_mask.png", np.full((20, 16), 255, np.uint8))
+  source = build(tmp_path).split("test")
+  monkeypatch.setattr(images, "size", lambda *a: 1 / 0)
+  assert source.read(np.arange(2))["mask"].sum() == 100

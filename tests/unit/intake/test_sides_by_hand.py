@@ -75,9 +75,20 @@ def test_masks_have_the_path_of_their_image_with_or_without_its_side():
       with_masks(names, masks)
 
 
+def test_a_mask_is_of_one_image():
+  """normal/1.png had the mask of abnormal/1.png: a normal image with a lesion in every measure."""
+  assert with_masks(("abnormal/1.png", "normal/1.png", "normal/2.png"), ("masks/1.png",)) == [
+      "masks/1.png", None, None]
+  assert with_masks(("abnormal/1.png", "normal/1.png"), ("masks/normal/1.png",)) == [
+      None, "masks/normal/1.png"]
+  with pytest.raises(UserError, match="masks/1.png is the mask of abnormal/1.jpg and of abnormal/1.png"):
+    with_masks(("abnormal/1.jpg", "abnormal/1.png"), ("masks/1.png",))
+
+
 def test_names_of_labels_beside_volumes():
   names = {"P1_seg.nii.gz": True, "P1-Mask.nii": True, "label.nii": True,
-           "segmentation.nii.gz": True, "P1_flair.nii.gz": False, "seg_P1.nii": False}
+           "segmentation.nii.gz": True, "P1_ground-truth.nii": True, "P1_flair.nii.gz": False,
+           "seg_P1.nii": False}
   assert {n: sides._is_label(pathlib.Path(n)) for n in names} == names
 
 
