@@ -21,6 +21,7 @@ _UNEVEN = 0.1  # largest distance of a slice from its place, in distances of sli
 _TILT = 0.01   # largest shift in the plane between slices, in distances of slices
 # Of what all slices have one: of two echoes, times or patients no volume is made, wherever they lie.
 _ALIKE = ("size", "frame of reference", "series", "patient", "modality", "echo", "echo time", "time",
+          "inversion time", "flip angle", "reconstruction kernel", "contrast agent",
           "diffusion weighting", "unit", "sign of its pixels", "part of the signal",
           "rescaling (one has a slope, one has none)")
 _TAGS = [*_NEEDED[:2], "SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "ProtocolName",
@@ -185,6 +186,10 @@ def _place(path, frame):
           "echo": dicom_head.text(data, "EchoNumbers"), "modality": dicom_head.text(data, "Modality"),
           "echo time": _rounded(data.get("EchoTime")),
           "time": dicom_head.text(data, "TemporalPositionIdentifier"),
+          "inversion time": _rounded(data.get("InversionTime")),
+          "flip angle": _rounded(data.get("FlipAngle")),
+          "reconstruction kernel": dicom_head.text(data, "ConvolutionKernel"),
+          "contrast agent": dicom_head.text(data, "ContrastBolusAgent"),
           "diffusion weighting": dicom_head.text(data, "DiffusionBValue"),
           "unit": dicom_head.text(data, "Units"),
           "sign of its pixels": dicom_head.text(data, "PixelRepresentation"),
