@@ -79,7 +79,7 @@ def parse_layers(text: str, check: Callable | None = None) -> dict[int, dict[str
   layers = {}
   for part in filter(str.strip, text.split(",")):
     res, colon, terms = part.rpartition(":")
-    if colon and not res.strip().isdigit():
+    if colon and not re.fullmatch(r"\s*[0-9]+\s*", res):
       raise UserError(f"config.method.layers={text!r}: write RESOLUTION:LAYERS, e.g. '32:r32+r42'")
     weights = layers.setdefault(int(res) if colon else 0, {})
     for factor, layer in _factors(terms, text):
@@ -93,10 +93,10 @@ def _factors(text: str, whole: str) -> list[tuple[float, str]]:
   """[(factor, name)] of "name + 0.5*name"."""
   found = []
   for part in text.split("+"):
-    match = re.fullmatch(r"\s*(?:([0-9.]+)\s*\*\s*)?(\w+)\s*", part)
+    match = re.fullmatch(r"\s*(?:([0-9]+\.?[0-9]*|\.[0-9]+)\s*\*\s*)?(\w+)\s*", part)
     if not match:
-      raise UserError(f"{whole!r}: write names, optionally with a factor, joined by '+': "
-                       "'relative_perceptual_L1 + 0.1*l1'")
+      raise UserError(f"loss or layers {whole!r} of config.method: write names, optionally with a factor, "
+                      "joined by '+': 'relative_perceptual_L1 + 0.1*l1'")
     found.append((float(match[1] or 1), match[2]))
   return found
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medae_jax.core.errors import UserError
 from medae_jax.losses import adversarial as la, perceptual as lp
 from medae_jax.losses.trunk import IMAGENET_MEAN, IMAGENET_STD, Trunk, network_input
 from medae_jax.methods import _growing
@@ -43,6 +44,11 @@ def test_loss_expressions():
   assert lp.layers_of(lp.parse("perceptual", layers="0*r42+r12+image"), [8]) == ("r12",)  # no pass deeper
   with pytest.raises(ValueError, match="none of l1"):
     lp.parse("l3", layers="")
+  for text, layers in (("1.2.3*l1", ""), ("", ""), ("perceptual", "1.2.3*r32")):  # 1.2.3 was a traceback
+    with pytest.raises(UserError, match="loss or layers .* of config.method: write names"):
+      lp.parse(text, layers=layers)
+  with pytest.raises(UserError, match="write RESOLUTION:LAYERS"):
+    lp.parse("perceptual", layers="\u00b3:r32")  # a digit that is no number
   with pytest.raises(ValueError, match="no layer for resolution 16"):
     lp.layers_of(lp.parse("perceptual", layers="8:r12"), [16])
 
