@@ -24,9 +24,9 @@ def write(workdir: pathlib.Path, seeds: Sequence[int], splits: Sequence[str], re
   for split in splits:
     found = {s: read(s, split) for s in seeds}
     result["missing"] += [f"seed_{s}: {split}" for s, v in found.items() if v is None]
-    rows = [v for v in found.values() if v is not None]
+    rows: list[Mapping[str, Any]] = [v or {} for v in found.values()]  # a value stands at its seed's place
     result["synthetic"] |= any(bool(r.get("synthetic")) for r in rows)
-    names = [k for k, v in (rows[0] if rows else {}).items() if isinstance(v, float)]
+    names = dict.fromkeys(k for r in rows for k, v in r.items() if isinstance(v, float))
     result["splits"][split] = {name: _spread([r.get(name) for r in rows]) for name in names}
   files.write_json(workdir / "seeds.json", result)
   files.write_bytes(workdir / "seeds.md", (text(result) + "\n").encode())
@@ -34,7 +34,7 @@ def write(workdir: pathlib.Path, seeds: Sequence[int], splits: Sequence[str], re
 
 
 def _spread(values) -> dict[str, Any]:
-  """Mean and sample standard deviation (n - 1) of the seeds that have this number."""
+  """Mean and sample standard deviation (n - 1) of the seeds that have this number; None is of the others."""
   known = [float(v) for v in values if v is not None]
   return {"mean": float(np.mean(known)) if known else None,
           "std": float(np.std(known, ddof=1)) if len(known) > 1 else None, "values": values}

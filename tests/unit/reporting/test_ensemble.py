@@ -10,12 +10,12 @@ from medae_jax.core.errors import UserError
 from medae_jax.reporting import ensemble
 
 
-def write(folder, split, ids, label, score):
+def write(folder, split, ids, label, score, patient=lambda i: f"p{i // 2}"):
   (folder / "evaluation").mkdir(parents=True, exist_ok=True)
   with open(folder / "evaluation" / f"{split}_images.csv", "w", encoding="utf-8", newline="") as file:
     out = csv.writer(file)
     out.writerow(["id", "patient", "label", "score"])
-    out.writerows((i, f"p{int(i) // 2}", y, s) for i, y, s in zip(ids, label, score))
+    out.writerows((i, patient(int(i)), y, s) for i, y, s in zip(ids, label, score))
 
 
 @pytest.fixture
@@ -66,3 +66,22 @@ def test_runs_of_other_images_are_refused(runs):
     write(folder, "val", range(60), np.zeros(60, int), score)
   with pytest.raises(UserError, match="60 of 60 normal"):
     ensemble.measure(folders)
+
+
+def test_labels_that_differ_are_other_images(runs):
+  folders, kept = runs
+  label, score = kept["b", "test"]
+  write(folders["b"], "test", range(len(label)), np.roll(label, 1), score)
+  with pytest.raises(UserError, match="test images of .*b are not those of the other runs"):
+    ensemble.measure(folders)
+
+
+def test_of_equals_the_fewest_are_chosen_and_the_interval_is_over_patients(tmp_path):
+  label = np.array([0, 0, 1, 1])
+  folders = {name: tmp_path / name for name in "ab"}
+  for name, score in (("a", [0, 1, 2, 3]), ("b", [1, 0, 3, 2])):
+    write(folders[name], "val", range(4), label, score)
+    write(folders[name], "test", range(4), label, [0, 2, 1, 3], patient=lambda i: "the only one")
+  found = ensemble.measure(folders)
+  assert len(found["members"]) == 1 and found["val_auroc"] == 1
+  assert found["image_auroc"] == 0.75 and found["ci95"]["image_auroc"] == [0.75, 0.75]  # nothing to draw from

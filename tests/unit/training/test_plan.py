@@ -78,14 +78,22 @@ def test_the_table_of_seeds_by_hand(tmp_path):
           (0, "val"): {"auc": 0.25}}
   found = seeds_table.write(tmp_path, (0, 1, 2), ("val", "test"), lambda s, k: rows.get((s, k)),
                             {"seed_2": "interrupted"})
-  assert found["splits"]["test"] == {"auc": {"mean": pytest.approx(0.65), "values": [0.5, 0.8],
+  assert found["splits"]["test"] == {"auc": {"mean": pytest.approx(0.65), "values": [0.5, 0.8, None],
                                              "std": pytest.approx(0.3 / 2**0.5)}}
   assert found["splits"]["val"]["auc"]["std"] is None  # of one number
   assert found["missing"] == ["seed_1: val", "seed_2: val", "seed_2: test"] and found["synthetic"]
   text = (tmp_path / "seeds.md").read_text()
-  assert "| test | auc | 0.6500 | 0.2121 | 0.5000 0.8000 |" in text
+  assert "| test | auc | 0.6500 | 0.2121 | 0.5000 0.8000 - |" in text
   assert "FAILED seed_2: interrupted" in text and "SYNTHETIC" in text
   assert json.loads((tmp_path / "seeds.json").read_text())["seeds"] == [0, 1, 2]
+
+
+def test_values_of_seeds_stand_at_their_place_and_a_number_that_one_lacks_is_not_dropped(tmp_path):
+  rows = {0: {"auc": None, "ap": 0.25}, 2: {"auc": 0.5, "ap": 0.75, "dice": 0.125}}
+  found = seeds_table.write(tmp_path, (0, 1, 2), ("test",), lambda s, _: rows.get(s), {})
+  assert {k: v["values"] for k, v in found["splits"]["test"].items()} == {
+      "ap": [0.25, None, 0.75], "auc": [None, None, 0.5], "dice": [None, None, 0.125]}
+  assert "| test | ap | 0.5000 | 0.3536 | 0.2500 - 0.7500 |" in (tmp_path / "seeds.md").read_text()
 
 
 def test_a_sweep_of_which_every_run_is_refused_leaves_nothing(tmp_path):
@@ -113,3 +121,27 @@ def test_a_search_does_not_repeat_what_is_averaged_and_its_choice_holds_for_all_
   chosen = {found._label(0, (("cls", c), ("run", 0))): (1 - c, 7, 0.0) for c in (0, 1)}
   assert [(*dict(t.cell).values(), t.setting, t.steps) for t in found.final_trials(chosen)] == [
       (0, 0, 1, 7), (0, 1, 1, 7), (1, 0, 0, 7), (1, 1, 0, 7)]
+
+
+def test_whatever_tells_two_runs_apart_stands_in_their_folders_names(tmp_path):
+  base = dict(cell=(("cls", 0),))
+  named = {plan.Trial(**base, **more).name: more for more in (
+      {}, {"setting": 1}, {"fold": 0}, {"fold": 1}, {"fold": 0, "setting": 1}, {"steps": 7}, {"steps": 8},
+      {"epochs": 1.5}, {"epochs": 1.25}, {"prefix": "dae"})}
+  assert list(named) == ["cls0", "cls0_setting1", "cls0_setting0_fold0", "cls0_setting0_fold1",
+                         "cls0_setting1_fold0", "cls0_steps7", "cls0_steps8", "cls0_epochs1.5",
+                         "cls0_epochs1.25", "dae_cls0"]
+
+
+def test_a_setting_goes_before_the_command_line_and_the_first_of_equal_ones_is_chosen(tmp_path):
+  config = tiny_sweep.config(tmp_path, grid={"cls": (0,)}, folds=2, average=(),
+                             settings=({"method.rate": 0.1}, {"train.batch_size": 4}))
+  with config.unlocked():
+    config.method.rate = 0.5
+  found = plan.Plan(config, str(tmp_path / "w"))
+  trials = found.trials()
+  assert [found.config(t).method.rate for t in trials] == [0.1, 0.1, 0.5, 0.5]
+  assert [found.config(t).data.fold for t in trials] == [0, 1, 0, 1]
+  for t in trials:
+    tiny_sweep.write_result(found.job(t), 0.75)
+  assert found.choose() == {"cls=0": (0, 0, 0)}

@@ -77,6 +77,19 @@ def test_old_files_keep_floats_in_a_field_of_their_own(tmp_path):
   tensor = field(1, 2) + field(2, 1) + field(8, b"x") + field(4, struct.pack("<2f", 1.5, -2.0))
   (tmp_path / "a.onnx").write_bytes(field(7, field(5, tensor)))
   np.testing.assert_array_equal(onnx_file.load(tmp_path / "a.onnx")["x"], [1.5, -2.0])
+  apart = field(1, 2) + field(2, 1) + field(8, b"x") + b"".join(
+      field(4, struct.pack("<f", v)) for v in (1.5, -2.0))
+  (tmp_path / "a.onnx").write_bytes(field(7, field(5, apart)))
+  np.testing.assert_array_equal(onnx_file.load(tmp_path / "a.onnx")["x"], [1.5, -2.0])
+
+
+def test_what_lies_between_the_weights_is_stepped_over(tmp_path):
+  """Fields of 4 and 8 bytes, long integers, and tensors of whole numbers, which are no weights."""
+  between = number(3 << 3 | 5) + b"\x7a" * 4 + number(4 << 3 | 1) + b"\x7a" * 8 + field(6, 2**60)
+  kinds = {"n": np.array([1, 2], np.int32), "x": np.array([1.5, -2.0], np.float32)}
+  (tmp_path / "a.onnx").write_bytes(between + onnx(kinds) + between + field(7, between))
+  found = onnx_file.load(tmp_path / "a.onnx")
+  assert set(found) == {"x"} and found["x"].tolist() == [1.5, -2.0]
 
 
 def test_weights_of_another_network_are_refused(tmp_path, params):

@@ -133,6 +133,8 @@ def test_kept_weights_enter_as_they_were_trained(tmp_path, narrow):
     backbones.load("vgg16", str(tmp_path / "a.npz"), TAPS)
   with pytest.raises(UserError, match="of vgg16, not of vgg19"):
     backbones.load("vgg19", str(tmp_path / "a.npz"), TAPS)
+  kept.save(tmp_path / "b.npz", narrow, entry="e", **{**texts, "title": "two\n  lines"})
+  assert kept.about(tmp_path / "b.npz")["title"] == "two lines"
 
 
 def test_the_perceptual_losses_read_kept_vgg19(tmp_path):
@@ -158,7 +160,10 @@ def test_h5_files_reach_nothing_outside(tmp_path):
     file.create_virtual_dataset("x", layout)
   with h5py.File(tmp_path / "c.h5", "w") as file:
     file.create_dataset("x", (1 << 30,), "f4", chunks=(1 << 16,), compression="gzip")
-  for name, text in (("b.h5", "lies in another file"), ("c.h5", "grows from")):
+  (tmp_path / "raw").write_bytes(bytes(12))
+  with h5py.File(tmp_path / "d.h5", "w") as file:
+    file.create_dataset("x", (3,), "f4", external=[(str(tmp_path / "raw"), 0, 12)])
+  for name, text in (("b.h5", "lies in another file"), ("c.h5", "grows from"), ("d.h5", "x lies in another")):
     with pytest.raises(UserError, match=text):
       h5_file.load(tmp_path / name)
 

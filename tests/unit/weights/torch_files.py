@@ -10,16 +10,23 @@ import zipfile
 import numpy as np
 
 _KINDS = {"float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage",
-          "int64": "LongStorage", "uint8": "ByteStorage", "bool": "BoolStorage",
-          "bfloat16": "BFloat16Storage"}
+          "int64": "LongStorage", "int32": "IntStorage", "int16": "ShortStorage", "int8": "CharStorage",
+          "uint8": "ByteStorage", "bool": "BoolStorage", "bfloat16": "BFloat16Storage",
+          "complex64": "ComplexFloatStorage", "complex128": "ComplexDoubleStorage"}
 
 
 class View:
-  """A strided view of storage `key`: what a transposed or sliced tensor looks like in a file."""
+  """A strided view of storage `key`: what a transposed or sliced tensor looks like in a file.
 
-  def __init__(self, key, dtype, offset, shape, stride, parameter=False):
+  Args:
+    part: (offset, size) of the storage within the one of that key, as old files have them.
+    untyped: the storage has bytes and the tensor its type, as new element types are written.
+  """
+
+  def __init__(self, key, dtype, offset, shape, stride, parameter=False, part=None, untyped=False):
     self.key, self.dtype, self.offset = key, dtype, offset
     self.shape, self.stride, self.parameter = tuple(shape), tuple(stride), parameter
+    self.part, self.untyped = part, untyped
 
 
 class Name:
@@ -80,35 +87,38 @@ class Files:
     return self._view(x, emit, stream)
 
   def _view(self, x, emit, stream):
-    pid = ("storage", Name("torch", _KINDS[x.dtype]), x.key, "cpu", self.storages[x.key][2])
-    pid += (None,) if stream else ()
-    tensor = (emit(Name("torch._utils", "_rebuild_tensor_v2")) + b"(" + emit(pid) + b"Q"
-              + b"".join(map(emit, (x.offset, x.shape, x.stride, False, {}))) + b"tR")
+    kind = "UntypedStorage" if x.untyped else _KINDS[x.dtype]
+    pid = ("storage", Name("torch", kind), x.key, "cpu", self.storages[x.key][2])
+    pid += ((f"part of {x.key}", *x.part),) if x.part else (None,) if stream else ()
+    more = (Name("torch", x.dtype),) if x.untyped else ()
+    tensor = (emit(Name("torch._utils", f"_rebuild_tensor_v{3 if more else 2}")) + b"(" + emit(pid) + b"Q"
+              + b"".join(map(emit, (x.offset, x.shape, x.stride, False, {}, *more))) + b"tR")
     if not x.parameter:
       return tensor
     return (emit(Name("torch._utils", "_rebuild_parameter"))
             + b"(" + tensor + emit(True) + emit({}) + b"tR")
 
 
-def write_zip(path, tree, files=None, root="archive", compression=zipfile.ZIP_STORED):
-  """The format of torch >= 1.6."""
+def write_zip(path, tree, files=None, root="archive", compression=zipfile.ZIP_STORED, more=()):
+  """The format of torch >= 1.6; `more`: (name, bytes) of further members."""
   files = files or Files()
   pickled = files.pickle(tree)
   with zipfile.ZipFile(path, "w", compression) as archive:
     archive.writestr(f"{root}/data.pkl", pickled)
     for key, (_, raw, _) in files.storages.items():
       archive.writestr(f"{root}/data/{key}", raw)
-    archive.writestr(f"{root}/version", b"3\n")
+    for name, data in (("version", b"3\n"), *more):
+      archive.writestr(f"{root}/{name}", data)
 
 
-def write_stream(path, tree, files=None):
-  """The format of torch < 1.6 (that of the published VGG19 file)."""
+def write_stream(path, tree, files=None, big=False):
+  """The format of torch < 1.6 (that of the published VGG19 file); `big`: of a machine of that byte order."""
   files = files or Files()
   parts = [files.pickle(0x1950A86A20F9469CFC6C), files.pickle(1001),
-           files.pickle({"protocol_version": 1001, "little_endian": True})]
+           files.pickle({"protocol_version": 1001, "little_endian": not big})]
   parts.append(files.pickle(tree, stream=True))
   parts.append(files.pickle(list(files.storages)))
   for _, raw, count in files.storages.values():
-    parts += [struct.pack("<q", count), raw]
+    parts += [struct.pack(">q" if big else "<q", count), raw]
   with open(path, "wb") as f:
     f.write(b"".join(parts))

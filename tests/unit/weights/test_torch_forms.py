@@ -1,0 +1,87 @@
+"""Forms of PyTorch files that its versions and users write: element types, byte orders, wrappers, views."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+
+from medae_jax.weights import inert_pickle, torch_file
+from tests.unit.weights import torch_files
+from tests.unit.weights.torch_files import Files, View
+
+WRITERS = {"zip": torch_files.write_zip, "stream": torch_files.write_stream}
+VALUES = np.array([1.5, -2.25, 3e5], np.float32)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_element_type_keeps_its_values(tmp_path, kind):
+  wanted = {"int8": [-128, 127], "uint8": [0, 255], "int16": [-2**15, 2**15 - 1], "int32": [-2**31, 2**31 - 1],
+            "int64": [-2**60, 2**60], "float16": [-1.5, 6e4], "float32": [-1.5, 1e30], "float64": [-1.5, 1e300],
+            "bool": [True, False], "complex64": [1 + 2j, -3j], "complex128": [1 + 2j, 1e300j]}
+  WRITERS[kind](tmp_path / "w.pt", {name: np.array(v, name) for name, v in wanted.items()})
+  found = torch_file.load(tmp_path / "w.pt")
+  assert {n: str(v.dtype) for n, v in found.items()} == {n: n for n in wanted}
+  for name, value in wanted.items():
+    np.testing.assert_array_equal(found[name], np.array(value, name), err_msg=name)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_files_of_a_machine_of_the_other_byte_order(tmp_path, kind):
+  files = Files()
+  key = files.storage(VALUES.astype(">f4"), "float32")
+  codes = files.storage(np.array([0x3F80, 0xC000], ">u2"), "bfloat16")
+  tree = {"w": View(key, "float32", 0, (3,), (1,)), "brain": View(codes, "bfloat16", 0, (2,), (1,))}
+  if kind == "zip":
+    torch_files.write_zip(tmp_path / "w.pt", tree, files, more=[("byteorder", b"big")])
+  else:
+    torch_files.write_stream(tmp_path / "w.pt", tree, files, big=True)
+  found = torch_file.load(tmp_path / "w.pt")
+  np.testing.assert_array_equal(found["w"], VALUES)
+  np.testing.assert_array_equal(found["brain"], np.array([1, -2], np.float32))
+  assert found["w"].dtype == np.float32
+
+
+def test_a_storage_that_is_part_of_another_and_one_of_bytes(tmp_path):
+  files = Files()
+  key = files.storage(np.arange(12, dtype=np.float32))
+  part = View(key, "float32", 2, (3,), (1,), part=(5, 6))
+  torch_files.write_stream(tmp_path / "old.pt", {"w": part}, files)
+  np.testing.assert_array_equal(torch_file.load(tmp_path / "old.pt")["w"], np.array([7, 8, 9], np.float32))
+  files = Files()
+  key = files.storage(np.arange(4, dtype=np.uint16).view(np.uint8))
+  torch_files.write_zip(tmp_path / "new.pt", {"w": View(key, "uint16", 1, (3,), (1,), untyped=True)}, files)
+  found = torch_file.load(tmp_path / "new.pt")["w"]
+  assert found.tolist() == [1, 2, 3] and found.dtype == np.uint16
+
+
+@pytest.mark.parametrize("wrap, names", [
+    (lambda t: {"state_dict": {"model_state_dict": t}, "epoch": 3}, ["a", "b"]),
+    (lambda t: {"model": t}, ["a", "b"]), (lambda t: {"model_weights": t}, ["a", "b"]),
+    (lambda t: {"net": t}, ["net.a", "net.b"]),
+    (lambda t: {f"module.{k}": v for k, v in t.items()}, ["a", "b"]),
+    (lambda t: {f"_orig_mod.{k}": v for k, v in t.items()}, ["a", "b"]),
+    (lambda t: {f"_orig_mod.module.{k}": v for k, v in t.items()}, ["a", "b"]),
+    (lambda t: {f"module._orig_mod.{k}": v for k, v in t.items()}, ["a", "b"]),
+    (lambda t: {"module.a": t["a"], "b": t["b"]}, ["module.a", "b"])])  # a name of the network itself
+def test_wrappers_and_prefixes_go_where_all_names_have_them(tmp_path, wrap, names):
+  torch_files.write_zip(tmp_path / "w.pt", wrap({"a": VALUES, "b": 2 * VALUES}))
+  found = torch_file.load(tmp_path / "w.pt")
+  assert list(found) == names
+  np.testing.assert_array_equal(found[names[1]], 2 * VALUES)
+
+
+def test_a_program_is_refused(tmp_path):
+  torch_files.write_zip(tmp_path / "w.pt", {"a": VALUES}, more=[("constants.pkl", b"\x80\x02).")])
+  with pytest.raises(ValueError, match="a TorchScript archive, which holds a program"):
+    torch_file.load(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+def test_plain_data_is_what_pickle_makes_of_it(protocol):
+  """Whatever is named twice is the same thing: each protocol numbers its memo in another way."""
+  shared, word = [1.5, None, True], "a word"
+  tree = {"a": shared, word: (shared, word, -3, 2**70), "c": {word: {"d": shared}, 5: ()}, "e": (word, word)}
+  read = lambda: pickle.dumps(tree, protocol)
+  refuse = lambda *_: pytest.fail("asked to act")
+  assert inert_pickle.run(io.BytesIO(read()), refuse, refuse) == tree
