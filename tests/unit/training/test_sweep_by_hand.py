@@ -1,0 +1,130 @@
+"""What a sweep does with its runs, with training replaced: order, interruptions, rounds, the study, seeds."""
+
+import types
+
+import pytest
+
+from medae_jax import sweep
+from medae_jax.training import job as job_lib, plan
+from tests import tiny_sweep
+from tests.unit.training import recorder
+
+
+def job(tmp_path, name, **changes):
+  return job_lib.Job(name, recorder.config(**changes), tmp_path / "runs" / name)
+
+
+@pytest.mark.parametrize("held", [1, 9])
+def test_a_run_that_another_process_holds_is_asked_for_once_more(tmp_path, monkeypatch, held):
+  asked = []
+
+  def group(jobs, splits):
+    asked.append(jobs[0].name)
+    return {"a": job_lib.ELSEWHERE} if asked[-1] == "a" and asked.count("a") <= held else {}
+  monkeypatch.setattr(sweep, "_run_group", group)
+  found = sweep.run([job(tmp_path, "a"), job(tmp_path, "b")], ("test",), 1)
+  assert asked == ["a", "b", "a"] and found == ({} if held == 1 else {"a": job_lib.ELSEWHERE})
+
+
+def test_a_signal_ends_the_sweep_and_is_no_failure(tmp_path, monkeypatch):
+  """Neither the next run nor, after a search, the final ones begin."""
+  begun = []
+
+  def one(config, folder):
+    begun.append(folder)
+    return job_lib.INTERRUPTED
+  monkeypatch.setattr(sweep, "_one", one)
+  jobs = [job(tmp_path, "a"), job(tmp_path, "b")]
+  assert sweep._train_group(jobs[:1]) == {"a": job_lib.INTERRUPTED} and len(begun) == 1
+  monkeypatch.setattr(sweep.train_lib, "train_runs", lambda *_: [{"error": None, "stopped": True}] * 2)
+  assert sweep._train_group(jobs) == {"a": job_lib.INTERRUPTED} and len(begun) == 1
+  monkeypatch.setattr(sweep.report_lib, "write", lambda folder: None)
+  config = tiny_sweep.config(tmp_path, grid={"cls": (0, 1)}, folds=2, average=())
+  search = plan.Plan(config, str(tmp_path / "w"))
+  for t in search.trials()[:2]:  # of cls 0 the choice is known, and its final run could be trained
+    tiny_sweep.write_result(search.job(t), 0.5)
+  result = sweep.sweep(config, str(tmp_path / "w"))
+  assert list(result["chosen"]) == ["cls=0"] and [f.rpartition("/")[2] for f in begun] == [
+      "a", "cls1_setting0_fold0"]
+  assert result["failed"] == {"cls1_setting0_fold0": job_lib.INTERRUPTED}
+
+
+def test_runs_together_are_of_one_signature_and_no_more_than_asked_for(tmp_path, monkeypatch):
+  monkeypatch.setattr(sweep.together, "signature", lambda config: config.train.batch_size % 3 and "same")
+  jobs = [job(tmp_path, str(b), train__batch_size=b) for b in (1, 2, 3, 4, 6)]
+  names = lambda n: [[j.name for j in g] for g in sweep._groups(jobs, n)]
+  assert names(2) == [["1", "2"], ["4"], ["3"], ["6"]] and names(3) == [["1", "2", "4"], ["3"], ["6"]]
+  assert names(1) == [[j.name] for j in jobs]
+
+
+def test_an_ensemble_is_of_a_whole_round(tmp_path, monkeypatch):
+  """Of each seed the runs of all methods; a round that lacks a run has none."""
+  config = tiny_sweep.config(tmp_path, ensemble=True)
+  found = plan.Plan(config, str(tmp_path / "w"))
+  for t in found.trials():
+    if t.cell != (("cls", 1), ("run", 1)):
+      tiny_sweep.write_result(found.job(t), 0.5)
+  monkeypatch.setattr(sweep.ensemble, "measure", lambda runs, split: {"of": list(runs), "split": split})
+  assert sweep._ensembles(found, found.trials()) == [{"of": ["cls0_run0", "cls1_run0"], "split": "test"}]
+  monkeypatch.setattr(sweep.ensemble, "measure", lambda runs, split: None)  # of one method
+  assert sweep._ensembles(found, found.trials()) == []
+
+
+def test_a_page_that_is_missing_is_written_without_training(tmp_path, monkeypatch):
+  done, made = [], []
+  monkeypatch.setattr(sweep, "_one", lambda config, folder: done.append(folder))
+  monkeypatch.setattr(sweep.report_lib, "write", made.append)
+  whole, paged = (job(tmp_path, n) for n in ("whole", "paged"))
+  for one in (whole, paged):
+    tiny_sweep.write_result(one, 0.5)
+  (whole.folder / "report.html").write_text("page")
+  assert sweep.run([whole, paged], ("test",), 1) == {} and not done and made == [paged.folder]
+
+
+def test_the_study_is_of_all_runs_by_their_seeds_and_of_none_while_one_is_missing(tmp_path, monkeypatch):
+  config = tiny_sweep.config(tmp_path, study="brain_scores")
+  found, seen = plan.Plan(config, str(tmp_path / "w")), []
+
+  def write(workdir, runs, command):
+    seen.append([(seed, folder.name) for seed, folder in runs])
+    (workdir / "scores.md").write_text("table")
+  monkeypatch.setattr(sweep.score_table, "write", write)
+  monkeypatch.setattr(sweep, "run", lambda *_: {})
+  for k, t in enumerate(found.trials()):
+    sweep.sweep(config, str(tmp_path / "w"))
+    assert not seen, k
+    tiny_sweep.write_result(found.job(t), 0.5)
+  sweep.sweep(config, str(tmp_path / "w"))
+  assert seen == [[(0, "cls0_run0"), (1, "cls0_run1"), (0, "cls1_run0"), (1, "cls1_run1")]]
+
+
+def test_every_seed_is_a_run_of_its_own_as_if_it_were_alone(tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(sweep, "run", lambda jobs, splits, at_once: seen.extend(jobs) or {})
+  config = recorder.config().copy_and_resolve_references()
+  with config.unlocked():
+    config.seeds = (3, 0)
+  sweep.seeds(config.lock(), str(tmp_path / "w"))
+  assert [(j.config.seed, tuple(j.config.seeds), j.folder) for j in seen] == [
+      (s, (), tmp_path / "w" / f"seed_{s}") for s in (3, 0)]
+
+
+@pytest.mark.parametrize("splits, whole", [(("test",), True), (("val", "test"), False), ((), True)])
+def test_a_run_is_complete_with_all_its_splits(tmp_path, splits, whole):
+  one = job(tmp_path, "a")
+  tiny_sweep.write_result(one, 0.5)
+  assert one.complete(splits) == whole
+  assert job_lib.failures({"a": job_lib.ELSEWHERE, "b": job_lib.INTERRUPTED, "c": "full"}) == {"c": "full"}
+
+
+def test_shards_are_disjoint_and_together_all(tmp_path):
+  """Every n-th run: of a table in rounds each shard has runs of every method."""
+  trials = plan.Plan(tiny_sweep.config(tmp_path), str(tmp_path / "w")).trials()
+  name = types.SimpleNamespace(job=lambda t: t.name)
+  for n in (1, 2, 3, 5):
+    name.s = types.SimpleNamespace()
+    parts = []
+    for i in range(n):
+      name.s.shard = (i, n)
+      parts.append(plan.Plan.mine(name, trials))
+    assert parts == [[t.name for t in trials][i::n] for i in range(n)]
