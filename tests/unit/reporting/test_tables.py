@@ -11,8 +11,8 @@ from medae_jax.reporting import tables
 
 
 def trial(labels=(), setting=0, **cell):
-  name = "_".join([*(v for _, v in labels), *(f"{k}{v}" for k, v in cell.items()), f"s{setting}"[:2 * setting]])
-  return types.SimpleNamespace(cell=tuple(cell.items()), setting=setting, name=name.strip("_"), labels=labels)
+  name = "_".join([*(v for _, v in labels), *(f"{k}{v}" for k, v in cell.items())])
+  return types.SimpleNamespace(cell=tuple(cell.items()), setting=setting, name=name, labels=labels)
 
 
 def fields(**changes):
@@ -60,7 +60,7 @@ def test_every_number_of_a_cell_is_of_its_own_runs_metric_and_score(tmp_path):
   dae, vae = (("model", "dae"),), (("model", "vae"),)
   runs = {"dae_size1_run0": run_of(0.0, [0.0, 0.25], 0.25, {"jpeg": {"pixel_ap": 0.0}}),
           "dae_size1_run1": run_of(0.5, [0.25, 0.75], 0.75, {"jpeg": {"pixel_ap": 0.5}}, synthetic=True),
-          "vae_width8_run0": run_of(0.75, [0.5, 1.0], 0.5, {"median": {"pixel_ap": 0.125, "image_auroc": 1.0}})}
+          "vae_width8_run0": run_of(0.75, [0.5, 1.0], 0.5, {"median": {"pixel_ap": 0.125, "image_auroc": 1}})}
   trials = [trial(dae, size=1, run=0), trial(dae, size=1, run=1), trial(vae, width=8, run=0)]
   rounds = [{"members": ["a", "b"], "val_auroc": 0.75, "pixel_ap": p, "ci95": {"pixel_ap": [p - 0.25, p]}}
             for p in (0.5, 1.0)]

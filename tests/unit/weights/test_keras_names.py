@@ -28,6 +28,8 @@ def keras_file(path, tensors, units, first=1):
       else:
         for theirs, ours in STATISTICS:
           file[f"{layer}/{layer}/{theirs}:0"] = tensors[f"{name}.bn.{ours}"]
+        if (tensors[f"{name}.bn.weight"] != 1).any():  # keras.applications has none, other savers do
+          file[f"{layer}/{layer}/gamma:0"] = tensors[f"{name}.bn.weight"]
     for name in {n.rpartition(".")[0] for n in tensors if ".conv2d." in n}:
       stack, _, i = name.removesuffix(".conv2d").partition(".")
       kind = {"repeat": 35, "repeat_1": 17, "repeat_2": 8, "block8": 8}[stack]
@@ -45,6 +47,7 @@ def test_keras_layers_are_the_published_tensors(tmp_path, first):
   tensors = {n: rng.normal(size=(2, 3, 1, 4) if n.endswith(".weight") and ".bn." not in n else 2).astype("f4")
              for n in names if not n.startswith("last_linear")}
   tensors = {n: np.ones(2, "f4") if n.endswith(".bn.weight") else v for n, v in tensors.items()}
+  tensors["conv2d_1a.bn.weight"] = np.array([2, 3], "f4")
   units = [n.removesuffix(".conv.weight") for n in tensors if n.endswith(".conv.weight")][:-1]
   keras_file(tmp_path / "a.h5", tensors, units, first)
   found = inception_resnet_v2.from_keras(arrays.load(tmp_path / "a.h5"))

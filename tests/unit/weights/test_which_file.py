@@ -1,4 +1,4 @@
-"""Which weights a file is: by SHA-256, names, shapes; what results say of them, and what zeros and sums see."""
+"""Which weights a file is: by SHA-256, names, shapes; what results say of them, what zeros and sums see."""
 
 import dataclasses
 import zipfile
@@ -8,7 +8,7 @@ import pytest
 
 from medae_jax.core.errors import UserError
 from medae_jax.models import backbone, vgg as trunk
-from medae_jax.weights import backbones, trunks, vgg
+from medae_jax.weights import backbones, efficientnet_lite, trunks, vgg
 from medae_jax.weights.known import catalogue, command
 
 LAYERS = ("r11", "r12")
@@ -84,7 +84,8 @@ def test_zeros_have_the_widths_of_the_file_and_its_sum_sees_every_tensor(tmp_pat
 
 def test_statistics_are_of_the_file_that_is_named_and_no_deviation_is_zero(tmp_path):
   source = trunks.Source({"vgg_weights": "random:0", "vgg_widths": (4, 6, 4, 4, 4)})
-  stats = {"r11": {"mean": np.arange(4.0), "std": np.ones(4)}, "r21": {"mean": np.zeros(6), "std": np.ones(6)}}
+  stats = {"r11": {"mean": np.arange(4.0), "std": np.ones(4)},
+           "r21": {"mean": np.zeros(6), "std": np.ones(6)}}
   vgg.save_stats(tmp_path / "a.npz", stats)
   found = source.stats(("r11", "r21"), str(tmp_path / "a.npz"))
   assert found["r11"]["mean"].tolist() == [0, 1, 2, 3] and found["r21"]["std"].tolist() == [1] * 6
@@ -93,3 +94,11 @@ def test_statistics_are_of_the_file_that_is_named_and_no_deviation_is_zero(tmp_p
   vgg.save_stats(tmp_path / "a.npz", stats)
   with pytest.raises(UserError, match="r11_std has entries that are not positive"):
     source.stats(("r11",), str(tmp_path / "a.npz"))
+
+
+def test_every_convolution_of_efficientnet_has_a_normalisation_of_its_own():
+  net = backbone.get("efficientnet_lite0")
+  layers = list(dict.fromkeys([*net.shapes(net.taps), "_conv_head"]))
+  norms = [efficientnet_lite._norm(layer) for layer in layers]
+  assert len(set(norms)) == len(layers)
+  assert all(n.rpartition(".")[0] == layer.rpartition(".")[0] for n, layer in zip(norms, layers))
