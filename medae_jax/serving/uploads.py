@@ -6,6 +6,7 @@ A .zip stands for the files in it; folders inside it, and those that a browser s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+import itertools
 import pathlib
 import re
 import shutil
@@ -35,7 +36,8 @@ def save(files: Iterable[tuple[str, IO[bytes]]], folder: pathlib.Path, most_byte
   for name, content in _unpacked(files, most_bytes):
     plain = plain_name(name)
     twice = plain.lower() in saved
-    target = folder / (f"{len(saved)}_{plain}" if twice else plain)
+    numbered = (f"{n}_{plain}" for n in itertools.count(len(saved)))
+    target = folder / (next(n for n in numbered if n.lower() not in saved) if twice else plain)
     try:
       with open(target, "xb") as out:
         shutil.copyfileobj(content, out, 2**20)

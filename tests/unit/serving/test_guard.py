@@ -1,5 +1,6 @@
 """Which requests get through, and what every answer carries."""
 
+import asyncio
 import json
 import re
 
@@ -19,6 +20,7 @@ async def hello(scope, receive, send):
     ("127.0.0.1:8000", 200, 200), ("localhost:9", 200, 200), ("LOCALHOST", 200, 200),
     ("[::1]:8000", 200, 200), ("evil.example", 421, 421), ("evil.example:8000", 421, 421),
     ("localhost.evil.example", 421, 421), ("", 421, 421),
+    ("0.0.0.0:8000", 421, 200), ("::1", 200, 200),
     ("192.168.1.7:8000", 421, 200), ("[fe80::1]:8000", 421, 200), ("scans.clinic.example", 421, 200)])
 def test_hosts(host, local, everywhere):
   here = guard.Guard(hello, guard.known_hosts("127.0.0.1"), False, 10)
@@ -61,6 +63,61 @@ def test_the_page_has_nothing_inline(app):
 def test_addresses():
   for host in ("127.0.0.1", "localhost", "::1", "127.8.0.1"):
     guard.check_address(host)
-  for host in ("0.0.0.0", "::", "192.168.0.2", "clinic.example"):
+  for host in ("0.0.0.0", "::", "192.168.0.2", "clinic.example", "localhost.clinic.example"):
     with pytest.raises(UserError, match="--open_to_network"):
       guard.check_address(host)
+
+
+def test_a_page_may_do_no_more_than_it_needs():
+  """Nothing from elsewhere, no form sent off, no frame around it, nothing in caches and referrers."""
+  policy = dict(part.strip().split(" ", 1) for part in guard.HEADERS["content-security-policy"].split(";"))
+  none = {"default-src", "base-uri", "form-action", "frame-ancestors"}
+  assert {k for k, v in policy.items() if v == "'none'"} == none
+  assert {k: v for k, v in policy.items() if k not in none} == {
+      "script-src": "'self'", "style-src": "'self'", "connect-src": "'self'", "img-src": "'self' blob: data:"}
+  assert {"x-content-type-options": "nosniff", "x-frame-options": "DENY", "referrer-policy": "no-referrer",
+          "cross-origin-resource-policy": "same-origin", "cross-origin-opener-policy": "same-origin",
+          "cache-control": "no-store"}.items() <= guard.HEADERS.items()
+
+
+def test_a_websocket_is_closed_before_the_application_sees_it():
+  sent = []
+
+  async def send(message):
+    sent.append(message)
+  app = guard.Guard(None, guard.known_hosts("127.0.0.1"), False, 10)
+  asyncio.run(app({"type": "websocket", "headers": []}, None, send))
+  assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def reading(seen):
+  """An application that reads the body, then answers."""
+  async def app(scope, receive, send):
+    while True:
+      message = await receive()
+      seen.append(message)
+      if message["type"] != "http.request" or not message["more_body"]:
+        break
+    await hello(scope, receive, send)
+  return app
+
+
+@pytest.mark.parametrize("size", [1, 7, 73, 1000])
+def test_the_end_of_a_form_is_found_across_pieces_and_before_what_follows_it(size):
+  """A boundary of 70 characters, the longest there is, and spaces after it; no body is an empty form."""
+  boundary = "b" * 70
+  kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
+  body = f"--{boundary}\r\n\r\nhello\r\n--{boundary}--\r\n{' ' * 100}".encode()
+  cut = lambda data: [data[i:i + size] for i in range(0, len(data), size)] or [b""]
+  app = guard.Guard(reading([]), guard.known_hosts("127.0.0.1"), False, 1000)
+  assert asking.ask(app, "POST", "/", kind, cut(body))[0] == 200
+  assert asking.ask(app, "POST", "/", kind, cut(b""))[0] == 200
+  assert asking.ask(app, "POST", "/", kind, cut(body[:-105]))[0] == 400
+
+
+def test_what_is_refused_midway_does_not_reach_the_application():
+  seen = []
+  app = guard.Guard(reading(seen), guard.known_hosts("127.0.0.1"), False, 10)
+  status, _, body = asking.ask(app, "POST", "/", {}, [b"12345", b"67890", b"1"])
+  assert status == 413 and json.loads(body)["status"] == 413
+  assert [m.get("body") for m in seen] == [b"12345", b"67890", None] and seen[-1]["type"] == "http.disconnect"

@@ -27,7 +27,7 @@ def counted(score, mask):
 
 
 def test_the_table_is_that_of_scikit_learn_over_the_same_patients(tmp_path, monkeypatch):
-  """Pooled pixels of a fold, mean over folds, then over seeds; a fold has one draw for all seeds and scores."""
+  """Pooled pixels of a fold, mean over folds, then over seeds; one draw a fold for all seeds and scores."""
   names = ("FLAIR", "published", "other")
   monkeypatch.setattr(table, "CANDIDATES", dict.fromkeys(names))
   monkeypatch.setattr(table, "THRESHOLDS", ("FLAIR",))

@@ -18,7 +18,8 @@ VALUES = np.array([1.5, -2.25, 3e5], np.float32)
 def test_every_element_type_keeps_its_values(tmp_path, kind):
   wanted = {"int8": [-128, 127], "uint8": [0, 255], "int16": [-2**15, 2**15 - 1], "int64": [-2**60, 2**60],
             "int32": [-2**31, 2**31 - 1], "float16": [-1.5, 6e4], "float32": [-1.5, 1e30],
-            "float64": [-1.5, 1e300], "bool": [True, False], "complex64": [1 + 2j, -3j], "complex128": [1 + 2j, 1e300j]}
+            "float64": [-1.5, 1e300], "bool": [True, False], "complex64": [1 + 2j, -3j],
+            "complex128": [1 + 2j, 1e300j]}
   WRITERS[kind](tmp_path / "w.pt", {name: np.array(v, name) for name, v in wanted.items()})
   found = torch_file.load(tmp_path / "w.pt")
   assert {n: str(v.dtype) for n, v in found.items()} == {n: n for n in wanted}

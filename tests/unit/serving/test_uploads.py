@@ -1,0 +1,66 @@
+"""Files of a request in a folder: names that collide, limits of a .zip, what is no file of the user."""
+
+import io
+import zipfile
+
+import pytest
+
+from medae_jax.serving import uploads
+from medae_jax.serving.problems import Problem
+
+DICOM = bytes(128) + b"DICM"
+
+
+def save(folder, *files, most=10_000):
+  saved = uploads.save([(n, io.BytesIO(c)) for n, c in files], folder, most)
+  return [(p.name, p.read_bytes()) for p in saved]
+
+
+def packed(*files):
+  data = io.BytesIO()
+  with zipfile.ZipFile(data, "w") as out:
+    for name, content in files:
+      out.writestr(name, content)
+  return data.getvalue()
+
+
+@pytest.mark.parametrize("names, saved", [
+    (["a/x", "b/x", "c/X"], ["x", "1_x", "2_X"]),
+    (["2_x", "a/x", "b/x"], ["2_x", "x", "3_x"]),  # a name that a number made before
+    (["a/x", "1_x", "b/x", "c/1_x"], ["x", "1_x", "2_x", "3_1_x"])])
+def test_dicom_files_of_one_name_are_all_kept(tmp_path, names, saved):
+  found = save(tmp_path, *((n, DICOM + bytes([i])) for i, n in enumerate(names)))
+  assert found == [(n, DICOM + bytes([i])) for i, n in enumerate(saved)]
+
+
+@pytest.mark.parametrize("content", [b"1", bytes(128) + b"DICX", bytes(200)])
+def test_other_files_of_one_name_are_refused(tmp_path, content):
+  with pytest.raises(Problem, match="two files are called a.png") as error:
+    save(tmp_path, ("x/a.png", content), ("y/a.png", content))
+  assert error.value.status == 400
+
+
+def test_a_zip_is_measured_by_all_it_holds(tmp_path, monkeypatch):
+  three = packed(*((f"{i}.png", bytes(400)) for i in range(3)))
+  assert len(save(tmp_path, ("a.ZIP", three), most=1200)) == 3
+  for limit, files in ((1199, 5000), (1200, 2)):
+    monkeypatch.setattr(uploads, "MOST_FILES", files)
+    with pytest.raises(Problem, match="holds 3 files") as error:
+      save(tmp_path, ("a.zip", three), most=limit)
+    assert error.value.status == 413
+
+
+def test_a_series_of_thousands_is_taken():
+  assert uploads.MOST_FILES >= 5000
+
+
+def test_files_of_a_system_are_left_out_and_dots_of_a_path_are_none(tmp_path):
+  found = save(tmp_path, ("a.zip", packed(("./b/c.png", b"1"), ("__MACOSX/._c.png", b"2"), (".git/x", b"3"))))
+  assert found == [("c.png", b"1")]
+
+
+@pytest.mark.parametrize("name", ["\u0000a.png", "a\u202eb.png", "\u00e4" * 101, " ", ".."])
+def test_names_that_no_file_system_takes_are_refused(name):
+  with pytest.raises(Problem, match="is no name of a file"):
+    uploads.plain_name(name)
+  assert uploads.plain_name("\u00e4" * 100) == "\u00e4" * 100  # bytes count, not characters
