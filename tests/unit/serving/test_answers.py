@@ -1,0 +1,154 @@
+"""What a request hands to the score and gets back, with a score that a test wrote; what the page shows."""
+
+import base64
+import io
+import json
+import types
+import zipfile
+
+import ml_collections
+import numpy as np
+from PIL import Image
+import pytest
+
+from medae_jax import serve
+from medae_jax.core.errors import UserError
+from medae_jax.reporting.results import Score
+from medae_jax.serving import answers, app as application
+from medae_jax.serving.problems import Problem
+from medae_jax.tasks import admit, view as views
+from tests.unit.serving import asking
+
+
+def made(score, parent):
+  info = answers.Info(
+      version="0", run="r", method="m", task="anomaly", checkpoint="", trained_on="", modalities=[],
+      reads=[".png"], threshold=None, calibration="", max_bytes=2**20, max_waiting=1, colours=[])
+  return application.make(score, info, {"127.0.0.1"}, parent=parent)
+
+
+def test_what_is_asked_for_reaches_the_score_and_what_it_writes_comes_back(tmp_path):
+  seen = []
+
+  def score(source, out, changed, view):
+    seen.append((len(list(source.iterdir())), changed, view))
+    (out / "inner").mkdir(parents=True)
+    for name in ("inner/a_anomaly.tif", "predictions.csv", "predictions.html", "results.csv", "left_out.csv"):
+      (out / name).write_bytes(name.encode())
+    return answers.Scored(Score(map=None, mask=None, score=0.5, row={"input": "a", "slices": 3}), out)
+  app, one = made(score, tmp_path), [("a.png", b"1")]
+  status, found = asking.post(app, one, "?threshold=0.2&force=true&include=files,view")
+  assert status == 200 and (found["input"], found["score"], found["row"]) == ("a", 0.5, {"slices": 3})
+  assert [(f["name"], base64.b64decode(f["base64"])) for f in found["files"]] == [
+      ("inner/a_anomaly.tif", b"inner/a_anomaly.tif")]
+  zipped = zipfile.ZipFile(io.BytesIO(asking.post(app, one, "?answer=zip&threshold=-0.5")[1]))
+  assert set(zipped.namelist()) == {"inner/a_anomaly.tif", "predictions.csv"}
+  status, found = asking.post(app, [(f"{i}.png", b"1") for i in range(1200)])  # a long series
+  assert status == 200 and found["files"] == []
+  assert seen == [(1, {"predict.threshold": 0.2, "predict.force": True}, True),
+                  (1, {"predict.threshold": -0.5}, False), (1200, {}, False)]
+  assert json.loads(asking.ask(app, "GET", "/health")[2])["waiting"] == 0
+  assert {asking.ask(app, "GET", path)[0] for path in ("/docs", "/redoc")} == {404}  # of scripts elsewhere
+
+
+def test_no_line_of_an_error_has_a_path_or_what_a_fault_was_about(tmp_path):
+  def score(source, out, changed, view):
+    raise errors.pop(0)
+  app, sent = made(score, tmp_path), []
+  errors = [UserError("of the folder"), ZeroDivisionError("patient Smith")]
+
+  async def watched(scope, receive, send):
+    async def both(message):
+      sent.append(message)
+      await send(message)
+    await app(scope, receive, both)
+  assert asking.post(app, [("a.png", b"1")]) == (
+      422, {"status": 422, "error": "cannot be scored", "detail": "of the folder"})
+  with pytest.raises(ZeroDivisionError):
+    asking.post(watched, [("a.png", b"1")])
+  assert sent[0]["status"] == 500 and b"ZeroDivisionError: the server's" in sent[1]["body"]
+  assert b"Smith" not in sent[1]["body"]
+
+  def inside(source, out, changed, view):
+    raise OSError(f"{source}/a.png is cut short, {out} is full")
+  _, found = asking.post(made(inside, tmp_path), [("a.png", b"1")])
+  assert found["detail"] == "a.png is cut short, the upload is full"
+
+
+def test_refusals_and_faults_of_predict_are_told_apart(tmp_path, monkeypatch):
+  (tmp_path / "in").mkdir()
+  (tmp_path / "in/a.png").write_bytes(b"1")
+  out = tmp_path / "out"
+
+  def refuse(*_, **__):
+    raise UserError(f"a does not fit the model; {admit.INSIST}")
+
+  def broken(*_, **__):
+    out.mkdir()
+    (out / "errors.log").write_text("Traceback: by nothing")
+    raise UserError("1 of 1 inputs failed")
+  score = serve._scorer(tmp_path, types.SimpleNamespace())
+  for predict, kind, words in ((refuse, Problem, "a does not fit the model; force=true insists"),
+                               (broken, RuntimeError, "Traceback: by nothing")):
+    monkeypatch.setattr(serve.predict, "predict", predict)
+    with pytest.raises(kind, match=words):
+      score(tmp_path / "in", out, {}, False)
+
+
+def test_the_page_says_what_the_run_was_trained_on_and_which_threshold_counts(monkeypatch, tmp_path):
+  config = ml_collections.ConfigDict({
+      "data": {"modalities": ("flair",)}, "method": {"name": "m"}, "eval": {"kind": "anomaly"},
+      "predict": {"threshold": 0.25}})
+  run = types.SimpleNamespace(config=config, calibration={"threshold": 0.5}, checkpoint="best")
+  monkeypatch.setattr(serve.record, "read", lambda _: types.SimpleNamespace(mark="synthetic"))
+  monkeypatch.setattr(serve.calibrate, "explain", lambda known: "in words")
+  found = serve._info(tmp_path, run, 7)
+  assert (found.trained_on, found.threshold, found.max_bytes) == ("synthetic", 0.25, 7)
+  assert ".nii.gz" in found.reads and ".png" in found.reads
+  config.predict.threshold, config.data.modalities = 0.0, ()
+  found = serve._info(tmp_path, run, 7)
+  assert found.threshold == 0.5 and ".nii.gz" not in found.reads
+
+
+def test_a_number_is_no_name_of_a_server_of_this_computer(app):
+  assert asking.ask(app, "GET", "/health", {"host": "192.168.1.7:8000"})[0] == 421
+
+
+# ------------------------------------------------------------------------------------------- the view
+def shown(tmp_path, maps, kind="anomaly", calibration=None, mask=None):
+  Image.fromarray(np.full(maps.shape, 128, np.uint8)).save(tmp_path / "a.png")
+  config = ml_collections.ConfigDict({"data": {}, "eval": {"kind": kind}, "predict": {"orientation": ""}})
+  return views.of(tmp_path, config, calibration, Score(map=maps, mask=mask, score=1.0))
+
+
+def test_the_view_of_an_image_is_its_map_thinned_to_what_a_screen_shows(tmp_path):
+  maps = np.random.default_rng(0).uniform(0.5, 2.0, (520, 33)).astype(np.float32)
+  found = shown(tmp_path, maps, mask=maps > 1)
+  assert found.thinned == 2 and found.image.shape == found.levels.shape == (1, 260, 17)
+  back = found.low + found.levels[0] / 65535 * (found.high - found.low)
+  np.testing.assert_allclose(back, maps[::2, ::2], atol=1e-4)
+  np.testing.assert_array_equal(found.mask[0], maps[::2, ::2] > 1)
+  assert found.low == 0 and found.top == pytest.approx(np.quantile(maps[::2, ::2], 0.999))
+  assert found.first == 0 and found.ml == 0 and not found.sides
+  assert shown(tmp_path, maps[:512]).thinned == 1
+  below = shown(tmp_path, maps[:8] - 4)
+  assert below.low == pytest.approx((maps[:8] - 4).min()) and below.levels.min() == 0
+  flat = shown(tmp_path, 0 * maps[:8])
+  assert flat.high == 1 and not flat.levels.any()
+
+
+def test_the_heat_scale_is_that_of_val_and_of_a_probability_one(tmp_path):
+  maps = np.full((4, 4), 0.5, np.float32)
+  assert shown(tmp_path, maps, calibration={"map_max": 4.0}).top == 4
+  assert shown(tmp_path, maps, "segmentation", {"map_max": 4.0}).top == 1
+
+
+@pytest.mark.parametrize("asked, wanted", [("RAS", "RAS"), ("", "LPS")])
+def test_the_view_turns_a_volume_as_predict_does(tmp_path, monkeypatch, asked, wanted):
+  config = ml_collections.ConfigDict({"data": {"modalities": ("flair",), "orientation": "LPS"},
+                                      "predict": {"orientation": asked}})
+  seen = []
+  monkeypatch.setattr(views, "_volume", lambda *given: seen.append(given[2]) or 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    views.of(tmp_path, config, None, Score(map=np.zeros((2, 2, 2)), mask=None, score=1.0, affine=np.eye(4)))
+  assert seen == [wanted]
