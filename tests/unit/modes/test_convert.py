@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medae_jax import convert
-from medae_jax.core import trained
+from medae_jax.core import checkpoint, trained
 from tests.unit import tiny_dae
 from tests.unit.weights import torch_files
 
@@ -91,6 +91,8 @@ def test_safetensors_and_npz(tmp_path):
     states.append(trained.load(tmp_path / name[2:]).state)
   jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
   np.testing.assert_array_equal(states[0].params["net"]["last"]["bias"], tensors["last.bias"])
+  info = trained.load(tmp_path / "npz").info
+  assert info["done"] and info["checksum"] == checkpoint.checksum(states[0].params)  # training has ended
 
 
 def broken(change):
@@ -118,6 +120,35 @@ def test_what_does_not_fit_is_one_line(tmp_path, change, match):
     convert.convert(tmp_path / "w.npz", tiny_dae.config(), tmp_path / "run")
   assert "\n" not in str(e.value)
   assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_trees_are_compared_leaf_by_leaf():
+  """Names, shapes and kinds both ways; a counter may be a whole number, an array of them is quantised."""
+  shape = lambda kind, *size: jax.ShapeDtypeStruct(size, kind)
+  expected = {"net": {"w": shape(np.float32, 2), "count": shape(np.int32)}}
+  fine = {"net": {"w": np.ones(2, np.float64), "count": np.array(3, np.int64)}}
+  found = convert._checked(fine, expected, "file", tiny_dae.config())
+  assert {k: str(v.dtype) for k, v in found["net"].items()} == {"w": "float32", "count": "int32"}
+  for change, words in (({"v": np.ones(3)}, r"unexpected net/v \(3,\)"),
+                        ({"w": np.ones((1, 2))}, r"is \(1, 2\)"), ({"w": np.ones(2, int)}, "no floating"),
+                        ({"w": np.array([1, np.inf])}, "not finite")):
+    with pytest.raises(ValueError, match=words):
+      convert._checked({"net": {**fine["net"], **change}}, expected, "file", tiny_dae.config())
+  with pytest.raises(ValueError, match="missing net/count"):
+    convert._checked({"net": {"w": np.ones(2)}}, expected, "file", tiny_dae.config())
+
+
+def test_statistics_are_compared_as_parameters_are_and_a_batch_counter_is_nobodys(tmp_path, monkeypatch):
+  tensors = {**tiny_dae.torch_tensors(), "norm.num_batches_tracked": np.array(7)}
+  np.savez(tmp_path / "w.npz", **tensors)
+  convert.convert(tmp_path / "w.npz", tiny_dae.config(), tmp_path / "run")
+  filled = convert._filled
+  monkeypatch.setattr(convert, "_filled", lambda *args: (filled(*args), {"net": {"mean": np.ones(3)}}))
+  with pytest.raises(ValueError, match=r"unexpected net/mean \(3,\)"):
+    convert.convert(tmp_path / "w.npz", tiny_dae.config(), tmp_path / "other")
+  (tmp_path / "half/checkpoints").mkdir(parents=True)  # of a run that lost its config
+  with pytest.raises(ValueError, match="already holds checkpoints"):
+    convert.convert(tmp_path / "w.npz", tiny_dae.config(), tmp_path / "half")
 
 
 def test_refusals(tmp_path):

@@ -62,3 +62,15 @@ def test_without_truth_or_data_it_is_said(paths, monkeypatch):
     raise UserError("config.data.dir is\nempty")
   monkeypatch.setattr(datasets, "open_dataset", gone)
   assert precision.measure(fake_run.config(), paths) == {"not_measured": "config.data.dir is empty"}
+
+
+def test_of_many_images_some_are_taken_evenly_and_unknown_labels_are_left_out(paths, monkeypatch):
+  monkeypatch.setattr(precision, "_MOST", 4)
+  assert precision.measure(fake_run.config(), paths)["images"] == 4  # of 11 every third
+  values, labels = np.array([0.9, 0.5, 0.4, 0.1]), np.array([-1, 1, 0, 1])
+  assert precision._ap(values, labels) == pytest.approx(sk.average_precision_score(labels[1:], values[1:]))
+  assert precision._ap(values, np.array([-1, 1, 1, 1])) is None
+  small = np.ones((4, 2, 2, 1), np.float32)
+  monkeypatch.setattr(precision, "_scored", lambda path, images: (small, np.arange(4.0), 0.0))
+  found = precision.measure(fake_run.config(), paths)["files"]["score.onnx"]
+  assert found["pixel_ap"] is None and found["image_ap"] is not None  # maps of another size than the masks
