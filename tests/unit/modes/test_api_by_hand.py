@@ -1,0 +1,89 @@
+"""What the Python API hands to the modes: overrides of the run and of the call, places, who decides."""
+
+import pathlib
+import types
+
+import ml_collections
+import numpy as np
+import pytest
+
+from medae_jax import api, evaluate, export, predict, train
+from medae_jax.core import trained
+from medae_jax.core.errors import UserError
+from medae_jax.tasks import score_of
+
+
+@pytest.fixture
+def run(tmp_path):
+  """A run opened with one override; nothing is in its folder."""
+  opened = types.SimpleNamespace(score_fn=None, config=None, calibration=None)
+  return api.Run(tmp_path / "w", opened, {"method.score.median": 0})
+
+
+def test_fields_of_the_call_go_before_those_of_the_run_and_places_before_both(run, tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(predict, "predict", lambda *a, **k: seen.append((*a, k)) or [{"input": "x"}])
+  run.predict("in", "out", **{"predict.threshold": 0.3, "predict.output": "elsewhere"})
+  run.predict("in")
+  assert [s[0] for s in seen] == [tmp_path / "w"] * 2 and all(s[2] == {"run": run.trained, "at_most": None}
+                                                               for s in seen)
+  assert seen[0][1] == {"predict.threshold": 0.3, "predict.input": "in", "predict.output": "out"}
+  assert seen[1][1]["predict.output"] == str(tmp_path / "w/predictions")
+  monkeypatch.setattr(score_of, "files", lambda folder, row: (folder.name, row))
+  assert run.score("in") == ("out", {"input": "x"}) and seen[-1][2]["at_most"] == 1
+  monkeypatch.setattr(export, "export", lambda *a, **k: seen.append((*a, k)) or "there")
+  assert run.export("out", **{"method.score.median": 5, "export.image_size": 8}) == pathlib.Path("there")
+  assert seen[-1][:2] == (tmp_path / "w", "out")
+  assert seen[-1][2] == {"overrides": {"method.score.median": 5, "export.image_size": 8}}
+
+
+def test_an_evaluation_is_of_the_run_as_it_was_opened_and_renews_its_thresholds(run, tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(evaluate, "evaluate", lambda *a: seen.append(a) or {"val": {"split": "val"}})
+  monkeypatch.setattr(trained, "load", lambda *a: seen.append(a) or "anew")
+  monkeypatch.setattr("medae_jax.tasks.external.folder", lambda workdir, changed: None)
+  found = run.evaluate("val", **{"eval.bootstrap": 20})
+  assert seen == [(tmp_path / "w", {"method.score.median": 0, "eval.bootstrap": 20}, ["val"]),
+                  (tmp_path / "w", {"method.score.median": 0})]
+  assert run.trained == "anew" and found.folder == tmp_path / "w"
+  monkeypatch.setattr("medae_jax.tasks.external.folder", lambda workdir, changed: workdir / "external")
+  assert run.evaluate("val", **{"data.dir": "other"}).folder == tmp_path / "w/external"
+
+
+@pytest.mark.parametrize("stopped, asked, evaluated", [(False, True, 1), (True, True, 0), (False, False, 0)])
+def test_what_was_stopped_or_not_to_be_evaluated_is_not(tmp_path, monkeypatch, stopped, asked, evaluated):
+  done, allowed = [], []
+  monkeypatch.setattr(train, "train", lambda config, workdir: {"stopped": stopped})
+  monkeypatch.setattr(evaluate, "evaluate", done.append)
+  monkeypatch.setattr(api, "load", lambda workdir: workdir)
+  monkeypatch.setattr(api, "allow_outside_code", lambda: allowed.append(1))
+  assert api.train("dae_brats:smoke", tmp_path / "w", evaluate=asked) == tmp_path / "w"
+  assert len(done) == evaluated and not allowed
+  api.train("dae_brats:smoke", tmp_path / "w", allow_code=True)
+  assert allowed == [1]
+  with pytest.raises(UserError, match="config.seeds trains several runs"):
+    api.train(api.config("dae_brats:smoke", seeds=(0, 1)), tmp_path / "w")
+  monkeypatch.setattr(api.places, "check_workdir", lambda workdir: 1 / 0)
+  with pytest.raises(ZeroDivisionError):  # before anything is trained
+    api.train("dae_brats:smoke", tmp_path / "w")
+
+
+def test_outside_code_is_allowed_by_those_who_ask_for_it(tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr("medae_jax.core.exported.opened.load", lambda *a, **k: seen.append(k["allow_code"]))
+  api.load(tmp_path)
+  api.load(tmp_path, allow_code=True)
+  assert seen == [False, True]
+
+
+def test_a_threshold_of_ones_own_and_a_limit_of_zero_count():
+  maps = np.zeros((1, 4, 4, 1), np.float32)
+  maps[0, 0, 0], maps[0, 2, 2] = 0.4, 0.8
+  def mask(threshold, known, components=3):
+    config = ml_collections.ConfigDict({"predict": {"threshold": threshold},
+                                        "eval": {"components": components}})
+    found = score_of.arrays(config, known, {"map": maps}, single=True)
+    return int(found.mask.sum()), found.threshold
+  assert mask(0.0, {"threshold": 0.5, "components": 0}) == (1, 0.5)  # what val used, although it is 0
+  assert mask(0.3, {"threshold": 0.5, "components": 0}) == (2, 0.3)
+  assert mask(0.3, {"threshold": 0.5}) == (0, 0.3) and mask(0.3, None, 0) == (2, 0.3)
