@@ -66,6 +66,19 @@ def test_a_threshold_with_a_promise_goes_before_the_one_of_images(score, word):
   assert score_of.arrays(config, known, {"score": np.array([score])}, single=True).verdict == "abnormal"
 
 
+@pytest.mark.parametrize("asked, wanted", [("RAS", "RAS"), ("", "LPS")])
+def test_a_volume_is_turned_as_asked_for_else_as_in_training(tmp_path, monkeypatch, asked, wanted):
+  config = fake_run.config(orientation="LPS")
+  config.predict.orientation = asked
+  seen = []
+  monkeypatch.setattr(predictor.admit, "volume", lambda files: fit.Seen("volume"))
+  monkeypatch.setattr(predictor.inputs, "read_scan", lambda *given: seen.append(given[1:]) or 1 / 0)
+  scan = types.SimpleNamespace(series={}, title="x", name="x")
+  with pytest.raises(ZeroDivisionError):
+    predictor.Predictor(config, None, None)._volume(scan, tmp_path)
+  assert seen == [(("flair", "t1"), wanted)]
+
+
 # ------------------------------------------------------------------------------------- the gate
 def test_who_insists_is_warned_and_who_does_not_is_refused(monkeypatch):
   monkeypatch.setattr(admit.fit, "of_form", lambda *_: "it is a volume")

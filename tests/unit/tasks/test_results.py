@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from medae_jax import predict
+from medae_jax.tasks import results
 from tests.unit import known_maps
 from tests.unit.modes.test_predict_names import go, grey, inside
 
@@ -63,3 +64,24 @@ def test_tables_of_somebody_else_are_kept(flat, tmp_path, name):
   with pytest.raises(ValueError, match=f"{name} is there and no table of predict: choose another --output"):
     predict.predict(flat, {"predict.input": str(tmp_path / "in"), "predict.output": str(tmp_path / "out")})
   assert inside(tmp_path / "out") == {name} and "outcome" in (tmp_path / "out" / name).read_text()
+
+
+def test_names_are_the_same_however_they_are_written_and_no_cell_is_a_formula(tmp_path):
+  """A folder copied between systems spells umlauts in another way; its results are known again."""
+  out, source = tmp_path / "out", str(tmp_path / "in/a.png")
+  out.mkdir()
+  before, after = "=\u00c4_map.tif", "=a\u0308_map.tif"
+  results.Results(out).claim([out / before], source, "a")
+  line = (out / results.FILE).read_text(encoding="utf-8").splitlines()[1]
+  assert line.startswith("'=") and line.endswith(source)
+  (out / after).write_bytes(b"1")
+  again = results.Results(out)
+  again.claim([out / after], source, "a")
+  assert again.replaced == 1 and len((out / results.FILE).read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_a_link_to_nothing_is_no_folder_for_results(tmp_path):
+  (tmp_path / "out").symlink_to(tmp_path / "gone")
+  with pytest.raises(ValueError, match="is no folder: results are written into one"):
+    results.check(tmp_path / "out")
+  results.check(tmp_path / "new")
