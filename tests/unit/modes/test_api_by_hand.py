@@ -32,6 +32,7 @@ def test_fields_of_the_call_go_before_those_of_the_run_and_places_before_both(ru
   monkeypatch.setattr(score_of, "files", lambda folder, row: (folder.name, row))
   assert run.score("in") == ("out", {"input": "x"}) and seen[-1][2]["at_most"] == 1
   monkeypatch.setattr(export, "export", lambda *a, **k: seen.append((*a, k)) or "there")
+  assert run.export() == pathlib.Path("there") and seen[-1][2] == {"overrides": {"method.score.median": 0}}
   assert run.export("out", **{"method.score.median": 5, "export.image_size": 8}) == pathlib.Path("there")
   assert seen[-1][:2] == (tmp_path / "w", "out")
   assert seen[-1][2] == {"overrides": {"method.score.median": 5, "export.image_size": 8}}

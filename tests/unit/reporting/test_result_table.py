@@ -69,7 +69,7 @@ def test_a_table_that_is_no_file_is_named_and_not_waited_for(tmp_path, make):
   """Reading and writing: a pipe has no end, and over a folder only half of the files would be written."""
   (tmp_path / "evaluation").mkdir()
   make(tmp_path / "evaluation" / "val.csv")
-  with pytest.raises(UserError, match="val.csv is no file but a folder, a pipe or a device"):
+  with pytest.raises(UserError, match="val.csv is no file but a folder, a pipe, a device or a link"):
     results.Evaluation(RESULT, tmp_path).cases()
   assert results.Evaluation(RESULT, tmp_path).cases("images") == []
   if make is os.mkdir:
