@@ -48,11 +48,6 @@ class Frame:
       value = np.asarray((pixels - self.low) / wide(self.high - self.low), np.float32)
     return np.clip(1 - value if self.inverted else value, 0, 1)
 
-  def values(self) -> np.ndarray:
-    """float64 [N,H,W,C] in the file's units, bright = bright, nothing cut off."""
-    value = self.pixels.astype(np.float64)
-    return self.low + self.high - value if self.inverted else value
-
   def stored(self, unit: np.ndarray) -> np.ndarray:
     """Pixels for values in [0,1]: clipped and rounded, never wrapped; inverse of `unit`."""
     value = np.clip(1 - unit if self.inverted else unit, 0, 1)

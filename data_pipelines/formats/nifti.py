@@ -169,7 +169,6 @@ def write_like(path, array: np.ndarray, reference, what: str = "", shown: float 
   header = reference.header.copy()
   header.set_data_dtype(array.dtype)
   header.set_data_shape(array.shape)
-  header.set_slope_inter(1, 0)
   header["cal_max"], header["cal_min"] = shown, 0  # the viewer's window of the original does not apply
   for field in _FREE_TEXT:
     if field in header:

@@ -149,6 +149,7 @@ REFUSED = {
     "int16.tif": (of_tiff((DEEP // 2).astype(np.int16)), "signed 16-bit"),
     "int8.tif": (of_tiff(GREY.astype(np.int8)), "signed 8-bit"),
     "float255.tif": (pillow(GREY.astype(np.float32)), "beyond 0 ... 1"),
+    "below0.tif": (pillow((GREY / 255 - 0.2).astype(np.float32)), "beyond 0 ... 1"),
     "nan.tif": (pillow(np.where(GREY > 200, np.nan, GREY / 255).astype(np.float32)), "NaN"),
     "float64.tif": (of_tiff(GREY / 255), "64 bits"),
     "bigbe.tif": (of_tiff(DEEP, big=True, order=">"), "not a readable image"),

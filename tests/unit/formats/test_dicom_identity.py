@@ -31,6 +31,40 @@ def test_a_changed_image_is_an_object_of_its_own(tmp_path):
   assert same.SOPInstanceUID == "1.2.3.4" and "SourceImageSequence" not in same
 
 
+def test_a_changed_image_keeps_the_rest_of_its_type(tmp_path):
+  path = dicom(tmp_path / "a.dcm", GREY, ImageType=["ORIGINAL", "PRIMARY", "AXIAL", "M"])
+  frame = images.read(path)
+  made = pydicom.dcmread(images.write(frame, 255 - frame.pixels, tmp_path / "o", "a"))
+  assert list(made.ImageType) == ["DERIVED", "SECONDARY", "AXIAL", "M"]
+
+
+def test_nothing_hides_beside_the_elements(tmp_path):
+  """Words in the preamble, the file header and items of sequences; UIDs that lead back to the input's."""
+  region = pydicom.Dataset()
+  region.PhysicalDeltaX, region.RegionDataType, region.PatientComments = 0.1, 1, "Jane's heart"
+  made = []
+  for name, uid in (("a", "1.2.3.4"), ("b", "1.2.3.5")):
+    path = dicom(tmp_path / f"{name}.dcm", GREY, SequenceOfUltrasoundRegions=[region],
+                 StudyInstanceUID="1.2.7", SeriesInstanceUID="1.2.8", SOPInstanceUID=uid)
+    data = pydicom.dcmread(path)
+    data.preamble = b"Jane".ljust(128)
+    for title in ("Source", "Sending", "Receiving"):
+      setattr(data.file_meta, f"{title}ApplicationEntityTitle", "JANES_SCANNER")
+    data.save_as(path)
+    frame = images.read(path)
+    target = images.write(frame, frame.pixels, tmp_path / "o", name, "none")
+    made.append(pydicom.dcmread(target))
+    content = target.read_bytes().replace(made[-1].PixelData, b"")
+    assert b"Jane" not in content and b"JANE" not in content
+    assert made[-1].SequenceOfUltrasoundRegions[0].PhysicalDeltaX == 0.1
+  one, other = made
+  assert one.SeriesInstanceUID == other.SeriesInstanceUID  # files of a series stay files of one
+  assert one.SOPInstanceUID != other.SOPInstanceUID and one.StudyInstanceUID != one.SeriesInstanceUID
+  for data, uid in ((one, "1.2.3.4"), (other, "1.2.3.5")):
+    guess = pydicom.uid.generate_uid(entropy_srcs=[uid])
+    assert data.SOPInstanceUID == data.file_meta.MediaStorageSOPInstanceUID not in (uid, guess)
+
+
 def test_identifiers_none_leaves_the_picture_only(tmp_path):
   path = _personal(tmp_path / "a.dcm")
   data = pydicom.dcmread(path)

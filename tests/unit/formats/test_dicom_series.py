@@ -2,6 +2,7 @@
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 
 from data_pipelines.brains import inputs
@@ -77,6 +78,41 @@ def test_what_is_no_volume_is_refused(tmp_path, edit, word):
   with pytest.raises(UserError, match=word) as error:
     dicom_series.read_series(files)
   assert str(tmp_path / "s") in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("edit, word", [
+    (change("PhotometricInterpretation", "MONOCHROME1"), "another meaning of black"),
+    (change("ImageOrientationPatient", [1, 0, 0, 0, -1, 0]), "another orientation"),  # the columns alone
+    (lambda data, k: setattr(data, "ModalityLUTSequence", lookup()), "a modality look-up table")])
+def test_slices_whose_values_or_rows_mean_something_else(tmp_path, edit, word):
+  files = series.write(tmp_path / "s", np.ones((4, 4, 6)), np.diag([-1.0, -1, 1, 1]), edit=edit)
+  with pytest.raises(UserError, match=word):
+    dicom_series.read_series(sorted(files))
+
+
+def lookup():
+  item = pydicom.Dataset()
+  item.LUTDescriptor = [2, 0, 16]
+  item.add_new(0x00283006, "OW", bytes(4))
+  return [item]
+
+
+def test_what_is_a_volume_by_its_places(tmp_path):
+  """Four slices at places of their own, and a place for more than half of the files."""
+  def sort(name, slices, placed=None, edit=None):
+    def keep(data, k):
+      if placed is not None and k >= placed:
+        data.ImagePositionPatient = None
+      if edit:
+        edit(data, k)
+    files = series.write(tmp_path / name, np.ones((4, 4, slices)), LPS, edit=keep)
+    return dicom_series.gather(files)[0]
+  assert [sort(f"n{n}", n).sort for n in (1, 3, 4)] == ["image", "unclear", "volume"]
+  assert [sort(f"p{n}", 8, n).sort for n in (0, 4, 5)] == ["image", "unclear", "volume"]
+  here = lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, 0])
+  assert sort("one place", 5, edit=here).sort == "image"
+  assert sort("other", 4, edit=change("PatientID", "Q", at=1)).patient == ""  # of two people
+  assert sort("some", 4, edit=change("PatientID", "", at=1)).patient == "P"
 
 
 def test_gaps_single_slices_and_damaged_files_are_refused(tmp_path):

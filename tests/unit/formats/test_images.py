@@ -80,6 +80,8 @@ def test_every_orientation_of_exif(tmp_path, code, shown):
   exif[0x0112] = code
   image.save(tmp_path / "a.png", exif=exif)
   np.testing.assert_array_equal(images.read(tmp_path / "a.png").pixels[0, ..., 0], shown(pixels))
+  image.save(tmp_path / "a.jpg", exif=exif)  # whose size is read without its pixels
+  assert images.size(tmp_path / "a.jpg") == images.size(tmp_path / "a.png") == shown(pixels).shape
 
 
 @pytest.mark.parametrize("array, kw", [
@@ -173,6 +175,12 @@ def test_giants_are_refused_by_size_and_limit(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="bomb.png is 50x40 pixels .* the limit is"):
       images.read_8bit(tmp_path / "bomb.png", 1)
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_values_of_colours_are_as_bright_as_their_luma(tmp_path):
+  Image.fromarray(np.eye(3, dtype=np.uint8)[None] * 200).save(tmp_path / "a.png")
+  found = images.read_values(tmp_path / "a.png", 1)
+  np.testing.assert_allclose(found[0, :, 0], 200 * np.array([0.299, 0.587, 0.114]), atol=1e-9)
 
 
 def test_grey_is_pillows_luma(tmp_path):

@@ -6,7 +6,7 @@ import zlib
 
 import nibabel
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 import pydicom
 import pytest
 
@@ -31,9 +31,9 @@ def png(path, colours: bytes):
   return path
 
 
-def stored_png(path, rows, interlaced=0, size=(11, 9), depth=8, colour=0):
+def stored_png(path, rows, interlaced=0, size=(11, 9), depth=8, colour=0, more=()):
   """A PNG of these rows of bytes, each with its filter."""
-  parts = [(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced)),
+  parts = [(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced)), *more,
            (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b"")]
   path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(header.png_chunk(*p) for p in parts))
   return path
@@ -61,11 +61,44 @@ def test_an_interlaced_png_with_fewer_rows_than_it_says(tmp_path, missing):
     images.read_plain(path)
 
 
-@pytest.mark.parametrize("colours", [0, 100])
+@pytest.mark.parametrize("colours", [0, 100, int(GREY.max())])
 def test_a_palette_that_lacks_a_colour_of_the_picture(tmp_path, colours):
   with pytest.raises(UserError, match=f"a palette of {colours} colours"):
     images.read_8bit(png(tmp_path / "a.png", TABLE[:colours].tobytes()), 3)
   np.testing.assert_array_equal(images.read_8bit(png(tmp_path / "b.png", TABLE.tobytes()), 3), TABLE[GREY])
+
+
+@pytest.mark.parametrize("colour, depth, bytes_a_row", [
+    (2, 8, 33), (4, 8, 22), (6, 8, 44), (0, 16, 22), (3, 4, 6)])
+def test_rows_are_counted_in_every_kind_of_png(tmp_path, colour, depth, bytes_a_row):
+  """A last row that is missing, and one that is there and black."""
+  rows = [bytes([0]) + bytes(range(1, bytes_a_row + 1)) for _ in range(8)] + [bytes(bytes_a_row + 1)]
+  table = [(b"PLTE", TABLE.tobytes())] if colour == 3 else []
+  kind = dict(size=(11, 9), depth=depth, colour=colour, more=table)
+  assert images.read(stored_png(tmp_path / "a.png", rows, **kind), (0, 65535)).pixels.shape[1:3] == (9, 11)
+  with pytest.raises(UserError, match="its rows end before the picture does"):
+    images.read(stored_png(tmp_path / "b.png", rows[:-1], **kind))
+
+
+def test_colours_of_a_palette_are_those_of_the_file(tmp_path):
+  """Grey only where all three agree; what is transparent stays known, and a profile of colours behind."""
+  table = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
+  for k in range(3):
+    odd = table.copy()
+    odd[:, k] = 255 - odd[:, k]
+    found = images.read(png(tmp_path / "a.png", odd.tobytes()))
+    np.testing.assert_array_equal(found.pixels[0], odd[GREY])
+  picture = Image.fromarray(GREY)
+  picture.putpalette(table.tobytes())
+  profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+  picture.save(tmp_path / "b.png", transparency=bytes(range(256)), icc_profile=profile)
+  frame = images.read(tmp_path / "b.png")
+  np.testing.assert_array_equal(frame.pixels[0, ..., 0], GREY)
+  np.testing.assert_array_equal(frame.alpha, GREY)
+  with Image.open(images.write(frame, frame.pixels, tmp_path / "out", "b")) as written:
+    assert written.mode == "LA" and "icc_profile" not in written.info
+  with pytest.raises(UserError, match="transparency that varies"):
+    images.read_plain(tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("times", [257, 1])
@@ -73,6 +106,14 @@ def test_colours_of_a_tiff_palette_in_16_bits_and_in_8(tmp_path, times):
   table = (320, "H", (TABLE.T.astype(int) * times).ravel().tolist())
   path = tiff(tmp_path / "a.tif", GREY, photometric=3, extra=[table])
   np.testing.assert_array_equal(images.read_8bit(path, 3), TABLE[GREY])
+
+
+def test_transparency_beside_numbers_of_colours(tmp_path):
+  table = (320, "H", (TABLE.T.astype(int) * 257).ravel().tolist())
+  both = np.dstack([GREY, 255 - GREY])
+  frame = images.read(tiff(tmp_path / "a.tif", both, photometric=3, alpha=2, extra=[table]))
+  np.testing.assert_array_equal(frame.pixels[0], TABLE[GREY])
+  np.testing.assert_array_equal(frame.alpha, 255 - GREY)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -83,6 +124,27 @@ def test_signed_jpeg_2000(tmp_path, dtype):
   np.testing.assert_array_equal(images.read_8bit(tmp_path / "plain.jp2", 1)[..., 0], GREY)
   with pytest.raises(UserError, match="signed.jp2 has signed pixels"):
     images.read_8bit(tmp_path / "signed.jp2", 1)
+
+
+@pytest.mark.parametrize("bits", [9, 16])
+def test_colour_jpeg_2000_of_more_than_8_bits(tmp_path, bits):
+  """Pillow keeps eight of them, whatever the file says."""
+  Image.fromarray(np.dstack([GREY] * 3)).save(tmp_path / "a.jp2", irreversible=False)
+  data = bytearray((tmp_path / "a.jp2").read_bytes())
+  place = data.index(b"\xff\x4f\xff\x51") + 42  # Ssiz of the first component
+  assert data[place] == 7
+  data[place] = bits - 1
+  (tmp_path / "a.jp2").write_bytes(data)
+  with pytest.raises(UserError, match="a colour JPEG 2000 file of more than 8 bits"):
+    images.read(tmp_path / "a.jp2")
+
+
+@pytest.mark.parametrize("bits", [4, 12])
+def test_white_is_the_largest_value_of_packed_bits(tmp_path, bits):
+  most = 2**bits - 1
+  array = np.array([[0, 1, most // 2, most]], np.uint8 if bits < 8 else np.uint16)
+  found = images.read_unit(tiff(tmp_path / "a.tif", array, bits=bits))[..., 0]
+  np.testing.assert_allclose(found, array / most, atol=1e-6)
 
 
 def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path):

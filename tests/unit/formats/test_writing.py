@@ -109,12 +109,20 @@ def test_a_profile_of_other_colours_does_not_travel(tmp_path):
   assert "icc_profile" not in written(tmp_path / "a.tif", tmp_path).info
 
 
-def test_a_quarter_turn_turns_the_resolution(tmp_path):
-  tiff(tmp_path / "a.tif", DEEP, extra=[*RATIONAL, (274, "H", [6])])
+@pytest.mark.parametrize("code", range(1, 9))
+def test_a_quarter_turn_turns_the_resolution(tmp_path, code):
+  turned = code >= 5
+  tiff(tmp_path / "a.tif", DEEP, extra=[*RATIONAL, (274, "H", [code])])
   found = written(tmp_path / "a.tif", tmp_path)
-  assert found.size == (11, 14)
-  np.testing.assert_allclose([float(found.tag_v2[t]) for t in (282, 283)], (50.8, 25.4), 1e-6)
+  assert found.size == ((11, 14) if turned else (14, 11))
+  want = (50.8, 25.4) if turned else (25.4, 50.8)
+  np.testing.assert_allclose([float(found.tag_v2[t]) for t in (282, 283)], want, 1e-6)
   assert found.getexif().get(274, 1) == 1  # it is not turned a second time
+  exif = Image.Exif()
+  exif[274] = code
+  Image.fromarray(GREY).save(tmp_path / "a.png", dpi=(254, 127), exif=exif)
+  found = written(tmp_path / "a.png", tmp_path)
+  np.testing.assert_allclose(found.info["dpi"], (127, 254) if turned else (254, 127), atol=0.1)
 
 
 def test_a_wrong_ending_is_mended(tmp_path):
