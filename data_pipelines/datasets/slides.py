@@ -3,7 +3,7 @@
   ROOT/labels.csv     file, split (train, val, test), label (normal, tumour ...) of slides, group or patient
   MASKS/<stem>.png    of an abnormal slide, over the whole of it at any size: 0 = normal. Cells that are at
                       least half marked are abnormal, unmarked ones normal, others are left out. Without a
-                      mask all cells of an abnormal slide count as abnormal.
+                      mask all cells of an abnormal slide count as abnormal; the log says of how many.
 
 The training stream is a pure function of the step: step -> cells (a permutation of all cells a pass), and
 within a window of crop_size + jitter a random place, mirror images and stains. Which cells have tissue is
@@ -12,6 +12,7 @@ found once a slide and kept in tissue_dir.
 
 from __future__ import annotations
 
+import logging
 import pathlib
 
 import ml_collections
@@ -74,7 +75,8 @@ def build(data_cfg, seed: int) -> SlidePatches:
   """The data set.
 
   Raises:
-    UserError: a field, the table, a slide without tissue or of unknown resolution; FileNotFoundError.
+    UserError: a field, the table, a slide without tissue or of unknown resolution, masks that fit no slide;
+    FileNotFoundError.
   """
   del seed
   from data_pipelines.slides.patches import Library
@@ -82,23 +84,47 @@ def build(data_cfg, seed: int) -> SlidePatches:
   root = pathlib.Path(data_fields.given_dir(cfg, "root", "a folder with labels.csv and slides"))
   library = Library(cfg)
   lists: dict[str, list[Item]] = {}
-  for (split, side), slides in read_labels(root, cfg).items():
-    if not split or (split, side) == ("train", "anomaly"):
-      continue
+  used = {place: slides for place, slides in read_labels(root, cfg).items()
+          if place[0] and place != ("train", "anomaly")}
+  abnormal = [s for (_, side), slides in used.items() if side == "anomaly" for s in slides]
+  masks = _masks(abnormal, cfg.masks_dir)
+  for (split, side), slides in used.items():
     for slide in slides:
-      for item, ill in _cells(library, slide, side, split, cfg):
+      for item, ill in _cells(library, slide, side, split, masks.get(slide.path), cfg):
         part = "train" if split == "train" else f"{split}_{'anomaly' if ill else 'normal'}"
         lists.setdefault(part, []).append(item)
   return SlidePatches(cfg, lists, library, f"slides of {root.name}")
 
 
-def _cells(library, slide: Item, side: str, split: str, cfg):
+def _masks(abnormal: list[Item], folder: str) -> dict[str, pathlib.Path]:
+  """{path of an abnormal slide: its mask}; slides without one are said.
+
+  Raises:
+    FileNotFoundError: no such folder. UserError: no mask of it fits a slide, or one fits two.
+  """
+  if not folder:
+    return {}
+  if not pathlib.Path(folder).is_dir():
+    raise FileNotFoundError(f"no folder config.data.masks_dir={folder!r}")
+  places = {s.path: pathlib.Path(folder) / f"{pathlib.Path(s.path).stem}.png" for s in abnormal}
+  found = {path: mask for path, mask in places.items() if mask.is_file()}
+  if twice := sorted(p for p, mask in found.items() if list(found.values()).count(mask) > 1):
+    raise UserError(f"{found[twice[0]]} fits {' and '.join(twice[:2])}: give slides names of their own")
+  if places and not found:
+    raise UserError(f"config.data.masks_dir={folder!r} holds no mask of an abnormal slide, such as "
+                    f"{next(iter(places.values())).name}")
+  if lacking := [p for p in places if p not in found]:
+    logging.warning("%s: %d of %d abnormal slides have no mask, all their cells count as abnormal: %s ...",
+                    folder, len(lacking), len(places), pathlib.Path(lacking[0]).name)
+  return found
+
+
+def _cells(library, slide: Item, side: str, split: str, mask: pathlib.Path | None, cfg):
   """(item, abnormal) of the chosen cells of a slide."""
   from data_pipelines.slides.patches import spread
-  plan, path = library.plan(slide.path), pathlib.Path(slide.path)
+  plan = library.plan(slide.path)
   ill = np.full(len(plan.places), float(side == "anomaly"))
-  mask = pathlib.Path(cfg.masks_dir) / f"{path.stem}.png"
-  if side == "anomaly" and cfg.masks_dir and mask.is_file():
+  if mask:
     ill = library.lesion_shares(slide.path, mask)
   for wanted in (ill == 0, ill >= 0.5):
     cells = np.flatnonzero(wanted)

@@ -20,6 +20,7 @@ from data_pipelines.slides.plan import Plan
 
 _OPEN = 16     # slides that are open at a time
 _SAMPLES = 16  # patches of a slide from which its stains are learned
+_PROPORTIONS = 0.02  # by which those of a mask and of its slide may differ, beside the rounding of sizes
 
 
 class Library:
@@ -55,9 +56,17 @@ class Library:
     return slide.read_scaled(plan.downsample, x, y, side, side)
 
   def lesion_shares(self, path: str, mask: pathlib.Path) -> np.ndarray:
-    """float64 [n]: share of each cell that a mask marks, an image over the whole slide, 0 = normal."""
+    """float64 [n]: share of each cell that a mask marks, an image over the whole slide, 0 = normal.
+
+    Raises:
+      UserError: the mask has other proportions than the slide, or cannot be read.
+    """
     slide, plan = self._slide(path), self.plan(path)
-    marked = images.read_8bit(mask, 1)[..., 0] > 0
+    marked = images.read_plain(mask).max(-1) > 0
+    rows, columns = marked.shape
+    if abs(rows * slide.width / (columns * slide.height) - 1) > _PROPORTIONS + 2 / min(rows, columns):
+      raise UserError(f"mask {mask} is {columns}x{rows} pixels and {path} {slide.width}x{slide.height}: not "
+                      "of its proportions, it is not the mask of this slide")
     side = plan.tile * plan.downsample * marked.shape[1] / slide.width
     return plans.shares(marked, side, plan.shape)[plan.places[:, 0], plan.places[:, 1]]
 

@@ -218,7 +218,7 @@ def _check_depth(slide):
   wide = min(1.0, 2048 / smallest.width), min(1.0, 2048 / smallest.height)
   pixels = slide.read(len(slide.levels) - 1, 0, 0, max(1, int(smallest.width * wide[0])),
                       max(1, int(smallest.height * wide[1])))
-  if pixels.max() < 64:
+  if pixels.max() <= 64:  # 16383, the white of 14 bits, becomes 64
     slide.close()
     raise UserError(f"{slide.path} has {slide._bits}-bit pixels of which none reaches a quarter of the "
                     "range: 10, 12 or 14 bits look so; save it as 8 bits")
@@ -230,8 +230,8 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
     pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
   elif pixels.dtype != np.uint8:
     raise engines.Broken(f"{pixels.dtype} pixels")
-  if pixels.shape[-1] == 1:
-    return np.repeat(pixels, 3, -1)
+  if pixels.shape[-1] < 3:  # grey, perhaps with alpha
+    pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], -1)
   colour, alpha = pixels[..., :3], pixels[..., 3:]
   if not alpha.size or alpha.min() == 255:
     return colour

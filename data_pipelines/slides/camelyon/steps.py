@@ -136,8 +136,6 @@ def _drawn(slide, thumbnail, lesion):
   if entry.kind == "tumor":
     where = cells.lesion_cells(lesion / 255, where, settings.least_lesion) if settings.mask == "area" else (
         cells.tumor_cells(lesion, where, exact=not settings.parity))
-  # A cell at the right or lower border may reach beyond the slide: the thumbnail's last cell is partial.
-  where = where[:slide.pixels.height // cells.SIDE, :slide.pixels.width // cells.SIDE]
   seed = [settings.seed, zlib.crc32(entry.name.encode())]
   rng = np.random.RandomState(seed) if settings.parity else np.random.default_rng(seed)
   return cells.patches(entry.name, entry.kind, cells.draw(where, settings.per_slide, rng))

@@ -12,6 +12,7 @@ import pytest
 from data_pipelines import store
 from data_pipelines.datasets import camelyon
 from data_pipelines.errors import UserError
+from data_pipelines.formats import writing
 from data_pipelines.prepare import camelyon16
 from data_pipelines.slides import annotations, cells, reader, stain
 from data_pipelines.slides.camelyon import overview, run, settings as fields, slide_job, source
@@ -83,7 +84,7 @@ def test_every_patch_is_where_its_name_says(slides, prepared):
 def test_tumour_patches_lie_in_the_lesion_and_not_in_its_hole(prepared):
   mask = pixels(prepared / "masks" / "train" / "tumor_001.png")
   assert mask.shape == (9, 9) and (mask[3:6, 3:] == 255).all() and not mask[6:, 6:].any()
-  assert 0 < mask[4, 2] < 20  # 8 of 256 columns
+  assert mask[4, 2] == 16  # 8 of 256 columns, on a grid of 16: 15.94, rounded
   places = {(r["left"], r["top"]) for r in table(prepared) if r["kind"] == "tumor"}
   assert places <= {("768", "768"), ("1536", "768"), ("768", "1536")}
 
@@ -184,6 +185,14 @@ def test_published_form_and_own_levels(one, tmp_path):
   rows = table(tmp_path / "out")
   assert len(rows) == 2 and all(r["file"].endswith(".jpg") and r["scales"] == "x10=level 1" for r in rows)
   assert set(np.unique(pixels(tmp_path / "out" / "masks" / "train" / "tumor_001.png"))) == {0, 127, 255}
+  # The target as the file has it, after JPEG; what comes from the slide's own level has its stains as well.
+  target = np.array(json.loads((tmp_path / "out/records/stain_target.target.json").read_text())["matrix"])
+  found = stain.find_stains(pixels(tmp_path / "out/stain_target.jpg"), True).matrix
+  np.testing.assert_array_equal(found, target)
+  with reader.open_slide(one / "training/normal/normal_001.tif") as slide:
+    small = slide.read(1, int(rows[0]["left"]), int(rows[0]["top"]), 192, 192)
+  assert (tmp_path / "out" / rows[0]["file"].replace("x40", "x10")).read_bytes() == writing.encoded(
+      stain.normalize(small, stain.Stains(target), True), ".jpg")
 
 
 @pytest.mark.parametrize("fault,words", [

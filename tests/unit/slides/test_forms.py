@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.slides import plan, reader
+from data_pipelines.slides import plan, reader, writer
 from tests import slide_files
 
 tifffile = pytest.importorskip("tifffile")
@@ -64,6 +64,28 @@ def test_a_page_of_other_proportions_is_no_level(tmp_path, caplog):
     assert [level.downsample for level in slide.levels] == [1, 16]
     np.testing.assert_array_equal(slide.read(1, 0, 0, 20, 16), RGB[::16, ::16])
   assert "page 1 of 128 x 70 pixels is of other proportions" in caplog.text
+
+
+def test_a_slide_is_tiled_and_has_levels_or_is_large(tmp_path):
+  """Else it is an image, which is read as a whole."""
+  def one(name, shapes, reduced=1, tile=(64, 64)):
+    with tifffile.TiffWriter(tmp_path / name) as file:
+      for i, shape in enumerate(shapes):
+        file.write(np.zeros((*shape, 3), np.uint8), photometric="rgb", tile=tile, metadata=None,
+                   subfiletype=reduced * (i > 0), compression="zlib")
+    return plan.is_slide(tmp_path / name)
+  assert one("levels.tif", [(128, 160), (64, 80)]) and one("large.tif", [(64, 4096)])
+  assert not one("small.tif", [(128, 160)]) and not one("pages.tif", [(128, 160), (96, 90)], reduced=0)
+  assert not one("strips.tif", [(128, 160), (64, 80)], tile=None)
+
+
+def test_levels_say_how_large_their_own_pixels_are(tmp_path):
+  writer.write_pyramid(tmp_path / "a.tif", [RGB, RGB[::4, ::4]], mpp=0.25)
+  with tifffile.TiffFile(tmp_path / "a.tif") as file:
+    found = [np.divide(*page.tags["XResolution"].value) for page in file.pages]
+  np.testing.assert_allclose(found, [1e4 / 0.25, 1e4 / 1.0])
+  odd = writer.halved(np.array([[10, 20, 31], [20, 30, 30], [7, 8, 9]], np.uint8), np.empty((2, 2), np.uint8))
+  assert odd.tolist() == [[20, 31], [8, 9]]  # the last row and column go on; halves are rounded up
 
 
 def test_a_header_that_claims_more_than_any_slide_has(tmp_path):

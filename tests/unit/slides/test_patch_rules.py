@@ -1,10 +1,14 @@
 """Stains, tissue, shares and names by hand: what the golden vectors do not reach."""
 
+import types
+
 import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.slides import cells, lesions, reduced, stain, stain_matrix, tissue
+from data_pipelines.slides import annotations, cells, lesions, reduced, stain, stain_matrix, tissue
+from data_pipelines.slides.camelyon import colours, settings as fields, steps
+from data_pipelines.slides.camelyon.source import Entry
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 3), (1, 2, 3), (8, 5, 3)])
@@ -63,6 +67,105 @@ def test_share_of_a_rectangle_and_of_its_hole():
   box = lambda a, b: {"name": "", "vertices": [[a, a], [b, a], [b, b], [a, b]]}
   found = lesions.shares({"tumor": [box(128, 640)], "normal": [box(256, 512)]}, 1024, 768)
   np.testing.assert_allclose(found, [[.25, .5, .25, 0], [.5, 0, .5, 0], [.25, .5, .25, 0]])
+
+
+def test_a_hole_beside_a_tumour_is_no_lesion():
+  box = lambda a, b: {"name": "", "vertices": [[a, 0], [b, 0], [b, 700], [a, 700]]}
+  found = lesions.shares({"tumor": [box(0, 512)], "normal": [box(256, 1024)]}, 1000, 700)
+  np.testing.assert_allclose(found, [[1, 0, 0]] * 2)  # whole pixels of the slide: 2 x 3
+
+
+@pytest.mark.parametrize("least, want", [(0.5, [True, True, False]), (0.75, [True, False, False]),
+                                         (1.0, [True, False, False]), (0.0, [True, True, False])])
+def test_cells_of_lesion_lie_in_the_tissue(least, want):
+  share = np.repeat([[1.0, 0.5, 1.0]], 3, 1).repeat(3, 0)
+  np.testing.assert_array_equal(cells.lesion_cells(share, np.array([[True, True, False]]), least), [want])
+
+
+@pytest.mark.parametrize("kind", cells.KINDS)
+@pytest.mark.parametrize("place, fine", [((990, 790), True), ((1015, 790), False), ((990, 815), False),
+                                         ((-5, -4), True), ((-15, 5), False), ((5, -15), False)])
+def test_outlines_lie_on_their_slide_in_both_directions(kind, place, fine):
+  found = {**dict.fromkeys(cells.KINDS, ()), kind: [{"name": "A", "vertices": [[5, 5], [*place]]}]}
+  if fine:
+    return annotations.check_inside(found, 1000, 800, "a.xml")
+  with pytest.raises(UserError, match=f"'A' reaches .{place[0]}, {place[1]}."):
+    annotations.check_inside(found, 1000, 800, "a.xml")
+
+
+def test_stains_come_from_all_of_the_tissue_and_from_enough_of_it():
+  """The first 20,000 pixels have one stain alone; 99 pixels say nothing, but to the published form."""
+  rng = np.random.default_rng(0)
+  wanted = stain_matrix.unit(np.array([[.6, .75, .29], [.1, .95, .2]]))
+  amounts = rng.exponential(0.5, (300, 200, 2)) * (rng.random((300, 200, 2)) < 0.6)
+  amounts[:150, :, 1] = 0
+  image = np.clip(255 * np.exp(-amounts @ wanted), 1, 255).astype(np.uint8)
+  assert (stain.find_stains(image).matrix * wanted).sum(1).min() > np.cos(np.radians(3))
+  few = np.full((40, 40, 3), 255, np.uint8)
+  few[:9, :11] = image[200:209, 50:61].clip(0, 120)
+  assert stain.tissue_pixels(stain.standardize(few)).sum() == 99
+  with pytest.raises(stain.NoStain, match="99 pixels of tissue"):
+    stain.find_stains(few)
+  assert stain.find_stains(few, parity=True).matrix.shape == (2, 3)
+
+
+# ---------------------------------------------------------------------------- steps of a preparation
+class Records:
+  """A store that holds records alone."""
+
+  def __init__(self, **keys):
+    self.keys = keys
+
+  def record(self, name, step, key=None):
+    return {"key": self.keys[step]} if step in self.keys else None
+
+
+def step_slide(tmp_path, name="tumor_001", records=None, **given):
+  settings = fields.resolve(fields.Settings(str(tmp_path), str(tmp_path / "out"), border=0, **given))
+  entry = Entry(name, "train", name.partition("_")[0], "a.tif", "a.xml")
+  found = steps.Slide(entry, settings, records or Records())
+  found.pixels = types.SimpleNamespace(width=12 * cells.SIDE, height=10 * cells.SIDE)
+  if not (tmp_path / "a.tif").exists():  # of another time the keys are others
+    (tmp_path / "a.tif").touch()
+  return found
+
+
+def test_steps_are_done_again_when_what_they_are_made_of_changes(tmp_path):
+  """Patches of a corrected outline; patches in the stains of another target; and what follows from them."""
+  key = lambda step, **keys: step(step_slide(tmp_path, records=Records(**keys)))[0]
+  for step, needed in ((steps.mask, ("annotations",)), (steps.cut, ("masks",)),
+                       (colours.normalise, ("cut", "target")), (colours.merge, ("stain",)),
+                       (colours.resize, ("merge", "cut"))):
+    keys = dict.fromkeys(needed, "before")
+    first = key(step, **keys)
+    assert first == key(step, **keys)
+    for name in needed[:1] if step is colours.resize else needed:
+      assert key(step, **{**keys, name: "after"}) != first, (step, name)
+
+
+def test_cells_are_drawn_for_every_slide_by_its_name_and_its_lesion(tmp_path, monkeypatch):
+  monkeypatch.setattr(tissue, "cells", lambda thumbnail, border: np.ones((10, 12), bool))
+
+  def places(name, lesion=None, **given):
+    drawn = steps._drawn(step_slide(tmp_path, name, **given), None, lesion)
+    return [(p.left // cells.SIDE, p.top // cells.SIDE) for p in drawn]
+  assert places("normal_001") == places("normal_001") and len(set(places("normal_001"))) == 50
+  assert places("normal_001") != places("normal_002") and places("normal_001") != places("normal_001", seed=1)
+  lesion = np.zeros((30, 36), np.uint8)
+  lesion[:3, :3], lesion[3:6, 3:6] = 255, 153  # all of a cell, and 0.6 of another
+  assert places("tumor_001", lesion) == [(0, 0)]
+  assert sorted(places("tumor_001", lesion, least_lesion=0.5)) == [(0, 0), (1, 1)]
+
+
+def test_listed_patches_are_of_this_slide_and_of_its_kind(tmp_path):
+  slide = step_slide(tmp_path)
+  patch = lambda kind, left, top: cells.Patch("tumor_001", kind, left, top)
+  steps._check(slide, patch("tumor", 11 * cells.SIDE, 9 * cells.SIDE))
+  for wrong, said in ((patch("normal", 0, 0), "is listed as normal"),
+                      (patch("tumor", 11 * cells.SIDE + 1, 0), "outside"),
+                      (patch("tumor", 0, 9 * cells.SIDE + 1), "outside")):
+    with pytest.raises(UserError, match=said):
+      steps._check(slide, wrong)
 
 
 def test_names_that_are_none_are_refused():

@@ -1,5 +1,7 @@
 """Patches straight from slides: cells, random places, stains, lesions, what is kept."""
 
+import os
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from data_pipelines import fields, stream
 from data_pipelines.datasets import slides
 from data_pipelines.errors import UserError
-from data_pipelines.slides import plan, stain
+from data_pipelines.slides import patches, plan, stain
 from tests import slide_files
 
 IMAGE = slide_files.tissue(320, 400)
@@ -100,6 +102,118 @@ def test_plans_are_kept(root, tmp_path, monkeypatch):
     kept.write_bytes(damaged)
     with pytest.raises(UserError, match="is damaged .*: delete it, it is made again"):
       build(root, tissue_dir=str(tmp_path))
+
+
+def library(root, **given):
+  cfg = fields.changed(slides.defaults(), root=str(root), crop_size=16, **given)
+  return patches.Library(slides.resolve(cfg))
+
+
+@pytest.mark.parametrize("given, downsample", [
+    ({}, 4), ({"magnification": 20.0}, 2), ({"mpp": 1.0}, 4), ({"mpp": 0.75}, 3), ({"own_mpp": 0.5}, 2),
+    ({"mpp": 1.0, "own_mpp": 0.5}, 2)])
+def test_the_resolution_that_is_asked_for(root, given, downsample):
+  """Micrometres before magnification, and what the user says of a slide before what its file says."""
+  assert library(root, **given).plan(str(root / "s0.tif")).downsample == pytest.approx(downsample)
+
+
+def test_a_window_has_its_cell_in_the_middle(root):
+  found, path = library(root, magnification=20.0), str(root / "s0.tif")
+  for cell in (0, len(found.plan(path).places) // 2):
+    np.testing.assert_array_equal(found.patch(path, cell, 8)[4:-4, 4:-4], found.patch(path, cell))
+
+
+def test_what_is_kept_is_of_one_slide_at_one_resolution(root, tmp_path):
+  """Another field or another file of that name: another plan. The stains are kept with it."""
+  path = tmp_path / "s.tif"
+  slide_files.write_slide(path, IMAGE, downsamples=(1, 2))
+  changes = ({}, {"mpp": 0.5}, {"magnification": 20.0}, {"own_mpp": 0.2}, {"crop_size": 32}, {"tissue": 0.4})
+  kept = set()
+  for number, change in enumerate(changes, 1):
+    given = {"tissue_dir": str(tmp_path / "kept"), "crop_size": 16, **change}
+    first = patches.Library(slides.resolve(fields.changed(slides.defaults(), root=str(tmp_path), **given)))
+    stains = first.stains(str(path))
+    kept |= {p.name for p in (tmp_path / "kept").iterdir()}
+    assert len(kept) == number and stains.any()
+    again = patches.Library(first._cfg)
+    np.testing.assert_array_equal(again.stains(str(path)), stains)
+  os.utime(path, (1, 1))
+  patches.Library(first._cfg).plan(str(path))
+  assert len(list((tmp_path / "kept").iterdir())) == len(changes) + 1
+
+
+@pytest.mark.parametrize("n, most, want", [
+    (10, 4, [0, 2, 5, 7]), (4, 0, range(4)), (3, 5, range(3)), (0, 4, [])])
+def test_cells_are_spread_over_the_slide(n, most, want):
+  assert patches.spread(n, most).tolist() == list(want)
+
+
+@pytest.fixture(scope="module")
+def marked(root, tmp_path_factory):
+  """The slides with a training tumour beside them, a half marked lesion, and a mask of a normal slide."""
+  folder = tmp_path_factory.mktemp("marked")
+  table = (root / "labels.csv").read_text() + "s5.tif,train,tumour,p5\n"
+  for i in range(6):
+    os.link(root / f"s{min(i, 4)}.tif", folder / f"s{i}.tif")
+  (folder / "labels.csv").write_text(table)
+  masks = folder.parent / f"{folder.name}_masks"
+  masks.mkdir()
+  mask = np.zeros((40, 50), np.uint8)
+  mask[:, 26:] = 1
+  for i in (3, 4):
+    Image.fromarray(mask).save(masks / f"s{i}.png")
+  return folder, masks
+
+
+def test_cells_that_are_partly_lesion_are_neither(marked):
+  """16 pixels at half the resolution, 32 of level 0. The lesion begins at column 208, amid a cell."""
+  folder, masks = marked
+  data = build(folder, masks_dir=str(masks), tissue=0.0, scored_per_slide=0)
+  column = lambda item: int(item.name.split("_")[2]) * 2
+  of = lambda part: [i for i in data.lists[part] if "s4" in i.name]
+  assert {column(i) for i in of("test_normal")} == set(range(0, 192, 32))
+  assert {column(i) for i in of("test_anomaly")} == set(range(192, 400, 32))  # 192: half of it is marked
+  kinds = [{i.kind for i in of(part)} for part in ("test_normal", "test_anomaly")]
+  assert kinds == [{"normal"}, {"tumour"}]
+  assert not [i for i in data.lists["test_anomaly"] if "s3" in i.name]  # a normal slide, mask or not
+  assert {i.group for i in data.lists["train"]} == {"p0", "p1"}  # anomalies of training are not trained on
+  less = build(folder, masks_dir=str(masks), tissue=0.0, per_slide=7, scored_per_slide=3).lists
+  assert [len(less[part]) for part in ("train", "test_normal", "test_anomaly")] == [14, 6, 3]
+
+
+def test_masks_that_fit_no_slide_are_refused_and_lacking_ones_said(marked, tmp_path, caplog):
+  """All cells of the slide would count as lesions, or those of another picture, without a word."""
+  folder, masks = marked
+  with pytest.raises(FileNotFoundError, match="masks_dir='.*nowhere'"):
+    build(folder, masks_dir=str(tmp_path / "nowhere"))
+  Image.open(masks / "s4.png").save(tmp_path / "s4_mask.png")
+  with pytest.raises(UserError, match="holds no mask of an abnormal slide, such as s4.png"):
+    build(folder, masks_dir=str(tmp_path))
+  Image.open(masks / "s4.png").transpose(Image.Transpose.ROTATE_90).save(tmp_path / "s4.png")
+  with pytest.raises(UserError, match="s4.png is 40x50 pixels and .*s4.tif 400x320: not of its proportions"):
+    build(folder, masks_dir=str(tmp_path))
+  item = lambda path: slides.Item(path, path, "tumour", path)
+  assert list(slides._masks([item("a/s4.tif"), item("a/s9.tif")], str(masks))) == ["a/s4.tif"]
+  assert "1 of 2 abnormal slides have no mask, all their cells count as abnormal: s9.tif" in caplog.text
+  with pytest.raises(UserError, match="s4.png fits a/s4.tif and b/s4.tif"):
+    slides._masks([item("a/s4.tif"), item("b/s4.tif")], str(masks))
+
+
+@pytest.mark.parametrize("jitter, flip, stains, want", [
+    (8, True, 0.1, ["random_crop", "random_flip", "stain_jitter", "normalize_batch"]),
+    (0, True, 0.0, ["random_flip", "normalize_batch"]), (8, False, 0.0, ["random_crop", "normalize_batch"])])
+def test_fields_say_what_is_varied(root, jitter, flip, stains, want):
+  cfg = slides.resolve(fields.changed(slides.defaults(), jitter=jitter, random_flip=flip, stain=stains))
+  lists = {part: [slides.Item(part, part, "", str(root / "s0.tif"), 0)]
+           for part in ("train", "test_normal", "test_anomaly")}
+  ops = slides.SlidePatches(cfg, lists, None, "x").train().batch_ops
+  assert [op.__qualname__.partition(".")[0] for op in ops] == want
+
+
+def test_a_patch_file_is_shown_by_its_middle():
+  pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3)).astype(np.uint8)
+  shown = slides.of_pixels(fields.changed(slides.defaults(), crop_size=16))[0](pixels)
+  np.testing.assert_allclose(shown, pixels[4:20, 2:18] / 127.5 - 1, atol=1e-6)
 
 
 def test_limits_and_refusals(root):

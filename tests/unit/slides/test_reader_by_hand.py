@@ -45,6 +45,56 @@ def test_the_coarsest_level_that_is_fine_enough_is_read():
   assert one.overview(16).shape == (24, 32, 3)
 
 
+def test_a_level_is_chosen_by_what_it_covers_wherever_it_stands():
+  one = slide(sizes=((512, 384), (32, 24), (128, 96)))
+  assert [one.level_of(d) for d in (1, 4, 8, 16, 20)] == [0, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("downsample", [8, 6, 8.2, 5])
+def test_strips_of_any_level_lie_where_the_whole_does(monkeypatch, downsample):
+  """Also where no pixel of the finer level begins one: a ratio that is nearly whole drifts apart."""
+  one = slide()
+  whole = one.read_scaled(downsample, 64, 32, 50, 40)
+  columns, rows = ((a + (np.arange(n) + 0.5) * downsample) / 4 - 0.5 for a, n in ((64, 50), (32, 40)))
+  np.testing.assert_allclose(whole[..., 0], np.broadcast_to(columns, (40, 50)), atol=1)
+  np.testing.assert_allclose(whole[..., 1].T, np.broadcast_to(rows, (50, 40)), atol=1)
+  monkeypatch.setattr(reader, "_STRIP", 4000)
+  np.testing.assert_allclose(one.read_scaled(downsample, 64, 32, 50, 40).astype(int), whole, atol=1)
+
+
+def test_a_broken_tile_is_made_of_whatever_finer_level_there_is():
+  one = slide(sizes=((512, 384), (128, 96), (64, 48), (32, 24)), broken=(1, 2, 3))
+  assert one.read(3, 0, 0, 4, 4).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("value, refused", [(16383, True), (16640, False)])
+def test_14_bits_in_16_are_refused(value, refused):
+  engine = Engine(sizes=((40, 30),))
+  engine.read = lambda x, y, level, width, height: np.full((height, width, 3), value, np.uint16)
+  one = reader.Slide("s.tif", engine, 16, None)
+  if not refused:
+    return reader._check_depth(one)
+  with pytest.raises(UserError, match="16-bit pixels of which none reaches a quarter"):
+    reader._check_depth(one)
+
+
+@pytest.mark.parametrize("levels, taken", [((1, 1), 0), ((1, 2), 1), ((2, 3), 0)])
+def test_the_second_library_is_taken_where_it_sees_more_levels(monkeypatch, levels, taken):
+  made, closed = [], []
+
+  def library(number):
+    def make(path):
+      engine = Engine(sizes=((5120, 3840),) * levels[number])
+      engine.close = lambda: closed.append(number)
+      made.append(engine)
+      return engine
+    return make
+  for number, name in enumerate(("OpenSlide", "TiffSlide")):
+    monkeypatch.setattr(engines, name, library(number))
+  assert engines.open_engine("s.tif") is made[taken]
+  assert closed == [1 - taken] * (len(made) > 1)
+
+
 def test_what_lies_outside_is_white_on_every_side():
   one = slide()
   for level, step in ((0, 1), (1, 4)):
@@ -100,13 +150,14 @@ def test_pages_of_other_proportions_are_no_levels():
     (np.array([[[300]]], np.uint16), [1, 1, 1]),
     (np.array([[[65535, 0, 257 * 128 + 128]]], np.uint16), [255, 0, 128]),
     (np.array([[[10, 20, 30, 0]]], np.uint8), [255] * 3),
+    (np.array([[[40]]], np.uint8), [40] * 3), (np.array([[[40, 0]]], np.uint8), [255] * 3),
     (np.array([[[10, 20, 30, 255]]], np.uint8), [10, 20, 30]),
     (np.array([[[0, 100, 255, 128]]], np.uint8), [127, 177, 255])])
 def test_depth_grey_and_transparency(pixels, shown):
   assert reader._rgb(pixels)[0, 0].tolist() == shown
   mixed = np.concatenate([pixels, pixels], 1)
-  if pixels.shape[-1] == 4:
-    mixed[0, 1, 3] = 255
+  if pixels.shape[-1] in (2, 4):
+    mixed[0, 1, -1] = 255
     assert reader._rgb(mixed)[0, 0].tolist() == shown
 
 
@@ -130,11 +181,28 @@ def picture(*greys):
   return np.repeat(np.array(greys, np.uint8)[:, None, None], 40, 1).repeat(8, 0) * np.ones(3, np.uint8)
 
 
-@pytest.mark.parametrize("greys, share", [((240, 120), 0.5), ((150, 90), 1.0), ((242, 235), 0.0),
-                                          ((120, 120), 1.0), ((240, 240), 0.0)])
+@pytest.mark.parametrize("greys, share", [
+    ((240, 120), 0.5), ((150, 90), 1.0), ((242, 235), 0.0), ((120, 120), 1.0), ((240, 240), 0.0),
+    ((205, 90), 1.0), ((215, 90), 0.5), ((240, 228), 0.0), ((240, 220), 0.5)])
 def test_tissue_is_darker_than_glass_where_there_is_both(greys, share):
   """All tissue, all glass (two greys of it, too): Otsu alone would cut each of them into halves."""
   assert plans.seen_tissue(picture(*greys)).mean() == share
+  speck = picture(*greys)
+  speck[2, 5] = 90  # of one pixel no tissue is made
+  assert plans.seen_tissue(speck)[2, 5] == (share == 1)
+
+
+def test_a_plan_covers_the_whole_slide_with_its_cores(monkeypatch):
+  seen = []
+  everything = lambda rgb: seen.append(rgb.shape) or np.ones(rgb.shape[:2], bool)
+  monkeypatch.setattr(plans, "seen_tissue", everything)
+  assert plans.make(slide(), 1.0, 100).shape == (4, 6)  # 384 x 512: the last ones are parts
+  assert plans.make(slide(), 2.0, 100).shape == (2, 3)
+  assert plans.make(slide(), 1.0, 128, margin=32).shape == (6, 8)
+  assert plans.make(slide(), 1.0, 128).shape == (3, 4)
+  monkeypatch.setattr(plans, "_THUMBNAIL", 400)  # pixels of the overview at most
+  plans.make(slide(), 1.0, 16)
+  assert seen[0][:2] == (15, 20) and 250 < seen[-1][0] * seen[-1][1] <= 400
 
 
 def test_a_plan_keeps_cells_with_tissue_enough(monkeypatch):
@@ -158,6 +226,18 @@ def test_values_at_the_threshold_are_tissue_and_the_rim_of_a_picture_counts_as_n
   mask[:2, :2] = True  # at the rim two rows are enough
   mask[5:7, 5:7] = True
   assert tissue.opened(mask).sum() == 4 and tissue.opened(mask)[:2, :2].all()
+
+
+def test_borders_of_thumbnails():
+  """As published: of tall ones another one, without the right side. One that is given counts for all."""
+  def cleared(height, border):
+    kept = np.argwhere(tissue.without_border(np.ones((height, 300), bool), border))
+    (top, left), (bottom, right) = kept.min(0), kept.max(0)
+    return [int(n) for n in (top, height - 1 - bottom, left, 299 - right)]
+  assert cleared(700, None) == [30] * 4 and cleared(701, None) == [100, 100, 50, 0]
+  assert cleared(700, 10) == cleared(701, 10) == [10] * 4 and cleared(701, 0) == [0] * 4
+  alpha = np.dstack([rgb := np.arange(48, dtype=np.uint8).reshape(4, 4, 3), np.full((4, 4), 255, np.uint8)])
+  np.testing.assert_array_equal(tissue.grey(alpha), tissue.grey(rgb))
 
 
 # ------------------------------------------------------------------------------------------------ engines

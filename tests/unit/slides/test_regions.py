@@ -34,6 +34,17 @@ def test_polygons_cover_the_regions_exactly():
     assert sum(f["properties"]["measurements"]["area px^2"] for f in found) == 16 * values.sum()
 
 
+def test_regions_are_those_above_the_threshold_the_largest_first():
+  """Measured on their own pixels: a bent one has others in its box."""
+  values = np.array([[1, 3, 0, 2], [1, 9, 0, 2], [5, 5, 0, 2], [0, 0, 0, 1], [7, 0, 2, 0]], np.float32)
+  found, n = regions.features(values, 1, 2, least=1, name="Anomaly")
+  told = [f["properties"]["measurements"] for f in found]
+  assert [m["area px^2"] / 4 for m in told] == [4, 3, 1, 1] and n == 4
+  assert [(m["mean"], m["max"]) for m in told] == [(5.5, 9), (2, 2), (7, 7), (2, 2)]
+  assert len(regions.features(values, 1, 2, least=3, name="Anomaly")[0]) == 2
+  assert regions.features(values, 1, 2, least=1, name="Anomaly", most=1)[0] == found[:1]
+
+
 def test_holes_sizes_and_measures():
   canvas = Image.new("F", (60, 40))
   draw = ImageDraw.Draw(canvas)
