@@ -150,6 +150,8 @@ def test_camelyon_folds(tmp_path):
   leaky = camelyon.build(_nih_same(cfg, fold=0, folds="published"), 0)
   assert leaky.describe()["groups_shared_with_train"]["test_normal"] == 9
   assert "test on training images" in leaky.describe()["protocol"]
+  assert not {i.name for i in leaky.lists["val_normal"]} & {i.name for i in leaky.lists["train"]}
+  assert len(leaky.lists["val_normal"]) == 7
 
 
 def test_camelyon_augmentation_is_fresh_unless_frozen(tmp_path):

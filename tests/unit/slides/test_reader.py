@@ -78,9 +78,10 @@ def test_a_scale_comes_from_the_nearest_finer_level(path, monkeypatch):
 
 def test_strips_change_nothing(path, monkeypatch):
   with reader.open_slide(path) as slide:
-    whole = slide.overview(2)
+    whole, odd = slide.overview(2), slide.overview(2.7).astype(int)
     monkeypatch.setattr(reader, "_STRIP", 40_000)
     np.testing.assert_array_equal(slide.overview(2), whole)
+    assert np.abs(slide.overview(2.7) - odd).mean() < 0.2  # strips begin between two pixels
 
 
 def test_resolutions(tmp_path):
