@@ -24,7 +24,7 @@ def part(n=4, side=16, seed=0):
   mask = np.zeros((n, side, side), bool)
   mask[:, 4:12, 4:12] = True
   image[mask, 0] += 0.3
-  return {"image": image, "recon": recon, "mean4": recon, "mirrored4": recon, "mask": mask,
+  return {"image": image, "recon": recon, "mean4": recon, "mirrored2": recon, "mask": mask,
           "patient": np.repeat(["a", "b"], n // 2), "slice": np.tile(np.arange(n // 2), 2)}
 
 
@@ -41,6 +41,8 @@ def test_every_candidate_gives_maps_and_those_of_brightness_find_the_lesion(fold
   for name in ("FLAIR, 5x5 median, over the scan's median", "weights, both, 4 draws", "published"):
     assert found[name][mask].mean() > 2 * found[name][~mask].mean() or "FLAIR" in name
     assert found[name][mask].mean() > found[name][~mask].mean()
+  kept = [candidates.weighted(fold, (1, 1, 1, 1, 1, 1), erosion=size).sum() for size in (0, 3, 5)]
+  assert kept[0] > kept[1] > kept[2] > 0
   assert found["..., minus half of the other side"].sum() < found["weights, both, 4 draws"].sum()
 
 
@@ -49,7 +51,7 @@ def test_every_candidate_gives_maps_and_those_of_brightness_find_the_lesion(fold
 def test_over_median_does_not_mind_the_scale_of_a_scan(fold, name):
   factor = np.where(fold.test["patient"] == "a", 3, 0.5).astype(np.float32)[:, None, None, None]
   scaled = candidates.Fold(fold.val, fold.drawn, {**fold.test, **{
-      k: factor * fold.test[k] for k in ("image", "recon", "mean4", "mirrored4")}}, fold.healthy)
+      k: factor * fold.test[k] for k in ("image", "recon", "mean4", "mirrored2")}}, fold.healthy)
   before, after = (candidates.CANDIDATES[name](f) for f in (fold, scaled))
   np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 

@@ -19,7 +19,7 @@ from medae_jax.metrics import similarity
 from medae_jax.scores import residual as scores
 from medae_jax.tasks.anomaly import residual_fit
 
-_OPTIONS = ml_collections.ConfigDict({"erosion": 5, "median": 5})
+_EROSION = 5  # published
 
 
 @dataclasses.dataclass(eq=False)  # hashable: weights are kept
@@ -27,9 +27,9 @@ class Fold:
   """Arrays of one trained run.
 
   Attributes:
-    val, drawn, test: {"image", "recon", "mean4", "mirrored4" [n,h,w,C], "mask" [n,h,w], "patient",
-      "slice" [n]}; `mean4` is the image minus its mean residual over four pairs of noise, `mirrored4`
-      the same with two of them on the mirrored image.
+    val, drawn, test: {"image", "recon", "mean4", "mirrored2" [n,h,w,C], "mask" [n,h,w], "patient",
+      "slice" [n]}; `mean4` is the image minus its mean residual over four draws of noise, `mirrored2`
+      the same over two draws, one of them on the mirrored image.
     healthy: float32 [n,h,w,C], training slices.
   """
 
@@ -39,11 +39,12 @@ class Fold:
   healthy: np.ndarray
 
   @functools.cache  # noqa: B019 (a fold lives as long as its study)
-  def weights(self, lesions: str, recon: str, patients: int = 0) -> np.ndarray:
+  def weights(self, lesions: str, recon: str, patients: int = 0, erosion: int = _EROSION) -> np.ndarray:
     """[2C] of mean 1, fitted to "marked" or "drawn" lesions of val, the first `patients` alone (0 = all)."""
     part = getattr(self, "val" if lesions == "marked" else "drawn")
     kept = np.isin(part["patient"], _names(part)[:patients or None])
-    fit = residual_fit.ResidualFit(_OPTIONS, part["patient"][kept], pixels=300_000)
+    options = ml_collections.ConfigDict({"erosion": erosion, "median": 5})
+    fit = residual_fit.ResidualFit(options, part["patient"][kept], pixels=300_000)
     fit.update({"image": part["image"][kept], "mask": part["mask"][kept, ..., None],
                 "valid": np.ones(kept.sum(), bool), "position": np.arange(kept.sum())},
                {"recon": part[recon][kept]})
@@ -58,7 +59,7 @@ class Fold:
 
 def _over_medians(part):
   medians = _medians(part)
-  return {**part, **{k: part[k] / medians for k in ("image", "recon", "mean4", "mirrored4")}}
+  return {**part, **{k: part[k] / medians for k in ("image", "recon", "mean4", "mirrored2")}}
 
 
 def _medians(part):
@@ -77,27 +78,27 @@ def _names(part):
   return np.random.default_rng(0).permutation(names)
 
 
-def filtered(image: np.ndarray, raw: Any) -> np.ndarray:
+def filtered(image: np.ndarray, raw: Any, erosion: int = _EROSION) -> np.ndarray:
   """The published filters: eroded foreground, then a 5x5 median; raw [n,h,w,1]."""
-  inside = scores.erode(scores.foreground(image), 5)
+  inside = scores.erode(scores.foreground(image), erosion)
   return np.array(scores.median_filter(jnp.asarray(raw, jnp.float32) * inside, 5))[..., 0]
 
 
-def weighted(fold: Fold, weights, recon: str = "recon") -> np.ndarray:
+def weighted(fold: Fold, weights, recon: str = "recon", erosion: int = _EROSION) -> np.ndarray:
   """Map of weighted residuals; () = the published mean absolute one."""
   test, half = fold.test, len(weights) // 2
   raw = scores.residual_map(test["image"] - test[recon], weights[:half], weights[half:])
-  return filtered(test["image"], raw)
+  return filtered(test["image"], raw, erosion)
 
 
 def _fit(lesions, recon="recon", patients=0):
   return lambda f: weighted(f, f.weights(lesions, recon, patients), recon)
 
 
-def both(fold: Fold, recon: str = "recon", patients: int = 0) -> np.ndarray:
+def both(fold: Fold, recon: str = "recon", patients: int = 0, erosion: int = _EROSION) -> np.ndarray:
   """Mean of the weights of marked and of drawn lesions: config.eval.fit_lesions=both."""
-  mean = (fold.weights("marked", recon, patients) + fold.weights("drawn", recon)) / 2
-  return weighted(fold, mean, recon)
+  mean = (fold.weights("marked", recon, patients, erosion) + fold.weights("drawn", recon, 0, erosion)) / 2
+  return weighted(fold, mean, recon, erosion)
 
 
 def _mirrored(fold):
@@ -106,8 +107,8 @@ def _mirrored(fold):
   return np.maximum(found - 0.5 * other, 0)
 
 
-def _smoothed(fold, recon="mean4"):
-  return ndimage.gaussian_filter(both(fold, recon), (0, 1.5, 1.5))
+def _smoothed(fold, recon="mean4", erosion=_EROSION):
+  return ndimage.gaussian_filter(both(fold, recon, erosion=erosion), (0, 1.5, 1.5))
 
 
 def _neighbours(fold):
@@ -186,7 +187,10 @@ CANDIDATES: dict[str, Callable[[Fold], Any]] = {
     "weights, all of val marked, 4 draws": _fit("marked", "mean4"),
     "weights, both, 4 draws": lambda f: both(f, "mean4"),
     "..., Gaussian 1.5 px": _smoothed,
-    "..., Gaussian 1.5 px, two draws mirrored": lambda f: _smoothed(f, "mirrored4"),
+    "..., Gaussian 1.5 px, two draws, one mirrored": lambda f: _smoothed(f, "mirrored2"),
+    "..., Gaussian 1.5 px, erosion 3": lambda f: _smoothed(f, erosion=3),
+    "..., Gaussian 1.5 px, two draws, one mirrored, erosion 3": lambda f: _smoothed(f, "mirrored2", 3),
+    "..., Gaussian 1.5 px, two draws, one mirrored, no erosion": lambda f: _smoothed(f, "mirrored2", 0),
     "..., residual over the scan's median": lambda f: both(f.over_medians, "mean4"),
     "..., residual over the scan's median, Gaussian 1.5 px": lambda f: _smoothed(f.over_medians),
     "..., opening of 5 px": _opened,

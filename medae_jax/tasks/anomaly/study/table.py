@@ -125,8 +125,8 @@ def collect(folder) -> Fold:
   healthy = dataset.validation()
   if not isinstance(healthy, Source):
     raise UserError(f"{folder}: val has no healthy slice, on which lesions could be drawn")
-  draws = {name: run.override({"method.score.test_noise_draws": 4, "method.score.test_noise_mirrored": both})
-           for name, both in (("mean4", False), ("mirrored4", True))}
+  draws = {name: run.override({"method.score.test_noise_draws": count, "method.score.test_noise_mirrored": both})
+           for name, count, both in (("mean4", 4, False), ("mirrored2", 2, True))}
   sources = {"val": dataset.split("val"), "test": dataset.split("test"),
              "drawn": drawn_lesions.DrawnLesions(healthy, run.config.data.modalities)}
   train = dataset.train()
