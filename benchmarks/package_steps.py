@@ -180,7 +180,7 @@ def _dae(s, tensors, batch, folder):
   c = fields(
       s, method=dict(name="dae", loss_over="all", score=dict(
           weights_positive=(), weights_negative=(), erosion=5, median=5, image_score="mean",
-          test_noise_draws=0, test_noise_res=16, test_noise_std=0.2, test_noise_mirrored=False)),
+          test_noise_draws=0, test_noise_res=16, test_noise_std=0.2, test_noise_mirror=0)),
       model=dict(depth=s["depth"], wf=s["wf"], dtype=s["variant"], precision="", remat=False),
       optim=dict(lr=s["lr"], schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-5,
                  clip=0.5, amsgrad=True),

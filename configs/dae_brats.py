@@ -39,7 +39,7 @@ def get_config(arg=None):
   score.test_noise_draws = 0       # antithetic pairs of noise averaged at test time; 0 = none
   score.test_noise_res = 16        # their resolution ...
   score.test_noise_std = 0.2       # ... and standard deviation
-  score.test_noise_mirrored = False  # every second draw on the mirrored image: for organs alike on both sides
+  score.test_noise_mirror = 0      # axis mirrored in every second draw; left-right: 1 in brains, 2 in images
   scores.add(score)                # kind: another score of the same reconstruction
 
   config.model = model = ml_collections.ConfigDict()

@@ -123,7 +123,7 @@ def _dae(config) -> None:
   method.noise = _group({"noise_res": 16, "noise_std": 0.2, "noise_roll": "batch"})
   _score(method)
   method.score.update(erosion=0, median=0, gaussian=0.0, test_noise_draws=0, test_noise_res=16,
-                      test_noise_std=0.2, test_noise_mirrored=False)
+                      test_noise_std=0.2, test_noise_mirror=0)
   config.model = _group({"depth": 4, "wf": 6, "dtype": "float32", "precision": "", "remat": False,
                          "norm_kernel": "plain"})
   config.optim.update(lr=1e-4, schedule="cosine_cyclic", half_period=100, weight_decay=1e-5, clip=0.0,

@@ -87,6 +87,8 @@ def check(cfg: ml_collections.ConfigDict) -> None:
                     "folder are fixed")
   if not 0 <= cfg.gain <= 1:
     raise UserError(f"config.data.gain={cfg.gain}: from 0 (none) to 1")
+  if cfg.flip:
+    _left_right(cfg.orientation)
   if cfg.resident and (cfg.flip or cfg.gain):
     raise UserError("config.data.resident cannot mirror slices or change their gain; turn flip and gain off, "
                     "or resident")
@@ -119,5 +121,14 @@ def augment_ops(cfg) -> tuple:
   if not cfg["flip"] and not cfg["gain"]:
     return ()
   from data_pipelines.ops import augment
-  return ((augment.random_flip((2,)),) if cfg["flip"] else ()) + (
+  return ((augment.random_flip((_left_right(cfg["orientation"]),)),) if cfg["flip"] else ()) + (
       (augment.random_gain(cfg["gain"]),) if cfg["gain"] else ())
+
+
+def _left_right(orientation):
+  """Axis of a batch [n,h,w,C] of slices that runs between left and right: 1 for LPS."""
+  axis = 1 + next((i for i, letter in enumerate(orientation[:2]) if letter in "LR"), -1)
+  if not axis:
+    raise UserError(f'config.data.flip mirrors left to right, and slices of orientation "{orientation}" have '
+                    "no such axis: set orientation=LPS, or flip=False")
+  return axis

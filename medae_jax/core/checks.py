@@ -225,7 +225,7 @@ SHARED: dict[str, Rule] = {
     "method.score.image_score": choice("mean", "max", "top1", "foreground_mean"),
     "method.score.weights_positive": weights,
     "method.score.weights_negative": weights,
-    "method.score.test_noise_mirrored": flag, "method.score.test_noise_draws": whole(0, 10000),
+    "method.score.test_noise_mirror": whole(0, 2), "method.score.test_noise_draws": whole(0, 10000),
     "method.score.test_noise_res": whole(1, 65536),
     "method.score.test_noise_std": number(0),
     **dict.fromkeys(("method.score.kind", "method.score.trunk", "method.score.trunk_weights",

@@ -67,7 +67,7 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "method.name": {"dpa": _RECONSTRUCTS | {"method.trunk": "vgg19"},
                     "piad": _RECONSTRUCTS | {"method.trunk": "vgg19"},
                     "dae": _RECONSTRUCTS | {"method.score.gaussian": 0.0, "model.norm_kernel": "plain",
-                                            "method.score.test_noise_mirrored": False},
+                                            "method.score.test_noise_mirror": 0},
                     "morphaeus": _RECONSTRUCTS},
     "eval.kind": {"restoration": {"predict.identifiers": "derived"},
                   "segmentation": {"predict.slide": fields.SLIDE, "eval.measures": [],

@@ -10,7 +10,7 @@ Options that the reference lacks, all off by default (config.method.score):
   residual signs and weights   map = mean_c (w+_c max(x - f, 0) + w-_c max(f - x, 0)); evaluate can
                                fit them on the validation split (config.eval.fit_residual).
   test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
-  test_noise_mirrored          every second of them on the mirrored image (left and right must look alike).
+  test_noise_mirror            every second of them on the image mirrored along this axis (0: none).
   erosion, median              sizes of the two filters.
   gaussian                     a third filter after them.
   kind                         another score of the same reconstruction: scores/reconstruction.py.
@@ -148,7 +148,7 @@ class Method(BaseMethod):
     """Mean of x - f(x + noise) over fixed noise fields, the same for every image."""
     s, shape = self.config.method.score, image.shape[1:]
     zeros = jnp.zeros((1,), jnp.int32)
-    turned = lambda a, mirrored: jnp.where(mirrored, a[:, :, ::-1], a)
+    turned = lambda a, mirrored: jnp.where(mirrored, jnp.flip(a, max(s.test_noise_mirror, 1)), a)
 
     def one(total, draw):
       key, mirrored = draw
@@ -160,7 +160,7 @@ class Method(BaseMethod):
       minus = self._apply(state.params["net"], view - inside * field)
       return total + turned(view - (plus + minus) / 2, mirrored), None
     keys = jax.random.split(jax.random.key(0), s.test_noise_draws)
-    mirrored = s.test_noise_mirrored & (jnp.arange(s.test_noise_draws) % 2 == 1)
+    mirrored = (s.test_noise_mirror > 0) & (jnp.arange(s.test_noise_draws) % 2 == 1)
     total, _ = jax.lax.scan(one, jnp.zeros_like(image), (keys, mirrored))
     return total / s.test_noise_draws
 

@@ -34,7 +34,7 @@ UNREAD = {
     "ae_cxr:vae": {"optim.epoch_steps"},
     # no noise at test time, a constant rate
     "dae_brats": {"method.score.test_noise_res", "method.score.test_noise_std",
-                  "method.score.test_noise_mirrored", "optim.epoch_steps", "optim.half_period"},
+                  "method.score.test_noise_mirror", "optim.epoch_steps", "optim.half_period"},
     # a wasserstein critic, data not resident, one stage
     "dpa_camelyon16": {"method.adversarial.reg_alpha", "method.adversarial.reg_type", "method.cache_features",
                        "method.growing.stable_steps", "method.growing.transition_steps", "method.smooth_pg"},

@@ -12,7 +12,9 @@ from tests.contract import cases
 from tests.unit import fake_run, tiny_dae
 
 WRONG = {
-    "method.score": ("mean", 3), "method.score.test_noise_draws": (-1,), "method.ssim_window": (10, 0),
+    "method.score": ("mean", 3), "method.score.test_noise_draws": (-1,),
+    "method.score.test_noise_mirror": (3, True),
+    "method.ssim_window": (10, 0),
     "method.score.erosion": (-1, "five"), "method.score.image_score": ("mode",),
     "method.score.weights_positive": ((-1.0,), "one", (float("nan"), 1.0)),
     "model.dtype": ("float12", "int8", 32), "model.wf": (-1, 28, 2.5), "model.depth": (0, -1, True),

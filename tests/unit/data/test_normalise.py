@@ -118,8 +118,10 @@ def test_only_healthy_slices_train_and_all_are_scored():
   assert test.meta(1)["patient"] == "c"
 
 
-def test_mirrors_and_gains_are_of_training_alone_and_before_the_noise():
-  cfg = fields.resolve({"flip": True, "gain": 0.2, "noise_res": 2, "noise_std": 0.1})
+@pytest.mark.parametrize("axes, axis", [("LPS", 0), ("RAS", 0), ("PLS", 1)])
+def test_mirrors_and_gains_are_of_training_alone_and_before_the_noise(axes, axis):
+  """Left becomes right, whichever axis that is; front and back stay."""
+  cfg = fields.resolve({"flip": True, "orientation": axes, "gain": 0.2, "noise_res": 2, "noise_std": 0.1})
   noise = fields.batch_ops(cfg)
   data = slices.SliceDataSet("x", False, {"train": [scan("a", [0])], "val": [scan("b", [0])]}, {}, noise,
                              augment=fields.augment_ops(cfg))
@@ -131,7 +133,7 @@ def test_mirrors_and_gains_are_of_training_alone_and_before_the_noise():
   image = np.arange(1, 161).reshape(10, 4, 2, 2)
   mirrored = []
   for found, want in zip(batch["image"].numpy(), image):
-    ratios = [found / w for w in (want, want[:, ::-1])]
+    ratios = [found / w for w in (want, np.flip(want, axis))]
     one = [np.ptp(r.reshape(-1, 2), 0).max() < 1e-5 for r in ratios]  # one factor a modality
     assert sum(one) == 1
     mirrored.append(one[1])
@@ -142,7 +144,8 @@ def test_mirrors_and_gains_are_of_training_alone_and_before_the_noise():
 
 @pytest.mark.parametrize("changes, said", [
     ({"gain": -0.1}, "gain=-0.1"), ({"gain": 1.5}, "gain=1.5"), ({"gain": 0.1, "resident": True}, "resident"),
-    ({"flip": True, "resident": True}, "resident")])
+    ({"flip": True, "resident": True}, "resident"), ({"flip": True, "orientation": ""}, "left to right"),
+    ({"flip": True, "orientation": "SPL"}, 'orientation "SPL"')])
 def test_what_cannot_be_augmented_is_refused(changes, said):
   with pytest.raises(UserError, match=said):
     fields.resolve(changes)

@@ -98,7 +98,7 @@ def test_a_fold_is_read_from_its_own_splits_with_its_own_draws(tmp_path, monkeyp
                        [{"patient": f"p{value}", "slice": 2 * i} for i in range(n)])
   def run_of(options):
     draws = options.get("method.score.test_noise_draws", 0)
-    add = draws + 100 * options.get("method.score.test_noise_mirrored", False)
+    add = draws + 100 * options.get("method.score.test_noise_mirror", 0)
     return types.SimpleNamespace(
         override=run_of, score_fn=lambda batch: {"recon": batch["image"] + add},
         config=types.SimpleNamespace(data=types.SimpleNamespace(modalities=("flair",)), seed=0))
@@ -114,8 +114,8 @@ def test_a_fold_is_read_from_its_own_splits_with_its_own_draws(tmp_path, monkeyp
   for part, value in (("val", 1), ("test", 2), ("drawn", 3)):
     found = getattr(fold, part)
     assert {k: v.shape for k, v in found.items() if v.ndim == 4} == dict.fromkeys(
-        ("image", "recon", "mean4", "mirrored4"), (3, 4, 4, 1))
-    assert [found[k].flat[0] - value for k in ("image", "recon", "mean4", "mirrored4")] == [0, 0, 4, 104]
+        ("image", "recon", "mean4", "mirrored2"), (3, 4, 4, 1))
+    assert [found[k].flat[0] - value for k in ("image", "recon", "mean4", "mirrored2")] == [0, 0, 4, 102]
     assert found["patient"].tolist() == [f"p{value}"] * 3 and found["slice"].tolist() == [0, 2, 4]
   assert fold.healthy.shape == (3, 4, 4, 1) and fold.healthy.flat[0] == 4
 
@@ -131,7 +131,7 @@ def part(lesions, side=16, seed=0):
   for i, (_, _, channel, height) in enumerate(lesions):
     image[i, mask[i], channel] += height
   mean4 = recon + np.float32(0.01)
-  return {"image": image, "recon": recon, "mean4": mean4, "mirrored4": mean4[:, ::-1], "mask": mask,
+  return {"image": image, "recon": recon, "mean4": mean4, "mirrored2": mean4[:, ::-1], "mask": mask,
           "patient": np.array([p for p, *_ in lesions]), "slice": np.array([z for _, z, *_ in lesions])}
 
 
@@ -201,3 +201,13 @@ def test_what_healthy_slices_vary_in_is_no_anomaly(fold):
   test = {**fold.test, "image": np.stack([inside, outside]).reshape(2, *size).astype(np.float32)}
   found = candidates._components(candidates.Fold(fold.val, fold.drawn, test, mixed.reshape(60, *size)))
   assert found[0].max() < 0.01 and found[1].max() > 0.2
+
+
+def test_the_other_side_is_that_of_the_body_not_front_and_back(monkeypatch):
+  """Slices are [left-right, front-back]: spots at both temples weaken each other, brow and nape do not."""
+  maps = np.zeros((2, 32, 32), np.float32)
+  maps[0, [4, 27], 8] = 100
+  maps[1, 8, [4, 27]] = 100
+  monkeypatch.setattr(candidates, "both", lambda fold, recon: maps.copy())
+  found = candidates.CANDIDATES["..., minus half of the other side"](None)
+  assert 90 < found[0].max() < 99.5 and found[1].max() > 99.99 and found.min() >= 0

@@ -103,7 +103,7 @@ def both(fold: Fold, recon: str = "recon", patients: int = 0, erosion: int = _ER
 
 def _mirrored(fold):
   found = both(fold, "mean4")
-  other = ndimage.gaussian_filter(found[:, :, ::-1], (0, 3, 3))
+  other = ndimage.gaussian_filter(found[:, ::-1], (0, 3, 3))  # left-right is the first axis of a slice
   return np.maximum(found - 0.5 * other, 0)
 
 

@@ -125,8 +125,9 @@ def collect(folder) -> Fold:
   healthy = dataset.validation()
   if not isinstance(healthy, Source):
     raise UserError(f"{folder}: val has no healthy slice, on which lesions could be drawn")
-  draws = {name: run.override({"method.score.test_noise_draws": count, "method.score.test_noise_mirrored": both})
-           for name, count, both in (("mean4", 4, False), ("mirrored2", 2, True))}
+  of = "method.score.test_noise_"
+  draws = {name: run.override({of + "draws": count, of + "mirror": axis})
+           for name, count, axis in (("mean4", 4, 0), ("mirrored2", 2, 1))}
   sources = {"val": dataset.split("val"), "test": dataset.split("test"),
              "drawn": drawn_lesions.DrawnLesions(healthy, run.config.data.modalities)}
   train = dataset.train()
