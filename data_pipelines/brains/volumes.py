@@ -96,9 +96,12 @@ def read_stacked(path, modalities: Sequence[str], orientation: str) -> Volumes:
   """Reads one file with all modalities along its fourth axis (or the one modality alone).
 
   Raises:
-    FileNotFoundError, UserError: absent, damaged, or another number of channels than modalities.
+    FileNotFoundError, UserError: absent, damaged, another number of channels than modalities, or times.
   """
   array, image = nifti.read(path)
+  if array.ndim == 4 and (apart := nifti.time_step(image)):
+    raise UserError(f"{path} is a series of {array.shape[-1]} times, {apart} apart by its header, and no "
+                    "set of modalities: give one volume a modality")
   arrays = [array] if array.ndim == 3 else list(np.moveaxis(array, -1, 0))
   if len(arrays) != len(modalities):
     raise UserError(f"{path} has {len(arrays)} channel(s), the model needs {len(modalities)}: "

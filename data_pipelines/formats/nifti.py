@@ -102,6 +102,15 @@ def grid(path, image) -> geometry.Grid:
   return geometry.Grid(str(path), shape, scale @ affine, known=False)
 
 
+def time_step(image) -> str:
+  """"2 s" where the fourth axis is time by its header, else "". A step of 0 or 1 says nothing: programs write
+  it, and seconds, whatever the axis is.
+  """
+  unit = {8: "s", 16: "ms", 24: "us"}.get(int(image.header["xyzt_units"]) & 0x38, "")
+  step = float(image.header["pixdim"][4])
+  return f"{step:g} {unit}" if unit and np.isfinite(step) and step not in (0.0, 1.0) else ""
+
+
 def _say_sizes(path, header, taken, mm):
   """Warns where voxels have other sizes by pixdim than by the form that is taken: FSL measures with these."""
   sizes = mm * np.abs(np.asarray(header["pixdim"][1:4], np.float64))

@@ -188,3 +188,17 @@ def test_a_name_that_lies_of_gzip(tmp_path):
   named.write_bytes(packed.read_bytes())
   for path in (plain, named):
     np.testing.assert_array_equal(nifti.read_volume(path), nifti.read_volume(packed))
+
+
+@pytest.mark.parametrize("step, unit, said", [
+    (2.0, 8, "2 s"), (800.0, 16, "800 ms"), (1.0, 8, ""), (2.0, 0, "")])
+def test_times_are_no_modalities(tmp_path, step, unit, said):
+  """A series of as many times as the model has modalities was scored as these."""
+  path = save(tmp_path / "a.nii.gz", np.stack(egg(), -1))
+  patch(path, 92, "f", step)
+  patch(path, 123, "B", 2 | unit)
+  if not said:
+    assert len(volumes.read_stacked(path, NAMES, "LPS").arrays) == len(NAMES)
+    return
+  with pytest.raises(UserError, match=f"a series of {len(NAMES)} times, {said} apart"):
+    volumes.read_stacked(path, NAMES, "LPS")
