@@ -4,8 +4,8 @@ r"""Denoising autoencoder on one's own NIfTI volumes; the defaults fit a set of 
       --config.data.modalities='("flair","t1","t1ce")'
 
 The folder holds BraTS-style patients, or a manifest.csv (patient, split, one column a modality,
-optional seg). CPU-sized: depth 4, wf 4 (0.5 M parameters), 1000 steps of 16 slices of 128x128:
-about 15 minutes on two cores. Training is the published recipe with one cosine cycle at lr 1e-3;
+optional seg). CPU-sized: depth 4, wf 4 (0.5 M parameters), 2500 steps of 16 slices of 128x128:
+about 30 minutes on two cores. Training is the published recipe with one cosine cycle at lr 1e-3;
 what differs is the score: sign and weight of each modality's residual are fitted on the val
 patients, half to their masks and half to SYNTHETIC lesions drawn on their healthy slices (to these
 alone where nobody has marked any), the residual is the mean of two noise draws, one of them on the
@@ -43,7 +43,7 @@ def get_config(arg=None):
     if not arg.smoke and not arg.demo:
       config.model.wf = 4
       config.optim.schedule, config.optim.lr = "cosine", 1e-3
-      config.train.update(steps=1000, eval_every=100, save_every=100, log_every=25)
+      config.train.update(steps=2500, eval_every=250, save_every=250, log_every=25)
       config.eval.fit_residual = not arg.published
       if not arg.published:
         config.eval.fit_lesions = "both"

@@ -115,7 +115,7 @@ def test_a_fold_is_read_from_its_own_splits_with_its_own_draws(tmp_path, monkeyp
     found = getattr(fold, part)
     assert {k: v.shape for k, v in found.items() if v.ndim == 4} == dict.fromkeys(
         ("image", "recon", "mean4", "mirrored2"), (3, 4, 4, 1))
-    assert [found[k].flat[0] - value for k in ("image", "recon", "mean4", "mirrored2")] == [0, 0, 4, 102]
+    assert [found[k].flat[0] - value for k in ("image", "recon", "mean4", "mirrored2")] == [0, 0, 4, 202]
     assert found["patient"].tolist() == [f"p{value}"] * 3 and found["slice"].tolist() == [0, 2, 4]
   assert fold.healthy.shape == (3, 4, 4, 1) and fold.healthy.flat[0] == 4
 

@@ -29,7 +29,7 @@ class Fold:
   Attributes:
     val, drawn, test: {"image", "recon", "mean4", "mirrored2" [n,h,w,C], "mask" [n,h,w], "patient",
       "slice" [n]}; `mean4` is the image minus its mean residual over four draws of noise, `mirrored2`
-      the same over two draws, one of them on the mirrored image.
+      the same over two draws, one of them on the image mirrored front to back.
     healthy: float32 [n,h,w,C], training slices.
   """
 
@@ -187,10 +187,10 @@ CANDIDATES: dict[str, Callable[[Fold], Any]] = {
     "weights, all of val marked, 4 draws": _fit("marked", "mean4"),
     "weights, both, 4 draws": lambda f: both(f, "mean4"),
     "..., Gaussian 1.5 px": _smoothed,
-    "..., Gaussian 1.5 px, two draws, one mirrored": lambda f: _smoothed(f, "mirrored2"),
+    "..., Gaussian 1.5 px, two draws, one mirrored front to back": lambda f: _smoothed(f, "mirrored2"),
     "..., Gaussian 1.5 px, erosion 3": lambda f: _smoothed(f, erosion=3),
-    "..., Gaussian 1.5 px, two draws, one mirrored, erosion 3": lambda f: _smoothed(f, "mirrored2", 3),
-    "..., Gaussian 1.5 px, two draws, one mirrored, no erosion": lambda f: _smoothed(f, "mirrored2", 0),
+    "..., Gaussian 1.5 px, two draws, one mirrored front to back, erosion 3": lambda f: _smoothed(f, "mirrored2", 3),
+    "..., Gaussian 1.5 px, two draws, one mirrored front to back, no erosion": lambda f: _smoothed(f, "mirrored2", 0),
     "..., residual over the scan's median": lambda f: both(f.over_medians, "mean4"),
     "..., residual over the scan's median, Gaussian 1.5 px": lambda f: _smoothed(f.over_medians),
     "..., opening of 5 px": _opened,

@@ -127,7 +127,7 @@ def collect(folder) -> Fold:
     raise UserError(f"{folder}: val has no healthy slice, on which lesions could be drawn")
   of = "method.score.test_noise_"
   draws = {name: run.override({of + "draws": count, of + "mirror": axis})
-           for name, count, axis in (("mean4", 4, 0), ("mirrored2", 2, 1))}
+           for name, count, axis in (("mean4", 4, 0), ("mirrored2", 2, 2))}
   sources = {"val": dataset.split("val"), "test": dataset.split("test"),
              "drawn": drawn_lesions.DrawnLesions(healthy, run.config.data.modalities)}
   train = dataset.train()
