@@ -11,7 +11,8 @@ patients, half to their masks and half to SYNTHETIC lesions drawn on their healt
 alone where nobody has marked any), the residual is the mean of two noise draws, one of them on the
 slice mirrored front to back (scoring takes five times as long as without:
 config.method.score.test_noise_draws=0), the foreground is eroded by 3 pixels instead of 5, and a
-Gaussian of 1.5 pixels follows the median filter. Intensities are in the balanced unit (config.data.unit; docs/dae.md).
+Gaussian of 1.5 pixels follows the median filter. Intensities are in the balanced unit
+(config.data.unit; docs/dae.md).
 
 Arguments after the colon:
   :published  the published score as well (mean absolute residual of all modalities), unit of

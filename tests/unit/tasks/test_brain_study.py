@@ -127,10 +127,12 @@ def test_the_sweep_has_every_fold_of_every_seed():
     sweep_brains.get_config("study=x")
 
 
-@pytest.mark.parametrize("arg, unit, gaussian, draws", [
-    ("small", "balanced", 1.5, 4), ("published", "percentile", 0.0, 0),
-    ("published,unit=median", "median", 0.0, 0)])
-def test_the_default_is_the_winner_and_the_published_recipe_an_argument_away(arg, unit, gaussian, draws):
+@pytest.mark.parametrize("arg, unit, gaussian, draws, mirror, erosion", [
+    ("small", "balanced", 1.5, 2, 2, 3), ("published", "percentile", 0.0, 0, 0, 5),
+    ("published,unit=median", "median", 0.0, 0, 0, 5)])
+def test_the_default_is_the_winner_and_the_published_recipe_an_argument_away(
+    arg, unit, gaussian, draws, mirror, erosion):
   config = dae_nifti.get_config(arg)
   score = config.method.score
   assert (config.data.unit, score.gaussian, score.test_noise_draws) == (unit, gaussian, draws)
+  assert (score.test_noise_mirror, score.erosion) == (mirror, erosion)
