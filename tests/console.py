@@ -22,6 +22,7 @@ def call(*args) -> tuple[int, str]:
   for name in list(flags.FLAGS):  # a fresh command line: parsing adds a flag for each config field
     if name in _GIVEN or name.startswith("config."):
       delattr(flags.FLAGS, name)
+  sys.modules.pop("config_config", None)  # else ml_collections runs a config in the module of the last one
   importlib.reload(cli)
   said, code, argv = io.StringIO(), 0, sys.argv
   sys.argv = ["launch.py", *map(str, args)]
