@@ -90,13 +90,17 @@ def scans_of_label(path) -> list[str]:
 
 def like_label(path) -> bool:
   """Whether a name has a word of labels, and is no mask of the brain by it."""
-  words = set(re.split(r"[-_ .]+", finder.stem_of(path).lower()))
+  words = _parts(path)
   return bool(words & _LIKE_LABELS) and not (words & _NO_LESION and not words & _FINDINGS)
 
 
 def says_lesion(path) -> bool:
   """Whether a word of a name is one of lesions."""
-  return bool(_FINDINGS & set(re.split(r"[-_ .]+", finder.stem_of(path).lower())))
+  return bool(_FINDINGS & _parts(path))
+
+
+def _parts(path):
+  return set(re.split(r"[-_ .]+", finder.stem_of(path).lower()))
 
 
 def check_unnamed_labels(folder, files: Iterable[pathlib.Path]) -> None:

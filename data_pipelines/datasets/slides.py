@@ -12,6 +12,7 @@ found once a slide and kept in tissue_dir.
 
 from __future__ import annotations
 
+import collections
 import logging
 import pathlib
 
@@ -108,7 +109,8 @@ def _masks(abnormal: list[Item], folder: str) -> dict[str, pathlib.Path]:
     raise FileNotFoundError(f"no folder config.data.masks_dir={folder!r}")
   places = {s.path: pathlib.Path(folder) / f"{pathlib.Path(s.path).stem}.png" for s in abnormal}
   found = {path: mask for path, mask in places.items() if mask.is_file()}
-  if twice := sorted(p for p, mask in found.items() if list(found.values()).count(mask) > 1):
+  fits = collections.Counter(found.values())
+  if twice := sorted(p for p, mask in found.items() if fits[mask] > 1):
     raise UserError(f"{found[twice[0]]} fits {' and '.join(twice[:2])}: give slides names of their own")
   if places and not found:
     raise UserError(f"config.data.masks_dir={folder!r} holds no mask of an abnormal slide, such as "

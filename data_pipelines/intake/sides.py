@@ -7,6 +7,7 @@ abnormal is tested on with all that is his.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import logging
@@ -195,10 +196,11 @@ def with_masks(sides: Sides) -> list[Member]:
     below = same(_below(m.path, sides.root, ()))
     inner = same(_below(m.path, sides.root, (pathlib.PurePosixPath(m.name).parts[0],)))
     keys.append(next((k for k in (below, inner) if k in named), ""))
-  for key in {k for k in keys if k and keys.count(k) > 1}:
+  for key in [k for k, count in collections.Counter(keys).items() if k and count > 1]:
     keys = _of_one(key, named[key], sides.members, keys)
   result = [dataclasses.replace(m, mask=named.get(k)) for m, k in zip(sides.members, keys)]
-  lonely = [p for k, p in named.items() if k not in keys]
+  used = set(keys)
+  lonely = [p for k, p in named.items() if k not in used]
   if lonely:
     raise UserError(f"{len(lonely)} of {len(named)} masks belong to no image, the first: {lonely[0]}; a mask "
                     "has the path of its image, masks/a.png for abnormal/a.png")

@@ -147,8 +147,9 @@ class Method(BaseMethod):
   def _noisy_residual(self, state, image, mask):
     """Mean of x - f(x + noise) over fixed noise fields, the same for every image."""
     s, shape = self.config.method.score, image.shape[1:]
+    axis = s.test_noise_mirror
     zeros = jnp.zeros((1,), jnp.int32)
-    turned = lambda a, mirrored: jnp.where(mirrored, jnp.flip(a, max(s.test_noise_mirror, 1)), a)
+    turned = lambda a, mirrored: jnp.where(mirrored, jnp.flip(a, axis), a) if axis else a
 
     def one(total, draw):
       key, mirrored = draw
@@ -160,7 +161,7 @@ class Method(BaseMethod):
       minus = self._apply(state.params["net"], view - inside * field)
       return total + turned(view - (plus + minus) / 2, mirrored), None
     keys = jax.random.split(jax.random.key(0), s.test_noise_draws)
-    mirrored = (s.test_noise_mirror > 0) & (jnp.arange(s.test_noise_draws) % 2 == 1)
+    mirrored = jnp.arange(s.test_noise_draws) % 2 == 1
     total, _ = jax.lax.scan(one, jnp.zeros_like(image), (keys, mirrored))
     return total / s.test_noise_draws
 
