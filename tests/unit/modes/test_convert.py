@@ -162,3 +162,13 @@ def test_refusals(tmp_path):
   assert len(written["sha256"]) == 64
   with pytest.raises(ValueError, match="already holds checkpoints"):
     convert.convert(tmp_path / "w.npz", tiny_dae.config(), tmp_path / "run")
+
+
+def test_what_the_score_would_refuse_is_said_when_it_is_converted(tmp_path):
+  """Not by the first evaluation: the files are those of a paper, the fields of the score the user's."""
+  np.savez(tmp_path / "w.npz", **tiny_dae.torch_tensors())
+  config = tiny_dae.config().copy_and_resolve_references()
+  with config.unlocked():
+    config.method.score.median = 99
+  with pytest.raises(ValueError, match="a 99x99 median needs images larger than 49 px"):
+    convert.convert(tmp_path / "w.npz", config, tmp_path / "run")

@@ -1,12 +1,13 @@
 """Forms of TIFF that engines read wrongly, follow for ever, or take for a level: refused, or left out."""
 
 import struct
+import types
 
 import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.slides import plan, reader, writer
+from data_pipelines.slides import forms, plan, reader, stream, writer
 from tests import slide_files
 
 tifffile = pytest.importorskip("tifffile")
@@ -43,6 +44,30 @@ def test_the_first_plane_of_a_stack_is_not_the_slide(tmp_path, axes, shape):
   tifffile.imwrite(path, np.zeros(shape, np.uint8), tile=(64, 64), ome=True, metadata={"axes": axes}, **how)
   with pytest.raises(UserError, match=f"is a stack \\({axes[0]} {shape[0]}\\)"):
     reader.open_slide(path)
+
+
+@pytest.mark.parametrize("scanner", ["svs", "ndpi", "scn", "bif", "philips", "none"])
+def test_planes_beside_the_slide_of_a_scanner_are_left_out_by_engines(tmp_path, monkeypatch, scanner):
+  """Macro and label of an SVS or a Philips file make series of several planes, too."""
+  page = types.SimpleNamespace(dtype=np.dtype(np.uint8), samplesperpixel=3, bitspersample=8)
+  stack = types.SimpleNamespace(axes="IYXS", shape=(3, 64, 64, 3))
+  known = [f"is_{flag}" for flag in tifffile.TIFF.FILE_FLAGS]  # of tifffile
+  assert scanner == "none" or f"is_{scanner}" in known
+
+  class File(types.SimpleNamespace):
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *_):
+      pass
+  said = {name: name == f"is_{scanner}" for name in known}
+  monkeypatch.setattr(tifffile, "TiffFile", lambda _: File(pages=[page], series=[stack], **said))
+  (tmp_path / "a.tif").write_bytes(b"II*")
+  if scanner != "none":
+    assert forms.check(tmp_path / "a.tif") == 8
+  else:
+    with pytest.raises(UserError, match=r"is a stack \(I 3\)"):
+      forms.check(tmp_path / "a.tif")
 
 
 def test_directories_in_circles_hang_nothing(tmp_path):
@@ -98,3 +123,11 @@ def test_a_header_that_claims_more_than_any_slide_has(tmp_path):
   path.write_bytes(data)
   with pytest.raises(UserError, match="4000000000 x 4000000000 pixels"):
     reader.open_slide(path)
+
+
+def test_the_last_batch_of_tiles_is_filled_with_the_last_tile_and_a_resumed_run_has_the_same_batches():
+  example = lambda i: np.full((1, 1, 1), i, np.float32)
+  whole = {n: b[:, 0, 0, 0].tolist() for n, b in stream.batches(example, 5, 3, threads=2)}
+  assert whole == {0: [0, 1, 2], 1: [3, 4, 4]}
+  later = {n: b[:, 0, 0, 0].tolist() for n, b in stream.batches(example, 8, 3, first=1, threads=1)}
+  assert later == {1: [3, 4, 5], 2: [6, 7, 7]}

@@ -145,3 +145,13 @@ def test_a_setting_goes_before_the_command_line_and_the_first_of_equal_ones_is_c
   for t in trials:
     tiny_sweep.write_result(found.job(t), 0.75)
   assert found.choose() == {"cls=0": (0, 0, 0)}
+
+
+def test_the_length_that_a_search_has_chosen_is_the_only_one(tmp_path):
+  """Where a config counts in examples or in epochs, a final run in steps is of so many steps."""
+  found = plan.Plan(tiny_sweep.config(tmp_path), str(tmp_path / "w"))
+  found.changes = {"train.examples": 10**6, "train.steps": 0, "train.epochs": 0.0}
+  cell = found.cells[0][1]
+  for chosen, length in (({}, (0, 0, 10**6)), ({"steps": 5}, (5, 0, 0)), ({"epochs": 2.5}, (0, 2.5, 0))):
+    train = found.config(found.trial(0, cell, **chosen)).train
+    assert (train.steps, train.epochs, train.examples) == length

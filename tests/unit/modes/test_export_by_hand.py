@@ -1,0 +1,149 @@
+"""What an export takes from its run: checkpoint, step, stage, networks of the score, fields, records; by hand."""
+
+import json
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medae_jax import export
+from medae_jax.core import artefact, checkpoint, files, trained
+from medae_jax.core.errors import UserError
+from medae_jax.core.exported import opened
+from medae_jax.core.method import State
+from medae_jax.core.trained_on import record
+from tests.unit import known_maps
+from tests.unit.core.test_trained_on import rays
+
+STEP = 7
+
+
+class Stepped(known_maps.Method):
+  """map = gain * image + step, as of a network that fades in; a second network is of training alone."""
+
+  def score(self, state, batch):
+    found = super().score(state, batch)
+    return {**found, "map": found["map"] + state.step, "score": found["score"] + state.step}
+
+  def inference_state(self, state):
+    return state.replace(params={"net": state.params["net"]})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A run at step 7 of its second stage, which has images of another size than the first."""
+  c, folder = known_maps.config(""), tmp_path_factory.mktemp("run")
+  c.method.name = "tests.unit.modes.test_export_by_hand:Stepped"
+  c.model.norm_kernel = "measured"
+  files.write_json(folder / "config.json", c.to_dict())
+  files.write_json(folder / "calibration.json", {"threshold": 0.5, "components": 2})
+  record.write(folder, rays(size=(8, 6)))
+  state = State.create({"net": {"gain": jnp.float32(3)}, "critic": {"w": jnp.ones(2)}}).replace(
+      step=jnp.int32(STEP))
+  saver = checkpoint.Checkpoints(folder)
+  saver.save("last", state, {"stage": "large", "best": None, "checksum": checkpoint.checksum(state.params),
+                             "batches": {"small": {"image": [[4, 4, 4, 1], "float32"]},
+                                         "large": {"image": [[4, 8, 6, 1], "float32"]}}})
+  saver.close()
+  return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+  return export.export(run, tmp_path_factory.mktemp("place") / "out", overrides={"predict.force": True})
+
+
+def test_the_program_is_the_score_of_the_newest_stage_at_its_step(exported):
+  manifest = json.loads((exported / "manifest.json").read_text())
+  assert manifest["checkpoint"] == {"which": "last", "step": STEP} and manifest["calibrated"]
+  assert manifest["inputs"]["image"]["shape"] == ["b", "8", "6", "1"]
+  image = np.random.default_rng(0).random((3, 8, 6, 1), np.float32)
+  for found in (export.load(exported)({"image": image}), opened.load(exported).score(image)):
+    np.testing.assert_allclose(found["map"], 3 * image + STEP, rtol=1e-6)
+  assert opened.load(exported).image_shape == (8, 6, 1)
+  assert opened.load(exported).checkpoint == "last checkpoint, step 7"
+  with np.load(exported / "weights.npz") as weights:
+    assert weights.files == ["params/net/gain"]  # no network of training alone
+  readme = (exported / "README.txt").read_text()
+  assert "checkpoint of step 7" in readme and "chosen on the validation split" in readme
+  assert "run_exported.py" in readme and "run_onnx.py" not in readme
+
+
+def test_all_that_decides_results_goes_along_and_can_be_read_by_another_user(run, exported):
+  for name in ("calibration.json", record.FILE):
+    assert (exported / name).read_bytes() == (run / name).read_bytes()
+  sums = json.loads((exported / "manifest.json").read_text())["files"]
+  assert set(sums) == {"score.stablehlo", "weights.npz", "config.json", "calibration.json", "trained_on.json",
+                       "run_exported.py"}
+  assert len(set(sums.values())) == len(sums) and all(len(v) == 64 for v in sums.values())
+  assert {p.stat().st_mode & 0o777 for p in exported.iterdir()} == {0o644}
+
+
+def test_insisting_is_of_the_command_and_kernels_of_one_device_are_left_out(exported):
+  """Who scores with the export insists himself."""
+  written = json.loads((exported / "config.json").read_text())
+  assert written["predict"]["force"] is False and written["model"]["norm_kernel"] == "plain"
+  assert opened.load(exported, {"predict.force": True}).config.predict.force is True
+
+
+def test_an_opened_export_changes_in_its_fields_of_predict_alone_and_compiles_once(exported):
+  found = opened.load(exported)
+  program = found.score_fn
+  again = found.override({"predict.threshold": 0.25})
+  assert again.score_fn is program and again.config.predict.threshold == 0.25
+  assert found.config.predict.threshold == 0
+  with pytest.raises(UserError, match="config.eval.components changes in the workdir"):
+    found.override({"predict.threshold": 0.25, "eval.components": 3})
+
+
+def test_fields_that_say_what_is_exported_are_checked_as_those_of_the_run(run, tmp_path, monkeypatch):
+  seen, load = [], trained.load
+  monkeypatch.setattr(trained, "load", lambda *a, **k: seen.append((a, k)) or load(*a, **k))
+  written = []
+
+  def write(folder, run_folder, run, weights, inputs, formats):
+    written.append((dict(run.config.export), {k: v.shape[1:] for k, v in inputs.items()}, formats))
+    (folder / "inner").mkdir()
+    (folder / "inner/x").write_bytes(b"")
+    (folder / "inner").chmod(0o700)
+    return {"files": {}, "parity": None, "parity_onnx": None}
+  monkeypatch.setattr(export, "_write", write)
+  out = export.export(run, tmp_path / "out", ("weights",), {"export.image_size": (16, 12)})
+  assert seen == [((run, {"export.image_size": (16, 12), "export.formats": ("weights",)}), {"splits": True})]
+  assert written[0][1] == {"image": (16, 12, 1)} and tuple(written[0][2]) == ("weights",)
+  assert (out / "inner").stat().st_mode & 0o777 == 0o755
+  assert export.export(run).name == "export" and written[1][1] == {"image": (8, 6, 1)}  # in its own folder
+  assert tuple(written[1][2]) == ("stablehlo", "weights") == tuple(written[1][0]["formats"])
+  export.export(run, tmp_path / "other", overrides={"export.image_size": 16, "export.formats": ("safetensors",)})
+  assert written[2][1] == {"image": (16, 16, 1)} and tuple(written[2][2]) == ("safetensors",)
+
+
+def test_a_program_that_gives_other_numbers_is_refused_beyond_rounding(tmp_path, monkeypatch):
+  """1e-4 of the output's range, of at least 1."""
+  score = lambda weights, batch: {"map": 50 * batch["image"], "score": batch["image"].sum((1, 2, 3))}
+  inputs = {"image": types.SimpleNamespace(shape=(None, 4, 4, 1), dtype=np.dtype(np.float32))}
+  config = types.SimpleNamespace(method=types.SimpleNamespace(name="x"))
+  for off, refused in ((0.0, False), (0.9 * 1e-4 * 48, False), (1.1 * 1e-4 * 50, True)):
+    def loaded(folder, off=off):
+      return lambda batch: {k: np.asarray(v) + off * (k == "map") for k, v in score({}, batch).items()}
+    monkeypatch.setattr(export, "load", loaded)
+    if refused:
+      with pytest.raises(UserError, match="differs from score by .* in 'map'"):
+        export._parity(tmp_path, config, score, {}, inputs)
+    else:
+      worst = export._parity(tmp_path, config, score, {}, inputs)
+      assert worst["map"] == pytest.approx(off, abs=1e-5) and worst["score"] < 1e-5
+
+
+def test_a_config_may_change_in_predict_and_nowhere_else():
+  first = {"predict": {"threshold": 1}, "data": {"unit": "x"}, "method": {"a": 1}, "eval": {"components": 2}}
+  same = artefact.fixed_fields(first)
+  assert artefact.fixed_fields({**first, "predict": {"threshold": 2}}) == same
+  for group in ("data", "method", "eval"):
+    assert artefact.fixed_fields({**first, group: {}}) != same
+
+
+def test_what_cannot_be_kept_as_numbers_is_refused():
+  with pytest.raises(UserError, match="params/net/name is <U1: export keeps numbers only"):
+    export._weights(State.create({"net": {"name": np.array(["x"])}}))
