@@ -13,8 +13,8 @@ from absl import flags
 
 from medae_jax import cli
 
-_GIVEN = ("config", "mode", "workdir", "input", "output", "allow_code", "host", "port", "host_names", "max_mb",
-          "open_to_network", "formats", "full_size")
+_GIVEN = ("config", "mode", "workdir", "input", "output", "allow_code", "host", "port", "host_names",
+          "max_mb", "open_to_network", "formats", "full_size")
 
 
 def call(*args) -> tuple[int, str]:

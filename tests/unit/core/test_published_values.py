@@ -24,19 +24,23 @@ DAE = {  # Kascenas et al., MIDL 2022, and its public code
     "optim.weight_decay": 1e-5, "optim.clip": 0.5,
     "optim.schedule": "cosine_cyclic", "optim.half_period": 100, "optim.epoch_steps": 32,
     "train.steps": 2100 * 32, "train.epochs": 0.0, "train.batch_size": 16, "train.accum": 1,
-    "train.best_metric": "val/loss", "train.best_mode": "min", "train.early_stop": 0, "eval.checkpoint": "best",
+    "train.best_metric": "val/loss", "train.best_mode": "min", "train.early_stop": 0,
+    "eval.checkpoint": "best",
     "method.score.kind": "published", "method.score.erosion": 5, "method.score.median": 5,
     "method.score.gaussian": 0.0, "method.score.test_noise_draws": 0, "method.score.weights_positive": (),
     "method.score.weights_negative": (), "method.score.image_score": "mean",
-    "eval.components": 20, "eval.dice_thresholds": "1000", "eval.fit_residual": False, "eval.choose_score": ()}
+    "eval.components": 20, "eval.dice_thresholds": "1000", "eval.fit_residual": False,
+    "eval.choose_score": ()}
 MARKS = {  # the public code of annotation removal, its newest state
     "method.parity": True, "method.alpha": 150.0, "method.beta": 1.0, "method.mse_weight": 1.0,
     "method.ssim_weight": 0.0, "method.ssim_window": 11,
     "model.network": "jung_unet", "model.width": 128, "model.head": "published", "model.bilinear": False,
     "model.full_skip": False, "model.dtype": "float32",
-    "data.channels": 1, "data.resize": (336, 544), "data.image_size": (336, 544), "data.split_by": "reference",
+    "data.channels": 1, "data.resize": (336, 544), "data.image_size": (336, 544),
+    "data.split_by": "reference",
     "data.val_share": 0.1, "data.test_share": 0.0, "data.flip_lr": 0.0, "data.flip_ud": 0.0,
-    "data.gain": (1.0, 1.0), "data.gamma": (1.0, 1.0), "data.scale": (1.0, 1.0), "data.marks.style": "reference",
+    "data.gain": (1.0, 1.0), "data.gamma": (1.0, 1.0), "data.scale": (1.0, 1.0),
+    "data.marks.style": "reference",
     "optim.lr": 1e-3, "optim.schedule": "constant", "optim.b1": 0.9, "optim.b2": 0.999, "optim.eps": 1e-8,
     "optim.weight_decay": 0.0, "optim.clip": 0.0,
     "train.epochs": 50, "train.steps": 0, "train.batch_size": 4, "train.early_stop": 0}
@@ -78,10 +82,12 @@ ZOO = {
                  "method.kl_weight": 0.008, "model.latent": 32, "model.width": 32, "model.hidden": 256,
                  "train.epochs": 1000, "train.batch_size": 64},
     "aae": {**_ALONE, "optim.lr": 5e-4, "optim.b1": 0.5, "optim.schedule": "piecewise", "optim.factor": 0.25,
-            "optim.boundaries": (89, 179, 269, 359, 449), "method.rec_weight": 2.0, "method.latent_weight": 2.0,
+            "optim.boundaries": (89, 179, 269, 359, 449), "method.rec_weight": 2.0,
+            "method.latent_weight": 2.0,
             "model.width": 64, "model.latent": 256, "model.norm": "batch", "train.epochs": 500,
             "train.batch_size": 128},
-    "si_vae": {**_ALONE, "optim.lr": 5e-5, "optim.b1": 0.9, "optim.schedule": "piecewise", "optim.factor": 0.1,
+    "si_vae": {**_ALONE, "optim.lr": 5e-5, "optim.b1": 0.9, "optim.schedule": "piecewise",
+               "optim.factor": 0.1,
                "optim.boundaries": (350,), "method.beta_rec": 1.0, "method.beta_kl": 1.0,
                "method.beta_neg": 256.0, "method.gamma": 1e-8, "model.widths": (64, 128, 256, 512, 512),
                "model.latent": 128, "train.epochs": 1000, "train.batch_size": 32},
@@ -91,7 +97,8 @@ ZOO = {
             "method.noise.noise_roll": "batch", "method.score.erosion": 0, "method.score.median": 0,
             "model.depth": 4, "model.wf": 6, "train.epochs": 1000, "train.batch_size": 16}}
 PARITY = {  # what the public code does although it does not say so
-    "ae_s": {"model.norm": "frozen", "model.slope": 1.0}, "ae_d": {"model.norm": "frozen", "model.slope": 1.0},
+    "ae_s": {"model.norm": "frozen", "model.slope": 1.0},
+    "ae_d": {"model.norm": "frozen", "model.slope": 1.0},
     "vae": {"method.sample": False, "method.kl": "published"},
     "beta_vae": {"method.score.sample": True, "method.validation_calls": 16},
     "aae": {"model.init": "torch", "train.early_stop": 0},
@@ -99,12 +106,14 @@ PARITY = {  # what the public code does although it does not say so
                "optim.schedule": "constant"},
     "dae": {"optim.schedule": "constant"}}
 SOUND = {  # ... and what a config does without that
-    "ae_s": {"model.norm": "batch", "model.slope": 0.01}, "vae": {"method.sample": True, "method.kl": "exact"},
+    "ae_s": {"model.norm": "batch", "model.slope": 0.01},
+    "vae": {"method.sample": True, "method.kl": "exact"},
     "beta_vae": {"method.score.sample": False, "method.validation_calls": 0}, "aae": {"model.init": "dcgan"},
     "si_vae": {"model.norm": "batch", "model.skip_by_identity": False, "method.score.sample": False}}
 DPA = {  # Shvetsova et al. 2021
     "method.loss": "relative_perceptual_L1", "method.score.loss": "relative_perceptual_L1",
-    "method.trunk": "vgg19", "method.vgg_stats": "published", "model.kind": "residual18", "model.norm": "none",
+    "method.trunk": "vgg19", "method.vgg_stats": "published", "model.kind": "residual18",
+    "model.norm": "none",
     "model.pad": "zero", "optim.b1": 0.9, "optim.b2": 0.999, "optim.eps": 1e-8, "optim.weight_decay": 0.0,
     "optim.clip": 0.0, "optim.lr_critic": 0.0, "method.adversarial.n_critic": 2,
     "method.growing.transition_steps": 20000, "method.growing.stable_steps": 20000,
@@ -118,7 +127,8 @@ PIAD = {  # Tuluptceva et al. 2019, in the code of 2021
     "optim.b1": 0.5, "optim.b2": 0.99, "optim.weight_decay": 0.0, "method.score.loss": "",
     "method.score.layers": "", "method.adv_image.target_gamma": 1.0, "method.adv_latent.target_gamma": 1.0,
     "train.batch_size": 32, "eval.checkpoint": "last", "eval.splits": ("test",)}
-OF_2019 = {"model.variant": "2019", "method.policy.measure": "std", "optim.lr": 1e-4, "optim.weight_decay": 1e-8,
+OF_2019 = {"model.variant": "2019", "method.policy.measure": "std", "optim.lr": 1e-4,
+           "optim.weight_decay": 1e-8,
            "method.policy.average": "median", "method.layers": "r42", "train.steps": 100_000}
 _GEO = {  # Golan & El-Yaniv 2018, as the benchmark runs it
     "method.flip": True, "method.rotations": 4, "method.fit_images": 0, "method.score.kind": "dirichlet",
@@ -142,7 +152,8 @@ CASES = {
     "dpa_cifar10:fold=0,lists=x": {**_FOLD, "train.steps": 20_000, "train.eval_every": 1000,
                                    "train.early_stop": 4},
     "dpa_nih:fold=0": {**_FOLD, "train.steps": 100_000, "train.eval_every": 1000, "train.early_stop": 4},
-    "dpa_nih:exp=pg,fold=0": {"train.steps": 10**6, "method.smooth_pg": True, "method.growing.initial_res": 8},
+    "dpa_nih:exp=pg,fold=0": {"train.steps": 10**6, "method.smooth_pg": True,
+                              "method.growing.initial_res": 8},
     "dpa_camelyon16:exp=pg": {"method.smooth_pg": True, "method.growing.initial_res": 16, "train.steps": 8666,
                               "data.crop_size": 64, "data.random_crop": True, "data.random_flip": True},
     **{f"piad_{data}": PIAD for data in ("cifar10", "svhn", "nih", "camelyon16")},
@@ -155,11 +166,14 @@ CASES = {
         "method.relative": False, "method.policy.name": "gradient_norms"},
     "deep_geo_cifar10": _GEO_SMALL, "deep_geo_svhn": _GEO_SMALL, "deep_geo_nih": _GEO_LARGE,
     "deep_geo_camelyon16": {**_GEO_LARGE, "data.crop_size": 64},
-    "deep_geo_cifar10:fold=0,lists=x": {**_FOLD, "train.epochs": 100.0, "train.early_stop": 3, "train.keep": 100},
-    "deep_geo_nih:fold=0": {**_FOLD, "train.epochs": 20.0, "train.early_stop": 1, "train.eval_every_epochs": 1.0},
+    "deep_geo_cifar10:fold=0,lists=x": {**_FOLD, "train.epochs": 100.0, "train.early_stop": 3,
+                                        "train.keep": 100},
+    "deep_geo_nih:fold=0": {**_FOLD, "train.epochs": 20.0, "train.early_stop": 1,
+                            "train.eval_every_epochs": 1.0},
     "deep_geo_camelyon16:fold=0": {**_FOLD, "train.epochs": 10.0, "train.early_stop": 1},
     **{f"deep_if_{data}": FOREST for data in ("cifar10", "svhn", "nih", "camelyon16")},
-    "deep_if_nih:exp=reproduce": {**FOREST, "method.taps": "concat", "data.crop_size": 224, "data.resize": 64},
+    "deep_if_nih:exp=reproduce": {**FOREST, "method.taps": "concat", "data.crop_size": 224,
+                                  "data.resize": 64},
     "deep_if_camelyon16:exp=reproduce": {"method.taps": "concat", "data.crop_size": 64}}
 
 

@@ -1,4 +1,4 @@
-"""What an export takes from its run: checkpoint, step, stage, networks of the score, fields, records; by hand."""
+"""What an export takes from its run: checkpoint, step, stage, networks of the score, fields, records."""
 
 import json
 import types
@@ -115,7 +115,8 @@ def test_fields_that_say_what_is_exported_are_checked_as_those_of_the_run(run, t
   assert (out / "inner").stat().st_mode & 0o777 == 0o755
   assert export.export(run).name == "export" and written[1][1] == {"image": (8, 6, 1)}  # in its own folder
   assert tuple(written[1][2]) == ("stablehlo", "weights") == tuple(written[1][0]["formats"])
-  export.export(run, tmp_path / "other", overrides={"export.image_size": 16, "export.formats": ("safetensors",)})
+  export.export(run, tmp_path / "other", overrides={
+      "export.image_size": 16, "export.formats": ("safetensors",)})
   assert written[2][1] == {"image": (16, 16, 1)} and tuple(written[2][2]) == ("safetensors",)
 
 
