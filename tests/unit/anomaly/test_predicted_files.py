@@ -133,11 +133,11 @@ def test_no_threshold_no_outline(tmp_path, drawn):
 
 
 def test_a_threshold_is_exceeded_not_met_and_components_go_by_the_number_of_the_calibration():
-  """Three pixels above it, one at it; the score counts what is in the batch, not its padding."""
+  """A pixel at it makes no component larger; the score counts what is in the batch, not its padding."""
   judge = model({"threshold": 0.5, "components": 1}, batch_size=4)
   maps = np.zeros((3, 6, 6, 1), np.float32)
   maps[0, 0, 0], maps[1, 2:4, 2] = 0.5, 0.75
-  maps[2, 5, 5] = 0.625  # alone in its slice
+  maps[2, 5, 4:6, 0] = 0.5, 0.625  # alone above it
   judge.score_fn = lambda b: {"map": b["image"], "score": b["image"].max((1, 2, 3))}
   found = judge._score(maps)
   np.testing.assert_array_equal(found.maps, maps[..., 0])
@@ -197,6 +197,17 @@ def test_pictures_of_one_slice_have_one_size_and_each_modality_its_own(tmp_path)
     model().predict_one(scan, tmp_path)
 
 
+def test_a_packed_picture_has_the_modalities_as_its_channels(tmp_path):
+  judge = model()
+  judge.modalities = ("t1", "flair", "t2")
+  packed = np.stack([egg()[0][:, :, 4].T] * 3, -1) / 4 * [1.0, 0.8, 0.6]
+  Image.fromarray(packed.astype(np.uint8)).save(tmp_path / "s.png")
+  scan, = inputs.find_all(tmp_path / "s.png", judge.modalities, ("nifti", "image"))[0]
+  judge.predict_one(scan, tmp_path)
+  assert judge.gate.asked[0][1].planes == 3 and not judge.gate.asked[0][1].apart
+  assert judge.gate.asked[1][2] == (1, 48, 60, 3)
+
+
 # ---------------------------------------------------------------------------------- single images
 def test_an_image_passes_the_gate_and_is_drawn_in_the_window_of_the_model(tmp_path, drawn, monkeypatch):
   judge = model(overlay_slices=1)
@@ -205,6 +216,8 @@ def test_an_image_passes_the_gate_and_is_drawn_in_the_window_of_the_model(tmp_pa
   judge.modalities, judge.image_shape = (), (8, 8, 1)
   deep = np.linspace(500, 3500, 70).reshape(7, 10).round().astype(np.uint16)
   Image.fromarray(deep).save(tmp_path / "x.png")
+  colour = np.stack([deep / 8, deep / 16, deep / 32], -1).astype(np.uint8)
+  Image.fromarray(colour).save(tmp_path / "y.png")
   prepared, placed = np.ones((8, 8, 1), np.float32), []
   monkeypatch.setattr(predictor.datasets, "module", lambda name: dataclasses.make_dataclass("Module", [])())
   module = predictor.datasets.module("x")
@@ -219,6 +232,9 @@ def test_an_image_passes_the_gate_and_is_drawn_in_the_window_of_the_model(tmp_pa
   assert set(placed) == {(7, 10)} and row["mask_pixels"] == 70 and row["map_max"] == 0.75
   (grey, _), = drawn[0]["cells"]
   np.testing.assert_array_equal(grey, panels.grey(np.clip((deep - 1000.0) / 2000, 0, 1), WINDOW))
+  judge.predict_one(inputs.find_all(tmp_path / "y.png", (), ("image",))[0][0], tmp_path)
+  wanted = panels.grey(colour.mean(-1) / 255, WINDOW)  # a colour picture is shown by the mean of its channels
+  np.testing.assert_allclose(np.int32(drawn[1]["cells"][0][0]), np.int32(wanted), atol=1)
 
 
 def test_a_method_without_maps_writes_its_score_and_nothing_else(tmp_path):

@@ -25,7 +25,8 @@ def seconds(median):
 @pytest.fixture
 def measured(monkeypatch):
   """Steps of 0.4 s in calls of two, fed in 0.5 s; 3e9 FLOP a step; a peak of 1e10 FLOP/s."""
-  monkeypatch.setattr(timing, "measure_in_turn", lambda runs, options: [seconds(0.8), seconds(1.0)][:len(runs)])
+  monkeypatch.setattr(timing, "measure_in_turn", lambda runs, options: [
+      seconds(0.8), seconds(1.0)][:len(runs)])
   monkeypatch.setattr(timing, "measure", lambda run, options: seconds(0.25))
   monkeypatch.setattr(timing, "matmul_peak", lambda *_: {"flops_per_s": 1e10, "dtype": "float32"})
   monkeypatch.setattr(bench, "_flops", lambda *_: 3e9)
@@ -43,7 +44,8 @@ def fed(reason=""):
   batch = {"image": np.zeros((4, 2, 2, 1), np.float32)}
   return lambda *_: types.SimpleNamespace(
       first=None if reason else batch, resident=False, reason=reason, stack=lambda calls: batch,
-      rate=lambda options: {"images_per_s": None if reason else timing.rate(seconds(0.25), 4), "reason": reason})
+      rate=lambda options: {"images_per_s": None if reason else timing.rate(seconds(0.25), 4),
+                            "reason": reason})
 
 
 def rows(monkeypatch, reason=""):
@@ -57,7 +59,8 @@ def rows(monkeypatch, reason=""):
 
 def test_times_of_a_call_become_those_of_a_step(measured, monkeypatch):
   found = rows(monkeypatch)
-  assert found["step"]["ms"] == {"median": 400.0, "min": 200.0, "max": 800.0} and found["step"]["repeats"] == 3
+  assert found["step"]["ms"] == {"median": 400.0, "min": 200.0, "max": 800.0}
+  assert found["step"]["repeats"] == 3
   assert found["step"]["images_per_s"]["median"] == pytest.approx(10)
   assert found["end_to_end"]["images_per_s"]["median"] == pytest.approx(8)
   assert found["end_to_end"]["fraction_of_step"] == pytest.approx(0.8)
@@ -69,7 +72,8 @@ def test_times_of_a_call_become_those_of_a_step(measured, monkeypatch):
   lines = bench.summary({**found, "run": {"steps": 10, "seconds": 4.0}, "score": {"images_per_s": None,
                                                                                  "reason": "unfitted"}})
   assert lines[0] == "step: 10 images/s (5 to 20)" and "80.0 % of step" in lines[3]
-  assert lines[1] == "score: not measured: unfitted" and lines[4].startswith("run: 10 steps of 400 ms: about 4 s")
+  assert lines[1] == "score: not measured: unfitted"
+  assert lines[4].startswith("run: 10 steps of 400 ms: about 4 s")
   assert lines[5] == "flops: 7.5 GFLOP/s a device, 75.0 % of the measured float32 peak"
 
 
@@ -82,7 +86,7 @@ def test_the_whole_run_is_of_all_stages_where_it_counts_in_steps(monkeypatch, tm
   monkeypatch.setattr(bench, "_score", lambda *_: {"images_per_s": None, "reason": ""})
   monkeypatch.setattr(bench, "_train", lambda *given: seen.append(given[-2:]) or {
       "step": {"ms": {"median": 50.0}, "images_per_s": None, "reason": ""}})
-  monkeypatch.setattr(bench.parallel, "check_batch_size", lambda size: seen.append(size))
+  monkeypatch.setattr(bench.parallel, "check_batch_size", seen.append)
   c = config(steps=70)
   c.bench = ml_collections.ConfigDict({"repeats": 2, "seconds": 0.1, "stage": ""})
   found = bench.bench(c, str(tmp_path))
@@ -102,7 +106,8 @@ def test_the_whole_run_is_of_all_stages_where_it_counts_in_steps(monkeypatch, tm
 def test_a_stage_is_reached_through_those_before_it_and_begins_at_its_step(monkeypatch):
   stages = [Stage("a", 3, data={"batch_size": 2}), Stage("b", 4, begin=3), Stage("c", 5, begin=7)]
   monkeypatch.setattr(bench.example, "example_batch", lambda method, c, size, stage: (stage.name, size))
-  monkeypatch.setattr(bench.method_lib, "fresh_state", lambda method, key, batch: State.create({"of": [batch[0]]}))
+  monkeypatch.setattr(bench.method_lib, "fresh_state",
+                      lambda method, key, batch: State.create({"of": [batch[0]]}))
   grow = lambda state, stage, key, batch: state.replace(params={"of": [*state.params["of"], batch[0]]})
   for stage, grown in zip(stages, (["a"], ["a", "b"], ["a", "b", "c"])):
     state, batch = bench.state_at(types.SimpleNamespace(grow=grow), config(), stages, stage, 9)

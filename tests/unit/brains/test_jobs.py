@@ -1,0 +1,80 @@
+"""What the preparation of a scan is asked to do: all that changes its numbers; by hand."""
+
+import numpy as np
+import pytest
+
+from data_pipelines.brains import fields, files, normalise, prepare, records
+from data_pipelines.brains.scan_folders import ScanFiles
+from data_pipelines.errors import UserError
+
+CHANGED = {"orientation": "RAS", "placement": "anatomy", "field_mm": 160.0, "unit": "median",
+           "lesion_values": (2, 4)}
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+  """(cfg -> jobs): of a set of four scans with labels, none of which can be prepared."""
+  paths = {}
+  for name in ("flair", "t1", "seg"):
+    paths[name] = str(tmp_path / f"{name}.nii.gz")
+    (tmp_path / f"{name}.nii.gz").write_bytes(name.encode())
+  scans = [ScanFiles(f"p{i}", split, (paths["flair"], paths["t1"]), paths["seg"], f"p{i}")
+           for i, split in enumerate(("train", "train", "val", "train"))]
+  scans.append(ScanFiles("p4", "test", (paths["flair"], paths["t1"]), paths["seg"], "p4"))
+  seen, counts = [], []
+
+  def results(jobs, count):
+    counts.append(count)
+    seen.extend(jobs)
+    return [(job, {"bad": "no scan"}) for job in jobs]
+  monkeypatch.setattr(prepare, "_results", results)
+
+  def go(**changes):
+    seen.clear()
+    cfg = {**fields.defaults().to_dict(), "modalities": ("flair", "t1"), "prepared_dir": str(tmp_path / "p"),
+           "dir": str(tmp_path), **changes}
+    with pytest.raises(UserError, match="none of the"):
+      prepare.prepare_set(cfg, files.Found(scans, {}, "column"))
+    return cfg, list(seen)
+  return go, counts, paths
+
+
+def test_a_scan_is_prepared_as_the_config_says(asked):
+  go, counts, paths = asked
+  cfg, jobs = go(**CHANGED, image_size=(40, 30), storage="float16", workers=3)
+  assert [job["patient"] for job in jobs] == ["p0", "p1", "p2", "p3", "p4"] and counts == [3]
+  for job in jobs:
+    assert {k: job[k] for k in (*CHANGED, "storage", "modalities")} == {k: cfg[k] for k in (
+        *CHANGED, "storage", "modalities")}
+    assert tuple(job["size"]) == (40, 30) and job["folder"] == cfg["prepared_dir"]
+    assert job["key"] == {"parameters": prepare.parameters(cfg),
+                          "source": records.stamp([paths["flair"], paths["t1"], paths["seg"]])}
+
+
+def test_of_folds_the_scans_of_test_are_not_read_and_the_others_change_places(asked):
+  go, _, _ = asked
+  assert [job["patient"] for job in go(folds=4, fold=1)[1]] == ["p0", "p1", "p2", "p3"]
+
+
+@pytest.mark.parametrize("offset", [-1024, 300])
+def test_a_constant_background_is_taken_off(offset):
+  """Air of CT, a stored offset: it is what all eight corners have, and nothing lies below it."""
+  volume = np.zeros((8, 9, 5))
+  volume[2:6, 2:7, 1:4] = np.random.default_rng(0).uniform(50, 200, (4, 5, 3))
+  plain, moved = (normalise.prepare([volume + o], None, (8, 9)) for o in (0, offset))
+  np.testing.assert_allclose(moved.image, plain.image, atol=1e-9)
+  volume[0, 0, 0] = 1  # one corner differs: no background that is known
+  assert normalise._on_zero(volume + 1, 0).min() == 1
+
+
+def test_few_negative_voxels_are_ringing_and_more_of_them_no_intensities():
+  """Counted among the voxels that are not 0: a large background hides none of them."""
+  volume = np.zeros((20, 20, 5))
+  volume[4:14, 4:14, 2] = 100
+  for count, refused in ((5, False), (6, True)):
+    volume[4, 4:4 + count, 2] = -1
+    if refused:
+      with pytest.raises(normalise.BadScan, match="negative values in 6%"):
+        normalise._on_zero(volume, 0)
+    else:
+      assert normalise._on_zero(volume, 0) is volume
