@@ -34,7 +34,7 @@ class Stepped(known_maps.Method):
 def run(tmp_path_factory):
   """A run at step 7 of its second stage, which has images of another size than the first."""
   c, folder = known_maps.config(""), tmp_path_factory.mktemp("run")
-  c.method.name = "tests.unit.modes.test_export_by_hand:Stepped"
+  c.method.name = "tests.unit.commands.test_export_by_hand:Stepped"
   c.model.norm_kernel = "measured"
   files.write_json(folder / "config.json", c.to_dict())
   files.write_json(folder / "calibration.json", {"threshold": 0.5, "components": 2})
