@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines.brains import fields, files, normalise, prepare, records
+from data_pipelines.brains import fields, files, normalise, placement, prepare, records
 from data_pipelines.brains.scan_folders import ScanFiles
 from data_pipelines.errors import UserError
 
@@ -54,6 +54,39 @@ def test_a_scan_is_prepared_as_the_config_says(asked):
 def test_of_folds_the_scans_of_test_are_not_read_and_the_others_change_places(asked):
   go, _, _ = asked
   assert [job["patient"] for job in go(folds=4, fold=1)[1]] == ["p0", "p1", "p2", "p3"]
+
+
+def test_a_record_says_what_it_is_of_and_a_file_of_another_length_is_none(tmp_path):
+  (tmp_path / "records").mkdir()
+  soft = np.zeros((3, 4, 6, 1))
+  soft[1, :2, :3], soft[2, 0, 0] = 1, 1
+  where = placement.of_scan((8, 18), (4, 6))  # of 1 mm rows and 0.5 mm columns
+  prepared = normalise.Prepared(np.ones((3, 4, 6, 2)), soft, np.arange(5, 8), np.array([2.0, 3.0]),
+                                np.zeros(9), where, "slices 9 hold anatomy")
+  key = {"parameters": {"a": 1}, "source": [["x", 1, 2]]}
+  made = records.write_record(tmp_path, "p", prepared, "float16", key, (1.0, 0.5, 4.0))
+  assert (made["slices"], made["lesion_px"], made["scale"]) == ([5, 6, 7], [0, 6, 1], [2, 3])
+  assert made["spacing"] == [1, 0.5, 4] and made["voxel_mm"] == [4, 2, 1.5]
+  assert made["warning"] == prepared.left_out
+  assert records.write_record(tmp_path, "q", prepared, "float16", key)["voxel_mm"] == []
+  assert records.read_record(tmp_path, "p", key) == made
+  scan = records.scan_of(tmp_path, made)
+  assert scan.spacing == (1, 0.5, 4) and scan.voxel_mm == (4, 2, 1.5)
+  for other in ({"parameters": {"a": 2}}, {"source": [["x", 1, 3]]}):
+    assert records.read_record(tmp_path, "p", {**key, **other}) is None
+  (tmp_path / "records/p.mask.npy").write_bytes(b"half")
+  assert records.read_record(tmp_path, "p", key) is None
+
+
+def test_the_manifest_counts_slices_without_a_single_lesion_pixel():
+  scans = [ScanFiles(name, split, ("f",), None, name) for name, split in (("a", "train"), ("b", "test"))]
+  done = {s.patient: {"patient": s.patient, "slices": [3, 4, 5], "lesion_px": px, "files": {}}
+          for s, px in zip(scans, ([0, 1, 7], [0, 0, 2]))}
+  found = prepare._manifest(files.Found(scans, {}, "column"), done, {},
+                            {**fields.defaults().to_dict(), "dir": "nowhere"})
+  assert found["healthy_slices"] == {"a": [3], "b": [3, 4]} and found["splits"]["test"] == ["b"]
+  assert found["counts"]["train"] == {"patients": 1, "slices": 3, "healthy_slices": 1, "lesion_slices": 2}
+  assert found["counts"]["test"]["lesion_slices"] == 1 and found["counts"]["val"]["slices"] == 0
 
 
 @pytest.mark.parametrize("offset", [-1024, 300])

@@ -127,6 +127,17 @@ def test_scores_are_counted_in_images_and_need_what_the_batch_has(measured, monk
   assert made.rate({})["images_per_s"]["median"] == pytest.approx(24) and made.rate({})["dataset"] == "set"
 
 
+def test_operations_are_those_of_one_device_and_of_a_batch_in_one_piece(monkeypatch):
+  """XLA counts a loop once: a batch in slices would seem to cost a slice."""
+  seen = []
+  monkeypatch.setattr(bench.method_lib, "load", lambda c: seen.append(c.train.accum))
+  monkeypatch.setattr(timing, "flops_of", lambda fn, state, share: len(share["image"]))
+  monkeypatch.setattr(jax, "device_count", lambda: 4)
+  for size, share in ((8, 2), (2, 1)):
+    assert bench._flops(config(accum=4), None, None, {"image": np.zeros(size)}) == share
+  assert seen == [1, 1]
+
+
 # ------------------------------------------------------------------------------------------- bytes
 def test_a_plan_counts_what_is_there_at_once(monkeypatch):
   analysis = types.SimpleNamespace(

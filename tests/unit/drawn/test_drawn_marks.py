@@ -92,3 +92,28 @@ def test_the_region_of_the_reference_is_the_largest_outline_without_its_holes():
   want = np.zeros((20, 30), bool)
   want[5:15, 8:20] = want[15, 20] = True
   np.testing.assert_array_equal(reference.region(frame), want)
+
+
+def test_marks_of_the_reference_are_cyan_yellow_or_white():
+  seen = set()
+  for seed in range(40):
+    for mark in reference.draw(np.random.default_rng(seed), FRAME):
+      seen.update(tuple(layer.colour.tolist()) for layer in mark.layers)
+  assert seen == {(0, 1, 1), (1, 1, 0), (1, 1, 1)}
+
+
+def test_a_font_of_ones_own_is_among_those_drawn_and_capitals_have_the_size_asked_for():
+  made = [TextStyle(np.random.default_rng(seed), 20.0, fonts=("own.ttf",)) for seed in range(40)]
+  assert {style.font for style in made} == {"stroke", "outline", "own.ttf"}
+  style = next(style for style in made if style.font == "outline")
+  _, top, _, bottom = style._face().getbbox("H")
+  assert bottom - top == pytest.approx(20, rel=0.1)
+
+
+@pytest.mark.parametrize("halo, backing, colours", [
+    (True, 0.0, [0, 1]), (False, 0.0, [1]), (True, 0.9, [0.02, 1]), (False, 0.9, [0.02, 1])])
+def test_letters_have_a_dark_rim_or_stand_on_a_dark_box(halo, backing, colours):
+  style = TextStyle(np.random.default_rng(0), 8.0)
+  style.halo = halo
+  found = style.layers(["AB", "C"], (20, 40), (120, 160), (1, 1, 1), 1.0, backing)
+  assert [pytest.approx(float(layer.colour[0])) for layer in found] == colours
