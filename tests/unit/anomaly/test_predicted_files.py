@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_pipelines.brains import inputs
+from data_pipelines.brains import inputs, sequences
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import panels
 from medae_jax.tasks.anomaly import predictor
@@ -242,3 +242,27 @@ def test_a_method_without_maps_writes_its_score_and_nothing_else(tmp_path):
   judge.score_fn = lambda b: {"score": b["image"].max((1, 2, 3))}
   row = judge.predict_one(pictures(tmp_path / "in", [v[:, :, 4].T for v in egg()]), tmp_path / "out")
   assert row["score"] > 0 and "mask_pixels" not in row and not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------- layouts
+@pytest.mark.parametrize("layout, objects", [("files", ["flair"]), ("bids", [])])
+def test_dicom_objects_are_written_of_the_first_modality_and_not_into_a_bids_data_set(
+    tmp_path, monkeypatch, layout, objects):
+  seen, told = [], []
+  monkeypatch.setattr(predictor.DicomResults, "write",
+                      lambda self, scan, modality, *_: seen.append(modality) or {})
+  monkeypatch.setattr(predictor.DicomResults, "announce", lambda self, scans: told.append(len(scans)))
+  judge = model(layout=layout)
+  scan_of(tmp_path / "in")
+  judge.begin(tmp_path, {"input": str(tmp_path / "in")})
+  scan, = judge.find_inputs(tmp_path / "in")
+  judge.predict_one(scan, tmp_path)
+  assert seen == objects and told == [1] * len(objects)
+
+
+@pytest.mark.parametrize("modalities, apart", [((sequences.ANY,), True), (("flair",), False), (NAMES, False)])
+def test_of_a_model_of_any_sequence_each_volume_of_a_session_is_a_scan(modalities, apart):
+  made = stand_in().config.copy_and_resolve_references()
+  with made.unlocked():
+    made.predict.layout, made.data.modalities = "bids", modalities
+  assert predictor.Predictor(made, CALIBRATION, None)._layout._apart == apart
