@@ -4,6 +4,7 @@ import errno
 import json
 import sys
 
+from absl import logging
 import pytest
 
 from configs import dae_brats
@@ -89,6 +90,7 @@ def test_modes_of_a_config_get_it_locked_with_its_argument_and_changes(tmp_path,
 
 def test_reports_and_weights_are_printed(tmp_path, asked):
   (tmp_path / "w").mkdir()
+  logging.set_verbosity(logging.WARNING)
   assert "the page" in ok("--mode=report", "--workdir=w", "--input=a,b", "--output=o")
   ok("--mode=report", "--workdir=w")
   assert "converted" in ok("--mode=weights", "--input=v.pth", "--output=v.npz")
@@ -96,6 +98,7 @@ def test_reports_and_weights_are_printed(tmp_path, asked):
   assert asked == [("report", ("w", "a,b", "o"), {}), ("report", ("w", "", None), {}),
                    ("convert", ("v.pth", "v.npz"), {}), ("overview", (), {})]
   assert "dae_brats" in ok("--mode=list")
+  assert logging.get_verbosity() == logging.INFO  # what is done is said
 
 
 def test_training_is_evaluated_unless_it_was_stopped(asked, monkeypatch, caplog):

@@ -61,3 +61,17 @@ def test_a_result_has_the_place_of_its_scan_and_nothing_else_of_it(tmp_path, dty
   np.testing.assert_allclose(found.header.get_sform(), SFORM)
   np.testing.assert_allclose(found.header.get_qform(), QFORM)
   assert b"Jane" not in (tmp_path / "b.nii").read_bytes()
+  assert found.header["descrip"].item() == b"scores"
+
+
+def test_a_grid_of_another_format_becomes_a_header_that_every_viewer_reads(tmp_path):
+  """Some go by the sform, others by the qform; both are of the scanner, in mm."""
+  affine = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0, 4, 9], [0, 0, 0, 1]])
+  mask = np.zeros(VOXELS.shape, np.uint8)
+  nifti.write_like(tmp_path / "b.nii", mask, nifti.image_of(VOXELS, affine), "x" * 99)
+  header = nibabel.load(tmp_path / "b.nii").header
+  assert [int(header[name]) for name in ("sform_code", "qform_code")] == [1, 1]
+  assert header.get_xyzt_units()[0] == "mm" and header.get_zooms() == (1.5, 2, 4)
+  for form in (header.get_sform(), header.get_qform()):
+    np.testing.assert_allclose(form, affine, atol=1e-6)
+  assert header["descrip"].item() == b"x" * 79

@@ -24,6 +24,9 @@ def test_group_folds_do_not_leak():
     seen = groups["train"] | groups["val"]
     assert tested and not seen & (groups["test_normal"] | tested)
     assert not groups["train"] & groups["val"] and groups["val"]
+  for fold in folds.group_folds(normal, normal, seed=3):  # every anomaly has normals of its group
+    seen = {normal[i] for part in ("train", "val") for i in fold[part]}
+    assert not seen & {normal[i] for i in fold["test_anomaly"]}
   again = folds.group_folds(normal, anomalous, seed=3)
   other = folds.group_folds(normal, anomalous, seed=4)
   same = lambda a, b: all(np.array_equal(a[k]["train"], b[k]["train"]) for k in range(3))

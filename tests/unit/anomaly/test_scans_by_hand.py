@@ -1,0 +1,62 @@
+"""Calls on whole scans and on images: labels, cuts, unknown ones; counted by hand."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from medae_jax.tasks import score_of
+from medae_jax.tasks.anomaly import thresholds, whole_scans
+from medae_jax.tasks.anomaly.whole_scans import Scans
+
+OPTIONS = ml_collections.ConfigDict({"quantile": 0.5})
+
+
+def scans(score, label, what="scan"):
+  return Scans(np.array(score, float), np.array(label), what)
+
+
+def test_what_is_said_of_a_whole_scan_goes_before_what_its_slices_show():
+  score, label = np.array([0.1, 0.9, 0.2, 0.3, 0.4, 0.5]), np.array([0, 0, 0, -1, 1, 0])
+  group = np.array([0, 0, 1, 1, 2, 2])
+  metas = [{"slice": i} for i in range(6)]
+  found = whole_scans.of_images(score, label, metas, group)
+  assert found.score.tolist() == [0.9, 0.3, 0.5] and found.label.tolist() == [0, -1, 1]
+  metas[0]["scan_label"], metas[1]["scan_label"] = 0, 1  # of two series of one patient one is abnormal
+  metas[4]["scan_label"] = metas[5]["scan_label"] = 0
+  assert whole_scans.of_images(score, label, metas, group).label.tolist() == [1, -1, 0]
+  alone = whole_scans.of_images(score[:3], label[2:5], [{}, {"scan_label": 1}, {"scan_label": 0}], group[:3])
+  assert alone.label.tolist() == [0, 1, 0] and alone.what == "image"
+  assert alone.score.tolist() == [0.1, 0.9, 0.2]
+
+
+@pytest.mark.parametrize("score, label, cut", [
+    ([0.1, 0.5, 0.5, 0.9], [0, 0, 1, 1], 0.1),  # a scan at the cut is called normal
+    ([0.1, 0.2, 0.4, 0.3], [0, 0, 1, -1], 0.2),
+    ([0.5, 0.1, 0.05], [0, 1, -1], 0.5)])       # no cut at the score of an unknown one
+def test_the_cut_is_the_lowest_score_with_the_most_right_calls(score, label, cut):
+  found = whole_scans.calibrate(scans(score, label), 0.05)
+  assert found["scan_threshold"] == cut and found["scan_unit"] == "scan"
+  assert found["scan_scores"] == sorted(s for s, v in zip(score, label) if v == 0)
+  found, _ = thresholds._image_threshold(np.array(score), np.array(label), OPTIONS)
+  assert found == cut
+
+
+def test_without_abnormal_images_the_normal_ones_decide_and_without_these_the_unknown():
+  of = lambda score, label: thresholds._image_threshold(np.array(score), np.array(label), OPTIONS)[0]
+  assert of([0.1, 0.2, 0.3, 9.0], [0, 0, 0, -1]) == pytest.approx(0.2)
+  assert of([0.1, 0.5], [-1, -1]) == pytest.approx(0.3) and of([0.1], [1]) is None
+
+
+def test_scans_of_unknown_label_are_in_no_number():
+  of = scans([0.1, 0.4, 0.3, 0.8, 9.0, 0.0], [0, 0, 1, 1, -1, -1])
+  found = whole_scans.metrics(of, {"scan_threshold": 0.4})
+  assert found == {"n_normal_scans": 2, "n_abnormal_scans": 2, "scan_auroc": 0.75, "scan_sensitivity": 0.5,
+                   "scan_false_alarms": 0.0}
+
+
+def test_marks_of_a_restoration_are_its_mask():
+  config = ml_collections.ConfigDict({"predict": {"threshold": 0.0}, "eval": {}})
+  marks = np.zeros((1, 3, 3, 1), np.float32)
+  marks[0, 1] = 1
+  found = score_of.arrays(config, None, {"marks": marks, "map": marks}, single=True)
+  np.testing.assert_array_equal(found.mask, marks[0, ..., 0] > 0)

@@ -1,0 +1,67 @@
+"""What a table's cell means where it names a folder of DICOM series, or one slice of a series."""
+
+import pathlib
+
+import pytest
+
+from data_pipelines.brains import series
+from data_pipelines.errors import UserError
+from data_pipelines.formats.dicom_series import Series
+
+
+@pytest.fixture
+def there(tmp_path, monkeypatch):
+  """((uid, description, reason), ...) -> their series, two files each, in one folder."""
+  def make(*given):
+    made = []
+    for uid, text, reason in given:
+      files = [tmp_path / f"{uid}{i}.dcm" for i in range(2)]
+      for file in files:
+        file.write_bytes(bytes(128) + b"DICM")
+      made.append(Series(uid, files, (text, ""), reason=reason))
+    monkeypatch.setattr(series.dicom_series, "gather", lambda files: made if sorted(files) == sorted(
+        f for s in made for f in s.files) else pytest.fail("other files were looked at"))
+    return tmp_path
+  return make
+
+
+def names(files):
+  return [f.name for f in files]
+
+
+def test_a_folder_of_one_series_means_it_whatever_it_says(there):
+  folder = there(("a", "localizer", "is a localizer"), ("b", "", ""))
+  assert names(series.of_cell(folder, "flair")) == ["b0.dcm", "b1.dcm"]
+
+
+def test_of_several_the_one_that_says_the_modality_is_meant(there):
+  folder = there(("a", "AX T1", ""), ("b", "AX T2 FLAIR", ""), ("c", "AX T2 FLAIR", "is a derived picture"))
+  assert names(series.of_cell(folder, "flair")) == ["b0.dcm", "b1.dcm"]
+
+
+@pytest.mark.parametrize("texts, said", [(("AX T1", "AX T2"), "holds 2 series, and none"),
+                                         (("AX T2 FLAIR", "COR FLAIR"), "holds 2 series, and 2")])
+def test_none_or_two_that_say_it_are_refused(there, texts, said):
+  with pytest.raises(UserError, match=said):
+    series.of_cell(there(("a", texts[0], ""), ("b", texts[1], "")), "flair")
+
+
+def test_a_folder_without_images_is_refused_with_the_reason_of_what_is_there(there, tmp_path):
+  with pytest.raises(UserError, match="holds no DICOM series: a0.dcm is a segmentation"):
+    series.of_cell(there(("a", "", "is a segmentation")), "flair")
+  (tmp_path / "empty").mkdir()
+  there()
+  with pytest.raises(UserError, match="empty holds no DICOM series$"):
+    series.of_cell(tmp_path / "empty", "flair")
+
+
+def test_a_slice_means_its_own_series_of_those_beside_it(there):
+  folder = there(("a", "AX T1", ""), ("b", "AX T2 FLAIR", ""))
+  (folder / "deeper").mkdir()
+  (folder / "deeper/c0.dcm").write_bytes(bytes(128) + b"DICM")
+  assert names(series.of_cell(folder / "b1.dcm", "t1")) == ["b0.dcm", "b1.dcm"]
+
+
+def test_other_files_and_nothing_are_no_series(tmp_path):
+  (tmp_path / "a.nii.gz").write_bytes(b"")
+  assert series.of_cell(tmp_path / "a.nii.gz", "t1") == [] == series.of_cell(pathlib.Path("none.dcm"), "t1")
