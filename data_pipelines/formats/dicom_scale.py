@@ -19,6 +19,7 @@ of Bits Stored.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -67,7 +68,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
     limits: tuple[int | None, int | None] = (None, None)
   else:
     limits = (least, most)
-  curve = None if tuple(window) != (0, 0) else _curve(data, least, most)
+  curve = None if tuple(window) != (0, 0) else _curve(path, data, least, most)
   values = array.min(), array.max()
   def whole(unsaid):
     low, high = (least, most) if rescale(path, data)[0] > 0 else (most, least)
@@ -103,8 +104,24 @@ def in_units(path, data, stored: np.ndarray) -> np.ndarray:
   if not data.get("ModalityLUTSequence"):
     slope, intercept = rescale(path, data)
     return stored.astype(np.float64) * slope + intercept
+  return _looked_up(path, data, stored)
+
+
+def _looked_up(path, data, stored: np.ndarray) -> np.ndarray:
+  """float64 by the modality table; entries of 9 to 15 bits are those of 16: pydicom knows 8 and 16 alone.
+
+  Raises:
+    UserError: entries of other depths; pixels that are no whole numbers.
+  """
   import pydicom.pixels
-  return np.asarray(pydicom.pixels.apply_modality_lut(stored, data), np.float64)
+  bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
+  if not 8 <= bits <= 16 or stored.dtype.kind == "f":
+    raise UserError(f"{path} has a modality look-up table with entries of {bits} bits for {stored.dtype} "
+                    "pixels: entries of 8 to 16 bits for whole numbers are read")
+  table, alone = copy.deepcopy(data.ModalityLUTSequence[0]), pydicom.Dataset()
+  table.LUTDescriptor = [*table.LUTDescriptor[:2], 8 if bits == 8 else 16]
+  alone.ModalityLUTSequence, alone.file_meta = [table], data.file_meta
+  return np.asarray(pydicom.pixels.apply_modality_lut(stored.astype(np.int64), alone), np.float64)
 
 
 def _check_frames_alike(path, data, said: bool) -> None:
@@ -148,20 +165,19 @@ def _window_of(data):
   return centre - 0.5 - half, centre - 0.5 + half
 
 
-def _curve(data, least, most):
+def _curve(path, data, least, most):
   """Grey in [0,1] of the stored values least ... most where a table or a sigmoid says it, or None."""
   found = _group(data, "FrameVOILUTSequence") or data
   sigmoid = found.get("VOILUTFunction") == "SIGMOID" and (_first(found.get("WindowWidth")) or 0) > 0
   table = found.get("VOILUTSequence") and found.get("WindowWidth") is None
   if not (sigmoid or table or data.get("ModalityLUTSequence")) or most - least > 65535:
     return None
-  import pydicom.pixels
-  values = np.arange(least, most + 1)
-  units = np.asarray(pydicom.pixels.apply_modality_lut(values, data), np.float64)
+  units = in_units(path, data, np.arange(least, most + 1))
   if sigmoid:
     centre, width = _first(found.WindowCenter), _first(found.WindowWidth)
     return 1 / (1 + np.exp(np.clip(-4 * (units - centre) / width, -80, 80)))
   if table:
+    import pydicom.pixels
     shown = np.asarray(pydicom.pixels.apply_voi(units.astype(np.int64), found), np.float64)
     bits = int(found.VOILUTSequence[0].LUTDescriptor[2])
     return np.clip(shown / (2**bits - 1), 0, 1)

@@ -18,6 +18,7 @@ from data_pipelines.formats import dicom, dicom_head
 
 _NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _UNEVEN = 0.1  # largest distance of a slice from its place, in distances of slices
+_WAITS = 0.25  # share by which repetition times of one volume may differ
 _TILT = 0.01   # largest shift in the plane between slices, in distances of slices
 # Of what all slices have one: of two echoes, times or patients no volume is made, wherever they lie.
 _ALIKE = ("size", "frame of reference", "series", "patient", "modality", "echo", "echo time", "time",
@@ -184,7 +185,7 @@ def _place(path, frame):
           "series": dicom_head.text(data, "SeriesInstanceUID"),
           "patient": dicom_head.text(data, "PatientID"),
           "echo": dicom_head.text(data, "EchoNumbers"), "modality": dicom_head.text(data, "Modality"),
-          "echo time": _rounded(data.get("EchoTime")),
+          "echo time": _rounded(data.get("EchoTime")), "repetition time": _number(data.get("RepetitionTime")),
           "time": dicom_head.text(data, "TemporalPositionIdentifier"),
           "inversion time": _rounded(data.get("InversionTime")),
           "flip angle": _rounded(data.get("FlipAngle")),
@@ -203,12 +204,24 @@ def _part(image_type) -> str:
   return next((w for w in words[2:] if w in ("M", "P", "R", "I")), "")
 
 
+def _number(value) -> float | None:
+  try:
+    return float(value)
+  except (TypeError, ValueError):
+    return None
+
+
 def _rounded(value) -> str:
   """A number to two digits, in which slices of one echo agree; "" for what is none."""
-  try:
-    return f"{float(value):.2g}"
-  except (TypeError, ValueError):
-    return ""
+  number = _number(value)
+  return "" if number is None else f"{number:.2g}"
+
+
+def _near(one: float | None, other: float | None) -> bool:
+  """Whether two times are one: a scan that waits for heart or breath varies a little from slice to slice."""
+  if one is None or other is None:
+    return one is other
+  return abs(one - other) <= _WAITS * max(abs(one), abs(other))
 
 
 def _check_alike(folder, path, first, place):
@@ -217,6 +230,7 @@ def _check_alike(folder, path, first, place):
       "orientation": close("row", 1e-3) and close("column", 1e-3),
       "pixel spacing": close("spacing", 1e-3),
       **{key: first[key] == place[key] for key in _ALIKE},
+      "repetition time": _near(first["repetition time"], place["repetition time"]),
       "meaning of black": first["inverted"] == place["inverted"]}
   wrong = [key for key, fine in checks.items() if not fine]
   if wrong:

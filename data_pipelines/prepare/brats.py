@@ -41,7 +41,15 @@ def _parser_of(default):
   """Text -> the type of the default; tuples are written with commas."""
   if isinstance(default, tuple):
     kind = type(default[0]) if default else int
-    return lambda text: tuple(kind(part) for part in text.split(",") if part)
+    what = "whole numbers" if kind is int else "words"
+
+    def parse(text):
+      try:
+        return tuple(kind(part) for part in text.split(",") if part)
+      except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what} with commas between, such as "
+                                         f"{','.join(map(str, default or (1, 4)))}") from None
+    return parse
   return type(default)
 
 

@@ -64,6 +64,9 @@ def test_mistakes_are_one_line(tmp_path, capsys):
     programs.main(["bats"])
   programs.main(["--help"])
   assert "noisy_study" in capsys.readouterr().out
+  with pytest.raises(SystemExit):
+    programs.main(["brats", "--dir=.", "--lesion_values=1,x"])
+  assert "--lesion_values: '1,x' is not whole numbers with commas between" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["prepare", "prepare.pairs", "prepare.noisy_study", "prepare.brats"])

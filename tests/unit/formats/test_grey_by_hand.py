@@ -36,6 +36,34 @@ def test_a_modality_table_is_looked_up_before_the_window(tmp_path, fields, low, 
   np.testing.assert_array_equal(images.read_8bit(path, 1), np.round(255 * want)[..., None])
 
 
+@pytest.mark.parametrize("bits", [12, 13])
+def test_entries_of_a_modality_table_have_the_bits_that_it_says(tmp_path, bits):
+  """Scanners write 10 to 14; DICOM knows 8 and 16, and so does pydicom."""
+  entries = table(bits=bits)
+  entries[0].LUTDescriptor = [256, 10, bits]  # the first 10 stored values have the first entry
+  path = dicom(tmp_path / "a.dcm", RAMP, ModalityLUTSequence=entries)
+  want = SQUARES[np.maximum(RAMP, 10) - 10].astype(float)
+  np.testing.assert_array_equal(images.read_values(path)[..., 0], want)
+  np.testing.assert_allclose(shown(path), want / (2**bits - 1), atol=1e-6)
+
+
+def test_entries_of_other_bits_are_refused_by_name(tmp_path):
+  for k, bits in enumerate((7, 17)):
+    path = dicom(tmp_path / f"{k}.dcm", RAMP, ModalityLUTSequence=table(bits=bits))
+    with pytest.raises(UserError, match=f"{k}.dcm has a modality look-up table with entries of {bits} bits"):
+      images.read_values(path)
+
+
+def test_floats_are_turned_round_in_units(tmp_path):
+  """Their end is the largest that is stored, rescaled once."""
+  path = dicom(tmp_path / "a.dcm", RAMP, "MONOCHROME1", RescaleSlope=2, RescaleIntercept=5)
+  data = pydicom.dcmread(path)
+  del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
+  data.BitsAllocated, data.FloatPixelData = 32, RAMP.astype("<f4").tobytes()
+  data.save_as(path)
+  np.testing.assert_array_equal(images.read_values(path)[..., 0], 2.0 * (255 - RAMP) + 5)
+
+
 def test_a_table_of_shown_values_counts_where_no_window_stands(tmp_path):
   """Of 8 bits: what is shown is no longer what is stored."""
   path = dicom(tmp_path / "a.dcm", RAMP, VOILUTSequence=table())
