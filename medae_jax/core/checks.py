@@ -11,7 +11,7 @@ import math
 import numbers
 from typing import Any
 
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, shown
 from medae_jax.core.fields import FORMATS
 
 Rule = Callable[[Any], str]
@@ -297,4 +297,4 @@ def apply(config, rules: Mapping[str, Rule], optional: tuple[str, ...] = ()) -> 
       raise UserError(f"config.{name} is missing")
     allowed = rule(node)
     if allowed:
-      raise UserError(f"config.{name}={' '.join(repr(node).split())}: it must be {allowed}")
+      raise UserError(f"config.{name}={shown(node)}: it must be {allowed}")

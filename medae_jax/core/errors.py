@@ -4,7 +4,29 @@ data_pipelines.errors and .outside are leaves: this is the only module below the
 import from data_pipelines.
 """
 
+from collections.abc import Iterator
+import contextlib
+
 from data_pipelines.errors import UserError, line_of
 from data_pipelines.outside import allow as allow_outside_code, check as check_outside_code
 
-__all__ = ["UserError", "allow_outside_code", "check_outside_code", "line_of"]
+__all__ = ["UserError", "allow_outside_code", "check_outside_code", "line_of", "of_field", "shown"]
+
+_LONGEST = 200  # letters of a value in a message
+
+
+@contextlib.contextmanager
+def of_field(name: str, value) -> Iterator[None]:
+  """Begins what is refused inside with "config.<name>=<value>", unless it names the field itself."""
+  try:
+    yield
+  except UserError as error:
+    if f"config.{name}=" in str(error):
+      raise
+    raise UserError(f"config.{name}={shown(value)}: {error}") from error
+
+
+def shown(value) -> str:
+  """A value in a message: on one line, and not all of a long one."""
+  text = " ".join(repr(value).split())
+  return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

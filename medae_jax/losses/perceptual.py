@@ -60,8 +60,7 @@ class Term:
       return {}
     found = self.layers.get(res, self.layers.get(0))
     if not found or not any(found.values()):
-      raise UserError(f"no layer for resolution {res} in config.method.layers "
-                       f"(it has {sorted(self.layers)}; 0 means any)")
+      raise UserError(f"no layer for resolution {res} (it has {sorted(self.layers)}; 0 means any)")
     return {layer: weight for layer, weight in found.items() if weight}
 
 
@@ -80,7 +79,7 @@ def parse_layers(text: str, check: Callable | None = None) -> dict[int, dict[str
   for part in filter(str.strip, text.split(",")):
     res, colon, terms = part.rpartition(":")
     if colon and not re.fullmatch(r"\s*[0-9]+\s*", res):
-      raise UserError(f"config.method.layers={text!r}: write RESOLUTION:LAYERS, e.g. '32:r32+r42'")
+      raise UserError(f"layers {text!r}: write RESOLUTION:LAYERS, e.g. '32:r32+r42'")
     weights = layers.setdefault(int(res) if colon else 0, {})
     for factor, layer in _factors(terms, text):
       if check and layer != "image":
@@ -95,26 +94,24 @@ def _factors(text: str, whole: str) -> list[tuple[float, str]]:
   for part in text.split("+"):
     match = re.fullmatch(r"\s*(?:([0-9]+\.?[0-9]*|\.[0-9]+)\s*\*\s*)?(\w+)\s*", part)
     if not match:
-      raise UserError(f"loss or layers {whole!r} of config.method: write names, optionally with a factor, "
-                      "joined by '+': 'relative_perceptual_L1 + 0.1*l1'")
+      raise UserError(f"{whole!r}: write names, optionally with a factor, joined by '+': "
+                      "'relative_perceptual_L1 + 0.1*l1', 'r32 + 0.5*r42'")
     found.append((float(match[1] or 1), match[2]))
   return found
 
 
-def parse(text: str, *, layers: str | Mapping, check: Callable | None = None,
-          **switches) -> tuple[Term, ...]:
+def parse(text: str, *, layers: str | Mapping, **switches) -> tuple[Term, ...]:
   """Terms of an expression such as "relative_perceptual_L1 + 0.1*l1".
 
   Args:
     text: names of `NAMES`, optionally with a factor, joined by "+".
     layers: for the perceptual terms: text for `parse_layers`, or what it returns.
-    check: see `parse_layers`.
     switches: normalize, absolute, relative of a plain "perceptual" term.
 
   Raises:
     ValueError: an unknown name or layer.
   """
-  layers = parse_layers(layers, check) if isinstance(layers, str) else layers
+  layers = parse_layers(layers) if isinstance(layers, str) else layers
   terms = []
   for weight, name in _factors(text, text):
     if name not in NAMES:

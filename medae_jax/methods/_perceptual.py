@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core import parallel
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, of_field
 from medae_jax.losses import perceptual, trunk
 from medae_jax.weights import trunks
 
@@ -47,16 +47,24 @@ class Perceptual:
     self.config, self.resolutions, self.entry = config, tuple(resolutions), entry
     self.source = trunks.Source(config)
     options = {k: bool(config.get(k, False)) for k in ("normalize", "absolute", "relative")}
-    options["check"] = self.source.check
-    self.terms = perceptual.parse(config.loss, layers=config.layers, **options)
-    score = config.score
-    self.score_terms = perceptual.parse(score.get("loss", "") or config.loss,
-                                        layers=score.get("layers", "") or config.layers, **options)
-    every = self.terms + self.score_terms
-    self.layers = perceptual.layers_of(every, self.resolutions)
+    self.terms, layers = self._parsed("method.", "method.", options)
+    self.score_terms, more = self._parsed(
+        *("method.score." if config.score.get(name, "") else "method." for name in ("loss", "layers")), options)
+    self.layers = tuple(sorted({*layers, *more}))
     self.running = bool(self.layers) and config.vgg_stats == "running"
     if self.layers and not self.running:
       self.source.check_stats(config.vgg_stats)
+
+  def _parsed(self, loss, layers, options):
+    """(terms, names of the trunk's layers that they read) of <loss>loss and <layers>layers."""
+    of = lambda group, name: (self.config.score if group.endswith("score.") else self.config)[name]
+    text = of(layers, "layers")
+    with of_field(f"{layers}layers", text):
+      found = perceptual.parse_layers(text, self.source.check)
+    with of_field(f"{loss}loss", of(loss, "loss")):
+      terms = perceptual.parse(of(loss, "loss"), layers=found, **options)
+    with of_field(f"{layers}layers", text):
+      return terms, perceptual.layers_of(terms, self.resolutions)
 
   def init_params(self) -> dict:
     """{} or {"vgg": {"trunk", "stats"}} of zeros, for `Method.init`; `pretrained` has the values."""

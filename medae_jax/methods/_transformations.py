@@ -46,7 +46,9 @@ class Transformations:
     return len(self.parameters)
 
   def check(self, height: int, width: int) -> None:
-    """Raises UserError where images of this size cannot be turned by a quarter."""
+    """Raises UserError where images of this size cannot be turned by a quarter, or shifted so far."""
+    if self.shift >= min(height, width):
+      raise UserError(f"config.method.shift={self.shift}: images are {height}x{width}, shift them by less")
     if self.rotations == 4 and height != width:
       raise UserError(f"images are {height}x{width}: rotations by 90 degrees need square ones. Set "
                       "config.method.rotations=2 (0 and 180 degrees), or crop them in config.data")

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core import parallel
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, of_field
 from medae_jax.core.method import BaseMethod, Need, State
 from medae_jax.losses import perceptual, pixel
 from medae_jax.methods import _coarse_noise as noise
@@ -45,7 +45,8 @@ def build_optimizer(config, total_steps: int):
 
 def _pixel_terms(text: str):
   """Terms of config.method.loss; () for "", the masked squared error."""
-  terms = perceptual.parse(text, layers="") if text else ()
+  with of_field("method.loss", text):
+    terms = perceptual.parse(text, layers="") if text else ()
   wrong = [t.name for t in terms if t.name not in perceptual.PIXEL]
   if wrong:
     raise UserError(f"config.method.loss={text!r}: this method takes {', '.join(perceptual.PIXEL)}")

@@ -99,7 +99,8 @@ class Method(BaseMethod):
     """(params, batch statistics) of a stage's networks; initial values depend on names alone."""
     m = self.config.model
     if shape[1] != m.max_res or shape[2] != m.max_res:
-      raise UserError(f"images are {shape[1]}x{shape[2]}, config.model.max_res={m.max_res}: change data")
+      raise UserError(f"images are {shape[1]}x{shape[2]}, config.model.max_res={m.max_res}: make both "
+                      "one (config.data.image_size, or crop_size)")
     kind, res = name.split("_")
     res, params, stats = int(res), {}, {}
     for i, (net, module) in enumerate(self._nets(shape[3], res, kind == "transition").items()):

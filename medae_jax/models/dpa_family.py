@@ -89,8 +89,8 @@ def check(*, kind: str, max_res: int, latent_res: int, widths: Sequence[int], ro
     bad(f"image resolution {max_res} is too small for latent_res={latent_res} ({kind})")
   need = needed_widths(max_res, latent_res)
   if len(widths) < need or (exact_widths and len(widths) > need):
-    bad(f"{len(widths)} widths {tuple(widths)}, but {max_res} px with latent_res={latent_res} "
-        f"needs {need}")
+    bad(f"{len(widths)} widths {tuple(widths)} (config.model.{role}_widths), but {max_res} px with "
+        f"latent_res={latent_res} needs {need}")
   if norm not in ("none", "bn", "in", "pixel") or pad not in ("zero", "reflect"):
     bad(f"norm={norm!r}, pad={pad!r}; use norm none, bn, in or pixel and pad zero or reflect")
   if pool not in ("avg", "max") or upsample not in ("nearest", "bilinear"):

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core import fields
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, of_field
 from medae_jax.core.needs import Need
 from medae_jax.losses import perceptual
 from medae_jax.losses.trunk import Trunk
@@ -70,8 +70,12 @@ class Reconstruction:
       raise UserError("config.method.score.trunk_layers is empty: name layers of the network (r11+r21)")
     if o["trunk_weights"]:
       self._source = trunks.Source({"trunk": o["trunk"], "vgg_weights": o["trunk_weights"],
-                                    "vgg_widths": o["trunk_widths"]})
-      self._layers = tuple(perceptual.parse_layers(o["trunk_layers"], self._source.check)[0])
+                                    "vgg_widths": o["trunk_widths"]}, "config.method.score.trunk")
+      with of_field("method.score.trunk_layers", o["trunk_layers"]):
+        found = perceptual.parse_layers(o["trunk_layers"], self._source.check)
+        if found.keys() != {0}:
+          raise UserError("name layers, without a resolution in front, such as r11+r21")
+        self._layers = tuple(found[0])
     elif o["kind"] in OF_TRUNK:
       raise UserError(f"config.method.score.kind={o['kind']} compares features: set score.trunk_weights "
                       "to the weights of a network (docs/weights.md), or random:0 by choice, before training")

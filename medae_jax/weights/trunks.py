@@ -17,7 +17,6 @@ from medae_jax.models import backbone, vgg
 from medae_jax.weights import backbones, vgg as vgg_weights
 
 PUBLISHED = "vgg19"
-FIELD = "config.method.vgg_weights"
 # Means and deviations of the layers of groups 1 to 4 of Oxford's VGG16 over 400 images of CIFAR-10; the file
 # says which, and the SHA-256 of the weights that they belong to (docs/weights.md).
 NATURAL_FILE = vgg_weights.STATS_FILE.with_name("vgg16_feature_stats.npz")
@@ -38,6 +37,8 @@ class Source:
 
   def __init__(self, method: Mapping, field: str = "config.method.trunk"):
     self.name = method.get("trunk", PUBLISHED)
+    # Beginning of the fields of its weights and widths: config.method.trunk has config.method.vgg_weights.
+    self._fields = vgg_weights.FIELDS if field == "config.method.trunk" else field
     self.weights, self._widths = method["vgg_weights"], method["vgg_widths"]
     self._net = None if self.name == PUBLISHED else backbone.get(self.name, field)
     self.features: Callable = vgg.features if self._net is None else functools.partial(_features, self._net)
@@ -50,7 +51,7 @@ class Source:
   def zeros(self, layers) -> dict:
     """Zeros in the shapes of `load`."""
     if self._net is None:
-      return vgg_weights.zeros(self.weights, layers, self._widths)
+      return vgg_weights.zeros(self.weights, layers, self._widths, self._fields)
     return backbones.zeros(self.name, self.weights, layers)
 
   def load(self, layers) -> dict:
@@ -60,8 +61,8 @@ class Source:
       UserError, FileNotFoundError: as weights.vgg.load and weights.backbones.load.
     """
     if self._net is None:
-      return vgg_weights.load(self.weights, layers, self._widths)
-    return backbones.load(self.name, self.weights, layers, FIELD)[0]
+      return vgg_weights.load(self.weights, layers, self._widths, self._fields)
+    return backbones.load(self.name, self.weights, layers, f"{self._fields}_weights")[0]
 
   def check_stats(self, choice: str) -> None:
     """Raises UserError for statistics of another network, or of random weights."""
@@ -89,7 +90,7 @@ class Source:
     found = backbones.original_digest(pathlib.Path(self.weights))
     if found != wanted:
       raise UserError(f"config.method.vgg_stats='natural' belong to the weights with SHA-256 {wanted[:16]}; "
-                      f"{FIELD}={self.weights} are those of {found[:16]}: set vgg_stats='running'")
+                      f"{self._fields}_weights={self.weights} are those of {found[:16]}: set vgg_stats='running'")
 
   def width(self, params, layer: str) -> int:
     """Channels of a layer, from the weights where they may be narrow."""

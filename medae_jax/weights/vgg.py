@@ -14,6 +14,7 @@ from medae_jax.weights import kept, torch_file
 from medae_jax.weights.known import catalogue
 
 PUBLISHED_FILE = "vgg19-dcbb9e9d.pth"
+FIELDS = "config.method.vgg"  # beginning of the fields that name weights and widths
 ENTRY = "RGB, 0 to 1, minus mean, by deviation"  # how images enter torchvision's networks, in words
 # Position of each convolution in torchvision's `features`: ReLUs and poolings take the others.
 TORCH_INDEX = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
@@ -48,7 +49,7 @@ def from_torchvision(tensors: Mapping[str, np.ndarray], layers: Iterable[str] = 
   return params
 
 
-def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
+def load(weights: str, layers: Iterable[str], widths=WIDTHS, fields: str = FIELDS) -> dict:
   """Weights up to the deepest of `layers` from what `config.method.vgg_weights` says.
 
   Args:
@@ -56,6 +57,7 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
       .npz / .safetensors with the names `features.N.weight|bias` (`save` writes one), or an .npz of
       --mode=weights.
     widths: channels of the five groups; used for random weights only.
+    fields: beginning of the names of the config's fields, for messages.
 
   Raises:
     ValueError: no weights chosen, widths of other than five groups, or a file that is not VGG19.
@@ -65,17 +67,17 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
   check_layers(layers)
   if not weights:
     raise UserError(
-        f"config.method.vgg_weights is empty, but the loss needs VGG19: get {PUBLISHED_FILE} "
+        f"{fields}_weights is empty, but the loss needs VGG19: get {PUBLISHED_FILE} "
         "(torchvision, 548 MiB, https://download.pytorch.org/models/) and set "
-        "--config.method.vgg_weights=PATH; random weights only by choice: random:0")
+        f"--{fields}_weights=PATH; random weights only by choice: random:0")
   if weights.startswith("random:"):
     seed = weights.removeprefix("random:")
     if not seed.isdigit():
-      raise UserError(f"config.method.vgg_weights={weights!r}: write random:SEED, e.g. random:0")
-    return random_params(int(seed), _of_groups(widths), layers)
+      raise UserError(f"{fields}_weights={weights!r}: write random:SEED, e.g. random:0")
+    return random_params(int(seed), _of_groups(widths, fields), layers)
   path = pathlib.Path(weights)
   if not path.is_file():
-    raise FileNotFoundError(f"config.method.vgg_weights={weights}: no such file; get "
+    raise FileNotFoundError(f"{fields}_weights={weights}: no such file; get "
                             f"{PUBLISHED_FILE} from https://download.pytorch.org/models/")
   catalogue.verified(path)
   if kept.is_kept(path):
@@ -87,7 +89,7 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
     raise UserError(f"{path}: {e}") from None
 
 
-def zeros(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
+def zeros(weights: str, layers: Iterable[str], widths=WIDTHS, fields: str = FIELDS) -> dict:
   """Zeros in the shapes that `load` returns, at a fraction of its cost and without its errors.
 
   Args:
@@ -98,17 +100,17 @@ def zeros(weights: str, layers: Iterable[str], widths=WIDTHS) -> dict:
   found = _file_widths(weights)
   params, channels = {}, 3
   for b, i in CONVS[:depth(layers)]:
-    width = found.get((b, i)) or int(_of_groups(widths)[b - 1])
+    width = found.get((b, i)) or int(_of_groups(widths, fields)[b - 1])
     params[f"conv{b}_{i}"] = {"kernel": np.zeros((3, 3, channels, width), np.float32),
                               "bias": np.zeros(width, np.float32)}
     channels = width
   return params
 
 
-def _of_groups(widths):
+def _of_groups(widths, fields):
   """The channels of the five groups; () = those of the published network."""
   if len(widths or WIDTHS) != len(WIDTHS):
-    raise UserError(f"config.method.vgg_widths={tuple(widths)}: give the channels of the five groups, such "
+    raise UserError(f"{fields}_widths={tuple(widths)}: give the channels of the five groups, such "
                     f"as {tuple(WIDTHS)}")
   return widths or WIDTHS
 

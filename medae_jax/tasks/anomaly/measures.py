@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core import method as method_lib
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, of_field
 from medae_jax.losses.trunk import Trunk
 from medae_jax.metrics import conformal, probability, similarity
 from medae_jax.scores import perceptual_distance, trivial
@@ -181,7 +181,8 @@ def _source(config):
   c, layers = config.eval, tuple(config.eval.trunk_layers)
   source = trunks.Source({"trunk": c.trunk, "vgg_weights": c.trunk_weights,
                           "vgg_widths": (64, 128, 256, 512, 512)}, "config.eval.trunk")
-  source.check(layers)
+  with of_field("eval.trunk_layers", layers):
+    source.check(layers)
   return source, layers
 
 

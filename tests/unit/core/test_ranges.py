@@ -109,10 +109,21 @@ def test_the_factor_of_a_schedule(value):
   assert "config.optim.factor" in _refused(ae_cxr.get_config("aae,smoke"), "optim.factor", value)
 
 
-def test_a_score_of_a_network_needs_its_layers():
-  config = config_lib.override(morphaeus_cxr.get_config("smoke"), {"method.score.trunk_layers": ""})
-  with pytest.raises(UserError, match="trunk_layers is empty"):
-    method_lib.load(config)
+@pytest.mark.parametrize("name, value, said", [
+    ("layers", "", "method.score.trunk_layers is empty"),
+    ("layers", "r99", "method.score.trunk_layers='r99': 'r99' is not a VGG19 layer"),
+    ("layers", "8:r12", "method.score.trunk_layers='8:r12': name layers, without a resolution"),
+    ("layers", ",", "method.score.trunk_layers=',': name layers"),
+    ("widths", (4, 4), r"method.score.trunk_widths=\(4, 4\): give the channels of the five"),
+    ("weights", "random:x", "method.score.trunk_weights='random:x': write random:SEED")])
+def test_a_score_of_a_network_needs_its_layers_weights_and_widths(name, value, said):
+  """Each field is called by its own name; layers of a resolution were a traceback."""
+  config = config_lib.override(morphaeus_cxr.get_config("smoke"), {
+      "method.score.trunk": "vgg19", f"method.score.trunk_{name}": value})
+  with pytest.raises(UserError, match=f"config.{said}"):
+    scores = method_lib.load(config)._scores
+    scores.pretrained()
+    scores.init_params()
 
 
 @pytest.mark.parametrize("fields, said", [
@@ -131,3 +142,10 @@ def test_what_evaluation_cannot_have_is_said_before_the_training(fields, said):
 def test_factors_of_frames(field, value):
   """0 made all of them black, or ended in a traceback of TensorFlow."""
   assert f"data.{field}" in _refused(annotation_removal.get_config("smoke"), f"data.{field}", value)
+
+
+def test_a_long_value_is_not_repeated_whole():
+  config = config_lib.override(dae_brats.get_config("smoke"), {"train.best_mode": "a" * 5000})
+  with pytest.raises(UserError, match="config.train.best_mode='aaa.* ...: it must be one of 'min', 'max'$") as said:
+    checks.check(config)
+  assert len(str(said.value)) < 300

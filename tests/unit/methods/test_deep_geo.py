@@ -45,6 +45,9 @@ def test_transformations_by_hand(shape, shift, rotations, count):
 def test_rectangles_refuse_quarter_turns():
   with pytest.raises(UserError, match=r"6x9.*config.method.rotations=2"):
     Transformations(True, 2, 4).check(6, 9)
+  Transformations(True, 5, 2).check(6, 9)
+  with pytest.raises(UserError, match="config.method.shift=6: images are 6x9"):  # mirrored, or the image itself
+    Transformations(True, 6, 2).check(6, 9)
 
 
 def changed(**fields):
