@@ -55,11 +55,11 @@ class Features:
     UserError: an unknown backbone or tap, or a field out of its range.
   """
 
-  def __init__(self, config, taps: str | None = None):
+  def __init__(self, config, taps: str | None = None, field: str = "taps"):
     checks.apply(config, RULES, optional=("method.cache", *(() if taps is None else ("method.taps",))))
     self._config = config.method
     self._net = backbones.get(self._config.backbone)
-    self.taps = parse_taps(self._config.taps if taps is None else taps, self._net)
+    self.taps = parse_taps(self._config.taps if taps is None else taps, self._net, field)
     self._folder = self._config.get("cache", "")
 
   def init_params(self) -> dict:
@@ -154,10 +154,11 @@ class Features:
     return FeatureCache(self._folder, f"{c.backbone} {c.size} {c.eight_bit} {c.dtype}", names)
 
 
-def parse_taps(text: str, net) -> tuple[str, ...]:
+def parse_taps(text: str, net, field: str = "taps") -> tuple[str, ...]:
   """Names of layers of a backbone out of config.method.taps.
 
   Args:
+    field: of config.method that says it, for messages.
     text: "a+b" or "a,b"; "default" and "concat" as the module's docstring says.
 
   Raises:
@@ -170,6 +171,6 @@ def parse_taps(text: str, net) -> tuple[str, ...]:
     return tuple(net.taps)[-1:]
   unknown = [t for t in taps if t not in net.taps]
   if unknown or not taps or len(set(taps)) < len(taps):
-    raise UserError(f"config.method.taps={text!r}: {net.name} has {', '.join(net.taps)}, each once, joined "
+    raise UserError(f"config.method.{field}={text!r}: {net.name} has {', '.join(net.taps)}, each once, joined "
                     "by +; or default, or concat")
   return taps

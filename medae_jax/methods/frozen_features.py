@@ -38,14 +38,14 @@ RULES = {
     "method.channels": checks.several(checks.whole(0)),
     "method.low": checks.number(), "method.high": checks.number(), "method.bounded": checks.flag,
     "method.neighbours": checks.whole(1), "method.most_images": checks.whole(2),
-    "method.forest.trees": checks.whole(1), "method.forest.samples": checks.whole(2),
+    "method.forest.trees": checks.whole(1, 100_000), "method.forest.samples": checks.whole(2, 2**24),
     "method.patches.size": checks.odd, "method.patches.grid": checks.whole(0),
     "method.padim.dims": checks.whole(1), "method.padim.eps": checks.number(0, above=True),
     "method.padim.reduce": checks.choice("project", "select"),
     "method.patchcore.candidates": checks.whole(1), "method.patchcore.share": checks.number(0, 1, above=True),
     "method.patchcore.most": checks.whole(1), "method.patchcore.neighbours": checks.whole(0),
     "method.score.image": checks.choice(*SCORES), "method.score.map": checks.choice("none", *_patches.KINDS),
-    "method.score.taps": checks.text, "method.score.smooth": checks.number(0),
+    "method.score.taps": checks.text, "method.score.smooth": checks.number(0, 100),
     "method.score.foreground": checks.flag, "method.score.offer": checks.flag}
 
 
@@ -64,16 +64,16 @@ class Method(BaseMethod):
     self._pooled = any(s in POOLED for s in m.scores)
     self._patched = any(s in _patches.KINDS for s in m.scores)
     self._sets = {} if not self._pooled else {
-        "+".join(taps): taps for taps in (self._parse(t) for t in m.image_taps)}
-    self._map_taps = self._parse(m.map_taps) if self._patched else ()
+        "+".join(taps): taps for taps in (self._parse(t, "image_taps") for t in m.image_taps)}
+    self._map_taps = self._parse(m.map_taps, "map_taps") if self._patched else ()
     self._check_score()
 
-  def _parse(self, taps):
-    return self._features(taps).taps
+  def _parse(self, taps, field):
+    return self._features(taps, field).taps
 
-  def _features(self, taps):
-    """The backbone up to `taps`, a text or a sequence of names."""
-    return _features.Features(self.config, taps if isinstance(taps, str) else "+".join(taps))
+  def _features(self, taps, field="taps"):
+    """The backbone up to `taps`, a text or a sequence of names; config.method.<field> says which."""
+    return _features.Features(self.config, taps if isinstance(taps, str) else "+".join(taps), field)
 
   def _check_score(self):
     m, score = self.config.method, self.config.method.score
@@ -88,7 +88,7 @@ class Method(BaseMethod):
   def _taps(self):
     """Name of the set of taps of the image score."""
     taps = self.config.method.score.taps
-    return "+".join(self._parse(taps)) if taps else next(iter(self._sets), "")
+    return "+".join(self._parse(taps, "score.taps")) if taps else next(iter(self._sets), "")
 
   def _all_taps(self):
     return tuple(dict.fromkeys(t for taps in (*self._sets.values(), self._map_taps) for t in taps))
@@ -100,19 +100,23 @@ class Method(BaseMethod):
   def init(self, rng, batch):
     shape = batch["image"].shape
     features = self._features(self._all_taps())
+    self._check_channels(shape[3])
     features.check_shape((*shape[:3], len(self.config.method.channels) or shape[3]))
     return State.create(features.init_params())
 
   def pretrained(self):
     return self._features(self._all_taps()).pretrained()
 
+  def _check_channels(self, there):
+    if max(self.config.method.channels, default=0) >= there:
+      raise UserError(f"config.method.channels={tuple(self.config.method.channels)}: the images have {there} "
+                      "channels")
+
   def _maps(self, state, image, taps):
     """{tap: [B,h,w,C]} of images as the data set gives them."""
     m = self.config.method
     if m.channels:
-      if max(m.channels) >= image.shape[-1]:
-        raise UserError(f"config.method.channels={tuple(m.channels)}: the images have "
-                        f"{image.shape[-1]} channels")
+      self._check_channels(image.shape[-1])
       image = image[..., tuple(m.channels)]
     image = (image - m.low) * (2 / (m.high - m.low)) - 1
     return self._features(taps).maps(state.params, image)

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, shown
 from medae_jax.models.layers import norm as norms
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.init import uniform_fan_in
@@ -79,6 +79,13 @@ def normalise(x, kind: str, train: bool, axis_name, name: str):
   return norms.BatchNorm(train and kind == "batch", axis_name, unbiased=True, name=name)(x)
 
 
+def check_strides(channels, strides) -> None:
+  """Raises UserError where strides or widths would be left over: one more stride repeats the last width."""
+  if not len(channels) <= len(strides) <= len(channels) + 1:
+    raise UserError(f"config.model.strides={shown(tuple(strides))}: give {len(channels)} of them, or one more, to "
+                    f"the {len(channels)} of config.model.widths={shown(tuple(channels))}")
+
+
 class Encoder(nn.Module):
   """image [B,H,W,C] -> (code [B,h,w,channels[-1]], convolution outputs before normalisation)."""
   channels: tuple[int, ...]
@@ -91,6 +98,7 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, image, train: bool = False, axis_name: str | None = None):
+    check_strides(self.channels, self.strides)
     act, x, raw = activation(self.act, self.slope), image, []
     for i, (width, stride) in enumerate(zip((*self.channels, self.channels[-1]), self.strides)):
       x = conv(width, self.size, stride, x.shape[-1], self.dtype, f"conv{i}")(x)

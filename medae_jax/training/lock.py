@@ -114,10 +114,12 @@ def _runs(other: dict) -> bool:
 
 
 def _remove_if_empty(folder: pathlib.Path) -> None:
-  """Removes a folder that holds locks alone: this one, and those of work inside it that has ended."""
+  """Removes a folder that holds empty folders and locks alone: this one, and of work inside that has ended."""
   with contextlib.suppress(OSError):
-    found = list(folder.iterdir())
-    if all(p.name.startswith(".") and p.name.endswith(".lock") for p in found):
-      for path in found:
+    found = list(folder.rglob("*"))
+    locks = [p for p in found if p.name.startswith(".") and p.name.endswith(".lock")]
+    if all(p.is_dir() or p in locks for p in found):
+      for path in locks:
         path.unlink()
-      folder.rmdir()
+      for path in [*sorted((p for p in found if p.is_dir()), reverse=True), folder]:
+        path.rmdir()

@@ -153,7 +153,7 @@ def load_stats(layers: Iterable[str], path=STATS_FILE) -> dict:
     FileNotFoundError: no such file. ValueError: a layer is missing, or a std is not positive.
   """
   if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f"{path}: no such file of VGG19 channel statistics")
+    raise FileNotFoundError(f"{FIELDS}_stats={path}: no such file of channel statistics")
   stats = {}
   with np.load(path, allow_pickle=False) as arrays:
     for layer in layers:

@@ -23,15 +23,20 @@ class Autoencoder(BaseMethod):
   Attributes:
     groups: {optimiser: networks it moves}.
     scored: networks that a reconstruction needs.
+    least_latent: for config.model.latent.
   """
 
   needs: Mapping[str, Need] = {"image": Need("BHWC", low=0, high=1)}
   groups: Mapping[str, Sequence[str]] = {"net": ("enc", "dec")}
   scored: Sequence[str] = ("enc", "dec")
   frozen: Sequence[str] = (reconstruction.NET,)
+  least_latent = 1
 
   def __init__(self, config):
     super().__init__(config)
+    if config.model.latent < self.least_latent:
+      raise UserError(f"config.model.latent={config.model.latent}: codes of {config.method.name} have "
+                      f"{self.least_latent} number or more")
     if config.train.accum > 1 and config.model.get("norm", "none") == "batch":
       raise UserError("config.train.accum > 1 changes the statistics of batch normalisation: use accum=1, or "
                       "model.norm=frozen or group")

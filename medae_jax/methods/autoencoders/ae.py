@@ -26,6 +26,7 @@ from medae_jax.weights.autoencoders import names as zoo_names, sizes
 
 class Method(Plain):
   frozen = ("vgg", reconstruction.NET)
+  least_latent = 0  # the code is a map
 
   def __init__(self, config):
     super().__init__(config)

@@ -19,6 +19,7 @@ from configs import (
 from data_pipelines import dataset
 from medae_jax.core import checks, config as config_lib, method as method_lib
 from medae_jax.core.errors import UserError
+from medae_jax.models import conv_ae
 from medae_jax.tasks import base as tasks
 
 CONFIGS = {m.__name__.rpartition(".")[2]: m for m in (annotation_removal, dae_brats, dpa_cifar10, noisy_skin,
@@ -142,6 +143,21 @@ def test_what_evaluation_cannot_have_is_said_before_the_training(fields, said):
 def test_factors_of_frames(field, value):
   """0 made all of them black, or ended in a traceback of TensorFlow."""
   assert f"data.{field}" in _refused(annotation_removal.get_config("smoke"), f"data.{field}", value)
+
+
+@pytest.mark.parametrize("field", ["model.widths", "model.strides"])
+def test_widths_and_strides_are_several(field):
+  assert f"config.{field}=[]" in _refused(morphaeus_cxr.get_config("smoke"), field, ())
+
+
+def test_strides_are_as_many_as_widths_or_one_more():
+  """What was left over was dropped without a word."""
+  for widths, strides, said in ((2, 1, True), (2, 2, False), (2, 3, False), (2, 4, True), (3, 2, True)):
+    try:
+      conv_ae.check_strides((8,) * widths, (2,) * strides)
+      assert not said
+    except UserError as e:
+      assert said and f"config.model.strides=({', '.join('2' * strides)}" in str(e)
 
 
 def test_a_long_value_is_not_repeated_whole():

@@ -55,6 +55,8 @@ def test_arguments_that_do_not_go_together(arg, text):
     ("si_vae,smoke", {"train__accum": 2, "model__norm": "frozen"}, "codes of the encoder"),
     ("beta_vae,smoke", {"train__accum": 2}, "of the whole batch"),
     ("ae_s,smoke", {"train__accum": 2}, "changes the statistics"),
+    *((f"{word},smoke", {"model__latent": 0}, "config.model.latent=0: codes of")
+      for word in ("vae", "beta_vae", "aae", "si_vae")),
     ("dae,smoke", {"method__loss": "l1+perceptual"}, "takes l1, l2, ssim")])
 def test_methods_that_refuse_a_config(arg, fields, text):
   with pytest.raises(UserError, match=text):
