@@ -171,6 +171,6 @@ def parse_taps(text: str, net, field: str = "taps") -> tuple[str, ...]:
     return tuple(net.taps)[-1:]
   unknown = [t for t in taps if t not in net.taps]
   if unknown or not taps or len(set(taps)) < len(taps):
-    raise UserError(f"config.method.{field}={text!r}: {net.name} has {', '.join(net.taps)}, each once, joined "
-                    "by +; or default, or concat")
+    raise UserError(f"config.method.{field}={text!r}: {net.name} has {', '.join(net.taps)}, each once, "
+                    "joined by +; or default, or concat")
   return taps

@@ -48,8 +48,8 @@ class Perceptual:
     self.source = trunks.Source(config)
     options = {k: bool(config.get(k, False)) for k in ("normalize", "absolute", "relative")}
     self.terms, layers = self._parsed("method.", "method.", options)
-    self.score_terms, more = self._parsed(
-        *("method.score." if config.score.get(name, "") else "method." for name in ("loss", "layers")), options)
+    own = lambda name: "method.score." if config.score.get(name, "") else "method."
+    self.score_terms, more = self._parsed(own("loss"), own("layers"), options)
     self.layers = tuple(sorted({*layers, *more}))
     self.running = bool(self.layers) and config.vgg_stats == "running"
     if self.layers and not self.running:

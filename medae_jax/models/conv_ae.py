@@ -82,8 +82,8 @@ def normalise(x, kind: str, train: bool, axis_name, name: str):
 def check_strides(channels, strides) -> None:
   """Raises UserError where strides or widths would be left over: one more stride repeats the last width."""
   if not len(channels) <= len(strides) <= len(channels) + 1:
-    raise UserError(f"config.model.strides={shown(tuple(strides))}: give {len(channels)} of them, or one more, to "
-                    f"the {len(channels)} of config.model.widths={shown(tuple(channels))}")
+    raise UserError(f"config.model.strides={shown(tuple(strides))}: give {len(channels)} of them, or one "
+                    f"more, to the {len(channels)} of config.model.widths={shown(tuple(channels))}")
 
 
 class Encoder(nn.Module):

@@ -114,7 +114,7 @@ def _runs(other: dict) -> bool:
 
 
 def _remove_if_empty(folder: pathlib.Path) -> None:
-  """Removes a folder that holds empty folders and locks alone: this one, and of work inside that has ended."""
+  """Removes a folder with locks and empty folders alone: this lock, and those of work that has ended."""
   with contextlib.suppress(OSError):
     found = list(folder.rglob("*"))
     locks = [p for p in found if p.name.startswith(".") and p.name.endswith(".lock")]

@@ -90,7 +90,8 @@ class Source:
     found = backbones.original_digest(pathlib.Path(self.weights))
     if found != wanted:
       raise UserError(f"config.method.vgg_stats='natural' belong to the weights with SHA-256 {wanted[:16]}; "
-                      f"{self._fields}_weights={self.weights} are those of {found[:16]}: set vgg_stats='running'")
+                      f"{self._fields}_weights={self.weights} are those of {found[:16]}: set "
+                      "vgg_stats='running'")
 
   def width(self, params, layer: str) -> int:
     """Channels of a layer, from the weights where they may be narrow."""

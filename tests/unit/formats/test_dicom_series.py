@@ -36,7 +36,7 @@ def change(name, value, at=2):
     ("ImageType", ["ORIGINAL", "PRIMARY", "P"], "part of the signal"),
     ("EchoNumbers", 2, "echo"), ("InversionTime", "900", "inversion time"), ("FlipAngle", "90", "flip angle"),
     ("ConvolutionKernel", "B70", "reconstruction kernel"), ("ContrastBolusAgent", "GD", "contrast agent"),
-    ("EchoTime", "95", "echo time"), ("RepetitionTime", "500", "repetition time"), ("Modality", "CT", "modality"),
+    ("EchoTime", "95", "echo time"), ("Modality", "CT", "modality"), ("RepetitionTime", "500", "repetition"),
     ("TemporalPositionIdentifier", 3, "time"),
     ("DiffusionBValue", 700.0, "diffusion"), ("PatientID", "Q", "patient"),
     ("RescaleSlope", None, "rescaling")])

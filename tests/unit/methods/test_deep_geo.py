@@ -46,7 +46,7 @@ def test_rectangles_refuse_quarter_turns():
   with pytest.raises(UserError, match=r"6x9.*config.method.rotations=2"):
     Transformations(True, 2, 4).check(6, 9)
   Transformations(True, 5, 2).check(6, 9)
-  with pytest.raises(UserError, match="config.method.shift=6: images are 6x9"):  # mirrored, or the image itself
+  with pytest.raises(UserError, match="config.method.shift=6: images are 6x9"):  # a mirror
     Transformations(True, 6, 2).check(6, 9)
 
 

@@ -79,7 +79,7 @@ def test_black_and_white_are_the_configs_and_channels_may_be_chosen(images):
   np.testing.assert_allclose(plain._maps(state, jnp.asarray(images), ("r12",))["r12"], entered, rtol=1e-5)
   assert unit.needs["image"].high is None and plain.needs["image"].high == 1
   for use in (lambda: unit._maps(state, jnp.asarray(images), ("r12",)),
-              lambda: unit.init(None, {"image": images[:1]})):  # before the run is written, not when it is fitted
+              lambda: unit.init(None, {"image": images[:1]})):  # before the run is written
     with pytest.raises(UserError, match="have 3 channels"):
       use()
 
@@ -87,7 +87,7 @@ def test_black_and_white_are_the_configs_and_channels_may_be_chosen(images):
 @pytest.mark.parametrize(("changes", "text"), [
     ({"method.score.image": "knn"}, "score.image"), ({"method.scores": ("padim",)}, "says what is fitted"),
     ({"method.score.taps": "r11"}, "none of the sets"), ({"method.map_taps": "r99"}, "method.map_taps='r99'"),
-    ({"method.image_taps": ("r11", "x")}, "method.image_taps='x'"), ({"method.score.smooth": 1e30}, "up to 100"),
+    ({"method.image_taps": ("r11", "x")}, "method.image_taps='x'"), ({"method.score.smooth": 1e30}, "to 100"),
     ({"method.forest.trees": 10**12}, "forest.trees"), ({"method.score.taps": "y"}, "score.taps='y'"),
     ({"method.low": 1.0}, "is not below")])
 def test_what_does_not_fit_is_one_line(changes, text):
