@@ -1,6 +1,7 @@
 """Sweeps on the synthetic toy data: grid, table, resume, runs together, search by folds."""
 
 import csv
+import functools
 import json
 import pathlib
 
@@ -109,14 +110,27 @@ def test_changes_of_the_command_line_reach_every_run(done, tmp_path):
   assert sorted({plan.config(t).seed for t in plan.trials()}) == [10, 11]
 
 
-@pytest.mark.parametrize("method", ["tests.tiny_methods:BatchNormMethod",
-                                    "tests.e2e.test_sweep:FrozenMethod"])
-def test_runs_together_are_the_runs_alone(tmp_path, method):
+RUNS = {"tests.tiny_methods:BatchNormMethod": 3, "tests.e2e.test_sweep:FrozenMethod": 2}
+
+
+@pytest.fixture(scope="module")
+def in_both_ways(tmp_path_factory):
+  """method -> folder of two sweeps of RUNS[method] runs, "alone" one after the other and "both" at once."""
+  @functools.cache
+  def get(method):
+    folder = tmp_path_factory.mktemp("ways")
+    for name, together in (("alone", 1), ("both", RUNS[method])):
+      config = tiny_sweep.config(folder, method, grid={"run": tuple(range(RUNS[method]))}, together=together)
+      sweep.sweep(config, str(folder / name))
+    return folder
+  return get
+
+
+@pytest.mark.parametrize("method", RUNS)
+def test_runs_together_are_the_runs_alone(in_both_ways, method):
   """Up to float order; the folders are those of single runs, best checkpoints included."""
-  for name, together in (("alone", 1), ("both", 3)):
-    config = tiny_sweep.config(tmp_path, method, grid={"run": (0, 1, 2)}, together=together)
-    sweep.sweep(config, str(tmp_path / name))
-  for run in range(3):
+  tmp_path = in_both_ways(method)
+  for run in range(RUNS[method]):
     alone, both = (_params(tmp_path / k, f"run{run}") for k in ("alone", "both"))
     _close(alone, both, 2e-5)
     scores = [json.loads((tmp_path / k / f"runs/run{run}/evaluation/test.json").read_text())
@@ -131,18 +145,18 @@ def test_runs_together_are_the_runs_alone(tmp_path, method):
                 != _params(tmp_path / "both", "run1")["net"]["Conv_0"]["kernel"])
 
 
-def test_runs_together_resume(tmp_path, monkeypatch):
+def test_runs_together_resume(tmp_path, in_both_ways, monkeypatch):
   """Stopped after the second step and called again: the numbers of the unbroken sweep."""
-  config = tiny_sweep.config(tmp_path, grid={"run": (0, 1)}, together=2)
-  sweep.sweep(config, str(tmp_path / "whole"))
+  unbroken = in_both_ways("tests.tiny_methods:BatchNormMethod") / "both"
+  config = tiny_sweep.config(tmp_path, grid={"run": (0, 1, 2)}, together=3)
   with monkeypatch.context() as m:
     m.setattr(interrupt.GracefulStop, "requested", lambda self, step: step == 2)
     stopped = sweep.sweep(config, str(tmp_path / "broken"))
   assert "interrupted" in stopped["failed"].values()  # said in the table; no error, as after a single run
   assert not (tmp_path / "broken/runs/run0/evaluation").exists()
   sweep.sweep(config, str(tmp_path / "broken"))
-  for run in range(2):
-    whole, broken = (_params(tmp_path / k, f"run{run}") for k in ("whole", "broken"))
+  for run in range(3):
+    whole, broken = (_params(folder, f"run{run}") for folder in (unbroken, tmp_path / "broken"))
     _close(whole, broken, 1e-6)
 
 
