@@ -13,8 +13,8 @@ Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYN
   study=scores  one network a fold and seed, 31 scores of each and detectors without a network
                 in scores.md, scores.csv, with paired intervals over patients (the default)
   study=noise   one network for each resolution (4 to 32) and sigma (0.1 to 0.4) of the noise, published score
-  study=training  the default of dae_nifti.py with one thing of its training changed at a time; its own score
-                with one pair of noise draws instead of four; stopped early, the table has fewer folds
+  study=training  the default of dae_nifti.py with one thing of its training changed at a time, and its own
+                score; stopped early, the table has fewer folds
   :small        96x96, wf 3, 600 steps: 4 minutes a network on one free core
   :smoke        SYNTHETIC, seconds a run; for tests
 """
@@ -26,11 +26,13 @@ from data_pipelines.errors import UserError
 
 NOISE = {"noise_res": (4, 8, 16, 32), "noise_std": (0.1, 0.2, 0.4)}
 TRAINING = {  # name: (arguments of dae_nifti.py, fields)
-    "default": ("", {}), "noise_4_nodes": ("noise_res=4", {}), "noise_32_nodes": ("noise_res=32", {}),
+    "default": ("", {}), "noise_4_nodes": ("noise_res=4", {}), "noise_8_nodes": ("noise_res=8", {}),
+    "noise_32_nodes": ("noise_res=32", {}),
     "noise_0.1": ("noise_std=0.1", {}), "noise_0.4": ("noise_std=0.4", {}),
     "roll_per_image": ("", {"data.noise_roll": "example"}), "loss_l1": ("loss=l1", {}),
     "loss_ssim_l1": ("loss=ssim+l1", {}), "twice_as_wide": ("", {"model.wf": 4}),
-    "twice_as_long": ("", {"train.steps": 1200}), "mirrored": ("", {"data.flip": True}),
+    "twice_as_long": ("", {"train.steps": 1200}), "half_as_long": ("", {"train.steps": 300}),
+    "mirrored": ("", {"data.flip": True}),
     "gain_0.1": ("", {"data.gain": 0.1}), "gain_0.3": ("", {"data.gain": 0.3})}
 
 
@@ -67,7 +69,7 @@ def get_config(arg=None):
 
 def _changes(words, grid):
   """A part of the sweep for each of TRAINING."""
-  quick = {"method.score.test_noise_draws": 1, "eval.bootstrap": 0, "eval.panel_images": 0}
+  quick = {"eval.bootstrap": 0, "eval.panel_images": 0}
   return tuple(
       dict(name=name, config="configs/dae_nifti.py", arg=",".join(filter(None, [words, more])), grid=grid,
            settings=({**quick, **fields},), labels={"change": name})
