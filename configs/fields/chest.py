@@ -12,7 +12,6 @@ _group = ml_collections.ConfigDict
 def base() -> ml_collections.ConfigDict:
   """Optimiser, data, training and evaluation of all of them; the published values."""
   config = common.base()
-  config.seed = 2109
   config.optim = optim = _group()
   optim.lr, optim.b1, optim.b2, optim.eps = 5e-4, 0.9, 0.999, 1e-8
   optim.schedule = "constant"

@@ -266,3 +266,20 @@ def test_of_a_model_of_any_sequence_each_volume_of_a_session_is_a_scan(modalitie
   with made.unlocked():
     made.predict.layout, made.data.modalities = "bids", modalities
   assert predictor.Predictor(made, CALIBRATION, None)._layout._apart == apart
+
+
+def test_slices_are_prepared_for_the_size_that_the_checkpoint_notes(monkeypatch):
+  """A config may give one number, or none that is true any more."""
+  judge = model()
+  assert judge._size() == (48, 60)
+  judge.image_shape = (32, 40, 2)
+  assert judge._size() == (32, 40)
+  judge.image_shape = None
+  with judge.config.unlocked(), judge.config.data.ignore_type():
+    judge.config.data.image_size = 24
+  assert judge._size() == (24, 24)
+
+
+def test_no_picture_of_an_image_that_nobody_asked_for(tmp_path):
+  model().predict_one(pictures(tmp_path / "in", [v[:, :, 4].T for v in egg()]), tmp_path)
+  assert (tmp_path / "s_anomaly.tif").is_file() and not (tmp_path / "s_overlay.png").exists()

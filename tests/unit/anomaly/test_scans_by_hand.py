@@ -2,6 +2,7 @@
 
 import ml_collections
 import numpy as np
+from PIL import Image
 import pytest
 
 from medae_jax.tasks import score_of
@@ -60,3 +61,12 @@ def test_marks_of_a_restoration_are_its_mask():
   marks[0, 1] = 1
   found = score_of.arrays(config, None, {"marks": marks, "map": marks}, single=True)
   np.testing.assert_array_equal(found.mask, marks[0, ..., 0] > 0)
+
+
+def test_the_restored_picture_is_the_file_that_the_row_names(tmp_path):
+  for name, value in (("a.png", 10), ("b/a.png", 20), ("compare/a.png", 30)):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((2, 2), value, np.uint8)).save(tmp_path / name)
+  found = score_of.files(tmp_path, {"output": "a.png", "called_abnormal": 0})
+  assert set(found.outputs) == {"restored"} and found["restored"].max() == 10 and found.verdict == "normal"
+  assert found.picture == (tmp_path / "compare/a.png").read_bytes() and found.affine is None

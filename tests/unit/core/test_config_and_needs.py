@@ -8,7 +8,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from medae_jax.core import config as config_lib, example, method as method_lib, needs, scoring
+from configs import common
+from medae_jax.core import config as config_lib, example, fields, method as method_lib, needs, scoring
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import Stage
 from medae_jax.core.needs import Need
@@ -129,3 +130,19 @@ def test_another_run_is_told_by_the_field_that_differs(tmp_path, there, here, sa
   config = ml_collections.ConfigDict({"method": here, "model": {}})
   with pytest.raises(UserError, match=f"{said}; give the run's value"):
     config_lib.check_workdir(config, tmp_path)
+
+
+def test_fields_that_a_run_from_before_them_lacks_are_those_that_change_nothing(tmp_path):
+  """Above all, nobody has insisted on anything in such a run."""
+  old, now = common.base().to_dict(), common.base()
+  for group in fields.YOUNGER:
+    del old[group]
+  for group, names in fields.YOUNGER_FIELDS.items():
+    for name in names:
+      del old[group][name]
+  (tmp_path / "config.json").write_text(json.dumps(old))
+  found = config_lib.read_config(tmp_path)
+  for group, names in {**fields.YOUNGER, **fields.YOUNGER_FIELDS}.items():
+    for name in names:
+      assert found[group][name] == now[group][name], f"{group}.{name}"
+  assert found.predict.force is False and found.eval.choose_score == () and found.train.trackers == ()

@@ -27,6 +27,7 @@ def packed(*files):
 @pytest.mark.parametrize("names, saved", [
     (["a/x", "b/x", "c/X"], ["x", "1_x", "2_X"]),
     (["2_x", "a/x", "b/x"], ["2_x", "x", "3_x"]),  # a name that a number made before
+    (["a/x", "2_X", "b/X"], ["x", "2_X", "3_X"]),
     (["a/x", "1_x", "b/x", "c/1_x"], ["x", "1_x", "2_x", "3_1_x"])])
 def test_dicom_files_of_one_name_are_all_kept(tmp_path, names, saved):
   found = save(tmp_path, *((n, DICOM + bytes([i])) for i, n in enumerate(names)))
