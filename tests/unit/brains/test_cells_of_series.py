@@ -7,6 +7,7 @@ import pytest
 from data_pipelines.brains import series
 from data_pipelines.errors import UserError
 from data_pipelines.formats.dicom_series import Series
+from data_pipelines.intake import find
 
 
 @pytest.fixture
@@ -65,3 +66,27 @@ def test_a_slice_means_its_own_series_of_those_beside_it(there):
 def test_other_files_and_nothing_are_no_series(tmp_path):
   (tmp_path / "a.nii.gz").write_bytes(b"")
   assert series.of_cell(tmp_path / "a.nii.gz", "t1") == [] == series.of_cell(pathlib.Path("none.dcm"), "t1")
+
+
+# --------------------------------------------------------------- which series are which modalities
+def series_of(folder, uid, text="", patient="p", **more):
+  folder.mkdir(parents=True, exist_ok=True)
+  file = folder / f"{uid}.dcm"
+  file.write_bytes(bytes(128) + b"DICM")
+  return Series(uid, [file], (text, ""), patient=patient, **{"study": "s", **more})
+
+
+def test_contrast_agent_may_go_unsaid_and_nothing_else(tmp_path):
+  given = [series_of(tmp_path / "t1ce/1", "a", "AX T1"), series_of(tmp_path / "flair/1", "b", "AX T2 FLAIR"),
+           series_of(tmp_path / "t2/1", "c", "AX T1")]
+  found = find.Found(tmp_path, [f for s in given for f in s.files])
+  scan, = series.scans(found, ("t1", "t1ce", "flair", "t2"), given)
+  assert {m: f[0].stem for m, f in scan.files.items()} == {"t1ce": "a", "flair": "b"}
+  assert [i.reason for i in found.left_out] == ["lies in a folder of t2, its description says t1"]
+
+
+@pytest.mark.parametrize("people, patient", [(("p", "p"), "p"), (("p", "q"), "")])
+def test_a_scan_is_of_a_patient_where_its_headers_agree(tmp_path, people, patient):
+  given = [series_of(tmp_path / "x", m, f"AX {m}", person) for m, person in zip(("T1", "FLAIR"), people)]
+  scan, = series.scans(find.Found(tmp_path, [f for s in given for f in s.files]), ("t1", "flair"), given)
+  assert scan.patient == patient

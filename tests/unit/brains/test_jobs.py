@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from data_pipelines.brains import fields, files, normalise, placement, prepare, records
+from data_pipelines.brains import fields, files, normalise, placement, prepare, prepare_scan, records, volumes
 from data_pipelines.brains.scan_folders import ScanFiles
 from data_pipelines.errors import UserError
+from data_pipelines.intake import geometry
 
 CHANGED = {"orientation": "RAS", "placement": "anatomy", "field_mm": 160.0, "unit": "median",
            "lesion_values": (2, 4)}
@@ -111,3 +112,17 @@ def test_few_negative_voxels_are_ringing_and_more_of_them_no_intensities():
         normalise._on_zero(volume, 0)
     else:
       assert normalise._on_zero(volume, 0) is volume
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_record_knows_mm_where_a_header_says_them(tmp_path, monkeypatch, known):
+  volume = np.zeros((8, 9, 5))
+  volume[2:6, 2:7, 1:4] = 100
+  grid = geometry.Grid("x", volume.shape, np.diag([2.0, 3, 4, 1]), known)
+  read = volumes.Volumes([volume], None, (2.0, 3.0, 4.0), grid, None, None)
+  monkeypatch.setattr(prepare_scan.volumes, "read", lambda *_: read)
+  (tmp_path / "records").mkdir()
+  job = {"patient": "p", "volumes": ["x"], "seg": None, "modalities": ["flair"], "size": (8, 9),
+         "storage": "float32", "folder": str(tmp_path), "key": {}, "orientation": "", "placement": "scan",
+         "field_mm": 192.0, "unit": "percentile", "lesion_values": ()}
+  assert prepare_scan.run(job)["record"]["spacing"] == ([2, 3, 4] if known else [])

@@ -4,6 +4,7 @@ import json
 import types
 
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -148,3 +149,42 @@ def test_a_config_may_change_in_predict_and_nowhere_else():
 def test_what_cannot_be_kept_as_numbers_is_refused():
   with pytest.raises(UserError, match="params/net/name is <U1: export keeps numbers only"):
     export._weights(State.create({"net": {"name": np.array(["x"])}}))
+
+
+@pytest.mark.parametrize("kind, data, inputs, outputs, written", [
+    ("anomaly", {"name": "brats", "modalities": ("flair",)}, ("image",), ("map", "score"), ("brats", True)),
+    ("anomaly", {"name": "natural"}, ("image",), ("map", "score"), ("natural", False)),
+    ("segmentation", {"name": "natural"}, ("image",), ("map", "score"), None),
+    ("anomaly", {"name": "natural"}, ("image",), ("score",), None),
+    ("anomaly", {"name": "natural"}, ("image", "mask"), ("map",), None),
+    ("anomaly", {"name": "mine"}, ("image",), ("map",), None)])
+def test_the_preparation_of_files_goes_with_maps_of_single_images(
+    monkeypatch, kind, data, inputs, outputs, written):
+  seen = []
+  monkeypatch.setattr(export.preparation, "write", lambda folder, *given: seen.append(given) or ["numpy"])
+  run = types.SimpleNamespace(config=ml_collections.ConfigDict({"eval": {"kind": kind}, "data": data}))
+  found = export._preparation(None, run, dict.fromkeys(inputs), dict.fromkeys(outputs))
+  assert (seen, found) == (([written], ["numpy"]) if written else ([], []))
+
+
+def test_smaller_files_are_measured_against_the_exact_one(monkeypatch, tmp_path):
+  seen = []
+  monkeypatch.setattr(export.precision, "write", lambda folder, kind: folder / kind)
+  monkeypatch.setattr(export.measured, "measure",
+                      lambda config, paths, size: seen.append((paths, size)) or {})
+  export._smaller(tmp_path, None, {"image": 0}, ["onnx_fp16", "onnx_int8"], 8)
+  assert seen == [([tmp_path / n for n in ("score.onnx", "onnx_fp16", "onnx_int8")], 8)]
+  found = export._smaller(tmp_path, None, {"image": 0, "mask": 0}, ["onnx_int8"], 8)
+  assert found == {"not_measured": "the score reads image, mask"} and len(seen) == 1
+
+
+@pytest.mark.parametrize("at_once, size", [(1, 1), ("any", 8)])
+def test_a_file_of_one_image_at_a_time_is_measured_so(run, tmp_path, monkeypatch, at_once, size):
+  seen = []
+  monkeypatch.setattr(export.onnx, "write", lambda *_: ({"map": 0.0}, at_once))
+  monkeypatch.setattr(export, "_smaller", lambda folder, config, inputs, kinds, n: seen.append((kinds, n)))
+  out = export.export(run, tmp_path / "out", ("onnx_int8",))
+  assert seen == [(["onnx_int8"], size)]
+  manifest = json.loads((out / "manifest.json").read_text())
+  assert manifest["batch_onnx"] == at_once and manifest["parity"] is None
+  assert manifest["parity_onnx"] == {"map": 0.0} and "weights.npz" not in manifest["files"]
