@@ -90,9 +90,10 @@ def _evaluate(workdir, asked, splits) -> dict[str, Any]:
              "dataset": dataset.name, "synthetic": bool(dataset.synthetic), **provenance(info)}
     results[split], found = _one_split(module, run, dataset, split, calibration, workdir, about, given)
     calibration = found or calibration
-  if not jax.process_index():
-    events.evaluated(workdir, config, info["step"], results)
-    logging.info("Report: %s", report.write(workdir))
+  with hosts.heard():
+    if not jax.process_index():
+      events.evaluated(workdir, config, info["step"], results)
+      logging.info("Report: %s", report.write(workdir))
   return results
 
 
@@ -188,24 +189,30 @@ def _one_split(module, run, dataset, split, calibration, workdir, about=None, gi
                      lambda b, found: evaluator.show(b, *found), on_device=False,
                      batch_size=min(size, -(-chosen.size // 8) * 8), label=f"{split}, pictures")
     result.update(seconds=round(time.monotonic() - begin, 3), **provenance(run.info))
-    if not jax.process_index():
-      folder = workdir / "evaluation"
-      (folder / f"{split}.json").unlink(missing_ok=True)
-      if found:
-        files.write_json(workdir / calibrate.FILE, found)
-        logging.info("Calibration on val: %s.", calibrate.explain(found))
-      files.write_csv(folder / f"{split}.csv", evaluator.rows())
-      for name, rows in evaluator.tables().items():
-        files.write_csv(folder / f"{split}_{name}.csv", rows)
-      files.write_json(folder / "curves" / f"{split}.json", evaluator.curves())
-      gallery.write(folder, split, evaluator.gallery())
-      for name, picture in evaluator.panels().items():
-        path = files.write_png(folder / f"{split}_{name}.png", picture)
-        logging.info("Picture: %s", path)
-      files.write_json(folder / f"{split}.json", result)
+    with hosts.heard():
+      if not jax.process_index():
+        _write(workdir, split, evaluator, result, found)
   finally:
     evaluator.close()
   return result, found
+
+
+def _write(workdir, split, evaluator, result, found) -> None:
+  """The files of one split; see `_one_split` on their order."""
+  folder = workdir / "evaluation"
+  (folder / f"{split}.json").unlink(missing_ok=True)
+  if found:
+    files.write_json(workdir / calibrate.FILE, found)
+    logging.info("Calibration on val: %s.", calibrate.explain(found))
+  files.write_csv(folder / f"{split}.csv", evaluator.rows())
+  for name, rows in evaluator.tables().items():
+    files.write_csv(folder / f"{split}_{name}.csv", rows)
+  files.write_json(folder / "curves" / f"{split}.json", evaluator.curves())
+  gallery.write(folder, split, evaluator.gallery())
+  for name, picture in evaluator.panels().items():
+    path = files.write_png(folder / f"{split}_{name}.png", picture)
+    logging.info("Picture: %s", path)
+  files.write_json(folder / f"{split}.json", result)
 
 
 def provenance(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from absl import logging
 import jax
 
 from medae_jax.core import calibration as calibration_lib, config as config_lib, files
+from medae_jax.core.device import hosts
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import changed as changed_lib
 
@@ -60,9 +61,10 @@ def evaluate(module, run, dataset, workdir, out: pathlib.Path, wanted: Sequence[
                calibration_lib.explain(run.calibration), out)
   results = {split: one_split(module, run, dataset, split, run.calibration, out)[0]
              for split in order}
-  if not jax.process_index():
-    # What the page of the folder needs to stand alone.
-    files.write_json(out / calibration_lib.FILE, run.calibration)
-    config_lib.write_config(run.config, out)
-    logging.info("Report: %s", write_report(out))
+  with hosts.heard():
+    if not jax.process_index():
+      # What the page of the folder needs to stand alone.
+      files.write_json(out / calibration_lib.FILE, run.calibration)
+      config_lib.write_config(run.config, out)
+      logging.info("Report: %s", write_report(out))
   return results

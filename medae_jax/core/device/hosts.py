@@ -7,6 +7,7 @@ nothing depends on how many share the work. What is exchanged travels as bytes, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+import contextlib
 import json
 import math
 from typing import Any
@@ -80,6 +81,22 @@ def exchange(result: Any) -> list[Any]:
     if found["error"]:
       raise UserError(f"process {number} of {len(parts)}: {found['error']}")
   return [jax.tree.unflatten(structure, _arrays(part, found["leaves"])) for part, found in zip(parts, heads)]
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+  """Around what the first process does alone, such as writing files: what stops it there stops all.
+
+  The others wait here until it is done; without this they would wait for it in their next exchange, for ever.
+  """
+  if jax.process_count() == 1:
+    yield
+    return
+  try:
+    yield
+  except Exception as error:
+    exchange(error)  # raises it
+  exchange(())
 
 
 def _words(error: Exception) -> str:

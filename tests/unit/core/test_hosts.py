@@ -87,5 +87,19 @@ def test_a_device_that_fails_when_it_is_asked_stops_all(together):
   assert "RESOURCE_EXHAUSTED" in str(first) and isinstance(second, RuntimeError)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_stops_the_first_alone_is_heard_by_all(together, processes):
+  """A full disk, say, of the process that writes: the others waited in their next exchange."""
+  def write(fails):
+    with hosts.heard():
+      if not hosts.jax.process_index() and fails:
+        raise OSError(28, "No space left on device", "test.csv")
+    return "done"
+  first, *others = together(processes, lambda: write(True))
+  assert isinstance(first, OSError) and first.errno == 28
+  assert all(isinstance(e, UserError) and "process 0 of 2: [Errno 28]" in str(e) for e in others)
+  assert together(processes, lambda: write(False)) == ["done"] * processes
+
+
 def test_one_process_alone_gathers_its_own():
   assert hosts.gather_bytes(b"abc") == [b"abc"]

@@ -1,11 +1,13 @@
 """evaluate end to end on a known detector: every number against scikit-learn or brute force."""
 
+import contextlib
 import csv
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from medae_jax import evaluate
 from medae_jax.core import calibration as calibrate, trained
 from medae_jax.metrics import components
 from medae_jax.scores import residual as scores
+from medae_jax.tasks import base
 from medae_jax.tasks.anomaly import residual_fit, scans
 from tests.unit import fake_run
 
@@ -102,6 +105,32 @@ def test_tables_pictures_and_report(run):
   assert f"{_json(run)['pixel_ap']:.3f}" in page and "</i>outline: expert mask" in page
   assert "there are no expert masks" not in page
   assert not list(run.rglob("*.tmp"))
+
+
+def test_a_disk_error_while_writing_is_heard_by_all_processes(tmp_path, monkeypatch):
+  heard, full = [], OSError(28, "No space left on device")
+
+  @contextlib.contextmanager
+  def listening():
+    try:
+      yield
+    except OSError as error:
+      heard.append(error)
+      raise
+
+  class Evaluator(base.BaseEvaluator):
+    update = calibrate = lambda *_: None
+    result = lambda self: {}
+
+    def rows(self):
+      raise full
+  monkeypatch.setattr(evaluate.hosts, "heard", listening)
+  monkeypatch.setattr(evaluate, "stream_through", lambda *_, **__: None)
+  run = types.SimpleNamespace(config=fake_run.config(), score_fn=None, info={"which": "best", "step": 1})
+  dataset = types.SimpleNamespace(name="some", synthetic=False, split=lambda name: [0])
+  with pytest.raises(OSError, match="No space left"):
+    evaluate._one_split(types.SimpleNamespace(Evaluator=Evaluator), run, dataset, "test", None, tmp_path)
+  assert heard == [full]
 
 
 def test_evaluating_again_gives_the_same(run):
