@@ -4,6 +4,8 @@ image.npy: float32 [H,W,C] or [B,H,W,C], prepared as the folder's config.json sa
 Writes <image>_map.npy and prints one anomaly score an image.
 """
 
+import hashlib
+import json
 import pathlib
 import sys
 
@@ -11,16 +13,17 @@ import jax
 from jax import export
 import numpy as np
 
-paths = [a for a in sys.argv[1:] if not a.startswith("--dir=")]
 given = [a.removeprefix("--dir=") for a in sys.argv[1:] if a.startswith("--dir=")]
-folder = pathlib.Path(given[0] if given else __file__)
-folder = folder if folder.is_dir() else folder.parent
+folder = pathlib.Path(given[0]) if given else pathlib.Path(__file__).parent
+known = json.loads((folder / "manifest.json").read_text())["files"]
+for name in ("score.stablehlo", "weights.npz"):
+  if hashlib.sha256((folder / name).read_bytes()).hexdigest() != known[name]:
+    sys.exit(f"{folder / name} is not the file that was exported: export again")
 score = export.deserialize(bytearray((folder / "score.stablehlo").read_bytes()))
 weights = jax.device_put(dict(np.load(folder / "weights.npz", allow_pickle=False)))
-for path in paths:
+for path in (a for a in sys.argv[1:] if not a.startswith("--dir=")):
   image = np.load(path, allow_pickle=False).astype(np.float32)
-  image = image[None] if image.ndim == 3 else image
-  outputs = jax.jit(score.call)(weights, {"image": image})
+  outputs = jax.jit(score.call)(weights, {"image": image.reshape(-1, *image.shape[-3:])})
   for i, value in enumerate(np.asarray(outputs["score"])):
     print(f"{path}[{i}] score {value:.6g}")
   np.save(path.removesuffix(".npy") + "_map.npy", np.asarray(outputs["map"]))

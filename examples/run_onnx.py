@@ -8,6 +8,7 @@ The mask is map > threshold of calibration.json, without small components, as --
 """
 
 import csv
+import hashlib
 import json
 import pathlib
 import sys
@@ -27,6 +28,7 @@ class Folder:
     sys.path.insert(0, str(folder / "preparation"))
     read = lambda name: json.loads((folder / name).read_text(encoding="utf-8"))
     self.config, self.manifest = read("config.json"), read("manifest.json")
+    self._check(folder, model)
     self.calibration = read("calibration.json") if (folder / "calibration.json").exists() else {}
     told = read("trained_on.json") if (folder / "trained_on.json").exists() else {}
     self.mark = ", ".join(filter(None, ["synthetic" if told.get("synthetic") else "", told.get("variant")]))
@@ -36,6 +38,22 @@ class Folder:
     self.shape = tuple(int(v) for v in self.manifest["inputs"]["image"]["shape"][1:])  # (h, w, C)
     self.session = onnxruntime.InferenceSession(str(folder / model),
                                                 providers=["CPUExecutionProvider"])
+
+  def _check(self, folder, model):
+    """Ends the program where a file that decides results is not the one that was exported.
+
+    Of config.json the group predict may be edited.
+    """
+    known = self.manifest.get("files", {})
+    alone = (model, "calibration.json", "trained_on.json")
+    for name in (n for n in known if n in alone or n.startswith("preparation")):
+      path = folder / name
+      if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != known[name]:
+        sys.exit(f"{path} is missing, or not the file that was exported: export again")
+    fixed = json.dumps({k: v for k, v in self.config.items() if k != "predict"}, sort_keys=True).encode()
+    if self.manifest.get("config") not in (None, hashlib.sha256(fixed).hexdigest()):
+      sys.exit(f"{folder / 'config.json'} is not the one that was exported: of it only the group predict may "
+               "be edited; undo the change, or make it in the workdir of the run and export again")
 
   def score(self, images):
     """Images [n,h,w,C] -> (maps [n,h,w], scores [n])."""

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_what_is_in_the_folder(run):
   assert "no threshold" in (folder / "README.txt").read_text()
 
 
-def test_example_runs_the_folder_with_jax_alone(run, tmp_path):
+def test_example_runs_the_folder_with_jax_alone(run, tmp_path, monkeypatch):
   _, method, state, folder = run
   lines = (ROOT / "examples" / "run_exported.py").read_text().splitlines()
   assert len(lines) < 30
@@ -91,6 +92,13 @@ def test_example_runs_the_folder_with_jax_alone(run, tmp_path):
   printed = [float(line.split()[-1]) for line in done.stdout.splitlines()]
   np.testing.assert_allclose(printed, want["score"], rtol=1e-4)
   np.testing.assert_allclose(np.load(tmp_path / "scan_map.npy"), want["map"], rtol=1e-4, atol=1e-6)
+  monkeypatch.setattr(sys, "argv", ["run", f"--dir={moved}", str(tmp_path / "scan.npy")])
+  for name in ("weights.npz", "score.stablehlo"):  # one bit
+    whole = (moved / name).read_bytes()
+    (moved / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(SystemExit, match=f"{name} is not the file that was exported"):
+      runpy.run_path(str(moved / "run_exported.py"))
+    (moved / name).write_bytes(whole)
 
 
 def test_other_formats_sizes_and_calibration(tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from medae_jax import export
-from medae_jax.core import checks, files
+from medae_jax.core import artefact, checks, files
 from medae_jax.core.errors import UserError
 from medae_jax.core.exported import onnx, preparation
 from medae_jax.metrics import components
@@ -82,6 +82,35 @@ def test_the_folder_gives_the_files_of_predict_without_jax(tmp_path):
       np.testing.assert_allclose(got.get_fdata(), own.get_fdata(), atol=1e-6)
       np.testing.assert_array_equal(got.affine, own.affine)
   assert want["mask_voxels"] > 0
+
+
+def test_a_folder_that_is_not_as_it_was_exported_is_refused(tmp_path, monkeypatch):
+  """Weights, thresholds, what says SYNTHETIC, the preparation, and of the config all but predict."""
+  monkeypatch.setitem(sys.modules, "onnxruntime", session())
+  monkeypatch.setattr(sys, "path", sys.path[:])
+  runner = importlib.import_module("examples.run_onnx")
+  monkeypatch.delitem(sys.modules, "examples.run_onnx")
+  config = {"data": {"modalities": ["flair"]}, "predict": {"threshold": 0.0}, "eval": {}}
+  decide = ("score.onnx", "calibration.json", "trained_on.json", "preparation/data_pipelines/errors.py")
+  for name in (*decide, "score.stablehlo"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("{}")
+  files.write_json(tmp_path / "config.json", config)
+  files.write_json(tmp_path / "manifest.json", {
+      "inputs": {"image": {"shape": ["b", "8", "8", "1"]}}, "config": artefact.fixed_fields(config),
+      "files": artefact.checksums(tmp_path)})
+  files.write_json(tmp_path / "config.json", {**config, "predict": {"threshold": 0.3}})
+  (tmp_path / "score.stablehlo").unlink()  # no part of what is run here
+  assert runner.Folder(tmp_path).threshold == 0.3
+  for name in decide:
+    for change in (lambda path: path.write_text("{ }"), lambda path: path.unlink()):
+      change(tmp_path / name)
+      with pytest.raises(SystemExit, match=f"{name} is missing, or not the file"):
+        runner.Folder(tmp_path)
+    (tmp_path / name).write_text("{}")
+  files.write_json(tmp_path / "config.json", {**config, "data": {"modalities": ["t1"]}})
+  with pytest.raises(SystemExit, match="config.json is not the one that was exported"):
+    runner.Folder(tmp_path)
 
 
 def test_components_without_scipy_are_those_of_predict(monkeypatch):
