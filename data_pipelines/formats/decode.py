@@ -79,8 +79,14 @@ def jpeg_size(path, what: str = "image") -> tuple[int, int] | None:
       image.load()
     except OSError:  # damaged, or lossless JPEG, which has no eighth: who decodes it all knows
       return None
-    return (width, height) if _orientation(image) >= 5 else (height, width)
+    return (width, height) if headers.orientation(image) >= 5 else (height, width)
   return _guarded(path, what, quickly)
+
+
+def turn(path) -> int:
+  """EXIF's orientation of a file that `decode` can read; of a PNG only what it says before its pixels."""
+  with _open(path) as image:
+    return 1 if image.format == "PNG" and "exif" not in image.info else headers.orientation(image)
 
 
 def _guarded(path, what, use):
@@ -161,7 +167,7 @@ def _picture(path, image, data) -> Decoded:
   if tags["tiff"] and rows.partition(";")[0] in _UNNAMED:
     _check_unnamed(path, rows)
   deep = _is_deep_colour(path, image, tags, rows)
-  turn = _orientation(image)  # of a PNG decodes it
+  turn = headers.orientation(image)  # of a PNG decodes it
   if deep:
     bits, (pixels, alpha) = 16, _split(_both_bytes(path, rows, data))
   else:
@@ -216,15 +222,6 @@ def _split(array):
   if array.shape[-1] in (2, 4):
     return np.ascontiguousarray(array[..., :-1]), array[..., -1].copy()
   return array, None
-
-
-def _orientation(image) -> int:
-  """EXIF's 1 ... 8; what cannot be read counts as upright, as in viewers."""
-  try:
-    turn = int(image.getexif().get(0x0112, 1))
-    return turn if 1 <= turn <= 8 else 1
-  except Exception:  # damaged EXIF beside a good picture
-    return 1
 
 
 def _shown(image):

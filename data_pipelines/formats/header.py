@@ -71,6 +71,15 @@ def of_image(image, data: bytes) -> Header:
                 [c for c in png_chunks(data) if c[0] in _PNG_CHUNKS] if data else [])
 
 
+def orientation(image) -> int:
+  """EXIF's 1 ... 8; what cannot be read counts as upright, as in viewers."""
+  try:
+    turn = int(image.getexif().get(0x0112, 1))
+    return turn if 1 <= turn <= 8 else 1
+  except Exception:  # damaged EXIF beside a good picture
+    return 1
+
+
 def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
   """(name, content) of every chunk, in order.
 

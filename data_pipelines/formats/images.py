@@ -25,7 +25,7 @@ from data_pipelines.formats.writing import write as _write_image, write_array
 from data_pipelines.intake import find as finder
 
 __all__ = ["EXTENSIONS", "Frame", "SUFFIXES", "grey", "read", "read_8bit",
-           "read_plain", "read_unit", "read_values", "size", "write", "write_array"]
+           "read_plain", "read_unit", "read_values", "size", "turn", "write", "write_array"]
 
 SUFFIXES = finder.SUFFIXES["image"]
 EXTENSIONS = (*SUFFIXES, *finder.SUFFIXES["dicom"])
@@ -132,6 +132,11 @@ def size(path, window=(0, 0)) -> tuple[int, int]:
     height, width = _shown(read(path, window)).pixels.shape[1:3]
     return height, width
   return found
+
+
+def turn(path) -> int:
+  """EXIF's orientation 1 ... 8 of a file, by which its picture is shown turned or mirrored; 1 of DICOM."""
+  return 1 if dicom.is_dicom(path) else decode.turn(path)
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:

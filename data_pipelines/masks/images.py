@@ -94,16 +94,25 @@ def _check_hard(path, values):
 
 
 def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0, 0)) -> None:
-  """Reads (image, mask) files and checks them; masks that look inverted are said.
+  """Reads (image, mask) files and checks them; masks that look inverted, or may be turned, are said.
 
   Raises:
     As `formats.images.size` and `read_mask`; UserError: an image and its mask differ in size.
   """
-  def turned(pair):
+  def look(pair):
     mask = check_pair(*pair, soft, window)
-    return bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
+    inverted = bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
+    turns = [formats.turn(path) for path in pair]
+    fits_unturned = turns[0] in (2, 3, 4) or (turns[0] > 4 and mask.shape[0] == mask.shape[1])
+    return inverted, fits_unturned and turns[1] == 1
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
-    odd = [m for (_, m), full in zip(pairs, pool.map(turned, pairs)) if full]
+    found = list(pool.map(look, pairs))
+  odd = [mask for (_, mask), (inverted, _) in zip(pairs, found) if inverted]
+  if doubtful := [pair for pair, (_, doubt) in zip(pairs, found) if doubt]:
+    logging.warning("%d of %d images are turned or mirrored by their EXIF orientation, and their masks, "
+                    "which fit either way, are not, the first %s and %s: they are taken as drawn on what "
+                    "viewers show; if a program drew them that ignores EXIF, save the images upright first",
+                    len(doubtful), len(pairs), *doubtful[0])
   if 2 * len(odd) > len(pairs):
     logging.warning("%d of %d masks mark all four corners and more than half of the image, the first %s: are "
                     "they inverted? White is the lesion", len(odd), len(pairs), odd[0])

@@ -16,6 +16,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.slides import forms
 
 INSTALL = "pip install 'medae-jax[slides]'"
+_WHITE_IS_ZERO, _CMYK, _YCBCR = 0, 5, 6  # TIFF's photometric interpretations
+_CONVERTING = (6, 7, 33003, 33005, 34712)  # compressions whose decoders give RGB: JPEG and JPEG 2000
 _MANY = 2048  # a slide with a longer side that has one level alone: another engine may see more of it
 
 
@@ -111,25 +113,50 @@ class TiffSlide:
         self.sizes = [tuple(s) for s in self._slide.level_dimensions]
         self.downsamples = [float(d) for d in self._slide.level_downsamples]
         found: dict[str, Any] = dict(self._slide.properties)
+        page: Any = self._slide.ts_tifffile.pages[0]
+        self._kind = int(page.photometric), int(page.compression)
     except Exception as error:  # tifffile, zarr and tiffslide have a dozen kinds between them
       raise Broken(_line(error)) from None
+    _check_colours(*self._kind)
     self.properties = {k.replace("tiffslide.", "openslide."): str(v) for k, v in found.items()
                        if v is not None}
     self.vendor = self.properties.get("openslide.vendor", "generic-tiff")
 
   def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
-    """[height,width,1, 3 or 4] as stored."""
+    """[height,width,1, 3 or 4]: grey, RGB or RGBA of the file's depth."""
     try:
       pixels = self._slide.read_region((x, y), level, (width, height), as_array=True)
     except Exception as error:
       raise Broken(_line(error)) from None
     if pixels.shape[:2] != (height, width):
       raise Broken(f"{width}x{height} pixels asked, {pixels.shape[1]}x{pixels.shape[0]} came")
-    return pixels
+    return _as_shown(pixels, self._kind[0])
 
   def close(self) -> None:
     """Closes the file."""
     self._slide.close()
+
+
+def _check_colours(kind: int, compression: int) -> None:
+  """Refuses colours that tifffile gives as stored, as if they were RGB: OpenSlide converts them.
+
+  Args:
+    kind, compression: TIFF's tags 262 and 259.
+  """
+  names = {3: "palette", _YCBCR: "YCbCr", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
+  if kind in names and not (kind == _YCBCR and compression in _CONVERTING):
+    raise Broken(f"{names[kind]} pixels")
+
+
+def _as_shown(pixels: np.ndarray, kind: int) -> np.ndarray:
+  """White-is-zero turned round, and CMYK as RGB by libtiff's rule."""
+  if kind == _WHITE_IS_ZERO:
+    return np.iinfo(pixels.dtype).max - pixels
+  if kind != _CMYK:
+    return pixels
+  top = np.iinfo(pixels.dtype).max
+  paper = top - pixels.astype(np.uint64)
+  return (paper[..., :3] * paper[..., 3:] // top).astype(pixels.dtype)
 
 
 def _line(error: Exception) -> str:

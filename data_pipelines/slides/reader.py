@@ -155,12 +155,13 @@ class Slide:
     read = read or self._region
     rows = max(1, int(_STRIP / max(1.0, width * 4 * ratio * ratio)))
     whole, scale = abs(ratio - round(ratio)) * max(width, height) < 0.1, self.levels[level].downsample
-    strips = []
+    strips, around = [], 0 if whole else math.ceil(ratio) + 1  # rows beside a strip that its ends mix
     for begin in range(0, height, rows):
       n = min(rows, height - begin)
-      top = math.floor(begin * ratio + 1e-6)
-      size = math.ceil(width * ratio - 1e-3), math.ceil((begin + n) * ratio - 1e-3) - top
-      finer = Image.fromarray(read(level, x, y + round(top * scale), *size))
+      top = max(0, math.floor(begin * ratio + 1e-6) - around)
+      bottom = min(math.ceil(height * ratio - 1e-3), math.ceil((begin + n) * ratio - 1e-3) + around)
+      size = math.ceil(width * ratio - 1e-3), bottom - top
+      finer = Image.fromarray(read(level, x, y + math.ceil(top * scale - 1e-6), *size))
       if whole:
         strips.append(np.asarray(finer.reduce(round(ratio)).crop((0, 0, width, n))))
         continue

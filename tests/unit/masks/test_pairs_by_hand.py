@@ -50,6 +50,22 @@ def test_most_masks_must_look_inverted_to_be_called_so(tmp_path, caplog, kinds, 
   assert ("are they inverted" in caplog.text) == said
 
 
+@pytest.mark.parametrize("turn, of_mask, shape, said", [
+    (3, 1, (20, 24), True), (2, 1, (20, 24), True), (6, 1, (24, 24), True), (1, 1, (20, 24), False),
+    (3, 3, (20, 24), False), (6, 1, (24, 20), False)])  # the last fits the turned picture alone
+def test_a_mask_that_fits_a_turned_image_either_way_is_said(tmp_path, caplog, turn, of_mask, shape, said):
+  def turned(name, array, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(array).save(tmp_path / name, exif=exif)
+    return tmp_path / name
+  stored = (shape[1], shape[0]) if turn > 4 else shape
+  image = turned("a.jpg", np.zeros((*stored, 3), np.uint8), turn)
+  with caplog.at_level(logging.WARNING):
+    images.check_pairs([(image, turned("a.png", marked(2, 5, 2, 5, shape=shape), of_mask))])
+  assert ("1 of 1 images are turned or mirrored by their EXIF" in caplog.text) == said
+
+
 def test_a_mask_may_end_in_segmentation_and_an_image_is_called_as_it_is(tmp_path):
   for name in ("i/a.png", "i/b_segmentation.png", "i/P1/a.jpg", "m/a_segmentation.png", "m/P1/a.tif",
                "m/b_segmentation_segmentation.png"):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.slides import forms, plan, reader, stream, writer
+from data_pipelines.slides import engines, forms, plan, reader, stream, writer
 from tests import slide_files
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("openslide")
 RGB = slide_files.tissue(256, 320)
+INKS = np.dstack([255 - RGB, (255 - RGB[::-1, :, 0]) // 2])
 
 
 def written(path, levels, **how):
@@ -35,6 +36,31 @@ def test_pixels_that_engines_take_for_others(tmp_path, change, how, said):
   path = written(tmp_path / "a.tif", [change(RGB), change(RGB[::4, ::4])], **how)
   with pytest.raises(UserError, match=f"a.tif has {said}"):
     reader.open_slide(path)
+
+
+@pytest.mark.parametrize("kind, how, apart", [
+    ("separated", {}, 0), ("miniswhite", {}, 0), ("minisblack", {}, 0), ("ycbcr", {"compression": "jpeg"}, 0),
+    ("ycbcr", {}, None), ("cielab", {}, None)])
+def test_colours_are_those_of_openslide_whichever_library_reads_them(tmp_path, kind, how, apart):
+  """tifffile gives what is stored: four channels of inks were taken for colours and transparency."""
+  image = INKS if kind == "separated" else RGB[..., 0] if kind.startswith("min") else RGB
+  path = written(tmp_path / "a.tif", [image, image[::2, ::2]], photometric=kind, **how)
+  if apart is None:
+    with pytest.raises(engines.Broken, match=f"(?i){kind} pixels"):
+      engines.TiffSlide(path)
+    return
+  found = [reader._rgb(library(path).read(150, 100, 0, 60, 50)).astype(int)
+           for library in (engines.OpenSlide, engines.TiffSlide)]
+  assert np.abs(found[0] - found[1]).max() <= apart and found[0].std() > 5
+
+
+def test_inks_of_16_bits_are_colours_too(tmp_path):
+  found = []
+  for factor, kind in ((257, np.uint16), (1, np.uint8)):
+    levels = [level.astype(kind) * factor for level in (INKS, INKS[::2, ::2])]
+    with reader.open_slide(written(tmp_path / f"{factor}.tif", levels, photometric="separated")) as slide:
+      found.append(slide.read(0, 0, 0, 90, 80).astype(int))
+  np.testing.assert_allclose(*found, atol=1)
 
 
 @pytest.mark.parametrize("axes, shape", [("CYX", (3, 256, 320)), ("ZYXS", (2, 256, 320, 3))])

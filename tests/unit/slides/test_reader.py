@@ -81,7 +81,7 @@ def test_strips_change_nothing(path, monkeypatch):
     whole, odd = slide.overview(2), slide.overview(2.7).astype(int)
     monkeypatch.setattr(reader, "_STRIP", 40_000)
     np.testing.assert_array_equal(slide.overview(2), whole)
-    assert np.abs(slide.overview(2.7) - odd).mean() < 0.2  # strips begin between two pixels
+    assert np.abs(slide.overview(2.7) - odd).max() <= 1  # strips begin between two pixels: rounding
 
 
 def test_resolutions(tmp_path):
