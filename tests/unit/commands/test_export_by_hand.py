@@ -59,6 +59,7 @@ def test_the_program_is_the_score_of_the_newest_stage_at_its_step(exported):
   manifest = json.loads((exported / "manifest.json").read_text())
   assert manifest["checkpoint"] == {"which": "last", "step": STEP} and manifest["calibrated"]
   assert manifest["inputs"]["image"]["shape"] == ["b", "8", "6", "1"]
+  assert set(manifest["parity"]) == {"map", "recon", "score"} and max(manifest["parity"].values()) < 1e-5
   image = np.random.default_rng(0).random((3, 8, 6, 1), np.float32)
   for found in (export.load(exported)({"image": image}), opened.load(exported).score(image)):
     np.testing.assert_allclose(found["map"], 3 * image + STEP, rtol=1e-6)
@@ -96,6 +97,17 @@ def test_an_opened_export_changes_in_its_fields_of_predict_alone_and_compiles_on
   assert found.config.predict.threshold == 0
   with pytest.raises(UserError, match="config.eval.components changes in the workdir"):
     found.override({"predict.threshold": 0.25, "eval.components": 3})
+
+
+def test_what_an_export_is_scored_with_is_held_against_its_training_and_its_thresholds(exported, monkeypatch):
+  seen = []
+  monkeypatch.setattr(opened.changed, "check", lambda *a, **k: seen.append((a, k)))
+  monkeypatch.setattr(opened.changed, "check_calibration", lambda *a: seen.append(a))
+  found = opened.load(exported, {"predict.orientation": "RAS"})
+  ((trained_with, asked), options), (config, calibration, before) = seen
+  assert (trained_with.predict.orientation, asked.predict.orientation) == ("", "RAS")
+  assert options == {"splits": False} and config.predict.orientation == before.predict.orientation == "RAS"
+  assert calibration == found.calibration == {"threshold": 0.5, "components": 2}
 
 
 def test_fields_that_say_what_is_exported_are_checked_as_those_of_the_run(run, tmp_path, monkeypatch):
@@ -176,6 +188,15 @@ def test_smaller_files_are_measured_against_the_exact_one(monkeypatch, tmp_path)
   assert seen == [([tmp_path / n for n in ("score.onnx", "onnx_fp16", "onnx_int8")], 8)]
   found = export._smaller(tmp_path, None, {"image": 0, "mask": 0}, ["onnx_int8"], 8)
   assert found == {"not_measured": "the score reads image, mask"} and len(seen) == 1
+
+
+def test_a_program_goes_with_its_weights_and_weights_go_alone(run, tmp_path):
+  for formats, files_of in ((("stablehlo",), {"score.stablehlo", "weights.npz", "run_exported.py"}),
+                            (("weights",), {"weights.npz"})):
+    out = export.export(run, tmp_path / formats[0], formats)
+    found = {p.name for p in out.iterdir()} - {"config.json", "calibration.json", "trained_on.json",
+                                               "manifest.json", "README.txt"}
+    assert found == files_of
 
 
 @pytest.mark.parametrize("at_once, size", [(1, 1), ("any", 8)])

@@ -45,6 +45,8 @@ class Stand(BasePredictor):
     text = item.read_text()
     if text == "fault":
       raise ZeroDivisionError(item.stem)
+    if text == "field":
+      return {"score": self.config.predict.nosuch}
     if text == "cut":
       raise EOFError("ends early")
     if text == "odd":
@@ -145,6 +147,27 @@ def test_one_failure_is_an_error_and_a_repetition_says_what_it_replaced(go, capl
     caplog.clear()
     go({"b.txt": "y"})
   assert "1 results replaced those of an earlier run" in caplog.text
+
+
+def test_a_field_that_every_input_would_miss_is_said_once(go):
+  rows, _, (_, order) = go({"a.txt": "field", "b.txt": "x"})
+  assert str(order[-1]).startswith("the config has no field 'nosuch'")
+  assert [r["error"] for r in rows] == ["not finished"] and Stand.last.finished == []
+
+
+def test_slides_are_scored_by_a_task_of_their_own_that_knows_the_step(go, monkeypatch):
+  """A slide that another checkpoint has begun is not gone on with."""
+  seen = []
+
+  def whole(predictor, step, output):
+    seen.append((step, output))
+    return predictor
+  monkeypatch.setattr(predict.whole, "Predictor", whole)
+  _, out, _ = go({"a.txt": "x"})
+  assert not seen
+  monkeypatch.setattr(predict.plan, "find", lambda source: types.SimpleNamespace(files=[source]))
+  go({})
+  assert seen == [(3, out)]
 
 
 def test_more_inputs_than_asked_for_are_refused_before_the_first(go):
