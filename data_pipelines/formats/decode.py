@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from data_pipelines.errors import UserError
 from data_pipelines.formats import header as headers, palette
 from data_pipelines.formats.regular import check_regular
+from data_pipelines.intake import foreign
 
 MAX_PIXELS = 178_956_970  # of one picture: 13,377 x 13,377; twice what Pillow warns of
 _OPENING_GIANT = threading.Lock()
@@ -27,6 +28,8 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _DEEP = (";16L", ";16B", ";16N")  # Pillow's names of rows with 16-bit samples
 # Pillow opens forty formats by content, whatever the name; EPS runs a program to be drawn.
 _FORMS = ("PNG", "JPEG", "TIFF", "BMP", "JPEG2000", "GIF", "WEBP", "AVIF", "PPM")
+_UNKNOWN = (" (no image, damaged at its start, or a form that is not read, such as floats of 16 or 64 bits, or "
+            "a rare compression)")
 _UNNAMED = {"LX": "LA", "RGBX": "RGBA"}  # rows of TIFF with a channel that Pillow drops, and the mode with it
 _CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
            "RGBa": "RGBA"}
@@ -113,8 +116,7 @@ def _guarded(path, what, use):
   except MemoryError:
     raise UserError(f"{path} does not fit in memory") from None
   except UnidentifiedImageError:
-    raise UserError(f"{path} is not a readable {what} (no image, damaged at its start, or a form that "
-                    "is not read, such as floats of 16 or 64 bits, or a rare compression)") from None
+    raise UserError(f"{path} is not a readable {what}{foreign.of_file(path) or _UNKNOWN}") from None
   except Exception as error:  # Pillow raises a dozen types for damaged files
     reason = " ".join(str(error).split()).replace(str(path), path.name)[:120]
     raise UserError(f"{path} is not a readable {what} ({reason or type(error).__name__})") from None

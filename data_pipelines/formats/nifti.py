@@ -17,7 +17,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats.regular import check_regular
-from data_pipelines.intake import find as finder, geometry
+from data_pipelines.intake import find as finder, foreign, geometry
 
 SUFFIXES = finder.SUFFIXES["nifti"]
 _HEADER = 544  # bytes of NIfTI-2's header and its four flags
@@ -228,7 +228,8 @@ def _checked(path, stream):
   size = next((n for order in ("little", "big") for n in (540, 348)
                if int.from_bytes(head[:4], order) == n), 0)
   if not size:
-    raise UserError(f"{path} is no NIfTI volume, or corrupt: it does not begin as one")
+    raise UserError(f"{path} is no NIfTI volume, or corrupt: it does not begin as one"
+                    f"{foreign.what_it_is(head)}")
   kind = kinds[0] if size == 540 else kinds[1]
   # The header alone: extensions of any length may follow it.
   header = kind.header_class(head[:kind.header_class.sizeof_hdr], check=False)

@@ -10,6 +10,33 @@ _IMAGES = (".webp", ".gif", ".heic", ".heif", ".avif", ".pdf", ".svg", ".jxl", "
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".7z", ".rar")
 _ADVICE = (("nifti", _VOLUMES, "save it as .nii.gz, as 3D Slicer, ITK-SNAP and nibabel do"),
            ("image", _IMAGES, "save it as PNG or TIFF"))
+# Beginnings of what is called an image or a volume, and is none: what it is, and what to do.
+_BEGINNINGS = (
+    (b"version https://git-lfs", "a note of Git LFS in place of the file: run git lfs pull"),
+    (b"<!doctype html", "a web page: download it again"), (b"<html", "a web page: download it again"),
+    (b"<svg", "an SVG drawing: save it as PNG"), (b"%pdf", "a PDF file: save its pictures as PNG"),
+    (b"pk\3\4", "a ZIP archive: unpack it"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it"),
+    (b"\x1f\x8b", "packed by gzip: unpack it"), (b"\xfd7zxz", "packed by xz: unpack it"),
+    (b"bzh", "packed by bzip2: unpack it"), (b"nrrd0", "an NRRD volume: save it as .nii.gz"),
+    (b"objecttype", "a MetaImage: save it as .nii.gz"), (b"cdf", "a MINC volume: save it as .nii.gz"),
+    (b"\x89hdf", "an HDF5 file"), (b"\x93numpy", "an array of NumPy"))
+
+
+def what_it_is(beginning: bytes) -> str:
+  """" (it is a web page: ...)" of the first bytes of a file (64 or more), "" where they say nothing."""
+  if not beginning:
+    return " (it is empty: copy it again)"
+  if beginning[4:12].lower() in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+    return " (it is an HEIC photograph: save it as JPEG or PNG)"
+  start = beginning.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+  found = next((what for magic, what in _BEGINNINGS if start.startswith(magic)), "")
+  return f" (it is {found})" if found else ""
+
+
+def of_file(path) -> str:
+  """`what_it_is` of a file."""
+  with open(path, "rb") as file:
+    return what_it_is(file.read(64))
 
 
 def advice(name: str, kinds: Collection[str]) -> str:

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import decode, images
+from data_pipelines.formats import decode, images, nifti
 from data_pipelines.intake import find
 from tests.image_files import dicom
 
@@ -189,3 +189,15 @@ def test_grey_is_pillows_luma(tmp_path):
                                 np.asarray(Image.fromarray(pixels).convert("L")))
   images.write_array(tmp_path / "a.png", images.grey(pixels))
   np.testing.assert_array_equal(images.read_8bit(tmp_path / "a.png", 1), images.grey(pixels))
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa", "git lfs pull"), (b"", "is empty"),
+    (b"\n<!DOCTYPE html><title>404</title>", "a web page"), (b"PK\3\4" + b"\0" * 40, "a ZIP archive"),
+    (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC photograph"), (b"what is it", "")])
+def test_a_file_that_is_something_else_is_called_what_it_is(tmp_path, content, said):
+  for name, read, plain in (("a.png", images.read, "no image, damaged at its start"),
+                            ("a.nii", nifti.read, "does not begin as one$")):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} is n.*{said or plain}"):
+      read(tmp_path / name)
