@@ -28,8 +28,8 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _DEEP = (";16L", ";16B", ";16N")  # Pillow's names of rows with 16-bit samples
 # Pillow opens forty formats by content, whatever the name; EPS runs a program to be drawn.
 _FORMS = ("PNG", "JPEG", "TIFF", "BMP", "JPEG2000", "GIF", "WEBP", "AVIF", "PPM")
-_UNKNOWN = (" (no image, damaged at its start, or a form that is not read, such as floats of 16 or 64 bits, or "
-            "a rare compression)")
+_UNKNOWN = (" (no image, damaged at its start, or a form that is not read, such as floats of 16 or 64 bits, "
+            "or a rare compression)")
 _UNNAMED = {"LX": "LA", "RGBX": "RGBA"}  # rows of TIFF with a channel that Pillow drops, and the mode with it
 _CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
            "RGBa": "RGBA"}
