@@ -43,7 +43,7 @@ def run(tmp_path_factory):
   state = State.create({"net": {"gain": jnp.float32(3)}, "critic": {"w": jnp.ones(2)}}).replace(
       step=jnp.int32(STEP))
   saver = checkpoint.Checkpoints(folder)
-  saver.save("last", state, {"stage": "large", "best": None, "checksum": checkpoint.checksum(state.params),
+  saver.save("best", state, {"stage": "large", "best": None, "checksum": checkpoint.checksum(state.params),
                              "batches": {"small": {"image": [[4, 4, 4, 1], "float32"]},
                                          "large": {"image": [[4, 8, 6, 1], "float32"]}}})
   saver.close()
@@ -57,14 +57,14 @@ def exported(run, tmp_path_factory):
 
 def test_the_program_is_the_score_of_the_newest_stage_at_its_step(exported):
   manifest = json.loads((exported / "manifest.json").read_text())
-  assert manifest["checkpoint"] == {"which": "last", "step": STEP} and manifest["calibrated"]
+  assert manifest["checkpoint"] == {"which": "best", "step": STEP} and manifest["calibrated"]
   assert manifest["inputs"]["image"]["shape"] == ["b", "8", "6", "1"]
   assert set(manifest["parity"]) == {"map", "recon", "score"} and max(manifest["parity"].values()) < 1e-5
   image = np.random.default_rng(0).random((3, 8, 6, 1), np.float32)
   for found in (export.load(exported)({"image": image}), opened.load(exported).score(image)):
     np.testing.assert_allclose(found["map"], 3 * image + STEP, rtol=1e-6)
   assert opened.load(exported).image_shape == (8, 6, 1)
-  assert opened.load(exported).checkpoint == "last checkpoint, step 7"
+  assert opened.load(exported).checkpoint == "best checkpoint, step 7"
   with np.load(exported / "weights.npz") as weights:
     assert weights.files == ["params/net/gain"]  # no network of training alone
   readme = (exported / "README.txt").read_text()
