@@ -62,6 +62,8 @@ REFUSED = {
     "large cell": (b"image,mask,split\n" + b"a" * 70_000 + b",b,train\n",
                    "line 2 has a cell of more than 65536"),
     "workbook": (b"PK\3\4" + bytes(30), "workbook"),
+    "a note of Git LFS": (b"version https://git-lfs.github.com/spec/v1\nsize 5", "run git lfs pull"),
+    "a web page": (b"<!DOCTYPE html>", "is no table .it is a web page"),
     "old workbook": (b"\xd0\xcf\x11\xe0" + bytes(30), "workbook"),
     "space-separated": (b"image mask split\na b train\n", "no column"),
     "line break in a cell": (b'image,mask,split\n"a\nb",c,train\nd,e\n', "line 4 has 2 cells"),
