@@ -10,10 +10,13 @@ _IMAGES = (".webp", ".gif", ".heic", ".heif", ".avif", ".pdf", ".svg", ".jxl", "
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".7z", ".rar")
 _ADVICE = (("nifti", _VOLUMES, "save it as .nii.gz, as 3D Slicer, ITK-SNAP and nibabel do"),
            ("image", _IMAGES, "save it as PNG or TIFF"))
-# Beginnings of what is called an image or a volume, and is none: what it is, and what to do.
-_BEGINNINGS = (
+# Beginnings of what is no image, volume or table whatever its name says: what it is, and what to do.
+_IN_PLACE = (
     (b"version https://git-lfs", "a note of Git LFS in place of the file: run git lfs pull"),
-    (b"<!doctype html", "a web page: download it again"), (b"<html", "a web page: download it again"),
+    (b"<!doctype html", "a web page: download it again"), (b"<html", "a web page: download it again"))
+# ... and of what is no image and no volume; a table may begin with some of these.
+_BEGINNINGS = (
+    *_IN_PLACE,
     (b"<svg", "an SVG drawing: save it as PNG"), (b"%pdf", "a PDF file: save its pictures as PNG"),
     (b"pk\3\4", "a ZIP archive: unpack it"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it"),
     (b"\x1f\x8b", "packed by gzip: unpack it"), (b"\xfd7zxz", "packed by xz: unpack it"),
@@ -28,8 +31,16 @@ def what_it_is(beginning: bytes) -> str:
     return " (it is empty: copy it again)"
   if beginning[4:12].lower() in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
     return " (it is an HEIC photograph: save it as JPEG or PNG)"
-  start = beginning.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-  found = next((what for magic, what in _BEGINNINGS if start.startswith(magic)), "")
+  return _named(beginning.lstrip(b"\xef\xbb\xbf \r\n\t"), _BEGINNINGS)
+
+
+def in_place(beginning: bytes) -> str:
+  """The same of a table, for what was stored or downloaded in its place."""
+  return _named(beginning, _IN_PLACE)
+
+
+def _named(beginning, known):
+  found = next((what for magic, what in known if beginning.lower().startswith(magic)), "")
   return f" (it is {found})" if found else ""
 
 

@@ -30,7 +30,6 @@ _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\x
           (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _BINARY = ((b"PK\3\4", "an Excel or OpenDocument workbook"), (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
            (b"%PDF", "a PDF file"), (b"\x89PNG", "an image"))
-_OTHERS = (b"version https://git-lfs", b"<!doctype html", b"<html")
 
 
 class Row(dict[str, str]):
@@ -205,8 +204,8 @@ def read_text(path) -> str:
   for start, kind in _BINARY:
     if data.startswith(start):
       raise UserError(f"{path} is {kind}, not a text: export it as CSV")
-  if data[:64].lower().startswith(_OTHERS):
-    raise UserError(f"{path} is no table{foreign.what_it_is(data[:64])}")
+  if other := foreign.in_place(data[:64]):
+    raise UserError(f"{path} is no table{other}")
   encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "") or _unmarked(data)
   try:
     text = data.decode(encoding)

@@ -114,12 +114,16 @@ def _runs(other: dict) -> bool:
 
 
 def _remove_if_empty(folder: pathlib.Path) -> None:
-  """Removes a folder with locks and empty folders alone: this lock, and those of work that has ended."""
+  """Removes a folder that holds empty folders and its locks alone: this one, and those of ended work."""
+  own_lock = lambda p: p.parent == folder and p.name.startswith(".") and p.name.endswith(".lock")
   with contextlib.suppress(OSError):
-    found = list(folder.rglob("*"))
-    locks = [p for p in found if p.name.startswith(".") and p.name.endswith(".lock")]
-    if all(p.is_dir() or p in locks for p in found):
-      for path in locks:
-        path.unlink()
-      for path in [*sorted((p for p in found if p.is_dir()), reverse=True), folder]:
+    found = []
+    for path in folder.rglob("*"):
+      if not (path.is_dir() or own_lock(path)):
+        return  # at the first file: a finished run has thousands
+      found.append(path)
+    for path in [*sorted(found, reverse=True), folder]:  # what is inside comes before its folder
+      if path.is_dir():
         path.rmdir()
+      else:
+        path.unlink()

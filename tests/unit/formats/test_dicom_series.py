@@ -46,6 +46,18 @@ def test_slices_of_two_kinds_are_no_volume_wherever_they_lie(tmp_path, name, val
     dicom_series.read_series(sorted(files))
 
 
+@pytest.mark.parametrize("one, other, fits", [(2000, 1600, True), (1600, 2000, True), (2000, 1400, False),
+                                              (600, 2000, False)])
+def test_repetition_times_of_one_volume_vary_a_little_as_in_gated_scans(tmp_path, one, other, fits):
+  edit = lambda data, k: setattr(data, "RepetitionTime", str(other if k == 2 else one))
+  files = series.write(tmp_path / "s", np.ones((4, 4, 6)), LPS, edit=edit)
+  if fits:
+    assert dicom_series.read_series(sorted(files))[0].shape == (4, 4, 6)
+  else:
+    with pytest.raises(UserError, match="another repetition time"):
+      dicom_series.read_series(sorted(files))
+
+
 def shifted(axis, mm, at=None):
   def edit(data, k):
     if at is None or k == at:

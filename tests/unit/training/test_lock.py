@@ -41,12 +41,13 @@ def test_a_folder_made_for_a_refused_run_goes_again(tmp_path):
   with pytest.raises(KeyError), lock.held(tmp_path / "a" / "run", "training"):
     raise KeyError
   assert not (tmp_path / "a" / "run").exists()
-  for name, stays in (("checkpoints/best", False), ("checkpoints/best/0", True)):  # weights that are none
-    with pytest.raises(KeyError), lock.held(tmp_path / "run", "training"):
-      (tmp_path / "run" / name).parent.mkdir(parents=True)
-      (tmp_path / "run" / name).touch() if stays else (tmp_path / "run" / name).mkdir()
+  for run, name, stays in (("b", "checkpoints/best", False), ("c", "checkpoints/best/0", True),  # no weights
+                           ("d", "runs/one/.training.lock", True)):  # of another process, perhaps
+    with pytest.raises(KeyError), lock.held(tmp_path / run, "training"):
+      (tmp_path / run / name).parent.mkdir(parents=True)
+      (tmp_path / run / name).touch() if stays else (tmp_path / run / name).mkdir()
       raise KeyError
-    assert (tmp_path / "run").exists() == stays
+    assert (tmp_path / run).exists() == (tmp_path / run / name).exists() == stays
   (tmp_path / "old").mkdir()
   with lock.held(tmp_path / "old", "training"):
     pass
