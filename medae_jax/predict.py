@@ -95,9 +95,13 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     # Before the first result: a folder with this table holds results, no search looks into it.
     _write_unfinished(output, rows)
     _say_left_out(found, output)
-    predictor.begin(output, {**about, "input": str(source)})
     try:
+      predictor.begin(output, {**about, "input": str(source)})
       _all(predictor, items, output, rows, results, made, told.mark if told else "", at_most != 1)
+    except BaseException as error:
+      why = "not predicted: " + (" ".join(str(error).split()) or "interrupted")
+      rows += [{"input": predictor.name_of(item), "error": why} for item in items[len(rows):]]
+      raise
     finally:
       rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
                for i in (found.broken if found else ())]

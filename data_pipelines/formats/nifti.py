@@ -24,6 +24,8 @@ _HEADER = 544  # bytes of NIfTI-2's header and its four flags
 _DEFLATE = 1040  # gzip shrinks by 1032 at most
 _FREE_TEXT = ("descrip", "db_name", "data_type", "aux_file", "intent_name")
 _BEYOND = 1 << 26  # bytes behind the voxels that are let through
+_TURNED, _SIZED = 1.0, 0.01  # degrees, and share of a voxel's size, by which sform and qform may differ: rounding
+_OTHER_SIDE = 45.0  # degrees from which an axis points to another side
 
 
 def is_nifti(path: pathlib.Path) -> bool:
@@ -79,7 +81,8 @@ def grid(path, image) -> geometry.Grid:
   An affine that cannot be inverted places nothing: the other of the two is taken, where it is valid.
 
   Raises:
-    UserError: the header has forms, and all of them are singular.
+    UserError: the header has forms, and all of them are singular, or two that say that an axis runs in
+      other directions: nobody knows then which side is left.
   """
   header, shape = image.header, tuple(int(n) for n in image.shape[:3])
   mm = {1: 1000.0, 3: 1e-3}.get(int(header["xyzt_units"]) & 7, 1.0)  # metres, micrometres; 2 and unknown: mm
@@ -89,11 +92,10 @@ def grid(path, image) -> geometry.Grid:
   placed = [a for a in (np.asarray(form(), np.float64) for form in forms) if _places(a)]
   if placed:
     found = [geometry.Grid(str(path), shape, scale @ affine) for affine in placed]
-    _say_sizes(path, header, found[0], mm)
-    if _turned_apart(placed[0], placed[-1]):
-      logging.warning("%s: its sform says that its axes run %s, its qform %s: the sform is taken; where "
-                      "other programs show left and right otherwise, write it again with one of them", path,
-                      found[0].codes, found[1].codes)
+    if len(found) > 1:
+      _compare_forms(path, *found)
+    else:
+      _say_sizes(path, header, found[0], mm)
     return found[0]
   affine = np.asarray(header.get_base_affine(), np.float64)
   if forms or not _places(affine):
@@ -129,10 +131,21 @@ def _qform(header):
   return form
 
 
-def _turned_apart(a, b):
-  """Whether an axis of two affines runs in directions more than 60 degrees apart."""
-  one, other = (m[:3, :3] / np.sqrt((m[:3, :3] ** 2).sum(0)) for m in (a, b))
-  return (one * other).sum(0).min() < 0.5
+def _compare_forms(path, sform, qform):
+  """Says where two forms turn or size the voxels otherwise, beyond rounding; another origin changes nothing here.
+
+  Raises:
+    UserError: they point an axis to other sides.
+  """
+  one, other = (g.affine[:3, :3] / np.array(g.spacing) for g in (sform, qform))
+  angle = float(np.degrees(np.arccos(np.clip((one * other).sum(0), -1, 1))).max())
+  if sform.codes != qform.codes and angle > _OTHER_SIDE:  # 44 and 46 degrees have other letters and are one
+    raise UserError(f"{path}: its sform says that its axes run {sform.codes}, its qform {qform.codes}: which side "
+                    "is left is not known; write it again with the right one of them (nibabel: set_sform, set_qform)")
+  if angle > _TURNED or not np.allclose(sform.spacing, qform.spacing, rtol=_SIZED):
+    said = [f"{geometry.by(g.spacing)} mm" for g in (sform, qform)]
+    logging.warning("%s: its sform and its qform are %.3g degrees apart and say voxels of %s and %s: the sform is "
+                    "taken; where the qform is right, write it again with that alone", path, angle, *said)
 
 
 def _places(affine):

@@ -79,7 +79,7 @@ def check_same_grid(grids: Sequence[Grid]) -> None:
 
 def _difference(a, b):
   if a.shape != b.shape:
-    return f"shape {_by(b.shape)} against {_by(a.shape)}"
+    return f"shape {by(b.shape)} against {by(a.shape)}"
   if not (a.known and b.known):  # nothing to compare: one header is silent
     return ""
   corners = np.array([(*c, 1) for c in itertools.product(*((0, n - 1) for n in a.shape))])
@@ -89,11 +89,12 @@ def _difference(a, b):
   if a.codes != b.codes:
     return f"axes {b.codes} against {a.codes}"
   if not np.allclose(a.spacing, b.spacing, rtol=1e-3):
-    return f"voxels of {_by(b.spacing)} mm against {_by(a.spacing)} mm"
+    return f"voxels of {by(b.spacing)} mm against {by(a.spacing)} mm"
   return f"affine: corners are up to {apart:.3g} mm apart"
 
 
-def _by(numbers):
+def by(numbers: Sequence[float]) -> str:
+  """ "1 x 1 x 5" of sizes along axes."""
   return " x ".join(f"{n:.5g}" for n in numbers)
 
 
@@ -104,7 +105,7 @@ def check_voxels(grid: Grid) -> None:
     UserError: the file says mm and counts in micrometres or metres, or the other way round.
   """
   if grid.known and not all(_VOXEL_MM[0] <= s <= _VOXEL_MM[1] for s in grid.spacing):
-    raise UserError(f"{grid.name} has voxels of {_by(grid.spacing)} mm by its header: its affine is in "
+    raise UserError(f"{grid.name} has voxels of {by(grid.spacing)} mm by its header: its affine is in "
                     "another unit than it says, or damaged; write it again in mm")
 
 

@@ -66,11 +66,13 @@ def flag(value) -> str:
 
 
 def names(*allowed: str) -> Rule:
-  """A tuple of at least one string, each of `allowed` where given."""
+  """A tuple of at least one string, none of them twice, each of `allowed` where given."""
   def rule(value):
     fits = isinstance(value, (tuple, list)) and value and all(
         isinstance(v, str) and (not allowed or v in allowed) for v in value)
-    return "" if fits else "one or more names" + (f" of {', '.join(allowed)}" if allowed else "")
+    if fits and len(set(value)) == len(value):
+      return ""
+    return "one or more names" + (f" of {', '.join(allowed)}" if allowed else "") + (", each once" if fits else "")
   return rule
 
 

@@ -74,8 +74,10 @@ def split_order(known: Sequence[str], usual: Sequence[str], wanted: Sequence[str
     known: splits of the data set.
 
   Raises:
-    UserError: a wanted split does not exist, or none of the usual ones does.
+    UserError: a wanted split does not exist or is named twice, or none of the usual ones exists.
   """
+  if twice := next((s for s in wanted if list(wanted).count(s) > 1), ""):
+    raise UserError(f"split {twice} is named twice: name each once")
   order = list(wanted) or [s for s in usual if s in known]
   # A config may name val and test for sets that lack one of them; any other word is a mistake.
   unknown = [s for s in (wanted or [s for s in usual if s not in ("val", "test")]) if s not in known]

@@ -45,6 +45,8 @@ class Stand(BasePredictor):
     text = item.read_text()
     if text == "fault":
       raise ZeroDivisionError(item.stem)
+    if text == "stop":
+      raise KeyboardInterrupt
     if text == "field":
       return {"score": self.config.predict.nosuch}
     if text == "cut":
@@ -150,9 +152,23 @@ def test_one_failure_is_an_error_and_a_repetition_says_what_it_replaced(go, capl
 
 
 def test_a_field_that_every_input_would_miss_is_said_once(go):
-  rows, _, (_, order) = go({"a.txt": "field", "b.txt": "x"})
+  rows, _, (_, order) = go({"a.txt": "field", "b.txt": "x", "c.bad": ""})
   assert str(order[-1]).startswith("the config has no field 'nosuch'")
-  assert [r["error"] for r in rows] == ["not finished"] and Stand.last.finished == []
+  assert [(r["input"], r["error"]) for r in rows] == [
+      ("a", f"not predicted: {order[-1]}"), ("b", f"not predicted: {order[-1]}"), ("c.bad", "is broken")]
+  assert Stand.last.finished == []
+
+
+def test_the_table_of_a_run_that_was_broken_off_names_what_it_did_not_reach(go, tmp_path, monkeypatch):
+  """Without these rows the table looks like one of fewer inputs."""
+  read = lambda: [(r["input"], r["error"]) for r in csv.DictReader((tmp_path / "out/predictions.csv").open())]
+  texts = {"a.txt": "x", "b.txt": "stop", "c.txt": "x"}
+  with pytest.raises(KeyboardInterrupt):
+    go(texts)
+  assert read() == [("a", ""), ("b", "not predicted: interrupted"), ("c", "not predicted: interrupted")]
+  monkeypatch.setattr(Stand, "begin", lambda *_: (_ for _ in ()).throw(UserError("no highdicom")))
+  rows, *_ = go({})
+  assert {r["error"] for r in rows} == {"not predicted: no highdicom"} and len(rows) == 3
 
 
 def test_slides_are_scored_by_a_task_of_their_own_that_knows_the_step(go, monkeypatch):

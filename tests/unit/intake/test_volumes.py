@@ -166,18 +166,51 @@ def test_voxels_of_an_impossible_size(tmp_path, options, words):
 def test_headers_that_leave_the_place_open_are_said(tmp_path, caplog):
   base = save(tmp_path / "base.nii.gz", egg()[0])
   silent = save(tmp_path / "silent.nii.gz", egg()[1], codes=(0, 0))
-  apart = save(tmp_path / "apart.nii.gz", egg()[1], qform=MIRROR)
   volumes.read({"flair": base}, "LPS")
   assert not caplog.text
   volumes.read({"flair": base, "t1": silent}, "LPS")
   assert "silent.nii.gz says nothing of its place" in caplog.text
-  volumes.read({"flair": base, "t1": apart}, "LPS")
-  assert "apart.nii.gz: its sform says that its axes run LPS, its qform RPS" in caplog.text
   caplog.clear()
-  patch(base, 80, "2f", 4, 4)  # a program that resamples and changes the affine alone, or pixdim alone
-  volumes.read({"flair": base}, "LPS")
-  assert "base.nii.gz: its voxels are 2 x 2 x 5 mm by its affine" in caplog.text
+  sized = save(tmp_path / "sized.nii.gz", egg()[0], codes=(2, 0))
+  patch(sized, 80, "2f", 4, 4)  # a program that resamples and changes the affine alone, or pixdim alone
+  volumes.read({"flair": sized}, "LPS")
+  assert "sized.nii.gz: its voxels are 2 x 2 x 5 mm by its affine" in caplog.text
   assert "4 x 4 x 5 mm by pixdim" in caplog.text
+
+
+def _pitched(degrees):
+  """LPS with the head nodding."""
+  c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+  return np.array([[1, 0, 0, 0], [0, c, -s, 0], [0, s, c, 0], [0, 0, 0, 1]]) @ LPS
+
+
+FORMS = {  # of qform and sform: (qform, sform, what is said; REFUSED where left and right are open)
+    "another origin": (moved(LPS, (30, -10, 7)), LPS, ""),
+    "rounding": (_pitched(0.3), LPS * (1 + 1e-3), ""),
+    "other slices": (LPS @ np.diag([1, 1, 1.1, 1]), LPS, "0 degrees apart and say voxels of 2 x 2 x 5 mm and "
+                     "2 x 2 x 5.5 mm: the sform is taken"),
+    "a nod": (_pitched(6), LPS, "6 degrees apart"),
+    "letters of 44 and 46 degrees": (_pitched(44), _pitched(46), "2 degrees apart"),
+    "a mirror": (MIRROR, LPS, "REFUSED its sform says that its axes run LPS, its qform RPS: which side is left"),
+    "axes exchanged": (LPS[:, [1, 0, 2, 3]], LPS, "REFUSED its sform says that its axes run LPS, its qform PLS")}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_two_forms_that_disagree_are_said_and_refused_where_left_is_open(base, tmp_path, caplog, name):
+  """By training's reader and by predict; what is read lies where the sform says."""
+  qform, sform, said = FORMS[name]
+  folder = write(tmp_path / "in", egg(), affine=sform, qform=qform)
+  _, refused, reason = said.rpartition("REFUSED ")
+  if refused:
+    for read in (lambda: volumes.read({"flair": folder / "p_flair.nii.gz"}, "LPS"),
+                 lambda: predicted(folder, tmp_path / "out")):
+      with pytest.raises(UserError, match=f"p_flair.nii.gz: {reason}"):
+        read()
+    return
+  volumes.read({"flair": folder / "p_flair.nii.gz"}, "LPS")
+  assert (reason in caplog.text) if said else not caplog.text
+  if sform is LPS:
+    np.testing.assert_array_equal(predicted(folder, tmp_path / "out")[1], base[1])
 
 
 def test_a_name_that_lies_of_gzip(tmp_path):

@@ -93,7 +93,8 @@ def test_the_choice_can_be_changed_for_one_command(tmp_path):
     (KeyError("nosuch"), ValueError, ["a,1,", "b,,too large",
                                       "c,,KeyError: 'nosuch' (a fault of the program; see errors.log)",
                                       "d,1,"]),
-    (KeyboardInterrupt(), KeyboardInterrupt, ["a,1,", "b,,too large"])])
+    (KeyboardInterrupt(), KeyboardInterrupt, ["a,1,", "b,,too large", "c,,not predicted: interrupted",
+                                              "d,,not predicted: interrupted"])])
 def test_a_fault_in_mid_prediction_keeps_the_table_of_what_is_finished(
     tmp_path, error, raised, lines, monkeypatch):
   run = make(tmp_path / "run", "last")
