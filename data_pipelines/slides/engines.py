@@ -17,7 +17,6 @@ from data_pipelines.slides import forms
 
 INSTALL = "pip install 'medae-jax[slides]'"
 _WHITE_IS_ZERO, _CMYK, _YCBCR = 0, 5, 6  # TIFF's photometric interpretations
-_CONVERTING = (6, 7, 33003, 33005, 34712)  # compressions whose decoders give RGB: JPEG and JPEG 2000
 _MANY = 2048  # a slide with a longer side that has one level alone: another engine may see more of it
 
 
@@ -65,6 +64,8 @@ class OpenSlide:
 
   def __init__(self, path: pathlib.Path):
     import openslide
+    if form := forms.beyond_libtiff(path):
+      raise Broken(f"{form} pixels")
     self._path, self._library = path, openslide
     self._slide = self._open()
     self.sizes = [tuple(s) for s in self._slide.level_dimensions]
@@ -143,9 +144,8 @@ def _check_colours(kind: int, compression: int) -> None:
   Args:
     kind, compression: TIFF's tags 262 and 259.
   """
-  names = {3: "palette", _YCBCR: "YCbCr", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
-  if kind in names and not (kind == _YCBCR and compression in _CONVERTING):
-    raise Broken(f"{names[kind]} pixels")
+  if kind not in (_WHITE_IS_ZERO, 1, 2, _CMYK) and not (kind == _YCBCR and compression in forms.COLOURED):
+    raise Broken(f"{forms.colours(kind)} pixels")
 
 
 def _as_shown(pixels: np.ndarray, kind: int) -> np.ndarray:

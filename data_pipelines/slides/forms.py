@@ -16,6 +16,8 @@ from typing import Any
 from data_pipelines.errors import UserError
 
 _MOST = 100_000  # directories of a file; a slide has a dozen
+COLOURED = (6, 7, 33003, 33005, 34712)  # compressions whose decoders give RGB: JPEG and JPEG 2000
+_READ = (0, 1, 2, 3, 5, 6, 8)  # of tag 262
 _SCANNERS = ("is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips")  # whose further planes engines leave out
 
 
@@ -49,6 +51,28 @@ def _bits(path, page: Any, planes: str) -> int:
     raise UserError(f"{path} is a stack ({planes}), of which the first picture would be taken for the slide: "
                     "save the one that is meant as RGB")
   return int(page.bitspersample)
+
+
+def beyond_libtiff(path) -> str:
+  """Colours that libtiff makes no RGB of, "" of others: OpenSlide opens such a file and fails in its pixels."""
+  with contextlib.suppress(Exception):  # as above
+    import tifffile
+    with quiet_tifffile(), tifffile.TiffFile(path) as file:
+      page: Any = file.pages[0]
+      name, depth = colours(int(page.photometric)), int(page.bitspersample)
+      if int(page.compression) in COLOURED:
+        return ""
+      if depth > 8 and name in ("CMYK", "palette", "YCbCr"):
+        return f"{depth}-bit {name}"
+      planes = name == "CIELab" and int(page.planarconfig) == 2
+      return f"{name} (in planes)" if planes else "" if int(page.photometric) in _READ else name
+  return ""
+
+
+def colours(kind: int) -> str:
+  """The name of TIFF's tag 262."""
+  names = {3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv"}
+  return names.get(kind, f"photometric {kind}")
 
 
 def _planes(series) -> str:

@@ -119,7 +119,8 @@ class Slide:
           self._said.add(finer)
           logging.warning("%s: level %d cannot be read at (%d, %d) (%s); the next finer level is taken "
                           "instead", self.path, finer, x, y, reason)
-    raise UserError(f"{self.path} is damaged: level 0 cannot be read at ({x}, {y}) ({reason})")
+    what = "has pixels of a form that is not read" if "can not handle" in reason else "is damaged"  # libtiff's words
+    raise UserError(f"{self.path} {what}: level 0 cannot be read at ({x}, {y}) ({reason})")
 
   def read_scaled(self, downsample: float, x: int, y: int, width: int, height: int) -> np.ndarray:
     """uint8 [height,width,3] at any downsample: the nearest finer level, averaged down.

@@ -1,6 +1,7 @@
 """Forms of TIFF that engines read wrongly, follow for ever, or take for a level: refused, or left out."""
 
 import struct
+import sys
 import types
 
 import numpy as np
@@ -52,6 +53,21 @@ def test_colours_are_those_of_openslide_whichever_library_reads_them(tmp_path, k
   found = [reader._rgb(library(path).read(150, 100, 0, 60, 50)).astype(int)
            for library in (engines.OpenSlide, engines.TiffSlide)]
   assert np.abs(found[0] - found[1]).max() <= apart and found[0].std() > 5
+
+
+@pytest.mark.parametrize("kind, depth, how, said", [
+    ("separated", np.uint16, {}, "16-bit CMYK pixels"), ("icclab", np.uint8, {}, "ICCLab pixels"),
+    ("ycbcr", np.uint16, {}, "16-bit YCbCr pixels"), ("logluv", np.uint8, {}, "LogLuv pixels")])
+def test_colours_that_openslide_cannot_read_are_not_called_damaged(tmp_path, monkeypatch, kind, depth, how, said):
+  """It opens the file; the other library reads inks, and knows no rule for the rest."""
+  image = INKS if kind == "separated" else RGB
+  path = written(tmp_path / "a.tif", [(image.astype(int) * np.iinfo(depth).max // 255).astype(depth)], photometric=kind, **how)
+  if kind == "separated":
+    with reader.open_slide(path) as slide:
+      assert slide.engine == "tiffslide" and slide.read(0, 150, 100, 60, 50).std() > 5
+    monkeypatch.setitem(sys.modules, "tiffslide", None)
+  with pytest.raises(UserError, match=rf"a.tif is no slide that can be read \(openslide: {said}"):
+    reader.open_slide(path)
 
 
 def test_inks_of_16_bits_are_colours_too(tmp_path):
