@@ -24,7 +24,7 @@ _HEADER = 544  # bytes of NIfTI-2's header and its four flags
 _DEFLATE = 1040  # gzip shrinks by 1032 at most
 _FREE_TEXT = ("descrip", "db_name", "data_type", "aux_file", "intent_name")
 _BEYOND = 1 << 26  # bytes behind the voxels that are let through
-_TURNED, _SIZED = 1.0, 0.01  # degrees, and share of a voxel's size, by which sform and qform may differ: rounding
+_TURNED, _SIZED = 1.0, 0.01  # degrees and share of a voxel's size by which two forms may differ: rounding
 _OTHER_SIDE = 45.0  # degrees from which an axis points to another side
 
 
@@ -132,7 +132,7 @@ def _qform(header):
 
 
 def _compare_forms(path, sform, qform):
-  """Says where two forms turn or size the voxels otherwise, beyond rounding; another origin changes nothing here.
+  """Says where two forms turn or size the voxels otherwise, beyond rounding; another origin changes nothing.
 
   Raises:
     UserError: they point an axis to other sides.
@@ -140,12 +140,13 @@ def _compare_forms(path, sform, qform):
   one, other = (g.affine[:3, :3] / np.array(g.spacing) for g in (sform, qform))
   angle = float(np.degrees(np.arccos(np.clip((one * other).sum(0), -1, 1))).max())
   if sform.codes != qform.codes and angle > _OTHER_SIDE:  # 44 and 46 degrees have other letters and are one
-    raise UserError(f"{path}: its sform says that its axes run {sform.codes}, its qform {qform.codes}: which side "
-                    "is left is not known; write it again with the right one of them (nibabel: set_sform, set_qform)")
+    raise UserError(f"{path}: its sform says that its axes run {sform.codes}, its qform {qform.codes}: which "
+                    "side is left is not known; write it again with the right one alone (nibabel: set_sform)")
   if angle > _TURNED or not np.allclose(sform.spacing, qform.spacing, rtol=_SIZED):
     said = [f"{geometry.by(g.spacing)} mm" for g in (sform, qform)]
-    logging.warning("%s: its sform and its qform are %.3g degrees apart and say voxels of %s and %s: the sform is "
-                    "taken; where the qform is right, write it again with that alone", path, angle, *said)
+    logging.warning("%s: its sform and its qform are %.3g degrees apart and say voxels of %s and %s: the "
+                    "sform is taken; where the qform is right, write it again with that alone", path, angle,
+                    *said)
 
 
 def _places(affine):

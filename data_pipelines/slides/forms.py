@@ -54,7 +54,7 @@ def _bits(path, page: Any, planes: str) -> int:
 
 
 def beyond_libtiff(path) -> str:
-  """Colours that libtiff makes no RGB of, "" of others: OpenSlide opens such a file and fails in its pixels."""
+  """Colours that libtiff makes no RGB of, "" of others: OpenSlide opens such a file and fails later."""
   with contextlib.suppress(Exception):  # as above
     import tifffile
     with quiet_tifffile(), tifffile.TiffFile(path) as file:
@@ -71,7 +71,8 @@ def beyond_libtiff(path) -> str:
 
 def colours(kind: int) -> str:
   """The name of TIFF's tag 262."""
-  names = {3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv"}
+  names = {3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL",
+           32845: "LogLuv"}
   return names.get(kind, f"photometric {kind}")
 
 

@@ -119,7 +119,8 @@ class Slide:
           self._said.add(finer)
           logging.warning("%s: level %d cannot be read at (%d, %d) (%s); the next finer level is taken "
                           "instead", self.path, finer, x, y, reason)
-    what = "has pixels of a form that is not read" if "can not handle" in reason else "is damaged"  # libtiff's words
+    unread = "can not handle" in reason  # libtiff's words
+    what = "has pixels of a form that is not read" if unread else "is damaged"
     raise UserError(f"{self.path} {what}: level 0 cannot be read at ({x}, {y}) ({reason})")
 
   def read_scaled(self, downsample: float, x: int, y: int, width: int, height: int) -> np.ndarray:

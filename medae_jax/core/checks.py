@@ -72,7 +72,8 @@ def names(*allowed: str) -> Rule:
         isinstance(v, str) and (not allowed or v in allowed) for v in value)
     if fits and len(set(value)) == len(value):
       return ""
-    return "one or more names" + (f" of {', '.join(allowed)}" if allowed else "") + (", each once" if fits else "")
+    of = f" of {', '.join(allowed)}" if allowed else ""
+    return f"one or more names{of}{', each once' if fits else ''}"
   return rule
 
 

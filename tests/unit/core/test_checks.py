@@ -23,10 +23,12 @@ WRONG = {
     "train.batch_size": (0, -4), "train.accum": (0, -1), "train.steps_per_call": (0, -1),
     "train.log_every": (0, -1), "train.eval_every": (-1,), "train.save_every": (-5,),
     "train.keep": (0,), "train.best_mode": ("most",), "train.early_delta": (float("inf"), -1.0),
-    "eval.splits": ((), (1,), "test", ("test", "val", "test")), "eval.batch_size": (0,), "eval.checkpoint": ("nosuch", None),
+    "eval.splits": ((), (1,), "test", ("test", "val", "test")),
+    "eval.batch_size": (0,), "eval.checkpoint": ("nosuch", None),
     "eval.bootstrap": (-1,), "parallel.mode": ("pmapp",), "parallel.reduce": ("float16",),
     "bench.repeats": (0,),
-    "bench.seconds": (0.0,), "export.formats": (("tflite",), (), ("onnx", "onnx")), "export.image_size": ((1, 2, 3), -1),
+    "bench.seconds": (0.0,), "export.formats": (("tflite",), (), ("onnx", "onnx")),
+    "export.image_size": ((1, 2, 3), -1),
 }
 
 

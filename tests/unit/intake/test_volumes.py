@@ -191,8 +191,9 @@ FORMS = {  # of qform and sform: (qform, sform, what is said; REFUSED where left
                      "2 x 2 x 5.5 mm: the sform is taken"),
     "a nod": (_pitched(6), LPS, "6 degrees apart"),
     "letters of 44 and 46 degrees": (_pitched(44), _pitched(46), "2 degrees apart"),
-    "a mirror": (MIRROR, LPS, "REFUSED its sform says that its axes run LPS, its qform RPS: which side is left"),
-    "axes exchanged": (LPS[:, [1, 0, 2, 3]], LPS, "REFUSED its sform says that its axes run LPS, its qform PLS")}
+    "a mirror": (MIRROR, LPS, "REFUSED its sform says that its axes run LPS, its qform RPS: which side"),
+    "axes exchanged": (LPS[:, [1, 0, 2, 3]], LPS,
+                       "REFUSED its sform says that its axes run LPS, its qform PLS")}
 
 
 @pytest.mark.parametrize("name", FORMS)
