@@ -11,7 +11,7 @@ import numpy as np
 from data_pipelines.chest import covid_radiography, listing, padchest, rsna
 from data_pipelines.chest.listing import NORMAL, Radiograph
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
+from data_pipelines.formats import doubts, images
 from data_pipelines.formats.regular import is_there
 from data_pipelines.intake import find, patients, sides, splits, tables
 from data_pipelines.intake.tables import same
@@ -140,6 +140,8 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
   if lacking := sorted(set(masks.values()) - {r.mask for r in found.values()}):
     logging.warning("%s: %d masks fit no image and are not used, the first %s; a mask has its image's path",
                     root, len(lacking), lacking[0])
+  doubts.say_turned([(r.path, r.mask) for r in found.values() if r.mask])
+  doubts.say_turned([(r.path, None) for r in found.values() if r.boxes], "boxes")
   for radiograph in found.values():
     if radiograph.boxes:
       listing.check_inside(radiograph, images.size(radiograph.path, window))

@@ -22,7 +22,7 @@ import numpy as np
 
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
+from data_pipelines.formats import doubts, images
 from data_pipelines.intake import counts, find
 from data_pipelines.masks import images as mask_images
 from data_pipelines.ops import resize
@@ -62,16 +62,16 @@ class FilePair(frames.Item):
 
   def __init__(self, name, path, group, cfg, clean: pathlib.Path, mask: pathlib.Path | None = None):
     super().__init__(name, path, group, cfg)
-    self._clean, self._mask = clean, mask
+    self.clean, self.mask = clean, mask
 
   def load(self):
     annotated, clean = (images.read_unit(f, self.cfg.channels, self.cfg.window)
-                        for f in (self.path, self._clean))
+                        for f in (self.path, self.clean))
     if annotated.shape != clean.shape:
       raise UserError(f"{self.name}: annotated is {annotated.shape[0]}x{annotated.shape[1]}, clean "
                        f"{clean.shape[0]}x{clean.shape[1]}")
-    if self._mask is not None:
-      mask = mask_images.read_marks(self._mask).astype(np.float32)
+    if self.mask is not None:
+      mask = mask_images.read_marks(self.mask).astype(np.float32)
       if mask.shape[:2] != clean.shape[:2]:
         raise UserError(f"{self.name}: mask is {mask.shape[0]}x{mask.shape[1]}, clean "
                          f"{clean.shape[0]}x{clean.shape[1]}")
@@ -86,10 +86,10 @@ class FilePair(frames.Item):
   def _check_mask(self, mask, annotated, clean):
     """Refuses a mask that is white where nothing was drawn, and black where something was."""
     if mask.all():
-      raise UserError(f"{self._mask} marks every pixel of {self.name}: any value above 0 is a mark")
+      raise UserError(f"{self.mask} marks every pixel of {self.name}: any value above 0 is a mark")
     drawn = difference_mask(annotated, clean, self.cfg.mask_threshold) > 0
     if drawn.any() and mask.mean() > 0.5 and mask[drawn].mean() < 0.1:
-      raise UserError(f"{self._mask} marks {mask.mean():.0%} of {self.name} and {mask[drawn].mean():.0%} of "
+      raise UserError(f"{self.mask} marks {mask.mean():.0%} of {self.name} and {mask[drawn].mean():.0%} of "
                       "what differs from the clean frame: it is inverted")
 
 
@@ -176,6 +176,9 @@ def build(data_cfg, seed: int) -> DataSet:
   items = [FilePair(n, pairs[n][0], g, cfg, pairs[n][1], masks.get(n))
            for n, g in zip(both, groups_of(both, folders["clean"], cfg))]
   usable, problems = frames.load_all(items, problems, cfg.strict)
+  doubts.say_turned([(pair.path, pair.mask) for pair in usable if pair.mask is not None])
+  doubts.say_turned([(pair.path, pair.clean) for pair in usable], "clean frames")
+  doubts.say_turned([(pair.clean, pair.path) for pair in usable], "annotated frames")
   for text in foreign[:_SHOWN]:
     logging.warning("%s", text)
   if len(foreign) > _SHOWN:

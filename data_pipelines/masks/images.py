@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.dataset import Source
 from data_pipelines.errors import UserError
-from data_pipelines.formats import arrays, images as formats
+from data_pipelines.formats import arrays, doubts, images as formats
 from data_pipelines.intake import counts, find
 from data_pipelines.ops import resize
 
@@ -101,18 +101,11 @@ def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0,
   """
   def look(pair):
     mask = check_pair(*pair, soft, window)
-    inverted = bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
-    turns = [formats.turn(path) for path in pair]
-    fits_unturned = turns[0] in (2, 3, 4) or (turns[0] > 4 and mask.shape[0] == mask.shape[1])
-    return inverted, fits_unturned and turns[1] == 1
+    return bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
     found = list(pool.map(look, pairs))
-  odd = [mask for (_, mask), (inverted, _) in zip(pairs, found) if inverted]
-  if doubtful := [pair for pair, (_, doubt) in zip(pairs, found) if doubt]:
-    logging.warning("%d of %d images are turned or mirrored by their EXIF orientation, and their masks, "
-                    "which fit either way, are not, the first %s and %s: they are taken as drawn on what "
-                    "viewers show; if a program drew them that ignores EXIF, save the images upright first",
-                    len(doubtful), len(pairs), *doubtful[0])
+  odd = [mask for (_, mask), inverted in zip(pairs, found) if inverted]
+  doubts.say_turned(pairs)
   if 2 * len(odd) > len(pairs):
     logging.warning("%d of %d masks mark all four corners and more than half of the image, the first %s: are "
                     "they inverted? White is the lesion", len(odd), len(pairs), odd[0])

@@ -10,7 +10,7 @@ from absl import logging
 import numpy as np
 
 from data_pipelines.errors import UserError as ReadError
-from data_pipelines.formats import dicom, images
+from data_pipelines.formats import dicom, doubts, images
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import fit
 from medae_jax.core.trained_on.changed import INSIST
@@ -29,7 +29,8 @@ def picture(paths: Sequence[pathlib.Path], apart: bool = False) -> fit.Seen:
     return fit.Seen("image")
   planes = sum(v.shape[-1] for v in values)
   words = tuple(sorted({w for p in paths if (w := dicom.modality(p))}))
-  return fit.Seen("image", planes, max(map(fit.colour_share, values)), apart, words)
+  oblong = next(filter(None, map(doubts.oblong, paths)), "")
+  return fit.Seen("image", planes, max(map(fit.colour_share, values)), apart, words, oblong=oblong)
 
 
 def volume(series: Sequence[Sequence[pathlib.Path]]) -> fit.Seen:
@@ -53,6 +54,8 @@ class Gate:
     """Before the input is prepared; raises UserError where it is of another kind."""
     if self.trained is not None:
       self._say(title, fit.of_form(self.trained, seen))
+    if seen.oblong:
+      self.warn(title, f"its pixels are not square ({seen.oblong}), and are read as if they were")
 
   def content(self, title: str, seen: fit.Seen, example: np.ndarray) -> None:
     """Once it is prepared, [n,h,w,C]; raises UserError where a picture is no slice, warns of intensities."""

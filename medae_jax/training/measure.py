@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
-from data_pipelines.formats import dicom, images
+from data_pipelines.formats import dicom, doubts, images
 from data_pipelines.intake import find as finder
 from medae_jax.core.trained_on import fit
 from medae_jax.core.trained_on.record import TrainedOn
@@ -37,7 +37,9 @@ def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
   filled = own.any((1, 2))  # of background alone there are none
   pooled = np.mean(own[filled], 0) if filled.any() else own[0]
   far = [fit.distance(q, pooled) for q in own[filled]] or [0.0]
-  coloured, words = _of_files(metas) if kind == "image" else (None, ())
+  paths = _paths(metas) if kind == "image" else []
+  _say_oblong(paths)
+  coloured, words = _of_files(paths)
   volume = kind == "volume"
   return TrainedOn(
       dataset=dataset.name, synthetic=bool(dataset.synthetic), variant=str(config.get("variant", "")),
@@ -86,9 +88,21 @@ def _sample(dataset, first_batch) -> tuple[list[np.ndarray], list[dict[str, Any]
   return [image for image, _ in good], [meta for _, meta in good]
 
 
-def _of_files(metas) -> tuple[float | None, tuple[str, ...]]:
+def _paths(metas) -> list[str]:
+  """The files that hold one picture each."""
+  return [m["path"] for m in metas if m.get("path") and finder.kind_of(m["path"]) in ("image", "dicom")]
+
+
+def _say_oblong(paths) -> None:
+  """One warning for pixels that are not square: all readers of images take them for squares."""
+  if odd := [(path, said) for path in paths if (said := doubts.oblong(path))]:
+    logging.warning("%d of the %d training images looked at have pixels that are not square, the first %s: "
+                    "%s; they are read as if they were: bring all images to one form, else shapes differ",
+                    len(odd), len(paths), *odd[0])
+
+
+def _of_files(paths) -> tuple[float | None, tuple[str, ...]]:
   """(share of colour pictures among the files, None where there is none; their DICOM words)."""
-  paths = [m["path"] for m in metas if m.get("path") and finder.kind_of(m["path"]) in ("image", "dicom")]
   colours, words = [], set()
   for path in paths[::max(1, len(paths) // _FILES)][:_FILES]:
     try:

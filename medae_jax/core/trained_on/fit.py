@@ -41,6 +41,7 @@ class Seen:
     apart: a picture given as a file for each modality.
     dicom: its words of (0008,0060) Modality, () where there are none.
     spacing: of volumes, mm along the axes as they are prepared; () where it is not known.
+    oblong: of pictures, how their pixels are no squares, "" where they are.
   """
 
   kind: str
@@ -49,6 +50,7 @@ class Seen:
   apart: bool = False
   dicom: tuple[str, ...] = ()
   spacing: tuple[float, ...] = ()
+  oblong: str = ""
 
 
 def colour_share(values: np.ndarray) -> float:

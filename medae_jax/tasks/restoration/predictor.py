@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.formats import dicom, images as frames
+from data_pipelines.formats import dicom, doubts, images as frames
 from data_pipelines.intake import counts, find as finder
 from data_pipelines.intake.names import result_names, same
 from medae_jax.core import files
@@ -63,7 +63,8 @@ class Predictor(BasePredictor):
     unit = frame.unit()
     # Grey and colour are brought to each other here: only the kind of the picture can be wrong.
     words = tuple(filter(None, [dicom.modality(item)]))
-    seen = fit.Seen("image", unit.shape[-1], fit.colour_share(unit[0]), dicom=words)
+    seen = fit.Seen("image", unit.shape[-1], fit.colour_share(unit[0]), dicom=words,
+                    oblong=doubts.oblong(item))
     self.gate.form(self.name_of(item), dataclasses.replace(seen, coloured=0.0))
     self.gate.content(self.name_of(item), seen, self._fed(unit))
     restored, marks, tiles = self._restore(unit)

@@ -111,7 +111,7 @@ def _pictures(folder):
   folder.mkdir()
   grey = np.random.default_rng(0).integers(20, 230, (16, 16), np.uint8)
   Image.fromarray(grey).save(folder / "grey.png")
-  image_files.dicom(folder / "ray.dcm", grey, Modality="CR")
+  image_files.dicom(folder / "ray.dcm", grey, Modality="CR", PixelSpacing=[0.2, 0.1])
   image_files.dicom(folder / "head.dcm", grey, Modality="MR")
   return folder
 
@@ -127,6 +127,8 @@ def test_images(tmp_path, monkeypatch, kind):
     go(run, source, tmp_path / "out")
   rows = table(tmp_path / "out")
   assert "it is grey, and every picture" in rows["grey.png"]["warning"] and not rows["ray.dcm"]["error"]
+  assert "pixels are not square (0.2 x 0.1 mm" in rows["ray.dcm"]["warning"]
+  assert "not square" not in rows["grey.png"]["warning"]
   go(run, source, tmp_path / "out", **{"predict.force": True})
   assert "header says MR" in table(tmp_path / "out")["head.dcm"]["warning"]
 
@@ -138,6 +140,7 @@ def test_images_of_anomaly_methods(tmp_path):
   source = _pictures(tmp_path / "in")
   with pytest.raises(ValueError, match="1 of 3 inputs failed, the first: head.*header says MR"):
     go(run, source, tmp_path / "out")
+  assert "not square" in table(tmp_path / "out")["ray"]["warning"]
 
 
 def test_what_no_input_can_change_is_said_once_before_anything_is_written(tmp_path):

@@ -45,14 +45,17 @@ def test_volumes_are_measured_without_background_and_by_scan():
   assert fit.warning(found, fit.Seen("volume", spacing=(1.0, 1.0, 2.0)), images[:4]) == ""
 
 
-def test_colour_and_dicom_words_come_from_the_files(tmp_path):
+def test_colour_and_dicom_words_come_from_the_files(tmp_path, caplog):
   metas = []
   for i in range(4):
-    Image.fromarray(RNG.integers(0, 255, (6, 6, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    picture = Image.fromarray(RNG.integers(0, 255, (6, 6, 3), np.uint8))
+    picture.save(tmp_path / f"{i}.png", dpi=(100, 100 * i or 200))
     metas.append({"id": str(i), "path": str(tmp_path / f"{i}.png")})
   found = measure.measure(config(), Images(RNG.uniform(0, 1, (4, 6, 6, 3)), metas), {})
   assert found.kind == "image" and found.coloured == 1 and found.dicom == () and found.modalities == ()
   assert found.background == 0 and found.orientation == "" and found.spacing == ()
+  assert "3 of the 4 training images looked at have pixels that are not square, the first" in caplog.text
+  assert "0.png: 100 x 200 dpi" in caplog.text
 
 
 def test_several_streams_are_measured_on_the_first_batch():

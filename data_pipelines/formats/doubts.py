@@ -1,0 +1,89 @@
+"""What an image file leaves open, and is taken in one of two ways: said in the log.
+
+A picture turned by EXIF beside a mask that is not; pixels that are not square, which every reader of images
+takes for squares (volumes are resampled by their spacing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import concurrent.futures
+import logging
+import pathlib
+from typing import Any
+
+from PIL import Image
+
+from data_pipelines.formats import dicom, dicom_head, images
+
+_SQUARE = 1.05  # ratio of a pixel's sides up to which nothing is said
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+_NEEDED = (*_SPACINGS, "SequenceOfUltrasoundRegions", "SharedFunctionalGroupsSequence")
+_CM = 3  # code of a unit in ultrasound
+
+
+def say_turned(pairs: Iterable[tuple[Any, Any]], what: str = "masks") -> None:
+  """Warns of images that EXIF turns beside masks that it does not, and that fit either way.
+
+  Args:
+    pairs: (image, its mask, None of numbers such as boxes); what cannot be read is left to its reader.
+    what: the second ones are called.
+  """
+  pairs = list(pairs)
+  with concurrent.futures.ThreadPoolExecutor(16) as pool:
+    odd = [pair for pair, doubt in zip(pairs, pool.map(lambda p: _either_way(*p), pairs)) if doubt]
+  if odd:
+    logging.warning("%d of %d images are turned or mirrored by their EXIF orientation, and their %s, "
+                    "which fit either way, are not, the first %s: they are taken as drawn on what "
+                    "viewers show; if a program drew them that ignores EXIF, save the images upright first",
+                    len(odd), len(pairs), what, " and ".join(str(f) for f in odd[0] if f is not None))
+
+
+def _either_way(image, mask):
+  try:
+    turn = images.turn(image)
+    if turn == 1 or mask is None:
+      return turn != 1
+    if images.turn(mask) != 1:
+      return False
+    height, width = images.size(image) if turn > 4 else (1, 1)
+    return height == width
+  except Exception:  # Pillow raises a dozen types for damaged files
+    return False
+
+
+def oblong(path) -> str:
+  """How the pixels of an image are no squares by its header, "" where they are, or nothing is said."""
+  try:
+    if dicom.is_dicom(path):
+      rows, columns, unit = _of_dicom(dicom_head.read(path, _NEEDED))
+      said = f"{rows:.4g} x {columns:.4g}{unit} from row to row and from column to column"
+    else:
+      rows, columns = _dots(path)
+      said = f"{rows:.4g} x {columns:.4g} dpi along a row and along a column"
+    return said if rows and columns and max(rows / columns, columns / rows) > _SQUARE else ""
+  except Exception:  # headers hold anything; who reads the pixels says what is damaged
+    return ""
+
+
+def _of_dicom(data) -> tuple[float, float, str]:
+  """(distance of rows, of columns, unit); 0 where nothing is said."""
+  for region in data.get("SequenceOfUltrasoundRegions", None) or ():
+    units = {int(region.get(f"PhysicalUnits{axis}Direction", 0)) for axis in "XY"}
+    if int(region.get("RegionSpatialFormat", 0)) == 1 and units == {_CM}:  # a picture, no curve over time
+      return abs(float(region.PhysicalDeltaY)), abs(float(region.PhysicalDeltaX)), " cm"
+  for shared in data.get("SharedFunctionalGroupsSequence", None) or ():  # of multi-frame files
+    data = next(iter(shared.get("PixelMeasuresSequence", None) or ()), data)
+  for name in _SPACINGS:
+    found = data.get(name, None)
+    if found:
+      return float(found[0]), float(found[1]), "" if name == "PixelAspectRatio" else " mm"
+  return 0.0, 0.0, ""
+
+
+def _dots(path) -> tuple[float, float]:
+  """Dots along a row and along a column in any unit; 0 where nothing is said."""
+  with Image.open(pathlib.Path(path)) as image:
+    known = ("dpi", "aspect", "resolution", "jfif_density")
+    found = next((image.info[k] for k in known if k in image.info), (0, 0))
+  return float(found[0]), float(found[1])
