@@ -68,12 +68,9 @@ def flag(value) -> str:
 def names(*allowed: str) -> Rule:
   """A tuple of at least one string, none of them twice, each of `allowed` where given."""
   def rule(value):
-    fits = isinstance(value, (tuple, list)) and value and all(
+    fits = isinstance(value, (tuple, list)) and value and len({*map(str, value)}) == len(value) and all(
         isinstance(v, str) and (not allowed or v in allowed) for v in value)
-    if fits and len(set(value)) == len(value):
-      return ""
-    of = f" of {', '.join(allowed)}" if allowed else ""
-    return f"one or more names{of}{', each once' if fits else ''}"
+    return "" if fits else "one or more names, each once" + (f", of {', '.join(allowed)}" if allowed else "")
   return rule
 
 
