@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from medae_jax.core.errors import UserError
 from medae_jax.models.layers.gated_norm import gate_of, gated_norm
 from medae_jax.models.layers.init import uniform_fan_in
+from medae_jax.models.layers.same_conv import same_conv
 
 _FEW = 4  # channels of a picture
 
@@ -75,8 +76,8 @@ class Conv(nn.Module):
     if self.size == 1 and self.features <= _FEW and jax.default_backend() != "cpu":
       y = _few_sums(x, kernel[0, 0].astype(self.dtype))
     else:
-      conv = _conv if self.dilation == 1 else _dilated_conv
-      y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.dilation)
+      x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+      y = same_conv(x, kernel) if self.dilation == 1 else _dilated_conv(x, kernel, self.dilation)
     if self.use_bias:
       y = y + self.param("bias", init, (self.features,)).astype(self.dtype)
     return y
