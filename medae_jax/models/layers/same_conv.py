@@ -36,7 +36,7 @@ _cpu_conv.defvjp(lambda x, kernel: (_conv(x, kernel), (x, kernel)), _backward)
 
 
 def kernel_gradient(x, grad, size: int):
-  """The gradient [k,k,I,O] of same_conv's kernel, k = size, from x [B,H,W,I] and that of its result [B,H,W,O].
+  """The gradient [k,k,I,O] of same_conv's kernel, k = size, from x [B,H,W,I] and its result's [B,H,W,O].
 
   A correlation whose channels are the images of the batch. XLA's code for CPUs (Eigen) copies the patches of
   its first operand k*k times, so that is the one of fewer channels, and copies them slowly where it pads

@@ -16,7 +16,8 @@ def config():
   """The smoke run with blocks of two layers instead of four: what grows is the same, programs are smaller."""
   return test_dpa.config(**{
       "model.kind": "regular", "method.growing.transition_steps": 3, "train.log_every": 1,
-      "train.save_every": 1, "train.keep": 20, "train.eval_every": 1, "train.best_metric": "val/loss", "train.best_mode": "min"})
+      "train.save_every": 1, "train.keep": 20, "train.eval_every": 1,
+      "train.best_metric": "val/loss", "train.best_mode": "min"})
 
 
 @pytest.fixture(scope="module")
