@@ -202,7 +202,7 @@ def _incomplete(patient, files, broken):
 
 
 # ------------------------------------------------------------------------------------------- BIDS
-_BIDS_SUFFIXES = ("mask", "dseg", "roi", "seg", "lesion")
+_BIDS_SUFFIXES = ("mask", "dseg", "roi", "seg", "lesion", "msk")
 
 
 def is_bids(folder: pathlib.Path) -> bool:
@@ -215,7 +215,7 @@ def look_bids(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str
   """As `look`, of a BIDS data set: a label is that of its subject and session.
 
   Raises:
-    UserError: a file that cannot be opened.
+    UserError: a file that cannot be opened; there is no label, and a file that looks like one.
   """
   found = finder.find(folder, ("nifti",))
   counts.refuse_broken(found)
@@ -225,6 +225,7 @@ def look_bids(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str
   for path in filter(_is_bids_label, every):
     labels.setdefault(_session(path), []).append(path)
   if not labels:
+    sequences.check_unnamed_labels(folder, [p for p in every if bids.parse(p)[1] != "dseg"])  # tissues
     logging.warning("%s has no label of a lesion (derivatives/.../sub-01_label-lesion_mask.nii.gz): all its "
                     "%d scans are taken for normal; pixel metrics need masks", folder, len(scans))
   complete, incomplete, person = [], {}, {}

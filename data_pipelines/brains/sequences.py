@@ -13,7 +13,8 @@ from data_pipelines.intake import counts, find as finder
 NEW_NAMES = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
 ANY = "image"  # the modality of one's own volumes whose names tell none
 KNOWN = tuple(k for k in NEW_NAMES if k != "seg")
-LABEL_ENDINGS = ("seg", "mask", "label", "labels", "segmentation", "ground_truth", "groundtruth", "gt")
+LABEL_ENDINGS = ("seg", "mask", "label", "labels", "segmentation", "segm", "msk", "ground_truth",
+                 "groundtruth", "gt")
 UNUSED = "is of a sequence that the model does not use"
 # Endings of truth and of our own results.
 _NOT_INPUT = (*LABEL_ENDINGS, "truth", "dseg", "probseg", "anomaly", "overlay")
@@ -22,8 +23,13 @@ _FINDINGS = {"lesion", "lesions", "tumor", "tumour", "wmh"}
 _BETWEEN = _FINDINGS | {"manual", "consensus", "expert", "whole"}
 _LIKE_LABELS = {*LABEL_ENDINGS, *_FINDINGS, "truth", "dseg", "manual", "consensus", "roi", "annotation",
                 "annotations", "contour", "delineation"}
+# After the name of the scan these, too, perhaps numbered (mask1, rater2): parts of a tumour, who drew it.
+_MARKED = {*_LIKE_LABELS, "rater", "reader", "expert", "observer", "les", "wt", "tc", "et", "core", "ncr",
+           "necrosis", "enhancing"}
+_WITHIN = re.compile("lesion|tumou?r|wmh|gtv|infarct|stroke|o?edema|metasta|ha?ematoma|ha?emorrhage|glioma")
 # Of masks that mark no lesion, where no word of _FINDINGS says that they do.
-_NO_LESION = {"brain", "brainmask", "bet", "skull", "head", "tissue", "wm", "gm", "csf", "ventricles"}
+_NO_LESION = {"brain", "brainmask", "bet", "skull", "head", "tissue", "wm", "gm", "csf", "ventricles", "aseg",
+              "aparc", "wmparc", "ribbon", "face", "deface", "cortex", "hippocampus", "fov"}
 
 # What scanners and hospitals call them besides.
 _ALIASES = {"t1w": "t1", "t1gd": "t1ce", "t1post": "t1ce", "tirm": "flair", "darkfluid": "flair"}
@@ -90,17 +96,28 @@ def scans_of_label(path) -> list[str]:
 
 def like_label(path) -> bool:
   """Whether a name has a word of labels, and is no mask of the brain by it."""
-  words = _parts(path)
-  return bool(words & _LIKE_LABELS) and not (words & _NO_LESION and not words & _FINDINGS)
+  words, own = _parts(finder.stem_of(path)), _own_words(path)
+  if words & _NO_LESION and not (words & _FINDINGS or says_lesion(path)):
+    return False
+  numbered = {w.rstrip("0123456789") for w in own} | {w.rstrip("s") for w in own}
+  looks = numbered & _MARKED or says_lesion(path)
+  return bool(words & _LIKE_LABELS or (looks and not _told(pathlib.Path(path))[1]))
 
 
 def says_lesion(path) -> bool:
-  """Whether a word of a name is one of lesions."""
-  return bool(_FINDINGS & _parts(path))
+  """Whether a word of a name, behind that of its scan, is one of lesions: T1lesion and WMHs as well."""
+  return any(_WITHIN.search(word) for word in _own_words(path))
 
 
-def _parts(path):
-  return set(re.split(r"[-_ .]+", finder.stem_of(path).lower()))
+def _own_words(path):
+  """Words of a name without those of its scan: of the folder it lies in, of BIDS' subject and session."""
+  stem, folder = finder.stem_of(path).lower(), pathlib.Path(path).parent.name.lower()
+  stem = stem.removeprefix(folder) if folder and len(stem) > len(folder) else stem
+  return _parts(re.sub("(?:^|_)(?:sub|ses)-[0-9a-z+]+", "", stem))
+
+
+def _parts(text):
+  return set(filter(None, re.split(r"[-_ .]+", text.lower())))
 
 
 def check_unnamed_labels(folder, files: Iterable[pathlib.Path]) -> None:

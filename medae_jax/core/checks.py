@@ -108,8 +108,8 @@ def several(rule: Rule, least: int = 0) -> Rule:
 def sides(value) -> str:
   """(), a whole number of pixels, or a pair of them."""
   values = value if isinstance(value, (tuple, list)) else (value,)
-  fits = len(values) <= 2 and not any(whole(0)(v) for v in values)
-  return "" if fits else "a number of pixels or (rows, columns)"
+  fits = len(values) <= 2 and not any(whole(0, 65536)(v) for v in values) and (all(values) or not any(values))
+  return "" if fits else "a number of pixels or (rows, columns), up to 65536"
 
 
 # ------------------------------------------------------------------------------------------ tables
@@ -144,13 +144,13 @@ RULES: dict[str, Rule] = {
     "eval.splits": names(),
     "eval.batch_size": whole(1, _MOST),
     "eval.checkpoint": choice("best", "last"),
-    "eval.bootstrap": whole(0, _MOST),
+    "eval.bootstrap": whole(0, 1_000_000),
     **dict.fromkeys(("predict.input", "predict.output"), text),
     "predict.force": flag,
     "parallel.mode": choice("pmap", "shard_map"),
     "parallel.reduce": choice("float32", "bfloat16"),
     "bench.repeats": whole(1, _MOST),
-    "bench.seconds": number(0, above=True),
+    "bench.seconds": number(0, 3600, above=True),
     "bench.stage": text,
     "export.formats": names(*FORMATS),
     "export.image_size": sides,

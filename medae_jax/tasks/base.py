@@ -22,7 +22,7 @@ import numpy as np
 from data_pipelines import dataset as datasets
 from data_pipelines.intake.find import Found
 from medae_jax.core import checks
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, shown
 from medae_jax.tasks import admit
 
 
@@ -35,7 +35,7 @@ def plugin(kind: str, part: str):
   folder = pathlib.Path(__file__).parent
   kinds = sorted(f.parent.name for f in folder.glob(f"*/{part}.py"))
   if kind not in kinds:
-    raise UserError(f"config.eval.kind={kind!r} is not in medae_jax/tasks: "
+    raise UserError(f"config.eval.kind={shown(kind)} is not in medae_jax/tasks: "
                      f"it has {', '.join(kinds) or 'nothing yet'}")
   return importlib.import_module(f"medae_jax.tasks.{kind}.{part}")
 

@@ -44,8 +44,8 @@ def _axes(value) -> str:
 
 RULES = {
     **slides.RULES,
-    "eval.baseline_channel": checks.whole(0),
-    "eval.components": checks.whole(0),
+    "eval.baseline_channel": checks.whole(0, 65536),
+    "eval.components": checks.whole(0, 2**31 - 1),
     "eval.dice_thresholds": checks.choice("1000", "all"),
     "eval.quantile": checks.number(0, 1, above=True),
     "eval.alpha": checks.number(0, 1, above=True),
@@ -55,13 +55,13 @@ RULES = {
     "eval.measures": checks.several(checks.choice(*MEASURES)),
     "eval.surface_tolerance": checks.number(0),
     "eval.trunk": checks.text, "eval.trunk_weights": checks.text, "eval.trunk_layers": checks.names(),
-    "eval.panel_images": checks.whole(0),
+    "eval.panel_images": checks.whole(0, 65536),
     "predict.batch_size": checks.whole(1, 65536),  # the last batch is filled up
     "predict.threshold": checks.number(),
     "predict.orientation": _axes,
     "predict.layout": checks.choice("files", "bids"),
     "predict.dicom_seg": checks.choice("auto", "True", "False", True, False),
-    "predict.overlay_slices": checks.whole(0),
+    "predict.overlay_slices": checks.whole(0, 65536),
 }
 
 

@@ -25,17 +25,17 @@ TILE_MULTIPLE = 32  # sides are padded to multiples of it, so that few shapes ar
 
 RULES = {
     "eval.fit_threshold": checks.flag,
-    "eval.threshold_beta": checks.number(0, above=True),
+    "eval.threshold_beta": checks.number(0, 1000, above=True),
     "eval.residual_level": checks.number(0),
-    "eval.panels": checks.whole(0),
+    "eval.panels": checks.whole(0, 65536),
     "eval.inpaint": checks.choice("auto", "harmonic", "opencv", "none"),
-    "predict.tile": checks.whole(TILE_MULTIPLE),
-    "predict.overlap": checks.whole(0),
+    "predict.tile": checks.whole(TILE_MULTIPLE, 65536),
+    "predict.overlap": checks.whole(0, 32768),
     "predict.compare": checks.flag,
     "predict.masks": checks.flag,
     "predict.identifiers": checks.choice("derived", "same", "none"),
     "method.score.threshold": checks.number(0),  # above 1 nothing is a mark
-    "method.score.dilate": checks.whole(0),
+    "method.score.dilate": checks.whole(0, 65536),
     "method.score.fill": checks.choice("network", "harmonic"),
 }
 

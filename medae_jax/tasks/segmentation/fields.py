@@ -19,7 +19,7 @@ RULES = {
     **slides.RULES,
     "eval.measures": checks.several(checks.choice("surface", "lesions", "probability")),
     "eval.surface_tolerance": checks.number(0),
-    "eval.overlays": checks.whole(0),
+    "eval.overlays": checks.whole(0, 65536),
     "predict.threshold": checks.number(0, 1, below=True),
 }
 

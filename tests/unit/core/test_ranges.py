@@ -78,7 +78,11 @@ def test_fields_of_data_refuse_what_they_cannot_use(name):
     ("model.depth", 0), ("model.depth", None), ("optim.lr", "fast"), ("optim.b1", 1.0), ("data.noise_res", 0),
     ("data.image_size", (64,)), ("data.image_size", 0), ("data.n_patients", (1, 2)), ("data.modalities", ()),
     ("data.noise_std", math.nan), ("eval.quantile", 2), ("export.image_size", (1, 2, 3)),
-    ("method.score.median", -1), ("method.loss_over", "some"), ("eval.splits", "val"), ("seeds", (0, -1))])
+    ("method.score.median", -1), ("method.loss_over", "some"), ("eval.splits", "val"), ("seeds", (0, -1)),
+    ("eval.components", 2**63), ("eval.panel_images", 2**63), ("eval.bootstrap", 10**9),
+    ("bench.seconds", 1e30),
+    ("predict.overlay_slices", 2**63), ("predict.slide.least", 2**63), ("predict.slide.mpp", 1e30),
+    ("export.image_size", (0, 64)), ("export.image_size", 10**9), ("eval.splits", ("val", "val"))])
 def test_values_at_the_edge(field, value):
   assert f"config.{field}" in _refused(dae_brats.get_config("smoke"), field, value)
 

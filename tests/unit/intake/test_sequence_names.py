@@ -103,7 +103,7 @@ RULE = {"pattern": "", "grouping": "patient"}
 
 @pytest.mark.parametrize("label", [
     "P1_segmentation", "P1_labels", "P1_gt", "P1_ground_truth", "P1-lesion", "P1_lesion_mask", "P1_tumor_seg",
-    "P1_flair_seg", "P1_consensus_gt", "P1_wmh"])
+    "P1_flair_seg", "P1_consensus_gt", "P1_wmh", "P1_segm", "P1_msk"])
 def test_a_label_has_words_besides(tmp_path, label):
   """All scans were taken for normal, lesions and all, with a line among others."""
   folder_of(tmp_path, "P1/P1_flair", f"P1/{label}")
@@ -114,7 +114,9 @@ def test_a_label_has_words_besides(tmp_path, label):
   assert scan.seg.endswith("P1_seg.nii.gz")  # the plain name goes before
 
 
-@pytest.mark.parametrize("label", ["P1_roi", "P1_manual", "lesions_of_P1", "P2_seg"])
+@pytest.mark.parametrize("label", [
+    "P1_roi", "P1_manual", "lesions_of_P1", "P2_seg", "P1_mask1", "P1_rater2", "P1_LesionMask", "P1_WMHmask",
+    "P1_automated_approx_segm", "P1_WT", "P1_GTV", "P1_edema", "P1_contours"])
 def test_a_file_that_looks_like_a_label_and_is_none(tmp_path, label, caplog):
   folder_of(tmp_path, "P1/P1_flair", f"P1/{label}")
   with pytest.raises(UserError, match=f"1 files that look like labels, the first P1/{label}.nii.gz: call it"):
@@ -122,6 +124,26 @@ def test_a_file_that_looks_like_a_label_and_is_none(tmp_path, label, caplog):
   (tmp_path / f"P1/{label}.nii.gz").rename(tmp_path / "P1/P1_brain_mask.nii.gz")
   assert scan_folders.look(tmp_path, ("flair",), RULE).complete[0].seg is None
   assert "all scans are taken for normal" in caplog.text
+
+
+def test_words_of_a_scan_s_own_name_and_of_tissues_are_no_labels(tmp_path):
+  folder_of(tmp_path, *(f"stroke01/stroke01_{k}" for k in ("flair", "dwi", "aseg", "hd_bet", "brain_mask")),
+            "glioma_2/lesion3_FLAIR")
+  assert scan_folders.look(tmp_path, ("flair",), RULE).complete[0].seg is None
+
+
+@pytest.mark.parametrize("label, read", [
+    ("ses-1_space-MNI_label-L_desc-T1lesion_mask", True), ("ses-1_label-WMHs_mask", True),
+    ("ses-1_desc-lesionmask_msk", True), ("ses-1_msk", False), ("ses-1_desc-manual_mask", False),
+    ("ses-1_T1w_label-lesion_roi", False), ("ses-1_lesion-manual", False)])
+def test_lesions_of_public_bids_sets_are_read_or_refused_and_never_normal(tmp_path, label, read):
+  folder_of(tmp_path, *(f"sub-stroke1/ses-1/anat/sub-stroke1_ses-1_{kind}" for kind in ("T1w", "dseg")),
+            f"derivatives/x/sub-stroke1/ses-1/anat/sub-stroke1_{label}")
+  if read:
+    assert scan_folders.look_bids(tmp_path, ("t1",), RULE).complete[0].seg.endswith(f"{label}.nii.gz")
+  else:
+    with pytest.raises(UserError, match=f"1 files that look like labels, the first .*_{label}.nii.gz"):
+      scan_folders.look_bids(tmp_path, ("t1",), RULE)
 
 
 def test_training_reads_bids(tmp_path, caplog):
