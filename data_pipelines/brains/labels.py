@@ -25,8 +25,7 @@ def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:
     BadScan: values that are no whole numbers (probabilities, an interpolated mask); without `values`,
       such as are no lesion for sure.
   """
-  marked = seg != 0
-  found = np.unique(np.asarray(seg)[marked]).astype(np.float64)
+  found = np.unique(np.asarray(seg)[seg != 0]).astype(np.float64)
   if not np.isfinite(found).all():
     raise BadScan("seg holds NaN or infinite voxels")
   whole = np.rint(found)
@@ -34,12 +33,15 @@ def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:
   if broken.size:
     raise BadScan(f"seg holds values that are no whole numbers ({_shown(broken)}), as probabilities and "
                   "interpolated masks have: give a mask of whole numbers, 0 outside the lesion")
+  marked = np.rint(seg) != 0  # after the check: what resampling leaves of 0, 1e-5, is none
+  whole = whole[whole != 0]
   if len(values):
     return (np.isin(np.rint(seg), list(values)) & marked).astype(np.uint8)
   odd = [v for v in whole if v not in BRATS]
   if odd and not set(whole) <= set(BINARY):
+    every = tuple(map(int, whole[:_NAMED]))
     raise BadScan(f"seg holds the values {_shown(whole)}; known are 0 to 4 as in BraTS, and 0 and 255: say "
-                  f"which are lesion, --config.data.lesion_values='({int(odd[0])},)'")
+                  f"which are lesion, all of them: --config.data.lesion_values='{every}'")
   if marked.ndim == 3 and marked[np.ix_(*[(0, -1)] * 3)].all():  # a mask turned round, or 1 = background
     raise BadScan(f"seg holds {_shown(whole)} at all eight corners, where a lesion never is: is it inverted, "
                   "or is background not 0? Say which values are lesion by --config.data.lesion_values")

@@ -153,15 +153,10 @@ def _claimed_size(path):
 
 
 def _check_pages(path, image):
-  """Telephones add previews to a photograph (MPO), and TIFF has thumbnails: these are no pages."""
-  pages = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
-  if image.format == "TIFF" and 1 < pages <= 64:
-    for page in range(1, pages):
-      image.seek(page)
-      pages -= int(image.tag_v2.get(254, 0)) & 1  # a smaller copy of another page
-    image.seek(0)
-  if pages > 1:
+  if (pages := headers.pages(image)) > 1:
     raise UserError(f"{path} has {pages} pages; give one image a file")
+  if (channels := int(getattr(image, "tag_v2", {}).get(277, 1))) > 4:  # Pillow drops the others
+    raise UserError(f"{path} has {channels} channels: save it with 1 (grey) or 3 (colour)")
 
 
 def _picture(path, image, data) -> Decoded:

@@ -9,6 +9,7 @@ places. docs/formats.md says so to users.
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 from typing import Any
 import zlib
@@ -17,7 +18,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 
-_DESCRIPTION, _IMAGEJ = 270, (50838, 50839)
+_DESCRIPTION, _BYTES, _IMAGEJ, _METAMORPH = 270, 279, (50838, 50839), 33629
 _TIFF_TAGS = (_DESCRIPTION, 282, 283, 296, *_IMAGEJ)  # 282, 283, 296: resolution in x, in y, unit
 _PNG_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"pHYs")
 # Passes of an interlaced PNG: first row and column, steps of both.
@@ -69,6 +70,28 @@ def of_image(image, data: bytes) -> Header:
                 image.info.get("icc_profile") or b"",
                 {t: found[t] for t in _TIFF_TAGS if t in found},
                 [c for c in png_chunks(data) if c[0] in _PNG_CHUNKS] if data else [])
+
+
+def pages(image) -> int:
+  """Pictures of Pillow's image; previews of telephones (MPO) and TIFF's thumbnails are none.
+
+  Microscopes keep the planes of a stack behind one directory: ImageJ counts them in its description,
+  MetaMorph in a tag with a value a plane.
+  """
+  count = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+  if image.format != "TIFF":
+    return count
+  tags: Any = image.tag_v2
+  if count == 1:
+    told = re.match(r"ImageJ=(?:.*\n)*?images=(\d+)", str(tags.get(_DESCRIPTION, "")))
+    planes = max(1, int(told[1]) if told else 1, np.size(tags.get(_METAMORPH, 0)))
+    whole = image.fp.seek(0, 2) >= planes * np.sum(tags.get(_BYTES, 0))
+    return planes if whole else 1  # one that was cut out of a stack
+  for page in range(1, count if count <= 64 else 0):
+    image.seek(page)
+    count -= int(image.tag_v2.get(254, 0)) & 1  # a smaller copy of another page
+  image.seek(0)
+  return count
 
 
 def orientation(image) -> int:

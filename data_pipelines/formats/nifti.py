@@ -50,7 +50,8 @@ def read(path) -> tuple[np.ndarray, Any]:
     raise UserError(f"{path} has shape {array.shape}; a volume needs three axes (or four, modalities "
                     "last)")
   if not np.isfinite(array).all():
-    raise UserError(f"{path} holds {int((~np.isfinite(array)).sum())} NaN or infinite voxels")
+    raise UserError(f"{path} holds {int((~np.isfinite(array)).sum())} NaN or infinite voxels: write 0 where "
+                    "nothing was measured")
   return array, image
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import stat
 
 from data_pipelines.errors import UserError
+from data_pipelines.intake.tables import same
 
 
 def is_there(path, what: str = "table") -> bool:
@@ -24,6 +26,19 @@ def is_there(path, what: str = "table") -> bool:
   return True
 
 
+def nearly(path) -> str:
+  """"; NAME is there, ..." of a name that differs in capitals, blanks or the form of accents alone; or "".
+
+  A Mac writes accents in two characters, and shows them as other systems do.
+  """
+  path = pathlib.Path(path)
+  with contextlib.suppress(OSError, ValueError):
+    for name in os.listdir(path.parent):
+      if name != path.name and same(name) == same(path.name):
+        return f"; {ascii(name)} is there, of other capitals, blanks or form of accents: rename one of them"
+  return ""
+
+
 def check_regular(path, what: str = "file") -> None:
   """Returns where `path` is a regular file, or a link to one.
 
@@ -36,7 +51,7 @@ def check_regular(path, what: str = "file") -> None:
   try:
     mode = pathlib.Path(path).stat().st_mode
   except FileNotFoundError:
-    raise FileNotFoundError(f"{what} {path} does not exist") from None
+    raise FileNotFoundError(f"{what} {path} does not exist{nearly(path)}") from None
   except (OSError, RuntimeError, ValueError) as error:
     reason = getattr(error, "strerror", None) or str(error)
     raise UserError(f"{what} {path} cannot be opened ({reason})") from None

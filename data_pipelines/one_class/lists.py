@@ -17,6 +17,7 @@ import numpy as np
 
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
+from data_pipelines.formats.regular import nearly
 from data_pipelines.intake import splits
 from data_pipelines.one_class import folds, transforms
 
@@ -191,7 +192,8 @@ def _check_files(name, items) -> None:
   missing = [i.path for i in items if not exists(i.path)]
   if missing:
     raise FileNotFoundError(f"{name}: {len(missing)} of {len(items)} listed images are not there, "
-                            f"e.g. {missing[0]}; check config.data.image_root (folders: root)")
+                            f"e.g. {missing[0]}"
+                            f"{nearly(missing[0]) or '; check config.data.image_root (folders: root)'}")
 
 
 # ------------------------------------------------------------------------------- rules of the lists

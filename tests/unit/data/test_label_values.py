@@ -37,6 +37,18 @@ def test_other_values_are_named(values, words):
   assert "\n" not in str(e.value)
 
 
+def test_what_resampling_leaves_of_background_is_no_lesion():
+  """Every voxel of a spline's 1e-5 was lesion."""
+  for values in ((), (1, 2)):
+    found = labels.lesions(volume(1e-5, 1.0002, -4e-4, 2, dtype=np.float64), values)
+    assert found.ravel().tolist() == [0, 0, 1, 0, 1, 0]
+
+
+def test_all_values_that_may_be_lesion_are_offered():
+  with pytest.raises(labels.BadScan, match=r"all of them: --config.data.lesion_values='\(1, 2, 5\)'"):
+    labels.lesions(volume(5, 2, 1))
+
+
 def test_a_label_that_marks_the_corners_is_inverted():
   seg = np.zeros((5, 4, 3))
   seg[1:3, 1, 1] = 1

@@ -1,7 +1,7 @@
 """One picture in many files, one result: every view of the one reader, over forms that people store."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 import pydicom
 import pytest
 
@@ -154,6 +154,10 @@ REFUSED = {
     "float64.tif": (of_tiff(GREY / 255), "64 bits"),
     "bigbe.tif": (of_tiff(DEEP, big=True, order=">"), "not a readable image"),
     "five.tif": (of_tiff(np.dstack([GREY] * 5)), "a form that is not read"),
+    "six.tif": (lambda p: tiff(p, np.dstack([GREY] * 6), photometric=2, extra=[(338, "H", [2, 0, 0])]),
+                "6 channels"),
+    "imagej.tif": (lambda p: behind(p, 5, tiffinfo={270: "ImageJ=1.53\nimages=5\nslices=5\n"}), "5 pages"),
+    "metamorph.tif": (lambda p: behind(p, 3, tiffinfo=metamorph(3)), "3 pages"),
     "planes16.tif": (of_tiff(DEEP_COLOUR, planes=True), "form that is not read"),
     "stack.tif": (lambda p: tiff(p, None, pages=[GREY] * 5), "5 pages"),
     "animated.png": (lambda p: Image.fromarray(GREY).save(
@@ -188,6 +192,24 @@ def test_config_data_window_says_it(tmp_path, name, window):
   REFUSED[name][0](tmp_path / name)
   found = images.read_8bit(tmp_path / name, 1, window)[..., 0].astype(int)
   assert np.abs(found - GREY).max() <= (1 if name == "int16.tif" else 0)
+
+
+def behind(path, planes, **options):
+  """A stack whose planes lie behind one directory, as ImageJ and MetaMorph write large ones."""
+  Image.fromarray(GREY).save(path, **options)
+  path.write_bytes(path.read_bytes() + GREY.tobytes() * (planes - 1))
+
+
+def metamorph(planes):
+  found = TiffImagePlugin.ImageFileDirectory_v2()
+  found[33629], found.tagtype[33629] = (1,) * planes, TiffTags.LONG
+  return found
+
+
+def test_a_picture_out_of_a_stack_is_read(tmp_path):
+  """Its description still counts the planes."""
+  behind(tmp_path / "a.tif", 1, tiffinfo={270: "ImageJ=1.53\nimages=5\n"})
+  np.testing.assert_array_equal(images.read_8bit(tmp_path / "a.tif", 1)[..., 0], GREY)
 
 
 def test_a_thumbnail_is_no_page(tmp_path):

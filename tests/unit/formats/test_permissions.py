@@ -20,6 +20,16 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
   assert asked == [(path, os.R_OK)]
 
 
+@pytest.mark.parametrize("asked, there", [("K\u00f6rper.png", "Ko\u0308rper.png"), ("a.png", "A.PNG"),
+                                          ("a  b.png", "a b.png")])
+def test_a_name_that_looks_the_same_is_named(tmp_path, asked, there):
+  (tmp_path / there).write_bytes(b"")
+  with pytest.raises(FileNotFoundError, match="does not exist; .* is there, of other capitals") as e:
+    regular.check_regular(tmp_path / asked)
+  assert ascii(there) in str(e.value)
+  assert not regular.nearly(tmp_path / "other.png") and not regular.nearly(tmp_path / "no" / "a.png")
+
+
 @pytest.mark.parametrize("number, words", [
     (errno.EACCES, "change its permissions"), (errno.ENOSPC, "make room there"),
     (errno.EROFS, "give another --workdir")])
