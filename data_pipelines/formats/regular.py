@@ -35,7 +35,7 @@ def nearly(path) -> str:
   with contextlib.suppress(OSError, ValueError):
     for name in os.listdir(path.parent):
       if name != path.name and same(name) == same(path.name):
-        return f"; {ascii(name)} is there, of other capitals, blanks or form of accents: rename one of them"
+        return f"; {name!a} is there, of other capitals, blanks or form of accents: rename one of them"
   return ""
 
 
