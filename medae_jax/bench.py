@@ -100,6 +100,8 @@ def summary(result) -> list[str]:
 # ------------------------------------------------------------------------------------------ pieces
 def _stage(stages, name):
   if not stages:
+    if name:
+      raise UserError(f"config.bench.stage={name!r}: this method has no stages, leave it out")
     return None
   found = [s for s in stages if s.name == name] if name else [stages[-1]]
   if not found:

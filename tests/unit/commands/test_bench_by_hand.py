@@ -99,6 +99,8 @@ def test_the_whole_run_is_of_all_stages_where_it_counts_in_steps(monkeypatch, tm
   c.train.update(steps=0, epochs=3.0)
   assert "run" not in bench.bench(c)  # the data decide
   stages.clear()  # a method that is fitted: nothing is trained
+  with pytest.raises(ValueError, match="bench.stage='small': this method has no stages"):
+    bench.bench(c)
   c.bench.stage = ""
   assert bench.bench(c)["setting"]["batch_size"] == c.eval.batch_size and "step" not in bench.bench(c)
 
