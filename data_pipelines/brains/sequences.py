@@ -32,7 +32,8 @@ _NO_LESION = {"brain", "brainmask", "bet", "skull", "head", "tissue", "wm", "gm"
               "aparc", "wmparc", "ribbon", "face", "deface", "cortex", "hippocampus", "fov"}
 
 # What scanners and hospitals call them besides.
-_ALIASES = {"t1w": "t1", "t1gd": "t1ce", "t1post": "t1ce", "tirm": "flair", "darkfluid": "flair"}
+_ALIASES = {"t1w": "t1", "t1gd": "t1ce", "t1post": "t1ce", "tirm": "flair", "darkfluid": "flair",
+            **dict.fromkeys(("mprage", "mp2rage", "spgr", "fspgr", "bravo"), "t1")}
 _NAMES = {**{n: k for k in KNOWN for n in (k, NEW_NAMES[k])}, **_ALIASES}  # {word: what it is}
 _CONTRAST = {"post", "gd", "gad", "gado", "gadolinium", "contrast", "ce", "c", "km", "enhanced"}
 _NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
@@ -52,8 +53,11 @@ _OTHER = {"star", "swi", "swan", "gre", "hemo", "dwi", "adc", "trace", "dti", "p
           "dsc", "dce", "asl", "bold", "tof", "mra", "mrv", "mip", "map", "mapping", "loc", "localizer",
           "localiser", "scout", "survey", "sub", "subtraction", "screenshot", "phase"}
 # In names of files, too; in a description FA is an angle.
-_OTHER_NAMES = _OTHER | {"t1map", "t2map", "t2star", "mtr", "fa", "md", "cbf", "cbv", "pd",
-                        "pdw", "pet", "ct"}
+_OTHER_NAMES = _OTHER | {"t1map", "t2map", "t2star", "t1rho", "flairstar", "mtr", "fa", "md", "cbf", "cbv",
+                        "pd", "pdw", "pet", "ct"}
+# Of labels wherever they stand in a name that tells no sequence, what FreeSurfer and FSL write among them.
+_MAPS = {*LABEL_ENDINGS, "aseg", "aparc", "aparc+aseg", "wmparc", "ribbon", "brainmask", "pve", "pveseg",
+         "probseg", "dseg"}
 
 
 def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]:
@@ -164,7 +168,8 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
     modalities: of the model; where it is one of brains any word of the name counts.
   """
   words = re.split(r"[-_ .]+", stem.lower())
-  if words[-1] in _NOT_INPUT:
+  plain = {w.rstrip("0123456789") for w in words} if of_brains(modalities) else set()
+  if words[-1] in _NOT_INPUT or plain & _MAPS or words[-1].rstrip("0123456789") in _FINDINGS & plain:
     return "is named as a label or a result"
   if not of_brains(modalities):
     return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""

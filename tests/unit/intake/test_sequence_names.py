@@ -41,13 +41,22 @@ def test_the_three_of_a_scan_are_found_by_their_usual_names(tmp_path, files):
 
 @pytest.mark.parametrize("name", [
     "p1_T1w", "p1_t1gd", "p1_dwi", "p1_ADC", "p1_T2star", "p1_t1_brain", "t1_p1", "p1_pet", "T1", "p1_gd_t1",
-    "p1_T1map"])
+    "p1_T1map", "p1_mprage", "p1_T1rho", "p1_FLAIRSTAR"])
 @pytest.mark.parametrize("alone", [True, False])
 def test_another_sequence_is_never_read_as_flair(tmp_path, name, alone):
   """A model of one sequence took any file that it did not know for its own."""
   root = folder_of(tmp_path, name)
   scans, left_out = found(root / f"{name}.nii.gz" if alone else root, ("flair",))
   assert not scans and left_out == {name: sequences.UNUSED}
+
+
+def test_labels_and_tissues_of_other_programs_are_no_scans(tmp_path):
+  """FreeSurfer's aseg, FSL's pve and the challenge's wmh were scored as FLAIR."""
+  names = ("aseg", "brainmask", "fast_pve_0", "wmh", "p1-t2f-mask-healthy", "p1_mask2", "aparc+aseg",
+           "p1_lesion1")
+  scans, left_out = found(folder_of(tmp_path, "p1_flair", "lesion_p2", "norm", *names), ("flair",))
+  assert set(scans) == {"p1", "lesion_p2", "norm"}
+  assert left_out == dict.fromkeys(names, "is named as a label or a result")
 
 
 def test_contrast_is_told_apart_where_the_model_has_none(tmp_path):
