@@ -8,6 +8,7 @@ import pathlib
 import stat
 
 from data_pipelines.errors import UserError
+from data_pipelines.intake import find
 from data_pipelines.intake.tables import same
 
 
@@ -33,7 +34,7 @@ def nearly(path) -> str:
   """
   path = pathlib.Path(path)
   with contextlib.suppress(OSError, ValueError):
-    for name in os.listdir(path.parent):
+    for name in (found.name for found in find.like(path.parent, "*")):
       if name != path.name and same(name) == same(path.name):
         return f"; {name!a} is there, of other capitals, blanks or form of accents: rename one of them"
   return ""
