@@ -140,7 +140,7 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
   if lacking := sorted(set(masks.values()) - {r.mask for r in found.values()}):
     logging.warning("%s: %d masks fit no image and are not used, the first %s; a mask has its image's path",
                     root, len(lacking), lacking[0])
-  doubts.say_turned([(r.path, r.mask) for r in found.values() if r.mask])
+  doubts.say_of_masks([(r.path, r.mask) for r in found.values() if r.mask])
   doubts.say_turned([(r.path, None) for r in found.values() if r.boxes], "boxes")
   for radiograph in found.values():
     if radiograph.boxes:

@@ -176,7 +176,7 @@ def build(data_cfg, seed: int) -> DataSet:
   items = [FilePair(n, pairs[n][0], g, cfg, pairs[n][1], masks.get(n))
            for n, g in zip(both, groups_of(both, folders["clean"], cfg))]
   usable, problems = frames.load_all(items, problems, cfg.strict)
-  doubts.say_turned([(pair.path, pair.mask) for pair in usable if pair.mask is not None])
+  doubts.say_of_masks([(pair.path, pair.mask) for pair in usable if pair.mask is not None])
   doubts.say_turned([(pair.path, pair.clean) for pair in usable], "clean frames")
   doubts.say_turned([(pair.clean, pair.path) for pair in usable], "annotated frames")
   for text in foreign[:_SHOWN]:

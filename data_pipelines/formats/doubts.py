@@ -39,6 +39,25 @@ def say_turned(pairs: Iterable[tuple[Any, Any]], what: str = "masks") -> None:
                     len(odd), len(pairs), what, " and ".join(str(f) for f in odd[0] if f is not None))
 
 
+def say_of_masks(pairs: Iterable[tuple[Any, Any]]) -> None:
+  """`say_turned` of (image, mask); warns of TIFF masks whose white is zero, which not all programs mind."""
+  pairs = list(pairs)
+  say_turned(pairs)
+  tiffs = [mask for _, mask in pairs if str(mask).lower().endswith((".tif", ".tiff"))]
+  if odd := [mask for mask in tiffs if _white_is_zero(mask)]:
+    logging.warning("%d of %d masks are TIFF files whose white is zero, the first %s: they are taken as "
+                    "viewers show them, white for the lesion; tifffile writes arrays of bool so, and True is "
+                    "black then: save such masks as uint8, 0 and 255", len(odd), len(pairs), odd[0])
+
+
+def _white_is_zero(path):
+  try:
+    with Image.open(pathlib.Path(path)) as image:
+      return image.tag_v2.get(262) == 0
+  except Exception:  # as below
+    return False
+
+
 def _either_way(image, mask):
   try:
     turn = images.turn(image)

@@ -75,6 +75,8 @@ def read_marks(path) -> np.ndarray:
   pixels = formats.read_plain(path, "mask")
   if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
     raise UserError(f"mask {path} holds NaN or infinite pixels")
+  if pixels.dtype.kind != "u" and pixels.min(initial=0) < 0:
+    raise UserError(f"mask {path} holds negative values: save it as 8-bit grey, 0 and 255")
   with open(path, "rb") as file:
     lossy = file.read(3) == b"\xff\xd8\xff"
   if lossy and np.any((pixels > 0) & (pixels <= _FAINT)):
@@ -105,7 +107,7 @@ def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0,
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
     found = list(pool.map(look, pairs))
   odd = [mask for (_, mask), inverted in zip(pairs, found) if inverted]
-  doubts.say_turned(pairs)
+  doubts.say_of_masks(pairs)
   if 2 * len(odd) > len(pairs):
     logging.warning("%d of %d masks mark all four corners and more than half of the image, the first %s: are "
                     "they inverted? White is the lesion", len(odd), len(pairs), odd[0])

@@ -11,6 +11,7 @@ from data_pipelines import fields
 from data_pipelines.datasets import segmentation
 from data_pipelines.errors import UserError
 from data_pipelines.masks import images, label_noise
+from tests.image_files import tiff
 
 
 def save(path, array):
@@ -64,6 +65,23 @@ def test_a_mask_that_fits_a_turned_image_either_way_is_said(tmp_path, caplog, tu
   with caplog.at_level(logging.WARNING):
     images.check_pairs([(image, turned("a.png", marked(2, 5, 2, 5, shape=shape), of_mask))])
   assert ("1 of 1 images are turned or mirrored by their EXIF" in caplog.text) == said
+
+
+@pytest.mark.parametrize("kind, said", [(0, True), (1, False)])
+def test_masks_whose_white_is_zero_are_said(tmp_path, caplog, kind, said):
+  """tifffile writes arrays of bool so; viewers show True black."""
+  image = save(tmp_path / "i.png", np.zeros((20, 24), np.uint8))
+  mask = tiff(tmp_path / "m.tif", marked(5, 9, 5, 9), photometric=kind)
+  with caplog.at_level(logging.WARNING):
+    images.check_pairs([(image, mask)])
+  assert ("1 of 1 masks are TIFF files whose white is zero" in caplog.text) == said
+
+
+def test_negative_marks_are_refused(tmp_path):
+  """They marked nothing."""
+  path = tiff(tmp_path / "m.tif", -marked(5, 9, 5, 9, value=1).astype(np.int16))
+  with pytest.raises(UserError, match="holds negative values"):
+    images.read_marks(path)
 
 
 def test_a_mask_may_end_in_segmentation_and_an_image_is_called_as_it_is(tmp_path):
