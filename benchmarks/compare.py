@@ -5,7 +5,8 @@ r"""Peers in PyTorch and the package's own steps, interleaved on one machine.
 
 Runs with jax and torch alone (--torch-python names another interpreter where torch lives apart).
 Every contender is a process of its own that holds its network and waits; repeats go round in turn,
-so that clocks, heat and neighbours strike all alike. Equal work is checked: from equal weights and
+so that clocks, heat and neighbours strike all alike; one step of each turn is not timed, since a
+process that has waited begins cold. Equal work is checked: from equal weights and
 batch, float32 contenders must report equal losses. Rates are medians with minimum and maximum.
 On a CPU all get huge pages (GLIBC_TUNABLES), and PyTorch runs with denormal numbers kept, its
 default, and flushed.

@@ -15,26 +15,19 @@ import jax.numpy as jnp
 from medae_jax.core.errors import UserError
 from medae_jax.models.layers.gated_norm import gate_of, gated_norm
 from medae_jax.models.layers.init import uniform_fan_in
-from medae_jax.models.layers.same_conv import same_conv
+from medae_jax.models.layers.same_conv import plain_conv, same_conv
 
 _FEW = 4  # channels of a picture
 
 
-def _conv(x, kernel, dilation):
-  pad = dilation * (kernel.shape[0] // 2)
-  return jax.lax.conv_general_dilated(
-      x, kernel, (1, 1), [(pad, pad)] * 2, rhs_dilation=(dilation, dilation),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _dilated_conv(x, kernel, dilation):
-  """_conv with a kernel gradient of shifted products.
+  """plain_conv with a kernel gradient of shifted products.
 
   XLA for GPUs knows no kernel gradient with dilation and makes it a forward convolution whose
   kernel is the image, with the batch for channels.
   """
-  return _conv(x, kernel, dilation)
+  return plain_conv(x, kernel, dilation)
 
 
 def _dilated_backward(dilation, saved, grad):
@@ -48,11 +41,11 @@ def _dilated_backward(dilation, saved, grad):
     return jnp.dot(part.reshape(-1, channels).T, grad.reshape(-1, grad.shape[-1]),
                    preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
   d_kernel = jnp.stack([jnp.stack([tap(i, j) for j in range(size)]) for i in range(size)])
-  _, pull = jax.vjp(lambda x: _conv(x, kernel, dilation), x)
+  _, pull = jax.vjp(lambda x: plain_conv(x, kernel, dilation), x)
   return *pull(grad), d_kernel.astype(kernel.dtype)
 
 
-_dilated_conv.defvjp(lambda x, kernel, dilation: (_conv(x, kernel, dilation), (x, kernel)),
+_dilated_conv.defvjp(lambda x, kernel, dilation: (plain_conv(x, kernel, dilation), (x, kernel)),
                      _dilated_backward)
 
 

@@ -5,34 +5,33 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-_NHWC = ("NHWC", "HWIO", "NHWC")
 _SMALL = 16  # images in a batch: fewer than the floats of a register, see kernel_gradient
 
 
 def same_conv(x, kernel):
   """Stride-1 convolution of x [B,H,W,I] with kernel [k,k,I,O], k odd, zero-padded: [B,H,W,O]."""
-  if jax.default_backend() != "cpu":
-    return _conv(x, kernel)
-  return _cpu_conv(x, kernel)
+  return (_cpu_conv if jax.default_backend() == "cpu" else plain_conv)(x, kernel)
 
 
-def _conv(x, kernel):
-  pad = kernel.shape[0] // 2
-  return jax.lax.conv_general_dilated(x, kernel, (1, 1), [(pad, pad)] * 2, dimension_numbers=_NHWC)
+def plain_conv(x, kernel, dilation: int = 1):
+  """The same with XLA's own gradients; with `dilation` pixels from one tap of the kernel to the next."""
+  pad = dilation * (kernel.shape[0] // 2)
+  return jax.lax.conv_general_dilated(x, kernel, (1, 1), [(pad, pad)] * 2, rhs_dilation=(dilation, dilation),
+                                      dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 @jax.custom_vjp
 def _cpu_conv(x, kernel):
-  return _conv(x, kernel)
+  return plain_conv(x, kernel)
 
 
 def _backward(saved, grad):
   x, kernel = saved
-  _, pull = jax.vjp(lambda x: _conv(x, kernel), x)
+  _, pull = jax.vjp(lambda x: plain_conv(x, kernel), x)
   return *pull(grad), kernel_gradient(x, grad, kernel.shape[0])
 
 
-_cpu_conv.defvjp(lambda x, kernel: (_conv(x, kernel), (x, kernel)), _backward)
+_cpu_conv.defvjp(lambda x, kernel: (plain_conv(x, kernel), (x, kernel)), _backward)
 
 
 def kernel_gradient(x, grad, size: int):
