@@ -1,6 +1,8 @@
 """What a header leaves open: pictures turned by EXIF beside masks, pixels that are no squares."""
 
 import logging
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -35,6 +37,8 @@ def region(**fields):
     ({"NominalScannedPixelSpacing": [0.1, 0.2]}, "0.1 x 0.2 mm"), ({"PixelAspectRatio": [1, 1]}, ""),
     ({"PixelSpacing": [0.1, 0.1], "ImagerPixelSpacing": [0.1, 0.2]}, ""),
     ({"PixelSpacing": [0, 0.1]}, ""), (region(), "0.01 x 0.02 cm"),
+    ({"NominalScannedPixelSpacing": [0.1, 0.2], "PixelAspectRatio": [3, 2]}, "0.1 x 0.2 mm"),
+    (region(PhysicalDeltaX=-0.02), "0.01 x 0.02 cm"), (region(PhysicalDeltaY=-0.01), "0.01 x 0.02 cm"),
     (region(PhysicalUnitsXDirection=4), ""), (region(RegionSpatialFormat=3), ""),
     ({"SharedFunctionalGroupsSequence": [item(PixelMeasuresSequence=[item(PixelSpacing=[2, 1])])]},
      "2 x 1 mm")])
@@ -50,6 +54,59 @@ def test_pixels_of_pictures_that_are_no_squares(tmp_path, name, options, said):
   Image.fromarray(GREY).save(tmp_path / name, **options)
   found = doubts.oblong(tmp_path / name)
   assert found.startswith(said) if said else not found
+
+
+def test_pixels_of_pictures_that_say_proportions_alone(tmp_path):
+  Image.fromarray(GREY).save(tmp_path / "a.jpg")
+  jfif = bytearray((tmp_path / "a.jpg").read_bytes())
+  jfif[13:18] = struct.pack(">BHH", 0, 2, 1)  # no unit, two dots along a row on one along a column
+  (tmp_path / "a.jpg").write_bytes(jfif)
+  Image.fromarray(GREY).save(tmp_path / "a.png", dpi=(72, 72))
+  png = bytearray((tmp_path / "a.png").read_bytes())
+  chunk, at = b"pHYs" + struct.pack(">IIB", 2, 1, 0), png.index(b"pHYs")
+  png[at:at + 17] = chunk + struct.pack(">I", zlib.crc32(chunk))
+  (tmp_path / "a.png").write_bytes(png)
+  Image.fromarray(GREY).save(tmp_path / "a.tif", tiffinfo={282: 2.0, 283: 1.0, 296: 1})
+  for name in ("a.jpg", "a.png", "a.tif"):
+    assert doubts.oblong(tmp_path / name).startswith("2 x 1 dpi"), name
+
+
+def turned(path, turn, shape=(8, 6)):
+  exif = Image.Exif()
+  exif[0x0112] = turn
+  Image.fromarray(np.zeros(shape, np.uint8)).save(path, exif=exif)
+  return path
+
+
+def test_which_turns_leave_a_mask_in_doubt(tmp_path, caplog):
+  """Quarter turns of an oblong image fit one way alone; a mask with a turn of its own was turned too."""
+  image, mask = tmp_path / "a.png", tmp_path / "m.png"
+  said = {}
+  for own, other, shape in [(1, 1, (8, 6)), (3, 3, (8, 6)), (3, 6, (6, 6)), (1, 3, (8, 6)), *(
+      (turn, 1, shape) for turn in range(2, 9) for shape in ((8, 6), (6, 6)))]:
+    caplog.clear()
+    doubts.say_turned([(turned(image, own, shape), turned(mask, other, shape))])
+    said[own, other, shape] = f"which fit either way, are not, the first {image} and {mask}: " in caplog.text
+    assert said[own, other, shape] == bool(caplog.text)
+  assert {k for k, v in said.items() if v} == {(t, 1, (6, 6)) for t in range(2, 9)} | {
+      (t, 1, (8, 6)) for t in (2, 3, 4)}
+  caplog.clear()
+  doubts.say_turned([(turned(image, 6), None)], "boxes")
+  assert f"the first {image}: they" in caplog.text
+
+
+def test_masks_of_tiff_whose_white_is_zero_are_said(tmp_path, caplog):
+  masks = [tmp_path / name for name in ("a.tif", "b.TIFF", "c.tif", "d.png")]
+  for mask, mode in zip(masks, ("L", "1", "1", "1")):
+    tags = {} if mask.suffix == ".png" else {"tiffinfo": {262: 1 if mode == "L" else 0}}
+    Image.fromarray(np.zeros((8, 6), np.uint8)).convert(mode).save(
+        mask, "png" if mask.suffix == ".png" else "tiff", **tags)
+  doubts.say_of_masks([(turned(tmp_path / "image.png", 3), mask) for mask in masks])
+  assert f"2 of 4 masks are TIFF files whose white is zero, the first {masks[1]}: " in caplog.text
+  assert "4 of 4 images are turned" in caplog.text
+  caplog.clear()
+  doubts.say_of_masks([(masks[3], masks[0])])
+  assert not caplog.text
 
 
 def test_what_cannot_be_read_is_left_to_its_reader(tmp_path, caplog):

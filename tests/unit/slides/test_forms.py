@@ -1,5 +1,7 @@
 """Forms of TIFF that engines read wrongly, follow for ever, or take for a level: refused, or left out."""
 
+import contextlib
+import logging
 import struct
 import sys
 import types
@@ -69,6 +71,47 @@ def test_colours_that_openslide_cannot_read_are_not_called_damaged(tmp_path, mon
     monkeypatch.setitem(sys.modules, "tiffslide", None)
   with pytest.raises(UserError, match=rf"a.tif is no slide that can be read \(openslide: {said}"):
     reader.open_slide(path)
+
+
+@pytest.mark.parametrize("kind, depth, compression, planes, said", [
+    (2, 8, 1, 2, ""), (3, 8, 5, 1, ""), (3, 16, 5, 1, "16-bit palette"), (5, 8, 1, 2, ""), (6, 8, 1, 1, ""),
+    (8, 8, 1, 1, ""), (8, 8, 1, 2, "CIELab (in planes)"), (9, 8, 1, 1, "ICCLab"), (10, 8, 1, 1, "ITULab"),
+    (32844, 16, 1, 1, "LogL"), (32845, 8, 1, 1, "LogLuv"), (32803, 8, 1, 1, "photometric 32803"),
+    *((6, 16, jpeg, 1, "") for jpeg in (6, 7, 33003, 33005, 34712))])
+def test_colours_that_libtiff_makes_no_rgb_of(monkeypatch, kind, depth, compression, planes, said):
+  """By TIFF 6 and its supplements; what JPEG and JPEG 2000 decode to is RGB whatever the tag."""
+  page = types.SimpleNamespace(photometric=kind, bitspersample=depth, compression=compression,
+                               planarconfig=planes)
+  file = contextlib.nullcontext(types.SimpleNamespace(pages=[page]))
+  monkeypatch.setattr(tifffile, "TiffFile", lambda _: file)
+  assert forms.beyond_libtiff("a.tif") == said
+
+
+@pytest.mark.parametrize("order, big", [("<", False), (">", False), ("<", True), (">", True)])
+@pytest.mark.parametrize("back", [None, 0, 2, 4])
+def test_a_chain_of_directories_ends_or_comes_back(tmp_path, order, big, back):
+  """Five of them, of 0 to 4 entries, in either byte order and in TIFF of 32 and 64 bits."""
+  head = struct.pack(f"{order}2sH", b"II" if order == "<" else b"MM", 43 if big else 42)
+  head += struct.pack(f"{order}HHQ", 8, 0, 16) if big else struct.pack(f"{order}I", 8)
+  count, entry, pointer = ("Q", 20, "Q") if big else ("H", 12, "I")
+  sizes = [struct.calcsize(f"{order}{count}{entry * n}x{pointer}") for n in range(5)]
+  starts = [len(head) + sum(sizes[:n]) for n in range(5)]
+  after = [*starts[1:], 0 if back is None else starts[back]]
+  chain = b"".join(struct.pack(f"{order}{count}{entry * n}x{pointer}", n, to) for n, to in enumerate(after))
+  (tmp_path / "a.tif").write_bytes(head + chain)
+  assert forms.in_circles(tmp_path / "a.tif") == (back is not None)
+  (tmp_path / "a.tif").write_bytes((head + chain)[:-3])
+  assert not forms.in_circles(tmp_path / "a.tif")
+
+
+def test_numbers_without_sign_beyond_16_bits_are_refused_and_the_library_may_log_again(tmp_path):
+  path = written(tmp_path / "a.tif", [RGB.astype(np.uint32)])
+  with pytest.raises(UserError, match="uint32 pixels"):
+    forms.check(path)
+  logger = logging.getLogger("tifffile")
+  assert logger.level != logging.CRITICAL
+  assert forms.check(written(tmp_path / "b.tif", [RGB.astype(np.uint16)])) == 16
+  assert forms._planes(types.SimpleNamespace(axes="CZYX", shape=(1, 5, 8, 8))) == "Z 5"
 
 
 def test_inks_of_16_bits_are_colours_too(tmp_path):

@@ -1,0 +1,101 @@
+"""Each word by which names tell a sequence, a label or neither: what has a lost one is read otherwise."""
+
+import pytest
+
+from data_pipelines.brains import sequences
+
+words = str.split
+LABELS = words("seg mask label labels segmentation segm msk groundtruth gt")
+FINDINGS = words("lesion lesions tumor tumour wmh")
+ENDINGS = (*LABELS, "ground_truth", *FINDINGS)
+LIKE = words("truth dseg manual consensus roi annotation annotations contour delineation rater reader expert "
+             "observer les wt tc et core ncr necrosis enhancing")
+WITHIN = words("lesion tumor tumour wmh gtv infarct stroke edema oedema metasta hematoma haematoma "
+               "hemorrhage haemorrhage glioma")
+TISSUES = words("brain brainmask bet skull head tissue wm gm csf ventricles aseg aparc wmparc ribbon face "
+                "deface cortex hippocampus fov")
+SEQUENCES = {
+    "flair": "flair t2flair t2_flair t2-flair t2f tirm dark-fluid dark_fluid darkfluid",
+    "t1ce": "t1ce t1_ce t1c t1-c t1gd t1_gd t1gad t1-gado t1_gadolinium t1km t1_contrast t1_postcontrast "
+            "t1_post t1w_post t1_enhanced ce-gd_t1w gd_t1 gado_t1 km-t1w contrast_t1",
+    "t1": "t1 t1w t1n t1_pre t1-native t1_nativ", "t2": "t2 t2w"}
+DESCRIBED = {"flair": "flair t2f tirm darkfluid dark_fluid", "t1ce": "t1ce t1c t1gd t1post", "t2": "t2 t2w",
+             "t1": "t1 t1n t1w mprage mp2rage spgr fspgr bravo"}
+OTHER = words("star swi swan gre hemo dwi adc trace dti perf perfusion pwi dsc dce asl bold tof mra mrv mip "
+              "map mapping loc localizer localiser scout survey sub subtraction screenshot phase")
+OTHER_NAMES = words("t1map t2map t2star t1rho flairstar mtr fa md cbf cbv pd pdw pet ct")
+
+
+def like(name):
+  return sequences.like_label(f"P1/{name}.nii.gz")
+
+
+def test_labels_are_of_the_scan_before_their_words():
+  found = lambda name: sequences.scans_of_label(f"P1/P1_{name}.nii.gz")
+  between = (*FINDINGS, *words("manual consensus expert whole flair t1 t1ce t2 t2f t1n t1c t2w t1gd mprage"))
+  for ending in ENDINGS:
+    assert found(ending) == ["P1"] and found(f"x_{ending}") == ["P1_x"]
+    assert all(found(f"{word}_{ending}") == [f"P1_{word}", "P1"] for word in between), ending
+  assert found("flair_whole_seg") == ["P1_flair_whole", "P1_flair", "P1"]
+
+
+def test_words_that_look_like_labels():
+  for word in LIKE:
+    assert like(f"P1_{word}") and like(f"P1_{word}2"), word
+  for word in WITHIN:
+    assert like(f"P1_my{word}x"), word
+    assert not sequences.like_label(f"{word}1/{word}1_flair.nii.gz")  # what scans are called, too
+  assert like("P1_tcs") and like("roi_t1") and not like("P1_core_t1") and not like("P1_flair")
+  assert sequences.like_label("wt/wt.nii.gz")  # its folder's name is all that it has
+
+
+def test_masks_of_a_brain_are_no_labels_but_lesions_in_it_are():
+  for word in TISSUES:
+    assert not like(f"P1_{word}_mask") and like(f"P1_{word}_tumor_mask") and like(f"P1_{word}_mylesion"), word
+
+
+@pytest.mark.parametrize("modality", SEQUENCES)
+def test_endings_of_names_tell_the_sequence(modality):
+  for ending in words(SEQUENCES[modality]):
+    for name in (f"P01_{ending}", f"P01-{ending.upper()}", ending):
+      assert sequences.split_name(f"P01/{name}.nii.gz", sequences.KNOWN) == ("P01", modality), name
+  for word in words(DESCRIBED[modality]):
+    assert sequences.described((f"AX {word}", "t2"), sequences.KNOWN) == (modality, ""), word
+    assert sequences.described((word,), ("pet",)) == ("", "")  # no brain: other words count
+
+
+@pytest.mark.parametrize("name", [
+    "a_t1_to_flair", "a_t1w_2_flair", "a_t12_flair", "a_t2_in_flair", "a_t2w_on_flair", "a_t1_coreg_flair",
+    "a_t1_co-registered_flair", "a_t1-reg_flair", "a_flair_t1", "a_t2f_t1", "a_flair_x_t1", "a_t1gd_t1"])
+def test_two_sequences_of_a_name_are_none(name):
+  assert sequences.split_name(f"P1/{name}.nii.gz", sequences.KNOWN) == (name, "")
+
+
+def test_agents_in_descriptions():
+  for word in words("post gd gad gado gadolinium contrast ce c km enhanced"):
+    assert sequences.described((f"T1 {word}",), sequences.KNOWN) == ("t1ce", ""), word
+  for word in words("pre without wo non no native nativ ohne w/o"):
+    assert sequences.described((f"T1 {word} contrast",), sequences.KNOWN) == ("t1", ""), word
+
+
+def test_pictures_of_another_kind():
+  for word in OTHER:
+    found, reason = sequences.described((f"T1 {word}",), sequences.KNOWN)
+    assert not found and f"names t1 and {word}: " in reason
+  assert "names t2 and star: " in sequences.described(("T2*",), sequences.KNOWN)[1]
+  for word in (*OTHER, *OTHER_NAMES, "t1", "t2w", "t1n"):
+    assert sequences.other_kind(f"P1_{word}", ("flair",)) == sequences.UNUSED, word
+  for word in (*LABELS, *words("aseg aparc aparc+aseg wmparc ribbon brainmask pve pveseg probseg dseg")):
+    assert "label" in sequences.other_kind(f"{word}_P1", ("flair",)), word
+  for word in (*LABELS, *words("truth dseg probseg anomaly overlay")):
+    assert "label" in sequences.other_kind(f"P1_{word}", ("ct",)), word
+  assert sequences.described(("ADC",), ("flair", "adc")) == ("adc", "")  # of a model that has it
+  assert sequences.other_kind("P1_T2_FLAIR_x", ("flair",)) == ""
+  assert sequences.other_kind("P1_t1_t1gd_x", ("t1ce",)) == ""
+
+
+def test_the_longest_name_of_a_sequence_of_one_s_own_counts():
+  assert sequences.split_name("P1_fat_ct.nii.gz", ("ct", "fat_ct")) == ("P1", "fat_ct")
+  assert sequences.split_name("P1-T1N.nii.gz", ("t1n",)) == ("P1", "t1n")  # not ours
+  assert sequences.split_name("P1_T1w.nii.gz", ("t1w", "flair")) == ("P1", "t1w")
+  assert sequences.split_name("P1_flair_t1.nii.gz", ("t1", "flair")) == ("P1_flair_t1", "")
