@@ -41,9 +41,10 @@ def test_a_dilated_kernel_is_the_one_with_zeros_between_its_taps(size, dilation)
 def test_where_the_own_gradient_is_taken_and_in_which_form(monkeypatch):
   """The figures of docs/performance.md: fewer channels first, small batches padded before."""
   def products(batch, channels, features):
-    x, kernel = np.zeros((batch, 6, 6, channels), np.float32), np.zeros((3, 3, channels, features), np.float32)
-    program = jax.make_jaxpr(lambda k: jax.vjp(lambda k: same_conv(x, k), k)[1](np.zeros(
-        (batch, 6, 6, features), np.float32)))(kernel)
+    zeros = lambda *shape: np.zeros(shape, np.float32)
+    x, grad = zeros(batch, 6, 6, channels), zeros(batch, 6, 6, features)
+    program = jax.make_jaxpr(lambda k: jax.vjp(lambda k: same_conv(x, k), k)[1](grad))(
+        zeros(3, 3, channels, features))
     last = [e for e in program.eqns if e.primitive.name == "conv_general_dilated"][-1]
     return last.invars[0].aval.shape, last.params["padding"], last.params["dimension_numbers"].lhs_spec
   monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
