@@ -94,6 +94,7 @@ def check(cfg: ml_collections.ConfigDict) -> None:
                     "or resident")
   data_fields.choice(cfg, "placement", placement.NAMES)
   data_fields.choice(cfg, "unit", normalise.UNITS)
+  data_fields.choice(cfg, "noise_roll", ("batch", "example"))
   if cfg.unit != "percentile" and cfg.get("tfds_dir", ""):
     raise UserError(f"config.data.unit={cfg.unit} needs the scans themselves (config.data.dir): those of a "
                     "TFDS folder are in units of the 99th percentile")

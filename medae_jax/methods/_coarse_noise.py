@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import example_keys
 from medae_jax.models.layers import resample
 
@@ -48,6 +49,8 @@ def draw(rng, index, shape, resolution: int, std: float, roll: str = "batch"):
   Returns:
     coarse [B,r,r,C], roll int32 [B,2].
   """
+  if roll not in ("batch", "example"):
+    raise UserError(f"noise_roll={roll!r} is neither 'batch' nor 'example'")
   height, width, channels = shape
   keys = example_keys(rng, index)
   coarse = std * jax.vmap(lambda k: jax.random.normal(k, (resolution, resolution, channels)))(keys)

@@ -5,10 +5,27 @@ from collections import Counter
 import pytest
 
 from data_pipelines import dataset as datasets
+from data_pipelines.errors import UserError
 from medae_jax.core.trained_on import changed
 
 TABLES = {"PREPARATION": changed.PREPARATION, "SPLIT": changed.SPLIT, "HARMLESS": changed.HARMLESS}
 FIELDS = {name: set(datasets.module(name).defaults()) for name in datasets.dataset_names()}
+FREE = {  # any text
+    *("dir", "clean_dir", "annotated_dir", "mask_dir", "masks_dir", "tissue_dir", "prepared_dir", "tfds_dir"),
+    *("root", "lists_root", "image_root", "table", "split_table", "manifest", "mean_image"),
+    *("group_pattern", "modalities", "val_kind", "projections")}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_of_words_takes_its_words_alone(name):
+  """A misspelt one was else another choice without a word."""
+  module = datasets.module(name)
+  for field, default in module.defaults().items():
+    words = isinstance(default, str) or (isinstance(default, tuple) and isinstance((*default, 0)[0], str))
+    if words and field not in FREE and field != "name":
+      assert module.resolve({field: default})[field] == default
+      with pytest.raises(UserError, match=f"config.data.{field}='?.?.?nosuchword"):
+        module.resolve({field: "nosuchword" if isinstance(default, str) else ("nosuchword",)})
 
 
 def test_a_field_is_in_one_table():

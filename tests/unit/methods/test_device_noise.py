@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.interpolate
 
+from medae_jax.core.errors import UserError
 from medae_jax.methods import _coarse_noise as noise, dae
 from tests.unit import tiny_dae
 
@@ -172,3 +173,8 @@ def test_noise_of_training_and_validation_is_that_of_the_key_it_is_given():
   assert float(metrics["loss"]) == pytest.approx(loss(7), rel=1e-4)
   assert float(metrics["loss"]) != pytest.approx(loss(8), rel=1e-4)
   assert int(after.step) == 1 and float(after.params["net"]["w"]) != pytest.approx(0.9)
+
+
+def test_a_misspelt_roll_is_refused_and_is_not_one_for_all():
+  with pytest.raises(UserError, match="noise_roll='image' is neither"):
+    draw(2, roll="image")

@@ -80,6 +80,10 @@ def test_drawn_folds_of_a_class_are_its_own(normal):
   made = [natural._fold(cfg, "cifar10", normal, 7, labels, k)[0] for k in range(3)]
   assert sorted(np.concatenate([f["test_normal"] for f in made])) == np.flatnonzero(labels == normal).tolist()
   assert all((labels[f[part]] == normal).all() for f in made for part in ("train", "val"))
+  both = {"train": labels, "test": labels}
+  lists, notes = natural._lists(cfg, "cifar10", normal, both, lambda *item: item)
+  assert notes["protocol"] == "fold 0 of the training split, generated with seed 0"
+  assert lists["test_normal"] == [("train", i) for i in made[0]["test_normal"]]
   places = lambda c, f: (np.asarray(f["train"]) - c) // 10
   other = natural._fold(natural.resolve(cfg_of(dataset="cifar10", normal_class=1, fold=0, folds="generated")),
                         "cifar10", 1, 7, labels, 0)[0]
