@@ -84,3 +84,14 @@ def test_a_frame_without_the_rescaling_of_the_others(tmp_path):
   data.save_as(path)
   with pytest.raises(UserError, match="frames differ in RescaleSlope"):
     images.read(path)
+
+
+@pytest.mark.parametrize("rows, columns, refused", [(4, 7, False), (5, 7, True), (4, 8, True), (7, 4, True)])
+def test_a_picture_that_says_the_size_of_its_own_whole_is_no_tile(tmp_path, rows, columns, refused):
+  path = dicom(tmp_path / "a.dcm", np.arange(28, dtype=np.uint8).reshape(4, 7),
+               TotalPixelMatrixRows=rows, TotalPixelMatrixColumns=columns)
+  if not refused:
+    assert images.read_8bit(path, 1).shape == (4, 7, 1)
+    return
+  with pytest.raises(UserError, match=f"a tile store of a whole slide .{columns}x{rows} pixels"):
+    images.read_8bit(path, 1)

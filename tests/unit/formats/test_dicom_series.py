@@ -239,3 +239,9 @@ def test_scans_of_two_studies_beside_each_other_keep_names_of_their_own(tmp_path
   scans, _ = inputs.find_all(tmp_path, NAMES, ("nifti", "image", "dicom"))
   assert [s.name for s in scans] == ["s1f", "s2f"]
   assert {f.parent.name for f in scans[0].all_files} == {"s1f", "s1t"}
+
+
+def test_a_model_of_images_takes_each_file_of_a_series_by_itself(tmp_path):
+  files = series.write(tmp_path / "in", np.arange(45).reshape(3, 3, 5), np.eye(4))
+  scans, found = inputs.find_all(tmp_path / "in", (), ("image", "dicom"))
+  assert sorted(s.files[""] for s in scans) == sorted(files) == found.files

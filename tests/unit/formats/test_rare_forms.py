@@ -240,8 +240,13 @@ def test_a_channel_that_a_tiff_does_not_name_is_not_dropped_in_silence(tmp_path,
     return
   np.testing.assert_array_equal(images.read_8bit(same, 1)[..., 0], GREY)
   other = tiff(tmp_path / "other.tif", beside(255 - GREY), photometric=1 if shown == 1 else 2, alpha=0)
-  with pytest.raises(UserError, match=f"other.tif has {shown + 1} channels, and does not say what the last"):
-    images.read_8bit(other, 1)
+  few = np.zeros((40, 40), np.uint8)
+  few[-1, -1] = 1  # in the last of nine tiles
+  last = tiff(tmp_path / "last.tif", np.dstack([*[0 * few] * shown, few]).astype(dtype) * times, tile=16,
+              photometric=1 if shown == 1 else 2, alpha=0)
+  for path in (other, last):
+    with pytest.raises(UserError, match=f"{path.name} has {shown + 1} channels, and does not say what the"):
+      images.read_8bit(path, 1)
 
 
 @pytest.mark.parametrize("field, value, said", [

@@ -79,6 +79,9 @@ def test_a_mask_is_of_one_image():
   """normal/1.png had the mask of abnormal/1.png: a normal image with a lesion in every measure."""
   assert with_masks(("abnormal/1.png", "normal/1.png", "normal/2.png"), ("masks/1.png",)) == [
       "masks/1.png", None, None]
+  # In capitals of any kind, on either side.
+  assert with_masks(("Abnormal/1.png", "NORMAL/A.png"), ("MASKS/1.png",)) == [
+      "MASKS/1.png", None]
   assert with_masks(("abnormal/1.png", "normal/1.png"), ("masks/normal/1.png",)) == [
       None, "masks/normal/1.png"]
   with pytest.raises(UserError, match="masks/1.png is the mask of abnormal/1.jpg and of abnormal/1.png"):

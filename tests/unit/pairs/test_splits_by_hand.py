@@ -112,3 +112,16 @@ def test_files_are_read_at_the_size_that_is_asked_for(tmp_path):
   Image.new("L", (30, 20), 51).save(tmp_path / "a.png")
   assert frames.read_resized(tmp_path / "a.png", config(resize=(10, 12))).shape == (10, 12, 1)
   assert frames.read_resized(tmp_path / "a.png", config()).shape == (20, 30, 1)
+
+
+def test_pixels_that_differ_by_more_than_the_threshold_and_those_around_them():
+  """A diamond of the radius that is asked for."""
+  clean = np.full((9, 11, 3), 0.5, np.float32)
+  annotated = clean.copy()
+  annotated[4, 5, 1] -= 10.1 / 255
+  annotated[0, 0] += 9.9 / 255  # in every channel, and yet no more than the threshold
+  away = np.abs(np.arange(9)[:, None] - 4) + np.abs(np.arange(11)[None] - 5)
+  for reach in (0, 1, 3):
+    found = paired.difference_mask(annotated, clean, 10, reach)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[..., 0], away <= reach)

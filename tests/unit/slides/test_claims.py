@@ -51,6 +51,14 @@ def test_a_silent_holder_elsewhere_is_waited_for_until_its_claim_is_stale(tmp_pa
   assert take(tmp_path) == "" and not list(tmp_path.iterdir())
 
 
+def test_unless_told_otherwise_ten_minutes_of_silence_are_waited_for(tmp_path):
+  path = lock(tmp_path, {"machine": "another", "pid": 1, "started": "5"})
+  for age, held in ((540, True), (660, False)):
+    os.utime(path, (0, time.time() - age))
+    with claims.claimed(tmp_path, "slide") as holder:
+      assert bool(holder) == held
+
+
 def test_a_number_given_to_another_process_is_not_taken_for_the_old_one(tmp_path):
   lock(tmp_path, {**claims.identity(), "started": "1"})
   assert take(tmp_path) == ""
