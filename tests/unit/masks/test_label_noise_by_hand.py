@@ -95,3 +95,12 @@ def test_corners_go_in_the_order_of_their_importance():
     for k in range(29, 2, -1):
       left = np.delete(left, least_important(left), 0)
       np.testing.assert_array_equal(polygons.simplify(corners, k), left)
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_the_largest_part_alone_is_drawn_round(others):
+  """Parts that touch at a corner are two, and the first one is not the largest."""
+  large = rectangle(9, 14, 10, 20)
+  mask = np.logical_or.reduce([large, *[rectangle(7, 9, 8, 10), rectangle(0, 3, 0, 3),
+                                        rectangle(30, 33, 40, 45)][:others]])
+  np.testing.assert_array_equal(polygons.largest_component(mask), large)

@@ -82,6 +82,7 @@ def test_folders_of_masks_and_unknown_findings(tmp_path):
   assert {place: [i.name for i in items] for place, items in found.items()} == {
       ("train", "normal"): ["train/normal/a.png"], ("test", "normal"): ["test/normal/b.png"],
       ("test", "anomaly"): ["test/plaque/c.png"]}
+  assert {i.kind for items in found.values() for i in items} == {"normal", "plaque"}
 
 
 # ------------------------------------------------------------------------------------ the data set
