@@ -161,7 +161,7 @@ _CRITIC: dict[str, Rule] = {
     "reg_type": choice("real", "fake", "real_fake"),
     **dict.fromkeys(("weight", "wasserstein_weight", "gradient_penalty", "norm_penalty", "reg_alpha",
                      "target_gamma"), number(0)),
-    "n_critic": whole(0)}
+    "n_critic": whole(0, _MOST)}
 # Fields of the methods of this package; those kept outside it may mean something else.
 SHARED: dict[str, Rule] = {
     **{f"method.{term}.{name}": rule for term in ("adversarial", "adv_image", "adv_latent")

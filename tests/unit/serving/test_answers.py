@@ -1,6 +1,7 @@
 """What a request hands to the score and gets back, with a score that a test wrote; what the page shows."""
 
 import base64
+import gzip
 import io
 import json
 import types
@@ -49,6 +50,37 @@ def test_what_is_asked_for_reaches_the_score_and_what_it_writes_comes_back(tmp_p
                   (1, {"predict.threshold": -0.5}, False), (1200, {}, False)]
   assert json.loads(asking.ask(app, "GET", "/health")[2])["waiting"] == 0
   assert {asking.ask(app, "GET", path)[0] for path in ("/docs", "/redoc")} == {404}  # of scripts elsewhere
+
+
+def test_every_number_of_the_answer_is_that_of_the_score(tmp_path, monkeypatch):
+  now = [10.0]
+  monkeypatch.setattr(application, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+  shape = (2, 3, 4)
+  view = views.View(image=np.arange(24, dtype=np.uint8).reshape(shape), mask=None, low=0.5, high=2.0, top=1.5,
+                    levels=(np.arange(24) * 2000).astype(">u2").reshape(shape), first=1, pixel=(0.5, 0.7),
+                    sides=True, ml=0.25, thinned=2)
+
+  def score(source, out, changed, wanted):
+    now[0] += 2.5
+    out.mkdir()
+    (out / "a.png").write_bytes(b"12345")
+    (out / "b.none").write_bytes(b"")
+    row = {"input": "a", "warning": "odd", "slices": 3}
+    return answers.Scored(Score(map=None, mask=None, score=0.5, p_value=0.125, verdict="abnormal",
+                                threshold=0.75, row=row), out, view if wanted else None)
+  _, found = asking.post(made(score, tmp_path), [("a.png", b"1")], "?include=files,view")
+  shown = found.pop("view")
+  assert [(f["name"], f["type"], f["bytes"]) for f in found.pop("files")] == [
+      ("a.png", "image/png", 5), ("b.none", "application/octet-stream", 0)]
+  assert found == {"input": "a", "score": 0.5, "p_value": 0.125, "verdict": "abnormal", "threshold": 0.75,
+                   "warning": "odd", "row": {"warning": "odd", "slices": 3}, "seconds": 2.5}
+  read = lambda name: gzip.decompress(base64.b64decode(shown.pop(name)))
+  assert read("image") == bytes(range(24)) and read("levels") == np.arange(0, 48000, 2000, "<u2").tobytes()
+  assert shown == {"shape": [2, 3, 4], "mask": None, "low": 0.5, "high": 2.0, "top": 1.5, "first": 1,
+                   "pixel": [0.5, 0.7], "sides": True, "ml": 0.25, "thinned": 2}
+  for query, kept in (("?include=view", ([], True)), ("?include=files", (["a.png", "b.none"], False))):
+    _, found = asking.post(made(score, tmp_path), [("a.png", b"1")], query)
+    assert ([f["name"] for f in found["files"]], bool(found["view"])) == kept
 
 
 def test_no_line_of_an_error_has_a_path_or_what_a_fault_was_about(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from data_pipelines.errors import UserError
 from data_pipelines.slides import annotations, cells, lesions, reduced, stain, stain_matrix, tissue
-from data_pipelines.slides.camelyon import colours, settings as fields, steps
+from data_pipelines.slides.camelyon import colours, settings as fields, source, steps
 from data_pipelines.slides.camelyon.source import Entry
 
 
@@ -166,6 +166,22 @@ def test_listed_patches_are_of_this_slide_and_of_its_kind(tmp_path):
                       (patch("tumor", 0, 9 * cells.SIDE + 1), "outside")):
     with pytest.raises(UserError, match=said):
       steps._check(slide, wrong)
+
+
+def test_slides_that_are_listed_and_those_that_are_there(tmp_path, monkeypatch):
+  """Leftovers of other systems are no slides; what is cut is not said to be missing."""
+  for name in ("normal/n1.tif", "normal/._n2.tif", "normal/n3.tif", "tumor/t1.TIF", "tumor/t1.xml"):
+    path = tmp_path / "training" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+  make = lambda **given: fields.Settings(str(tmp_path), "", **given)
+  entries, reasons = source.find(make(left_out=("n3",)))
+  assert [(e.name, e.kind, e.names) for e in entries] == [("n1", "normal", None), ("t1", "tumor", None)]
+  assert not reasons
+  monkeypatch.setattr(source, "published", lambda folder: {"n3": ["a", "b"], "t1": ["c"], "gone": ["d"]})
+  entries, reasons = source.find(make(left_out=("n3",), names="lists"))
+  assert [(e.name, e.names) for e in entries] == [("n3", ("a", "b")), ("t1", ("c",))]
+  assert reasons == {"gone": "its patches are listed, the slide is not there"}
 
 
 def test_names_that_are_none_are_refused():

@@ -1,0 +1,48 @@
+"""Limits of all numbers of the tables of rules, against lists that were read through once.
+
+A rule that loses a limit is then on another list; a new field is put on its lists on purpose.
+"""
+
+import importlib
+import math
+
+from medae_jax.core import checks
+
+TASKS = ("anomaly", "segmentation", "restoration")
+NEGATIVE = {"model.slope", "method.rec_log_std", "predict.threshold"}
+POSITIVE = {
+    *("train.batch_size", "train.accum", "train.steps_per_call", "train.log_every", "train.eval_batch_size"),
+    *("train.keep", "eval.batch_size", "eval.quantile", "eval.alpha", "eval.threshold_beta", "bench.repeats"),
+    *("bench.seconds", "method.policy.every", "method.policy.history", "method.track_size"),
+    *("method.track_window", "method.vgg_stats_steps", "method.n_critic", "method.loss_limit"),
+    *("method.beta_epochs", "method.capacity_steps", "method.ssim_window", "method.window"),
+    *("method.score.test_noise_res", "method.score.window", "model.channels", "model.latent_res"),
+    *("model.max_res", "model.res", "model.levels", "model.squeeze", "model.hidden", "model.kernel"),
+    *("model.depth", "model.width", "model.latent_dim", "optim.half_period", "predict.slide.least"),
+    "predict.batch_size"}
+SHARES = {  # a threshold is any number, and one of probabilities is a share
+    *("method.finetune_share", "method.policy.smooth", "method.uniform_mix", "method.ema"),
+    *("method.score.alpha", "optim.plateau_factor", "optim.b1", "optim.b2", "optim.momentum"),
+    *("predict.slide.tissue", "predict.slide.top", "eval.quantile", "eval.alpha", "predict.threshold")}
+BELOW_ONE = {"method.ema", "optim.b1", "optim.b2", "optim.momentum", "predict.threshold"}
+
+
+def rules():
+  """(field, whether it takes a value) of every rule of one number."""
+  tables = [checks.RULES, checks.SHARED, *(importlib.import_module(f"medae_jax.tasks.{t}.fields").RULES
+                                           for t in TASKS)]
+  for name, rule in ((n, r) for table in tables for n, r in table.items()):
+    takes = lambda value, rule=rule: not rule(value)
+    if (takes(3) or takes(0.5)) and not takes("x") and not takes(None):
+      yield name, takes
+
+
+def test_limits_are_those_of_the_lists():
+  numbers = list(rules())
+  assert {n for n, takes in numbers if takes(-1) or takes(-0.5) or takes(-1e-6)} == NEGATIVE
+  assert {n for n, takes in numbers if not takes(0)} == POSITIVE
+  assert {n for n, takes in numbers if takes(0.5) and not takes(3)} == SHARES
+  assert {n for n, takes in numbers if takes(0.5) and not takes(1)} == BELOW_ONE
+  assert not [n for n, takes in numbers if takes(math.nan) or takes(math.inf) or takes(True)]
+  assert not [n for n, takes in numbers if takes(2**64) and not takes(0.5)]  # whole numbers of 64 bits
+  assert len({n for n, _ in numbers}) > 130
