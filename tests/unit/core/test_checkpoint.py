@@ -21,7 +21,8 @@ OPTIMISER = optax.adam(1e-3)
 def state_of(step, scale=1.0):
   params = {"net": {"kernel": scale * jnp.arange(1.0, 13.0).reshape(3, 4)}}
   return State.create(params, {"net": {"mean": jnp.full(4, scale)}},
-                      {"main": OPTIMISER.init(params["net"])}).replace(step=jnp.int32(step))
+                      {"main": OPTIMISER.init(params["net"])}).replace(
+                          step=jnp.int32(step), extra={"fit": {"mean": jnp.full(3, scale + step)}})
 
 
 def meta_of(state):
@@ -145,6 +146,8 @@ def test_scoring_needs_neither_optimiser_nor_the_loops_notes(saved):
     DAMAGE[what](saved)
   state, _ = checkpoint.Checkpoints(saved).restore_model("last")
   assert int(state.step) == 2
+  for part in ("params", "stats", "extra"):  # of which what was fitted after training is one
+    jax.tree.map(np.testing.assert_array_equal, getattr(state, part), getattr(state_of(2), part))
 
 
 def test_a_pipe_that_the_manager_would_open_is_refused(saved):

@@ -123,6 +123,18 @@ def test_a_window_has_its_cell_in_the_middle(root):
     np.testing.assert_array_equal(found.patch(path, cell, 8)[4:-4, 4:-4], found.patch(path, cell))
 
 
+def test_sixteen_slides_are_open_at_most_and_the_longest_unused_is_closed(monkeypatch):
+  """File handles are few; a slide that is used all the time stays open."""
+  opened = []
+  monkeypatch.setattr(patches.reader, "open_slide", lambda path, mpp: opened.append(path) or path)
+  library = patches.Library({"own_mpp": 0.0})
+  for k in range(20):
+    assert library._slide(f"s{k}") == f"s{k}" and library._slide("s0") == "s0"
+    assert len(library._open) <= 16
+  assert opened == [f"s{k}" for k in range(20)] and "s1" not in library._open
+  assert library._slide("s1") == "s1" and opened[-1] == "s1"
+
+
 def test_what_is_kept_is_of_one_slide_at_one_resolution(root, tmp_path):
   """Another field or another file of that name: another plan. The stains are kept with it."""
   path = tmp_path / "s.tif"

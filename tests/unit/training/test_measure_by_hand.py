@@ -1,0 +1,64 @@
+"""Which images a run is measured on, and as what: by hand, without a file."""
+
+import numpy as np
+import pytest
+
+from medae_jax.core.trained_on import fit
+from medae_jax.training import measure
+from tests.unit.training.test_measure import Images, config
+
+
+def grey(*values):
+  return np.asarray(values, np.float32)[:, None, None, None] * np.ones((1, 4, 5, 1), np.float32)
+
+
+def test_of_many_images_64_are_taken_from_the_first_to_the_last():
+  found = measure.measure(config(), Images(grey(*np.arange(1, 201) / 256)), {})
+  assert found.examples == 64 and (found.low, found.high) == (1 / 256, 200 / 256)
+  places = np.unique(np.linspace(1, 200, 64).astype(int))
+  np.testing.assert_allclose(np.mean(found.quantiles), np.mean(places) / 256, atol=1e-3)
+  assert found.size == (4, 5)
+
+
+def test_what_is_not_finite_is_left_out_and_of_nothing_there_is_no_record():
+  images = grey(0.25, 0.5, 0.75)
+  images[1, 0, 0] = np.nan
+  assert measure.measure(config(), Images(images), {}).examples == 2
+  images[:, 1] = np.inf
+  assert measure.measure(config(), Images(images), {}) is None
+
+
+@pytest.mark.parametrize("modalities, kind", [(("a", "b"), "volume"), (("a",), "image"), ((), "image"),
+                                              (("a", "b", "c"), "image")])
+def test_a_volume_has_a_channel_for_each_modality(modalities, kind):
+  """Neighbouring slices are channels, too."""
+  metas = [{"spacing": s} for s in ((1, 1, 2), (1, 1), (1, 1, 4), (1, 1, 9))]
+  data = dict(modalities=modalities, orientation="LPS", placement="scan", field_mm=192.0)
+  found = measure.measure(config(**data), Images(np.repeat(grey(0.1, 0.2, 0.3, 0.4), 2, -1), metas), {})
+  volume = kind == "volume"
+  assert (found.kind, found.modalities, found.channels) == (kind, modalities if volume else (), 2)
+  assert (found.orientation, found.placement, found.field_mm) == (
+      ("LPS", "scan", 192.0) if volume else ("", "", 0))
+  assert found.spacing == ((1, 1, 4) if volume else ())
+
+
+def test_slices_of_a_scan_are_compared_together_and_images_of_a_patient_one_by_one():
+  of = lambda *metas: [len(unit) for unit in measure._units([np.zeros((2, 2, 1))] * len(metas), metas)]
+  a, b = {"patient": "a", "slice": 3}, {"patient": "b", "slice": 3}
+  assert of(a, b, a, b, a) == [3, 2] and of({"patient": "a"}, {"patient": "a"}) == [1, 1]
+  assert of({"slice": 1}, {"slice": 1}) == [1, 1]  # nobody's
+
+
+def test_twelve_files_are_looked_at_evenly_and_their_share_of_colour_counted(monkeypatch):
+  seen = []
+  monkeypatch.setattr(measure.images, "read_values", lambda path: seen.append(int(path)) or int(path))
+  monkeypatch.setattr(measure.fit, "colour_share", lambda n: fit.COLOURED if n % 8 else fit.COLOURED / 2)
+  monkeypatch.setattr(measure.dicom, "modality", lambda path: "CT" if int(path) % 4 else "MR")
+  assert measure._of_files([str(i) for i in range(30)]) == (pytest.approx(9 / 12), ("CT", "MR"))
+  assert seen == list(range(0, 24, 2))
+  assert measure._of_files([]) == (None, ())
+
+
+def test_files_of_one_picture_are_looked_at():
+  metas = [{"path": p} for p in ("a.png", "b.dcm", "c.nii.gz", "")] + [{}]
+  assert measure._paths(metas) == ["a.png", "b.dcm"]
