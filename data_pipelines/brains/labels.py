@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,6 +46,26 @@ def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:
     raise BadScan(f"seg holds {_shown(whole)} at all eight corners, where a lesion never is: is it inverted, "
                   "or is background not 0? Say which values are lesion by --config.data.lesion_values")
   return marked.astype(np.uint8)
+
+
+def counts(seg: np.ndarray) -> dict[str, int]:
+  """{value: voxels} of a label that `lesions` takes, without 0."""
+  found, voxels = np.unique(np.rint(seg[seg != 0]).astype(np.int64), return_counts=True)
+  return {str(v): int(n) for v, n in zip(found, voxels) if v}
+
+
+def described(scans: Sequence[Mapping[str, int]], values: Sequence[int] = ()) -> str:
+  """Which values of a set's labels were taken for lesion, with their scans and voxels.
+
+  Args:
+    scans: `counts` of each label. values: config.data.lesion_values.
+  """
+  every = sorted({int(v) for scan in scans for v in scan})
+  def each(chosen):
+    of = {v: [scan[str(v)] for scan in scans if str(v) in scan] for v in chosen}
+    return ", ".join(f"{v} (in {len(n)} scans, {sum(n)} voxels)" for v, n in of.items()) or "none"
+  taken, left = ([v for v in every if (not values or v in values) == wanted] for wanted in (True, False))
+  return f"values taken for lesion: {each(taken)}" + (f"; not: {each(left)}" if left else "")
 
 
 def _shown(values):

@@ -9,7 +9,7 @@ import os
 import pathlib
 
 from data_pipelines import workers
-from data_pipelines.brains import files, folds, normalise, prepare_scan, records
+from data_pipelines.brains import files, folds, labels, normalise, prepare_scan, records
 from data_pipelines.errors import UserError
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # lies in folders that synthetic.write_nifti wrote
@@ -184,6 +184,9 @@ def _say(bad, done, cfg, folder):
   if not done:
     raise UserError(f"none of the {len(bad)} scans of {cfg['dir']} can be prepared ({named}); see "
                      f"{folder / 'report.json'}")
+  if values := [r["label_values"] for r in done.values() if r.get("label_values")]:
+    logging.info("labels of %d of %d scans, %s; set config.data.lesion_values where that is wrong", len(values),
+                 len(done), labels.described(values, cfg["lesion_values"]))
   if bad and cfg["strict"]:
     raise UserError(f"{len(bad)} scans of {cfg['dir']} cannot be prepared and config.data.strict "
                      f"is set ({named}); see {folder / 'report.json'}")

@@ -41,7 +41,8 @@ def run(job: dict) -> dict:
     logging.warning("%s: %s", patient, prepared.left_out)
   try:
     record = records.write_record(pathlib.Path(job["folder"]), patient, prepared, job["storage"],
-                                  job["key"], read.spacing if read.grid.known else ())
+                                  job["key"], read.spacing if read.grid.known else (),
+                                  {} if read.seg is None else labels.counts(read.seg))
   except OSError as e:
     return {"fatal": f"cannot write to {job['folder']}: {e.strerror or e}"}
   return {"record": record}

@@ -12,7 +12,7 @@ there: a run killed at any moment leaves nothing half-written behind that would 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import concurrent.futures
 import functools
 import hashlib
@@ -157,12 +157,13 @@ def damaged(folder: pathlib.Path, found: Sequence[dict]) -> set[str]:
 
 
 def write_record(folder: pathlib.Path, patient: str, prepared, storage: str, key: dict,
-                 spacing=()) -> dict:
+                 spacing=(), label_values: Mapping[str, int] | None = None) -> dict:
   """Writes one prepared scan (volumes.Prepared); returns the content of its .json.
 
   Args:
     key: {"parameters", "source"}: what the record depends on.
     spacing: mm along the three axes of the scan as it was prepared, () where no header says.
+    label_values: labels.counts of its label.
   """
   records = folder / "records"
   name = stem(patient)
@@ -178,6 +179,7 @@ def write_record(folder: pathlib.Path, patient: str, prepared, storage: str, key
       "lesion_px": mask.sum(axis=(1, 2, 3), dtype=np.int64).tolist(),
       "spacing": [float(v) for v in spacing], "warning": prepared.left_out,
       "voxel_mm": [float(spacing[2]), *prepared.place.pixel_mm(spacing)] if len(spacing) == 3 else [],
+      "label_values": dict(label_values or {}),
   }
   write_json(records / f"{name}.json", content)
   return content

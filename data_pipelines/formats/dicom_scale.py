@@ -32,6 +32,10 @@ _BESIDE = ("{}: its window lies beside all of its values, {:g} ... {:g} as store
            "all white; say what black and white are by --config.data.window='(BLACK, WHITE)'")
 
 
+_NARROW = ("{}: its window is {:g} wide, which the standard's linear one cannot be (it is 1 at least): say what "
+           "black and white are by --config.data.window='(BLACK, WHITE)'")
+
+
 @dataclasses.dataclass(frozen=True)
 class Scale:
   """Fields of frame.Frame of the same names."""
@@ -68,22 +72,24 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
     limits: tuple[int | None, int | None] = (None, None)
   else:
     limits = (least, most)
-  curve = None if tuple(window) != (0, 0) else _curve(path, data, least, most)
+  curve = _curve(path, data, least, most, window)
   values = array.min(), array.max()
   def whole(unsaid):
     low, high = (least, most) if rescale(path, data)[0] > 0 else (most, least)
     return Scale(low, high, inverted, None, *limits, unsaid)
+  own = tuple(window) == (0, 0)
+  narrow = _narrow(path, data) if own else ""
   if curve is not None:
     place = np.clip(np.subtract(values, least, dtype=np.int64), 0, len(curve) - 1)
-    flat = values[0] < values[1] and not np.ptp(curve[place[0]:place[1] + 1])
-    return whole(_BESIDE.format(path, *values)) if flat else Scale(least, most, inverted, curve, least, most)
+    flat = own and values[0] < values[1] and not np.ptp(curve[place[0]:place[1] + 1])
+    return whole(_BESIDE.format(path, *values)) if flat else Scale(
+        least, most, inverted, curve, least, most, narrow)
   bounds = _bounds(path, data, array, window, bits)
   if bounds is None:
     return whole(_flat(path, values, bits))
-  own = tuple(window) == (0, 0) and _window_of(data) is not None
-  if own and values[0] < values[1] and (values[1] <= min(bounds) or values[0] >= max(bounds)):
+  if own and _window_of(data) and values[0] < values[1] and (values[1] <= min(bounds) or values[0] >= max(bounds)):
     return whole(_BESIDE.format(path, *values))
-  return Scale(bounds[0], bounds[1], inverted, None, *limits)
+  return Scale(bounds[0], bounds[1], inverted, None, *limits, narrow)
 
 
 def rescale(path, data) -> tuple[float, float]:
@@ -159,14 +165,31 @@ def _window_of(data):
   centre, width = _first(found.get("WindowCenter")), _first(found.get("WindowWidth"))
   if centre is None or width is None or not width > 0:
     return None
-  if found.get("VOILUTFunction", "LINEAR") == "LINEAR_EXACT":
+  if found.get("VOILUTFunction") == "LINEAR_EXACT" or width < 1:
     return centre - width / 2, centre + width / 2
   half = max(width - 1, 1) / 2
   return centre - 0.5 - half, centre - 0.5 + half
 
 
-def _curve(path, data, least, most):
-  """Grey in [0,1] of the stored values least ... most where a table or a sigmoid says it, or None."""
+def _narrow(path, data) -> str:
+  """A line where the first window is linear and narrower than 1, "" of others and of a width of 0, which
+  programs write for none. Viewers take such a window for an exact one, or for one of 1."""
+  found = _group(data, "FrameVOILUTSequence") or data
+  width = _first(found.get("WindowWidth")) or 0.0
+  exact = found.get("VOILUTFunction") in ("LINEAR_EXACT", "SIGMOID")
+  return _NARROW.format(path, width) if 0 < width < 1 and not exact else ""
+
+
+def _curve(path, data, least, most, window):
+  """Grey in [0,1] of the stored values least ... most where a table or a sigmoid says it, or None.
+
+  Args:
+    window: config.data.window, which goes before the file's own window or table.
+  """
+  if tuple(window) != (0, 0):
+    if not data.get("ModalityLUTSequence") or most - least > 65535:
+      return None
+    return _between(in_units(path, data, np.arange(least, most + 1)), window)
   found = _group(data, "FrameVOILUTSequence") or data
   sigmoid = found.get("VOILUTFunction") == "SIGMOID" and (_first(found.get("WindowWidth")) or 0) > 0
   table = found.get("VOILUTSequence") and found.get("WindowWidth") is None
@@ -181,12 +204,11 @@ def _curve(path, data, least, most):
     shown = np.asarray(pydicom.pixels.apply_voi(units.astype(np.int64), found), np.float64)
     bits = int(found.VOILUTSequence[0].LUTDescriptor[2])
     return np.clip(shown / (2**bits - 1), 0, 1)
-  centre, width = _first(found.get("WindowCenter")), _first(found.get("WindowWidth"))
-  if centre is None or width is None:
-    bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
-    return np.clip(units / (2**bits - 1), 0, 1)
-  half = max(width - 1, 1) / 2
-  return np.clip((units - (centre - 0.5 - half)) / (2 * half), 0, 1)
+  return _between(units, _window_of(data) or (0, 2 ** int(data.ModalityLUTSequence[0].LUTDescriptor[2]) - 1))
+
+
+def _between(units, bounds):
+  return np.clip((units - bounds[0]) / (bounds[1] - bounds[0]), 0, 1)
 
 
 def _group(data, name) -> Any:

@@ -19,6 +19,7 @@ from data_pipelines.formats import dicom, dicom_head, images
 _SQUARE = 1.05  # ratio of a pixel's sides up to which nothing is said
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 _NEEDED = (*_SPACINGS, "SequenceOfUltrasoundRegions", "SharedFunctionalGroupsSequence")
+_PALETTES = (".png", ".bmp", ".tif", ".tiff")
 _CM = 3  # code of a unit in ultrasound
 
 
@@ -40,7 +41,8 @@ def say_turned(pairs: Iterable[tuple[Any, Any]], what: str = "masks") -> None:
 
 
 def say_of_masks(pairs: Iterable[tuple[Any, Any]]) -> None:
-  """`say_turned` of (image, mask); warns of TIFF masks whose white is zero, which not all programs mind."""
+  """`say_turned` of (image, mask); warns of masks whose white is zero, which not all programs mind: of TIFF,
+  and of pictures with a palette that begins with white."""
   pairs = list(pairs)
   say_turned(pairs)
   tiffs = [mask for _, mask in pairs if str(mask).lower().endswith((".tif", ".tiff"))]
@@ -48,6 +50,20 @@ def say_of_masks(pairs: Iterable[tuple[Any, Any]]) -> None:
     logging.warning("%d of %d masks are TIFF files whose white is zero, the first %s: they are taken as "
                     "viewers show them, white for the lesion; tifffile writes arrays of bool so, and True is "
                     "black then: save such masks as uint8, 0 and 255", len(odd), len(pairs), odd[0])
+  if odd := [mask for _, mask in pairs if str(mask).lower().endswith(_PALETTES) and _begins_white(mask)]:
+    logging.warning("%d of %d masks have a palette whose colour 0 is brighter than their colour 1, the first %s: "
+                    "they are taken as viewers show them, white for the lesion; programs that read the numbers "
+                    "take 0 for the background: save such masks as 8-bit grey, 0 and 255", len(odd), len(pairs),
+                    odd[0])
+
+
+def _begins_white(path):
+  try:
+    with Image.open(pathlib.Path(path)) as image:
+      found = image.getpalette() if image.mode == "P" else []
+      return len(found) >= 6 and sum(found[:3]) > sum(found[3:6])
+  except Exception:  # as below
+    return False
 
 
 def _white_is_zero(path):
@@ -71,18 +87,24 @@ def _either_way(image, mask):
     return False
 
 
-def oblong(path) -> str:
-  """How the pixels of an image are no squares by its header, "" where they are, or nothing is said."""
+def same_aspect(first: float, second: float) -> bool:
+  """Whether pixels of these ratios of their sides (rows' distance by columns') show shapes alike."""
+  return max(first / second, second / first) <= _SQUARE
+
+
+def aspect(path) -> tuple[float, str]:
+  """(distance of rows by that of columns, how they are no squares); (1, "") where they are, or nothing is
+  said."""
   try:
     if dicom.is_dicom(path):
       rows, columns, unit = _of_dicom(dicom_head.read(path, _NEEDED))
       said = f"{rows:.4g} x {columns:.4g}{unit} from row to row and from column to column"
     else:
       rows, columns = _dots(path)
-      said = f"{rows:.4g} x {columns:.4g} dpi along a row and along a column"
-    return said if rows and columns and max(rows / columns, columns / rows) > _SQUARE else ""
+      said = f"{rows:.4g} x {columns:.4g} dpi along a row and along a column"  # more dots: closer columns
+    return (rows / columns, said) if rows and columns and not same_aspect(rows, columns) else (1.0, "")
   except Exception:  # headers hold anything; who reads the pixels says what is damaged
-    return ""
+    return 1.0, ""
 
 
 def _of_dicom(data) -> tuple[float, float, str]:

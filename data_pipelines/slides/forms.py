@@ -17,6 +17,7 @@ from data_pipelines.errors import UserError
 
 _MOST = 100_000  # directories of a file; a slide has a dozen
 COLOURED = (6, 7, 33003, 33005, 34712)  # compressions whose decoders give RGB: JPEG and JPEG 2000
+_ALPHA = (1, 2)  # of tag 338: transparency, with and without the colours multiplied by it
 _READ = (0, 1, 2, 3, 5, 6, 8)  # of tag 262
 _SCANNERS = ("is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips")  # whose further planes engines leave out
 
@@ -47,10 +48,21 @@ def _bits(path, page: Any, planes: str) -> int:
     raise UserError(f"{path} has {kind} pixels: of a slide 8 and 16 bits without sign are read")
   if page.samplesperpixel > 4:
     raise UserError(f"{path} has {page.samplesperpixel} channels: a slide is grey, RGB, CMYK or RGBA")
+  _check_last(path, page)
   if planes:
     raise UserError(f"{path} is a stack ({planes}), of which the first picture would be taken for the slide: "
                     "save the one that is meant as RGB")
   return int(page.bitspersample)
+
+
+def _check_last(path, page: Any) -> None:
+  """Refuses channels beyond the colours of which the file does not say that they are transparency: engines
+  lay them on white, or leave them out."""
+  colour = {0: 1, 1: 1, 3: 1, 5: 4}.get(int(page.photometric), 3)
+  extra = page.extrasamples if isinstance(page.extrasamples, (tuple, list)) else (page.extrasamples,)
+  if page.samplesperpixel - colour > sum(int(e) in _ALPHA for e in extra if e is not None):
+    raise UserError(f"{path} has {page.samplesperpixel} channels, and does not say what the last one is: save "
+                    "it as RGB, or with the last one marked as transparency (TIFF's ExtraSamples)")
 
 
 def beyond_libtiff(path) -> str:

@@ -29,8 +29,9 @@ def picture(paths: Sequence[pathlib.Path], apart: bool = False) -> fit.Seen:
     return fit.Seen("image")
   planes = sum(v.shape[-1] for v in values)
   words = tuple(sorted({w for p in paths if (w := dicom.modality(p))}))
-  oblong = next(filter(None, map(doubts.oblong, paths)), "")
-  return fit.Seen("image", planes, max(map(fit.colour_share, values)), apart, words, oblong=oblong)
+  aspect, oblong = max(map(doubts.aspect, paths), key=lambda found: bool(found[1]))
+  return fit.Seen("image", planes, max(map(fit.colour_share, values)), apart, words, oblong=oblong,
+                  aspect=aspect)
 
 
 def volume(series: Sequence[Sequence[pathlib.Path]]) -> fit.Seen:
@@ -54,8 +55,11 @@ class Gate:
     """Before the input is prepared; raises UserError where it is of another kind."""
     if self.trained is not None:
       self._say(title, fit.of_form(self.trained, seen))
-    if seen.oblong:
-      self.warn(title, f"its pixels are not square ({seen.oblong}), and are read as if they were")
+    usual = 1.0 if self.trained is None else self.trained.aspect
+    if seen.kind == "image" and not doubts.same_aspect(seen.aspect, usual):
+      own = f"are not square ({seen.oblong})" if seen.oblong else "are square, or no header says otherwise"
+      self.warn(title, f"its pixels {own}, and are read as if they were" + (
+          "" if usual == 1 else f" those of the training, {usual:.3g} times as high as wide"))
 
   def content(self, title: str, seen: fit.Seen, example: np.ndarray) -> None:
     """Once it is prepared, [n,h,w,C]; raises UserError where a picture is no slice, warns of intensities."""

@@ -38,7 +38,7 @@ def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
   pooled = np.mean(own[filled], 0) if filled.any() else own[0]
   far = [fit.distance(q, pooled) for q in own[filled]] or [0.0]
   paths = _paths(metas) if kind == "image" else []
-  _say_oblong(paths)
+  aspect = _aspect(paths)
   coloured, words = _of_files(paths)
   volume = kind == "volume"
   return TrainedOn(
@@ -52,7 +52,7 @@ def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
       coloured=coloured, dicom=words, orientation=str(config.data.get("orientation", "")) if volume else "",
       placement=str(config.data.get("placement", "")) if volume else "",
       field_mm=float(config.data.get("field_mm", 0.0)) if volume else 0.0,
-      spacing=_spacing(metas) if volume else (), examples=len(examples))
+      spacing=_spacing(metas) if volume else (), examples=len(examples), aspect=aspect)
 
 
 def _units(examples, metas) -> list[np.ndarray]:
@@ -93,12 +93,18 @@ def _paths(metas) -> list[str]:
   return [m["path"] for m in metas if m.get("path") and finder.kind_of(m["path"]) in ("image", "dicom")]
 
 
-def _say_oblong(paths) -> None:
-  """One warning for pixels that are not square: all readers of images take them for squares."""
-  if odd := [(path, said) for path in paths if (said := doubts.oblong(path))]:
-    logging.warning("%d of the %d training images looked at have pixels that are not square, the first %s: "
-                    "%s; they are read as if they were: bring all images to one form, else shapes differ",
-                    len(odd), len(paths), *odd[0])
+def _aspect(paths) -> float:
+  """The height of a pixel by its width that all images share; 1, with one warning, where they differ: all
+  readers of images take pixels for squares, and shapes differ then."""
+  found = [doubts.aspect(path) for path in paths] or [(1.0, "")]
+  ratios = [ratio for ratio, _ in found]
+  if doubts.same_aspect(max(ratios), min(ratios)):
+    return float(np.median(ratios))
+  odd = [(path, said) for path, (_, said) in zip(paths, found) if said]
+  logging.warning("%d of the %d training images looked at have pixels that are not square, the first %s: "
+                  "%s, and not all have the same; they are read as if they were: bring all images to one form, "
+                  "else shapes differ", len(odd), len(paths), *odd[0])
+  return 1.0
 
 
 def _of_files(paths) -> tuple[float | None, tuple[str, ...]]:

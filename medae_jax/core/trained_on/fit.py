@@ -42,6 +42,7 @@ class Seen:
     dicom: its words of (0008,0060) Modality, () where there are none.
     spacing: of volumes, mm along the axes as they are prepared; () where it is not known.
     oblong: of pictures, how their pixels are no squares, "" where they are.
+    aspect: of pictures, the height of a pixel by its width.
   """
 
   kind: str
@@ -51,6 +52,7 @@ class Seen:
   dicom: tuple[str, ...] = ()
   spacing: tuple[float, ...] = ()
   oblong: str = ""
+  aspect: float = 1.0
 
 
 def colour_share(values: np.ndarray) -> float:

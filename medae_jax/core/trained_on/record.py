@@ -36,6 +36,7 @@ class TrainedOn:
     orientation, placement, field_mm: of volumes, as in config.data.
     spacing: of volumes, median mm along the axes so turned; () where no header says.
     examples: how many were measured.
+    aspect: of images, the height of a pixel by its width where all of them share it, else 1.
   """
 
   dataset: str
@@ -57,6 +58,7 @@ class TrainedOn:
   field_mm: float
   spacing: tuple[float, ...]
   examples: int
+  aspect: float = 1.0
 
   @property
   def mark(self) -> str:
@@ -94,7 +96,8 @@ _RULES: dict[str, checks.Rule] = {
     "quantiles": _quantiles, "usual": checks.number(0), "background": checks.number(0, 1),
     "coloured": checks.optional(checks.number(0, 1)), "dicom": _words, "orientation": checks.text,
     "placement": checks.text, "field_mm": checks.number(0), "spacing": _spacing,
-    "examples": checks.whole(1)}
+    "examples": checks.whole(1), "aspect": checks.number(0, above=True)}
+_LATER = {"aspect": 1.0}  # fields that files of before them lack
 
 
 def write(workdir, found: TrainedOn) -> None:
@@ -111,7 +114,7 @@ def read(workdir) -> TrainedOn | None:
   path = pathlib.Path(workdir) / FILE
   if not path.exists():
     return None
-  found = files.read_json(path, _REMEDY)
+  found = {**_LATER, **files.read_json(path, _REMEDY)}
   for key, rule in _RULES.items():
     wrong = f"no {key}" if key not in found else (
         f"{key} is not {rule(found[key])}" if rule(found[key]) else "")

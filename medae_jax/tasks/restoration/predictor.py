@@ -63,8 +63,9 @@ class Predictor(BasePredictor):
     unit = frame.unit()
     # Grey and colour are brought to each other here: only the kind of the picture can be wrong.
     words = tuple(filter(None, [dicom.modality(item)]))
-    seen = fit.Seen("image", unit.shape[-1], fit.colour_share(unit[0]), dicom=words,
-                    oblong=doubts.oblong(item))
+    aspect, oblong = doubts.aspect(item)
+    seen = fit.Seen("image", unit.shape[-1], fit.colour_share(unit[0]), dicom=words, oblong=oblong,
+                    aspect=aspect)
     self.gate.form(self.name_of(item), dataclasses.replace(seen, coloured=0.0))
     self.gate.content(self.name_of(item), seen, self._fed(unit))
     restored, marks, tiles = self._restore(unit)

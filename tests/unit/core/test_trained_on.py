@@ -135,6 +135,10 @@ def test_the_record_is_read_as_it_was_written(tmp_path):
     record.write(tmp_path, trained)
     assert record.read(tmp_path) == trained
   assert trained.mark == "synthetic, demo" and brains().mark == ""
+  content = json.loads((tmp_path / record.FILE).read_text())
+  del content["aspect"]  # a run of before it
+  (tmp_path / record.FILE).write_text(json.dumps(content))
+  assert record.read(tmp_path) == trained
 
 
 @pytest.mark.parametrize("change,field", [

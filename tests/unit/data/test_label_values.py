@@ -1,6 +1,7 @@
 """Values of label volumes: which are lesion, and which nobody can know."""
 
 import json
+import logging
 
 import ml_collections
 import numpy as np
@@ -76,8 +77,19 @@ def test_a_run_of_before_the_field_has_it():
   assert upgrade.config({"data": {"name": "brats"}})["data"]["lesion_values"] == []
 
 
-def test_a_probability_map_as_label_is_left_out_with_its_reason(tmp_path):
-  """And where the config says which values are lesion, the set is another one."""
+def test_values_of_a_set_are_counted():
+  """A second kind of lesion (WMH: 2 = other pathology) counted as the first, and nothing said so."""
+  scans = [labels.counts(volume(1, 1, 2, 1e-5, dtype=np.float64)), labels.counts(volume(1))]
+  assert scans == [{"1": 2, "2": 1}, {"1": 1}]
+  both = "1 (in 2 scans, 3 voxels), 2 (in 1 scans, 1 voxels)"
+  assert labels.described(scans) == f"values taken for lesion: {both}"
+  assert labels.described(scans, (2,)) == (
+      "values taken for lesion: 2 (in 1 scans, 1 voxels); not: 1 (in 2 scans, 3 voxels)")
+  assert labels.described(scans, (7,)) == f"values taken for lesion: none; not: {both}"
+
+
+def test_a_probability_map_as_label_is_left_out_with_its_reason(tmp_path, caplog):
+  """And where the config says which values are lesion, the set is another one; the log says which were taken."""
   source = tmp_path / "raw"
   write_nifti(source, 3, shape=(24, 24, 6), splits=(1, 1, 1))
   rewrite(volume_of(scan(source, 0), "seg"), lambda a: (a > 0) * np.float32(0.7))
@@ -89,6 +101,11 @@ def test_a_probability_map_as_label_is_left_out_with_its_reason(tmp_path):
   assert "holds the values" in reasons[scan(source, 1).name] and "20" in reasons[scan(source, 1).name]
   with pytest.raises(ValueError, match="another lesion_values"):
     datasets.open_dataset(config(source, tmp_path, lesion_values=(10, 20, 40)), 0)
-  found = datasets.open_dataset(config(source, tmp_path, lesion_values=(10, 20, 40),
-                                       prepared_dir=str(tmp_path / "other")), 0)
+  caplog.clear()
+  with caplog.at_level(logging.INFO):
+    found = datasets.open_dataset(config(source, tmp_path, lesion_values=(10, 20, 40),
+                                         prepared_dir=str(tmp_path / "other")), 0)
+  said = [r.getMessage() for r in caplog.records if "taken for lesion" in r.getMessage()]
+  assert len(said) == 1 and "labels of 2 of 2 scans, values taken for lesion: 10 (in 1 scans, " in said[0]
+  assert "; not: 1 (in 1 scans, " in said[0] and "where that is wrong" in said[0]
   assert scan(source, 1).name in {s.patient for scans in found.scans.values() for s in scans}

@@ -43,8 +43,9 @@ def region(**fields):
     ({"SharedFunctionalGroupsSequence": [item(PixelMeasuresSequence=[item(PixelSpacing=[2, 1])])]},
      "2 x 1 mm")])
 def test_pixels_of_dicom_that_are_no_squares(tmp_path, fields, said):
-  found = doubts.oblong(image_files.dicom(tmp_path / "a.dcm", GREY, **fields))
+  ratio, found = doubts.aspect(image_files.dicom(tmp_path / "a.dcm", GREY, **fields))
   assert found.startswith(said) if said else not found
+  assert ratio == pytest.approx(np.divide(*map(float, found.split()[:3:2])) if found else 1, rel=1e-3)
 
 
 @pytest.mark.parametrize("name, options, said", [
@@ -52,8 +53,9 @@ def test_pixels_of_dicom_that_are_no_squares(tmp_path, fields, said):
     ("a.jpg", {"dpi": (72, 72)}, ""), ("a.png", {}, ""), ("a.jpg", {"dpi": (300, 150)}, "300 x 150 dpi")])
 def test_pixels_of_pictures_that_are_no_squares(tmp_path, name, options, said):
   Image.fromarray(GREY).save(tmp_path / name, **options)
-  found = doubts.oblong(tmp_path / name)
+  ratio, found = doubts.aspect(tmp_path / name)
   assert found.startswith(said) if said else not found
+  assert ratio == pytest.approx({"100": 0.5, "204": 204 / 98, "300": 2}.get(said.partition(" ")[0], 1), 1e-3)
 
 
 def test_pixels_of_pictures_that_say_proportions_alone(tmp_path):
@@ -111,7 +113,7 @@ def test_masks_of_tiff_whose_white_is_zero_are_said(tmp_path, caplog):
 
 def test_what_cannot_be_read_is_left_to_its_reader(tmp_path, caplog):
   (tmp_path / "a.png").write_bytes(b"no picture")
-  assert doubts.oblong(tmp_path / "a.png") == doubts.oblong(tmp_path / "nosuch.dcm") == ""
+  assert doubts.aspect(tmp_path / "a.png") == doubts.aspect(tmp_path / "nosuch.dcm") == (1, "")
   with caplog.at_level(logging.WARNING):
     doubts.say_turned([(tmp_path / "a.png", tmp_path / "b.png")])
   assert not caplog.text

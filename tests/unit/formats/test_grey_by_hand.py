@@ -34,6 +34,28 @@ def test_a_modality_table_is_looked_up_before_the_window(tmp_path, fields, low, 
   want = np.clip((units - low) / (high - low), 0, 1) if high else 1 / (1 + np.exp(-4 * (units - 1000) / 1000))
   np.testing.assert_allclose(shown(path), want, atol=1e-6)
   np.testing.assert_array_equal(images.read_8bit(path, 1), np.round(255 * want)[..., None])
+  # config.data.window is in the table's units as well, and goes before the file's
+  np.testing.assert_allclose(shown(path, window=(100, 3000)), np.clip((units - 100) / 2900, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("table_too", [False, True])
+@pytest.mark.parametrize("function, width, refused", [
+    ("", 0.5, True), ("LINEAR", 0.9, True), ("LINEAR", 1, False), ("LINEAR_EXACT", 0.5, False),
+    ("SIGMOID", 0.5, False), ("", 0, False)])
+def test_a_linear_window_narrower_than_1_is_said(tmp_path, function, width, refused, table_too):
+  """PS3.3 C.11.2.1.2 forbids it, and it was taken for one of 1: SUVs and shares of 0 to 1 have such windows."""
+  fields = {"VOILUTFunction": function} if function else {}
+  if table_too:
+    fields["ModalityLUTSequence"] = table(np.linspace(0, 3, 256).round().astype("<u2"), 16)
+  path = dicom(tmp_path / "a.dcm", RAMP, RescaleSlope=0.01, WindowCenter=1, WindowWidth=width, **fields)
+  frame = images.read(path)
+  assert ("a.dcm: its window is" in frame.unsaid and "config.data.window" in frame.unsaid) == refused
+  if refused and not table_too:  # restoration, which changes nothing beyond its marks: as viewers show it
+    want = np.clip((RAMP * 0.01 - 1 + width / 2) / width, 0, 1)
+    np.testing.assert_allclose(frame.unit()[0, ..., 0], want, atol=1e-5)
+  if refused:
+    with pytest.raises(UserError, match="wide, which the standard's linear one cannot be"):
+      images.read_unit(path)
 
 
 @pytest.mark.parametrize("bits", [12, 13])

@@ -75,6 +75,14 @@ def test_masks_whose_white_is_zero_are_said(tmp_path, caplog, kind, said):
   with caplog.at_level(logging.WARNING):
     images.check_pairs([(image, mask)])
   assert ("1 of 1 masks are TIFF files whose white is zero" in caplog.text) == said
+  caplog.clear()
+  indexed = Image.fromarray(marked(5, 9, 5, 9) // 255, "P")
+  indexed.putpalette([255, 255, 255, 0, 0, 0] if said else [0, 0, 0, 255, 255, 255])
+  indexed.save(tmp_path / "p.png")
+  with caplog.at_level(logging.WARNING):
+    images.check_pairs([(image, tmp_path / "p.png")])
+  assert ("1 of 1 masks have a palette whose colour 0 is brighter" in caplog.text) == said
+  assert images.read_mask(tmp_path / "p.png")[5, 5] == (not said)  # as a viewer shows it
 
 
 def test_negative_marks_are_refused(tmp_path):

@@ -26,6 +26,10 @@ def written(path, levels, **how):
   return path
 
 
+def four(image):
+  return np.dstack([image, image[..., 0]])
+
+
 def five(image):
   return np.dstack([image, image[..., :2]])
 
@@ -34,7 +38,10 @@ def five(image):
     (lambda a: (a.astype(int) - 128).astype(np.int8), {}, "int8 pixels"),
     (lambda a: a.astype(np.int16), {}, "int16 pixels"),
     (lambda a: (a / 255).astype(np.float32), {}, "float32 pixels"),
-    (five, {"extrasamples": ["unspecified"] * 2}, "5 channels")])
+    (five, {"extrasamples": ["unspecified"] * 2}, "5 channels"),
+    (four, {"extrasamples": ["unspecified"]}, "4 channels, and does not say what the last one is"),
+    (lambda a: four(a).astype(np.uint16) * 257, {"extrasamples": ["unspecified"]}, "4 channels, and does not"),
+    (lambda a: a[..., :2], {"photometric": "minisblack", "planarconfig": "contig"}, "2 channels, and does")])
 def test_pixels_that_engines_take_for_others(tmp_path, change, how, said):
   path = written(tmp_path / "a.tif", [change(RGB), change(RGB[::4, ::4])], **how)
   with pytest.raises(UserError, match=f"a.tif has {said}"):
@@ -135,7 +142,8 @@ def test_the_first_plane_of_a_stack_is_not_the_slide(tmp_path, axes, shape):
 @pytest.mark.parametrize("scanner", ["svs", "ndpi", "scn", "bif", "philips", "none"])
 def test_planes_beside_the_slide_of_a_scanner_are_left_out_by_engines(tmp_path, monkeypatch, scanner):
   """Macro and label of an SVS or a Philips file make series of several planes, too."""
-  page = types.SimpleNamespace(dtype=np.dtype(np.uint8), samplesperpixel=3, bitspersample=8)
+  page = types.SimpleNamespace(dtype=np.dtype(np.uint8), samplesperpixel=3, bitspersample=8, photometric=2,
+                               extrasamples=())
   stack = types.SimpleNamespace(axes="IYXS", shape=(3, 64, 64, 3))
   known = [f"is_{flag}" for flag in tifffile.TIFF.FILE_FLAGS]  # of tifffile
   assert scanner == "none" or f"is_{scanner}" in known

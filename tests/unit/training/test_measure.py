@@ -1,5 +1,7 @@
 """trained_on.json as training measures it."""
 
+import dataclasses
+
 import ml_collections
 import numpy as np
 from PIL import Image
@@ -7,6 +9,7 @@ import pytest
 
 from data_pipelines.dataset import ArraySource, DataSet
 from medae_jax.core.trained_on import fit, record
+from medae_jax.tasks import admit
 from medae_jax.training import measure, start
 from tests.unit.training import recorder
 
@@ -55,7 +58,19 @@ def test_colour_and_dicom_words_come_from_the_files(tmp_path, caplog):
   assert found.kind == "image" and found.coloured == 1 and found.dicom == () and found.modalities == ()
   assert found.background == 0 and found.orientation == "" and found.spacing == ()
   assert "3 of the 4 training images looked at have pixels that are not square, the first" in caplog.text
-  assert "0.png: 100 x 200 dpi" in caplog.text
+  assert "0.png: 100 x 200 dpi" in caplog.text and found.aspect == 1
+  caplog.clear()
+  for meta in metas:  # all alike: shapes are those of the training
+    Image.open(meta["path"]).save(meta["path"], dpi=(100, 200))
+  found = measure.measure(config(), Images(RNG.uniform(0, 1, (4, 6, 6, 3)), metas), {})
+  assert found.aspect == pytest.approx(0.5, rel=1e-3) and "square" not in caplog.text
+  seen, gate = fit.Seen("image", aspect=0.5, oblong="1 x 2"), admit.Gate(found, False)
+  gate.form("a", seen)
+  assert gate.taken() == ""
+  gate.form("a", dataclasses.replace(seen, aspect=1.0, oblong=""))
+  assert "are square, or no header says otherwise" in (said := gate.taken()) and "0.5 times as high" in said
+  admit.Gate(None, False).form("a", seen)
+  assert "its pixels are not square (1 x 2), and are read as if they were" in caplog.text
 
 
 def test_several_streams_are_measured_on_the_first_batch():
