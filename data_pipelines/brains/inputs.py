@@ -8,10 +8,10 @@ import logging
 import pathlib
 
 from data_pipelines.brains import series, volumes
-from data_pipelines.brains.sequences import ANY, of_brains, other_kind, split_name
+from data_pipelines.brains.sequences import ANY, marks_beside, of_brains, other_kind, split_name
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import bids, counts, find as finder, names, tables
+from data_pipelines.intake import bids, counts, find as finder, names, processed, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,15 +126,19 @@ def _of_series(found, modalities):
 def _group(found, modalities, series_there=False):
   """[(first file, name, {modality: file})] out of loose files; takes out of `found` what is none."""
   sets: dict[tuple, list[tuple[str, pathlib.Path]]] = {}
+  volumes = [p for p in found.files if modalities and nifti.is_nifti(p)]
+  marks = {p: f"is named as a label of {scan.name}, which lies beside it"
+           for p, scan in marks_beside(volumes, modalities).items()}
   reasons: dict[pathlib.Path, str] = {}
   for path in found.files:
     prefix, modality = split_name(path, modalities)
-    reason = "" if modality else _no_input(path, modalities, found.files)
+    reason = "" if modality else _no_input(path, modalities, found.files) or marks.get(path, "")
     if reason:
       reasons[path] = reason
     else:
       kind = finder.kind_of(path, False) == "nifti"
       sets.setdefault((not kind, path.parent, prefix, bool(modality)), []).append((modality, path))
+  _say_forms(p for members in sets.values() for _, p in members)
   groups, twins = [], {}
   for (_, _, prefix, _), members in sorted(sets.items(), key=lambda item: item[0][0]):
     for part in _apart(members):
@@ -143,17 +147,26 @@ def _group(found, modalities, series_there=False):
         twins.update({p: f"is one of several files of a modality of {prefix}: keep one" for _, p in part})
       else:
         groups.append((part[0][1], prefix, files))
-  beside = _beside(groups, modalities, series_there)
-  found.leave_out({**reasons, **beside})
+  pictures = _beside(groups, modalities, series_there)
+  found.leave_out({**reasons, **pictures})
   found.leave_out(twins, broken=True)
-  return [g for g in groups if g[0] not in beside]
+  return [g for g in groups if g[0] not in pictures]
 
 
 def _no_input(path, modalities, files):
   """Why a file without a modality in its name is no input, "" where it is one."""
   if not modalities:
     return names.beside_its_image(path, files)
+  if of_brains(modalities) and processed.of_program(path, files):
+    return "is named as what FreeSurfer or FSL make of a T1: call it <scan>_<sequence>, P01_flair"
   return other_kind(finder.stem_of(path), modalities)
+
+
+def _say_forms(files):
+  """One warning for forms of one scan, skull-stripped and not: each is an input, of one patient."""
+  if twice := processed.forms(p for p in files if nifti.is_nifti(p)):
+    logging.warning("%s and %s are forms of one scan by their names (%d such files): each gets results of "
+                    "its own; those of the form that the model was trained on count", *twice[0], len(twice))
 
 
 def _apart(members):

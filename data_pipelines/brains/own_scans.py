@@ -12,12 +12,13 @@ from data_pipelines.brains.sequences import (
   ANY,
   KNOWN,
   LABEL_ENDINGS,
+  refuse_marks_beside,
   scans_of_label,
   split_name,
 )
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import counts, sides
+from data_pipelines.intake import counts, processed, sides
 from data_pipelines.intake.sides import Member
 
 
@@ -61,6 +62,9 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
                       "its own; set config.data.modalities where several files belong together")
     own = {next(iter(one.values())).path: label_of.get(key) for key, one in sets.items() if len(one) == 1}
     taken = {*labels.values(), *label_of.values()}
+    scans = [m.path for m in members if m.path not in taken]
+    refuse_marks_beside(scans, asked)
+    processed.refuse_forms(scans)
     return [Group(m.name, {ANY: m}, m.mask or own.get(m.path)) for m in members if m.path not in taken], (
         ANY,)
   lacking = {key: [k for k in modalities if k not in found] for key, found in sets.items()}

@@ -185,8 +185,8 @@ def _say(bad, done, cfg, folder):
     raise UserError(f"none of the {len(bad)} scans of {cfg['dir']} can be prepared ({named}); see "
                      f"{folder / 'report.json'}")
   if values := [r["label_values"] for r in done.values() if r.get("label_values")]:
-    logging.info("labels of %d of %d scans, %s; set config.data.lesion_values where that is wrong", len(values),
-                 len(done), labels.described(values, cfg["lesion_values"]))
+    logging.info("labels of %d of %d scans, %s; set config.data.lesion_values where that is wrong",
+                 len(values), len(done), labels.described(values, cfg["lesion_values"]))
   if bad and cfg["strict"]:
     raise UserError(f"{len(bad)} scans of {cfg['dir']} cannot be prepared and config.data.strict "
                      f"is set ({named}); see {folder / 'report.json'}")

@@ -15,6 +15,7 @@ ANY = "image"  # the modality of one's own volumes whose names tell none
 KNOWN = tuple(k for k in NEW_NAMES if k != "seg")
 LABEL_ENDINGS = ("seg", "mask", "label", "labels", "segmentation", "segm", "msk", "ground_truth",
                  "groundtruth", "gt")
+LABEL = "is named as a label or a result"
 UNUSED = "is of a sequence that the model does not use"
 # Endings of truth and of our own results.
 _NOT_INPUT = (*LABEL_ENDINGS, "truth", "dseg", "probseg", "anomaly", "overlay")
@@ -137,6 +138,36 @@ def check_unnamed_labels(folder, files: Iterable[pathlib.Path]) -> None:
                     "seg of manifest.csv; where all scans are normal, take it away")
 
 
+def marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
+                 ) -> dict[pathlib.Path, pathlib.Path]:
+  """{file that looks like a label: the scan beside it whose name it begins with}."""
+  files = list(files)
+  odd = [p for p in files if not split_name(p, modalities)[1] and (
+      like_label(p) or other_kind(finder.stem_of(p), KNOWN) == LABEL)]
+  names: dict[tuple[pathlib.Path, str], pathlib.Path] = {}
+  for path in (p for p in files if p not in set(odd)):
+    for name in (finder.stem_of(path), split_name(path, modalities)[0]):
+      names.setdefault((path.parent, name.lower()), path)
+  found = {}
+  for path in odd:
+    stem = finder.stem_of(path).lower()
+    while shorter := re.fullmatch(r"(.+)[-_ .].*", stem):
+      stem = shorter[1]
+      if (path.parent, stem) in names:
+        found[path] = names[path.parent, stem]
+        break
+  return found
+
+
+def refuse_marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]) -> None:
+  """Raises UserError, with the first, where `marks_beside` finds any: they would be scans of their own."""
+  if found := marks_beside(files, modalities):
+    path, scan = next(iter(found.items()))
+    raise UserError(f"{path} is named as a label of {scan.name}, and is not taken for one ({len(found)} such "
+                    "files): call the label <scan>_seg.nii.gz, one a scan (of several raters their "
+                    "consensus), or take it away")
+
+
 def _told(path):
   """("P01", "t1ce") of the end of a name, the name of the folder for a name without beginning.
 
@@ -170,7 +201,7 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
   words = re.split(r"[-_ .]+", stem.lower())
   plain = {w.rstrip("0123456789") for w in words} if of_brains(modalities) else set()
   if words[-1] in _NOT_INPUT or plain & _MAPS or words[-1].rstrip("0123456789") in _FINDINGS & plain:
-    return "is named as a label or a result"
+    return LABEL
   if not of_brains(modalities):
     return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""
   own = {m.lower() for m in modalities}

@@ -32,8 +32,8 @@ _BESIDE = ("{}: its window lies beside all of its values, {:g} ... {:g} as store
            "all white; say what black and white are by --config.data.window='(BLACK, WHITE)'")
 
 
-_NARROW = ("{}: its window is {:g} wide, which the standard's linear one cannot be (it is 1 at least): say what "
-           "black and white are by --config.data.window='(BLACK, WHITE)'")
+_NARROW = ("{}: its window is {:g} wide, which the standard's linear one cannot be (it is 1 at least): say "
+           "what black and white are by --config.data.window='(BLACK, WHITE)'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,8 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
   bounds = _bounds(path, data, array, window, bits)
   if bounds is None:
     return whole(_flat(path, values, bits))
-  if own and _window_of(data) and values[0] < values[1] and (values[1] <= min(bounds) or values[0] >= max(bounds)):
+  beside = values[1] <= min(bounds) or values[0] >= max(bounds)
+  if own and _window_of(data) and values[0] < values[1] and beside:
     return whole(_BESIDE.format(path, *values))
   return Scale(bounds[0], bounds[1], inverted, None, *limits, narrow)
 

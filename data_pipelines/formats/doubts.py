@@ -51,10 +51,10 @@ def say_of_masks(pairs: Iterable[tuple[Any, Any]]) -> None:
                     "viewers show them, white for the lesion; tifffile writes arrays of bool so, and True is "
                     "black then: save such masks as uint8, 0 and 255", len(odd), len(pairs), odd[0])
   if odd := [mask for _, mask in pairs if str(mask).lower().endswith(_PALETTES) and _begins_white(mask)]:
-    logging.warning("%d of %d masks have a palette whose colour 0 is brighter than their colour 1, the first %s: "
-                    "they are taken as viewers show them, white for the lesion; programs that read the numbers "
-                    "take 0 for the background: save such masks as 8-bit grey, 0 and 255", len(odd), len(pairs),
-                    odd[0])
+    logging.warning("%d of %d masks have a palette whose colour 0 is brighter than colour 1, the first %s: "
+                    "they are taken as viewers show them, white for the lesion; programs that read numbers "
+                    "take 0 for the background: save such masks as 8-bit grey, 0 and 255", len(odd),
+                    len(pairs), odd[0])
 
 
 def _begins_white(path):

@@ -25,7 +25,7 @@ import re
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_head
-from data_pipelines.intake import find, vocabulary
+from data_pipelines.intake import find, processed, vocabulary
 from data_pipelines.intake.tables import Row, same
 
 COLUMNS = ("group", "patient", "subject", *(f"{who}{mark}id" for mark in ("_", " ", "-", "") for who in (
@@ -162,12 +162,13 @@ def of_scans(names: Sequence[str], pattern: str = "", grouping: str = "patient")
   def one(name):
     if grouping != "patient":
       return name
+    whole, name = name, processed.core(name)
     before, (person, rest) = _TIME.match(name), _person(re.split(r"([_-])", name))
     if before or (person and rest and _DETAIL.fullmatch(rest[0])):  # P01_s2: the person's second scan
       person = before[1] if before else person
     else:
       person = name
-    return by_pattern(name, pattern) or person
+    return by_pattern(whole, pattern) or person
   return dict(zip(names, unified([one(n) for n in names])))
 
 
@@ -241,7 +242,8 @@ def _person(parts):
 
 def _prefix(name):
   """What a file's name says of its patient, "" where it says nothing."""
-  stem = _without_suffix(name).rpartition("/")[2]
+  whole = _without_suffix(name).rpartition("/")[2]
+  stem = processed.core(whole)  # P1_FLAIR_bet is a form of P1_FLAIR
   parts = re.split(r"([_-])", stem)  # words at even places, separators between them
   if person := _person(parts)[0]:
     return person
@@ -249,6 +251,8 @@ def _prefix(name):
   is_detail = lambda word: _DETAIL.fullmatch(word) or same(word) in _FINDINGS
   end = next((i for i in range(2, last, 2) if is_detail(parts[i])), last)
   prefix = "".join(parts[:end - 1]).rstrip("_-") if last else ""
+  if not prefix and stem != whole:
+    prefix = stem
   if not prefix or same(prefix) in _WORDS or _SETS.fullmatch(prefix):
     return ""
   return prefix

@@ -61,8 +61,8 @@ def _check_last(path, page: Any) -> None:
   colour = {0: 1, 1: 1, 3: 1, 5: 4}.get(int(page.photometric), 3)
   extra = page.extrasamples if isinstance(page.extrasamples, (tuple, list)) else (page.extrasamples,)
   if page.samplesperpixel - colour > sum(int(e) in _ALPHA for e in extra if e is not None):
-    raise UserError(f"{path} has {page.samplesperpixel} channels, and does not say what the last one is: save "
-                    "it as RGB, or with the last one marked as transparency (TIFF's ExtraSamples)")
+    raise UserError(f"{path} has {page.samplesperpixel} channels, and does not say what the last one is: "
+                    "save it as RGB, or with the last one marked as transparency (TIFF's ExtraSamples)")
 
 
 def beyond_libtiff(path) -> str:

@@ -102,8 +102,8 @@ def _aspect(paths) -> float:
     return float(np.median(ratios))
   odd = [(path, said) for path, (_, said) in zip(paths, found) if said]
   logging.warning("%d of the %d training images looked at have pixels that are not square, the first %s: "
-                  "%s, and not all have the same; they are read as if they were: bring all images to one form, "
-                  "else shapes differ", len(odd), len(paths), *odd[0])
+                  "%s, and not all have the same; they are read as if they were: bring all images to one "
+                  "form, else shapes differ", len(odd), len(paths), *odd[0])
   return 1.0
 
 

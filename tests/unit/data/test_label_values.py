@@ -89,7 +89,7 @@ def test_values_of_a_set_are_counted():
 
 
 def test_a_probability_map_as_label_is_left_out_with_its_reason(tmp_path, caplog):
-  """And where the config says which values are lesion, the set is another one; the log says which were taken."""
+  """And where the config says which values are lesion, the set is another one; the log names them."""
   source = tmp_path / "raw"
   write_nifti(source, 3, shape=(24, 24, 6), splits=(1, 1, 1))
   rewrite(volume_of(scan(source, 0), "seg"), lambda a: (a > 0) * np.float32(0.7))

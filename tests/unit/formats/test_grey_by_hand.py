@@ -43,7 +43,7 @@ def test_a_modality_table_is_looked_up_before_the_window(tmp_path, fields, low, 
     ("", 0.5, True), ("LINEAR", 0.9, True), ("LINEAR", 1, False), ("LINEAR_EXACT", 0.5, False),
     ("SIGMOID", 0.5, False), ("", 0, False)])
 def test_a_linear_window_narrower_than_1_is_said(tmp_path, function, width, refused, table_too):
-  """PS3.3 C.11.2.1.2 forbids it, and it was taken for one of 1: SUVs and shares of 0 to 1 have such windows."""
+  """PS3.3 C.11.2.1.2 forbids it, and it was taken for one of 1: SUVs have such windows."""
   fields = {"VOILUTFunction": function} if function else {}
   if table_too:
     fields["ModalityLUTSequence"] = table(np.linspace(0, 3, 256).round().astype("<u2"), 16)

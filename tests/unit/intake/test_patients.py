@@ -48,6 +48,9 @@ RULES = {
     "a single file": (["mary7_2.png"], "", ["mary7"]),
     "a folder above all in two spellings": (["Hosp/x1_1.png", "hosp/x2_1.png"], "", ["x1", "x2"]),
     "a first word that could be a detail": (["s1_1.png", "s1_2.png", "v2_1.png"], "", ["s1", "s1", "v2"]),
+    "forms of a scan": (["a_1.png", "a_1_resized.png", "x_FLAIR.nii", "x_FLAIR_brain_n4.nii",
+                         "smith_brain.nii", "smith_head.nii", "img_norm.png"], "",
+                        ["a", "a", "x", "x", "smith", "smith", "img_norm"]),
     "pattern on names": (["s/a12b3.png", "t/a12b4.png", "t/a13b1.png"], r"^(a\d+)b", ["a12", "a12", "a13"]),
     "pattern on folders": (["x/P1/1.png", "y/P1/2.png", "y/P2/1.png"], r"/(P\d+)/", ["P1", "P1", "P2"]),
     "pattern that does not fit": (["P1/z.png", "P2/q7_1.png"], r"^(q\d+)_", ["P1", "q7"]),
@@ -72,7 +75,8 @@ def test_patient_of_one_file():
 def test_scans_of_one_person_at_several_times():
   person = {"BraTS-GLI-00005-100": "BraTS-GLI-00005", "BraTS-GLI-00005-101": "BraTS-GLI-00005",
             "sub-01_ses-02": "sub-01", "SUB-01_ses-03": "sub-01", "P3_visit2": "P3", "P01_s2": "P01",
-            "P01_glioma": "P01_glioma", "x7_s2": "x7_s2", "UPENN-00001_11": "UPENN-00001_11", "P4": "P4"}
+            "P01_glioma": "P01_glioma", "x7_s2": "x7_s2", "UPENN-00001_11": "UPENN-00001_11", "P4": "P4",
+            "P4_bet": "P4", "P5_visit1_n4": "P5"}
   assert patients.of_scans(list(person)) == person
   assert patients.of_scans(list(person), grouping="file") == {name: name for name in person}
   assert patients.of_scans(["UPENN-00001_11", "P4", "P3_visit2"], r"-(\d+)_") == {

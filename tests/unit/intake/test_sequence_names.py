@@ -54,8 +54,8 @@ def test_labels_and_tissues_of_other_programs_are_no_scans(tmp_path):
   """FreeSurfer's aseg, FSL's pve and the challenge's wmh were scored as FLAIR."""
   names = ("aseg", "brainmask", "fast_pve_0", "wmh", "p1-t2f-mask-healthy", "p1_mask2", "aparc+aseg",
            "p1_lesion1")
-  scans, left_out = found(folder_of(tmp_path, "p1_flair", "lesion_p2", "norm", *names), ("flair",))
-  assert set(scans) == {"p1", "lesion_p2", "norm"}
+  scans, left_out = found(folder_of(tmp_path, "p1_flair", "lesion_p2", "mine", *names), ("flair",))
+  assert set(scans) == {"p1", "lesion_p2", "mine"}
   assert left_out == dict.fromkeys(names, "is named as a label or a result")
 
 
@@ -182,3 +182,33 @@ def test_labels_beside_the_volumes_of_one_s_own_folder(tmp_path, caplog):
   assert "1 files named as labels are of no scan" in caplog.text and "P4_mask" in caplog.text
   assert shown(own_scans.group(members("P1", "P1_lesion", "P2", "P2_seg", "P3_lesion"), ())) == {
       "abnormal/P1.nii.gz": "P1_lesion", "abnormal/P2.nii.gz": "P2_seg", "abnormal/P3_lesion.nii.gz": None}
+
+
+@pytest.mark.parametrize("names, said", [
+    (("P1_FLAIR", "P1_FLAIR_bet"), "P1_FLAIR.nii.gz and P1_FLAIR_bet.nii.gz are forms"),
+    (("P1_FLAIR_n4", "P1_FLAIR_brain_reg"), "P1_FLAIR_n4.nii.gz and P1_FLAIR_brain_reg.nii.gz are forms"),
+    (("scan7", "wmscan7"), "scan7.nii.gz and wmscan7.nii.gz are forms"), (("P1_FLAIR", "P2_FLAIR_bet"), ""),
+    (("a1_head", "a1_brain", "mary", "smary"), ""),
+    (("P1_FLAIR", "P1_rater1"), "P1_rater1.nii.gz is named as a label of P1_FLAIR.nii.gz, and is not"),
+    (("P1", "P1_roi"), "P1_roi.nii.gz is named as a label of P1.nii.gz"), (("lesion_1", "healthy_1"), ""),
+    (("P1", "P1_aparc+aseg"), "named as a label of P1.nii.gz"), (("brain", "head"), ""),
+    (("orig", "brain"), "as FreeSurfer or FSL fill it")])
+def test_forms_of_a_scan_and_marks_beside_it_are_no_scans_of_others(tmp_path, names, said):
+  """Each was a patient of its own: skull-stripped copies, masks of several raters, FreeSurfer's steps."""
+  members = [sides.Member(f"{n}.nii.gz", tmp_path / f"{n}.nii.gz", 0) for n in names]
+  if not said:
+    assert len(own_scans.group(members, ())[0]) == len(names)
+    return
+  with pytest.raises(UserError) as error:
+    own_scans.group(members, ())
+  assert said in str(error.value)
+
+
+def test_what_lies_beside_a_scan_is_said_in_predict(tmp_path, caplog):
+  folder_of(tmp_path, "P1_FLAIR", "P1_FLAIR_bet", "P1_rater1", "s/orig", "s/brain", "t/brain", "t/norm_FLAIR")
+  scans, left = found(tmp_path, ("flair",))
+  assert set(scans) == {"P1", "P1_FLAIR_bet", "brain", "norm"}
+  assert left["P1_rater1"] == "is named as a label of P1_FLAIR.nii.gz, which lies beside it"
+  assert "what FreeSurfer or FSL make of a T1" in left["orig"] and left["brain"] == left["orig"]
+  assert caplog.text.count("are forms of one scan by their names (1 such files)") == 1
+  assert {"orig", "P1_rater1"} < set(found(tmp_path, ("image",))[0])  # models of something else

@@ -40,7 +40,7 @@ def five(image):
     (lambda a: (a / 255).astype(np.float32), {}, "float32 pixels"),
     (five, {"extrasamples": ["unspecified"] * 2}, "5 channels"),
     (four, {"extrasamples": ["unspecified"]}, "4 channels, and does not say what the last one is"),
-    (lambda a: four(a).astype(np.uint16) * 257, {"extrasamples": ["unspecified"]}, "4 channels, and does not"),
+    (lambda a: four(a).astype(np.uint16) * 257, {"extrasamples": ["unspecified"]}, "4 channels, and does"),
     (lambda a: a[..., :2], {"photometric": "minisblack", "planarconfig": "contig"}, "2 channels, and does")])
 def test_pixels_that_engines_take_for_others(tmp_path, change, how, said):
   path = written(tmp_path / "a.tif", [change(RGB), change(RGB[::4, ::4])], **how)

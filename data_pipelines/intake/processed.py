@@ -1,0 +1,72 @@
+"""Names of what programs make of a scan: other forms of it (skull-stripped, corrected, resampled), which are
+no scans of other people, and the volumes that FreeSurfer and FSL leave in their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import pathlib
+import re
+
+from data_pipelines.errors import UserError
+from data_pipelines.intake import find
+
+# Words at the end of a name: what was done to the scan.
+_STEPS = {"bet", "brain", "stripped", "skullstripped", "skullstrip", "stripping", "skull", "ss", "hdbet",
+          "synthstrip", "n4", "n4itk", "n3", "bias", "biascorr", "biascorrected", "corr", "corrected",
+          "correction", "reg", "registered", "coreg", "coregistered", "aligned", "realigned", "resampled",
+          "resample", "resliced", "res", "iso", "1mm", "resized", "norm", "normalised", "normalized",
+          "znorm", "zscore", "denoised", "denoise", "preproc", "preprocessed", "processed", "defaced",
+          "deface", "cropped", "warped", "mni", "mni152", "std", "restore", "restored", "smoothed",
+          "clahe", "equalized", "equalised"}
+# Before a name: SPM's realigned, bias-corrected, warped ... and tissues; other programs' with a "_".
+_BEFORE = re.compile(r"(?:wm|mw|rm|r|m|w|c[1-6]|(?:bet|brain|n4|reg|norm)_)(?=.{3})", re.IGNORECASE)
+# Whole names: of FreeSurfer's mri/ and of FSL's anat folders, all made of a T1.
+_PROGRAMS = {"orig", "orig_nu", "rawavg", "nu", "norm", "brain_restore", "brain.finalsurfs", "antsdn.brain",
+             "t1_biascorr", "t1_biascorr_brain", "t1_fast_restore", "t1w_restore", "t1w_restore_brain"}
+_BESIDE = {"brain", "t1", "filled", "wm", "ctrl_pts"}  # where one of these lies beside
+
+
+def core(stem: str) -> str:
+  """A name without the words at its end that tell what was done: P1_FLAIR of P1_FLAIR_brain_n4."""
+  while (found := re.fullmatch(r"(.+)[-_ .](.+)", stem)) and found[2].lower() in _STEPS:
+    stem = found[1]
+  return stem
+
+
+def forms(files: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  """(a file, another form of it) of files that lie in one folder and differ in words of processing alone."""
+  files = list(files)
+  stems = {p: find.stem_of(p).lower() for p in files}
+  first, there, found = dict[tuple, pathlib.Path](), {(p.parent, stems[p]): p for p in files}, []
+  for path in sorted(files, key=lambda p: len(stems[p])):
+    before = _BEFORE.match(stems[path])
+    key = path.parent, core(stems[path])
+    other = first.setdefault(key, path)
+    if other == path and before:
+      other = there.get((path.parent, stems[path][before.end():]), path)
+    if stems[other] != stems[path]:  # a.nii and a.nii.gz are another matter
+      found.append((other, path))
+  return found
+
+
+def refuse_forms(files: Iterable[pathlib.Path]) -> None:
+  """Raises UserError, with the first, where files are several forms of one scan: it would count twice."""
+  files = list(files)
+  if found := forms(files):
+    raise UserError(f"{found[0][0]} and {found[0][1].name} are forms of one scan by their names ("
+                    f"{len(found)} such files): keep the one that the model is for, move the others away")
+  made = [p for p in files if of_program(p, files)]
+  if len(folders := [p.parent for p in made]) > len(set(folders)):
+    raise UserError(f"{made[0]} lies in a folder as FreeSurfer or FSL fill it, of several forms of one scan: "
+                    "copy the one that is meant to <scan>.nii.gz, and leave the others out")
+
+
+def of_program(path: pathlib.Path, files: Iterable[pathlib.Path]) -> bool:
+  """Whether a file is named as FreeSurfer or FSL name what they make, whatever scan it is of.
+
+  Args:
+    files: that lie beside it, among others.
+  """
+  stem = find.stem_of(path).lower()
+  return stem in _PROGRAMS or (stem in _BESIDE and any(
+      p.parent == path.parent and find.stem_of(p).lower() in _PROGRAMS for p in files))
