@@ -23,6 +23,7 @@ _ABOVE = 0.25  # share of the pixels with bits above Bits Stored: more than an o
 _MAX_VALUES = 1 << 30  # of all frames of a file together
 _KINDS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
           "PALETTE COLOR")
+_NO_PICTURES = {"SEG": "a segmentation (SEG)", "RTDOSE": "a map of doses (RTDOSE)"}
 _JPEG = "pylibjpeg pylibjpeg-libjpeg"
 _PACKAGES = {  # transfer syntax: what decodes it
     **dict.fromkeys(("4.50", "4.51", "4.57", "4.70"), _JPEG),
@@ -63,10 +64,21 @@ def load(path) -> tuple[Any, np.ndarray]:
     raise UserError(_reason(path, data, error)) from None
 
 
-def read(path, window=(0, 0)) -> Frame:
-  """A Frame of all frames of a file; raises as `load` and `dicom_scale.of_file` do."""
+def read(path, window=(0, 0), mask: bool = False) -> Frame:
+  """A Frame of all frames of a file; raises as `load` and `dicom_scale.of_file` do.
+
+  Args:
+    mask: it is wanted as a mask: a segmentation will do.
+
+  Raises:
+    UserError: NaN; an object of pixels that are no picture.
+  """
   path = pathlib.Path(path)
   data, array = load(path)
+  if not mask and (what := _NO_PICTURES.get(str(data.get("Modality", "")))):
+    raise UserError(f"{path} is {what}, no picture: take it out of the images")
+  if array.dtype.kind == "f" and not np.isfinite(array).all():
+    raise UserError(f"{path} holds NaN or infinite pixels")
   try:
     scale = dicom_scale.of_file(path, data, array, window)
   except UserError:
@@ -208,6 +220,9 @@ def _check_form(path, data):
   if height * width > MAX_PIXELS or height * width * frames * int(data.SamplesPerPixel) > _MAX_VALUES:
     raise UserError(f"{path} is {width}x{height} pixels, {frames} frame(s); the limit is "
                     f"{MAX_PIXELS / 1e6:.0f} million a frame and {_MAX_VALUES / 1e6:.0f} million in all")
+  if "MOSAIC" in (str(v).upper() for v in data.get("ImageType", None) or ()):
+    raise UserError(f"{path} is a mosaic of the slices of a volume in one picture: convert it to NIfTI, as "
+                    "dcm2niix does")
   kind = " ".join(str(data.PhotometricInterpretation).split())[:40]
   if kind not in _KINDS or int(data.SamplesPerPixel) not in (1, 3):
     raise UserError(f"{path} has {kind} pixels; grey, RGB, YBR and palette images are read")
@@ -252,10 +267,11 @@ def _reason(path, data, error) -> str:
   """One line for what pydicom raised: the codec and its package where one is missing."""
   text = " ".join(str(error).split()) or type(error).__name__
   syntax = getattr(getattr(data, "file_meta", None), "TransferSyntaxUID", None)
-  lacking = "missing dependencies" in text or "does not support" in text
+  lacking = any(said in text for said in ("missing dependencies", "does not support", "is not supported",
+                                          "is not a transfer syntax"))
   if syntax is not None and lacking:
     package = _PACKAGES.get(str(syntax).removeprefix("1.2.840.10008.1.2."))
-    advice = f"pip install {package}" if package else text[:200]
+    advice = f"pip install {package}" if package else "export it as Explicit VR Little Endian, uncompressed"
     return f"{path} is compressed as {syntax.name}, which nothing installed decodes: {advice}"
   if "force=True" in text:  # pydicom's advice to programmers
     text = "the mark DICM and a file header are missing, and so is a picture"

@@ -166,19 +166,27 @@ def _window_of(data):
   centre, width = _first(found.get("WindowCenter")), _first(found.get("WindowWidth"))
   if centre is None or width is None or not width > 0:
     return None
-  if found.get("VOILUTFunction") == "LINEAR_EXACT" or width < 1:
+  if _function(found) == "LINEAR_EXACT" or width < 1:
     return centre - width / 2, centre + width / 2
   half = max(width - 1, 1) / 2
   return centre - 0.5 - half, centre - 0.5 + half
 
 
 def _narrow(path, data) -> str:
-  """A line where the first window is linear and narrower than 1, "" of others and of a width of 0, which
-  programs write for none. Viewers take such a window for an exact one, or for one of 1."""
+  """A line where the first window is of an unknown function, or linear and narrower than 1 (viewers take it
+  for an exact one, or for one of 1); "" of others and of a width of 0, which programs write for none."""
   found = _group(data, "FrameVOILUTSequence") or data
   width = _first(found.get("WindowWidth")) or 0.0
-  exact = found.get("VOILUTFunction") in ("LINEAR_EXACT", "SIGMOID")
-  return _NARROW.format(path, width) if 0 < width < 1 and not exact else ""
+  function = _function(found)
+  if width > 0 and function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+    return (f"{path}: its VOI LUT Function is {function[:20]!r}, which is none that is known: say what black "
+            "and white are by --config.data.window='(BLACK, WHITE)'")
+  return _NARROW.format(path, width) if 0 < width < 1 and function == "LINEAR" else ""
+
+
+def _function(found) -> str:
+  """The word of VOI LUT Function in capitals, LINEAR where there is none."""
+  return " ".join(str(found.get("VOILUTFunction") or "LINEAR").upper().split())
 
 
 def _curve(path, data, least, most, window):
@@ -192,7 +200,7 @@ def _curve(path, data, least, most, window):
       return None
     return _between(in_units(path, data, np.arange(least, most + 1)), window)
   found = _group(data, "FrameVOILUTSequence") or data
-  sigmoid = found.get("VOILUTFunction") == "SIGMOID" and (_first(found.get("WindowWidth")) or 0) > 0
+  sigmoid = _function(found) == "SIGMOID" and (_first(found.get("WindowWidth")) or 0) > 0
   table = found.get("VOILUTSequence") and found.get("WindowWidth") is None
   if not (sigmoid or table or data.get("ModalityLUTSequence")) or most - least > 65535:
     return None

@@ -24,7 +24,7 @@ from data_pipelines.formats.regular import check_regular
 from data_pipelines.formats.writing import write as _write_image, write_array
 from data_pipelines.intake import find as finder
 
-__all__ = ["EXTENSIONS", "Frame", "SUFFIXES", "grey", "read", "read_8bit",
+__all__ = ["EXTENSIONS", "Frame", "SUFFIXES", "grey", "lossy", "read", "read_8bit",
            "read_plain", "read_unit", "read_values", "size", "turn", "write", "write_array"]
 
 SUFFIXES = finder.SUFFIXES["image"]
@@ -114,7 +114,7 @@ def read_plain(path, what: str = "mask") -> np.ndarray:
     As `read`, but for the depth. UserError: its transparency varies: nobody can know which of the two counts.
   """
   if dicom.is_dicom(path):
-    return _single(dicom.read(pathlib.Path(path))).pixels[0]
+    return _single(dicom.read(pathlib.Path(path), mask=True)).pixels[0]
   found = decode.decode(path, what)
   if found.alpha is not None and np.ptp(found.alpha):
     raise UserError(f"{what} {path} has a picture and transparency that varies: save it without transparency")
@@ -132,6 +132,11 @@ def size(path, window=(0, 0)) -> tuple[int, int]:
     height, width = _shown(read(path, window)).pixels.shape[1:3]
     return height, width
   return found
+
+
+def lossy(path) -> str:
+  """The name of a form that may have changed pixels when it was saved, "" of others; by its content."""
+  return "" if dicom.is_dicom(path) else decode.lossy(path)
 
 
 def turn(path) -> int:

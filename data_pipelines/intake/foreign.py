@@ -17,6 +17,7 @@ _IN_PLACE = (
 # ... and of what is no image and no volume; a table may begin with some of these.
 _BEGINNINGS = (
     *_IN_PLACE,
+    (b"8bps", "a Photoshop file: save it as PNG"),
     (b"<svg", "an SVG drawing: save it as PNG"), (b"%pdf", "a PDF file: save its pictures as PNG"),
     (b"pk\3\4", "a ZIP archive: unpack it"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it"),
     (b"\x1f\x8b", "packed by gzip: unpack it"), (b"\xfd7zxz", "packed by xz: unpack it"),
@@ -29,6 +30,10 @@ def what_it_is(beginning: bytes) -> str:
   """" (it is a web page: ...)" of the first bytes of a file (64 or more), "" where they say nothing."""
   if not beginning:
     return " (it is empty: copy it again)"
+  if beginning[4:12].lower() in (b"ftypavif", b"ftypavis"):
+    return " (it is an AVIF picture: save it as PNG)"
+  if beginning.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+    return " (it is a JPEG XL picture: save it as PNG)"
   if beginning[4:12].lower() in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
     return " (it is an HEIC photograph: save it as JPEG or PNG)"
   return _named(beginning.lstrip(b"\xef\xbb\xbf \r\n\t"), _BEGINNINGS)

@@ -20,7 +20,15 @@ LONGEST = 200
 # What truth and our own results are called: <name of the image>_<one of these>.
 RESULT_ENDINGS = ("anomaly", "mask", "overlay", "prob", "seg", "segmentation", "label", "labels", "gt",
                   "groundtruth", "ground_truth", "lesion", "lesions")
-_RESULT = re.compile(rf"(.+?)[_-](?:{'|'.join(RESULT_ENDINGS)})", re.IGNORECASE)
+# Words of files that lie beside an image and are none: what it is marked with, and what others made of it
+# (x_mask_1, mask_x, x_superpixels, x_attribute_globules, x_labelTrainIds, label_viz).
+_MARK = re.compile(rf"(?:{'|'.join(RESULT_ENDINGS)}|masks|(?:mask|label|segment|superpixel|annot|contour|"
+                   r"attribut|heatmap|instance|overlay)[a-z]*|cam|gradcam|viz|pred|prediction|roi|bbox|rater|reader|"
+                   r"expert|observer|lesionmask)\d*")
+_WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|overlay|heatmap|viz|anomaly)"
+                    r"s?\d*")
+_NEAR = 200  # files of a folder among which another image is looked for
+_BETWEEN = re.compile(r"[-_ .()]+")
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
 
@@ -63,22 +71,53 @@ def result_names(files: Sequence[pathlib.Path], root, flat: bool = False
 
 
 def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
-  """Why a_mask.png or a-overlay.tif is no input where a.png lies beside it; "" for other names.
+  """Why a_mask.png, a_mask_1.png, mask_a.tif or a-overlay.tif is no input where a.png lies beside it, and
+  P1/mask.png where P1/image.png does; "" for other names.
 
   Args:
     files: of the search, sorted.
   """
-  parts = _RESULT.fullmatch(find.stem_of(path))
-  if not parts:
-    return ""
-  first, depth = bisect.bisect_left(files, path.with_name(parts[1])), len(path.parts)
+  stem = find.stem_of(path)
+  breaks = [found.span() for found in _BETWEEN.finditer(stem)]
+  for start, end in breaks:
+    before, after = stem[:start], stem[end:]
+    for image, rest in ((before, after), (after, before)):
+      if image and _is_mark(rest) and (file := _beside(path.with_name(image), files)):
+        return f"is named as a label or a result of {file.name}, which lies beside it"
+  if _is_mark(stem, whole=True) and (file := _other(path, files)):
+    return f"is named as a label or a result, and lies in the folder of {file.name}"
+  return ""
+
+
+def _is_mark(text: str, whole: bool = False) -> bool:
+  """Whether the first or the last word is one of marks; `whole`: all words."""
+  words = [w for w in _BETWEEN.split(text.lower()) if not w.isdigit() and w]
+  if whole:
+    return bool(words) and all(map(_WHOLE.fullmatch, words))
+  return bool(words) and any(map(_MARK.fullmatch, (words[0], words[-1])))
+
+
+def _beside(place: pathlib.Path, files):
+  """The file of that name without ending, None where there is none."""
+  first, depth = bisect.bisect_left(files, place), len(place.parts)
   for file in files[first:]:
     # What lies in a folder a/ comes before a.png.
-    if file.parts[:depth - 1] != path.parts[:-1] or not file.parts[depth - 1].startswith(parts[1]):
-      return ""
-    if len(file.parts) == depth and find.stem_of(file) == parts[1]:
-      return f"is named as a label or a result of {file.name}, which lies beside it"
-  return ""
+    if file.parts[:depth - 1] != place.parts[:-1] or not file.parts[depth - 1].startswith(place.name):
+      return None
+    if len(file.parts) == depth and find.stem_of(file) == place.name:
+      return file
+  return None
+
+
+def _other(path: pathlib.Path, files):
+  """The first file of the folder, but for folders in it, that is no mark by its whole name, or None."""
+  first, depth = bisect.bisect_left(files, path.parent), len(path.parts)
+  for file in files[first:first + _NEAR]:
+    if file.parts[:depth - 1] != path.parts[:-1]:
+      return None
+    if len(file.parts) == depth and not _is_mark(find.stem_of(file), whole=True):
+      return file
+  return None
 
 
 def unique(texts: Sequence[str], folders: bool = False) -> list[str]:

@@ -77,10 +77,10 @@ def read_marks(path) -> np.ndarray:
     raise UserError(f"mask {path} holds NaN or infinite pixels")
   if pixels.dtype.kind != "u" and pixels.min(initial=0) < 0:
     raise UserError(f"mask {path} holds negative values: save it as 8-bit grey, 0 and 255")
-  with open(path, "rb") as file:
-    lossy = file.read(3) == b"\xff\xd8\xff"
-  if lossy and np.any((pixels > 0) & (pixels <= _FAINT)):
-    raise UserError(f"mask {path} is a JPEG file with values of 1 to {_FAINT}, which its compression has "
+  lossy = formats.lossy(path)
+  labels = lossy != "JPEG" and pixels.max(initial=0) <= _LABELS  # may be stored without loss all the same
+  if lossy and not labels and np.any((pixels > 0) & (pixels <= _FAINT)):
+    raise UserError(f"mask {path} is a {lossy} file with values of 1 to {_FAINT}, which its compression has "
                     "made: any value above 0 is a mark; save it without loss, as PNG")
   marks = pixels.max(-1, keepdims=True)
   _check_hard(path, marks[marks > 0])

@@ -95,3 +95,47 @@ def test_a_picture_that_says_the_size_of_its_own_whole_is_no_tile(tmp_path, rows
     return
   with pytest.raises(UserError, match=f"a tile store of a whole slide .{columns}x{rows} pixels"):
     images.read_8bit(path, 1)
+
+
+def test_objects_with_pixels_that_are_no_pictures(tmp_path):
+  """Siemens' mosaics, segmentations and doses were read as pictures."""
+  mosaic = dicom(tmp_path / "m.dcm", GREY, ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+  seg, dose = (dicom(tmp_path / f"{k}.dcm", GREY // 255, Modality=k) for k in ("SEG", "RTDOSE"))
+  for path, said in ((mosaic, "is a mosaic"), (seg, "is a segmentation"), (dose, "is a map of doses")):
+    for read in (images.read, images.read_values):
+      with pytest.raises(UserError, match=f"{path.name} {said}"):
+        read(path)
+  np.testing.assert_array_equal(images.read_plain(seg)[..., 0], GREY // 255)  # of a mask
+
+  path = dicom(tmp_path / "f.dcm", GREY, WindowCenter=1, WindowWidth=2)
+  data = pydicom.dcmread(path)
+  del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
+  data.BitsAllocated, data.FloatPixelData = 32, np.full(GREY.shape, np.nan, "<f4").tobytes()
+  data.save_as(path)
+  with pytest.raises(UserError, match="f.dcm holds NaN"):
+    images.read(path)
+
+
+@pytest.mark.parametrize("function, like", [
+    ("linear_exact", "LINEAR_EXACT"), ("Sigmoid", "SIGMOID"), ("linear", "LINEAR"), ("LOG", None)])
+def test_words_of_a_window_count_in_any_capitals_and_unknown_ones_are_refused(tmp_path, function, like):
+  fields = dict(WindowCenter=100, WindowWidth=90)
+  path = dicom(tmp_path / "a.dcm", GREY, VOILUTFunction=function, **fields)
+  if like is None:
+    with pytest.raises(UserError, match="a.dcm: its VOI LUT Function is 'LOG', which is none"):
+      images.read_unit(path)
+    return
+  other = dicom(tmp_path / "b.dcm", GREY, VOILUTFunction=like, **fields)
+  np.testing.assert_array_equal(images.read_unit(path), images.read_unit(other))
+
+
+def test_encodings_that_nothing_decodes_are_said_with_what_to_do(tmp_path):
+  path = dicom(tmp_path / "a.dcm", GREY)
+  data = pydicom.dcmread(path)
+  data.PixelData = pydicom.encaps.encapsulate([bytes(4)])
+  data["PixelData"].is_undefined_length = True
+  for syntax in ("1.2.840.10008.1.2.4.100", "1.2.3.4"):
+    data.file_meta.TransferSyntaxUID = syntax
+    data.save_as(path)
+    with pytest.raises(UserError, match="a.dcm is compressed as .* export it as Explicit VR Little Endian"):
+      images.read(path)

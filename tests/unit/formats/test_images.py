@@ -194,7 +194,9 @@ def test_grey_is_pillows_luma(tmp_path):
 @pytest.mark.parametrize("content, said", [
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa", "git lfs pull"), (b"", "is empty"),
     (b"\n<!DOCTYPE html><title>404</title>", "a web page"), (b"PK\3\4" + b"\0" * 40, "a ZIP archive"),
-    (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC photograph"), (b"what is it", "")])
+    (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC photograph"), (b"\xff\x0a" + bytes(60), "JPEG XL"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), "JPEG XL"), (b"8BPS\0\1" + bytes(60), "Photoshop"),
+    (b"\0\0\0\x18ftypavif" + bytes(40), "AVIF picture"), (b"what is it", "")])
 def test_a_file_that_is_something_else_is_called_what_it_is(tmp_path, content, said):
   for name, read, plain in (("a.png", images.read, "no image, damaged at its start"),
                             ("a.nii", nifti.read, "does not begin as one$")):

@@ -71,3 +71,22 @@ def test_results_beside_their_image():
       "s/a_mask.png", "a_1.png", "t/x.png", "t/x/y.png", "t/x_mask.png", "u/x/x.png", "u/x_mask.png")))
   results = [f.as_posix() for f in files if names.beside_its_image(f, files)]
   assert results == ["a-overlay.jpg", "a_mask.png", "b_c_anomaly.tif", "t/x_mask.png"]
+
+
+@pytest.mark.parametrize("name", [
+    "x_mask_1", "x_mask2", "x_mask (1)", "x_superpixels", "x_attribute_globules", "x_annotation",
+    "x_contours", "x_heatmap", "x_json_label", "mask_x", "seg-x", "x.mask", "x(mask)", "x mask",
+    "x_lesionmask", "x_gt1",
+    "x_labelTrainIds", "x_SegmentationClass", "x_left_mask", "x_rater2", "label", "label_viz", "Mask1"])
+def test_marks_beside_an_image_have_many_names(name):
+  """BUSI has `benign (1)_mask_1.png`, ISIC `_superpixels`, LabelMe img, label, label_viz: all were images."""
+  files = sorted(pathlib.Path("p", f"{n}.png") for n in ("x", "x (1)", "x_1", "y_mask_tape", name))
+  assert [f.stem for f in files if names.beside_its_image(f, files)] == [name]
+
+
+@pytest.mark.parametrize("name", ["x_1", "x_tumor", "x_copy", "camera_x", "x_problem", "roi", "y_mask_1"])
+def test_other_names_beside_an_image_are_images(name):
+  files = sorted(pathlib.Path("p", f"{n}.png") for n in ("x", name))
+  assert not any(names.beside_its_image(f, files) for f in files)
+  alone = sorted(pathlib.Path("p", f"{n}.png") for n in ("mask", "label_1"))
+  assert not any(names.beside_its_image(f, alone) for f in alone)  # a folder of masks: its owner knows

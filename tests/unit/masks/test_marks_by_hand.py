@@ -31,6 +31,24 @@ def test_faint_marks_of_jpeg_are_what_its_compression_made(tmp_path, value, refu
     images.read_marks(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("name, options, form", [
+    ("a.tif", {"compression": "jpeg", "quality": 60}, "TIFF with JPEG compression"), ("a.png", {}, ""),
+    ("a.jp2", {"irreversible": True, "quality_mode": "rates", "quality_layers": [9]}, "JPEG 2000"),
+    ("a.tif", {"compression": "tiff_lzw"}, "")])
+def test_marks_of_other_lossy_forms(tmp_path, name, options, form):
+  """A ring around each mark was marked."""
+  y, x = np.ogrid[:64, :64]
+  marks = np.where((y - 30) ** 2 + (x - 25) ** 2 < 150, 255, 0).astype(np.uint8)
+  Image.fromarray(marks).save(tmp_path / name, **options)
+  if form:
+    with pytest.raises(UserError, match=f"is a {form} file with values of 1 to 127"):
+      images.read_marks(tmp_path / name)
+  else:
+    np.testing.assert_array_equal(images.read_marks(tmp_path / name)[..., 0], marks > 0)
+  Image.fromarray(marks // 255).save(tmp_path / "l.jp2")  # labels, without loss
+  assert images.read_marks(tmp_path / "l.jp2").sum() == np.count_nonzero(marks)
+
+
 @pytest.mark.parametrize("rows, share_of_drawn, refused", [
     (6, 0, True), (5, 0, True), (4, 0, False), (6, 1, False)])
 def test_a_mask_of_more_than_half_without_what_was_drawn_is_inverted(tmp_path, rows, share_of_drawn, refused):
