@@ -47,8 +47,7 @@ _MODES = {
 flags.DEFINE_enum("mode", "train", list(_MODES), "What to do:\n" + "\n".join(
     f"  {name}: {text}" for name, text in _MODES.items()))
 flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, results.")
-flags.DEFINE_string("input", None, "File or folder to read (predict, convert, weights); more folders "
-                    "(report).")
+flags.DEFINE_string("input", None, "File or folder to read (predict, convert, weights), or more (report).")
 flags.DEFINE_string("output", None, "Folder to write (predict, export, report; default inside --workdir), "
                     "or file (weights).")
 flags.DEFINE_list("formats", [], "export: of stablehlo, weights, safetensors, savedmodel, onnx, onnx_fp16, "
@@ -57,7 +56,7 @@ flags.DEFINE_string("host", "127.0.0.1", "serve: address to listen on.")
 flags.DEFINE_integer("port", 8000, "serve: 0 = any free one.", 0, 65535)
 flags.DEFINE_bool("open_to_network", False, "serve: whoever reaches --host over the network may use it.")
 flags.DEFINE_list("host_names", [], "serve: further names by which it is called, behind a proxy.")
-flags.DEFINE_integer("max_mb", 512, "serve: MiB of a request.", 1)
+flags.DEFINE_integer("max_mb", 512, "serve: MiB of a request.", 1, 1 << 20)
 flags.DEFINE_bool("full_size", False, "Train at full size although the data are synthetic and there is no "
                   "accelerator; without it the :demo variant runs then.")
 flags.DEFINE_bool("allow_code", False, "Methods and data sets may be imported from outside the "
@@ -255,11 +254,12 @@ def check_paths(mode: str) -> None:
   for flag in _NEEDS.get(mode, ("workdir",)):
     if not getattr(FLAGS, flag):
       raise UserError(f"--mode={mode} needs --{flag}")
+  places.check_flags(mode, [name for name in places.MODES_OF if FLAGS[name].present])
   if FLAGS.workdir:
     places.check_workdir(FLAGS.workdir)
-  if mode == "serve" and not FLAGS.open_to_network:
+  if mode == "serve":
     from medae_jax.serving import guard
-    guard.check_address(FLAGS.host)
+    guard.check_address(FLAGS.host, FLAGS.open_to_network, FLAGS.host_names)
   if mode in ("evaluate", "predict", "export", "serve") and not _has_config(FLAGS.workdir):
     raise FileNotFoundError(f"--workdir={FLAGS.workdir} holds no config.json: it must be the folder of "
                             "a run")

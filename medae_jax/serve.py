@@ -20,12 +20,12 @@ import numpy as np
 from data_pipelines.intake import find as finder
 import medae_jax
 from medae_jax import predict
-from medae_jax.core import calibration as calibrate, scratch, trained
+from medae_jax.core import calibration as calibrate, scoring, scratch, trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.exported import opened
 from medae_jax.core.trained_on import record
 from medae_jax.reporting import panels
-from medae_jax.tasks import admit, score_of, view as views
+from medae_jax.tasks import admit, base, score_of, view as views
 
 MAX_MB, MAX_WAITING = 512, 8
 
@@ -43,6 +43,8 @@ def serve(workdir, overrides: Mapping[str, Any] | None = None, *, host: str = "1
     is taken.
   """
   uvicorn = _uvicorn()
+  from medae_jax.serving import guard
+  host = guard.address(host)
   application = make_app(workdir, overrides, host=host, host_names=host_names, max_mb=max_mb)
   try:
     listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -70,6 +72,8 @@ def make_app(workdir, overrides: Mapping[str, Any] | None = None, *, host: str =
   _uvicorn()
   from medae_jax.serving import app, guard
   run = opened.load(workdir, overrides)
+  base.check(run.config, run.image_shape)  # as predict does: at the start, not in each request
+  scoring.check_fields(run, pathlib.Path(workdir))
   scratch.remove_litter(pathlib.Path(parent or tempfile.gettempdir()), app.PREFIX)
   warm(run)
   return app.make(_scorer(pathlib.Path(workdir), run), _info(pathlib.Path(workdir), run, max_mb * 2**20),

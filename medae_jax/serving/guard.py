@@ -15,6 +15,7 @@ import socket
 from medae_jax.core.errors import UserError
 from medae_jax.serving import problems
 
+_NAME = re.compile(r"[^\W_]([\w.-]{0,252}[^\W_])?")  # of a computer, or an IPv4 address
 _TAIL = 300  # bytes from the end of a body in which the end of a form is looked for
 _CUT = "the files end in the middle: send them again"
 HEADERS = {
@@ -32,7 +33,7 @@ def known_hosts(host: str, names: Iterable[str] = ()) -> set[str]:
   Args:
     host: address it listens on. names: more of them, of the user.
   """
-  known = {"localhost", "127.0.0.1", "::1", host.lower(), *(n.lower() for n in names)}
+  known = {"localhost", "127.0.0.1", "::1", host.lower(), *(n.strip().lower() for n in names if n.strip())}
   return known if is_loopback(host) else known | {socket.gethostname().lower(), socket.getfqdn().lower()}
 
 
@@ -44,9 +45,34 @@ def is_loopback(host: str) -> bool:
     return False
 
 
-def check_address(host: str) -> None:
-  """Raises UserError where an address is reached by other computers."""
-  if not is_loopback(host):
+def address(host: str) -> str:
+  """An address to listen on as sockets take it: without blanks and the brackets of IPv6, in small letters.
+
+  Raises:
+    UserError: it is no name and no address: empty, an URL, with a port.
+  """
+  found = host.strip().lower()
+  found = found[1:-1] if found.startswith("[") and found.endswith("]") else found
+  if not _NAME.fullmatch(found.partition("%")[0]) and ":" not in found:
+    raise UserError(f"--host={host!r} is no address: give one such as 127.0.0.1 or localhost, without "
+                    "http:// and port")
+  if ":" in found:
+    try:
+      ipaddress.IPv6Address(found.partition("%")[0])
+    except ValueError:
+      raise UserError(f"--host={host!r} is no address: the port has a flag of its own, --port") from None
+  return found
+
+
+def check_address(host: str, open_to_network: bool = False, names: Iterable[str] = ()) -> None:
+  """Raises UserError where an address is reached by other computers, which nobody has allowed, or where it or
+  one of the further names is none."""
+  host = address(host)
+  for name in filter(None, map(str.strip, names)):
+    if not _NAME.fullmatch(name):
+      raise UserError(f"--host_names: {name!r} is no name: give names alone, such as scans.example, without "
+                      "http://, port and *")
+  if not open_to_network and not is_loopback(host):
     raise UserError(f"--host={host} is reached by other computers, and whoever reaches it may use the model: "
                     "--open_to_network says that this is meant")
 

@@ -80,7 +80,7 @@ def test_modes_of_a_config_get_it_locked_with_its_argument_and_changes(tmp_path,
   more = [SMOKE, "--workdir=w", "--config.seed=3"]
   assert json.loads(ok("--mode=bench", *more).partition("{")[1] + '"step": 1}') == {"step": 1}
   ok("--mode=sweep", *more)
-  ok("--mode=convert", *more, "--input=x.pt", "--output=elsewhere")
+  ok("--mode=convert", *more, "--input=x.pt")
   for name, given, _ in asked:
     config = next(a for a in given if hasattr(a, "seed"))
     assert config.is_locked and (config.seed, config.data.image_size) == (3, (32, 32)), name
@@ -165,6 +165,10 @@ def test_every_end_has_its_code_and_its_line(run, monkeypatch, error, code, word
     (["--mode=evaluate", "--workdir=a[0]"], 1, "choose another name"),
     (["--mode=serve", "--workdir=run", "--host=0.0.0.0"], 1, "--open_to_network"),
     (["--mode=serve", "--workdir=run", "--port=65536"], 2, "port"),
+    (["--mode=serve", "--workdir=run", "--host=localhost:80"], 1, "is no address"),
+    (["--mode=serve", "--workdir=run", "--host_names=*"], 1, "is no name"),
+    (["--mode=evaluate", "--workdir=run", "--input=in"], 1, "--input is of --mode=predict and convert and"),
+    (["--mode=predict", "--workdir=run", "--input=in", "--port=80"], 1, "--port is of --mode=serve, not of"),
     (["--config=empty.py"], 2, "its get_config returns no ConfigDict")])
 def test_what_is_missing_or_wrong_is_said_before_anything_runs(run, tmp_path, asked, args, code, words):
   (tmp_path / "empty.py").write_text("def get_config(arg=None):\n  return {}\n")

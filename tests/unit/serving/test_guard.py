@@ -61,11 +61,29 @@ def test_the_page_has_nothing_inline(app):
 
 
 def test_addresses():
-  for host in ("127.0.0.1", "localhost", "::1", "127.8.0.1"):
+  for host in ("127.0.0.1", "localhost", "::1", "127.8.0.1", "LOCALHOST", " 127.0.0.1", "[::1]"):
     guard.check_address(host)
   for host in ("0.0.0.0", "::", "192.168.0.2", "clinic.example", "localhost.clinic.example"):
     with pytest.raises(UserError, match="--open_to_network"):
       guard.check_address(host)
+
+
+@pytest.mark.parametrize("host", [
+    "", " ", "a\0b", "http://localhost", "localhost:8000", "a b", "-1", "*", "1:2", "a" * 300, "ü b"])
+def test_what_is_no_address_is_said(host):
+  """Some were called reached by other computers, one was a fault of ours, and none listens on all of them."""
+  with pytest.raises(UserError, match="is no address"):
+    guard.check_address(host, open_to_network=True)
+  assert guard.address(" [FE80::1%lo] ") == "fe80::1%lo" and guard.address("Scans.Example") == "scans.example"
+
+
+def test_further_names_are_names():
+  """A name with a port, or *, was taken and never fitted."""
+  for wrong in ("http://x/", "scans.example:8000", "*", "a b"):
+    with pytest.raises(UserError, match="is no name: give names alone"):
+      guard.check_address("127.0.0.1", False, ["good.example", wrong])
+  guard.check_address("127.0.0.1", False, ["", " scans.example ", "10.0.0.1"])
+  assert "" not in guard.known_hosts("127.0.0.1", ["", " "])
 
 
 def test_a_page_may_do_no_more_than_it_needs():

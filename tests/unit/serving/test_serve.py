@@ -248,6 +248,13 @@ def test_the_command_line_says_what_is_wrong_before_it_loads(served_run, tmp_pat
     cli.check_paths("report")
 
 
+@pytest.mark.parametrize("name, value", [
+    ("batch_size", 0), ("threshold", float("nan")), ("overlay_slices", -1)])
+def test_fields_of_predict_are_checked_before_the_first_request(served_run, tmp_path, name, value):
+  with pytest.raises(UserError, match=f"config.predict.{name}="):
+    serve.make_app(served_run, {f"predict.{name}": value}, parent=tmp_path)
+
+
 def test_a_taken_port_and_a_missing_package_are_one_line(served_run, monkeypatch):
   import socket
   with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="choose another one"):
