@@ -9,7 +9,7 @@ import logging
 import pathlib
 import random
 
-from data_pipelines.brains import scan_folders, series
+from data_pipelines.brains import scan_folders, sequences, series
 from data_pipelines.brains.scan_folders import ScanFiles
 from data_pipelines.errors import UserError
 from data_pipelines.intake import counts, patients as people, splits, tables, vocabulary
@@ -110,6 +110,7 @@ def _from_manifest(folder, modalities, rule) -> Found:
       tables.refuse_twice(row, file, listed, counts.shown(file if isinstance(file, str) else file[0], folder))
     complete.append(ScanFiles(patient, split, tuple(volumes), str(folder / seg) if seg else None, group,
                               row[site_column] if site_column else ""))
+  sequences.say_columns(item for scan in complete for item in zip(modalities, scan.volumes))
   if unused:
     logging.info("%s: %d scans are in no split: %s", table.path, len(unused), ", ".join(unused[:20]))
   if with_split:

@@ -8,7 +8,14 @@ import logging
 import pathlib
 
 from data_pipelines.brains import series, volumes
-from data_pipelines.brains.sequences import ANY, marks_beside, of_brains, other_kind, split_name
+from data_pipelines.brains.sequences import (
+  ANY,
+  marks_beside,
+  of_brains,
+  other_kind,
+  say_columns,
+  split_name,
+)
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from data_pipelines.intake import bids, counts, find as finder, names, processed, tables
@@ -224,6 +231,7 @@ def _from_manifest(path, modalities):
         logging.warning("%s: %s is also of line %d", row.where, files[m], listed[files[m]])
     listed.update(mine)
     scans.append(Scan(name, files, row["patient"], of_series))
+  say_columns(item for scan in scans for item in scan.files.items())
   return scans
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+import logging
 import pathlib
 import re
+from typing import Any
 
 from data_pipelines.errors import UserError
 from data_pipelines.intake import counts, find as finder
@@ -81,8 +83,22 @@ def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]
       if stem.lower() == name:
         return path.parent.name, modality
       if stem.lower().endswith((f"_{name}", f"-{name}")):
-        return stem[:-len(name) - 1], modality
+        return stem[:-len(name) - 1] or path.parent.name, modality
   return stem, ""
+
+
+def say_columns(columns: Iterable[tuple[str, Any]]) -> None:
+  """One warning where files of a table lie in the column of another sequence than their names tell.
+
+  Args:
+    columns: (column, its file, or the files of a series) of all rows.
+  """
+  columns = [(c.lower(), pathlib.Path(f)) for c, f in columns if isinstance(f, (str, pathlib.Path))]
+  asked = {c for c, _ in columns}
+  odd = [(c, f) for c, f in columns if c in KNOWN and (told := _told(f)[1]) in asked and told != c]
+  if odd:
+    logging.warning("%d files are listed in the column of another sequence than their names tell, the first "
+                    "in column %s %s: are columns exchanged? The table is followed", len(odd), *odd[0])
 
 
 def scans_of_label(path) -> list[str]:

@@ -25,7 +25,7 @@ RESULT_ENDINGS = ("anomaly", "mask", "overlay", "prob", "seg", "segmentation", "
 _MARK = re.compile(rf"(?:{'|'.join(RESULT_ENDINGS)}|masks|(?:mask|label|segment|superpixel|annot|contour|"
                    r"attribut|heatmap|instance|overlay)[a-z]*|cam|gradcam|viz|pred|prediction|roi|bbox|rater|reader|"
                    r"expert|observer|lesionmask)\d*")
-_WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|overlay|heatmap|viz|anomaly)"
+_WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|overlay|heatmap|viz)"
                     r"s?\d*")
 _NEAR = 200  # files of a folder among which another image is looked for
 _BETWEEN = re.compile(r"[-_ .()]+")
@@ -91,9 +91,10 @@ def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
 
 def _is_mark(text: str, whole: bool = False) -> bool:
   """Whether the first or the last word is one of marks; `whole`: all words."""
-  words = [w for w in _BETWEEN.split(text.lower()) if not w.isdigit() and w]
-  if whole:
-    return bool(words) and all(map(_WHOLE.fullmatch, words))
+  every = list(filter(None, _BETWEEN.split(text.lower())))
+  words = [w for w in every if not w.isdigit()]
+  if whole:  # 0007_mask may be an image of its own
+    return words[:1] == every[:1] != [] and all(map(_WHOLE.fullmatch, words))
   return bool(words) and any(map(_MARK.fullmatch, (words[0], words[-1])))
 
 

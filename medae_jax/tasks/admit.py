@@ -55,8 +55,10 @@ class Gate:
     """Before the input is prepared; raises UserError where it is of another kind."""
     if self.trained is not None:
       self._say(title, fit.of_form(self.trained, seen))
+    if seen.kind != "image":
+      return
     usual = 1.0 if self.trained is None else self.trained.aspect
-    if seen.kind == "image" and not doubts.same_aspect(seen.aspect, usual):
+    if not doubts.same_aspect(seen.aspect, usual):
       own = f"are not square ({seen.oblong})" if seen.oblong else "are square, or no header says otherwise"
       self.warn(title, f"its pixels {own}, and are read as if they were" + (
           "" if usual == 1 else f" those of the training, {usual:.3g} times as high as wide"))

@@ -84,7 +84,8 @@ def test_marks_beside_an_image_have_many_names(name):
   assert [f.stem for f in files if names.beside_its_image(f, files)] == [name]
 
 
-@pytest.mark.parametrize("name", ["x_1", "x_tumor", "x_copy", "camera_x", "x_problem", "roi", "y_mask_1"])
+@pytest.mark.parametrize("name", ["x_1", "x_tumor", "x_copy", "camera_x", "x_problem", "roi", "y_mask_1",
+                                  "7_mask", "anomaly"])
 def test_other_names_beside_an_image_are_images(name):
   files = sorted(pathlib.Path("p", f"{n}.png") for n in ("x", name))
   assert not any(names.beside_its_image(f, files) for f in files)

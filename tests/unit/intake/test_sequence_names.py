@@ -212,3 +212,21 @@ def test_what_lies_beside_a_scan_is_said_in_predict(tmp_path, caplog):
   assert "what FreeSurfer or FSL make of a T1" in left["orig"] and left["brain"] == left["orig"]
   assert caplog.text.count("are forms of one scan by their names (1 such files)") == 1
   assert {"orig", "P1_rater1"} < set(found(tmp_path, ("image",))[0])  # models of something else
+
+
+@pytest.mark.parametrize("columns, said", [(("flair", "t1"), False), (("t1", "flair"), True)])
+def test_exchanged_columns_of_a_table_are_said(tmp_path, caplog, columns, said):
+  folder_of(tmp_path, "P1_flair", "P1_t1", "x_T2")
+  (tmp_path / "manifest.csv").write_text(
+      f"patient,{','.join(columns)}\nP1,P1_flair.nii.gz,P1_t1.nii.gz\nP2,x_T2.nii.gz,\n")
+  (one, _) = inputs.find(tmp_path, ("flair", "t1"))
+  assert one.files[columns[0]].name == "P1_flair.nii.gz"  # the table is followed
+  assert ("2 files are listed in the column of another sequence" in caplog.text) == said
+  caplog.clear()
+  files.find_scans(tmp_path, ("flair", "t1"))
+  assert ("2 files are listed in the column of another sequence" in caplog.text) == said
+
+
+def test_a_sequence_without_the_name_of_a_scan_is_of_its_folder(tmp_path):
+  """A file `_flair.nii.gz` was a traceback."""
+  assert set(found(folder_of(tmp_path, "P1/_flair", "P2/flair"), ("flair",))[0]) == {"P1", "P2"}
