@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import json
+import logging
 import math
 import pathlib
 from typing import TypedDict
@@ -43,6 +44,15 @@ def read_xml(path) -> Annotation:
   found = root.findall("Annotations/Annotation")
   if not found:
     raise UserError(f"{path} holds no Annotations/Annotation: it is no annotation of ASAP")
+  known = {group for _, groups in GROUPS for group in groups}
+  if other := [a.get("PartOfGroup") or "none" for a in found if a.get("PartOfGroup") not in known]:
+    logging.warning("%s: %d of %d outlines are of other groups (%s) than %s, and are left out: what they "
+                    "enclose counts as healthy", path, len(other), len(found),
+                    ", ".join(sorted(set(other))[:6]), ", ".join(sorted(known)))
+  flat = [a.get("Name") for a in found if len(a.findall("Coordinates/Coordinate")) < 3]
+  if flat:
+    logging.warning("%s: %d of %d outlines have fewer than three vertices and enclose nothing, the first %s",
+                    path, len(flat), len(found), flat[0])
   return {kind: [_polygon(a, path) for group in groups for a in found if a.get("PartOfGroup") == group]
           for kind, groups in GROUPS}
 

@@ -263,3 +263,14 @@ def test_annotations_of_other_programs_are_refused(tmp_path):
     path.write_text(text)
     with pytest.raises(UserError, match=words):
       annotations.read_xml(path)
+
+
+def test_outlines_that_are_left_out_are_said(tmp_path, caplog):
+  """Lesions of the group None, which is ASAP's first, counted as healthy without a word."""
+  path, text = tmp_path / "a.xml", camelyon_folder.annotation()
+  path.write_text(text)
+  whole = annotations.read_xml(path)
+  assert whole["tumor"] and whole["normal"] and not caplog.text
+  path.write_text(text.replace('PartOfGroup="_2"', 'PartOfGroup="None"'))
+  assert annotations.read_xml(path) == {"tumor": whole["tumor"], "normal": []}
+  assert "1 of 2 outlines are of other groups (None) than Tumor, _0, _1, _2, and are left out" in caplog.text
