@@ -22,6 +22,7 @@ from data_pipelines.errors import UserError
 TOLERANCE = 0.1
 # Voxels of a head, an animal or a specimen in mm; beyond lie headers that count in other units than they say.
 _VOXEL_MM = (0.005, 50.0)
+_SHEARED = 2.0  # degrees off a right angle from which axes are said to be sheared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ def by(numbers: Sequence[float]) -> str:
 
 
 def check_voxels(grid: Grid) -> None:
-  """Refuses voxels of an impossible size.
+  """Refuses voxels of an impossible size; says where they are sheared (a tilted gantry, a registration).
 
   Raises:
     UserError: the file says mm and counts in micrometres or metres, or the other way round.
@@ -107,6 +108,11 @@ def check_voxels(grid: Grid) -> None:
   if grid.known and not all(_VOXEL_MM[0] <= s <= _VOXEL_MM[1] for s in grid.spacing):
     raise UserError(f"{grid.name} has voxels of {by(grid.spacing)} mm by its header: its affine is in "
                     "another unit than it says, or damaged; write it again in mm")
+  linear = grid.affine[:3, :3] / np.array(grid.spacing)
+  away = 90 - np.degrees(np.arccos(np.abs((linear.T @ linear)[np.triu_indices(3, 1)]).clip(0, 1)).min())
+  if grid.known and away > _SHEARED:
+    logging.warning("%s: two axes of it are %.3g degrees off a right angle, and are read as if they were at "
+                    "one: shapes are sheared; resample it to a grid at right angles", grid.name, away)
 
 
 def turned(grid: Grid, codes: str) -> np.ndarray | None:

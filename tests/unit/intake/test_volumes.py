@@ -176,6 +176,12 @@ def test_headers_that_leave_the_place_open_are_said(tmp_path, caplog):
   volumes.read({"flair": sized}, "LPS")
   assert "sized.nii.gz: its voxels are 2 x 2 x 5 mm by its affine" in caplog.text
   assert "4 x 4 x 5 mm by pixdim" in caplog.text
+  for share, said in ((0.03, False), (0.1, True)):
+    caplog.clear()
+    affine = LPS.copy()
+    affine[:3, 2] += share * LPS[:3, 1] / np.linalg.norm(LPS[:3, 1]) * np.linalg.norm(LPS[:3, 2])
+    volumes.read({"flair": save(tmp_path / "tilted.nii.gz", egg()[0], affine=affine)}, "LPS")
+    assert ("tilted.nii.gz: two axes of it are 5.71 degrees off a right angle" in caplog.text) == said
 
 
 def _pitched(degrees):
