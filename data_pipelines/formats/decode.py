@@ -30,8 +30,6 @@ _DEEP = (";16L", ";16B", ";16N")  # Pillow's names of rows with 16-bit samples
 _FORMS = ("PNG", "JPEG", "TIFF", "BMP", "JPEG2000", "GIF", "WEBP", "AVIF", "PPM")
 _UNKNOWN = (" (no image, damaged at its start, or a form that is not read, such as floats of 16 or 64 bits, "
             "or a rare compression)")
-_LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
-               50001: "WebP", 50002: "JPEG XL"}
 _UNNAMED = {"LX": "LA", "RGBX": "RGBA"}  # rows of TIFF with a channel that Pillow drops, and the mode with it
 _CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
            "RGBa": "RGBA"}
@@ -92,19 +90,6 @@ def turn(path) -> int:
   """EXIF's orientation of a file that `decode` can read; of a PNG only what it says before its pixels."""
   with _open(path) as image:
     return 1 if image.format == "PNG" and "exif" not in image.info else headers.orientation(image)
-
-
-def lossy(path) -> str:
-  """As `images.lossy`, of a file that `decode` can read."""
-  with _open(path) as image:
-    form = image.format or ""
-    packed = getattr(image, "tag_v2", {}).get(259, 1) if form == "TIFF" else 1
-  if packed in _LOSSY_TIFF:
-    return f"TIFF with {_LOSSY_TIFF[packed]} compression"
-  if form == "WEBP":
-    with open(path, "rb") as file:
-      return "" if b"VP8L" in file.read(64) else "WebP"
-  return {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}.get(form, "")
 
 
 def _guarded(path, what, use):

@@ -23,7 +23,6 @@ _ABOVE = 0.25  # share of the pixels with bits above Bits Stored: more than an o
 _MAX_VALUES = 1 << 30  # of all frames of a file together
 _KINDS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
           "PALETTE COLOR")
-_NO_PICTURES = {"SEG": "a segmentation (SEG)", "RTDOSE": "a map of doses (RTDOSE)"}
 _JPEG = "pylibjpeg pylibjpeg-libjpeg"
 _PACKAGES = {  # transfer syntax: what decodes it
     **dict.fromkeys(("4.50", "4.51", "4.57", "4.70"), _JPEG),
@@ -75,8 +74,8 @@ def read(path, window=(0, 0), mask: bool = False) -> Frame:
   """
   path = pathlib.Path(path)
   data, array = load(path)
-  if not mask and (what := _NO_PICTURES.get(str(data.get("Modality", "")))):
-    raise UserError(f"{path} is {what}, no picture: take it out of the images")
+  if not mask and (why := dicom_head.no_picture(data)):
+    raise UserError(f"{path} {why}")
   if array.dtype.kind == "f" and not np.isfinite(array).all():
     raise UserError(f"{path} holds NaN or infinite pixels")
   try:
@@ -220,9 +219,6 @@ def _check_form(path, data):
   if height * width > MAX_PIXELS or height * width * frames * int(data.SamplesPerPixel) > _MAX_VALUES:
     raise UserError(f"{path} is {width}x{height} pixels, {frames} frame(s); the limit is "
                     f"{MAX_PIXELS / 1e6:.0f} million a frame and {_MAX_VALUES / 1e6:.0f} million in all")
-  if "MOSAIC" in (str(v).upper() for v in data.get("ImageType", None) or ()):
-    raise UserError(f"{path} is a mosaic of the slices of a volume in one picture: convert it to NIfTI, as "
-                    "dcm2niix does")
   kind = " ".join(str(data.PhotometricInterpretation).split())[:40]
   if kind not in _KINDS or int(data.SamplesPerPixel) not in (1, 3):
     raise UserError(f"{path} has {kind} pixels; grey, RGB, YBR and palette images are read")

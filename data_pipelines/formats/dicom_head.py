@@ -34,3 +34,12 @@ def modality(path) -> str:
     return text(read(path, ["Modality"]), "Modality").upper()[:16]
   except Exception:  # as above
     return ""
+
+
+def no_picture(data) -> str:
+  """Why a data set with pixels is no picture, reads on after its name; "" of others."""
+  if "MOSAIC" in (str(word).upper() for word in data.get("ImageType", None) or ()):
+    return "is a mosaic of the slices of a volume in one picture: convert it to NIfTI, as dcm2niix does"
+  known = {"SEG": "a segmentation (SEG)", "RTDOSE": "a map of doses (RTDOSE)"}
+  what = known.get(text(data, "Modality"))
+  return f"is {what}, no picture: take it out of the images" if what else ""

@@ -24,7 +24,7 @@ from data_pipelines.formats.regular import check_regular
 from data_pipelines.formats.writing import write as _write_image, write_array
 from data_pipelines.intake import find as finder
 
-__all__ = ["EXTENSIONS", "Frame", "SUFFIXES", "grey", "lossy", "read", "read_8bit",
+__all__ = ["EXTENSIONS", "Frame", "SUFFIXES", "grey", "read", "read_8bit",
            "read_plain", "read_unit", "read_values", "size", "turn", "write", "write_array"]
 
 SUFFIXES = finder.SUFFIXES["image"]
@@ -132,11 +132,6 @@ def size(path, window=(0, 0)) -> tuple[int, int]:
     height, width = _shown(read(path, window)).pixels.shape[1:3]
     return height, width
   return found
-
-
-def lossy(path) -> str:
-  """The name of a form that may have changed pixels when it was saved, "" of others; by its content."""
-  return "" if dicom.is_dicom(path) else decode.lossy(path)
 
 
 def turn(path) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.dataset import Source
 from data_pipelines.errors import UserError
-from data_pipelines.formats import arrays, doubts, images as formats
+from data_pipelines.formats import arrays, doubts, images as formats, lossy
 from data_pipelines.intake import counts, find
 from data_pipelines.ops import resize
 
@@ -77,10 +77,10 @@ def read_marks(path) -> np.ndarray:
     raise UserError(f"mask {path} holds NaN or infinite pixels")
   if pixels.dtype.kind != "u" and pixels.min(initial=0) < 0:
     raise UserError(f"mask {path} holds negative values: save it as 8-bit grey, 0 and 255")
-  lossy = formats.lossy(path)
-  labels = lossy != "JPEG" and pixels.max(initial=0) <= _LABELS  # may be stored without loss all the same
-  if lossy and not labels and np.any((pixels > 0) & (pixels <= _FAINT)):
-    raise UserError(f"mask {path} is a {lossy} file with values of 1 to {_FAINT}, which its compression has "
+  form = lossy.name_of(path)
+  labels = form != "JPEG" and pixels.max(initial=0) <= _LABELS  # may be stored without loss all the same
+  if form and not labels and np.any((pixels > 0) & (pixels <= _FAINT)):
+    raise UserError(f"mask {path} is a {form} file with values of 1 to {_FAINT}, which its compression has "
                     "made: any value above 0 is a mark; save it without loss, as PNG")
   marks = pixels.max(-1, keepdims=True)
   _check_hard(path, marks[marks > 0])

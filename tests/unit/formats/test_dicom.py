@@ -28,7 +28,7 @@ def back(path, folder, identifiers="derived"):
 
 @pytest.mark.parametrize("name", [
     "MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_expb.dcm", "MR_small_implicit.dcm",
-    "ExplVR_BigEnd.dcm", "CT_small.dcm", "JPEG2000.dcm", "MR_small_RLE.dcm", "liver_1frame.dcm",
+    "ExplVR_BigEnd.dcm", "CT_small.dcm", "JPEG2000.dcm", "MR_small_RLE.dcm",
     "SC_ybr_full_422_uncompressed.dcm", "SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_rle_2frame.dcm",
     "SC_rgb_rle_16bit.dcm", "SC_rgb_small_odd_big_endian.dcm", "MR_small_padded.dcm"])
 def test_pixels_read_back_with_pydicom_are_those_of_the_input(tmp_path, name):

@@ -70,7 +70,8 @@ def test_pixels_of_pictures_that_say_proportions_alone(tmp_path):
   (tmp_path / "a.png").write_bytes(png)
   Image.fromarray(GREY).save(tmp_path / "a.tif", tiffinfo={282: 2.0, 283: 1.0, 296: 1})
   for name in ("a.jpg", "a.png", "a.tif"):
-    assert doubts.oblong(tmp_path / name).startswith("2 x 1 dpi"), name
+    ratio, said = doubts.aspect(tmp_path / name)
+    assert ratio == 2 and said.startswith("2 x 1 dpi"), name
 
 
 def turned(path, turn, shape=(8, 6)):
