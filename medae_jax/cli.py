@@ -22,13 +22,14 @@ import logging as std_logging
 import os
 import sys
 import traceback
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 import medae_jax
 from medae_jax.core import places
-from medae_jax.core.device import environment
+from medae_jax.core.device import environment, huge_pages
 from medae_jax.core.errors import UserError, allow_outside_code, line_of
 
 _MODES = {
@@ -64,7 +65,6 @@ flags.DEFINE_bool("allow_code", False, "Methods and data sets may be imported fr
 config_flags.DEFINE_config_file("config", None, "Experiment: configs/<name>.py[:argument].",
                                 lock_config=True)
 FLAGS = flags.FLAGS
-
 
 _NEEDS = {"train": ("config", "workdir"), "bench": ("config",), "sweep": ("config", "workdir"),
           "convert": ("config", "workdir", "input"), "predict": ("workdir", "input"), "list": (),
@@ -149,13 +149,13 @@ def main(argv) -> None:
     check_paths(FLAGS.mode)
     with _config_named():
       run(FLAGS.mode)
+  except BrokenPipeError:
+    raise  # see console
   except (UserError, OSError, FloatingPointError) as e:
     logging.debug("%s", e, exc_info=True)  # the traceback: --verbosity=1
-    _say(line_of(e))
-    sys.exit(1)
+    _stop(line_of(e))
   except MemoryError as e:
-    _say(f"out of memory: {e}; use smaller batches, less data, or a machine with more")
-    sys.exit(1)
+    _stop(f"out of memory: {e}; use smaller batches, less data, or a machine with more")
   except KeyboardInterrupt:
     print("medae_jax: interrupted", file=sys.stderr)
     sys.exit(130)
@@ -163,12 +163,10 @@ def main(argv) -> None:
     from medae_jax.core import config as config_lib
     line = config_lib.missing_field(e)
     if line:
-      _say(f"{line} ({_note_traceback()})")
-      sys.exit(1)
+      _stop(f"{line} ({_note_traceback()})")
     what = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
-    _say(f"a fault of medae_jax, not of what it was given ({what}); please report it with "
-         f"{_note_traceback()}")
-    sys.exit(70)
+    _stop(f"a fault of medae_jax, not of what it was given ({what}); please report it with "
+          f"{_note_traceback()}", 70)
 
 
 @contextlib.contextmanager
@@ -182,8 +180,9 @@ def _config_named():
     raise
 
 
-def _say(line: str) -> None:
+def _stop(line: str, code: int = 1) -> NoReturn:
   print(f"medae_jax: error: {line}", file=sys.stderr)
+  sys.exit(code)
 
 
 def _note_traceback() -> str:
@@ -261,8 +260,7 @@ def check_paths(mode: str) -> None:
     from medae_jax.serving import guard
     guard.check_address(FLAGS.host, FLAGS.open_to_network, FLAGS.host_names)
   if mode in ("evaluate", "predict", "export", "serve") and not _has_config(FLAGS.workdir):
-    raise FileNotFoundError(f"--workdir={FLAGS.workdir} holds no config.json: it must be the folder of "
-                            "a run")
+    raise FileNotFoundError(f"--workdir={FLAGS.workdir} holds no config.json: it must be a run's folder")
   if mode == "report" and not os.path.isdir(FLAGS.workdir):
     raise UserError(f"no folder {FLAGS.workdir!r}: --mode=report reads sweeps and workdirs of runs")
   if mode in ("predict", "convert") and not os.path.exists(FLAGS.input):
@@ -293,8 +291,10 @@ def _with_config_file(argv, given):
 
 def console() -> None:
   """The command `medae-jax` and launch.py."""
+  huge_pages.restart(sys.argv, sys.orig_argv)
   environment.prepare()
   environment.quiet_threads()
   if os.getcwd() not in sys.path:
     sys.path.append(os.getcwd())  # methods and data sets of the user; last, so that it hides nothing
-  app.run(main, flags_parser=parse_flags)
+  with environment.reader_may_leave():
+    app.run(main, flags_parser=parse_flags)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 import logging
 import os
 import sys
@@ -43,3 +45,14 @@ def without_orbax(record: logging.LogRecord) -> bool:
     record.exc_info = record.exc_text = None
     record.msg, record.args = " ".join(record.getMessage().split())[:300], ()
   return ours or record.levelno >= logging.ERROR
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+  """Ends quietly, with 1, where what reads stdout has closed it: `launch.py --mode=list | head`."""
+  try:
+    yield
+    sys.stdout.flush()
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at the end goes there
+    sys.exit(1)

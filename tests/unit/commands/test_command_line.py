@@ -2,6 +2,7 @@
 
 import errno
 import json
+import subprocess
 import sys
 
 from absl import logging
@@ -189,3 +190,19 @@ def test_methods_of_the_working_folder_are_found_and_hide_nothing(tmp_path, monk
   for _ in range(2):
     cli.console()
   assert sys.path == ["first", "last", str(tmp_path)]
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(monkeypatch):
+  """`launch.py --mode=list | head`: no traceback, and no line about the pipe."""
+  code = ("from medae_jax.core.device import environment\n"
+          "with environment.reader_may_leave():\n  print('x' * 100_000)")
+  command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  command.stdout.close()
+  assert command.stderr.read() == b"" and command.wait() == 1
+
+  def leave(mode):
+    raise BrokenPipeError
+  monkeypatch.setattr(cli, "run", leave)
+  monkeypatch.setattr(console.importlib, "reload", lambda module: module)
+  with pytest.raises(BrokenPipeError):
+    console.call("--mode=list")
