@@ -8,6 +8,7 @@ setting when the process starts, so that the command starts itself once more, wi
 from __future__ import annotations
 
 from collections.abc import Mapping
+import contextlib
 import os
 import pathlib
 import platform
@@ -23,21 +24,21 @@ def restart(argv: list[str], original: list[str]) -> None:
   """Starts the command again with huge pages where that helps; otherwise, and the second time, returns.
 
   Args:
-    argv: sys.argv. original: sys.orig_argv. Another program that runs this one within itself is not restarted.
+    argv: sys.argv. original: sys.orig_argv. Another program that runs this one within itself stays.
   """
   started_here = os.path.basename(argv[0]) in _COMMANDS and argv[0] in original
   if not (started_here and wanted(os.environ)):
     return
   os.environ[_VARIABLE] = setting(os.environ)
-  try:
+  with contextlib.suppress(OSError):  # slower, no more
     os.execv(sys.executable, [sys.executable, *original[1:]])
-  except OSError:  # slower, no more
-    pass
 
 
 def wanted(environment: Mapping[str, str]) -> bool:
   """Whether programs must ask for huge pages here, may, and have not; never beside an accelerator."""
-  if sys.platform != "linux" or _SETTING in environment.get(_VARIABLE, "") or not _new_enough(platform.libc_ver()):
+  if sys.platform != "linux" or not _new_enough(platform.libc_ver()):
+    return False
+  if _SETTING in environment.get(_VARIABLE, ""):
     return False
   if environment.get("JAX_PLATFORMS") != "cpu" and any(map(os.path.exists, _ACCELERATORS)):
     return False

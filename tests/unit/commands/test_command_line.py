@@ -2,6 +2,7 @@
 
 import errno
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from configs import dae_brats
 from medae_jax import bench, cli, convert, evaluate, export, predict, report, serve, sweep, train
 from medae_jax.core import files, parallel
 from medae_jax.core.errors import UserError
+from medae_jax.reporting import listing
 from medae_jax.training import interrupt
 from medae_jax.weights.known import command
 from tests import console
@@ -196,13 +198,13 @@ def test_a_reader_that_leaves_ends_the_command_quietly(monkeypatch):
   """`launch.py --mode=list | head`: no traceback, and no line about the pipe."""
   code = ("from medae_jax.core.device import environment\n"
           "with environment.reader_may_leave():\n  print('x' * 100_000)")
-  command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  command = subprocess.Popen([sys.executable, "-c", code], cwd=pathlib.Path(cli.__file__).parents[1],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
   command.stdout.close()
   assert command.stderr.read() == b"" and command.wait() == 1
 
-  def leave(mode):
+  def leave():
     raise BrokenPipeError
-  monkeypatch.setattr(cli, "run", leave)
-  monkeypatch.setattr(console.importlib, "reload", lambda module: module)
+  monkeypatch.setattr(listing, "overview", leave)
   with pytest.raises(BrokenPipeError):
     console.call("--mode=list")

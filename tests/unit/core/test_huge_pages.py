@@ -34,7 +34,8 @@ def test_linux_gives_them_to_all_or_none(offered, text):
 
 
 @pytest.mark.parametrize("libc, new", [(("glibc", "2.35"), True), (("glibc", "3.0"), True),
-                                       (("glibc", "2.34"), False), (("", ""), False), (("musl", "2.40"), False)])
+                                       (("glibc", "2.34"), False), (("", ""), False),
+                                       (("musl", "2.40"), False)])
 def test_c_libraries_that_know_the_setting(offered, monkeypatch, libc, new):
   monkeypatch.setattr(huge_pages.platform, "libc_ver", lambda: libc)
   assert huge_pages.wanted({}) is new
