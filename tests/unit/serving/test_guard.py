@@ -34,6 +34,7 @@ def test_hosts(host, local, everywhere):
     ({"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-origin"}, "/api/score", 200),
     ({"origin": "http://127.0.0.1:9000"}, "/api/score", 403), ({"origin": "null"}, "/api/score", 403),
     ({"origin": "https://evil.example"}, "/api/score", 403), ({"origin": ""}, "/", 403),
+    ({"origin": "http://27.0.0.1:8000"}, "/", 403), ({"content-length": "10"}, "/api/score", 200),
     ({"sec-fetch-site": "cross-site"}, "/api/info", 403), ({"sec-fetch-site": "same-site"}, "/page.js", 403),
     ({"sec-fetch-site": "cross-site"}, "/", 200),  # a link to the page
     ({"content-length": "11"}, "/api/score", 413), ({"content-length": "-1"}, "/api/score", 400)])
@@ -58,6 +59,20 @@ def test_the_page_has_nothing_inline(app):
       assert not re.search(rb"<style|<script(?![^>]*src=)|\sstyle=|\son\w+=", body)
   assert [k.partition(";")[0] for k in kinds.values()] == [
       "text/html", "text/javascript", "text/css", "image/svg+xml"]
+
+
+def test_a_body_of_just_the_limit_is_taken_whether_its_length_was_said_or_not():
+  app = guard.Guard(reading([]), guard.known_hosts("127.0.0.1"), False, 10)
+  for headers in ({}, {"content-length": "10"}):
+    assert asking.ask(app, "POST", "/", headers, [b"12345", b"67890"])[0] == 200
+
+
+def test_only_who_listens_to_others_is_called_by_the_machine_s_name(monkeypatch):
+  monkeypatch.setattr(guard.socket, "gethostname", lambda: "Workstation")
+  monkeypatch.setattr(guard.socket, "getfqdn", lambda: "workstation.clinic.example")
+  assert guard.known_hosts("127.0.0.1", ["Mine"]) == {"localhost", "127.0.0.1", "::1", "mine"}
+  assert guard.known_hosts("10.0.0.1") - guard.known_hosts("127.0.0.1") == {
+      "10.0.0.1", "workstation", "workstation.clinic.example"}
 
 
 def test_addresses():

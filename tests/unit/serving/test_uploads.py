@@ -51,6 +51,15 @@ def test_a_zip_is_measured_by_all_it_holds(tmp_path, monkeypatch):
     assert error.value.status == 413
 
 
+def test_a_zip_with_a_password_is_said_to_be_no_use(tmp_path):
+  data = bytearray(packed(("a.png", b"1")))
+  for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # the flag of encryption, at both places
+    data[data.index(mark) + place] |= 1
+  with pytest.raises(Problem, match="a.zip cannot be unpacked .*encrypted.*: send its files") as error:
+    save(tmp_path, ("a.zip", bytes(data)))
+  assert error.value.status == 422
+
+
 def test_a_series_of_thousands_is_taken():
   assert uploads.MOST_FILES >= 5000
 
