@@ -85,3 +85,5 @@ def test_dae_accumulates_the_gradient_of_the_batch():
     assert float(sliced[key]) == pytest.approx(float(plain[key]), rel=1e-4), key
   for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many)):
     np.testing.assert_allclose(a, b, atol=1e-5)
+  loss_of = lambda of: float(method._losses(of, batch, jax.random.key(1)).mean())
+  assert loss_of(one.params["net"]) < loss_of(params)  # a step down

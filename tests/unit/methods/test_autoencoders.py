@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from configs import ae_cxr
+from configs import ae_cxr, morphaeus_cxr
 from configs.fields import ae_zoo
 from medae_jax.core import checks, method as method_lib
 from medae_jax.core.errors import UserError
@@ -198,3 +198,17 @@ def test_cross_entropy_of_logits():
   p = 1 / (1 + np.exp(-logits))
   expected = -(target * np.log(p) + (1 - target) * np.log(1 - p)).mean(1)
   np.testing.assert_allclose(variational.cross_entropy(logits, target), expected, rtol=1e-6)
+
+
+def test_networks_of_morphaeus_are_those_of_the_fields():
+  config = morphaeus_cxr.get_config("smoke")
+  with config.unlocked():
+    config.model.update(widths=(3, 5, 7), strides=(1, 2, 1), kernel=7, norm="group", act="leaky_relu",
+                        slope=0.3, levels=2, upsampling="transposed", dtype="bfloat16")
+  nets = method_lib.load(config)._nets(4)
+  for net in nets.values():
+    assert (net.channels, net.strides, net.size, net.norm) == ((3, 5, 7), (1, 2, 1), 7, "group")
+    assert (net.act, net.dtype) == ("leaky_relu", jnp.bfloat16)
+  enc, dec = nets["enc"], nets["dec"]
+  assert enc.slope == dec.slope == 0.3 and dec.out == 4 and dec.upsampling == "transposed"
+  assert nets["deformer"].levels == 2

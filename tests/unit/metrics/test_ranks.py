@@ -34,6 +34,8 @@ def test_ties_and_the_same_order_everywhere():
   assert list(same.average) == [1, 2, 3] and same.f is None and same.p == pytest.approx(1 / 6)
   tied = ranks.compare(np.array([[.5, .5], [.5, .5], [.7, .7]]))
   assert list(tied.average) == [1.5, 1.5] and tied.chi2 == 0 and tied.p == 1
+  close = ranks.compare(np.array([[.5, .5 + 1e-9], [.5, .5 + 1e-9]]))  # no tie, in float32 it were one
+  assert list(close.average) == [2, 1]
   for bad in (np.ones((1, 3)), np.ones((3, 1)), np.array([[1., np.nan], [1., 2.]])):
     with pytest.raises(ValueError, match="without gaps"):
       ranks.compare(bad)

@@ -49,6 +49,8 @@ def test_a_convolution_of_single_pixels_is_a_product_of_its_channels(features):
   y = conv.apply(variables, x)
   assert y.dtype == jnp.float32 and variables["params"]["kernel"].shape == (1, 1, 8, features)
   np.testing.assert_allclose(y, product(variables["params"], x), rtol=1e-5, atol=1e-5)
+  narrow = annotation_layers.Conv(features, 1, dtype=jnp.bfloat16)
+  assert narrow.apply(variables, x).dtype == jnp.bfloat16
   gradients = [jax.grad(lambda p, x, f=f: jnp.sum(jnp.sin(f(p, x))), (0, 1))(variables["params"], x)
                for f in (lambda p, x: conv.apply({"params": p}, x), product)]
   for a, b in zip(*map(jax.tree.leaves, gradients)):

@@ -238,6 +238,7 @@ def test_borders_and_repeats_are_those_of_jax():
   for repeats, axis in ((3, -1), (2, 1), (2, None)):
     found = onnx._repeated(jnp.repeat)(x, repeats, axis=axis)
     np.testing.assert_array_equal(found, np.repeat(x, repeats, axis))
+  np.testing.assert_array_equal(onnx._repeated(jnp.repeat)(x, 2), np.repeat(x, 2))
   step = lambda i, v: (v + i) * 2
   for high in (5, 40):
     assert int(onnx._counted(jax.lax.fori_loop)(2, high, step, jnp.int32(1))) == int(

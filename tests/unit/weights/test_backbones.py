@@ -178,3 +178,16 @@ def test_the_oxford_trunk_takes_blue_first():
 def test_an_unknown_backbone_names_the_known_ones():
   with pytest.raises(UserError, match="'resnet'.*vgg16, vgg19, inception_resnet_v2"):
     backbone.get("resnet")
+
+
+@pytest.mark.parametrize("name, black, white", [
+    ("vgg19", (-2.117904, -2.035714, -1.804444), (2.248908, 2.428571, 2.64)),
+    ("inception_resnet_v2", (-1, -1, -1), (1, 1, 1)),
+    ("efficientnet_lite0", (-127 / 128,) * 3, (1, 1, 1)),
+    ("vgg16", (-103.939, -116.779, -123.68), (151.061, 138.221, 131.32))])
+def test_black_and_white_enter_as_each_network_was_trained(name, black, white):
+  enter = backbone.get(name).enter
+  for value, low, high, want in ((0.0, 0, 1, black), (1.0, 0, 1, white), (-1.0, -1, 1, black),
+                                 (3.0, 1, 3, white)):
+    found = enter(jnp.full((1, 1, 1, 3), value), low, high)
+    np.testing.assert_allclose(found[0, 0, 0], want, rtol=1e-4, atol=1e-5)
