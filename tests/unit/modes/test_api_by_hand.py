@@ -88,3 +88,40 @@ def test_a_threshold_of_ones_own_and_a_limit_of_zero_count():
   assert mask(0.0, {"threshold": 0.5, "components": 0}) == (1, 0.5)  # what val used, although it is 0
   assert mask(0.3, {"threshold": 0.5, "components": 0}) == (2, 0.3)
   assert mask(0.3, {"threshold": 0.5}) == (0, 0.3) and mask(0.3, None, 0) == (2, 0.3)
+
+
+@pytest.mark.parametrize("elsewhere", [None, pathlib.Path("external/x")])
+def test_thresholds_of_the_run_are_read_for_the_data_of_others_alone(monkeypatch, elsewhere):
+  """On its own data they are made anew, and old ones must not stand in the way."""
+  seen = []
+  monkeypatch.setattr(evaluate.external, "folder", lambda workdir, asked: elsewhere)
+  monkeypatch.setattr(evaluate.trained, "load", lambda *a, **k: seen.append(k) or 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    evaluate._evaluate(pathlib.Path("w"), {}, ())
+  assert seen == [{"calibrated": elsewhere is not None, "splits": True}]
+
+
+@pytest.mark.parametrize("there", [{}, {"last": 3}, {"best": None, "last": 3}, {"best": None}])
+def test_checkpoints_are_closed_whatever_was_found(monkeypatch, there):
+  """`None` stands for damage: the next kind is taken, and if there is none the damage is said."""
+  closed = []
+
+  class Checkpoints:
+    def __init__(self, workdir):
+      pass
+
+    def restore_model(self, name):
+      if there.get(name, 0) is None:
+        raise UserError("damaged")
+      return (types.SimpleNamespace(step=there[name]), {"done": True}) if name in there else None
+
+    def close(self):
+      closed.append(True)
+  monkeypatch.setattr(trained.checkpoint, "Checkpoints", Checkpoints)
+  if "last" in there:
+    state, meta = trained._restore("w", "best")
+    assert state.step == 3 and meta == {"done": True, "which": "last", "step": 3}
+  else:
+    with pytest.raises(UserError if there else FileNotFoundError, match="damaged" if there else "train first"):
+      trained._restore("w", "best")
+  assert closed == [True]

@@ -91,6 +91,7 @@ def test_report_of_a_sweep_and_a_run_beside_it(tmp_path):
                  "no pretrained trunk", "<svg", "piad &lt;with_cv&gt;"):
     assert wanted in page, wanted
   assert "| dpa wo_pg | vgg19, vgg19.pth | 0.910 ± 0.014;" in text and "missing (0/1 runs)" in text
+  assert any(line.startswith(("No ranks: ", "2 methods over ")) for line in text.splitlines())
   assert "<with_cv>" not in page and "src=" not in page  # nothing is loaded
   xml.etree.ElementTree.parse(path.parent / "critical_difference.svg")
   with open(path.parent / "runs.csv", encoding="utf-8") as file:

@@ -156,3 +156,14 @@ def test_differences_are_drawn_over_patients_and_the_wide_ones_hold_for_all_pair
     apart = drawn[:, a] - drawn[:, b]
     np.testing.assert_allclose(pair.interval, bootstrap.interval(apart))
     np.testing.assert_allclose(pair.wide, bootstrap.interval(apart, 1 - 0.05 / 3))
+
+
+def test_runs_are_compared_on_the_images_that_all_of_them_have():
+  """An id of another label or patient is another case."""
+  images = {f"i{k}": (f"p{k}", k % 2, float(k)) for k in range(7)}
+  others = [{**images, "more": ("p9", 1, 0.5)}, {i: v for i, v in images.items() if i != "i0"},
+            {**images, "i1": ("p1", 0, 1.0)}, {**images, "i2": ("p5", 0, 2.0)}]
+  runs = [paired.Cases(str(k), "d", False, other, {}) for k, other in enumerate(others)]
+  auroc, ap = paired.compare(runs, resamples=20)
+  assert (auroc.key, ap.key) == ("image_auroc", "image_ap") and auroc.cases == ap.cases == auroc.patients == 4
+  assert {name: value for name, (value, _) in auroc.values.items()} == dict.fromkeys("0123", 0.25)

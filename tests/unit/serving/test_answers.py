@@ -142,6 +142,23 @@ def test_the_page_says_what_the_run_was_trained_on_and_which_threshold_counts(mo
   assert found.threshold == 0.5 and ".nii.gz" not in found.reads
 
 
+@pytest.mark.parametrize("kind, needs, shape, warmed", [
+    ("anomaly", ("image",), (5, 7, 1), [(6, 5, 7, 1)]),
+    ("segmentation", ("image",), (5, 7, 1), [(1, 5, 7, 1)]),
+    ("restoration", ("image",), (5, 7, 1), []), ("anomaly", ("image", "x"), (5, 7, 1), []),
+    ("anomaly", ("image",), None, [])])
+def test_the_first_request_does_not_wait_for_a_compiler(kind, needs, shape, warmed):
+  seen = []
+
+  class Run:
+    config = ml_collections.ConfigDict({"eval": {"kind": kind}, "predict": {"batch_size": 6}})
+    image_shape, method = shape, types.SimpleNamespace(score_needs=needs)
+    score = staticmethod(lambda batch: seen.append(batch.shape))
+    score_fn = property(lambda self: seen.append("made"))
+  serve.warm(Run())
+  assert seen == [*warmed, "made"]
+
+
 def test_a_number_is_no_name_of_a_server_of_this_computer(app):
   assert asking.ask(app, "GET", "/health", {"host": "192.168.1.7:8000"})[0] == 421
 
