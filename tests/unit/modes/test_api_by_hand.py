@@ -122,6 +122,7 @@ def test_checkpoints_are_closed_whatever_was_found(monkeypatch, there):
     state, meta = trained._restore("w", "best")
     assert state.step == 3 and meta == {"done": True, "which": "last", "step": 3}
   else:
-    with pytest.raises(UserError if there else FileNotFoundError, match="damaged" if there else "train first"):
+    kind, said = (UserError, "damaged") if there else (FileNotFoundError, "train first")
+    with pytest.raises(kind, match=said):
       trained._restore("w", "best")
   assert closed == [True]
