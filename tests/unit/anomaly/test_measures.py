@@ -63,6 +63,34 @@ def test_likeness_knows_the_range_of_the_images_and_averages_the_planes(monkeypa
   np.testing.assert_allclose(found["perceptual"], [2.0, 4.0])
 
 
+def test_rows_that_fill_a_batch_are_of_no_image(monkeypatch):
+  """The last batch repeats an image; it stands at the place of another, or of none."""
+  seen = by_hand.evaluator(np.zeros(4), np.zeros(4), "abcd")
+  of = collected(seen, ("similarity", "trivial"))
+  of._alike = lambda image, recon: {"mae": np.asarray(image - recon).mean((1, 2, 3))}
+  monkeypatch.setattr(measures, "_span", lambda config: (0, 1))
+  monkeypatch.setattr(measures.trivial, "scores", lambda image, span: {"mean": image.mean((1, 2, 3))})
+  image = np.array([0.25, 0.5, 0.75], np.float32)[:, None, None, None] * np.ones((1, 2, 2, 1), np.float32)
+  batch = {"image": image, "position": np.array([2, 0, 0]), "valid": np.array([True, True, False])}
+  of.update(batch, {"recon": 0 * image})
+  for found in (of._images["mae"], of._trivial["mean"]):
+    np.testing.assert_array_equal(found, [0.5, np.nan, 0.25, np.nan])
+  of._images = {}
+  of.update(batch, {"recon": image[:, :1]})
+  assert not of._images
+
+
+@pytest.mark.parametrize("asked", [(), ("boxes",), ("surface", "probability", "aupro", "lesions")])
+def test_measures_of_whole_scans_are_those_asked_for(monkeypatch, asked):
+  given = []
+  monkeypatch.setattr(measures.findings, "measure", lambda evaluator: {})
+  monkeypatch.setattr(measures.scan_measures, "measure", lambda evaluator, names, *_: given.extend(names))
+  of = collected(by_hand.evaluator(np.zeros(2), np.zeros(2), "ab"), asked)
+  of._probabilities = lambda *_: None
+  of.result({})
+  assert given == [a for a in asked if a != "probability"]
+
+
 def test_a_finding_is_measured_against_all_normal_images_over_their_patients():
   rng = np.random.default_rng(3)
   label = np.r_[np.zeros(30, int), np.ones(30, int), -np.ones(5, int)]
