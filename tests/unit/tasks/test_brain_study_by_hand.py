@@ -1,5 +1,6 @@
 """The score study by hand: its table against scikit-learn, what it keeps and reads, what candidates are."""
 
+import re
 import types
 
 import numpy as np
@@ -211,3 +212,22 @@ def test_the_other_side_is_that_of_the_body_not_front_and_back(monkeypatch):
   monkeypatch.setattr(candidates, "both", lambda fold, recon: maps.copy())
   found = candidates.CANDIDATES["..., minus half of the other side"](None)
   assert 90 < found[0].max() < 99.5 and found[1].max() > 99.99 and found.min() >= 0
+
+
+def test_names_of_candidates_say_what_they_are(monkeypatch):
+  """Draws, erosion and marked patients in the name are those of the call."""
+  fold = types.SimpleNamespace(over_medians="over medians")
+  monkeypatch.setattr(candidates, "_smoothed", lambda f, noise="mean4", erosion=None: (noise, erosion))
+  monkeypatch.setattr(candidates, "both", lambda f, noise="", patients=None: (noise, patients))
+  smooth, fitted = 0, 0
+  for name, make in candidates.CANDIDATES.items():
+    if "Gaussian" in name and make.__name__ == "<lambda>":
+      number = re.search(r"erosion (\d)", name)
+      assert make(fold) == ("mirrored2" if "two draws, front-back" in name else "mean4",
+                            int(number[1]) if number else 0 if "no erosion" in name else None), name
+      smooth += 1
+    elif "both" in name and make.__name__ == "<lambda>":
+      number = re.search(r"(\d) marked", name)
+      assert make(fold) == ("mean4" if "4 draws" in name else "", int(number[1]) if number else None), name
+      fitted += 1
+  assert (smooth, fitted) == (5, 3)

@@ -1,6 +1,8 @@
 """Numbers of restoration by hand, the threshold search, fillings, tiles."""
 
 import importlib.util
+import sys
+import types
 
 import jax.numpy as jnp
 import ml_collections
@@ -191,3 +193,29 @@ def test_predicted_filling_follows_the_config(channels):
     ([-2.0, -0.1], [-0.2, -0.1], False), ([0.1, 2.0], [0.1, 0.2], False), (None, None, None)])
 def test_better_only_where_the_paired_intervals_say_so(psnr, error, better):
   assert evaluator.verdict({"psnr_minus_baseline": psnr, "mae_inside_minus_baseline": error}) is better
+
+
+def test_the_frame_as_it_is_and_every_other_way_are_named_as_baselines(monkeypatch):
+  judge = object.__new__(evaluator.Evaluator)
+  config = ml_collections.ConfigDict({"method": {"score": {"threshold": 0.5}}})
+  ways = ("nothing", "network", "fill_network", "fill_harmonic", "telea")
+  pixels = {"inside_pixels": 3, "outside_pixels": 5}
+  vars(judge).update(config=config, marked=np.array([True, False]), _fill="harmonic",
+                     overlap=np.array([[2.0, 4.0, 5.0], [0.0, 0.0, 3.0]]),
+                     numbers={n: [{**pixels, "psnr": 10.0 * k}] * 2 for k, n in enumerate(ways)})
+  monkeypatch.setattr(evaluator.measures, "summary", lambda rows, marked: {"psnr": rows[0]["psnr"]})
+  judge._intervals = lambda: {"psnr_minus_baseline": [1, 2], "mae_inside_minus_baseline": [-2, -1]}
+  found = judge.result()
+  assert found["baselines"] == {"nothing": {"psnr": 0.0}, "telea": {"psnr": 40.0}}
+  assert found["baseline"] == {"psnr": 0.0} and found["network"] == {"psnr": 10.0} and found["psnr"] == 30.0
+  assert (found["fill_network"], found["fill_harmonic"]) == ({"psnr": 20.0}, {"psnr": 30.0})
+  assert found["model_better"] is True and found["model_better_by"] == {"metric": "psnr", "difference": 30.0}
+  assert (found["marks_precision"], found["marks_recall"], found["marks_dice"]) == (0.5, 0.25, 4 / 12)
+  assert found["drawn_share"] == 8 / 16 and found["n_marked"] == 1
+
+
+def test_opencv_is_optional(monkeypatch):
+  of = types.SimpleNamespace
+  for module, there in ((None, False), (of(), False), (of(inpaint=1), True)):
+    monkeypatch.setitem(sys.modules, "cv2", module)
+    assert inpaint.opencv_available() is there

@@ -1,11 +1,13 @@
 """What a sweep does with its runs, with training replaced: order, interruptions, rounds, the study, seeds."""
 
+import shlex
+import sys
 import types
 
 import pytest
 
 from medae_jax import sweep
-from medae_jax.training import job as job_lib, plan
+from medae_jax.training import job as job_lib, plan, slurm
 from tests import tiny_sweep
 from tests.unit.training import recorder
 
@@ -128,3 +130,11 @@ def test_shards_are_disjoint_and_together_all(tmp_path):
       name.s.shard = (i, n)
       parts.append(plan.Plan.mine(name, trials))
     assert parts == [[t.name for t in trials][i::n] for i in range(n)]
+
+
+def test_a_cluster_repeats_the_command_without_what_its_file_sets():
+  words = ["--mode=sweep", "--config.sweep.slurm=4", "-config.sweep.retries", "3", "--config=a b.py",
+           "--config.sweep.shard", "(0,2)", "--config.sweep.retries=2", "--config.sweep.shards=1", "slurm"]
+  kept = ["--mode=sweep", "--config=a b.py", "--config.sweep.shards=1", "slurm"]
+  assert slurm._command(["launch.py", *words]) == shlex.join([sys.executable, "launch.py", *kept])
+  assert slurm._command(["medae-jax", *words]) == shlex.join(["medae-jax", *kept])
