@@ -101,3 +101,11 @@ def test_equalised_in_the_test_alone_or_in_both(tmp_path):
   for given in ({"equalize_hist": True}, {"equalize_hist_test": True}):
     np.testing.assert_array_equal(shown(**given), transforms.normalize(
         transforms.equalize(image[5:25, 5:25, None])))
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (10, 11), (11, 8), (13, 15)])
+def test_a_map_goes_back_where_its_crop_was_taken(shape):
+  image = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
+  part = transforms.center_crop(image, 8)
+  back = transforms.uncrop(part, 8, shape, shape)
+  np.testing.assert_allclose(back, np.where(np.isin(image, part), image, 0), atol=1e-9)
