@@ -78,10 +78,8 @@ def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
     files: of the search, sorted.
   """
   stem = find.stem_of(path)
-  breaks = [found.span() for found in _BETWEEN.finditer(stem)]
-  for start, end in breaks:
-    before, after = stem[:start], stem[end:]
-    for image, rest in ((before, after), (after, before)):
+  for at in (k for found in _BETWEEN.finditer(stem) for k in range(*found.span())):  # all in "a (1)_mask"
+    for image, rest in ((stem[:at], stem[at:]), (stem[at + 1:], stem[:at])):
       if image and _is_mark(rest) and (file := _beside(path.with_name(image), files)):
         return f"is named as a label or a result of {file.name}, which lies beside it"
   if _is_mark(stem, whole=True) and (file := _other(path, files)):

@@ -98,12 +98,14 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
   shared_folders = _shared([_folders(n) for n in names])
   prefixes = {n: _prefix(n) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
+  known = {same(p): p for p in prefixes.values() if p} if by_name else {}
   found = {}
   for name in names:
     folders = [f for f in _folders(name) if same(f) not in shared_folders]
     person = next((f for f in _folders(name) if _PERSON.fullmatch(f)), "")
+    own = _without_suffix(name)
     found[name] = (by_pattern(name, pattern) or headers.get(name) or person or next(iter(folders), "")
-                   or (prefixes[name] if by_name else "") or _without_suffix(name))
+                   or (prefixes[name] if by_name else "") or known.get(same(own.rpartition("/")[2])) or own)
   return found
 
 

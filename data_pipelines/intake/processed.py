@@ -17,7 +17,7 @@ _STEPS = {"bet", "brain", "stripped", "skullstripped", "skullstrip", "stripping"
           "resample", "resliced", "res", "iso", "1mm", "resized", "norm", "normalised", "normalized",
           "znorm", "zscore", "denoised", "denoise", "preproc", "preprocessed", "processed", "defaced",
           "deface", "cropped", "warped", "mni", "mni152", "std", "restore", "restored", "smoothed",
-          "clahe", "equalized", "equalised"}
+          "clahe", "equalized", "equalised", "copy", "kopie"}
 # Before a name: SPM's realigned, bias-corrected, warped ... and tissues; other programs' with a "_".
 _BEFORE = re.compile(r"(?:wm|mw|rm|r|m|w|c[1-6]|(?:bet|brain|n4|reg|norm)_)(?=.{3})", re.IGNORECASE)
 # Whole names: of FreeSurfer's mri/ and of FSL's anat folders, all made of a T1.
@@ -29,7 +29,7 @@ _BESIDE = {"brain", "t1", "filled", "wm", "ctrl_pts"}  # where one of these lies
 def core(stem: str) -> str:
   """A name without the words at its end that tell what was done: P1_FLAIR of P1_FLAIR_brain_n4."""
   while (found := re.fullmatch(r"(.+)[-_ .](.+)", stem)) and found[2].lower() in _STEPS:
-    stem = found[1]
+    stem = found[1].rstrip("-_ .") or found[1]
   return stem
 
 

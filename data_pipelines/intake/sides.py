@@ -117,7 +117,7 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
   if not series:
     counts.say(found)  # of series it is said when they are scans
   below = lambda p: p.relative_to(root).as_posix()
-  members = [Member(below(p), p, int(sides[p])) for p in there] if not series else [
+  members = [Member(below(p), p, int(sides[p])) for p in found.files if p in there] if not series else [
       Member(below(s.files[0]), s.files[0], _one_side(s, sides), files=tuple(s.files), person=s.patient)
       for s in series]
   if not any(m.label == 0 for m in members):
@@ -129,9 +129,12 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
 def _volumes(paths, dicom, root, found):
   """The series of DICOM files that are volumes, [] where the files are images; takes out of `found` what is
   neither."""
-  if not paths or dicom == "images":
+  if not paths:
     return []
   given = dicom_series.gather(paths)
+  found.leave_out({f: s.reason for s in given for f in s.files if s.reason.endswith("no image")})
+  if dicom == "images":
+    return []
   volumes, images, unclear = ([s for s in given if s.sort == sort and not s.reason]
                               for sort in ("volume", "image", "unclear"))
   if dicom == "auto" and not volumes and not unclear:
@@ -153,11 +156,7 @@ def _volumes(paths, dicom, root, found):
 
 
 def _one_side(series, sides):
-  """0 or 1.
-
-  Raises:
-    UserError: its slices lie on both sides.
-  """
+  """0 or 1; raises UserError where its slices lie on both sides."""
   found = {int(sides[f]) for f in series.files}
   if len(found) > 1:
     raise UserError(f"the DICOM series of {series.files[0]} has slices in normal and in abnormal folders")

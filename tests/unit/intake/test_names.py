@@ -77,6 +77,7 @@ def test_results_beside_their_image():
     "x_mask_1", "x_mask2", "x_mask (1)", "x_superpixels", "x_attribute_globules", "x_annotation",
     "x_contours", "x_heatmap", "x_json_label", "mask_x", "seg-x", "x.mask", "x(mask)", "x mask",
     "x_lesionmask", "x_gt1",
+    "x (1)_mask", "x (1)_mask_1", "mask_x (1)",
     "x_labelTrainIds", "x_SegmentationClass", "x_left_mask", "x_rater2", "label", "label_viz", "Mask1"])
 def test_marks_beside_an_image_have_many_names(name):
   """BUSI has `benign (1)_mask_1.png`, ISIC `_superpixels`, LabelMe img, label, label_viz: all were images."""

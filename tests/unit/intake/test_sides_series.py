@@ -108,7 +108,11 @@ def without_place(data, k):
 def test_files_without_places_or_alone_are_images(tmp_path, edit):
   for i in range(4):
     series.write(tmp_path / "set" / f"P{i}", volume(i), AFFINE, edit=edit, WindowCenter=50, WindowWidth=100)
+  def segmentation(data, k):
+    data.Modality, data.SeriesInstanceUID = "SEG", "1.9"
+  series.write(tmp_path / "set/P0/seg", volume(1)[:, :, :1], AFFINE, edit=segmentation)  # met while testing
   data = opened(tmp_path / "set")
+  assert len(opened(tmp_path / "set", dicom="images").listing) == 24
   assert data.decided == {"modalities": (), "dicom": "images"} and len(data.listing) == 24
 
 
