@@ -155,3 +155,15 @@ def test_a_pipe_that_the_manager_would_open_is_refused(saved):
   _pipe("_CHECKPOINT_METADATA")(saved)
   with pytest.raises(UserError, match="last/2/_CHECKPOINT_METADATA is no file but"):
     checkpoint.Checkpoints(saved)
+
+
+@pytest.mark.parametrize("step, where", [(7, "the checkpoint of step 7"), (None, "a checkpoint")])
+def test_a_failed_save_is_one_line_and_an_interruption_goes_on(step, where):
+  for kind in (KeyboardInterrupt, SystemExit):
+    with pytest.raises(kind), checkpoint._readable_errors(step):
+      raise kind
+  for text, said in (("ENOSPC\nand", "the disk is full; free some space"), ("odd\nand", "odd. Earlier")):
+    with (pytest.raises(OSError, match=f"{where} could not be saved: {said}") as error,
+          checkpoint._readable_errors(step)):
+      raise ValueError(text)
+    assert "\n" not in str(error.value)
