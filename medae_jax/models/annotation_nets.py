@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
 from medae_jax.models.annotation_layers import Conv, SqueezeExcite
-from medae_jax.models.layers import gated_norm
 from medae_jax.models.layers.conv import ConvTranspose2x2
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.norm import BatchNorm
@@ -188,8 +187,6 @@ class ConvNorm(nn.Module):
     x = Conv(self.features, use_bias=False, dtype=self.dtype, name="conv")(x)
     if gate is None:
       return nn.relu(self.norm(name="bn")(x))
-    if not gated_norm.wanted():
-      return gate(nn.relu(self.norm(name="bn")(x)))
     x, *affine = self.norm(name="bn", applied=False)(x)
     return gate(x, affine, self.dtype)
 

@@ -17,11 +17,6 @@ import jax
 import jax.numpy as jnp
 
 
-def wanted() -> bool:
-  """Whether networks use it: except on CPUs, which keep the form that was compared with the references."""
-  return jax.default_backend() != "cpu"
-
-
 def gate_of(mean, first, second):
   """Gates [B,C] of the means [B,C] of an image's channels (Hu 2018, arXiv 1709.01507)."""
   return jax.nn.sigmoid(jnp.dot(jax.nn.relu(jnp.dot(mean, first)), second))
