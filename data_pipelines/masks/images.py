@@ -77,11 +77,11 @@ def read_marks(path) -> np.ndarray:
     raise UserError(f"mask {path} holds NaN or infinite pixels")
   if pixels.dtype.kind != "u" and pixels.min(initial=0) < 0:
     raise UserError(f"mask {path} holds negative values: save it as 8-bit grey, 0 and 255")
-  form = lossy.name_of(path)
-  labels = form != "JPEG" and pixels.max(initial=0) <= _LABELS  # may be stored without loss all the same
-  if form and not labels and np.any((pixels > 0) & (pixels <= _FAINT)):
-    raise UserError(f"mask {path} is a {form} file with values of 1 to {_FAINT}, which its compression has "
-                    "made: any value above 0 is a mark; save it without loss, as PNG")
+  if np.any((pixels > 0) & (pixels <= _FAINT)) and (form := lossy.name_of(path)):
+    labels = form != "JPEG" and pixels.max(initial=0) <= _LABELS  # may be stored without loss all the same
+    if not labels:
+      raise UserError(f"mask {path} is a {form} file with values of 1 to {_FAINT}, which its compression has "
+                      "made: any value above 0 is a mark; save it without loss, as PNG")
   marks = pixels.max(-1, keepdims=True)
   _check_hard(path, marks[marks > 0])
   return marks > 0

@@ -176,17 +176,14 @@ class _OutConv(nn.Module):
 
 
 class ConvNorm(nn.Module):
-  """3x3 convolution without bias, BatchNorm, ReLU."""
+  """3x3 convolution without bias, BatchNorm, ReLU, and a gate: SqueezeExcite."""
   features: int
   norm: Any
   dtype: Any
 
   @nn.compact
-  def __call__(self, x, gate=None):
-    """With `gate`, a SqueezeExcite: gated."""
+  def __call__(self, x, gate):
     x = Conv(self.features, use_bias=False, dtype=self.dtype, name="conv")(x)
-    if gate is None:
-      return nn.relu(self.norm(name="bn")(x))
     x, *affine = self.norm(name="bn", applied=False)(x)
     return gate(x, affine, self.dtype)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import contextlib
 import logging
 import os
+import select
 import sys
 import threading
 
@@ -49,10 +50,21 @@ def without_orbax(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def reader_may_leave() -> Iterator[None]:
-  """Ends quietly, with 1, where what reads stdout has closed it: `launch.py --mode=list | head`."""
+  """Ends with 1, quietly where what reads stdout has closed it: `launch.py --mode=list | head`."""
   try:
     yield
     sys.stdout.flush()
-  except BrokenPipeError:
+  except BrokenPipeError as e:
+    if _is_read():  # another pipe, to a process that ended
+      print(f"medae_jax: error: {e}", file=sys.stderr)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at the end goes there
     sys.exit(1)
+
+
+def _is_read() -> bool:
+  """Whether stdout still has a reader; True where the system cannot tell."""
+  if not hasattr(select, "poll"):
+    return True
+  poll = select.poll()
+  poll.register(sys.stdout.fileno(), 0)  # errors alone
+  return not poll.poll(0)

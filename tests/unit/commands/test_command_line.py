@@ -202,6 +202,11 @@ def test_a_reader_that_leaves_ends_the_command_quietly(monkeypatch):
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
   command.stdout.close()
   assert command.stderr.read() == b"" and command.wait() == 1
+  # ... another pipe, to a process that ended, is said
+  code = code.replace("print('x' * 100_000)", "raise BrokenPipeError(32, 'Broken pipe')")
+  command = subprocess.run([sys.executable, "-c", code], cwd=pathlib.Path(cli.__file__).parents[1],
+                           capture_output=True, check=False)
+  assert command.returncode == 1 and command.stderr.count(b"\n") == 1 and b"Broken pipe" in command.stderr
 
   def leave():
     raise BrokenPipeError
