@@ -171,7 +171,8 @@ def _no_input(path, modalities, files):
 
 def _say_forms(files):
   """One warning for forms of one scan, skull-stripped and not: each is an input, of one patient."""
-  if twice := processed.forms(p for p in files if nifti.is_nifti(p)):
+  files = [p for p in files if nifti.is_nifti(p)]
+  if twice := processed.forms(files) or processed.forms(sorted({p.parent for p in files})):
     logging.warning("%s and %s are forms of one scan by their names (%d such files): each gets results of "
                     "its own; those of the form that the model was trained on count", *twice[0], len(twice))
 

@@ -22,7 +22,7 @@ from data_pipelines.brains import sequences, series
 from data_pipelines.brains.sequences import LABEL_ENDINGS, NEW_NAMES, scans_of_label, split_name
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import bids, counts, find as finder, patients as people
+from data_pipelines.intake import bids, counts, find as finder, patients as people, processed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,7 @@ def look(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str, str
     volumes = [str(v) if isinstance(v, pathlib.Path) else tuple(map(str, v)) for v in one]
     complete.append(ScanFiles(name, "", tuple(volumes[:len(modalities)]),
                               str(volumes[-1]) if "seg" in kinds else None, person[name]))
+  processed.refuse_scans((s.patient for s in complete), folder)
   tops = {c.top for name, c in candidates.items() if name in incomplete}
   found.leave_out({p: "is of a scan that is incomplete" if p.relative_to(folder).parts[0] in tops else
                    f"is no {', '.join(modalities)} or seg of a scan folder"

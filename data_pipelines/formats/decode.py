@@ -104,7 +104,7 @@ def _guarded(path, what, use):
       headers.png_chunks(data)
     with _open(path) as image:
       _check_size(path, *image.size)
-      _check_pages(path, image)
+      _check_pages(path, image, what)
       return use(image, data)
   except Image.DecompressionBombError:
     _check_size(path, *_claimed_size(path))
@@ -119,7 +119,8 @@ def _guarded(path, what, use):
     raise UserError(f"{path} is not a readable {what}{foreign.of_file(path) or _UNKNOWN}") from None
   except Exception as error:  # Pillow raises a dozen types for damaged files
     reason = " ".join(str(error).split()).replace(str(path), path.name)[:120]
-    raise UserError(f"{path} is not a readable {what} ({reason or type(error).__name__})") from None
+    reason = headers.rare_compression(path) or reason or type(error).__name__
+    raise UserError(f"{path} is not a readable {what} ({reason})") from None
 
 
 @contextlib.contextmanager
@@ -152,9 +153,10 @@ def _claimed_size(path):
       Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_pages(path, image):
+def _check_pages(path, image, what):
   if (pages := headers.pages(image)) > 1:
-    raise UserError(f"{path} has {pages} pages; give one image a file")
+    advice = "give one image a file" if what == "image" else f"join them into one {what}, or give one a file"
+    raise UserError(f"{path} has {pages} pages; {advice}")
   if (channels := int(getattr(image, "tag_v2", {}).get(277, 1))) > 4:  # Pillow drops the others
     raise UserError(f"{path} has {channels} channels: save it with 1 (grey) or 3 (colour)")
 

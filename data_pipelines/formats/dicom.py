@@ -19,7 +19,6 @@ from data_pipelines.formats.frame import Frame
 from data_pipelines.formats.regular import check_regular
 from data_pipelines.intake import find as finder
 
-_ABOVE = 0.25  # share of the pixels with bits above Bits Stored: more than an overlay draws
 _MAX_VALUES = 1 << 30  # of all frames of a file together
 _KINDS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
           "PALETTE COLOR")
@@ -48,8 +47,8 @@ def load(path) -> tuple[Any, np.ndarray]:
   try:
     data = _data_set(path)
     _check_form(path, data)
-    _check_bits(path, data)
-    _check_length(path, data)
+    dicom_head.check_stored(path, data)
+    dicom_head.check_length(path, data)
     array = data.pixel_array
     if data.PhotometricInterpretation == "PALETTE COLOR":
       from pydicom.pixels import apply_color_lut
@@ -79,13 +78,15 @@ def read(path, window=(0, 0), mask: bool = False) -> Frame:
   if array.dtype.kind == "f" and not np.isfinite(array).all():
     raise UserError(f"{path} holds NaN or infinite pixels")
   try:
-    scale = dicom_scale.of_file(path, data, array, window)
+    beside = dicom_head.padding(data, array)
+    shown = array if beside is None else array[~beside].reshape(1, -1, 1, 1)
+    scale = dicom_scale.of_file(path, data, shown, window)
   except UserError:
     raise
   except Exception as error:  # elements of the header that are no numbers, tables cut short
     raise UserError(_reason(path, data, error)) from None
   return Frame(path, array, scale.low, scale.high, scale.inverted, None, data, scale.curve,
-               scale.least, scale.most, scale.unsaid)
+               scale.least, scale.most, scale.unsaid, beside)
 
 
 def modality(path) -> str:
@@ -93,8 +94,13 @@ def modality(path) -> str:
   return dicom_head.modality(path) if is_dicom(path) else ""
 
 
+def intent(path) -> str:
+  """"raw" (FOR PROCESSING) or "processed" (FOR PRESENTATION) of a DICOM file that says it, else ""."""
+  return dicom_head.intent(path) if is_dicom(path) else ""
+
+
 def units(frame: Frame) -> np.ndarray:
-  """float64 [H,W,C] of the first frame after rescaling; MONOCHROME1 turned to bright = bright.
+  """float64 [H,W,C] of the first frame after rescaling; MONOCHROME1 turned to bright = bright, padding dark.
 
   Raises:
     UserError: a rescaling or a modality look-up table that cannot be applied.
@@ -107,6 +113,9 @@ def units(frame: Frame) -> np.ndarray:
     if frame.inverted:
       ends = np.array([frame.least or 0, stored.max() if frame.most is None else frame.most], stored.dtype)
       values = dicom_scale.in_units(frame.path, frame.info, ends).sum() - values
+    if frame.padding is not None:  # background: the darkest there is
+      beside = frame.padding[0]
+      values[beside] = min(0.0, values[~beside].min(initial=0.0))
   except UserError:
     raise
   except Exception as error:  # tables cut short
@@ -226,37 +235,6 @@ def _check_form(path, data):
       int(data.HighBit) != int(data.BitsStored) - 1):
     raise UserError(f"{path} stores its {data.BitsStored} bits up to bit {data.HighBit}, not from bit "
                     "0 on; such files are not read")
-
-
-def _check_bits(path, data):
-  """Refuses a header that says fewer bits than the pixels have: what is above them is cut off.
-
-  Overlays of old scanners and the values beside the picture (padding) may lie there.
-  """
-  bits, allocated = int(data.get("BitsStored", 0) or 0), int(data.BitsAllocated)
-  syntax = data.file_meta.TransferSyntaxUID
-  if not 0 < bits < allocated <= 16 or syntax.is_compressed or int(data.get("PixelRepresentation", 0) or 0):
-    return
-  order = "<" if syntax.is_little_endian else ">"
-  stored = np.frombuffer(data.PixelData[:len(data.PixelData) // 2 * 2], f"{order}u{allocated // 8}")
-  padding = int(data.get("PixelPaddingValue", 0) or 0) % 2**allocated
-  above = float(np.mean((stored >> bits != 0) & (stored != padding))) if stored.size else 0.0
-  if above > _ABOVE and not any((group, 0x0102) in data for group in range(0x6000, 0x6020, 2)):
-    raise UserError(f"{path} says that it stores {bits} bits, and {above:.0%} of its pixels have more: its "
-                    "header (Bits Stored) is wrong")
-
-
-def _check_length(path, data):
-  """Refuses more pixels than Rows and Columns say: without them it is another picture, or sheared."""
-  kind, allocated = data.PhotometricInterpretation, int(data.BitsAllocated)
-  if data.file_meta.TransferSyntaxUID.is_compressed or kind == "YBR_FULL_422" or allocated % 8:
-    return
-  frames = int(data.get("NumberOfFrames", 1) or 1)
-  said = int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel) * frames * allocated // 8
-  more = (data.get("PixelData") or b"")[said:]
-  if len(more) > 1 and any(more):  # zeros fill a block up
-    raise UserError(f"{path} holds {len(more)} bytes more than {data.Rows} x {data.Columns} pixels take: its "
-                    "header is wrong")
 
 
 def _reason(path, data, error) -> str:

@@ -11,7 +11,8 @@ Grey images, the first that applies:
                               its marks, says so and goes on, all others refuse them
 A file's own window or table that lies beside all of its values, so that unequal ones are all black or
 all white, leaves it open as well.
-MONOCHROME1, and Presentation LUT Shape INVERSE, turn black and white round. Values of modality
+MONOCHROME1, and Presentation LUT Shape INVERSE, turn black and white round; other shapes than IDENTITY, and a
+Presentation LUT, which would change greys once more, leave it open. Values of modality
 look-up tables (PS3.3 C.11.1) are looked up first. Nothing depends on which values a file happens to
 hold: equal values are equally bright in all files of the same header. Colour: 0 to the largest value
 of Bits Stored.
@@ -65,7 +66,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
     return Scale(0, top, most=top)
   _check_frames_alike(path, data, said=tuple(window) != (0, 0))
   inverted = (data.PhotometricInterpretation == "MONOCHROME1"
-              or data.get("PresentationLUTShape", "") == "INVERSE")
+              or _shape(data) == "INVERSE")
   signed = array.dtype.kind == "i"
   least, most = (-2 ** (bits - 1), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
   if array.dtype.kind == "f":
@@ -78,7 +79,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
     low, high = (least, most) if rescale(path, data)[0] > 0 else (most, least)
     return Scale(low, high, inverted, None, *limits, unsaid)
   own = tuple(window) == (0, 0)
-  narrow = _narrow(path, data) if own else ""
+  narrow = _narrow(path, data) or _printed(path, data) if own else ""
   if curve is not None:
     place = np.clip(np.subtract(values, least, dtype=np.int64), 0, len(curve) - 1)
     flat = own and values[0] < values[1] and not np.ptp(curve[place[0]:place[1] + 1])
@@ -86,7 +87,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
         least, most, inverted, curve, least, most, narrow)
   bounds = _bounds(path, data, array, window, bits)
   if bounds is None:
-    return whole(_flat(path, values, bits))
+    return whole(narrow or _flat(path, values, bits))
   beside = values[1] <= min(bounds) or values[0] >= max(bounds)
   if own and _window_of(data) and values[0] < values[1] and beside:
     return whole(_BESIDE.format(path, *values))
@@ -182,6 +183,18 @@ def _narrow(path, data) -> str:
     return (f"{path}: its VOI LUT Function is {function[:20]!r}, which is none that is known: say what black "
             "and white are by --config.data.window='(BLACK, WHITE)'")
   return _NARROW.format(path, width) if 0 < width < 1 and function == "LINEAR" else ""
+
+
+def _shape(data) -> str:
+  return " ".join(str(data.get("PresentationLUTShape") or "").upper().split())
+
+
+def _printed(path, data) -> str:
+  """A line where a Presentation LUT changes greys after the window; "" of others."""
+  if not data.get("PresentationLUTSequence") and _shape(data) in ("", "IDENTITY", "INVERSE"):
+    return ""
+  return (f"{path}: a Presentation LUT ({_shape(data) or 'a table'}) changes its greys after the window, and "
+          "is not applied: say what black and white are by --config.data.window='(BLACK, WHITE)'")
 
 
 def _function(found) -> str:

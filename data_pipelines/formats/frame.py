@@ -21,6 +21,7 @@ class Frame:
     curve: grey value in [0,1] of every stored value from `low` on, where it is no straight line
       (look-up tables, sigmoid windows); None = a straight line from low to high.
     unsaid: a line where the file leaves open what black and white are, "" = it says so.
+    padding: bool [N,H,W,1], values beside the picture, which are shown black; None = there are none.
     least, most: what the file's depth can store; None = what the type can.
     alpha: [H,W] of the same type, or None; it is no part of the picture and is carried along.
     info: what `images.write` needs of the file: pydicom's data set, or a header.Header.
@@ -36,6 +37,7 @@ class Frame:
   least: int | None = None
   most: int | None = None
   unsaid: str = ""
+  padding: np.ndarray | None = None
 
   def unit(self) -> np.ndarray:
     """float32 [N,H,W,C] in [0,1], bright = bright; values beyond low and high are 0 and 1."""
@@ -46,7 +48,8 @@ class Frame:
       wide = np.float64 if self.pixels.dtype.itemsize > 2 else np.float32
       pixels: Any = self.pixels.astype(wide)
       value = np.asarray((pixels - self.low) / wide(self.high - self.low), np.float32)
-    return np.clip(1 - value if self.inverted else value, 0, 1)
+    value = np.clip(1 - value if self.inverted else value, 0, 1)
+    return value if self.padding is None else np.where(self.padding, np.float32(0), value)
 
   def stored(self, unit: np.ndarray) -> np.ndarray:
     """Pixels for values in [0,1]: clipped and rounded, never wrapped; inverse of `unit`."""

@@ -15,11 +15,13 @@ from typing import Any
 import zlib
 
 import numpy as np
+from PIL import Image
 
 from data_pipelines.errors import UserError
 
 _DESCRIPTION, _BYTES, _IMAGEJ, _METAMORPH = 270, 279, (50838, 50839), 33629
 _TIFF_TAGS = (_DESCRIPTION, 282, 283, 296, *_IMAGEJ)  # 282, 283, 296: resolution in x, in y, unit
+_RARE = {34925: "LZMA", 50000: "Zstandard", 50001: "WebP"}  # codes of tag 259
 _PNG_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"pHYs")
 # Passes of an interlaced PNG: first row and column, steps of both.
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
@@ -92,6 +94,16 @@ def pages(image) -> int:
     count -= int(image.tag_v2.get(254, 0)) & 1  # a smaller copy of another page
   image.seek(0)
   return count
+
+
+def rare_compression(path) -> str:
+  """Of a TIFF that cannot be decoded: that libtiff may have been built without its compression; else ""."""
+  try:
+    with open(path, "rb") as file, Image.open(file, formats=["TIFF"]) as image:
+      packed = _RARE.get(int(image.tag_v2.get(259, 1)), "")  # type: ignore[attr-defined]
+  except Exception:  # no TIFF, or damaged before its pixels
+    packed = ""
+  return packed and f"TIFF compressed as {packed}: damaged, or not decoded here; save it with LZW or Deflate"
 
 
 def orientation(image) -> int:

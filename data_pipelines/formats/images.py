@@ -75,7 +75,7 @@ def read_8bit(path, channels: int, window=(0, 0)) -> np.ndarray:
   frame = _shown(read(path, window))
   shown = frame.pixels[0]
   if shown.dtype != np.uint8 or (frame.low, frame.high) != (0, 255) or frame.inverted or (
-      frame.curve is not None):
+      frame.curve is not None) or frame.padding is not None:
     shown = np.round(frame.unit()[0] * 255).astype(np.uint8)
   return _of_channels(path, grey(shown) if channels == 1 else shown, channels)
 

@@ -24,8 +24,6 @@ _HEADER = 544  # bytes of NIfTI-2's header and its four flags
 _DEFLATE = 1040  # gzip shrinks by 1032 at most
 _FREE_TEXT = ("descrip", "db_name", "data_type", "aux_file", "intent_name")
 _BEYOND = 1 << 26  # bytes behind the voxels that are let through
-_TURNED, _SIZED = 1.0, 0.01  # degrees and share of a voxel's size by which two forms may differ: rounding
-_OTHER_SIDE = 45.0  # degrees from which an axis points to another side
 
 
 def is_nifti(path: pathlib.Path) -> bool:
@@ -94,7 +92,7 @@ def grid(path, image) -> geometry.Grid:
   if placed:
     found = [geometry.Grid(str(path), shape, scale @ affine) for affine in placed]
     if len(found) > 1:
-      _compare_forms(path, *found)
+      geometry.compare_forms(path, *found)
     else:
       _say_sizes(path, header, found[0], mm)
     return found[0]
@@ -130,24 +128,6 @@ def _qform(header):
     except Exception:  # a quaternion longer than 1: nibabel raises several types
       return np.zeros((4, 4))
   return form
-
-
-def _compare_forms(path, sform, qform):
-  """Says where two forms turn or size the voxels otherwise, beyond rounding; another origin changes nothing.
-
-  Raises:
-    UserError: they point an axis to other sides.
-  """
-  one, other = (g.affine[:3, :3] / np.array(g.spacing) for g in (sform, qform))
-  angle = float(np.degrees(np.arccos(np.clip((one * other).sum(0), -1, 1))).max())
-  if sform.codes != qform.codes and angle > _OTHER_SIDE:  # 44 and 46 degrees have other letters and are one
-    raise UserError(f"{path}: its sform says that its axes run {sform.codes}, its qform {qform.codes}: which "
-                    "side is left is not known; write it again with the right one alone (nibabel: set_sform)")
-  if angle > _TURNED or not np.allclose(sform.spacing, qform.spacing, rtol=_SIZED):
-    said = [f"{geometry.by(g.spacing)} mm" for g in (sform, qform)]
-    logging.warning("%s: its sform and its qform are %.3g degrees apart and say voxels of %s and %s: the "
-                    "sform is taken; where the qform is right, write it again with that alone", path, angle,
-                    *said)
 
 
 def _places(affine):
@@ -213,6 +193,7 @@ def _load(path):
     with _opened(path) as stream:
       image = _checked(path, stream)
       array = np.asarray(image.dataobj, np.float64)  # scales; a value of the header may fail here
+      _check_exact(path, image)
   except (MemoryError, UserError):  # one that finds no memory beside others is read alone later
     raise
   except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files
@@ -295,3 +276,13 @@ def _check_size(path, shape, count, expected):
     raise UserError(f"{told} and has {there} bytes: corrupt or truncated")
   if 8 * count + expected > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
     raise UserError(f"{told}: more than fits into the memory of this machine")
+
+
+def _check_exact(path, image):
+  """Refuses whole numbers of 64 bits beyond those that floats count one by one."""
+  if image.get_data_dtype().itemsize == 8 and image.get_data_dtype().kind in "iu":
+    stored = np.asarray(image.dataobj.get_unscaled())
+    least, most = int(stored.min()), int(stored.max())
+    if max(-least, most) > 2**53:
+      raise UserError(f"{path} holds whole numbers from {least} to {most}, beyond 2^53, which would be "
+                      "rounded: are they grey values? Write it again as 16 bits or floats")

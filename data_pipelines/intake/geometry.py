@@ -22,6 +22,8 @@ from data_pipelines.errors import UserError
 TOLERANCE = 0.1
 # Voxels of a head, an animal or a specimen in mm; beyond lie headers that count in other units than they say.
 _VOXEL_MM = (0.005, 50.0)
+_TURNED, _SIZED = 1.0, 0.01  # degrees and share of a voxel's size by which two forms may differ: rounding
+_OTHER_SIDE = 45.0  # degrees from which an axis points to another side
 _SHEARED = 2.0  # degrees off a right angle from which axes are said to be sheared
 
 
@@ -97,6 +99,24 @@ def _difference(a, b):
 def by(numbers: Sequence[float]) -> str:
   """ "1 x 1 x 5" of sizes along axes."""
   return " x ".join(f"{n:.5g}" for n in numbers)
+
+
+def compare_forms(path, sform, qform):
+  """Says where two forms turn or size the voxels otherwise, beyond rounding; another origin changes nothing.
+
+  Raises:
+    UserError: they point an axis to other sides.
+  """
+  one, other = (g.affine[:3, :3] / np.array(g.spacing) for g in (sform, qform))
+  angle = float(np.degrees(np.arccos(np.clip((one * other).sum(0), -1, 1))).max())
+  if sform.codes != qform.codes and angle > _OTHER_SIDE:  # 44 and 46 degrees have other letters and are one
+    raise UserError(f"{path}: its sform says that its axes run {sform.codes}, its qform {qform.codes}: which "
+                    "side is left is not known; write it again with the right one alone (nibabel: set_sform)")
+  if angle > _TURNED or not np.allclose(sform.spacing, qform.spacing, rtol=_SIZED):
+    said = [f"{by(g.spacing)} mm" for g in (sform, qform)]
+    logging.warning("%s: its sform and its qform are %.3g degrees apart and say voxels of %s and %s: the "
+                    "sform is taken; where the qform is right, write it again with that alone", path, angle,
+                    *said)
 
 
 def check_voxels(grid: Grid) -> None:

@@ -61,6 +61,16 @@ def refuse_forms(files: Iterable[pathlib.Path]) -> None:
                     "copy the one that is meant to <scan>.nii.gz, and leave the others out")
 
 
+def refuse_scans(scans: Iterable[str], where) -> None:
+  """Raises UserError where names of scans (or of their folders) differ in words of processing alone."""
+  first: dict[str, str] = {}
+  twice = [(first[key], name) for name in sorted(scans, key=len)
+           if first.setdefault(key := core(name).lower(), name) != name]
+  if twice:
+    raise UserError(f"{where}: {twice[0][0]} and {twice[0][1]} are forms of one scan by their names ("
+                    f"{len(twice)} such): keep the one that the model is for, move the others away")
+
+
 def of_program(path: pathlib.Path, files: Iterable[pathlib.Path]) -> bool:
   """Whether a file is named as FreeSurfer or FSL name what they make, whatever scan it is of.
 

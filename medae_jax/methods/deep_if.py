@@ -47,7 +47,9 @@ class Method(BaseMethod):
   def init(self, rng, batch):
     del rng
     self.features.check_shape(batch["image"].shape)
-    unfitted = forest.unfitted(self.config.method.forest.trees)
+    f = self.config.method.forest
+    forest.check_size(f.trees, min(f.samples, forest.USUAL))
+    unfitted = forest.unfitted(f.trees)
     return State.create(self.features.init_params(), extra={"forest": jax.tree.map(jnp.asarray, unfitted)})
 
   def finalize(self, state, batches):

@@ -98,6 +98,9 @@ class Method(BaseMethod):
     return ()
 
   def init(self, rng, batch):
+    if "forest" in self.config.method.scores:
+      f = self.config.method.forest
+      forest.check_size(f.trees, min(f.samples, forest.USUAL))
     shape = batch["image"].shape
     features = self._features(self._all_taps())
     self._check_channels(shape[3])

@@ -19,6 +19,8 @@ above one divides float32 rows alike, so that every row ends in the same leaf.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import logging
+import os
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,9 @@ import numpy as np
 from medae_jax.core.errors import UserError
 
 _LEAF = -1  # scikit-learn's child of a leaf
+USUAL = 256  # images that nearly every data set has: how many there are is known when all are read
+_NODE_BYTES = 100  # of a node, in scikit-learn's tree and in ours
+_MANY, _TREE_SECONDS = 5000, 2e-3  # trees from which it is said; seconds to grow one of 256 images
 
 
 def average_path(n) -> np.ndarray:
@@ -46,7 +51,8 @@ def fit(rows: np.ndarray, *, trees: int = 100, samples: int = 256, seed: int = 0
     seed: of scikit-learn's random state: the same seed, rows and version give the same forest.
 
   Raises:
-    UserError: fewer than two rows, or values that are not finite.
+    UserError: fewer than two rows, or values that are not finite; more trees than fit
+      into memory.
   """
   from sklearn.ensemble import IsolationForest  # not needed to score
   if len(rows) < 2:
@@ -55,6 +61,7 @@ def fit(rows: np.ndarray, *, trees: int = 100, samples: int = 256, seed: int = 0
     raise UserError("features of normal images are not finite: see config.method.backbone_weights "
                     "and config.method.dtype")
   samples = min(samples, len(rows))
+  check_size(trees, samples)
   grown = IsolationForest(n_estimators=trees, max_samples=samples, random_state=seed).fit(rows)
   nodes = [e.tree_ for e in grown.estimators_]
   return from_trees([(t.children_left, t.children_right, t.feature, t.threshold, t.n_node_samples)
@@ -86,6 +93,23 @@ def from_trees(trees: Sequence[tuple], samples: int) -> dict:
     forest["path"][i, :n] = depth + average_path(rows)
     deepest = max(deepest, int(depth.max()))
   return {**forest, "depth": np.int32(deepest), "norm": np.float64(average_path(samples))}
+
+
+def check_size(trees: int, samples: int) -> None:
+  """Says before anything is computed what many trees cost; a lower bound while the images are not counted.
+
+  Raises:
+    UserError: they do not fit into the memory of this machine.
+  """
+  size = trees * (2 * samples - 1) * _NODE_BYTES
+  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  told = f"config.method.forest.trees={trees}: trees of {samples} images take {size / 1e9:.3g} GB"
+  if size > memory:
+    raise UserError(f"{told}, this machine has {memory / 1e9:.3g} GB: scores hardly change beyond some "
+                    "hundreds")
+  if trees > _MANY:
+    logging.warning("%s and about %.0f minutes to grow, and every image walks down all of them: scores "
+                    "hardly change beyond some hundreds", told, trees * _TREE_SECONDS / 60)
 
 
 def unfitted(trees: int = 100) -> dict:

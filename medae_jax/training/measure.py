@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import Any
 
 from absl import logging
@@ -15,6 +16,7 @@ from medae_jax.core.trained_on import fit
 from medae_jax.core.trained_on.record import TrainedOn
 
 _EXAMPLES = 64  # spread evenly over the training images
+_HEADERS = 512  # DICOM headers that are looked at
 _FILES = 12     # of these whose files are looked at for colour and DICOM words
 
 
@@ -52,7 +54,8 @@ def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
       coloured=coloured, dicom=words, orientation=str(config.data.get("orientation", "")) if volume else "",
       placement=str(config.data.get("placement", "")) if volume else "",
       field_mm=float(config.data.get("field_mm", 0.0)) if volume else 0.0,
-      spacing=_spacing(metas) if volume else (), examples=len(examples), aspect=aspect)
+      spacing=_spacing(metas) if volume else (), examples=len(examples), aspect=aspect,
+      intents=() if volume else _intents(dataset))
 
 
 def _units(examples, metas) -> list[np.ndarray]:
@@ -105,6 +108,25 @@ def _aspect(paths) -> float:
                   "%s, and not all have the same; they are read as if they were: bring all images to one "
                   "form, else shapes differ", len(odd), len(paths), *odd[0])
   return 1.0
+
+
+def _intents(dataset) -> tuple[str, ...]:
+  """Whether radiographs are raw or processed, by up to _HEADERS headers; one warning where both are."""
+  try:
+    source = dataset.fitting()
+    places = np.unique(np.linspace(0, len(source) - 1, min(_HEADERS, len(source))).astype(int))
+    paths = [p for p in _paths([source.meta(int(i)) for i in places]) if finder.kind_of(p) == "dicom"]
+  except (UserError, NotImplementedError):
+    return ()
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    found = list(zip(pool.map(dicom.intent, paths), paths))
+  first = {word: path for word, path in reversed(found) if word}
+  if len(first) > 1:
+    raw = sum(word == "raw" for word, _ in found)
+    logging.warning("%d of the %d radiographs looked at are raw (FOR PROCESSING), the first %s, the others "
+                    "processed (FOR PRESENTATION), the first %s: their greys differ, and both may be of one "
+                    "exposure: keep one kind", raw, len(found), first["raw"], first["processed"])
+  return tuple(sorted(first))
 
 
 def _of_files(paths) -> tuple[float | None, tuple[str, ...]]:

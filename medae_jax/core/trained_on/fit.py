@@ -43,6 +43,7 @@ class Seen:
     spacing: of volumes, mm along the axes as they are prepared; () where it is not known.
     oblong: of pictures, how their pixels are no squares, "" where they are.
     aspect: of pictures, the height of a pixel by its width.
+    intent: "raw" or "processed" of radiographs that say it, else "".
   """
 
   kind: str
@@ -53,6 +54,7 @@ class Seen:
   spacing: tuple[float, ...] = ()
   oblong: str = ""
   aspect: float = 1.0
+  intent: str = ""
 
 
 def colour_share(values: np.ndarray) -> float:

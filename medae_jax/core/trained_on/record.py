@@ -36,6 +36,7 @@ class TrainedOn:
     orientation, placement, field_mm: of volumes, as in config.data.
     spacing: of volumes, median mm along the axes so turned; () where no header says.
     examples: how many were measured.
+    intents: words of dicom.intent of the training files, "raw" and "processed"; () where none has one.
     aspect: of images, the height of a pixel by its width where all of them share it, else 1.
   """
 
@@ -59,6 +60,7 @@ class TrainedOn:
   spacing: tuple[float, ...]
   examples: int
   aspect: float = 1.0
+  intents: tuple[str, ...] = ()
 
   @property
   def mark(self) -> str:
@@ -96,8 +98,8 @@ _RULES: dict[str, checks.Rule] = {
     "quantiles": _quantiles, "usual": checks.number(0), "background": checks.number(0, 1),
     "coloured": checks.optional(checks.number(0, 1)), "dicom": _words, "orientation": checks.text,
     "placement": checks.text, "field_mm": checks.number(0), "spacing": _spacing,
-    "examples": checks.whole(1), "aspect": checks.number(0, above=True)}
-_LATER = {"aspect": 1.0}  # fields that files of before them lack
+    "examples": checks.whole(1), "aspect": checks.number(0, above=True), "intents": _words}
+_LATER: dict[str, Any] = {"aspect": 1.0, "intents": []}  # fields that files of before them lack
 
 
 def write(workdir, found: TrainedOn) -> None:

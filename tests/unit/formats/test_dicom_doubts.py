@@ -1,14 +1,19 @@
-"""DICOM files whose header does not fit their pixels."""
+"""DICOM files whose header does not fit their pixels, and what detectors store beside a picture."""
 
+import nibabel
 import numpy as np
+from PIL import Image
 import pydicom
 from pydicom.pixels import apply_modality_lut
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
-from tests.image_files import dicom
+from data_pipelines.formats import dicom as reader, images, nifti
+from data_pipelines.masks import images as masks
+from tests.image_files import dicom, tiff
 from tests.unit.formats.test_dicom import GREY, SIGNED
+
+DEEP = np.arange(200, 308, dtype=np.uint16).reshape(9, 12) * 13
 
 
 @pytest.mark.parametrize("more, refused", [(bytes(24), False), (bytes(23) + b"\1", True)])
@@ -139,3 +144,89 @@ def test_encodings_that_nothing_decodes_are_said_with_what_to_do(tmp_path):
     data.save_as(path)
     with pytest.raises(UserError, match="a.dcm is compressed as .* export it as Explicit VR Little Endian"):
       images.read(path)
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("value, more", [(65535, {}), (0, {}), (60000, {"PixelPaddingRangeLimit": 65535})])
+def test_padding_is_dark_whatever_it_is_stored_as(tmp_path, kind, value, more):
+  """Bits above Bits Stored were cut off: 65535 became 4095, white."""
+  padded = DEEP.copy()
+  padded[0] = value
+  fields = dict(stored=12, PixelPaddingValue=value, **more)
+  frame = images.read(dicom(tmp_path / "a.dcm", padded, kind, **fields))
+  plain = images.read(dicom(tmp_path / "b.dcm", DEEP, kind, stored=12))
+  assert not frame.unit()[0, 0].any() and (plain.unit() > 0).all()
+  np.testing.assert_array_equal(frame.unit()[0, 1:], plain.unit()[0, 1:])
+  np.testing.assert_array_equal(images.read_8bit(frame.path, 1)[0], 0)
+  values = images.read_values(frame.path)
+  np.testing.assert_array_equal(values[1:], images.read_values(plain.path)[1:])
+  assert not values[0].any()
+  again = images.write(frame, frame.pixels, tmp_path, "again", "same")  # as it was stored, above 12 bits too
+  assert pydicom.dcmread(again).PixelData == pydicom.dcmread(frame.path).PixelData
+
+
+def test_padding_of_signed_pixels_and_of_a_depth_that_is_said_by_nothing_else(tmp_path):
+  signed = DEEP.astype(np.int16) - 2900
+  signed[0] = -32768
+  path = dicom(tmp_path / "a.dcm", signed, stored=16, PixelPaddingValue=-32768, WindowCenter=0,
+                    WindowWidth=3000)
+  assert not images.read_unit(path)[0].any() and (images.read_values(path)[0] == signed[1:].min()).all()
+  dark = DEEP.copy()
+  dark[0] = 65535  # which filled the range: a nearly black picture was accepted
+  path = dicom(tmp_path / "b.dcm", dark, stored=16, PixelPaddingValue=65535)
+  with pytest.raises(UserError, match="b.dcm names no window, and of the 16 bits .* it uses 2756"):
+    images.read_unit(path)
+  full = dicom(tmp_path / "c.dcm", np.full_like(DEEP, 7), stored=12, PixelPaddingValue=7)
+  assert images.read(full).padding is None  # a picture of padding alone is one whose header is wrong
+
+
+@pytest.mark.parametrize("shape, table, refused", [
+    ("inverse", False, ""), ("LIN OD", False, "LIN OD"), (None, True, "a table"), ("IDENTITY", False, "")])
+def test_tables_of_prints_are_not_left_out_without_a_word(tmp_path, shape, table, refused):
+  more = {"PresentationLUTShape": shape} if shape else {}
+  path = dicom(tmp_path / "a.dcm", DEEP, stored=12, **more)
+  if table:
+    data = pydicom.dcmread(path)
+    data.PresentationLUTSequence = [pydicom.Dataset()]
+    data.save_as(path)
+  if refused:
+    with pytest.raises(UserError, match=rf"a.dcm: a Presentation LUT \({refused}\) changes its greys"):
+      images.read_unit(path)
+    return images.read_unit(path, window=(0, 4095))
+  unit = images.read_unit(path)
+  np.testing.assert_allclose(1 - unit if shape == "inverse" else unit, DEEP[..., None] / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize("said, word", [
+    ("FOR PROCESSING", "raw"), ("FOR PRESENTATION", "processed"), ("for processing ", "raw"), ("", "")])
+def test_what_a_radiograph_says_it_is_for(tmp_path, said, word):
+  assert reader.intent(dicom(tmp_path / "a.dcm", DEEP, PresentationIntentType=said)) == word
+  assert reader.intent(tmp_path / "a.png") == ""
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_whole_numbers_that_floats_round(tmp_path, kind):
+  voxels = np.full((3, 3, 3), 2**53, kind)
+  for most, refused in ((2**53, False), (2**53 + 1, True)):
+    voxels[1, 1, 1] = most
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4), dtype=kind), tmp_path / "a.nii")
+    if refused:
+      with pytest.raises(UserError, match=r"a.nii holds whole numbers from 90\d+ to 90\d+3, beyond 2\^53"):
+        nifti.read(tmp_path / "a.nii")
+    else:
+      assert nifti.read(tmp_path / "a.nii")[0].max() == 2.0**53
+
+
+def test_forms_of_tiff_that_are_refused_say_what_to_do(tmp_path):
+  page = DEEP.astype(np.uint8)
+  Image.fromarray(page).save(tmp_path / "m.tif", save_all=True, append_images=[Image.fromarray(page)] * 2)
+  with pytest.raises(UserError, match="m.tif has 3 pages; join them into one mask"):
+    masks.read_mask(tmp_path / "m.tif")
+  with pytest.raises(UserError, match="m.tif has 3 pages; give one image a file"):
+    images.read(tmp_path / "m.tif")
+  path = tiff(tmp_path / "w.tif", np.stack([page] * 3, -1), deflate=True)
+  packed = b"\3\1\3\0\1\0\0\0"  # tag 259, one short number
+  assert path.read_bytes().count(packed) == 1
+  path.write_bytes(path.read_bytes().replace(packed + b"\x08\0", packed + (50001).to_bytes(2, "little")))
+  with pytest.raises(UserError, match="w.tif is no.* .TIFF compressed as WebP: .*LZW or Deflate"):
+    images.read(path)

@@ -204,6 +204,21 @@ def test_forms_of_a_scan_and_marks_beside_it_are_no_scans_of_others(tmp_path, na
   assert said in str(error.value)
 
 
+def test_folders_of_forms_of_one_scan_are_no_two_scans(tmp_path, caplog):
+  """P1 and P1_bet each counted as a scan."""
+  folder_of(tmp_path, "P1/P1_flair", "P1_bet/P1_bet_flair", "P2_brain/P2_brain_flair", "P3/P3_flair")
+  with pytest.raises(UserError, match=r"P1 and P1_bet are forms of one scan by their names \(1 such\): keep"):
+    files.find_scans(tmp_path, ("flair",))
+  assert set(found(tmp_path, ("flair",))[0]) == {"P1", "P1_bet", "P2_brain", "P3"}
+  assert f"{tmp_path / 'P1'} and {tmp_path / 'P1_bet'} are forms of one scan" in caplog.text
+  shutil.rmtree(tmp_path / "P1")
+  assert len(files.find_scans(tmp_path, ("flair",)).scans) == 3
+  members = [sides.Member(f"{n}.nii.gz", tmp_path / f"{n}.nii.gz", 0) for n in (
+      "P1_t1", "P1_flair", "P1_bet_t1", "P1_bet_flair")]
+  with pytest.raises(UserError, match="P1 and P1_bet are forms"):
+    own_scans.group(members, ())
+
+
 def test_what_lies_beside_a_scan_is_said_in_predict(tmp_path, caplog):
   folder_of(tmp_path, "P1_FLAIR", "P1_FLAIR_bet", "P1_rater1", "s/orig", "s/brain", "t/brain", "t/norm_FLAIR")
   scans, left = found(tmp_path, ("flair",))

@@ -43,6 +43,17 @@ def test_thresholds_in_float32_divide_float32_rows_as_float64_ones_do():
       assert left == (np.float64(value) <= cut)
 
 
+def test_what_many_trees_cost_is_said_and_too_many_are_refused(caplog):
+  forest.check_size(5000, 256)
+  assert not caplog.text
+  forest.check_size(100_000, 256)
+  assert "trees=100000: trees of 256 images take 5.11 GB and about 3 minutes to grow" in caplog.text
+  with pytest.raises(UserError, match="config.method.forest.trees=100000: .* GB, this machine has"):
+    forest.check_size(100_000, 2**24)
+  with pytest.raises(UserError, match="this machine has"):
+    forest.fit(np.zeros((10**5, 1), np.float32), trees=10**7, samples=10**6)
+
+
 def test_the_same_seed_gives_the_same_forest():
   first, same, other = (forest.fit(rows(100), trees=5, seed=s) for s in (1, 1, 2))
   assert all(np.array_equal(first[k], same[k]) for k in first)

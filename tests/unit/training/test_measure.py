@@ -11,6 +11,7 @@ from data_pipelines.dataset import ArraySource, DataSet
 from medae_jax.core.trained_on import fit, record
 from medae_jax.tasks import admit
 from medae_jax.training import measure, start
+from tests.image_files import dicom as dicom_file
 from tests.unit.training import recorder
 
 RNG = np.random.default_rng(0)
@@ -71,6 +72,24 @@ def test_colour_and_dicom_words_come_from_the_files(tmp_path, caplog):
   assert "are square, or no header says otherwise" in (said := gate.taken()) and "0.5 times as high" in said
   admit.Gate(None, False).form("a", seen)
   assert "its pixels are not square (1 x 2), and are read as if they were" in caplog.text
+
+
+def test_raw_radiographs_beside_processed_ones_are_said(tmp_path, caplog):
+  kinds = ["FOR PRESENTATION", "FOR PROCESSING", "FOR PRESENTATION"]
+  metas = [{"path": str(dicom_file(tmp_path / f"{i}.dcm", np.full((4, 4), i, np.uint8),
+                                   PresentationIntentType=k))} for i, k in enumerate(kinds)]
+  images = np.zeros((3, 4, 4, 1))
+  assert measure.measure(config(), Images(images, metas), {}).intents == ("processed", "raw")
+  assert "1 of the 3 radiographs looked at are raw (FOR PROCESSING), the first " in caplog.text
+  assert f"the first {metas[1]['path']}, the others" in caplog.text and (
+      f"the first {metas[0]['path']}: " in caplog.text)
+  caplog.clear()
+  found = measure.measure(config(), Images(images[::2], metas[::2]), {})
+  assert found.intents == ("processed",) and "raw" not in caplog.text
+  gate = admit.Gate(found, False)
+  for path, said in zip((m["path"] for m in metas), ("", "it is a raw radiograph", "")):
+    gate.form("a", admit.picture([path]))
+    assert said in (told := gate.taken()) and bool(said) == bool(told)
 
 
 def test_several_streams_are_measured_on_the_first_batch():
