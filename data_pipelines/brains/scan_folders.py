@@ -42,7 +42,7 @@ class ScanFiles:
   split: str
   volumes: tuple[str | tuple[str, ...], ...]
   seg: str | None
-  group: str = ""
+  group: str
   site: str = ""
 
 

@@ -111,7 +111,7 @@ class Decoder(nn.Module):
   """code [B,h,w,c] -> (image [B,H,W,out] in (0, 1), float32; convolution outputs before normalisation)."""
   channels: tuple[int, ...]
   strides: tuple[int, ...]
-  out: int = 1
+  out: int
   size: int = 3
   norm: str = "batch"
   act: str = "swish"

@@ -58,7 +58,7 @@ def _block(leaves):
   """One convolution, or conv1, conv2 and perhaps skip, in the order of their indices."""
   skip = {k: v for k, v in leaves.items() if k.startswith("skipcon")}
   groups: dict[str, dict[str, np.ndarray]] = {}
-  for name in sorted(set(leaves) - set(skip)):
+  for name in leaves.keys() - skip.keys():
     path, _, part = name.rpartition(".")
     groups.setdefault(path, {})[part] = leaves[name]
   convs = [_conv(groups[path]) for path in sorted(groups)]

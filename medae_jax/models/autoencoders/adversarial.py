@@ -56,7 +56,7 @@ class Generator(nn.Module):
   """z [B,latent] -> logits of the image [B,S,S,out], S = 32 2^extra, float32."""
   width: int
   extra: int
-  out: int = 1
+  out: int
   norm: str = "batch"
   init_std: bool = True
   dtype: Any = jnp.float32

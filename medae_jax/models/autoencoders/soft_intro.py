@@ -76,7 +76,7 @@ class Decoder(nn.Module):
   """
   widths: tuple[int, ...]
   extent: tuple[int, int]
-  out: int = 1
+  out: int
   by_identity: bool = False
   norm: str = "batch"
   dtype: Any = jnp.float32

@@ -45,7 +45,7 @@ class Decoder(nn.Module):
   """
   widths: tuple[int, ...]
   extent: tuple[int, int]
-  out: int = 1
+  out: int
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -78,7 +78,7 @@ class BetaEncoder(nn.Module):
 class BetaDecoder(nn.Module):
   """beta-VAE: z [B,latent] -> image [B,S,S,out], S = 4 2^levels, linear, float32."""
   levels: int
-  out: int = 1
+  out: int
   width: int = 32
   hidden: int = 256
   dtype: Any = jnp.float32

@@ -14,7 +14,8 @@ def found(n=12, test=3):
   scans = [ScanFiles(f"p{i:02}", "val" if i % 4 == 0 else "train", ("f",), None, f"p{i:02}",
                      "A" if i < 7 else "B" if i < 10 else "") for i in range(n)]
   scans.append(ScanFiles("p00_again", "train", ("g",), None, "p00", "A"))
-  return files.Found([*scans, *(ScanFiles(f"t{i}", "test", ("h",), None) for i in range(test))], {}, "column")
+  scans += [ScanFiles(f"t{i}", "test", ("h",), None, f"t{i}") for i in range(test)]
+  return files.Found(scans, {}, "column")
 
 
 def test_every_person_is_tested_on_once_and_those_of_test_never():

@@ -43,6 +43,6 @@ def test_limits_are_those_of_the_lists():
   assert {n for n, takes in numbers if not takes(0)} == POSITIVE
   assert {n for n, takes in numbers if takes(0.5) and not takes(3)} == SHARES
   assert {n for n, takes in numbers if takes(0.5) and not takes(1)} == BELOW_ONE
-  assert not [n for n, takes in numbers if takes(math.nan) or takes(math.inf) or takes(True)]
+  assert not [n for n, takes in numbers if takes(math.nan) or takes(math.inf) or takes(True) or takes(False)]
   assert not [n for n, takes in numbers if takes(2**64) and not takes(0.5)]  # whole numbers of 64 bits
   assert len({n for n, _ in numbers}) > 130

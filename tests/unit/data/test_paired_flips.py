@@ -67,3 +67,27 @@ def test_jitter_changes_image_and_clean_image_by_one_draw_and_no_mask():
   np.testing.assert_array_equal(out["image"].numpy(), out["clean"].numpy())
   np.testing.assert_array_equal(out["mask"].numpy(), pair["mask"].numpy())
   assert np.abs(out["image"].numpy() - pair["image"].numpy()).max() > 0.01
+
+
+def test_a_window_lies_where_it_is_said_to():
+  """The values are the coordinates; the margin is what `crop` leaves beside a window."""
+  where = np.stack(np.mgrid[:9, :9], -1).astype(np.float32)[None].repeat(16, 0)
+  batch = {"image": tf.constant(where), "mask": tf.constant(where[..., 1:])}
+  out = {k: v.numpy() for k, v in augment.paired_crop(6)(batch, tf.constant([3, 1]), 0, 16, 16).items()}
+  np.testing.assert_array_equal(out["image"][:, 0, 0], out["crop"][:, :2])
+  np.testing.assert_array_equal(out["image"][:, -1, -1], out["crop"][:, :2] + 5)
+  np.testing.assert_array_equal(out["mask"], out["image"][..., 1:])
+  assert (out["crop"][:, 2] == 3).all() and (out["crop"][:, 0] != out["crop"][:, 1]).any()
+  assert out["crop"][:, :2].min() == 0 and out["crop"][:, :2].max() == 3
+
+
+@pytest.mark.parametrize("op", [augment.random_crop(5), augment.random_flip(), augment.random_gain(0.1),
+                                augment.paired_crop(5), augment.paired_flip()])
+def test_the_rows_of_one_process_are_drawn_as_in_the_whole_batch(op):
+  batch = {k: tf.constant(v) for k, v in corner_pairs(8).items()}
+  seed = tf.constant([3, 1])
+  whole, part = op(batch, seed, 0, 8, 8), op({k: v[2:5] for k, v in batch.items()}, seed, 2, 5, 8)
+  assert whole.keys() == part.keys()
+  for key in whole:
+    np.testing.assert_array_equal(whole[key][2:5], part[key])
+  assert not np.array_equal(whole["image"], op(batch, tf.constant([3, 2]), 0, 8, 8)["image"])

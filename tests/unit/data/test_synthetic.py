@@ -118,6 +118,21 @@ def test_an_outline_that_the_drawing_contradicts_is_a_fault_of_the_program(monke
     found.split("test").read(np.arange(1))
 
 
+@pytest.mark.parametrize("first, last, told", [(100, 100, True), (99, 500, False), (500, 99, False)])
+def test_an_outline_tells_the_slices_where_its_ends_hold_enough_of_the_brain(monkeypatch, first, last, told):
+  """Those of little brain may be dropped when they are drawn."""
+  counts = [0, first, 3, last, 0]
+  inside = lambda z: np.arange(600) < counts[z]
+  seg = np.zeros((2, 2, 5), np.uint8)
+  seg[:, 0, 2] = 4
+  monkeypatch.setattr(phantom, "outline", lambda *_: (inside, seg))
+  cfg = fields.resolve({**SMALL, "n_slices": 5, "placement": "scan"})
+  found = synthetic._outline(cfg, "train", 0)
+  assert (found is not None) == told
+  if told:
+    assert [a.tolist() for a in found] == [[1, 2, 3], [0, 2, 0]]
+
+
 def test_volumes_are_coherent_over_slices_and_resolutions():
   fine, _ = phantom.brain(np.random.default_rng(2), (48, 48, 40), ("t1",), lesions=False)
   t1 = fine["t1"]

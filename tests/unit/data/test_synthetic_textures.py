@@ -18,6 +18,8 @@ def test_splits_labels_and_masks():
     arrays = source.read(np.arange(len(source)))
     np.testing.assert_array_equal(arrays["mask"].any((1, 2, 3)), arrays["label"] == 1)
     assert {source.meta(i)["kind"] for i in range(len(source))} == kinds
+    metas = [source.meta(i) for i in range(len(source))]  # drawn alone: intervals are over images
+    assert len({m["id"] for m in metas}) == len({m["group"] for m in metas}) == len(metas)
     assert arrays["image"].dtype == np.float32 and np.abs(arrays["image"]).max() <= 1
   np.testing.assert_array_equal(data.validation().read(np.arange(4))["image"],
                                 data.split("val").read(np.arange(4))["image"])

@@ -282,8 +282,10 @@ def test_checkpoint_of_four_devices_is_scored_on_one(tmp_path):
 def test_method_without_maps(tmp_path):
   c = fake_run.config()
   c.method.name = "tests.unit.fake_run:ScoreOnly"
+  c.variant = "as published"
   run = fake_run.write(tmp_path / "run", c)
   found = evaluate.evaluate(run)["test"]
+  assert found["variant"] == "as published" and "trunk" not in found
   assert found["image_auroc"] == 1.0 and found["model_better"] is None  # the baseline has 1.0 too
   assert _json(run)["pixel_ap"] is None and found["notes"]["pixel_ap"] == "the method gives no map"
   calibration = calibrate.read(run)

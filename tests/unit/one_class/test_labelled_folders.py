@@ -72,7 +72,8 @@ def test_who_may_have_a_group_on_two_sides(root):
 
 def test_folders_of_masks_and_unknown_findings(tmp_path):
   """Any word may name a finding that is tested on, not one among the images that are trained on."""
-  for name in ("train/normal/a", "test/normal/b", "test/plaque/c", "Masks/plaque/c", "train/plaque/d"):
+  for name in ("train/normal/a", "test/normal/b", "test/plaque/c", "Masks/plaque/c", "train/plaque/d",
+               "train/e", "f"):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (8, 8), 90).save(tmp_path / f"{name}.png")
   with pytest.raises(UserError, match="train/plaque: label 'plaque' is not a word that is known"):
@@ -115,6 +116,14 @@ def test_random_ops_get_images_as_they_are_stored():
   raw, shown = make((lambda batch, *_: batch,)), make(())
   assert raw.dtype == np.uint8 and raw[0, 0, 0] == 51
   assert shown.dtype == np.float32 and shown[0, 0, 0] == pytest.approx(-0.6)
+
+
+def test_a_batch_is_normalised_as_one_image_is():
+  image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+  wanted = transforms.normalize(image)
+  assert (wanted[0, 0, 0], wanted[-1, -1, 0]) == (-1, 1)
+  found = transforms.normalize_batch()({"image": image[None], "label": 1}, None, 0, 1, 1)
+  np.testing.assert_allclose(found["image"][0], wanted, atol=1e-6)
 
 
 def test_shares_of_groups_are_rounded():

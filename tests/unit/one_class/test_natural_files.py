@@ -61,3 +61,19 @@ def test_svhn_that_cannot_be_read_is_one_line(tmp_path, content, said):
     scipy.io.savemat(tmp_path / "train_32x32.mat", content)
   with pytest.raises(UserError, match=said):
     files.read_arrays("svhn", tmp_path)
+
+
+def test_published_folds_are_of_the_official_images_alone(tmp_path, monkeypatch):
+  """Indices into other images would mix the classes without a word."""
+  monkeypatch.setitem(natural.OFFICIAL_TRAIN, "svhn", 6)
+  labels = np.array([4, 4, 4, 4, 1, 2])
+  parts = {"train": [0, 1], "val": [2], "test_normal": [3], "test_anomaly": [4, 5]}
+  (tmp_path / "folds").mkdir()
+  np.savez(tmp_path / "folds/svhn.npz", **{f"4/1/{k}": v for k, v in parts.items()})
+  cfg = natural.defaults()
+  cfg.update(folds="published", lists_root=str(tmp_path))
+  fold, source = natural._fold(cfg, "svhn", 4, 1, labels, 1)
+  assert {k: v.tolist() for k, v in fold.items()} == parts and source == "published lists"
+  for others in (np.append(labels, 3), np.array([4, 1, 4, 4, 1, 2])):
+    with pytest.raises(UserError, match="published folds index the 6 training images"):
+      natural._fold(cfg, "svhn", 4, 1, others, 1)

@@ -37,9 +37,12 @@ def test_p_values_of_the_level_count_and_chance_is_kolmogorovs():
   assert "1 of 4 normal ones (0.250)" in found["caption"] and "by up to 0.680" in found["caption"]
 
 
-def test_dots_are_of_patients_with_lesions():
-  rows = [{"patient": str(i), "lesion_pixels": str(i), "dice_val_threshold": "0.5"} for i in range(3)]
+def test_dots_are_of_patients_with_lesions(monkeypatch):
+  drawn = []
+  monkeypatch.setattr(charts, "dots", lambda points, unit, said: drawn.extend(points) or "")
+  rows = [{"patient": f"p{i}", "lesion_pixels": str(i), "dice_val_threshold": f"0.{i}"} for i in range(3)]
   (found,) = figures._dice(split(rows=rows, n_images=9, n_patients=3))
+  assert drawn == [{"name": "p1", "value": 0.1}, {"name": "p2", "value": 0.2}]
   assert "Dice of 2 patients with lesions" in found["caption"]
 
 
@@ -83,7 +86,9 @@ def test_bars_are_shares_of_their_class():
   frame = charts.Frame((0, 2), (0, 1), "x", "y")  # the highest bar: all of the abnormal ones
   assert [y for _, y in drawn][1:5] == [round(frame.y(v), 1) for v in (0.75, 0.75, 0.25, 0.25)]
   assert "log scale" not in plots.chart("x", {"a": [(0, 0.0), (1, 90.0)]})
-  assert "log scale" in plots.chart("x", {"a": [(0, 1.0), (1, 90.0)]})
+  drawn = plots.chart("x", {"a": [(0, 1.0), (1, 100.0)]})
+  assert "log scale" in drawn and re.findall(r"y='[^']*' text-anchor='end'>([^<s]+)<", drawn) == [
+      "1.000", "10.000", "100.000"]
 
 
 def test_heat_covers_the_image_from_half_of_the_scale_on():
@@ -167,3 +172,14 @@ def test_runs_are_compared_on_the_images_that_all_of_them_have():
   auroc, ap = paired.compare(runs, resamples=20)
   assert (auroc.key, ap.key) == ("image_auroc", "image_ap") and auroc.cases == ap.cases == auroc.patients == 4
   assert {name: value for name, (value, _) in auroc.values.items()} == dict.fromkeys("0123", 0.25)
+
+
+def test_a_verdict_says_both_numbers_their_difference_and_its_interval():
+  result = {"psnr": 20.5, "n_images": 9, "n_patients": 3, "baseline": {"psnr": -1.25, "mae_inside": 2e-4},
+            "mae_inside": 0.5, "ci95": {"psnr": [-19.5, 21.5], "psnr_minus_baseline": [-0.5, 44.0]}}
+  psnr, mae = verdicts.of_split(split(**result))
+  assert psnr.head == "Test: no difference shown from the frame as it is, untouched"
+  said = "; the frame as it is, untouched, reaches "
+  assert f" 20.500 [-19.500, 21.500] dB{said}-1.250 dB. Difference +21.750, 95 % interval −0.500 to " \
+      "+44.000, which contains zero. Over 3 patients, 9 images. With so few patients" in psnr.text
+  assert f" 0.500{said}0.0002. Difference +0.500, without an interval. Over" in mae.text

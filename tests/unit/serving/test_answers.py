@@ -21,10 +21,10 @@ from medae_jax.tasks import admit, view as views
 from tests.unit.serving import asking
 
 
-def made(score, parent):
+def made(score, parent, waiting=1):
   info = answers.Info(
       version="0", run="r", method="m", task="anomaly", checkpoint="", trained_on="", modalities=[],
-      reads=[".png"], threshold=None, calibration="", max_bytes=2**20, max_waiting=1, colours=[])
+      reads=[".png"], threshold=None, calibration="", max_bytes=2**20, max_waiting=waiting, colours=[])
   return application.make(score, info, {"127.0.0.1"}, parent=parent)
 
 
@@ -105,6 +105,40 @@ def test_no_line_of_an_error_has_a_path_or_what_a_fault_was_about(tmp_path):
     raise OSError(f"{source}/a.png is cut short, {out} is full")
   _, found = asking.post(made(inside, tmp_path), [("a.png", b"1")])
   assert found["detail"] == "a.png is cut short, the upload is full"
+
+
+@pytest.mark.parametrize("error, line", [
+    (UserError("odd\nfile"), "odd file"), (Problem(415, "no scan"), "no scan"),
+    (OSError("cut short"), "cut short"), (EOFError(), "EOFError"), (MemoryError(), "MemoryError")])
+def test_what_a_file_can_cause_is_no_fault_of_the_server(tmp_path, error, line):
+  """A cut file raises EOFError, a header that claims too much MemoryError."""
+  def score(source, out, changed, view):
+    raise error
+  status, found = asking.post(made(score, tmp_path), [("a.png", b"1")])
+  assert (status, found["detail"]) == (getattr(error, "status", 422), line) and status == found["status"]
+  assert not list(tmp_path.iterdir())
+
+
+def test_where_too_many_wait_no_body_is_read(tmp_path):
+  app, read = made(None, tmp_path, waiting=-1), []
+
+  async def watched(scope, receive, send):
+    async def counted():
+      read.append(1)
+      return await receive()
+    await app(scope, counted, send)
+  status, found = asking.post(watched, [("a.png", b"1")])
+  assert status == found["status"] == 503 and not read
+
+
+def test_a_form_may_have_other_fields_beside_its_files(tmp_path):
+  head, body = asking.form([("a.png", b"1")])
+  body = b'--x\r\ncontent-disposition: form-data; name="note"\r\n\r\nleft\r\n' + body
+  score = lambda source, out, *_: answers.Scored(
+      Score(map=None, mask=None, score=float(len(list(source.iterdir()))), row={}), out)
+  status, _, data = asking.ask(made(score, tmp_path), "POST", "/api/score",
+                               {**head, "content-length": str(len(body))}, [body])
+  assert status == 200 and json.loads(data)["score"] == 1
 
 
 def test_refusals_and_faults_of_predict_are_told_apart(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pathlib
 import re
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from medae_jax.core.errors import UserError
 from medae_jax.serving import guard
 from tests.unit.serving import asking
+
+TEMPLATES = pathlib.Path(guard.__file__).parent / "templates"
 
 
 async def hello(scope, receive, send):
@@ -54,6 +57,7 @@ def test_the_page_has_nothing_inline(app):
     status, sent, body = asking.ask(app, "GET", path)
     assert status == 200 and "'unsafe" not in sent["content-security-policy"]
     kinds[path] = sent["content-type"]
+    assert body == (TEMPLATES / (path.strip("/") or "page.html")).read_bytes()
     assert not re.search(rb"https?://(?!www\.w3\.org)", body)  # nothing is fetched from elsewhere
     if path == "/":
       assert not re.search(rb"<style|<script(?![^>]*src=)|\sstyle=|\son\w+=", body)
@@ -139,13 +143,13 @@ def reading(seen):
 def test_the_end_of_a_form_is_found_across_pieces_and_before_what_follows_it(size):
   """A boundary of 70 characters, the longest there is, and spaces after it; no body is an empty form."""
   boundary = "b" * 70
-  kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
   body = f"--{boundary}\r\n\r\nhello\r\n--{boundary}--\r\n{' ' * 100}".encode()
   cut = lambda data: [data[i:i + size] for i in range(0, len(data), size)] or [b""]
   app = guard.Guard(reading([]), guard.known_hosts("127.0.0.1"), False, 1000)
-  assert asking.ask(app, "POST", "/", kind, cut(body))[0] == 200
-  assert asking.ask(app, "POST", "/", kind, cut(b""))[0] == 200
-  assert asking.ask(app, "POST", "/", kind, cut(body[:-105]))[0] == 400
+  for option in (f"boundary={boundary}", f'a=b; boundary="{boundary}"', f"boundary={boundary} ; a=b"):
+    kind = {"content-type": f"multipart/form-data; {option}"}
+    for sent, status in ((body, 200), (b"", 200), (body[:-105], 400)):
+      assert asking.ask(app, "POST", "/", kind, cut(sent))[0] == status
 
 
 def test_what_is_refused_midway_does_not_reach_the_application():

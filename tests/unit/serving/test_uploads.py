@@ -42,6 +42,7 @@ def test_other_files_of_one_name_are_refused(tmp_path, content):
 
 
 def test_a_zip_is_measured_by_all_it_holds(tmp_path, monkeypatch):
+  (tmp_path / "again").mkdir()
   three = packed(*((f"{i}.png", bytes(400)) for i in range(3)))
   assert len(save(tmp_path, ("a.ZIP", three), most=1200)) == 3
   for limit, files in ((1199, 5000), (1200, 2)):
@@ -49,6 +50,8 @@ def test_a_zip_is_measured_by_all_it_holds(tmp_path, monkeypatch):
     with pytest.raises(Problem, match="holds 3 files") as error:
       save(tmp_path, ("a.zip", three), most=limit)
     assert error.value.status == 413
+  monkeypatch.setattr(uploads, "MOST_FILES", 3)
+  assert len(save(tmp_path / "again", ("a.zip", three))) == 3
 
 
 def test_a_zip_with_a_password_is_said_to_be_no_use(tmp_path):

@@ -74,3 +74,23 @@ def test_of_many_images_some_are_taken_evenly_and_unknown_labels_are_left_out(pa
   monkeypatch.setattr(precision, "_scored", lambda path, images: (small, np.arange(4.0), 0.0))
   found = precision.measure(fake_run.config(), paths)["files"]["score.onnx"]
   assert found["pixel_ap"] is None and found["image_ap"] is not None  # maps of another size than the masks
+
+
+@pytest.mark.parametrize("label, ap", [(None, 0.5), ([1, 0, 0, 0], 1.0)])
+def test_labels_are_those_of_the_data_and_else_say_whether_a_mask_has_a_mark(paths, monkeypatch, label, ap):
+  """Marks on the images of ranks 2 and 4: AP (1/2 + 2/4) / 2. Seconds lie between two looks at the clock."""
+  clock = types.SimpleNamespace(monotonic=iter([1.0, 3.5, 10.0, 14.0]).__next__)
+  monkeypatch.setattr(precision, "time", clock)
+  image = np.float32([0.9, 0.7, 0.5, 0.3])[:, None, None, None] * np.ones((1, 2, 2, 1), np.float32)
+  mask = np.zeros((4, 2, 2, 1), np.float32)
+  mask[1, 0, 0] = mask[3] = 1
+  batch = {"image": image, "mask": mask, **({} if label is None else {"label": np.array(label)})}
+  monkeypatch.setattr(precision, "_examples", lambda *_: [batch])
+  found = precision.measure(fake_run.config(), paths)["files"]
+  assert found["score.onnx"]["image_ap"] == pytest.approx(ap)
+  assert [f["seconds"] for f in found.values()] == [2.5, 4.0]
+
+
+def test_a_thousand_images_are_measured():
+  source = datasets.ArraySource({"image": np.zeros((1025, 1, 1, 1), np.float32)}, [{}] * 1025)
+  assert sum(len(b["image"]) for b in precision._examples(source, 128)) == 513  # every second

@@ -12,6 +12,7 @@ import sys
 from absl import logging
 import pytest
 
+from medae_jax import train
 from medae_jax.core.errors import UserError
 from medae_jax.training import lock
 
@@ -72,3 +73,16 @@ def test_without_locks_of_the_file_system_the_text_decides(tmp_path, monkeypatch
   else:
     with lock.held(tmp_path, "training"):
       assert "without locks" in said[0]
+
+
+def test_training_holds_every_workdir_and_of_several_processes_the_first_does(tmp_path, monkeypatch):
+  monkeypatch.setattr(train, "_train_runs", lambda configs, workdirs: workdirs)
+  runs = [tmp_path / "a", tmp_path / "b"]
+  for held in runs:
+    with lock.held(held, "training"):
+      with pytest.raises(UserError, match="another --workdir"):
+        train.train_runs([None, None], runs)
+      monkeypatch.setattr(train.jax, "process_index", lambda: 1)
+      assert train.train_runs([None, None], runs) == runs
+      monkeypatch.setattr(train.jax, "process_index", lambda: 0)
+  assert train.train_runs([None, None], runs) == runs

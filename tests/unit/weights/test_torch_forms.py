@@ -72,6 +72,16 @@ def test_wrappers_and_prefixes_go_where_all_names_have_them(tmp_path, wrap, name
   np.testing.assert_array_equal(found[names[1]], 2 * VALUES)
 
 
+def test_of_several_wrappers_that_of_the_parameters_is_read(tmp_path):
+  """A checkpoint may hold its settings under `model`, too, wherever they stand in the file."""
+  wrappers = ("model_state_dict", "state_dict", "model_weights", "model_state", "model")
+  for i, inner in enumerate(wrappers):
+    others = {name: {"lr": VALUES} for name in wrappers[i + 1:]}
+    for tree in ({inner: {"a": VALUES}, **others}, {**others, inner: {"a": VALUES}}):
+      torch_files.write_zip(tmp_path / "w.pt", tree)
+      assert list(torch_file.load(tmp_path / "w.pt")) == ["a"]
+
+
 def test_a_program_is_refused(tmp_path):
   torch_files.write_zip(tmp_path / "w.pt", {"a": VALUES}, more=[("constants.pkl", b"\x80\x02).")])
   with pytest.raises(ValueError, match="a TorchScript archive, which holds a program"):
