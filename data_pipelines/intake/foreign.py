@@ -36,7 +36,7 @@ def what_it_is(beginning: bytes) -> str:
     return " (it is a JPEG XL picture: save it as PNG)"
   if beginning[4:12].lower() in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
     return " (it is an HEIC photograph: save it as JPEG or PNG)"
-  return _named(beginning.lstrip(b"\xef\xbb\xbf \r\n\t"), _BEGINNINGS)
+  return _named(beginning, _BEGINNINGS)
 
 
 def in_place(beginning: bytes) -> str:
@@ -45,7 +45,8 @@ def in_place(beginning: bytes) -> str:
 
 
 def _named(beginning, known):
-  found = next((what for magic, what in known if beginning.lower().startswith(magic)), "")
+  begins = beginning.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+  found = next((what for magic, what in known if begins.startswith(magic)), "")
   return f" (it is {found})" if found else ""
 
 

@@ -147,3 +147,12 @@ def test_no_slices_no_turn():
   image = np.arange(12, dtype=np.float32).reshape(3, 4, 1) / 12
   drawn = pictures.rows(seen, [{"image": image, "mask": None, "row": 0}], {"window": [[0, 1]]})[0]["input"]
   assert drawn.shape[0] / drawn.shape[1] == 3 / 4
+
+
+@pytest.mark.parametrize("n, rows", [(0, []), (1, [1]), (3, [2, 0, 1]), (8, [2, 4, 5, 0, 1])])
+def test_a_quarter_of_the_panel_and_one_at_least_is_normal(n, rows):
+  """Without masks: abnormal images from the highest to the lowest score, normal ones down to the middle."""
+  seen = by_hand.evaluator([0.1, 0.9, 0.8, 0.3, 0.7, 0.5], [1, 0, 1, 0, 1, 1], "abcdef")
+  assert pictures.choose(seen, n).tolist() == rows
+  seen.label[:] = 0
+  assert len(pictures.choose(seen, 3)) == 3

@@ -1,5 +1,8 @@
 """config.eval.measures on scores, maps and masks whose numbers are counted by hand."""
 
+import types
+
+import ml_collections
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -186,3 +189,22 @@ def test_aupro_is_resampled_patient_by_patient(good):
   maps[mask > 0], maps[good, 2:4, 2:4] = 0.1, 0.9
   _, intervals, _ = measured(by_hand.with_maps(maps, mask, "ab"), "aupro")
   np.testing.assert_allclose(intervals["aupro"], [0, 1], atol=0.2)
+
+
+def test_of_one_kind_of_images_no_end_of_a_score_is_chosen():
+  for label in ([0, 0, -1], [1, 1, -1]):
+    of = collected(by_hand.evaluator(np.zeros(3), label, "abc"), ("trivial",))
+    of._trivial = {"up": np.arange(3.0)}
+    assert of.calibrate() == {}
+
+
+@pytest.mark.parametrize("asked, plain, features", [
+    ((), 0, 0), (("trivial",), 0, 0), (("similarity",), 1, 0), (("perceptual", "aupro"), 0, 1),
+    (("similarity", "perceptual"), 1, 1), (None, 0, 0)])
+def test_reconstructions_are_compared_as_asked_and_by_default_not_at_all(monkeypatch, asked, plain, features):
+  seen = []
+  monkeypatch.setattr(measures, "_likeness", lambda config, *flags: seen.append(flags) or (lambda *_: {}))
+  config = ml_collections.ConfigDict({"eval": {} if asked is None else {"measures": asked}})
+  found = measures.Measures(types.SimpleNamespace(config=config))
+  assert seen == [(bool(plain), bool(features))] * bool(plain or features)
+  assert (found._alike is not None) == bool(plain or features)

@@ -15,6 +15,7 @@ import pytest
 
 from configs import common
 from data_pipelines import dataset as datasets
+from data_pipelines.errors import UserError
 
 TABLE = pathlib.Path(__file__).with_name("config_values.json")
 VALUES = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
@@ -79,6 +80,19 @@ def test_the_table_has_every_config_file():
   named = {p.stem for p in (ROOT / "configs").glob("*.py")
            if "def get_config(arg" in p.read_text(encoding="utf-8")}
   assert set(VALUES) == named - {"from_workdir"}  # which has the values of a run
+
+
+def test_a_seed_that_is_given_is_that_of_the_run():
+  """0 as well, which is no sign that none was given."""
+  taken = set()
+  for name in VALUES:
+    try:
+      assert config_of(name, "seed=0")["seed"] == 0, name
+    except UserError as error:
+      assert "config argument 'seed' is unknown" in str(error), name
+      continue
+    taken.add(name)
+  assert len(taken) >= 23
 
 
 def main():

@@ -16,7 +16,7 @@ from data_pipelines import workers
 from data_pipelines.brains import prepare_scan
 from data_pipelines.datasets import synthetic
 from data_pipelines.masks import synthetic_lesions
-from data_pipelines.prepare import __main__ as programs
+from data_pipelines.prepare import __main__ as programs, pairs
 
 
 def test_brats_prepares_what_the_data_set_then_finds(tmp_path, capsys):
@@ -35,6 +35,18 @@ def test_brats_prepares_what_the_data_set_then_finds(tmp_path, capsys):
   assert data.train().read_one(0)["image"].shape == (16, 12, 2)
   after = {f.name: f.stat().st_mtime_ns for f in (tmp_path / "p" / "records").iterdir()}
   assert written == after  # nothing was prepared twice
+
+
+def test_flags_of_pairs_reach_what_reads_and_what_writes(monkeypatch, capsys):
+  given = []
+  monkeypatch.setattr(pairs, "_frames", lambda *args: given.append(args) or "frames")
+  monkeypatch.setattr(pairs, "write", lambda *args, **more: given.append((args, more)) or {"frames": [1] * 3})
+  pairs.main(["--dir=d", "--out=o", "--copies=2", "--seed=4", "--channels=1", "--window", "10", "200",
+              "--synthetic=7", "--set=count=2,3"])
+  (read, (written, more)) = given
+  assert read == ("d", 1, 7, (128, 128), (10.0, 200.0)) and more == {"seed": 4, "copies": 2}
+  assert written[:2] == ("o", "frames") and written[2]["count"] == (2, 3)
+  assert capsys.readouterr().out == "3 pairs in o\n"
 
 
 def test_pairs_and_noisy_study_run_by_name(tmp_path, capsys):

@@ -45,6 +45,9 @@ def test_numbers_and_references_by_highdicom(written):
   sources = {pydicom.dcmread(f).SOPInstanceUID for f in scan.series[scan.files["flair"]]}
   assert {i.referenced_sop_instance_uid for i in group.referenced_segment.source_images_for_segmentation
           } == sources
+  codes = [i.ConceptNameCodeSequence[0] for i in items(report) if "ConceptNameCodeSequence" in i]
+  own = [c for c in codes if c.CodeMeaning in dicom_sr._CODES.values()]
+  assert len(own) > 2 and all(c.CodingSchemeDesignator.startswith("99") for c in own)  # private: PS3.16, 8.2
   whole, = report.content.get_image_measurement_groups()
   numbers = {m.name.meaning: m.value for m in whole.get_measurements()}
   assert numbers == {"Anomaly score of the scan": pytest.approx(row["score"], rel=1e-6),

@@ -70,3 +70,9 @@ def test_the_data_set_of_a_part_of_it(tmp_path):
   assert bids.root_of(root / "sub-1/other") is None and bids.root_of(tmp_path) is None
   assert bids.root_of(data_set(tmp_path / "no", "P1/x")) is None
   assert bids.root_of(data_set(tmp_path / "none", "sub-1/anat/x", description=False)) is None
+
+
+@pytest.mark.parametrize("part, shown", [("", True), ("_part-mag", True), ("_part-phase", False),
+                                         ("_part-real", False), ("_part-imag", False)])
+def test_the_magnitude_alone_is_a_picture(part, shown):
+  assert bids.modality_of(f"sub-1{part}_T1w.nii.gz", ("t1",)) == ("t1" if shown else "")

@@ -188,3 +188,21 @@ def test_slices_know_how_many_mm_their_pixels_are(tmp_path, place, field_mm, wan
   source = slices.SliceSource([records.scan_of(tmp_path, made["record"])], False, True)
   assert source.meta(0)["voxel_mm"] == pytest.approx((
       mm[2], *(want if place == "anatomy" else (want[0] * mm[0], want[1] * mm[1]))))
+
+
+@pytest.mark.parametrize("size, fits", [(0.005, True), (50.0, True), (0.0049, False), (50.1, False)])
+def test_voxels_are_of_sizes_of_a_head_or_a_specimen(size, fits):
+  for at in range(3):
+    grid = geometry.Grid("a", (4, 4, 4), np.diag([*(1.0 if i != at else size for i in range(3)), 1]))
+    if fits:
+      geometry.check_voxels(grid)
+    else:
+      with pytest.raises(UserError, match="in another unit"):
+        geometry.check_voxels(grid)
+
+
+@pytest.mark.parametrize("scale, same", [(1 + 0.19 / 99, True), (1 + 0.21 / 99, False)])
+def test_the_farthest_corners_are_a_tenth_of_the_smallest_voxel_apart_at_most(scale, same):
+  one = geometry.Grid("a", (100, 2, 2), np.diag([2.0, 3, 4, 1]))
+  other = geometry.Grid("b", (100, 2, 2), np.diag([2.0 + 2 * (scale - 1) / 2, 3, 4, 1]))
+  assert (geometry._difference(one, other) == geometry._difference(other, one) == "") == same

@@ -92,3 +92,14 @@ def test_other_names_beside_an_image_are_images(name):
   assert not any(names.beside_its_image(f, files) for f in files)
   alone = sorted(pathlib.Path("p", f"{n}.png") for n in ("mask", "label_1"))
   assert not any(names.beside_its_image(f, alone) for f in alone)  # a folder of masks: its owner knows
+
+
+def test_words_of_marks_and_names_of_devices_are_those_of_these_lists():
+  assert set(names.RESULT_ENDINGS) == {
+      "anomaly", "mask", "overlay", "prob", "seg", "segmentation", "label", "labels", "gt", "groundtruth",
+      "ground_truth", "lesion", "lesions"}
+  devices = ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))]
+  for name in devices:
+    assert [names.safe(n) for n in (name, f"{name.upper()}.txt")] == [f"_{name}", f"_{name.upper()}.txt"]
+  for name in ("com", "lpt", "com10", "console", "null"):
+    assert names.safe(name) == name

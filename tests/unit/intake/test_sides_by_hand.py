@@ -109,8 +109,13 @@ def test_images_that_no_table_lists_are_counted_but_for_masks(tmp_path, caplog):
   for name in ("a.png", "i/b.png", "Masks/a.png", "masks.png"):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
-  say = lambda *listed: unlisted.say("t.csv", tmp_path, listed, ("image",), ("masks",))
+  say = lambda *listed: unlisted.say("t.csv", tmp_path, listed, ("image",), ("masks", "d.png"))
   assert say("a.png", "i/b.png", "masks.png") == 0 and not caplog.text
+  assert say("i/../a.png", str(tmp_path / "i/b.png"), "./masks.png") == 0 and not caplog.text
+  (tmp_path / "d.png").touch()  # no folder
+  assert say("a.png", "i/b.png", "masks.png") == 1
+  (tmp_path / "d.png").unlink()
+  caplog.clear()
   assert say("a.png") == 2 and "does not list 2 images" in caplog.text and "the first i/b.png" in caplog.text
 
 

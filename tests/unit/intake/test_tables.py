@@ -41,6 +41,8 @@ READ = {
     "trailing separators of columns": TEXT.replace("split", "split,,").encode(),
     "a column with commas": ("image;mask;split;a,b,c,d,e\na b.png;m/ä.png;Train;1\n"
                              "c.png;d.png;test;\n").encode(),
+    "tab, quoted after an empty cell": ("note\timage\tmask\tsplit\n\t\"a b.png\"\tm/ä.png\tTrain\n"
+                                        "\tc.png\t\"d.png\"\ttest\n").encode(),
     "another column": "note;image;mask;split\nx,y;a b.png;m/ä.png;Train\n;c.png;d.png;test\n".encode(),
 }
 REFUSED = {
@@ -197,3 +199,10 @@ def test_own_words_go_first():
   assert vocabulary.label_word("Benign", "x", normal=("benign",)) == 0
   assert vocabulary.label_word("grade 3", "x", anomaly=("Grade 3",)) == 1
   assert vocabulary.label_word("cyst", "x", normal=("cyst",)) == 0
+
+
+def test_a_table_is_found_in_any_capitals_and_a_folder_is_none(tmp_path):
+  (tmp_path / "LABELS.CSV").mkdir()
+  assert tables.place(tmp_path, "labels.csv") == tmp_path / "labels.csv"
+  (tmp_path / "Labels.csv").touch()
+  assert tables.place(tmp_path, "labels.csv") == tmp_path / "Labels.csv"

@@ -5,6 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 import pytest
+from scipy import ndimage
 
 from medae_jax.scores import trivial
 
@@ -33,3 +34,13 @@ def test_what_is_beyond_the_span_counts_as_its_end():
   share = np.array([3, 5]) / 8
   np.testing.assert_allclose(found["entropy"], -(share * np.log2(share)).sum())
   np.testing.assert_array_equal(found["jpeg"], trivial.scores(image.clip(0, 1), (0.0, 1.0))["jpeg"])
+
+
+def test_mean_spread_and_laplacian_are_those_of_their_definitions():
+  """The second derivative is taken where all four neighbours are, each channel by itself."""
+  images = LEVELS[..., :2] / 255
+  found = trivial.scores(images, (0.0, 1.0))
+  second = ndimage.laplace(images, axes=(1, 2))[:, 1:-1, 1:-1]
+  for name, wanted in (("mean", images.mean((1, 2, 3))), ("std", images.std((1, 2, 3))),
+                       ("laplacian", np.abs(second).mean((1, 2, 3)))):
+    np.testing.assert_allclose(found[name], wanted, err_msg=name)

@@ -158,3 +158,13 @@ def test_what_is_refused_midway_does_not_reach_the_application():
   status, _, body = asking.ask(app, "POST", "/", {}, [b"12345", b"67890", b"1"])
   assert status == 413 and json.loads(body)["status"] == 413
   assert [m.get("body") for m in seen] == [b"12345", b"67890", None] and seen[-1]["type"] == "http.disconnect"
+
+
+def test_what_is_no_request_reaches_the_application():
+  """Starting and ending of the server."""
+  seen = []
+
+  async def app(scope, receive, send):
+    seen.append((scope["type"], receive, send))
+  asyncio.run(guard.Guard(app, set(), False, 10)({"type": "lifespan"}, 1, 2))
+  assert seen == [("lifespan", 1, 2)]

@@ -77,3 +77,21 @@ def test_names_that_no_file_system_takes_are_refused(name):
   with pytest.raises(Problem, match="is no name of a file"):
     uploads.plain_name(name)
   assert uploads.plain_name("\u00e4" * 100) == "\u00e4" * 100  # bytes count, not characters
+
+
+def test_folders_of_a_zip_are_no_files_and_nothing_is_written_over(tmp_path):
+  assert save(tmp_path, ("a.zip", packed(("b/", b""), ("b/c.png", b"1")))) == [("c.png", b"1")]
+  with pytest.raises(FileExistsError):
+    save(tmp_path, ("c.png", b"2"))
+  assert (tmp_path / "c.png").read_bytes() == b"1"
+  assert uploads.plain_name("C:\\scans\\a.png") == uploads.plain_name("/scans/a.png") == "a.png"
+
+
+def test_a_member_whose_packed_bytes_are_damaged_is_said(tmp_path):
+  data = io.BytesIO()
+  with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as out:
+    out.writestr("a.png", bytes(range(256)) * 8)
+  damaged = bytearray(data.getvalue())
+  damaged[35] = 0xff  # of the stream itself, whose kind of block then is none
+  with pytest.raises(Problem, match="a.png is damaged in its .zip .*block type"):
+    save(tmp_path, ("a.zip", bytes(damaged)))

@@ -1,0 +1,50 @@
+"""What files are that are not read: by their first bytes as formats define them, and by their endings."""
+
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.intake import foreign, tables
+
+BEGINNINGS = {
+    b"version https://git-lfs.github.com/spec/v1\noid": "Git LFS", b"<!DOCTYPE html><html>": "web page",
+    b"<HTML lang=en>": "web page", b"8BPS\0\1": "Photoshop", b"<svg xmlns=": "SVG", b"%PDF-1.7\n": "PDF",
+    b"PK\3\4\x14\0": "ZIP archive", b"7z\xbc\xaf\x27\x1c\0\4": "7z archive", b"\x1f\x8b\x08\0": "gzip",
+    b"\xfd7zXZ\0": "xz", b"BZh91AY": "bzip2", b"NRRD0004\n": "NRRD", b"ObjectType = Image": "MetaImage",
+    b"CDF\1": "MINC", b"\x89HDF\r\n": "HDF5", b"\x93NUMPY\1\0": "array of NumPy",
+    b"\0\0\0\x1cftypavif": "AVIF", b"\0\0\0\x1cftypavis": "AVIF", b"\xff\x0a\xfa\x7f": "JPEG XL",
+    b"\0\0\0\x0cJXL \r\n": "JPEG XL",
+    **{b"\0\0\0\x18ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"mif1", b"hevc")}}
+TEXTS = ("Git LFS", "web page")
+VOLUMES = ["nrrd", "nhdr", "mha", "mhd", "mgz", "mgh", "mnc", "img", "hdr", "img.gz", "par", "rec", "nii.bz2",
+           "nii.xz", "nii.zst", "brik", "head"]
+IMAGES = ["webp", "gif", "heic", "heif", "avif", "pdf", "svg", "jxl", "psd", "ppm", "pgm"]
+ARCHIVES = ["zip", "tar", "tgz", "tar.gz", "tar.bz2", "7z", "rar"]
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_a_file_is_told_by_its_first_bytes(tmp_path, beginning):
+  word = BEGINNINGS[beginning]
+  (tmp_path / "t.csv").write_bytes(beginning + bytes(80))
+  assert word in foreign.of_file(tmp_path / "t.csv")
+  assert (word in foreign.in_place(beginning)) == (word in TEXTS)  # a table may begin with the others
+  if word in TEXTS:
+    for before in (b"\xef\xbb\xbf", b"\r\n \t"):
+      (tmp_path / "t.csv").write_bytes(before + beginning)
+      assert word in foreign.of_file(tmp_path / "t.csv")
+      with pytest.raises(UserError, match=f"t.csv is no table.*{word}"):
+        tables.read_text(tmp_path / "t.csv")
+
+
+def test_other_beginnings_say_nothing_and_no_byte_is_said():
+  assert {foreign.what_it_is(b) for b in (b"a,b\n1,2\n", bytes(64), b"cd", b"xftypheic")} == {""}
+  assert "empty" in foreign.what_it_is(b"")
+
+
+def test_what_to_do_is_said_by_the_ending():
+  for endings, kind, other, words in ((VOLUMES, "nifti", "image", ".nii.gz"),
+                                      (IMAGES, "image", "nifti", "PNG")):
+    for ending in endings:
+      assert words in foreign.advice(f"A.{ending.upper()}", ("table", kind)), ending
+      assert not foreign.advice(f"a.{ending}", (other,)), ending
+  assert {foreign.advice(f"a.{e}", ()) for e in ARCHIVES} == {": unpack it"}
+  assert not foreign.advice("a.png", ("nifti", "image")) and not foreign.advice("zip", ())
