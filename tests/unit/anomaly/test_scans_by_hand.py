@@ -53,6 +53,9 @@ def test_scans_of_unknown_label_are_in_no_number():
   found = whole_scans.metrics(of, {"scan_threshold": 0.4})
   assert found == {"n_normal_scans": 2, "n_abnormal_scans": 2, "scan_auroc": 0.75, "scan_sensitivity": 0.5,
                    "scan_false_alarms": 0.0}
+  found = whole_scans.metrics(of, {"scan_threshold": 0.8})  # a scan at the cut is called normal
+  assert (found["scan_sensitivity"], found["scan_false_alarms"]) == (0.0, 0.0)
+  assert whole_scans.metrics(of, {"scan_threshold": 0.1})["scan_false_alarms"] == 0.5
 
 
 def test_marks_of_a_restoration_are_its_mask():

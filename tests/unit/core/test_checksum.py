@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from medae_jax.core import checkpoint
+from medae_jax.core import checkpoint, checksums
 from medae_jax.core.method import State
 
 
@@ -24,3 +24,23 @@ def test_a_checkpoint_whose_parameters_changed_is_passed_over(tmp_path, wrong):
   finally:
     checkpoints.close()
   assert int(state.step) == (1 if wrong else 2)
+
+
+NEW = {"checksum": 0.0, "stage": "main", "batches": {}, "best": None, "stale": 0, "evaluated": -1,
+       "done": False}
+
+
+@pytest.mark.parametrize("name, value, fine", [
+    ("evaluated", 0, True), ("evaluated", -2, False), ("evaluated", 0.5, False), ("best", -3.5, True),
+    ("best", "x", False), ("stale", -1, False), ("stale", 7, True), ("checksum", -1.0, False),
+    ("checksum", float("nan"), False), ("stage", 3, False), ("batches", [], False), ("done", 1, False)])
+def test_what_a_checkpoint_says_of_itself_is_looked_at(name, value, fine):
+  """NEW is of a run that was not validated yet, and has no best value."""
+  assert set(NEW) == set(checksums.META) and checksums.check_meta(dict(NEW), NEW) == {}
+  if fine:
+    checksums.check_meta({**NEW, name: value}, NEW)
+  else:
+    with pytest.raises(ValueError, match=f"meta: {name}="):
+      checksums.check_meta({**NEW, name: value}, NEW)
+  with pytest.raises(ValueError, match=f"meta lacks {name}"):
+    checksums.check_meta({k: v for k, v in NEW.items() if k != name}, NEW)

@@ -259,3 +259,11 @@ def test_only_formats_open_images():
              # whole slides: one room reads and writes them
              *(f"data_pipelines/slides/{name}.py" for name in ("forms", "plan", "writer"))}
   assert not [w for w in wrong if w[0] not in allowed]
+
+
+def test_a_side_that_the_network_leaves_open_is_that_of_the_file(tmp_path):
+  Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "a.png")
+  for shape, wanted in (((0, 0, 1), (20, 30, 1)), ((8, 0, 1), (8, 30, 1)), ((0, 8, 3), (20, 8, 3)),
+                        ((8, 6, 1), (8, 6, 1))):
+    assert Module("x", object()).read_example(tmp_path / "a.png", ml_collections.ConfigDict(),
+                                              shape).shape == wanted

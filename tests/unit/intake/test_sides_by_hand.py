@@ -134,3 +134,12 @@ def test_words_of_both_sides_above_one_file(path):
   with pytest.raises(UserError, match="below a folder of normal and one of abnormal"):
     vocabulary.check_one_side([pathlib.Path("/set") / path], "/set")
   vocabulary.check_one_side([pathlib.Path("/set/healthy/lesions/0/a.png")], "/set")
+
+
+def test_a_mask_of_two_images_is_that_of_the_one_abnormal_one():
+  member = lambda name, label: sides.Member(name, pathlib.Path(name), label)
+  two = [member("normal/1.png", 0), member("abnormal/1.png", 1), member("normal/2.png", 0)]
+  assert sides._of_one("1", "m", two, ["1", "1", ""]) == ["", "1", ""]
+  for labels in ((0, 0), (1, 1)):
+    with pytest.raises(UserError, match="m is the mask of a/1.png and of b/1.png"):
+      sides._of_one("1", "m", [member(n, v) for n, v in zip(("a/1.png", "b/1.png"), labels)], ["1", "1"])

@@ -28,6 +28,9 @@ def pair(n=3, size=16, channels=1, seed=0):
 
 
 def test_layer_expressions():
+  for wrong in (":r32", " :r32", "-8:r32"):
+    with pytest.raises(ValueError, match="write RESOLUTION:LAYERS"):
+      lp.parse_layers(wrong)
   assert lp.parse_layers("r32") == {0: {"r32": 1.0}}
   assert lp.parse_layers("8:r12, 16:r22+0.5*image") == {8: {"r12": 1.0},
                                                         16: {"r22": 1.0, "image": 0.5}}

@@ -183,3 +183,30 @@ def test_a_verdict_says_both_numbers_their_difference_and_its_interval():
   assert f" 20.500 [-19.500, 21.500] dB{said}-1.250 dB. Difference +21.750, 95 % interval −0.500 to " \
       "+44.000, which contains zero. Over 3 patients, 9 images. With so few patients" in psnr.text
   assert f" 0.500{said}0.0002. Difference +0.500, without an interval. Over" in mae.text
+
+
+def test_every_file_of_an_evaluation_is_linked(tmp_path):
+  files = ["config.json", "calibration.json", "metrics.jsonl", "trained_on.json", *(
+      f"evaluation/test{end}" for end in (".json", ".csv", "_images.csv", "_quality.csv", "_panel.png",
+                                          "_overlays.png")), "evaluation/curves/test.json"]
+  for name in (*files, "evaluation/val.json", "evaluation/curves/other.json"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+  assert page._links(tmp_path, [split()]) == files
+  assert page._links(tmp_path, [split(name="val")]) == [*files[:4], "evaluation/val.json"]
+
+
+def test_a_table_has_the_value_and_the_interval_of_every_split():
+  one = split(image_auroc=0.75, ci95={"image_auroc": [0.5, 0.875]}, n_images=3)
+  two = split(name="val", image_auroc=None, pixel_ap=0.25)
+  found = run_tables.results([one, two])
+  assert found["heads"] == ["test", "validation"]
+  cell = lambda value, interval=None: {"value": value, "interval": interval}
+  assert {r["metric"].name: r["cells"] for r in found["rows"]} == {
+      dictionary.metric("image_auroc").name: [cell(0.75, [0.5, 0.875]), cell(None)],
+      dictionary.metric("pixel_ap").name: [cell(None), cell(0.25)]}
+  known = {"n_with_learnt_weight": 0, "ranked_by": "mean_weight", "spearman_agreement": 0.0, "other": None}
+  assert run_tables.quality(split(annotation_quality=known)) == [
+      ("Annotations with a learnt weight", 0), ("Ranked by", "mean weight"),
+      ("Rank correlation of the agreement of gradients with it", 0.0)]
+  assert run_tables.quality(split()) == []

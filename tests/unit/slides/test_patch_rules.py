@@ -1,5 +1,6 @@
 """Stains, tissue, shares and names by hand: what the golden vectors do not reach."""
 
+import contextlib
 import types
 
 import numpy as np
@@ -190,3 +191,27 @@ def test_names_that_are_none_are_refused():
       cells.parse(name)
   with pytest.raises(UserError, match="cannot be reduced by 4"):
     reduced.reduced(np.zeros((6, 8, 3), np.uint8), 4)
+
+
+@pytest.mark.parametrize("left, top, fits", [(50, 10, True), (60, 40, True), (61, 40, False), (60, 41, False),
+                                             (-1, 0, False), (0, -1, False)])
+def test_the_target_of_the_stains_is_cut_where_the_settings_say(tmp_path, monkeypatch, left, top, fits):
+  """Columns from the left, rows from the top, inside the slide of 80 x 60."""
+  image = np.stack([*np.mgrid[:60, :80], np.zeros((60, 80), int)], -1).astype(np.uint8)
+  read = lambda level, x, y, w, h: image[y:y + h, x:x + w]
+  monkeypatch.setattr(colours.reader, "open_slide", lambda path: contextlib.nullcontext(
+      types.SimpleNamespace(width=80, height=60, read=read)))
+  monkeypatch.setattr(colours.stores, "key", lambda *_: "key")
+  monkeypatch.setattr(colours.stain, "find_stains", lambda pixels, _: types.SimpleNamespace(matrix=pixels))
+  kept = {}
+  store = types.SimpleNamespace(
+      record=lambda *_: None, folder=tmp_path, write_record=lambda *given: kept.update(given[-1]),
+      write=lambda file, data: (tmp_path / file).write_bytes(data) and {"file": file})
+  settings = types.SimpleNamespace(source="s", target_slide="n", target_left=left, target_top=top,
+                                   target_side=20, ending=".png", parity=False)
+  if not fits:
+    with pytest.raises(UserError, match="lies outside of"):
+      colours.target(Entry("n", "train", "normal", "a.tif", ""), settings, store)
+    return
+  found = colours.target(Entry("n", "train", "normal", "a.tif", ""), settings, store)
+  assert found == kept and found["matrix"] == image[top:top + 20, left:left + 20].tolist()

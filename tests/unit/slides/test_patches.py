@@ -1,6 +1,7 @@
 """Patches straight from slides: cells, random places, stains, lesions, what is kept."""
 
 import os
+import types
 
 import numpy as np
 from PIL import Image
@@ -236,3 +237,22 @@ def test_limits_and_refusals(root):
     build(root, stain=1.5)
   with pytest.raises(UserError, match="cut when they are asked for"):
     build(root).resident_arrays()
+
+
+@pytest.mark.parametrize("size, fits", [((32, 40), True), ((33, 40), True), ((36, 40), False),
+                                        ((32, 45), False)])
+def test_a_mask_of_any_colour_marks_the_cells_below_it(tmp_path, monkeypatch, size, fits):
+  """A slide of 800 x 640 in cells of 160; the mask is a twentieth of it, its size rounded."""
+  cells = types.SimpleNamespace(tile=80, downsample=2.0, shape=(4, 5),
+                                places=np.array([[0, 0], [1, 2], [3, 4]]))
+  library = patches.Library({})
+  monkeypatch.setattr(library, "_slide", lambda path: types.SimpleNamespace(width=800, height=640))
+  monkeypatch.setattr(library, "plan", lambda path: cells)
+  mask = np.zeros((*size, 3), np.uint8)
+  mask[8:16, 16:20, 2] = 200  # blue: half of the cell in row 1, column 2
+  Image.fromarray(mask).save(tmp_path / "m.png")
+  if fits:
+    np.testing.assert_allclose(library.lesion_shares("s.tif", tmp_path / "m.png"), [0, 0.5, 0], atol=0.05)
+  else:
+    with pytest.raises(UserError, match="not of its proportions"):
+      library.lesion_shares("s.tif", tmp_path / "m.png")

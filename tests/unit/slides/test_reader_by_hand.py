@@ -140,6 +140,13 @@ def test_downsamples_of_a_resolution():
     slide().downsample_of(mpp=1.0)
 
 
+def test_a_quarter_of_a_metre_is_the_longest_side():
+  assert slide(sizes=((2**20, 2**19),)).width == 2**20
+  for sizes in (((2**20 + 1, 2**19),), ((2**19, 2**20 + 1),)):
+    with pytest.raises(UserError, match="no slide has more than 1048576 on a side"):
+      slide(sizes=sizes)
+
+
 def test_pages_of_other_proportions_are_no_levels():
   found = slide(sizes=((512, 384), (128, 96), (64, 60), (33, 24)))
   assert [(v.width, v.height) for v in found.levels] == [(512, 384), (128, 96), (33, 24)]

@@ -217,17 +217,19 @@ def test_the_other_side_is_that_of_the_body_not_front_and_back(monkeypatch):
 def test_names_of_candidates_say_what_they_are(monkeypatch):
   """Draws, erosion and marked patients in the name are those of the call."""
   fold = types.SimpleNamespace(over_medians="over medians")
-  monkeypatch.setattr(candidates, "_smoothed", lambda f, noise="mean4", erosion=None: (noise, erosion))
-  monkeypatch.setattr(candidates, "both", lambda f, noise="", patients=None: (noise, patients))
+  monkeypatch.setattr(candidates, "_smoothed", lambda f, noise="mean4", erosion=None: (f, noise, erosion))
+  monkeypatch.setattr(candidates, "both", lambda f, noise="", patients=None: (f, noise, patients))
   smooth, fitted = 0, 0
   for name, make in candidates.CANDIDATES.items():
+    part = fold.over_medians if "over the scan's median" in name else fold
     if "Gaussian" in name and make.__name__ == "<lambda>":
       number = re.search(r"erosion (\d)", name)
-      assert make(fold) == ("mirrored2" if "two draws, front-back" in name else "mean4",
+      assert make(fold) == (part, "mirrored2" if "two draws, front-back" in name else "mean4",
                             int(number[1]) if number else 0 if "no erosion" in name else None), name
       smooth += 1
     elif "both" in name and make.__name__ == "<lambda>":
       number = re.search(r"(\d) marked", name)
-      assert make(fold) == ("mean4" if "4 draws" in name else "", int(number[1]) if number else None), name
+      assert make(fold) == (part, "mean4" if "4 draws" in name else "",
+                            int(number[1]) if number else None), name
       fitted += 1
   assert (smooth, fitted) == (5, 3)
