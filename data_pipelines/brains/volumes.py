@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import itertools
+import logging
 import pathlib
 from typing import Any
 
@@ -12,6 +14,9 @@ import numpy as np
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_series, nifti
 from data_pipelines.intake import geometry
+
+# Intent codes of NIfTI of what is no picture; 1001, an estimate, is no news: programs leave it in pictures.
+_NO_GREYS = {range(2, 25): "a statistic", (1002, 1003): "labels", range(1004, 1010): "matrices or vectors"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +65,22 @@ def read(files: Mapping[str, Any], orientation: str, seg=None) -> Volumes:
     grids.append(grid)
     images.append(image)
   geometry.check_same_grid(grids)
+  _say_doubts(files, arrays, images)
   label = arrays.pop() if seg else None
   return _turned(arrays, label, next((g for g in grids if g.known), grids[0]), images[0], orientation)
+
+
+def _say_doubts(files, arrays, images):
+  """Warns of volumes that hold no grey values by their headers, and of one that stands for two modalities."""
+  for path, image in zip(files.values(), images):
+    code = int(image.header["intent_code"]) if "intent_code" in image.header else 0
+    if what := next((what for codes, what in _NO_GREYS.items() if code in codes), ""):
+      logging.warning("%s holds %s by its header (intent code %d), and is read as grey values", path, what,
+                      code)
+  for (a, first), (b, second) in itertools.combinations(zip(files, arrays), 2):
+    if np.array_equal(first[::7, ::7, ::7], second[::7, ::7, ::7]) and np.array_equal(first, second):
+      logging.warning("%s and %s hold the same voxels, as %s and as %s: is one a copy under the wrong name?",
+                      files[a], files[b], a, b)
 
 
 def _is_series(path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import re
 from typing import Any
 import zlib
 
@@ -17,12 +18,18 @@ from data_pipelines.formats import dicom_head, dicom_identity, dicom_scale
 from data_pipelines.formats.decode import MAX_PIXELS
 from data_pipelines.formats.frame import Frame
 from data_pipelines.formats.regular import check_regular
-from data_pipelines.intake import find as finder
+from data_pipelines.intake import find as finder, foreign
 
 _MAX_VALUES = 1 << 30  # of all frames of a file together
 _KINDS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
           "PALETTE COLOR")
 _JPEG = "pylibjpeg pylibjpeg-libjpeg"
+_WORDS = (  # for what Python and NumPy say to programmers
+    (r"could not broadcast input array.*",
+     "its compressed picture has another size or depth than Rows, Columns and Bits Allocated say"),
+    (r".*object has no attribute '(\w+)'.*", r"its header has no \1"),
+    (r"could not convert string to float: (.*)", r"its header holds \1 where a number belongs"),
+    (r"float\(\) argument.*MultiValue.*", "its header holds several numbers where one belongs"))
 _PACKAGES = {  # transfer syntax: what decodes it
     **dict.fromkeys(("4.50", "4.51", "4.57", "4.70"), _JPEG),
     **dict.fromkeys(("4.80", "4.81"), "pyjpegls"),
@@ -216,7 +223,7 @@ def _check_inflated(path):
 
 def _check_form(path, data):
   """Refuses what is no picture, what is too large, and what pydicom would decode wrongly."""
-  if not any(k in data for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+  if not any(data.get(k) for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
     modality = " ".join(str(data.get("Modality", "no modality")).split())[:40]
     raise UserError(f"{path} holds no image ({modality})")
   height, width = int(data.Rows), int(data.Columns)
@@ -248,7 +255,10 @@ def _reason(path, data, error) -> str:
     advice = f"pip install {package}" if package else "export it as Explicit VR Little Endian, uncompressed"
     return f"{path} is compressed as {syntax.name}, which nothing installed decodes: {advice}"
   if "force=True" in text:  # pydicom's advice to programmers
-    text = "the mark DICM and a file header are missing, and so is a picture"
+    other = foreign.of_file(path)
+    text = other[2:-1] if other else "the mark DICM and a file header are missing, and so is a picture"
+  for pattern, words in _WORDS:
+    text = re.sub(pattern, words, text)
   return f"{path} is not readable DICOM ({text[:160]})"
 
 

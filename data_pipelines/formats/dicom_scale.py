@@ -32,9 +32,10 @@ CT_UNITS = (-1024, 3071)  # 12 bits of Hounsfield units
 _BESIDE = ("{}: its window lies beside all of its values, {:g} ... {:g} as stored: all would be black, or "
            "all white; say what black and white are by --config.data.window='(BLACK, WHITE)'")
 
-
 _NARROW = ("{}: its window is {:g} wide, which the standard's linear one cannot be (it is 1 at least): say "
            "what black and white are by --config.data.window='(BLACK, WHITE)'")
+_NEGATIVE = ("{}: its window is {:g} wide; some viewers turn black and white round then: say what they are "
+             "by --config.data.window='(BLACK, WHITE)'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
         least, most, inverted, curve, least, most, narrow)
   bounds = _bounds(path, data, array, window, bits)
   if bounds is None:
-    return whole(narrow or _flat(path, values, bits))
+    return whole(narrow or _own_slope(path, data) or _flat(path, values, bits))
   beside = values[1] <= min(bounds) or values[0] >= max(bounds)
   if own and _window_of(data) and values[0] < values[1] and beside:
     return whole(_BESIDE.format(path, *values))
@@ -178,11 +179,22 @@ def _narrow(path, data) -> str:
   for an exact one, or for one of 1); "" of others and of a width of 0, which programs write for none."""
   found = _group(data, "FrameVOILUTSequence") or data
   width = _first(found.get("WindowWidth")) or 0.0
+  if width < 0:
+    return _NEGATIVE.format(path, width)
   function = _function(found)
   if width > 0 and function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
     return (f"{path}: its VOI LUT Function is {function[:20]!r}, which is none that is known: say what black "
             "and white are by --config.data.window='(BLACK, WHITE)'")
   return _NARROW.format(path, width) if 0 < width < 1 and function == "LINEAR" else ""
+
+
+def _own_slope(path, data) -> str:
+  """A line where a file of emission tomography has a slope, which is its own, and no window."""
+  slope = rescale(path, data)[0]
+  if data.get("Modality") not in ("PT", "NM") or slope == 1:
+    return ""
+  return (f"{path} names no window, and its Rescale Slope ({slope:g}) is of this file alone: equal greys are "
+          "other values in each; say what black and white are by --config.data.window='(BLACK, WHITE)'")
 
 
 def _shape(data) -> str:

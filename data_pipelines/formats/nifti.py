@@ -218,6 +218,7 @@ def _packed(path) -> bool:
 def _checked(path, stream):
   """The image of an open file, read to its end (gzip's checksum stands there), sizes checked first."""
   import nibabel
+  logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # it logs doubts without the file's name
   head = stream.read(_HEADER)
   kinds = (nibabel.Nifti2Image, nibabel.Nifti1Image)
   # The first number of a header is its own length, 540 or 348, in either order of bytes.
@@ -254,7 +255,14 @@ def _check_numbers(path, header):
   """Refuses numbers by which other bytes, or none, would be taken for the voxels. NaN is "not scaled"."""
   offset = float(header["vox_offset"])
   if not offset >= header.single_vox_offset:  # nibabel takes 0 as it stands, and reads the header as voxels
-    raise UserError(f"{path} is corrupt: by its header voxels begin at byte {offset:g}, inside the header")
+    pair = b"ni" in bytes(header["magic"])
+    raise UserError(f"{path} is corrupt: by its header voxels begin at byte {offset:g}, inside the header"
+                    + (" (that of a pair, .hdr and .img: save it as one .nii.gz)" if pair else ""))
+  if offset % 16:  # extensions are multiples of 16 bytes
+    raise UserError(f"{path} is corrupt: by its header voxels begin at byte {offset:g}, no multiple of 16")
+  for form in ("sform_code", "qform_code"):
+    if not 0 <= int(header[form]) <= 5:  # nibabel leaves such a form out
+      raise UserError(f"{path} is corrupt: its {form} is {int(header[form])}, which is none that is known")
   for field in ("scl_slope", "scl_inter"):
     if np.isinf(header[field]):
       raise UserError(f"{path} is corrupt: its {field} is infinite")

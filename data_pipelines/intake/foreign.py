@@ -27,9 +27,11 @@ _BEGINNINGS = (
 
 
 def what_it_is(beginning: bytes) -> str:
-  """" (it is a web page: ...)" of the first bytes of a file (64 or more), "" where they say nothing."""
+  """" (it is a web page: ...)" of the first bytes of a file (132 or more), "" where they say nothing."""
   if not beginning:
     return " (it is empty: copy it again)"
+  if beginning[128:132] == b"DICM":
+    return " (it is a DICOM file: let its name end in .dcm)"
   if beginning[4:12].lower() in (b"ftypavif", b"ftypavis"):
     return " (it is an AVIF picture: save it as PNG)"
   if beginning.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
@@ -53,7 +55,7 @@ def _named(beginning, known):
 def of_file(path) -> str:
   """`what_it_is` of a file."""
   with open(path, "rb") as file:
-    return what_it_is(file.read(64))
+    return what_it_is(file.read(132))
 
 
 def advice(name: str, kinds: Collection[str]) -> str:

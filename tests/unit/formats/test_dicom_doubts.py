@@ -1,5 +1,8 @@
 """DICOM files whose header does not fit their pixels, and what detectors store beside a picture."""
 
+import gzip
+import io
+
 import nibabel
 import numpy as np
 from PIL import Image
@@ -230,3 +233,62 @@ def test_forms_of_tiff_that_are_refused_say_what_to_do(tmp_path):
   path.write_bytes(path.read_bytes().replace(packed + b"\x08\0", packed + (50001).to_bytes(2, "little")))
   with pytest.raises(UserError, match="w.tif is no.* .TIFF compressed as WebP: .*LZW or Deflate"):
     images.read(path)
+
+
+@pytest.mark.parametrize("change, said", [
+    ((b"120.5", b"120,5"), "its header holds '120,5' where a number belongs"),
+    ((b"120.5", b"1\\2\\3"), None), ((b"1.250", b"1\\2  "), "holds several numbers where one belongs"),
+    ((b"300.0", b"-50.0"), "a.dcm: its window is -50 wide; some viewers turn black and white round"),
+    ((b"300.0", b"0    "), None)])
+def test_numbers_of_a_header_that_are_none(tmp_path, change, said):
+  """A negative width was taken for no window."""
+  path = dicom(tmp_path / "a.dcm", GREY, WindowCenter="120.5", WindowWidth="300.0", RescaleSlope="1.250",
+               RescaleIntercept=0)
+  path.write_bytes(path.read_bytes().replace(*change))
+  if said is None:
+    assert images.read_unit(path).std() > 0.01
+    return
+  with pytest.raises(UserError, match=said):
+    images.read_unit(path)
+
+
+def test_slices_of_emission_tomography_have_slopes_of_their_own(tmp_path):
+  """Without a window equal greys were other activities in every file."""
+  fields = dict(RescaleIntercept=0, Units="BQML")
+  path = dicom(tmp_path / "a.dcm", DEEP * 16, Modality="PT", RescaleSlope=3.5, **fields)
+  with pytest.raises(UserError, match=r"a.dcm names no window, and its Rescale Slope \(3.5\) is of"):
+    images.read_unit(path)
+  np.testing.assert_array_equal(images.read_values(path)[..., 0], DEEP * 16 * 3.5)
+  assert images.read_unit(path, window=(0, 3e5)).std() > 0.05
+  for modality, slope in (("PT", 1), ("MR", 3.5)):
+    path = dicom(tmp_path / "b.dcm", DEEP * 16, Modality=modality, RescaleSlope=slope, **fields)
+    assert images.read_unit(path).std() > 0.05
+
+
+def test_files_that_are_no_dicom_or_lack_what_it_needs_say_so_in_plain_words(tmp_path):
+  said = {}
+  plain = dicom(tmp_path / "a.dcm", GREY)
+  (tmp_path / "packed.dcm").write_bytes(gzip.compress(plain.read_bytes()))
+  (tmp_path / "named.png").write_bytes(plain.read_bytes())
+  for name, field in (("rows", "Rows"), ("photo", "PhotometricInterpretation"), ("none", "PixelData")):
+    data = pydicom.dcmread(plain)
+    setattr(data, field, b"") if field == "PixelData" else delattr(data, field)
+    data.save_as(tmp_path / f"{name}.dcm")
+  data = pydicom.dcmread(plain)
+  data.PixelData = pydicom.encaps.encapsulate([jpeg_of(GREY[:5])])
+  data["PixelData"].is_undefined_length, data.file_meta.TransferSyntaxUID = True, pydicom.uid.JPEGBaseline8Bit
+  data.save_as(tmp_path / "size.dcm")
+  for path in (p for p in tmp_path.iterdir() if p != plain):
+    with pytest.raises(UserError) as error:
+      images.read(path)
+    said[path.stem] = str(error.value).partition(str(path))[2]
+  assert said["packed"].endswith("(it is packed by gzip: unpack it)")
+  assert said["named"].endswith("(it is a DICOM file: let its name end in .dcm)")
+  assert "its header has no Rows" in said["rows"] and "no PhotometricInterpretation" in said["photo"]
+  assert said["none"] == " holds no image (no modality)" and "another size or depth than Rows" in said["size"]
+
+
+def jpeg_of(array):
+  content = io.BytesIO()
+  Image.fromarray(array).save(content, "JPEG")
+  return content.getvalue()

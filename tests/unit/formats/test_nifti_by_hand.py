@@ -1,9 +1,13 @@
 """Headers of NIfTI by hand: which affine, which unit, what is written beside the voxels."""
 
+import struct
+
 import nibabel
 import numpy as np
 import pytest
 
+from data_pipelines.brains import volumes
+from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 
 SFORM, QFORM = np.diag([2.0, 3, 4, 1]), np.diag([2.0, 3, 5, 1])  # they say other distances of slices
@@ -36,6 +40,55 @@ def test_the_sform_places_a_volume_and_the_qform_where_there_is_none(tmp_path, c
 def test_units_of_space_with_and_without_units_of_time(tmp_path, units, mm):
   _, grid, _ = nifti.read_on_grid(save(tmp_path / "a.nii", units=units))
   np.testing.assert_allclose(grid.affine, np.diag([mm, mm, mm, 1]) @ SFORM)
+
+
+@pytest.mark.parametrize("at, change, said", [
+    (108, struct.pack("<f", 353), "voxels begin at byte 353, no multiple of 16"),
+    (108, struct.pack("<f", 352.5), "byte 352.5, no multiple of 16"),
+    (254, struct.pack("<h", 99), "sform_code is 99"), (252, struct.pack("<h", -1), "qform_code is -1"),
+    (344, b"ni1", ""), (254, struct.pack("<h", 5), "")])
+def test_headers_by_which_other_bytes_would_be_the_voxels_or_their_place(tmp_path, at, change, said):
+  """One byte late every number is another; nibabel leaves out forms whose code it does not know."""
+  path = save(tmp_path / "a.nii")
+  content = bytearray(path.read_bytes()) + bytes(16)
+  content[at:at + len(change)] = change
+  path.write_bytes(content)
+  if said:
+    with pytest.raises(UserError, match=said):
+      nifti.read(path)
+  else:
+    np.testing.assert_array_equal(nifti.read_volume(path), VOXELS)
+
+
+def test_the_header_of_a_pair_says_what_to_do_and_doubts_have_no_lines_without_a_name(tmp_path, caplog):
+  nibabel.save(nibabel.Nifti1Pair(VOXELS, SFORM), tmp_path / "a.img")
+  (tmp_path / "a.hdr").rename(tmp_path / "a.nii")
+  with pytest.raises(UserError, match="that of a pair, .hdr and .img: save it as one .nii.gz"):
+    nifti.read(tmp_path / "a.nii")
+  path = save(tmp_path / "b.nii")
+  content = bytearray(path.read_bytes())
+  content[80:84] = struct.pack("<f", -2)
+  path.write_bytes(content)
+  np.testing.assert_array_equal(nifti.read_volume(path), VOXELS)
+  assert "pixdim" not in caplog.text
+
+
+@pytest.mark.parametrize("code, said", [
+    (5, "a statistic by its header (intent code 5)"), (1002, "labels"), (1007, "matrices or vectors"),
+    (0, ""), (1001, ""), (2001, ""), (24, "a statistic"), (25, ""), (1010, "")])
+def test_volumes_that_are_no_pictures_by_their_headers_are_said(tmp_path, caplog, code, said):
+  path = save(tmp_path / "a.nii", codes=(1, 0), intent_code=code)
+  volumes.read({"flair": path}, "", save(tmp_path / "s.nii", codes=(1, 0), intent_code=1002))
+  assert said in caplog.text if said else "intent" not in caplog.text
+  assert f"{tmp_path / 's.nii'} holds" not in caplog.text
+
+
+def test_one_volume_as_two_modalities_is_said(tmp_path, caplog):
+  files = {"flair": save(tmp_path / "a.nii"), "t1": save(tmp_path / "b.nii", VOXELS + (VOXELS == 5)),
+           "t2": save(tmp_path / "c.nii.gz")}
+  volumes.read(files, "")
+  assert caplog.text.count("hold the same voxels") == 1
+  assert f"{files['flair']} and {files['t2']} hold the same voxels, as flair and as t2" in caplog.text
 
 
 @pytest.mark.parametrize("beside", [(1,), (1, 1), (1, 1, 1)])
