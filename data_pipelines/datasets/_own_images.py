@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import logging
 
 import numpy as np
 
@@ -83,6 +84,23 @@ class _Images(Source):
     return {"id": m.name, "patient": m.patient, "path": str(m.path)}
 
 
+def _check_masks(members, window):
+  """Reads all masks; says which abnormal images have an empty one.
+
+  Raises:
+    UserError: as `mask_images.check_pairs`; a mask marks something in an image that is normal by its folder.
+  """
+  masked = [m for m in members if m.mask is not None]
+  marked = mask_images.check_pairs([(m.path, m.mask) for m in masked], window=window)
+  odd = [m for m, share in zip(masked, marked) if share and not m.label]
+  if odd:
+    raise UserError(f"{odd[0].path} is normal by its folder, and its mask {odd[0].mask} marks something "
+                    f"({len(odd)} such images): move it to the abnormal ones, or take the mask away")
+  if empty := [m for m, share in zip(masked, marked) if m.label and not share]:
+    logging.warning("%d of %d abnormal images have a mask that marks nothing, the first %s: all of their "
+                    "pixels count as normal", len(empty), sum(m.label for m in masked), empty[0].mask)
+
+
 class OwnImages(DataSet):
   """Images of one's own folder; see intake/sides.py for who is in which split.
 
@@ -103,7 +121,7 @@ class OwnImages(DataSet):
     # Pixel metrics need the masks of all abnormal images: one that lacks its mask is no empty one.
     self._masks = bool(ill) and all(m.mask is not None for m in ill)
     self._notes = {"abnormal images with a mask": f"{sum(m.mask is not None for m in ill)} of {len(ill)}"}
-    mask_images.check_pairs([(m.path, m.mask) for m in ill if m.mask is not None], window=cfg["window"])
+    _check_masks(members, cfg["window"])
     self.splits = tuple(s for s in ("val", "test") if self.parts[s])
 
   def _source(self, members, truth, ops=()):

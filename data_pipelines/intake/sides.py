@@ -21,6 +21,7 @@ from data_pipelines.formats import dicom_series
 from data_pipelines.intake import (
   counts,
   find as finder,
+  folder_words,
   names as naming,
   patients,
   splits,
@@ -29,10 +30,7 @@ from data_pipelines.intake import (
 )
 from data_pipelines.intake.tables import same
 
-MASKS = ("mask", "masks", "segmentation", "segmentations", "ground_truth")
 SPLITS = vocabulary.SPLITS
-_MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
-         "patients": 1, "lesions": 1, "pathologies": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,19 +91,22 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
   if not found.files:
     raise FileNotFoundError(f"{root} holds {counts.nothing(found, ('image', 'dicom', 'nifti'))}")
   words = [{same(w) for w in given} for given in (normal_words, anomaly_words)]
-  sides = {path: _side(path.relative_to(root).parts[:-1], words) for path in found.files}
+  found.leave_out(folder_words.thumbnails(found.files))
+  sides = {path: folder_words.side(path.relative_to(root).parts[:-1], words) for path in found.files}
   beside = {p: reason for p, side in sides.items() if side != "mask" and finder.kind_of(p) == "image" and (
       reason := naming.beside_its_image(p, found.files))}
   found.leave_out(beside)
   sides = {p: side for p, side in sides.items() if p not in beside}
   vocabulary.check_one_side((p for p, side in sides.items() if side in (0, 1)), root)
   if not any(side in (0, 1) for side in sides.values()):
+    folder_words.check_no_sides((p for p, side in sides.items() if side != "mask"), root)
     sides = {path: side if side == "mask" else 0 for path, side in sides.items()}
     logging.info("%s has no folder normal or abnormal: all of its %d scans are taken for normal", root,
                  sum(side == 0 for side in sides.values()))
   found.leave_out({path: "lies in no folder normal, abnormal or masks" for path, side in sides.items()
                    if side is None})
   there = {p: finder.kind_of(p) for p, side in sides.items() if side in (0, 1)}
+  folder_words.say_both_sides({p: int(sides[p]) for p in there})
   series = _volumes([p for p, kind in there.items() if kind == "dicom"], dicom, root, found)
   labels = [p for p, kind in there.items() if series and kind == "nifti" and _is_label(p)]
   kinds = {"nifti" if k == "nifti" else "series" if series and k == "dicom" else "image"
@@ -165,7 +166,7 @@ def _one_side(series, sides):
 
 def _is_label(path):
   name = re.sub("[-_ ]+", "_", same(finder.stem_of(path)))
-  return any(f"_{name}".endswith(f"_{word}") for word in ("seg", "label", "labels", *MASKS))
+  return any(f"_{name}".endswith(f"_{word}") for word in ("seg", "label", "labels", *folder_words.MASKS))
 
 
 def decided(found: Sides) -> dict[str, str]:
@@ -184,7 +185,8 @@ def with_masks(sides: Sides) -> list[Member]:
   """
   named: dict[str, pathlib.Path] = {}
   for path in sides.masks:
-    key = same(_below(path, sides.root, MASKS))
+    *folders, _ = path.relative_to(sides.root).parts
+    key = same("/".join([*folder_words.without_masks(folders), finder.stem_of(path)]))
     for ending in ("_mask", "_seg", "_segmentation"):
       key = key.removesuffix(ending)
     if key in named:
@@ -234,6 +236,7 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
   members = [dataclasses.replace(m, patient=p) for m, p in zip(members, owners, strict=True)]
   if cfg["split_table"]:
     return _recorded(members, cfg["split_table"], pathlib.Path(root))
+  folder_words.say_splits((m.path for m in members), pathlib.Path(root))
   ill = {m.patient for m in members if m.label}
   healthy = sorted({m.patient for m in members} - ill)
   shares = {"val": cfg["val_share"], "test": cfg["test_share"]}
@@ -277,20 +280,6 @@ def _recorded(members, path, root):
     logging.warning("%d scans are newer than the split of this run (%s) and are left out", new, path)
   splits.check_no_leak({s: [m.patient for m in found if m.split == s] for s in SPLITS}, str(path))
   return found
-
-
-def _side(folders, words):
-  """0, 1, "mask" or None by the first folder with a known name."""
-  for folder in map(same, folders):
-    if folder in MASKS:
-      return "mask"
-    if folder in words[0] or folder in words[1]:
-      return int(folder in words[1])
-    if folder in _MORE:
-      return _MORE[folder]
-    if folder in vocabulary.NORMAL_WORDS or folder in vocabulary.ANOMALY_WORDS:
-      return int(folder in vocabulary.ANOMALY_WORDS)
-  return None
 
 
 def _below(path, root, skip):

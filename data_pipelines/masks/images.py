@@ -95,22 +95,26 @@ def _check_hard(path, values):
                     "largest, as probabilities are: any value above 0 is a mark; cut it at one half")
 
 
-def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0, 0)) -> None:
+def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0, 0)) -> list[float]:
   """Reads (image, mask) files and checks them; masks that look inverted, or may be turned, are said.
+
+  Returns:
+    The share of each mask that is marked.
 
   Raises:
     As `formats.images.size` and `read_mask`; UserError: an image and its mask differ in size.
   """
   def look(pair):
     mask = check_pair(*pair, soft, window)
-    return bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
+    return bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5), float((mask > 0).mean())
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
     found = list(pool.map(look, pairs))
-  odd = [mask for (_, mask), inverted in zip(pairs, found) if inverted]
+  odd = [mask for (_, mask), (inverted, _) in zip(pairs, found) if inverted]
   doubts.say_of_masks(pairs)
   if 2 * len(odd) > len(pairs):
     logging.warning("%d of %d masks mark all four corners and more than half of the image, the first %s: are "
                     "they inverted? White is the lesion", len(odd), len(pairs), odd[0])
+  return [share for _, share in found]
 
 
 def check_pair(image, mask, soft: bool = False, window=(0, 0)) -> np.ndarray:

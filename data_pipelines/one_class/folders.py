@@ -19,7 +19,7 @@ from data_pipelines.intake import (
   unlisted,
   vocabulary,
 )
-from data_pipelines.intake.sides import MASKS
+from data_pipelines.intake.folder_words import MASKS
 from data_pipelines.intake.tables import same
 from data_pipelines.one_class.lists import Item, hold_out, regrouped
 

@@ -10,7 +10,7 @@ import pytest
 from data_pipelines import dataset as datasets, fields
 from data_pipelines.datasets import own_folder
 from data_pipelines.errors import UserError
-from data_pipelines.intake import sides
+from data_pipelines.intake import folder_words, sides
 
 
 def image(path, value=100, size=(20, 30), mark=None):
@@ -198,8 +198,8 @@ def test_a_recorded_split_holds_for_names_that_its_table_writes_as_text(tmp_path
 
 
 def test_sides_of_words():
-  assert [sides._side((w,), (set(), set())) for w in ("Normal", "healthy", "masks", "tumour", "xyz")] == [
-      0, 0, "mask", 1, None]
+  names = ("Normal", "healthy", "masks", "tumour", "xyz")
+  assert [folder_words.side((w,), (set(), set())) for w in names] == [0, 0, "mask", 1, None]
 
 
 def test_a_mask_beside_its_image_is_no_image(normals):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import find, sides, unlisted, vocabulary
+from data_pipelines.intake import find, folder_words, sides, unlisted, vocabulary
+from tests.unit.intake import test_sides
 
 CFG = {"group_pattern": "", "grouping": "patient", "val_share": 0.15, "test_share": 0.3, "split_seed": 5,
        "split_table": ""}
@@ -55,7 +56,7 @@ def test_a_recorded_split_must_not_divide_a_patient(tmp_path):
         (), ()), 1), (("Masks", "normal"), ((), ()), "mask"), (("plaque",), ((), ("plaque",)), 1),
     (("both",), (("both",), ("both",)), 1), (("x",), ((), ()), None)])
 def test_the_first_folder_that_says_something_counts_and_own_words_before_all(folders, own, side):
-  assert sides._side(folders, [set(words) for words in own]) == side
+  assert folder_words.side(folders, [set(words) for words in own]) == side
 
 
 def with_masks(names, masks):
@@ -143,3 +144,48 @@ def test_a_mask_of_two_images_is_that_of_the_one_abnormal_one():
   for labels in ((0, 0), (1, 1)):
     with pytest.raises(UserError, match="m is the mask of a/1.png and of b/1.png"):
       sides._of_one("1", "m", [member(n, v) for n, v in zip(("a/1.png", "b/1.png"), labels)], ["1", "1"])
+
+
+def test_what_folders_and_names_may_say_is_not_passed_over(tmp_path, caplog):
+  """Nothing but names told these apart: yes/ and no/, a mask in abnormal/masks, thumbnails."""
+  def seen(*names):
+    root = tmp_path / str(len(list(tmp_path.iterdir())))
+    for i, name in enumerate(names):
+      test_sides.image(root / name, i)
+    found = sides.look(root)
+    return sorted(m.name for m in found.members), sorted(p.relative_to(root).as_posix() for p in found.masks)
+  some = [f"normal/{i}.png" for i in range(3)]
+  for names, said in (
+      (["no/a.png", "yes/b.png"], "its folder no speaks of one: say which"),
+      (["p1/no_tumour/a.png"], "its folder no_tumour"),
+      (["normal_2/a.png", "x/b.png"], "its folder normal_2"),
+      (["a.png", "tumor_5.png"], "1 of 2 files are named as abnormal ones, the first tumor_5.png"),
+      (["abnormal_1.png", "abnormal_2.png"], "2 of 2 files are named as abnormal ones")):
+    with pytest.raises(UserError, match=said):
+      seen(*names)
+  assert seen("tumor_1.png", "tumor_2.png")[0] == ["tumor_1.png", "tumor_2.png"]  # of a set called so
+  assert seen("P1_note/a.png", "x/normality.png")[0] == ["P1_note/a.png", "x/normality.png"]
+  assert seen(*some, "abnormal/a.png", "abnormal/masks/a.png", "Labels/b.png") == (
+      ["abnormal/a.png", *some], ["Labels/b.png", "abnormal/masks/a.png"])
+  assert seen(*some, "normal/thumbs/1.png", "normal/Preview/x.png")[0] == sorted(
+      ["normal/Preview/x.png", *some])
+  assert seen("normal/test/a.png", "normal/b.png")[0] and "no splits here" not in caplog.text
+  root = tmp_path / "both"
+  for name in ("normal/a.png", "abnormal/b.png"):
+    test_sides.image(root / name, 7)
+  sides.look(root)
+  assert "normal/a.png and " in caplog.text and "abnormal/b.png are one file, byte for byte" in caplog.text
+
+
+def test_folders_of_splits_are_said_and_masks_that_contradict_their_side(tmp_path, caplog):
+  for i, name in enumerate((*(f"train/normal/{k}" for k in "abcd"), "test/normal/f", "test/abnormal/e")):
+    test_sides.image(tmp_path / "set" / f"{name}.png", 50 + i)
+  test_sides.image(tmp_path / "set" / "masks/test/abnormal/e.png", 0)
+  test_sides.opened(tmp_path / "set")
+  assert "has folders called test and train, which are no splits here" in caplog.text
+  assert "1 of 1 abnormal images have a mask that marks nothing, the first " in caplog.text
+  test_sides.image(tmp_path / "set" / "masks/train/normal/a.png", 0)
+  test_sides.opened(tmp_path / "set")  # an empty one fits
+  test_sides.image(tmp_path / "set" / "masks/train/normal/a.png", 0, mark=np.s_[2:4, 2:4])
+  with pytest.raises(UserError, match="a.png is normal by its folder, and its mask .* marks something"):
+    test_sides.opened(tmp_path / "set")

@@ -1,0 +1,93 @@
+"""What the folders of one's own images say: which side a file is on, and what they may say that is not read.
+
+What they may say and nothing reads is refused, or said in one warning: a split, names of abnormal images in a
+folder that knows no sides, thumbnails, one picture on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+import logging
+import pathlib
+import re
+
+from data_pipelines.errors import UserError
+from data_pipelines.intake import copies, find as finder, vocabulary
+from data_pipelines.intake.tables import same
+
+MASKS = ("mask", "masks", "segmentation", "segmentations", "ground_truth", "groundtruth", "gt", "label",
+         "labels", "annotation", "annotations")
+_MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
+         "patients": 1, "lesions": 1, "pathologies": 1}
+_SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
+_TURNED = {"no", "non", "not", "without", "ohne", "yes", "with", "mit"}  # of folders: no_tumor, yes
+
+
+def side(folders: Sequence[str], words: Sequence[Collection[str]]):
+  """0, 1, "mask" or None by the first folder with a known name, or "mask" where one below it holds masks."""
+  names = list(map(same, folders))
+  for at, folder in enumerate(names):
+    if folder in MASKS:
+      return "mask"
+    found = _MORE.get(folder, 0 if folder in vocabulary.NORMAL_WORDS else
+                      1 if folder in vocabulary.ANOMALY_WORDS else None)
+    if folder in words[0] or folder in words[1]:
+      found = int(folder in words[1])
+    if found is not None:
+      return "mask" if set(names[at:]) & set(MASKS) else found
+  return None
+
+
+def without_masks(folders: Sequence[str]) -> list[str]:
+  """Folders but for the first that holds masks."""
+  at = next((i for i, folder in enumerate(folders) if same(folder) in MASKS), len(folders))
+  return [*folders[:at], *folders[at + 1:]]
+
+
+def check_no_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
+  """Refuses a folder without sides whose names speak of some: all would be taken for normal.
+
+  Raises:
+    UserError: with the first folder or file.
+  """
+  files = list(files)
+  both = {w for w in (*vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS) if not w.isdigit()}
+  folders = dict.fromkeys(f for path in files for f in path.relative_to(root).parts[:-1])
+  if odd := [f for f in folders if _words(f) & (both | _TURNED)]:
+    raise UserError(f"{root} has no folder normal or abnormal, and its folder {odd[0]} speaks of one: say "
+                    "which folders hold normal images by config.data.normal_words, which abnormal ones by "
+                    f"anomaly_words; where all are normal, put them into {root}/normal")
+  ill = [p for p in files if _words(finder.stem_of(p)) & set(vocabulary.ANOMALY_WORDS)]
+  if ill and (len(ill) < len(files) or any("abnormal" in _words(finder.stem_of(p)) for p in ill)):
+    raise UserError(f"{root} has no folder normal or abnormal, and {len(ill)} of {len(files)} files are "
+                    f"named as abnormal ones, the first {ill[0].name}: put them into {root}/abnormal, the "
+                    f"others into {root}/normal")
+
+
+def _words(name: str) -> set[str]:
+  return set(re.findall(r"[^\W\d_]+", same(name)))
+
+
+def thumbnails(files: Collection[pathlib.Path]) -> dict[pathlib.Path, str]:
+  """{file: reason} of those in a folder of thumbnails beside the images of the same names."""
+  there = {(p.parent, finder.stem_of(p)) for p in files}
+  return {p: "is a thumbnail by its folder" for p in files
+          if same(p.parent.name) in _SMALL and (p.parent.parent, finder.stem_of(p)) in there}
+
+
+def say_splits(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
+  """Warns where folders are named as splits, which a run makes itself."""
+  folders = {f for p in files for f in p.relative_to(root).parts[:-1]}
+  named = sorted(f for f in folders if same(f) in vocabulary.SPLIT_WORDS)
+  if len({vocabulary.SPLIT_WORDS[same(f)] for f in named}) > 1:
+    logging.warning("%s has folders called %s, which are no splits here: patients are split anew; a table of "
+                    "files and splits, config.data.split_table, says it otherwise", root, " and ".join(named))
+
+
+def say_both_sides(sides: Mapping[pathlib.Path, int]) -> None:
+  """Warns where one picture, byte for byte, is normal and abnormal."""
+  found = copies.find({word: [str(p) for p, side in sides.items() if side == label]
+                       for label, word in enumerate(("normal", "abnormal"))})
+  if found:
+    logging.warning("%s and %s are one file, byte for byte, and count as normal and as abnormal (%d such): "
+                    "take one of them away", found[0][0], found[0][2], len(found))
