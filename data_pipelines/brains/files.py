@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
@@ -12,7 +13,7 @@ import random
 from data_pipelines.brains import scan_folders, sequences, series
 from data_pipelines.brains.scan_folders import ScanFiles
 from data_pipelines.errors import UserError
-from data_pipelines.intake import counts, patients as people, splits, tables, vocabulary
+from data_pipelines.intake import counts, find as finder, patients as people, splits, tables, vocabulary
 
 SPLITS = vocabulary.SPLITS
 SITE = ("site", "institution", "center", "centre")  # columns that name the hospital
@@ -82,6 +83,7 @@ def _from_manifest(folder, modalities, rule) -> Found:
                             ("split", "seg", "mask", "group", *SITE),
                             "Set config.data.modalities to columns of it.")
   table.unique("patient")
+  _check_columns(table, modalities)
   names = [row["patient"] for row in table.rows]
   person = people.of_scans(names, **rule)
   groups = people.unified([("" if rule["grouping"] != "patient" else people.group_column(row)) or person[p]
@@ -111,11 +113,50 @@ def _from_manifest(folder, modalities, rule) -> Found:
     complete.append(ScanFiles(patient, split, tuple(volumes), str(folder / seg) if seg else None, group,
                               row[site_column] if site_column else ""))
   sequences.say_columns(item for scan in complete for item in zip(modalities, scan.volumes))
+  _say_mixed(complete, modalities, table.path)
   if unused:
     logging.info("%s: %d scans are in no split: %s", table.path, len(unused), ", ".join(unused[:20]))
   if with_split:
     return Found(complete, incomplete, "column split of manifest.csv")
   return Found(*_assign(complete, incomplete, sorted(names), folder, dict(zip(names, groups))))
+
+
+def _check_columns(table, modalities):
+  """Refuses columns that hold what another one is read for: a label or a split under a name of its own.
+
+  Raises:
+    UserError: with the column.
+  """
+  read = {"patient", "split", "seg", "mask", *SITE, *people.COLUMNS, *map(tables.column_name, modalities)}
+  if table.first("seg") and table.first("mask"):
+    logging.warning("%s has a column seg, which is read, and a column mask, which is not", table.path)
+  for column in (c for c in table.columns if c not in read):
+    cells = [row[column] for row in table.rows if row[column]]
+    is_split = all(tables.same(cell) in vocabulary.SPLIT_WORDS for cell in cells)
+    if cells and is_split and "split" not in table.columns:
+      raise UserError(f"{table.path} has no column split, and its column {column!r} holds words of one: call "
+                      "it split, or take it away")
+    volumes = [pathlib.Path(cell) for cell in cells if finder.kind_of(cell, False) == "nifti"]
+    named = sequences.like_label(pathlib.Path(column)) or any(map(sequences.like_label, volumes))
+    if volumes and named and not table.first("seg", "mask"):
+      raise UserError(f"{table.path} has no column seg, and its column {column!r} seems to hold labels: call "
+                      "it seg, or take it away")
+
+
+def _say_mixed(scans, modalities, path):
+  """Warns where a row holds files of two scans by their names, each of which has a row of its own."""
+  def prefixes(scan):
+    volumes = [sequences.split_name(pathlib.Path(v), modalities) for v in scan.volumes if isinstance(v, str)]
+    label = sequences.split_name(pathlib.Path(scan.seg), sequences.LABEL_ENDINGS) if scan.seg else ("", "")
+    return {prefix.lower() for prefix, known in (*volumes, label) if known}
+  of = [prefixes(scan) for scan in scans]
+  rows = collections.Counter(prefix for found in of for prefix in found)
+  odd = [(scan, found) for scan, found in zip(scans, of)
+         if len(found) > 1 and all(rows[prefix] > 1 for prefix in found)]
+  if odd:
+    logging.warning("%s: %d rows hold files of several scans by their names, the first that of %s (%s): was "
+                    "a column sorted alone? The table is followed", path, len(odd), odd[0][0].patient,
+                    ", ".join(sorted(odd[0][1])))
 
 
 def _of_cell(path, modality):

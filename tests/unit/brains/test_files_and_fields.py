@@ -60,3 +60,29 @@ def test_fields_that_do_and_the_noise_they_ask_for():
     assert fields.batch_ops(fields.resolve(off)) == ()
   assert len(fields.augment_ops(fields.resolve({"flip": True, "gain": 0.1}))) == 2
   assert len(fields.augment_ops(fields.resolve({"gain": 0.1}))) == 1
+
+
+@pytest.mark.parametrize("header, rows, said", [
+    ("patient,flair,set", "p1,a.nii,train", "no column split, and its column 'set' holds words of one"),
+    ("patient,flair,set", "p1,a.nii,late", ""), ("patient,flair,split,set", "p1,a.nii,test,train", ""),
+    ("patient,flair,Ground Truth", "p1,a.nii,b.nii", "no column seg, and its column 'ground truth' seems to"),
+    ("patient,flair,Maske", "p1,a.nii,p1_seg.nii.gz", "column 'maske' seems to hold labels: call it seg"),
+    ("patient,flair,label", "p1,a.nii,tumour", ""), ("patient,flair,t1", "p1,a.nii,p1_t1.nii", ""),
+    ("patient,flair,brain_mask", "p1,a.nii,p1_brain_mask.nii", ""),
+    ("patient,flair,seg,label", "p1,a.nii,,p1_label.nii", "")])
+def test_columns_that_hold_what_another_is_read_for(tmp_path, caplog, header, rows, said):
+  """Labels called `segmentation` were left out, and lesions trained on; so was a split called `set`."""
+  if said:
+    with pytest.raises(UserError, match=said):
+      found(tmp_path, f"{header}\n{rows}\n")
+  else:
+    assert len(found(tmp_path, f"{header}\n{rows}\n").scans) == 1
+
+
+def test_rows_that_hold_files_of_two_scans_are_said(tmp_path, caplog):
+  table = ("patient,flair,seg,mask\na,a_flair.nii,{}_seg.nii,\nb,b_flair.nii,{}_seg.nii,\n"
+           "c,c_flair.nii,x_seg.nii,\n")
+  found(tmp_path, table.format("a", "b"))
+  assert "several scans" not in caplog.text and "a column mask, which is not" in caplog.text
+  found(tmp_path, table.format("b", "a"))
+  assert "2 rows hold files of several scans by their names, the first that of a (a, b)" in caplog.text
