@@ -219,7 +219,8 @@ def provenance(info: Mapping[str, Any]) -> dict[str, Any]:
   """Which checkpoint, which versions, when."""
   versions = {name: getattr(importlib.import_module(name), "__version__", "?")
               for name in ("jax", "flax", "numpy", "medae_jax")}
-  return {"checkpoint": {"which": info["which"], "step": info["step"]},
+  checkpoint = {k: info[k] for k in ("which", "step", "checksum") if k in info}
+  return {"checkpoint": checkpoint,
           "versions": {"python": sys.version.split()[0], **versions},
           "device": jax.devices()[0].device_kind,
           "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}

@@ -21,6 +21,7 @@ from medae_jax.core import (
   calibration as calibrate,
   config as config_lib,
   files as outputs,
+  places,
   scoring,
   scratch,
   trained,
@@ -61,6 +62,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     raise UserError("nothing to predict: give --input=FILE_OR_FOLDER")
   if not source.exists():
     raise FileNotFoundError(f"--input={source} does not exist")
+  if places.is_run(source):
+    raise UserError(f"--input={source} is the folder of a run: its pictures are no inputs")
   told = record.read(workdir)
   run = opened.load(workdir, changed) if run is None else run.override(changed)
   base.check(run.config, run.image_shape)

@@ -4,7 +4,7 @@
   model: step, params, stats, extra: plain dicts, restored from their own metadata, without data,
          optimiser or method;
   opt:   optimiser states, restored into the structure that the method builds;
-  meta:  stage name, shapes of a batch of each stage, best value, checksum.
+  meta:  stage name, shapes of a batch of each stage, best value, method, checksum.
 Orbax writes into a temporary folder and renames it, so that a killed save leaves nothing behind.
 """
 
@@ -63,7 +63,7 @@ class Checkpoints:
     with _readable_errors(step):
       manager.save(step, args=ocp.args.Composite(
           model=ocp.args.StandardSave(model), opt=ocp.args.StandardSave({"opt": state.opt}),
-          meta=ocp.args.JsonSave(checksums.signed(meta, model=model, opt=state.opt))))
+          meta=ocp.args.JsonSave(checksums.signed(meta, self._method_name(), model=model, opt=state.opt))))
     self._sound[which].add(step)
 
   def replace(self, which: str, state: State, meta: dict[str, Any]) -> None:
@@ -171,12 +171,12 @@ class Checkpoints:
     manager = self._managers[which]
     check_files(pathlib.Path(manager.directory) / str(step))
     meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-    signed = checksums.check_meta(meta, checksums.META if opt_structure else ("checksum",))
+    method, opt = self._method_name(), {}
+    signed = checksums.check_meta(meta, checksums.META if opt_structure else ("checksum",), method)
     model = _fill_empty(manager.restore(step, args=ocp.args.Composite(
         model=ocp.args.StandardRestore(_on_devices(_saved_tree(manager, step)))))["model"])
     if checksum(model["params"]) != meta["checksum"] or not checksums.agrees(signed, "model", model):
       raise ValueError("checksum differs")
-    method, opt = self._method_name(), {}
     meta = upgrade.meta(method, meta)
     if opt_structure:
       wanted = upgrade.networks_as_saved(method, opt_structure(meta), model["params"])

@@ -31,9 +31,9 @@ def crc(tree) -> int:
   return found
 
 
-def signed(meta, **trees) -> dict[str, Any]:
-  """Meta data with checksums of themselves and of the arrays."""
-  meta = json.loads(json.dumps(meta))
+def signed(meta, method: str, **trees) -> dict[str, Any]:
+  """Meta data with the method's name, "" = not known, and checksums of themselves and of the arrays."""
+  meta = json.loads(json.dumps({**meta, "method": method} if method else meta))
   found = {name: crc(tree) for name, tree in trees.items()}
   return {**meta, "crc": {**found, "meta": _crc_of_text(meta)}}
 
@@ -43,8 +43,8 @@ def agrees(noted, name: str, tree) -> bool:
   return name not in noted or noted[name] == crc(tree)
 
 
-def check_meta(meta, needed) -> dict[str, int]:
-  """Refuses damaged meta data; returns its checksums, {} of a run that has none.
+def check_meta(meta, needed, method: str = "") -> dict[str, int]:
+  """Refuses damaged meta data, and those of another method; returns its checksums, {} of a run that has none.
 
   Args:
     needed: entries that are read: all of META to go on with training, some of them for scoring.
@@ -55,6 +55,8 @@ def check_meta(meta, needed) -> dict[str, int]:
   for name, rule in META.items():
     if name in meta and rule(meta[name]):
       raise ValueError(f"meta: {name}={meta[name]!r} is not {rule(meta[name])}")
+  if method and meta.get("method", method) != method:
+    raise ValueError(f"of the method {meta['method']}, and config.json says {method}: files of two runs")
   found = meta.pop("crc", {})
   if found and set(needed) == set(META) and found.get("meta") != _crc_of_text(meta):
     raise ValueError("checksum of the meta data differs")

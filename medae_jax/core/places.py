@@ -61,6 +61,12 @@ def check_folder(path, flag: str) -> None:
     raise UserError(f"{flag}={path}: {above} is no folder but a file, or a link to nothing: choose another")
 
 
+def is_run(path) -> bool:
+  """Whether a path is the folder of a run, with its config and checkpoints."""
+  path = pathlib.Path(path)
+  return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
+
+
 def check_workdir(workdir) -> None:
   """Refuses what can be no folder, and one in which Orbax writes checkpoints that nothing can read: it merges
   the files of its processes by a pattern of names, in which these characters mean something else.

@@ -132,7 +132,11 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
   changed.check(as_trained, config, converted="converted_from" in info, splits=splits)
   if calibration:
     changed.check_calibration(config, calibration, as_trained)
-  made_with = ((calibration or {}).get("checkpoint") or {}).get("step", info["step"])
+  noted = (calibration or {}).get("checkpoint") or {}
+  made_with = noted.get("step", info["step"])
+  if made_with == info["step"] and noted.get("checksum", info["checksum"]) != info["checksum"]:
+    logging.warning("%s was made with another network than this one, which has its step: is it of another "
+                    "run? --mode=evaluate makes it afresh.", calibration_lib.FILE)
   if made_with != info["step"]:
     logging.warning("%s was made with the checkpoint of step %d, this one is of step %d: thresholds "
                     "may not fit. --mode=evaluate with the same --config.eval.checkpoint makes it "

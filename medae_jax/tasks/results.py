@@ -27,6 +27,9 @@ _HEADS = {RESULTS: b"input,", LEFT_OUT: b"file,reason", FILE: b"result,source",
 def check(output: pathlib.Path) -> None:
   """Raises UserError where --output is no folder, or holds somebody else's file of the name of a table."""
   places.check_folder(output, "--output")
+  if places.is_run(output):
+    raise UserError(f"--output={output} is the folder of a run, among whose files results would lie: leave "
+                    f"it out ({output / 'predictions'}), or choose another")
   for name, head in _HEADS.items():
     path = output / name
     if path.exists() and not (path.is_file() and path.read_bytes()[:len(head)] == head):

@@ -43,10 +43,11 @@ def test_every_mode_takes_the_checkpoint_of_the_config(tmp_path, which, monkeypa
   level, step = LEVELS[which], 1 + list(LEVELS).index(which)
   run = make(tmp_path / "run", which)
   result = evaluate.evaluate(run)["test"]
-  assert result["checkpoint"] == {"which": which, "step": step}
+  noted = {"which": which, "step": step, "checksum": float(np.float32(level))}
+  assert result["checkpoint"] == noted
   opened = medae_jax.load(run)
   assert float(opened.state.params["net"]["level"]) == np.float32(level)
-  assert opened.calibration["checkpoint"] == {"which": which, "step": step}
+  assert opened.calibration["checkpoint"] == noted
   assert opened.calibration["prepared"] == {"modalities": ["flair", "t1"], "image_size": list(fake_run.SHAPE)}
   assert opened.calibration["scored_with"]["median"] == 3
   image = fake_run.open(opened.config.data, 0).split("test").read(np.arange(3))["image"]
@@ -87,6 +88,30 @@ def test_the_choice_can_be_changed_for_one_command(tmp_path):
   assert files.read_json(folder / "config.json", "")["predict"]["force"] is False  # nobody insists for others
   with pytest.raises(ValueError, match="eval.checkpoint='nosuch': it must be one of 'best', 'last'"):
     trained.load(run, {"eval.checkpoint": "nosuch"})
+
+
+def test_files_of_two_runs_in_one_folder_are_said(tmp_path, caplog):
+  """A calibration of another run of as many steps gave its thresholds; other parameters were a KeyError."""
+  run = make(tmp_path / "run", "best")
+  for checksum, said in ((float(np.float32(LEVELS["best"])), False), (0.61, True)):
+    files.write_json(run / "calibration.json", {"threshold": 0.5, "checkpoint": {
+        "which": "best", "step": 1, "checksum": checksum}})
+    trained.load(run)
+    assert ("calibration.json was made with another network than this one" in caplog.text) == said
+  config = files.read_json(run / "config.json", "")
+  config["method"]["name"] = "dpa"
+  files.write_json(run / "config.json", config)
+  with pytest.raises(UserError, match="of the method .*, and config.json says dpa: files of two runs"):
+    checkpoint.Checkpoints(run).restore_model("best")
+
+
+def test_the_folder_of_a_run_is_neither_input_nor_output(tmp_path):
+  run = make(tmp_path / "run", "best")
+  save(tmp_path / "in", brain())
+  with pytest.raises(UserError, match="--output=.*run is the folder of a run, among whose files results"):
+    predict.predict(run, {"predict.input": str(tmp_path / "in"), "predict.output": str(run)})
+  with pytest.raises(UserError, match="--input=.*run is the folder of a run: its pictures are no inputs"):
+    predict.predict(run, {"predict.input": str(run)})
 
 
 @pytest.mark.parametrize("error,raised,lines", [
