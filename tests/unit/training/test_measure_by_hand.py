@@ -62,3 +62,10 @@ def test_twelve_files_are_looked_at_evenly_and_their_share_of_colour_counted(mon
 def test_files_of_one_picture_are_looked_at():
   metas = [{"path": p} for p in ("a.png", "b.dcm", "c.nii.gz", "")] + [{}]
   assert measure._paths(metas) == ["a.png", "b.dcm"]
+
+
+def test_a_scan_of_background_alone_has_no_distance_to_the_others():
+  images, metas = grey(0.2, 0.4, 0.7, 0.0), [{"patient": p, "slice": 0} for p in "abcd"]
+  images[:, 0] = 0  # background, which intensities of volumes leave out
+  of = lambda n: measure.measure(config(modalities=("x",)), Images(images[:n], metas[:n]), {})
+  assert of(4).kind == "volume" and of(4).usual == of(3).usual > 0 and of(4).quantiles == of(3).quantiles
