@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -167,3 +168,20 @@ def test_a_failed_save_is_one_line_and_an_interruption_goes_on(step, where):
           checkpoint._readable_errors(step)):
       raise ValueError(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("later, found", [((3,), 3), ((), None)])
+def test_a_step_that_was_replaced_meanwhile_gives_way_to_the_newer_one(tmp_path, monkeypatch, later, found):
+  """It was listed, and is gone when it is read: no damage."""
+  manager = types.SimpleNamespace(directory=tmp_path, steps=[2], reload=lambda: manager.steps.__setitem__(
+      slice(None), later), all_steps=lambda: manager.steps)
+  made = object.__new__(checkpoint.Checkpoints)
+  vars(made).update(_managers={"last": manager}, _damaged={"last": set()}, _sound={"last": set()})
+
+  def read(which, step, structure):
+    if step == 2:
+      raise FileNotFoundError(step)
+    return step
+  monkeypatch.setattr(made, "_read", read)
+  assert made.restore("last", None) == found and not made._damaged["last"]
+  assert made.restore("last", None, at_most=2) is None

@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from medae_jax import predict
+from medae_jax.core.errors import UserError
 from medae_jax.tasks import results
 from tests.unit import known_maps
 from tests.unit.modes.test_predict_names import go, grey, inside
@@ -85,3 +86,21 @@ def test_a_link_to_nothing_is_no_folder_for_results(tmp_path):
   with pytest.raises(ValueError, match="is no folder"):
     results.check(tmp_path / "out")
   results.check(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name, own", [
+    ("predictions.csv", b"input,score\n"), ("left_out.csv", b"file,reason\n"),
+    ("results.csv", b"result,source\n"),
+    ("predictions.html", b"<!doctype html>\n<!-- medae_jax --><html lang=en>")])
+def test_somebody_elses_file_of_the_name_of_a_table_is_kept(tmp_path, name, own):
+  results.check(tmp_path)
+  (tmp_path / name).write_bytes(own)
+  results.check(tmp_path)
+  for other in (b"", b"patient,score\n", b"<!doctype html>\n<html lang=en>"):
+    (tmp_path / name).write_bytes(other)
+    with pytest.raises(UserError, match=f"{name} is there and no table of predict"):
+      results.check(tmp_path)
+  (tmp_path / name).unlink()
+  (tmp_path / name).mkdir()
+  with pytest.raises(UserError, match="no table of predict"):
+    results.check(tmp_path)
