@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from medae_jax.metrics import bootstrap, conformal, probability, ranking, similarity
+from medae_jax.metrics import bootstrap, conformal, probability, ranking, regions, similarity
 from medae_jax.tasks.anomaly import findings, measures, scan_measures
 from tests.unit.anomaly import by_hand
 
@@ -208,3 +208,20 @@ def test_reconstructions_are_compared_as_asked_and_by_default_not_at_all(monkeyp
   found = measures.Measures(types.SimpleNamespace(config=config))
   assert seen == [(bool(plain), bool(features))] * bool(plain or features)
   assert (found._alike is not None) == bool(plain or features)
+
+
+def test_aupro_is_of_all_images_of_a_patient():
+  rng = np.random.default_rng(0)
+  maps, mask = rng.random((4, 9, 9)), np.zeros((4, 9, 9), bool)
+  mask[:, 2:5, 3:6] = True
+  maps[0] += mask[0]
+  numbers, _, _ = measured(by_hand.with_maps(maps, mask, "aabb"), "aupro")
+  assert numbers["aupro"] == pytest.approx(regions.aupro(sum(map(regions.counts, np.float32(maps), mask))))
+
+
+def test_what_is_at_the_threshold_is_not_above_it():
+  mask = np.zeros((2, 9, 9))
+  mask[:, 3:6, 3:6] = 1
+  found = [measured(by_hand.with_maps(mask * height, mask, "ab"), "boxes", "lesions", "surface")[0]
+           for height in (0.5, 0.625)]
+  assert [(n["box_iou"], n["lesion_sensitivity"], n["surface_dice"]) for n in found] == [(0, 0, 0), (1, 1, 1)]
