@@ -43,11 +43,15 @@ def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
   aspect = _aspect(paths)
   coloured, words = _of_files(paths)
   volume = kind == "volume"
+  low, high = float(min(e.min() for e in examples)), float(max(e.max() for e in examples))
+  if low == high and len(examples) > 1:
+    logging.warning("All %d training images looked at are of one grey, %g, all over: are they, or is "
+                    "config.data.window not in the units of the files?", len(examples), low)
   return TrainedOn(
       dataset=dataset.name, synthetic=bool(dataset.synthetic), variant=str(config.get("variant", "")),
       kind=kind, modalities=modalities if volume else (), channels=channels,
       size=(examples[0].shape[0], examples[0].shape[1]),
-      low=float(min(e.min() for e in examples)), high=float(max(e.max() for e in examples)),
+      low=low, high=high,
       quantiles=tuple(tuple(float(v) for v in channel) for channel in pooled),
       usual=float(np.quantile(far, 0.95)),
       background=float(np.quantile([fit.background(e) for e in examples], 0.05)) if volume else 0.0,

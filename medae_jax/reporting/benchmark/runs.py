@@ -8,6 +8,8 @@ import os
 import pathlib
 from typing import Any
 
+from absl import logging
+
 from medae_jax.core import files, upgrade
 from medae_jax.core.errors import UserError
 from medae_jax.reporting.benchmark import identity
@@ -59,6 +61,7 @@ def find(folders: Sequence[str | os.PathLike], split: str = "test") -> Found:
   unpublished: list[str] = []
   failed: dict[str, str] = {}
   changed: list[str] = []
+  lacking: list[pathlib.Path] = []
   for folder in map(pathlib.Path, folders):
     if not folder.is_dir():
       raise FileNotFoundError(f"no folder {str(folder)!r}: --mode=report reads sweeps and workdirs of runs")
@@ -71,9 +74,15 @@ def find(folders: Sequence[str | os.PathLike], split: str = "test") -> Found:
         failed |= plan.get("failed") or {}
         if fields := plan.get("changes"):
           changed.append(f"{place}: {', '.join(f'{k}={v}' for k, v in fields.items())}")
-      elif (place / "config.json").is_file() and place.resolve() not in runs and (
-          entry := _alone(place, split)):
-        runs[place.resolve()] = entry
+      elif (place / "config.json").is_file() and place.resolve() not in runs:
+        if entry := _alone(place, split):
+          runs[place.resolve()] = entry
+        else:
+          lacking.append(place)
+    lacking.append(folder)
+  lacking = [p for p in dict.fromkeys(lacking) if not any(r.is_relative_to(p.resolve()) for r in runs)]
+  if runs and lacking:
+    logging.warning("No evaluation of %s in %s: left out", split, ", ".join(map(str, lacking)))
   if not runs:
     raise FileNotFoundError(f"no evaluated run in {', '.join(map(str, folders))}: train and evaluate first")
   return Found(list(runs.values()), list(dict.fromkeys(unpublished)), failed, changed)

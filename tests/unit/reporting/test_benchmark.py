@@ -133,3 +133,18 @@ def test_folders_without_runs(tmp_path):
     files.write_json(tmp_path / "runs/a_b_c_0/evaluation/test.json", {"image_auroc": .5, **entry})
     with pytest.raises(ValueError, match=r"test.json is damaged.*evaluate again"):
       runs_lib.find([tmp_path])
+
+
+def test_folders_and_runs_without_an_evaluation_are_named(tmp_path, caplog):
+  """They were missing in the table without a word."""
+  sweep(tmp_path / "s", [("a", "b", "c", 0, .5)])
+  for name in ("run", "run/seed_0", "late"):
+    files.write_json(tmp_path / "more" / name / "config.json", {
+        "method": {"name": "dpa"}, "data": {"name": "nih"}, "seed": 0})
+  files.write_json(tmp_path / "more/run/seed_0/evaluation/test.json", result(.7))
+  (tmp_path / "empty").mkdir()
+  runs_lib.find([tmp_path / "s", tmp_path / "more"])
+  assert f"No evaluation of test in {tmp_path / 'more/late'}: left out" in caplog.text
+  caplog.clear()
+  runs_lib.find([tmp_path / "s", tmp_path / "empty"])
+  assert f"No evaluation of test in {tmp_path / 'empty'}: left out" in caplog.text

@@ -92,6 +92,14 @@ def test_raw_radiographs_beside_processed_ones_are_said(tmp_path, caplog):
     assert said in (told := gate.taken()) and bool(said) == bool(told)
 
 
+def test_images_that_a_wrong_window_has_made_flat_are_said(caplog):
+  flat = np.ones((3, 4, 4, 1))
+  for images, said in ((flat, True), (flat * np.arange(3)[:, None, None, None], False), (flat[:1], False)):
+    caplog.clear()
+    measure.measure(config(), Images(images), {})
+    assert ("All 3 training images looked at are of one grey, 1, all over" in caplog.text) == said
+
+
 def test_several_streams_are_measured_on_the_first_batch():
   batch = {"clean": {"image": np.full((2, 4, 4, 1), 0.5, np.float32), "index": np.arange(2)}}
   found = measure.measure(config(), Images(np.zeros((3, 4, 4, 1)), several=True), batch)
