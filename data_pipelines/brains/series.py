@@ -19,6 +19,10 @@ from data_pipelines.formats import dicom_series
 from data_pipelines.formats.dicom_series import Series
 from data_pipelines.intake import counts, find
 
+# Words of ImageType of what is computed from slices: projections and maps.
+_MADE = {"MIP", "MINIP", "MIN IP", "PROJECTION IMAGE", "ADC", "EADC", "FA", "CBF", "CBV", "MTT", "TTP",
+         "TMAX", "T1 MAP", "T2 MAP", "T2_STAR MAP", "VELOCITY MAP", "SCREEN SAVE"}
+
 
 @dataclasses.dataclass(frozen=True)
 class SeriesScan:
@@ -130,6 +134,9 @@ def _belongs(s, modalities, root):
       return "", None, f"lies in a folder of {above}, its description says {modality}"
     if above:
       return above, key, reason if reason == sequences.UNUSED else ""
+  made = next((word for word in s.words if word in _MADE and word.lower() not in modalities), "")
+  if made and not reason:
+    return "", ("series", s.uid), f"is of a series that its ImageType calls {made}"
   if not modality and not reason and len(modalities) > 1:
     reason = (f"is of a series that names none of {', '.join(modalities)}, neither by its folder nor by "
               "words of SeriesDescription or ProtocolName")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import logging
 import pathlib
 
 import numpy as np
@@ -21,7 +22,8 @@ _UNEVEN = 0.1  # largest distance of a slice from its place, in distances of sli
 _WAITS = 0.25  # share by which repetition times of one volume may differ
 _TILT = 0.01   # largest shift in the plane between slices, in distances of slices
 # Of what all slices have one: of two echoes, times or patients no volume is made, wherever they lie.
-_ALIKE = ("size", "frame of reference", "series", "patient", "modality", "echo", "echo time", "time",
+_ALIKE = ("size", "frame of reference", "series", "study", "patient", "position of the patient", "modality",
+          "scanning sequence", "tube voltage", "echo", "echo time", "time",
           "inversion time", "flip angle", "reconstruction kernel", "contrast agent",
           "diffusion weighting", "unit", "sign of its pixels", "part of the signal",
           "rescaling (one has a slope, one has none)")
@@ -43,6 +45,7 @@ class Series:
     reason: why it holds no volume and no image to read (a segmentation, a localizer), "" = it may.
     sort: "volume": LEAST or more slices at different places along one normal; "image": files without a
       place, or alone, or all at one place; "unclear": anything else.
+    words: of ImageType, in capitals.
   """
 
   uid: str
@@ -52,6 +55,7 @@ class Series:
   patient: str = ""
   reason: str = ""
   sort: str = "unclear"
+  words: tuple[str, ...] = ()
 
   @property
   def folder(self) -> pathlib.Path:
@@ -98,7 +102,8 @@ def _series(uid, files, heads):
   people = {dicom_head.text(h, "PatientID") for h in mine} - {""}
   patient = people.pop() if len(people) == 1 else ""
   texts = dicom_head.text(first, "SeriesDescription"), dicom_head.text(first, "ProtocolName")
-  return Series(uid, files, texts, dicom_head.text(first, "StudyInstanceUID"), patient, reason, _sort(mine))
+  words, study = tuple(w.strip(" '[]") for w in kind.split(",")), dicom_head.text(first, "StudyInstanceUID")
+  return Series(uid, files, texts, study, patient, reason, _sort(mine), words)
 
 
 def _sort(heads):
@@ -146,6 +151,7 @@ def read_series(files: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.ndarray]:
     places.append(place["position"])
   assert first is not None
   order, step = _order(folder, files, np.array(places), first["normal"])
+  _say_missing(folder, float(np.linalg.norm(step)), *first["said"])
   array = np.stack([slices[i] for i in order], -1)
   if not np.isfinite(array).all():
     raise UserError(f"{folder} holds NaN or infinite voxels")
@@ -183,6 +189,10 @@ def _place(path, frame):
           "spacing": spacing, "size": frame.pixels.shape[1:3], "inverted": frame.inverted,
           "frame of reference": dicom_head.text(data, "FrameOfReferenceUID"),
           "series": dicom_head.text(data, "SeriesInstanceUID"),
+          "study": dicom_head.text(data, "StudyInstanceUID"), "tube voltage": _rounded(data.get("KVP")),
+          "position of the patient": dicom_head.text(data, "PatientPosition"),
+          "scanning sequence": dicom_head.text(data, "ScanningSequence"),
+          "said": [_number(data.get(name)) or 0.0 for name in ("SpacingBetweenSlices", "SliceThickness")],
           "patient": dicom_head.text(data, "PatientID"),
           "echo": dicom_head.text(data, "EchoNumbers"), "modality": dicom_head.text(data, "Modality"),
           "echo time": _rounded(data.get("EchoTime")), "repetition time": _number(data.get("RepetitionTime")),
@@ -267,6 +277,15 @@ def _order(folder, files, places, normal):
     raise UserError(f"{folder} is no volume: its slices are unevenly spaced ({apart.min():.4g} to "
                     f"{apart.max():.4g} mm)")
   return order, step
+
+
+def _say_missing(folder, apart, said, thick):
+  """Warns where slices lie at a multiple of the distance that their headers say: others are not there. Some
+  scanners say the gap between them instead, which is less than a slice."""
+  times = apart / said if said > 0 else 0.0
+  if said >= 0.9 * thick and times > 1.5 and abs(times - round(times)) < 0.02 * times:
+    logging.warning("%s: its slices lie %.4g mm apart, %d times the %.4g mm that their headers say (Spacing "
+                    "Between Slices): are others missing?", folder, apart, round(times), said)
 
 
 def along_normal(places: np.ndarray, directions) -> tuple[list[int], float]:

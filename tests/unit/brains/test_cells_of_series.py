@@ -2,12 +2,14 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 
 from data_pipelines.brains import series
 from data_pipelines.errors import UserError
 from data_pipelines.formats.dicom_series import Series
 from data_pipelines.intake import find
+from tests import dicom_series_files
 
 
 @pytest.fixture
@@ -90,3 +92,17 @@ def test_a_scan_is_of_a_patient_where_its_headers_agree(tmp_path, people, patien
   given = [series_of(tmp_path / "x", m, f"AX {m}", person) for m, person in zip(("T1", "FLAIR"), people)]
   scan, = series.scans(find.Found(tmp_path, [f for s in given for f in s.files]), ("t1", "flair"), given)
   assert scan.patient == patient
+
+
+@pytest.mark.parametrize("words, modality, taken", [
+    (["DERIVED", "PRIMARY", "ADC"], "flair", False), (["ORIGINAL", "PRIMARY", "M"], "flair", True),
+    (["DERIVED", "PRIMARY", "ADC"], "adc", True), (["DERIVED", "SECONDARY", "MIP"], "flair", False),
+    (["DERIVED", "SECONDARY", "MPR"], "flair", True)])
+def test_maps_and_projections_are_no_scans_by_their_image_type(tmp_path, words, modality, taken):
+  """A study with nothing but a map of diffusion was read as the one modality of the model."""
+  files = dicom_series_files.write(tmp_path / "s", np.ones((4, 4, 5)), np.eye(4), ImageType=words)
+  found = find.find(tmp_path, ("dicom",))
+  scans = [s.files for s in series.scans(found, (modality,))]
+  assert scans == ([{modality: sorted(files)}] if taken else [])
+  reason = f"is of a series that its ImageType calls {words[-1]}"
+  assert taken or {i.reason for i in found.left_out} == {reason}

@@ -38,12 +38,28 @@ def change(name, value, at=2):
     ("ConvolutionKernel", "B70", "reconstruction kernel"), ("ContrastBolusAgent", "GD", "contrast agent"),
     ("EchoTime", "95", "echo time"), ("Modality", "CT", "modality"), ("RepetitionTime", "500", "repetition"),
     ("TemporalPositionIdentifier", 3, "time"),
+    ("StudyInstanceUID", "1.9", "study"), ("PatientPosition", "FFS", "position of the patient"),
+    ("ScanningSequence", "IR", "scanning sequence"), ("KVP", "80", "tube voltage"),
     ("DiffusionBValue", 700.0, "diffusion"), ("PatientID", "Q", "patient"),
     ("RescaleSlope", None, "rescaling")])
 def test_slices_of_two_kinds_are_no_volume_wherever_they_lie(tmp_path, name, value, word):
   files = series.write(tmp_path / "s", np.ones((4, 4, 6)), LPS, edit=change(name, value))
   with pytest.raises(UserError, match=f"another .*{word}"):
     dicom_series.read_series(sorted(files))
+
+
+@pytest.mark.parametrize("between, thick, said", [
+    (2, 2, False), (1, 1, True), (1, 1.1, True), (0.5, None, True), (1, 5, False), (0, 2, False),
+    (-2, 2, False), (1.5, 1, False), (None, 1, False)])
+def test_every_second_slice_that_is_missing_is_told_by_the_distance_that_headers_say(
+    tmp_path, caplog, between, thick, said):
+  """Regular distances look whole; some scanners say the gap between slices, which is less than a slice."""
+  fields = {"SpacingBetweenSlices": between, "SliceThickness": thick}
+  files = series.write(tmp_path / "s", np.ones((4, 4, 6)), np.diag([-1.0, -1, 2, 1]),
+                       **{k: v for k, v in fields.items() if v is not None})
+  assert dicom_series.read_series(sorted(files))[0].shape == (4, 4, 6)
+  line = f"{tmp_path / 's'}: its slices lie 2 mm apart, {2 / (between or 1):g} times the"
+  assert (line in caplog.text) == said and ("slices lie" in caplog.text) == said
 
 
 @pytest.mark.parametrize("one, other, fits", [(2000, 1600, True), (1600, 2000, True), (2000, 1400, False),
