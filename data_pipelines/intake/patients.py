@@ -30,7 +30,7 @@ from data_pipelines.intake.tables import Row, same
 
 COLUMNS = ("group", "patient", "subject", *(f"{who}{mark}id" for mark in ("_", " ", "-", "") for who in (
     "patient", "subject", "participant", "person")), *(f"patient{mark}{word}" for mark in ("_", " ", "")
-           for word in ("number", "no", "name")), "participant", "person", "mrn", "pid")
+           for word in ("number", "no", "nr", "name")), "participant", "person", "mrn", "pid")
 REMEDY = ("put all files of a patient into one split; where names mislead, set config.data.group_pattern, "
           "or config.data.grouping=file")
 PATTERN_FIELD = "config.data.group_pattern"

@@ -13,6 +13,7 @@ from data_pipelines.formats.regular import is_there
 from data_pipelines.intake import (
   counts,
   find as finder,
+  folder_words,
   names as naming,
   patients,
   tables,
@@ -93,8 +94,13 @@ def read_folders(root, cfg: Mapping) -> Items:
     side_of = finding_of = lambda w, where: w if w in SIDES else ""
   found: list[tuple[tuple[str, str], str, str]] = []  # place, kind, name
   search, elsewhere = finder.find(root, KINDS), {}
+  if cfg["grouping"] != "legacy":
+    search.leave_out(folder_words.thumbnails(search.files))
   for path in search.files:
     folders = path.relative_to(root).parts[:-1]
+    if cfg["grouping"] != "legacy" and {same(f) for f in folders[2:]} & set(MASKS):
+      elsewhere[path] = "lies in a folder of masks"
+      continue
     if folders and cfg.get("any_finding") and folders[0].lower() in MASKS:
       elsewhere[path] = "lies in a folder of masks"
       continue

@@ -94,6 +94,20 @@ def data_set(**parts):
                                lambda it: np.zeros((4, 4, 1), np.uint8), findings=True)
 
 
+def test_masks_and_thumbnails_beside_images_are_no_images(tmp_path, caplog):
+  """test/mass/masks/a.png counted as an anomaly, train/good/thumbs/a.png was trained on."""
+  caplog.set_level("INFO")
+  names = ("train/good/a.png", "train/good/thumbs/a.png", "test/good/b.png", "test/mass/c.png",
+           "test/mass/Masks/c.png", "test/mass/sub/d.png", "val/good/e.png")
+  for name in names:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), 90).save(tmp_path / name)
+  found = of(tmp_path)
+  assert found["train"] == ["a"] and found["test_anomaly"] == ["c", "d"]
+  assert "test/mass/Masks/c.png lies in a folder of masks" in caplog.text
+  assert "train/good/thumbs/a.png is a thumbnail by its folder" in caplog.text
+
+
 @pytest.mark.parametrize("part", ["val_normal", "val_anomaly", "test_normal", "test_anomaly"])
 def test_a_patient_who_is_trained_on_is_on_no_other_list(part):
   with pytest.raises(UserError, match="1 patient is on two sides of the split: p2 in train and"):
