@@ -30,6 +30,7 @@ from data_pipelines.pairs import frames
 from data_pipelines.pairs.splits import groups_of, split_names
 
 _SHOWN = 5  # masks without a frame in the log; all of them are in `describe`
+_NO_PAIR = 0.3  # share of the pixels from which a difference is hardly an annotation
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -63,6 +64,7 @@ class FilePair(frames.Item):
   def __init__(self, name, path, group, cfg, clean: pathlib.Path, mask: pathlib.Path | None = None):
     super().__init__(name, path, group, cfg)
     self.clean, self.mask = clean, mask
+    self.differs = 0.0  # share of the pixels, where nothing but the difference says what was drawn
 
   def load(self):
     annotated, clean = (images.read_unit(f, self.cfg.channels, self.cfg.window)
@@ -78,6 +80,7 @@ class FilePair(frames.Item):
       self._check_mask(mask, annotated, clean)
     else:
       mask = difference_mask(annotated, clean, self.cfg.mask_threshold, self.cfg.mask_dilate)
+      self.differs = float(mask.mean())
     size = tuple(self.cfg.resize) if any(self.cfg.resize) else clean.shape[:2]
     self.size = tuple(size)
     return (resize.unit_image(annotated, size), resize.unit_image(clean, size),
@@ -176,6 +179,10 @@ def build(data_cfg, seed: int) -> DataSet:
   items = [FilePair(n, pairs[n][0], g, cfg, pairs[n][1], masks.get(n))
            for n, g in zip(both, groups_of(both, folders["clean"], cfg))]
   usable, problems = frames.load_all(items, problems, cfg.strict)
+  if odd := [pair for pair in usable if pair.differs > _NO_PAIR]:
+    logging.warning("%d of %d pairs differ in more than %.0f %% of their pixels, the first %s (%.0f %%), and "
+                    "all that differs counts as drawn: are they of one frame, in place and equally bright?",
+                    len(odd), len(usable), 100 * _NO_PAIR, odd[0].name, 100 * odd[0].differs)
   doubts.say_of_masks([(pair.path, pair.mask) for pair in usable if pair.mask is not None])
   doubts.say_turned([(pair.path, pair.clean) for pair in usable], "clean frames")
   doubts.say_turned([(pair.clean, pair.path) for pair in usable], "annotated frames")

@@ -7,6 +7,7 @@ import logging
 import pathlib
 
 from data_pipelines.errors import UserError
+from data_pipelines.intake import folder_words
 from data_pipelines.intake.find import SUFFIXES, WHAT, Found, LeftOut, find
 
 NAMED = 20  # names in the log; all of them are in the report that the caller writes
@@ -45,6 +46,7 @@ def files(folder, kinds: Collection[str], strict: bool = True) -> list[pathlib.P
   if not folder.is_dir():
     raise FileNotFoundError(f"folder {folder} does not exist; see config.data.dir and layout")
   found = find(folder, kinds)
+  found.leave_out(folder_words.thumbnails(found.files))
   say(found)
   if strict:
     refuse_broken(found)

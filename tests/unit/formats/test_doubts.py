@@ -12,7 +12,7 @@ import pytest
 from data_pipelines.formats import doubts
 from tests import image_files
 from tests.unit.chest.test_chest_sets import build
-from tests.unit.data.test_paired import open_pairs, write_pairs
+from tests.unit.data.test_paired import open_pairs, save, write_pairs
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
@@ -151,3 +151,17 @@ def test_marks_of_a_turned_radiograph(tmp_path, caplog, marked, said):
   with caplog.at_level(logging.WARNING):
     build(tmp_path)
   assert f"1 of 1 images are turned or mirrored by their EXIF orientation, {said}" in caplog.text
+
+
+def test_pairs_that_differ_nearly_everywhere_and_thumbnails_are_no_pairs(tmp_path, caplog):
+  """Exchanged names or another brightness marked the whole frame; thumbs/ was a patient of its own."""
+  write_pairs(tmp_path)
+  for folder in ("clean", "annotated"):
+    save(tmp_path / folder / "thumbs" / "p1_1.png", np.zeros((4, 4)))
+  assert len(open_pairs(tmp_path).splits) == 3 and "differ in more" not in caplog.text
+  frame = np.asarray(Image.open(tmp_path / "annotated/p1_2.png")) / 255
+  save(tmp_path / "annotated/p1_2.png", frame[:, ::-1])
+  data = open_pairs(tmp_path)
+  assert "1 of 5 pairs differ in more than 30 % of their pixels, the first p1_2.png (" in caplog.text
+  assert not [m for s in data.splits for i in range(len(data.split(s))) if "thumbs" in (
+      m := data.split(s).meta(i)["id"])]
