@@ -225,3 +225,44 @@ def test_what_is_at_the_threshold_is_not_above_it():
   found = [measured(by_hand.with_maps(mask * height, mask, "ab"), "boxes", "lesions", "surface")[0]
            for height in (0.5, 0.625)]
   assert [(n["box_iou"], n["lesion_sensitivity"], n["surface_dice"]) for n in found] == [(0, 0, 0), (1, 1, 1)]
+
+
+def test_distances_are_in_mm_where_every_image_says_how_many():
+  mask, maps = np.zeros((3, 9, 9)), np.zeros((3, 9, 9))
+  mask[:, 3:6, 3:6] = 1
+  maps[:2, 3:6, 4:7] = 0.9         # the third has no mark
+  for known, unit, far in ((3, "mm", 2.0), (2, "px", 1.0)):
+    seen = by_hand.with_maps(maps, mask, "abc")
+    for meta in seen.metas[:known]:
+      meta["voxel_mm"] = (7.0, 2.0)
+    numbers, intervals, notes = measured(seen, "surface")
+    assert numbers[f"hd95_{unit}"] == far and f"hd95_{unit} of 1 scans with lesions" in notes
+    assert set(intervals) == {"surface_dice", f"hd95_{unit}"} and ("hd95_mm" in notes) == (unit == "px")
+
+
+def test_all_boxes_of_an_image_count_whether_found_or_not():
+  mask, maps = np.zeros((2, 12, 12)), np.zeros((2, 12, 12))
+  mask[:, 1:3, 1:3] = mask[:, 6:8, 6:8] = mask[0, 10, 1:3] = 1
+  maps[:, 1:3, 1:3] = 0.9
+  maps[:, 5, 11] = 0.8             # of no finding
+  numbers, _, _ = measured(by_hand.with_maps(maps, mask, "ab"), "boxes")
+  assert numbers["box_iou"] == numbers["box_recall_50"] == pytest.approx((1 / 3 + 1 / 2) / 2)
+
+
+@pytest.mark.parametrize("patients, resamples", [("aa", 40), ("ab", 0)])
+def test_of_one_patient_or_without_resamples_there_is_no_interval(patients, resamples):
+  mask = np.zeros((2, 9, 9))
+  mask[:, 3:6, 3:6] = 1
+  seen = by_hand.with_maps(0.9 * mask, mask, patients)
+  seen.config.eval.bootstrap = resamples
+  _, intervals, _ = measured(seen, "aupro", "boxes", "surface", "lesions")
+  assert set(intervals) == {"pointing_game", "box_iou", "box_recall_50", "surface_dice", "hd95_px"}
+  assert set(intervals.values()) == {None}
+  seen.label[0], seen.metas[1]["finding"] = 0, "x"
+  assert findings.measure(seen)["findings"]["x"]["ci95"] == {}
+
+
+def test_a_finding_is_called_by_its_own_name_before_its_kind():
+  for meta, names in (({"finding": "x|y", "kind": "z"}, ["x", "y"]), ({"kind": "z"}, ["z"]), ({}, []),
+                      ({"finding": "", "kind": "z"}, ["z"]), ({"finding": "|x|"}, ["x"])):
+    assert findings.names_of(meta) == names
