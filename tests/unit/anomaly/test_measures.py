@@ -266,3 +266,11 @@ def test_a_finding_is_called_by_its_own_name_before_its_kind():
   for meta, names in (({"finding": "x|y", "kind": "z"}, ["x", "y"]), ({"kind": "z"}, ["z"]), ({}, []),
                       ({"finding": "", "kind": "z"}, ["z"]), ({"finding": "|x|"}, ["x"])):
     assert findings.names_of(meta) == names
+
+
+def test_findings_need_both_kinds_of_images_and_two_patients_for_an_interval():
+  for label in ([1, 1, -1], [0, 0, -1]):
+    assert findings.measure(by_hand.evaluator([0.1, 0.2, 0.3], label, "abc")) == {}
+  seen = by_hand.evaluator([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 1], "abab")
+  seen.metas = [{"finding": "x"} for _ in range(4)]
+  assert set(findings.measure(seen)["findings"]["x"]["ci95"]) == {"auroc", "ap"}

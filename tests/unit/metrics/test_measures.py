@@ -201,3 +201,27 @@ def test_boxes_against_masks_drawn_from_them():
   assert sorted(map(tuple, localisation.boxes(truth))) == [(0, 0, 4, 6), (20, 20, 25, 25)]
   np.testing.assert_allclose(localisation.best_ious(found, truth), [0.75, 0])
   assert list(localisation.best_ious(np.zeros_like(truth), truth)) == [0, 0]
+
+
+def test_of_two_highest_pixels_one_is_not_more_than_half_and_corners_touch():
+  scores, mask = np.zeros((6, 6)), np.zeros((6, 6), bool)
+  mask[1, 1] = mask[2, 2] = scores[1, 1] = scores[5, 5] = 1
+  assert localisation.hits(scores, mask) is False
+  scores[2, 2] = 1
+  assert localisation.hits(scores, mask) is True
+  assert localisation.boxes(mask).tolist() == [[1, 1, 3, 3]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_froc_by_trying_every_threshold(seed):
+  """At most so many false candidates a scan, found by none lower; equal values fall together."""
+  rng = np.random.default_rng(seed)
+  scans = [lesions.Found(np.where(rng.random(3) < 0.8, rng.integers(0, 9, 3) / 8, -np.inf),
+                         rng.integers(0, 9, rng.integers(0, 6)) / 8) for _ in range(5)]
+  found, false = (np.concatenate([getattr(s, k) for s in scans]) for k in ("lesions", "false"))
+  cuts = [-np.inf, *np.unique(np.r_[found, false])]
+  best = lambda rate: max((found > t).mean() for t in cuts if (false > t).sum() <= rate * 5)
+  for rate in (0.1, 0.3, 0.5, 1, 1.5, 8):
+    assert lesions.sensitivity_at(found, false, 5, rate) == pytest.approx(best(rate)), rate
+  assert lesions.froc(scans)["froc_mean"] == pytest.approx(
+      np.mean([best(rate) for rate in (0.125, 0.25, 0.5, 1, 2, 4, 8)]))
