@@ -225,3 +225,25 @@ def test_froc_by_trying_every_threshold(seed):
     assert lesions.sensitivity_at(found, false, 5, rate) == pytest.approx(best(rate)), rate
   assert lesions.froc(scans)["froc_mean"] == pytest.approx(
       np.mean([best(rate) for rate in (0.125, 0.25, 0.5, 1, 2, 4, 8)]))
+
+
+def test_calibration_error_of_fifteen_bins_the_last_with_its_end():
+  rng = np.random.default_rng(0)
+  p = np.r_[rng.random(200), np.ones(7), 0.94, 0.0]
+  y = rng.random(len(p)) < p**2
+  edges = np.linspace(0, 1, 16)
+  want = 0.0
+  for low, high in zip(edges, edges[1:]):
+    inside = (p >= low) & ((p < high) | (high == 1))
+    want += abs(p[inside].sum() - y[inside].sum()) / len(p)
+  made = probability.Reliability()
+  made.add(p, y)
+  assert made.ece() == pytest.approx(want) and made.brier() == pytest.approx(((p - y) ** 2).mean())
+
+
+def test_the_farther_direction_decides_whichever_mask_is_first():
+  small, large = np.zeros((2, 20, 24), bool)
+  small[4:7, 4:7] = large[4:7, 4:7] = large[10:18, 12:22] = True
+  one, other = surface.distances(small, large, (1.0, 2.0)), surface.distances(large, small, (1.0, 2.0))
+  assert surface.hd95(one) == surface.hd95(other) == np.percentile(one[1], 95) > np.percentile(one[1], 90)
+  assert one[0].max() == 0
