@@ -156,3 +156,12 @@ def test_a_quarter_of_the_panel_and_one_at_least_is_normal(n, rows):
   assert pictures.choose(seen, n).tolist() == rows
   seen.label[:] = 0
   assert len(pictures.choose(seen, 3)) == 3
+
+
+def test_scores_of_zero_are_background_where_there_are_others():
+  counts = np.zeros((2, 8), int)
+  counts[:, 0] = 90, 5
+  np.testing.assert_array_equal(thresholds._without_zero(counts), counts)
+  counts[0, 3] = 2
+  np.testing.assert_array_equal(thresholds._without_zero(counts), [[0, 0, 0, 2, 0, 0, 0, 0], [0] * 8])
+  assert counts[0, 0] == 90

@@ -184,3 +184,10 @@ def test_a_share_of_all_or_none_has_an_interval():
   values = np.linspace(0.5, 1, 200)
   assert bootstrap.of_share(values, 24) == bootstrap.interval(values)
   assert bootstrap.of_share(np.full(200, np.nan), 24) is None
+
+
+def test_an_interval_needs_half_of_the_resamples():
+  of = lambda undefined, values: bootstrap.interval([np.nan] * undefined + values)
+  assert of(3, [1.0, 1.0, 1.0]) == [1.0, 1.0] and of(4, [1.0, 1.0, 1.0]) is None
+  assert of(0, [1.0]) is None and of(0, []) is None
+  np.testing.assert_allclose(of(1, list(range(101))), [2.5, 97.5])
