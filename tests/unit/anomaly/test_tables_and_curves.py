@@ -126,3 +126,26 @@ def test_pixel_intervals_are_against_the_better_baseline_and_show_the_plain_one(
         for k, v in grouped.items()}
   np.testing.assert_allclose(found["baseline_pixel_ap"], ap["intensity"])
   np.testing.assert_allclose(found["pixel_ap_minus_baseline"], ap["model"] - ap["intensity_median5"])
+
+
+@pytest.mark.parametrize("grid", [None, "all"])
+def test_the_best_dice_of_a_resample_is_that_of_its_counts(grid):
+  """Scores at thresholds of the grid, between them, and all above 0, where every pixel is called."""
+  for scores, share in (([0.25, 0.5, 0.75], 0.4), ([0.2504, 0.5, 0.9], 0.4), ([0.25, 0.5, 2.0], 1.0)):
+    rng, counts = np.random.default_rng(1), np.zeros((5, 2, detection.CODES))
+    codes = detection.code_of(np.array(scores))
+    counts[:, 0, codes], counts[:, 1, codes] = rng.integers(0, 9, (2, 5, 3))
+    counts[:, 0] *= share < 1
+    used = np.flatnonzero(counts.any((0, 1)))
+    found = intervals._best_dice(counts[..., used], intervals._places(used, grid, 0))
+    np.testing.assert_allclose(found, [detection.best_dice(c, grid)[0] for c in counts])
+
+
+def test_zero_in_an_interval_decides_nothing_and_one_patient_has_none():
+  for pair, better in (([0, 1], None), ([-1, 0], None), ([-1, 1], None), ([0.1, 1], True),
+                       ([-1, -0.1], False), (None, None)):
+    assert intervals.verdict({"x_minus_baseline": pair}, "x") is better
+  for patients, told in (("aaa", False), ("aab", True)):
+    seen = by_hand.evaluator([1, 2, 3], [0, 1, 1], patients)
+    found = intervals.of_images(seen, np.array([1.0, 2.0, 3.0]))
+    assert found["image_auroc"] == 1 and bool(found["ci95"]) == told
