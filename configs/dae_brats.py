@@ -32,6 +32,10 @@ def get_config(arg=None):
   method.score = score = ml_collections.ConfigDict()
   score.erosion = 5                # box that erodes the foreground; 0 = none
   score.median = 5                 # side of the median filter; 0 = none
+  score.saturation = 0.0           # level of the map that tanh approaches; 0 = none
+  score.guided = 0                 # radius in pixels of the guided filter (follows edges); 0 = none
+  score.guided_eps = 1e-3          # its eps, in squared units of the image
+  score.guide_channel = 0          # modality whose edges it follows (FLAIR)
   score.gaussian = 0.0             # sigma in pixels of a Gaussian after it; 0 = none
   score.weights_positive = ()      # weight of image > recon, one a modality; () = 1 (reference)
   score.weights_negative = ()      # weight of image < recon

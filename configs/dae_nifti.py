@@ -48,7 +48,8 @@ def get_config(arg=None):
       config.eval.fit_residual = not arg.published
       if not arg.published:
         config.eval.fit_lesions = "both"
-        config.method.score.update(test_noise_draws=2, test_noise_mirror=2, erosion=3, gaussian=1.5)
+        config.method.score.update(test_noise_draws=2, test_noise_mirror=2, erosion=3, saturation=0.4,
+                                   guided=5)
     if arg.small:
       config.model.wf, config.data.image_size = 3, (96, 96)
       config.train.update(steps=600, eval_every=100, save_every=100, log_every=50, keep=6)

@@ -53,7 +53,7 @@ def _dae(args):
   config = dae_brats.get_config("smoke" if args.smoke else None).unlock()
   size = tuple(config.data.image_size) if args.smoke else (128, 128)
   config.data = changed(own_folder.defaults(), image_size=size, unit="balanced")  # of volumes: docs/dae.md
-  config.method.score.update(erosion=3, gaussian=1.5)
+  config.method.score.update(erosion=3, saturation=0.4, guided=5)
   config.eval.fit_residual = True  # to SYNTHETIC lesions: nothing abnormal is in val
   if not args.smoke:
     config.model.wf = 4

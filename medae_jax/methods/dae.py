@@ -12,7 +12,7 @@ Options that the reference lacks, all off by default (config.method.score):
   test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
   test_noise_mirror            every second of them on the image mirrored along this axis (0: none).
   erosion, median              sizes of the two filters.
-  gaussian                     a third filter after them.
+  saturation, guided, gaussian   further steps after them: scores/residual.py, scores/guided.py.
   kind                         another score of the same reconstruction: scores/reconstruction.py.
 config.method.loss (l1, l2, ssim, with factors) takes an expression over all pixels instead of the masked
 squared error, and config.method.noise the noise of data sets that say nothing of it: on chest radiographs
@@ -139,7 +139,7 @@ class Method(BaseMethod):
       residual = self._noisy_residual(state, image, mask)
       recon = image - residual  # the mean of the draws: what the map is made of
     inside = scores.erode(mask, s.erosion)
-    finish = lambda raw: scores.finished(raw, inside, s)
+    finish = lambda raw: scores.finished(raw, image, inside, s)
     anomaly = finish(scores.residual_map(residual, weights_positive=s.weights_positive,
                                          weights_negative=s.weights_negative))
     out = {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score, mask)}

@@ -17,6 +17,7 @@ import numpy as np
 from medae_jax.core.errors import UserError
 from medae_jax.losses import pixel
 from medae_jax.losses.box import box_sum
+from medae_jax.scores import guided
 
 IMAGE_SCORES = ("mean", "max", "top1", "foreground_mean")
 foreground = pixel.foreground
@@ -126,9 +127,25 @@ def gaussian_filter(image: jax.Array, sigma: float) -> jax.Array:
   return image
 
 
-def finished(raw: jax.Array, inside: jax.Array, options) -> jax.Array:
-  """Filters of config.method.score: raw [B,H,W,C] within `inside` [B,H,W,1], then median, then Gaussian."""
-  return gaussian_filter(median_filter(raw * inside, options.median), options.get("gaussian", 0.0))
+def saturated(anomaly: jax.Array, level: float) -> jax.Array:
+  """level tanh(map / level): faint pixels stay as they are, none exceeds `level`; 0 returns the map.
+
+  A few very bright pixels would otherwise decide what a smoothing filter makes of their neighbours.
+  """
+  return level * jnp.tanh(anomaly / level) if level else anomaly
+
+
+def finished(raw: jax.Array, image: jax.Array, inside: jax.Array, options) -> jax.Array:
+  """Filters of config.method.score, in this order: median, saturation, guided filter, Gaussian.
+
+  Args:
+    raw: [B,H,W,K], each by itself. image: [B,H,W,C]. inside: [B,H,W,1], the eroded foreground.
+  """
+  found = saturated(median_filter(raw * inside, options.median), options.get("saturation", 0.0))
+  if options.get("guided", 0):
+    found = guided.guided_filter(found, guided.guide_of(image, options.guide_channel), foreground(image),
+                                 options.guided, options.guided_eps)
+  return gaussian_filter(found, options.get("gaussian", 0.0))
 
 
 def image_score(anomaly: jax.Array, how: str = "mean", mask: jax.Array | None = None) -> jax.Array:

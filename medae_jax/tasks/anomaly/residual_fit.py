@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from data_pipelines.brains import drawn_lesions
@@ -109,7 +110,7 @@ class ResidualFit:
   of weights fitted without the patients they are applied to is computed beside it.
 
   Args:
-    options: config.method.score, for the sizes of erosion and median.
+    options: config.method.score, for its filters.
     groups: [n], the patient of every example of the split.
     tolerance: relative gain that a change must bring.
     pixels: how many pixels are kept for the fit.
@@ -123,6 +124,8 @@ class ResidualFit:
 
   def __init__(self, options, groups, tolerance: float = 0.002, pixels: int = 1_500_000, about=()):
     self._options, self._tolerance, self._pixels = options, tolerance, pixels
+    # The parts are not on the map's scale before they are weighted.
+    self._linear = ml_collections.ConfigDict({**options, "saturation": 0.0})
     self._groups = np.unique(np.asarray(groups), return_inverse=True)[1]
     self._parts: list[np.ndarray] = []   # [k, 2C] filtered residual parts, positive then negative
     self._truth: list[np.ndarray] = []   # [k] bool
@@ -145,12 +148,12 @@ class ResidualFit:
     residual = image - outputs["recon"]
     inside = scores.erode(scores.foreground(image), self._options.erosion)
     parts = jnp.concatenate([jnp.maximum(residual, 0), jnp.maximum(-residual, 0)], -1)
-    parts = np.asarray(scores.finished(parts, inside, self._options))[valid]
+    parts = np.asarray(scores.finished(parts, image, inside, self._linear))[valid]
     truth = np.asarray(batch["mask"])[valid].reshape(-1) > 0
     # The median of a sum is not the sum of medians: what the fit is compared with is the map itself.
     o = self._options
     own = scores.residual_map(residual, o.get("weights_positive", ()), o.get("weights_negative", ()))
-    plain = detection.code_of(np.asarray(scores.finished(own, inside, o))[valid].reshape(-1))
+    plain = detection.code_of(np.asarray(scores.finished(own, image, inside, o))[valid].reshape(-1))
     for y in (False, True):
       self._plain[int(y)] += np.bincount(plain[truth == y], minlength=detection.CODES)
     group = np.repeat(self._groups[np.asarray(batch["position"])[valid]], parts[0, ..., 0].size)

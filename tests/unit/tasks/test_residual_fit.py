@@ -1,5 +1,7 @@
 """The fit of residual weights by hand: which pixels count, padding, patients held out."""
 
+import sys
+
 import ml_collections
 import numpy as np
 import pytest
@@ -37,6 +39,20 @@ def test_the_dark_side_of_channel_1_gets_the_weight_and_the_mean_weight_is_one()
   assert weights.argmax() == 3 and weights[3] > 2 * weights[:3].max()
   assert weights.mean() == pytest.approx(1.0, abs=1e-3)
   assert about["pixel_ap_plain"] < about["pixel_ap_other_patients"] <= about["pixel_ap_fitted"] + 0.01
+
+
+def test_parts_are_not_saturated_and_the_map_they_are_compared_with_is(monkeypatch):
+  """A level is of the weighted map: parts of 0.2 and 0.4 would both be near 0.1."""
+  want, about = fitted("aabbcc")
+  saturating = ml_collections.ConfigDict({**OPTIONS, "saturation": 0.1})
+  monkeypatch.setattr(sys.modules[__name__], "OPTIONS", saturating)
+  found, saturated = fitted("aabbcc")
+  assert found == want and saturated["pixel_ap_fitted"] == about["pixel_ap_fitted"]
+  seen, finished = [], residual_fit.scores.finished
+  spy = lambda *args: seen.append(args[-1].saturation) or finished(*args)
+  monkeypatch.setattr(residual_fit.scores, "finished", spy)
+  fitted("aabbcc")
+  assert seen == [0.0, 0.1]
 
 
 def test_pixels_whose_score_is_zero_count_as_normal_ones():

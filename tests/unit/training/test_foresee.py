@@ -36,11 +36,13 @@ class Squares(DataSet):
     ("median", 33, "33x33 median needs images larger than 16 px, got 16x16"),
     ("window", 17, "windows of 17x17 needs images of that size, got 16x16"),
     ("gaussian", 60.0, "config.method.score.gaussian=60.0 needs images of at least 240 px, got 16x16"),
+    ("guide_channel", 2, "config.method.score.guide_channel=2: images have 2 channels, counted from 0"),
     ("image_score", "foreground_mean", "")])
 def test_a_filter_wider_than_the_images_is_refused_before_training(name, value, said):
   c = tiny_dae.config()
   with c.unlocked():
-    c.method.score.update({name: value, **({"kind": "ssim"} if name == "window" else {})})
+    c.method.score.update({name: value, **({"kind": "ssim"} if name == "window" else {}),
+                           **({"guided": 2} if name == "guide_channel" else {})})
   method = dae.Method(c)
   batch = {"image": np.ones((4, 16, 16, 2), np.float32)}
   check = lambda: foresee.check(method, method.stages(), c, Squares(), batch, start.abstract_state)

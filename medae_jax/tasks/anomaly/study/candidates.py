@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from medae_jax.metrics import similarity
-from medae_jax.scores import residual as scores
+from medae_jax.scores import guided, residual as scores
 from medae_jax.tasks.anomaly import residual_fit
 
 _EROSION = 5  # published
@@ -111,6 +111,19 @@ def _smoothed(fold, recon="mean4", erosion=_EROSION):
   return ndimage.gaussian_filter(both(fold, recon, erosion=erosion), (0, 1.5, 1.5))
 
 
+def _guided(fold, recon="mirrored2", erosion=3, saturation=0.0, lesions="both", radius=5):
+  """The guided filter along FLAIR's edges in place of the Gaussian."""
+  found = both(fold, recon, erosion=erosion) if lesions == "both" else weighted(
+      fold, fold.weights(lesions, recon, 0, erosion), recon, erosion)
+  return _along_flair(fold, scores.saturated(jnp.asarray(found), saturation), radius)
+
+
+def _along_flair(fold, found, radius=5):
+  image = jnp.asarray(fold.test["image"])
+  own = jnp.asarray(found)[..., None]
+  return np.array(guided.guided_filter(own, image[..., :1], scores.foreground(image), radius, 1e-3))[..., 0]
+
+
 def _neighbours(fold):
   """1-2-1 over the slices of a scan."""
   found = both(fold, "mean4")
@@ -167,6 +180,7 @@ def _components(fold, count=16):
 CANDIDATES: dict[str, Callable[[Fold], Any]] = {
     "FLAIR": _flair,
     "FLAIR, 5x5 median": lambda f: _flair(f, 5),
+    "FLAIR, 5x5 median, along its own edges": lambda f: _along_flair(f, _flair(f, 5)),
     "FLAIR, 5x5 median, equalised in the scan": _equalised,
     "FLAIR, 5x5 median, over the scan's median": _over_median,
     "16 principal components": _components,
@@ -191,6 +205,9 @@ CANDIDATES: dict[str, Callable[[Fold], Any]] = {
     "..., Gaussian 1.5 px, erosion 3": lambda f: _smoothed(f, erosion=3),
     "..., Gaussian 1.5 px, two draws, front-back, erosion 3": lambda f: _smoothed(f, "mirrored2", 3),
     "..., Gaussian 1.5 px, two draws, front-back, no erosion": lambda f: _smoothed(f, "mirrored2", 0),
+    "..., two draws, front-back, erosion 3, along FLAIR's edges": _guided,
+    "..., the same, saturated": lambda f: _guided(f, saturation=0.4),
+    "..., the same, saturated, drawn lesions alone": lambda f: _guided(f, saturation=0.4, lesions="drawn"),
     "..., residual over the scan's median": lambda f: both(f.over_medians, "mean4"),
     "..., residual over the scan's median, Gaussian 1.5 px": lambda f: _smoothed(f.over_medians),
     "..., opening of 5 px": _opened,
