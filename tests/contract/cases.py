@@ -35,8 +35,9 @@ UNREAD = {
     # the loss is l1, the code not dense, the rate constant
     "ae_cxr": {"method.vgg_stats", "method.vgg_stats_steps", "model.squeeze", "optim.epoch_steps"},
     "ae_cxr:vae": {"optim.epoch_steps"},
-    # no noise at test time, a constant rate
-    "dae_brats": {"method.score.test_noise_res", "method.score.test_noise_std",
+    # no noise at test time, no guided filter, a constant rate
+    "dae_brats": {"method.score.guided_eps", "method.score.guide_channel",
+                  "method.score.test_noise_res", "method.score.test_noise_std",
                   "method.score.test_noise_mirror", "optim.epoch_steps", "optim.half_period"},
     # a wasserstein critic, data not resident, one stage
     "dpa_camelyon16": {"method.adversarial.reg_alpha", "method.adversarial.reg_type", "method.cache_features",

@@ -16,8 +16,8 @@ POSITIVE = {
     *("bench.seconds", "method.policy.every", "method.policy.history", "method.track_size"),
     *("method.track_window", "method.vgg_stats_steps", "method.n_critic", "method.loss_limit"),
     *("method.beta_epochs", "method.capacity_steps", "method.ssim_window", "method.window"),
-    *("method.score.test_noise_res", "method.score.window", "model.channels", "model.latent_res"),
-    *("model.max_res", "model.res", "model.levels", "model.squeeze", "model.hidden", "model.kernel"),
+    *("method.score.test_noise_res", "method.score.guided_eps", "method.score.window", "model.channels"),
+    *("model.latent_res", "model.max_res", "model.res", "model.levels", "model.squeeze", "model.hidden", "model.kernel"),
     *("model.depth", "model.width", "model.latent_dim", "optim.half_period", "predict.slide.least"),
     "predict.batch_size"}
 SHARES = {  # a threshold is any number, and one of probabilities is a share
