@@ -18,8 +18,8 @@ POSITIVE = {
     *("method.beta_epochs", "method.capacity_steps", "method.ssim_window", "method.window"),
     *("method.score.test_noise_res", "method.score.guided_eps", "method.score.window", "model.channels"),
     *("model.latent_res", "model.max_res", "model.res", "model.levels", "model.squeeze", "model.hidden"),
-    *("model.kernel", "model.depth", "model.width", "model.latent_dim", "optim.half_period", "predict.slide.least"),
-    "predict.batch_size"}
+    *("model.kernel", "model.depth", "model.width", "model.latent_dim", "optim.half_period"),
+    "predict.slide.least", "predict.batch_size"}
 SHARES = {  # a threshold is any number, and one of probabilities is a share
     *("method.finetune_share", "method.policy.smooth", "method.uniform_mix", "method.ema"),
     *("method.score.alpha", "optim.plateau_factor", "optim.b1", "optim.b2", "optim.momentum"),
