@@ -52,8 +52,8 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
     key = f"{m.name.rpartition('/')[0]}/{prefix}".lstrip("/")
     if modality in LABEL_ENDINGS:
       labels[key] = m.path
-    else:
-      sets.setdefault(key, {})[modality] = m
+    elif (other := sets.setdefault(key, {}).setdefault(modality, m)) != m:
+      raise UserError(f"{other.path} and {m.path} differ only in their ending: take one away")
   label_of = _labels_of(sets, labels)
   everywhere = [k for k in asked if all(k in found for found in sets.values())]
   if not everywhere and tuple(modalities) in ((), (ANY,)):  # ANY: found out when the run began
@@ -89,7 +89,7 @@ def _labels_of(sets, labels):
     owner = next((k for k in owners if k in sets and k != key), "")
     if owner and found.setdefault(owner, path) == path:
       sets.pop(key, None)
-    elif key in labels:
+    elif labels.get(key) == path:
       lonely.append(path)
   if lonely:
     logging.warning("%d files named as labels are of no scan, or of one that has a label, and are not used, "
@@ -160,6 +160,16 @@ def _as_members(scans, found):
   return result
 
 
+def _check_label(scan, ill, marks):
+  """Refuses marks in a scan that is normal by its folder; says where an abnormal one has none."""
+  if marks and not ill:
+    raise UserError(f"{scan} is normal by its folder, and its label marks something: move it to the abnormal "
+                    "scans, or take the label away")
+  if ill and not marks:
+    logging.warning("%s is abnormal by its folder, and its label marks nothing: all of its slices count as "
+                    "normal", scan)
+
+
 class OwnScans(slices.SliceDataSet):
   """Prepared scans of one's own folder; splits are recorded with the run.
 
@@ -194,6 +204,10 @@ def build(found: sides.Sides, cfg: Mapping, ops, seed: int) -> OwnScans:
   by_split: dict[str, list[slices.Scan]] = {s: [] for s in sides.SPLITS}
   for record in manifest["scans"]:
     ill, has_mask = label[record["patient"]]
+    if has_mask and "label_values" in record:
+      wanted = cfg["lesion_values"]
+      marks = any(not wanted or int(v) in wanted for v in record["label_values"])
+      _check_label(found.root / record["patient"], ill, marks)
     scan = dataclasses.replace(records.scan_of(folder, record), unlabelled=bool(ill and not has_mask),
                                scan_label=ill)
     by_split[record["split"]].append(scan)

@@ -17,6 +17,7 @@ from data_pipelines.intake import geometry
 
 # Intent codes of NIfTI of what is no picture; 1001, an estimate, is no news: programs leave it in pictures.
 _NO_GREYS = {range(2, 25): "a statistic", (1002, 1003): "labels", range(1004, 1010): "matrices or vectors"}
+_MOST_LABELS = 4  # the largest value of a volume that is hardly a picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,11 @@ def _say_doubts(files, arrays, images):
     if what := next((what for codes, what in _NO_GREYS.items() if code in codes), ""):
       logging.warning("%s holds %s by its header (intent code %d), and is read as grey values", path, what,
                       code)
+  for path, array in zip(files.values(), arrays):
+    if 0 < array.max() <= _MOST_LABELS and array.min() == 0 and not (array[::7, ::7] % 1).any() and not (
+        array % 1).any():
+      logging.warning("%s holds the values %s alone, as labels do, and is read as grey values", path,
+                      ", ".join(f"{v:g}" for v in np.unique(array)))
   for (a, first), (b, second) in itertools.combinations(zip(files, arrays), 2):
     if np.array_equal(first[::7, ::7, ::7], second[::7, ::7, ::7]) and np.array_equal(first, second):
       logging.warning("%s and %s hold the same voxels, as %s and as %s: is one a copy under the wrong name?",

@@ -83,6 +83,17 @@ def test_volumes_that_are_no_pictures_by_their_headers_are_said(tmp_path, caplog
   assert f"{tmp_path / 's.nii'} holds" not in caplog.text
 
 
+@pytest.mark.parametrize("values, said", [
+    ((0, 1), "0, 1"), ((0, 2, 4), "0, 2, 4"), ((0, 5), ""), ((0, 0.5), ""), ((1, 2), ""), ((0, 0), "")])
+def test_a_label_given_as_a_scan_is_said(tmp_path, caplog, values, said):
+  array = np.resize(np.array(values, np.float32), (8, 8, 8))
+  path = save(tmp_path / "a.nii", array, codes=(1, 0))
+  volumes.read({"flair": path}, "", save(tmp_path / "s.nii", (array > 0).astype(np.uint8), codes=(1, 0)))
+  line = f"a.nii holds the values {said} alone, as labels do"
+  assert line in caplog.text if said else "as labels do" not in caplog.text
+  assert "s.nii holds" not in caplog.text
+
+
 def test_one_volume_as_two_modalities_is_said(tmp_path, caplog):
   files = {"flair": save(tmp_path / "a.nii"), "t1": save(tmp_path / "b.nii", VOXELS + (VOXELS == 5)),
            "t2": save(tmp_path / "c.nii.gz")}

@@ -237,3 +237,29 @@ def test_a_recorded_split_that_lists_a_mask_as_image_says_what_happened(normals,
   with pytest.raises(UserError, match="lists 1 files as scans.*normal/p00_mask.png is named as a label or a "
                      "result of p00.png, which lies beside it.*trained or tested.*take their lines out"):
     opened(normals, split_table=str(table))
+
+
+def test_labels_that_contradict_the_side_of_their_scan(tmp_path, caplog):
+  """A normal scan with marks was trained on, an abnormal one without any was scored as normal."""
+  root, label = tmp_path / "set", np.zeros((16, 20, 6), np.uint8)
+  for i in range(4):
+    volume(root / "normal" / f"P{i}.nii.gz", i)
+  volume(root / "abnormal/P9.nii.gz", 9, lesion=True)
+
+  def mark(name, value):
+    label[6:8, 6:9, 2] = value
+    nibabel.save(nibabel.Nifti1Image(label, np.diag([-1.0, -1, 3, 1])), root / name)
+  mark("abnormal/P9_seg.nii.gz", 1)
+  assert opened(root).has_lesions("test") and "of no scan" not in caplog.text  # P9 itself was called a label
+  assert "marks nothing" not in caplog.text
+  for value, fields_ in ((0, {}), (3, {"lesion_values": (1, 2)})):
+    caplog.clear()
+    mark("abnormal/P9_seg.nii.gz", value)
+    opened(root, prepared_dir=str(tmp_path / f"p{value}"), **fields_)
+    assert "P9.nii.gz is abnormal by its folder, and its label marks nothing" in caplog.text
+  mark("normal/P0_seg.nii.gz", 1)
+  with pytest.raises(UserError, match="P0.nii.gz is normal by its folder, and its label marks something"):
+    opened(root)
+  nibabel.save(nibabel.load(root / "normal/P1.nii.gz"), root / "normal/P1.nii")
+  with pytest.raises(UserError, match="P1.nii and .*P1.nii.gz differ only in their ending"):
+    opened(root)
