@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 import dataclasses
 import functools
+import logging
 import pathlib
+import re
 
 import numpy as np
 
@@ -94,6 +97,7 @@ def _manifest(cfg):
   names = [r.file("image") for r in table.rows]
   masks = [r[c].replace("\\", "/") for c in ("mask", "noisy_mask") if c in table.columns for r in table.rows]
   unlisted.say(path, root, [*names, *masks], ("image",))
+  _say_doubts(table, names, cfg.noise)
   idents = dict(zip(names, _idents(table, names)))
   groups = dict(zip(names, patients.of_rows(table.rows, names, cfg.group_pattern, cfg.grouping)))
 
@@ -122,6 +126,28 @@ def _manifest(cfg):
   else:
     raise UserError(f"{path} has no column 'noisy_mask': add one, or set config.data.noise")
   return _limited(parts, cfg), root.resolve().name
+
+
+def _say_doubts(table, names, noise):
+  """Warns of columns that are not read and seem to be meant, and of masks that seem to be others'."""
+  if noise and "noisy_mask" in table.columns:
+    logging.warning("%s has a column noisy_mask, which is not read: config.data.noise=%s makes noisy masks "
+                    "of the others; --config.data.noise= takes the column", table.path, noise)
+  for column in table.columns:
+    if column not in ("clean", "noisy_mask") and {"clean", "noisy"} & set(re.split(r"[\W_]+", column)):
+      logging.warning("%s: its column %r is not read; the one that says which masks are clean is clean",
+                      table.path, column)
+  stem = lambda name: pathlib.PurePosixPath(name).stem.lower()
+  pictures, masks = list(map(stem, names)), [row.file("mask") for row in table.rows]
+  named = [re.sub("[-_ ](mask|seg|segmentation|label|gt)$", "", stem(mask)) for mask in masks]
+  odd = [(row, other) for row, own, other in zip(table.rows, pictures, named)
+         if other != own and other in pictures and pictures.count(own) == 1]
+  if odd:
+    logging.warning("%s: %d masks are named as those of other images, the first in line %d: was a column "
+                    "sorted alone? The table is followed", table.path, len(odd), odd[0][0].line)
+  if shared := [name for name, count in collections.Counter(masks).items() if count > 1]:
+    logging.warning("%s: %d masks are each of several images, the first %s: is that meant?", table.path,
+                    len(shared), shared[0])
 
 
 def _idents(table, names):

@@ -9,6 +9,7 @@ import pytest
 from data_pipelines import fields
 from data_pipelines.datasets import _chest_lists, paired, segmentation
 from data_pipelines.errors import UserError
+from data_pipelines.intake import tables
 from data_pipelines.masks import images, layouts
 
 
@@ -88,3 +89,20 @@ def test_stated_lungs_are_two_upright_ellipses():
   rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
   assert (rows[0], rows[-1], columns[0], columns[-1]) == (17, 78, 14, 85) and not found[:, 46:54].any()
   assert found.sum() == pytest.approx(2 * np.pi * 16 * 31, rel=0.01)
+
+
+@pytest.mark.parametrize("columns, cells, noise, said", [
+    ("", ["m/0,0", "m/1,0", "m/2,0"], "", []),
+    ("", ["m/1_mask,0", "m/0_mask,0", "m/2,0"], "", ["2 masks are named as those of other images, the"]),
+    ("", ["m/a,0", "m/b,0", "m/a,0"], "", ["1 masks are each of several images, the first m/a.png"]),
+    ("is_clean", ["m/0,1", "m/1,0", "m/2,0"], "", ["its column 'is_clean' is not read"]),
+    ("clean", ["m/0,1", "m/1,0", "m/2,0"], "dilate", []), ("unclean", ["m/0,1", "m/1,0", "m/2,0"], "", []),
+    ("noisy_mask", ["m/0,n", "m/1,n", "m/2,n"], "dilate", ["a column noisy_mask, which is not read"]),
+    ("noisy_mask", ["m/0,n", "m/1,n", "m/2,n"], "", [])])
+def test_what_a_table_may_mean_and_is_not_read_as(tmp_path, caplog, columns, cells, noise, said):
+  """Expert masks were made noisy beside a column of noisy ones; exchanged masks passed."""
+  rows = "".join(f"i/{k}.png,{cell.replace(',', '.png,')}\n" for k, cell in enumerate(cells))
+  (tmp_path / "t.csv").write_text(f"image,mask,{columns or 'more'}\n{rows}")
+  table = tables.read_table(tmp_path / "t.csv", ("image", "mask"))
+  layouts._say_doubts(table, [r.file("image") for r in table.rows], noise)
+  assert len(caplog.records) == len(said) and all(line in caplog.text for line in said)
