@@ -77,6 +77,7 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   artefact.check_target(out)
   changed = {**(overrides or {}), **({"export.formats": tuple(formats)} if formats else {})}
   run = trained.load(workdir, changed, splits=True)
+  scoring.check_fields(run, workdir)
   if "predict.force" in changed:  # of this command alone: whoever scores with the export insists himself
     run = run.override({"predict.force": config_lib.read_config(workdir).predict.force})
   if "norm_kernel" in run.config.model:  # what is exported runs on any device

@@ -17,6 +17,9 @@ import tqdm
 from medae_jax.core import config as config_lib, method as method_lib, parallel
 from medae_jax.core.errors import UserError
 
+_MISFITS = (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError)
+_MISFIT = ("the parameters of the checkpoint do not fit the network that config.model says: it was edited, "
+           "or the checkpoint is of another run")
 _SMALLER = "make config.eval.batch_size (or predict.batch_size) smaller"
 
 
@@ -58,8 +61,9 @@ def trace(config, method, state, batch, where: str = "", fitted: bool = True) ->
     fitted: False = the state lacks what `finalize` adds: all that can be said is which field is missing.
 
   Raises:
-    UserError: a field that the config lacks; what the score refuses; whatever a method outside this package
-      raises, with the place in its file. Faults of the package's own are said where the score is needed.
+    UserError: a field that the config lacks; what the score refuses; parameters of another network; whatever
+      a method outside this package raises, with the place in its file. Faults of the package's own are said
+      where the score is needed.
   """
   try:
     jax.eval_shape(method.score, state, batch)
@@ -68,6 +72,8 @@ def trace(config, method, state, batch, where: str = "", fitted: bool = True) ->
       raise UserError(f"{where}{line}") from error
     if isinstance(error, UserError) and fitted:
       raise
+    if isinstance(error, _MISFITS) and fitted:
+      raise UserError(f"{where}{_MISFIT}") from error
     # Asked of the instance, as everything else: a method may be any object with the members of the protocol.
     own = getattr(method.prepare, "__func__", method.prepare)  # adds to the batch what score reads
     prepared = own is not method_lib.BaseMethod.prepare
@@ -101,6 +107,8 @@ def explained(config, method, compiled, state, needs, trained_on=None):
         return compiled(state, {k: batch[k] for k in (*needs, *optional)})
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
       shape = np.shape(batch.get("image", ()))[1:]
+      if isinstance(error, _MISFITS) and (trained_on is None or shape == tuple(trained_on)):
+        raise UserError(f"{_MISFIT}, or images of shape {shape} are none as those of the training") from error
       if isinstance(error, UserError) or trained_on is None or shape == tuple(trained_on):
         raise
       raise UserError(f"images of shape {shape} do not fit this run of {name}, which was trained on "

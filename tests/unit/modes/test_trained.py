@@ -1,12 +1,15 @@
 """A trained run is opened once: one checkpoint choice and one calibration for every mode."""
 
+import types
+
+import flax.linen
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import medae_jax
 from medae_jax import evaluate, export, predict
-from medae_jax.core import checkpoint, files, trained
+from medae_jax.core import checkpoint, files, scoring, trained
 from medae_jax.core.errors import UserError
 from medae_jax.tasks import base
 from tests.unit import fake_run
@@ -103,6 +106,21 @@ def test_files_of_two_runs_in_one_folder_are_said(tmp_path, caplog):
   files.write_json(run / "config.json", config)
   with pytest.raises(UserError, match="of the method .*, and config.json says dpa: files of two runs"):
     checkpoint.Checkpoints(run).restore_model("best")
+
+
+@pytest.mark.parametrize("params", [{"kernel": np.zeros((3, 4)), "bias": np.zeros(4)}, {"bias": np.zeros(5)}])
+def test_parameters_of_another_network_are_said_in_one_line(params):
+  """An edited config.model was called a fault of the program."""
+  method = types.SimpleNamespace(
+      score=lambda state, batch: {"score": flax.linen.Dense(5).apply({"params": state}, batch["image"])})
+  batch = {"image": np.zeros((1, 3), np.float32)}
+  with pytest.raises(UserError, match="w/config.json: the parameters of the checkpoint do not fit"):
+    scoring.trace(fake_run.config(), method, params, batch, "w/config.json: ")
+  scoring.trace(fake_run.config(), method, {"kernel": np.zeros((3, 5)), "bias": np.zeros(5)}, batch)
+  method.score_optional = ()
+  call = scoring.explained(fake_run.config(), method, method.score, params, ("image",))
+  with pytest.raises(UserError, match=r"do not fit the network .*, or images of shape \(3,\) are none"):
+    call(batch)
 
 
 def test_the_folder_of_a_run_is_neither_input_nor_output(tmp_path):
