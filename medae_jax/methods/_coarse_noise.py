@@ -6,8 +6,11 @@ upsampled, rolled and masked inside the jitted step (Kascenas 2022, "coarse nois
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import example_keys
@@ -27,15 +30,23 @@ def upsample_and_roll(coarse, roll, height: int, width: int):
     [B,height,width,C]. The shift is applied to the rows of the two small interpolation matrices,
     not to the images: roll(A z A^T) = roll(A) z roll(A)^T.
   """
-  r = coarse.shape[1]
-  dtype = jnp.promote_types(coarse.dtype, jnp.float32)
-  rows = jnp.asarray(resample.aligned_matrix(height, r), dtype)
-  columns = jnp.asarray(resample.aligned_matrix(width, r), dtype)
+  return upsample(coarse, *matrices(roll, coarse.shape[1], height, width, coarse.dtype))
+
+
+def matrices(roll, resolution: int, height: int, width: int, dtype=jnp.float32):
+  """Rolled interpolation matrices, [B,height,r] and [B,width,r]; see `upsample_and_roll`."""
+  dtype = jnp.promote_types(dtype, jnp.float32)
+  rows, columns = (jnp.asarray(resample.aligned_matrix(size, resolution), dtype) for size in (height, width))
   rolled = lambda matrix, shift: matrix[(jnp.arange(matrix.shape[0])[None] - shift[:, None])
-                                        % matrix.shape[0]]  # [B,size,r]
+                                        % matrix.shape[0]]
+  return rolled(rows, roll[:, 0]), rolled(columns, roll[:, 1])
+
+
+def upsample(coarse, rows, columns):
+  """[B,height,width,C]: coarse [B,r,r,C] by `matrices`."""
   high = jax.lax.Precision.HIGHEST  # tiny products; TF32 would show in the field
-  field = jnp.einsum("bhi,bijc->bhjc", rolled(rows, roll[:, 0]), coarse, precision=high)
-  return jnp.einsum("bwj,bhjc->bhwc", rolled(columns, roll[:, 1]), field, precision=high)
+  field = jnp.einsum("bhi,bijc->bhjc", rows, coarse, precision=high)
+  return jnp.einsum("bwj,bhjc->bhwc", columns, field, precision=high)
 
 
 def draw(rng, index, shape, resolution: int, std: float, roll: str = "batch"):
@@ -59,3 +70,18 @@ def draw(rng, index, shape, resolution: int, std: float, roll: str = "batch"):
   if roll == "example":
     return coarse, jax.vmap(one)(keys)
   return coarse, jnp.broadcast_to(one(jax.random.fold_in(rng, 2**31 - 1)), (index.shape[0], 2))
+
+
+@functools.lru_cache(maxsize=16)
+def fixed(draws: int, shape, resolution: int, std: float) -> tuple[np.ndarray, ...]:
+  """Fields that never change, of key 0: coarse [draws,1,r,r,C] and the `matrices` that upsample each.
+
+  Arrays of numpy, so constants of a program that is traced: exported formats know no random numbers. Computed
+  at the first call, by a program of its own whatever is being traced.
+  """
+  def all_of_them():
+    def one(key):
+      coarse, roll = draw(key, jnp.zeros((1,), jnp.int32), shape, resolution, std, "example")
+      return coarse, *matrices(roll, resolution, *shape[:2])
+    return jax.vmap(one)(jax.random.split(jax.random.key(0), draws))
+  return tuple(np.asarray(x) for x in jax.jit(all_of_them).lower().compile()())

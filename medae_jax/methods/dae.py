@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from medae_jax.core import parallel
 from medae_jax.core.errors import UserError, of_field
@@ -149,21 +150,19 @@ class Method(BaseMethod):
     """Mean of x - f(x + noise) over fixed noise fields, the same for every image."""
     s, shape = self.config.method.score, image.shape[1:]
     axis = s.test_noise_mirror
-    zeros = jnp.zeros((1,), jnp.int32)
-    turned = lambda a, mirrored: jnp.where(mirrored, jnp.flip(a, axis), a) if axis else a
+    # Not `where` of a flag: ONNX's has no such form. Images are finite.
+    turned = lambda a, mirrored: mirrored * jnp.flip(a, axis) + (1 - mirrored) * a if axis else a
+    fields = noise.fixed(s.test_noise_draws, shape, s.test_noise_res, s.test_noise_std)
+    mirrored = np.arange(s.test_noise_draws, dtype=np.float32) % 2
 
     def one(total, draw):
-      key, mirrored = draw
-      coarse, roll = noise.draw(key, zeros, shape, s.test_noise_res, s.test_noise_std, "example")
-      field = noise.upsample_and_roll(coarse, roll, *shape[:2])
+      field, mirrored = noise.upsample(*draw[:3]), draw[3]
       # +field and -field cancel the part of the residual that is the network's echo of the noise
       view, inside = turned(image, mirrored), turned(mask, mirrored)
       plus = self._apply(state.params["net"], view + inside * field)
       minus = self._apply(state.params["net"], view - inside * field)
       return total + turned(view - (plus + minus) / 2, mirrored), None
-    keys = jax.random.split(jax.random.key(0), s.test_noise_draws)
-    mirrored = jnp.arange(s.test_noise_draws) % 2 == 1
-    total, _ = jax.lax.scan(one, jnp.zeros_like(image), (keys, mirrored))
+    total, _ = jax.lax.scan(one, jnp.zeros_like(image), (*fields, mirrored))
     return total / s.test_noise_draws
 
   def inference_state(self, state):

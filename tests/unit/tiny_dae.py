@@ -6,13 +6,14 @@ import numpy as np
 from configs import common
 
 
-def config(depth=2, wf=2, channels=2, size=16, **train):
-  """Locked config of a DAE that needs no data set."""
+def config(depth=2, wf=2, channels=2, size=16, score=(), **train):
+  """Locked config of a DAE that needs no data set; `score`: fields of config.method.score."""
   c = common.base()
   c.method = ml_collections.ConfigDict(dict(
       name="dae", loss_over="all",
       score=dict(weights_positive=(), weights_negative=(), erosion=5, median=5, image_score="mean",
                  test_noise_draws=0, test_noise_res=4, test_noise_std=0.2, test_noise_mirror=0)))
+  c.method.score.update(dict(score))
   c.model = ml_collections.ConfigDict(dict(depth=depth, wf=wf, dtype="float32", precision="",
                                            remat=False))
   c.optim = ml_collections.ConfigDict(dict(

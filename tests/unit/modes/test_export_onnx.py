@@ -138,11 +138,13 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-  """(folder of all ONNX formats, onnxruntime); skipped without jax2onnx, but not in CI."""
+  """(folder of all ONNX formats, onnxruntime), of the default for brains: noise draws, one of them on the
+  mirrored image, and the guided filter. Skipped without jax2onnx, but not in CI."""
   need = importlib.import_module if os.environ.get("CI") else pytest.importorskip
   need("jax2onnx")
   runtime, place = need("onnxruntime"), tmp_path_factory.mktemp("onnx")
-  make_run(place / "run")
+  make_run(place / "run", score={"test_noise_draws": 2, "test_noise_mirror": 2, "saturation": 0.4,
+                                 "guided": 2, "guided_eps": 1e-3, "guide_channel": 0})
   return export.export(place / "run", place / "out", ("stablehlo", "onnx_fp16", "onnx_int8")), runtime
 
 
