@@ -136,7 +136,8 @@ def test_runs_together_are_the_runs_alone(in_both_ways, method):
     scores = [json.loads((tmp_path / k / f"runs/run{run}/evaluation/test.json").read_text())
               for k in ("alone", "both")]
     assert scores[0]["image_auroc"] == pytest.approx(scores[1]["image_auroc"], abs=1e-6)
-    sums = [score["checkpoint"].pop("checksum") for score in scores]  # of parameters that differ by float order
+    # The sums are of parameters that differ by float order.
+    sums = [score["checkpoint"].pop("checksum") for score in scores]
     assert scores[0]["checkpoint"] == scores[1]["checkpoint"] and sums[0] == pytest.approx(sums[1], rel=2e-5)
     steps = [[json.loads(line)["step"] for line in
               (tmp_path / k / f"runs/run{run}/metrics.jsonl").read_text().splitlines()]
