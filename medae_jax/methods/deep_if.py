@@ -48,7 +48,7 @@ class Method(BaseMethod):
     del rng
     self.features.check_shape(batch["image"].shape)
     f = self.config.method.forest
-    forest.check_size(f.trees, min(f.samples, forest.USUAL))
+    forest.check_options(f)
     unfitted = forest.unfitted(f.trees)
     return State.create(self.features.init_params(), extra={"forest": jax.tree.map(jnp.asarray, unfitted)})
 

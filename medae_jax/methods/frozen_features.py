@@ -99,8 +99,7 @@ class Method(BaseMethod):
 
   def init(self, rng, batch):
     if "forest" in self.config.method.scores:
-      f = self.config.method.forest
-      forest.check_size(f.trees, min(f.samples, forest.USUAL))
+      forest.check_options(self.config.method.forest)
     shape = batch["image"].shape
     features = self._features(self._all_taps())
     self._check_channels(shape[3])

@@ -20,16 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import logging
-import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medae_jax.core.device import memory
 from medae_jax.core.errors import UserError
 
 _LEAF = -1  # scikit-learn's child of a leaf
-USUAL = 256  # images that nearly every data set has: how many there are is known when all are read
+_USUAL = 256  # images that nearly every data set has: how many there are is known when all are read
 _NODE_BYTES = 100  # of a node, in scikit-learn's tree and in ours
 _MANY, _TREE_SECONDS = 5000, 2e-3  # trees from which it is said; seconds to grow one of 256 images
 
@@ -95,6 +95,11 @@ def from_trees(trees: Sequence[tuple], samples: int) -> dict:
   return {**forest, "depth": np.int32(deepest), "norm": np.float64(average_path(samples))}
 
 
+def check_options(options) -> None:
+  """`check_size` of config.method.forest, before images are counted."""
+  check_size(options.trees, min(options.samples, _USUAL))
+
+
 def check_size(trees: int, samples: int) -> None:
   """Says before anything is computed what many trees cost; a lower bound while the images are not counted.
 
@@ -102,10 +107,10 @@ def check_size(trees: int, samples: int) -> None:
     UserError: they do not fit into the memory of this machine.
   """
   size = trees * (2 * samples - 1) * _NODE_BYTES
-  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  installed = memory.installed()
   told = f"config.method.forest.trees={trees}: trees of {samples} images take {size / 1e9:.3g} GB"
-  if size > memory:
-    raise UserError(f"{told}, this machine has {memory / 1e9:.3g} GB: scores hardly change beyond some "
+  if size > installed:
+    raise UserError(f"{told}, this machine has {installed / 1e9:.3g} GB: scores hardly change beyond some "
                     "hundreds")
   if trees > _MANY:
     logging.warning("%s and about %.0f minutes to grow, and every image walks down all of them: scores "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 import concurrent.futures
 import math
-import os
 import time
 
 from absl import logging
@@ -15,6 +14,7 @@ import numpy as np
 from data_pipelines import dataset as datasets, stream
 from data_pipelines.dataset import Source, Subset
 from medae_jax.core import checkpoint, scoring
+from medae_jax.core.device import memory
 from medae_jax.core.errors import UserError
 from medae_jax.training import validate
 
@@ -31,13 +31,13 @@ def check_sizes(config) -> None:
     UserError: with the field.
   """
   shape = datasets.module(config.data.name).spec(config.data).shape
-  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  installed = memory.installed()
   image = 4 * math.prod(n or 1 for n in shape)
   for group, field in (("train", "batch_size"), ("train", "eval_batch_size"), ("eval", "batch_size")):
     size = config[group].get(field, 1)
-    if size * image > memory:
+    if size * image > installed:
       raise UserError(f"config.{group}.{field}={size}: its images alone take {size * image / 1e9:.3g} GB, "
-                      f"this machine has {memory / 1e9:.3g} GB")
+                      f"this machine has {installed / 1e9:.3g} GB")
 
 
 def check(method, stages, config, dataset, batch, abstract_state: Callable) -> None:

@@ -89,12 +89,17 @@ def free() -> int | None:
   return _machine() if jax.default_backend() == "cpu" else None
 
 
+def installed() -> int:
+  """Bytes of the machine's memory, free or not."""
+  return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def _machine() -> int | None:
   """What Linux says is available, or all there is."""
   with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/meminfo", encoding="ascii") as f:
     return 1024 * next(int(line.split()[1]) for line in f if line.startswith("MemAvailable"))
   with contextlib.suppress(ValueError, OSError, AttributeError):
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return installed()
   return None
 
 

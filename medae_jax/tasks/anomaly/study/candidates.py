@@ -111,17 +111,18 @@ def _smoothed(fold, recon="mean4", erosion=_EROSION):
   return ndimage.gaussian_filter(both(fold, recon, erosion=erosion), (0, 1.5, 1.5))
 
 
-def _guided(fold, recon="mirrored2", erosion=3, saturation=0.0, lesions="both", radius=5):
-  """The guided filter along FLAIR's edges in place of the Gaussian."""
-  found = both(fold, recon, erosion=erosion) if lesions == "both" else weighted(
-      fold, fold.weights(lesions, recon, 0, erosion), recon, erosion)
-  return _along_flair(fold, scores.saturated(jnp.asarray(found), saturation), radius)
+def _guided(fold, saturation=0.0, drawn=False):
+  """The guided filter along FLAIR's edges in place of the Gaussian; two draws, one mirrored, erosion 3."""
+  draws, erosion = "mirrored2", 3
+  found = (weighted(fold, fold.weights("drawn", draws, 0, erosion), draws, erosion) if drawn
+           else both(fold, draws, erosion=erosion))
+  return _along_flair(fold, scores.saturated(jnp.asarray(found), saturation))
 
 
-def _along_flair(fold, found, radius=5):
+def _along_flair(fold, found):
   image = jnp.asarray(fold.test["image"])
   own = jnp.asarray(found)[..., None]
-  return np.array(guided.guided_filter(own, image[..., :1], scores.foreground(image), radius, 1e-3))[..., 0]
+  return np.array(guided.guided_filter(own, image[..., :1], scores.foreground(image), 5, 1e-3))[..., 0]
 
 
 def _neighbours(fold):
@@ -207,7 +208,7 @@ CANDIDATES: dict[str, Callable[[Fold], Any]] = {
     "..., Gaussian 1.5 px, two draws, front-back, no erosion": lambda f: _smoothed(f, "mirrored2", 0),
     "..., two draws, front-back, erosion 3, along FLAIR's edges": _guided,
     "..., the same, saturated": lambda f: _guided(f, saturation=0.4),
-    "..., the same, saturated, drawn lesions alone": lambda f: _guided(f, saturation=0.4, lesions="drawn"),
+    "..., the same, saturated, drawn lesions alone": lambda f: _guided(f, saturation=0.4, drawn=True),
     "..., residual over the scan's median": lambda f: both(f.over_medians, "mean4"),
     "..., residual over the scan's median, Gaussian 1.5 px": lambda f: _smoothed(f.over_medians),
     "..., opening of 5 px": _opened,
