@@ -151,6 +151,10 @@ ABOUT = frozenset({
     "checkpoint", "device", "date", "seconds", "model_better", "model_better_by", "variant", "trunk",
     "ci95_delong", "findings", "against", "fill", "command", "commit", "seed"})
 
+# Forms of a baseline, as endings of its keys, and how they differ from the plain one.
+BASELINES = {"": "", "_median5": "after a 5x5 median",
+             "_guided": "after a 5x5 median and the model's guided filter"}
+
 
 def metric(key: str) -> Metric:
   """The line of a measure; of one that has none its key in words, without direction."""

@@ -26,7 +26,7 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     what = dictionary.metric(key)
     low, high = ci95.get(key) or (None, None)
     beside = [v for k, v in base.items() if k.startswith(key) and _number(v)
-              and k.removeprefix(key) in ("", "_median5")]
+              and k.removeprefix(key) in dictionary.BASELINES]
     best = (min if what.better == dictionary.LOWER else max)(beside, default=None)
     found.append({"key": key, "metric": what.name, "value": result[key], "low": low, "high": high,
                   "baseline": best, "better": what.better, "unit": what.unit, "threshold": what.threshold,

@@ -32,8 +32,8 @@ def _base(split: Split, key: str) -> dict[str, Any] | None:
   base = split.result.get("baseline") or {}
   if not known(base.get(key)):
     return None
-  smooth = base.get(f"{key}_median5")
-  return {"value": base[key], "smooth": smooth if known(smooth) else None}
+  others = [(words, base.get(key + ending)) for ending, words in dictionary.BASELINES.items() if ending]
+  return {"value": base[key], "others": [(value, words) for words, value in others if known(value)]}
 
 
 def counts(splits: list[Split]) -> list[tuple[str, str]]:

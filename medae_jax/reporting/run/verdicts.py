@@ -44,7 +44,8 @@ def of_split(split: Split) -> list[Verdict]:
     base = split.result.get("baseline") or {}
     pairs = [(by, base, key) for key in [_better_baseline(base, by)] if key] if isinstance(by, str) else []
     name = "a plain intensity threshold, without any network,"
-  found = [_verdict(split, key, base[of], name) for key, base, of in pairs
+  found = [_verdict(split, key, base[of], name, dictionary.BASELINES.get(of.removeprefix(key), ""))
+           for key, base, of in pairs
            if _is(split.result.get(key)) and _is(base.get(of))]
   return found or _without(split)
 
@@ -54,7 +55,7 @@ def _better_baseline(base: dict[str, Any], key) -> str:
   return max(own, key=own.__getitem__) if own else ""
 
 
-def _verdict(split: Split, key: str, base: float, name: str) -> Verdict:
+def _verdict(split: Split, key: str, base: float, name: str, form: str = "") -> Verdict:
   line, own = dictionary.metric(key), split.result[key]
   intervals = split.result.get("ci95") or {}
   interval = intervals.get(f"{key}_minus_baseline")
@@ -62,8 +63,8 @@ def _verdict(split: Split, key: str, base: float, name: str) -> Verdict:
   unit = f" {line.unit}" if line.unit == dictionary.DB else ""
   words = {"better": "better than", "worse": "WORSE than"}.get(said)
   head = f"{words} {name.rstrip(',')}" if words else f"no difference shown from {name.rstrip(',')}"
-  text = (f"{line.name} {_value(own, intervals.get(key))}{unit}; {name} reaches {_plain(base)}{unit}. "
-          f"Difference {_signed(own - base)}")
+  text = (f"{line.name} {_value(own, intervals.get(key))}{unit}; {name} reaches {_plain(base)}{unit}"
+          f"{form and f' {form}'}. Difference {_signed(own - base)}")
   if interval and None not in interval:
     text += f", 95 % interval {_signed(interval[0])} to {_signed(interval[1])}"
     if said == "no difference shown":

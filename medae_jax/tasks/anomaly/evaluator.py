@@ -1,7 +1,7 @@
 """Anomaly detection: pixel and image metrics, per-patient rows, calibration, the panel.
 
 The model is always shown beside the simplest detector, a threshold on the intensity of one channel
-(FLAIR for brains) inside the foreground, also after a 5x5 median. Keys of the JSON:
+(FLAIR for brains) inside the foreground, also after filters (baselines.py). Keys of the JSON:
 
   pixel_ap, pixel_auroc   over all pixels of the split, background included, as Kascenas 2022
   dice_best, dice_best_threshold   best of the thresholds k/1000, chosen with the labels of this
@@ -22,7 +22,6 @@ The model is always shown beside the simplest detector, a threshold on the inten
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -30,8 +29,8 @@ import numpy as np
 
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import detection
-from medae_jax.scores import residual
 from medae_jax.tasks.anomaly import (
+  baselines,
   figures,
   gallery,
   image_numbers,
@@ -50,7 +49,6 @@ from medae_jax.tasks.base import BaseEvaluator
 
 before_choice = score_choice.before_choice
 _GROUP_BYTES = 80 * 2**20  # per-patient histograms of one detector
-DETECTORS = ("model", "intensity", "intensity_median5")
 
 
 def fitter(config, dataset):
@@ -75,7 +73,7 @@ class Evaluator(BaseEvaluator):
     names = [_patient(m, i) for i, m in enumerate(self.metas)]
     self.patients, group = np.unique(names, return_inverse=True)
     self.group = group.astype(np.int32)
-    self.image_scores = {name: np.full(n, np.nan) for name in DETECTORS}
+    self.image_scores = {name: np.full(n, np.nan) for name in ("model", *baselines.names(config))}
     self.label = np.full(n, -1)               # -1: not known
     self.lesion_px = np.full(n, -1, np.int64)  # -1: no mask
     self.pixels: dict[str, detection.Histograms] = {}
@@ -85,10 +83,7 @@ class Evaluator(BaseEvaluator):
     self.numbers = image_numbers.ImageNumbers(n)
     self._measures = measures.Measures(self)
     self.counts = self.overlap = None
-    how = config.method.get("score", {}).get("image_score", "mean")
-    self._baseline = jax.jit(functools.partial(
-        _baselines, channel=config.eval.baseline_channel,
-        how=how if how in residual.IMAGE_SCORES else "mean"))
+    self._baseline = baselines.maps_and_scores(config)
 
   # ------------------------------------------------------------------------------ one pass
   def update(self, batch, outputs):
@@ -160,7 +155,7 @@ class Evaluator(BaseEvaluator):
     result.update(more)
     result["ci95"] = intervals.intervals(self, notes) | more_intervals
     key = "pixel_ap" if np.isfinite(result["pixel_ap"]) else "image_auroc"
-    best = max(result["baseline"][key], result["baseline"][f"{key}_median5"])
+    best = max(v for k, v in result["baseline"].items() if k.startswith(key))
     result["model_better"] = intervals.verdict(result["ci95"], key)
     result["model_better_by"] = {"metric": key, "difference": result[key] - best}
     result["notes"] = notes
@@ -215,8 +210,8 @@ class Evaluator(BaseEvaluator):
     channel = self.config.eval.baseline_channel
     found: dict[str, Any] = {"what": f"intensity of channel {channel} inside the foreground"}
     known = self.label >= 0
-    for name in DETECTORS[1:]:
-      suffix = name.removeprefix("intensity")
+    for name in baselines.names(self.config):
+      suffix = name.removeprefix(baselines.PLAIN)
       counts = np.zeros((2, detection.CODES)) if self.counts is None else self.pixels[name].counts()
       found[f"pixel_ap{suffix}"] = float(detection.average_precision(counts))
       found[f"dice_best{suffix}"] = detection.best_dice(counts, "all")[0]
@@ -291,10 +286,3 @@ class Evaluator(BaseEvaluator):
 def _patient(meta, i):
   """The group that slices or images belong to, for the bootstrap and the tables."""
   return str(meta.get("patient", meta.get("group", meta.get("id", i))))
-
-
-def _baselines(image, channel, how):
-  plain = residual.intensity_map(image, channel)
-  maps = {"intensity": plain, "intensity_median5": residual.median_filter(plain, 5)}
-  body = residual.foreground(image)
-  return maps, {name: residual.image_score(value, how, body) for name, value in maps.items()}

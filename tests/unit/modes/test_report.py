@@ -68,7 +68,7 @@ def test_page_of_any_kind_of_result(tmp_path):
 
 RESULT = {"dataset": "d", "n_images": 40, "n_patients": 20, "pixel_ap": 0.7, "image_auroc": 0.8,
           "model_better": True, "model_better_by": {"metric": "pixel_ap", "difference": 0.1},
-          "baseline": {"pixel_ap": 0.6, "pixel_ap_median5": 0.5}}
+          "baseline": {"pixel_ap": 0.3, "pixel_ap_median5": 0.5, "pixel_ap_guided": 0.6}}
 
 
 @pytest.mark.parametrize("interval, said, style", [
@@ -83,6 +83,7 @@ def test_the_interval_decides_what_is_said_first(tmp_path, interval, said, style
   _check(page)
   assert said in page and f'class="say {style}"' in page and "Over 20 patients, 40 images" in page
   assert ("which contains zero" in page) == (style == "even")
+  assert "reaches 0.600 after a 5x5 median and the model" in page and "(0.500 after a 5x5 median)" in page
 
 
 def test_restoration_that_is_worse_than_untouched_is_said_before_everything(tmp_path):
