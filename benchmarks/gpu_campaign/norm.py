@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from benchmarks import compare
-from benchmarks.gpu_campaign import work
+from benchmarks.gpu_campaign import turns
 
 # [B,H,W,C], groups, padded: the layers of a DAE of full size, and a side that is no power of two.
 LAYERS = {"full": [((16, 128, 128, 64), 8, True), ((16, 128, 128, 64), 8, False),
@@ -22,12 +22,12 @@ def norm(args) -> dict:
   """{"steps": {batch: {form: row}}, "layers": {layer: largest errors}}."""
   found: dict = {"steps": {}, "layers": layers(args), "limit": LIMIT}
   for batch in (0,) if args.size == "tiny" else (16, 64):
-    setting = work.setting_of("dae", args)
+    setting = turns.setting_of("dae", args)
     setting["batch"] = batch or setting["batch"]
     contenders = [(form, compare.Contender("ours", "bfloat16", {**setting, "model": {"norm_kernel": form}},
                                            args.device, sys.executable, 100, {}))
                   for form in ("plain", "pallas")]
-    found["steps"][str(setting["batch"])] = work.in_turn(contenders, args)
+    found["steps"][str(setting["batch"])] = turns.in_turn(contenders, args)
   return found
 
 

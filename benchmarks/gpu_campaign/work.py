@@ -18,7 +18,7 @@ import time
 import numpy as np
 
 from benchmarks import compare, report, settings
-from benchmarks.gpu_campaign import agreement
+from benchmarks.gpu_campaign import agreement, turns
 
 FLAGS = {  # name: (XLA_FLAGS to add, our variant)
     "as it comes": ("", "bfloat16"),
@@ -29,12 +29,6 @@ FLAGS = {  # name: (XLA_FLAGS to add, our variant)
                                      "CUSTOM_CALL,CONDITIONAL,WHILE,COLLECTIVES", "bfloat16"),
     "latency-hiding scheduler": ("--xla_gpu_enable_latency_hiding_scheduler=true", "bfloat16"),
     "8 steps a call": ("", "bfloat16 x8"), "32 steps a call": ("", "bfloat16 x32")}
-
-
-def setting_of(task: str, args, **more) -> dict:
-  """The task at its own batch, in bfloat16 where `more` says nothing else."""
-  chosen = settings.TINY if args.size == "tiny" else settings.GPU
-  return {**chosen[task], "variant": "bfloat16", **more}
 
 
 def facts(args) -> dict:
@@ -82,7 +76,7 @@ def facts(args) -> dict:
 
 def flags(args) -> dict:
   """The DAE step in bfloat16 under other flags of XLA, repeats in turn."""
-  setting, contenders = setting_of("dae", args), []
+  setting, contenders = turns.setting_of("dae", args), []
   shown = {k: v for k, v in FLAGS.items()
            if args.device == "gpu" or "--xla_gpu" not in v[0]}  # they do nothing elsewhere
   for name, (flag, variant) in shown.items():
@@ -91,27 +85,8 @@ def flags(args) -> dict:
     c = compare.Contender("ours", "bfloat16", {**setting, "steps_per_call": calls}, args.device,
                           sys.executable, 100, {"XLA_FLAGS": given})
     contenders.append((name, c))
-  found = in_turn(contenders, args)
+  found = turns.in_turn(contenders, args)
   return {"setting": setting, "rows": {name: {**row, "flag": FLAGS[name][0]} for name, row in found.items()}}
-
-
-def in_turn(contenders, args) -> dict:
-  """{name: row} of contenders [(name, compare.Contender)], repeats in turn."""
-  repeats, seconds = (2, 0.05) if args.size == "tiny" else (5, 0.4)
-  try:
-    for name, c in contenders:
-      c.start()
-      c.calibrate(seconds)
-      report.say(f"{name}: {c.error or c.first['first_step_s']}")
-    for _ in range(repeats):
-      for _, c in contenders:
-        c.measure()
-    for _, c in contenders:
-      c.count()
-    return {name: c.row() for name, c in contenders}
-  finally:
-    for _, c in contenders:
-      c.stop()
 
 
 def feed(args) -> dict:
@@ -122,7 +97,7 @@ def feed(args) -> dict:
   from medae_jax.core import method as method_lib, parallel
   from medae_jax.core.device import timing
   from medae_jax.training import feed as feed_lib
-  setting = setting_of("dae", args)
+  setting = turns.setting_of("dae", args)
   size, options = setting["batch"], {"repeats": 3 if args.size == "tiny" else 5, "seconds": 0.3}
   method, state, batch = package_steps.prepare(setting, *settings.make(setting))
   stage = method_lib.stages_of(method)[-1]
@@ -188,7 +163,7 @@ print(json.dumps({"import": imported - begin, "network": built - begin, "first s
 
 def start(args) -> dict:
   """Seconds from a new process to the end of step 1; with and without what XLA keeps between runs."""
-  setting, found = setting_of("dae", args), {}
+  setting, found = turns.setting_of("dae", args), {}
   with tempfile.TemporaryDirectory() as temp:
     for name, cache, kept in (("cold", "a", "all"), ("warm", "a", "all"), ("warm again", "a", "all"),
                               ("warm, autotuning alone kept", "b", "all")):
@@ -212,7 +187,7 @@ def start(args) -> dict:
 def kernels(args) -> dict:
   """The profile; see benchmarks/gpu_campaign/kernels.py."""
   from benchmarks.gpu_campaign import kernels as profile
-  return profile.profile(setting_of(args.task, args), args.device)
+  return profile.profile(turns.setting_of(args.task, args), args.device)
 
 
 def norm(args) -> dict:

@@ -27,13 +27,13 @@ for name in ("compare", "worker", "evaluation", "metrics", "gpu_campaign.__main_
   importlib.import_module(f"benchmarks.{name}")
 import argparse
 from benchmarks import package_steps, settings, worker
-from benchmarks.gpu_campaign import tables, work
+from benchmarks.gpu_campaign import tables, turns, work
 from medae_jax.core.device import timing
 timing.MATMUL_SIZES = {"cpu": (32,)}
 args = argparse.Namespace(size="tiny", device="cpu")
 facts = {"status": "done", "why": "", "part": "a", "result": work.facts(args)}
 print(tables.unit_text("facts", facts, {"units": {"facts": facts}}))
-setting = work.setting_of("dae", args, variant="float32")
+setting = turns.setting_of("dae", args, variant="float32")
 step = package_steps.build(setting, *settings.make(setting), "cpu")
 first, program = float(step()), worker._program(step)
 assert float(step()) < first and program["kernels"] > 100 and program["bytes"] > 1e6, program
