@@ -138,12 +138,17 @@ def grid(cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], captions
   return canvas
 
 
-def scale_bar(top: float, threshold: float | None, with_truth: bool | None, width: int = 420
-              ) -> np.ndarray:
+def truth_name(synthetic: bool) -> str:
+  """What the outline is: nobody has judged images that are drawn with their lesions."""
+  return "generated mask" if synthetic else "expert mask"
+
+
+def scale_bar(top: float, threshold: float | None, with_truth: bool | None, width: int = 420,
+              truth: str = "expert mask") -> np.ndarray:
   """The heat scale with its numbers and the threshold's tick, and the legend of the verdicts.
 
   Args:
-    with_truth: True = verdicts against an expert mask, False = predictions alone, None = no legend.
+    with_truth: True = verdicts against the mask called `truth`, False = predictions alone, None = no legend.
   """
   canvas = np.full((72, width + (40 if with_truth is None else 520), 3), PAPER, np.uint8)
   canvas[24:40, 8:8 + width] = heat(np.linspace(0, top, width)[None].repeat(16, 0), top)
@@ -165,7 +170,7 @@ def scale_bar(top: float, threshold: float | None, with_truth: bool | None, widt
     x += 130
   if with_truth:
     canvas[54:57, width + 40:width + 54] = TRUTH
-    canvas = text(canvas, "outline: expert mask", (width + 60, 47), 14)
+    canvas = text(canvas, f"outline: {truth}", (width + 60, 47), 14)
   return canvas
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from medae_jax.core import calibration as calibrate, files
 from medae_jax.reporting import page as pages
-from medae_jax.reporting.panels import heat_stops
+from medae_jax.reporting.panels import heat_stops, truth_name
 from medae_jax.reporting.run import figures, results, tables, verdicts
 from medae_jax.reporting.run.results import Split
 
@@ -23,8 +23,13 @@ _PARTS = {
     "panel": ("A spread of cases", "Evenly over the range of results, quiet normal ones included."),
     "overlays": ("Annotations", "The most suspicious ones first, then the most trusted.")}
 _GOOD = ("found", "rightly normal", "nearer to the clean frame")
-_BAD = ("missed", "slice not called abnormal", "image not called abnormal", "false alarm",
-        "worse than untouched")
+_MARKED = ("lesion marked, but slice score below the image threshold",
+           "lesion marked, but image score below the image threshold",
+           "slice not called abnormal", "image not called abnormal")  # the last two: of older evaluations
+_BAD = ("missed", *_MARKED, "false alarm", "worse than untouched")
+_TRUTHS = (truth_name(False), truth_name(True))
+_MEANS = {"mean": "the mean of its map", "max": "the highest value of its map",
+          "top1": "the mean of the highest 1 % of its map", "foreground_mean": "the mean of its map inside the body"}
 
 
 def write(workdir) -> pathlib.Path:
@@ -58,14 +63,15 @@ def write(workdir) -> pathlib.Path:
       threshold=calibration.get("threshold"), heat=heat_stops(), p_value=_p_value(calibration),
       fitted=_fitted(calibration), about=_about(first, config, splits), links=_links(workdir, splits),
       training=figures.training(files.read_events(workdir / "metrics.jsonl")),
-      config=json.dumps(config, indent=1), good=_GOOD, bad=_BAD)
+      config=json.dumps(config, indent=1), good=_GOOD, bad=_BAD, marked=_MARKED,
+      score_of=_score_of(config, calibration), image_threshold=calibration.get("image_threshold"))
   return files.write_bytes(workdir / "report.html", page)
 
 
 def _details(workdir: pathlib.Path, split: Split) -> dict[str, Any]:
   """What the page shows of one split beyond its numbers."""
   parts = [{"title": title, "what": what, "key": part, "rows": rows,
-            "truth": any(c["head"] == "expert mask" for r in rows for c in r["cells"])}
+            "truth": next((c["head"] for r in rows for c in r["cells"] if c["head"] in _TRUTHS), "")}
            for part, (title, what) in _PARTS.items()
            if (rows := [r for r in split.pictures if r["part"] == part])]
   return {"split": split, "figures": figures.of_split(split), "calls": tables.calls(split),
@@ -74,6 +80,13 @@ def _details(workdir: pathlib.Path, split: Split) -> dict[str, Any]:
           "old": [] if parts else _panels(workdir, split.name),
           "head": list(split.rows[0]) if split.rows else [], "more": max(0, len(split.rows) - _ROWS),
           "rows": [[_short(c) for c in row.values()] for row in split.rows[:_ROWS]]}
+
+
+def _score_of(config, calibration) -> str:
+  """What the image score is, in words; "" where the run does not say, or where it is none of a map."""
+  asked = (config.get("method") or {}).get("score") if isinstance(config.get("method"), dict) else None
+  how = {**(asked if isinstance(asked, dict) else {}), **(calibration.get("score") or {})}.get("image_score")
+  return _MEANS.get(how, "") if isinstance(how, str) else ""
 
 
 def _p_value(calibration) -> dict[str, Any] | None:

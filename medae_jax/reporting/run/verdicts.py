@@ -112,7 +112,7 @@ def _plain(value) -> str:
 
 
 def _signed(value) -> str:
-  return ("+" if value > 0 else "−" if value < 0 else "") + _plain(abs(value))
+  return ("+" if value > 0 else "-" if value < 0 else "") + _plain(abs(value))
 
 
 def _value(value, interval) -> str:

@@ -30,7 +30,8 @@ def confusion_of(evaluator, case) -> str:
   """Verdict on an image in words, at the image threshold.
 
   Whether an image is called abnormal and what the mask marks in it go by two thresholds: a lesion that the
-  mask draws well (Dice of the image _DRAWN or more) is not "missed", its slice is "not called abnormal".
+  mask draws well (Dice of the image _DRAWN or more) is not "missed"; its slice scores below the image
+  threshold, a score that is by default the mean of the whole map, to which a small lesion adds little.
 
   Args:
     case: of `evaluator.show`: "row", and "map", "mask" where there are any.
@@ -41,7 +42,8 @@ def confusion_of(evaluator, case) -> str:
     return said
   marked, truth = case["map"][..., 0] > np.float32(found["threshold"]), case["mask"][..., 0] > 0
   well = truth.any() and 2 * (marked & truth).sum() >= _DRAWN * (marked.sum() + truth.sum())
-  return f"{'slice' if 'slice' in evaluator.metas[row] else 'image'} not called abnormal" if well else said
+  what = "slice" if "slice" in evaluator.metas[row] else "image"
+  return f"lesion marked, but {what} score below the image threshold" if well else said
 
 
 def describe(evaluator, row: int) -> list[str]:

@@ -64,7 +64,8 @@ def rows(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> list[
   name = f", {modalities[channel]}" if channel < len(modalities) else ""
   if not (evaluator.lesion_px > 0).any():  # masks that mark nothing anywhere are nobody's judgement
     cases = [{**case, "mask": None} for case in cases]
-  return [_row(case, channel, name, window, top, threshold, flip) for case in cases]
+  truth = panels.truth_name(evaluator.dataset.synthetic)
+  return [_row(case, channel, name, window, top, threshold, flip, truth) for case in cases]
 
 
 def draw(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -72,16 +73,16 @@ def draw(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> dict[
   drawn = rows(evaluator, cases, scale)
   names, cells = list(drawn[-1]), [list(row.values()) for row in drawn]
   lines = [_caption(evaluator, case) for case in cases]
-  truth = "expert mask" in names
   dataset, info = evaluator.dataset, "validation" if evaluator.split == "val" else evaluator.split
+  truth = panels.truth_name(dataset.synthetic)
   warning = "SYNTHETIC DATA: computer-generated images, not patients" if dataset.synthetic else ""
-  footer = panels.scale_bar(scale.get("map_max") or 1.0, scale.get("threshold"), truth) if (
-      "anomaly score" in names) else None
+  footer = panels.scale_bar(scale.get("map_max") or 1.0, scale.get("threshold"), truth in names,
+                            truth=truth) if "anomaly score" in names else None
   return {"panel": panels.grid(cells, names, lines, f"{dataset.name}, {info} split", warning,
                                footer)}
 
 
-def _row(case, channel, channel_name, window, top, threshold, flip):
+def _row(case, channel, channel_name, window, top, threshold, flip, truth):
   """{column head: picture} of one image."""
   image = case["image"]
   turn = (lambda a: np.swapaxes(a, 0, 1)) if flip else (lambda a: a)
@@ -111,7 +112,7 @@ def _row(case, channel, channel_name, window, top, threshold, flip):
       pictures["prediction"] = framed(panels.verdict_overlay(panels.enlarge(flat, factor), found,
                                                              mask, window))
   if mask is not None:
-    pictures["expert mask"] = panels.outline(panels.verdict_overlay(
+    pictures[truth] = panels.outline(panels.verdict_overlay(
         big(image[..., channel]), np.zeros_like(mask), None, window), mask)
   return pictures
 

@@ -28,7 +28,7 @@ from medae_jax.tasks.segmentation.resize import resize_logits
 THRESHOLDS = np.arange(1, 100) / 100
 HALF = 49  # place of 0.5 among them
 _SHOWN = 8
-HEADS = ("image", "probability", "found (red), expert mask (blue)")
+HEADS = ("image", "probability")
 
 
 def overlap(logits: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -183,10 +183,13 @@ class Evaluator(BaseEvaluator):
     cells, captions = zip(*((c, f"{self.metas[i]['id']}: Dice {d:.2f}") for i, c, d in drawn))
     part = f"{self.split} (training images)" if self.split == "clean" else self.split
     title = f"{self.dataset.name}, {part}: from the worst to the best Dice"
-    return {"panel": panels.grid(cells, HEADS, captions, title, warning)}
+    return {"panel": panels.grid(cells, self._heads(), captions, title, warning)}
+
+  def _heads(self):
+    return (*HEADS, f"found (red), {panels.truth_name(self.dataset.synthetic)} (blue)")
 
   def _drawn(self):
-    """(position, pictures under HEADS, Dice) of the images shown."""
+    """(position, pictures under `_heads`, Dice) of the images shown."""
     dice = self._per_image(dice_of, HALF)
     for i, outputs in self._cells:
       native = self.source.native(i)
@@ -201,7 +204,7 @@ class Evaluator(BaseEvaluator):
     return [{"part": "panel", "title": str(self.metas[i]["id"]), "sides": [],
              "facts": [f"Dice {dice:.2f}", f"mask {self.truth[i]} px, found {self.found[i, HALF]} px"],
              "verdict": "missed" if self.truth[i] and not self.both[i, HALF] else "",
-             "cells": [{"head": h, "picture": c} for h, c in zip(HEADS, cells)]}
+             "cells": [{"head": h, "picture": c} for h, c in zip(self._heads(), cells)]}
             for i, cells, dice in self._drawn()]
 
   def curves(self):

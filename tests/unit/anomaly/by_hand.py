@@ -18,7 +18,7 @@ def evaluator(score, label, patients, *, baselines=None, **more):
       image_scores={"model": np.array(score, float), **(baselines or {})}, label=np.array(label),
       patients=names, group=group, metas=[{} for _ in range(n)], calibration={}, split="test", counts=None,
       overlap=None, lesion_px=np.full(n, -1), numbers=image_numbers.ImageNumbers(n), config=config,
-      dice_grid=None)
+      dice_grid=None, dataset=types.SimpleNamespace(synthetic=False))
   vars(found).update(more)
   found.scans = lambda: whole_scans.of_images(found.image_scores["model"], found.label, found.metas,
                                               found.group)

@@ -138,8 +138,12 @@ def test_pictures_show_the_channel_of_the_baseline_on_its_own_window():
   assert not row["reconstruction"][~body].any()  # beside the body the network's output means nothing
   want = panels.grey((image + 0.3)[..., 1].T, (0.1, 0.8))
   np.testing.assert_array_equal(row["reconstruction"][body], want[body])
+  assert [head for head in row if "mask" in head] == ["expert mask"]
+  seen.dataset.synthetic = True  # drawn with its lesion: no expert has seen it
+  assert [head for head in pictures.rows(seen, [case], {"window": [[0, 1]]})[0] if "mask" in head] == [
+      "generated mask"]
   seen.lesion_px = np.zeros(1)  # masks that mark nothing anywhere are nobody's judgement
-  assert "expert mask" not in pictures.rows(seen, [case], {"window": [[0, 1]], "map_max": 1.0})[0]
+  assert "generated mask" not in pictures.rows(seen, [case], {"window": [[0, 1]], "map_max": 1.0})[0]
 
 
 def test_no_slices_no_turn():

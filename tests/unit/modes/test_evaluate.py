@@ -102,8 +102,8 @@ def test_tables_pictures_and_report(run):
     assert picture.mode == "RGB" and picture.width > 800
   page = (run / "report.html").read_text()
   assert "SYNTHETIC DATA" in page and "data:image/png;base64" in page and "http" not in page
-  assert f"{_json(run)['pixel_ap']:.3f}" in page and "</i>outline: expert mask" in page
-  assert "there are no expert masks" not in page
+  assert f"{_json(run)['pixel_ap']:.3f}" in page and "</i>outline: generated mask" in page
+  assert "there are no masks to compare with" not in page
   assert not list(run.rglob("*.tmp"))
 
 
@@ -176,7 +176,7 @@ def test_labels_without_masks_keep_abnormal_images_out_of_the_threshold(tmp_path
   assert calibrate.read(run)["threshold"] == float(want)
   assert _json(run)["image_auroc"] == 1.0 and "n_lesion_pixels" not in _json(run)
   page = (run / "report.html").read_text()  # nobody marked anything: no pixel is called a false alarm
-  assert "there are no expert masks" in page and "</i>false alarm" not in page
+  assert "there are no masks to compare with" in page and "</i>false alarm" not in page
   assert "0 lesion pixels" not in page
 
 

@@ -180,7 +180,7 @@ def test_a_verdict_says_both_numbers_their_difference_and_its_interval():
   psnr, mae = verdicts.of_split(split(**result))
   assert psnr.head == "Test: no difference shown from the frame as it is, untouched"
   said = "; the frame as it is, untouched, reaches "
-  assert f" 20.500 [-19.500, 21.500] dB{said}-1.250 dB. Difference +21.750, 95 % interval −0.500 to " \
+  assert f" 20.500 [-19.500, 21.500] dB{said}-1.250 dB. Difference +21.750, 95 % interval -0.500 to " \
       "+44.000, which contains zero. Over 3 patients, 9 images. With so few patients" in psnr.text
   assert f" 0.500{said}0.0002. Difference +0.500, without an interval. Over" in mae.text
 

@@ -8,6 +8,9 @@ import pytest
 from medae_jax.tasks.anomaly import captions
 
 
+SLICE = "lesion marked, but slice score below the image threshold"
+
+
 def case(marked, slices=True, score=0.1, threshold=0.5):
   """(evaluator, case): a lesion of 4 pixels, of which the map marks some, and others besides."""
   mask, amap = np.zeros((4, 4, 1)), np.zeros((4, 4, 1))
@@ -20,8 +23,8 @@ def case(marked, slices=True, score=0.1, threshold=0.5):
 
 
 @pytest.mark.parametrize("marked, slices, said", [
-    (4, True, "slice not called abnormal"), (2, True, "slice not called abnormal"), (1, True, "missed"),
-    (0, True, "missed"), (4, False, "image not called abnormal")])
+    (4, True, SLICE), (2, True, SLICE), (1, True, "missed"),
+    (0, True, "missed"), (4, False, "lesion marked, but image score below the image threshold")])
 def test_a_lesion_that_is_drawn_well_is_not_missed(marked, slices, said):
   assert captions.confusion_of(*case(marked, slices)) == said
 
