@@ -27,7 +27,7 @@ from medae_jax.core import calibration as calibrate, config as config_lib, files
 from medae_jax.core.device import hosts
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import changed
-from medae_jax.reporting import gallery, provenance as made_by
+from medae_jax.reporting import gallery, provenance as made_by, text_table
 from medae_jax.reporting.benchmark import identity
 from medae_jax.tasks import base, external
 from medae_jax.training import lock
@@ -142,7 +142,7 @@ def _fit_score(module, run, dataset) -> tuple[dict[str, Any], dict[str, Any]]:
   stream_through(score, source, fitter.update, on_device=False,
                  batch_size=run.config.eval.batch_size, label="val, fitting the score")
   fitted = fitter.result()
-  logging.info("Fitted on val: %s; %s", fitted, fitter.summary())
+  logging.info("Fitted on val: %s; %s", text_table.words(fitted), text_table.words(fitter.summary()))
   return fitted, {"score_fit": fitter.summary()}
 
 

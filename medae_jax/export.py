@@ -45,6 +45,7 @@ from medae_jax.core.exported import onnx, precision, preparation
 from medae_jax.core.files import write_json
 from medae_jax.core.method import State
 from medae_jax.core.trained_on import record
+from medae_jax.reporting import text_table
 from medae_jax.tasks import precision as measured
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -91,8 +92,8 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   logging.info("Exported step %d (%s checkpoint) to %s (%s). Largest difference to score: %s",
                run.info["step"], run.info["which"], out,
                ", ".join(dict.fromkeys(f.split("/")[0] for f in manifest["files"])),
-               {**(manifest["parity"] or {}), **{f"{k} by onnxruntime": v for k, v in (
-                   manifest["parity_onnx"] or {}).items()}})
+               text_table.words({**(manifest["parity"] or {}), **{f"{k} by onnxruntime": v for k, v in (
+                   manifest["parity_onnx"] or {}).items()}}) or "none")
   return out
 
 

@@ -91,7 +91,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   scratch.remove_litter(output, ".partial_")
   about = {"method": run.config.method.name, "run": workdir.name, "trained_on": told.mark if told else "",
            "checkpoint": run.checkpoint,
-           "calibration": calibrate.explain(run.calibration) if run.calibration else ""}
+           "calibration": calibrate.explain(run.calibration) if run.calibration else "",
+           "own_threshold": float(run.config.predict.get("threshold") or 0)}
   rows: list[dict[str, Any]] = []
   made: dict[str, list[pathlib.Path]] = {}
   try:

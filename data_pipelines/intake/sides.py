@@ -241,9 +241,10 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
   healthy = sorted({m.patient for m in members} - ill)
   shares = {"val": cfg["val_share"], "test": cfg["test_share"]}
   if sum(math.ceil(s * len(healthy)) for s in shares.values()) >= len(healthy):
-    raise UserError(f"{root}: {len(members) - sum(m.label for m in members)} normal scans of {len(healthy)} "
-                    "patients without anything abnormal are too few to train, choose thresholds and test: 3 "
-                    "patients are the least; where each file is a patient of its own, "
+    normal = len(members) - sum(m.label for m in members)
+    raise UserError(f"{root}: {normal} normal scans, by their names of {len(healthy)} patient(s) without "
+                    f"anything abnormal ({', '.join(healthy[:3])}), are too few to train, choose thresholds "
+                    "and test: 3 patients are the least; where each file is a patient of its own, "
                     "--config.data.grouping=file")
   place = splits.split_patients(healthy, shares, cfg["split_seed"])
   found = [dataclasses.replace(m, split=place.get(m.patient, "test")) for m in members]

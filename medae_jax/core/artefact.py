@@ -136,10 +136,13 @@ def _how(manifest) -> str:
               "  python run_onnx.py SCAN_OR_FOLDER OUTPUT    NIfTI, DICOM, PNG: map, mask, score, verdict"]
   if "score.stablehlo" in manifest["files"]:
     lines += ["Prepared arrays (pip install jax flatbuffers):",
-              "  python run_exported.py image.npy            one image [H,W,C] or a batch [B,H,W,C], float32"]
+              "  python run_exported.py image.npy            an image [H,W,C] or a batch [B,H,W,C], float32,",
+              "    of the size below; what is merely resized to it gets another score",
+              "  Files prepared and scored without medae_jax: export again with --formats=onnx"]
     lines += ["With medae_jax, as the workdir of the run (FOLDER: this one):",
               "  medae --mode=serve --workdir=FOLDER          a page and an HTTP API on this computer",
-              "  medae --mode=predict --workdir=FOLDER --input=SCANS --output=MAPS"]
+              "  medae --mode=predict --workdir=FOLDER --input=SCANS --output=MAPS",
+              "  in Python: medae_jax.load('FOLDER').score('scan.png'), prepared as in training"]
   if "score.onnx" in manifest["files"]:
     lines += ["score.onnx: the same with the weights inside. OpenVINO reads it, too; on CPUs with bfloat16",
               "  set INFERENCE_PRECISION_HINT=f32."]

@@ -16,7 +16,8 @@ _INLINE = 20 * 2**20  # bytes of pictures inside the page; what is beyond lies b
 _COLUMNS = {"score": "score", "p_value": "p-value", "verdict": "verdict",
             "called_abnormal": "called abnormal",
             "mask_ml": "mask ml", "mask_pixels": "mask pixels", "mask_voxels": "mask voxels",
-            "map_max": "highest of the map", "highest_slice": "highest slice", "slices": "slices"}
+            "map_max": "highest of the map", "highest_slice": "highest slice",  # from 1 there, as in pictures
+            "slices": "slices"}
 
 
 def write(output: pathlib.Path, rows: Sequence[Mapping[str, Any]], made: Mapping[str, Sequence[pathlib.Path]],
@@ -25,7 +26,8 @@ def write(output: pathlib.Path, rows: Sequence[Mapping[str, Any]], made: Mapping
 
   Args:
     rows: of predictions.csv. made: {name of an input: files written for it}.
-    about: "method", "run", "checkpoint", "trained_on", "calibration" in words.
+    about: "method", "run", "checkpoint", "trained_on", "calibration" in words; "own_threshold" of the
+      masks, 0 or absent = that of the calibration.
 
   Returns:
     The page.
@@ -68,4 +70,9 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
   if marked and row.get("called_abnormal") == 0:
     found.append("The mask marks pixels above the threshold of the map; the verdict on the whole goes by "
                  "another threshold, which the score does not pass.")
+  known = [row[k] for k in ("mask_ml", "mask_pixels", "mask_voxels") if row.get(k) is not None]
+  passed = row.get("threshold") is not None and (row.get("map_max") or 0) > row["threshold"]
+  if passed and known and not any(known):
+    found.append("The map passes its threshold in places, all of them too small to be kept "
+                 "(config.eval.components): the mask is empty.")
   return found

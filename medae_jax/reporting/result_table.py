@@ -45,6 +45,8 @@ def sentence(result: Mapping[str, Any]) -> str:
   if "model_better" not in result:
     return ""
   name = baseline_name(result)
+  if by.get("metric") and not _number(by.get("difference")):
+    return f"Nothing here to compare with {name}: {dictionary.metric(by['metric']).name} is not known."
   verdict = {True: f"better than {name}", False: f"WORSE than {name}"}.get(
       result["model_better"], f"not shown to be better than {name} (the interval holds 0)")
   if not by.get("metric"):

@@ -18,6 +18,17 @@ def aligned(rows: Sequence[Sequence[str]], left: Iterable[int] = (0,)) -> list[s
                     for i, (cell, w) in enumerate(zip(row, widths))).rstrip() for row in rows]
 
 
+def words(found: Mapping[str, Any]) -> str:
+  """{name: number, list or dict of such} in a line for a log: three digits, names without underscores."""
+  def shown(value) -> str:
+    if isinstance(value, Mapping):
+      return f"({words(value)})"
+    if isinstance(value, (list, tuple)):
+      return "[" + ", ".join(map(shown, value)) + "]"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+  return ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in found.items())
+
+
 def counts(described: Mapping[str, Any]) -> list[str]:
   """Lines of a data set's counts, a row a split (or list), and its notes: what `DataSet.describe` returns.
 

@@ -29,7 +29,8 @@ _MARKED = ("lesion marked, but slice score below the image threshold",
 _BAD = ("missed", *_MARKED, "false alarm", "worse than untouched")
 _TRUTHS = (truth_name(False), truth_name(True))
 _MEANS = {"mean": "the mean of its map", "max": "the highest value of its map",
-          "top1": "the mean of the highest 1 % of its map", "foreground_mean": "the mean of its map inside the body"}
+          "top1": "the mean of the highest 1 % of its map",
+          "foreground_mean": "the mean of its map inside the body"}
 
 
 def write(workdir) -> pathlib.Path:

@@ -71,9 +71,22 @@ def _verdict(split: Split, key: str, base: float, name: str, form: str = "") -> 
       text += ", which contains zero"
   else:
     text += ", without an interval"
+  text += _images_as_well(split, key)
   title = split.title.capitalize()
   return Verdict(said, f"{title}: the model is {head}" if words else f"{title}: {head}",
                  f"{text}. {_over(split)}")
+
+
+def _images_as_well(split: Split, key: str) -> str:
+  """Where pixels decide the verdict, what the scores of images say: the one may be better, the other not."""
+  own, base = split.result.get("image_auroc"), split.result.get("baseline") or {}
+  best = _better_baseline(base, "image_auroc")
+  if key != "pixel_ap" or not best or not _is(own):
+    return ""
+  said = dictionary.said(own - base[best], (split.result.get("ci95") or {}).get("image_auroc_minus_baseline"),
+                         "higher")
+  words = {"better": "better", "worse": "WORSE"}.get(said, "no difference shown")
+  return f". By image AUROC: {words} ({_plain(own)}, the threshold {_plain(base[best])})"
 
 
 def _over(split: Split) -> str:

@@ -18,6 +18,14 @@ def confusion(scores, label, cut) -> str:
   return ("found" if called else "missed") if label else ("false alarm" if called else "rightly normal")
 
 
+def of_prediction(row) -> str:
+  """What predict says of an image, above its picture; `row` of predictions.csv."""
+  facts = [f"score {row['score']:.3g}"]
+  if row.get("called_abnormal") is not None:
+    facts.append(f"called {'abnormal' if row['called_abnormal'] else 'normal'}")
+  return ", ".join(facts) + ("; outline: above the threshold" if row.get("mask_pixels") else "")
+
+
 def sides(evaluator) -> list[str]:
   """[letter at the left edge, at the right edge] of slices as they are shown; [] where that is not known."""
   axes = evaluator.config.data.get("orientation", "")

@@ -28,7 +28,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.metrics import components
 from medae_jax.reporting import panels
 from medae_jax.tasks import admit
-from medae_jax.tasks.anomaly import whole_scans
+from medae_jax.tasks.anomaly import captions, whole_scans
 from medae_jax.tasks.anomaly.written import bids, layouts
 from medae_jax.tasks.anomaly.written.dicom_objects import DicomResults
 from medae_jax.tasks.base import BasePredictor
@@ -59,8 +59,11 @@ class Predictor(BasePredictor):
     if self.threshold is None:
       logging.warning("No threshold: calibration.json is missing, so that maps are written but no "
                       "masks. Run --mode=evaluate first, or give --config.predict.threshold.")
-    elif found.get("threshold_rule") and not config.predict.threshold:
-      logging.info("Masks: score > %.4g, the %s.", self.threshold, found["threshold_rule"])
+    elif config.predict.threshold:
+      logging.info("Masks: score > %.4g (config.predict.threshold).", self.threshold)
+    elif found.get("threshold_rule"):
+      logging.info("Masks: score > %.4g, the %s%s.", self.threshold, found["threshold_rule"],
+                   f"; without components of {self.components} pixels or fewer" if self.components else "")
 
   def _chosen_layout(self) -> layouts.Files:
     if self.config.predict.layout != "bids":
@@ -226,15 +229,17 @@ class Predictor(BasePredictor):
     row = self._row(scored, None, anomaly)
     images.write_array(out_dir / f"{name}_anomaly.tif", anomaly)
     window, top = self._scale(anomaly)
-    picture = panels.heat_overlay(grey, anomaly, window, top)
+    large = lambda a: panels.enlarge(a, max(1, -(-240 // max(a.shape))))
+    picture = panels.heat_overlay(large(grey), large(anomaly), window, top)
     if self.threshold is not None:
       mask = back(scored.cut) > np.float32(self.threshold)
       images.write_array(out_dir / f"{name}_mask.png", (255 * mask).astype(np.uint8))
-      picture = panels.outline(picture, mask)
+      picture = panels.outline(picture, large(mask))
       row["mask_pixels"] = int(mask.sum())
     if self.config.predict.overlay_slices:
       files.write_png(out_dir / f"{name}_overlay.png", panels.grid(
-          [[panels.grey(grey, window), picture]], ["input", "anomaly score"], [""], name,
+          [[panels.grey(large(grey), window), picture]], ["input", "anomaly score"],
+          [captions.of_prediction(row)], name,
           footer=panels.scale_bar(top, self.threshold, with_truth=None)))
     return row
 

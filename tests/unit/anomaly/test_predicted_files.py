@@ -181,10 +181,14 @@ def test_a_picture_of_a_slice_passes_the_gate_and_is_drawn(tmp_path, drawn):
   flair = egg()[0][:, :, 4]
   unit = np.sqrt(2 * np.median(flair[flair > 0]) * np.quantile(flair[flair > 0], 0.99))
   (grey, picture), = drawn[0]["cells"]
-  np.testing.assert_array_equal(grey, panels.grey(flair.T / unit, WINDOW))
+  large = lambda a: panels.enlarge(a, 5)  # 52 pixels become 240 or more
+  np.testing.assert_array_equal(grey, panels.grey(large(flair.T / unit), WINDOW))
   anomaly, mask = (np.asarray(Image.open(tmp_path / f"s_{k}")) for k in ("anomaly.tif", "mask.png"))
-  want = panels.outline(panels.heat_overlay(flair.T / unit, anomaly, WINDOW, TOP), mask > 0)
+  heat = panels.heat_overlay(large(flair.T / unit), large(anomaly), WINDOW, TOP)
+  want = panels.outline(heat, large(mask > 0))
   assert (picture == want).mean() > 0.999
+  (caption,) = drawn[0]["captions"]
+  assert caption.startswith("score ") and caption.endswith("; outline: above the threshold")
 
 
 def test_pictures_of_one_slice_have_one_size_and_each_modality_its_own(tmp_path):
@@ -231,9 +235,10 @@ def test_an_image_passes_the_gate_and_is_drawn_in_the_window_of_the_model(tmp_pa
   assert (form, content, first.kind, shape) == ("form", "content", "image", (1, 8, 8, 1)) and second == first
   assert set(placed) == {(7, 10)} and row["mask_pixels"] == 70 and row["map_max"] == 0.75
   (grey, _), = drawn[0]["cells"]
-  np.testing.assert_array_equal(grey, panels.grey(np.clip((deep - 1000.0) / 2000, 0, 1), WINDOW))
+  large = lambda a: panels.enlarge(a, 24)  # 10 pixels become 240
+  np.testing.assert_array_equal(grey, panels.grey(large(np.clip((deep - 1000.0) / 2000, 0, 1)), WINDOW))
   judge.predict_one(inputs.find_all(tmp_path / "y.png", (), ("image",))[0][0], tmp_path)
-  wanted = panels.grey(colour.mean(-1) / 255, WINDOW)  # a colour picture is shown by the mean of its channels
+  wanted = panels.grey(large(colour.mean(-1) / 255), WINDOW)  # of a colour picture the mean of its channels
   np.testing.assert_allclose(np.int32(drawn[1]["cells"][0][0]), np.int32(wanted), atol=1)
 
 

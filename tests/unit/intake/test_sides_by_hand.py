@@ -39,7 +39,7 @@ def test_each_of_three_splits_needs_a_patient(n, share):
   if 2 * math.ceil(share * n) < n:
     assert {m.split for m in make()} == {"train", "val", "test"}
   else:
-    with pytest.raises(UserError, match=f"{n} normal scans of {n} patients .* too few"):
+    with pytest.raises(UserError, match=f"{n} normal scans, by their names of {n} patient.* too few"):
       make()
 
 

@@ -93,6 +93,9 @@ def test_example_runs_the_folder_with_jax_alone(run, tmp_path, monkeypatch):
   np.testing.assert_allclose(printed, want["score"], rtol=1e-4)
   np.testing.assert_allclose(np.load(tmp_path / "scan_map.npy"), want["map"], rtol=1e-4, atol=1e-6)
   monkeypatch.setattr(sys, "argv", ["run", f"--dir={moved}", str(tmp_path / "scan.npy")])
+  np.save(tmp_path / "scan.npy", images(3)[:, :8])
+  with pytest.raises(SystemExit, match=r"is \[3, 8, 16, 2\]: \[16, 16, 2\] or a batch"):
+    runpy.run_path(str(moved / "run_exported.py"))
   for name in ("weights.npz", "score.stablehlo"):  # one bit
     whole = (moved / name).read_bytes()
     (moved / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

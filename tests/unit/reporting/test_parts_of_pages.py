@@ -140,9 +140,18 @@ def test_pictures_of_predict_are_inside_the_page_as_long_as_there_is_room(tmp_pa
           for n, s in zip("ab", (1, 2))]
   about = dict.fromkeys(("method", "run", "checkpoint", "trained_on", "calibration"), "")
   html = predictions.write(tmp_path, rows, {"a": picture[:1], "b": picture[1:]}, about).read_text()
+  assert "set by config.predict.threshold" not in html
+  rows[0]["highest_slice"] = 2  # of the table, from 0
+  made, about["own_threshold"] = {"a": picture[:1], "b": picture[1:]}, 0.25
+  html = predictions.write(tmp_path, rows, made, about).read_text()
+  assert "above <b>0.250</b>, set by config.predict.threshold" in html and "<td>3</td>" in html
   assert html.count("data:image/png") == 1 and 'src="a_overlay.png"' in html  # b has the higher score
   assert predictions._notes({"mask_pixels": 3, "called_abnormal": 0}) and not predictions._notes(rows[0])
   assert not predictions._notes({"mask_pixels": 3, "called_abnormal": 1})
+  dropped = {"mask_pixels": 0, "called_abnormal": 1, "map_max": 0.6, "threshold": 0.5}
+  assert "too small to be kept" in predictions._notes(dropped)[0]
+  assert not predictions._notes({**dropped, "map_max": 0.5})
+  assert not predictions._notes({**dropped, "mask_pixels": 3})
 
 
 # -------------------------------------------------------------------------------------- comparison
@@ -183,6 +192,17 @@ def test_a_verdict_says_both_numbers_their_difference_and_its_interval():
   assert f" 20.500 [-19.500, 21.500] dB{said}-1.250 dB. Difference +21.750, 95 % interval -0.500 to " \
       "+44.000, which contains zero. Over 3 patients, 9 images. With so few patients" in psnr.text
   assert f" 0.500{said}0.0002. Difference +0.500, without an interval. Over" in mae.text
+
+
+@pytest.mark.parametrize("interval, words", [([-0.3, -0.1], "WORSE"), ([-0.3, 0.1], "no difference shown")])
+def test_a_better_map_does_not_hide_worse_scores_of_images(interval, words):
+  base = {"pixel_ap": 0.25, "image_auroc": 0.625, "image_auroc_median5": 0.75}
+  result = {"pixel_ap": 0.5, "image_auroc": 0.5, "n_images": 9, "baseline": base,
+            "model_better_by": {"metric": "pixel_ap"},
+            "ci95": {"pixel_ap_minus_baseline": [0.1, 0.4], "image_auroc_minus_baseline": interval}}
+  found, = verdicts.of_split(split(**result))
+  assert found.said == "better"
+  assert f"+0.400. By image AUROC: {words} (0.500, the threshold 0.750). Over" in found.text
 
 
 def test_every_file_of_an_evaluation_is_linked(tmp_path):

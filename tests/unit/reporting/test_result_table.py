@@ -40,6 +40,9 @@ def test_text_is_aligned_and_says_what_is_shown():
   assert lines[-1].strip() == (
       "The model is not shown to be better than a plain intensity threshold (the interval holds 0): Pixel "
       "average precision differs by 0.150, 95 % interval -0.100 to 0.300.")
+  unknown = {**RESULT, "model_better_by": {"metric": "image_auroc", "difference": None}}
+  assert result_table.sentence(unknown) == (
+      "Nothing here to compare with a plain intensity threshold: Image AUROC is not known.")
   worse = {**RESULT, "model_better": False, "synthetic": True}
   assert "WORSE than" in result_table.sentence(worse) and "SYNTHETIC DATA" in result_table.text({"a": worse})
 
@@ -51,6 +54,12 @@ def test_without_baseline_intervals_and_verdict():
   assert text.splitlines() == ["Test: x", "  metric                    value  95 % interval  threshold",
                                "  Dice, mean over images ↑  0.250                 probability 0.5",
                                "  ↑ higher is better, ↓ lower is better"]
+
+
+def test_a_line_of_numbers_for_the_log():
+  found = {"weights_positive": [1.70471, 0.0], "image_auroc": {"mean": 0.12345}, "n": 1200}
+  assert text_table.words(found) == (
+      "weights positive [1.7, 0], image auroc (mean 0.123), n 1200")
 
 
 def test_counts_of_a_data_set():

@@ -7,7 +7,6 @@ import pytest
 
 from medae_jax.tasks.anomaly import captions
 
-
 SLICE = "lesion marked, but slice score below the image threshold"
 
 
@@ -45,6 +44,14 @@ def test_other_verdicts_stay():
 def test_the_call_on_an_image_and_its_label(label, said):
   assert tuple(captions.confusion(score, label, 0.3) for score in (0.4, 0.3)) == said  # above, not at the cut
   assert captions.confusion(0.4, label, None) == ""
+
+
+def test_what_stands_above_the_picture_of_a_prediction():
+  assert captions.of_prediction({"score": 0.01234}) == "score 0.0123"
+  assert captions.of_prediction({"score": 1.0, "called_abnormal": 0, "mask_pixels": 7}) == (
+      "score 1, called normal; outline: above the threshold")
+  assert captions.of_prediction({"score": 1.0, "called_abnormal": 1, "mask_pixels": 0}) == (
+      "score 1, called abnormal")
 
 
 @pytest.mark.parametrize("axes, letters", [

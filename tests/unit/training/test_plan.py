@@ -74,16 +74,19 @@ def test_an_empty_folder_is_nobodys(tmp_path):
 
 
 def test_the_table_of_seeds_by_hand(tmp_path):
-  rows = {(0, "test"): {"auc": 0.5, "n": 3, "synthetic": True}, (1, "test"): {"auc": 0.8, "n": 3},
+  rows = {(0, "test"): {"auc": 0.5, "n": 3, "synthetic": True, "seconds": 1.5, "pixel_ap": 0.75,
+                         "baseline": {"pixel_ap": 0.25, "pixel_ap_median5": 0.5}}, (1, "test"): {"auc": 0.8, "n": 3},
           (0, "val"): {"auc": 0.25}}
   found = seeds_table.write(tmp_path, (0, 1, 2), ("val", "test"), lambda s, k: rows.get((s, k)),
                             {"seed_2": "interrupted"})
   assert found["splits"]["test"] == {"auc": {"mean": pytest.approx(0.65), "values": [0.5, 0.8, None],
-                                             "std": pytest.approx(0.3 / 2**0.5)}}
+                                             "std": pytest.approx(0.3 / 2**0.5)},
+                                     "pixel_ap": {"mean": 0.75, "values": [0.75, None, None], "std": None}}
   assert found["splits"]["val"]["auc"]["std"] is None  # of one number
   assert found["missing"] == ["seed_1: val", "seed_2: val", "seed_2: test"] and found["synthetic"]
   text = (tmp_path / "seeds.md").read_text()
   assert "| test | auc | 0.6500 | 0.2121 | 0.5000 0.8000 - |" in text
+  assert "| test | pixel_ap, baseline | 0.5000 | - | 0.5000 - - |" in text and "seconds" not in text
   assert "FAILED seed_2: interrupted" in text and "SYNTHETIC" in text
   assert json.loads((tmp_path / "seeds.json").read_text())["seeds"] == [0, 1, 2]
 
