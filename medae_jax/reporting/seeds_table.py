@@ -28,7 +28,8 @@ def write(workdir: pathlib.Path, seeds: Sequence[int], splits: Sequence[str], re
     result["missing"] += [f"seed_{s}: {split}" for s, v in found.items() if v is None]
     rows: list[Mapping[str, Any]] = [v or {} for v in found.values()]  # a value stands at its seed's place
     result["synthetic"] |= any(bool(r.get("synthetic")) for r in rows)
-    names = dict.fromkeys(k for r in rows for k, v in r.items() if isinstance(v, float) and k not in dictionary.ABOUT)
+    names = dict.fromkeys(k for r in rows for k, v in r.items()
+                          if isinstance(v, float) and k not in dictionary.ABOUT)
     result["splits"][split] = {name: _spread([r.get(name) for r in rows]) for name in names}
     bases = [{b["key"]: b["baseline"] for b in result_table.rows(r)} for r in rows]
     result["baselines"][split] = {name: _spread([b.get(name) for b in bases]) for name in names
