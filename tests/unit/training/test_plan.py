@@ -74,9 +74,9 @@ def test_an_empty_folder_is_nobodys(tmp_path):
 
 
 def test_the_table_of_seeds_by_hand(tmp_path):
-  rows = {(0, "test"): {"auc": 0.5, "n": 3, "synthetic": True, "seconds": 1.5,
-                         "pixel_ap": 0.75, "baseline": {"pixel_ap": 0.25, "pixel_ap_median5": 0.5}}, (1, "test"): {"auc": 0.8, "n": 3},
-          (0, "val"): {"auc": 0.25}}
+  of_0 = {"auc": 0.5, "n": 3, "synthetic": True, "seconds": 1.5, "pixel_ap": 0.75,
+          "baseline": {"pixel_ap": 0.25, "pixel_ap_median5": 0.5}}
+  rows = {(0, "test"): of_0, (1, "test"): {"auc": 0.8, "n": 3}, (0, "val"): {"auc": 0.25}}
   found = seeds_table.write(tmp_path, (0, 1, 2), ("val", "test"), lambda s, k: rows.get((s, k)),
                             {"seed_2": "interrupted"})
   assert found["splits"]["test"] == {"auc": {"mean": pytest.approx(0.65), "values": [0.5, 0.8, None],
