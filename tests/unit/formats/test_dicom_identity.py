@@ -2,8 +2,9 @@
 
 import numpy as np
 import pydicom
+import pydicom.datadict
 
-from data_pipelines.formats import images
+from data_pipelines.formats import dicom_identity, images
 from tests.image_files import dicom
 
 GREY = np.random.default_rng(3).integers(0, 256, (9, 12)).astype(np.uint8)
@@ -63,6 +64,24 @@ def test_nothing_hides_beside_the_elements(tmp_path):
   for data, uid in ((one, "1.2.3.4"), (other, "1.2.3.5")):
     guess = pydicom.uid.generate_uid(entropy_srcs=[uid])
     assert data.SOPInstanceUID == data.file_meta.MediaStorageSOPInstanceUID not in (uid, guess)
+
+
+def test_where_an_ultrasound_lies_in_its_picture_is_kept(tmp_path):
+  """Every element of PS3.3 C.8.5.5 that says where a region is and how large its pixels are."""
+  words = ["RegionSpatialFormat", "RegionDataType", "RegionFlags", "RegionLocationMinX0",
+           "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1",
+           "PhysicalUnitsXDirection", "PhysicalUnitsYDirection", "PhysicalDeltaX",
+           "PhysicalDeltaY", "ReferencePixelX0", "ReferencePixelY0"]
+  region = pydicom.Dataset()
+  for k, word in enumerate(words):
+    setattr(region, word, k + 1)
+  path = dicom(tmp_path / "a.dcm", GREY, SequenceOfUltrasoundRegions=[region])
+  frame = images.read(path)
+  made = pydicom.dcmread(images.write(frame, frame.pixels, tmp_path / "o", "a", "none"))
+  kept = made.SequenceOfUltrasoundRegions[0]
+  assert {word: kept.get(word) for word in words} == {word: k + 1 for k, word in enumerate(words)}
+  for name in (*dicom_identity._KEPT, *dicom_identity._KEPT_ITEMS, *dicom_identity._NEW_UIDS):
+    assert pydicom.datadict.tag_for_keyword(name), name
 
 
 def test_identifiers_none_leaves_the_picture_only(tmp_path):

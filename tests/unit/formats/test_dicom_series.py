@@ -108,6 +108,17 @@ def test_what_is_no_volume_is_refused(tmp_path, edit, word):
   assert str(tmp_path / "s") in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name, value", [
+    ("PixelSpacing", [1, 0]), ("PixelSpacing", [-1, 1]), ("PixelSpacing", [1, 1, 1]),
+    ("ImagePositionPatient", [0, 0]), ("ImageOrientationPatient", [1, 0, 0, 0, 1]),
+    ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), ("ImageOrientationPatient", [2, 0, 0, 0, 1, 0])])
+def test_places_that_are_none_are_refused(tmp_path, name, value):
+  edit = lambda data, k: setattr(data, name, value)
+  files = series.write(tmp_path / "s", np.ones((4, 4, 6)), LPS, edit=edit)
+  with pytest.raises(UserError, match="place no slice|no two directions at right angles"):
+    dicom_series.read_series(sorted(files))
+
+
 @pytest.mark.parametrize("edit, word", [
     (change("PhotometricInterpretation", "MONOCHROME1"), "another meaning of black"),
     (change("ImageOrientationPatient", [1, 0, 0, 0, -1, 0]), "another orientation"),  # the columns alone

@@ -53,6 +53,10 @@ def test_abnormal_images_are_scored_and_never_learned_from(root):
     assert "abnormal/x.png" not in [source.meta(i)["id"] for i in range(len(source))]
   assert len(data.split("val")) == len(data.parts["val"]) and data.has_lesions("val")
   assert not data.fitting().batch_ops
+  described = opened(root).describe()
+  assert described["synthetic"] is False and described["source"] == str(root)
+  assert sum(s["abnormal"] for s in described["splits"].values()) == 1
+  assert sum(s["normal"] for s in described["splits"].values()) == 12
 
 
 @pytest.mark.parametrize("signed", [False, True])

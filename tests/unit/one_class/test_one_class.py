@@ -47,6 +47,7 @@ def test_leaks_are_refused():
     one_class.OneClassDataSet("x", lists, load)
   kept = one_class.OneClassDataSet("x", lists, load, allow_leaks=True)
   assert kept.describe()["groups_shared_with_train"]["test_normal"] == 1
+  assert "finding" not in kept.split("test").meta(0)  # kinds are findings where a data set says so
   with pytest.raises(ValueError, match="no image in test_anomaly"):
     one_class.OneClassDataSet("x", {**lists, "test_anomaly": []}, load)
 

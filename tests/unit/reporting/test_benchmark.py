@@ -2,6 +2,8 @@
 
 import csv
 import json
+import pathlib
+import re
 import xml.etree.ElementTree
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from medae_jax import report
 from medae_jax.core import files
-from medae_jax.reporting.benchmark import identity, runs as runs_lib, summary
+from medae_jax.reporting.benchmark import identity, page, runs as runs_lib, summary, tables as text_tables
 from medae_jax.reporting.benchmark.runs import Run
 
 TRUNK = "vgg19, vgg19.pth"
@@ -22,7 +24,8 @@ def result(auroc, **more):
 
 
 def run(method, data, cls, number, auroc, fold=-1, setting=0):
-  return Run(method, data, cls, str(number), fold, setting, TRUNK, None, auroc and result(auroc))
+  return Run(method, data, cls, str(number), fold, setting, TRUNK, pathlib.Path("run"),
+             auroc and result(auroc))
 
 
 def sweep(folder, entries, **more):
@@ -61,6 +64,34 @@ def test_intervals_of_runs_and_of_one_run():
   assert one.interval == pytest.approx([.5, .7]) and one.over == "images or patients" and one.std_runs is None
 
 
+def cells_of(html):
+  """Rows of the tables of a page, as lists of text."""
+  return [[re.sub("<[^>]+>", "", c) for c in re.findall("<t[dh][^>]*>(.*?)</t[dh]>", row)]
+          for row in re.findall("<tr>(.*?)</tr>", html)]
+
+
+def test_pages_show_the_means_of_classes_and_of_folds():
+  """A class by the mean of its runs, a setting of the search by mean, deviation and count of its folds."""
+  runs = [run("a", "cifar10", "0", 0, .6), run("a", "cifar10", "0", 1, .8), run("a", "cifar10", "1", 0, .9),
+          run("b", "cifar10", "1", 0, .5), run("b", "cifar10", "0", 0, None), run("a", "nih AP", "", 0, .7),
+          run("a", "cifar10", "0", 0, .2, fold=0, setting=1),
+          run("a", "cifar10", "0", 0, .4, fold=1, setting=1),
+          run("a", "cifar10", "0", 0, None, fold=2, setting=1), run("a", "cifar10", "0", 0, .3, fold=0)]
+  found = runs_lib.Found(runs, [], {}, [])
+  tables = {"image_auroc": summary.table(runs, "image_auroc")}
+  ranking = summary.ranking(tables["image_auroc"])
+  html = page.html(found, tables, ranking, "").decode()
+  classes = cells_of(html[html.index("Class by class"):html.index("Folds of the search")])
+  assert classes[0] == ["mean (runs)", "0", "1"] and [r[1:] for r in classes[1:]] == [
+      ["0.700 (2)", "0.900 (1)"], ["missing", "0.500 (1)"]]  # nih has one class: it is in the table above
+  by_fold = [["a", "cifar10", "0", "1", "0.300", "0.141", "2/3"], ["a", "cifar10", "0", "0", "0.300", "1/1"]]
+  (_, *rows) = cells_of(html[html.index("Folds of the search"):])
+  text = text_tables.markdown(found, tables, ranking).split("## Folds of the search")[1].splitlines()
+  in_text = [[c.strip() for c in line.strip("|").split("|")] for line in text[4:6]]
+  for shown in (rows[:2], in_text):
+    assert shown[0] == by_fold[0] and [shown[1][k] for k in (0, 1, 2, 3, 4, 6)] == by_fold[1]
+
+
 def test_ranks_leave_out_methods_without_the_blocks():
   values = {"a": (.9, .8, .7), "b": (.8, .7, .6), "c": (.99, None, None)}
   runs = [run(m, "cifar10", str(c), 0, v) for m, own in values.items() for c, v in enumerate(own)]
@@ -85,14 +116,14 @@ def test_report_of_a_sweep_and_a_run_beside_it(tmp_path):
       "data": {"name": "natural", "dataset": "cifar10", "normal_class": 1}})
   path = report.report(tmp_path / "s", str(alone))
   assert path == tmp_path / "s/benchmark/benchmark.html"
-  page, text = path.read_text(), (path.parent / "benchmark.md").read_text()
+  shown, text = path.read_text(), (path.parent / "benchmark.md").read_text()
   for wanted in ("missing: 0 of 1 runs", "paper 92.0 %, other images", "2/3 runs", "disk full",
                  "train.steps=150", "dpa, loss=l1", "dpa/cifar10/pg/class_0/run_0", "not planned", TRUNK,
                  "no pretrained trunk", "<svg", "piad &lt;with_cv&gt;"):
-    assert wanted in page, wanted
+    assert wanted in shown, wanted
   assert "| dpa wo_pg | vgg19, vgg19.pth | 0.910 ± 0.014;" in text and "missing (0/1 runs)" in text
   assert any(line.startswith(("No ranks: ", "2 methods over ")) for line in text.splitlines())
-  assert "<with_cv>" not in page and "src=" not in page  # nothing is loaded
+  assert "<with_cv>" not in shown and "src=" not in shown  # nothing is loaded
   xml.etree.ElementTree.parse(path.parent / "critical_difference.svg")
   with open(path.parent / "runs.csv", encoding="utf-8") as file:
     rows = list(csv.DictReader(file))

@@ -46,6 +46,25 @@ def test_dots_are_of_patients_with_lesions(monkeypatch):
   assert "Dice of 2 patients with lesions" in found["caption"]
 
 
+def test_a_segmentation_is_told_by_its_dice_and_drawn_over_all_thresholds(monkeypatch):
+  result = {"dice": 0.75, "jaccard": 0.5, "n_images": 9, "ci95": {"dice": [0.5, 0.875], "jaccard": [0, 1]}}
+  (one,) = verdicts.of_split(split(against="expert masks", name="val", **result))
+  assert one.head == "Validation: mean Dice 0.750 [0.500, 0.875] against expert masks"
+  assert "no simpler method" in one.text and "Over 9 images." in one.text
+  (one,) = verdicts.of_split(split(jaccard=0.5, dice=None, image_auroc=0.625, n_images=9))
+  assert "0.625" in one.head
+  gains = charts.dots([{"name": "a", "value": v} for v in (-2.0, 3.0)], "dB", "untouched")
+  assert points(gains, "cut")[0][1] == round(charts.Frame((0, 3), (-2.0, 3.0), "x", "y").y(0), 1)
+  frame, cuts = charts.Frame((0, 1), (0, 1), "x", "y"), []
+  monkeypatch.setattr(charts.Frame, "cut", lambda self, at: cuts.append(at))
+  entry = {"thresholds": {"x": [0.25, 0.5], "y": [0.5, 0.75], "threshold": 0.375},
+           "dots": {"title": "Dice of all", "unit": "Dice", "points": [{"name": "q", "value": 0.5}]}}
+  dots, curve = figures.of_split(split(entry, **result))
+  assert points(str(curve["svg"]), "line-1") == [
+      (round(frame.x(x), 1), round(frame.y(y), 1)) for x, y in ((0.25, 0.5), (0.5, 0.75))]
+  assert cuts == [0.375] and dots["caption"] == "Dice of all, worst to best." and "q: 0.5" in dots["svg"]
+
+
 def test_calls_by_label_and_the_unit_of_a_split():
   images = [{"label": a, "called_abnormal": b} for a, b in (
       *[("1", "1")] * 4, *[("1", "0")] * 3, *[("0", "1")] * 2, ("0", "0"), ("", "1"))]

@@ -145,13 +145,24 @@ def fold():
   return candidates.Fold(val, drawn, test, part([("e", z, 0, 0.0) for z in range(20)], seed=3)["recon"])
 
 
-def test_weights_are_fitted_to_the_lesions_and_patients_that_the_name_says(fold):
+def test_weights_are_fitted_to_the_lesions_and_patients_that_the_name_says(fold, monkeypatch):
   best = lambda *args: int(np.argmax(fold.weights(*args)[:3]))
   assert best("drawn", "recon") == 2
   marked = fold.weights("marked", "recon")
   assert marked[2] < 0.5 * min(marked[0], marked[1])  # of both patients
   one = fold.weights("marked", "recon", 1)
   assert min(one[0], one[1]) < 0.3 * max(one[0], one[1])  # of one of them
+  asked = []
+  said = lambda lesions, recon, patients=0, erosion=0: asked.append((lesions, patients)) or np.ones(6)
+  monkeypatch.setattr(candidates.Fold, "weights", lambda self, *args: said(*args))
+  monkeypatch.setattr(candidates, "weighted", lambda *args: None)
+  for name in (n for n in candidates.CANDIDATES if n.startswith("weights, ")):
+    candidates.CANDIDATES[name](fold)
+    number = int((re.search(r"(\d) marked patient", name) or "00")[1])
+    kinds = {"both": {("marked", number), ("drawn", 0)}, "drawn": {("drawn", 0)}}
+    assert set(asked) == kinds.get(name.split(", ")[1], {("marked", number)}), name
+    asked.clear()
+  monkeypatch.undo()
   test = candidates.weighted(fold, (fold.weights("marked", "recon") + fold.weights("drawn", "recon")) / 2)
   np.testing.assert_allclose(candidates.both(fold), test, rtol=1e-6)
 

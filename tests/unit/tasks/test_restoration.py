@@ -98,6 +98,10 @@ def test_threshold_has_the_best_f_beta(dilate):
   assert f2(found) == pytest.approx(best, abs=1e-9)
   summary = fitter.summary()
   assert summary["f2"] == pytest.approx(best, abs=1e-9) and 0 < summary["precision"] <= 1
+  unmarked, _ = evaluator.fitter(config, _Frames())  # where nothing is drawn nothing can be chosen
+  unmarked.update({"image": mask, "mask": 0 * mask, "valid": np.array([True, True]),
+                   "position": np.array([0, 1])}, {"map": evidence})
+  assert unmarked.result() == {} == unmarked.summary()
   config.eval.fit_threshold = False
   assert evaluator.fitter(config, _Frames()) is None
 

@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from medae_jax.metrics import bootstrap
 from medae_jax.tasks.restoration import evaluator, measures
 
 
@@ -81,14 +82,71 @@ def _batch():
            "marks": stack((result != annotated) * 1.0, 0 * mask, (worse != annotated) * 1.0)})
 
 
-def test_rows_and_pictures_of_a_split_are_those_of_its_frames():
-  """What predict writes, each frame at its own size: every column of the table, the order of the panel."""
+def _judge(fit=True, **data):
   config = ml_collections.ConfigDict({
-      "method": {"score": {"fill": "network", "threshold": 0.5}},
-      "eval": {"inpaint": "none", "residual_level": 1.0, "bootstrap": 20, "panels": 2}})
-  judge = evaluator.Evaluator(config, types.SimpleNamespace(split=lambda _: _Source()), "test", None)
+      "method": {"score": {"fill": "network", "threshold": 0.25}},
+      "eval": {"inpaint": "none", "residual_level": 1.0, "bootstrap": 20, "panels": 2, "fit_threshold": fit,
+               "threshold_beta": 2.0}})
+  source = types.SimpleNamespace(split=lambda _: _Source(), name="frames", synthetic=False, **data)
+  judge = evaluator.Evaluator(config, source, "test", None)
   batch, outputs = _batch()
   judge.update(batch, outputs)
+  return judge, batch, outputs
+
+
+def test_intervals_draw_whole_groups_and_differences_are_paired():
+  """Expected: the numbers of a list in which each frame stands as often as its group was drawn."""
+  judge, _, _ = _judge()
+  found = judge.result()
+  draws = {key: [] for key in found["ci95"]}
+  for p, q in bootstrap.resample_weights(2, 20).astype(int):
+    drawn = [i for i, n in enumerate((p, q, p)) for _ in range(n)]
+    own, before = (measures.summary([judge.numbers[name][i] for i in drawn], judge.marked[drawn])
+                   for name in ("fill_network", "nothing"))
+    for key, values in draws.items():
+      first, _, minus = key.partition("_minus_")
+      values.append(own[first] - before[first] if minus else own[first])
+  assert set(draws) == {"psnr", "ssim", "mae_inside", "removed_share", "mae_outside", "psnr_minus_baseline",
+                        "mae_inside_minus_baseline"}
+  for key, values in draws.items():
+    assert found["ci95"][key] == pytest.approx(bootstrap.interval(values)), key
+  assert (found["marks_precision"], found["marks_recall"], found["marks_dice"]) == pytest.approx(
+      (6 / 8, 6 / 8, 12 / 16))  # 2 of 3 found and 4 of 5 are drawn; 4 drawn in two frames
+  assert (found["n_marked"], found["drawn_share"]) == (2, pytest.approx(8 / (36 + 20 + 36)))
+  assert found["psnr"] == pytest.approx((judge.rows()[0]["psnr"] + judge.rows()[2]["psnr"]) / 2)
+  assert found["model_better_by"]["difference"] == pytest.approx(found["psnr"] - found["baseline"]["psnr"])
+
+
+def test_the_rule_of_the_threshold_is_said_as_it_was():
+  assert _judge()[0].calibrate() == {"threshold": 0.25, "threshold_rule": "best F2 of drawn pixels on val"}
+  assert _judge(fit=False)[0].calibrate()["threshold_rule"] == "config.method.score.threshold"
+
+
+def test_pictures_stand_beside_the_numbers_of_their_own_frame():
+  judge, batch, outputs = _judge()
+  shown = judge.choose()
+  assert shown.tolist() == [0, 2, 2]
+  pick = lambda values: {k: v[shown] for k, v in values.items()}
+  judge.show({**pick(batch), "position": np.arange(3), "valid": np.array([True, True, True])},
+             pick(outputs), None)
+  first, worst, again = judge.gallery()
+  assert [c["title"] for c in (first, worst, again)] == ["a", "c", "c"]
+  assert [c["part"] for c in (first, worst, again)] == ["panel", "panel", "worst"]
+  assert [c["verdict"] for c in (first, worst)] == ["nearer to the clean frame", "worse than untouched"]
+  row = judge.rows()[0]
+  assert first["facts"] == [f"PSNR {row['psnr_before']:.1f} dB before, {row['psnr']:.1f} dB restored",
+                            "2 of 4 drawn pixels found, 1 false"]
+  cells = {c["head"]: c["picture"] for c in first["cells"]}
+  level = lambda head, *at: int(cells[head][at][0])
+  assert [level("annotated", 1, 1), level("clean", 1, 1), level("network alone", 1, 1)] == [255, 128, 128]
+  assert [level("restored", 0, 0), level("restored", 2, 1), level("restored", 5, 5)] == [191, 255, 191]
+  (panel,) = judge.panels().values()
+  assert panel.shape[-1] == 3 and panel.shape[0] > 2 * 6
+
+
+def test_rows_and_pictures_of_a_split_are_those_of_its_frames():
+  """What predict writes, each frame at its own size: every column of the table, the order of the panel."""
+  judge, batch, outputs = _judge()
   a, b, c = judge.rows()
   decibel = lambda square: -10 * np.log10(square / 36)
   assert {k: a[k] for k in a if "ssim" not in k} == pytest.approx({

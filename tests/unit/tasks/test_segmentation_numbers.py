@@ -4,6 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from medae_jax.reporting import panels
 from medae_jax.tasks.segmentation import evaluator
 
 
@@ -109,3 +110,33 @@ def test_surfaces_lesions_and_probabilities_where_they_are_asked_for():
   high = p > 0.5
   want = abs(0.9 - y[high].mean()) * high.mean() + abs(0.02 - y[~high].mean()) * (~high).mean()
   assert found["ece"] == pytest.approx(want, rel=1e-5)
+
+
+def test_rows_curves_and_pictures_are_those_of_their_own_image():
+  judge = judged(halves([0.9, 0.3, 0.02]), MASKS, groups="aab", calibration={"threshold": 0.2})
+  columns = ("id", "group", "mask_pixels", "found_pixels", "dice", "dice_val_threshold")
+  assert [[row[k] for k in columns] for row in judge.rows()] == [
+      ["0", "a", 32, 32, 1, 1], ["1", "a", 16, 0, 0, pytest.approx(2 / 3)], ["2", "b", 0, 0, 1, 1]]
+  found = judge.curves()
+  assert found["unit"] == "groups" and judged(halves([0.9] * 3), MASKS).curves()["unit"] == "images"
+  assert [(p["name"], p["value"]) for p in found["dots"]["points"]] == [("0", 1), ("1", 0), ("2", 1)]
+  at = dict(zip(np.round(found["thresholds"]["x"], 2), found["thresholds"]["y"]))
+  assert at[0.25] == pytest.approx((1 + 2 / 3 + 1) / 3) and at[0.35] == pytest.approx(2 / 3)
+  assert at[0.01] == pytest.approx((2 * 32 / 96 + 2 * 16 / 80 + 0) / 3)
+  assert found["thresholds"]["threshold"] == 0.2
+  shown = judge.choose()
+  assert shown.tolist() == [1, 0, 2]
+  prob = halves([0.9, 0.3, 0.02])[shown]
+  judge.show({"position": np.array([0, 1, 2, 2]), "valid": np.array([True, True, True, False])},
+             {"logit": np.log(prob / (1 - prob))[..., None].astype(np.float32)[[0, 1, 2, 2]]}, None)
+  entries = judge.gallery()
+  assert [(e["title"], e["verdict"], *e["facts"]) for e in entries] == [
+      ("1", "missed", "Dice 0.00", "mask 16 px, found 0 px"),
+      ("0", "", "Dice 1.00", "mask 32 px, found 32 px"),
+      ("2", "", "Dice 1.00", "mask 0 px, found 0 px")]
+  brightness = [e["cells"][1]["picture"][:, :90].mean() for e in entries]  # heat of the left half
+  assert brightness[1] > brightness[0] > brightness[2]
+  (panel,) = judge.panels().values()
+  assert (panel == panels.WARNING).all(-1).any()                # SYNTHETIC DATA, in red
+  judge.dataset.synthetic = False
+  assert not (judge.panels()["panel"] == panels.WARNING).all(-1).any()

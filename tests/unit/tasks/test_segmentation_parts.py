@@ -58,6 +58,37 @@ def test_a_false_mark_on_an_image_without_lesion_agrees_nowhere():
   assert of.surface_dice[0] == 0 and np.isnan(of.surface_dice[1]) and np.isnan(of.hd95).all()
 
 
+class _Natives(list):
+  native = list.__getitem__
+
+
+def test_what_was_learnt_of_an_annotation_is_drawn_beside_it():
+  """Two annotations: one learnt of, with its expert mask, and one never seen and known to nobody."""
+  mask = np.zeros((8, 8), bool)
+  mask[2:6, 2:6] = True
+  native = [{"image": np.full((8, 8, 3), 100, np.uint8), "mask": mask, "truth": t} for t in (mask, None)]
+  of = annotation_quality.Quality(types.SimpleNamespace(
+      source=_Natives(native), metas=[{"id": "p"}, {"id": "q"}], dataset=types.SimpleNamespace(name="skin")))
+  weight = np.zeros((8, 8, 1), np.float32)
+  weight[:, 4:] = 4.0
+  outputs = [{"seen": n, "agree": 0.25, "weight": weight, "logit": np.full((8, 8, 1), -1.0)} for n in (3, 0)]
+  for i in (0, 1):
+    of.add(i, native[i], mask, outputs[i])
+  first, second = of.gallery(list(enumerate(outputs)))
+  assert (first["title"], first["facts"]) == ("1. p", ["agreement 0.25", "mean weight 2.00",
+                                                       "Dice to expert 1.00"])
+  assert (second["title"], second["facts"]) == ("2. q", ["no weight learnt"])
+  image, masks, learnt, over = (c["picture"].astype(int) for c in first["cells"])
+  assert (image == 100).all() and (second["cells"][2]["picture"] == 255).all()
+  has = lambda picture, colour: (picture == colour).all(-1).any()
+  assert has(masks, annotation_quality.LABEL) and not has(masks, annotation_quality.FOUND)  # nothing found
+  assert not has(second["cells"][1]["picture"], annotation_quality.EXPERT)
+  assert learnt[:, 150:].mean() > 150 > 20 > learnt[:, :50].mean()  # a low weight is dark
+  assert has(over, annotation_quality.LABEL) and over[100, 20].max() < 100
+  (panel,) = of.panels(list(enumerate(outputs)), "").values()
+  assert panel.shape[0] > 2 * 200 and panel.shape[1] > 4 * 200
+
+
 # ------------------------------------------------------------------------------------ restoration
 @pytest.mark.parametrize("length", [512, 513, 900, 961, 1000, 5000])
 def test_tiles_reach_both_ends_and_share_at_least_the_overlap(length):

@@ -148,6 +148,9 @@ def test_a_prepared_folder_appears_whole_or_not_at_all(tmp_path):
   out, hidden = tmp_path / "out", tmp_path / ".out.unfinished"
   hidden.mkdir()
   (hidden / "half").write_text("of a killed process")
+  (hidden / "deep" / "er").mkdir(parents=True)
+  (tmp_path / "elsewhere").mkdir()
+  (hidden / "link").symlink_to(tmp_path / "elsewhere")
   with pytest.raises(Killed), whole_folder.filled(out) as folder:
     assert not any(folder.iterdir()) and not out.exists()
     with pytest.raises(UserError, match="another process is writing"), whole_folder.filled(out):
@@ -158,6 +161,6 @@ def test_a_prepared_folder_appears_whole_or_not_at_all(tmp_path):
   out.mkdir()
   with whole_folder.filled(out) as folder:
     (folder / "a").write_text("2")
-  assert os.listdir(tmp_path) == ["out"] and (out / "a").read_text() == "2"
+  assert sorted(os.listdir(tmp_path)) == ["elsewhere", "out"] and (out / "a").read_text() == "2"
   with pytest.raises(FileExistsError, match="not empty"), whole_folder.filled(out):
     pass
