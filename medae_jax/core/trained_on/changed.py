@@ -53,6 +53,8 @@ _SAME_NETWORK = (
     "method.cache_features", "method.views_at_once")
 # Fields of method.score that move no threshold.
 _SAME_SCORE = ("threshold", "dilate", "fill", "offer", "fit")
+# Fields outside optim that decide what a step of training does, or by which step the learning rate falls.
+_COURSE = ("seed", "train.steps", "train.batch_size")
 _THRESHOLDS = ("threshold", "image_threshold", "scan_threshold")
 _OF_VOLUMES = ("orientation", "placement", "field_mm", "unit")  # all that an older calibration.json notes
 
@@ -76,7 +78,8 @@ def check(trained, asked, *, converted: bool = False, splits: bool = True) -> No
 
 
 def check_resumed(begun, asked) -> None:
-  """Refuses to go on with a training on data that are prepared or split otherwise than those it began with.
+  """Refuses to go on with a training on data that are prepared or split otherwise than those it began with;
+  other steps, schedules and the like are said.
 
   Args:
     begun: config of the run. asked: the one to go on with, with what opening the data decided.
@@ -89,6 +92,12 @@ def check_resumed(begun, asked) -> None:
       raise UserError(f"{line}; give the field its old value to go on, or begin a run in "
                       "another --workdir, with --config.train.init_from the parameters of this one")
     logging.warning("%s", line)
+  old = config_lib.flat(begun)
+  other = [f"config.{k}={_shown(v)} ({_shown(old[k])} so far)" for k, v in config_lib.flat(asked).items()
+           if (k in _COURSE or k.startswith("optim.")) and k in old and not same(old[k], v)]
+  if other:
+    logging.warning("The training goes on with %s: from here on alone, and by a schedule over all steps "
+                    "where it has one, so that it will not equal a run begun with it.", ", ".join(other))
 
 
 def check_calibration(config, calibration: Mapping[str, Any], before) -> None:

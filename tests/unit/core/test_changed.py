@@ -18,6 +18,7 @@ def run(name, method="dae", model=None, predict=None, **data):
   c.method = ml_collections.ConfigDict({"name": method, "loss": "l1",
                                         "score": {"median": 5, "threshold": 0.5}})
   c.model = ml_collections.ConfigDict(model or {"depth": 4, "dtype": "float32"})
+  c.optim = ml_collections.ConfigDict({"lr": 0.1})
   c.data = datasets.module(name).defaults()
   c.data.update(data)
   c.predict.update(predict or {})
@@ -176,6 +177,8 @@ def test_without_thresholds_nothing_can_fail_to_fit(caplog):
     ({"data.unit": "median"}, "refused: .*unit='median'.*train.init_from"),
     ({"data.fold": 1}, "refused: .*another --workdir"),
     ({"data.fold": 1, "data.dir": "b"}, ""),
+    ({"train.steps": 1200, "optim.lr": 0.5}, r"warned: .*optim.lr=0.5 .*train.steps=1200 \(1000 so far"),
+    ({"train.batch_size": 8, "train.accum": 2}, r"warned: [^,]*batch_size=8 \(16 so far"),
     ({"data.workers": 3, "method.loss": "l2", "predict.orientation": "RAS", "predict.force": True}, "")])
 def test_a_training_goes_on_with_its_own_preparation_and_split(values, expected, caplog):
   begun = run("brats", dir="a", folds=5)
