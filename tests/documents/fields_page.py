@@ -83,7 +83,7 @@ def page() -> str:
   for task in ("restoration", "segmentation"):
     module = importlib.import_module(f"medae_jax.tasks.{task}.fields")
     more = assigned(ROOT / f"medae_jax/tasks/{task}/fields.py")
-    table = _table({"eval": module.EVAL, "predict": module.PREDICT}, more)
+    table = _table({"eval": module.EVAL, "predict": module.PREDICT}, {**shared, **more})
     parts.append(f"## Of the task {task}\n\n{table}")
   parts.append("## Scores of reconstructions: config.method.score\n\n" + _table(
       importlib.import_module("medae_jax.core.fields").RECON_SCORE, shared, "method.score."))
@@ -95,7 +95,7 @@ def page() -> str:
 
 
 def _data_set(path, module):
-  said = {}
+  said = assigned(ROOT / "data_pipelines/fields.py")
   for other in re.findall(r"from data_pipelines\.(\w+) import (\w+)", path.read_text(encoding="utf-8")):
     shared = ROOT / "data_pipelines" / other[0] / f"{other[1]}.py"
     if shared.is_file():

@@ -147,6 +147,15 @@ def test_wrong_command_line_is_one_line(args, word, tmp_path):
   assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
+def test_a_field_that_a_config_file_lacks_is_said_with_its_line(tmp_path):
+  file = tmp_path / "mine_config.py"
+  file.write_text("from configs import common\n\n\ndef get_config(arg=None):\n  c = common.base()\n"
+                  "  c.method.name = 'mine'\n  return c.lock()\n")
+  said = error_line(f"--config={file}", f"--workdir={tmp_path / 'w'}", code=2)
+  assert "no field 'method' (line 6 of mine_config.py)" in said
+
+
 def test_another_python_than_that_of_make_is_said():
   bare = [sys.executable, "-S", "launch.py", "--mode=list"]  # -S: without installed packages
   done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, env={"PATH": ""}, check=False)
