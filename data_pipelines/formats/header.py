@@ -139,18 +139,14 @@ def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
   raise UserError("damaged: cut off before its end")
 
 
-def check_png_rows(data: bytes, pixels: np.ndarray) -> None:
-  """Refuses a PNG whose stream of pixels is whole and ends before the last row; Pillow draws the rest black.
+def check_png_rows(data: bytes) -> None:
+  """Refuses a PNG whose stream of pixels is whole and of another length than its header says.
 
-  Args:
-    pixels: [H,W,C] as drawn, upright: where neither of the last two rows is of one colour none is missing,
-      and the file is not inflated again. [0,W,C] = not known.
+  Pillow draws rows that are missing black, and leaves what is too much: another width shears the picture.
 
   Raises:
-    UserError: rows are missing.
+    UserError: there are fewer or more bytes.
   """
-  if len(pixels) and all(np.ptp(row, axis=0).any() for row in pixels[-2:]):
-    return
   chunks = png_chunks(data)
   width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", dict(chunks)[b"IHDR"])
   bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
@@ -159,11 +155,13 @@ def check_png_rows(data: bytes, pixels: np.ndarray) -> None:
       else [(height, width)]) if rows > 0 and columns > 0)
   inflate, there = zlib.decompressobj(), 0
   for name, content in chunks:
-    while name == b"IDAT" and content and there < need:
+    while name == b"IDAT" and content and there <= need:
       there += len(inflate.decompress(content, 1 << 20))
       content = inflate.unconsumed_tail
-  if there + len(inflate.flush()) < need:
-    raise UserError("damaged: its rows end before the picture does")
+  there += len(inflate.flush()) if there <= need else 0
+  if there != need:
+    raise UserError("damaged: its rows end before the picture does" if there < need else
+                    f"damaged: it holds more pixels than the {width}x{height} of its header")
 
 
 def png_with(data: bytes, header: Header, channels: int) -> bytes:

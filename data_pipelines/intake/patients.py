@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import concurrent.futures
+import logging
 import pathlib
 import re
 
@@ -48,7 +49,8 @@ _PERSON = re.compile(r"(p|pt|pat|patient|case|person|subj|subject|sub|pid|mrn)[-
 # Parts of a name that say which picture of a patient it is.
 _DETAIL = re.compile(r"(s|ses|session|v|visit|t|tp|time|timepoint|scan|study|series|frame|slice|view|fu|"
                      r"followup|baseline)\d*|l|r|lt|rt|left|right|od|os|cc|mlo|ap|pa|lat|lateral|ax|sag|cor|"
-                     r"axial|sagittal|coronal|pre|post|(19|20)\d{6}|[xy]\d*|(row|col|tile|patch|crop)\d*",
+                     r"axial|sagittal|coronal|pre|post|(19|20)\d{6}|[xy]\d*|(row|col|tile|patch|crop)\d*|"
+                     + processed.AUGMENTED,
                      re.IGNORECASE)
 _FINDINGS = {*vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS, "benign"} - {"0", "1"}
 # What stands before a scan's time: BraTS-GLI-00005-101, sub-01_ses-02, P3_visit2.
@@ -100,14 +102,29 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
   prefixes = {n: _prefix(n) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
   known = {same(p): p for p in prefixes.values() if p} if by_name else {}
-  found = {}
+  found, by_folder = {}, dict[str, str]()
   for name in names:
     folders = [f for f in _folders(name) if same(f) not in shared_folders]
     person = next((f for f in _folders(name) if _PERSON.fullmatch(f)), "")
     own = _without_suffix(name)
     found[name] = (by_pattern(name, pattern) or headers.get(name) or person or next(iter(folders), "")
                    or (prefixes[name] if by_name else "") or known.get(same(own.rpartition("/")[2])) or own)
+    if folders and found[name] == folders[0] != person:
+      by_folder[name] = folders[0]
+  _say_torn(by_folder, prefixes, found)
   return found
+
+
+def _say_torn(by_folder, prefixes, found) -> None:
+  """Warns where a file is its folder's, and its name is that of a person who has files elsewhere."""
+  whose: dict[str, tuple[str, str]] = {}
+  for name, prefix in prefixes.items():
+    if _PERSON.fullmatch(prefix):
+      other, patient = whose.setdefault(same(prefix), (name, found[name]))
+      if same(patient) != same(found[name]) and (name in by_folder or other in by_folder):
+        logging.warning("%s counts as one of patient %s and %s as one of %s, by their folders: where they are one "
+                        "patient's, %s says so", other, patient, name, found[name], PATTERN_FIELD)
+        return
 
 
 def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", grouping: str = "patient",
@@ -254,8 +271,7 @@ def _prefix(name):
   is_detail = lambda word: _DETAIL.fullmatch(word) or same(word) in _FINDINGS
   end = next((i for i in range(2, last, 2) if is_detail(parts[i])), last)
   prefix = "".join(parts[:end - 1]).rstrip("_-") if last else ""
-  if not prefix and stem != whole:
+  names_nobody = lambda text: not text or same(text) in _WORDS or _SETS.fullmatch(text)
+  if names_nobody(prefix) and stem != whole:  # but it is a form of another file
     prefix = stem
-  if not prefix or same(prefix) in _WORDS or _SETS.fullmatch(prefix):
-    return ""
-  return prefix
+  return "" if names_nobody(prefix) else prefix

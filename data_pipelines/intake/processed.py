@@ -18,6 +18,10 @@ _STEPS = {"bet", "brain", "stripped", "skullstripped", "skullstrip", "stripping"
           "znorm", "zscore", "denoised", "denoise", "preproc", "preprocessed", "processed", "defaced",
           "deface", "cropped", "warped", "mni", "mni152", "std", "restore", "restored", "smoothed",
           "clahe", "equalized", "equalised", "copy", "kopie"}
+# What augmentation calls its copies, before a name or at its end.
+AUGMENTED = r"aug(?:mented|mentation)?\d*|[hv]?flip(?:ped)?(?:lr|ud|[hv])?|rot(?:ated?)?\d*|mirror(?:ed)?"
+_AUGMENTED = re.compile(AUGMENTED, re.IGNORECASE)
+_COPY_OF = re.compile(rf"(?:{AUGMENTED})[-_ .]+(?=.)", re.IGNORECASE)
 # Before a name: SPM's realigned, bias-corrected, warped ... and tissues; other programs' with a "_".
 _BEFORE = re.compile(r"(?:wm|mw|rm|r|m|w|c[1-6]|(?:bet|brain|n4|reg|norm)_)(?=.{3})", re.IGNORECASE)
 # Whole names: of FreeSurfer's mri/ and of FSL's anat folders, all made of a T1.
@@ -27,9 +31,12 @@ _BESIDE = {"brain", "t1", "filled", "wm", "ctrl_pts"}  # where one of these lies
 
 
 def core(stem: str) -> str:
-  """A name without the words at its end that tell what was done: P1_FLAIR of P1_FLAIR_brain_n4."""
-  while (found := re.fullmatch(r"(.+)[-_ .](.+)", stem)) and found[2].lower() in _STEPS:
+  """A name without the words that tell what was done: P1_FLAIR of P1_FLAIR_brain_n4 and of aug_P1_FLAIR."""
+  while (found := re.fullmatch(r"(.+)[-_ .](.+)", stem)) and (
+      found[2].lower() in _STEPS or _AUGMENTED.fullmatch(found[2])):
     stem = found[1].rstrip("-_ .") or found[1]
+  while found := _COPY_OF.match(stem):
+    stem = stem[found.end():]
   return stem
 
 

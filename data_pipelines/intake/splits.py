@@ -15,6 +15,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.intake.tables import same
 
 _SHOWN = 3
+# Letters of Cyrillic and Greek that look like Latin ones, in small letters.
+_ALIKE = str.maketrans("аеіјорсухѕһԁѵкмтнвαεοριτυνκχημβ", "aeijopcyxshdvkmthbaeopituvkxhmb")
 
 
 def leaks(sides: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], list[str]]:
@@ -63,7 +65,8 @@ def check_no_leak(sides: Mapping[str, Iterable[str]], what: str, remedy: str = "
 
 
 def _say_alike(sides, what) -> None:
-  """Warns of patients on two sides whose names differ in zeros and marks alone: 001 and 1, P 01 and p-1."""
+  """Warns of patients on two sides whose names look alike: 001 and 1, P 01 and p-1, Jose and José, a Cyrillic
+  Р01 and a Latin P01."""
   first: dict[tuple, tuple[str, str]] = {}
   pairs = {}
   for side, patients in sides.items():
@@ -73,13 +76,14 @@ def _say_alike(sides, what) -> None:
         pairs.setdefault(_loosely(patient), f"{other!r} in {where} and {patient!r} in {side}")
   if pairs:
     more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
-    logging.warning("%s: %s%s: where these are one patient (spreadsheets drop zeros), write the name alike, "
+    logging.warning("%s: %s%s: where these are one patient (spreadsheets drop zeros, some letters look alike), write the name alike, "
                     "else the splits leak", what, "; ".join(list(pairs.values())[:_SHOWN]), more)
 
 
 def _loosely(name):
-  """Words and numbers of a name."""
-  text = unicodedata.normalize("NFKC", name).casefold()
+  """Words and numbers of a name, without accents and characters of no width, alike letters as one."""
+  text = unicodedata.normalize("NFKD", name).casefold().translate(_ALIKE)
+  text = "".join(c for c in text if unicodedata.category(c) not in ("Mn", "Cf"))
   text = re.sub(r"^\s*(\d+)\.0+\s*$", r"\1", text)  # a number that a program has made a float
   words = re.findall(r"[^\W\d_]+|\d+", text)
   return tuple(int(w) if w.isdecimal() else w for w in words) or (text,)

@@ -51,6 +51,14 @@ def test_a_png_with_fewer_rows_than_it_says(tmp_path, missing):
     images.read_plain(path)
 
 
+@pytest.mark.parametrize("size", [(11, 8), (13, 7), (6, 9)])
+def test_a_png_with_more_pixels_than_its_header_says(tmp_path, size):
+  """A forged header with a right checksum: a cut or sheared picture, without a word."""
+  path = stored_png(tmp_path / "a.png", [bytes(12)] * 9, size=size)
+  with pytest.raises(UserError, match="it holds more pixels than the {}x{} of its header".format(*size)):
+    images.read_plain(path)
+
+
 @pytest.mark.parametrize("missing", [0, 1])
 def test_an_interlaced_png_with_fewer_rows_than_it_says(tmp_path, missing):
   rows = [b"\0" + row.tobytes() for y, x, dy, dx in header._ADAM7 for row in GREY[y::dy, x::dx] if row.size]

@@ -54,6 +54,9 @@ RULES = {
     "a file and its forms": (["normal/a1.png", "normal/a1_resized.png", "normal/b1.png",
                               "normal/b1 - Copy.png"], "",
                              ["a1", "a1", "b1", "b1"]),
+    "copies of augmentation": (["p00.png", "aug_p00.png", "p00_flip.png", "p01_rot90_2.png", "img_1.png",
+                                "img_1_aug_2.png", "rotated_img_1.png"], "",
+                               ["p00", "p00", "p00", "p01", "img_1", "img_1", "img_1"]),
     "pattern on names": (["s/a12b3.png", "t/a12b4.png", "t/a13b1.png"], r"^(a\d+)b", ["a12", "a12", "a13"]),
     "pattern on folders": (["x/P1/1.png", "y/P1/2.png", "y/P2/1.png"], r"/(P\d+)/", ["P1", "P1", "P2"]),
     "pattern that does not fit": (["P1/z.png", "P2/q7_1.png"], r"^(q\d+)_", ["P1", "q7"]),
@@ -64,6 +67,15 @@ RULES = {
 def test_patients_of_files(name):
   names, pattern, expected = RULES[name]
   assert list(patients.name_patients(names, pattern).values()) == expected
+
+
+def test_a_person_of_two_patients_by_a_folder_is_said(caplog):
+  patients.name_patients(["s/p1_1.png", "p1_2.png", "p2_1.png"])
+  assert "s/p1_1.png counts as one of patient s and p1_2.png as one of p1" in caplog.text
+  caplog.clear()
+  patients.name_patients(["s/p1_1.png", "s/p1_2.png", "p2_1.png"])
+  patients.name_patients(["P01/p1_1.png", "P02/p1_1.png", "A/x_1.png", "x_2.png"])
+  assert not caplog.text
 
 
 def test_patient_of_one_file():
@@ -166,7 +178,7 @@ def test_one_patient_in_two_spellings_is_refused(a, b):
 
 @pytest.mark.parametrize("a, b, alike", [
     ("001", "1", True), ("1", "1.0", True), ("P 01", "p-1", True), ("sub-01", "sub_01", True),
-    ("\uff301", "P1", True),
+    ("\uff301", "P1", True), ("\u0420\u041e1", "PO1", True), ("Jos\u00e9", "Jose", True), ("M\u00adb", "mb", True),
     ("P1", "P10", False), ("P-1-2", "P12", False), ("1.2", "1.3", False), ("?", "!", False)])
 def test_names_that_differ_in_zeros_and_marks_are_said(caplog, a, b, alike):
   splits.check_no_leak({"train": [a, "x"], "val": [], "test": [b, "y"]}, "t.csv")
