@@ -18,7 +18,7 @@ from data_pipelines.brains.sequences import (
 )
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import bids, counts, find as finder, names, processed, tables
+from data_pipelines.intake import bids, counts, find as finder, folder_words, names, processed, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +136,12 @@ def _group(found, modalities, series_there=False):
   volumes = [p for p in found.files if modalities and nifti.is_nifti(p)]
   marks = {p: f"is named as a label of {scan.name}, which lies beside it"
            for p, scan in marks_beside(volumes, modalities).items()}
+  masks = _in_folders_of_masks(volumes, found.root)
   reasons: dict[pathlib.Path, str] = {}
   for path in found.files:
     prefix, modality = split_name(path, modalities)
-    reason = "" if modality else _no_input(path, modalities, found.files) or marks.get(path, "")
+    reason = "" if modality else (_no_input(path, modalities, found.files) or marks.get(path, "")
+                                  or masks.get(path, ""))
     if reason:
       reasons[path] = reason
     else:
@@ -158,6 +160,13 @@ def _group(found, modalities, series_there=False):
   found.leave_out({**reasons, **pictures})
   found.leave_out(twins, broken=True)
   return [g for g in groups if g[0] not in pictures]
+
+
+def _in_folders_of_masks(volumes, root):
+  """{file: reason} of those below labelsTr/, masks/ ..., where others lie elsewhere."""
+  inside = [p for p in volumes if p.is_relative_to(root) and folder_words.side(
+      p.relative_to(root).parts[:-1], ((), ())) == "mask"]
+  return dict.fromkeys(inside, "lies in a folder of masks") if len(inside) < len(volumes) else {}
 
 
 def _no_input(path, modalities, files):

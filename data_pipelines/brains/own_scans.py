@@ -18,7 +18,7 @@ from data_pipelines.brains.sequences import (
 )
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import counts, processed, sides
+from data_pipelines.intake import counts, find as finder, processed, sides, tables
 from data_pipelines.intake.sides import Member
 
 
@@ -53,7 +53,9 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
     if modality in LABEL_ENDINGS:
       labels[key] = m.path
     elif (other := sets.setdefault(key, {}).setdefault(modality, m)) != m:
-      raise UserError(f"{other.path} and {m.path} differ only in their ending: take one away")
+      alike = tables.same(finder.stem_of(other.path)) == tables.same(finder.stem_of(m.path))
+      raise UserError(f"{other.path} and {m.path} {'differ only in their ending' if alike else 'are one sequence'}: "
+                      "take one away")
   label_of = _labels_of(sets, labels)
   everywhere = [k for k in asked if all(k in found for found in sets.values())]
   if not everywhere and tuple(modalities) in ((), (ANY,)):  # ANY: found out when the run began
@@ -91,6 +93,10 @@ def _labels_of(sets, labels):
       sets.pop(key, None)
     elif labels.get(key) == path:
       lonely.append(path)
+  if lonely and all(m.label == 0 for one in sets.values() for m in one.values()):
+    raise UserError(f"{lonely[0]} is named as a label and is of no scan, or of one that has a label ({len(lonely)} "
+                    "such files), and all scans would be taken for normal: call it <scan>_seg.nii.gz beside its scan, "
+                    "put it into masks, or take it away")
   if lonely:
     logging.warning("%d files named as labels are of no scan, or of one that has a label, and are not used, "
                     "the first %s", len(lonely), lonely[0])

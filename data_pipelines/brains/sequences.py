@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import counts, find as finder
+from data_pipelines.intake import counts, find as finder, processed
 
 # The newer BraTS releases' names of the modalities, after a "-" instead of a "_".
 NEW_NAMES = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
@@ -43,10 +43,11 @@ _NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
 # The end of a file's name. Before "t1" no "post" and no "c": they can be a visit or part of the scan's name.
 _AGENT = "gd|gad|gado|gadolinium|ce|km|contrast|postcontrast"
 _CE = rf"t1w?[-_ ]?(?:{_AGENT}|c|post|enhanced)"
-_TOLD = {known: re.compile(rf"(?:(?P<scan>.+?)[-_ .])??(?:{names})", re.IGNORECASE) for known, names in {
+_PLANE = "(?:[23]d|ax|sag|cor|tra)?"  # written together with the sequence: 3DFLAIR, AXT1PRE
+_TOLD = {known: re.compile(rf"(?:(?P<scan>.+?)[-_ .])??{_PLANE}(?:{names})", re.IGNORECASE) for known, names in {
     "flair": r"(?:t2)?flair|t2f|tirm|dark[-_ ]?fluid",
     "t1ce": rf"{_CE}|(?:ce-[a-z0-9]+|{_AGENT})[-_ ]t1w?",
-    "t1": r"t1[wn]?(?:[-_ ](?:pre|native|nativ))?",
+    "t1": r"t1[wn]?(?:[-_ ]?(?:pre|native|nativ))?",
     "t2": r"t2w?"}.items()}
 # "P01_t1_to_flair" is none of the two for sure, nor "P01_flair_t1"; "P01_T1_flair" can be the first visit.
 _SEVERAL = re.compile(rf"(?:.*[-_ .])?(?:(?:t1|t1w|t2|t2w)[-_ ]?(?:to|2|in|on|co-?reg\w*|reg\w*)|"
@@ -58,6 +59,10 @@ _OTHER = {"star", "swi", "swan", "gre", "hemo", "dwi", "adc", "trace", "dti", "p
 # In names of files, too; in a description FA is an angle.
 _OTHER_NAMES = _OTHER | {"t1map", "t2map", "t2star", "t1rho", "flairstar", "mtr", "fa", "md", "cbf", "cbv",
                         "pd", "pdw", "pet", "ct"}
+# Those that stand for nothing else, wherever they stand in a name.
+_CLEAR_OTHERS = _OTHER_NAMES - {"star", "trace", "sub", "map", "phase", "loc", "gre", "fa", "md", "pd", "ct", "pet"}
+# A word of them with more behind it: T1WKS, FLAIRbet.
+_GLUED = re.compile(rf"{_PLANE}(flair|t[12]w)[a-z]*")
 # Of labels wherever they stand in a name that tells no sequence, what FreeSurfer and FSL write among them.
 _MAPS = {*LABEL_ENDINGS, "aseg", "aparc", "aparc+aseg", "wmparc", "ribbon", "brainmask", "pve", "pveseg",
          "probseg", "dseg"}
@@ -222,11 +227,14 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
     return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""
   own = {m.lower() for m in modalities}
   known = {**_NAMES, **{m: m for m in own}}
-  said = {known[w] for w in words if w in known} | ({_told(pathlib.Path(stem))[1]} - {""})
+  said = {known[w] for w in words if w in known} | {_told(pathlib.Path(part))[1] for part in (stem, *words)} - {""}
+  said |= {known[found[1]] for w in words if w not in known and w not in _OTHER_NAMES and (found := _GLUED.fullmatch(w))}
   for general, special in (("t2", "flair"), ("t1", "t1ce")):  # T2 FLAIR; T1 with an agent
     said -= {general} if special in said else set()
   if not said:
-    return UNUSED if words[-1] in (*_OTHER_NAMES, *NEW_NAMES, *NEW_NAMES.values()) else ""
+    last = re.split(r"[-_ .]+", processed.core(stem).lower())[-1]
+    others = {*_OTHER_NAMES, *NEW_NAMES, *NEW_NAMES.values()}
+    return UNUSED if last in others or words[-1] in others or _CLEAR_OTHERS & set(words) else ""
   if len(said) > 1:
     return f"names several sequences ({', '.join(sorted(said))}): rename it <scan>_<sequence>"
   return "" if said & own else UNUSED

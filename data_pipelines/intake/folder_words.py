@@ -16,7 +16,8 @@ from data_pipelines.intake import copies, find as finder, vocabulary
 from data_pipelines.intake.tables import same
 
 MASKS = ("mask", "masks", "segmentation", "segmentations", "ground_truth", "groundtruth", "gt", "label",
-         "labels", "annotation", "annotations")
+         "labels", "annotation", "annotations", "labelstr", "labelsts", "seg", "segs", "ground truth",
+         "ground-truth")
 _MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
          "patients": 1, "lesions": 1, "pathologies": 1}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
@@ -36,6 +37,32 @@ def side(folders: Sequence[str], words: Sequence[Collection[str]]):
     if found is not None:
       return "mask" if set(names[at:]) & set(MASKS) else found
   return None
+
+
+def numbered(paths: Iterable[pathlib.PurePath]) -> dict[pathlib.PurePath, str]:
+  """{folder: a number} of those in which folders are called by numbers, 0 and 1 not alone: of patients or of
+  classes, not normal and abnormal."""
+  return {above.parent: above.name for path in paths for above in path.parents
+          if above.name.isdecimal() and above.name not in ("0", "1")}
+
+
+def check_numbers(files: Iterable[pathlib.Path], root: pathlib.Path, words: Sequence[Collection[str]]) -> None:
+  """Refuses folders 0 and 1 beside a folder 2, where they would be taken for normal and abnormal.
+
+  Args:
+    words: of `side`; numbers among them are meant so.
+
+  Raises:
+    UserError: with one of them.
+  """
+  below = [p.relative_to(root) for p in files]
+  counted = numbered(below)
+  for path in below:
+    first = next((a for a in reversed(path.parents) if side([a.name], words) in (0, 1)), path)
+    if first.name in {"0", "1"}.difference(*words) and first.parent in counted:
+      raise UserError(f"{root / first} and {root / first.parent / counted[first.parent]}: are numbers patients or "
+                      "classes? Put patients into a folder normal or abnormal; of classes say which are normal "
+                      "(--config.data.normal_words='(\"0\",)') and which abnormal (anomaly_words)")
 
 
 def without_masks(folders: Sequence[str]) -> list[str]:

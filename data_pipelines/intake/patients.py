@@ -26,7 +26,7 @@ import re
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_head
-from data_pipelines.intake import find, processed, vocabulary
+from data_pipelines.intake import find, folder_words, processed, vocabulary
 from data_pipelines.intake.tables import Row, same
 
 COLUMNS = ("group", "patient", "subject", *(f"{who}{mark}id" for mark in ("_", " ", "-", "") for who in (
@@ -40,8 +40,9 @@ _WORDS = {*vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY
           "images", "image", "img", "imgs", "im", "frames", "frame", "pictures", "picture", "pic", "photo",
           "photos", "scans", "scan", "slices", "slice", "series", "study", "studies", "data", "dataset",
           "all", "clean", "annotated", "masks", "mask", "labels", "label", "noisy", "png", "jpg", "jpeg",
-          "tif", "tiff", "bmp", "dicom", "dcm", "nifti", "nii", "raw", "original", "originals", "patients",
-          "patient", "subjects", "subject", "cases", "case", "file", "files", "anat", "func", "isic", "us",
+          "tif", "tiff", "bmp", "dicom", "dcm", "nifti", "nii", "raw", "rawdata", "derivatives", "hgg", "lgg",
+          *(f"{kind}{part}" for kind in ("images", "labels") for part in ("tr", "ts", "val")), "volumes", "original",
+          "originals", "patients", "patient", "subjects", "subject", "cases", "case", "file", "files", "anat", "func", "isic", "us",
           *(f"{part}_{kind}" for part in ("noisy", "clean", *vocabulary.SPLITS) for kind in ("img", "gt")),
           "mr", "mri", "ct", "xr", "cr", "dx", "left", "right"}
 _PERSON = re.compile(r"(p|pt|pat|patient|case|person|subj|subject|sub|pid|mrn)[-_ ]?\d\w*|sub-[a-z0-9]+",
@@ -98,14 +99,16 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     UserError: the pattern is no regular expression with a group.
   """
   headers = _telling(ids if ids else _headers(names, root) if root is not None else {})
-  shared_folders = _shared([_folders(n) for n in names])
+  counted = folder_words.numbered(map(pathlib.PurePosixPath, names))
+  folders_of = {n: _folders(n, counted) for n in names}
+  shared_folders = _shared(list(folders_of.values()))
   prefixes = {n: _prefix(n) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
   known = {same(p): p for p in prefixes.values() if p} if by_name else {}
   found, by_folder = {}, dict[str, str]()
   for name in names:
-    folders = [f for f in _folders(name) if same(f) not in shared_folders]
-    person = next((f for f in _folders(name) if _PERSON.fullmatch(f)), "")
+    folders = [f for f in folders_of[name] if same(f) not in shared_folders]
+    person = next((f for f in folders_of[name] if _PERSON.fullmatch(f)), "")
     own = _without_suffix(name)
     found[name] = (by_pattern(name, pattern) or headers.get(name) or person or next(iter(folders), "")
                    or (prefixes[name] if by_name else "") or known.get(same(own.rpartition("/")[2])) or own)
@@ -240,9 +243,10 @@ def _telling(ids):
   return ids if len({same(i) for i in ids.values()}) > 1 else {}
 
 
-def _folders(name):
-  """Folders above a file that may name its patient."""
-  return [f for f in pathlib.PurePosixPath(name).parts[:-1] if same(f) not in _WORDS]
+def _folders(name, counted):
+  """Folders above a file that may name its patient; 0 and 1 are sides where no folder beside them is a number."""
+  return [f.name for f in reversed(pathlib.PurePosixPath(name).parents) if f.name and (
+      same(f.name) not in _WORDS or (f.name in ("0", "1") and f.parent in counted))]
 
 
 def _shared(paths):

@@ -15,7 +15,7 @@ _STEPS = {"bet", "brain", "stripped", "skullstripped", "skullstrip", "stripping"
           "synthstrip", "n4", "n4itk", "n3", "bias", "biascorr", "biascorrected", "corr", "corrected",
           "correction", "reg", "registered", "coreg", "coregistered", "aligned", "realigned", "resampled",
           "resample", "resliced", "res", "iso", "1mm", "resized", "norm", "normalised", "normalized",
-          "znorm", "zscore", "denoised", "denoise", "preproc", "preprocessed", "processed", "defaced",
+          "znorm", "zscore", "denoised", "denoise", "preproc", "preprocessed", "pp", "processed", "defaced",
           "deface", "cropped", "warped", "mni", "mni152", "std", "restore", "restored", "smoothed",
           "clahe", "equalized", "equalised", "copy", "kopie"}
 # What augmentation calls its copies, before a name or at its end.

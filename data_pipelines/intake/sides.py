@@ -97,6 +97,7 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
       reason := naming.beside_its_image(p, found.files))}
   found.leave_out(beside)
   sides = {p: side for p, side in sides.items() if p not in beside}
+  folder_words.check_numbers(sides, root, words)
   vocabulary.check_one_side((p for p, side in sides.items() if side in (0, 1)), root)
   if not any(side in (0, 1) for side in sides.values()):
     folder_words.check_no_sides((p for p, side in sides.items() if side != "mask"), root)
