@@ -54,8 +54,8 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
       labels[key] = m.path
     elif (other := sets.setdefault(key, {}).setdefault(modality, m)) != m:
       alike = tables.same(finder.stem_of(other.path)) == tables.same(finder.stem_of(m.path))
-      raise UserError(f"{other.path} and {m.path} {'differ only in their ending' if alike else 'are one sequence'}: "
-                      "take one away")
+      how = "differ only in their ending" if alike else "are one sequence"
+      raise UserError(f"{other.path} and {m.path} {how}: take one away")
   label_of = _labels_of(sets, labels)
   everywhere = [k for k in asked if all(k in found for found in sets.values())]
   if not everywhere and tuple(modalities) in ((), (ANY,)):  # ANY: found out when the run began
@@ -94,9 +94,9 @@ def _labels_of(sets, labels):
     elif labels.get(key) == path:
       lonely.append(path)
   if lonely and all(m.label == 0 for one in sets.values() for m in one.values()):
-    raise UserError(f"{lonely[0]} is named as a label and is of no scan, or of one that has a label ({len(lonely)} "
-                    "such files), and all scans would be taken for normal: call it <scan>_seg.nii.gz beside its scan, "
-                    "put it into masks, or take it away")
+    raise UserError(f"{lonely[0]} is named as a label and is of no scan, or of one that has a label "
+                    f"({len(lonely)} such files), and all scans would be taken for normal: call it "
+                    "<scan>_seg.nii.gz beside its scan, put it into masks, or take it away")
   if lonely:
     logging.warning("%d files named as labels are of no scan, or of one that has a label, and are not used, "
                     "the first %s", len(lonely), lonely[0])

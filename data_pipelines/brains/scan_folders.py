@@ -79,7 +79,8 @@ def look(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str, str
   candidates, incomplete = _candidates(found, folder, modalities)
   if not candidates and not incomplete:
     raise UserError(f"config.data.dir={str(folder)!r} holds neither manifest.csv nor scan folders such as "
-                    f"BraTS2021_00000/BraTS2021_00000_flair.nii.gz, or of DICOM series{_where(found.files, folder)}")
+                    "BraTS2021_00000/BraTS2021_00000_flair.nii.gz, or of DICOM series"
+                    f"{_where(found.files, folder)}")
   person = _people(candidates, incomplete, rule)
   kinds, complete, used = _kinds(candidates.values(), modalities, folder, found.files), [], set()
   for name, candidate in sorted(candidates.items()):
@@ -107,7 +108,8 @@ def _where(files, folder):
   above = {p.parent.parent for p in files}
   if len(above) == 1 and (inner := above.pop()).parent == folder:
     return f": are the scan folders those in {inner}? Then give that"
-  return ": put the files of each scan into a folder of its own, write manifest.csv, or use configs/own_folder.py"
+  return (": put the files of each scan into a folder of its own, write manifest.csv, or use "
+          "configs/own_folder.py")
 
 
 def _candidates(found, folder, modalities):

@@ -44,7 +44,8 @@ _NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
 _AGENT = "gd|gad|gado|gadolinium|ce|km|contrast|postcontrast"
 _CE = rf"t1w?[-_ ]?(?:{_AGENT}|c|post|enhanced)"
 _PLANE = "(?:[23]d|ax|sag|cor|tra)?"  # written together with the sequence: 3DFLAIR, AXT1PRE
-_TOLD = {known: re.compile(rf"(?:(?P<scan>.+?)[-_ .])??{_PLANE}(?:{names})", re.IGNORECASE) for known, names in {
+_BEFORE = rf"(?:(?P<scan>.+?)[-_ .])??{_PLANE}"
+_TOLD = {known: re.compile(f"{_BEFORE}(?:{names})", re.IGNORECASE) for known, names in {
     "flair": r"(?:t2)?flair|t2f|tirm|dark[-_ ]?fluid",
     "t1ce": rf"{_CE}|(?:ce-[a-z0-9]+|{_AGENT})[-_ ]t1w?",
     "t1": r"t1[wn]?(?:[-_ ]?(?:pre|native|nativ))?",
@@ -60,7 +61,8 @@ _OTHER = {"star", "swi", "swan", "gre", "hemo", "dwi", "adc", "trace", "dti", "p
 _OTHER_NAMES = _OTHER | {"t1map", "t2map", "t2star", "t1rho", "flairstar", "mtr", "fa", "md", "cbf", "cbv",
                         "pd", "pdw", "pet", "ct"}
 # Those that stand for nothing else, wherever they stand in a name.
-_CLEAR_OTHERS = _OTHER_NAMES - {"star", "trace", "sub", "map", "phase", "loc", "gre", "fa", "md", "pd", "ct", "pet"}
+_CLEAR_OTHERS = _OTHER_NAMES - {"star", "trace", "sub", "map", "phase", "loc", "gre", "fa", "md", "pd", "ct",
+                                "pet"}
 # A word of them with more behind it: T1WKS, FLAIRbet.
 _GLUED = re.compile(rf"{_PLANE}(flair|t[12]w)[a-z]*")
 # Of labels wherever they stand in a name that tells no sequence, what FreeSurfer and FSL write among them.
@@ -227,8 +229,9 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
     return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""
   own = {m.lower() for m in modalities}
   known = {**_NAMES, **{m: m for m in own}}
-  said = {known[w] for w in words if w in known} | {_told(pathlib.Path(part))[1] for part in (stem, *words)} - {""}
-  said |= {known[found[1]] for w in words if w not in known and w not in _OTHER_NAMES and (found := _GLUED.fullmatch(w))}
+  said = {known[w] for w in words if w in known} | {_told(pathlib.Path(p))[1] for p in (stem, *words)} - {""}
+  unknown = [w for w in words if w not in known and w not in _OTHER_NAMES]
+  said |= {known[found[1]] for found in map(_GLUED.fullmatch, unknown) if found}
   for general, special in (("t2", "flair"), ("t1", "t1ce")):  # T2 FLAIR; T1 with an agent
     said -= {general} if special in said else set()
   if not said:

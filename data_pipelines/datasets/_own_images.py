@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import logging
+import re
 
 import numpy as np
 
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
-from data_pipelines.intake import sides
+from data_pipelines.intake import names as naming, sides
 from data_pipelines.intake.sides import Member
 from data_pipelines.masks import images as mask_images
 from data_pipelines.ops import resize
@@ -101,6 +102,20 @@ def _check_masks(members, window):
                     "pixels count as normal", len(empty), sum(m.label for m in masked), empty[0].mask)
 
 
+def _check_beside(found: sides.Sides):
+  """Raises UserError where x_mask.png beside x.png marks something, and x.png counts as normal."""
+  healthy = {m.path.parent for m in found.members if not m.label}
+  for item in found.found.left_out:
+    if item.path.parent in healthy and re.search("mask|seg|lesion|gt$", item.path.stem, re.IGNORECASE):
+      try:
+        marked = item.reason.startswith(naming.BESIDE) and np.any(mask_images.read_mask(item.path) > 0.5)
+      except (UserError, OSError):  # no mask
+        continue
+      if marked:
+        raise UserError(f"{item.path} marks something, and its image counts as normal by its folder: put the "
+                        "image into abnormal/ and the mask into masks/, or take the mask away")
+
+
 class OwnImages(DataSet):
   """Images of one's own folder; see intake/sides.py for who is in which split.
 
@@ -122,6 +137,7 @@ class OwnImages(DataSet):
     self._masks = bool(ill) and all(m.mask is not None for m in ill)
     self._notes = {"abnormal images with a mask": f"{sum(m.mask is not None for m in ill)} of {len(ill)}"}
     _check_masks(members, cfg["window"])
+    _check_beside(found)
     self.splits = tuple(s for s in ("val", "test") if self.parts[s])
 
   def _source(self, members, truth, ops=()):

@@ -18,9 +18,13 @@ from data_pipelines.intake.tables import same
 MASKS = ("mask", "masks", "segmentation", "segmentations", "ground_truth", "groundtruth", "gt", "label",
          "labels", "annotation", "annotations", "labelstr", "labelsts", "seg", "segs", "ground truth",
          "ground-truth")
+NO_SIDE = "lies in no folder normal, abnormal or masks"
+IMAGES = ("image", "images", "img", "imgs", "imagestr", "imagests")
+_ENDS_AS_MASKS = re.compile(r".*(?:masks?|ground ?truths?|gts?|segm(?:entations?)?|labels(?:tr|ts)?)")
 _MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
          "patients": 1, "lesions": 1, "pathologies": 1}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
+_FEW = 6  # folders that can be kinds; there are more of patients
 _TURNED = {"no", "non", "not", "without", "ohne", "yes", "with", "mit"}  # of folders: no_tumor, yes
 
 
@@ -46,7 +50,8 @@ def numbered(paths: Iterable[pathlib.PurePath]) -> dict[pathlib.PurePath, str]:
           if above.name.isdecimal() and above.name not in ("0", "1")}
 
 
-def check_numbers(files: Iterable[pathlib.Path], root: pathlib.Path, words: Sequence[Collection[str]]) -> None:
+def check_numbers(files: Iterable[pathlib.Path], root: pathlib.Path, words: Sequence[Collection[str]]
+                  ) -> None:
   """Refuses folders 0 and 1 beside a folder 2, where they would be taken for normal and abnormal.
 
   Args:
@@ -60,9 +65,10 @@ def check_numbers(files: Iterable[pathlib.Path], root: pathlib.Path, words: Sequ
   for path in below:
     first = next((a for a in reversed(path.parents) if side([a.name], words) in (0, 1)), path)
     if first.name in {"0", "1"}.difference(*words) and first.parent in counted:
-      raise UserError(f"{root / first} and {root / first.parent / counted[first.parent]}: are numbers patients or "
-                      "classes? Put patients into a folder normal or abnormal; of classes say which are normal "
-                      "(--config.data.normal_words='(\"0\",)') and which abnormal (anomaly_words)")
+      raise UserError(f"{root / first} and {root / first.parent / counted[first.parent]}: are numbers "
+                      "patients or classes? Put patients into a folder normal or abnormal; of classes say "
+                      "which are normal (--config.data.normal_words='(\"0\",)') and which abnormal "
+                      "(anomaly_words)")
 
 
 def without_masks(folders: Sequence[str]) -> list[str]:
@@ -84,11 +90,44 @@ def check_no_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
     raise UserError(f"{root} has no folder normal or abnormal, and its folder {odd[0]} speaks of one: say "
                     "which folders hold normal images by config.data.normal_words, which abnormal ones by "
                     f"anomaly_words; where all are normal, put them into {root}/normal")
+  if odd := [f for f in folders if any(map(_ENDS_AS_MASKS.fullmatch, _words(f)))]:
+    raise UserError(f"{root}/.../{odd[0]} is named as a folder of masks, and its files would be taken for "
+                    "normal images: call it masks, or take it away")
   ill = [p for p in files if _words(finder.stem_of(p)) & set(vocabulary.ANOMALY_WORDS)]
   if ill and (len(ill) < len(files) or any("abnormal" in _words(finder.stem_of(p)) for p in ill)):
     raise UserError(f"{root} has no folder normal or abnormal, and {len(ill)} of {len(files)} files are "
                     f"named as abnormal ones, the first {ill[0].name}: put them into {root}/abnormal, the "
                     f"others into {root}/normal")
+
+
+def say_no_sides(files: Iterable[pathlib.Path], found: finder.Found) -> None:
+  """Warns where all files count as normal and tables or folders beside them may say otherwise.
+
+  Args:
+    found: whose `left_out` has the tables.
+  """
+  tables = [item.path.name for item in found.left_out if finder.kind_of(item.path, False) == "table"]
+  if tables:
+    logging.warning("%s is not read, and all scans of %s are taken for normal: where it says which are not, "
+                    "put them into abnormal/", tables[0], found.root)
+  kinds = sorted({f.name for p in files for f in [p.relative_to(found.root).parent] if _is_kind(f.name)})
+  if 1 < len(kinds) <= _FEW:
+    logging.warning("all scans of %s are taken for normal, in folders %s alike: where these are kinds, say "
+                    "which are normal by config.data.normal_words, which abnormal by anomaly_words",
+                    found.root, ", ".join(kinds))
+
+
+def unsaid(found: finder.Found) -> str:
+  """What to do about a folder of which nothing says whether it is normal; "" where there is none."""
+  path = next((item.path for item in found.left_out if item.reason == NO_SIDE), None)
+  return "" if path is None else (
+      f"; no folder of {path.relative_to(found.root).as_posix()} says a side that is known: name the one "
+      "that does in config.data.normal_words or anomaly_words")
+
+
+def _is_kind(folder: str) -> bool:
+  """Whether it can be the name of a kind of images: no number, no split."""
+  return folder.replace("_", "").isalpha() and same(folder) not in (*vocabulary.SPLIT_WORDS, *IMAGES, "anat")
 
 
 def _words(name: str) -> set[str]:

@@ -27,6 +27,7 @@ _MARK = re.compile(rf"(?:{'|'.join(RESULT_ENDINGS)}|masks|(?:mask|label|segment|
                    r"expert|observer|lesionmask)\d*")
 _WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|overlay|heatmap|viz)"
                     r"s?\d*")
+BESIDE = "is named as a label or a result"
 _NEAR = 200  # files of a folder among which another image is looked for
 _BETWEEN = re.compile(r"[-_ .()]+")
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]')
@@ -81,9 +82,9 @@ def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
   for at in (k for found in _BETWEEN.finditer(stem) for k in range(*found.span())):  # all in "a (1)_mask"
     for image, rest in ((stem[:at], stem[at:]), (stem[at + 1:], stem[:at])):
       if image and _is_mark(rest) and (file := _beside(path.with_name(image), files)):
-        return f"is named as a label or a result of {file.name}, which lies beside it"
+        return f"{BESIDE} of {file.name}, which lies beside it"
   if _is_mark(stem, whole=True) and (file := _other(path, files)):
-    return f"is named as a label or a result, and lies in the folder of {file.name}"
+    return f"{BESIDE}, and lies in the folder of {file.name}"
   return ""
 
 

@@ -18,7 +18,7 @@ side all the same; `group_pattern` says it better where the guess is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import concurrent.futures
 import logging
 import pathlib
@@ -41,8 +41,9 @@ _WORDS = {*vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY
           "photos", "scans", "scan", "slices", "slice", "series", "study", "studies", "data", "dataset",
           "all", "clean", "annotated", "masks", "mask", "labels", "label", "noisy", "png", "jpg", "jpeg",
           "tif", "tiff", "bmp", "dicom", "dcm", "nifti", "nii", "raw", "rawdata", "derivatives", "hgg", "lgg",
-          *(f"{kind}{part}" for kind in ("images", "labels") for part in ("tr", "ts", "val")), "volumes", "original",
-          "originals", "patients", "patient", "subjects", "subject", "cases", "case", "file", "files", "anat", "func", "isic", "us",
+          *(f"{kind}{part}" for kind in ("images", "labels") for part in ("tr", "ts", "val")), "volumes",
+          "original", "originals", "patients", "patient", "subjects", "subject", "cases", "case", "file",
+          "files", "anat", "func", "isic", "us",
           *(f"{part}_{kind}" for part in ("noisy", "clean", *vocabulary.SPLITS) for kind in ("img", "gt")),
           "mr", "mri", "ct", "xr", "cr", "dx", "left", "right"}
 _PERSON = re.compile(r"(p|pt|pat|patient|case|person|subj|subject|sub|pid|mrn)[-_ ]?\d\w*|sub-[a-z0-9]+",
@@ -85,8 +86,8 @@ def patient_of(path, root, pattern: str | None = None) -> str:
   return name_patients([name], pattern or "")[name]
 
 
-def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mapping[str, str] | None = None
-                  ) -> dict[str, str]:
+def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mapping[str, str] | None = None,
+                  kinds: Collection[str] = ()) -> dict[str, str]:
   """{name: patient} of the files of a data set by pattern, header, folder, name or themselves.
 
   Args:
@@ -94,13 +95,15 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     pattern: config.data.group_pattern.
     root: the data folder, for the headers of DICOM files; None = without them.
     ids: {name: PatientID} of names whose headers have been read: folders of DICOM series.
+    kinds: further names of folders that are no patients': those that were said to be normal or abnormal.
 
   Raises:
     UserError: the pattern is no regular expression with a group.
   """
   headers = _telling(ids if ids else _headers(names, root) if root is not None else {})
   counted = folder_words.numbered(map(pathlib.PurePosixPath, names))
-  folders_of = {n: _folders(n, counted) for n in names}
+  others = {same(k) for k in kinds}
+  folders_of = {n: [f for f in _folders(n, counted) if same(f) not in others] for n in names}
   shared_folders = _shared(list(folders_of.values()))
   prefixes = {n: _prefix(n) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
@@ -125,25 +128,26 @@ def _say_torn(by_folder, prefixes, found) -> None:
     if _PERSON.fullmatch(prefix):
       other, patient = whose.setdefault(same(prefix), (name, found[name]))
       if same(patient) != same(found[name]) and (name in by_folder or other in by_folder):
-        logging.warning("%s counts as one of patient %s and %s as one of %s, by their folders: where they are one "
-                        "patient's, %s says so", other, patient, name, found[name], PATTERN_FIELD)
+        logging.warning("%s counts as one of patient %s and %s as one of %s, by their folders: where they are"
+                        " one patient's, %s says so", other, patient, name, found[name], PATTERN_FIELD)
         return
 
 
 def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", grouping: str = "patient",
-            root=None, ids: Mapping[str, str] | None = None) -> list[str]:
+            root=None, ids: Mapping[str, str] | None = None, kinds: Collection[str] = ()) -> list[str]:
   """The patient of each row of a table: its column where that says something, else `name_patients`.
 
   Args:
     names: paths of the rows' files below the data folder.
     pattern: config.data.group_pattern, for rows whose column is empty.
     grouping: config.data.grouping; "file" leaves the column aside, "legacy" the names.
-    root, ids: as of `name_patients`.
+    root, ids, kinds: as of `name_patients`.
   """
   if grouping == "legacy":
     return unified([r.get("group") or r.get("patient") or n for r, n in zip(rows, names)])
-  guessed = name_patients(names, pattern, root, ids) if grouping == "patient" else {n: n for n in names}
-  column = _joined(rows) if grouping == "patient" else [""] * len(rows)
+  by_name = grouping == "patient"
+  guessed = name_patients(names, pattern, root, ids, kinds) if by_name else {n: n for n in names}
+  column = _joined(rows) if by_name else [""] * len(rows)
   return unified([c or guessed[n] for c, n in zip(column, names)])
 
 
@@ -166,9 +170,9 @@ def _joined(rows):
 
 
 def of_files(names: Sequence[str], pattern: str = "", grouping: str = "patient", root=None,
-             ids: Mapping[str, str] | None = None) -> list[str]:
+             ids: Mapping[str, str] | None = None, kinds: Collection[str] = ()) -> list[str]:
   """The patient of each file without a table; see `of_rows`."""
-  return of_rows([Row({}, pathlib.Path(), 0)] * len(names), names, pattern, grouping, root, ids)
+  return of_rows([Row({}, pathlib.Path(), 0)] * len(names), names, pattern, grouping, root, ids, kinds)
 
 
 def unified(patients: Sequence[str]) -> list[str]:
@@ -244,7 +248,7 @@ def _telling(ids):
 
 
 def _folders(name, counted):
-  """Folders above a file that may name its patient; 0 and 1 are sides where no folder beside them is a number."""
+  """Folders above a file that may name its patient; 0 and 1 may where another number lies beside them."""
   return [f.name for f in reversed(pathlib.PurePosixPath(name).parents) if f.name and (
       same(f.name) not in _WORDS or (f.name in ("0", "1") and f.parent in counted))]
 

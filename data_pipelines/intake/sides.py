@@ -101,10 +101,11 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
   vocabulary.check_one_side((p for p, side in sides.items() if side in (0, 1)), root)
   if not any(side in (0, 1) for side in sides.values()):
     folder_words.check_no_sides((p for p, side in sides.items() if side != "mask"), root)
+    folder_words.say_no_sides((p for p, side in sides.items() if side != "mask"), found)
     sides = {path: side if side == "mask" else 0 for path, side in sides.items()}
     logging.info("%s has no folder normal or abnormal: all of its %d scans are taken for normal", root,
                  sum(side == 0 for side in sides.values()))
-  found.leave_out({path: "lies in no folder normal, abnormal or masks" for path, side in sides.items()
+  found.leave_out({path: folder_words.NO_SIDE for path, side in sides.items()
                    if side is None})
   there = {p: finder.kind_of(p) for p, side in sides.items() if side in (0, 1)}
   folder_words.say_both_sides({p: int(sides[p]) for p in there})
@@ -123,7 +124,8 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
       Member(below(s.files[0]), s.files[0], _one_side(s, sides), files=tuple(s.files), person=s.patient)
       for s in series]
   if not any(m.label == 0 for m in members):
-    raise UserError(f"{root} holds no normal scan (a folder normal/): there is nothing to train on")
+    raise UserError(f"{root} holds no normal scan (a folder normal/): there is nothing to train on"
+                    f"{folder_words.unsaid(found)}")
   return Sides(root, kinds.pop(), members, [p for p, side in sides.items() if side == "mask"], found,
                series, labels)
 
@@ -197,7 +199,8 @@ def with_masks(sides: Sides) -> list[Member]:
   for m in sides.members:
     below = same(_below(m.path, sides.root, ()))
     inner = same(_below(m.path, sides.root, (pathlib.PurePosixPath(m.name).parts[0],)))
-    keys.append(next((k for k in (below, inner) if k in named), ""))
+    plain = "/".join(f for f in below.split("/") if f not in folder_words.IMAGES)  # a/images/1, a/masks/1
+    keys.append(next((k for k in (below, inner, plain) if k in named), ""))
   for key in [k for k, count in collections.Counter(keys).items() if k and count > 1]:
     keys = _of_one(key, named[key], sides.members, keys)
   result = [dataclasses.replace(m, mask=named.get(k)) for m, k in zip(sides.members, keys)]
@@ -205,7 +208,8 @@ def with_masks(sides: Sides) -> list[Member]:
   lonely = [p for k, p in named.items() if k not in used]
   if lonely:
     raise UserError(f"{len(lonely)} of {len(named)} masks belong to no image, the first: {lonely[0]}; a mask "
-                    "has the path of its image, masks/a.png for abnormal/a.png")
+                    "has the path of its image, masks/a.png for abnormal/a.png"
+                    f"{folder_words.unsaid(sides.found)}")
   return result
 
 
@@ -233,7 +237,8 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
   """
   names = [m.name for m in members]
   owners = patients.of_files(names, cfg["group_pattern"], cfg["grouping"], root,
-                             {m.name: m.person for m in members if m.files})
+                             {m.name: m.person for m in members if m.files},
+                             (*cfg["normal_words"], *cfg["anomaly_words"]))
   members = [dataclasses.replace(m, patient=p) for m, p in zip(members, owners, strict=True)]
   if cfg["split_table"]:
     return _recorded(members, cfg["split_table"], pathlib.Path(root))

@@ -76,8 +76,9 @@ def _say_alike(sides, what) -> None:
         pairs.setdefault(_loosely(patient), f"{other!r} in {where} and {patient!r} in {side}")
   if pairs:
     more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
-    logging.warning("%s: %s%s: where these are one patient (spreadsheets drop zeros, some letters look alike), write the name alike, "
-                    "else the splits leak", what, "; ".join(list(pairs.values())[:_SHOWN]), more)
+    logging.warning("%s: %s%s: where these are one patient (spreadsheets drop zeros, letters look "
+                    "alike), write the name alike, else the splits leak", what,
+                    "; ".join(list(pairs.values())[:_SHOWN]), more)
 
 
 def _loosely(name):

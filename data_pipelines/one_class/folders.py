@@ -122,7 +122,8 @@ def read_folders(root, cfg: Mapping) -> Items:
   if not any(place == ("train", "normal") for place, _, _ in found):
     raise FileNotFoundError(f"{root} holds neither labels.csv nor images in train/normal; see "
                             "config.data.root")
-  groups = patients.of_files([name for _, _, name in found], cfg["group_pattern"], cfg["grouping"], root)
+  groups = patients.of_files([name for _, _, name in found], cfg["group_pattern"], cfg["grouping"], root,
+                             kinds={kind for _, kind, _ in found})
   items: Items = {}
   for (place, kind, name), group in zip(found, groups):
     items.setdefault(place, []).append(Item(name, group, kind, str(root / name)))

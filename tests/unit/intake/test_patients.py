@@ -178,7 +178,8 @@ def test_one_patient_in_two_spellings_is_refused(a, b):
 
 @pytest.mark.parametrize("a, b, alike", [
     ("001", "1", True), ("1", "1.0", True), ("P 01", "p-1", True), ("sub-01", "sub_01", True),
-    ("\uff301", "P1", True), ("\u0420\u041e1", "PO1", True), ("Jos\u00e9", "Jose", True), ("M\u00adb", "mb", True),
+    ("\uff301", "P1", True), ("\u0420\u041e1", "PO1", True), ("Jos\u00e9", "Jose", True),
+    ("M\u00adb", "mb", True),
     ("P1", "P10", False), ("P-1-2", "P12", False), ("1.2", "1.3", False), ("?", "!", False)])
 def test_names_that_differ_in_zeros_and_marks_are_said(caplog, a, b, alike):
   splits.check_no_leak({"train": [a, "x"], "val": [], "test": [b, "y"]}, "t.csv")

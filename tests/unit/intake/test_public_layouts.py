@@ -11,6 +11,13 @@ from tests.unit.intake.test_sequence_names import RULE, folder_of, found
 from tests.unit.intake.test_sides import image, opened
 
 
+@pytest.fixture
+def normals(tmp_path):
+  for i in range(12):
+    image(tmp_path / "set" / "normal" / f"p{i:02d}.png", 60 + i)
+  return tmp_path / "set"
+
+
 def test_labels_in_folders_of_the_decathlon_are_no_scans(tmp_path):
   """labelsTr/ was scored as FLAIR and trained on as normal, and imagesTr/ was one patient."""
   folder_of(tmp_path, "imagesTr/BRATS_001", "imagesTr/BRATS_002", "labelsTr/BRATS_001", "Masks/Consensus")
@@ -33,7 +40,7 @@ def test_sequences_that_are_written_together_with_other_words(tmp_path, name, us
 def test_names_of_planes_are_read_in_training(tmp_path):
   folder_of(tmp_path, "P1/3DFLAIR", "P1/AXT1PRE", "P1/AXT1POST")
   (scan,) = scan_folders.look(tmp_path, ("flair", "t1", "t1ce"), RULE).complete
-  assert [pathlib.Path(p).name for p in scan.volumes] == ["3DFLAIR.nii.gz", "AXT1PRE.nii.gz", "AXT1POST.nii.gz"]
+  assert [pathlib.Path(p).name.split(".")[0] for p in scan.volumes] == ["3DFLAIR", "AXT1PRE", "AXT1POST"]
 
 
 def test_where_scan_folders_may_lie_is_said(tmp_path):
@@ -65,3 +72,52 @@ def test_numbered_folders_are_not_normal_and_abnormal(tmp_path):
   assert {r["patient"] for r in found_.listing} == {"0", "1", "2", "3"}
   words = ({"0"}, {"1", "2", "3"})
   folder_words.check_numbers([tmp_path / "0" / "a.png", tmp_path / "2" / "a.png"], tmp_path, words)
+
+
+def test_a_folder_that_was_declared_is_no_patient(normals):
+  """All images of MVTec's broken_large/ were of one patient, and so were all normal ones of notumor/."""
+  for name in ("a", "b"):
+    image(normals / "test" / "broken_large" / f"{name}.png", len(name))
+  data = opened(normals, anomaly_words=("broken_large",))
+  assert {r["patient"] for r in data.listing if r["label"] == "abnormal"} == {
+      "test/broken_large/a", "test/broken_large/b"}
+  with pytest.raises(UserError, match="no normal scan.*no folder of test/broken_large/a.png says a side"):
+    sides.look(normals, (), ("normal",))
+
+
+def test_masks_beside_a_folder_of_images(normals):
+  """VisA, BMAD and COVID-19 Radiography: x/images/1.png and x/masks/1.png."""
+  image(normals / "abnormal" / "Images" / "1.png")
+  image(normals / "abnormal" / "Masks" / "1.png", 0, mark=(slice(2, 5), slice(2, 5)))
+  assert opened(normals).has_lesions("test")
+
+
+def test_marks_beside_an_image_that_counts_as_normal(normals):
+  """The tumours of kaggle_3m (x_mask.tif beside x.tif) were trained on as normal."""
+  image(normals / "normal" / "p00_mask.png", 0)
+  opened(normals)
+  image(normals / "normal" / "p00_mask.png", 0, mark=(slice(2, 5), slice(2, 5)))
+  with pytest.raises(UserError, match="p00_mask.png marks something, and its image counts as normal"):
+    opened(normals)
+
+
+@pytest.mark.parametrize("name", ["png_masks", "ManualMask", "Task1_GroundTruth", "images_segm"])
+def test_folders_named_as_masks_are_not_taken_for_normal(tmp_path, name):
+  for place in ("photos/a.png", f"{name}/a.png"):
+    image(tmp_path / place)
+  with pytest.raises(UserError, match=f"{name} is named as a folder of masks"):
+    sides.look(tmp_path)
+
+
+def test_what_may_say_who_is_abnormal_is_said(tmp_path, caplog):
+  for place in ("lung_aca/a.png", "lung_n/a.png"):
+    image(tmp_path / place)
+  (tmp_path / "labels.csv").write_text("id,hemorrhage")
+  sides.look(tmp_path)
+  assert "labels.csv is not read, and all scans" in caplog.text
+  assert "taken for normal, in folders lung_aca, lung_n alike" in caplog.text
+  caplog.clear()
+  for k in range(8):
+    image(tmp_path / "b" / f"mary{k}" / "a.png")
+  sides.look(tmp_path / "b")
+  assert not caplog.text
