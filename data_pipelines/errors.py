@@ -5,7 +5,8 @@ import errno
 _ELSEWHERE = "give another --workdir or --output"
 _REMEDIES = {**dict.fromkeys((errno.EACCES, errno.EPERM), f"change its permissions, or {_ELSEWHERE}"),
              **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"make room there, or {_ELSEWHERE}"),
-             errno.EROFS: _ELSEWHERE}
+             errno.EROFS: _ELSEWHERE, errno.ENAMETOOLONG: "choose a shorter name",
+             errno.ENOENT: f"bring it back, or, where it was to be written, {_ELSEWHERE}"}
 
 
 def line_of(error: BaseException) -> str:

@@ -7,6 +7,8 @@ import dataclasses
 import logging
 import pathlib
 
+import numpy as np
+
 from data_pipelines.brains import fields, files, prepare, records, scan_folders, series, slices
 from data_pipelines.brains.sequences import (
   ANY,
@@ -20,6 +22,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from data_pipelines.intake import counts, find as finder, processed, sides, tables
 from data_pipelines.intake.sides import Member
+
+_BEFORE = 20  # labels of normal scans that are read before the preparation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +180,16 @@ def _check_label(scan, ill, marks):
                     "normal", scan)
 
 
+def _check_first_labels(healthy, root, wanted):
+  """`_check_label` of some scans before hours of preparation; that of the others comes after it."""
+  for scan in healthy[:_BEFORE]:
+    try:
+      found = np.unique(np.rint(nifti.read(scan.seg)[0]))
+    except (UserError, OSError):  # the preparation names it
+      continue
+    _check_label(root / scan.name, False, any(v in wanted if wanted else v > 0 for v in found))
+
+
 class OwnScans(slices.SliceDataSet):
   """Prepared scans of one's own folder; splits are recorded with the run.
 
@@ -205,6 +219,7 @@ def build(found: sides.Sides, cfg: Mapping, ops, seed: int) -> OwnScans:
     g = firsts[m.name]
     scans.append(scan_folders.ScanFiles(g.name, m.split, tuple(v.source for v in g.volumes.values()),
                                         str(g.seg) if g.seg else None, m.patient))
+  _check_first_labels([g for g in groups if g.seg and not g.first.label], found.root, cfg["lesion_values"])
   folder, manifest = prepare.prepare_set(cfg, files.Found(scans, {}, "by patient, of one's own folder"))
   label = {firsts[m.name].name: (m.label, bool(firsts[m.name].seg)) for m in members}
   by_split: dict[str, list[slices.Scan]] = {s: [] for s in sides.SPLITS}

@@ -24,9 +24,16 @@ _HEADS = {RESULTS: b"input,", LEFT_OUT: b"file,reason", FILE: b"result,source",
           predictions.FILE: predictions.HEAD}
 
 
+_OF_RUNS = ("checkpoints", "evaluation", "stages")
+
+
 def check(output: pathlib.Path) -> None:
   """Raises UserError where --output is no folder, or holds somebody else's file of the name of a table."""
   places.check_folder(output, "--output")
+  owner = output.resolve().parent
+  if output.name in _OF_RUNS and places.is_run(owner):
+    raise UserError(f"--output={output} is a folder of the run {owner}, among whose files results would lie: "
+                    "choose another")
   if places.is_run(output):
     raise UserError(f"--output={output} is the folder of a run, among whose files results would lie: leave "
                     f"it out ({output / 'predictions'}), or choose another")

@@ -32,10 +32,11 @@ def test_a_name_that_looks_the_same_is_named(tmp_path, asked, there):
 
 @pytest.mark.parametrize("number, words", [
     (errno.EACCES, "change its permissions"), (errno.ENOSPC, "make room there"),
-    (errno.EROFS, "give another --workdir")])
+    (errno.EROFS, "give another --workdir"), (errno.ENOENT, "give another --workdir"),
+    (errno.ENAMETOOLONG, "shorter")])
 def test_errors_of_the_system_come_with_what_to_do(number, words):
   line = line_of(OSError(number, os.strerror(number), "/runs/w"))
   assert line.startswith(f"/runs/w: {os.strerror(number)}; ") and words in line
   assert line_of(OSError(number, "what")).startswith("what; ")  # a write names no file
   assert line_of(OSError("the disk\n is full")) == "the disk is full" and line_of(OSError()) == "OSError"
-  assert line_of(FileNotFoundError(errno.ENOENT, "No such file", "/x")) == "[Errno 2] No such file: '/x'"
+  assert line_of(FileNotFoundError("/x does not exist")) == "/x does not exist"

@@ -259,7 +259,8 @@ def test_labels_that_contradict_the_side_of_their_scan(tmp_path, caplog):
     assert "P9.nii.gz is abnormal by its folder, and its label marks nothing" in caplog.text
   mark("normal/P0_seg.nii.gz", 1)
   with pytest.raises(UserError, match="P0.nii.gz is normal by its folder, and its label marks something"):
-    opened(root)
+    opened(root, prepared_dir=str(tmp_path / "late"))
+  assert not (tmp_path / "late").exists()  # said before the preparation
   nibabel.save(nibabel.load(root / "normal/P1.nii.gz"), root / "normal/P1.nii")
   with pytest.raises(UserError, match="P1.nii and .*P1.nii.gz differ only in their ending"):
     opened(root)

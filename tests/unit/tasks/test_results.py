@@ -88,6 +88,15 @@ def test_a_link_to_nothing_is_no_folder_for_results(tmp_path):
   results.check(tmp_path / "new")
 
 
+def test_folders_of_a_run_take_no_results(flat, tmp_path):
+  """predict wrote masks and tables among the checkpoints, with exit 0."""
+  for name in ("checkpoints", "evaluation"):
+    with pytest.raises(UserError, match=f"{name} is a folder of the run"):
+      results.check(flat / name)
+  results.check(flat / "predictions")
+  results.check(tmp_path / "checkpoints")
+
+
 @pytest.mark.parametrize("name, own", [
     ("predictions.csv", b"input,score\n"), ("left_out.csv", b"file,reason\n"),
     ("results.csv", b"result,source\n"),
