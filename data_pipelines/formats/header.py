@@ -145,7 +145,7 @@ def check_png_rows(data: bytes) -> None:
   Pillow draws rows that are missing black, and leaves what is too much: another width shears the picture.
 
   Raises:
-    UserError: there are fewer or more bytes.
+    UserError: there are fewer or more bytes, or a row of no known filter, which Pillow draws black.
   """
   chunks = png_chunks(data)
   width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", dict(chunks)[b"IHDR"])
@@ -153,11 +153,14 @@ def check_png_rows(data: bytes) -> None:
   need = sum(rows * (1 + -(-columns * bits // 8)) for rows, columns in (
       [(-(-(height - y) // dy), -(-(width - x) // dx)) for y, x, dy, dx in _ADAM7] if interlaced
       else [(height, width)]) if rows > 0 and columns > 0)
+  row = need + 1 if interlaced else need // height
   inflate, there = zlib.decompressobj(), 0
   for name, content in chunks:
     while name == b"IDAT" and content and there <= need:
-      there += len(inflate.decompress(content, 1 << 20))
-      content = inflate.unconsumed_tail
+      found = inflate.decompress(content, 1 << 20)
+      if max(found[-there % row::row], default=0) > 4:
+        raise UserError("damaged: a row of a kind that no PNG has")
+      there, content = there + len(found), inflate.unconsumed_tail
   there += len(inflate.flush()) if there <= need else 0
   if there != need:
     raise UserError("damaged: its rows end before the picture does" if there < need else

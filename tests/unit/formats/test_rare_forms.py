@@ -59,6 +59,14 @@ def test_a_png_with_more_pixels_than_its_header_says(tmp_path, size):
     images.read_plain(path)
 
 
+@pytest.mark.parametrize("row", [0, 4, 8])
+def test_a_png_with_a_row_of_no_known_filter(tmp_path, row):
+  """Pillow drew it, and the rows below it, black."""
+  rows = [bytes([9 * (k == row)]) + found.tobytes() for k, found in enumerate(GREY)]
+  with pytest.raises(UserError, match="damaged: a row of a kind"):
+    images.read_plain(stored_png(tmp_path / "a.png", rows))
+
+
 @pytest.mark.parametrize("missing", [0, 1])
 def test_an_interlaced_png_with_fewer_rows_than_it_says(tmp_path, missing):
   rows = [b"\0" + row.tobytes() for y, x, dy, dx in header._ADAM7 for row in GREY[y::dy, x::dx] if row.size]
