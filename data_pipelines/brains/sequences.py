@@ -63,8 +63,8 @@ _OTHER_NAMES = _OTHER | {"t1map", "t2map", "t2star", "t1rho", "flairstar", "mtr"
 # Those that stand for nothing else, wherever they stand in a name.
 _CLEAR_OTHERS = _OTHER_NAMES - {"star", "trace", "sub", "map", "phase", "loc", "gre", "fa", "md", "pd", "ct",
                                 "pet"}
-# A word of them with more behind it: T1WKS, FLAIRbet.
-_GLUED = re.compile(rf"{_PLANE}(flair|t[12]w)[a-z]*")
+# A word of them with more around it: T1WKS, FLAIRbet, Philips' sT1W.
+_GLUED = re.compile(rf"(?:{_PLANE}|[se])(flair|t[12]w)[a-z]*")
 # Of labels wherever they stand in a name that tells no sequence, what FreeSurfer and FSL write among them.
 _MAPS = {*LABEL_ENDINGS, "aseg", "aparc", "aparc+aseg", "wmparc", "ribbon", "brainmask", "pve", "pveseg",
          "probseg", "dseg"}
@@ -229,9 +229,7 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
     return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""
   own = {m.lower() for m in modalities}
   known = {**_NAMES, **{m: m for m in own}}
-  said = {known[w] for w in words if w in known} | {_told(pathlib.Path(p))[1] for p in (stem, *words)} - {""}
-  unknown = [w for w in words if w not in known and w not in _OTHER_NAMES]
-  said |= {known[found[1]] for found in map(_GLUED.fullmatch, unknown) if found}
+  said = ({known.get(w) or _glued(w) for w in words} | {_told(pathlib.Path(stem))[1]}) - {""}
   for general, special in (("t2", "flair"), ("t1", "t1ce")):  # T2 FLAIR; T1 with an agent
     said -= {general} if special in said else set()
   if not said:
@@ -241,6 +239,12 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
   if len(said) > 1:
     return f"names several sequences ({', '.join(sorted(said))}): rename it <scan>_<sequence>"
   return "" if said & own else UNUSED
+
+
+def _glued(word):
+  """The sequence that a word holds beside other letters, or ""."""
+  found = _GLUED.fullmatch(word) if word not in _OTHER_NAMES else None
+  return _told(pathlib.Path(word))[1] or (_NAMES[found[1]] if found else "")
 
 
 def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str]:
@@ -258,7 +262,7 @@ def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str
   known = _NAMES if brain else {}
   for text in texts:
     words = _words(text)
-    said = {own.get(w) or known[w] for w in words if w in own or w in known}
+    said = {own.get(w) or known.get(w) or (_glued(w) if brain else "") for w in words} - {""}
     if not said:
       continue
     other = sorted(words & (_OTHER - set(own))) if brain else []

@@ -24,6 +24,7 @@ _ENDS_AS_MASKS = re.compile(r".*(?:masks?|ground ?truths?|gts?|segm(?:entations?
 _MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
          "patients": 1, "lesions": 1, "pathologies": 1}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
+_HERE = pathlib.PurePath(".")
 _FEW = 6  # folders that can be kinds; there are more of patients
 _TURNED = {"no", "non", "not", "without", "ohne", "yes", "with", "mit"}  # of folders: no_tumor, yes
 
@@ -50,25 +51,26 @@ def numbered(paths: Iterable[pathlib.PurePath]) -> dict[pathlib.PurePath, str]:
           if above.name.isdecimal() and above.name not in ("0", "1")}
 
 
-def check_numbers(files: Iterable[pathlib.Path], root: pathlib.Path, words: Sequence[Collection[str]]
-                  ) -> None:
-  """Refuses folders 0 and 1 beside a folder 2, where they would be taken for normal and abnormal.
+def sides(files: Collection[pathlib.Path], root: pathlib.Path, words: Sequence[Collection[str]]
+          ) -> dict[pathlib.Path, object]:
+  """{file: its `side` by the folders below the root}: folders 0 and 1 beside a folder 2 say none.
 
   Args:
     words: of `side`; numbers among them are meant so.
 
   Raises:
-    UserError: with one of them.
+    UserError: such folders lie in the root itself, where they may be classes as well as patients.
   """
-  below = [p.relative_to(root) for p in files]
-  counted = numbered(below)
-  for path in below:
-    first = next((a for a in reversed(path.parents) if side([a.name], words) in (0, 1)), path)
-    if first.name in {"0", "1"}.difference(*words) and first.parent in counted:
-      raise UserError(f"{root / first} and {root / first.parent / counted[first.parent]}: are numbers "
-                      "patients or classes? Put patients into a folder normal or abnormal; of classes say "
-                      "which are normal (--config.data.normal_words='(\"0\",)') and which abnormal "
-                      "(anomaly_words)")
+  below = {p: p.relative_to(root) for p in files}
+  counted = {} if {"0", "1"} & set().union(*words) else numbered(below.values())
+  tops = sorted({p.parts[0] for p in below.values()} & {"0", "1"})
+  if tops and _HERE in counted:
+    raise UserError(f"{root / tops[0]} and {root / counted[_HERE]}: are numbers patients or classes? Put "
+                    "patients into a folder normal or abnormal; of classes say which are normal "
+                    "(--config.data.normal_words='(\"0\",)') and which abnormal (anomaly_words)")
+  said = lambda path: [a.name for a in reversed(path.parents) if a.name and not (
+      a.name in ("0", "1") and a.parent in counted)]
+  return {path: side(said(short), words) for path, short in below.items()}
 
 
 def without_masks(folders: Sequence[str]) -> list[str]:

@@ -92,12 +92,11 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
     raise FileNotFoundError(f"{root} holds {counts.nothing(found, ('image', 'dicom', 'nifti'))}")
   words = [{same(w) for w in given} for given in (normal_words, anomaly_words)]
   found.leave_out(folder_words.thumbnails(found.files))
-  sides = {path: folder_words.side(path.relative_to(root).parts[:-1], words) for path in found.files}
+  sides = folder_words.sides(found.files, root, words)
   beside = {p: reason for p, side in sides.items() if side != "mask" and finder.kind_of(p) == "image" and (
       reason := naming.beside_its_image(p, found.files))}
   found.leave_out(beside)
   sides = {p: side for p, side in sides.items() if p not in beside}
-  folder_words.check_numbers(sides, root, words)
   vocabulary.check_one_side((p for p, side in sides.items() if side in (0, 1)), root)
   if not any(side in (0, 1) for side in sides.values()):
     folder_words.check_no_sides((p for p, side in sides.items() if side != "mask"), root)
@@ -227,7 +226,8 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
   """The members with patient and split: by config.data.split_table, else made anew.
 
   Args:
-    cfg: group_pattern, grouping, val_share, test_share, split_seed, split_table.
+    cfg: group_pattern, grouping, val_share, test_share, split_seed, split_table, normal_words,
+      anomaly_words.
 
   Returns:
     Those that have a split.

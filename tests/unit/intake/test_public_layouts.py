@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from data_pipelines.brains import own_scans, scan_folders
+from data_pipelines.brains import own_scans, scan_folders, sequences
 from data_pipelines.errors import UserError
 from data_pipelines.intake import folder_words, sides
 from tests.unit.intake.test_sequence_names import RULE, folder_of, found
@@ -70,8 +70,18 @@ def test_numbered_folders_are_not_normal_and_abnormal(tmp_path):
   (tmp_path / "set").rename(tmp_path / "normal")
   found_ = opened(tmp_path, prepared_dir=str(tmp_path.parent / "p"))
   assert {r["patient"] for r in found_.listing} == {"0", "1", "2", "3"}
-  words = ({"0"}, {"1", "2", "3"})
-  folder_words.check_numbers([tmp_path / "0" / "a.png", tmp_path / "2" / "a.png"], tmp_path, words)
+  files, words = [tmp_path / f"{k}/a.png" for k in range(3)], ({"0"}, {"1", "2"})
+  assert list(folder_words.sides(files, tmp_path, words).values()) == [0, 1, 1]
+  series = [tmp_path / f"pat{k}/{n}/a.dcm" for k in range(3) for n in (k, 3)]
+  assert set(folder_words.sides(series, tmp_path, ((), ())).values()) == {None}  # of a scanner's numbers
+
+
+@pytest.mark.parametrize("text, told", [
+    ("AXT1POST", "t1ce"), ("3DFLAIR_SAG", "flair"), ("sT1W_3D_TFE", "t1"), ("AXT1PRE", "t1"),
+    ("FLAIR_SENSE", "flair"), ("localizer", ""), ("t2star", "")])
+def test_descriptions_of_series_that_are_written_together(text, told):
+  """A T1 with contrast, alone in its study, was scored by a model of FLAIR."""
+  assert sequences.described([text], sequences.KNOWN)[0] == told
 
 
 def test_a_folder_that_was_declared_is_no_patient(normals):

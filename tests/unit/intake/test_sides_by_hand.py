@@ -11,6 +11,7 @@ from data_pipelines.intake import find, folder_words, sides, unlisted, vocabular
 from tests.unit.intake import test_sides
 
 CFG = {"group_pattern": "", "grouping": "patient", "val_share": 0.15, "test_share": 0.3, "split_seed": 5,
+       "normal_words": (), "anomaly_words": (),
        "split_table": ""}
 
 
