@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import logging
 import pathlib
 import re
+from typing import Any
 
 from data_pipelines.errors import UserError
 from data_pipelines.intake import copies, find as finder, vocabulary
@@ -52,7 +53,7 @@ def numbered(paths: Iterable[pathlib.PurePath]) -> dict[pathlib.PurePath, str]:
 
 
 def sides(files: Collection[pathlib.Path], root: pathlib.Path, words: Sequence[Collection[str]]
-          ) -> dict[pathlib.Path, object]:
+          ) -> dict[pathlib.Path, Any]:
   """{file: its `side` by the folders below the root}: folders 0 and 1 beside a folder 2 say none.
 
   Args:
