@@ -106,6 +106,7 @@ def test_the_scale_ends_at_the_highest_scores_or_at_twice_the_threshold():
   maps[0, :4, :10], maps[0, 0, 0] = 0.75, 0.875   # 0.25 % of the pixels, and one
   assert calibrated(maps, quantile=0.5)["map_max"] == 0.75
   assert calibrated(maps, quantile=0.999)["map_max"] == 1.5
+  assert calibrated(0 * maps)["map_max"] == 1.0     # a map of nothing has no scale of its own
 
 
 def test_the_grey_window_is_of_all_images_and_begins_at_zero_or_below():

@@ -37,6 +37,8 @@ def test_p_values_are_of_whole_scans_of_either_kind_and_never_of_val_itself():
   assert found["p_values"] == {"unit": "scan", "calibrated_on": 4, "normal": [0.6, 0.8],  # of 5 and 3
                                "abnormal": [0.2, 0.4]}
   assert "p_values" not in figures.curves(of_scans("val"))
+  assert figures._thin(np.arange(2001.0) / 2000)[::1999] == [0, 1]  # evenly, both ends among them
+  assert len(figures._thin(np.arange(5000.0))) == 2000 and figures._thin(np.array([1, 2])) == [1.0, 2.0]
   other = of_scans()
   other.calibration["scan_unit"] = "image"
   assert "p_values" not in figures.curves(other)

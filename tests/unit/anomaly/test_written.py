@@ -1,6 +1,7 @@
 """What predict writes besides the map, by hand: scales of BIDS and DICOM, numbers of slides, resuming."""
 
 import contextlib
+import json
 import types
 
 import ml_collections
@@ -100,6 +101,25 @@ def test_numbers_of_a_slide_by_hand(tmp_path, monkeypatch):
   # the mean of two tiles: a quarter of five, rounded up
   assert row == {"score": pytest.approx(0.45), "tiles": 5, "tile_max": 0.5, "map_max": pytest.approx(0.9),
                  "tiles_above": 0.4, "tissue_mm2": 2.0, "threshold": None}
+
+
+def test_regions_are_looked_for_in_the_finest_level_that_fits(tmp_path, monkeypatch, caplog):
+  """Levels are means of 2 x 2; areas are in pixels of the slide, and mm2 where it says how large they are."""
+  monkeypatch.setattr(work, "_SMALLEST", 3)
+  monkeypatch.setattr(written, "_REGION_PIXELS", 20)
+  done = work.Work(tmp_path / "w", "k", (10, 6), 0)
+  done.map[:] = np.random.default_rng(0).random((10, 6))
+  levels = done.pyramid()
+  assert [level.shape for level in levels] == [(10, 6), (5, 3), (3, 2)]
+  np.testing.assert_allclose(levels[1], np.array(done.map).reshape(5, 2, 3, 2).mean((1, 3)), rtol=1e-6)
+  shapes, seen = [{"properties": {"measurements": {"area px^2": a}}} for a in (4e6, 2e6)], []
+  monkeypatch.setattr(written.regions, "features", lambda *given: seen.extend(given) or (shapes, 3))
+  found = lambda mpp: written.Scored(types.SimpleNamespace(mpp=mpp), None, done, "s", tmp_path, 4.0)
+  assert written._regions(found(0.5), levels, 0.25, "Tumor", 7) == {"regions": 3, "region_mm2": 1.5}
+  assert seen[0].shape == (5, 3) and seen[1:] == [0.25, 8.0, 7, "Tumor", 0.5]
+  assert "the largest 2 of 3 regions are written" in caplog.text
+  assert json.loads(next(tmp_path.glob("*regions.geojson")).read_text())["features"] == shapes
+  assert written._regions(found(0.0), levels, 0.25, "Tumor", 7) == {"regions": 3}
 
 
 @pytest.mark.parametrize("own, top", [(0.0, 0.6), (0.5, 1.0)])

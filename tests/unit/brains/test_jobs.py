@@ -79,6 +79,21 @@ def test_a_record_says_what_it_is_of_and_a_file_of_another_length_is_none(tmp_pa
   assert records.read_record(tmp_path, "p", key) is None
 
 
+def test_a_scan_whose_file_went_is_named_and_the_others_are_prepared(tmp_path, monkeypatch):
+  there = tmp_path / "a_flair.nii"
+  there.write_bytes(b"x")
+  (tmp_path / "records").mkdir()
+  scans = [ScanFiles("a", "train", (str(there),), None, "a"),
+           ScanFiles("b", "test", (str(there), str(tmp_path / "gone.nii")), None, "b")]
+  asked = []
+  monkeypatch.setattr(prepare, "_results", lambda jobs, count: asked.extend(jobs) or [
+      (job, {"record": {"patient": job["patient"]}}) for job in jobs])
+  cfg = {**fields.defaults().to_dict(), "dir": "nowhere"}
+  done, bad = prepare._prepare_missing(files.Found(scans, {}, "column"), cfg, tmp_path)
+  assert bad == {"b": "gone.nii does not exist"} and list(done) == ["a"]
+  assert [job["patient"] for job in asked] == ["a"]
+
+
 def test_the_manifest_counts_slices_without_a_single_lesion_pixel():
   scans = [ScanFiles(name, split, ("f",), None, name) for name, split in (("a", "train"), ("b", "test"))]
   done = {s.patient: {"patient": s.patient, "slices": [3, 4, 5], "lesion_px": px, "files": {}}

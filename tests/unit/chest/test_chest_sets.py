@@ -142,7 +142,8 @@ def deep(value):
   return np.full((20, 16), value, np.uint16)
 
 
-def test_padchest_reads_labels_projections_patients_depth_and_monochrome1(tmp_path):
+def test_padchest_reads_labels_projections_patients_depth_and_monochrome1(tmp_path, caplog):
+  caplog.set_level("INFO")
   rows = [(f"n{i}.png", f"p{i // 2}", "['normal']", "PA", "MONOCHROME2", 12, deep(60000)) for i in range(12)]
   two = "['pleural effusion', 'cardiomegaly', 'normal']"
   rows += [("dark.png", "q0", two, "PA", "MONOCHROME2", 12, deep(819)),
@@ -154,6 +155,14 @@ def test_padchest_reads_labels_projections_patients_depth_and_monochrome1(tmp_pa
   data = build(padchest(tmp_path, rows), layout="padchest", val_share=0.3, test_share=0.3, fold_seed=1)
   names = everything(data)
   assert set(names) == {f"n{i}.png" for i in range(12)} | {"dark.png", "turned.png"}  # findings do not train
+  assert "14 images; left out: 1 of other projections, 3 whose labels say nothing" in caplog.text
+  table, = tmp_path.glob("*.csv")
+  table.rename(tmp_path / "of_mine.csv")  # the one table of the folder is the table, two are none
+  assert {r.name for r in _padchest_all(tmp_path)} == set(names)
+  (tmp_path / "other.csv").write_text("a,b\n")
+  with pytest.raises(FileNotFoundError, match="set config.data.root"):
+    _padchest_all(tmp_path)
+  (tmp_path / "other.csv").unlink()
   kinds = {r.name: r for r in _padchest_all(tmp_path)}
   assert kinds["dark.png"].finding == "pleural effusion|cardiomegaly"
   np.testing.assert_allclose(listing.read_unit(kinds["dark.png"]), 0.2, atol=1e-4)    # 12 bits in 16

@@ -1,10 +1,15 @@
 """What of a DICOM header travels into a result, by config.predict.identifiers."""
 
+import dataclasses
+
 import numpy as np
+from PIL import Image
 import pydicom
 import pydicom.datadict
+import pytest
 
-from data_pipelines.formats import dicom_identity, images
+from data_pipelines.errors import UserError
+from data_pipelines.formats import decode, dicom as dicom_files, dicom_identity, images, writing
 from tests.image_files import dicom
 
 GREY = np.random.default_rng(3).integers(0, 256, (9, 12)).astype(np.uint8)
@@ -103,3 +108,23 @@ def test_identifiers_none_leaves_the_picture_only(tmp_path):
     assert word not in content, word
   np.testing.assert_array_equal(made.pixel_array, GREY)
   assert list(made.PixelSpacing) == [0.5, 0.25] and made.PatientIdentityRemoved == "YES"
+
+
+def test_a_file_that_would_read_otherwise_is_not_left(tmp_path, monkeypatch):
+  """The result is read back: where pixels or their shape differ, of DICOM or a picture, nothing is there."""
+  frame = images.read(dicom(tmp_path / "a.dcm", GREY))
+  picture = tmp_path / "b.png"
+  Image.fromarray(GREY).save(picture)
+  drawn = images.read(picture)
+  as_read, decoded = dicom_files.load, decode.decode
+  for spoilt in (lambda a: a ^ 1, lambda a: a[:, :-1]):
+    with monkeypatch.context() as patch:
+      patch.setattr(dicom_files, "load", lambda *given, spoilt=spoilt: (None, spoilt(as_read(*given)[1])))
+      with pytest.raises(UserError, match="cannot be written again: its 8-bit pixels would read otherwise"):
+        images.write(frame, frame.pixels, tmp_path / "o", "a")
+    with monkeypatch.context() as patch:
+      patch.setattr(writing.decode, "decode", lambda *given, spoilt=spoilt: dataclasses.replace(
+          decoded(*given), pixels=spoilt(decoded(*given).pixels)))
+      with pytest.raises(UserError, match="uint8 pixels of this form cannot be written as .png"):
+        images.write(drawn, drawn.pixels, tmp_path / "o", "b")
+  assert not [p for p in (tmp_path / "o").rglob("*") if p.is_file()]

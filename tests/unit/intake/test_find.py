@@ -242,6 +242,15 @@ def test_a_picture_beside_scans_is_named(tmp_path):
   assert len(found.files) == sum(len(s.files) for s in scans)
 
 
+def test_two_files_of_a_modality_of_a_scan_are_no_input_and_one_of_them_has_to_go(tmp_path):
+  for name in ("P1_flair.nii.gz", "P1_FLAIR.nii.gz", "P1_t1.nii.gz", "P2_flair.nii.gz", "P2_t1.nii.gz"):
+    (tmp_path / name).write_bytes(b"x")
+  scans, found = inputs.find_all(tmp_path, ("flair", "t1"), ("nifti",))
+  assert [s.name for s in scans] == ["P2"] and all(p.name.startswith("P2") for p in found.files)
+  assert {i.path.name for i in found.broken} == {"P1_flair.nii.gz", "P1_FLAIR.nii.gz", "P1_t1.nii.gz"}
+  assert all("several files of a modality of P1: keep one" in i.reason for i in found.broken)
+
+
 # What looks at one given name, at its own results, or at prepared sets.
 ALLOWED = {
     "data_pipelines/intake/find.py", "data_pipelines/intake/tables.py",

@@ -1,12 +1,15 @@
 """The fit of residual weights by hand: which pixels count, padding, patients held out."""
 
 import sys
+import types
 
 import ml_collections
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from data_pipelines.dataset import ArraySource
+from data_pipelines.errors import UserError
 from medae_jax.tasks.anomaly import residual_fit
 
 OPTIONS = ml_collections.ConfigDict({"erosion": 0, "median": 0})
@@ -124,3 +127,32 @@ def test_a_part_of_the_pixels_gives_the_figures_of_all():
     fit.result()
     found.append(fit.summary()["pixel_ap_fitted"])
   assert found[0] == pytest.approx(found[1], abs=0.08)
+
+
+@pytest.mark.parametrize("lesions, kind, size, said", [
+    ("marked", "val", 3, ""), ("drawn", "drawn", 2, "SYNTHETIC, drawn on healthy slices"),
+    ("both", "both", 5, "marked, and SYNTHETIC drawn on healthy slices: mean of both weights")])
+def test_weights_are_fitted_on_the_lesions_that_are_asked_for(monkeypatch, lesions, kind, size, said):
+  full = lambda n, value: {"image": np.full((n, 4, 4, 2), value), "mask": np.full((n, 4, 4, 1), value)}
+  val, drawn = ArraySource(full(3, 1.0)), ArraySource(full(2, 0.0))
+  healthy = ArraySource({"image": np.zeros((2, 4, 4, 2))})
+  asked = []
+  monkeypatch.setattr(residual_fit.drawn_lesions, "DrawnLesions",
+                      lambda source, modalities: asked.append((source, modalities)) or drawn)
+  dataset = types.SimpleNamespace(split={"val": val}.__getitem__, validation=lambda: healthy)
+  config = ml_collections.ConfigDict({"eval": {"fit_lesions": lesions}, "method": {"score": OPTIONS},
+                                      "data": {"modalities": ("flair", "t1")}})
+  found = residual_fit.examples(config, dataset)
+  assert len(found) == size and asked == ([] if lesions == "marked" else [(healthy, ("flair", "t1"))])
+  assert found is {"val": val, "drawn": drawn}.get(kind, found)
+  if lesions == "both":
+    assert found.read([4, 0, 3, 1])["mask"][:, 0, 0, 0].tolist() == [0, 1, 0, 1]
+  fit = residual_fit.fit_of(config, found, list("abcde")[:size])
+  assert isinstance(fit, residual_fit.BothFit if lesions == "both" else residual_fit.ResidualFit)
+  assert getattr(fit, "_n", 3) == 3  # the rest of both are drawn
+  about = (fit._marked if lesions == "both" else fit).summary()
+  assert about.get("lesions", "") == said
+  if lesions != "marked":
+    dataset.validation = lambda: None
+    with pytest.raises(UserError, match="needs healthy slices"):
+      residual_fit.examples(config, dataset)

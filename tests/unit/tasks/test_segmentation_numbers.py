@@ -140,3 +140,19 @@ def test_rows_curves_and_pictures_are_those_of_their_own_image():
   assert (panel == panels.WARNING).all(-1).any()                # SYNTHETIC DATA, in red
   judge.dataset.synthetic = False
   assert not (judge.panels()["panel"] == panels.WARNING).all(-1).any()
+
+
+def test_noisy_masks_are_ranked_beside_their_numbers():
+  """The label of each image is the opposite of its expert mask: no pixel in common."""
+  judge = judged(halves([0.9, 0.3, 0.02]), MASKS, split="noisy", overlays=1)
+  found = judge.result()["annotation_quality"]
+  assert found["mean_dice_label_expert"] == 0 and found["ranked_by"] == "dice_label_prediction"
+  (name, rows), = judge.tables().items()
+  # Found: the whole mask of 0, so nothing of its label; none of the others.
+  assert name == "quality" and [(r["id"], r["dice_label_prediction"]) for r in rows] == [
+      ("0", 0), ("1", 0), ("2", 0)]
+  assert judge.choose().tolist() == [0, 2]      # the most suspicious one and the most trusted one
+  judge.show({"position": np.array([0, 1]), "valid": np.array([True, True])},
+             {"logit": np.zeros((2, 8, 8, 1), np.float32)}, None)
+  assert set(judge.panels()) == {"overlays"} and [e["title"] for e in judge.gallery()] == ["1. 0", "3. 2"]
+  assert judged(halves([0.9] * 3), MASKS).tables() == {}
