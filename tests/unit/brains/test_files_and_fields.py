@@ -1,11 +1,13 @@
 """Which scans of a table count, and which fields of brain volumes make sense; no volume is read."""
 
+import itertools
 import pathlib
 
 import pytest
 
-from data_pipelines.brains import fields, files
+from data_pipelines.brains import fields, files, scan_folders
 from data_pipelines.errors import UserError
+from data_pipelines.intake import find as finder
 
 
 def found(root, table, **rule):
@@ -13,6 +15,17 @@ def found(root, table, **rule):
   for name in ("a", "b", "c", "d"):
     (root / f"{name}.nii.gz").touch()
   return files.find_scans(root, ("flair",), **rule)
+
+
+def test_the_label_of_a_scan_is_looked_for_in_rounds():
+  """seg, mask and label, of which there may be one; else another ending; else words before an ending."""
+  rounds = [["P01_seg", "P01_MASK", "p01-label"], ["P01_gt"], ["P01_tumor_seg"], []]
+  others = ["P01_flair", "P02_seg", "P011_seg", "P01_t1"]
+  for k in range(4):
+    there = [pathlib.Path(f"{n}.nii.gz") for n in (*others, *itertools.chain(*rounds[k:]))]
+    found = scan_folders.find_files(there, "P01", "seg")
+    assert [finder.stem_of(p) for p in found] == rounds[k]
+    assert [p.name for p in scan_folders.find_files(there, "p01", "flair")] == ["P01_flair.nii.gz"]
 
 
 def test_rows_that_are_unused_or_empty_are_no_scans(tmp_path):

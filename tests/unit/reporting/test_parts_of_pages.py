@@ -120,6 +120,18 @@ def test_heat_covers_the_image_from_half_of_the_scale_on():
     np.testing.assert_allclose(share(pixel, heat)[heat < 200], 0.85, atol=0.02)
 
 
+@pytest.mark.parametrize("width", [40, 700, 1500])
+def test_a_footer_stands_below_the_pictures_whichever_is_wider(width):
+  footer = np.zeros((30, width, 3), np.uint8)
+  cell = np.full((50, 60, 3), 200, np.uint8)
+  above = panels.grid([[cell]], ["a"], ["b"], "title")
+  whole = panels.grid([[cell]], ["a"], ["b"], "title", footer=footer)
+  larger = 1.5 if above.shape[1] > 1.6 * width else 1  # a small one beside wide pictures is enlarged
+  assert whole.shape[1] == max(above.shape[1], width) and whole.shape[0] == above.shape[0] + 30 * larger
+  np.testing.assert_array_equal(whole[:above.shape[0], :above.shape[1]], above)
+  assert (whole[above.shape[0]:] == 0).all(-1).sum() == 30 * width * larger**2
+
+
 # ------------------------------------------------------------------------------------------ tables
 def test_a_sweep_shows_ends_means_and_the_score_before_the_choice(tmp_path):
   sweep = ml_collections.ConfigDict(dict(average=("run",), settings=(), folds=0, metric="image_auroc",
