@@ -93,6 +93,8 @@ def test_a_table_of_shown_values_counts_where_no_window_stands(tmp_path):
   frame = images.read(path)  # back to the nearest entry, from below as from above
   asked = np.array([SQUARES[200] + 3, SQUARES[200] - 3]) / 4095
   assert frame.stored(asked).tolist() == [200, 200]
+  last = dicom(tmp_path / "c.dcm", RAMP, VOILUTSequence=table(4095 * (SQUARES == 4095).astype("<u2")))
+  assert np.flatnonzero(shown(last)).tolist() == [255]  # no flat picture: its highest value is another
   path = dicom(tmp_path / "b.dcm", RAMP, VOILUTSequence=table(), WindowCenter=128, WindowWidth=256)
   np.testing.assert_array_equal(images.read_8bit(path, 1)[..., 0], RAMP)
 

@@ -44,6 +44,15 @@ def test_16_bit_colour_png(tmp_path, channels):
   np.testing.assert_array_equal(tf.io.decode_png(target.read_bytes(), dtype=tf.uint16), array)
 
 
+def test_16_bit_grey_png_with_transparency(tmp_path):
+  import tensorflow as tf
+  array = RNG.integers(0, 65536, (7, 6, 2)).astype(np.uint16)
+  (tmp_path / "a.png").write_bytes(tf.io.encode_png(array).numpy())
+  frame = images.read(tmp_path / "a.png")
+  np.testing.assert_array_equal(frame.pixels[0], array[..., :1])
+  assert frame.high == 65535
+
+
 def test_transparency_is_carried_along(tmp_path):
   array = RNG.integers(0, 256, (5, 6, 4)).astype(np.uint8)
   Image.fromarray(array, "RGBA").save(tmp_path / "a.png")

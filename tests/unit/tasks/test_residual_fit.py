@@ -94,6 +94,20 @@ def test_held_out_patients_are_scored_with_the_weights_of_the_others():
   assert about["pixel_ap_other_patients"] < 0.7 * about["pixel_ap_plain"]
 
 
+def test_the_fit_starts_from_the_best_plain_choice():
+  """All modalities, brighter or darker alone, one side of one modality; no gain is enough to leave it."""
+  image, residual, mask = data()
+  starts = [[1, 1, 1, 1], [2, 2, 0, 0], [0, 0, 2, 2], *(4 * np.eye(4)).tolist()]
+  for turned in (residual, -residual, residual[..., ::-1], -residual[..., ::-1]):
+    fit = residual_fit.ResidualFit(OPTIONS, list("aabbcc"), tolerance=1e9)
+    fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
+               {"recon": image - turned})
+    found = fit.result()
+    parts = np.concatenate([np.maximum(turned, 0), np.maximum(-turned, 0)], -1).reshape(-1, 4)
+    best = max(starts, key=lambda w, parts=parts: average_precision_score(mask.ravel(), parts @ np.array(w)))
+    assert [*found["weights_positive"], *found["weights_negative"]] == best
+
+
 def test_a_single_patient_cannot_be_held_out():
   assert np.isnan(fitted("aaaaaa")[1]["pixel_ap_other_patients"])
 
