@@ -78,6 +78,18 @@ def test_a_person_of_two_patients_by_a_folder_is_said(caplog):
   assert not caplog.text
 
 
+def test_a_folder_of_a_kind_of_things_is_nobody():
+  """Each word that folders of findings, parts and forms have; another word is a patient's name."""
+  words = """benign normal abnormal train val test images image img imgs im frames frame pictures picture pic
+      photo photos scans scan slices slice series study studies data dataset all clean annotated masks mask
+      labels label noisy png jpg jpeg tif tiff bmp dicom dcm nifti nii raw original originals patients patient
+      subjects subject cases case file files anat func isic us noisy_img noisy_gt clean_img clean_gt train_img
+      val_gt test_img mr mri ct xr cr dx left right"""
+  two = lambda word: patients.of_files([f"{word}/cat.png", f"{word}/dog.png", "other/ape.png"])[:2]
+  assert [w for w in words.split() if two(w) != [f"{w}/cat", f"{w}/dog"]] == []
+  assert two("smith") == ["smith", "smith"]
+
+
 def test_patient_of_one_file():
   assert patients.patient_of("/data/P00/3.png", "/data") == "P00"
   assert patients.patient_of("/data/mary/3.png", "/data") == "mary"
