@@ -242,6 +242,19 @@ def test_a_picture_beside_scans_is_named(tmp_path):
   assert len(found.files) == sum(len(s.files) for s in scans)
 
 
+def test_a_folder_met_again_does_not_end_the_search(tmp_path):
+  """One link leads into a folder outside, another to the folder around it, with others on either side."""
+  for name in ("a", "m", "z"):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / name / f"{name}.png").write_bytes(b"x")
+  (tmp_path / "root").mkdir()
+  (tmp_path / "root/l0").symlink_to(tmp_path / "out/m")
+  (tmp_path / "root/l1").symlink_to(tmp_path / "out")
+  found = find.find(tmp_path / "root", ("image",))
+  assert sorted(p.name for p in found.files) == ["a.png", "m.png", "z.png"]
+  assert [i.reason for i in found.left_out] == ["is searched already as l0"]
+
+
 def test_two_files_of_a_modality_of_a_scan_are_no_input_and_one_of_them_has_to_go(tmp_path):
   for name in ("P1_flair.nii.gz", "P1_FLAIR.nii.gz", "P1_t1.nii.gz", "P2_flair.nii.gz", "P2_t1.nii.gz"):
     (tmp_path / name).write_bytes(b"x")
