@@ -70,6 +70,12 @@ def _meta(change):
   return damage
 
 
+def _of_another_optimiser(meta):
+  """Each part is whole; they are not of one state."""
+  found = meta.pop("crc")
+  meta["crc"] = {**found, "opt": found["opt"] ^ 1}
+
+
 def _cut_meta(workdir):
   path = next(p for p in (_newest(workdir) / "meta").rglob("*") if p.name == "metadata")
   path.write_text(path.read_text()[:20])
@@ -93,6 +99,7 @@ DAMAGE = {
     "meta without done": _meta(lambda m: m.pop("done")),
     "meta without checksum": _meta(lambda m: m.pop("checksum")),
     "another checksum": _meta(lambda m: m.update(checksum=1.0)),
+    "another optimiser": _meta(_of_another_optimiser),
 }
 
 

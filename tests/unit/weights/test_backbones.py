@@ -9,7 +9,7 @@ import pytest
 
 from medae_jax.core.errors import UserError
 from medae_jax.losses import trunk
-from medae_jax.models import backbone, vgg
+from medae_jax.models import backbone, inception_resnet_v2, vgg
 from medae_jax.weights import backbones, onnx_file
 
 TAPS = ("r11", "r12")
@@ -191,3 +191,39 @@ def test_black_and_white_enter_as_each_network_was_trained(name, black, white):
                                  (3.0, 1, 3, white)):
     found = enter(jnp.full((1, 1, 1, 3), value), low, high)
     np.testing.assert_allclose(found[0, 0, 0], want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, extra, published", [  # extra: numbers a channel beside the kernels
+    ("vgg16", 1, 14_714_688), ("vgg19", 1, 20_024_384), ("inception_resnet_v2", 3, 54_336_736),
+    ("efficientnet_lite0", 2, 4_652_008 - 1_281_000), ("efficientnet_lite1", 2, 5_416_680 - 1_281_000),
+    ("efficientnet_lite2", 2, 6_092_072 - 1_281_000)])
+def test_networks_have_as_many_numbers_as_are_published(name, extra, published):
+  """Of Keras and timm, without the classifier: biases, or normalisation (Keras: without its scale)."""
+  net = backbone.get(name)
+  shapes = net.shapes(net.taps)
+  biased = [s for layer, s in shapes.items() if layer.endswith(".conv2d")]  # of the residual blocks: a bias alone
+  channels = sum(s[3] for s in shapes.values())
+  assert sum(map(np.prod, shapes.values())) + extra * channels - 2 * sum(s[3] for s in biased) == published
+
+
+@pytest.mark.parametrize("name, size, sides", [
+    ("inception_resnet_v2", 299, (149, 147, 147, 73, 73, 71, 35, 35, 17, 8, 8)),
+    ("efficientnet_lite0", 224, (112, 112, 56, 28, 14, 14, 7, 7, 7))])
+def test_maps_have_the_sides_of_the_papers(name, size, sides):
+  net = backbone.get(name)
+  params = {k: {"kernel": jax.ShapeDtypeStruct(s, jnp.float32), "bias": jax.ShapeDtypeStruct(s[3:], jnp.float32)}
+            for k, s in net.shapes(net.taps).items()}
+  found = jax.eval_shape(lambda p, x: net.features(p, x, net.taps, jnp.float32), params,
+                         jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+  assert {t: x.shape for t, x in found.items()} == {
+      t: (1, side, side, net.widths[t]) for t, side in zip(net.taps, sides, strict=True)}
+
+
+def test_residual_blocks_of_inception_add_a_share_of_their_branches():
+  """0.17, 0.1 and 0.2, then a ReLU; the last one all of it, without (Szegedy 2017, Keras)."""
+  ones = lambda x, name, channels, *_, **__: np.full((*x.shape[:-1], channels), -2.0 if channels == 2 else 1.0)
+  for name, block, share in (("repeat", "_block35", 0.17), ("repeat_1", "_block17", 0.1), ("repeat_2", "_block8", 0.2)):
+    found = getattr(inception_resnet_v2, block)(ones, np.full((1, 1, 1, 2), 1.0), f"{name}.0")
+    np.testing.assert_allclose(found, 1 - 2 * share, rtol=1e-6)
+  steps = [step for _, step in inception_resnet_v2._STEPS]
+  np.testing.assert_allclose(steps[-2](ones, np.full((1, 1, 1, 2), 1.0), None), -1.0)
