@@ -97,7 +97,7 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   return out
 
 
-def score_function(method, step: int = 0):
+def score_function(method, step: int):
   """(weights {name: array}, batch {"image": [B,H,W,C]}) -> outputs of method.score at `step`."""
   def score(weights, batch):
     groups = flax.traverse_util.unflatten_dict(dict(weights), sep="/")
@@ -118,7 +118,7 @@ def _weights(state: State) -> dict[str, np.ndarray]:
   return {name: np.asarray(value) for name, value in sorted(flat.items())}
 
 
-def _inputs(config, method, info, image_size=0) -> dict[str, jax.ShapeDtypeStruct]:
+def _inputs(config, method, info, image_size) -> dict[str, jax.ShapeDtypeStruct]:
   """What score reads, as it was trained: {"image": [b,H,W,C]} with a symbolic b.
 
   Args:

@@ -12,7 +12,7 @@ from medae_jax.models.layers.dtype import at_least_float32
 _EPS = 1e-5  # added to the product of both variances
 
 
-def correlation(a: jax.Array, b: jax.Array, window: int = 9) -> jax.Array:
+def correlation(a: jax.Array, b: jax.Array, window: int) -> jax.Array:
   """Squared correlation of every window x window square: [B,H,W,C] x 2 -> [B,H,W].
 
   Beyond the border the images are 0 and count. Sums run over the channels too, and so does their number.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from medae_jax.models.layers.dtype import at_least_float32
 
 
-def gaussian_nll(image: jax.Array, recon: jax.Array, log_std: float = 0.0) -> jax.Array:
+def gaussian_nll(image: jax.Array, recon: jax.Array, log_std: float) -> jax.Array:
   """-log N(image; recon, exp(log_std)^2) in nats: two [B,H,W,C] -> [B]."""
   each = ((recon - image) / math.exp(log_std)) ** 2 / 2 + log_std + math.log(2 * math.pi) / 2
   return each.sum((1, 2, 3))

@@ -154,7 +154,7 @@ class Features:
     return FeatureCache(self._folder, f"{c.backbone} {c.size} {c.eight_bit} {c.dtype}", names)
 
 
-def parse_taps(text: str, net, field: str = "taps") -> tuple[str, ...]:
+def parse_taps(text: str, net, field: str) -> tuple[str, ...]:
   """Names of layers of a backbone out of config.method.taps.
 
   Args:

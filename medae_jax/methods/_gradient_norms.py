@@ -63,7 +63,7 @@ def refresh(policy, adv: jax.Array, rec: jax.Array, *, smooth: float = 0.05,
           "weight": jnp.where(jnp.isfinite(found), found, policy["weight"])}
 
 
-def _smoothing(history: int, smooth: float, dtype=jnp.float32) -> jax.Array:
+def _smoothing(history: int, smooth: float, dtype) -> jax.Array:
   """[k, j]: share of value j in smoothed value k. One product replaces a scan over the history."""
   k, j = np.indices((history, history))
   first = np.where(j == 0, 1.0, smooth)

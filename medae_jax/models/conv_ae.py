@@ -26,7 +26,7 @@ UPSAMPLING = ("resize", "transposed")
 NORMS = ("batch", "frozen", "group", "none")
 
 
-def activation(name: str, slope: float = 0.01) -> Callable[[jax.Array], jax.Array]:
+def activation(name: str, slope: float) -> Callable[[jax.Array], jax.Array]:
   """"swish", "relu" or "leaky_relu" with this slope of the negative side.
 
   Raises:

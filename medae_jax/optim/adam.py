@@ -51,7 +51,7 @@ def clip_by_global_norm(max_norm: float, own=_none) -> optax.GradientTransformat
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _scaled(grads, scale_of, own=_none):
+def _scaled(grads, scale_of, own):
   """grads * scale_of(their global norm); on GPUs they go through memory once as one array.
 
   The update of a leaf then reads a piece of it in the leaf's own layout, and leaves of one shape share a
@@ -89,8 +89,7 @@ class AdamState(NamedTuple):
   nu_max: optax.Updates | None  # None without AMSGrad
 
 
-def scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, amsgrad=False,
-                  eps_hat=False) -> optax.GradientTransformation:
+def scale_by_adam(b1, b2, eps, amsgrad, eps_hat) -> optax.GradientTransformation:
   """Adam or AMSGrad in PyTorch's order: m / (sqrt(max v)/sqrt(1-b2^t) + eps) / (1-b1^t).
 
   Args:

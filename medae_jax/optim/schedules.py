@@ -12,7 +12,7 @@ import optax
 from medae_jax.core.errors import UserError
 
 
-def cosine_cyclic(lr: float, half_period: int, epoch_steps: int = 1) -> optax.Schedule:
+def cosine_cyclic(lr: float, half_period: int, epoch_steps: int) -> optax.Schedule:
   """lr/2 (1 + cos(pi e / half_period)), e = step // epoch_steps; rises again after half_period.
 
   The DAE reference runs 10.5 periods of it (Kascenas 2022, public scripts). Not optax's cosine,
@@ -24,7 +24,7 @@ def cosine_cyclic(lr: float, half_period: int, epoch_steps: int = 1) -> optax.Sc
   return schedule
 
 
-def cosine(lr: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.Schedule:
+def cosine(lr: float, steps: int, warmup: int, final: float) -> optax.Schedule:
   """One cosine cycle from lr to lr*final over `steps`, after a linear warm-up of `warmup` steps.
 
   The warm-up takes lr/warmup in its first step and lr in its last; optax's begins at 0, and its
@@ -38,7 +38,7 @@ def cosine(lr: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.
   return schedule
 
 
-def piecewise(lr: float, boundaries, factor: float = 0.1, epoch_steps: int = 1) -> optax.Schedule:
+def piecewise(lr: float, boundaries, factor: float, epoch_steps: int) -> optax.Schedule:
   """lr * factor^(number of boundaries, in epochs, at or before the step)."""
   return optax.piecewise_constant_schedule(lr, {int(b) * epoch_steps: factor for b in boundaries})
 

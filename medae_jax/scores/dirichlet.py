@@ -141,7 +141,7 @@ def inverse_digamma(y: np.ndarray) -> np.ndarray:
   return x
 
 
-def log_density(alpha: jax.Array, log_p: jax.Array, offset: float = 0.0) -> jax.Array:
+def log_density(alpha: jax.Array, log_p: jax.Array, offset: float) -> jax.Array:
   """sum_k (alpha_k - 1) log(p_k + offset): [T,K], [B,T,K] -> [B,T]; higher is more usual.
 
   The logarithm of the density without its constant, as in the paper. Offset 1e-6 is that of the DPA

@@ -70,7 +70,7 @@ def projection(seed: int, channels: int, dims: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def coreset(rows: jax.Array, size: int, first: int | jax.Array = 0) -> tuple[jax.Array, jax.Array]:
+def coreset(rows: jax.Array, size: int, first: int | jax.Array) -> tuple[jax.Array, jax.Array]:
   """Greedy cover (Roth 2022, algorithm 1; Gonzalez 1985): each time the row farthest from those chosen.
 
   Args:

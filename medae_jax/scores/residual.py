@@ -50,7 +50,7 @@ def residual_map(residual: jax.Array, weights_positive: Sequence[float] = (),
   return jnp.mean(weighted, -1, keepdims=True)
 
 
-def erode(mask: jax.Array, size: int = 5) -> jax.Array:
+def erode(mask: jax.Array, size: int) -> jax.Array:
   """1 where more than 95 % of a size x size box lies in the mask; zero padding counts.
 
   At size 5 at least 24 of 25 pixels: one missing pixel does not erode, and the outermost two rows
@@ -71,7 +71,7 @@ def erode(mask: jax.Array, size: int = 5) -> jax.Array:
   return (count > 0.95 * size * size).astype(jnp.float32)
 
 
-def median_filter(image: jax.Array, size: int = 5) -> jax.Array:
+def median_filter(image: jax.Array, size: int) -> jax.Array:
   """Exact median over size x size boxes, edges mirrored without repeating the border pixel.
 
   A network of minima and maxima, without data-dependent branches: the columns of every box are

@@ -5,7 +5,7 @@ from __future__ import annotations
 from medae_jax.core.errors import UserError
 
 
-def improves(value: float, best: float | None, mode: str, delta: float = 0.0) -> bool:
+def improves(value: float, best: float | None, mode: str, delta: float) -> bool:
   """Whether `value` beats `best` by more than `delta`.
 
   Args:

@@ -127,7 +127,7 @@ def by_name(kind: str, train: bool, axis_name: str | None = None, *,
   return {"none": lambda x: x, "in": instance_norm, "pixel": pixel_norm}[kind]
 
 
-def minibatch_std(x: jax.Array, axis_name: str | None = None) -> jax.Array:
+def minibatch_std(x: jax.Array, axis_name: str | None) -> jax.Array:
   """Appends the channel mean_CHW sqrt(var_B(x) + 1e-8), one number of the global batch."""
   mean = parallel.pmean(x.mean(0, keepdims=True), axis_name)
   var = parallel.pmean(((x - mean)**2).mean(0), axis_name)

@@ -41,7 +41,7 @@ def warp(image: jax.Array, field: jax.Array) -> jax.Array:
   return neighbour(0, 0) + neighbour(0, 1) + neighbour(1, 0) + neighbour(1, 1)
 
 
-def integrate(velocity: jax.Array, steps: int = 7) -> jax.Array:
+def integrate(velocity: jax.Array, steps: int) -> jax.Array:
   """Displacement [B,H,W,2] at time 1 of a stationary velocity field: v / 2^steps, `steps` times added to
   itself warped by itself."""
   field = at_least_float32(velocity) / 2**steps

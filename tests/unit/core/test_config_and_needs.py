@@ -146,3 +146,32 @@ def test_fields_that_a_run_from_before_them_lacks_are_those_that_change_nothing(
     for name in names:
       assert found[group][name] == now[group][name], f"{group}.{name}"
   assert found.predict.force is False and found.eval.choose_score == () and found.train.trackers == ()
+
+
+@pytest.mark.parametrize("asked, there, found", [
+    ("", True, "splits.csv"), ("", False, ""), ("mine.csv", True, "mine.csv"), (None, True, None)])
+def test_a_run_is_measured_on_the_split_that_it_made(tmp_path, asked, there, found):
+  """Unless another table is asked for (another data set has no such field): no image changes sides."""
+  data = {} if asked is None else {"split_table": asked}
+  config = ml_collections.ConfigDict({"data": data}).lock()
+  if there:
+    config_lib.write_split([{"id": "a", "split": "train"}], tmp_path)
+  want = str(tmp_path / found) if found == "splits.csv" else found
+  assert config_lib.with_split(config, tmp_path).data.get("split_table", None) == want
+
+
+def test_the_split_of_a_run_is_written_once(tmp_path):
+  config_lib.write_split([], tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+  for name in ("a", "b"):
+    config_lib.write_split([{"id": name, "split": "train"}], tmp_path)
+  assert (tmp_path / config_lib.SPLIT).read_text().splitlines() == ["id,split", "a,train"]
+
+
+@pytest.mark.parametrize("table, noted", [("splits.csv", ""), ("other/splits.csv", "other/splits.csv")])
+def test_a_run_does_not_note_where_its_own_split_lies(tmp_path, table, noted):
+  """The folder may be moved; a table that was given is another matter."""
+  config = ml_collections.ConfigDict({"data": {"split_table": str(tmp_path / table)}})
+  config_lib.write_config(config, tmp_path)
+  found = json.loads((tmp_path / "config.json").read_text())["data"]["split_table"]
+  assert found == (noted and str(tmp_path / noted))

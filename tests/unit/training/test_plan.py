@@ -158,3 +158,19 @@ def test_the_length_that_a_search_has_chosen_is_the_only_one(tmp_path):
   for chosen, length in (({}, (0, 0, 10**6)), ({"steps": 5}, (5, 0, 0)), ({"epochs": 2.5}, (0, 2.5, 0))):
     train = found.config(found.trial(0, cell, **chosen)).train
     assert (train.steps, train.epochs, train.examples) == length
+
+
+@pytest.mark.parametrize("last, best", [(0.3, 1), (0.45, 2)])
+def test_the_best_mean_over_folds_is_chosen_with_their_mean_length(tmp_path, last, best):
+  """Means 0.6, 0.7, and 0.65 or 0.725: one fold alone does not decide."""
+  settings = tuple({"method.rate": rate} for rate in (0.1, 0.2, 0.3))
+  found = plan.Plan(tiny_sweep.config(tmp_path, grid={"cls": (0,)}, folds=2, average=(), settings=settings,
+                                      final_steps="mean_best"), str(tmp_path / "w"))
+  results = zip(found.trials(), (0.7, 0.5, 0.5, 0.9, 1.0, last), (1, 2, 10, 25, 10, 25), strict=True)
+  for t, auroc, step in results:
+    tiny_sweep.write_result(found.job(t), auroc)
+    path = found.job(t).folder / "evaluation/test.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "checkpoint": {"step": step}}))
+  chosen = found.choose()
+  assert chosen == {"cls=0": (best, 17, 0)}
+  assert found.describe(chosen) == {"cls=0": {"setting": best, "fields": dict(settings[best]), "steps": 17}}

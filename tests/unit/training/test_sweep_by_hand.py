@@ -138,3 +138,14 @@ def test_a_cluster_repeats_the_command_without_what_its_file_sets():
   kept = ["--mode=sweep", "--config=a b.py", "--config.sweep.shards=1", "slurm"]
   assert slurm._command(["launch.py", *words]) == shlex.join([sys.executable, "launch.py", *kept])
   assert slurm._command(["medae-jax", *words]) == shlex.join(["medae-jax", *kept])
+
+
+def test_failures_are_noted_beside_those_of_other_machines(tmp_path):
+  """Half a line of a killed process is passed over, and what the sweep wrote is read."""
+  assert sweep._failed_ever(tmp_path) == set()
+  sweep._note(tmp_path, {"a": "full"}, 1)
+  with open(tmp_path / "failures.jsonl", "a") as file:
+    file.write('{"run": "b", "wh\n3\n{"why": "odd"}\n')
+  sweep._note(tmp_path, {"c": "odd"}, 0)
+  sweep._note(None, {"d": "nowhere"}, 0)
+  assert sweep._failed_ever(tmp_path) == {"a", "c"}

@@ -201,7 +201,7 @@ def test_networks_have_as_many_numbers_as_are_published(name, extra, published):
   """Of Keras and timm, without the classifier: biases, or normalisation (Keras: without its scale)."""
   net = backbone.get(name)
   shapes = net.shapes(net.taps)
-  biased = [s for layer, s in shapes.items() if layer.endswith(".conv2d")]  # of the residual blocks: a bias alone
+  biased = [s for layer, s in shapes.items() if layer.endswith(".conv2d")]  # ends of residual blocks
   channels = sum(s[3] for s in shapes.values())
   assert sum(map(np.prod, shapes.values())) + extra * channels - 2 * sum(s[3] for s in biased) == published
 
@@ -211,19 +211,20 @@ def test_networks_have_as_many_numbers_as_are_published(name, extra, published):
     ("efficientnet_lite0", 224, (112, 112, 56, 28, 14, 14, 7, 7, 7))])
 def test_maps_have_the_sides_of_the_papers(name, size, sides):
   net = backbone.get(name)
-  params = {k: {"kernel": jax.ShapeDtypeStruct(s, jnp.float32), "bias": jax.ShapeDtypeStruct(s[3:], jnp.float32)}
-            for k, s in net.shapes(net.taps).items()}
+  array = lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+  params = {k: {"kernel": array(s), "bias": array(s[3:])} for k, s in net.shapes(net.taps).items()}
   found = jax.eval_shape(lambda p, x: net.features(p, x, net.taps, jnp.float32), params,
-                         jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+                         array((1, size, size, 3)))
   assert {t: x.shape for t, x in found.items()} == {
       t: (1, side, side, net.widths[t]) for t, side in zip(net.taps, sides, strict=True)}
 
 
 def test_residual_blocks_of_inception_add_a_share_of_their_branches():
   """0.17, 0.1 and 0.2, then a ReLU; the last one all of it, without (Szegedy 2017, Keras)."""
-  ones = lambda x, name, channels, *_, **__: np.full((*x.shape[:-1], channels), -2.0 if channels == 2 else 1.0)
-  for name, block, share in (("repeat", "_block35", 0.17), ("repeat_1", "_block17", 0.1), ("repeat_2", "_block8", 0.2)):
-    found = getattr(inception_resnet_v2, block)(ones, np.full((1, 1, 1, 2), 1.0), f"{name}.0")
+  image = np.ones((1, 1, 1, 2))
+  conv = lambda x, _, channels, *__, **___: np.full((*x.shape[:-1], channels), -2.0 if channels == 2 else 1)
+  for block, share in (("_block35", 0.17), ("_block17", 0.1), ("_block8", 0.2)):
+    found = getattr(inception_resnet_v2, block)(conv, image, "repeat.0")
     np.testing.assert_allclose(found, 1 - 2 * share, rtol=1e-6)
   steps = [step for _, step in inception_resnet_v2._STEPS]
-  np.testing.assert_allclose(steps[-2](ones, np.full((1, 1, 1, 2), 1.0), None), -1.0)
+  np.testing.assert_allclose(steps[-2](conv, image, None), -1.0)

@@ -1,0 +1,133 @@
+"""What a run decides after a validation, at the end of a stage and of training; nothing is compiled."""
+
+import types
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from medae_jax.core.method import State
+from medae_jax.training import bookkeeping, together
+from tests.unit.training import recorder
+
+
+class Kept:
+  """Checkpoints that note what they are asked for: `done` ends as [(how, which, step, best, done)]."""
+
+  def __init__(self, last=(), best=None):
+    self.done, self._last, self._best = [], list(last), best
+
+  def save(self, which, state, meta, how="save"):
+    self.done.append((how, which, int(state.step), meta["best"], meta["done"]))
+
+  def replace(self, which, state, meta):
+    self.save(which, state, meta, "replace")
+
+  def steps(self, which):
+    return self._last
+
+  def restore_model(self, which):
+    return self._best
+
+  def wait(self):
+    pass
+
+
+def state(step, **extra):
+  return State.create({"net": {"w": jnp.ones(2)}}).replace(step=jnp.int32(step), extra=extra)
+
+
+def run(values=(), **changes):
+  """A run whose validations find `values`, one after the other."""
+  made, found = object.__new__(bookkeeping.Run), iter(values)
+  train = {"best_metric": "val/loss", "best_mode": "min", "eval_batch_size": 2}
+  vars(made).update(
+      workdir="w", alone=False, error=None, ended=False, between=lambda: None, before_checkpoints=None,
+      config=ml_collections.ConfigDict({"train": train}), checkpoints=Kept(),
+      meta={"stage": "main", "batches": {"main": {}}, "best": None, "stale": 0, "evaluated": -1,
+            "done": False},
+      validator=lambda s, step, between: {"val/loss": next(found)},
+      writer=types.SimpleNamespace(scalars=lambda *_: None),
+      method=types.SimpleNamespace(
+          after_validation=lambda s, v: s.replace(extra={"told": v["val/loss"]}), fits=False))
+  vars(made).update(changes)
+  return made
+
+
+def test_any_gain_counts_where_no_least_gain_is_given():
+  """Runs from before config.train.early_delta have none."""
+  made = run((5.0, 4.9, 4.95, 4.8))
+  stale = []
+  for step in (3, 6, 9, 12):
+    assert float(made.evaluate(state(step)).extra["told"]) > 0
+    stale.append(made.meta["stale"])
+  assert stale == [0, 0, 1, 0] and made.meta["best"] == 4.8 and made.meta["evaluated"] == 12
+  assert [c[:4] for c in made.checkpoints.done] == [("save", "best", 3, 5.0), ("save", "best", 6, 4.9),
+                                                    ("save", "best", 12, 4.8)]
+  made.evaluate(state(12))  # done: the numbers of a step are written once
+  made.validator = lambda *_: {"val/loss": 1.0}
+  made.evaluate(state(15), choose=False)
+  assert made.meta["best"] == 4.8 and made.meta["stale"] == 0 and len(made.checkpoints.done) == 3
+
+
+@pytest.mark.parametrize("last, replaced", [((), False), ((9, 6), True)])
+def test_a_validation_after_a_signal_reaches_the_checkpoint_that_was_there(last, replaced):
+  made, order = run((1.0,), checkpoints=Kept(last)), []
+  made.checkpoints.save = lambda which, s, meta, how="save": order.append((how, which, meta["best"]))
+  made.leave(state(9), validate=True, picture=lambda s: order.append("picture"))
+  again = [("replace", "last", 1.0)] if replaced else []
+  assert order == [("save", "best", 1.0), *again, "picture", ("save", "last", 1.0)]
+  order.clear()
+  made.leave(state(9), validate=True)  # nothing new is known of it
+  assert order == [("save", "last", 1.0)]
+
+
+@pytest.mark.parametrize("best, fitted", [(6, [6, 9]), (9, [9]), (None, [9])])
+def test_the_fit_reaches_the_best_first_and_each_is_of_its_own_state(best, fitted, monkeypatch):
+  """A kill between the two must not leave a last one that says both are done."""
+  asked = []
+  kept = Kept(best=None if best is None else (state(best, old=1), {"best": 0.5, "done": False}))
+  made = run(checkpoints=kept, state=state(9), method=types.SimpleNamespace(fits=True))
+
+  def finalize(s):
+    asked.append(int(s.step))
+    return s.replace(extra={"fit": int(s.step)})
+  monkeypatch.setattr(made, "finalize", finalize)
+  made.finish()
+  assert sorted(asked) == fitted and made.meta["done"] and made.state.extra == {"fit": 9}
+  want = [("replace", "last", 9, None, True)]
+  assert kept.done == ([("replace", "best", best, 0.5, True)] if best else []) + want
+  made.finish()
+  assert len(asked) == len(fitted)
+
+
+def test_a_failure_ends_its_own_run_where_others_go_on():
+  def broken(error):
+    raise error
+  made = run(checkpoints=Kept((6, 3)))
+  assert made.guard(lambda a: a + 1, 1) == 2 and made.going
+  assert made.guard(broken, FloatingPointError("nan.")) is None and not made.going
+  assert made.error == "nan. The checkpoint of step 6 is kept."
+  assert made.guard(lambda: pytest.fail("asked")) is None
+  for error in (OSError("full"), ValueError("odd")):
+    with pytest.raises(type(error), match=str(error)):
+      run(alone=True).guard(broken, error)
+  with pytest.raises(FloatingPointError, match="There is no checkpoint yet"):
+    run(alone=True).guard(broken, FloatingPointError("nan."))
+  with pytest.raises(KeyError):
+    run().guard(broken, KeyError("a bug"))
+
+
+def test_numbers_that_are_not_finite_are_named_with_their_step():
+  with pytest.raises(FloatingPointError, match="train/loss is not finite at step 7:"):
+    bookkeeping._check_finite(9, {"loss": np.array([1.0, np.inf, 2.0])})
+
+
+def test_runs_that_fit_together_share_what_is_compiled_and_the_shape_of_images():
+  def of(crop=None, **changes):
+    config = recorder.config(**changes).unlock()
+    config.data.crop_size = crop
+    return together.signature(config.lock())
+  assert of() == of(seed=3) == of(data__n=24)
+  assert len({of(), of(4), of(8), of(train__accum=2), of(method__losses=(2.0,))}) == 5
