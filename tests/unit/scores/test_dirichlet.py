@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from medae_jax.scores import dirichlet
 
@@ -63,3 +63,23 @@ def test_degenerate_images_stay_finite(log_p):
   for solve in (dirichlet.fit, dirichlet.fixed_point):
     fit = solve(*moments.means())
     assert np.isfinite(fit.alpha).all() and (fit.alpha > 0).all(), solve.__name__
+
+
+def test_means_are_over_all_batches():
+  p = np.random.default_rng(0).dirichlet([1.0, 2.0, 3.0], (7, 2))
+  moments = dirichlet.Moments()
+  for part in (p[:4], p[4:5], p[5:]):
+    moments.add(np.log(part))
+  assert moments.n == 7
+  for found, want in zip(moments.means(), (p.mean(0), np.log(p).mean(0))):
+    np.testing.assert_allclose(found, want, rtol=1e-12)
+
+
+def test_the_density_is_scipys_without_its_constant():
+  alpha, p = np.array([[0.5, 2.0, 3.0]]), np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], 5)
+  found = np.asarray(dirichlet.log_density(alpha, np.log(p)[:, None], 0.0))
+  want = np.array([stats.dirichlet.logpdf(x, alpha[0]) for x in p])
+  assert found.shape == (5, 1)
+  np.testing.assert_allclose(found[:, 0] - found[0, 0], want - want[0], rtol=1e-4)
+  limited = dirichlet.log_density(alpha, np.array([[[0.0, -1e3, -1e3]]]), 1e-6)  # of a saturated network
+  np.testing.assert_allclose(limited, 3 * np.log(1e-6), rtol=1e-5)

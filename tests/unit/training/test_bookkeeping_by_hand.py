@@ -7,8 +7,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from medae_jax.core.method import State
-from medae_jax.training import bookkeeping, together
+from medae_jax.core.method import Stage, State
+from medae_jax.training import bookkeeping, feed, together
 from tests.unit.training import recorder
 
 
@@ -131,3 +131,14 @@ def test_runs_that_fit_together_share_what_is_compiled_and_the_shape_of_images()
     return together.signature(config.lock())
   assert of() == of(seed=3) == of(data__n=24)
   assert len({of(), of(4), of(8), of(train__accum=2), of(method__losses=(2.0,))}) == 5
+
+
+def test_a_stage_opens_its_own_data_where_it_changes_them(monkeypatch):
+  """The size of a batch is no matter of the data set, and the run's config stays as it is."""
+  opened = []
+  monkeypatch.setattr(feed.datasets, "open_dataset",
+                      lambda data, seed: opened.append((data.to_dict(), seed)) or "own")
+  config = ml_collections.ConfigDict({"seed": 3, "data": {"name": "a", "image_size": 32}}).lock()
+  for data, found in (({}, "given"), ({"batch_size": 8}, "given"), ({"batch_size": 8, "image_size": 16}, "own")):
+    assert feed.stage_dataset(config, Stage("s", 5, data), "given") == found
+  assert opened == [({"name": "a", "image_size": 16}, 3)] and config.data.image_size == 32
