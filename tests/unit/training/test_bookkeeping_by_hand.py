@@ -139,6 +139,7 @@ def test_a_stage_opens_its_own_data_where_it_changes_them(monkeypatch):
   monkeypatch.setattr(feed.datasets, "open_dataset",
                       lambda data, seed: opened.append((data.to_dict(), seed)) or "own")
   config = ml_collections.ConfigDict({"seed": 3, "data": {"name": "a", "image_size": 32}}).lock()
-  for data, found in (({}, "given"), ({"batch_size": 8}, "given"), ({"batch_size": 8, "image_size": 16}, "own")):
+  for data, found in (({}, "given"), ({"batch_size": 8}, "given"),
+                      ({"batch_size": 8, "image_size": 16}, "own")):
     assert feed.stage_dataset(config, Stage("s", 5, data), "given") == found
   assert opened == [({"name": "a", "image_size": 16}, 3)] and config.data.image_size == 32
