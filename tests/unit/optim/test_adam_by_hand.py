@@ -28,8 +28,9 @@ def ours(tx):
   return np.array(found)
 
 
-def by_hand(lr=0.1, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=None, amsgrad=False):
-  """PyTorch's Adam with clip_grad_norm_ before it and its weight_decay as an L2 term."""
+def by_hand(lr=0.1, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=None, amsgrad=False,
+            eps_hat=False):
+  """PyTorch's Adam with clip_grad_norm_ before it and its weight_decay as an L2 term; eps_hat: Keras' eps."""
   p, m, v, top, found = flat(START), 0.0, 0.0, 0.0, []
   for t, grads in enumerate(GRADS, 1):
     g = flat(grads)
@@ -38,8 +39,9 @@ def by_hand(lr=0.1, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=None, ams
     g = g + weight_decay * p
     m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
     top = np.maximum(top, v)
-    root = np.sqrt(top if amsgrad else v) / np.sqrt(1 - b2**t)
-    p = p - (lr(t - 1) if callable(lr) else lr) * m / (1 - b1**t) / (root + eps)
+    unbiased = np.sqrt(1 - b2**t)
+    root = np.sqrt(top if amsgrad else v) / unbiased + (eps / unbiased if eps_hat else eps)
+    p = p - (lr(t - 1) if callable(lr) else lr) * m / (1 - b1**t) / root
     found.append(p)
   return np.array(found)
 
@@ -47,7 +49,8 @@ def by_hand(lr=0.1, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=None, ams
 @pytest.mark.parametrize("options", [
     {}, {"b1": 0.5, "b2": 0.9}, {"eps": 0.3}, {"weight_decay": 0.2}, {"clip": 0.5},
     {"clip": 0.5, "weight_decay": 0.2}, {"amsgrad": True, "b2": 0.5},
-    {"clip": 0.5, "weight_decay": 0.2, "amsgrad": True, "b2": 0.5, "eps": 0.1}])
+    {"clip": 0.5, "weight_decay": 0.2, "amsgrad": True, "b2": 0.5, "eps": 0.1},
+    {"eps": 0.1, "eps_hat": True}])
 def test_adam_is_pytorchs(options):
   np.testing.assert_allclose(ours(adam.adam(0.1, **options)), by_hand(**options), atol=2e-5)
 

@@ -177,6 +177,8 @@ def test_where_nothing_is_marked_the_score_is_fitted_to_drawn_lesions(modalities
                                validation=lambda: [0])
   found = start._decided(config, data).eval
   assert (found.fit_lesions if expected else found.fit_residual) == expected
+  data.validation = lambda: None  # no slice to draw them on
+  assert start._decided(config, data).eval.fit_residual == (lesions == "drawn")
   data.has_lesions = lambda _: True
   assert start._decided(config, data).eval == config.eval
 
