@@ -229,6 +229,8 @@ def test_2019_critic_sees_the_whole_batch():
     (dict(method__n_critic=0), "n_critic=0"), (dict(method__ema=1.0), "ema=1.0"),
     (dict(method__adv_image__name="hinge"), "adv_image.name='hinge'"),
     (dict(method__policy__name="x"), "policy.name='x'"),
+    (dict(method__policy__measure="x"), "measure='x'"), (dict(method__policy__average="x"), "average='x'"),
+    (dict(method__policy__every=0), "at least 1"), (dict(method__policy__history=0), "at least 1"),
     (dict(method__policy__measure="max"), "measure='max'"),
     (dict(method__policy__every=0), "every and history"),
     (dict(method__layers="r99"), "r99"), (dict(method__vgg_stats="published"), "vgg_stats")])
