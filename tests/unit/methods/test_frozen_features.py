@@ -50,6 +50,23 @@ def test_scores_are_those_of_sklearn_on_the_same_features(images, fitted):
   assert found["map"].shape == (20, 16, 16, 1) and (np.asarray(found["map"]) >= 0).all()
 
 
+@pytest.mark.parametrize("kind, taps, shown, layers", [
+    ("forest", "r12", "none", ["conv1_1", "conv1_2"]), ("neighbours", "r12+r22", "none", None),
+    ("mahalanobis", "r12", "patchcore", None), ("padim", "", "none", None)])
+def test_what_scoring_keeps_is_what_was_fitted_for_its_score_and_map(fitted, kind, taps, shown, layers):
+  method = make(**{"method.score.image": kind, "method.score.taps": taps, "method.score.map": shown})
+  state = fitted[1]
+  kept = method.inference_state(state)
+  patched = [k for k in ("padim", "patchcore") if k in (kind, shown)]
+  image = kept.extra.get("image", {})
+  assert {t: list(v) for t, v in image.items()} == ({} if kind == "padim" else {taps: [kind]})
+  assert set(kept.extra.get("patch", {})) == ({"scale", *patched} if patched else set())
+  for t, v in image.items():
+    assert v[kind] is state.extra["image"][t][kind]
+  (net,) = kept.params.values()
+  assert layers is None or sorted(net) == layers
+
+
 @pytest.mark.parametrize("kind", ["padim", "patchcore"])
 def test_a_foreign_patch_is_found_where_it_is(images, kind):
   """Smooth normal images, one corner of noise: the map is highest there, the image's score rises."""
