@@ -45,18 +45,19 @@ def stages(config, *, groups: int = 1) -> tuple[Stage, ...]:
   """
   g, out = config.method.growing, []
   res = resolutions(g, config.model.max_res)
-  sizes = {int(k): v for k, v in _pairs(g.batch_sizes, "batch_sizes").items() if k.isdigit()}
+  sizes = _pairs(g.batch_sizes, "batch_sizes")
   own = _pairs(upgrade.stages_text("dpa", g.steps_per_stage), "steps_per_stage")
   for r in res:
-    data = {"batch_size": sizes.get(r, config.train.batch_size) * groups}
+    data = {"batch_size": sizes.get(str(r), config.train.batch_size) * groups}
     if r > res[0]:
       out.append(Stage(f"transition_{r}", own.get(f"transition_{r}", g.transition_steps), data))
     last = config.train.steps if r == res[-1] else g.stable_steps
     out.append(Stage(f"stable_{r}", own.get(f"stable_{r}", last), data))
-  unknown = set(own) - {s.name for s in out} | {str(r) for r in sizes} - {str(r) for r in res}
+  unknown = set(own) - {s.name for s in out} | set(sizes) - {str(r) for r in res}
   if unknown:
-    raise UserError(f"config.method.growing names {sorted(unknown)}, but the stages are "
-                     f"{', '.join(s.name for s in out)}")
+    raise UserError(f"config.method.growing names {sorted(unknown)}, but the stages (of steps_per_stage) are "
+                    f"{', '.join(s.name for s in out)}, the resolutions (of batch_sizes) "
+                    f"{', '.join(str(r) for r in res)}")
   if config.method.parity:
     out[-1] = Stage(out[-1].name, reference_iterations(out[-1].steps), out[-1].data)
   return tuple(out)

@@ -64,7 +64,10 @@ def run_stages(method, c, upto=None):
     ({"method.score.loss": "1.2.3*l1"}, "^config.method.score.loss='1.2.3.l1': .*write names"),
     ({"method.vgg_stats": "published"}, "statistics of VGG19's ImageNet weights"),
     ({"method.adversarial.weight": 1.0, "method.adversarial.name": "hinge"}, "wasserstein"),
-    ({"method.growing.steps_per_stage": "stable_99:3"}, "the stages are stable_16, transition_32, stable_32"),
+    ({"method.growing.steps_per_stage": "stable_99:3"},
+     r"names \['stable_99'\], .*are stable_16, transition_32, stable_32, .* 16, 32$"),
+    ({"method.growing.batch_sizes": "64:3"}, r"names \['64'\]"),
+    ({"method.growing.batch_sizes": "stable_32:3"}, r"names \['stable_32'\]"),  # it was overlooked
     ({"method.growing.batch_sizes": "16=3"}, "NAME:NUMBER"),
 ])
 def test_bad_configurations_are_one_clear_line(changes, message):
