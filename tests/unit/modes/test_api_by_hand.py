@@ -10,6 +10,7 @@ import pytest
 from medae_jax import api, evaluate, export, predict, train
 from medae_jax.core import trained
 from medae_jax.core.errors import UserError
+from medae_jax.core.exported import opened
 from medae_jax.tasks import score_of
 
 
@@ -75,6 +76,19 @@ def test_outside_code_is_allowed_by_those_who_ask_for_it(tmp_path, monkeypatch):
   api.load(tmp_path)
   api.load(tmp_path, allow_code=True)
   assert seen == [False, True]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_outside_code_of_a_workdir_and_of_an_export_is_allowed_alike(tmp_path, monkeypatch, allowed):
+  seen = []
+  monkeypatch.setattr(trained, "load", lambda *a, allow_code: seen.append((*a, allow_code)))
+  opened.load(tmp_path, {"a.b": 1}, allow_code=allowed)
+  assert seen == [(tmp_path, {"a.b": 1}, allowed)]
+  monkeypatch.setattr(opened.artefact, "is_export", lambda folder: True)
+  monkeypatch.setattr(opened, "allow_outside_code", lambda: seen.append("allowed"))
+  with pytest.raises((UserError, OSError)):  # there is none
+    opened.load(tmp_path, allow_code=allowed)
+  assert seen[1:] == (["allowed"] if allowed else [])
 
 
 def test_a_threshold_of_ones_own_and_a_limit_of_zero_count():
