@@ -1,6 +1,7 @@
 """Overrides and differences of configs, what a method needs of a batch, stages, keys, scoring's inputs."""
 
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -175,3 +176,35 @@ def test_a_run_does_not_note_where_its_own_split_lies(tmp_path, table, noted):
   config_lib.write_config(config, tmp_path)
   found = json.loads((tmp_path / "config.json").read_text())["data"]["split_table"]
   assert found == (noted and str(tmp_path / noted))
+
+
+@pytest.mark.parametrize("data, count", [
+    ({"channels": 2, "modalities": ("t1",)}, 2), ({"channels": 0, "modalities": "flair,t1,"}, 2),
+    ({"modalities": ("t1", "t2", "ct")}, 3), ({}, None)])
+def test_channels_are_said_or_counted(data, count):
+  assert example.channels(ml_collections.ConfigDict({"data": data})) == count
+
+
+def test_an_example_of_several_views_has_each_in_turn():
+  method = types.SimpleNamespace(needs={"image": Need("BHWC")}, views=3)
+  config = ml_collections.ConfigDict({"data": {"image_size": (4, 6), "channels": 1}})
+  found = example.example_batch(method, config, 5)
+  assert found["view"].tolist() == [0, 1, 2, 0, 1] and found["image"].shape == (5, 4, 6, 1)
+  method.views = 1
+  assert "view" not in example.example_batch(method, config, 5)
+
+
+def test_a_library_that_a_method_lacks_is_no_unknown_method(monkeypatch):
+  """The module is there: what it needs is not, and that has a name of its own."""
+  config = ml_collections.ConfigDict({"method": {"name": "dae"}})
+
+  def absent(name):
+    def load(path):
+      raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    monkeypatch.setattr(method_lib.importlib, "import_module", load)
+  absent("some_library")
+  with pytest.raises(ModuleNotFoundError, match="some_library"):
+    method_lib.load(config)
+  absent("medae_jax.methods")
+  with pytest.raises(UserError, match="config.method.name='dae' is not a method"):
+    method_lib.load(config)
