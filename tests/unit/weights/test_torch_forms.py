@@ -88,11 +88,30 @@ def test_a_program_is_refused(tmp_path):
     torch_file.load(tmp_path / "w.pt")
 
 
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
-def test_plain_data_is_what_pickle_makes_of_it(protocol):
-  """Whatever is named twice is the same thing: each protocol numbers its memo in another way."""
-  shared, word = [1.5, None, True], "a word"
-  tree = {"a": shared, word: (shared, word, -3, 2**70), "c": {word: {"d": shared}, 5: ()}, "e": (word, word)}
-  read = lambda: pickle.dumps(tree, protocol)
-  refuse = lambda *_: pytest.fail("asked to act")
-  assert inert_pickle.run(io.BytesIO(read()), refuse, refuse) == tree
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_data_are_read_as_python_reads_them(protocol):
+  """Every form that pickle has for containers, and references to one that is there already."""
+  shared, keys = [1.5], tuple(range(4))
+  value = {"tuples": [keys[:n] for n in range(5)], "lists": [[], [1], [1, 2]], "text": "ü\n" * 200,
+           "dicts": [{}, {1: "text"}, {1: 2, "text": shared}], "same": (shared, shared),
+           "long": list(range(1100)),
+           "numbers": [0, -1, 255, 70_000, 2**31, -2**70, 2**2100, 0.1, None, True, False]}
+  if protocol >= 3:  # before, these are calls
+    value |= {"bytes": b"\x00\xff" * 200}
+  if protocol >= 4:
+    value |= {"set": {1, 2}, "frozen": frozenset((3, 4)), "empty": set()}
+  refuse = lambda *_: pytest.fail("plain data call nothing")
+  file = io.BytesIO(pickle.dumps(value, protocol) + b"more")
+  found = inert_pickle.run(file, refuse, refuse)
+  assert found == value and found["same"][0] is found["same"][1] and file.read() == b"more"
+
+
+def test_what_a_pickle_throws_away_is_not_kept():
+  """POP, and all above a mark: K is a number of one byte, ( a mark, 1 POP_MARK, 0 POP, . the end."""
+  refuse = lambda *_: pytest.fail("called")
+  for text, found in ((b"K\x01K\x020.", 1), (b"K\x01(K\x02K\x031.", 1),
+                      (b"K\x01(K\x02(K\x031t\x85.", ((2,),))):
+    assert inert_pickle.run(io.BytesIO(text), refuse, refuse) == found
+  for text in (b"\x86.", b"K\x01\x86.", b"K\x01K\x02a.", b"t."):  # too few, no list, no mark
+    with pytest.raises((IndexError, TypeError, ValueError)):
+      inert_pickle.run(io.BytesIO(text), refuse, refuse)
