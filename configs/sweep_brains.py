@@ -10,7 +10,7 @@ test is read once, by an evaluation of the default: docs/dae.md.
 
 Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYNTHETIC brains),
   unit=percentile, median or balanced (data.unit; the default is that of dae_nifti.py).
-  study=scores  one network a fold and seed, 31 scores of each and detectors without a network
+  study=scores  one network a fold and seed, 35 scores of each and detectors without a network
                 in scores.md, scores.csv, with paired intervals over patients (the default)
   study=noise   one network for each resolution (4 to 32) and sigma (0.1 to 0.4) of the noise, published score
   study=training  the default of dae_nifti.py with one thing of its training changed at a time, and its own

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from tests.unit.house import compiling
 
@@ -10,6 +11,7 @@ def lowered(i):
   return jax.jit(lambda x: jnp.sin(x) + i).lower(1.0).compiler_ir()
 
 
+@pytest.mark.skipif(not jax.__version__.startswith("0.10."), reason="JAX 0.11 keeps its contexts itself")
 def test_a_context_serves_many_programs_and_goes():
   contexts = [lowered(i).context for i in range(compiling.PROGRAMS + 2)]
   assert len({id(c) for c in contexts}) == 2
