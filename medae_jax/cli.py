@@ -30,7 +30,7 @@ from ml_collections import config_flags
 import medae_jax
 from medae_jax.core import places
 from medae_jax.core.device import environment, huge_pages
-from medae_jax.core.errors import UserError, allow_outside_code, line_of
+from medae_jax.core.errors import UserError, allow_outside_code, line_of, place_in
 
 _MODES = {
     "train": "train, go on with or finish the run in --workdir, then evaluate it",
@@ -232,19 +232,13 @@ def _reason(e: Exception, given) -> str:
     return f"--config={given.get('config')}: {more[-1].partition('Error: ')[2] or more[-1]}"
   if isinstance(e, (AttributeError, KeyError)):
     inner = e.args[0] if e.args and isinstance(e.args[0], KeyError) else e  # ml_collections wraps it
-    return f"the config has no field {' '.join(str(inner.args[0]).split())}{_line(e, given)}".replace(
+    place = place_in(e, str(given.get("config", "")).partition(":")[0])
+    return f"the config has no field {' '.join(str(inner.args[0]).split())}{place}".replace(
         "field module 'config_config' has no attribute", "function")  # a file without get_config
   if isinstance(e, (flags.Error, UserError, OSError, ValueError, TypeError)):
     return first
   where = f"--config={given.get('config')}"
   return f"{where}: {type(e).__name__}: {first}" if given.get("config") else f"{type(e).__name__}: {first}"
-
-
-def _line(e: BaseException, given) -> str:
-  """Where in the config file it was raised; "" where the command line asked for the field."""
-  name = os.path.basename(str(given.get("config", "")).partition(":")[0])
-  lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if os.path.basename(f.filename) == name]
-  return f" (line {lines[-1]} of {name})" if lines and name else ""
 
 
 def check_paths(mode: str) -> None:

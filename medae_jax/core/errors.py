@@ -6,11 +6,13 @@ import from data_pipelines.
 
 from collections.abc import Iterator
 import contextlib
+import os
+import traceback
 
 from data_pipelines.errors import UserError, line_of
 from data_pipelines.outside import allow as allow_outside_code, check as check_outside_code
 
-__all__ = ["UserError", "allow_outside_code", "check_outside_code", "line_of", "of_field", "shown"]
+__all__ = ["UserError", "allow_outside_code", "check_outside_code", "line_of", "of_field", "place_in", "shown"]
 
 _LONGEST = 200  # letters of a value in a message
 
@@ -24,6 +26,13 @@ def of_field(name: str, value) -> Iterator[None]:
     if f"config.{name}=" in str(error):
       raise
     raise UserError(f"config.{name}={shown(value)}: {error}") from error
+
+
+def place_in(error: BaseException, file: str) -> str:
+  """" (line N of FILE)", where in `file` it was raised; "" where its traceback does not meet the file."""
+  name = os.path.basename(file)
+  lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename) == name]
+  return f" (line {lines[-1]} of {name})" if lines and name else ""
 
 
 def shown(value) -> str:
