@@ -15,7 +15,6 @@ In Python (docs/api.md):  import medae_jax as mx
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.util
 import json
 import logging as std_logging
@@ -232,8 +231,8 @@ def _reason(e: Exception, given) -> str:
     return f"--config={given.get('config')}: {more[-1].partition('Error: ')[2] or more[-1]}"
   if isinstance(e, (AttributeError, KeyError)):
     inner = e.args[0] if e.args and isinstance(e.args[0], KeyError) else e  # ml_collections wraps it
-    place = place_in(e, str(given.get("config", "")).partition(":")[0])
-    return f"the config has no field {' '.join(str(inner.args[0]).split())}{place}".replace(
+    what = " ".join(str(inner.args[0]).split()) + place_in(e, str(given.get("config", "")).partition(":")[0])
+    return f"the config has no field {what}".replace(
         "field module 'config_config' has no attribute", "function")  # a file without get_config
   if isinstance(e, (flags.Error, UserError, OSError, ValueError, TypeError)):
     return first

@@ -12,7 +12,8 @@ import traceback
 from data_pipelines.errors import UserError, line_of
 from data_pipelines.outside import allow as allow_outside_code, check as check_outside_code
 
-__all__ = ["UserError", "allow_outside_code", "check_outside_code", "line_of", "of_field", "place_in", "shown"]
+__all__ = ["UserError", "allow_outside_code", "check_outside_code", "line_of", "of_field", "place_in",
+           "shown"]
 
 _LONGEST = 200  # letters of a value in a message
 
@@ -31,7 +32,8 @@ def of_field(name: str, value) -> Iterator[None]:
 def place_in(error: BaseException, file: str) -> str:
   """" (line N of FILE)", where in `file` it was raised; "" where its traceback does not meet the file."""
   name = os.path.basename(file)
-  lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename) == name]
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [f.lineno for f in frames if os.path.basename(f.filename) == name]
   return f" (line {lines[-1]} of {name})" if lines and name else ""
 
 
