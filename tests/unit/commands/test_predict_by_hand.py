@@ -112,7 +112,8 @@ def test_the_task_is_told_of_the_run_and_what_it_was_trained_on(go, tmp_path):
   (table, about), = made.begun
   assert "not finished" in table  # of a run that is killed here nothing passes for a result
   assert about == {"method": "m", "run": "w", "trained_on": "synthetic, demo", "input": str(tmp_path / "in"),
-                   "checkpoint": "best checkpoint, step 3", "calibration": "pixel threshold 0.5 (rule)"}
+                   "checkpoint": "best checkpoint, step 3", "calibration": "pixel threshold 0.5 (rule)",
+                   "own_threshold": 0.0}
   assert page[0] == out and page[3] == {k: v for k, v in about.items() if k != "input"}
   assert order == [("check", (4, 4, 1)), ("fields", tmp_path / "w")]
   go({}, **{"predict.force": True})
