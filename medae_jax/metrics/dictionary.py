@@ -6,7 +6,9 @@ One dictionary for all evaluators, tables, pages and loggers: a measure gets its
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 SHARE, DB, LEVEL, PIXELS = "share, 0 to 1", "dB", "grey level, 0 to 1", "pixels"
 # Rules that make a threshold; "" = the measure has none.
@@ -154,6 +156,11 @@ ABOUT = frozenset({
 # Forms of a baseline, as endings of its keys, and how they differ from the plain one.
 BASELINES = {"": "", "_median5": "after a 5x5 median",
              "_guided": "after a 5x5 median and the model's guided filter"}
+
+
+def of_baseline(baseline: Mapping[str, Any], key: str) -> dict[str, Any]:
+  """{ending of BASELINES: value} of a measure in the "baseline" of an evaluation, those that it has."""
+  return {ending: baseline[key + ending] for ending in BASELINES if key + ending in baseline}
 
 
 def metric(key: str) -> Metric:

@@ -25,8 +25,7 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
       continue
     what = dictionary.metric(key)
     low, high = ci95.get(key) or (None, None)
-    beside = [v for k, v in base.items() if k.startswith(key) and _number(v)
-              and k.removeprefix(key) in dictionary.BASELINES]
+    beside = filter(_number, dictionary.of_baseline(base, key).values())
     best = (min if what.better == dictionary.LOWER else max)(beside, default=None)
     found.append({"key": key, "metric": what.name, "value": result[key], "low": low, "high": high,
                   "baseline": best, "better": what.better, "unit": what.unit, "threshold": what.threshold,

@@ -51,10 +51,11 @@ def write(workdir) -> pathlib.Path:
   method = method.get("name", "?") if isinstance(method, dict) else "?"
   first: Mapping[str, Any] = splits[0].result if splits else {}
   scale = calibration.get("map_max") if splits and splits[0].kind == "anomaly" else None
+  synthetic = any(bool(s.result.get("synthetic")) for s in splits)
   page = pages.render(
       "run.html", title=f"medae_jax report: {workdir.name}", method=str(method), name=workdir.name,
       dataset=str(first.get("dataset", "no data yet")), trunk=str(first.get("trunk") or ""),
-      synthetic=any(s.result.get("synthetic") for s in splits),
+      synthetic=synthetic, truth=truth_name(synthetic),
       variants=sorted({str(s.result["variant"]) for s in splits if s.result.get("variant")}),
       verdicts=verdicts.of_splits(splits), splits=splits, results=tables.results(splits),
       counts=tables.counts(splits), settings=tables.settings(splits), missing=tables.missing(splits),

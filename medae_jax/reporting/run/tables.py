@@ -32,8 +32,9 @@ def _base(split: Split, key: str) -> dict[str, Any] | None:
   base = split.result.get("baseline") or {}
   if not known(base.get(key)):
     return None
-  others = [(words, base.get(key + ending)) for ending, words in dictionary.BASELINES.items() if ending]
-  return {"value": base[key], "others": [(value, words) for words, value in others if known(value)]}
+  forms = dictionary.of_baseline(base, key).items()
+  return {"value": base[key],
+          "others": [(value, dictionary.BASELINES[end]) for end, value in forms if end and known(value)]}
 
 
 def counts(splits: list[Split]) -> list[tuple[str, str]]:

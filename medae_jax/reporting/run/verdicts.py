@@ -51,7 +51,7 @@ def of_split(split: Split) -> list[Verdict]:
 
 
 def _better_baseline(base: dict[str, Any], key) -> str:
-  own = {k: v for k, v in base.items() if isinstance(key, str) and k.startswith(key) and _is(v)}
+  own = {key + ending: v for ending, v in dictionary.of_baseline(base, key).items() if _is(v)}
   return max(own, key=own.__getitem__) if own else ""
 
 

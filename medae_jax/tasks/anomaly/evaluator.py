@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from medae_jax.core.errors import UserError
-from medae_jax.metrics import detection
+from medae_jax.metrics import detection, dictionary
 from medae_jax.tasks.anomaly import (
   baselines,
   figures,
@@ -155,7 +155,7 @@ class Evaluator(BaseEvaluator):
     result.update(more)
     result["ci95"] = intervals.intervals(self, notes) | more_intervals
     key = "pixel_ap" if np.isfinite(result["pixel_ap"]) else "image_auroc"
-    best = max(v for k, v in result["baseline"].items() if k.startswith(key))
+    best = max(dictionary.of_baseline(result["baseline"], key).values())
     result["model_better"] = intervals.verdict(result["ci95"], key)
     result["model_better_by"] = {"metric": key, "difference": result[key] - best}
     result["notes"] = notes

@@ -10,6 +10,7 @@ import numpy as np
 
 from medae_jax.metrics import bootstrap, detection, ranking
 from medae_jax.tasks.anomaly import figures, scans
+from medae_jax.tasks.anomaly.baselines import PLAIN
 
 
 def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]:
@@ -72,7 +73,7 @@ def _pixels(pixels, weights, grid):
   baselines = {name: bootstrap.resample_counts(pixels[name].grouped(), weights, {
       "ap": detection.average_precision})["ap"] for name in pixels if name != "model"}
   best = max(baselines, key=lambda name: detection.average_precision(pixels[name].counts()))
-  found["baseline_pixel_ap"] = baselines["intensity"]
+  found["baseline_pixel_ap"] = baselines[PLAIN]
   found["pixel_ap_minus_baseline"] = found["pixel_ap"] - baselines[best]
   return found
 

@@ -8,14 +8,12 @@ from data_pipelines.brains import own_scans, scan_folders, sequences
 from data_pipelines.errors import UserError
 from data_pipelines.intake import folder_words, sides
 from tests.unit.intake.test_sequence_names import RULE, folder_of, found
-from tests.unit.intake.test_sides import image, opened
+from tests.unit.intake.test_sides import image, opened, twelve_normals
 
 
 @pytest.fixture
 def normals(tmp_path):
-  for i in range(12):
-    image(tmp_path / "set" / "normal" / f"p{i:02d}.png", 60 + i)
-  return tmp_path / "set"
+  return twelve_normals(tmp_path / "set")
 
 
 def test_labels_in_folders_of_the_decathlon_are_no_scans(tmp_path):

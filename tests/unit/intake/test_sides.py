@@ -39,11 +39,15 @@ def opened(root, **given):
   return datasets.open_dataset(cfg, 0)
 
 
+def twelve_normals(folder):
+  for i in range(12):
+    image(folder / "normal" / f"p{i:02d}.png", 60 + i)
+  return folder
+
+
 @pytest.fixture
 def normals(tmp_path):
-  for i in range(12):
-    image(tmp_path / "set" / "normal" / f"p{i:02d}.png", 60 + i)
-  return tmp_path / "set"
+  return twelve_normals(tmp_path / "set")
 
 
 def split_of(data):
