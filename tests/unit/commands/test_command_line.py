@@ -1,6 +1,7 @@
 """The command line hands every flag to its mode, in this process; the modes themselves are stand-ins."""
 
 import errno
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from configs import dae_brats
 from medae_jax import bench, cli, convert, evaluate, export, predict, report, serve, sweep, train
-from medae_jax.core import files, parallel
+from medae_jax.core import errors, files, parallel
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import listing
 from medae_jax.training import interrupt
@@ -213,3 +214,15 @@ def test_a_reader_that_leaves_ends_the_command_quietly(monkeypatch):
   monkeypatch.setattr(listing, "overview", leave)
   with pytest.raises(BrokenPipeError):
     console.call("--mode=list")
+
+
+def test_an_error_in_a_config_file_is_placed_where_it_was_raised(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text("def inner():\n  return {}['x']\n\n\ndef get_config():\n  return inner()\n")
+  spec = importlib.util.spec_from_file_location("mine", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  with pytest.raises(KeyError) as caught:
+    module.get_config()
+  assert errors.place_in(caught.value, "configs/mine.py") == " (line 2 of mine.py)"  # the innermost
+  assert errors.place_in(caught.value, "configs/other.py") == errors.place_in(caught.value, "") == ""
