@@ -16,13 +16,13 @@ import argparse
 import json
 import statistics
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import gpu_program, report
+from benchmarks.forms import in_turn
 from medae_jax.models.layers import warp
 
 STEPS = 7
@@ -70,16 +70,7 @@ def measure(side: int, batch: int, repeats: int) -> tuple[dict[str, list[float]]
   args = inputs(side, batch)
   velocity, _, image = args
   apart = float(jnp.abs(jax.jit(warp.warp)(image, velocity) - jax.jit(products)(image, velocity)).max())
-  compiled = {name: jax.jit(step(form)) for name, form in FORMS.items()}
-  for run in compiled.values():
-    jax.block_until_ready(run(*args))
-  seconds: dict[str, list[float]] = {name: [] for name in FORMS}
-  for _ in range(repeats):
-    for name, run in compiled.items():
-      begin = time.process_time()  # of all threads: other programs on the machine do not count
-      jax.block_until_ready(run(*args))
-      seconds[name].append(time.process_time() - begin)
-  return seconds, apart
+  return in_turn.cpu_seconds({name: step(form) for name, form in FORMS.items()}, args, repeats), apart
 
 
 def work(side: int, batch: int) -> None:
@@ -118,7 +109,7 @@ def main() -> None:
   for side in sides:
     seconds, apart = measure(side, args.batch, args.repeats)
     middle = {name: statistics.median(found) for name, found in seconds.items()}
-    cells = [f"{middle[name]:.3f} ({min(found):.3f} to {max(found):.3f})" for name, found in seconds.items()]
+    cells = [in_turn.cell(found) for found in seconds.values()]
     rows.append((side, *cells, f"{middle['products'] / middle['gathers']:.2f}", f"{apart:.1e}"))
   report.show(("side", "gathers, CPU seconds", "products, CPU seconds", "products / gathers",
                "largest difference"), rows, {}, "")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from medae_jax.models.layers.init import uniform_fan_in
+from medae_jax.models.layers.winograd import conv3x3
 
 
 def standardise(kernel, eps: float = 1e-5):
@@ -41,10 +41,7 @@ class WSConv3x3(nn.Module):
     kernel = self.param("kernel", uniform_fan_in(fan_in), (3, 3, x.shape[-1], self.features))
     bias = self.param("bias", uniform_fan_in(fan_in), (self.features,))
     kernel = (kernel if self.ready else standardise(kernel)).astype(self.dtype)
-    x = jax.lax.conv_general_dilated(
-        x.astype(self.dtype), kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=self.precision)
-    return x, bias
+    return conv3x3(x.astype(self.dtype), kernel, precision=self.precision), bias
 
 
 class ConvTranspose2x2(nn.Module):

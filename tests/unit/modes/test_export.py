@@ -17,6 +17,7 @@ from medae_jax import export
 from medae_jax.core import artefact, checkpoint, example, method as method_lib, trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
+from medae_jax.models.layers import winograd
 from tests.unit import tiny_dae
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -124,6 +125,17 @@ def test_other_formats_sizes_and_calibration(tmp_path):
   got = export.load(folder)({"image": image})["map"]
   want = jax.jit(method.score)(state, {"image": image})["map"]
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_convolutions_of_this_device_stay_here(run, tmp_path, monkeypatch):
+  """A GPU or ONNX's runtime has convolutions of its own, faster than sixteen products of matrices."""
+  workdir, method, state, _ = run
+  monkeypatch.setattr(winograd, "LEAST", 1)
+  score = lambda state, image: method.score(state, {"image": image})
+  assert "conv_general_dilated" not in str(jax.make_jaxpr(score)(state, images(2)))
+  folder = export.export(workdir, tmp_path / "out", ("stablehlo",))
+  program = jax.export.deserialize(bytearray((folder / "score.stablehlo").read_bytes()))
+  assert "stablehlo.convolution" in program.mlir_module()
 
 
 def test_weights_are_exchangeable(run, tmp_path):

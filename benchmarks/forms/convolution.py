@@ -1,0 +1,73 @@
+r"""3x3 convolutions in tiles (medae_jax/models/layers/winograd.py) against XLA's own, on this processor.
+
+  python -m benchmarks.forms.convolution                    # CPU seconds of both in turn, and their ratio
+  python -m benchmarks.forms.convolution --steps=dae,features,perceptual
+
+Without --steps a row each, forward, for the shapes [H,W,I] -> O of the DAE's U-Net (wf 6, 128x128) and of
+VGG16 at 224x224. With it the steps of `benchmarks.compare` in float32, with tiles where the package takes them
+(from 256 channels on both sides, `winograd.LEAST`) and without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import package_steps, report, settings
+from benchmarks.forms import in_turn
+from medae_jax.models.layers import winograd
+
+SHAPES = ((128, 64, 64), (64, 128, 128), (32, 128, 256), (32, 256, 256), (32, 512, 256), (16, 256, 512),
+          (16, 512, 512), (56, 256, 256), (28, 512, 512))  # (side, channels in, out)
+FORMS = {"plain": winograd.plain, "tiles": winograd.tiled}
+
+
+def row(side: int, channels: int, features: int, batch: int, repeats: int) -> tuple:
+  """Cells of a row, for normal noise in float32."""
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(batch, side + 2, side + 2, channels)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, channels, features)) / (9 * channels)**0.5, jnp.float32)
+  seconds = in_turn.cpu_seconds(FORMS, (x, kernel), repeats)
+  plain, tiles = (statistics.median(seconds[name]) for name in FORMS)
+  work = 18 * batch * side**2 * channels * features
+  apart = float(jnp.abs(winograd.plain(x, kernel) - winograd.tiled(x, kernel)).max())
+  return (f"{side}x{side}, {channels} to {features}", *(in_turn.cell(seconds[n], 1e3, 1) for n in FORMS),
+          f"{work / plain / 1e9:.0f}", f"{plain / tiles:.2f}x", f"{apart:.1e}")
+
+
+def step_row(task: str, repeats: int) -> tuple:
+  """Cells of the row of a task's step."""
+  setting = {**settings.CPU[task], "variant": "float32"}
+  tensors = settings.make(setting)
+  steps = {}
+  for name in FORMS:
+    with winograd.never() if name == "plain" else contextlib.nullcontext():
+      steps[name] = package_steps.build(setting, *tensors, "cpu")
+      steps[name]()  # traced, and compiled, in here
+  seconds = in_turn.timed(steps, repeats)
+  plain, tiles = (statistics.median(seconds[name]) for name in FORMS)
+  return (f"{task}, batch {setting['batch']}", *(in_turn.cell(seconds[n], 1e3, 0) for n in FORMS),
+          f"{plain / tiles:.2f}x")
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--batch", type=int, default=4)
+  parser.add_argument("--repeats", type=int, default=15)
+  parser.add_argument("--steps", default="", help="dae,features,perceptual: steps instead of shapes")
+  args = parser.parse_args()
+  if args.steps:
+    rows = [step_row(task, args.repeats) for task in args.steps.split(",")]
+    report.show(("step", "XLA's own, ms of a core", "tiles, ms of a core", "own / tiles"), rows, {}, "")
+    return
+  rows = [row(*shape, args.batch, args.repeats) for shape in SHAPES]
+  report.show(("shape", "XLA's own, ms of a core", "tiles, ms of a core", "own GFLOP/s of a core",
+               "own / tiles", "largest difference"), rows, {}, "")
+
+
+if __name__ == "__main__":
+  main()

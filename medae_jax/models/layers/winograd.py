@@ -1,0 +1,89 @@
+"""3x3 convolutions with half the multiplications, on CPUs: F(2x2, 3x3) of Winograd (Lavin, Gray, 1509.09308).
+
+  y = A^T [(G k G^T) * (B^T x B)] A      for each 2x2 tile of the result, from a 4x4 tile of x
+
+B and A hold 0, 1, -1, G also 1/2: rounding stays that of a plain convolution. Over channels the elementwise
+product is 16 products of matrices, of a quarter of the pixels each. What the tiles cost in passes over memory
+is paid by many channels only, and forward only: gradients are those of the plain form (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import contextvars
+
+import jax
+import jax.numpy as jnp
+
+LEAST = 256  # channels on both sides
+_allowed = contextvars.ContextVar("winograd", default=True)
+
+
+@contextlib.contextmanager
+def never() -> Iterator[None]:
+  """What is traced inside has plain convolutions: for programs that leave this device."""
+  token = _allowed.set(False)
+  try:
+    yield
+  finally:
+    _allowed.reset(token)
+
+
+def conv3x3(x, kernel, padding: str = "VALID", precision=None):
+  """Stride-1 convolution of x [B,H,W,I] with kernel [3,3,I,O]; padding "VALID" or, with zeros, "SAME"."""
+  if not _pays(x, kernel):
+    return plain(x, kernel, padding, precision)
+  if padding == "SAME":
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  return tiled(x, kernel)
+
+
+def plain(x, kernel, padding: str = "VALID", precision=None):
+  """The same by XLA's own convolution."""
+  return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                                      precision=precision)
+
+
+def _pays(x, kernel) -> bool:
+  even = x.shape[1] % 2 == x.shape[2] % 2 == 0
+  wide = min(kernel.shape[2:]) >= LEAST
+  exact = x.dtype in (jnp.float32, jnp.float64)  # bfloat16 would round the sums before they are multiplied
+  return _allowed.get() and jax.default_backend() == "cpu" and wide and even and exact
+
+
+@jax.custom_vjp
+def tiled(x, kernel):
+  """[B,H+2,W+2,I] by [3,3,I,O] -> [B,H,W,O], H and W even, in tiles."""
+  b, h, w, channels = x.shape
+  h, w = h - 2, w - 2
+  x_parts = [x[:, i:i + h - 1:2, j:j + w - 1:2] for i in range(4) for j in range(4)]
+  k_parts = [kernel[i, j] for i in range(3) for j in range(3)]
+  products = [jnp.dot(u.reshape(-1, channels), v, precision="highest")
+              for u, v in zip(_both_sides(x_parts, 4, _b), _both_sides(k_parts, 3, _g))]
+  y = [part.reshape(b, h // 2, w // 2, -1) for part in _both_sides(products, 4, _a)]
+  rows = [jnp.stack(y[i:i + 2], 3) for i in (0, 2)]
+  return jnp.stack(rows, 2).reshape(b, h, w, -1)
+
+
+tiled.defvjp(lambda x, kernel: (tiled(x, kernel), (x, kernel)),
+             lambda saved, grad: jax.vjp(plain, *saved)[1](grad))
+
+
+def _both_sides(parts, size, change):
+  """`change` of the columns of size*size parts, row by row, and of the rows: M^T parts M."""
+  turned = [change(parts[size * i:size * (i + 1)]) for i in range(size)]
+  changed = [change(list(column)) for column in zip(*turned)]  # of the columns
+  return [column[i] for i in range(len(changed)) for column in changed]
+
+
+def _b(d):
+  return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def _g(k):
+  return [k[0], 0.5 * (k[0] + k[1] + k[2]), 0.5 * (k[0] - k[1] + k[2]), k[2]]
+
+
+def _a(m):
+  return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
