@@ -4,8 +4,8 @@ r"""3x3 convolutions in tiles (medae_jax/models/layers/winograd.py) against XLA'
   python -m benchmarks.forms.convolution --steps=dae,features,perceptual
 
 Without --steps a row each, forward, for the shapes [H,W,I] -> O of the DAE's U-Net (wf 6, 128x128) and of
-VGG16 at 224x224. With it the steps of `benchmarks.compare` in float32, with tiles where the package takes them
-(from 256 channels on both sides, `winograd.LEAST`) and without.
+VGG16 at 224x224. With it the steps of `benchmarks.compare` in float32, with tiles where the package takes
+them (from 256 channels on both sides, `winograd.LEAST`) and without.
 """
 
 from __future__ import annotations

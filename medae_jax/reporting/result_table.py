@@ -46,11 +46,12 @@ def sentence(result: Mapping[str, Any]) -> str:
   name = baseline_name(result)
   if by.get("metric") and not _number(by.get("difference")):
     return f"Nothing here to compare with {name}: {dictionary.metric(by['metric']).name} is not known."
+  interval = (result.get("ci95") or {}).get(f"{by.get('metric')}_minus_baseline")
+  why = "no interval was computed" if by.get("metric") and not interval else "the interval holds 0"
   verdict = {True: f"better than {name}", False: f"WORSE than {name}"}.get(
-      result["model_better"], f"not shown to be better than {name} (the interval holds 0)")
+      result["model_better"], f"not shown to be better than {name} ({why})")
   if not by.get("metric"):
     return f"The model is {verdict}."
-  interval = (result.get("ci95") or {}).get(f"{by['metric']}_minus_baseline")
   shown = f", 95 % interval {_shown(interval[0])} to {_shown(interval[1])}" if interval else ""
   difference = f" by {_shown(by['difference'])}" if _number(by.get("difference")) else ""
   return f"The model is {verdict}: {dictionary.metric(by['metric']).name} differs{difference}{shown}."

@@ -40,6 +40,7 @@ def test_text_is_aligned_and_says_what_is_shown():
   assert lines[-1].strip() == (
       "The model is not shown to be better than a plain intensity threshold (the interval holds 0): Pixel "
       "average precision differs by 0.150, 95 % interval -0.100 to 0.300.")
+  assert "(no interval was computed): Pixel" in result_table.sentence({**RESULT, "ci95": {}})
   unknown = {**RESULT, "model_better_by": {"metric": "image_auroc", "difference": None}}
   assert result_table.sentence(unknown) == (
       "Nothing here to compare with a plain intensity threshold: Image AUROC is not known.")
