@@ -127,14 +127,14 @@ def test_the_sweep_has_every_fold_of_every_seed():
     sweep_brains.get_config("study=x")
 
 
-@pytest.mark.parametrize("arg, unit, guided, draws, mirror, erosion", [
-    ("small", "balanced", (5, 1e-3, 0, 0.4), 2, 2, 3),
-    ("published", "percentile", (0, 1e-3, 0, 0.0), 0, 0, 5),
-    ("published,unit=median", "median", (0, 1e-3, 0, 0.0), 0, 0, 5)])
+@pytest.mark.parametrize("arg, unit, guided, draws, mirror, erosion, image", [
+    ("small", "balanced", (5, 1e-3, 0, 0.4), 2, 2, 3, "top1"),
+    ("published", "percentile", (0, 1e-3, 0, 0.0), 0, 0, 5, "mean"),
+    ("published,unit=median", "median", (0, 1e-3, 0, 0.0), 0, 0, 5, "mean")])
 def test_the_default_is_the_winner_and_the_published_recipe_an_argument_away(
-    arg, unit, guided, draws, mirror, erosion):
+    arg, unit, guided, draws, mirror, erosion, image):
   config = dae_nifti.get_config(arg)
   score = config.method.score
   assert (config.data.unit, score.gaussian, score.test_noise_draws) == (unit, 0.0, draws)
   assert (score.guided, score.guided_eps, score.guide_channel, score.saturation) == guided
-  assert (score.test_noise_mirror, score.erosion) == (mirror, erosion)
+  assert (score.test_noise_mirror, score.erosion, score.image_score) == (mirror, erosion, image)
