@@ -26,7 +26,7 @@ import re
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_head
-from data_pipelines.intake import find, folder_words, processed, vocabulary
+from data_pipelines.intake import find, folder_words, processed, visits, vocabulary
 from data_pipelines.intake.tables import Row, same
 
 COLUMNS = ("group", "patient", "subject", *(f"{who}{mark}id" for mark in ("_", " ", "-", "") for who in (
@@ -55,9 +55,6 @@ _DETAIL = re.compile(r"(s|ses|session|v|visit|t|tp|time|timepoint|scan|study|ser
                      + processed.AUGMENTED,
                      re.IGNORECASE)
 _FINDINGS = {*vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS, "benign"} - {"0", "1"}
-# What stands before a scan's time: BraTS-GLI-00005-101, sub-01_ses-02, P3_visit2.
-_TIME = re.compile(r"(BraTS-[A-Z]+-\d+(?=-\d{3}$)|.+?(?=[-_](ses|session|visit|tp|timepoint|time|fu|"
-                   r"follow-?up|baseline)([-_]\w+|\d+)?$))", re.IGNORECASE)
 # Names of data sets, with a year and words, are not those of people.
 _SETS = re.compile(r"(brats|isic|brisc|busi|busbra|kvasir|cvc|ddsm|mias|chexpert|mimic|padchest|vindr)[-_]?"
                    r"((20)?\d\d)?([-_][a-z]+)*", re.IGNORECASE)
@@ -113,10 +110,11 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     folders = [f for f in folders_of[name] if same(f) not in shared_folders]
     person = next((f for f in folders_of[name] if _PERSON.fullmatch(f)), "")
     own = _without_suffix(name)
-    found[name] = (by_pattern(name, pattern) or headers.get(name) or person or next(iter(folders), "")
+    folder = _of_scan(person or next(iter(folders), ""))
+    found[name] = (by_pattern(name, pattern) or headers.get(name) or folder
                    or (prefixes[name] if by_name else "") or known.get(same(own.rpartition("/")[2])) or own)
-    if folders and found[name] == folders[0] != person:
-      by_folder[name] = folders[0]
+    if folders and found[name] == folder and not person:
+      by_folder[name] = folder
   _say_torn(by_folder, prefixes, found)
   return found
 
@@ -184,19 +182,20 @@ def unified(patients: Sequence[str]) -> list[str]:
 def of_scans(names: Sequence[str], pattern: str = "", grouping: str = "patient") -> dict[str, str]:
   """{scan: patient} of scans known by a name of their own, where a patient may have been scanned twice.
 
-  By the pattern, or by what the name says of a time: BraTS-GLI-00005-101, sub-01_ses-02, P3_visit2.
+  By the pattern, or by what the name says of a time (visits.py): sub-01_ses-02, OAS1_0061_MR2.
   """
-  def one(name):
-    if grouping != "patient":
-      return name
-    whole, name = name, processed.core(name)
-    before, (person, rest) = _TIME.match(name), _person(re.split(r"([_-])", name))
-    if before or (person and rest and _DETAIL.fullmatch(rest[0])):  # P01_s2: the person's second scan
-      person = before[1] if before else person
-    else:
-      person = name
-    return by_pattern(whole, pattern) or person
+  one = lambda name: (by_pattern(name, pattern) or _of_scan(name)) if grouping == "patient" else name
   return dict(zip(names, unified([one(n) for n in names])))
+
+
+def _of_scan(name):
+  """Whose a scan or its folder is by its name, without what was done to it and without its time."""
+  plain = processed.core(name)
+  person, rest = _person(re.split(r"([_-])", plain))
+  if person and rest and (_DETAIL.fullmatch(rest[0]) or re.fullmatch(r"\d{1,2}", rest[0])):  # P01_s2, P01_2
+    return person
+  who = visits.person(plain)
+  return name if who != plain and _names_nobody(who) else who
 
 
 def by_pattern(name: str, pattern: str) -> str:
@@ -279,7 +278,12 @@ def _prefix(name):
   is_detail = lambda word: _DETAIL.fullmatch(word) or same(word) in _FINDINGS
   end = next((i for i in range(2, last, 2) if is_detail(parts[i])), last)
   prefix = "".join(parts[:end - 1]).rstrip("_-") if last else ""
-  names_nobody = lambda text: not text or same(text) in _WORDS or _SETS.fullmatch(text)
-  if names_nobody(prefix) and stem != whole:  # but it is a form of another file
+  if find.kind_of(name, False) == "nifti" and prefix:  # of a flat folder: UPENN-GBM-00001_11_FLAIR
+    prefix = _of_scan(prefix)
+  if _names_nobody(prefix) and stem != whole:  # but it is a form of another file
     prefix = stem
-  return "" if names_nobody(prefix) else prefix
+  return "" if _names_nobody(prefix) else prefix
+
+
+def _names_nobody(text):
+  return not text or same(text) in _WORDS or _SETS.fullmatch(text)

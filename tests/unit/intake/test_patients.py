@@ -102,12 +102,34 @@ def test_patient_of_one_file():
 def test_scans_of_one_person_at_several_times():
   person = {"BraTS-GLI-00005-100": "BraTS-GLI-00005", "BraTS-GLI-00005-101": "BraTS-GLI-00005",
             "sub-01_ses-02": "sub-01", "SUB-01_ses-03": "sub-01", "P3_visit2": "P3", "P01_s2": "P01",
-            "P01_glioma": "P01_glioma", "x7_s2": "x7_s2", "UPENN-00001_11": "UPENN-00001_11", "P4": "P4",
-            "P4_bet": "P4", "P5_visit1_n4": "P5"}
+            "P01_glioma": "P01_glioma", "x7_s2": "x7_s2", "UPENN-00001_11": "UPENN-00001", "P4": "P4",
+            "P4_bet": "P4", "P5_visit1_n4": "P5", "P6_2": "P6",
+            # public sets: OASIS, UCSD-PTGBM, RHUH-GBM, ISBI 2015, ADNI, TCGA
+            "OAS1_0061_MR1": "OAS1_0061", "OAS1_0061_MR2": "OAS1_0061", "OAS30001_MR_d0129": "OAS30001",
+            "UCSD-PTGBM-0002_01": "UCSD-PTGBM-0002", "RHUH-0002_0": "RHUH-0002",
+            "training01_02": "training01", "002_S_0295_m12": "002_S_0295", "S101_2019-01-31": "S101",
+            "TCGA_CS_4941_19960909": "TCGA_CS_4941",
+            # numbers of sites, days alone, names of sets and of nobody
+            "A12-03": "A12-03", "101-02": "101-02", "site0012_01": "site0012_01", "2019-01-31": "2019-01-31",
+            "BraTS2021_00000": "BraTS2021_00000", "BraTS20_Training_353": "BraTS20_Training_353",
+            "scan_20190131": "scan_20190131", "IXI012-HH-1211": "IXI012-HH-1211", "case_000": "case_000"}
   assert patients.of_scans(list(person)) == person
   assert patients.of_scans(list(person), grouping="file") == {name: name for name in person}
   assert patients.of_scans(["UPENN-00001_11", "P4", "P3_visit2"], r"-(\d+)_") == {
       "UPENN-00001_11": "00001", "P4": "P4", "P3_visit2": "P3"}
+
+
+@pytest.mark.parametrize("names", [
+    ["OAS1_0061_MR1/x_T1w.nii.gz", "OAS1_0061_MR2/x_T1w.nii.gz"],
+    ["UPENN-GBM-00001_11/a.nii.gz", "UPENN-GBM-00001_21/a.nii.gz"],
+    ["UPENN-GBM-00001_11_FLAIR.nii.gz", "UPENN-GBM-00001_21_FLAIR.nii.gz"],
+    ["BraTS-MET-00002-000/a.nii.gz", "BraTS-MET-00002-001/a.nii.gz"],
+    ["sub-01_ses-1/1.png", "sub-01_ses-2/1.png"],
+    ["P01_s1/1.png", "P01_s2/1.png"], ["normal/S101_20190131/1.png", "normal/S101_20200131/1.png"]])
+def test_folders_of_one_person_s_visits_are_on_one_side(names):
+  """Each visit was a patient of its own in one's own folder: it could be trained and tested on."""
+  first, second, other = patients.of_files([*names, "zoe/1.png"])
+  assert first == second != other
 
 
 @pytest.mark.parametrize("pair", [("train", "val"), ("train", "test"), ("val", "test")])

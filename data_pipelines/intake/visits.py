@@ -1,0 +1,32 @@
+"""Names of one person's scans at several times: OAS1_0061_MR1 and _MR2, UPENN-GBM-00001_11 and _21."""
+
+from __future__ import annotations
+
+import re
+
+# What stands before a scan's time by a word that says so: BraTS-GLI-00005-101, sub-01_ses-02, P3_visit2.
+_SAID = re.compile(r"(BraTS-[A-Z]+-\d+(?=-\d{3}$)|.+?(?=[-_](ses|session|visit|tp|timepoint|time|fu|"
+                   r"follow-?up|baseline)([-_]\w+|\d+)?$))", re.IGNORECASE)
+_DAY = re.compile(r"(?:(.+?)[-_. ])?(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\2(?:[0-2]\d|3[01])")
+# Months, weeks, years, days since the first; of a name with a number, so that "smith_m" stays itself.
+_SINCE = re.compile(r"(.*\d.*?)[-_](mr[-_]?d?\d{1,5}|(m|month|w|wk|week|y|yr|year|d|day|exam|mri|session)"
+                    r"[-_]?\d{1,4}|bl|sc|screening|[0-9]+(mo|months?|weeks?|yrs?|years?))", re.IGNORECASE)
+# A short number behind the person's own, which is long: 01-02 and S101-01 are the second subject of a site.
+_NUMBER = re.compile(r"(.*?([^\W\d_]*)[-_ ]?(?:\d{4,}(?=[-_])|\d{3}(?=_)|(?<=[^\W\d_]{4})\d\d(?=_)))"
+                     r"[-_]\d{1,2}")
+# Numbered, and no people.
+_PLACES = {"site", "center", "centre", "hospital", "cohort", "batch", "fold", "set", "scanner", "vendor",
+           "group", "brats", "part", "series", "study", "slide", "img", "im", "image", "frame", "slice"}
+
+
+def person(name: str) -> str:
+  """A scan's name without its time; the name itself where it tells none.
+
+  By a word (visit2, MR2, m12), by a day, or by a short number behind a longer one (UPENN-GBM-00001_11);
+  site0012_01 is no visit of a site.
+  """
+  for pattern in (_SAID.match, _DAY.fullmatch, _SINCE.fullmatch):
+    if found := pattern(name):
+      return found[1] or name  # a day alone
+  found = _NUMBER.fullmatch(name)
+  return found[1] if found and found[2].lower() not in _PLACES else name
