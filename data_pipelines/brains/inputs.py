@@ -12,6 +12,7 @@ from data_pipelines.brains.sequences import (
   ANY,
   marks_beside,
   of_brains,
+  of_scan_beside,
   other_kind,
   say_columns,
   split_name,
@@ -137,11 +138,18 @@ def _group(found, modalities, series_there=False):
   marks = {p: f"is named as a label of {scan.name}, which lies beside it"
            for p, scan in marks_beside(volumes, modalities).items()}
   masks = _in_folders_of_masks(volumes, found.root)
+  beside = {p: f"is a file of the scan of {own.name}, of no sequence that its name tells"
+            for p, own in of_scan_beside(volumes, modalities).items()}
+  channels = {p: f"is a channel of {case} by nnU-Net's names: call it {case}_{modalities[0]} or the like, or "
+              "list the channels in manifest.csv" for p, case in processed.channels(volumes).items()
+              if not split_name(p, modalities)[1]}
   reasons: dict[pathlib.Path, str] = {}
   for path in found.files:
     prefix, modality = split_name(path, modalities)
     reason = "" if modality else (_no_input(path, modalities, found.files) or marks.get(path, "")
-                                  or masks.get(path, ""))
+                                  or masks.get(path, "") or beside.get(path, ""))
+    if path in channels:
+      continue
     if reason:
       reasons[path] = reason
     else:
@@ -158,7 +166,7 @@ def _group(found, modalities, series_there=False):
         groups.append((part[0][1], prefix, files))
   pictures = _beside(groups, modalities, series_there)
   found.leave_out({**reasons, **pictures})
-  found.leave_out(twins, broken=True)
+  found.leave_out({**twins, **channels}, broken=True)
   return [g for g in groups if g[0] not in pictures]
 
 

@@ -9,30 +9,15 @@ import re
 from typing import Any
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import counts, find as finder, processed
+from data_pipelines.intake import counts, find as finder, processed, visits, words_of_volumes as vocab
+from data_pipelines.intake.words_of_volumes import LABEL_ENDINGS
 
 # The newer BraTS releases' names of the modalities, after a "-" instead of a "_".
 NEW_NAMES = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
 ANY = "image"  # the modality of one's own volumes whose names tell none
 KNOWN = tuple(k for k in NEW_NAMES if k != "seg")
-LABEL_ENDINGS = ("seg", "mask", "label", "labels", "segmentation", "segm", "msk", "ground_truth",
-                 "groundtruth", "gt")
 LABEL = "is named as a label or a result"
 UNUSED = "is of a sequence that the model does not use"
-# Endings of truth and of our own results.
-_NOT_INPUT = (*LABEL_ENDINGS, "truth", "dseg", "probseg", "anomaly", "overlay")
-# What labels are called besides, and words before their endings (P01_tumor_seg, P01_consensus_gt).
-_FINDINGS = {"lesion", "lesions", "tumor", "tumour", "wmh"}
-_BETWEEN = _FINDINGS | {"manual", "consensus", "expert", "whole"}
-_LIKE_LABELS = {*LABEL_ENDINGS, *_FINDINGS, "truth", "dseg", "manual", "consensus", "roi", "annotation",
-                "annotations", "contour", "delineation"}
-# After the name of the scan these, too, perhaps numbered (mask1, rater2): parts of a tumour, who drew it.
-_MARKED = {*_LIKE_LABELS, "rater", "reader", "expert", "observer", "les", "wt", "tc", "et", "core", "ncr",
-           "necrosis", "enhancing"}
-_WITHIN = re.compile("lesion|tumou?r|wmh|gtv|infarct|stroke|o?edema|metasta|ha?ematoma|ha?emorrhage|glioma")
-# Of masks that mark no lesion, where no word of _FINDINGS says that they do.
-_NO_LESION = {"brain", "brainmask", "bet", "skull", "head", "tissue", "wm", "gm", "csf", "ventricles", "aseg",
-              "aparc", "wmparc", "ribbon", "face", "deface", "cortex", "hippocampus", "fov"}
 
 # What scanners and hospitals call them besides.
 _ALIASES = {"t1w": "t1", "t1gd": "t1ce", "t1post": "t1ce", "tirm": "flair", "darkfluid": "flair",
@@ -42,32 +27,20 @@ _CONTRAST = {"post", "gd", "gad", "gado", "gadolinium", "contrast", "ce", "c", "
 _NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
 # The end of a file's name. Before "t1" no "post" and no "c": they can be a visit or part of the scan's name.
 _AGENT = "gd|gad|gado|gadolinium|ce|km|contrast|postcontrast"
-_CE = rf"t1w?[-_ ]?(?:{_AGENT}|c|post|enhanced)"
+_CE = rf"t1w?[-_ ]?(?:{_AGENT}|c|post|enhanced|c?\+(?:c|gd)?)"
 _PLANE = "(?:[23]d|ax|sag|cor|tra)?"  # written together with the sequence: 3DFLAIR, AXT1PRE
 _BEFORE = rf"(?:(?P<scan>.+?)[-_ .])??{_PLANE}"
 _TOLD = {known: re.compile(f"{_BEFORE}(?:{names})", re.IGNORECASE) for known, names in {
     "flair": r"(?:t2)?flair|t2f|tirm|dark[-_ ]?fluid",
-    "t1ce": rf"{_CE}|(?:ce-[a-z0-9]+|{_AGENT})[-_ ]t1w?",
+    "t1ce": rf"{_CE}|(?:ce-[a-z0-9]+|{_AGENT})[-_ ]t1w?|(?:c|ce|gd|km)t1w?",  # CT1: LUMIERE, HD-GLIO
     "t1": r"t1[wn]?(?:[-_ ]?(?:pre|native|nativ))?",
     "t2": r"t2w?"}.items()}
 # "P01_t1_to_flair" is none of the two for sure, nor "P01_flair_t1"; "P01_T1_flair" can be the first visit.
 _SEVERAL = re.compile(rf"(?:.*[-_ .])?(?:(?:t1|t1w|t2|t2w)[-_ ]?(?:to|2|in|on|co-?reg\w*|reg\w*)|"
                       rf"(?:flair|t2f|{_CE})(?:[-_ .].*)?)", re.IGNORECASE)
-# Words of pictures that are none of KNOWN, though their descriptions may name one: "T2 star", "T1 map".
-_OTHER = {"star", "swi", "swan", "gre", "hemo", "dwi", "adc", "trace", "dti", "perf", "perfusion", "pwi",
-          "dsc", "dce", "asl", "bold", "tof", "mra", "mrv", "mip", "map", "mapping", "loc", "localizer",
-          "localiser", "scout", "survey", "sub", "subtraction", "screenshot", "phase"}
-# In names of files, too; in a description FA is an angle.
-_OTHER_NAMES = _OTHER | {"t1map", "t2map", "t2star", "t1rho", "flairstar", "mtr", "fa", "md", "cbf", "cbv",
-                        "pd", "pdw", "pet", "ct"}
-# Those that stand for nothing else, wherever they stand in a name.
-_CLEAR_OTHERS = _OTHER_NAMES - {"star", "trace", "sub", "map", "phase", "loc", "gre", "fa", "md", "pd", "ct",
-                                "pet"}
-# A word of them with more around it: T1WKS, FLAIRbet, Philips' sT1W.
-_GLUED = re.compile(rf"(?:{_PLANE}|[se])(flair|t[12]w)[a-z]*")
-# Of labels wherever they stand in a name that tells no sequence, what FreeSurfer and FSL write among them.
-_MAPS = {*LABEL_ENDINGS, "aseg", "aparc", "aparc+aseg", "wmparc", "ribbon", "brainmask", "pve", "pveseg",
-         "probseg", "dseg"}
+# A word of them with more around it: T1WKS, FLAIRbet, Philips' sT1W, T2TSE.
+_READOUT = "tse|fse|se|ffe|tfe|fl|gre|haste|vol|mpr|mprage|space|cube|vista|spin|ir|tra|sag|cor|ax"
+_GLUED = re.compile(rf"(?:{_PLANE}|[se])(?:(flair|t[12]w)[a-z]*|(t[12])(?:{_READOUT}))")
 
 
 def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]:
@@ -111,13 +84,13 @@ def say_columns(columns: Iterable[tuple[str, Any]]) -> None:
 def scans_of_label(path) -> list[str]:
   """Names that the scan of a label may have, where its own name has words besides: P01_tumor_seg and
   P01_flair_lesion are of P01 (or of P01_tumor, P01_flair). [] for what is no label by its name."""
-  stem, ending = split_name(path, (*LABEL_ENDINGS, *_FINDINGS))
+  stem, ending = split_name(path, (*LABEL_ENDINGS, *vocab.FINDINGS))
   if not ending or not like_label(path):
     return []
   found = [stem]
   while True:
     rest, mark, last = re.fullmatch(r"(?:(.+)([-_ .]))?(.*)", found[-1]).groups()
-    if not mark or not (last.lower() in _BETWEEN or last.lower() in _NAMES):
+    if not mark or not (last.lower() in vocab.BETWEEN or last.lower() in _NAMES):
       return found
     found.append(rest)
 
@@ -125,16 +98,16 @@ def scans_of_label(path) -> list[str]:
 def like_label(path) -> bool:
   """Whether a name has a word of labels, and is no mask of the brain by it."""
   words, own = _parts(finder.stem_of(path)), _own_words(path)
-  if words & _NO_LESION and not (words & _FINDINGS or says_lesion(path)):
+  if words & vocab.NO_LESION and not (words & vocab.FINDINGS or says_lesion(path)):
     return False
   numbered = {w.rstrip("0123456789") for w in own} | {w.rstrip("s") for w in own}
-  looks = numbered & _MARKED or says_lesion(path)
-  return bool(words & _LIKE_LABELS or (looks and not _told(pathlib.Path(path))[1]))
+  looks = numbered & vocab.MARKED or says_lesion(path)
+  return bool(words & vocab.LIKE_LABELS or (looks and not _told(pathlib.Path(path))[1]))
 
 
 def says_lesion(path) -> bool:
   """Whether a word of a name, behind that of its scan, is one of lesions: T1lesion and WMHs as well."""
-  return any(_WITHIN.search(word) for word in _own_words(path))
+  return any(vocab.WITHIN.search(word) for word in _own_words(path))
 
 
 def _own_words(path):
@@ -182,6 +155,34 @@ def marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
   return found
 
 
+def of_scan_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
+                   ) -> dict[pathlib.Path, pathlib.Path]:
+  """{file that tells no sequence: the one of `modalities` beside it, of the scan that its name begins with};
+  P1_STIR beside P1_flair, and STIR beside FLAIR. Another visit, P1_2, is none."""
+  told: dict[tuple[pathlib.Path, str], pathlib.Path] = {}
+  loose = []
+  for path in files if of_brains(modalities) else ():
+    prefix, known = split_name(path, modalities)
+    if known:
+      told.setdefault((path.parent, prefix.lower()), path)
+      if _told(path) == (path.parent.name, known) and not finder.stem_of(path).lower().startswith(
+          path.parent.name.lower()):
+        told.setdefault((path.parent, ""), path)  # FLAIR: the folder is of one scan
+    else:
+      loose.append(path)
+  found = {}
+  for path in loose:
+    stem = finder.stem_of(path)
+    words = re.split(r"[-_ .]+", stem.lower())
+    if not {known for w in words if (known := _NAMES.get(w) or _glued(w))} & {m.lower() for m in modalities}:
+      starts = [stem[:m.start()].lower() for m in re.finditer("[-_ .]", stem)]
+      own = next((told[path.parent, s] for s in (*reversed(starts), "") if (path.parent, s) in told), None)
+      rest = stem[len(next((s for s in reversed(starts) if (path.parent, s) in told), "")):]
+      if own and not re.fullmatch(r"[-_ .]?\d+", rest) and visits.person(stem) == stem:
+        found[path] = own
+  return found
+
+
 def refuse_marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]) -> None:
   """Raises UserError, with the first, where `marks_beside` finds any: they would be scans of their own."""
   if found := marks_beside(files, modalities):
@@ -223,7 +224,10 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
   """
   words = re.split(r"[-_ .]+", stem.lower())
   plain = {w.rstrip("0123456789") for w in words} if of_brains(modalities) else set()
-  if words[-1] in _NOT_INPUT or plain & _MAPS or words[-1].rstrip("0123456789") in _FINDINGS & plain:
+  last = words[-1].rstrip("0123456789")
+  marks = plain - {""} and (last in vocab.TISSUES or plain <= vocab.ALONE or
+                            any(map(vocab.WRITTEN_TOGETHER.fullmatch, plain)))
+  if marks or words[-1] in vocab.NOT_INPUT or plain & vocab.MAPS or last in vocab.FINDINGS & plain:
     return LABEL
   if not of_brains(modalities):
     return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""
@@ -234,8 +238,8 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
     said -= {general} if special in said else set()
   if not said:
     last = re.split(r"[-_ .]+", processed.core(stem).lower())[-1]
-    others = {*_OTHER_NAMES, *NEW_NAMES, *NEW_NAMES.values()}
-    return UNUSED if last in others or words[-1] in others or _CLEAR_OTHERS & set(words) else ""
+    others = {*vocab.OTHER_NAMES, *NEW_NAMES, *NEW_NAMES.values()}
+    return UNUSED if last in others or words[-1] in others or vocab.CLEAR_OTHERS & set(words) else ""
   if len(said) > 1:
     return f"names several sequences ({', '.join(sorted(said))}): rename it <scan>_<sequence>"
   return "" if said & own else UNUSED
@@ -243,8 +247,8 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
 
 def _glued(word):
   """The sequence that a word holds beside other letters, or ""."""
-  found = _GLUED.fullmatch(word) if word not in _OTHER_NAMES else None
-  return _told(pathlib.Path(word))[1] or (_NAMES[found[1]] if found else "")
+  found = _GLUED.fullmatch(word) if word not in vocab.OTHER_NAMES else None
+  return _told(pathlib.Path(word))[1] or (_NAMES[found[1] or found[2]] if found else "")
 
 
 def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str]:
@@ -265,7 +269,7 @@ def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str
     said = {own.get(w) or known.get(w) or (_glued(w) if brain else "") for w in words} - {""}
     if not said:
       continue
-    other = sorted(words & (_OTHER - set(own))) if brain else []
+    other = sorted(words & (vocab.OTHER - set(own))) if brain else []
     found = _one(said, words)
     if not found or other:
       several = " and ".join([*sorted(said), *other])

@@ -27,6 +27,7 @@ _BEFORE = re.compile(r"(?:wm|mw|rm|r|m|w|c[1-6]|(?:bet|brain|n4|reg|norm)_)(?=.{
 # Whole names: of FreeSurfer's mri/ and of FSL's anat folders, all made of a T1.
 _PROGRAMS = {"orig", "orig_nu", "rawavg", "nu", "norm", "brain_restore", "brain.finalsurfs", "antsdn.brain",
              "t1_biascorr", "t1_biascorr_brain", "t1_fast_restore", "t1w_restore", "t1w_restore_brain"}
+_CHANNEL = re.compile(r"(.+)_(00\d\d)")  # of nnU-Net: case_000_0000, case_000_0001
 _BESIDE = {"brain", "t1", "filled", "wm", "ctrl_pts"}  # where one of these lies beside
 
 
@@ -76,6 +77,25 @@ def refuse_scans(scans: Iterable[str], where) -> None:
   if twice:
     raise UserError(f"{where}: {twice[0][0]} and {twice[0][1]} are forms of one scan by their names ("
                     f"{len(twice)} such): keep the one that the model is for, move the others away")
+
+
+def channels(files: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
+  """{file: its case} of those that nnU-Net names as channels of one case, where it has several."""
+  told = {p: m for p in files if (m := _CHANNEL.fullmatch(find.stem_of(p)))}
+  cases = set.intersection(*({(p.parent, m[1]) for p, m in told.items() if m[2] == number}
+                             for number in ("0000", "0001")))
+  return {p: m[1] for p, m in told.items() if (p.parent, m[1]) in cases}
+
+
+def refuse_channels(files: Iterable[pathlib.Path]) -> None:
+  """Raises UserError, with the first, where `channels` finds any: each would be a scan of its own."""
+  if found := channels(files):
+    path, case = next(iter(found.items()))
+    numbers = sorted({find.stem_of(p)[-4:] for p in found})
+    asked = ",".join(f'"{n}"' for n in numbers)
+    raise UserError(f"{path} is a channel of {case} by nnU-Net's names ({len(found)} such files), no scan of "
+                    "its own: with --config.data.modalities="
+                    f"'({asked})' those of a case are one scan; or call them {case}_flair ...")
 
 
 def of_program(path: pathlib.Path, files: Iterable[pathlib.Path]) -> bool:

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from data_pipelines.brains import own_scans, scan_folders, sequences
+from data_pipelines.brains import inputs, own_scans, scan_folders, sequences
 from data_pipelines.errors import UserError
 from data_pipelines.intake import folder_words, sides
 from tests.unit.intake.test_sequence_names import RULE, folder_of, found
@@ -21,7 +21,7 @@ def test_labels_in_folders_of_the_decathlon_are_no_scans(tmp_path):
   folder_of(tmp_path, "imagesTr/BRATS_001", "imagesTr/BRATS_002", "labelsTr/BRATS_001", "Masks/Consensus")
   scans, left_out = found(tmp_path, ("flair",))
   assert list(scans) == ["BRATS_001", "BRATS_002"]
-  assert set(left_out.values()) == {"lies in a folder of masks"}
+  assert left_out == {"BRATS_001": "lies in a folder of masks", "Consensus": sequences.LABEL}
   assert found(tmp_path / "labelsTr", ("flair",))[0]  # nothing else is there: it is what was asked for
   assert [p.parent.name for p in sides.look(tmp_path).masks] == ["Masks", "labelsTr"]
 
@@ -129,3 +129,48 @@ def test_what_may_say_who_is_abnormal_is_said(tmp_path, caplog):
     image(tmp_path / "b" / f"mary{k}" / "a.png")
   sides.look(tmp_path / "b")
   assert not caplog.text
+
+
+def test_channels_of_nnunet_are_no_scans_of_their_own(tmp_path):
+  """case_0_0000 and case_0_0001 are sequences of a case: each was scored, and trained on, as a scan."""
+  root = folder_of(tmp_path, "case_0_0000", "case_0_0001", "case_1_0000", "case_1_0001", "mine_0000")
+  scans, left_out = found(root, ("flair",))
+  assert set(scans) == {"mine_0000"} and "is a channel of case_0 by nnU-Net's names" in left_out["case_0_0001"]
+  assert all(item.broken for item in inputs.find_all(root, ("image",), ("nifti",))[1].left_out)
+  look = lambda *modalities: own_scans.group(sides.look(root).members[:4], modalities)
+  for asked in ((), ("flair",)):
+    with pytest.raises(UserError, match="is a channel of case_0 .*0000.,.0001.* are one scan"):
+      look(*asked)
+  assert [(g.name, *g.volumes) for g in look("0000", "0001")[0]] == [
+      ("case_0", "0000", "0001"), ("case_1", "0000", "0001")]
+
+
+@pytest.mark.parametrize("name", [
+    "CT1", "P1_T1+C", "P1_GdT1", "P1_T2TSE", "P1_T1SE", "P1_t1mpr", "P1_T1FLAIR", "P1_STIR", "P1_PSIR",
+    "P1_QSM", "P1_rCBV", "P1_isodwi", "P1_b1000", "P1_CTA", "P1_FDG", "P1_inv2", "P1_warp"])
+def test_sequences_of_scanners_are_not_read_as_flair(tmp_path, name):
+  scans, left_out = found(folder_of(tmp_path, name), ("flair",))
+  assert not scans and left_out == {name: sequences.UNUSED}
+
+
+@pytest.mark.parametrize("name", ["CT1", "P1_cT1", "P1_T1+C", "P1_T1C+", "P1_GdT1"])
+def test_t1_with_an_agent_in_the_names_of_public_sets(name):
+  assert sequences.split_name(f"x/{name}.nii.gz", sequences.KNOWN)[1] == "t1ce"
+
+
+@pytest.mark.parametrize("name", [
+    "ground_truth_expert1", "Consensus", "ManualSegmentation_1", "rater2", "P1_FLAIRmask", "P1_lesionmask",
+    "P1_GM", "P1_ventricles"])
+def test_marks_and_tissues_by_any_name_are_not_scored(tmp_path, name):
+  scans, left_out = found(folder_of(tmp_path, name, "013"), ("flair",))
+  assert list(scans) == ["013"] and left_out == {name: sequences.LABEL}
+
+
+def test_files_beside_a_scan_that_tell_no_sequence_are_not_of_the_model_s(tmp_path):
+  """Whatever else lies beside P1_flair was scored as another FLAIR; another visit or form is a scan."""
+  root = folder_of(tmp_path, "P1_flair", "P1_myownseq", "P1_2", "P1_visit2", "P1_FLAIR_bet", "mine",
+                   "P2/FLAIR", "P2/zebra")
+  scans, left_out = found(root, ("flair",))
+  assert left_out == {name: f"is a file of the scan of {scan}.nii.gz, of no sequence that its name tells"
+                      for name, scan in (("P1_myownseq", "P1_flair"), ("zebra", "FLAIR"))}
+  assert len(scans) == 6

@@ -1,0 +1,45 @@
+"""Words that names of volumes of brains are made of: labels, maps, sequences that no model here has."""
+
+from __future__ import annotations
+
+import re
+
+LABEL_ENDINGS = ("seg", "mask", "label", "labels", "segmentation", "segm", "msk", "ground_truth",
+                 "groundtruth", "gt")
+# Endings of truth and of our own results.
+NOT_INPUT = (*LABEL_ENDINGS, "truth", "dseg", "probseg", "anomaly", "overlay")
+# What labels are called besides, and words before their endings (P01_tumor_seg, P01_consensus_gt).
+FINDINGS = {"lesion", "lesions", "tumor", "tumour", "wmh"}
+BETWEEN = FINDINGS | {"manual", "consensus", "expert", "whole"}
+LIKE_LABELS = {*LABEL_ENDINGS, *FINDINGS, "truth", "dseg", "manual", "consensus", "roi", "annotation",
+               "annotations", "contour", "delineation"}
+# After the name of the scan these, too, perhaps numbered (mask1, rater2): parts of a tumour, who drew it.
+MARKED = {*LIKE_LABELS, "rater", "reader", "expert", "observer", "les", "wt", "tc", "et", "core", "ncr",
+          "necrosis", "enhancing"}
+# A name of these alone is one of a label: ground_truth_expert1.
+ALONE = MARKED | {"ground", "manualsegmentation", ""}
+# Of masks that mark no lesion, where no word of FINDINGS says that they do.
+NO_LESION = {"brain", "brainmask", "bet", "skull", "head", "tissue", "wm", "gm", "csf", "ventricles", "aseg",
+             "aparc", "wmparc", "ribbon", "face", "deface", "cortex", "hippocampus", "fov"}
+WITHIN = re.compile("lesion|tumou?r|wmh|gtv|infarct|stroke|o?edema|metasta|ha?ematoma|ha?emorrhage|glioma")
+# Of labels wherever they stand in a name that tells no sequence, what FreeSurfer and FSL write among them.
+MAPS = {*LABEL_ENDINGS, "truth", "aseg", "aparc", "aparc+aseg", "wmparc", "ribbon", "brainmask", "pve",
+        "pveseg", "probseg", "dseg"}
+TISSUES = {"gm", "wm", "csf", "tissue", "tissues", "ventricles", "atlas", "parcellation"}  # at the end
+WRITTEN_TOGETHER = re.compile(r".+(?:mask|lesions?|segm?|segmentation|labels?|annotations?)")  # FLAIRmask
+
+# Words of pictures that are none of KNOWN, though their descriptions may name one: "T2 star", "T1 map".
+OTHER = {"star", "swi", "swan", "gre", "hemo", "dwi", "adc", "trace", "dti", "perf", "perfusion", "pwi",
+          "dsc", "dce", "asl", "bold", "tof", "mra", "mrv", "mip", "map", "mapping", "loc", "localizer",
+          "localiser", "scout", "survey", "sub", "subtraction", "screenshot", "phase"}
+# Sequences and maps that stand for nothing else, wherever they stand in a name of a file.
+CLEAR_OTHERS = OTHER - {"star", "trace", "sub", "map", "phase", "loc", "gre"} | {
+    "t1map", "t2map", "t2star", "t1rho", "flairstar", "mtr", "cbf", "cbv", "pdw", "stir", "psir", "qsm",
+    "rcbf", "rcbv", "mtt", "tmax", "ttp", "ktrans", "fdg", "suv", "cta", "ctp", "ncct", "fieldmap",
+    "phasediff", "fmri", "rsfmri", "eadc", "adcmap", "famap", "colfa", "isodwi", "pcasl", "pasl", "pdt2",
+    "t1flair", "inv1", "inv2", "jacobian", "warpfield", "ciss", "fiesta", "r2star", "haste"}
+# At the end of a name; in a description FA is an angle, and elsewhere in a name these can be a person's.
+OTHER_NAMES = OTHER | CLEAR_OTHERS | {
+    "fa", "md", "pd", "pet", "ct", "dir", "uni", "epi", "b0", "b500", "b800", "b1000", "b2000", "b3000", "m0",
+    "r2s", "magnitude", "mag", "field", "warp", "dist", "prob", "angio", "venous", "myelin", "amyloid", "tau",
+    "dif", "diff"}
