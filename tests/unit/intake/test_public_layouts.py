@@ -135,7 +135,8 @@ def test_channels_of_nnunet_are_no_scans_of_their_own(tmp_path):
   """case_0_0000 and case_0_0001 are sequences of a case: each was scored, and trained on, as a scan."""
   root = folder_of(tmp_path, "case_0_0000", "case_0_0001", "case_1_0000", "case_1_0001", "mine_0000")
   scans, left_out = found(root, ("flair",))
-  assert set(scans) == {"mine_0000"} and "is a channel of case_0 by nnU-Net's names" in left_out["case_0_0001"]
+  assert set(scans) == {"mine_0000"}
+  assert "is a channel of case_0 by nnU-Net's names" in left_out["case_0_0001"]
   assert all(item.broken for item in inputs.find_all(root, ("image",), ("nifti",))[1].left_out)
   look = lambda *modalities: own_scans.group(sides.look(root).members[:4], modalities)
   for asked in ((), ("flair",)):
