@@ -10,12 +10,14 @@ import numpy as np
 
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
-from data_pipelines.formats import images
+from data_pipelines.formats import doubts, images
 from data_pipelines.intake import names as naming, sides
 from data_pipelines.intake.sides import Member
+from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
 from data_pipelines.ops import resize
 
+_KINDS, _LOOKED_AT = 50, 3  # folders by name that can be of masks, images of each that are looked at
 
 def inner(shape, size) -> tuple[slice, slice]:
   """Where an image of `shape` lies on a canvas of `size`, both (rows, columns): in the middle, unsqueezed."""
@@ -116,6 +118,25 @@ def _check_beside(found: sides.Sides):
                         "image into abnormal/ and the mask into masks/, or take the mask away")
 
 
+def _check_folders(members, window):
+  """Raises UserError where a folder of normal images holds masks by its first files, and others do not."""
+  folders: dict[str, list] = {}
+  for m in members:
+    folders.setdefault(same(m.path.parent.name), []).append(m.path)
+  if not 1 < len(folders) <= _KINDS:  # more are of patients
+    return
+  masks = {}
+  for name, paths in folders.items():
+    try:
+      masks[name] = all(doubts.few_greys(images.read_unit(p, window=window)) == 2
+                        for p in paths[:_LOOKED_AT])
+    except (UserError, OSError):  # its reader says why
+      masks[name] = False
+  if odd := [folders[name] for name, is_mask in masks.items() if is_mask and not all(masks.values())]:
+    raise UserError(f"{odd[0][0]} has two grey values alone, as masks have, and so have others of its "
+                    "folder, which count as normal images: call the folder masks, or take it away")
+
+
 class OwnImages(DataSet):
   """Images of one's own folder; see intake/sides.py for who is in which split.
 
@@ -136,6 +157,7 @@ class OwnImages(DataSet):
     # Pixel metrics need the masks of all abnormal images: one that lacks its mask is no empty one.
     self._masks = bool(ill) and all(m.mask is not None for m in ill)
     self._notes = {"abnormal images with a mask": f"{sum(m.mask is not None for m in ill)} of {len(ill)}"}
+    _check_folders([m for m in members if not m.label], cfg["window"])
     _check_masks(members, cfg["window"])
     _check_beside(found)
     self.splits = tuple(s for s in ("val", "test") if self.parts[s])

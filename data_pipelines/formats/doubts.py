@@ -1,7 +1,7 @@
 """What an image file leaves open, and is taken in one of two ways: said in the log.
 
 A picture turned by EXIF beside a mask that is not; pixels that are not square, which every reader of images
-takes for squares (volumes are resampled by their spacing).
+takes for squares (volumes are resampled by their spacing); masks that are given as images.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import pathlib
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from data_pipelines.formats import dicom, dicom_head, images
@@ -85,6 +86,14 @@ def _either_way(image, mask):
     return height == width
   except Exception:  # Pillow raises a dozen types for damaged files
     return False
+
+
+def few_greys(values: np.ndarray) -> int:
+  """1 or 2 where [H,W,C] has no more values, as empty pictures and masks have; else 0."""
+  low, high = values.min(), values.max()
+  if low == high:
+    return 1
+  return 2 if ((values == low) | (values == high)).all() else 0
 
 
 def same_aspect(first: float, second: float) -> bool:

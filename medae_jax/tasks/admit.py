@@ -31,7 +31,7 @@ def picture(paths: Sequence[pathlib.Path], apart: bool = False) -> fit.Seen:
   words = tuple(sorted({w for p in paths if (w := dicom.modality(p))}))
   aspect, oblong = max(map(doubts.aspect, paths), key=lambda found: bool(found[1]))
   return fit.Seen("image", planes, max(map(fit.colour_share, values)), apart, words, oblong=oblong,
-                  aspect=aspect, intent=dicom.intent(paths[0]))
+                  aspect=aspect, intent=dicom.intent(paths[0]), greys=max(map(doubts.few_greys, values)))
 
 
 def volume(series: Sequence[Sequence[pathlib.Path]]) -> fit.Seen:
@@ -57,6 +57,9 @@ class Gate:
       self._say(title, fit.of_form(self.trained, seen))
     if seen.kind != "image":
       return
+    if seen.greys:
+      self.warn(title, ("all of its pixels are alike", "it has two grey values alone, as masks have")[
+          seen.greys - 1] + ": is it a picture?")
     known = () if self.trained is None else self.trained.intents
     if seen.intent and known and seen.intent not in known:
       self.warn(title, f"it is a {seen.intent} radiograph (Presentation Intent Type), those of the training "

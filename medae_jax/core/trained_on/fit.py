@@ -44,6 +44,7 @@ class Seen:
     oblong: of pictures, how their pixels are no squares, "" where they are.
     aspect: of pictures, the height of a pixel by its width.
     intent: "raw" or "processed" of radiographs that say it, else "".
+    greys: of pictures, 1 or 2 where they have no more values, else 0.
   """
 
   kind: str
@@ -55,6 +56,7 @@ class Seen:
   oblong: str = ""
   aspect: float = 1.0
   intent: str = ""
+  greys: int = 0
 
 
 def colour_share(values: np.ndarray) -> float:

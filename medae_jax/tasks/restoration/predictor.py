@@ -65,7 +65,7 @@ class Predictor(BasePredictor):
     words = tuple(filter(None, [dicom.modality(item)]))
     aspect, oblong = doubts.aspect(item)
     seen = fit.Seen("image", unit.shape[-1], fit.colour_share(unit[0]), dicom=words, oblong=oblong,
-                    aspect=aspect, intent=dicom.intent(item))
+                    aspect=aspect, intent=dicom.intent(item), greys=doubts.few_greys(unit))
     self.gate.form(self.name_of(item), dataclasses.replace(seen, coloured=0.0))
     self.gate.content(self.name_of(item), seen, self._fed(unit))
     restored, marks, tiles = self._restore(unit)

@@ -117,6 +117,21 @@ def test_folders_named_as_masks_are_not_taken_for_normal(tmp_path, name):
     sides.look(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["1st_manual/p{}_manual1.png", "lbl/p{}.png"])
+def test_folders_of_masks_by_their_pixels_are_not_taken_for_normal(normals, place):
+  """DRIVE's 1st_manual was trained on as normal images; a folder of pictures of one grey is none of masks."""
+  for i in range(4):
+    image(normals / "normal" / place.format(i), 0)
+  opened(normals)
+  for i in range(4):
+    image(normals / "normal" / place.format(i), 0, mark=(slice(2, 5), slice(2, 5)))
+  with pytest.raises(UserError, match="has two grey values alone, as masks have, and so have others"):
+    opened(normals)
+  for i in range(12):
+    image(normals / "normal" / f"p{i:02d}.png", 60 + i, mark=(slice(2, 9), slice(2, 5)))
+  opened(normals)  # all are so: drawings
+
+
 def test_what_may_say_who_is_abnormal_is_said(tmp_path, caplog):
   for place in ("lung_aca/a.png", "lung_n/a.png"):
     image(tmp_path / place)

@@ -74,9 +74,21 @@ def test_colour_and_dicom_words_come_from_the_files(tmp_path, caplog):
   assert "its pixels are not square (1 x 2), and are read as if they were" in caplog.text
 
 
+def test_pictures_of_one_or_two_greys_are_said(tmp_path):
+  """A folder of masks given to predict was segmented like photographs, without a word."""
+  gate, mask = admit.Gate(None, False), np.zeros((6, 7), np.uint8)
+  for pixels, said in ((mask, "all of its pixels are alike: is it a picture?"),
+                       (np.eye(6, 7, dtype=np.uint8) * 255, "it has two grey values alone, as masks have"),
+                       (np.arange(42, dtype=np.uint8).reshape(6, 7), "")):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    gate.form("a", admit.picture([tmp_path / "a.png"]))
+    found = gate.taken()
+    assert found.startswith(said) if said else not found
+
+
 def test_raw_radiographs_beside_processed_ones_are_said(tmp_path, caplog):
   kinds = ["FOR PRESENTATION", "FOR PROCESSING", "FOR PRESENTATION"]
-  metas = [{"path": str(dicom_file(tmp_path / f"{i}.dcm", np.full((4, 4), i, np.uint8),
+  metas = [{"path": str(dicom_file(tmp_path / f"{i}.dcm", i + np.arange(16, dtype=np.uint8).reshape(4, 4),
                                    PresentationIntentType=k))} for i, k in enumerate(kinds)]
   images = np.zeros((3, 4, 4, 1))
   assert measure.measure(config(), Images(images, metas), {}).intents == ("processed", "raw")
