@@ -25,6 +25,8 @@ from data_pipelines.errors import UserError
 
 _REMEDY = "say what black and white are by --config.data.window='(0, WHITE)', or save it as 8 bits"
 
+_FLOATS = (np.float32(1e-6).view(np.uint32), np.float32(1e7).view(np.uint32))  # sizes of grey values
+
 
 def black_and_white(path, pixels: np.ndarray, bits: int, window=(0, 0)) -> tuple[float, float]:
   """(stored value of black, of white).
@@ -61,3 +63,25 @@ def black_and_white(path, pixels: np.ndarray, bits: int, window=(0, 0)) -> tuple
     raise UserError(f"{path} has 16-bit pixels, but no value above {most} of 65535: 10 to 14 bits "
                     f"in 16?; {_REMEDY}")
   return 0, 65280 if moved_up else 65535
+
+
+def check_bits(path, stored: np.ndarray) -> None:
+  """Refuses 32-bit numbers whose bits are those of the other kind: floats that are kept as whole numbers lie
+  near 2^30 then, whole numbers that are kept as floats below 1e-37.
+
+  Args:
+    stored: as the file has them, before slope and intercept.
+
+  Raises:
+    UserError: with the file.
+  """
+  found = stored[stored != 0]
+  if stored.dtype.kind == "f":
+    if found.size and np.abs(found).max() < np.finfo(stored.dtype).tiny * 10:
+      raise UserError(f"{path} holds floats up to {np.abs(found).max():.1g} alone, as whole numbers are that "
+                      "a wrong type in the header reads as floats: write it again with its type")
+  elif stored.dtype.itemsize == 4 and found.size:
+    bits = found.astype(found.dtype.newbyteorder("=")).view(np.uint32) & np.uint32(0x7FFFFFFF)
+    if bits.min() >= _FLOATS[0] and bits.max() <= _FLOATS[1]:
+      raise UserError(f"{path} holds whole numbers from {found.min()} to {found.max()}, which are floats by "
+                      "their bits: its header has a wrong type; write it again as floats")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import depth
 from data_pipelines.formats.regular import check_regular
 from data_pipelines.intake import find as finder, foreign, geometry
 
@@ -194,6 +195,8 @@ def _load(path):
       image = _checked(path, stream)
       array = np.asarray(image.dataobj, np.float64)  # scales; a value of the header may fail here
       _check_exact(path, image)
+      if image.get_data_dtype().itemsize >= 4:
+        depth.check_bits(path, np.asarray(image.dataobj.get_unscaled()))
   except (MemoryError, UserError):  # one that finds no memory beside others is read alone later
     raise
   except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files

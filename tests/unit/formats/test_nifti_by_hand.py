@@ -139,3 +139,19 @@ def test_a_grid_of_another_format_becomes_a_header_that_every_viewer_reads(tmp_p
   for form in (header.get_sform(), header.get_qform()):
     np.testing.assert_allclose(form, affine, atol=1e-6)
   assert header["descrip"].item() == b"x" * 79
+
+
+@pytest.mark.parametrize("kept, as_type, said", [
+    (np.float32, np.int32, "which are floats by their bits"), (np.float32, np.uint32, "which are floats"),
+    (np.int32, np.float32, "holds floats up to 2e-43 alone"), (np.int64, np.float64, "holds floats up to"),
+    (np.float32, np.float32, ""), (np.int32, np.int32, ""), (np.int32, np.uint32, "")])
+def test_numbers_of_another_type_than_the_header_says(tmp_path, kept, as_type, said):
+  """Floats in a file of whole numbers were read as grey values near 2^30."""
+  values = np.arange(120).reshape(4, 5, 6).astype(kept)
+  path = tmp_path / "a.nii.gz"
+  nibabel.save(nibabel.Nifti1Image(values.view(as_type), np.eye(4), dtype=as_type), path)
+  if said:
+    with pytest.raises(UserError, match=said):
+      nifti.read(path)
+  else:
+    assert nifti.read(path)[0].max() == 119
