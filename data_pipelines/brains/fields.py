@@ -82,6 +82,9 @@ def check(cfg: ml_collections.ConfigDict) -> None:
   if cfg.folds and not (cfg.folds >= 3 and 0 <= cfg.fold < cfg.folds):
     raise UserError(f"config.data.folds={cfg.folds} and fold={cfg.fold}: at least three folds (train, val, "
                     "test), and one of 0 to folds - 1; 0 folds = the splits as they are")
+  if cfg.fold and not cfg.folds:
+    raise UserError(f"config.data.fold={cfg.fold} is one of folds, and config.data.folds=0 makes none: set "
+                    "folds=5, or fold=0")
   if cfg.folds and cfg.tfds_dir:
     raise UserError("config.data.folds needs the scans themselves (config.data.dir): the splits of a TFDS "
                     "folder are fixed")

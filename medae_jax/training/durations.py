@@ -34,7 +34,8 @@ def resolve(config, examples: Callable[[], int]):
     The given config where nothing is to be done, else a locked copy.
 
   Raises:
-    UserError: a duration is given twice, in two units; or a length that comes to no step.
+    UserError: a duration is given twice, in two units; or a length that comes to no step; an early
+      stop without validations.
   """
   t, fields = config.train, {}
   for group in (_LENGTH, *_PAIRS):
@@ -42,6 +43,9 @@ def resolve(config, examples: Callable[[], int]):
     if len(given) > 1:
       raise UserError(f"{' and '.join(given)} give one duration twice; set all but one to 0, e.g. "
                       f"--{given[0].partition('=')[0]}=0")
+  if t.get("early_stop", 0) and not t.eval_every and not t.get("eval_every_epochs", 0):
+    raise UserError(f"config.train.early_stop={t.early_stop} counts validations, eval_every=0 makes none: "
+                    "set config.train.eval_every, or early_stop=0")
   epoch = lambda: math.ceil(examples() / t.batch_size)
   for steps, epochs in (("steps", "epochs"), *_PAIRS):
     if t.get(epochs, 0):

@@ -53,7 +53,8 @@ def test_a_whole_site_goes_into_one_fold():
   assert all(len({where[f"{s}{i}"] for i in range(4)}) == 1 for s in "abc")
 
 
-@pytest.mark.parametrize("changed", [{"folds": 2}, {"folds": 3, "fold": 3}, {"folds": 3, "tfds_dir": "x"}])
+@pytest.mark.parametrize("changed", [{"folds": 2}, {"folds": 3, "fold": 3}, {"folds": 3, "tfds_dir": "x"},
+                                     {"fold": 2}])  # of no folds: the splits stayed as they are
 def test_wrong_folds_are_refused(changed):
   with pytest.raises(UserError, match="config.data.folds"):
     fields.resolve({**fields.defaults(), **changed})

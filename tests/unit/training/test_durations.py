@@ -47,6 +47,14 @@ def test_lengths_in_other_units(changes, steps):
   assert found.train.epochs == 0 and found.train.examples == 0
 
 
+def test_an_early_stop_needs_validations():
+  """It never stopped, without a word."""
+  with pytest.raises(ValueError, match="early_stop=2 counts validations, eval_every=0 makes none"):
+    durations.resolve(config(train__early_stop=2, train__eval_every=0), no_data)
+  given = config(train__early_stop=2, train__eval_every=0, train__eval_every_epochs=1.0)
+  assert durations.resolve(given, lambda: 97).train.eval_every == 7
+
+
 def test_steps_ask_for_no_data():
   given = config()
   assert durations.resolve(given, no_data) is given
