@@ -113,11 +113,21 @@ def say_no_sides(files: Iterable[pathlib.Path], found: finder.Found) -> None:
   if tables:
     logging.warning("%s is not read, and all scans of %s are taken for normal: where it says which are not, "
                     "put them into abnormal/", tables[0], found.root)
+  files = list(files)
+  say_numbered_sides(files, found.root)
   kinds = sorted({f.name for p in files for f in [p.relative_to(found.root).parent] if _is_kind(f.name)})
   if 1 < len(kinds) <= _FEW:
     logging.warning("all scans of %s are taken for normal, in folders %s alike: where these are kinds, say "
                     "which are normal by config.data.normal_words, which abnormal by anomaly_words",
                     found.root, ", ".join(kinds))
+
+
+def say_numbered_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
+  """Warns where the names of all files, which count as normal, end in 0 or 1, as labels do: CHNCXR_0001_1."""
+  last = [re.search(r"\d[-_]([01])$", finder.stem_of(p)) for p in files]
+  if len(last) > 2 and all(last) and len({m[1] for m in last if m}) == 2:
+    logging.warning("the names of all files of %s end in 0 or 1, and all are taken for normal: where 1 means "
+                    "abnormal, put those into abnormal/", root)
 
 
 def unsaid(found: finder.Found) -> str:

@@ -132,6 +132,15 @@ def test_folders_of_masks_by_their_pixels_are_not_taken_for_normal(normals, plac
   opened(normals)  # all are so: drawings
 
 
+@pytest.mark.parametrize("ends, said", [("010", True), ("000", False), ("012", False)])
+def test_names_that_end_as_labels_do_are_said(tmp_path, caplog, ends, said):
+  """The Shenzhen radiographs (CHNCXR_0001_1 is tuberculosis) were all normal, without a word."""
+  for i, end in enumerate(ends):
+    image(tmp_path / f"CHNCXR_000{i}_{end}.png")
+  sides.look(tmp_path)
+  assert ("end in 0 or 1, and all are taken for normal" in caplog.text) == said
+
+
 def test_what_may_say_who_is_abnormal_is_said(tmp_path, caplog):
   for place in ("lung_aca/a.png", "lung_n/a.png"):
     image(tmp_path / place)
