@@ -73,8 +73,6 @@ def _evaluate(workdir, asked, splits) -> dict[str, Any]:
   dataset = datasets.open_dataset(config.data, config.seed)
   logging.info("Evaluating step %d (%s checkpoint) on %s.", info["step"], info["which"],
                dataset.name)
-  if dataset.synthetic:
-    logging.warning("SYNTHETIC DATA (%s): the numbers say nothing about patients.", dataset.name)
 
   wanted = splits or asked.get("eval.splits", ())
   if elsewhere is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pathlib
 
 from data_pipelines.brains import fields
@@ -19,8 +18,6 @@ def build(data_cfg, seed: int):
   cfg = resolve(data_cfg)
   if not cfg["dir"] and not cfg["tfds_dir"]:
     from data_pipelines.datasets import synthetic
-    logging.warning("config.data.dir is empty: using SYNTHETIC brains. The results say nothing "
-                    "about patients; set --config.data.dir=FOLDER for real volumes.")
     return synthetic.build({**data_cfg, "name": "synthetic"}, seed)
   from data_pipelines.brains import prepare, records, slices
   if cfg["tfds_dir"]:

@@ -102,8 +102,9 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
     folder_words.check_no_sides((p for p, side in sides.items() if side != "mask"), root)
     folder_words.say_no_sides((p for p, side in sides.items() if side != "mask"), found)
     sides = {path: side if side == "mask" else 0 for path, side in sides.items()}
-    logging.info("%s has no folder normal or abnormal: all of its %d scans are taken for normal", root,
-                 sum(side == 0 for side in sides.values()))
+    logging.warning("%s has no folder normal or abnormal: all of its %d scans are taken for normal, and what "
+                    "lies in them is learnt as normal, lesions too", root,
+                    sum(side == 0 for side in sides.values()))
   found.leave_out({path: folder_words.NO_SIDE for path, side in sides.items()
                    if side is None})
   there = {p: finder.kind_of(p) for p, side in sides.items() if side in (0, 1)}

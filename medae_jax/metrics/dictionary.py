@@ -66,12 +66,13 @@ METRICS: dict[str, Metric] = {
     "pixel_auroc": _good("Pixel AUROC", "flattered by the many easy background pixels: prefer the AP"),
     "dice_val_threshold": _good("Dice at the validation threshold", "the honest overlap", VAL),
     "dice_val_threshold_components": _good(
-        "Dice at the validation threshold, small components removed", "filtered in 3-D", VAL),
+        "Dice at the validation threshold, small components removed", "in 3-D where slices make a scan", VAL),
     "dice_patients_mean": _good("Dice, mean over patients",
                                 "patients with lesions, before the component filter", VAL),
     "dice_best": _good("Best Dice (oracle)", "of a grid of thresholds", ORACLE, "Kascenas, MIDL 2022"),
     "dice_best_any": _good("Best Dice of any threshold (oracle)", "of all float16 values", ORACLE),
-    "dice_components": _good("Best Dice (oracle), small components removed", "filtered in 3-D", ORACLE),
+    "dice_components": _good("Best Dice (oracle), small components removed", "in 3-D where slices make a scan",
+                             ORACLE),
     # anomaly: images and scans
     "image_auroc": _good("Image AUROC", "an abnormal image scores higher than a normal one"),
     "image_ap": _good("Image average precision", "its floor is the share of abnormal images"),
@@ -150,8 +151,16 @@ METRICS: dict[str, Metric] = {
 # What an evaluation says of itself; no measure.
 ABOUT = frozenset({
     "dataset", "synthetic", "split", "ci95", "baseline", "baseline_name", "baselines", "notes", "versions",
-    "checkpoint", "device", "date", "seconds", "model_better", "model_better_by", "variant", "trunk",
+    "checkpoint", "device", "date", "seconds", "model_better", "model_better_by", "variant", "trunk", "scan_unit",
     "ci95_delong", "findings", "against", "fill", "command", "commit", "seed"})
+
+# Further forms of a measure, which tables show on demand where they show the measure itself.
+_FORMS = {"dice_val_threshold": (
+    "dice_val_threshold_components", "dice_patients_mean", "dice_best", "dice_best_any", "dice_components",
+    "dice_best_threshold")}
+# What repeats another measure where every image stands alone ("scan_unit" of an evaluation is "image").
+_REPEATED = {"image_auroc": ("scan_auroc",), "image_sensitivity": ("scan_sensitivity",),
+             "image_specificity": ("scan_false_alarms",), "n_images": ("n_normal_scans", "n_abnormal_scans")}
 
 # Forms of a baseline, as endings of its keys, and how they differ from the plain one.
 BASELINES = {"": "", "_median5": "after a 5x5 median",
@@ -161,6 +170,21 @@ BASELINES = {"": "", "_median5": "after a 5x5 median",
 def of_baseline(baseline: Mapping[str, Any], key: str) -> dict[str, Any]:
   """{ending of BASELINES: value} of a measure in the "baseline" of an evaluation, those that it has."""
   return {ending: baseline[key + ending] for ending in BASELINES if key + ending in baseline}
+
+
+def further(result: Mapping[str, Any]) -> dict[str, str]:
+  """{key: measure of which it is a further form} of an evaluation, for those whose measure is known there."""
+  return _behind(result, _FORMS)
+
+
+def repeated(result: Mapping[str, Any]) -> dict[str, str]:
+  """{key: measure that says the same} of an evaluation of single images; {} of scans."""
+  return _behind(result, _REPEATED) if result.get("scan_unit") == "image" else {}
+
+
+def _behind(result, table):
+  return {key: main for main, keys in table.items() if result.get(main) is not None
+          for key in keys if key in result}
 
 
 def metric(key: str) -> Metric:

@@ -16,12 +16,13 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
   Returns:
     [{"key", "metric" (its name), "value", "low", "high" (95 % interval, None without), "baseline"
     (None without), "better" ("higher", "lower" or ""), "unit", "threshold" (the rule of the threshold
-    behind it), "meaning", "kind" ("result", "count" or "setting")}].
+    behind it), "meaning", "kind" ("result", "count" or "setting"), "further" (whether it is a further form
+    of another one of them)}].
   """
   ci95, base = result.get("ci95") or {}, result.get("baseline") or {}
-  found = []
+  found, further, repeated = [], dictionary.further(result), dictionary.repeated(result)
   for key in dictionary.in_order(k for k, v in result.items() if k not in dictionary.ABOUT):
-    if not _number(result[key]):
+    if not _number(result[key]) or key in repeated:
       continue
     what = dictionary.metric(key)
     low, high = ci95.get(key) or (None, None)
@@ -29,13 +30,19 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     best = (min if what.better == dictionary.LOWER else max)(beside, default=None)
     found.append({"key": key, "metric": what.name, "value": result[key], "low": low, "high": high,
                   "baseline": best, "better": what.better, "unit": what.unit, "threshold": what.threshold,
-                  "meaning": what.meaning, "kind": what.kind})
+                  "meaning": what.meaning, "kind": what.kind, "further": key in further})
   return found
 
 
 def text(results: Mapping[str, Mapping[str, Any]]) -> str:
-  """{split: evaluation/<split>.json} for a terminal: a table a split, and the comparison in words."""
-  return "\n\n".join("\n".join(_split(split, result)) for split, result in results.items())
+  """{split: evaluation/<split>.json} for a terminal: a table a split, and the comparison in words.
+
+  Further forms of a measure are counted, not shown.
+  """
+  found = ["\n".join(_split(split, result)) for split, result in results.items()]
+  if any(result.get("synthetic") for result in results.values()):
+    found.append("SYNTHETIC DATA: these numbers say nothing about patients.")
+  return "\n\n".join(found)
 
 
 def sentence(result: Mapping[str, Any]) -> str:
@@ -63,7 +70,8 @@ def baseline_name(result: Mapping[str, Any]) -> str:
 
 
 def _split(split, result):
-  lines = rows(result)
+  known = rows(result)
+  lines = [r for r in known if not r["further"]]
   counts = ", ".join(f"{r['value']:,} {_lower(r['metric'])}" for r in lines if r["kind"] == "count")
   title = f"{ {'val': 'validation'}.get(split, split).capitalize()}: {result.get('dataset', '')}"
   title += f" ({counts})" if counts else ""
@@ -80,8 +88,8 @@ def _split(split, result):
   found.append("  ↑ higher is better, ↓ lower is better" + (
       f"; baseline: {baseline_name(result)}" if based else ""))
   found += [f"  {part}" for part in (_settings(lines), sentence(result)) if part]
-  if result.get("synthetic"):
-    found.append("  SYNTHETIC DATA: these numbers say nothing about patients.")
+  if more := sum(r["kind"] == "result" for r in known) - len(shown):
+    found.append(f"  {more} further forms of Dice: {split}.json, report.html")
   return found
 
 

@@ -61,7 +61,9 @@ class Split:
 
   def measures(self) -> list[str]:
     """Keys of numbers that this split has, in the order of tables."""
+    repeated = dictionary.repeated(self.result)
     return dictionary.in_order(k for k, v in self.result.items() if k not in dictionary.ABOUT
+                               and k not in repeated
                                and isinstance(v, (int, float)) and not isinstance(v, bool))
 
 

@@ -16,14 +16,18 @@ _FILLINGS = {"network": "the network's image as it comes", "nothing": "the frame
 
 
 def results(splits: list[Split]) -> dict[str, Any]:
-  """Rows of measures (no counts, no settings), a column a split and a column its baseline."""
+  """Rows of measures (no counts, no settings), a column a split and a column its baseline.
+
+  "further" of a row: a further form of another measure of the table.
+  """
+  further = {k for s in splits for k in dictionary.further(s.result)}
   keys = [k for k in dictionary.in_order(k for s in splits for k in s.measures())
           if dictionary.metric(k).kind == "result" and any(known(s.result.get(k)) for s in splits)]
   based = [s for s in splits if any(_base(s, k) for k in keys)]
   rows = [{"metric": dictionary.metric(k),
            "cells": [{"value": s.result.get(k), "interval": (s.result.get("ci95") or {}).get(k)}
                      for s in splits],
-           "base": [_base(s, k) for s in based]} for k in keys]
+           "base": [_base(s, k) for s in based], "further": k in further} for k in keys]
   return {"heads": [s.title for s in splits], "rows": rows,
           "base_heads": [f"{s.result.get('baseline_name', 'intensity threshold')}, {s.title}" for s in based]}
 
@@ -41,7 +45,7 @@ def counts(splits: list[Split]) -> list[tuple[str, str]]:
   """("test", "8 images, 2 patients, ..."): a line a split."""
   lines = []
   for s in splits:
-    keys = [k for k in dictionary.in_order(s.result) if dictionary.metric(k).kind == "count"
+    keys = [k for k in s.measures() if dictionary.metric(k).kind == "count"
             and known(s.result.get(k)) and not (k == "n_patients" and s.unit == "images")]
     lines.append((s.title, ", ".join(f"{number(s.result[k])} {dictionary.metric(k).name.lower()}"
                                      for k in keys)))
@@ -60,13 +64,21 @@ def settings(splits: list[Split]) -> list[tuple[str, str, str]]:
 
 
 def missing(splits: list[Split]) -> list[str]:
-  """What could not be measured: a line for each reason of a split."""
-  reasons: dict[tuple[str, str], list[str]] = {}
+  """What could not be measured: a line for each reason, with the splits that it holds for.
+
+  Further forms of a measure that is not known either are not named.
+  """
+  reasons: dict[tuple[str, tuple[str, ...]], list[str]] = {}
   for s in splits:
-    for key, why in (s.result.get("notes") or {}).items():
-      name = "intervals" if key == "ci95" else dictionary.metric(key).name
-      reasons.setdefault((s.title, why), []).append(name)
-  return [f"{split}: {why}; not measured: {'; '.join(names)}" for (split, why), names in reasons.items()]
+    notes = s.result.get("notes") or {}
+    further, names = dictionary.further(notes), {}
+    for key, why in notes.items():
+      if key not in further:
+        names.setdefault(why, []).append("intervals" if key == "ci95" else dictionary.metric(key).name)
+    for why, those in names.items():
+      reasons.setdefault((why, tuple(those)), []).append(s.title)
+  return [f"{', '.join(titles)}: {why}; not measured: {'; '.join(names)}"
+          for (why, names), titles in reasons.items()]
 
 
 def calls(split: Split) -> dict[str, int] | None:

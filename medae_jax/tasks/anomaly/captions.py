@@ -67,7 +67,9 @@ def describe(evaluator, row: int) -> list[str]:
   if evaluator.lesion_px[row] > 0:
     facts.append(f"lesion {evaluator.lesion_px[row]} px")
   elif evaluator.label[row] >= 0:
-    facts.append("abnormal" if evaluator.label[row] else "no lesion" if "slice" in meta else "normal")
+    marked = "slice" in meta and (evaluator.lesion_px > 0).any()  # else nobody looked for lesions in a slice
+    facts.append("abnormal" if evaluator.label[row] else "no lesion" if marked else "taken for normal"
+                 if "slice" in meta else "normal")
   facts.append(f"image score {evaluator.image_scores['model'][row]:.3g}")
   overlap = evaluator.overlap
   if overlap is not None and "val" in overlap and evaluator.lesion_px[row] > 0:

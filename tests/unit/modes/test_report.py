@@ -197,6 +197,22 @@ def test_page_of_normal_scans_alone_says_what_is_absent_and_what_the_threshold_p
   assert "scan threshold 38 (conformal, from 40 normal scans" in page and "0.024" in page
 
 
+def test_further_forms_of_dice_are_folded_and_what_is_absent_is_said_once(tmp_path):
+  """Dice in six ways; nine names twice where a folder holds normal scans alone; "scans" of pictures."""
+  folder = tmp_path / "evaluation"
+  folder.mkdir()
+  notes = dict.fromkeys(("pixel_ap", "dice_val_threshold", "dice_best", "dice_components"), "no masks")
+  for split, more in (("test", {"dice_val_threshold": 0.5, "dice_best": 0.75}), ("val", {}), ("new", {})):
+    known = {"dataset": "mine", "n_images": 12, "scan_unit": "image", "n_normal_scans": 12, **more}
+    (folder / f"{split}.json").write_text(json.dumps(known if more else {**known, "notes": notes}))
+  page = report.write(tmp_path).read_text()
+  _check(page)
+  first, folded = page.split("<details><summary>Further forms of Dice</summary>")
+  assert "Dice at the validation threshold" in first and "Best Dice (oracle)" not in first
+  assert "0.750" in folded and "ormal scans" not in page
+  assert page.count("no masks") == 1 and "not measured: Pixel average precision; Dice at the" in page
+
+
 def test_the_variant_of_a_result_heads_the_page(tmp_path):
   files.write_json(tmp_path / "evaluation/test.json", {
       "dataset": "d", "synthetic": True, "n_images": 2, "psnr": 3.0, "variant": "demo", "trunk": "vgg16, <a>",

@@ -21,6 +21,7 @@ def test_a_row_a_number_with_interval_and_the_better_baseline():
   rows = {r["key"]: r for r in result_table.rows(RESULT)}
   assert list(rows) == ["pixel_ap", "psnr", "mae_inside", "val_threshold", "dice_best_threshold",
                         "n_images", "n_patients", "own_number"]
+  assert not any(r["further"] for r in rows.values())
   ap = rows["pixel_ap"]
   assert (ap["metric"], ap["value"], ap["low"], ap["high"], ap["baseline"]) == (
       "Pixel average precision", 0.5, 0.4, 0.6, 0.35)
@@ -55,6 +56,28 @@ def test_without_baseline_intervals_and_verdict():
   assert text.splitlines() == ["Test: x", "  metric                    value  95 % interval  threshold",
                                "  Dice, mean over images ↑  0.250                 probability 0.5",
                                "  ↑ higher is better, ↓ lower is better"]
+
+
+def test_one_dice_is_shown_and_its_further_forms_are_counted():
+  """Dice stood there in six ways."""
+  forms = {"dice_best": 0.6, "dice_best_any": 0.6, "dice_components": 0.6, "dice_best_threshold": 0.4}
+  text = result_table.text({"test": {**RESULT, **forms, "dice_val_threshold": 0.5}})
+  assert text.count("Dice") == 2 and "Dice at the validation threshold" in text and "oracle" not in text
+  assert "3 further forms of Dice: test.json, report.html" in text
+  assert "Best Dice (oracle)" in result_table.text({"test": {**RESULT, **forms}})  # where it is the only one
+
+
+def test_synthetic_data_is_named_once_behind_all_splits():
+  text = result_table.text({s: {**RESULT, "synthetic": True} for s in ("val", "test")})
+  assert text.count("SYNTHETIC") == 1 and text.endswith("say nothing about patients.")
+
+
+def test_single_images_are_not_called_scans():
+  found = {"dataset": "x", "n_images": 3, "n_abnormal_images": 1, "n_normal_scans": 2, "n_abnormal_scans": 1,
+           "image_auroc": 0.5, "scan_auroc": 0.5}
+  assert "normal scans" in result_table.text({"test": {**found, "scan_unit": "scan"}})
+  text = result_table.text({"test": {**found, "scan_unit": "image"}})
+  assert text.startswith("Test: x (3 images, 1 abnormal images)") and "can" not in text and "3-D" not in text
 
 
 def test_a_line_of_numbers_for_the_log():

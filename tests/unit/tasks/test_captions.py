@@ -66,9 +66,12 @@ def test_letters_of_the_sides(axes, letters):
   assert of() == letters and of(synthetic=True) == of(meta=()) == []
 
 
-@pytest.mark.parametrize("slices, said", [(True, ["slice 4", "no lesion"]), (False, ["normal"])])
-def test_what_is_no_slice_is_normal_not_without_a_lesion(slices, said):
+@pytest.mark.parametrize("slices, other, said", [
+    (True, 9, ["slice 4", "no lesion"]), (False, 9, ["normal"]),
+    (True, 0, ["slice 4", "taken for normal"]), (True, -1, ["slice 4", "taken for normal"])])
+def test_without_a_lesion_is_said_of_slices_of_sets_with_lesions_alone(slices, other, said):
+  """"no lesion" stood below slices of a folder without masks, tumours and all."""
   evaluator, _ = case(0, slices)
-  vars(evaluator).update(label=np.array([0]), lesion_px=np.array([0]), group=np.array([0]), patients=["p"],
+  vars(evaluator).update(label=np.array([0]), lesion_px=np.array([0, other]), group=np.array([0]), patients=["p"],
                          overlap=None)
   assert captions.describe(evaluator, 0) == [*said, "image score 0.1"]
