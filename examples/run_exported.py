@@ -13,6 +13,8 @@ import jax
 from jax import export
 import numpy as np
 
+if len(sys.argv) < 2:
+  sys.exit(__doc__)
 given = [a.removeprefix("--dir=") for a in sys.argv[1:] if a.startswith("--dir=")]
 folder = pathlib.Path(given[0]) if given else pathlib.Path(__file__).parent
 manifest = json.loads((folder / "manifest.json").read_text())

@@ -63,7 +63,7 @@ def decode(path, what: str = "image") -> Decoded:
     FileNotFoundError: no such file. UserError: one line: no image, damaged, several pages, more
     than MAX_PIXELS, a form that is not read.
   """
-  return _guarded(path, what, lambda image, data: _picture(path, image, data))
+  return _guarded(path, what, lambda *found: _picture(path, *found))
 
 
 def jpeg_size(path, what: str = "image") -> tuple[int, int] | None:
@@ -72,8 +72,7 @@ def jpeg_size(path, what: str = "image") -> tuple[int, int] | None:
   Raises:
     As `decode`.
   """
-  def quickly(image, data):
-    del data
+  def quickly(image, *_):
     if image.format not in ("JPEG", "MPO"):
       return None
     height, width = image.height, image.width
@@ -93,19 +92,18 @@ def turn(path) -> int:
 
 
 def _guarded(path, what, use):
-  """use(Pillow's image, bytes of a PNG): the one place where Pillow fails."""
+  """use(Pillow's image, bytes and chunks of a PNG): the one place where Pillow fails."""
   path = pathlib.Path(path)
   check_regular(path, what)
   try:
     with open(path, "rb") as file:
       data = file.read() if file.read(8) == _PNG_START else b""
-    if data:
-      data = _PNG_START + data
-      headers.png_chunks(data)
+    data = _PNG_START + data if data else b""
+    chunks = headers.png_chunks(data) if data else []
     with _open(path) as image:
       _check_size(path, *image.size)
       _check_pages(path, image, what)
-      return use(image, data)
+      return use(image, data, chunks)
   except Image.DecompressionBombError:
     _check_size(path, *_claimed_size(path))
     raise UserError(f"{path} claims more pixels than fit") from None
@@ -161,8 +159,8 @@ def _check_pages(path, image, what):
     raise UserError(f"{path} has {channels} channels: save it with 1 (grey) or 3 (colour)")
 
 
-def _picture(path, image, data) -> Decoded:
-  header, tags, rows = headers.of_image(image, data), _tags(image), _row_kind(image)
+def _picture(path, image, data, chunks) -> Decoded:
+  header, tags, rows = headers.of_image(image, chunks), _tags(image), _row_kind(image)
   if tags["tiff"] and rows.partition(";")[0] in _UNNAMED:
     _check_unnamed(path, rows)
   deep = _is_deep_colour(path, image, tags, rows)
@@ -172,8 +170,8 @@ def _picture(path, image, data) -> Decoded:
   else:
     image.load()
     pixels, alpha, bits = _plain(path, _shown(image), tags)
-  if data:
-    headers.check_png_rows(data)
+  if chunks:
+    headers.check_png_rows(path, chunks)
   if turn >= 5:
     header = header.turned()
   inverted = tags["white_is_zero"] and pixels.dtype != np.uint8  # Pillow inverts 8 bits itself

@@ -8,6 +8,7 @@ places. docs/formats.md says so to users.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import re
 import struct
@@ -25,6 +26,8 @@ _RARE = {34925: "LZMA", 50000: "Zstandard", 50001: "WebP"}  # codes of tag 259
 _PNG_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"pHYs")
 # Passes of an interlaced PNG: first row and column, steps of both.
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+_COUNTED: dict[str, int] = {}  # {PNG file: hash of the content} whose rows were counted in this process
+_MOST_COUNTED = 100_000
 _PROFILE_KINDS = {b"GRAY": 1, b"RGB ": 3}  # channels of a colour profile
 
 
@@ -63,15 +66,15 @@ class Header:
     return self.profile if _PROFILE_KINDS.get(self.profile[16:20]) == channels else b""
 
 
-def of_image(image, data: bytes) -> Header:
-  """The header of Pillow's image; `data`: the file where it is a PNG."""
+def of_image(image, chunks: Sequence[tuple[bytes, bytes]]) -> Header:
+  """The header of Pillow's image; `chunks`: of a PNG."""
   dpi = image.info.get("dpi")
   fine = dpi and len(dpi) == 2 and all(0 < float(v) < 1e6 for v in dpi)
   found: Any = getattr(image, "tag_v2", {})
   return Header(image.format or "", (float(dpi[0]), float(dpi[1])) if fine else None,
                 image.info.get("icc_profile") or b"",
                 {t: found[t] for t in _TIFF_TAGS if t in found},
-                [c for c in png_chunks(data) if c[0] in _PNG_CHUNKS] if data else [])
+                [c for c in chunks if c[0] in _PNG_CHUNKS])
 
 
 def pages(image) -> int:
@@ -139,15 +142,25 @@ def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
   raise UserError("damaged: cut off before its end")
 
 
-def check_png_rows(data: bytes) -> None:
+def check_png_rows(path, chunks: Sequence[tuple[bytes, bytes]]) -> None:
   """Refuses a PNG whose stream of pixels is whole and of another length than its header says.
 
   Pillow draws rows that are missing black, and leaves what is too much: another width shears the picture.
+  Counting inflates the file as decoding does: a stream that reads it in every epoch counts once.
 
   Raises:
     UserError: there are fewer or more bytes, or a row of no known filter, which Pillow draws black.
   """
-  chunks = png_chunks(data)
+  content = hash(tuple(chunks))
+  if _COUNTED.get(str(path)) == content:
+    return
+  _count_png_rows(chunks)
+  if len(_COUNTED) >= _MOST_COUNTED:
+    _COUNTED.clear()
+  _COUNTED[str(path)] = content
+
+
+def _count_png_rows(chunks):
   width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", dict(chunks)[b"IHDR"])
   bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
   need = sum(rows * (1 + -(-columns * bits // 8)) for rows, columns in (

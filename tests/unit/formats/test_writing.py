@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
@@ -192,3 +194,19 @@ def test_one_clear_colour_is_carried_as_alpha(tmp_path):
   np.testing.assert_array_equal(frame.pixels[0, ..., 0], GREY)
   found = np.asarray(written(tmp_path / "a.png", tmp_path))
   np.testing.assert_array_equal(found[..., 1] == 0, GREY[0, 0] == GREY)
+
+
+def test_rows_of_a_png_are_counted_once_a_file_and_anew_when_it_changes(tmp_path, monkeypatch):
+  """A stream that reads files in every step inflated each of them twice in every epoch."""
+  counted, count = [], header._count_png_rows
+  monkeypatch.setattr(header, "_count_png_rows", lambda chunks: (counted.append(1), count(chunks)))
+  def stored(filter_of_last):
+    rows = zlib.compress(bytes(12) + bytes([filter_of_last]) + bytes(11), 0)
+    parts = (b"IHDR", struct.pack(">IIBBBBB", 11, 2, 8, 0, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(header.png_chunk(*p) for p in parts))
+    os.utime(tmp_path / "a.png", (1e9, 1e9))  # as many bytes, the same time
+    return tmp_path / "a.png"
+  assert not any(images.read_plain(stored(0)).any() for _ in range(3)) and len(counted) == 1
+  for _ in range(2):  # what was refused stays so
+    with pytest.raises(UserError, match="damaged: a row of a kind"):
+      images.read_plain(stored(7))
