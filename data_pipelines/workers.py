@@ -24,22 +24,15 @@ from typing import Any
 
 import tqdm
 
+from data_pipelines import machine
+
 _EVERY = 10  # seconds between lines of the log where there is no terminal
 
 
 def default_count(bytes_a_job: float) -> int:
   """One process a core, as far as memory lasts for jobs of `bytes_a_job` each; at least 1."""
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-  return max(1, min(cores, int(free_memory() / bytes_a_job)))
-
-
-def free_memory() -> int:
-  """Bytes that can be allocated without swapping; half of the memory where the system is silent."""
-  try:
-    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-  except (OSError, StopIteration, ValueError):
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+  return max(1, min(cores, int(machine.free_memory() / bytes_a_job)))
 
 
 def run(module: ModuleType, jobs: Sequence[Mapping[str, Any]], count: int

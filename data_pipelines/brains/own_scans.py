@@ -220,7 +220,8 @@ def build(found: sides.Sides, cfg: Mapping, ops, seed: int) -> OwnScans:
     g = firsts[m.name]
     scans.append(scan_folders.ScanFiles(g.name, m.split, tuple(v.source for v in g.volumes.values()),
                                         str(g.seg) if g.seg else None, m.patient))
-  _check_first_labels([g for g in groups if g.seg and not g.first.label], found.root, cfg["lesion_values"])
+  if not prepare.is_prepared(cfg):  # later the records of the labels say it
+    _check_first_labels([g for g in groups if g.seg and not g.first.label], found.root, cfg["lesion_values"])
   folder, manifest = prepare.prepare_set(cfg, files.Found(scans, {}, "by patient, of one's own folder"))
   label = {firsts[m.name].name: (m.label, bool(firsts[m.name].seg)) for m in members}
   by_split: dict[str, list[slices.Scan]] = {s: [] for s in sides.SPLITS}

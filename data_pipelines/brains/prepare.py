@@ -42,6 +42,16 @@ def default_folder(cfg: dict) -> pathlib.Path:
   return base / "medae_jax" / f"{source.name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+def folder_of(cfg) -> pathlib.Path:
+  """The folder of a prepared set: config.data.prepared_dir, else the default one."""
+  return pathlib.Path(cfg["prepared_dir"]).expanduser() if cfg["prepared_dir"] else default_folder(cfg)
+
+
+def is_prepared(cfg) -> bool:
+  """Whether `prepare_set` has come to its end before with these parameters."""
+  return (folder_of(cfg) / "manifest.json").is_file()
+
+
 def prepare_set(cfg, found: files.Found | None = None) -> tuple[pathlib.Path, dict]:
   """Prepares what is missing or stale of `cfg["dir"]`.
 
@@ -59,8 +69,7 @@ def prepare_set(cfg, found: files.Found | None = None) -> tuple[pathlib.Path, di
   found = found or files.find_scans(cfg["dir"], cfg["modalities"], cfg["group_pattern"], cfg["grouping"])
   if cfg["folds"]:
     found = folds.regroup(found, cfg["folds"], cfg["fold"])
-  folder = pathlib.Path(cfg["prepared_dir"]).expanduser() if cfg["prepared_dir"] else (
-      default_folder(cfg))
+  folder = folder_of(cfg)
   try:
     (folder / "records").mkdir(parents=True, exist_ok=True)
   except OSError as e:

@@ -9,7 +9,7 @@ import random
 
 import numpy as np
 
-from data_pipelines import when_read, workers
+from data_pipelines import machine, when_read
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 
@@ -79,7 +79,7 @@ class SliceSource(Source):
     """All slices in one array, or None where they would take over half of the free memory."""
     h, w, c = self.scans[0].image.shape[1:]
     need = len(self) * h * w * (c * self.scans[0].image.dtype.itemsize + self.with_truth)
-    if need > workers.free_memory() / 2:
+    if need > machine.free_memory() / 2:
       logging.warning("config.data.cache: %d slices take %.1f GB, more than half of the free "
                       "memory; reading them from the prepared files instead", len(self), need / 1e9)
       return None

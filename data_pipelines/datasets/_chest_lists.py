@@ -13,7 +13,7 @@ from data_pipelines.chest.listing import NORMAL, Radiograph
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts, images
 from data_pipelines.formats.regular import is_there
-from data_pipelines.intake import find, folder_words, patients, splits, tables
+from data_pipelines.intake import find, mask_words, patients, splits, tables
 from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
 from data_pipelines.one_class.lists import Item
@@ -158,7 +158,7 @@ def _masks(root):
   found: dict[str, str] = {}
   for path in find.find(root, ("image",)).files:
     first, *below = path.relative_to(root).parts
-    if below and first.lower() in folder_words.MASKS:
+    if below and first.lower() in mask_words.FOLDERS:
       name = "/".join([*below[:-1], find.stem_of(path)]).removesuffix("_mask")
       if name in found:
         raise UserError(f"{found[name]} and {path} are masks of one image: take one away")

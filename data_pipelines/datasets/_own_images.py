@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import logging
-import re
 
 import numpy as np
 
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts, images
-from data_pipelines.intake import names as naming, sides
+from data_pipelines.intake import mask_words, sides
 from data_pipelines.intake.sides import Member
 from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
@@ -107,14 +106,14 @@ def _check_masks(members, window):
 def _check_beside(found: sides.Sides):
   """Raises UserError where x_mask.png beside x.png marks something, and x.png counts as normal."""
   healthy = {m.path.parent for m in found.members if not m.label}
-  for item in found.found.left_out:
-    if item.path.parent in healthy and re.search("mask|seg|lesion|gt$", item.path.stem, re.IGNORECASE):
+  for path in found.beside:
+    if path.parent in healthy and mask_words.may_be_truth(path.stem):
       try:
-        marked = item.reason.startswith(naming.BESIDE) and np.any(mask_images.read_mask(item.path) > 0.5)
+        marked = np.any(mask_images.read_mask(path) > 0.5)
       except (UserError, OSError):  # no mask
         continue
       if marked:
-        raise UserError(f"{item.path} marks something, and its image counts as normal by its folder: put the "
+        raise UserError(f"{path} marks something, and its image counts as normal by its folder: put the "
                         "image into abnormal/ and the mask into masks/, or take the mask away")
 
 

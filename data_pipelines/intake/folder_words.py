@@ -13,15 +13,11 @@ import re
 from typing import Any
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import copies, find as finder, vocabulary
+from data_pipelines.intake import copies, find as finder, mask_words, vocabulary
 from data_pipelines.intake.tables import same
 
-MASKS = ("mask", "masks", "segmentation", "segmentations", "ground_truth", "groundtruth", "gt", "label",
-         "labels", "annotation", "annotations", "labelstr", "labelsts", "seg", "segs", "ground truth",
-         "ground-truth")
 NO_SIDE = "lies in no folder normal, abnormal or masks"
 IMAGES = ("image", "images", "img", "imgs", "imagestr", "imagests")
-_ENDS_AS_MASKS = re.compile(r".*(?:masks?|ground ?truths?|gts?|segm(?:entations?)?|labels(?:tr|ts)?)")
 _MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
          "patients": 1, "lesions": 1, "pathologies": 1}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
@@ -34,14 +30,14 @@ def side(folders: Sequence[str], words: Sequence[Collection[str]]):
   """0, 1, "mask" or None by the first folder with a known name, or "mask" where one below it holds masks."""
   names = list(map(same, folders))
   for at, folder in enumerate(names):
-    if folder in MASKS:
+    if folder in mask_words.FOLDERS:
       return "mask"
     found = _MORE.get(folder, 0 if folder in vocabulary.NORMAL_WORDS else
                       1 if folder in vocabulary.ANOMALY_WORDS else None)
     if folder in words[0] or folder in words[1]:
       found = int(folder in words[1])
     if found is not None:
-      return "mask" if set(names[at:]) & set(MASKS) else found
+      return "mask" if set(names[at:]) & set(mask_words.FOLDERS) else found
   return None
 
 
@@ -76,7 +72,7 @@ def sides(files: Collection[pathlib.Path], root: pathlib.Path, words: Sequence[C
 
 def without_masks(folders: Sequence[str]) -> list[str]:
   """Folders but for the first that holds masks."""
-  at = next((i for i, folder in enumerate(folders) if same(folder) in MASKS), len(folders))
+  at = next((i for i, folder in enumerate(folders) if same(folder) in mask_words.FOLDERS), len(folders))
   return [*folders[:at], *folders[at + 1:]]
 
 
@@ -93,7 +89,7 @@ def check_no_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
     raise UserError(f"{root} has no folder normal or abnormal, and its folder {odd[0]} speaks of one: say "
                     "which folders hold normal images by config.data.normal_words, which abnormal ones by "
                     f"anomaly_words; where all are normal, put them into {root}/normal")
-  if odd := [f for f in folders if any(map(_ENDS_AS_MASKS.fullmatch, _words(f)))]:
+  if odd := [f for f in folders if any(map(mask_words.like_a_folder, _words(f)))]:
     raise UserError(f"{root}/.../{odd[0]} is named as a folder of masks, and its files would be taken for "
                     "normal images: call it masks, or take it away")
   ill = [p for p in files if _words(finder.stem_of(p)) & set(vocabulary.ANOMALY_WORDS)]

@@ -13,23 +13,11 @@ import pathlib
 import re
 import unicodedata
 
-from data_pipelines.intake import find
+from data_pipelines.intake import find, mask_words
 
 # A name gets endings such as _anomaly.nii.gz.tmp; file systems allow 255 bytes.
 LONGEST = 200
-# What truth and our own results are called: <name of the image>_<one of these>.
-RESULT_ENDINGS = ("anomaly", "mask", "overlay", "prob", "seg", "segmentation", "label", "labels", "gt",
-                  "groundtruth", "ground_truth", "lesion", "lesions")
-# Words of files that lie beside an image and are none: what it is marked with, and what others made of it
-# (x_mask_1, mask_x, x_superpixels, x_attribute_globules, x_labelTrainIds, label_viz).
-_MARK = re.compile(rf"(?:{'|'.join(RESULT_ENDINGS)}|masks|(?:mask|label|segment|superpixel|annot|contour|"
-                   r"attribut|heatmap|instance|overlay)[a-z]*|cam|gradcam|viz|pred|prediction|roi|bbox|rater|reader|"
-                   r"expert|observer|lesionmask)\d*")
-_WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|overlay|heatmap|viz)"
-                    r"s?\d*")
-BESIDE = "is named as a label or a result"
 _NEAR = 200  # files of a folder among which another image is looked for
-_BETWEEN = re.compile(r"[-_ .()]+")
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
 
@@ -79,22 +67,14 @@ def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
     files: of the search, sorted.
   """
   stem = find.stem_of(path)
-  for at in (k for found in _BETWEEN.finditer(stem) for k in range(*found.span())):  # all in "a (1)_mask"
+  gaps = mask_words.BETWEEN.finditer(stem)
+  for at in (k for found in gaps for k in range(*found.span())):  # all in "a (1)_mask"
     for image, rest in ((stem[:at], stem[at:]), (stem[at + 1:], stem[:at])):
-      if image and _is_mark(rest) and (file := _beside(path.with_name(image), files)):
-        return f"{BESIDE} of {file.name}, which lies beside it"
-  if _is_mark(stem, whole=True) and (file := _other(path, files)):
-    return f"{BESIDE}, and lies in the folder of {file.name}"
+      if image and mask_words.is_mark(rest) and (file := _beside(path.with_name(image), files)):
+        return f"{mask_words.BESIDE} of {file.name}, which lies beside it"
+  if mask_words.is_mark(stem, whole=True) and (file := _other(path, files)):
+    return f"{mask_words.BESIDE}, and lies in the folder of {file.name}"
   return ""
-
-
-def _is_mark(text: str, whole: bool = False) -> bool:
-  """Whether the first or the last word is one of marks; `whole`: all words."""
-  every = list(filter(None, _BETWEEN.split(text.lower())))
-  words = [w for w in every if not w.isdigit()]
-  if whole:  # 0007_mask may be an image of its own
-    return words[:1] == every[:1] != [] and all(map(_WHOLE.fullmatch, words))
-  return bool(words) and any(map(_MARK.fullmatch, (words[0], words[-1])))
 
 
 def _beside(place: pathlib.Path, files):
@@ -115,7 +95,7 @@ def _other(path: pathlib.Path, files):
   for file in files[first:first + _NEAR]:
     if file.parts[:depth - 1] != path.parts[:-1]:
       return None
-    if len(file.parts) == depth and not _is_mark(find.stem_of(file), whole=True):
+    if len(file.parts) == depth and not mask_words.is_mark(find.stem_of(file), whole=True):
       return file
   return None
 

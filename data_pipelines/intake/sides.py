@@ -22,6 +22,7 @@ from data_pipelines.intake import (
   counts,
   find as finder,
   folder_words,
+  mask_words,
   names as naming,
   patients,
   splits,
@@ -59,7 +60,8 @@ class Sides:
   """What a folder holds.
 
   kind: "image" (DICOM as well), "nifti", or "series": DICOM volumes, one member a series; then
-  `series` are these, and `labels` NIfTI files named as labels beside them.
+  `series` are these, and `labels` NIfTI files named as labels beside them. beside: what is left out as
+  a label or a result, which lies beside its image.
   """
   root: pathlib.Path
   kind: str
@@ -68,6 +70,7 @@ class Sides:
   found: finder.Found
   series: list[dicom_series.Series] = dataclasses.field(default_factory=list)
   labels: list[pathlib.Path] = dataclasses.field(default_factory=list)
+  beside: list[pathlib.Path] = dataclasses.field(default_factory=list)
 
 
 def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = (), dicom: str = "auto"
@@ -102,9 +105,9 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
     folder_words.check_no_sides((p for p, side in sides.items() if side != "mask"), root)
     folder_words.say_no_sides((p for p, side in sides.items() if side != "mask"), found)
     sides = {path: side if side == "mask" else 0 for path, side in sides.items()}
-    logging.warning("%s has no folder normal or abnormal: all of its %d scans are taken for normal, and what "
-                    "lies in them is learnt as normal, lesions too", root,
-                    sum(side == 0 for side in sides.values()))
+    logging.info("%s has no folder normal or abnormal: all of its %d scans are taken for normal, and what "
+                 "lies in them is learnt as normal, lesions too", root,
+                 sum(side == 0 for side in sides.values()))
   found.leave_out({path: folder_words.NO_SIDE for path, side in sides.items()
                    if side is None})
   there = {p: finder.kind_of(p) for p, side in sides.items() if side in (0, 1)}
@@ -127,7 +130,7 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
     raise UserError(f"{root} holds no normal scan (a folder normal/): there is nothing to train on"
                     f"{folder_words.unsaid(found)}")
   return Sides(root, kinds.pop(), members, [p for p, side in sides.items() if side == "mask"], found,
-               series, labels)
+               series, labels, list(beside))
 
 
 def _volumes(paths, dicom, root, found):
@@ -169,7 +172,7 @@ def _one_side(series, sides):
 
 def _is_label(path):
   name = re.sub("[-_ ]+", "_", same(finder.stem_of(path)))
-  return any(f"_{name}".endswith(f"_{word}") for word in ("seg", "label", "labels", *folder_words.MASKS))
+  return any(f"_{name}".endswith(f"_{word}") for word in mask_words.FOLDERS)
 
 
 def decided(found: Sides) -> dict[str, str]:

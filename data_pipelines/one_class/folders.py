@@ -20,7 +20,7 @@ from data_pipelines.intake import (
   unlisted,
   vocabulary,
 )
-from data_pipelines.intake.folder_words import MASKS
+from data_pipelines.intake.mask_words import FOLDERS as MASKS
 from data_pipelines.intake.tables import same
 from data_pipelines.one_class.lists import Item, hold_out, regrouped
 

@@ -1,7 +1,7 @@
 """UserError, and what says whether code outside the package may run: one of each for both packages.
 
-data_pipelines.errors and .outside are leaves: this is the only module below the modes that may
-import from data_pipelines.
+data_pipelines.errors and .outside are leaves; of leaves alone may modules below the modes import from
+data_pipelines (this one, files and device.memory do).
 """
 
 from collections.abc import Iterator

@@ -72,13 +72,18 @@ def draw(rng, index, shape, resolution: int, std: float, roll: str = "batch"):
   return coarse, jnp.broadcast_to(one(jax.random.fold_in(rng, 2**31 - 1)), (index.shape[0], 2))
 
 
-@functools.lru_cache(maxsize=16)
 def fixed(draws: int, shape, resolution: int, std: float) -> tuple[np.ndarray, ...]:
   """Fields that never change, of key 0: coarse [draws,1,r,r,C] and the `matrices` that upsample each.
 
   Arrays of numpy, so constants of a program that is traced: exported formats know no random numbers. Computed
   at the first call, by a program of its own whatever is being traced.
   """
+  return _fixed(draws, shape, resolution, std, jax.dtypes.canonicalize_dtype(float))
+
+
+@functools.lru_cache(maxsize=16)
+def _fixed(draws, shape, resolution, std, dtype):
+  del dtype  # of what is drawn: 64 bits are other numbers
   def all_of_them():
     def one(key):
       coarse, roll = draw(key, jnp.zeros((1,), jnp.int32), shape, resolution, std, "example")

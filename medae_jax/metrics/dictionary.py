@@ -71,8 +71,8 @@ METRICS: dict[str, Metric] = {
                                 "patients with lesions, before the component filter", VAL),
     "dice_best": _good("Best Dice (oracle)", "of a grid of thresholds", ORACLE, "Kascenas, MIDL 2022"),
     "dice_best_any": _good("Best Dice of any threshold (oracle)", "of all float16 values", ORACLE),
-    "dice_components": _good("Best Dice (oracle), small components removed", "in 3-D where slices make a scan",
-                             ORACLE),
+    "dice_components": _good(
+        "Best Dice (oracle), small components removed", "in 3-D where slices make a scan", ORACLE),
     # anomaly: images and scans
     "image_auroc": _good("Image AUROC", "an abnormal image scores higher than a normal one"),
     "image_ap": _good("Image average precision", "its floor is the share of abnormal images"),
@@ -151,8 +151,8 @@ METRICS: dict[str, Metric] = {
 # What an evaluation says of itself; no measure.
 ABOUT = frozenset({
     "dataset", "synthetic", "split", "ci95", "baseline", "baseline_name", "baselines", "notes", "versions",
-    "checkpoint", "device", "date", "seconds", "model_better", "model_better_by", "variant", "trunk", "scan_unit",
-    "ci95_delong", "findings", "against", "fill", "command", "commit", "seed"})
+    "checkpoint", "device", "date", "seconds", "model_better", "model_better_by", "variant", "trunk",
+    "scan_unit", "ci95_delong", "findings", "against", "fill", "command", "commit", "seed"})
 
 # Further forms of a measure, which tables show on demand where they show the measure itself.
 _FORMS = {"dice_val_threshold": (

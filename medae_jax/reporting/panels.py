@@ -143,6 +143,11 @@ def truth_name(synthetic: bool) -> str:
   return "generated mask" if synthetic else "expert mask"
 
 
+def marked_below(what: str) -> str:
+  """The verdict on a lesion that is drawn well in a "slice" or an "image" that is not called abnormal."""
+  return f"lesion marked, but {what} score below the image threshold"
+
+
 def scale_bar(top: float, threshold: float | None, with_truth: bool | None, width: int = 420,
               truth: str = "expert mask") -> np.ndarray:
   """The heat scale with its numbers and the threshold's tick, and the legend of the verdicts.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from typing import Any
 
 import jax
 import numpy as np
+
+from data_pipelines import machine
 
 MARGIN = 0.9  # of what is free: allocators lose some to holes, libraries take workspaces
 
@@ -86,21 +87,12 @@ def free() -> int | None:
   limits = [s["bytes_limit"] for s in stats if "bytes_limit" in s]
   if limits:
     return int(min(limits))
-  return _machine() if jax.default_backend() == "cpu" else None
+  return machine.free_memory() if jax.default_backend() == "cpu" else None
 
 
 def installed() -> int:
   """Bytes of the machine's memory, free or not."""
   return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _machine() -> int | None:
-  """What Linux says is available, or all there is."""
-  with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/meminfo", encoding="ascii") as f:
-    return 1024 * next(int(line.split()[1]) for line in f if line.startswith("MemAvailable"))
-  with contextlib.suppress(ValueError, OSError, AttributeError):
-    return installed()
-  return None
 
 
 def _text(count: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from medae_jax.core import calibration as calibrate, files
 from medae_jax.reporting import page as pages
-from medae_jax.reporting.panels import heat_stops, truth_name
+from medae_jax.reporting.panels import heat_stops, marked_below, truth_name
 from medae_jax.reporting.run import figures, results, tables, verdicts
 from medae_jax.reporting.run.results import Split
 
@@ -23,9 +23,8 @@ _PARTS = {
     "panel": ("A spread of cases", "Evenly over the range of results, quiet normal ones included."),
     "overlays": ("Annotations", "The most suspicious ones first, then the most trusted.")}
 _GOOD = ("found", "rightly normal", "nearer to the clean frame")
-_MARKED = ("lesion marked, but slice score below the image threshold",
-           "lesion marked, but image score below the image threshold",
-           "slice not called abnormal", "image not called abnormal")  # the last two: of older evaluations
+_MARKED = (marked_below("slice"), marked_below("image"),
+           "slice not called abnormal", "image not called abnormal")  # of older evaluations
 _BAD = ("missed", *_MARKED, "false alarm", "worse than untouched")
 _TRUTHS = (truth_name(False), truth_name(True))
 _MEANS = {"mean": "the mean of its map", "max": "the highest value of its map",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from medae_jax.reporting.panels import marked_below
+
 _RIGHT = {"L": "R", "R": "L"}  # the side at which an axis towards L (R) begins
 _DRAWN = 0.5
 
@@ -50,8 +52,7 @@ def confusion_of(evaluator, case) -> str:
     return said
   marked, truth = case["map"][..., 0] > np.float32(found["threshold"]), case["mask"][..., 0] > 0
   well = truth.any() and 2 * (marked & truth).sum() >= _DRAWN * (marked.sum() + truth.sum())
-  what = "slice" if "slice" in evaluator.metas[row] else "image"
-  return f"lesion marked, but {what} score below the image threshold" if well else said
+  return marked_below("slice" if "slice" in evaluator.metas[row] else "image") if well else said
 
 
 def describe(evaluator, row: int) -> list[str]:

@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from data_pipelines import machine
 from medae_jax import bench
 from medae_jax.core.device import memory, timing
 from medae_jax.core.method import Stage, State
@@ -164,13 +165,13 @@ def test_what_is_free_is_that_of_the_smallest_device(monkeypatch):
                                                      for s in limits])
   assert memory.free() == 200
   limits[:] = [None]
-  for backend, there in (("gpu", None), ("cpu", memory._machine)):
+  for backend, there in (("gpu", None), ("cpu", machine.free_memory)):
     monkeypatch.setattr(jax, "default_backend", lambda b=backend: b)
     found = memory.free()
     assert found is None if there is None else found > 1e6
   lines = "MemTotal:       9000 kB\nMemFree: 1 kB\nMemAvailable:    4000 kB\n"
   monkeypatch.setattr("builtins.open", lambda *_, **__: _Lines(lines))
-  assert memory._machine() == 4000 * 1024
+  assert machine.free_memory() == 4000 * 1024
 
 
 class _Lines(list):

@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from data_pipelines import dataset as datasets, workers
+from data_pipelines import dataset as datasets, machine, workers
 from data_pipelines.brains import fields, prepare, records
 from tests.brain_folders import SIZE, config, everything, rewrite, scan, volume_of
 
@@ -63,7 +63,7 @@ def test_a_relative_folder_is_the_same_folder(source, tmp_path, monkeypatch):
 
 def test_a_split_too_large_for_memory_is_read_from_its_files(source, tmp_path, monkeypatch, caplog):
   want = everything(datasets.open_dataset(config(source, tmp_path), 0))
-  monkeypatch.setattr(workers, "free_memory", lambda: 1000)
+  monkeypatch.setattr(machine, "free_memory", lambda: 1000)
   got = everything(datasets.open_dataset(config(source, tmp_path), 0))
   assert "half of the free memory" in caplog.text
   np.testing.assert_array_equal(want["image"], got["image"])

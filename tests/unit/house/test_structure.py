@@ -64,7 +64,8 @@ def test_modes_training_and_tasks_alone_read_data(edges):
   bad = [(a, b) for a, b in edges
          if room(a)[0] == "medae_jax" and room(b)[0] == "data_pipelines" and room(a)[1] not in READ_DATA]
   assert bad == [*(("medae_jax.core.errors", f"data_pipelines.{leaf}") for leaf in ("errors", "outside")),
-                 ("medae_jax.core.files", "data_pipelines.cells")]
+                 ("medae_jax.core.files", "data_pipelines.cells"),
+                 ("medae_jax.core.device.memory", "data_pipelines.machine")]
 
 
 def test_data_pipelines_import_downwards(edges):

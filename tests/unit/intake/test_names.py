@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from data_pipelines.intake import names
+from data_pipelines.intake import mask_words, names
 from tests import messy_folder
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
@@ -95,7 +95,7 @@ def test_other_names_beside_an_image_are_images(name):
 
 
 def test_words_of_marks_and_names_of_devices_are_those_of_these_lists():
-  assert set(names.RESULT_ENDINGS) == {
+  assert set(mask_words.RESULT_ENDINGS) == {
       "anomaly", "mask", "overlay", "prob", "seg", "segmentation", "label", "labels", "gt", "groundtruth",
       "ground_truth", "lesion", "lesions"}
   devices = ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))]

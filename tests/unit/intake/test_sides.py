@@ -8,6 +8,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines import dataset as datasets, fields
+from data_pipelines.brains import own_scans
 from data_pipelines.datasets import own_folder
 from data_pipelines.errors import UserError
 from data_pipelines.intake import folder_words, sides
@@ -75,7 +76,7 @@ def test_abnormal_scans_are_tested_on_never_trained(normals, folder):
 def test_a_folder_without_known_names_holds_normals_alone(tmp_path, caplog):
   for i in range(6):
     image(tmp_path / "set" / f"case{i}" / "a.png")
-  with caplog.at_level("WARNING"):
+  with caplog.at_level("INFO"):
     assert len(opened(tmp_path / "set").listing) == 6
   assert "all of its 6 scans are taken for normal, and what lies in them is learnt" in caplog.text
 
@@ -243,7 +244,7 @@ def test_a_recorded_split_that_lists_a_mask_as_image_says_what_happened(normals,
     opened(normals, split_table=str(table))
 
 
-def test_labels_that_contradict_the_side_of_their_scan(tmp_path, caplog):
+def test_labels_that_contradict_the_side_of_their_scan(tmp_path, caplog, monkeypatch):
   """A normal scan with marks was trained on, an abnormal one without any was scored as normal."""
   root, label = tmp_path / "set", np.zeros((16, 20, 6), np.uint8)
   for i in range(4):
@@ -265,6 +266,14 @@ def test_labels_that_contradict_the_side_of_their_scan(tmp_path, caplog):
   with pytest.raises(UserError, match="P0.nii.gz is normal by its folder, and its label marks something"):
     opened(root, prepared_dir=str(tmp_path / "late"))
   assert not (tmp_path / "late").exists()  # said before the preparation
+  mark("normal/P0_seg.nii.gz", 0)
+  opened(root, prepared_dir=str(tmp_path / "late"))
+  with monkeypatch.context() as patched:
+    patched.setattr(own_scans, "_check_first_labels", None)  # no label is read once all are prepared
+    opened(root, prepared_dir=str(tmp_path / "late"))
+    mark("normal/P0_seg.nii.gz", 1)
+    with pytest.raises(UserError, match="P0.nii.gz is normal by its folder, and its label marks something"):
+      opened(root, prepared_dir=str(tmp_path / "late"))
   nibabel.save(nibabel.load(root / "normal/P1.nii.gz"), root / "normal/P1.nii")
   with pytest.raises(UserError, match="P1.nii and .*P1.nii.gz differ only in their ending"):
     opened(root)

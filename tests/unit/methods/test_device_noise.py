@@ -31,6 +31,14 @@ def test_fields_have_the_stated_grid_and_sigma():
   assert np.abs(np.corrcoef(nodes.T) - np.eye(50)).max() < 0.25              # nor a node another
 
 
+def test_fixed_fields_are_kept_apart_by_the_width_of_numbers():
+  """Whoever asked first decided what a program in float64 was given."""
+  of = lambda: noise.fixed(2, SHAPE, 5, 0.2)[0].dtype
+  with jax.enable_x64(True):
+    wide = of()
+  assert (of(), wide) == (np.float32, np.float64)
+
+
 def test_rolls_cover_each_axis_and_are_drawn_one_an_axis_and_example():
   _, roll = draw(1500)
   assert set(roll[:, 0]) == set(range(12)) and set(roll[:, 1]) == set(range(20))

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from data_pipelines import claims, store as stores, when_read, workers
+from data_pipelines import claims, machine, store as stores, when_read, workers
 from data_pipelines.errors import UserError
 
 
@@ -84,7 +84,7 @@ def test_what_dead_processes_left_is_taken_away_and_what_others_write_is_not(sto
 
 def test_processes_are_as_many_as_cores_and_memory_allow(monkeypatch):
   monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-  monkeypatch.setattr(workers, "free_memory", lambda: 10e9)
+  monkeypatch.setattr(machine, "free_memory", lambda: 10e9)
   assert [workers.default_count(b) for b in (1e9, 3e9, 5e9, 11e9)] == [6, 3, 2, 1]
 
 

@@ -72,6 +72,6 @@ def test_letters_of_the_sides(axes, letters):
 def test_without_a_lesion_is_said_of_slices_of_sets_with_lesions_alone(slices, other, said):
   """"no lesion" stood below slices of a folder without masks, tumours and all."""
   evaluator, _ = case(0, slices)
-  vars(evaluator).update(label=np.array([0]), lesion_px=np.array([0, other]), group=np.array([0]), patients=["p"],
-                         overlap=None)
+  vars(evaluator).update(label=np.array([0]), lesion_px=np.array([0, other]), group=np.array([0]),
+                         patients=["p"], overlap=None)
   assert captions.describe(evaluator, 0) == [*said, "image score 0.1"]

@@ -1,0 +1,49 @@
+"""The words that mean "mask": of folders that hold masks, and of files that lie beside an image and are none.
+
+What the labels of brain volumes are called besides: brains/sequences.py.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Truth by its file: <name of the image>_<one of these>.
+_TRUTHS = ("mask", "seg", "segmentation", "label", "labels", "gt", "groundtruth", "ground_truth",
+           "lesion", "lesions")
+# What truth and our own results are called.
+RESULT_ENDINGS = (*_TRUTHS, "anomaly", "overlay", "prob")
+# Folders of masks, in the form of tables.same.
+FOLDERS = ("mask", "masks", "segmentation", "segmentations", "ground_truth", "groundtruth", "gt", "label",
+           "labels", "annotation", "annotations", "labelstr", "labelsts", "seg", "segs", "ground truth",
+           "ground-truth")
+BESIDE = "is named as a label or a result"
+# Words of folders that end so: lesionmasks, tumorlabels. Nobody knows what lies in them.
+_FOLDERS_LIKE = re.compile(r".*(?:masks?|ground ?truths?|gts?|segm(?:entations?)?|labels(?:tr|ts)?)")
+# Words of files that lie beside an image and are none: what it is marked with, and what others made of it
+# (x_mask_1, mask_x, x_superpixels, x_attribute_globules, x_labelTrainIds, label_viz).
+_MARK = re.compile(rf"(?:{'|'.join(RESULT_ENDINGS)}|masks|(?:mask|label|segment|superpixel|annot|contour|"
+                   r"attribut|heatmap|instance|overlay)[a-z]*|cam|gradcam|viz|pred|prediction|roi|bbox|rater|reader|"
+                   r"expert|observer|lesionmask)\d*")
+_WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|overlay|heatmap|viz)"
+                    r"s?\d*")
+_MAY_BE_TRUTH = re.compile("mask|seg|lesion|gt$", re.IGNORECASE)
+BETWEEN = re.compile(r"[-_ .()]+")  # words of a file's name
+
+
+def like_a_folder(word: str) -> bool:
+  """Whether a word of a folder's name, in small letters, is one of folders of masks."""
+  return bool(_FOLDERS_LIKE.fullmatch(word))
+
+
+def is_mark(text: str, whole: bool = False) -> bool:
+  """Whether the first or the last word of a file's name is one of marks; `whole`: all words."""
+  every = list(filter(None, BETWEEN.split(text.lower())))
+  words = [w for w in every if not w.isdigit()]
+  if whole:  # 0007_mask may be an image of its own
+    return words[:1] == every[:1] != [] and all(map(_WHOLE.fullmatch, words))
+  return bool(words) and any(map(_MARK.fullmatch, (words[0], words[-1])))
+
+
+def may_be_truth(stem: str) -> bool:
+  """Whether a file that lies beside its image can be its mask, rather than a result or a picture of one."""
+  return bool(_MAY_BE_TRUTH.search(stem))
