@@ -1,0 +1,109 @@
+"""An iteration of PIAD with networks of one number each, whose gradients a test writes down itself.
+
+E(x) = e x, G(z) = g z, D_x(x) = a x with the least-squares loss, D_z(z) = b z with Wasserstein's.
+"""
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from configs import piad_cifar10
+from medae_jax.core.method import State
+from medae_jax.methods import _gradient_norms as gradient_norms, piad
+from medae_jax.optim import adam
+
+RATE = {"enc_dec": 0.01, "critic_image": 0.02, "critic_latent": 0.03}
+MOMENTUM, START = 0.5, {"enc": 0.7, "dec": -0.4, "critic_image": 0.3, "critic_latent": 0.6}
+RNG = np.random.default_rng(3)
+DRAWS = {**{k: RNG.normal(1, 1, (3, 2, 1, 1, 1)).astype(np.float32) for k in ("image", "z")},
+         **{k: RNG.random((2, 2)).astype(np.float32) for k in ("mix_image", "mix_latent")}}
+
+
+def config(**changes):
+  c = ml_collections.ConfigDict(piad_cifar10.get_config("smoke").to_dict())
+  c.update_from_flattened_dict({
+      "method.loss": "l2", "method.layers": "", "method.score.loss": "", "method.ema": 0.9,
+      "method.adv_image.name": "least_squares", "method.adv_latent.wasserstein_weight": 2.0,
+      "method.adv_latent.norm_penalty": 0.0, **changes})
+  return c
+
+
+def made(monkeypatch, **changes):
+  """(method, state before its first iteration)."""
+  method = piad.Method(config(**changes))
+  monkeypatch.setattr(method, "_apply", lambda net, params, x, axis_name=None: params[net]["kernel"] * x)
+  method.tx = {name: optax.sgd(rate, momentum=MOMENTUM) for name, rate in RATE.items()}
+  params = {net: {"kernel": jnp.float32(value)} for net, value in START.items()}
+  nets = {net: params[net] for net in ("enc", "dec")}
+  stats = {"policy": {net: gradient_norms.init(params[net], 4) for net in nets}, "ema": nets}
+  return method, State.create(params, stats, {name: tx.init(piad._of(params, name))
+                                              for name, tx in method.tx.items()})
+
+
+def by_hand():
+  """(critics after both of their steps, adversarial and reconstruction gradients of E and G, losses)."""
+  x, z = DRAWS["image"].reshape(3, 2), DRAWS["z"].reshape(3, 2)
+  e, g, a, b = START.values()
+  speed_a = speed_b = 0.0
+  for k in range(2):
+    fake = g * z[k]
+    slope_a = np.mean((a * x[k] - 1) * x[k]) + np.mean(a * fake * fake)
+    slope_b = -2 * (z[k].mean() - (e * x[k]).mean()) + 10 * 2 * (abs(b) - 1) * np.sign(b)
+    speed_a, speed_b = slope_a + MOMENTUM * speed_a, slope_b + MOMENTUM * speed_b
+    a, b = a - RATE["critic_image"] * speed_a, b - RATE["critic_latent"] * speed_b
+  x, z = x[2], z[2]
+  adv = {"enc": -b * x.mean(), "dec": np.mean(2 * (a * g * z - 1) * a * z)}
+  rec = {"enc": np.mean(-2 * (x - g * e * x) * g * x), "dec": np.mean(-2 * (x - g * e * x) * e * x)}
+  losses = {"loss": np.mean((x - g * e * x) ** 2), "adv_image": np.mean((a * g * z - 1) ** 2),
+            "adv_latent": -np.mean(b * e * x)}
+  return {"critic_image": a, "critic_latent": b}, adv, rec, losses
+
+
+@pytest.mark.parametrize("policy", ["fixed", "gradient_norms"])
+def test_an_iteration(policy, monkeypatch):
+  """Two steps of both critics, each with images of its own; then E and G, on the third images.
+
+  The weight of the reconstruction loss is the config's, or at a refresh |adversarial| / |reconstruction|.
+  """
+  method, state = made(monkeypatch, **{"method.policy.name": policy, "method.policy.every": 1,
+                                       "method.policy.weight_enc": 10.0, "method.policy.weight_dec": 100.0})
+  new, metrics = method.iterate(state, DRAWS)
+  critics, adv, rec, losses = by_hand()
+  weight = ({"enc": 10.0, "dec": 100.0} if policy == "fixed" else {n: abs(adv[n]) / abs(rec[n]) for n in adv})
+  want = {**critics, **{n: START[n] - RATE["enc_dec"] * (adv[n] + weight[n] * rec[n]) for n in adv}}
+  for net, value in want.items():
+    np.testing.assert_allclose(new.params[net]["kernel"], value, rtol=1e-5, err_msg=net)
+  for name, value in {**losses, **{f"weight_{n}": w for n, w in weight.items()}}.items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+  assert int(new.step) == 1
+  kept = 2 / 11  # of the average before the first iteration: min(ema, (1 + t) / (10 + t)), t = 1
+  for net in ("enc", "dec"):
+    np.testing.assert_allclose(new.stats["ema"][net]["kernel"], kept * START[net] + (1 - kept) * want[net],
+                               rtol=1e-5)
+
+
+def test_weights_are_refreshed_at_every_second_iteration(monkeypatch):
+  """Counted from 1; until then they are 1."""
+  method, state = made(monkeypatch, **{"method.policy.every": 2})
+  for count in (0, 1, 1):
+    state, metrics = method.iterate(state, DRAWS)
+    assert int(state.stats["policy"]["enc"]["count"]) == count
+    assert (float(metrics["weight_enc"]) == 1) == (count == 0)
+
+
+@pytest.mark.parametrize("limit, ends", [(0.0, False), (1e-3, True), (1e3, False)])
+def test_any_of_the_losses_beyond_the_limit_ends_training(limit, ends, monkeypatch):
+  method, state = made(monkeypatch, **{"method.loss_limit": limit})
+  assert np.isinf(method.iterate(state, DRAWS)[1]["loss"]) == ends
+
+
+def test_each_optimiser_has_its_own_rate(monkeypatch):
+  rates = []
+  monkeypatch.setattr(adam, "adam", lambda schedule, **kw: rates.append(
+      (float(schedule(0)) if callable(schedule) else schedule, kw)) or optax.sgd(1.0))
+  piad.Method(config(**{"optim.lr": 0.5, "optim.lr_critic_image": 0.25, "optim.lr_critic_latent": 0.125,
+                        "optim.b1": 0.6, "optim.b2": 0.7, "optim.weight_decay": 0.01}))
+  shared = {"b1": 0.6, "b2": 0.7, "weight_decay": 0.01}
+  assert rates == [(0.5, shared), (0.25, shared), (0.125, shared)]
