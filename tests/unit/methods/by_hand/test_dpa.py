@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from medae_jax.core import method as method_lib
 from medae_jax.core.method import State
 from medae_jax.methods import dpa
+from medae_jax.optim import adam
 from tests.unit.methods import test_dpa
 
 
@@ -74,3 +76,82 @@ def test_a_loss_beyond_a_million_ends_training(loss, ends, monkeypatch):
   _, metrics = method._autoencoder_step(state, batch, None, 1.0, None)
   assert np.isinf(metrics["loss"]) == ends
   np.testing.assert_allclose(metrics["rec_loss"], loss, rtol=1e-4)
+
+
+# ------------------------------------------------------- its steps, around networks of one number each
+X = np.random.default_rng(4).uniform(-1, 1, (6, 16, 16, 3)).astype(np.float32)
+ADVERSARIAL = {"method.loss": "l1", "method.layers": "", "method.score.loss": "l1",
+               "method.adversarial.weight": 0.3, "method.adversarial.name": "least_squares",
+               "method.adversarial.n_critic": 2}
+
+
+def one_number(monkeypatch, **changes):
+  """(method, state): y = d x, D(x) = c mean(x)."""
+  method = dpa.Method(test_dpa.config("dpa_cifar10", **{**ADVERSARIAL, **changes}))
+  monkeypatch.setattr(method, "_stage_image", lambda params, image, alpha: image)
+  monkeypatch.setattr(method, "_reconstruct", lambda params, stats, image, *_, **kw: (
+      params["dec"]["a"] * image, {"dec": 2.0}))
+  monkeypatch.setattr(method, "_critic", lambda params, *_: lambda x: params["w"] * x.mean((1, 2, 3)))
+  method._tx = {name: optax.sgd(rate, momentum=0.5) for name, rate in (("ae", 0.1), ("critic", 0.2))}
+  params = {"enc": {"from_image_16": jnp.ones(1)}, "dec": {"a": jnp.float32(0.4)},
+            "critic": {"w": jnp.float32(0.7)}}
+  nets = {n: params[n] for n in ("enc", "dec")}
+  return method, State.create(params, {"kept": 1.0}, {"ae": method._tx["ae"].init(nets),
+                                                      "critic": method._tx["critic"].init(params["critic"])})
+
+
+def test_two_steps_of_the_critic_come_before_one_of_the_autoencoder(monkeypatch):
+  """Each with every third image; loss = mean |x - y| + 0.3 mean (D(y) - 1)^2, the critic's 1/2 (...)."""
+  method, state = one_number(monkeypatch)
+  stage = method_lib.Stage("stable_16", 8)
+  batch = {"image": X, "index": np.arange(6), "mix": np.zeros(6, np.float32)}
+  new, metrics = method.train_step(state, batch, jax.random.key(0), stage=stage, axis_name=None)
+  d, w, speed = 0.4, 0.7, 0.0
+  for k in range(2):
+    m = X[k::3].mean((1, 2, 3))
+    losses = 0.5 * np.mean((w * m - 1) ** 2) + 0.5 * np.mean((w * d * m) ** 2)
+    speed = 0.5 * speed + np.mean((w * m - 1) * m) + np.mean(w * (d * m) ** 2)
+    w -= 0.2 * speed
+  m = X[2::3].mean((1, 2, 3))
+  rec, adv = (1 - d) * np.abs(X[2::3]).mean(), np.mean((w * d * m - 1) ** 2)
+  slope = -np.abs(X[2::3]).mean() + 0.3 * np.mean(2 * (w * d * m - 1) * w * m)
+  want = {"critic_loss": losses, "rec_loss": rec, "adv_loss": adv, "loss": rec + 0.3 * adv}
+  np.testing.assert_allclose([metrics[k] for k in want], list(want.values()), rtol=1e-4)
+  np.testing.assert_allclose(new.params["critic"]["w"], w, rtol=1e-4)
+  np.testing.assert_allclose(new.params["dec"]["a"], d - 0.1 * slope, rtol=1e-4)
+  assert new.stats == {"kept": 1.0, "dec": 2.0} and int(new.step) == 1 and "alpha" not in metrics
+
+
+def test_a_validation_has_both_parts_of_each_image(monkeypatch):
+  method, state = one_number(monkeypatch)
+  found = method.eval_step(state, {"image": X}, None)
+  rec, adv = 0.6 * np.abs(X).mean((1, 2, 3)), (0.7 * 0.4 * X.mean((1, 2, 3)) - 1) ** 2
+  np.testing.assert_allclose(found["rec_loss"], rec, rtol=1e-4)
+  np.testing.assert_allclose(found["adv_loss"], adv, rtol=1e-4)
+  np.testing.assert_allclose(found["loss"], rec + 0.3 * adv, rtol=1e-4)
+
+
+def test_a_transition_fades_in_from_its_first_step_to_its_last(monkeypatch):
+  """alpha = (iterations done + 1) / N while training; a state is scored as far as it was faded in."""
+  method = dpa.Method(test_dpa.config(**{"method.growing.stable_steps": 10,
+                                         "method.growing.transition_steps": 8}))
+  stage = method_lib.stages_of(method)[1]
+  assert (stage.name, stage.begin, stage.steps) == ("transition_32", 10, 8)
+  seen = []
+  monkeypatch.setattr(method, "_autoencoder_step", lambda state, batch, rng, alpha, axis: (
+      seen.append(float(alpha)) or state, {}))
+  state = State.create(names(16, 32))
+  for step in (10, 13, 17, 20):
+    _, metrics = method.train_step(state.replace(step=step), {}, None, stage=stage, axis_name=None)
+    assert metrics["alpha"] == seen[-1]
+  assert seen == [1 / 8, 4 / 8, 1, 1]
+  assert [float(method.alpha(state.replace(step=s))) for s in (9, 10, 14, 18, 30)] == [0, 0, 0.5, 1, 1]
+
+
+@pytest.mark.parametrize("of_critic, rates", [(0.0, [0.5, 0.5]), (0.25, [0.5, 0.25])])
+def test_the_critic_has_the_autoencoders_rate_where_it_has_none(of_critic, rates, monkeypatch):
+  seen = []
+  monkeypatch.setattr(adam, "adam", lambda lr, **kw: seen.append((lr, kw["clip"], kw["weight_decay"])))
+  dpa.Method(test_dpa.config("dpa_cifar10", **{**ADVERSARIAL, "optim.lr": 0.5, "optim.lr_critic": of_critic,
+                                               "optim.clip": 2.0, "optim.weight_decay": 0.1}))
+  assert seen == [(lr, 2.0, 0.1) for lr in rates]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from configs import noisy_skin
+from medae_jax.core import method as method_lib
 from medae_jax.core.method import Stage, State
 from medae_jax.methods import noisy_annotation
 from medae_jax.models import noisy_unet
@@ -90,3 +91,52 @@ def test_adam_has_the_momentum_of_the_config(monkeypatch):
   monkeypatch.setattr(adam, "adam", lambda schedule, **kw: seen.update(kw))
   method_of(optim__name="adam", optim__momentum=0.6, optim__weight_decay=0.2)._optimizer(Stage("noisy", 4))
   assert seen == {"b1": 0.6, "weight_decay": 0.2}
+
+
+@pytest.mark.parametrize("accum", [1, 2])
+def test_a_step_and_what_it_notes_of_each_example(accum):
+  """SGD on sum w l; noted are the weights in units of the uniform one, and the share of pixels that agree."""
+  slope, x = slopes("noisy")
+  u = np.mean(np.multiply(*slopes("clean"))) * slope * x
+  weight = np.maximum(u, 0) / np.maximum(u, 0).sum()
+  method = method_of(train__accum=accum, method__clean_weight=0.0, method__track=3, method__track_size=2,
+                     optim__momentum=0.0, optim__weight_decay=0.0, optim__lr=0.1, optim__schedule="constant")
+  (stage,) = method.stages()
+  batch = {**BATCH, "noisy": {**BATCH["noisy"], "sample": jnp.asarray([2, 0]), "flip": jnp.zeros((2, 2), int),
+                              "crop": jnp.zeros((2, 3), int)}}
+  w = jnp.float32(0.3)
+  state = State.create({"net": w}, method._stats(), {"net": method._optimizer(stage)[0].init(w)})
+  new, metrics = method.train_step(state, batch, jax.random.key(0), stage=stage, axis_name=None)
+  np.testing.assert_allclose(new.params["net"], 0.3 - 0.1 * (weight * slope * x).sum(), rtol=1e-4)
+  z, mask = 0.3 * x, BATCH["noisy"]["mask"]
+  loss = np.log1p(np.exp(z)) - z * mask
+  np.testing.assert_allclose(metrics["loss"], (weight * loss).sum(), rtol=1e-4)
+  np.testing.assert_allclose(new.stats["track"]["seen"], [1, 0, 1])
+  np.testing.assert_allclose(new.stats["track"]["agree"], [np.mean(u[1] > 0), 0, np.mean(u[0] > 0)])
+  np.testing.assert_allclose(new.stats["track"]["weight"][jnp.asarray([2, 0])], 8 * weight[..., 0], rtol=1e-4,
+                             atol=1e-6)
+
+
+@pytest.mark.parametrize("steps, tuned", [(7, 3), (10, 4)])
+def test_fine_tuning_has_its_share_of_the_steps_and_of_the_rate(steps, tuned):
+  """The share rounded (0.36 of 7 steps are 3); its schedule counts from its own first step."""
+  method = method_of(method__baseline="finetune", method__finetune_share=0.36, method__finetune_lr=0.1,
+                     train__steps=steps, optim__lr=0.5, optim__schedule="cosine", optim__warmup=2,
+                     optim__final=0.0, optim__momentum=0.0, optim__weight_decay=0.0)
+  first, second = method_lib.stages_of(method)
+  assert (first.name, first.steps, second.name, second.steps) == ("noisy", steps - tuned, "clean", tuned)
+  w = jnp.float32(0.3)
+  state = State.create({"net": w}, opt={"net": method._optimizer(second)[0].init(w)})
+  new, metrics = method.train_step(state.replace(step=jnp.int32(second.begin)), BATCH, jax.random.key(0),
+                                   stage=second, axis_name=None)
+  np.testing.assert_allclose(metrics["lr"], 0.5 * 0.1 / 2, rtol=1e-6)
+  slope = np.mean(np.multiply(*slopes("clean")))
+  np.testing.assert_allclose(new.params["net"], 0.3 - 0.025 * slope, rtol=1e-5)
+
+
+def test_validation_counts_pixels_of_a_probability_above_one_half():
+  """Dice 2 |A and B| / (|A| + |B|), 1 where both are empty; logits are 0.3 x here."""
+  image = jnp.asarray([[1, 0.5, -1, 2], [-1, -1, -1, -1], [-1, -1, -1, -1]], jnp.float32).reshape(3, 2, 2, 1)
+  mask = jnp.asarray([[1, 0, 1, 1], [0, 0, 0, 0], [1, 0, 0, 0]], jnp.float32).reshape(3, 2, 2, 1)
+  found = method_of().eval_step(State.create({"net": jnp.float32(0.3)}), {"image": image, "mask": mask}, None)
+  np.testing.assert_allclose(found["dice"], [2 * 2 / (3 + 3), 1, 0])
