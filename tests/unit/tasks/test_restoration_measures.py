@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medae_jax.metrics import bootstrap
+from medae_jax.reporting import panels
 from medae_jax.tasks.restoration import evaluator, measures
 
 
@@ -140,6 +141,10 @@ def test_pictures_stand_beside_the_numbers_of_their_own_frame():
   level = lambda head, *at: int(cells[head][at][0])
   assert [level("annotated", 1, 1), level("clean", 1, 1), level("network alone", 1, 1)] == [255, 128, 128]
   assert [level("restored", 0, 0), level("restored", 2, 1), level("restored", 5, 5)] == [191, 255, 191]
+  own, clean = cells["marks: found, false, missed"], batch["clean"][0].mean(-1)
+  found, drawn = (x[0, ..., 0] == 1 for x in (outputs["marks"], batch["mask"]))
+  np.testing.assert_array_equal(own, panels.verdict_overlay(clean, found, drawn, (0, 1)))
+  assert len({tuple(own[at]) for at in ((1, 1), (0, 0), (2, 1), (4, 4))}) == 4  # found, false, missed, nothing
   (panel,) = judge.panels().values()
   assert panel.shape[-1] == 3 and panel.shape[0] > 2 * 6
 
