@@ -8,7 +8,7 @@ import pytest
 
 from medae_jax.core import method as method_lib
 from medae_jax.core.method import State
-from medae_jax.methods import dpa
+from medae_jax.methods import _growing, dpa
 from medae_jax.optim import adam
 from tests.unit.methods import test_dpa
 
@@ -91,6 +91,7 @@ def one_number(monkeypatch, **changes):
   monkeypatch.setattr(method, "_stage_image", lambda params, image, alpha: image)
   monkeypatch.setattr(method, "_reconstruct", lambda params, stats, image, *_, **kw: (
       params["dec"]["a"] * image, {"dec": 2.0}))
+  monkeypatch.setattr(method.perceptual, "update_stats", lambda stats, *_: {**stats, "vgg_16": 3.0})
   monkeypatch.setattr(method, "_critic", lambda params, *_: lambda x: params["w"] * x.mean((1, 2, 3)))
   method._tx = {name: optax.sgd(rate, momentum=0.5) for name, rate in (("ae", 0.1), ("critic", 0.2))}
   params = {"enc": {"from_image_16": jnp.ones(1)}, "dec": {"a": jnp.float32(0.4)},
@@ -119,7 +120,8 @@ def test_two_steps_of_the_critic_come_before_one_of_the_autoencoder(monkeypatch)
   np.testing.assert_allclose([metrics[k] for k in want], list(want.values()), rtol=1e-4)
   np.testing.assert_allclose(new.params["critic"]["w"], w, rtol=1e-4)
   np.testing.assert_allclose(new.params["dec"]["a"], d - 0.1 * slope, rtol=1e-4)
-  assert new.stats == {"kept": 1.0, "dec": 2.0} and int(new.step) == 1 and "alpha" not in metrics
+  assert new.stats == {"kept": 1.0, "dec": 2.0, "vgg_16": 3.0}
+  assert int(new.step) == 1 and "alpha" not in metrics
 
 
 def test_a_validation_has_both_parts_of_each_image(monkeypatch):
@@ -155,3 +157,16 @@ def test_the_critic_has_the_autoencoders_rate_where_it_has_none(of_critic, rates
   dpa.Method(test_dpa.config("dpa_cifar10", **{**ADVERSARIAL, "optim.lr": 0.5, "optim.lr_critic": of_critic,
                                                "optim.clip": 2.0, "optim.weight_decay": 0.1}))
   assert seen == [(lr, 2.0, 0.1) for lr in rates]
+
+
+@pytest.mark.parametrize("res", [16, 32])
+def test_losses_of_a_transition_are_of_both_resolutions(res, monkeypatch):
+  """Statistics of the finer one first; a stable stage has one loss."""
+  method = dpa.Method(test_dpa.config(**{"method.smooth_pg": True}))
+  monkeypatch.setattr(method.perceptual, "trunk", lambda params, stats, res, dtype: res)
+  monkeypatch.setattr(method.perceptual, "losses", lambda *args, res, real, score: ("one", res))
+  monkeypatch.setattr(_growing, "blended_loss", lambda terms, trunk, half, *images, res, alpha, real: (
+      trunk, half, res, alpha))
+  state = names(16, 32) if res == 32 else names(16)
+  found = method._losses(state, {}, jnp.zeros((1, res, res, 1)), None, 0.25)
+  assert found == ((32, 16, 32, 0.25) if res == 32 else ("one", 16))

@@ -45,7 +45,7 @@ def made(monkeypatch, **changes):
   monkeypatch.setattr(method, "_penalty", lambda v: jnp.abs(v).mean((1, 2, 3)))
   # Asymmetric, so that it matters what is compared with what.
   monkeypatch.setattr(ncc, "ncc_loss", lambda a, b, window: ((a - 0.5 * b) ** 2).mean((1, 2, 3)) / window)
-  method._tx = optax.sgd(0.1, momentum=0.5)
+  method._tx = optax.sgd(lambda count: 0.1, momentum=0.5)
   params = {k: jnp.float32(v) for k, v in START.items()}
   opt = {name: method._tx.init({n: params[n] for n in group}) for name, group in morphaeus.GROUPS.items()}
   return method, State.create(params, {"mean": jnp.float32(0)}, opt).replace(step=jnp.int32(25))
@@ -75,8 +75,9 @@ def test_a_step(deform, both, monkeypatch):
   for (net, value), slope in zip(START.items(), slopes):
     np.testing.assert_allclose(new.params[net], value - 0.1 * slope, rtol=1e-5, err_msg=net)
   assert (new.params["deformer"] != state.params["deformer"]) == deform
-  speed = jax.tree.leaves(new.opt["deformer"])[0]
+  speed, count = jax.tree.leaves(new.opt["deformer"])
   np.testing.assert_allclose(speed, slopes[2], rtol=1e-5)
+  assert int(count) == deform  # it counts from the first step that reaches the deformer
   assert int(new.step) == 26
 
 
@@ -117,3 +118,16 @@ def test_the_schedule_ends_with_training(monkeypatch):
   monkeypatch.setattr(schedules, "build", lambda o, steps: seen.append(steps) or build(o, steps))
   morphaeus.Method(config())
   assert seen == [100]
+
+
+def test_both_networks_learn_from_the_prior():
+  """Real passes, networks of one number: their gradients reach the encoder."""
+  method = morphaeus.Method(config())
+
+  class Network:
+    def apply(self, variables, x, train, axis_name, mutable):
+      return (variables["params"] * x, [x]), {}
+  method._nets = lambda channels: {"enc": Network(), "dec": Network()}
+  loss = lambda params: method._forward(params, {}, jnp.asarray(IMAGE), deform=False)[0]["prior"].sum()
+  slopes, total = jax.grad(loss)({"enc": 0.6, "dec": 0.9}), IMAGE.sum()
+  np.testing.assert_allclose([slopes["enc"], slopes["dec"]], [0.9 * total, 0.6 * total], rtol=1e-5)
