@@ -49,3 +49,12 @@ def test_the_launcher_trains_the_demo_unless_full_size_is_insisted_on(monkeypatc
   assert cli._affordable(own) is own
   monkeypatch.setattr(cli, "FLAGS", _Flags(full_size=True))
   assert cli._affordable(asked) is asked
+
+
+def test_the_demo_has_the_arguments_that_were_asked_for(monkeypatch):
+  """Of a configured class or ablation: another one would be trained without a word."""
+  monkeypatch.setattr(cli.config_flags, "get_config_filename", lambda _: f"{dae_brats.__file__}:exp=a,run=1")
+  monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+  monkeypatch.setattr(cli, "FLAGS", _Flags(full_size=False))
+  monkeypatch.setattr(full_size, "demo", lambda config, get_config, argument: argument)
+  assert cli._affordable(dae_brats.get_config()) == "exp=a,run=1"
