@@ -192,3 +192,15 @@ def test_a_step_that_was_replaced_meanwhile_gives_way_to_the_newer_one(tmp_path,
   monkeypatch.setattr(made, "_read", read)
   assert made.restore("last", None) == found and not made._damaged["last"]
   assert made.restore("last", None, at_most=2) is None
+
+
+def test_one_best_is_kept_and_as_many_last_as_asked_and_a_step_is_at_most_itself(tmp_path):
+  saver = checkpoint.Checkpoints(tmp_path, keep=2)
+  for step in (1, 2, 3):
+    for which in ("last", "best"):
+      saver.save(which, state_of(step), meta_of(state_of(step)))
+  saver.wait()
+  assert saver.steps("last") == [3, 2] and saver.steps("best") == [3]
+  assert [int(saver.restore("last", opt_of, at_most=n)[0].step) for n in (2, 3, 9)] == [2, 3, 3]
+  assert saver.restore("last", opt_of, at_most=1) is None
+  saver.close()
