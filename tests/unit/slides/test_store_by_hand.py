@@ -101,10 +101,3 @@ def test_parts_are_made_once_and_several_at_a_time():
   when_read.make_all([*arrays, *arrays, np.zeros(3)])
   assert sorted(made) == [0, 1, 2] and np.asarray(arrays[2]).sum() == 12
   assert when_read.WhenRead(all_parts[0], 1, (2,), int)[1] == 1 and len(made) == 3
-
-
-@pytest.mark.parametrize("cores, free, count", [(4, 100, 4), (4, 25, 2), (8, 9, 1), (1, 1000, 1)])
-def test_as_many_processes_as_cores_and_memory_allow(cores, free, count, monkeypatch):
-  monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
-  monkeypatch.setattr(workers, "free_memory", lambda: free)
-  assert workers.default_count(10) == count
