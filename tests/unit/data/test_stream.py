@@ -167,6 +167,9 @@ def test_eval_pads_the_last_batch_and_drops_nothing(source, processes):
   assert len(positions) == -(-n // 4) * 4
   assert [p for p, v in zip(positions, valid) if v] == list(range(n))
   assert all(p == n - 1 for p, v in zip(positions, valid) if not v)
+  rows = 4 // processes  # the place in the global batch, whoever reads it
+  assert all(b["index"].tolist() == list(range(p * rows, (p + 1) * rows)) for p, part in enumerate(parts)
+             for b in part)
   key = "image" if processes == 1 else "position"
   assert parts[0][-1][key].shape[0] == 4 // processes
   some = list(stream.eval_batches(source, batch_size=4, numbers=[1, 0], process_count=processes))
