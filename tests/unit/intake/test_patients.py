@@ -221,3 +221,10 @@ def test_names_that_differ_in_zeros_and_marks_are_said(caplog, a, b, alike):
   caplog.clear()
   splits.check_no_leak({"train": [a, b]}, "t.csv")
   assert not caplog.text
+
+
+@pytest.mark.parametrize("row, group", [
+    ({"patient": "P1_T1", "group": "P1"}, "P1"), ({"patient": "P1", "subject": "S"}, "S"),
+    ({"patient": "P1"}, ""), ({"patient_id": "P1", "patient": "x", "group": ""}, ""), ({}, "")])
+def test_a_column_of_patients_is_no_column_of_groups(row, group):
+  assert patients.group_column(row) == group

@@ -1,8 +1,11 @@
 """Each word by which names tell a sequence, a label or neither: what has a lost one is read otherwise."""
 
+import pathlib
+
 import pytest
 
 from data_pipelines.brains import sequences
+from data_pipelines.intake import processed
 
 words = str.split
 LABELS = words("seg mask label labels segmentation segm msk groundtruth gt")
@@ -99,3 +102,11 @@ def test_the_longest_name_of_a_sequence_of_one_s_own_counts():
   assert sequences.split_name("P1-T1N.nii.gz", ("t1n",)) == ("P1", "t1n")  # not ours
   assert sequences.split_name("P1_T1w.nii.gz", ("t1w", "flair")) == ("P1", "t1w")
   assert sequences.split_name("P1_flair_t1.nii.gz", ("t1", "flair")) == ("P1_flair_t1", "")
+
+
+def test_common_names_are_those_of_a_program_only_beside_its_own():
+  """brain and T1 of FreeSurfer or FSL; a scan called so in another folder is a scan."""
+  files = [pathlib.Path(p) for p in ("a/nu.nii.gz", "a/brain.nii.gz", "a/T1.nii", "a/scan.nii",
+                                     "b/brain.nii.gz", "b/T1.nii", "b/scan.nii", "c/ORIG.nii")]
+  made = [str(p) for p in files if processed.of_program(p, files)]
+  assert made == ["a/nu.nii.gz", "a/brain.nii.gz", "a/T1.nii", "c/ORIG.nii"]

@@ -7,6 +7,7 @@ import types
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from PIL import Image
 import pytest
 
 from medae_jax.losses import ssim
@@ -223,3 +224,24 @@ def test_opencv_is_optional(monkeypatch):
   for module, there in ((None, False), (of(), False), (of(inpaint=1), True)):
     monkeypatch.setitem(sys.modules, "cv2", module)
     assert inpaint.opencv_available() is there
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_row_of_predictions_tells_where_the_mask_is_and_how_much_was_marked(masks, tmp_path):
+  pixels = RNG.integers(0, 200, (40, 33, 3)).astype(np.uint8)
+  pixels[5:8, 6:10] = 255
+  (tmp_path / "in" / "p").mkdir(parents=True)
+  Image.fromarray(pixels).save(tmp_path / "in" / "p" / "a.png")
+  echo = _Echo(64, 16)
+  echo.config.predict.update(masks=masks, compare=False, identifiers=False)
+  echo.gate = types.SimpleNamespace(form=lambda *_: None, content=lambda *_: None, warn=lambda *_: None)
+  (item,) = echo.find_inputs(tmp_path / "in")
+  row = echo.predict_one(item, tmp_path / "out")
+  assert row == {"output": "p/a.png", "mask": "masks/p/a_mask.png" if masks else "", "frames": 1,
+                 "height": 40, "width": 33, "channels": 3, "bits": 8, "tiles": 1, "marked_pixels": 12,
+                 "marked_share": pytest.approx(12 / (40 * 33))}
+  np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / row["output"])), pixels)
+  written = tmp_path / "out" / "masks" / "p" / "a_mask.png"
+  assert written.exists() == masks
+  if masks:
+    np.testing.assert_array_equal(np.asarray(Image.open(written)) > 0, (pixels == 255).all(-1))

@@ -144,7 +144,7 @@ def test_pictures_stand_beside_the_numbers_of_their_own_frame():
   own, clean = cells["marks: found, false, missed"], batch["clean"][0].mean(-1)
   found, drawn = (x[0, ..., 0] == 1 for x in (outputs["marks"], batch["mask"]))
   np.testing.assert_array_equal(own, panels.verdict_overlay(clean, found, drawn, (0, 1)))
-  assert len({tuple(own[at]) for at in ((1, 1), (0, 0), (2, 1), (4, 4))}) == 4  # found, false, missed, nothing
+  assert len({tuple(own[at]) for at in ((1, 1), (0, 0), (2, 1), (4, 4))}) == 4  # found, false, missed, none
   (panel,) = judge.panels().values()
   assert panel.shape[-1] == 3 and panel.shape[0] > 2 * 6
 
