@@ -136,6 +136,8 @@ def test_plateau_waits_and_multiplies():
   for value in (1.0, 0.99997, 0.99994, 0.99991):  # gains of less than a ten-thousandth of the best are none
     state = plateau.update(state, value, patience=2, factor=0.1)
   assert float(state["scale"]) == pytest.approx(0.1) and float(state["best"]) == 1.0
+  state = plateau.update(state, 0.99985, patience=2, factor=0.1)  # more than that is one
+  assert float(state["best"]) == pytest.approx(0.99985, abs=1e-6)
 
 
 @pytest.mark.parametrize("arg, draws", [("vae,smoke", True), ("vae,smoke,parity=1", False),
