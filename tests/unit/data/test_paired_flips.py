@@ -82,14 +82,14 @@ def test_a_window_lies_where_it_is_said_to():
 
 
 def test_windows_reach_every_place_and_rows_and_mirrors_are_drawn_apart_from_columns():
-  """Of 9 x 7 pixels with their coordinates: 5 x 3 places of a window, four mirror images."""
-  where = np.stack(np.mgrid[:9, :7], -1).astype(np.float32)[None].repeat(400, 0)
+  """Of 9 x 9 pixels with their coordinates: 5 x 5 places of a window, four mirror images."""
+  where = np.stack(np.mgrid[:9, :9], -1).astype(np.float32)[None].repeat(400, 0)
   batch, seed = {"image": tf.constant(where)}, tf.constant([3, 1])
   out = augment.random_crop(5)(batch, seed, 0, 400, 400)["image"].numpy()
   np.testing.assert_array_equal(out[:, -1, -1] - out[:, 0, 0], np.full((400, 2), 4))
-  assert {tuple(x) for x in out[:, 0, 0].astype(int)} == {(r, c) for r in range(5) for c in range(3)}
+  assert {tuple(x) for x in out[:, 0, 0].astype(int)} == {(r, c) for r in range(5) for c in range(5)}
   corner = augment.random_flip()(batch, seed, 0, 400, 400)["image"].numpy()[:, 0, 0].astype(int)
-  counts = [np.sum((corner == c).all(1)) for c in ((0, 0), (8, 0), (0, 6), (8, 6))]
+  counts = [np.sum((corner == c).all(1)) for c in ((0, 0), (8, 0), (0, 8), (8, 8))]
   assert sum(counts) == 400 and all(60 < n < 140 for n in counts)  # 100 each, standard deviation 9
 
 
