@@ -7,8 +7,9 @@ import ml_collections
 import numpy as np
 import pytest
 
+from data_pipelines import dataset
 from medae_jax.core.method import Stage, State
-from medae_jax.training import bookkeeping, feed, together
+from medae_jax.training import bookkeeping, feed, together, validate
 from tests.unit.training import recorder
 
 
@@ -144,3 +145,13 @@ def test_a_stage_opens_its_own_data_where_it_changes_them(monkeypatch):
                       ({"batch_size": 8, "image_size": 16}, "own")):
     assert feed.stage_dataset(config, Stage("s", 5, data), "given") == found
   assert opened == [({"name": "a", "image_size": 16}, 3)] and config.data.image_size == 32
+
+
+def test_images_of_unknown_label_do_not_count_in_the_auroc():
+  """-1: a slice of an abnormal scan that nobody marked. One of four pairs is in the wrong order."""
+  made = object.__new__(validate.Validator)
+  made._config = ml_collections.ConfigDict({"train": {"eval_batch_size": 3}})
+  arrays = {"image": np.array([1.0, 3.0, 2.0, 4.0, 9.0, 0.0]), "label": np.array([0, 0, 1, 1, -1, -1])}
+  made._dataset = types.SimpleNamespace(split=lambda name: {"val": dataset.ArraySource(arrays)}[name])
+  made._score = lambda model, batch: batch["image"]
+  assert made._image_auroc(None, lambda: None) == 0.75

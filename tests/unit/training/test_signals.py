@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 
+from jax.experimental import multihost_utils
 import numpy as np
 import pytest
 
@@ -108,3 +109,25 @@ def test_a_slow_device_is_given_one_dispatch_at_a_time(monkeypatch):
     progress.add(6, device.dispatch(0.0), 1)
     progress.add(7, device.dispatch(0.0), 1)
     assert progress._seconds < 0.01, "a validation is no slow step"
+
+
+def test_what_handled_a_signal_before_handles_it_afterwards():
+  mine = lambda number, frame: None
+  before = signal.signal(signal.SIGTERM, mine)
+  try:
+    with interrupt.GracefulStop():
+      assert signal.getsignal(signal.SIGTERM) is not mine
+    assert signal.getsignal(signal.SIGTERM) is mine
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_several_processes_ask_each_other_every_so_many_steps(monkeypatch):
+  """And end together where one of them has had a signal."""
+  asked = []
+  monkeypatch.setattr(interrupt.jax, "process_count", lambda: 2)
+  monkeypatch.setattr(multihost_utils, "process_allgather", lambda flag: (
+      asked.append(bool(flag)) or [False, True]))
+  stop = interrupt.GracefulStop(sync_every=3)
+  assert [stop.requested(step) for step in range(1, 8)] == [s % 3 == 0 for s in range(1, 8)]
+  assert asked == [False, False] and not stop.came

@@ -149,3 +149,13 @@ def test_failures_are_noted_beside_those_of_other_machines(tmp_path):
   sweep._note(tmp_path, {"c": "odd"}, 0)
   sweep._note(None, {"d": "nowhere"}, 0)
   assert sweep._failed_ever(tmp_path) == {"a", "c"}
+
+
+def test_the_failure_of_runs_that_trained_together_is_noted_for_the_one_that_failed(tmp_path, monkeypatch):
+  """The others are evaluated; the message is that run's."""
+  group = [types.SimpleNamespace(name=n, config=n, folder=tmp_path / n) for n in ("a", "b", "c")]
+  results = [{"error": "not finite", "stopped": False}, *[{"error": None, "stopped": False}] * 2]
+  monkeypatch.setattr(sweep.train_lib, "train_runs", lambda configs, folders: results)
+  gone_on = []
+  monkeypatch.setattr(sweep, "_one", lambda config, folder: gone_on.append(config))
+  assert sweep._train_group(group) == {"a": "not finite"} and gone_on == ["b", "c"]

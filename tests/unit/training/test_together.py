@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
 from medae_jax import train
-from medae_jax.core import parallel
+from medae_jax.core import checkpoint, parallel
+from medae_jax.core.method import State
 from medae_jax.training import interrupt, together
 from tests.unit.training import recorder
 
@@ -160,3 +162,25 @@ def test_runs_that_do_not_fit_are_said(tmp_path):
                      [str(tmp_path / "a"), str(tmp_path / "b")])
   with pytest.raises(ValueError, match="config.seeds"):
     train.train(recorder.config(seeds=(0, 1)), str(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("steps, wanted", [
+    ([{4, 6}], None), ([{4, 6}, {4, 6}], None), ([{2, 4, 6}, {2, 4}], 4), ([{4, 6}, {2, 4}, {4}], 4),
+    ([{2}, set()], 0), ([{2, 4}, set()], None), ([{6}, {2}], None), ([set(), set()], None)])
+def test_runs_go_on_together_from_the_newest_step_that_all_have(steps, wanted, monkeypatch):
+  """From the start where some had not saved yet and the others just once, at step 2."""
+  monkeypatch.setattr(checkpoint, "finished_steps", lambda workdir: steps[workdir])
+  config = ml_collections.ConfigDict({"train": {"save_every": 2}})
+  assert together.common_step([config] * len(steps), list(range(len(steps)))) == wanted
+
+
+def test_each_run_draws_at_each_step_what_it_would_draw_alone():
+  class Method:
+    def train_step(self, state, batch, rng, *, stage, axis_name):
+      return state.replace(step=state.step + 1), {"drawn": jax.random.uniform(rng)}
+  keys = jnp.stack([jax.random.key(3), jax.random.key(4)])
+  states = State.create({}).replace(step=jnp.asarray([5, 5]))
+  step = together._step_fn(Method(), None, jax.tree.map(lambda _: 0, states), keys)
+  _, metrics = step(states, {"index": np.zeros((3, 2, 1))})
+  want = [[jax.random.uniform(jax.random.fold_in(key, s)) for key in keys] for s in (5, 6, 7)]
+  np.testing.assert_allclose(metrics["drawn"], want, rtol=1e-6)
