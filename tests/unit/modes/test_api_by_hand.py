@@ -140,3 +140,15 @@ def test_checkpoints_are_closed_whatever_was_found(monkeypatch, there):
     with pytest.raises(kind, match=said):
       trained._restore("w", "best")
   assert closed == [True]
+
+
+@pytest.mark.parametrize("shape, given, single", [
+    ((6, 5), (1, 6, 5, 1), True), ((6, 5, 3), (1, 6, 5, 3), True), ((2, 6, 5, 3), (2, 6, 5, 3), False)])
+def test_an_array_is_one_image_or_a_batch_and_grey_has_one_channel(run, shape, given, single, monkeypatch):
+  run.trained.score = lambda batch: {"shape": np.shape(batch["image"]), "batch": batch["image"]}
+  monkeypatch.setattr(score_of, "arrays", lambda config, calibration, outputs, single: (outputs, single))
+  image = np.random.default_rng(0).random(shape)
+  for asked in (image, {"image": image.astype(np.float32)}):
+    found, alone = run.score(asked)
+    assert (found["shape"], alone) == (given, single)
+    np.testing.assert_array_equal(np.ravel(found["batch"]), image.astype(np.float32).ravel())
