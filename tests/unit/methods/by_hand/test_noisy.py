@@ -8,7 +8,7 @@ import pytest
 from configs import noisy_skin
 from medae_jax.core import method as method_lib
 from medae_jax.core.method import Stage, State
-from medae_jax.methods import noisy_annotation
+from medae_jax.methods import _reweighting as reweighting, noisy_annotation
 from medae_jax.models import noisy_unet
 from medae_jax.optim import adam
 
@@ -140,3 +140,12 @@ def test_validation_counts_pixels_of_a_probability_above_one_half():
   mask = jnp.asarray([[1, 0, 1, 1], [0, 0, 0, 0], [1, 0, 0, 0]], jnp.float32).reshape(3, 2, 2, 1)
   found = method_of().eval_step(State.create({"net": jnp.float32(0.3)}), {"image": image, "mask": mask}, None)
   np.testing.assert_allclose(found["dice"], [2 * 2 / (3 + 3), 1, 0])
+
+
+@pytest.mark.parametrize("rows, columns", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_weights_are_noted_where_they_lie_in_the_file(rows, columns):
+  """A map is mirrored back, rows and columns each by its own draw."""
+  seen = jnp.arange(16.0).reshape(4, 4)
+  found = reweighting._original_frame(seen, jnp.asarray([rows, columns]), jnp.zeros(3, int), 4)
+  want = np.asarray(seen)[::-1 if rows else 1, ::-1 if columns else 1]
+  np.testing.assert_allclose(found, want, atol=1e-4)
