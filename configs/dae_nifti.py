@@ -11,8 +11,8 @@ patients, half to their masks and half to SYNTHETIC lesions drawn on their healt
 alone where nobody has marked any), the residual is the mean of two noise draws, one of them on the
 slice mirrored front to back (scoring takes five times as long as without:
 config.method.score.test_noise_draws=0), the foreground is eroded by 3 pixels instead of 5, the map
-saturates and follows FLAIR's edges, and a slice is scored by the highest 1 % of its map instead of
-the mean. Intensities are in the balanced unit (config.data.unit; docs/dae.md).
+saturates and follows FLAIR's edges, and a slice is scored by the maximum of its map instead of the
+mean. Intensities are in the balanced unit (config.data.unit; docs/dae.md).
 
 Arguments after the colon:
   :published  the published score as well (mean absolute residual of all modalities), unit of
@@ -49,7 +49,7 @@ def get_config(arg=None):
       if not arg.published:
         config.eval.fit_lesions = "both"
         config.method.score.update(test_noise_draws=2, test_noise_mirror=2, erosion=3, saturation=0.4,
-                                   guided=5, image_score="top1")
+                                   guided=5, image_score="max")
     if arg.small:
       config.model.wf, config.data.image_size = 3, (96, 96)
       config.train.update(steps=600, eval_every=100, save_every=100, log_every=50, keep=6)

@@ -90,7 +90,7 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   print(tables.text(result))
   _raise(said)
   if plan.s.get("study", "") and not result["missing"]:
-    _study(plan)
+    _study(plan, "SYNTHETIC DATA. " if result["synthetic"] else "")
   return result
 
 
@@ -105,10 +105,10 @@ def _none_left(workdir: pathlib.Path) -> bool:
   return not workdir.exists()
 
 
-def _study(plan) -> None:
-  """The table of scores, of all runs."""
+def _study(plan, said: str) -> None:
+  """The table of scores, of all runs; `said` of them below it."""
   runs = [(dict(t.cell).get("run", 0), plan.job(t).folder) for t in plan.final_trials({})]
-  score_table.write(plan.workdir, runs, f"`{interrupt.command()}`")
+  score_table.write(plan.workdir, runs, f"{said}`{interrupt.command()}`")
   print((plan.workdir / "scores.md").read_text(encoding="utf-8"))
 
 

@@ -85,10 +85,11 @@ def test_a_page_that_is_missing_is_written_without_training(tmp_path, monkeypatc
 
 def test_the_study_is_of_all_runs_by_their_seeds_and_of_none_while_one_is_missing(tmp_path, monkeypatch):
   config = tiny_sweep.config(tmp_path, study="brain_scores")
-  found, seen = plan.Plan(config, str(tmp_path / "w")), []
+  found, seen, said = plan.Plan(config, str(tmp_path / "w")), [], []
 
   def write(workdir, runs, command):
     seen.append([(seed, folder.name) for seed, folder in runs])
+    said.append(command)
     (workdir / "scores.md").write_text("table")
   monkeypatch.setattr(sweep.score_table, "write", write)
   monkeypatch.setattr(sweep, "run", lambda *_: {})
@@ -98,6 +99,7 @@ def test_the_study_is_of_all_runs_by_their_seeds_and_of_none_while_one_is_missin
     tiny_sweep.write_result(found.job(t), 0.5)
   sweep.sweep(config, str(tmp_path / "w"))
   assert seen == [[(0, "cls0_run0"), (1, "cls0_run1"), (0, "cls1_run0"), (1, "cls1_run1")]]
+  assert said[0].startswith("SYNTHETIC DATA. ")  # the results of tiny_sweep are
 
 
 def test_every_seed_is_a_run_of_its_own_as_if_it_were_alone(tmp_path, monkeypatch):
