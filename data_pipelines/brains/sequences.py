@@ -9,21 +9,14 @@ import re
 from typing import Any
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import (
-  counts,
-  find as finder,
-  mask_words,
-  processed,
-  visits,
-  words_of_volumes as vocab,
-)
+from data_pipelines.intake import counts, find as finder, processed, visits, words_of_volumes as vocab
+from data_pipelines.intake.mask_words import BESIDE as LABEL
 from data_pipelines.intake.words_of_volumes import LABEL_ENDINGS
 
 # The newer BraTS releases' names of the modalities, after a "-" instead of a "_".
 NEW_NAMES = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
 ANY = "image"  # the modality of one's own volumes whose names tell none
 KNOWN = tuple(k for k in NEW_NAMES if k != "seg")
-LABEL = mask_words.BESIDE
 UNUSED = "is of a sequence that the model does not use"
 
 # What scanners and hospitals call them besides.
