@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import statistics
 import time
 
 import jax
@@ -29,5 +30,5 @@ def timed(runs: Mapping[str, Callable], repeats: int) -> dict[str, list[float]]:
 
 def cell(seconds: list[float], unit: float = 1.0, digits: int = 3) -> str:
   """Median (fastest to slowest), times `unit`."""
-  low, *_, high = found = sorted(unit * s for s in seconds)
-  return f"{found[len(found) // 2]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+  middle, low, high = (unit * of(seconds) for of in (statistics.median, min, max))
+  return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

@@ -176,8 +176,8 @@ def of_scan_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
     words = re.split(r"[-_ .]+", stem.lower())
     if not {known for w in words if (known := _NAMES.get(w) or _glued(w))} & {m.lower() for m in modalities}:
       starts = [stem[:m.start()].lower() for m in re.finditer("[-_ .]", stem)]
-      own = next((told[path.parent, s] for s in (*reversed(starts), "") if (path.parent, s) in told), None)
-      rest = stem[len(next((s for s in reversed(starts) if (path.parent, s) in told), "")):]
+      scan = next((s for s in reversed(starts) if (path.parent, s) in told), "")
+      own, rest = told.get((path.parent, scan)), stem[len(scan):]
       if own and not re.fullmatch(r"[-_ .]?\d+", rest) and visits.person(stem) == stem:
         found[path] = own
   return found

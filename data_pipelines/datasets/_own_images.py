@@ -18,6 +18,7 @@ from data_pipelines.ops import resize
 
 _KINDS, _LOOKED_AT = 50, 3  # folders by name that can be of masks, images of each that are looked at
 
+
 def inner(shape, size) -> tuple[slice, slice]:
   """Where an image of `shape` lies on a canvas of `size`, both (rows, columns): in the middle, unsqueezed."""
   scale = min(n / m for n, m in zip(size, shape))

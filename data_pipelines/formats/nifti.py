@@ -195,8 +195,9 @@ def _load(path):
       image = _checked(path, stream)
       array = np.asarray(image.dataobj, np.float64)  # scales; a value of the header may fail here
       _check_exact(path, image)
-      if image.get_data_dtype().itemsize >= 4:
-        depth.check_bits(path, np.asarray(image.dataobj.get_unscaled()))
+      if (stored := image.get_data_dtype()).itemsize >= 4:
+        scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)  # else no second reading is needed
+        depth.check_bits(path, np.asarray(image.dataobj.get_unscaled()) if scaled else array.astype(stored))
   except (MemoryError, UserError):  # one that finds no memory beside others is read alone later
     raise
   except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files
