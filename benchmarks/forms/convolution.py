@@ -60,8 +60,11 @@ def main() -> None:
   parser.add_argument("--repeats", type=int, default=15)
   parser.add_argument("--steps", default="", help="dae,features,perceptual: steps instead of shapes")
   args = parser.parse_args()
-  if args.steps:
-    rows = [step_row(task, args.repeats) for task in args.steps.split(",")]
+  tasks = args.steps.split(",") if args.steps else []
+  if wrong := [task for task in tasks if task not in settings.CPU]:
+    parser.error(f"--steps: {wrong[0]!r} is none of {', '.join(settings.CPU)}")
+  if tasks:
+    rows = [step_row(task, args.repeats) for task in tasks]
     report.show(("step", "XLA's own, ms of a core", "tiles, ms of a core", "own / tiles"), rows, {}, "")
     return
   rows = [row(*shape, args.batch, args.repeats) for shape in SHAPES]
