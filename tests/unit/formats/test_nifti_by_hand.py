@@ -155,3 +155,20 @@ def test_numbers_of_another_type_than_the_header_says(tmp_path, kept, as_type, s
       nifti.read(path)
   else:
     assert nifti.read(path)[0].max() == 119
+
+
+@pytest.mark.parametrize("kept, slope, said", [(np.float32, 2, "which are floats by their bits"),
+                                               (np.int32, 1e7, "")])
+def test_the_bits_are_those_that_the_file_stores_whatever_its_slope(tmp_path, kept, slope, said):
+  """Scaled, whole numbers such as 119e7 have the bits of floats, and floats' bits twice their size."""
+  values = np.arange(100, 120).reshape(4, 5, 1).astype(kept)
+  path = tmp_path / "a.nii"
+  nibabel.save(nibabel.Nifti1Image(values.view(np.int32), np.eye(4), dtype=np.int32), path)
+  data = bytearray(path.read_bytes())
+  data[112:116] = np.float32(slope).tobytes()  # scl_slope
+  path.write_bytes(data)
+  if said:
+    with pytest.raises(UserError, match=said):
+      nifti.read(path)
+  else:
+    np.testing.assert_allclose(nifti.read(path)[0].max(), 119e7)
