@@ -95,7 +95,7 @@ DATA = (
           UNIT + "modes/test_predict.py::test_other_in_plane_size_and_empty_slices",
           UNIT + "slides/test_predict.py::test_the_map_is_right_where_there_is_tissue_and_0_elsewhere"),
     _wish(23, "something to try where the data cannot be had", "configs without data.dir: SYNTHETIC data",
-          UNIT + "data/test_synthetic.py::test_brats_without_folder_is_synthetic_and_loud",
+          UNIT + "data/test_synthetic.py::test_brats_without_folder_is_synthetic_and_called_so",
           "tests/documents/test_pages.py::test_every_data_set_says_where_it_is_to_be_had"),
     _wish(24, "how BraTS was prepared, and Dice patient by patient", "data_pipelines.prepare brats; test.csv",
           UNIT + "data/test_prepare_programs.py::test_brats_prepares_what_the_data_set_then_finds",
