@@ -32,12 +32,12 @@ def from_torch(tensors: Mapping[str, np.ndarray], role: str) -> dict:
       the same network in 2019 and 2021).
 
   Raises:
-    ValueError: no children "model.<i>".
+    UserError: a name that is none of "model.<i>. ...".
   """
   children: dict[int, dict[str, np.ndarray]] = {}
   for name, value in tensors.items():
     parts = name.split(".")
-    if parts[0] != "model" or not parts[1].isdigit():
+    if len(parts) < 3 or parts[0] != "model" or not parts[1].isdigit():
       raise UserError(f"{name!r} is not a parameter of a PIAD network")
     children.setdefault(int(parts[1]), {})[".".join(parts[2:])] = np.asarray(value)
   modules = [children[i] for i in sorted(children)]

@@ -1,14 +1,16 @@
 """What a table's cell means where it names a folder of DICOM series, or one slice of a series."""
 
 import pathlib
+import types
 
 import numpy as np
 import pytest
 
-from data_pipelines.brains import series
+from data_pipelines.brains import own_scans, series
 from data_pipelines.errors import UserError
 from data_pipelines.formats.dicom_series import Series
 from data_pipelines.intake import find
+from data_pipelines.intake.sides import Member
 from tests import dicom_series_files
 
 
@@ -106,3 +108,36 @@ def test_maps_and_projections_are_no_scans_by_their_image_type(tmp_path, words, 
   assert scans == ([{modality: sorted(files)}] if taken else [])
   reason = f"is of a series that its ImageType calls {words[-1]}"
   assert taken or {i.reason for i in found.left_out} == {reason}
+
+
+def test_a_folder_of_series_has_the_sequences_that_all_of_its_scans_have(monkeypatch):
+  """In the order of the known names; where no series names any, each is a scan of one."""
+  def sequences_of(asked, *scans, named=True):
+    given = [series.SeriesScan(f"s{i}", {m: [pathlib.Path(f"s{i}/{m}.dcm")] for m in names}, pathlib.Path())
+             for i, names in enumerate(scans)]
+    files = [f for s in given for part in s.files.values() for f in part]
+    one = types.SimpleNamespace(folder="s0")
+    found = types.SimpleNamespace(series=[one], root=pathlib.Path(), labels=[], found=types.SimpleNamespace(
+        files=files, leave_out=left.update))
+    monkeypatch.setattr(series, "unnamed", lambda *_: [] if named else [one])
+    monkeypatch.setattr(series, "scans", lambda *_: given)
+    monkeypatch.setattr(own_scans, "_as_members", lambda scans, _: [
+        Member(s.name, pathlib.Path(s.name), 0) for s in scans])
+    for name in ("say", "refuse_broken"):
+      monkeypatch.setattr(own_scans.counts, name, lambda found: None)
+    left.clear()
+    groups, chosen = own_scans.group_series(found, asked)
+    assert all(tuple(g.volumes) == chosen for g in groups) and len(groups) == len(scans)
+    return chosen
+
+  left, both = {}, tuple(k for k in own_scans.KNOWN if k in ("t1", "flair"))
+  assert sequences_of((), ("t1", "flair"), ("flair", "t1", "t2")) == both
+  assert list(left.values()) == [f"is of a series that is none of {', '.join(both)}"]
+  assert sequences_of(("t1",), ("t1", "flair")) == ("t1",) and len(left) == 1
+  assert sequences_of((), (own_scans.ANY,), named=False) == (own_scans.ANY,)
+  with pytest.raises(UserError, match="1 of 2 scans lack a modality"):
+    sequences_of(("t1", "flair"), ("t1", "flair"), ("t1",))
+  with pytest.raises(UserError, match="2 of 2 scans lack a modality"):
+    sequences_of((), ("t1",), ("flair",))
+  with pytest.raises(UserError, match="neither folder nor SeriesDescription"):
+    sequences_of(("t1", "flair"), ("t1", "flair"), named=False)

@@ -125,3 +125,26 @@ def test_pixels_that_differ_by_more_than_the_threshold_and_those_around_them():
     found = paired.difference_mask(annotated, clean, 10, reach)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found[..., 0], away <= reach)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_frames_that_can_all_be_read_are_used_and_what_cannot_is_refused_where_strict(strict):
+  def item(name):
+    def load():
+      if name == "bad":
+        raise ValueError("bad is damaged")
+      return np.zeros((2, 2, 1)), np.ones((2, 2, 1))
+    return types.SimpleNamespace(name=name, load=load, cache=None)
+  good, bad = [item("a"), item("b")], item("bad")
+  usable, problems = frames.load_all(good, [], strict)
+  assert usable == good and not problems and all(i.cache[1].all() for i in good)
+  if strict:
+    with pytest.raises(UserError, match="1 unusable files: bad is damaged"):
+      frames.load_all([*good, bad], [], strict)
+  else:
+    assert frames.load_all([bad, *good], ["c has no partner"], strict) == (
+        good, ["c has no partner", "bad is damaged"])
+  with pytest.raises(UserError, match="bad is damaged"):
+    frames.load_all([bad], [], strict)
+  with pytest.raises(UserError, match="no usable frame"):
+    frames.load_all([], [], strict)

@@ -155,3 +155,24 @@ def test_images_of_unknown_label_do_not_count_in_the_auroc():
   made._dataset = types.SimpleNamespace(split=lambda name: {"val": dataset.ArraySource(arrays)}[name])
   made._score = lambda model, batch: batch["image"]
   assert made._image_auroc(None, lambda: None) == 0.75
+
+
+@pytest.mark.parametrize("before, grown", [("first", True), ("second", False)])
+def test_a_new_stage_grows_the_state_once_by_its_own_key(before, grown, monkeypatch):
+  """Of runs from before named streams the key depends on the stage's place alone."""
+  batches = lambda data, config, stage, number, step, views: iter([(stage.name, number, step), "next"])
+  monkeypatch.setattr(feed, "stage_dataset", lambda config, stage, data: (stage.name, data))
+  monkeypatch.setattr(feed, "batches_of", batches)
+  monkeypatch.setattr(bookkeeping.checkpoint, "batch_spec", lambda batch: ("shape", batch))
+  monkeypatch.setattr(bookkeeping.streams, "grow_key", lambda config, stage, number: (stage.name, number))
+  monkeypatch.setattr(bookkeeping, "Validator", lambda method, data, config, writer: data)
+  stage = Stage("second", 9, begin=4)
+  method = types.SimpleNamespace(
+      views=None, grow=lambda s, stage, key, batch: s.replace(extra={"by": (key, batch)}))
+  made = run(method=method, state=state(7), dataset="given")
+  made.meta["stage"] = before
+  made.enter(stage, 1)
+  assert made.state.extra == ({"by": (("second", 1), ("second", 1, 3))} if grown else {})
+  assert made.meta["stage"] == "second" and made.validator == ("second", "given")
+  assert made.meta["batches"] == {"main": {}, "second": ("shape", ("second", 1, 3))}
+  assert next(made.batches) == "next"

@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from medae_jax.weights import inert_pickle, torch_file
+from medae_jax.core.errors import UserError
+from medae_jax.weights import inert_pickle, piad, torch_file
 from tests.unit.weights import torch_files
 from tests.unit.weights.torch_files import Files, View
 
@@ -115,3 +116,14 @@ def test_what_a_pickle_throws_away_is_not_kept():
   for text in (b"\x86.", b"K\x01\x86.", b"K\x01K\x02a.", b"t."):  # too few, no list, no mark
     with pytest.raises((IndexError, TypeError, ValueError)):
       inert_pickle.run(io.BytesIO(text), refuse, refuse)
+
+
+@pytest.mark.parametrize("name", ["modle.1.weight", "encoder.1.weight", "model.x.weight", "model.1", "model"])
+def test_names_of_another_network_are_refused_as_such(name):
+  """A child of the latent critic is one layer; its place among the others is its number, not its text."""
+  layers = {f"model.{i}.{part}": np.full((2, 2, 1, 1) if part == "weight" else 2, i)
+            for i in (9, 10) for part in ("weight", "bias")}
+  body = piad.from_torch(layers, "latent")["body"]
+  assert [float(body[k]["kernel"].max()) for k in ("conv0", "conv1")] == [9, 10]
+  with pytest.raises(UserError, match=f"{name!r} is not a parameter of a PIAD network"):
+    piad.from_torch({**layers, name: np.zeros(2)}, "latent")
