@@ -116,6 +116,7 @@ class TiffSlide:
         found: dict[str, Any] = dict(self._slide.properties)
         page: Any = self._slide.ts_tifffile.pages[0]
         self._kind = int(page.photometric), int(page.compression)
+        self._multiplied = forms.is_multiplied(page)
     except Exception as error:  # tifffile, zarr and tiffslide have a dozen kinds between them
       raise Broken(_line(error)) from None
     _check_colours(*self._kind)
@@ -131,7 +132,8 @@ class TiffSlide:
       raise Broken(_line(error)) from None
     if pixels.shape[:2] != (height, width):
       raise Broken(f"{width}x{height} pixels asked, {pixels.shape[1]}x{pixels.shape[0]} came")
-    return _as_shown(pixels, self._kind[0])
+    pixels = _as_shown(pixels, self._kind[0])
+    return _divided(pixels) if self._multiplied else pixels
 
   def close(self) -> None:
     """Closes the file."""
@@ -157,6 +159,13 @@ def _as_shown(pixels: np.ndarray, kind: int) -> np.ndarray:
   top = np.iinfo(pixels.dtype).max
   paper = top - pixels.astype(np.uint64)
   return (paper[..., :3] * paper[..., 3:] // top).astype(pixels.dtype)
+
+
+def _divided(pixels: np.ndarray) -> np.ndarray:
+  """Colours that are multiplied with their alpha, without it: as Pillow has them."""
+  top, alpha = np.iinfo(pixels.dtype).max, np.maximum(pixels[..., -1:].astype(np.uint64), 1)
+  colour = np.minimum((pixels[..., :-1] * np.uint64(top) + alpha // 2) // alpha, top)
+  return np.concatenate([colour.astype(pixels.dtype), pixels[..., -1:]], -1)
 
 
 def _line(error: Exception) -> str:

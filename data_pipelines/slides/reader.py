@@ -30,7 +30,6 @@ SUFFIXES = (*finder.SUFFIXES["slide"], ".tif", ".tiff", ".btf")
 _STRIP = 2**26  # bytes of a finer level in memory at a time
 _NOMINAL = (1.25, 2.5, 5, 10, 20, 40, 60, 80, 100)
 _LONGEST = 1 << 20    # pixels of a side: a quarter of a metre at x40
-_PROPORTIONS = 0.02   # by which those of a level and of the slide may differ
 _SAME = 0.01    # downsamples this close are one: 4.0001 is the level of 4
 
 
@@ -187,7 +186,7 @@ def _levels(path, engine) -> tuple[tuple[Level, ...], list[int]]:
   good = []
   for number, (w, h) in enumerate(engine.sizes):
     apart = abs(width / w - height / h) / (width / w)
-    if apart <= _PROPORTIONS + 2 / min(w, h):  # sizes are rounded up or down
+    if apart <= forms.PROPORTIONS + 2 / min(w, h):  # sizes are rounded up or down
       good.append(number)
     else:
       logging.warning("%s: page %d of %d x %d pixels is of other proportions than the slide and is not taken "

@@ -38,6 +38,7 @@ def five(image):
     (lambda a: (a.astype(int) - 128).astype(np.int8), {}, "int8 pixels"),
     (lambda a: a.astype(np.int16), {}, "int16 pixels"),
     (lambda a: (a / 255).astype(np.float32), {}, "float32 pixels"),
+    (lambda a: a[..., 0] >> 4, {"photometric": "minisblack", "bitspersample": 4}, "uint8 pixels of 4 bits"),
     (five, {"extrasamples": ["unspecified"] * 2}, "5 channels"),
     (four, {"extrasamples": ["unspecified"]}, "4 channels, and does not say what the last one is"),
     (lambda a: four(a).astype(np.uint16) * 257, {"extrasamples": ["unspecified"]}, "4 channels, and does"),
@@ -84,14 +85,76 @@ def test_colours_that_openslide_cannot_read_are_not_called_damaged(tmp_path, mon
     (2, 8, 1, 2, ""), (3, 8, 5, 1, ""), (3, 16, 5, 1, "16-bit palette"), (5, 8, 1, 2, ""), (6, 8, 1, 1, ""),
     (8, 8, 1, 1, ""), (8, 8, 1, 2, "CIELab (in planes)"), (9, 8, 1, 1, "ICCLab"), (10, 8, 1, 1, "ITULab"),
     (32844, 16, 1, 1, "LogL"), (32845, 8, 1, 1, "LogLuv"), (32803, 8, 1, 1, "photometric 32803"),
+    (0, 16, 1, 1, "16-bit grey"), (1, 8, 1, 1, ""),
     *((6, 16, jpeg, 1, "") for jpeg in (6, 7, 33003, 33005, 34712))])
 def test_colours_that_libtiff_makes_no_rgb_of(monkeypatch, kind, depth, compression, planes, said):
   """By TIFF 6 and its supplements; what JPEG and JPEG 2000 decode to is RGB whatever the tag."""
   page = types.SimpleNamespace(photometric=kind, bitspersample=depth, compression=compression,
-                               planarconfig=planes)
+                               planarconfig=planes, samplesperpixel=1)
   file = contextlib.nullcontext(types.SimpleNamespace(pages=[page]))
   monkeypatch.setattr(tifffile, "TiffFile", lambda _: file)
   assert forms.beyond_libtiff("a.tif") == said
+
+
+@pytest.mark.parametrize("channels, how", [
+    (1, {"photometric": "minisblack"}), (1, {"photometric": "miniswhite"}),
+    (2, {"photometric": "minisblack", "extrasamples": ["unassalpha"], "planarconfig": "contig"}),
+    (2, {"photometric": "minisblack", "extrasamples": ["assocalpha"], "planarconfig": "contig"})])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_tiles_that_the_right_edge_cuts_are_as_whole_ones(tmp_path, channels, how, depth):
+  """libtiff shears them where grey has 16 bits or an alpha."""
+  top = np.iinfo(depth).max
+  image = np.dstack([RGB[..., 0], 255 - RGB[..., 1] // 2])[..., :channels].astype(depth) * depth(top // 255)
+  image = image[..., 0] if channels == 1 else image
+  found = []
+  for width in (320, 290):  # five tiles, and four and a half
+    with reader.open_slide(written(tmp_path / f"{width}.tif", [image[:, :width]], **how)) as slide:
+      found.append(slide.read(0, 0, 0, 290, 256))
+  assert np.array_equal(*found)
+  value = image[..., 0] / top if channels == 2 else image / top
+  if channels == 2:  # laid on white
+    cover = image[..., 1] / top
+    value = (np.minimum(value, cover) if "assocalpha" in how["extrasamples"] else value * cover) + 1 - cover
+  value = 1 - value if how["photometric"] == "miniswhite" else value
+  assert np.abs(found[0] / 255 - value[:, :290, None]).max() <= 1.01 / 255
+
+
+def test_colours_multiplied_with_their_alpha_are_so_in_either_library(tmp_path):
+  image = np.dstack([RGB // 2, np.full(RGB.shape[:2], 128, np.uint8)])
+  path = written(tmp_path / "a.tif", [image], extrasamples=["assocalpha"])
+  found = [reader._rgb(library(path).read(0, 0, 0, 60, 50)).astype(int)
+           for library in (engines.OpenSlide, engines.TiffSlide)]
+  assert np.abs(found[0] - found[1]).max() <= 1
+
+
+@pytest.mark.parametrize("pages, said", [
+    ([(256, 320, 0), (128, 160, 1), (192, 240, 0), (96, 120, 1)], "several pictures with levels"),
+    ([(64, 80, 0), (256, 320, 0), (128, 160, 1)], "begins with a picture of 80 x 64 pixels"),
+    ([(128, 160, 1), (256, 320, 0)], "begins with a picture of 160 x 128 pixels")])
+def test_which_of_several_pictures_is_the_slide_is_not_guessed(tmp_path, pages, said):
+  """The levels of the second were taken for levels of the first, and an overview for the slide."""
+  with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+    for height, width, reduced in pages:
+      file.write(RGB[:height, :width], tile=(64, 64), subfiletype=reduced, metadata=None, photometric="rgb")
+  with pytest.raises(UserError, match=f"a.tif .*{said}"):
+    reader.open_slide(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("second, warned", [((200, 320), True), ((60, 90), False), ((128, 160), False)])
+def test_a_second_picture_is_said_but_for_labels_and_levels(tmp_path, caplog, second, warned):
+  with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+    for height, width in ((256, 320), second):
+      file.write(RGB[:height, :width], tile=(64, 64), metadata=None, photometric="rgb")
+  with reader.open_slide(tmp_path / "a.tif") as slide:
+    assert np.array_equal(slide.read(0, 0, 0, 320, 256), RGB)
+  assert ("holds 2 pictures" in caplog.text) == warned
+
+
+def test_a_slide_that_its_header_turns_is_refused(tmp_path):
+  """libtiff turns each tile where it lies."""
+  path = written(tmp_path / "a.tif", [RGB], extratags=[(274, 3, 1, 3, True)])
+  with pytest.raises(UserError, match="a.tif is turned or mirrored by its header"):
+    reader.open_slide(path)
 
 
 @pytest.mark.parametrize("order, big", [("<", False), (">", False), ("<", True), (">", True)])
