@@ -27,6 +27,9 @@ _JPEG = "pylibjpeg pylibjpeg-libjpeg"
 _WORDS = (  # for what Python and NumPy say to programmers
     (r"could not broadcast input array.*",
      "its compressed picture has another size or depth than Rows, Columns and Bits Allocated say"),
+    (r"cannot reshape array.*|StopIteration", "it holds another number of frames than its header says"),
+    (r"Unable to decode .* cannot identify image file.*",
+     "its compressed picture is damaged, or of another compression than its header says"),
     (r".*object has no attribute '(\w+)'.*", r"its header has no \1"),
     (r"could not convert string to float: (.*)", r"its header holds \1 where a number belongs"),
     (r"float\(\) argument.*MultiValue.*", "its header holds several numbers where one belongs"))
@@ -54,9 +57,9 @@ def load(path) -> tuple[Any, np.ndarray]:
   try:
     data = _data_set(path)
     _check_form(path, data)
-    dicom_head.check_stored(path, data)
     dicom_head.check_length(path, data)
     array = data.pixel_array
+    dicom_head.check_stored(path, data, array)
     if data.PhotometricInterpretation == "PALETTE COLOR":
       from pydicom.pixels import apply_color_lut
       array = apply_color_lut(array, data)

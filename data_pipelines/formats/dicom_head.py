@@ -4,6 +4,7 @@ whether the bits of the pixels fit it: more than it says, and padding around the
 from __future__ import annotations
 
 from collections.abc import Sequence
+import struct
 from typing import Any
 
 import numpy as np
@@ -63,18 +64,24 @@ def no_picture(data) -> str:
 
 
 # ------------------------------------------------------------------------------------ bits of pixels
-def check_stored(path, data) -> None:
-  """Refuses a header that says fewer bits than the pixels have: what is above them is cut off.
+def check_stored(path, data, decoded: np.ndarray) -> None:
+  """Refuses a header that says fewer bits than the pixels have: what is above them is cut off, or all white.
 
-  Overlays of old scanners and the values beside the picture (padding) may lie there.
+  Overlays of old scanners, the values beside the picture (padding) and a sign may lie there.
+
+  Args:
+    decoded: pydicom's pixels, which keep all bits of compressed ones.
   """
   bits, allocated = int(data.get("BitsStored", 0) or 0), int(data.BitsAllocated)
-  syntax = data.file_meta.TransferSyntaxUID
-  if not 0 < bits < allocated <= 16 or syntax.is_compressed or int(data.get("PixelRepresentation", 0) or 0):
+  if not 0 < bits < allocated <= 16 or decoded.dtype.kind not in "iu":
     return
-  stored = _raw(data)
+  signed = int(data.get("PixelRepresentation", 0) or 0)
+  stored = decoded.view(f"u{decoded.itemsize}") if _is_compressed(data) else _raw(data)
   padding = int(data.get("PixelPaddingValue", 0) or 0) % 2**allocated
-  above = float(np.mean((stored >> bits != 0) & (stored != padding))) if stored.size else 0.0
+  beyond = (stored >> bits != 0) & (stored != padding)
+  if signed:  # of negative values they are all set, or left out
+    beyond &= stored >> (bits - 1) != 2 ** (allocated - bits + 1) - 1
+  above = float(np.mean(beyond)) if stored.size else 0.0
   if above > _ABOVE and not any((group, 0x0102) in data for group in range(0x6000, 0x6020, 2)):
     raise UserError(f"{path} says that it stores {bits} bits, and {above:.0%} of its pixels have more: its "
                     "header (Bits Stored) is wrong")
@@ -83,7 +90,10 @@ def check_stored(path, data) -> None:
 def check_length(path, data) -> None:
   """Refuses more pixels than Rows and Columns say: without them it is another picture, or sheared."""
   kind, allocated = data.PhotometricInterpretation, int(data.BitsAllocated)
-  if data.file_meta.TransferSyntaxUID.is_compressed or kind == "YBR_FULL_422" or allocated % 8:
+  if _is_compressed(data):
+    _check_size(path, data)
+    return
+  if kind == "YBR_FULL_422" or allocated % 8:
     return
   frames = int(data.get("NumberOfFrames", 1) or 1)
   said = int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel) * frames * allocated // 8
@@ -91,6 +101,31 @@ def check_length(path, data) -> None:
   if len(more) > 1 and any(more):  # zeros fill a block up
     raise UserError(f"{path} holds {len(more)} bytes more than {data.Rows} x {data.Columns} pixels take: its "
                     "header is wrong")
+
+
+def _check_size(path, data):
+  """Refuses a JPEG or JPEG 2000 picture of other sides than Rows and Columns: it would be sheared."""
+  import pydicom
+  found = _sides(pydicom.encaps.get_frame(data.PixelData, 0, number_of_frames=int(
+      data.get("NumberOfFrames", 1) or 1)))
+  if found and found != (int(data.Rows), int(data.Columns)):
+    raise UserError(f"{path} holds a compressed picture of {found[0]} x {found[1]} pixels and says "
+                    f"{data.Rows} x {data.Columns}: its header is wrong")
+
+
+def _sides(stream: bytes) -> tuple[int, int] | None:
+  """(rows, columns) in the head of a JPEG, JPEG-LS or JPEG 2000 stream; None of others."""
+  if stream[:4] == b"\xff\x4f\xff\x51":
+    right, bottom, left, top = struct.unpack(">4I", stream[8:24])
+    return bottom - top, right - left
+  at = 2 if stream[:2] == b"\xff\xd8" else len(stream)
+  while at + 9 <= len(stream) and stream[at] == 0xFF:
+    kind, length = stream[at + 1], int.from_bytes(stream[at + 2:at + 4], "big")
+    if kind == 0xF7 or (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)):  # start of a frame
+      rows, columns = struct.unpack(">2H", stream[at + 5:at + 9])
+      return (rows, columns) if rows else None  # 0: said later
+    at += 1 if kind == 0xFF else 2 + length
+  return None
 
 
 def padding(data, array: np.ndarray) -> np.ndarray | None:
@@ -106,7 +141,7 @@ def padding(data, array: np.ndarray) -> np.ndarray | None:
   if first in (None, "") or array.shape[-1] != 1 or array.dtype.kind not in "iu":
     return None
   allocated = int(data.BitsAllocated)
-  native = not data.file_meta.TransferSyntaxUID.is_compressed and allocated in (8, 16, 32)
+  native = not _is_compressed(data) and allocated in (8, 16, 32)
   values = _raw(data)[:array.size].reshape(array.shape) if native else array
   ends = [int(first), int(data.get("PixelPaddingRangeLimit") or first)]
   values = values.astype(np.int64)
@@ -116,7 +151,12 @@ def padding(data, array: np.ndarray) -> np.ndarray | None:
   else:
     ends = [end % 2**allocated for end in ends]
   found = (values >= min(ends)) & (values <= max(ends))
+  found |= (array >= min(ends)) & (array <= max(ends))  # with the sign that its bits do not repeat
   return found if found.any() and not found.all() else None
+
+
+def _is_compressed(data) -> bool:
+  return bool(data.file_meta.TransferSyntaxUID.is_compressed)
 
 
 def _raw(data):

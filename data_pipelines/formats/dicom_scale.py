@@ -32,6 +32,8 @@ CT_UNITS = (-1024, 3071)  # 12 bits of Hounsfield units
 _BESIDE = ("{}: its window lies beside all of its values, {:g} ... {:g} as stored: all would be black, or "
            "all white; say what black and white are by --config.data.window='(BLACK, WHITE)'")
 
+_DARK = ("{}: its colours go to {} by its header, and none is above {}: 8 to 14 bits in 16? Save it "
+         "with 8 bits a colour")
 _NARROW = ("{}: its window is {:g} wide, which the standard's linear one cannot be (it is 1 at least): say "
            "what black and white are by --config.data.window='(BLACK, WHITE)'")
 _NEGATIVE = ("{}: its window is {:g} wide; some viewers turn black and white round then: say what they are "
@@ -64,7 +66,8 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
     # Colours of a palette have the depth of its tables, not that of the pixels, which are their numbers.
     own = 8 * array.dtype.itemsize
     top = 2 ** (own if data.PhotometricInterpretation == "PALETTE COLOR" else min(bits, own)) - 1
-    return Scale(0, top, most=top)
+    dark = bits > 12 and own > 8 and 0 < array.max() < (top + 1) // 4 and np.any(array % 257)
+    return Scale(0, top, most=top, unsaid=_DARK.format(path, top, array.max()) if dark else "")
   _check_frames_alike(path, data, said=tuple(window) != (0, 0))
   inverted = (data.PhotometricInterpretation == "MONOCHROME1"
               or _shape(data) == "INVERSE")

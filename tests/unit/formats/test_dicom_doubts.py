@@ -285,7 +285,7 @@ def test_files_that_are_no_dicom_or_lack_what_it_needs_say_so_in_plain_words(tmp
   assert said["packed"].endswith("(it is packed by gzip: unpack it)")
   assert said["named"].endswith("(it is a DICOM file: let its name end in .dcm)")
   assert "its header has no Rows" in said["rows"] and "no PhotometricInterpretation" in said["photo"]
-  assert said["none"] == " holds no image (no modality)" and "another size or depth than Rows" in said["size"]
+  assert said["none"] == " holds no image (no modality)" and "5 x 12 pixels and says 9 x 12" in said["size"]
 
 
 def jpeg_of(array):

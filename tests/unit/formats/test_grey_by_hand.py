@@ -1,6 +1,9 @@
 """Black and white of DICOM files, by hand: rules of headers that real files have and the samples lack."""
 
+import io
+
 import numpy as np
+from PIL import Image
 import pydicom
 import pytest
 
@@ -206,3 +209,62 @@ def test_one_row_of_tiles_is_no_picture_either(tmp_path, rows, columns):
   path = dicom(tmp_path / "a.dcm", RAMP, TotalPixelMatrixRows=rows, TotalPixelMatrixColumns=columns)
   with pytest.raises(UserError, match=f"whole slide .{columns}x{rows} pixels"):
     images.read(path)
+
+
+def compressed(path, picture, rows=0, frames=1, form="JPEG2000", **fields):
+  """A file of `picture` as JPEG or JPEG 2000, whose header says `rows` rows of as many pixels in all."""
+  stream = io.BytesIO()
+  Image.fromarray(picture).save(stream, form, **({"no_jp2": True} if form == "JPEG2000" else {}))
+  path = dicom(path, picture, **fields)
+  data = pydicom.dcmread(path)
+  data.Rows, data.Columns = rows or len(picture), picture.size // (rows or len(picture))
+  data.PixelData = pydicom.encaps.encapsulate([stream.getvalue()] * frames)
+  data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+  data.file_meta.TransferSyntaxUID = (
+      pydicom.uid.JPEGBaseline8Bit if form == "JPEG" else pydicom.uid.JPEG2000Lossless)
+  data.save_as(path)
+  return path
+
+
+@pytest.mark.parametrize("form", ["JPEG", "JPEG2000"])
+@pytest.mark.parametrize("rows, frames, said", [
+    (16, 1, ""), (8, 1, "a compressed picture of 16 x 16 pixels and says 8 x 32"),
+    (16, 2, "another number of frames than its header says")])
+def test_a_compressed_picture_has_the_sides_that_its_header_says(tmp_path, form, rows, frames, said):
+  """As many pixels in other rows were sheared."""
+  path = compressed(tmp_path / "a.dcm", RAMP, rows, frames, form)
+  if not said:
+    return np.testing.assert_allclose(images.read_8bit(path, 1)[..., 0], RAMP, atol=9)
+  with pytest.raises(UserError, match=f"a.dcm .*{said}"):
+    images.read(path)
+
+
+@pytest.mark.parametrize("array, form, refused", [
+    (RAMP.astype(np.uint16) * 16, "JPEG2000", False), (RAMP.astype(np.uint16) * 250, "JPEG2000", True),
+    (RAMP.astype(np.int16) * 16 - 2048, "", False), (RAMP.astype(np.int16) * 200 - 9999, "", True)])
+def test_more_bits_than_the_header_says_with_a_sign_and_compressed(tmp_path, array, form, refused):
+  """They were cut off, or white all over; plain ones were refused already."""
+  path = (compressed if form else dicom)(tmp_path / "a.dcm", array, stored=12)
+  if not refused:
+    return np.testing.assert_array_equal(images.read_values(path)[..., 0], array)
+  with pytest.raises(UserError, match="a.dcm says that it stores 12 bits, and"):
+    images.read_values(path)
+
+
+def test_padding_and_values_whose_sign_is_not_repeated(tmp_path):
+  """12 bits with a sign in 16: above bit 11 a negative value may have zeros."""
+  values = RAMP.astype(np.int16) * 16 - 2048
+  path = dicom(tmp_path / "a.dcm", values & 0xFFF, stored=12, PixelPaddingValue=-2048)
+  frame = images.read(path)
+  np.testing.assert_array_equal(frame.padding[0, ..., 0], values == -2048)
+  np.testing.assert_array_equal(images.read_values(path)[1:, :, 0], values[1:])
+
+
+@pytest.mark.parametrize("scale, refused", [(1, True), (16, True), (256, False), (257, False)])
+def test_colours_of_8_bits_in_16_are_refused_as_greys_are(tmp_path, scale, refused):
+  """They were nearly black."""
+  path = dicom(tmp_path / "a.dcm", np.dstack([RAMP, RAMP.T, RAMP]).astype(np.uint16) * scale, "RGB")
+  if not refused:
+    return np.testing.assert_allclose(images.read_8bit(path, 3)[..., 0], RAMP, atol=1)
+  with pytest.raises(UserError, match=f"a.dcm: its colours go to 65535 .* none is above {255 * scale}:"):
+    images.read_8bit(path, 3)
