@@ -30,6 +30,8 @@ _DEEP = (";16L", ";16B", ";16N")  # Pillow's names of rows with 16-bit samples
 _FORMS = ("PNG", "JPEG", "TIFF", "BMP", "JPEG2000", "GIF", "WEBP", "AVIF", "PPM")
 _UNKNOWN = (" (no image, damaged at its start, or a form that is not read, such as floats of 16 or 64 bits, "
             "or a rare compression)")
+# libtiff gives the words of compressed files in the machine's order; these Pillow takes for the file's.
+_NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 _UNNAMED = {"LX": "LA", "RGBX": "RGBA"}  # rows of TIFF with a channel that Pillow drops, and the mode with it
 _CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
            "RGBa": "RGBA"}
@@ -168,6 +170,8 @@ def _picture(path, image, data, chunks) -> Decoded:
   if deep:
     bits, (pixels, alpha) = 16, _split(_both_bytes(path, rows, data))
   else:
+    image.tile = [t._replace(args=(_NATIVE.get(t.args[0], t.args[0]), *t.args[1:]))
+                  if t.codec_name == "libtiff" else t for t in image.tile]
     image.load()
     pixels, alpha, bits = _plain(path, _shown(image), tags)
   if chunks:

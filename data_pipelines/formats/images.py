@@ -111,14 +111,17 @@ def read_plain(path, what: str = "mask") -> np.ndarray:
     what: the file is called this in messages.
 
   Raises:
-    As `read`, but for the depth. UserError: its transparency varies: nobody can know which of the two counts.
+    As `read`, but for the depth. UserError: its transparency varies: nobody can know which of the two counts;
+      floats whose white is zero: what white is.
   """
   if dicom.is_dicom(path):
     return _single(dicom.read(pathlib.Path(path), mask=True)).pixels[0]
   found = decode.decode(path, what)
   if found.alpha is not None and np.ptp(found.alpha):
     raise UserError(f"{what} {path} has a picture and transparency that varies: save it without transparency")
-  return found.pixels if not found.inverted else (2**min(found.bits, 16) - 1 - found.pixels)
+  if found.inverted and found.bits > 16:
+    raise UserError(f"{what} {path} has {found.pixels.dtype} pixels and white is zero: save it as 8-bit grey")
+  return found.pixels if not found.inverted else 2**found.bits - 1 - found.pixels
 
 
 def size(path, window=(0, 0)) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pytest
 from data_pipelines.errors import UserError
 from data_pipelines.formats import decode, images, nifti
 from data_pipelines.intake import find
-from tests.image_files import dicom
+from tests.image_files import dicom, tiff
 
 RNG = np.random.default_rng(0)
 
@@ -212,3 +212,21 @@ def test_a_file_that_is_something_else_is_called_what_it_is(tmp_path, content, s
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=f"{name} is n.*{said or plain}"):
       read(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["f4", "i4", "i2", "u2"])
+@pytest.mark.parametrize("form", [{}, {"tile": 16}])
+def test_words_of_a_big_endian_tiff_are_what_they_are_when_it_is_compressed(tmp_path, kind, form):
+  """libtiff had turned them already: floats of 1e37, masks that are marked all over."""
+  values = (np.arange(600).reshape(20, 30) / (600 if kind == "f4" else 1)).astype(kind)
+  for order in "<>":
+    path = tiff(tmp_path / "a.tif", values, order=order, deflate=True, **form)
+    np.testing.assert_array_equal(images.read_values(path)[..., 0], values)
+    np.testing.assert_array_equal(images.read_plain(path)[..., 0], values)
+
+
+def test_a_mask_of_floats_whose_white_is_zero_leaves_open_what_white_is(tmp_path):
+  """Every pixel of it was marked: 65535 and 65534."""
+  path = tiff(tmp_path / "a.tif", np.eye(20, 30, dtype=np.float32), photometric=0)
+  with pytest.raises(UserError, match="mask .*a.tif has float32 pixels and white is zero"):
+    images.read_plain(path)
