@@ -67,14 +67,18 @@ def black_and_white(path, pixels: np.ndarray, bits: int, window=(0, 0)) -> tuple
 
 def check_bits(path, stored: np.ndarray) -> None:
   """Refuses 32-bit numbers whose bits are those of the other kind: floats that are kept as whole numbers lie
-  near 2^30 then, whole numbers that are kept as floats below 1e-37.
+  near 2^30 then, whole numbers that are kept as floats below 1e-37; and 16-bit numbers whose bytes are
+  exchanged: neighbours are unlike then, and alike in the other order.
 
   Args:
-    stored: as the file has them, before slope and intercept.
+    stored: [H,W,Z] or more axes, as the file has them, before slope and intercept.
 
   Raises:
     UserError: with the file.
   """
+  if stored.dtype.itemsize == 2 and _exchanged(stored):
+    raise UserError(f"{path} holds 16-bit numbers whose bytes are in the other order than its header says: "
+                    "write it again")
   found = stored[stored != 0]
   if stored.dtype.kind == "f":
     if found.size and np.abs(found).max() < np.finfo(stored.dtype).tiny * 10:
@@ -85,3 +89,17 @@ def check_bits(path, stored: np.ndarray) -> None:
     if bits.min() >= _FLOATS[0] and bits.max() <= _FLOATS[1]:
       raise UserError(f"{path} holds whole numbers from {found.min()} to {found.max()}, which are floats by "
                       "their bits: its header has a wrong type; write it again as floats")
+
+
+def _exchanged(stored) -> bool:
+  """Whether the middle slice of a volume is rough, and far smoother with its bytes exchanged.
+
+  Roughness: mean step from row to row over the standard deviation; 1.1 of noise, below 0.1 of scans.
+  """
+  slices = stored.reshape(*stored.shape[:2], -1)
+  middle = slices[..., slices.shape[-1] // 2]
+  if min(middle.shape) < 8 or len(np.unique(middle)) < 64:  # labels are smooth either way
+    return False
+  rough, other = (np.abs(np.diff(values, axis=0)).mean() / values.std() for values in (
+      middle.astype(np.float64), middle.byteswap().astype(np.float64)))
+  return bool(rough > 0.1 and other < 0.25 * rough)

@@ -195,7 +195,7 @@ def _load(path):
       image = _checked(path, stream)
       array = np.asarray(image.dataobj, np.float64)  # scales; a value of the header may fail here
       _check_exact(path, image)
-      if (stored := image.get_data_dtype()).itemsize >= 4:
+      if (stored := image.get_data_dtype()).itemsize >= 2:
         scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)  # else no second reading is needed
         depth.check_bits(path, np.asarray(image.dataobj.get_unscaled()) if scaled else array.astype(stored))
   except (MemoryError, UserError):  # one that finds no memory beside others is read alone later
@@ -259,9 +259,9 @@ def _check_numbers(path, header):
   """Refuses numbers by which other bytes, or none, would be taken for the voxels. NaN is "not scaled"."""
   offset = float(header["vox_offset"])
   if not offset >= header.single_vox_offset:  # nibabel takes 0 as it stands, and reads the header as voxels
-    pair = b"ni" in bytes(header["magic"])
+    form = {b"ni": "a pair, .hdr and .img", b"": "Analyze 7.5"}.get(bytes(header["magic"])[:2].rstrip(b"\0"), "")
     raise UserError(f"{path} is corrupt: by its header voxels begin at byte {offset:g}, inside the header"
-                    + (" (that of a pair, .hdr and .img: save it as one .nii.gz)" if pair else ""))
+                    + (form and f" (that of {form}: save it as one .nii.gz)"))
   if offset % 16:  # extensions are multiples of 16 bytes
     raise UserError(f"{path} is corrupt: by its header voxels begin at byte {offset:g}, no multiple of 16")
   for form in ("sform_code", "qform_code"):

@@ -172,3 +172,35 @@ def test_the_bits_are_those_that_the_file_stores_whatever_its_slope(tmp_path, ke
       nifti.read(path)
   else:
     np.testing.assert_allclose(nifti.read(path)[0].max(), 119e7)
+
+
+def smooth(top):
+  x, y, z = np.mgrid[:24, :20, :5]
+  return (top * np.exp(-((x - 11) ** 2 + (y - 9) ** 2) / 60) * (1 + z / 9) / 1.5).astype(np.int16)
+
+
+@pytest.mark.parametrize("array, refused", [
+    (smooth(30000), True), (smooth(3000), True), (smooth(900), True),
+    (np.random.default_rng(0).integers(0, 3000, (24, 20, 5)).astype(np.int16), False),  # noise is noise
+    ((smooth(3000) > 900).astype(np.int16), False), (smooth(120) << 8, False)])
+@pytest.mark.parametrize("order", "<>")
+def test_sixteen_bits_whose_bytes_are_exchanged(tmp_path, array, refused, order):
+  """They were read as noise, without a word."""
+  header = nibabel.Nifti1Header(endianness=order)
+  header.set_data_dtype(f"{order}i2")
+  nibabel.save(nibabel.Nifti1Image(array, SFORM, header), tmp_path / "a.nii")
+  np.testing.assert_array_equal(nifti.read_volume(tmp_path / "a.nii"), array)
+  content = (tmp_path / "a.nii").read_bytes()
+  (tmp_path / "b.nii").write_bytes(content[:352] + np.frombuffer(content[352:], "u2").byteswap().tobytes())
+  if not refused:  # nobody can know
+    nifti.read_volume(tmp_path / "b.nii")
+    return
+  with pytest.raises(UserError, match="b.nii holds 16-bit numbers whose bytes are in the other order"):
+    nifti.read_volume(tmp_path / "b.nii")
+
+
+def test_headers_of_pairs_and_of_analyze_are_called_so(tmp_path):
+  nibabel.save(nibabel.AnalyzeImage(VOXELS, np.eye(4)), tmp_path / "a.img")
+  (tmp_path / "a.nii").write_bytes((tmp_path / "a.hdr").read_bytes())
+  with pytest.raises(UserError, match="that of Analyze 7.5: save it as one .nii.gz"):
+    nifti.read_volume(tmp_path / "a.nii")
