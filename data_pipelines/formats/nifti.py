@@ -259,7 +259,7 @@ def _check_numbers(path, header):
   """Refuses numbers by which other bytes, or none, would be taken for the voxels. NaN is "not scaled"."""
   offset = float(header["vox_offset"])
   if not offset >= header.single_vox_offset:  # nibabel takes 0 as it stands, and reads the header as voxels
-    form = {b"ni": "a pair, .hdr and .img", b"": "Analyze 7.5"}.get(bytes(header["magic"])[:2].rstrip(b"\0"), "")
+    form = {b"ni": "a pair, .hdr and .img", b"": "Analyze 7.5"}.get(header["magic"].item()[:2], "")
     raise UserError(f"{path} is corrupt: by its header voxels begin at byte {offset:g}, inside the header"
                     + (form and f" (that of {form}: save it as one .nii.gz)"))
   if offset % 16:  # extensions are multiples of 16 bytes
