@@ -21,10 +21,8 @@ UNUSED = "is of a sequence that the model does not use"
 
 # What scanners and hospitals call them besides.
 _ALIASES = {"t1w": "t1", "t1gd": "t1ce", "t1post": "t1ce", "tirm": "flair", "darkfluid": "flair",
-            **dict.fromkeys(("mprage", "mp2rage", "spgr", "fspgr", "bravo"), "t1")}
+            **dict.fromkeys(vocab.T1_READOUTS, "t1")}
 _NAMES = {**{n: k for k in KNOWN for n in (k, NEW_NAMES[k])}, **_ALIASES}  # {word: what it is}
-_CONTRAST = {"post", "gd", "gad", "gado", "gadolinium", "contrast", "ce", "c", "km", "enhanced"}
-_NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
 # The end of a file's name. Before "t1" no "post" and no "c": they can be a visit or part of the scan's name.
 _AGENT = "gd|gad|gado|gadolinium|ce|km|contrast|postcontrast"
 _CE = rf"t1w?[-_ ]?(?:{_AGENT}|c|post|enhanced|c?\+(?:c|gd)?)"
@@ -39,8 +37,8 @@ _TOLD = {known: re.compile(f"{_BEFORE}(?:{names})", re.IGNORECASE) for known, na
 _SEVERAL = re.compile(rf"(?:.*[-_ .])?(?:(?:t1|t1w|t2|t2w)[-_ ]?(?:to|2|in|on|co-?reg\w*|reg\w*)|"
                       rf"(?:flair|t2f|{_CE})(?:[-_ .].*)?)", re.IGNORECASE)
 # A word of them with more around it: T1WKS, FLAIRbet, Philips' sT1W, T2TSE.
-_READOUT = "tse|fse|se|ffe|tfe|fl|gre|haste|vol|mpr|mprage|space|cube|vista|spin|ir|tra|sag|cor|ax"
-_GLUED = re.compile(rf"(?:{_PLANE}|[se])(?:(flair|t[12]w)[a-z]*|(t[12])(?:{_READOUT}))")
+_READOUT = "[23]d|tse|fse|se|ffe|tfe|fl|gre|haste|vol|mpr|mprage|space|cube|vista|spin|ir|tra|sag|cor|ax"
+_GLUED = re.compile(rf"(?:{_PLANE}|[se])(?:(flair|t[12]w)[a-z0-9]*|(t[12])(?:{_READOUT}))")
 
 
 def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]:
@@ -233,13 +231,18 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
     return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""
   own = {m.lower() for m in modalities}
   known = {**_NAMES, **{m: m for m in own}}
-  said = ({known.get(w) or _glued(w) for w in words} | {_told(pathlib.Path(stem))[1]}) - {""}
+  tells = [known.get(w) or known.get(w.rstrip("0123456789")) or _glued(w) for w in words]
+  said = ({*tells, _told(pathlib.Path(stem))[1]} - {""}) or {"t1" for w in words if w in vocab.GRADIENT}
+  if "t1" in tells and vocab.has_agent(words, tells.index("t1")):
+    said.add("t1ce")
   for general, special in (("t2", "flair"), ("t1", "t1ce")):  # T2 FLAIR; T1 with an agent
     said -= {general} if special in said else set()
   if not said:
     last = re.split(r"[-_ .]+", processed.core(stem).lower())[-1]
     others = {*vocab.OTHER_NAMES, *NEW_NAMES, *NEW_NAMES.values()}
     return UNUSED if last in others or words[-1] in others or vocab.CLEAR_OTHERS & set(words) else ""
+  if words[-1] in vocab.AFTER:
+    return UNUSED
   if len(said) > 1:
     return f"names several sequences ({', '.join(sorted(said))}): rename it <scan>_<sequence>"
   return "" if said & own else UNUSED
@@ -290,7 +293,7 @@ def _one(said, words):
   """The one sequence among the modalities said, "" where they are several."""
   if "flair" in said:
     said = said - {"t2"}  # T2 FLAIR
-  if "t1" in said and words & _CONTRAST and not words & _NO_CONTRAST:
+  if "t1" in said and words & vocab.CONTRAST and not words & vocab.NO_CONTRAST:
     said = said - {"t1"} | {"t1ce"}
   elif "t1ce" in said:
     said = said - {"t1"}

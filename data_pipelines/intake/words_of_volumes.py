@@ -37,9 +37,26 @@ CLEAR_OTHERS = OTHER - {"star", "trace", "sub", "map", "phase", "loc", "gre"} | 
     "t1map", "t2map", "t2star", "t1rho", "flairstar", "mtr", "cbf", "cbv", "pdw", "stir", "psir", "qsm",
     "rcbf", "rcbv", "mtt", "tmax", "ttp", "ktrans", "fdg", "suv", "cta", "ctp", "ncct", "fieldmap",
     "phasediff", "fmri", "rsfmri", "eadc", "adcmap", "famap", "colfa", "isodwi", "pcasl", "pasl", "pdt2",
-    "t1flair", "inv1", "inv2", "jacobian", "warpfield", "ciss", "fiesta", "r2star", "haste"}
+    "t1flair", "fgatir", "wmn", "t2s", "tracew", "fet", "mton", "mtoff", "fisp", "trufi", "truefisp",
+    "t1sub", "inv1", "inv2", "jacobian", "warpfield", "ciss", "fiesta", "r2star", "haste"}
+AFTER = OTHER - {"gre", "trace", "loc"}  # at the end of a name that tells a sequence: T1_map, T2_star
+# Of T1; and of T1 where a name tells nothing else (in a description they can be of T2*).
+T1_READOUTS = ("mprage", "memprage", "mp2rage", "unit1", "spgr", "fspgr", "irfspgr", "bravo", "vibe",
+               "starvibe")
+GRADIENT = {"flash", "fl2d", "fl3d", "tfl", "tfl3d", "tfe", "ffe"}
 # At the end of a name; in a description FA is an angle, and elsewhere in a name these can be a person's.
 OTHER_NAMES = OTHER | CLEAR_OTHERS | {
     "fa", "md", "pd", "pet", "ct", "dir", "uni", "epi", "b0", "b500", "b800", "b1000", "b2000", "b3000", "m0",
     "r2s", "magnitude", "mag", "field", "warp", "dist", "prob", "angio", "venous", "myelin", "amyloid", "tau",
     "dif", "diff"}
+CONTRAST = {"post", "gd", "gad", "gado", "gadolinium", "contrast", "ce", "c", "km", "enhanced"}
+NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
+
+
+def has_agent(words: list[str], at: int) -> bool:
+  """Whether the words of a name say that its T1, word `at`, is with an agent.
+
+  Before it "post" and "c" can be a visit or part of the scan's name.
+  """
+  said = CONTRAST & set(words[at + 1:]) | (CONTRAST - {"post", "c", "enhanced"}) & set(words)
+  return bool(said) and not NO_CONTRAST & set(words)

@@ -41,13 +41,33 @@ def test_the_three_of_a_scan_are_found_by_their_usual_names(tmp_path, files):
 
 @pytest.mark.parametrize("name", [
     "p1_T1w", "p1_t1gd", "p1_dwi", "p1_ADC", "p1_T2star", "p1_t1_brain", "t1_p1", "p1_pet", "T1", "p1_gd_t1",
-    "p1_T1map", "p1_mprage", "p1_T1rho", "p1_FLAIRSTAR"])
+    "p1_T1map", "p1_mprage", "p1_T1rho", "p1_FLAIRSTAR", "p1_MEMPRAGE", "p1_UNIT1", "p1_IRFSPGR", "p1_VIBE",
+    "p1_FLASH", "p1_3D_TFE", "p1_fl3d", "p1_FISP", "p1_FGATIR", "p1_WMn", "p1_T2s", "p1_TRACEW", "p1_FET",
+    "p1_MTon", "p1_T13D", "p1_MPRAGE2"])
 @pytest.mark.parametrize("alone", [True, False])
 def test_another_sequence_is_never_read_as_flair(tmp_path, name, alone):
   """A model of one sequence took any file that it did not know for its own."""
   root = folder_of(tmp_path, name)
   scans, left_out = found(root / f"{name}.nii.gz" if alone else root, ("flair",))
   assert not scans and left_out == {name: sequences.UNUSED}
+
+
+@pytest.mark.parametrize("name", [
+    "p1_MPRAGE_GD", "p1_BRAVO_POST", "p1_AX_T1_BRAVO_C", "p1_T1_VIBE_GD", "p1_T1_TSE_post", "p1_T1w_TFE_GD",
+    "p1_gd_mprage", "p1_FLAIR3D", "p1_FLAIR2std", "p1_T1_map", "p1_T1_sub", "p1_T1_mapping"])
+def test_a_t1_with_an_agent_or_a_map_of_t1_is_never_read_as_t1(tmp_path, name):
+  assert found(folder_of(tmp_path, name), ("t1",)) == ({}, {name: sequences.UNUSED})
+
+
+@pytest.mark.parametrize("name", ["p1_MPRAGE", "post_p1_MPRAGE", "c_1_T1_TSE", "p1_T1_TSE_pre", "p1_FLASH",
+                                  "p1_T1_VIBE_native", "p1_mprage_ohne_km", "p1_T1_GRE"])
+def test_a_t1_under_its_readout_is_read(tmp_path, name):
+  assert list(found(folder_of(tmp_path, name), ("t1",))[0]) == [name]
+
+
+@pytest.mark.parametrize("name", ["p1_MPRAGE_GD", "p1_T1_VIBE_post"])
+def test_a_t1_with_an_agent_under_its_readout_is_one(tmp_path, name):
+  assert list(found(folder_of(tmp_path, name), ("t1ce",))[0]) == [name]
 
 
 def test_labels_and_tissues_of_other_programs_are_no_scans(tmp_path):
