@@ -110,6 +110,7 @@ def _of_bids(path, root, modalities):
     found.files = [f for f in found.files if f == path]
   scans = bids.scans(found, root, modalities, tuple(modalities) == (ANY,))
   scans = [s for s in scans if not path.is_file() or path in s[1].values()]
+  _say_forms(f for _, files in scans for f in files.values())
   safe = names.unique([name for name, _ in scans])
   result = [Scan(own, files, name) for own, (name, files) in zip(safe, scans)]
   if path.is_file():

@@ -232,6 +232,7 @@ def look_bids(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str
   counts.refuse_broken(found)
   every = list(found.files)
   scans = bids.scans(found, folder, modalities)
+  processed.refuse_scans((name for name, _ in scans), folder)
   labels: dict[tuple[str, str], list[pathlib.Path]] = {}
   for path in filter(_is_bids_label, every):
     labels.setdefault(_session(path), []).append(path)

@@ -22,6 +22,8 @@ _STEPS = {"bet", "brain", "stripped", "skullstripped", "skullstrip", "stripping"
 AUGMENTED = r"aug(?:mented|mentation)?\d*|[hv]?flip(?:ped)?(?:lr|ud|[hv])?|rot(?:ated?)?\d*|mirror(?:ed)?"
 _AUGMENTED = re.compile(AUGMENTED, re.IGNORECASE)
 _COPY_OF = re.compile(rf"(?:{AUGMENTED})[-_ .]+(?=.)", re.IGNORECASE)
+_OF_BIDS = re.compile(r"_(?:desc|space|res|den)-[a-z0-9]+", re.IGNORECASE)  # entities of derivatives
+_DERIVED = re.compile(r"(?:^|(?<=/))derivatives/[^/]+/", re.IGNORECASE)
 # Before a name: SPM's realigned, bias-corrected, warped ... and tissues; other programs' with a "_".
 _BEFORE = re.compile(r"(?:wm|mw|rm|r|m|w|c[1-6]|(?:bet|brain|n4|reg|norm)_)(?=.{3})", re.IGNORECASE)
 # Whole names: of FreeSurfer's mri/ and of FSL's anat folders, all made of a T1.
@@ -32,7 +34,11 @@ _BESIDE = {"brain", "t1", "filled", "wm", "ctrl_pts"}  # where one of these lies
 
 
 def core(stem: str) -> str:
-  """A name without the words that tell what was done: P1_FLAIR of P1_FLAIR_brain_n4 and of aug_P1_FLAIR."""
+  """A name without the words that tell what was done: P1_FLAIR of P1_FLAIR_brain_n4 and of aug_P1_FLAIR.
+
+  Of BIDS sub-01_T1w of sub-01_space-MNI_desc-preproc_T1w.
+  """
+  stem = _OF_BIDS.sub("", stem) if stem.lower().startswith("sub-") else stem
   while (found := re.fullmatch(r"(.+)[-_ .](.+)", stem)) and (
       found[2].lower() in _STEPS or _AUGMENTED.fullmatch(found[2])):
     stem = found[1].rstrip("-_ .") or found[1]
@@ -73,7 +79,7 @@ def refuse_scans(scans: Iterable[str], where) -> None:
   """Raises UserError where names of scans (or of their folders) differ in words of processing alone."""
   first: dict[str, str] = {}
   twice = [(first[key], name) for name in sorted(scans, key=len)
-           if first.setdefault(key := core(name).lower(), name) != name]
+           if first.setdefault(key := core(_DERIVED.sub("", name)).lower(), name) != name]
   if twice:
     raise UserError(f"{where}: {twice[0][0]} and {twice[0][1]} are forms of one scan by their names ("
                     f"{len(twice)} such): keep the one that the model is for, move the others away")
@@ -85,6 +91,14 @@ def channels(files: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
   cases = set.intersection(*({(p.parent, m[1]) for p, m in told.items() if m[2] == number}
                              for number in ("0000", "0001")))
   return {p: m[1] for p, m in told.items() if (p.parent, m[1]) in cases}
+
+
+def of_label(label: pathlib.Path, files: Iterable[pathlib.Path]) -> str:
+  """"; ..." for a label case_1 where nnU-Net's case_1_0000 is among the files, what to do; else ""."""
+  stem = find.stem_of(label)
+  mine = next((p for p in files if (m := _CHANNEL.fullmatch(find.stem_of(p))) and m[1] == stem), None)
+  return "" if mine is None else (f"; by nnU-Net's names it is that of {mine.name}: call the two alike, or "
+                                  "list them in a table")
 
 
 def refuse_channels(files: Iterable[pathlib.Path]) -> None:

@@ -25,6 +25,7 @@ from data_pipelines.intake import (
   mask_words,
   names as naming,
   patients,
+  processed,
   splits,
   tables,
   vocabulary,
@@ -212,7 +213,7 @@ def with_masks(sides: Sides) -> list[Member]:
   if lonely:
     raise UserError(f"{len(lonely)} of {len(named)} masks belong to no image, the first: {lonely[0]}; a mask "
                     "has the path of its image, masks/a.png for abnormal/a.png"
-                    f"{folder_words.unsaid(sides.found)}")
+                    + folder_words.unsaid(sides.found) + processed.of_label(lonely[0], sides.found.files))
   return result
 
 

@@ -199,3 +199,30 @@ def test_files_beside_a_scan_that_tell_no_sequence_are_not_of_the_model_s(tmp_pa
   assert left_out == {name: f"is a file of the scan of {scan}.nii.gz, of no sequence that its name tells"
                       for name, scan in (("P1_myownseq", "P1_flair"), ("zebra", "FLAIR"))}
   assert len(scans) == 6
+
+
+def test_what_bids_derives_is_a_form_of_the_scan(tmp_path, caplog):
+  """One person was two: native and in the space of a template, raw and preprocessed."""
+  native, mni = "sub-01/anat/sub-01_desc-preproc_T1w", "sub-01/anat/sub-01_space-MNI152_desc-preproc_T1w"
+  root = folder_of(tmp_path / "prep", native, mni, "sub-02/anat/sub-02_desc-preproc_T1w")
+  (root / "dataset_description.json").write_text("{}")
+  with pytest.raises(UserError, match="sub-01 and sub-01_space-MNI152 are forms of one scan"):
+    scan_folders.look_bids(root, ("t1",), RULE)
+  assert len(found(root, ("t1",))[0]) == 3 and "forms of one scan" in caplog.text
+  with pytest.raises(UserError, match="are forms of one scan"):
+    own_scans.group(sides.look(root).members, ())
+  raw = folder_of(tmp_path / "raw", "sub-01/anat/sub-01_T1w", f"derivatives/prep/{native}",
+                  "sub-02/anat/sub-02_T1w")
+  with pytest.raises(UserError, match="are forms of one scan"):
+    own_scans.group(sides.look(raw).members, ())
+  runs = folder_of(tmp_path / "runs", *(f"sub-01/anat/sub-01_run-{k}_T1w" for k in (1, 2)))
+  assert len(scan_folders.look_bids(runs, ("t1",), RULE).complete) == 2 and len(
+      own_scans.group(sides.look(runs).members, ())[0]) == 2
+
+
+@pytest.mark.parametrize("name, hint", [("case_001", True), ("case_901", False)])
+def test_a_label_of_nnunet_that_fits_no_scan_by_its_name_says_which_it_is_of(tmp_path, name, hint):
+  root = folder_of(tmp_path / "set", *(f"imagesTr/case_00{i}_0000" for i in range(6)), f"labelsTr/{name}")
+  with pytest.raises(UserError, match=f"{name}.nii.gz") as error:
+    opened(root)
+  assert ("it is that of case_001_0000.nii.gz: call the two alike" in str(error.value)) == hint
