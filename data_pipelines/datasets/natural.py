@@ -134,7 +134,8 @@ def _fold(cfg, dataset, normal, val_class, labels, k):
     if not root:
       raise UserError("config.data.folds=published needs config.data.lists_root")
     fold = folds.read_index_fold(root, dataset, normal, k)
-    if not official or np.any(labels[fold["train"]] != normal):
+    last = max(found.max(initial=0) for found in fold.values())
+    if not official or last >= len(labels) or np.any(labels[fold["train"]] != normal):
       raise UserError(f"the published folds index the {OFFICIAL_TRAIN[dataset]} training images "
                        f"of {dataset}, config.data.root holds {len(labels)} others; use "
                        "config.data.folds=generated")

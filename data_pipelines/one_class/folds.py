@@ -44,7 +44,8 @@ def read_index_fold(lists_root, dataset: str, normal_class: int, fold: int) -> d
   `folds/<dataset>/<class>/<fold>/<part>.npy`.
 
   Raises:
-    FileNotFoundError: neither is there. ValueError: no such class or fold.
+    FileNotFoundError: neither is there. UserError: no such class or fold; what is no list of indices, or an
+      index of two parts.
   """
   folder = pathlib.Path(lists_root) / "folds"
   if (folder / f"{dataset}.npz").is_file():
@@ -53,12 +54,24 @@ def read_index_fold(lists_root, dataset: str, normal_class: int, fold: int) -> d
       raise UserError(f"{path} has no fold {fold} of class {normal_class}; classes are 0 to 9, "
                       "folds 0 to 2")
     found = arrays.read_some(path, [f"{where}/{part}" for part in PARTS])
-    return {part: found[f"{where}/{part}"].astype(np.int64) for part in PARTS}
+    return _checked(path, {part: found[f"{where}/{part}"] for part in PARTS})
   single = folder / dataset / str(normal_class) / str(fold)
   if not single.is_dir():
     raise FileNotFoundError(f"no published folds of {dataset} under {folder}; check "
                             "config.data.lists_root, or set config.data.folds=generated")
-  return {part: arrays.read(single / f"{part}.npy", "fold") for part in PARTS}
+  return _checked(single, {part: arrays.read(single / f"{part}.npy", "fold") for part in PARTS})
+
+
+def _checked(path, parts):
+  """The indices as int64: not a mask, nor scores, nor images that are trained on and tested on."""
+  for part, found in parts.items():
+    if found.dtype.kind not in "iu" or found.ndim != 1 or found.min(initial=0) < 0:
+      raise UserError(f"{path}: its {part} is {found.dtype} of shape {found.shape}, no list of places of "
+                      "images (whole numbers from 0)")
+  every = np.concatenate([np.unique(found) for found in parts.values()])
+  if len(every) > len(np.unique(every)):
+    raise UserError(f"{path}: {len(every) - len(np.unique(every))} images are in two of {', '.join(parts)}")
+  return {part: found.astype(np.int64) for part, found in parts.items()}
 
 
 def checksum(names: Sequence) -> str:

@@ -8,6 +8,7 @@ import pathlib
 
 import numpy as np
 
+from data_pipelines.formats import arrays
 from medae_jax.core.errors import UserError
 from medae_jax.models.vgg import CONVS, WIDTHS, check_layers, depth, random_params
 from medae_jax.weights import kept, torch_file
@@ -150,24 +151,26 @@ def load_stats(layers: Iterable[str], path=STATS_FILE) -> dict:
   variance, E|c| = 2 E[relu(c)] - E[c] would exceed sqrt(E[c^2]) in every channel of most layers.
 
   Raises:
-    FileNotFoundError: no such file. ValueError: a layer is missing, or a std is not positive.
+    FileNotFoundError: no such file. UserError: damaged, a layer is missing, or numbers that are no mean and
+      deviation of each channel.
   """
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f"{FIELDS}_stats={path}: no such file of channel statistics")
-  stats = {}
-  with np.load(path, allow_pickle=False) as arrays:
-    for layer in layers:
-      if f"{layer}_mean" not in arrays or f"{layer}_std" not in arrays:
-        raise UserError(f"{path} has no {layer}_mean and {layer}_std")
-      stats[layer] = {part: np.asarray(arrays[f"{layer}_{part}"], np.float32)
-                      for part in ("mean", "std")}
-      if not (stats[layer]["std"] > 0).all():
-        raise UserError(f"{path}: {layer}_std has entries that are not positive")
+  stats, layers = {}, tuple(layers)
+  found = arrays.read_some(path, [f"{layer}_{part}" for layer in layers for part in ("mean", "std")],
+                           f"file of {FIELDS}_stats")
+  for layer in layers:
+    mean, std = found[f"{layer}_mean"], found[f"{layer}_std"]
+    if mean.ndim != 1 or mean.shape != std.shape or {mean.dtype.kind, std.dtype.kind} - set("fiu") or not (
+        np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+      raise UserError(f"{path}: {layer}_mean and {layer}_std are no numbers of each channel, the second ones "
+                      "positive")
+    stats[layer] = {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
   return stats
 
 
 def save_stats(path, stats: Mapping) -> None:
   """Writes statistics in the form `load_stats` reads."""
-  arrays = {f"{layer}_{part}": np.asarray(values[part], np.float32)
-            for layer, values in stats.items() for part in ("mean", "std")}
-  np.savez(path, **arrays)  # type: ignore[arg-type]
+  named = {f"{layer}_{part}": np.asarray(values[part], np.float32)
+           for layer, values in stats.items() for part in ("mean", "std")}
+  np.savez(path, **named)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medae_jax.core.errors import UserError
 from medae_jax.losses.trunk import Trunk, measure_stats, moments_to_stats, network_input
 from medae_jax.models import vgg
 from medae_jax.weights import vgg as vgg_weights
@@ -136,10 +137,23 @@ def test_measured_statistics(tmp_path):
   vgg_weights.save_stats(tmp_path / "s.npz", stats)
   again = vgg_weights.load_stats(["r12", "r32"], tmp_path / "s.npz")
   jax.tree.map(np.testing.assert_array_equal, again, stats)
-  with pytest.raises(ValueError, match="no r42_mean"):
+  with pytest.raises(ValueError, match="lacks the array r42_mean"):
     vgg_weights.load_stats(["r42"], tmp_path / "s.npz")
   with pytest.raises(ValueError, match="no images"):
     measure_stats(Trunk(vgg.features, params, {}), [], ["r12"])
+
+
+@pytest.mark.parametrize("mean, std", [
+    ([np.nan, 1], [1, 1]), ([0, 0], [1, 0]), ([0, 0], [np.inf, 1]), ([0, 0], [1]), ([[0, 0]], [[1, 1]]),
+    (["a", "b"], [1, 1]), (np.array([None, 1], object), [1, 1]), (None, None)])
+def test_statistics_of_a_file_are_numbers_of_each_channel(tmp_path, mean, std):
+  """NaN became the scale of a layer; damaged files and objects were no line with the file."""
+  if mean is None:
+    (tmp_path / "s.npz").write_bytes(b"PK\3\4" + bytes(90))
+  else:
+    np.savez(tmp_path / "s.npz", r12_mean=mean, r12_std=std)
+  with pytest.raises(UserError, match="s.npz"):
+    vgg_weights.load_stats(["r12"], tmp_path / "s.npz")
 
 
 def test_a_silent_channel_does_not_divide_by_zero():

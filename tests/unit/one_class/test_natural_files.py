@@ -6,6 +6,7 @@ import scipy.io
 
 from data_pipelines.datasets import _natural_files as files, natural
 from data_pipelines.errors import UserError
+from data_pipelines.one_class import folds
 
 X = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
 Y = np.arange(20) % 10
@@ -77,3 +78,20 @@ def test_published_folds_are_of_the_official_images_alone(tmp_path, monkeypatch)
   for others in (np.append(labels, 3), np.array([4, 1, 4, 4, 1, 2])):
     with pytest.raises(UserError, match="published folds index the 6 training images"):
       natural._fold(cfg, "svhn", 4, 1, others, 1)
+
+
+@pytest.mark.parametrize("train, said", [
+    ([True, False, True], "its train is bool"), ([0.0, 1.5], "its train is float64"),
+    ([-1, 2], "its train is int"),
+    ([[0, 1]], r"its train is int64 of shape \(1, 2\)"), ([0, 3], "1 images are in two of train, val")])
+def test_folds_are_lists_of_places_and_share_no_image(tmp_path, train, said):
+  """A mask was taken for images 0 and 1, -1 for the last one, and an image was trained on and tested on."""
+  parts = {"train": train, "val": [3], "test_normal": [4], "test_anomaly": [5]}
+  single = tmp_path / "folds/cifar10/4/1"
+  single.mkdir(parents=True)
+  np.savez(tmp_path / "folds/svhn.npz", **{f"4/1/{k}": v for k, v in parts.items()})
+  for part, places in parts.items():
+    np.save(single / f"{part}.npy", places)
+  for dataset in ("svhn", "cifar10"):
+    with pytest.raises(UserError, match=said):
+      folds.read_index_fold(tmp_path, dataset, 4, 1)
