@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+import re
 
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]+=*\s*")
 _VOLUMES = (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".img.gz", ".par",
             ".rec", ".nii.bz2", ".nii.xz", ".nii.zst", ".brik", ".head")
 _IMAGES = (".webp", ".gif", ".heic", ".heif", ".avif", ".pdf", ".svg", ".jxl", ".psd", ".ppm", ".pgm")
@@ -38,6 +40,10 @@ def what_it_is(beginning: bytes) -> str:
     return " (it is a JPEG XL picture: save it as PNG)"
   if beginning[4:12].lower() in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
     return " (it is an HEIC photograph: save it as JPEG or PNG)"
+  if len(beginning) >= 132 and not any(beginning):
+    return " (it begins with zeros alone, as a copy that was broken off: copy it again)"
+  if beginning.startswith(b"data:") or (len(beginning) >= 64 and _BASE64.fullmatch(beginning)):
+    return " (it is text in base64 or the like: decode it into the file that it was)"
   return _named(beginning, _BEGINNINGS)
 
 

@@ -1,5 +1,6 @@
 """Images in and out at their own depth and colour."""
 
+import base64
 import io
 
 import numpy as np
@@ -205,7 +206,9 @@ def test_grey_is_pillows_luma(tmp_path):
     (b"\n<!DOCTYPE html><title>404</title>", "a web page"), (b"PK\3\4" + b"\0" * 40, "a ZIP archive"),
     (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC photograph"), (b"\xff\x0a" + bytes(60), "JPEG XL"),
     (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), "JPEG XL"), (b"8BPS\0\1" + bytes(60), "Photoshop"),
-    (b"\0\0\0\x18ftypavif" + bytes(40), "AVIF picture"), (b"what is it", "")])
+    (b"\0\0\0\x18ftypavif" + bytes(40), "AVIF picture"), (b"what is it", ""), (bytes(500), "zeros alone"),
+    (base64.encodebytes(bytes(range(256))), "base64"), (b"data:image/png;base64,iVBORw0KGgo", "base64"),
+    (b"A few words and a line of text, which are not all of one alphabet." * 3, "")])
 def test_a_file_that_is_something_else_is_called_what_it_is(tmp_path, content, said):
   for name, read, plain in (("a.png", images.read, "no image, damaged at its start"),
                             ("a.nii", nifti.read, "does not begin as one$")):
