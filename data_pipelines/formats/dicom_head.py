@@ -11,6 +11,9 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 
+# Words of ImageType of which the slices of a volume have the same.
+_PARTS = {"M", "P", "R", "I", "W", "F", "WATER", "FAT", "IP", "OP", "IN_PHASE", "OUT_PHASE", "OPP_PHASE",
+          "NORM", "LOCALIZER", "MPR", "ADC", "TRACEW", "FA"}
 _ABOVE = 0.25  # share of the pixels with bits above Bits Stored: more than an overlay draws
 
 
@@ -51,6 +54,24 @@ def intent(path) -> str:
     found = read(path, ["PresentationIntentType"])
     return words.get(text(found, "PresentationIntentType").upper(), "")
   except Exception:  # as above
+    return ""
+
+
+def part(data) -> str:
+  """What of the signal the pixels are by ImageType: magnitude, phase, real or imaginary part, water, fat."""
+  found = data.get("ImageType") or ()
+  words = (found,) if isinstance(found, str) else found
+  return " ".join(sorted({str(word).upper() for word in words[2:]} & _PARTS))
+
+
+def philips_scale(data) -> str:
+  """Rescale Slope times Philips' private one (2005,100E); "" of others.
+
+  Units after rescaling are for a screen: where this differs, they are not the same in two slices.
+  """
+  try:
+    return f"{float(data[0x2005, 0x100E].value) * float(data.get('RescaleSlope') or 1):.3g}"
+  except (KeyError, TypeError, ValueError):
     return ""
 
 

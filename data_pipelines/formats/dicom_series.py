@@ -25,7 +25,8 @@ _TILT = 0.01   # largest shift in the plane between slices, in distances of slic
 _ALIKE = ("size", "frame of reference", "series", "study", "patient", "position of the patient", "modality",
           "scanning sequence", "tube voltage", "echo", "echo time", "time",
           "inversion time", "flip angle", "reconstruction kernel", "contrast agent",
-          "diffusion weighting", "unit", "sign of its pixels", "part of the signal",
+          "diffusion weighting", "unit", "sign of its pixels", "part of the signal", "description",
+          "protocol", "sequence name", "scale (of Philips' own)",
           "rescaling (one has a slope, one has none)")
 _TAGS = [*_NEEDED[:2], "SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "ProtocolName",
          "PatientID", "Modality", "ImageType", "Rows"]
@@ -202,16 +203,14 @@ def _place(path, frame):
           "reconstruction kernel": dicom_head.text(data, "ConvolutionKernel"),
           "contrast agent": dicom_head.text(data, "ContrastBolusAgent"),
           "diffusion weighting": dicom_head.text(data, "DiffusionBValue"),
-          "unit": dicom_head.text(data, "Units"),
+          "unit": dicom_head.text(data, "Units") or dicom_head.text(data, "RescaleType"),
           "sign of its pixels": dicom_head.text(data, "PixelRepresentation"),
-          "part of the signal": _part(data.get("ImageType")),
+          "part of the signal": dicom_head.part(data),
+          "description": dicom_head.text(data, "SeriesDescription"),
+          "protocol": dicom_head.text(data, "ProtocolName"),
+          "sequence name": dicom_head.text(data, "SequenceName"),
+          "scale (of Philips' own)": dicom_head.philips_scale(data),
           "rescaling (one has a slope, one has none)": data.get("RescaleSlope") not in (None, "")}
-
-
-def _part(image_type) -> str:
-  """M, P, R or I of ImageType: magnitude, phase, real and imaginary part; "" where it names none of them."""
-  words = [image_type] if isinstance(image_type, str) else list(image_type or ())
-  return next((w for w in words[2:] if w in ("M", "P", "R", "I")), "")
 
 
 def _number(value) -> float | None:

@@ -41,10 +41,28 @@ def change(name, value, at=2):
     ("StudyInstanceUID", "1.9", "study"), ("PatientPosition", "FFS", "position of the patient"),
     ("ScanningSequence", "IR", "scanning sequence"), ("KVP", "80", "tube voltage"),
     ("DiffusionBValue", 700.0, "diffusion"), ("PatientID", "Q", "patient"),
+    ("ImageType", ["ORIGINAL", "PRIMARY", "DIXON", "FAT"], "part of the signal"),
+    ("RescaleType", "US", "unit"), ("SeriesDescription", "Ax T1", "description"),
+    ("ProtocolName", "t1", "protocol"),
+    ("SequenceName", "*ep_b700#1", "sequence name"),
     ("RescaleSlope", None, "rescaling")])
 def test_slices_of_two_kinds_are_no_volume_wherever_they_lie(tmp_path, name, value, word):
   files = series.write(tmp_path / "s", np.ones((4, 4, 6)), LPS, edit=change(name, value))
   with pytest.raises(UserError, match=f"another .*{word}"):
+    dicom_series.read_series(sorted(files))
+
+
+def test_slices_of_philips_whose_greys_are_of_a_screen_are_no_volume(tmp_path):
+  """Rescale Slope 2 and 4 undo a private scale of 1/2 and 1/4, or they do not."""
+  def edit(private):
+    def of(data, k):
+      data.RescaleSlope, data.RescaleIntercept = str(2 + 2 * (k == 2)), "0"
+      data.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0E, "FL", private(k))
+    return of
+  files = series.write(tmp_path / "a", np.ones((4, 4, 6)), LPS, edit=edit(lambda k: 1 / (2 + 2 * (k == 2))))
+  assert dicom_series.read_series(sorted(files))[0].shape == (4, 4, 6)
+  files = series.write(tmp_path / "b", np.ones((4, 4, 6)), LPS, edit=edit(lambda k: 0.5))
+  with pytest.raises(UserError, match="another scale .of Philips"):
     dicom_series.read_series(sorted(files))
 
 
