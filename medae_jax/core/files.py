@@ -28,12 +28,21 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
   """
   check_file(pathlib.Path(path))
   try:
-    value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    value = json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
   except (ValueError, RecursionError) as e:  # no UTF-8, no JSON, or nested without end
     raise UserError(f"{path} is damaged ({e}): {remedy}") from e
   if not isinstance(value, dict):
     raise UserError(f"{path} is damaged (it holds no object): {remedy}")
   return value
+
+
+def _once(pairs):
+  """The object of these; ValueError where a name is there twice: nobody knows which counts."""
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    names = [name for name, _ in pairs]
+    raise ValueError(f"it says {next(n for n in names if names.count(n) > 1)!r} twice")
+  return found
 
 
 def read_events(path: str | os.PathLike) -> list[dict[str, Any]]:

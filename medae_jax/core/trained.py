@@ -165,4 +165,5 @@ def _restore(workdir, which):
   if damaged:
     raise damaged
   raise FileNotFoundError(f"no checkpoint in {workdir}/checkpoints: train first "
-                          f"(launch.py --mode=train --workdir={workdir}).")
+                          f"(launch.py --mode=train --workdir={workdir}), or, where it is trained, bring "
+                          "back its folder checkpoints (renamed, or left out of a copy).")

@@ -136,7 +136,7 @@ def test_checkpoints_are_closed_whatever_was_found(monkeypatch, there):
     state, meta = trained._restore("w", "best")
     assert state.step == 3 and meta == {"done": True, "which": "last", "step": 3}
   else:
-    kind, said = (UserError, "damaged") if there else (FileNotFoundError, "train first")
+    kind, said = (UserError, "damaged") if there else (FileNotFoundError, "train first .*where it is trained")
     with pytest.raises(kind, match=said):
       trained._restore("w", "best")
   assert closed == [True]

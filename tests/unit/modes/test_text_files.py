@@ -103,3 +103,12 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, read):
   os.mkfifo(tmp_path / "x.json")
   with pytest.raises(UserError, match="x.json is no file but a folder, a pipe"):
     read(tmp_path / "x.json")
+
+
+def test_an_editor_s_mark_is_read_and_a_name_that_is_there_twice_is_not(tmp_path):
+  """Windows' Notepad begins a file with a byte order mark; of two lines the last one counted unsaid."""
+  (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + b'{"a": {"b": 1}, "c": {"b": 2}}')
+  assert files.read_json(tmp_path / "a.json", "") == {"a": {"b": 1}, "c": {"b": 2}}
+  (tmp_path / "a.json").write_text('{"a": {"b": 1, "c": 0, "b": 2}}')
+  with pytest.raises(UserError, match="a.json is damaged .it says 'b' twice.: give one"):
+    files.read_json(tmp_path / "a.json", "give one")
