@@ -23,6 +23,7 @@ _MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals":
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
 _HERE = pathlib.PurePath(".")
 _FEW = 6  # folders that can be kinds; there are more of patients
+_NOTES = {"readme", "license", "licence", "changelog", "changes", "citation", "notes"}  # list nothing
 _TURNED = {"no", "non", "not", "without", "ohne", "yes", "with", "mit"}  # of folders: no_tumor, yes
 
 
@@ -105,12 +106,14 @@ def say_no_sides(files: Iterable[pathlib.Path], found: finder.Found) -> None:
   Args:
     found: whose `left_out` has the tables.
   """
-  tables = [item.path.name for item in found.left_out if finder.kind_of(item.path, False) == "table"]
+  tables = [item.path.name for item in found.left_out if finder.kind_of(item.path, False) == "table" or
+            (item.path.suffix.lower() == ".txt" and not _words(item.path.stem) & _NOTES)]  # Info.txt of MIAS
   if tables:
     logging.warning("%s is not read, and all scans of %s are taken for normal: where it says which are not, "
                     "put them into abnormal/", tables[0], found.root)
   files = list(files)
   say_numbered_sides(files, found.root)
+  say_lettered_sides(files, found.root)
   kinds = sorted({f.name for p in files for f in [p.relative_to(found.root).parent] if _is_kind(f.name)})
   if 1 < len(kinds) <= _FEW:
     logging.warning("all scans of %s are taken for normal, in folders %s alike: where these are kinds, say "
@@ -124,6 +127,17 @@ def say_numbered_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> Non
   if len(last) > 2 and all(last) and len({m[1] for m in last if m}) == 2:
     logging.warning("the names of all files of %s end in 0 or 1, and all are taken for normal: where 1 means "
                     "abnormal, put those into abnormal/", root)
+
+
+def say_lettered_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
+  """Warns where all files, which count as normal, are one of a few words and a number: JPCLN001, JPCNN001."""
+  told = [re.fullmatch(r"([^\W\d_]+)[-_]?(\d+)", finder.stem_of(p)) for p in files]
+  numbers: dict[str, set[str]] = {}
+  for found in told:
+    numbers.setdefault(found[1] if found else "", set()).add(found[2] if found else "")
+  if "" not in numbers and 1 < len(numbers) <= _FEW and set.intersection(*numbers.values()):
+    logging.warning("the names of all files of %s begin with one of %s, and all are taken for normal: where "
+                    "one of these means abnormal, put those into abnormal/", root, ", ".join(sorted(numbers)))
 
 
 def unsaid(found: finder.Found) -> str:

@@ -141,6 +141,27 @@ def test_names_that_end_as_labels_do_are_said(tmp_path, caplog, ends, said):
   assert ("end in 0 or 1, and all are taken for normal" in caplog.text) == said
 
 
+@pytest.mark.parametrize("names, said", [
+    (("JPCLN001", "JPCLN002", "JPCNN001"), True), (("n_1", "t_1"), True), (("p1", "p2", "p3"), False),
+    (("a1", "b2", "c3"), False), (("JPCLN001", "JPCNN001", "mine"), False),
+    (tuple(f"{w}1" for w in ("an", "bo", "cy", "di", "ed", "fy", "gu")), False)])
+def test_two_words_before_a_number_are_said(tmp_path, caplog, names, said):
+  """Radiographs of JSRT with a nodule (JPCLN) were normal, without a word."""
+  for name in names:
+    image(tmp_path / f"{name}.png")
+  sides.look(tmp_path)
+  assert ("and all are taken for normal: where one of these" in caplog.text) == said
+
+
+@pytest.mark.parametrize("name, said", [("Info.txt", True), ("README.txt", False), ("license_1.TXT", False)])
+def test_a_text_beside_images_may_say_who_is_abnormal(tmp_path, caplog, name, said):
+  """The list of MIAS lies beside its mammograms."""
+  image(tmp_path / "mdb001.png")
+  (tmp_path / name).write_text("mdb001 G CIRC B")
+  sides.look(tmp_path)
+  assert (f"{name} is not read, and all scans" in caplog.text) == said
+
+
 def test_what_may_say_who_is_abnormal_is_said(tmp_path, caplog):
   for place in ("lung_aca/a.png", "lung_n/a.png"):
     image(tmp_path / place)
