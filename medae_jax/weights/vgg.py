@@ -8,7 +8,6 @@ import pathlib
 
 import numpy as np
 
-from data_pipelines.formats import arrays
 from medae_jax.core.errors import UserError
 from medae_jax.models.vgg import CONVS, WIDTHS, check_layers, depth, random_params
 from medae_jax.weights import kept, torch_file
@@ -156,11 +155,11 @@ def load_stats(layers: Iterable[str], path=STATS_FILE) -> dict:
   """
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f"{FIELDS}_stats={path}: no such file of channel statistics")
-  stats, layers = {}, tuple(layers)
-  found = arrays.read_some(path, [f"{layer}_{part}" for layer in layers for part in ("mean", "std")],
-                           f"file of {FIELDS}_stats")
+  stats, found = {}, torch_file.load(path)
   for layer in layers:
-    mean, std = found[f"{layer}_mean"], found[f"{layer}_std"]
+    mean, std = found.get(f"{layer}_mean"), found.get(f"{layer}_std")
+    if mean is None or std is None:
+      raise UserError(f"{path} has no {layer}_mean and {layer}_std")
     if mean.ndim != 1 or mean.shape != std.shape or {mean.dtype.kind, std.dtype.kind} - set("fiu") or not (
         np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
       raise UserError(f"{path}: {layer}_mean and {layer}_std are no numbers of each channel, the second ones "
