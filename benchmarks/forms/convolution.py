@@ -3,9 +3,9 @@ r"""3x3 convolutions in tiles (medae_jax/models/layers/winograd.py) against XLA'
   python -m benchmarks.forms.convolution                    # CPU seconds of both in turn, and their ratio
   python -m benchmarks.forms.convolution --steps=dae,features,perceptual
 
-Without --steps a row each, forward, for the shapes [H,W,I] -> O of the DAE's U-Net (wf 6, 128x128) and of
-VGG16 at 224x224. With it the steps of `benchmarks.compare` in float32, with tiles where the package takes
-them (from 256 channels on both sides, `winograd.LEAST`) and without.
+Without --steps a row each for the shapes [H,W,I] -> O of the DAE's U-Net (wf 6, 128x128) and of VGG16 at
+224x224: the convolution and the gradient of its input. With it the steps of `benchmarks.compare` in float32,
+with tiles where the package takes them (`winograd.LEAST`, `winograd.SMALL`) and without.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import statistics
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,12 +32,16 @@ def row(side: int, channels: int, features: int, batch: int, repeats: int) -> tu
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(batch, side + 2, side + 2, channels)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, channels, features)) / (9 * channels)**0.5, jnp.float32)
-  seconds = in_turn.cpu_seconds(FORMS, (x, kernel), repeats)
-  plain, tiles = (statistics.median(seconds[name]) for name in FORMS)
-  work = 18 * batch * side**2 * channels * features
+  grad = jnp.asarray(rng.normal(size=(batch, side, side, features)), jnp.float32)
+  of_x = {name: lambda x, kernel, grad, form=form: jax.vjp(lambda x: form(x, kernel), x)[1](grad)[0]
+          for name, form in FORMS.items()}
+  cells = []
+  for forms, args in ((FORMS, (x, kernel)), (of_x, (x, kernel, grad))):
+    seconds = in_turn.cpu_seconds(forms, args, repeats)
+    plain, tiles = (statistics.median(seconds[name]) for name in FORMS)
+    cells += [*(in_turn.cell(seconds[name], 1e3, 1) for name in FORMS), f"{plain / tiles:.2f}x"]
   apart = float(jnp.abs(winograd.plain(x, kernel) - winograd.tiled(x, kernel)).max())
-  return (f"{side}x{side}, {channels} to {features}", *(in_turn.cell(seconds[n], 1e3, 1) for n in FORMS),
-          f"{work / plain / 1e9:.0f}", f"{plain / tiles:.2f}x", f"{apart:.1e}")
+  return (f"{side}x{side}, {channels} to {features}", *cells, f"{apart:.1e}")
 
 
 def step_row(task: str, repeats: int) -> tuple:
@@ -68,8 +73,8 @@ def main() -> None:
     report.show(("step", "XLA's own, ms of a core", "tiles, ms of a core", "own / tiles"), rows, {}, "")
     return
   rows = [row(*shape, args.batch, args.repeats) for shape in SHAPES]
-  report.show(("shape", "XLA's own, ms of a core", "tiles, ms of a core", "own GFLOP/s of a core",
-               "own / tiles", "largest difference"), rows, {}, "")
+  report.show((f"shape, batch {args.batch}", "XLA's own, ms of a core", "tiles, ms of a core", "own / tiles",
+               "gradient of x, own", "tiles", "own / tiles", "largest difference"), rows, {}, "")
 
 
 if __name__ == "__main__":

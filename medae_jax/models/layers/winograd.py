@@ -4,7 +4,8 @@
 
 B and A hold 0, 1, -1, G also 1/2: rounding stays that of a plain convolution. Over channels the elementwise
 product is 16 products of matrices, of a quarter of the pixels each. What the tiles cost in passes over memory
-is paid by many channels only, and forward only: gradients are those of the plain form (docs/performance.md).
+is paid by many channels only (docs/performance.md). The gradient of x is such a convolution, too; that of the
+kernel is XLA's.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import contextvars
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
 
 LEAST = 256  # channels on both sides
+SMALL = 128, 2**21  # these do, where the pixels of x and of the result have no more floats (8 MiB)
 _allowed = contextvars.ContextVar("winograd", default=True)
 
 
@@ -34,9 +38,7 @@ def conv3x3(x, kernel, padding: str = "VALID", precision=None):
   """Stride-1 convolution of x [B,H,W,I] with kernel [3,3,I,O]; padding "VALID" or, with zeros, "SAME"."""
   if not _pays(x, kernel):
     return plain(x, kernel, padding, precision)
-  if padding == "SAME":
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  return tiled(x, kernel)
+  return tiled(x, kernel, 1 if padding == "SAME" else 0)
 
 
 def plain(x, kernel, padding: str = "VALID", precision=None):
@@ -47,27 +49,44 @@ def plain(x, kernel, padding: str = "VALID", precision=None):
 
 def _pays(x, kernel) -> bool:
   even = x.shape[1] % 2 == x.shape[2] % 2 == 0
-  wide = min(kernel.shape[2:]) >= LEAST
+  channels, floats = min(kernel.shape[2:]), math.prod(x.shape[:3]) * sum(kernel.shape[2:])
+  wide = channels >= LEAST or (channels >= SMALL[0] and floats <= SMALL[1])
   exact = x.dtype in (jnp.float32, jnp.float64)  # bfloat16 would round the sums before they are multiplied
   return _allowed.get() and jax.default_backend() == "cpu" and wide and even and exact
 
 
-@jax.custom_vjp
-def tiled(x, kernel):
-  """[B,H+2,W+2,I] by [3,3,I,O] -> [B,H,W,O], H and W even, in tiles."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def tiled(x, kernel, pad: int = 0):
+  """[B,H+2,W+2,I] by [3,3,I,O] -> [B,H,W,O], H and W even, in tiles; x with `pad` zeros around."""
+  return _tiles(_zeros_around(x, pad), [kernel[i, j] for i in range(3) for j in range(3)], 0)
+
+
+def _backward(pad, saved, grad):
+  """That of x is a convolution of the same kind, by the kernel turned around; the kernel's is XLA's."""
+  x, kernel = saved
+  turned = [kernel[i, j] for i in (2, 1, 0) for j in (2, 1, 0)]
+  _, pull = jax.vjp(lambda k: plain(x, k, [(pad, pad)] * 2), kernel)
+  return _tiles(_zeros_around(grad, 2 - pad), turned, 1), *pull(grad)
+
+
+tiled.defvjp(lambda x, kernel, pad: (tiled(x, kernel, pad), (x, kernel)), _backward)
+
+
+def _zeros_around(x, pad):
+  return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))) if pad else x
+
+
+def _tiles(x, kernel, contracted):
+  """`kernel`: its nine matrices, row by row, whose axis `contracted` belongs to x's channels."""
   b, h, w, channels = x.shape
   h, w = h - 2, w - 2
   x_parts = [x[:, i:i + h - 1:2, j:j + w - 1:2] for i in range(4) for j in range(4)]
-  k_parts = [kernel[i, j] for i in range(3) for j in range(3)]
-  products = [jnp.dot(u.reshape(-1, channels), v, precision="highest")
-              for u, v in zip(_both_sides(x_parts, 4, _b), _both_sides(k_parts, 3, _g))]
+  along = (((1,), (contracted,)), ((), ()))
+  products = [jax.lax.dot_general(u.reshape(-1, channels), v, along, precision="highest")
+              for u, v in zip(_both_sides(x_parts, 4, _b), _both_sides(kernel, 3, _g))]
   y = [part.reshape(b, h // 2, w // 2, -1) for part in _both_sides(products, 4, _a)]
   rows = [jnp.stack(y[i:i + 2], 3) for i in (0, 2)]
   return jnp.stack(rows, 2).reshape(b, h, w, -1)
-
-
-tiled.defvjp(lambda x, kernel: (tiled(x, kernel), (x, kernel)),
-             lambda saved, grad: jax.vjp(plain, *saved)[1](grad))
 
 
 def _both_sides(parts, size, change):

@@ -11,15 +11,17 @@ def draw(seed, *shape, dtype=np.float32):
   return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
 @pytest.mark.parametrize("height, width", [(4, 4), (8, 6), (10, 16)])
-def test_tiles_give_the_value_and_the_gradients_of_the_plain_convolution(height, width):
+def test_tiles_give_the_value_and_the_gradients_of_the_plain_convolution(height, width, padding):
   x, kernel = draw(0, 2, height, width, 5), draw(1, 3, 3, 5, 7)
-  want, pull = jax.vjp(winograd.plain, x, kernel)
-  found, pull_found = jax.vjp(winograd.tiled, x, kernel)
+  want, pull = jax.vjp(lambda x, k: winograd.plain(x, k, padding), x, kernel)
+  found, pull_found = jax.vjp(lambda x, k: winograd.tiled(x, k, padding == "SAME"), x, kernel)
   np.testing.assert_allclose(found, want, atol=2e-5)
   grad = draw(2, *want.shape)
-  for a, b in zip(pull_found(grad), pull(grad), strict=True):
-    np.testing.assert_array_equal(a, b)
+  (x_found, kernel_found), (x_want, kernel_want) = pull_found(grad), pull(grad)
+  np.testing.assert_allclose(x_found, x_want, atol=3e-5)
+  np.testing.assert_array_equal(kernel_found, kernel_want)
 
 
 def test_one_tile_by_hand():
@@ -48,6 +50,7 @@ def products(x, kernel, padding="VALID"):
 def test_where_it_stands(monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
   monkeypatch.setattr(winograd, "LEAST", 4)
+  monkeypatch.setattr(winograd, "SMALL", (4, 0))
   wide, narrow = draw(0, 3, 3, 4, 4), draw(0, 3, 3, 3, 4)
   x = draw(1, 1, 6, 8, 4)
   assert products(x, wide) == products(x, wide, "SAME") == (16, 0)
@@ -66,3 +69,22 @@ def test_zeros_around(monkeypatch):
   x, kernel = draw(0, 2, 6, 8, 4), draw(1, 3, 3, 4, 4)
   want = winograd.plain(x, kernel, "SAME")
   np.testing.assert_allclose(winograd.conv3x3(x, kernel, "SAME"), want, atol=2e-5)
+
+
+def test_fewer_channels_where_the_pixels_have_few_floats(monkeypatch):
+  """1 image of 6x8 pixels, 4 and 6 channels: 480 floats. Both sides count, and so does the batch."""
+  monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+  x, kernel = draw(0, 1, 6, 8, 4), draw(1, 3, 3, 4, 6)
+  for channels, floats, stands in ((4, 480, True), (4, 479, False), (5, 480, False)):
+    monkeypatch.setattr(winograd, "SMALL", (channels, floats))
+    assert products(x, kernel) == ((16, 0) if stands else (0, 1))
+  monkeypatch.setattr(winograd, "SMALL", (4, 480))
+  assert products(draw(0, 2, 6, 8, 4), kernel) == (0, 1)
+  assert products(draw(0, 1, 6, 8, 6), draw(1, 3, 3, 6, 6)) == (0, 1)
+
+
+def test_the_gradient_of_x_is_in_tiles_as_well():
+  """As compiled: the kernel's gradient, which nobody asks for, is gone with its convolution."""
+  x, kernel = draw(0, 1, 6, 8, 4), draw(1, 3, 3, 4, 4)
+  of = lambda form: jax.jit(jax.grad(lambda x: (form(x, kernel)**2).sum())).lower(x).compile().as_text()
+  assert "convolution(" in of(winograd.plain) and "convolution(" not in of(winograd.tiled)
