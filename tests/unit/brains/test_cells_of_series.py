@@ -96,6 +96,25 @@ def test_a_scan_is_of_a_patient_where_its_headers_agree(tmp_path, people, patien
   assert scan.patient == patient
 
 
+@pytest.mark.parametrize("study, wanted", [("", [["a", "b"], ["c", "d"]]), ("s", "twins")])
+def test_series_without_a_study_belong_to_those_of_their_folder(tmp_path, study, wanted):
+  """Of two patients whose identifiers were removed; one study with each modality twice is no scan."""
+  given = [series_of(tmp_path / place, uid, text, "", study=study) for place, uid, text in (
+      ("x", "a", "AX T1"), ("x", "b", "AX FLAIR"), ("y", "c", "AX T1"), ("y", "d", "AX FLAIR"))]
+  found = find.Found(tmp_path, [f for s in given for f in s.files])
+  scans = series.scans(found, ("t1", "flair"), given)
+  assert ([[files[0].stem for files in s.files.values()] for s in scans] or "twins") == wanted
+
+
+@pytest.mark.parametrize("study, taken", [("", ["a", "c"]), ("s", ["a"])])
+def test_a_series_without_a_name_stands_back_for_a_named_one_of_its_study_alone(tmp_path, study, taken):
+  given = [series_of(tmp_path / place, uid, text, "", study=study) for place, uid, text in (
+      ("x", "a", "AX FLAIR"), ("x", "b", ""), ("y", "c", ""))]
+  found = find.Found(tmp_path, [f for s in given for f in s.files])
+  scans = series.scans(found, ("flair",), given)
+  assert [files[0].stem for s in scans for files in s.files.values()] == taken
+
+
 @pytest.mark.parametrize("words, modality, taken", [
     (["DERIVED", "PRIMARY", "ADC"], "flair", False), (["ORIGINAL", "PRIMARY", "M"], "flair", True),
     (["DERIVED", "PRIMARY", "ADC"], "adc", True), (["DERIVED", "SECONDARY", "MIP"], "flair", False),

@@ -172,6 +172,12 @@ def test_padchest_reads_labels_projections_patients_depth_and_monochrome1(tmp_pa
   assert groups["n0.png"] == groups["n1.png"] == "p0"
 
 
+@pytest.mark.parametrize("cell, bits", [("12", 12), ("12.0", 12), ("", 0), ("nan", 0), ("120", 0)])
+def test_padchest_bits_may_be_written_as_pandas_writes_them(tmp_path, cell, bits):
+  padchest(tmp_path, [("a.png", "p", "['normal']", "PA", "MONOCHROME2", cell, deep(819))])
+  assert [r.bits for r in _padchest_all(tmp_path)] == [bits]
+
+
 def _padchest_all(root):
   from data_pipelines.chest import padchest as reader
   return reader.radiographs(root)
@@ -223,7 +229,7 @@ def folder(root, finding="pleural plaque"):
   return root
 
 
-def test_a_folder_of_any_findings_with_masks(tmp_path):
+def test_a_folder_of_any_findings_with_masks(tmp_path, caplog):
   marked = np.zeros((20, 16), np.uint8)
   marked[:2, :2] = 255
   for i in range(4):
@@ -232,6 +238,7 @@ def test_a_folder_of_any_findings_with_masks(tmp_path):
   assert [m["finding"] for m in metas(data, "test")] == ["normal"] * 4 + ["pleural plaque"] * 4
   mask = data.split("test").read(np.arange(8))["mask"]
   assert not mask[:4].any() and mask[4:, 0, 0].all() and mask[4:].sum() == 4
+  assert "neither box nor mask" not in caplog.text
 
 
 def test_a_folder_with_boxes(tmp_path, caplog):

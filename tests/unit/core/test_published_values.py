@@ -10,6 +10,8 @@ import importlib
 
 import pytest
 
+from data_pipelines.datasets import natural
+
 # {config: {field: value}}; fields as in the config, values in the words of the publication.
 DAE = {  # Kascenas et al., MIDL 2022, and its public code
     "data.modalities": ("flair", "t1", "t1ce", "t2"), "data.image_size": (128, 128),
@@ -198,3 +200,13 @@ def test_the_published_score_of_ones_own_scans_is_that_of_the_paper():
   shorter = ("data.modalities", "model.wf", "optim.lr", "optim.schedule", "train.steps")
   differ = [k for k, v in DAE.items() if k not in shorter and found(config, k) != v]
   assert not differ
+
+
+def test_natural_images_have_the_published_validation_classes_and_sizes():
+  """Of the benchmark's lists, by normal class from 0 to 9; the sizes and names of the official sets."""
+  assert natural.VAL_CLASS == {"cifar10": (7, 7, 4, 0, 1, 1, 7, 6, 4, 7),
+                               "svhn": (8, 9, 6, 4, 0, 8, 8, 9, 0, 6)}
+  assert natural.OFFICIAL_TRAIN == {"cifar10": 50_000, "svhn": 73_257}
+  assert " ".join(natural.CLASS_NAMES["cifar10"]) == (
+      "airplane automobile bird cat deer dog frog horse ship truck")
+  assert "".join(natural.CLASS_NAMES["svhn"]) == "0123456789"

@@ -22,6 +22,23 @@ def _personal(path):
                Modality="US", OperatorsName="Smith")
 
 
+@pytest.mark.parametrize("said, modality", [("US", "US"), ("us ", "US"), ("", ""), (None, ""), ("X" * 20, "X" * 16)])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS", "ignore:The value length")
+def test_the_modality_is_one_word_in_capitals(tmp_path, said, modality):
+  """As the training data's, which it is compared with."""
+  fields = {} if said is None else {"Modality": said}
+  assert dicom_files.modality(dicom(tmp_path / "a.dcm", GREY, **fields)) == modality
+
+
+@pytest.mark.parametrize("said, intent", [
+    ("FOR PROCESSING", "raw"), ("for presentation", "processed"),
+    ("", ""), (None, ""), ("FOR FUN", "")])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+def test_the_intent_of_a_radiograph(tmp_path, said, intent):
+  fields = {} if said is None else {"PresentationIntentType": said}
+  assert dicom_files.intent(dicom(tmp_path / "a.dcm", GREY, **fields)) == intent
+
+
 def test_a_changed_image_is_an_object_of_its_own(tmp_path):
   path = _personal(tmp_path / "a.dcm")
   frame = images.read(path)

@@ -17,6 +17,19 @@ from tests.unit.data.test_paired import open_pairs, save, write_pairs
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 
+@pytest.mark.parametrize("values, few", [
+    ([[3, 3, 3]], 1), ([[0, 0, 0]], 1), ([[0, 1, 1]], 2), ([[5, 9, 5]], 2), ([[-1, 0, -1]], 2),
+    ([[0, 5, 9]], 0), ([[4, 5, 9]], 0), ([[9, 5, 4]], 0)])
+def test_pictures_of_one_or_two_values(values, few):
+  """Whatever the values are: black need not be 0."""
+  assert doubts.few_greys(np.array(values, np.float32)[..., None]) == few
+
+
+@pytest.mark.parametrize("second, few", [(5, 2), (9, 2), (7, 0)])
+def test_values_of_all_channels_count(second, few):
+  assert doubts.few_greys(np.array([[[5, 5], [9, second]]], np.float32)) == few
+
+
 def item(**fields):
   found = Dataset()
   for name, value in fields.items():

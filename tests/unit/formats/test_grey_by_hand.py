@@ -204,6 +204,16 @@ def test_frames_three_pixels_wide_are_grey_and_no_mask(tmp_path):
       read(path)
 
 
+def test_windows_are_of_grey_pictures_also_of_three_rows_and_no_colours_have_one(tmp_path):
+  halved = {"WindowCenter": 64.5, "WindowWidth": 129}  # 0 ... 128
+  for rows in (2, 3, 4):
+    grey = np.repeat(np.array([[0, 64, 128, 255]], np.uint8), rows, 0)
+    np.testing.assert_allclose(shown(dicom(tmp_path / "a.dcm", grey, **halved)), [[0, 0.5, 1, 1]] * rows)
+    colours = np.stack([grey, grey, 255 - grey], -1)
+    unit = images.read_unit(dicom(tmp_path / "b.dcm", colours, "RGB", **halved))
+    np.testing.assert_allclose(unit, colours / 255, atol=1e-6)
+
+
 @pytest.mark.parametrize("rows, columns", [(16, 900), (900, 16)])
 def test_one_row_of_tiles_is_no_picture_either(tmp_path, rows, columns):
   path = dicom(tmp_path / "a.dcm", RAMP, TotalPixelMatrixRows=rows, TotalPixelMatrixColumns=columns)

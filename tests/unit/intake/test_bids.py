@@ -32,6 +32,15 @@ def test_entities_of_a_name(name, parsed):
   assert not parsed[1] or bids.name(parsed[0]) == "sub-01_ses-b_run-2"
 
 
+@pytest.mark.parametrize("content, told", [
+    (b'{"Name": "raw"}', {"Name": "raw"}), (b"", {}), (b"{", {}), (b"\xff\xfe{}", {}), (b"[1]", {}), (None, {})])
+def test_a_description_that_cannot_be_read_says_nothing(tmp_path, content, told):
+  if content is not None:
+    (tmp_path / bids.DESCRIPTION).write_bytes(content)
+  assert bids.describe(tmp_path) == told
+  assert bids.describe(tmp_path / "none") == {}
+
+
 def test_files_of_a_session_are_a_scan_and_what_lies_elsewhere_is_none(tmp_path):
   root = data_set(tmp_path, "sub-1/anat/sub-1_T1w", "sub-1/anat/sub-1_ce-gd_T1w", "sub-1/anat/sub-1_T2w",
                   *(f"sub-2/ses-{s}/anat/sub-2_ses-{s}_desc-x_{k}" for s in "ab" for k in ("T1w", "T2w")),

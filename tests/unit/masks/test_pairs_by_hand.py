@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import types
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,30 @@ def marked(*box, shape=(20, 24), value=255):
 
 
 # ------------------------------------------------------------------------------------------------ files
+@pytest.mark.parametrize("dtype, values, lesion", [
+    (np.uint8, (0, 0), (0, 0)), (np.uint8, (255, 255), (1, 1)), (np.uint8, (1, 1), (1, 1)),
+    (np.uint8, (0, 1), (0, 1)), (np.uint8, (255, 0), (1, 0)), (np.uint16, (0, 0), (0, 0)),
+    (np.uint16, (0, 65535), (0, 1)), (np.uint16, (65535, 65535), (1, 1)), (np.uint16, (255, 0), (1, 0))])
+@pytest.mark.parametrize("soft", [False, True])
+def test_masks_of_one_value_are_whole_or_empty(tmp_path, dtype, values, lesion, soft):
+  """An empty one is no mistake, and one that fills its image neither."""
+  save(tmp_path / "m.png", np.array([values] * 2, dtype))
+  found = images.read_mask(tmp_path / "m.png", soft)
+  assert found.dtype == np.float32 and found.tolist() == [list(lesion)] * 2
+
+
+@pytest.mark.parametrize("shape, said", [((20, 24), ""), ((20, 23), "23x20"), ((19, 24), "24x19"),
+                                         ((24, 20), "20x24"), ((40, 48), "48x40")])
+def test_a_mask_has_both_sides_of_its_image(tmp_path, shape, said):
+  image, mask = save(tmp_path / "i.png", marked(0, 5, 0, 5, value=9)), tmp_path / "m.png"
+  save(mask, np.zeros(shape, np.uint8))
+  if not said:
+    assert images.check_pair(image, mask).shape == shape
+    return
+  with pytest.raises(UserError, match=f"i.png is 24x20 and its mask .*m.png is {said} pixels"):
+    images.check_pair(image, mask)
+
+
 @pytest.mark.parametrize("top, fine", [(15, False), (16, True), (255, True)])
 def test_soft_masks_reach_beyond_numbers_of_labels(tmp_path, top, fine):
   grey = np.maximum(marked(2, 5, 2, 5, value=top), marked(3, 9, 3, 9, value=top // 2))
@@ -121,6 +146,15 @@ def test_pairs_at_their_own_size_and_places_in_the_noisy_set():
   assert [int(pairs.read_one(i)["sample"]) for i in range(3)] == [0, 1, -1]
   assert [pairs.meta(i)["group"] for i in range(3)] == ["P1", "b", "c"]
   assert [int(images.Pairs([item("a")], 2, noisy=1).read_one(0)["sample"])] == [-1]
+
+
+def test_the_noise_of_the_first_images_is_theirs_alone():
+  """2 * 8 / (8 + 16) of a half mask, 1 of a whole one; an image without an expert's mask is skipped."""
+  whole, half = np.ones((4, 4), np.float32), np.repeat(np.float32([[1, 1, 0, 0]]), 4, 0)
+  noisy = [item("a", mask=whole, truth=lambda: whole), item("b", mask=whole),
+           item("c", mask=half, truth=lambda: whole)]
+  data = segmentation.Segmentation(types.SimpleNamespace(mean_image=""), {"noisy": noisy}, "set")
+  assert [data.noise_dice(n) for n in (1, 2, 3, None)] == [1, 1, round(5 / 6, 4), round(5 / 6, 4)]
 
 
 def test_the_mean_image_is_that_of_all_and_fits_every_size(tmp_path):
