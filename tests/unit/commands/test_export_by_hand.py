@@ -209,3 +209,12 @@ def test_a_file_of_one_image_at_a_time_is_measured_so(run, tmp_path, monkeypatch
   manifest = json.loads((out / "manifest.json").read_text())
   assert manifest["batch_onnx"] == at_once and manifest["parity"] is None
   assert manifest["parity_onnx"] == {"map": 0.0} and "weights.npz" not in manifest["files"]
+
+
+@pytest.mark.parametrize("word, made", [("savedmodel", True), ("saved_model", True), ("weights", False)])
+def test_both_words_for_a_saved_model_write_one(run, tmp_path, monkeypatch, word, made):
+  """docs/export.md has the first, older configs the second."""
+  folders = []
+  monkeypatch.setattr(artefact, "write_saved_model", lambda folder, *_: folders.append(folder.name))
+  export.export(run, tmp_path / "out", formats=(word,), overrides={"predict.force": True})
+  assert folders == ["saved_model"] * made

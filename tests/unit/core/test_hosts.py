@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from medae_jax.core import parallel
 from medae_jax.core.device import hosts
 from medae_jax.core.errors import UserError
 
@@ -103,3 +104,25 @@ def test_what_stops_the_first_alone_is_heard_by_all(together, processes):
 
 def test_one_process_alone_gathers_its_own():
   assert hosts.gather_bytes(b"abc") == [b"abc"]
+
+
+@pytest.mark.parametrize("environment, joined", [
+    ({}, None), ({"MEDAE_DISTRIBUTED": "0"}, None), ({"MEDAE_DISTRIBUTED": "1"}, ()),
+    ({"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "3", "JAX_PROCESS_ID": "2"},
+     ("host:1", 3, 2)),
+    ({"MEDAE_DISTRIBUTED": "1", "JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "3",
+      "JAX_PROCESS_ID": "0"}, ("host:1", 3, 0))])
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_other_processes_are_joined_as_the_environment_says(monkeypatch, environment, joined, platform):
+  """Of a run whose variables are overlooked each process would train alone, and all write one workdir."""
+  calls, settings = [], []
+  for name in ("MEDAE_DISTRIBUTED", "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+    monkeypatch.delenv(name, raising=False)
+  for name, value in {**environment, "JAX_PLATFORMS": platform}.items():
+    monkeypatch.setenv(name, value)
+  monkeypatch.setattr(jax.distributed, "initialize", lambda *given: calls.append(given))
+  monkeypatch.setattr(jax.config, "update", lambda *given: settings.append(given))
+  parallel.initialize_hosts()
+  assert calls == ([] if joined is None else [joined])
+  gloo = [("jax_cpu_collectives_implementation", "gloo")]
+  assert settings == (gloo if calls and platform == "cpu" else [])

@@ -22,7 +22,8 @@ def _personal(path):
                Modality="US", OperatorsName="Smith")
 
 
-@pytest.mark.parametrize("said, modality", [("US", "US"), ("us ", "US"), ("", ""), (None, ""), ("X" * 20, "X" * 16)])
+@pytest.mark.parametrize("said, modality", [
+    ("US", "US"), ("us ", "US"), ("", ""), (None, ""), ("X" * 20, "X" * 16)])
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS", "ignore:The value length")
 def test_the_modality_is_one_word_in_capitals(tmp_path, said, modality):
   """As the training data's, which it is compared with."""

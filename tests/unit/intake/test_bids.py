@@ -33,7 +33,8 @@ def test_entities_of_a_name(name, parsed):
 
 
 @pytest.mark.parametrize("content, told", [
-    (b'{"Name": "raw"}', {"Name": "raw"}), (b"", {}), (b"{", {}), (b"\xff\xfe{}", {}), (b"[1]", {}), (None, {})])
+    (b'{"Name": "raw"}', {"Name": "raw"}), (b"", {}), (b"{", {}), (b"\xff\xfe{}", {}), (b"[1]", {}),
+    (None, {})])
 def test_a_description_that_cannot_be_read_says_nothing(tmp_path, content, told):
   if content is not None:
     (tmp_path / bids.DESCRIPTION).write_bytes(content)

@@ -92,6 +92,12 @@ def test_images_of_another_size_are_refused():
     method.score(state, wrong)
 
 
+@pytest.mark.parametrize("height, width", [(16, 32), (32, 16), (20, 24)])
+def test_both_sides_of_the_images_are_the_configs(height, width):
+  with pytest.raises(UserError, match=f"images are {height}x{width}, config.model.max_res=32"):
+    dpa.Method(config())._fresh(jax.random.key(0), (4, height, width, 1), "stable_32")
+
+
 def test_missing_weights_stop_before_training():
   c = config(**{"method.vgg_weights": "", "method.vgg_stats": "published"})
   with pytest.raises(ValueError, match="vgg19-dcbb9e9d.pth"):

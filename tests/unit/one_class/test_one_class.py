@@ -52,6 +52,19 @@ def test_leaks_are_refused():
     one_class.OneClassDataSet("x", {**lists, "test_anomaly": []}, load)
 
 
+def test_a_list_is_described_by_its_images_and_by_their_groups():
+  item = one_class.Item
+  lists = {"train": [item("a", "g"), item("b", "g"), item("c", "h")], "test_normal": [item("d", "i")],
+           "test_anomaly": [item("e", "j"), item("f", "j")]}
+  load = lambda it: np.zeros((4, 4, 1), np.uint8)
+  data = one_class.OneClassDataSet("x", lists, load, notes={"of": "mine"})
+  found = data.describe()
+  assert {k: (v["images"], v["groups"]) for k, v in found["lists"].items() if v["images"]} == {
+      "train": (3, 2), "test_normal": (1, 1), "test_anomaly": (2, 1)}
+  assert found["name"] == "x" and found["of"] == "mine" and not found["synthetic"]
+  assert found["lists"]["train"]["sha256_16"] == folds.checksum(["a", "b", "c"])
+
+
 # ------------------------------------------------------------------------------------- transforms
 def test_equalize_batch_is_pillow():
   images = RNG.integers(0, 256, (5, 24, 24, 3)).astype(np.uint8)

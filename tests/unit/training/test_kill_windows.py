@@ -1,7 +1,9 @@
 """What a kill between two writes leaves: the moments that the campaign of kills (tests/campaign) aims at."""
 
+import json
 import os
 import shutil
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -164,3 +166,23 @@ def test_a_prepared_folder_appears_whole_or_not_at_all(tmp_path):
   assert sorted(os.listdir(tmp_path)) == ["elsewhere", "out"] and (out / "a").read_text() == "2"
   with pytest.raises(FileExistsError, match="not empty"), whole_folder.filled(out):
     pass
+
+
+@pytest.mark.parametrize("killed", ["rows", "tables", "curves", "gallery", "panels", ""])
+def test_a_split_is_done_only_when_all_of_its_files_are_those_of_this_evaluation(tmp_path, killed):
+  """A sweep takes <split>.json for "done": that of the evaluation before goes first."""
+  evaluator = types.SimpleNamespace(
+      rows=lambda: [{"id": 1}], tables=lambda: {"scans": [{"id": 2}]}, curves=lambda: {}, gallery=list,
+      panels=lambda: {"worst": np.zeros((2, 2, 3), np.uint8)})
+  done, folder = tmp_path / "evaluation/test.json", tmp_path / "evaluation"
+  folder.mkdir()
+  done.write_text('{"image_auroc": 0.1}')
+  if killed:
+    setattr(evaluator, killed, _die)
+    with pytest.raises(Killed):
+      evaluate._write(tmp_path, "test", evaluator, {"image_auroc": 0.9}, {})
+    assert not done.exists()
+    return
+  evaluate._write(tmp_path, "test", evaluator, {"image_auroc": 0.9}, {})
+  assert json.loads(done.read_text()) == {"image_auroc": 0.9} and not (tmp_path / "calibration.json").exists()
+  assert {"test.csv", "test_scans.csv", "test_worst.png", "curves"} <= {p.name for p in folder.iterdir()}
