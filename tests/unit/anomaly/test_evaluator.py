@@ -154,6 +154,20 @@ def test_no_slices_no_turn():
   assert drawn.shape[0] / drawn.shape[1] == 3 / 4
 
 
+def test_what_explains_a_map_is_shown_under_its_name_and_what_is_not_there_is_not():
+  side = pictures._CELL
+  seen = by_hand.evaluator([0.5], [-1], "a")
+  image, prior, field, jacobian = (np.full((side, side, c), v, np.float32)
+                                   for c, v in ((1, 0.25), (1, 0.5), (3, 0.2), (3, 0.8)))
+  case = {"image": image, "mask": None, "row": 0}
+  (row,) = pictures.rows(seen, [{**case, "prior": prior, "field": field, "jacobian": jacobian}],
+                         {"window": [[0, 0.5]]})
+  assert {head: int(picture[0, 0, 0]) for head, picture in row.items()} == {
+      "input": 128, "healthy prior": 255, "deformation": 51, "Jacobian determinant": 204}
+  (row,) = pictures.rows(seen, [{**case, "prior": prior}], {"window": [[0, 0.5]]})
+  assert list(row) == ["input", "healthy prior"]
+
+
 @pytest.mark.parametrize("n, rows", [(0, []), (1, [1]), (3, [2, 0, 1]), (8, [2, 4, 5, 0, 1])])
 def test_a_quarter_of_the_panel_and_one_at_least_is_normal(n, rows):
   """Without masks: abnormal images from the highest to the lowest score, normal ones down to the middle."""

@@ -1,12 +1,14 @@
 """Calls on whole scans and on images: labels, cuts, unknown ones; counted by hand."""
 
+import types
+
 import ml_collections
 import numpy as np
 from PIL import Image
 import pytest
 
 from medae_jax.tasks import score_of
-from medae_jax.tasks.anomaly import thresholds, whole_scans
+from medae_jax.tasks.anomaly import scans as maps_of_scans, thresholds, whole_scans
 from medae_jax.tasks.anomaly.whole_scans import Scans
 
 OPTIONS = ml_collections.ConfigDict({"quantile": 0.5})
@@ -73,3 +75,29 @@ def test_the_restored_picture_is_the_file_that_the_row_names(tmp_path):
   found = score_of.files(tmp_path, {"output": "a.png", "called_abnormal": 0})
   assert set(found.outputs) == {"restored"} and found["restored"].max() == 10 and found.verdict == "normal"
   assert found.picture == (tmp_path / "compare/a.png").read_bytes() and found.affine is None
+
+
+def test_overlap_is_counted_over_all_volumes_of_a_patient():
+  """Marks of one voxel are dropped by the component filter; equal to the threshold is not marked."""
+  volumes = {0: ([[0.9, 0.9, 0.5]], [[1, 0, 1]]), 1: ([[0.9, 0.1, 0.9]], [[1, 1, 0]]),
+             2: ([[0.1, 0.1, 0.1]], [[0, 1, 1]])}
+  store = types.SimpleNamespace(get=lambda rows: tuple(
+      np.array(a, t)[None] for a, t in zip(volumes[int(rows[0])], (np.float32, bool))))
+  patients = [[np.array([0]), np.array([1])], [np.array([2])]]
+  found = maps_of_scans.overlap_counts(store, patients, {"val": 0.5, "low": 0.05}, 1)
+  assert {name: counts.tolist() for name, counts in found.items()} == {
+      "val": [[2, 4, 4], [0, 0, 2]],             # both voxels of the first, both of the second volume
+      "val_components": [[1, 2, 4], [0, 0, 2]],  # those of the second stand alone
+      "low": [[4, 6, 4], [2, 3, 2]], "low_components": [[4, 6, 4], [2, 3, 2]]}
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_volume_that_cannot_be_read_is_no_empty_one(failing):
+  """Threads count the patients: what fails in one of them is not lost."""
+  def get(rows):
+    if int(rows[0]) == failing:
+      raise OSError("the scratch file cannot be read")
+    return np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 2), bool)
+  with pytest.raises(OSError, match="scratch file"):
+    maps_of_scans.overlap_counts(types.SimpleNamespace(get=get), [[np.array([0])], [np.array([1])]],
+                                 {"val": 0.5}, 1)

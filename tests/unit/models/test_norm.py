@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medae_jax.models import dae_unet
 from medae_jax.models.layers import norm
 
 
@@ -128,3 +129,10 @@ def test_normalisations_by_name():
   np.testing.assert_allclose((results["pixel"] ** 2).mean(-1), 1, rtol=1e-4)
   with pytest.raises(ValueError, match="norm='batch': use none, bn, in, pixel"):
     Net("batch").init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("channels, groups", [
+    (1, 1), (2, 2), (3, 3), (4, 2), (6, 3), (8, 4), (12, 4), (16, 4), (32, 8), (64, 8), (128, 16), (256, 16)])
+def test_groups_of_the_denoising_network_are_the_middle_divisor(channels, groups):
+  """Of an even number of divisors (1, 2, 4, 8) the larger one in the middle."""
+  assert dae_unet.group_count(channels) == groups

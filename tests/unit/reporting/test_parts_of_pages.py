@@ -31,6 +31,21 @@ def test_the_dot_of_the_threshold_lies_at_the_false_positive_rate(monkeypatch):
   assert "too few" not in figures._ranking(of(10))[0]["caption"]
 
 
+def test_each_curve_has_its_own_area_of_its_own_scores(monkeypatch):
+  monkeypatch.setattr(charts, "curve", lambda entry, x, y, chance, dot, said: f"{y} {chance} {dot}")
+  line = {"x": [0, 1], "y": [0, 1]}
+  both = {part: {"roc": line, "pr": line, "prevalence": share}
+          for part, share in (("image", 0.5), ("pixel", 0.125))}
+  found = split(both, image_auroc=0.875, image_ap=0.75, pixel_auroc=0.625, pixel_ap=0.25)
+  images, pixels = figures._ranking(found), figures._pixels(found)
+  assert [f["caption"].partition(";")[0] for f in (*images, *pixels)] == [
+      "Images: ROC curve, area 0.875", "Images: precision and recall, average precision 0.750",
+      "Pixels: ROC curve, area 0.625", "Pixels: precision and recall, average precision 0.250"]
+  assert [str(f["svg"]) for f in pixels] == ["sensitivity [(0, 0), (1, 1)] None",
+                                             "precision [(0, 0.125), (1, 0.125)] None"]
+  assert "(0.125 are positive)" in pixels[1]["caption"] and "positive" not in pixels[0]["caption"]
+
+
 def test_p_values_of_the_level_count_and_chance_is_kolmogorovs():
   entry = {"unit": "scan", "calibrated_on": 19, "normal": [0.05, 0.2, 0.6, 1.0], "abnormal": [0.05]}
   (found,) = figures._p_values(split({"p_values": entry}))

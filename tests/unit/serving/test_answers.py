@@ -13,6 +13,7 @@ from PIL import Image
 import pytest
 
 from medae_jax import serve
+from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.reporting.results import Score
 from medae_jax.serving import answers, app as application
@@ -235,3 +236,15 @@ def test_the_view_turns_a_volume_as_predict_does(tmp_path, monkeypatch, asked, w
   with pytest.raises(ZeroDivisionError):
     views.of(tmp_path, config, None, Score(map=np.zeros((2, 2, 2)), mask=None, score=1.0, affine=np.eye(4)))
   assert seen == [wanted]
+
+
+@pytest.mark.parametrize("rows, reason", [
+    (None, ""), ([], ""), ([("a.png", "")], ""), ([("", "no input")], ""),
+    ([("a.png", "is no picture")], "a.png: is no picture"),
+    ([("a.png", "a.png is damaged")], "a.png is damaged"),
+    ([("a.png", ""), ("b.png", "is empty"), ("c.png", "is lost")], "b.png: is empty")])
+def test_why_an_input_failed_is_what_its_row_says(tmp_path, rows, reason):
+  if rows is not None:
+    given = [{"input": name, "error": error} for name, error in rows or [("x", "")]]
+    files.write_csv(tmp_path / "predictions.csv", given)
+  assert serve._reason(tmp_path) == reason

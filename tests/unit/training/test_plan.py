@@ -88,6 +88,7 @@ def test_the_table_of_seeds_by_hand(tmp_path):
   assert "| test | auc | 0.6500 | 0.2121 | 0.5000 0.8000 - |" in text
   assert "| test | pixel_ap, baseline | 0.5000 | - | 0.5000 - - |" in text and "seconds" not in text
   assert "FAILED seed_2: interrupted" in text and "SYNTHETIC" in text
+  assert "Seeds 0, 1, 2; std: sample standard deviation;" in text
   assert json.loads((tmp_path / "seeds.json").read_text())["seeds"] == [0, 1, 2]
 
 
