@@ -158,9 +158,9 @@ def test_detected_marks_are_filled_as_asked():
 class _Echo(predictor.Predictor):
   """A predictor whose network returns its input: stitching must not change a pixel."""
 
-  def __init__(self, tile, overlap, batch=3, fill="network"):
+  def __init__(self, tile, overlap, batch=3, fill="network", dilate=0):
     config = ml_collections.ConfigDict({
-        "method": {"score": {"threshold": 0.9, "dilate": 0, "fill": fill}}, "data": {"channels": 3},
+        "method": {"score": {"threshold": 0.9, "dilate": dilate, "fill": fill}}, "data": {"channels": 3},
         "predict": {"tile": tile, "overlap": overlap, "output": ""}, "eval": {"batch_size": batch}})
     self.shapes = set()
 
@@ -191,6 +191,15 @@ def test_predicted_filling_follows_the_config(channels):
     recon, marks, _ = _Echo(32, 0, fill=fill)._restore(frame)
     np.testing.assert_array_equal(marks, marked)
     np.testing.assert_allclose(recon[marks], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dilate, side", [(0, 2), (1, 4), (3, 8)])
+def test_predicted_marks_are_grown_as_the_config_says_and_begin_at_its_threshold(dilate, side):
+  frame = np.full((1, 32, 32, 3), 0.5, np.float32)
+  frame[:, 10:12, 10:12] = np.float32(0.9)  # at the threshold
+  frame[:, 20:22, 20:22] = 0.89
+  _, marks, _ = _Echo(32, 0, dilate=dilate)._restore(frame)
+  assert marks.sum() == side**2 and marks[0, 10 - dilate:12 + dilate, 10 - dilate:12 + dilate].all()
 
 
 @pytest.mark.parametrize("psnr, error, better", [

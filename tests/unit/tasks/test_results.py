@@ -113,3 +113,23 @@ def test_somebody_elses_file_of_the_name_of_a_table_is_kept(tmp_path, name, own)
   (tmp_path / name).mkdir()
   with pytest.raises(UserError, match="no table of predict"):
     results.check(tmp_path)
+
+
+@pytest.mark.parametrize("foreign", [0, 1, 2])
+def test_all_results_of_an_input_are_looked_at_before_one_is_claimed(tmp_path, foreign):
+  """Also those that come after one that is not there yet; a refused claim notes nothing."""
+  targets = [tmp_path / name for name in ("a_map.tif", "a_mask.tif", "a_panel.png")]
+  targets[foreign].write_bytes(b"somebody's")
+  with pytest.raises(UserError, match=f"would overwrite .*{targets[foreign].name}, which no prediction"):
+    results.Results(tmp_path).claim(targets, "/in/a.png", "a.png")
+  assert not (tmp_path / results.FILE).exists()
+  targets[foreign].unlink()
+  made = results.Results(tmp_path)
+  made.claim(targets, "/in/a.png", "a.png")
+  for target in targets[::2]:  # the one in the middle was never written
+    target.write_bytes(b"ours")
+  again = results.Results(tmp_path)
+  again.claim(targets, "/in/a.png", "a.png")
+  assert (made.replaced, again.replaced) == (0, 2)
+  with pytest.raises(UserError, match="the result of another input"):
+    results.Results(tmp_path).claim(targets[1:], "/other/a.png", "a.png")
