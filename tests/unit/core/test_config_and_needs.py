@@ -149,6 +149,13 @@ def test_fields_that_a_run_from_before_them_lacks_are_those_that_change_nothing(
   assert found.predict.force is False and found.eval.choose_score == () and found.train.trackers == ()
 
 
+def test_a_folder_without_a_config_is_none_of_a_run(tmp_path):
+  for _ in range(2):
+    with pytest.raises(FileNotFoundError, match="is not the folder of a training run"):
+      config_lib.read_config(tmp_path)
+    (tmp_path / "config.json").mkdir(exist_ok=True)  # a folder of that name is none either
+
+
 @pytest.mark.parametrize("asked, there, found", [
     ("", True, "splits.csv"), ("", False, ""), ("mine.csv", True, "mine.csv"), (None, True, None)])
 def test_a_run_is_measured_on_the_split_that_it_made(tmp_path, asked, there, found):
