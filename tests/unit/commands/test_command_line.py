@@ -195,6 +195,17 @@ def test_methods_of_the_working_folder_are_found_and_hide_nothing(tmp_path, monk
   assert sys.path == ["first", "last", str(tmp_path)]
 
 
+def test_the_process_is_prepared_before_the_program_runs(monkeypatch):
+  """Pages and switches come before JAX wakes up."""
+  done = []
+  monkeypatch.setattr(cli.huge_pages, "restart", lambda *_: done.append("restart"))
+  for name in ("prepare", "quiet_threads"):
+    monkeypatch.setattr(cli.environment, name, lambda name=name: done.append(name))
+  monkeypatch.setattr(cli.app, "run", lambda main, flags_parser: done.append((main, flags_parser)))
+  cli.console()
+  assert done == ["restart", "prepare", "quiet_threads", (cli.main, cli.parse_flags)]
+
+
 def test_a_reader_that_leaves_ends_the_command_quietly(monkeypatch):
   """`launch.py --mode=list | head`: no traceback, and no line about the pipe."""
   code = ("from medae_jax.core.device import environment\n"

@@ -82,3 +82,15 @@ def test_nothing_is_said_of_sets_without_copies(tmp_path, caplog):
   cfg = fields.changed(own_folder.defaults(), dir=str(tmp_path / "set"), image_size=(16, 16), noise_res=2)
   copies.say(datasets.open_dataset(cfg, 0))
   assert "byte for byte" not in caplog.text
+
+
+def test_what_cannot_be_opened_is_left_to_who_reads_it(tmp_path, monkeypatch):
+  """It may go, or be taken away from us, between the look at its size and the reading."""
+  a, b = write(tmp_path, "a", "b")
+  shutil.copy(a, b)
+  absent = str(tmp_path / "absent")
+  assert copies._size(absent) is copies._piece(absent) is copies._digest(absent) is None
+  for known in (("_size",), ("_size", "_piece")):
+    for name in known:
+      monkeypatch.setattr(copies, name, lambda path: 7)
+    assert copies.find({"train": [a, absent], "test": [str(tmp_path), b]}) == [(a, "train", b, "test")]

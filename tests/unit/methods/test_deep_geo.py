@@ -14,6 +14,7 @@ from medae_jax.core.method import State
 from medae_jax.methods import deep_geo
 from medae_jax.methods._transformations import Transformations
 from medae_jax.models import wide_resnet
+from medae_jax.scores import dirichlet
 from medae_jax.training import bookkeeping, start
 from tests.contract import cases
 
@@ -128,3 +129,31 @@ def test_published_sizes(blocks, widen, shape, count):
   net = wide_resnet.WideResNet(blocks, widen, 72)
   made = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *shape))))
   assert sum(int(np.prod(x.shape)) for x in jax.tree.leaves(made["params"])) == count
+
+
+@pytest.mark.parametrize("converged, level", [((1, 1), "INFO"), ((1, 0), "WARNING"), ((0, 0), "WARNING")])
+@pytest.mark.parametrize("most, used", [(0, 5), (3, 3), (4, 4), (9, 5)])
+def test_what_is_fitted_and_whether_it_converged(monkeypatch, caplog, converged, level, most, used):
+  """Images that only fill up a batch are none; one transformation without an end is a warning."""
+  caplog.set_level("INFO")
+  method = deep_geo.Method(changed(**{"method.fit_images": most, "method.parity": False}))
+  monkeypatch.setattr(method, "log_probabilities", lambda state, image: jnp.log(image))
+  monkeypatch.setattr(deep_geo.parallel, "per_example_fn", lambda function: function)
+  fits = []
+
+  def fit(mean, log_mean):
+    fits.append((mean, log_mean))
+    return dirichlet.Fit(np.full((2, 2), 3.0), np.array([4, 7]), np.zeros(2), np.array(converged, bool))
+  monkeypatch.setattr(dirichlet, "fit", fit)
+  p = np.linspace(0.1, 0.8, 24).reshape(6, 2, 2).astype(np.float32)
+  batches = [{"image": p[:4], "valid": np.array([1, 1, 1, 0], bool)},
+             {"image": p[4:], "valid": np.array([1, 1], bool)}]
+  state = method.finalize(State.create({}), batches)
+  of = np.delete(p, 3, 0)[:used]
+  np.testing.assert_allclose(fits[0][0], of.mean(0), rtol=1e-5)
+  np.testing.assert_allclose(fits[0][1], np.log(of).mean(0), rtol=1e-5)
+  said, = (r for r in caplog.records if "Dirichlet fit" in r.getMessage())
+  assert said.levelname == level and said.getMessage() == (
+      f"Dirichlet fit on {used} images: {sum(converged)} of 2 transformations converged, 4 to 7 iterations, "
+      "sum of alpha 6 to 6")
+  assert state.extra["fit_converged"].tolist() == list(map(bool, converged))

@@ -174,3 +174,18 @@ def test_the_published_second_entry_is_a_standard_deviation():
 def test_channels_of_other_than_five_groups_are_refused(of):
   with pytest.raises(ValueError, match="vgg_widths=.*five groups"):
     of("random:0", ("r11",), (4, 8))
+
+
+def test_layers_before_and_after_their_relu_have_the_numbers_of_their_convolutions():
+  """c21 is the first convolution of the second block, r21 what is left of it above 0."""
+  names = [f"{b}{i}" for b, i in vgg.CONVS[:6]]
+  assert names == ["11", "12", "21", "22", "31", "32"]
+  layers = [kind + name for kind in "cr" for name in names]
+  params = vgg.random_params(0, WIDTHS, layers)
+  image = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+  found = jax.jit(lambda x: vgg.features(params, x, layers))(image)
+  for name in names:
+    before, after = np.asarray(found["c" + name]), np.asarray(found["r" + name])
+    block = int(name[0])
+    assert before.shape == (1, 8 >> (block - 1), 8 >> (block - 1), WIDTHS[block - 1]) and before.min() < 0
+    np.testing.assert_array_equal(after, np.maximum(before, 0), err_msg=name)

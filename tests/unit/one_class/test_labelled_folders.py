@@ -188,3 +188,49 @@ def test_a_crop_comes_back_to_where_it_was_taken(shape, corner):
   np.testing.assert_array_equal(transforms.uncrop(crop, 224, shape, shape), expected)
   with pytest.raises(UserError, match="crop_size=224 exceeds"):
     transforms.center_crop(np.zeros((300, 223, 1)), 224)
+
+
+# ------------------------------------------------------------------------------- published lists
+@pytest.mark.parametrize("fold, said", [(-1, "final lists"), (0, "fold 0, published lists"),
+                                        (2, "fold 2, published lists")])
+def test_published_lists_of_a_view_are_those_of_its_fold(tmp_path, fold, said):
+  """Every list has an image of its own, named by patient."""
+  names = {}
+  for k in (-1, 0, 1, 2):
+    where = tmp_path / ("train_test_split/nih/AP" if k < 0 else f"folds/nih/AP/{k}")
+    for number, (side, part) in enumerate((("normal", "train"), ("normal", "val"), ("normal", "test"),
+                                           ("anomaly", "test"))):
+      names[k, side, part] = f"{k + 1:07d}{number}_000.png"
+      (where / side).mkdir(parents=True, exist_ok=True)
+      (where / side / part).write_text(names[k, side, part] + "\n")
+  cfg = nih.defaults()
+  cfg.update(view="AP", folds="published", fold=fold, lists_root=str(tmp_path), image_root=str(tmp_path))
+  found, notes = nih._lists(cfg)
+  assert notes == {"protocol": said, "view": "AP"}
+  entry = lambda side, part, kind: [(names[fold, side, part], names[fold, side, part][:8], kind)]
+  assert {part: [(i.name, i.group, i.kind) for i in items] for part, items in found.items() if items} == {
+      "train": entry("normal", "train", "No Finding"), "test_normal": entry("normal", "test", "No Finding"),
+      "test_anomaly": entry("anomaly", "test", "anomaly" if fold < 0 else "Infiltration"),
+      **({} if fold < 0 else {"val_normal": entry("normal", "val", "No Finding")})}
+
+
+@pytest.mark.parametrize("k, said", [(0, "fold 0"), (1, "fold 1")])
+def test_images_of_the_subset_are_regrouped_by_patient(tmp_path, k, said):
+  for side, part, first in (("normal", "train", 0), ("normal", "val", 30), ("anomaly", "test", 60)):
+    where = tmp_path / "folds/nih/subset/0" / side
+    where.mkdir(parents=True, exist_ok=True)
+    (where / part).write_text("".join(f"{first + i // 2:08d}_{i % 2:03d}.png\n" for i in range(24)))
+  cfg = nih.defaults()
+  cfg.update(view="subset", folds="leakfree", fold=k, lists_root=str(tmp_path), image_root=str(tmp_path))
+  found, notes = nih._lists(cfg)
+  assert notes == {"protocol": f"{said}, published images regrouped by patient", "view": "subset"}
+  groups = {part: {i.group for i in found[part]} for part in ("train", "val_normal", "test_normal")}
+  assert not groups["train"] & groups["test_normal"] and not groups["val_normal"] & groups["test_normal"]
+  assert sum(len(found[part]) for part in groups) == 48
+
+
+def test_a_fold_that_was_not_published_is_refused(tmp_path):
+  cfg = nih.defaults()
+  cfg.update(view="AP", folds="published", fold=3, lists_root=str(tmp_path), image_root=str(tmp_path))
+  with pytest.raises(UserError, match="config.data.fold=3: the published folds are 0 to 2"):
+    nih._lists(cfg)

@@ -172,7 +172,7 @@ def test_a_prepared_folder_appears_whole_or_not_at_all(tmp_path):
 def test_a_split_is_done_only_when_all_of_its_files_are_those_of_this_evaluation(tmp_path, killed):
   """A sweep takes <split>.json for "done": that of the evaluation before goes first."""
   evaluator = types.SimpleNamespace(
-      rows=lambda: [{"id": 1}], tables=lambda: {"scans": [{"id": 2}]}, curves=lambda: {}, gallery=list,
+      rows=lambda: [{"id": 1}], tables=lambda: {"scans": [{"id": 2}]}, curves=dict, gallery=list,
       panels=lambda: {"worst": np.zeros((2, 2, 3), np.uint8)})
   done, folder = tmp_path / "evaluation/test.json", tmp_path / "evaluation"
   folder.mkdir()
