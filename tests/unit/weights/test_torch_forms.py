@@ -127,3 +127,15 @@ def test_names_of_another_network_are_refused_as_such(name):
   assert [float(body[k]["kernel"].max()) for k in ("conv0", "conv1")] == [9, 10]
   with pytest.raises(UserError, match=f"{name!r} is not a parameter of a PIAD network"):
     piad.from_torch({**layers, name: np.zeros(2)}, "latent")
+
+
+@pytest.mark.parametrize("nest", [lambda tree: {"a": tree}, lambda tree: [tree], lambda tree: (tree,)])
+def test_a_weight_file_is_nested_32_times_at_most(nest):
+  """A tree within itself would end in no line."""
+  seen, tree = [], 0.5
+  for _ in range(32):
+    tree = nest(tree)
+  torch_file._walk(tree, lambda *given: seen.append(given))
+  with pytest.raises(torch_file.Refused, match="nested too deeply"):
+    torch_file._walk(nest(tree), lambda *given: seen.append(given))
+  assert not seen  # a number is no tensor
