@@ -195,6 +195,15 @@ def test_methods_of_the_working_folder_are_found_and_hide_nothing(tmp_path, monk
   assert sys.path == ["first", "last", str(tmp_path)]
 
 
+def test_an_error_is_a_line_of_its_own_stream_and_an_exit_code(capsys):
+  """What a program reads from the output is never an error."""
+  for code in (1, 70):
+    with pytest.raises(SystemExit) as stopped:
+      cli._stop("no such run", code)
+    assert stopped.value.code == code
+    assert tuple(capsys.readouterr()) == ("", "medae_jax: error: no such run\n")
+
+
 def test_the_process_is_prepared_before_the_program_runs(monkeypatch):
   """Pages and switches come before JAX wakes up."""
   done = []

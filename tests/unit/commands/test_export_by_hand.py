@@ -211,6 +211,21 @@ def test_a_file_of_one_image_at_a_time_is_measured_so(run, tmp_path, monkeypatch
   assert manifest["parity_onnx"] == {"map": 0.0} and "weights.npz" not in manifest["files"]
 
 
+@pytest.mark.parametrize("size, sides", [(0, [8, 6]), ((), [8, 6]), (12, [12, 12]), ((10, 4), [10, 4])])
+def test_an_export_reads_what_the_score_needs_and_no_more(size, sides):
+  """A training batch may have more than that, in streams of its own; labels have no sides to change."""
+  method = types.SimpleNamespace(score_needs=("image", "age"), needs={"image": 1, "age": 1, "clean": 1})
+  c = ml_collections.ConfigDict({"method": {"name": "m"}})
+  info = {"stage": "large", "batches": {"small": {}, "large": {
+      "noisy": {"image": [[4, 8, 6, 1], "float32"], "clean": [[4, 8, 6, 1], "float32"]},
+      "age": [[4], "int32"]}}}
+  found = export._inputs(c, method, info, size)
+  assert {k: ([str(d) for d in v.shape], str(v.dtype)) for k, v in found.items()} == {
+      "image": (["b", *map(str, sides), "1"], "float32"), "age": (["b"], "int32")}
+  with pytest.raises(UserError, match="does not tell the shape of 'image', which m needs to score"):
+    export._inputs(c, method, {**info, "stage": "small"}, size)
+
+
 @pytest.mark.parametrize("word, made", [("savedmodel", True), ("saved_model", True), ("weights", False)])
 def test_both_words_for_a_saved_model_write_one(run, tmp_path, monkeypatch, word, made):
   """docs/export.md has the first, older configs the second."""

@@ -6,6 +6,7 @@ import pytest
 
 from data_pipelines.errors import UserError
 from data_pipelines.masks import images
+from data_pipelines.ops import resize
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -60,3 +61,31 @@ def test_labels_are_no_soft_masks(tmp_path):
     images.read_mask(saved(tmp_path / "a.png", MASK // 85), soft=True)
   assert images.read_mask(saved(tmp_path / "b.png", MASK // 2), soft=True).max() == pytest.approx(127 / 255)
   assert images.read_mask(saved(tmp_path / "c.png", MASK // 255), soft=True).max() == 1
+
+
+# ----------------------------------------------------------------------------------------- both sides
+@pytest.mark.parametrize("size", [(4, 3), (4, 9), (2, 6), (3, 5), (9, 12)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_resized_to_rows_and_columns_by_pillows_filter(size, channels):
+  """Also where one side is right already; 8-bit images keep to whole grey levels, others do not."""
+  rng = np.random.default_rng(0)
+  grey = rng.integers(0, 256, (4, 6, channels)).astype(np.uint8)
+  pillow = lambda plane: np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
+  want = np.stack([pillow(grey[..., c]) for c in range(channels)], -1)
+  np.testing.assert_array_equal(resize.antialiased(grey, size), want)
+  unit = (grey / 255).astype(np.float32)
+  np.testing.assert_allclose(resize.unit_image(unit, size), want / 255, atol=1e-6)
+  fine = rng.random((4, 6, channels), np.float32)
+  wanted = np.stack([pillow(fine[..., c]) for c in range(channels)], -1)
+  np.testing.assert_allclose(resize.unit_image(fine, size), wanted, atol=1e-6)
+  np.testing.assert_allclose(resize.antialiased_float(fine, size), wanted, atol=1e-6)
+  mask = np.zeros((4, 6, 1), np.float32)
+  mask[3, 0] = 1
+  marked = resize.any_mark(mask, size)[..., 0]
+  np.testing.assert_array_equal(marked, pillow(mask[..., 0]) > 1e-6)
+  assert marked[-1, 0] and not marked[0, -1]
+
+
+def test_an_image_of_the_right_size_is_left_alone():
+  grey = np.zeros((4, 6, 1), np.uint8)
+  assert resize.antialiased(grey, (4, 6)) is grey and resize.antialiased(grey, 4).shape == (4, 4, 1)

@@ -155,6 +155,18 @@ def test_lists_with_and_without_gzip(tmp_path):
   (tmp_path / "bad.gz").write_bytes(b"no gzip at all")
   with pytest.raises(UserError, match="damaged gzip"):
     tables.read_list(tmp_path / "bad")
+  packed = bytearray((tmp_path / "train.gz").read_bytes())
+  packed[packed.index(b"train") + 6] |= 0b110  # a block of the kind that does not exist: zlib's own error
+  (tmp_path / "block.gz").write_bytes(packed)
+  with pytest.raises(UserError, match="block.gz is a damaged gzip file"):
+    tables.read_list(tmp_path / "block")
+
+
+def test_a_folder_in_place_of_a_table_is_one_line(tmp_path):
+  for name in ("labels.csv", "list.gz"):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} cannot be read .Is a directory"):
+      tables._bytes(tmp_path / name)
 
 
 @pytest.mark.parametrize("text, split", [("Train", "train"), (" TRAINING ", "train"), ("valid", "val"),

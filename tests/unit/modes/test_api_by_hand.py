@@ -11,6 +11,7 @@ from medae_jax import api, evaluate, export, predict, train
 from medae_jax.core import trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.exported import opened
+from medae_jax.reporting import results
 from medae_jax.tasks import score_of
 
 
@@ -152,3 +153,9 @@ def test_an_array_is_one_image_or_a_batch_and_grey_has_one_channel(run, shape, g
     found, alone = run.score(asked)
     assert (found["shape"], alone) == (given, single)
     np.testing.assert_array_equal(np.ravel(found["batch"]), image.astype(np.float32).ravel())
+
+
+def test_an_evaluation_knows_its_page(tmp_path):
+  found = results.Evaluation({"split": "val", "pixel_ap": 0.5}, tmp_path)
+  assert found.report == tmp_path / "report.html" and found.split == "val"
+  assert dict(found) == {"split": "val", "pixel_ap": 0.5} and len(found) == 2

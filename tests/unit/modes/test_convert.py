@@ -91,6 +91,7 @@ def test_safetensors_and_npz(tmp_path):
     states.append(trained.load(tmp_path / name[2:]).state)
   jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
   np.testing.assert_array_equal(states[0].params["net"]["last"]["bias"], tensors["last.bias"])
+  assert [p.name for p in (tmp_path / "npz/checkpoints").iterdir() if any(p.iterdir())] == ["best"]
   info = trained.load(tmp_path / "npz").info
   assert info["done"] and info["checksum"] == checkpoint.checksum(states[0].params)  # training has ended
 

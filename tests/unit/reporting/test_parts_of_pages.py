@@ -61,6 +61,13 @@ def test_dots_are_of_patients_with_lesions(monkeypatch):
   assert "Dice of 2 patients with lesions" in found["caption"]
 
 
+def test_dots_have_the_words_that_they_are_given_on_their_axis():
+  points_of = [{"name": n, "value": v} for n, v in (("a", 0.5), ("b", None), ("c", 0.25))]
+  assert "2 cases, worst to best" in charts.dots(points_of, "Dice")
+  named = charts.dots(points_of, "Dice", x_label="seeds")
+  assert "seeds" in named and "worst to best" not in named
+
+
 def test_a_segmentation_is_told_by_its_dice_and_drawn_over_all_thresholds(monkeypatch):
   result = {"dice": 0.75, "jaccard": 0.5, "n_images": 9, "ci95": {"dice": [0.5, 0.875], "jaccard": [0, 1]}}
   (one,) = verdicts.of_split(split(against="expert masks", name="val", **result))

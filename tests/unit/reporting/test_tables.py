@@ -44,6 +44,7 @@ def test_cells_are_means_over_their_runs(tmp_path):
     assert [row["cls"] for row in csv.DictReader(f)] == ["0", "1"]
   text = (tmp_path / "table.md").read_text()
   assert "| 0 | 0.7000 | 0.2000 | 3/3 |" in text and "SYNTHETIC DATA" in text
+  assert "| 1 | 0.6000 | - | 1/3 |" in text  # done of planned
   assert "FAILED cls1_run2: broken" in text
 
 

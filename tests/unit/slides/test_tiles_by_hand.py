@@ -6,7 +6,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from medae_jax.tasks.slides import whole
+from medae_jax.core.errors import UserError
+from medae_jax.tasks.slides import scorer, whole
 
 
 @pytest.mark.parametrize("tiles, done", [(1, 0), (2, 0), (5, 0), (5, 1), (6, 2), (4, 2)])
@@ -31,3 +32,50 @@ def test_every_tile_is_put_at_its_place_from_where_an_earlier_run_stopped(tiles,
   for number, (where, cores, scores) in put.items():
     rows = list(range(2 * number, min(tiles, 2 * number + 2)))
     assert scores == rows and cores == [-r for r in rows] and where == places[rows].tolist()
+
+
+def judge_of(monkeypatch, tile=24, margin=2, pixel=0, kind="anomaly", shown="auto"):
+  """A scorer whose network sees the whole tile as it is."""
+  module = types.SimpleNamespace(
+      of_pixels=lambda data, shape: (lambda pixels: pixels, lambda values, size: values))
+  monkeypatch.setattr(scorer.datasets, "module", lambda name: module)
+  config = ml_collections.ConfigDict({
+      "data": {"name": "set"}, "eval": {"kind": kind},
+      "predict": {"slide": {"tile": tile, "margin": margin, "pixel": pixel, "map": shown}}})
+  return scorer.Scorer(config, (tile, tile, 3), None)
+
+
+def test_pixels_of_the_map_divide_what_is_left_of_a_tile_without_its_margin(monkeypatch):
+  """20 of 24: 6, 8, 12 and 24 divide the tile alone."""
+  assert [judge_of(monkeypatch, pixel=p).pixel for p in (0, 1, 5, 10, 20)] == [5, 1, 5, 10, 20]
+  assert judge_of(monkeypatch, shown="tiles").pixel == 20
+  for pixel in (6, 8, 12, 24):
+    with pytest.raises(UserError, match=f"slide.pixel={pixel} does not divide the 20 pixels of a tile"):
+      judge_of(monkeypatch, pixel=pixel)
+  with pytest.raises(UserError, match="slide.margin=12: nothing is left of a tile of 24"):
+    judge_of(monkeypatch, margin=12)
+
+
+@pytest.mark.parametrize("wrong", ["map", "score"])
+def test_a_map_or_a_score_that_is_not_finite_is_no_result(monkeypatch, wrong):
+  """Beside the core a map may hold what it likes: nobody sees it."""
+  judge = judge_of(monkeypatch)
+  found = {"map": np.zeros((2, 24, 24, 1), np.float32), "score": np.float32([1, 2])}
+  found["map"][0, 0, 0] = np.nan
+  cores, scores = judge.finish(found, 2)
+  assert cores.shape == (2, 4, 4) and scores.tolist() == [1, 2]
+  found[wrong][1] = np.inf
+  with pytest.raises(UserError, match="the model's score is not finite"):
+    judge.finish(found, 2)
+  assert judge.finish(found, 1)[1].tolist() == [1]  # what fills up a batch is nobody's
+
+
+def test_a_segmentations_scores_are_means_of_probabilities_over_the_core(monkeypatch):
+  logit = np.full((1, 24, 24, 1), np.float32(np.log(3)))  # 3 / 4
+  logit[:, :2] = logit[:, -2:] = logit[:, :, :2] = logit[:, :, -2:] = 50  # the margin
+  logit[0, 2:7, 2:7] = -np.log(3)  # a quarter, in one pixel of the map
+  cores, scores = judge_of(monkeypatch, kind="segmentation").finish({"logit": logit}, 1)
+  want = np.full((4, 4), 0.75)
+  want[0, 0] = 0.25
+  np.testing.assert_allclose(cores[0], want, rtol=1e-5)
+  np.testing.assert_allclose(scores, [(15 * 0.75 + 0.25) / 16], rtol=1e-5)
