@@ -61,6 +61,16 @@ def test_dots_are_of_patients_with_lesions(monkeypatch):
   assert "Dice of 2 patients with lesions" in found["caption"]
 
 
+def test_bars_of_a_class_begin_and_end_at_zero():
+  entry = {"edges": [0, 1, 3], "normal": [1, 3], "abnormal": [2, 0], "unknown": [0, 0]}
+  svg, frame = charts.histogram(entry, "score"), charts.Frame((0, 3), (0, 1), "score", "share")
+  place = lambda a, b: (round(frame.x(a), 1), round(frame.y(b), 1))
+  for name, (left, right) in {"normal": (0.25, 0.75), "abnormal": (1, 0)}.items():
+    assert points(svg, f"bars-{name}") == [
+        place(*p) for p in ((0, 0), (0, left), (1, left), (1, right), (3, right), (3, 0))]
+  assert "bars-unknown" not in svg
+
+
 def test_dots_have_the_words_that_they_are_given_on_their_axis():
   points_of = [{"name": n, "value": v} for n, v in (("a", 0.5), ("b", None), ("c", 0.25))]
   assert "2 cases, worst to best" in charts.dots(points_of, "Dice")
