@@ -175,3 +175,22 @@ def test_the_best_mean_over_folds_is_chosen_with_their_mean_length(tmp_path, las
   chosen = found.choose()
   assert chosen == {"cls=0": (best, 17, 0)}
   assert found.describe(chosen) == {"cls=0": {"setting": best, "fields": dict(settings[best]), "steps": 17}}
+
+
+@pytest.mark.parametrize("folds, chosen", [(2, {"cls=0": (0, 0, 0.0)}), (0, {})])
+def test_what_a_search_has_chosen_stands_in_the_table_while_it_goes_on(tmp_path, monkeypatch, folds, chosen):
+  """Of all folds scored before: the table that is written first is not one without a choice."""
+  config = tiny_sweep.config(tmp_path, grid={"cls": (0,)}, folds=folds, average=())
+  found = plan.Plan(config, str(tmp_path / "w"))
+  for t in found.trials():
+    tiny_sweep.write_result(found.job(t), 0.75)
+
+  def stop(of, said, choice):
+    assert said == {}
+    seen.append(choice)
+    raise KeyboardInterrupt
+  seen = []
+  monkeypatch.setattr(sweep, "_write", stop)
+  with pytest.raises(KeyboardInterrupt):
+    sweep.sweep(config, str(tmp_path / "w"))
+  assert [{cell: tuple(choice) for cell, choice in c.items()} for c in seen] == [chosen]
