@@ -1,5 +1,6 @@
 """Which run a folder holds: durations that the data decided and old random streams do not count."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -194,3 +195,43 @@ def test_what_a_search_has_chosen_stands_in_the_table_while_it_goes_on(tmp_path,
   with pytest.raises(KeyboardInterrupt):
     sweep.sweep(config, str(tmp_path / "w"))
   assert [{cell: tuple(choice) for cell, choice in c.items()} for c in seen] == [chosen]
+
+
+def test_parts_of_a_sweep_have_labels_and_a_sweep_of_one_file_has_none(tmp_path):
+  config = tiny_sweep.config(tmp_path, labels={"model": "other"})
+  part = dict(config=config.sweep.config, arg="", grid={"cls": (0, 1)}, settings=())
+  alone = plan.Plan(config, str(tmp_path / "w"))
+  assert (alone.parts[0].labels, alone.parts[0].prefix) == ((), "")
+  assert alone._label(0, (("cls", 1),)) == "cls=1"
+  with config.unlocked():
+    config.sweep.parts = tuple({**part, "name": name, "labels": {"model": name, "data": "nih"}}
+                               for name in ("dae", "vae"))
+  several = plan.Plan(config, str(tmp_path / "w"))
+  assert [(p.labels, p.prefix) for p in several.parts] == [
+      ((("model", name), ("data", "nih")), name) for name in ("dae", "vae")]
+  assert several._label(1, (("cls", 1),)) == "model=vae, data=nih, cls=1"
+  assert [t.name for t in several.trials()] == ["dae_cls0", "dae_cls1", "vae_cls0", "vae_cls1"]
+
+
+@pytest.mark.parametrize("field, most", [("together", 10_000), ("folds", 1000), ("retries", 100),
+                                         ("slurm", 100_000)])
+def test_counts_of_a_sweep_begin_at_0_and_have_an_end(tmp_path, field, most):
+  for fine in (0, 1, most):
+    plan.Plan(tiny_sweep.config(tmp_path, **{field: fine}), str(tmp_path / "w"))
+  for wrong in (-1, most + 1, 0.5, True):
+    with pytest.raises(UserError, match=f"config.sweep.{field}="):
+      plan.Plan(tiny_sweep.config(tmp_path, **{field: wrong}), str(tmp_path / "w"))
+
+
+def test_a_length_that_was_found_is_given_to_configs_of_fewer_fields_too(tmp_path, monkeypatch):
+  """A config of somebody's own may count in steps alone."""
+  found = plan.Plan(tiny_sweep.config(tmp_path), str(tmp_path / "w"))
+  trial = dataclasses.replace(found.trials()[0], steps=7)
+  whole = found.config(trial).train
+  assert (whole.steps, whole.epochs, whole.examples) == (7, 0.0, 0)
+  fewer = found._fresh(trial).copy_and_resolve_references()
+  with fewer.unlocked():
+    del fewer.train["epochs"], fewer.train["examples"]
+  monkeypatch.setattr(found, "_fresh", lambda _: fewer)
+  train = found.config(trial).train
+  assert train.steps == 7 and "epochs" not in train and "examples" not in train

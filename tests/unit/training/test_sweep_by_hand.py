@@ -161,3 +161,11 @@ def test_the_failure_of_runs_that_trained_together_is_noted_for_the_one_that_fai
   gone_on = []
   monkeypatch.setattr(sweep, "_one", lambda config, folder: gone_on.append(config))
   assert sweep._train_group(group) == {"a": "not finite"} and gone_on == ["b", "c"]
+
+
+@pytest.mark.parametrize("text, why", [("disk full\nat step 3", "disk full"), ("\n odd ", "odd")])
+def test_why_a_run_failed_is_the_first_line_of_its_error(monkeypatch, text, why):
+  def train(config, folder):
+    raise ValueError(text)
+  monkeypatch.setattr(sweep.train_lib, "train", train)
+  assert sweep._one(None, "w/a") == why
