@@ -2,12 +2,14 @@
 
 import types
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
 
 from data_pipelines import dataset
+from medae_jax.core import streams
 from medae_jax.core.method import Stage, State
 from medae_jax.training import bookkeeping, feed, together, validate
 from tests.unit.training import recorder
@@ -176,3 +178,22 @@ def test_a_new_stage_grows_the_state_once_by_its_own_key(before, grown, monkeypa
   assert made.meta["stage"] == "second" and made.validator == ("second", "given")
   assert made.meta["batches"] == {"main": {}, "second": ("shape", ("second", 1, 3))}
   assert next(made.batches) == "next"
+
+
+@pytest.mark.parametrize("resident", [None, "arrays"])
+def test_every_stage_has_the_key_of_its_own_steps(monkeypatch, resident):
+  """The same key in two stages would draw the same noise in both."""
+  built, c = [], recorder.config()
+  monkeypatch.setattr(feed, "resident_data", lambda *_: (resident, None))
+  monkeypatch.setattr(together.parallel, "train_step_fn", lambda fn, key, **more: built.append((key, more)))
+  method = types.SimpleNamespace(views=1, cache=lambda state, arrays, stage: (arrays, stage.name))
+  run = types.SimpleNamespace(config=c, method=method, state=None, stage_data=None, batches=[],
+                              first_batch={"index": np.arange(2)})
+  stages = [Stage("small", 4), Stage("large", 4)]
+  for stage in stages:
+    together.Alone(run, stage)
+  bits = lambda key: tuple(jax.random.key_data(key).tolist())
+  assert [bits(key) for key, _ in built] == [bits(streams.step_key(c, stage)) for stage in stages]
+  assert len({bits(key) for key, _ in built}) == 2
+  assert [more["resident"] for _, more in built] == [
+      None if resident is None else (resident, stage.name) for stage in stages]
