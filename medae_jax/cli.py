@@ -227,8 +227,9 @@ def _usage() -> str:
 
 def _reason(e: Exception, given) -> str:
   first, *more = str(e).strip().splitlines() or [type(e).__name__]
+  where = f"--config={given['config']}: " if given.get("config") else ""  # else a workdir's own
   if more and "Traceback" in str(e):  # of the config file: its last line says what is wrong
-    return f"--config={given.get('config')}: {more[-1].partition('Error: ')[2] or more[-1]}"
+    return where + (more[-1].partition("Error: ")[2] or more[-1])
   if isinstance(e, (AttributeError, KeyError)):
     inner = e.args[0] if e.args and isinstance(e.args[0], KeyError) else e  # ml_collections wraps it
     what = " ".join(str(inner.args[0]).split()) + place_in(e, str(given.get("config", "")).partition(":")[0])
@@ -236,8 +237,7 @@ def _reason(e: Exception, given) -> str:
         "field module 'config_config' has no attribute", "function")  # a file without get_config
   if isinstance(e, (flags.Error, UserError, OSError, ValueError, TypeError)):
     return first
-  where = f"--config={given.get('config')}"
-  return f"{where}: {type(e).__name__}: {first}" if given.get("config") else f"{type(e).__name__}: {first}"
+  return f"{where}{type(e).__name__}: {first}"
 
 
 def check_paths(mode: str) -> None:

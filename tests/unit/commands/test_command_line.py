@@ -246,3 +246,11 @@ def test_an_error_in_a_config_file_is_placed_where_it_was_raised(tmp_path):
     module.get_config()
   assert errors.place_in(caught.value, "configs/mine.py") == " (line 2 of mine.py)"  # the innermost
   assert errors.place_in(caught.value, "configs/other.py") == errors.place_in(caught.value, "") == ""
+
+
+def test_a_damaged_config_of_a_run_is_named_by_its_file_alone(run):
+  """Nobody gave a --config that could be at fault."""
+  (run / "config.json").write_text('{"seed": 1, "seed": 2}')
+  code, said = console.call("--mode=evaluate", f"--workdir={run}")
+  assert code == 2
+  assert f"error in the command line: {run / 'config.json'} is damaged (it says 'seed' twice)" in said
