@@ -65,20 +65,28 @@ def black_and_white(path, pixels: np.ndarray, bits: int, window=(0, 0)) -> tuple
   return 0, 65280 if moved_up else 65535
 
 
-def check_bits(path, stored: np.ndarray) -> None:
-  """Refuses 32-bit numbers whose bits are those of the other kind: floats that are kept as whole numbers lie
-  near 2^30 then, whole numbers that are kept as floats below 1e-37; and 16-bit numbers whose bytes are
-  exchanged: neighbours are unlike then, and alike in the other order.
+def check_stored(path, array: np.ndarray, proxy) -> None:
+  """Refuses a volume whose numbers, as they are stored, tell that its header has a wrong type or byte order.
 
   Args:
-    stored: [H,W,Z] or more axes, as the file has them, before slope and intercept.
+    array: float64 [H,W,Z] or more axes, with slope and intercept. proxy: nibabel's ArrayProxy of it.
 
   Raises:
     UserError: with the file.
   """
-  if stored.dtype.itemsize == 2 and _exchanged(stored):
-    raise UserError(f"{path} holds 16-bit numbers whose bytes are in the other order than its header says: "
-                    "write it again")
+  kind, slope, inter = proxy.dtype, proxy.slope, proxy.inter
+  if kind.itemsize == 2:
+    slices = array.reshape(*array.shape[:2], -1)
+    middle = (slices[..., slices.shape[-1] // 2] - inter) / slope
+    _check_order(path, np.rint(middle).astype(kind))
+  elif kind.itemsize >= 4:
+    scaled = (slope, inter) != (1, 0)  # rounded by that, their bits are read again
+    _check_bits(path, np.asarray(proxy.get_unscaled()) if scaled else array.astype(kind))
+
+
+def _check_bits(path, stored: np.ndarray) -> None:
+  """Refuses 32-bit numbers whose bits are those of the other kind: floats that are kept as whole numbers lie
+  near 2^30 then, whole numbers that are kept as floats below 1e-37."""
   found = stored[stored != 0]
   if stored.dtype.kind == "f":
     if found.size and np.abs(found).max() < np.finfo(stored.dtype).tiny * 10:
@@ -91,15 +99,16 @@ def check_bits(path, stored: np.ndarray) -> None:
                       "their bits: its header has a wrong type; write it again as floats")
 
 
-def _exchanged(stored) -> bool:
-  """Whether the middle slice of a volume is rough, and far smoother with its bytes exchanged.
+def _check_order(path, stored: np.ndarray) -> None:
+  """Refuses a picture of 16-bit numbers whose bytes are exchanged: it is rough, and far smoother in the other
+  order.
 
   Roughness: mean step from row to row over the standard deviation; 1.1 of noise, below 0.1 of scans.
   """
-  slices = stored.reshape(*stored.shape[:2], -1)
-  middle = slices[..., slices.shape[-1] // 2]
-  if min(middle.shape) < 8 or len(np.unique(middle)) < 64:  # labels are smooth either way
-    return False
+  if min(stored.shape) < 8 or len(np.unique(stored)) < 64:  # labels are smooth either way
+    return
   rough, other = (np.abs(np.diff(values, axis=0)).mean() / values.std() for values in (
-      middle.astype(np.float64), middle.byteswap().astype(np.float64)))
-  return bool(rough > 0.1 and other < 0.25 * rough)
+      stored.astype(np.float64), stored.byteswap().astype(np.float64)))
+  if rough > 0.1 and other < 0.25 * rough:
+    raise UserError(f"{path} holds 16-bit numbers whose bytes are in the other order than its header says: "
+                    "write it again")

@@ -195,9 +195,7 @@ def _load(path):
       image = _checked(path, stream)
       array = np.asarray(image.dataobj, np.float64)  # scales; a value of the header may fail here
       _check_exact(path, image)
-      if (stored := image.get_data_dtype()).itemsize >= 2:
-        scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)  # else no second reading is needed
-        depth.check_bits(path, np.asarray(image.dataobj.get_unscaled()) if scaled else array.astype(stored))
+      depth.check_stored(path, array, image.dataobj)
   except (MemoryError, UserError):  # one that finds no memory beside others is read alone later
     raise
   except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files
