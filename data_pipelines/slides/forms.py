@@ -60,17 +60,17 @@ def _check_pages(path, pages: list[_Page]) -> None:
   left out."""
   if not pages:
     return
-  (width, height, _), later = pages[0], [at for at, page in enumerate(pages) if at and not page[2]]
+  width, height, _ = pages[0]
   for at, (w, h, _) in enumerate(pages):
     if w * h > width * height:
       raise UserError(f"{path} begins with a picture of {width} x {height} pixels and holds one of {w} x {h} "
                       f"(page {at}): save the slide first, its smaller levels after it")
-  for at in later:
-    if any(reduced and w < pages[at][0] and h < pages[at][1] for w, h, reduced in pages[at + 1:at + 2]):
+  for at, ((w, h, reduced), after) in enumerate(zip(pages[1:], pages[2:]), 1):
+    if not reduced and after[2] and after[0] < w and after[1] < h:
       raise UserError(f"{path} holds several pictures with levels of their own (the second begins with page "
-                      f"{at}, {pages[at][0]} x {pages[at][1]}): they would be mixed; save each as a file")
-  other = [f"{w} x {h}" for w, h, _ in map(pages.__getitem__, later)
-           if 4 * w * h > width * height and abs(w * height / (h * width) - 1) > PROPORTIONS]
+                      f"{at}, {w} x {h}): they would be mixed; save each as a file")
+  other = [f"{w} x {h}" for w, h, reduced in pages[1:] if not reduced
+           and 4 * w * h > width * height and abs(w * height / (h * width) - 1) > PROPORTIONS]
   if other:  # labels and overviews are smaller, levels of the same proportions
     logging.warning("%s holds %d pictures: the first, of %d x %d pixels, is taken for the slide, the others "
                     "(%s) are left out", path, 1 + len(other), width, height, ", ".join(other))
