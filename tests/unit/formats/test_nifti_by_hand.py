@@ -199,6 +199,18 @@ def test_sixteen_bits_whose_bytes_are_exchanged(tmp_path, array, refused, order)
     nifti.read_volume(tmp_path / "b.nii")
 
 
+def test_the_order_of_scaled_numbers_is_that_of_what_is_stored(tmp_path):
+  """The slope is undone: with it no order of bytes would be smooth. A wrong intercept would change little."""
+  nibabel.save(nibabel.Nifti1Image(smooth(3000), SFORM), tmp_path / "a.nii")
+  content = bytearray((tmp_path / "a.nii").read_bytes())
+  content[112:120] = np.array([0.02, -40], np.float32).tobytes()  # scl_slope, scl_inter
+  (tmp_path / "a.nii").write_bytes(content)
+  np.testing.assert_allclose(nifti.read_volume(tmp_path / "a.nii"), 0.02 * smooth(3000) - 40, atol=1e-5)
+  (tmp_path / "b.nii").write_bytes(content[:352] + np.frombuffer(content[352:], "u2").byteswap().tobytes())
+  with pytest.raises(UserError, match="b.nii holds 16-bit numbers whose bytes are in the other order"):
+    nifti.read_volume(tmp_path / "b.nii")
+
+
 def test_headers_of_pairs_and_of_analyze_are_called_so(tmp_path):
   nibabel.save(nibabel.AnalyzeImage(VOXELS, np.eye(4)), tmp_path / "a.img")
   (tmp_path / "a.nii").write_bytes((tmp_path / "a.hdr").read_bytes())
