@@ -76,9 +76,11 @@ def check_stored(path, array: np.ndarray, proxy) -> None:
   """
   kind, slope, inter = proxy.dtype, proxy.slope, proxy.inter
   if kind.itemsize == 2:
-    slices = array.reshape(*array.shape[:2], -1)
-    middle = (slices[..., slices.shape[-1] // 2] - inter) / slope
-    _check_order(path, np.rint(middle).astype(kind))
+    volume = np.atleast_3d(array)
+    volume = volume.reshape(*volume.shape[:3], -1)[..., 0]
+    across = int(np.argmin(volume.shape))  # the axis of the slices, wherever the file has it
+    middle = np.take(volume, volume.shape[across] // 2, across)
+    _check_order(path, np.rint((middle - inter) / slope).astype(kind))
   elif kind.itemsize >= 4:
     scaled = (slope, inter) != (1, 0)  # rounded by that, their bits are read again
     _check_bits(path, np.asarray(proxy.get_unscaled()) if scaled else array.astype(kind))

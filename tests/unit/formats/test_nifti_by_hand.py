@@ -199,6 +199,14 @@ def test_sixteen_bits_whose_bytes_are_exchanged(tmp_path, array, refused, order)
     nifti.read_volume(tmp_path / "b.nii")
 
 
+@pytest.mark.parametrize("axes", [(2, 0, 1), (0, 2, 1)])
+def test_the_order_of_bytes_is_seen_whichever_axis_has_the_slices(tmp_path, axes):
+  swapped = np.ascontiguousarray(smooth(3000).transpose(axes)).byteswap()
+  nibabel.save(nibabel.Nifti1Image(swapped, SFORM), tmp_path / "b.nii")
+  with pytest.raises(UserError, match="b.nii holds 16-bit numbers whose bytes are in the other order"):
+    nifti.read_volume(tmp_path / "b.nii")
+
+
 def test_the_order_of_scaled_numbers_is_that_of_what_is_stored(tmp_path):
   """The slope is undone: with it no order of bytes would be smooth. A wrong intercept would change little."""
   nibabel.save(nibabel.Nifti1Image(smooth(3000), SFORM), tmp_path / "a.nii")
