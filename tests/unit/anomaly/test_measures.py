@@ -274,3 +274,14 @@ def test_findings_need_both_kinds_of_images_and_two_patients_for_an_interval():
   seen = by_hand.evaluator([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 1], "abab")
   seen.metas = [{"finding": "x"} for _ in range(4)]
   assert set(findings.measure(seen)["findings"]["x"]["ci95"]) == {"auroc", "ap"}
+
+
+def test_an_interval_over_boxes_is_of_the_patients_of_those_images(monkeypatch):
+  """Only the last two of four images have a box; they are of one patient, the others of two more."""
+  mask = np.zeros((4, 9, 9))
+  mask[2:, 3:6, 3:6] = 1
+  seen, asked = by_hand.with_maps(0.9 * mask, mask, "abcc"), []
+  monkeypatch.setattr(scan_measures, "interval", lambda of, values, patients: asked.append(
+      (len(values), patients.tolist())))
+  measured(seen, "boxes")
+  assert asked == [(2, [seen.group[2]] * 2)] * 3 and seen.group[2] == seen.group[3] != seen.group[0]

@@ -101,3 +101,12 @@ def test_a_volume_that_cannot_be_read_is_no_empty_one(failing):
   with pytest.raises(OSError, match="scratch file"):
     maps_of_scans.overlap_counts(types.SimpleNamespace(get=get), [[np.array([0])], [np.array([1])]],
                                  {"val": 0.5}, 1)
+
+
+def test_the_reason_of_an_image_threshold_gives_sensitivity_before_specificity():
+  """At 2: one of two abnormal images above, all four normal ones at it or below."""
+  score, label = np.array([0.0, 0.5, 1.0, 2.0, 1.5, 3.0]), np.array([0, 0, 0, 0, 1, 1])
+  found, why = thresholds._image_threshold(score, label, OPTIONS)
+  specificity, sensitivity = np.mean(score[:4] <= found), np.mean(score[4:] > found)
+  assert specificity != sensitivity
+  assert why == f"best sensitivity + specificity on val, {sensitivity:.3f} + {specificity:.3f}"

@@ -140,3 +140,11 @@ def test_what_a_table_says_holds_for_training_and_scoring(tmp_path, monkeypatch)
   assert len(every) == 2 and few == every[:1]
   made[0] = Radiograph("0.png", made[0].path)
   assert "lungs" not in chest_xray.build(config(), 0).split("test").read_one(0)
+
+
+@pytest.mark.parametrize("said, value", [({"bits": 12}, round(255 * 900 / 4095)),
+                                         ({"bits": 12, "inverted": True}, round(255 * (1 - 900 / 4095)))])
+def test_the_first_channel_is_what_the_table_says_of_its_bits_and_its_sign(tmp_path, said, value):
+  path = save(tmp_path / "a.png", np.full((8, 8), 900, np.uint16))
+  found = chest_xray._first_channel(Radiograph("a", str(path), **said), {"window": (0, 0)})
+  assert found.dtype == np.uint8 and (found == value).all() and found.shape == (8, 8, 1)

@@ -11,6 +11,8 @@ import importlib
 import pytest
 
 from data_pipelines.datasets import natural
+from data_pipelines.errors import UserError
+from medae_jax.metrics import roc
 
 # {config: {field: value}}; fields as in the config, values in the words of the publication.
 DAE = {  # Kascenas et al., MIDL 2022, and its public code
@@ -210,3 +212,24 @@ def test_natural_images_have_the_published_validation_classes_and_sizes():
   assert " ".join(natural.CLASS_NAMES["cifar10"]) == (
       "airplane automobile bird cat deer dog frog horse ship truck")
   assert "".join(natural.CLASS_NAMES["svhn"]) == "0123456789"
+
+
+def test_seeds_of_resamples_are_those_of_the_tables_of_bercea_et_al():
+  assert roc.PUBLISHED_SEEDS == (101822, 101922, 102022, 102122, 102222)
+
+
+ONE_CLASS = [f"{model}_{data}" for model in ("dpa", "piad", "deep_geo", "deep_if")
+             for data in ("cifar10", "svhn", "nih", "camelyon16")]
+
+
+@pytest.mark.parametrize("name", ["dpa_cxr", *ONE_CLASS])
+def test_published_runs_are_three_and_classes_ten(name):
+  """Python would take run=-1 for the last one; run=3 is the first that nobody published."""
+  get = importlib.import_module(f"configs.{name}").get_config
+  natural_set = name.endswith(("cifar10", "svhn"))
+  for argument, fine in {"run": range(3), **({"cls": range(10)} if natural_set else {})}.items():
+    for value in (fine.start, fine.stop - 1):
+      get(f"{argument}={value}")
+    for value in (-1, fine.stop):
+      with pytest.raises(UserError, match=f"{argument}={value}"):
+        get(f"{argument}={value}")

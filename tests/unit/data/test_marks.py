@@ -201,3 +201,12 @@ def test_folders_of_patients_stay_so_that_no_patient_is_on_two_sides(tmp_path):
 def _made(folder):
   folder.mkdir(parents=True, exist_ok=True)
   return folder
+
+
+def test_drawn_frames_are_divided_as_the_numbers_say():
+  cfg = annotations.defaults()
+  cfg.update(frames=(5, 2, 1), frame_size=(24, 32), channels=1)
+  data = annotations.build(cfg, 0)
+  assert {name: [data.split(name).meta(i)["id"][-2:] for i in range(len(data.split(name)))]
+          for name in data.splits} == {
+      "train": ["00", "01", "02", "03", "04"], "val": ["05", "06"], "test": ["07"]}

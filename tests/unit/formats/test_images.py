@@ -2,6 +2,7 @@
 
 import base64
 import io
+import types
 
 import numpy as np
 from PIL import Image
@@ -233,3 +234,18 @@ def test_a_mask_of_floats_whose_white_is_zero_leaves_open_what_white_is(tmp_path
   path = tiff(tmp_path / "a.tif", np.eye(20, 30, dtype=np.float32), photometric=0)
   with pytest.raises(UserError, match="mask .*a.tif has float32 pixels and white is zero"):
     images.read_plain(path)
+
+
+def test_the_largest_picture_is_twice_what_pillow_warns_of():
+  assert decode.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("channels, fine", [(1, True), (3, True), (4, True), (5, False), (6, False)])
+def test_channels_that_pillow_would_drop_are_refused(monkeypatch, channels, fine):
+  monkeypatch.setattr(decode.headers, "pages", lambda image: 1)
+  picture = types.SimpleNamespace(tag_v2={277: channels})
+  if fine:
+    decode._check_pages("a.tif", picture, "image")
+  else:
+    with pytest.raises(UserError, match=f"a.tif has {channels} channels"):
+      decode._check_pages("a.tif", picture, "image")

@@ -190,3 +190,12 @@ def test_folders_of_splits_are_said_and_masks_that_contradict_their_side(tmp_pat
   test_sides.image(tmp_path / "set" / "masks/train/normal/a.png", 0, mark=np.s_[2:4, 2:4])
   with pytest.raises(UserError, match="a.png is normal by its folder, and its mask .* marks something"):
     test_sides.opened(tmp_path / "set")
+
+
+def test_a_mask_beside_its_image_is_not_counted_among_the_scans(tmp_path, caplog):
+  for i, name in enumerate(("a", "b", "c", "a_mask")):
+    test_sides.image(tmp_path / f"{name}.png", i)
+  with caplog.at_level("INFO"):
+    found = sides.look(tmp_path)
+  assert [m.name for m in found.members] == ["a.png", "b.png", "c.png"] and len(found.beside) == 1
+  assert "all of its 3 scans are taken for normal" in caplog.text

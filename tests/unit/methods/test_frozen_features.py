@@ -1,5 +1,7 @@
 """The method on frozen features: what it fits and scores, against scikit-learn on the same features."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,8 @@ from sklearn.neighbors import NearestNeighbors
 from configs import frozen_camelyon16
 from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
-from medae_jax.methods import _patches
+from medae_jax.core.method import State
+from medae_jax.methods import _patches, frozen_features
 
 
 def make(**changes):
@@ -169,3 +172,44 @@ def test_smoothing_is_a_gaussian_that_keeps_constants():
   np.testing.assert_allclose(y[15, 17] / y[15, 15], np.exp(-0.5), rtol=1e-4)
   assert y[15, 21] > 0 and not y[15, 22:].any()  # cut at 3 sigma
   np.testing.assert_allclose(_patches.smoothed(jnp.ones((1, 5, 5, 1)), 2.0), 1, rtol=1e-6)
+
+
+def test_an_image_is_the_mean_of_its_map_and_each_score_has_what_was_fitted_for_it(monkeypatch):
+  """Two taps beside each other; nothing of the network runs."""
+  method = make(**{"method.neighbours": 3})
+  taps, asked = next(iter(method._sets)), []
+  for name in ("mahalanobis", "k_nearest"):
+    monkeypatch.setattr(frozen_features.feature_distance, name,
+                        lambda *args, name=name, **more: asked.append((name, *args, more)))
+  monkeypatch.setattr(frozen_features.forest, "score", lambda *args: asked.append(("forest", *args)))
+  maps = {tap: jnp.asarray(np.random.default_rng(i).normal(size=(2, 4, 4, 3)))
+          for i, tap in enumerate(method._sets[taps])}
+  state = State.create({}, extra={"image": {taps: {"mahalanobis": {"mean": 1, "whiten": 2},
+                                                   "neighbours": {"bank": 3}, "forest": 4}}})
+  for kind in ("mahalanobis", "neighbours", "forest"):
+    method._distance(state, maps, kind, taps)
+  rows = np.concatenate([np.asarray(m).mean((1, 2)) for m in maps.values()], -1)
+  (first, *one), (second, *two), (third, *three) = asked
+  assert (first, one[1:], second, two[1:], third, three[0]) == (
+      "mahalanobis", [{"mean": 1, "whiten": 2}], "k_nearest", [3, 3, {}], "forest", 4)
+  for found in (one[0], two[0], three[1]):
+    np.testing.assert_allclose(found, rows, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_drawn_while_fitting_follows_the_seed(monkeypatch):
+  """The choice among many images, the random numbers of patches and of the forest."""
+  seeds = []
+  note = lambda of: lambda *args, **more: seeds.append((of, more.get("seed", args[-1]))) or made
+  made = types.SimpleNamespace(add=lambda *args: None, rows=lambda: np.zeros((3, 2), np.float32),
+                               result=lambda: {}, shape=(1, 1, 1, 1))
+  monkeypatch.setattr(frozen_features.memory_bank, "Reservoir", note("images"))
+  monkeypatch.setattr(frozen_features._patches, "Fit", note("patches"))
+  monkeypatch.setattr(frozen_features.forest, "fit", lambda rows, **more: seeds.append(
+      ("forest", more["seed"])) or {})
+  method = make(**{"seed": 7, "method.scores": ("forest", "padim"), "method.score.image": "forest",
+                   "method.score.map": "none"})
+  taps = method._all_taps()
+  monkeypatch.setattr(frozen_features.parallel, "per_example_fn", lambda of: lambda state, batch: {
+      "pooled": {t: np.zeros((3, 2), np.float32) for t in taps}, "patches": np.zeros((3, 1, 1, 2))})
+  method.finalize(State.create({}), [{"image": np.zeros((3, 2, 2, 3)), "valid": np.ones(3)}])
+  assert {of for of, _ in seeds} == {"images", "patches", "forest"} and {s for _, s in seeds} == {7}

@@ -78,3 +78,17 @@ def test_which_parameters_are_standardised():
   params = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
   paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params) if dae_unet.is_standardised(path)]
   assert len(paths) == 6 and {p[0].key for p in paths} == {"down_0", "down_1", "up_block_0"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_kernels_of_blocks_come_in_the_precision_asked_for_and_the_rest_as_it_was(dtype):
+  rng = np.random.default_rng(1)
+  params = {"down_0": {"conv_a": {"kernel": jnp.asarray(rng.normal(size=(3, 3, 2, 4)), jnp.float32)},
+                       "norm": {"kernel": jnp.ones((3,))}},
+            "last": {"kernel": jnp.asarray(rng.normal(size=(4, 2)), jnp.float32)}}
+  found = dae_unet.standardised(params, jnp.dtype(dtype))
+  kernel = found["down_0"]["conv_a"]["kernel"]
+  assert kernel.dtype == dtype and kernel.shape == (3, 3, 2, 4)
+  for own in (lambda p: p["last"]["kernel"], lambda p: p["down_0"]["norm"]["kernel"]):
+    assert own(found).dtype == "float32"
+    np.testing.assert_array_equal(own(found), own(params))

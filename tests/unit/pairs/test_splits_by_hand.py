@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from data_pipelines import fields
 from data_pipelines.datasets import paired
 from data_pipelines.errors import UserError
 from data_pipelines.pairs import frames, splits
@@ -148,3 +149,11 @@ def test_frames_that_can_all_be_read_are_used_and_what_cannot_is_refused_where_s
     frames.load_all([bad], [], strict)
   with pytest.raises(UserError, match="no usable frame"):
     frames.load_all([], [], strict)
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 0), (4,), (4, 4, 4), (-1, 4)])
+def test_a_window_has_two_sides_of_a_pixel_or_more(size):
+  with pytest.raises(UserError, match="image_size"):
+    frames.resolve(fields.changed(paired.defaults(), image_size=size), paired.defaults())
+  for fine in ((1, 4), (4, 1)):
+    frames.resolve(fields.changed(paired.defaults(), image_size=fine), paired.defaults())

@@ -179,3 +179,15 @@ def test_folders_and_runs_without_an_evaluation_are_named(tmp_path, caplog):
   caplog.clear()
   runs_lib.find([tmp_path / "s", tmp_path / "empty"])
   assert f"No evaluation of test in {tmp_path / 'empty'}: left out" in caplog.text
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_runs_and_sweeps_give_the_numbers_of_the_split_that_is_asked_for(tmp_path, split):
+  sweep(tmp_path / "s", [("a", "b", "c", 0, .5)])
+  own = tmp_path / "run"
+  files.write_json(own / "config.json", {"method": {"name": "dpa"}, "data": {"name": "nih"}, "seed": 0})
+  for folder in (own, tmp_path / "s/runs/a_b_c_0"):
+    for k, name in enumerate(("test", "val")):
+      files.write_json(folder / f"evaluation/{name}.json", result(.6 + .1 * k))
+  found = runs_lib.find([tmp_path / "s", own], split).runs
+  assert [r.score("image_auroc") for r in found] == [pytest.approx({"test": .6, "val": .7}[split])] * 2

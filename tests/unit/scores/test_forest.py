@@ -80,3 +80,18 @@ def test_what_is_not_finite_has_no_score():
 def test_rows_that_nothing_can_be_fitted_to(train, text):
   with pytest.raises(UserError, match=text):
     forest.fit(train)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_walk_is_as_long_as_the_deepest_tree_wherever_it_stands(order):
+  """Path lengths by hand: a tree of two levels and one of one level, of 4 rows each."""
+  deep = (np.array([1, -1, 3, -1, -1]), np.array([2, -1, 4, -1, -1]), np.array([0, -2, 0, -2, -2]),
+          np.array([0.0, -2, 1.0, -2, -2]), np.array([4, 1, 3, 1, 2]))
+  flat = (np.array([1, -1, -1]), np.array([2, -1, -1]), np.array([0, -2, -2]), np.array([0.5, -2, -2]),
+          np.array([4, 2, 2]))
+  made = forest.from_trees([(deep, flat)[i] for i in order], 4)
+  assert int(made["depth"]) == 2
+  paths = {-1.0: (1, 2), 0.75: (2, 2), 2.0: (3, 2)}  # c(1) = 0, c(2) = 1
+  for value, lengths in paths.items():
+    np.testing.assert_allclose(forest.score(made, np.array([[value]], np.float32)),
+                               2.0 ** -(np.mean(lengths) / forest.average_path(4)), rtol=1e-6)

@@ -256,3 +256,14 @@ def test_a_mask_of_any_colour_marks_the_cells_below_it(tmp_path, monkeypatch, si
   else:
     with pytest.raises(UserError, match="not of its proportions"):
       library.lesion_shares("s.tif", tmp_path / "m.png")
+
+
+def test_a_window_comes_with_the_stains_of_its_own_slide():
+  made = types.SimpleNamespace(patch=lambda path, place, jitter: np.full((2, 2, 3), 51 * place, np.uint8),
+                               stains=lambda path: f"stains of {path}")
+  items = [slides.Item(f"{k}", "g", "normal", f"s{k}.tif", k) for k in range(3)]
+  for stains in (True, False):
+    source = slides._Windows(items, made, 0, (), stains)
+    found = [source.read_one(i) for i in range(3)]
+    np.testing.assert_allclose([f["image"].flat[0] for f in found], [-1, -0.6, -0.2], rtol=1e-5)
+    assert [f.get("stains") for f in found] == [f"stains of s{k}.tif" if stains else None for k in range(3)]

@@ -244,3 +244,19 @@ def test_names_of_candidates_say_what_they_are(monkeypatch):
                             int(number[1]) if number else None), name
       fitted += 1
   assert (smooth, fitted) == (5, 3)
+
+
+@pytest.mark.parametrize("lesions, part", [("marked", "val"), ("drawn", "drawn")])
+@pytest.mark.parametrize("recon", ["recon", "mean4", "mirrored2"])
+def test_weights_are_fitted_to_the_residual_that_they_are_for(fold, monkeypatch, lesions, part, recon):
+  seen = []
+  monkeypatch.setattr(candidates.residual_fit, "ResidualFit", lambda options, patients, pixels: (
+      types.SimpleNamespace(update=lambda *args: seen.append((patients, *args)),
+                            result=lambda: {"weights_positive": [1], "weights_negative": [2]})))
+  candidates.Fold(fold.val, fold.drawn, fold.test, fold.healthy).weights(lesions, recon, 1)
+  (patients, batch, outputs), arrays = seen[0], getattr(fold, part)
+  first = arrays["patient"] == "a"
+  assert set(patients) == {"a"} and batch["valid"].all() and len(batch["position"]) == first.sum()
+  np.testing.assert_array_equal(outputs["recon"], arrays[recon][first])
+  np.testing.assert_array_equal(batch["image"], arrays["image"][first])
+  np.testing.assert_array_equal(batch["mask"][..., 0], arrays["mask"][first])

@@ -156,3 +156,15 @@ def test_noisy_masks_are_ranked_beside_their_numbers():
              {"logit": np.zeros((2, 8, 8, 1), np.float32)}, None)
   assert set(judge.panels()) == {"overlays"} and [e["title"] for e in judge.gallery()] == ["1. 0", "3. 2"]
   assert judged(halves([0.9] * 3), MASKS).tables() == {}
+
+
+@pytest.mark.parametrize("split, said", [("clean", "clean (training images)"), ("test", "test")])
+def test_a_picture_says_where_its_images_are_those_of_training(split, said, monkeypatch):
+  titles = []
+  monkeypatch.setattr(evaluator.panels, "grid", lambda cells, heads, captions, title, why: titles.append(title))
+  judge = judged(halves([0.9, 0.3, 0.02]), MASKS, split=split)
+  judge.choose()
+  judge.show({"position": np.array([0]), "valid": np.array([True])},
+             {"logit": np.zeros((1, 8, 8, 1), np.float32)}, None)
+  judge.panels()
+  assert titles == [f"synthetic_masks, {said}: from the worst to the best Dice"]

@@ -109,3 +109,13 @@ def test_what_fails_is_given_up_and_the_numbers_are_kept(tmp_path, config, monke
   assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
   warned = [r.getMessage() for r in caplog.records if "cannot be written" in r.getMessage()]
   assert len(warned) == 2 and warned[0].startswith("wandb") and "no space" in warned[1]
+
+
+def test_a_full_disk_is_said_with_the_file_and_what_to_do(tmp_path, monkeypatch):
+  made = writer.Writer(tmp_path)
+
+  def full(text):
+    raise OSError(28, "No space left on device")
+  monkeypatch.setattr(made, "_file", types.SimpleNamespace(write=full, flush=lambda: None))
+  with pytest.raises(OSError, match=r"metrics.jsonl could not be written \(No space .*: checkpoints are kept"):
+    made.scalars(1, {"loss": 1.0})

@@ -228,3 +228,12 @@ def test_residual_blocks_of_inception_add_a_share_of_their_branches():
     np.testing.assert_allclose(found, 1 - 2 * share, rtol=1e-6)
   steps = [step for _, step in inception_resnet_v2._STEPS]
   np.testing.assert_allclose(steps[-2](conv, image, None), -1.0)
+
+
+@pytest.mark.parametrize("wide", [np.float64, np.float16])
+def test_weights_of_another_precision_are_float32_and_only_those_that_the_taps_need(tmp_path, params, wide):
+  np.savez(tmp_path / "a.npz", **{f"{layer}/{part}": value.astype(wide)
+                                  for layer, one in params.items() for part, value in one.items()})
+  found, _ = backbones.load("vgg16", str(tmp_path / "a.npz"), TAPS[:1])
+  assert list(found) == ["conv1_1"] and {v.dtype for v in found["conv1_1"].values()} == {np.dtype("float32")}
+  np.testing.assert_allclose(found["conv1_1"]["kernel"], params["conv1_1"]["kernel"], rtol=1e-3, atol=1e-6)

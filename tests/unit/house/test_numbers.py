@@ -1,0 +1,70 @@
+"""Numbers that stand alone, against a table that was read through once: none changes unseen.
+
+numbers.json: {file: {name: expression}} of constants of modules and classes and of defaults of arguments, where
+a number is in them: tables by class or layer, limits, seeds of a publication, tolerances. Few of them have a
+test of their own, and a digit that is exchanged in one changes results without a word. The table says that
+something changed, not what is right; values that papers publish are in test_published_values.py, what configs
+set in config_values.json. Who changes a number on purpose says so here: python -m tests.unit.house.test_numbers
+"""
+
+import ast
+import json
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+TABLE = pathlib.Path(__file__).with_name("numbers.json")
+FILES = [p for folder in ("medae_jax", "data_pipelines", "configs") for p in sorted((ROOT / folder).rglob("*.py"))]
+# Pictures and pages: a pixel more or less there is nobody's result.
+LEFT_OUT = ("medae_jax/reporting/", "medae_jax/serving/")
+
+
+_PLAIN = ("dict", "frozenset", "np.array", "range", "set", "tuple")  # calls that hold what they are given
+
+
+def is_number(node) -> bool:
+  """Whether an expression is made of literals and names, a number among them."""
+  parts = list(ast.walk(node))
+  if any(isinstance(n, (ast.Lambda, ast.JoinedStr)) or (isinstance(n, ast.Call) and ast.unparse(n.func)
+                                                       not in _PLAIN) for n in parts):
+    return False  # rules of fields have test_limits.py
+  return any(isinstance(n, ast.Constant) and isinstance(n.value, (int, float)) and not isinstance(n.value, bool)
+             for n in parts)
+
+
+def constants(body, prefix=""):
+  """(name, expression) of what a module or class assigns, and of defaults of arguments."""
+  for node in body:
+    if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+      for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        yield prefix + ast.unparse(target), node.value
+    elif isinstance(node, ast.ClassDef):
+      yield from constants(node.body, f"{prefix}{node.name}.")
+    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+      named = [*node.args.posonlyargs, *node.args.args]
+      given = [*zip(named[len(named) - len(node.args.defaults):], node.args.defaults),
+               *zip(node.args.kwonlyargs, node.args.kw_defaults)]
+      yield from ((f"{prefix}{node.name}({a.arg})", value) for a, value in given if value is not None)
+
+
+def table() -> dict[str, dict[str, str]]:
+  """What TABLE has to hold."""
+  found = {}
+  for path in FILES:
+    name = path.relative_to(ROOT).as_posix()
+    if not name.startswith(LEFT_OUT):
+      own = {n: ast.unparse(value) for n, value in constants(ast.parse(path.read_text(encoding="utf-8")).body)
+             if is_number(value)}
+      found |= {name: own} if own else {}
+  return found
+
+
+def test_numbers_are_those_of_the_table():
+  known, there = json.loads(TABLE.read_text(encoding="utf-8")), table()
+  differ = [f"{file}: {name} was {known.get(file, {}).get(name, 'not there')}, is {there.get(file, {}).get(name)}"
+            for file in sorted({*known, *there}) for name in sorted({*known.get(file, {}), *there.get(file, {})})
+            if known.get(file, {}).get(name) != there.get(file, {}).get(name)]
+  assert not differ, "meant so? then write the table anew: python -m tests.unit.house.test_numbers"
+
+
+if __name__ == "__main__":
+  TABLE.write_text(json.dumps(table(), indent=1) + "\n", encoding="utf-8")
