@@ -1,6 +1,8 @@
 """python -m data_pipelines.prepare, and the workers behind it."""
 
+import argparse
 import csv
+import importlib
 import json
 import logging
 import subprocess
@@ -138,3 +140,21 @@ def test_ids_that_begin_as_a_formula_are_text_in_the_table_of_a_study(tmp_path):
   with open(tmp_path / "study" / "noise.csv", newline="", encoding="utf-8") as file:
     ids = {r["id"] for r in csv.DictReader(file)}
   assert len(ids) == 5 and ids < {"'=a", "'+b", "'-c", "'@d", "e", "f"}
+
+
+@pytest.mark.parametrize("name, defaults", [
+    ("nih", {"subset": "", "side": 300, "workers": 0, "strict": False, "stale": 600.0}),
+    ("noisy_study", {"manifest": "labels.csv", "noise": "polygon:3", "noise_seed": 0, "clean": 10,
+                     "clean_seed": 0, "image_size": 96}),
+    ("pairs", {"dir": "", "copies": 1, "seed": 0, "channels": 3, "window": (0, 0), "synthetic": 20})])
+def test_what_a_program_does_where_nothing_is_said(name, defaults, monkeypatch):
+  seen = {}
+
+  def parse(parser, argv):
+    seen.update({a.dest: a.default for a in parser._actions})
+    raise SystemExit
+  monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+  with pytest.raises(SystemExit):
+    importlib.import_module(f"data_pipelines.prepare.{name}").main([])
+  assert {k: seen[k] for k in defaults} == defaults
+  assert set(seen) - set(defaults) <= {"help", "dir", "out", "source", "target", "set"}

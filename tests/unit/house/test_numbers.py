@@ -1,10 +1,10 @@
 """Numbers that stand alone, against a table that was read through once: none changes unseen.
 
-numbers.json: {file: {name: expression}} of constants of modules and classes and of defaults of arguments, where
+numbers.json: {file: {name: expression}} of constants of modules and classes and defaults of arguments, where
 a number is in them: tables by class or layer, limits, seeds of a publication, tolerances. Few of them have a
-test of their own, and a digit that is exchanged in one changes results without a word. The table says that
-something changed, not what is right; values that papers publish are in test_published_values.py, what configs
-set in config_values.json. Who changes a number on purpose says so here: python -m tests.unit.house.test_numbers
+test of their own, and a digit that is exchanged changes results without a word. The table says that something
+changed, not what is right: values that papers publish are in test_published_values.py, what configs set is in
+config_values.json. Who changes a number on purpose says so: python -m tests.unit.house.test_numbers
 """
 
 import ast
@@ -13,7 +13,8 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TABLE = pathlib.Path(__file__).with_name("numbers.json")
-FILES = [p for folder in ("medae_jax", "data_pipelines", "configs") for p in sorted((ROOT / folder).rglob("*.py"))]
+FILES = [p for folder in ("medae_jax", "data_pipelines", "configs")
+         for p in sorted((ROOT / folder).rglob("*.py"))]
 # Pictures and pages: a pixel more or less there is nobody's result.
 LEFT_OUT = ("medae_jax/reporting/", "medae_jax/serving/")
 
@@ -27,8 +28,7 @@ def is_number(node) -> bool:
   if any(isinstance(n, (ast.Lambda, ast.JoinedStr)) or (isinstance(n, ast.Call) and ast.unparse(n.func)
                                                        not in _PLAIN) for n in parts):
     return False  # rules of fields have test_limits.py
-  return any(isinstance(n, ast.Constant) and isinstance(n.value, (int, float)) and not isinstance(n.value, bool)
-             for n in parts)
+  return any(type(n.value) in (int, float) for n in parts if isinstance(n, ast.Constant))
 
 
 def constants(body, prefix=""):
@@ -60,9 +60,11 @@ def table() -> dict[str, dict[str, str]]:
 
 def test_numbers_are_those_of_the_table():
   known, there = json.loads(TABLE.read_text(encoding="utf-8")), table()
-  differ = [f"{file}: {name} was {known.get(file, {}).get(name, 'not there')}, is {there.get(file, {}).get(name)}"
-            for file in sorted({*known, *there}) for name in sorted({*known.get(file, {}), *there.get(file, {})})
-            if known.get(file, {}).get(name) != there.get(file, {}).get(name)]
+  differ = []
+  for file in sorted({*known, *there}):
+    old, new = known.get(file, {}), there.get(file, {})
+    differ += [f"{file}: {name} was {old.get(name)}, is {new.get(name)}" for name in sorted({*old, *new})
+               if old.get(name) != new.get(name)]
   assert not differ, "meant so? then write the table anew: python -m tests.unit.house.test_numbers"
 
 

@@ -2,6 +2,7 @@
 
 import ast
 from collections import Counter
+import functools
 import pathlib
 
 import pytest
@@ -25,6 +26,11 @@ READ_DATA = ("training", "tasks", "modes")
 # Lists of what a folder holds: names of modules, nothing of their contents.
 LISTING = {("medae_jax.core.method", "medae_jax.methods"),
            ("data_pipelines.dataset", "data_pipelines.datasets")}
+
+
+@functools.cache
+def tree(path) -> ast.Module:
+  return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def room(module):
@@ -135,7 +141,7 @@ def test_names_say_what_a_file_holds():
 def test_every_folder_and_module_says_what_it_is():
   """The __init__ of a folder of code says what lives there; every module has a docstring."""
   bad = [str(p.relative_to(ROOT)) for p in CODE
-         if not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))
+         if not ast.get_docstring(tree(p))
          and not (p.name == "__init__.py" and p.is_relative_to(ROOT / "tests"))]
   assert not bad
   assert not [str(p.parent.relative_to(ROOT)) for p in CODE
@@ -163,3 +169,24 @@ def test_import_graph_counts_layers_and_circles():
   graph = {"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"e"}, "e": {"d", "c"}}
   assert import_graph.circles(graph) == [{"d", "e"}]
   assert import_graph.layers(graph) == {"a": 3, "b": 2, "c": 0, "d": 1, "e": 1}
+
+
+def test_gradients_are_accumulated_and_averaged_over_devices_as_they_are_told():
+  """A literal or a keyword left out is right on one device with one slice, and silently wrong elsewhere."""
+  bad, seen = [], 0
+  for path in sorted((ROOT / "medae_jax" / "methods").rglob("*.py")):
+    needed = ("axis_name",) if path.name == "deep_geo.py" else ("accum", "axis_name")  # it refuses accum > 1
+    for call in ast.walk(tree(path)):
+      if isinstance(call, ast.Call) and ast.unparse(call.func) == "parallel.value_and_grad":
+        given = {k.arg: k.value for k in call.keywords}
+        fine = None in given or all(k in given and not isinstance(given[k], ast.Constant)
+                                    for k in needed)  # None: **options
+        seen, bad = seen + 1, bad if fine else [*bad, f"{path.name}:{call.lineno}"]
+  assert seen > 7 and not bad
+
+
+def test_an_error_that_is_made_is_raised():
+  lost = [f"{path.relative_to(ROOT)}:{n.lineno}" for path in CODE if "tests" not in path.parts
+          for n in ast.walk(tree(path)) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)
+          and ast.unparse(n.value.func).endswith(("Error", "Refused", "Broken", "Problem"))]
+  assert not lost

@@ -201,7 +201,7 @@ def test_what_is_drawn_while_fitting_follows_the_seed(monkeypatch):
   seeds = []
   note = lambda of: lambda *args, **more: seeds.append((of, more.get("seed", args[-1]))) or made
   made = types.SimpleNamespace(add=lambda *args: None, rows=lambda: np.zeros((3, 2), np.float32),
-                               result=lambda: {}, shape=(1, 1, 1, 1))
+                               result=dict, shape=(1, 1, 1, 1))
   monkeypatch.setattr(frozen_features.memory_bank, "Reservoir", note("images"))
   monkeypatch.setattr(frozen_features._patches, "Fit", note("patches"))
   monkeypatch.setattr(frozen_features.forest, "fit", lambda rows, **more: seeds.append(

@@ -115,7 +115,7 @@ def test_an_unknown_trunk_names_its_field():
 # Every method that reads networks from files: the loss's, the score's, or a backbone of its own.
 READERS = (dae_brats, deep_if_camelyon16, dpa_camelyon16, frozen_camelyon16, morphaeus_cxr, piad_camelyon16,
            *ae_zoo.FILL)
-OF_SCORE = {"trunk": "vgg19", "trunk_weights": "random:0", "trunk_widths": (4, 4, 4, 4, 4), "trunk_layers": "r11"}
+OF_SCORE = {"trunk": "vgg19", "trunk_weights": "random:0", "trunk_widths": (4,) * 5, "trunk_layers": "r11"}
 
 
 @pytest.mark.parametrize("config", READERS, ids=lambda c: getattr(c, "__name__", c))

@@ -161,7 +161,7 @@ def test_noisy_masks_are_ranked_beside_their_numbers():
 @pytest.mark.parametrize("split, said", [("clean", "clean (training images)"), ("test", "test")])
 def test_a_picture_says_where_its_images_are_those_of_training(split, said, monkeypatch):
   titles = []
-  monkeypatch.setattr(evaluator.panels, "grid", lambda cells, heads, captions, title, why: titles.append(title))
+  monkeypatch.setattr(evaluator.panels, "grid", lambda cells, heads, said, title, why: titles.append(title))
   judge = judged(halves([0.9, 0.3, 0.02]), MASKS, split=split)
   judge.choose()
   judge.show({"position": np.array([0]), "valid": np.array([True])},

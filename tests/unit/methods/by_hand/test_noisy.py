@@ -1,5 +1,7 @@
 """Noisy annotations with a network of one number, whose gradients a test computes itself."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,3 +151,18 @@ def test_weights_are_noted_where_they_lie_in_the_file(rows, columns):
   found = reweighting._original_frame(seen, jnp.asarray([rows, columns]), jnp.zeros(3, int), 4)
   want = np.asarray(seen)[::-1 if rows else 1, ::-1 if columns else 1]
   np.testing.assert_allclose(found, want, atol=1e-4)
+
+
+def test_every_gradient_of_a_step_is_accumulated_in_the_slices_of_the_config(monkeypatch):
+  """It is the same in one slice; the memory is not."""
+  slices, plain = [], noisy_annotation.parallel.value_and_grad
+  monkeypatch.setattr(noisy_annotation.parallel, "value_and_grad", lambda *args, accum, **more: slices.append(
+      accum) or plain(*args, accum=accum, **more))
+  for fields in ({}, {"method__baseline": "plain", "method__clean_weight": 0.5}):
+    method = method_of(train__accum=2, **fields)
+    stage = method.stages()[0]
+    state = State.create({"net": jnp.float32(0.3)}, method._stats(), {
+        "net": method._optimizer(stage)[0].init(jnp.float32(0.3))})
+    jax.eval_shape(functools.partial(method.train_step, stage=stage, axis_name=None), state, BATCH,
+                   jax.random.key(0))
+  assert slices == [2, 2, 2]

@@ -3,6 +3,7 @@
 E(x) = e x, G(z) = g z, D_x(x) = a x with the least-squares loss, D_z(z) = b z with Wasserstein's.
 """
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -107,3 +108,13 @@ def test_each_optimiser_has_its_own_rate(monkeypatch):
                         "optim.b1": 0.6, "optim.b2": 0.7, "optim.weight_decay": 0.01}))
   shared = {"b1": 0.6, "b2": 0.7, "weight_decay": 0.01}
   assert rates == [(0.5, shared), (0.25, shared), (0.125, shared)]
+
+
+def test_every_gradient_of_an_iteration_is_accumulated_in_the_slices_of_the_config(monkeypatch):
+  """Two steps of both critics, then the networks: in one slice they are the same, the memory is not."""
+  slices, plain = [], piad.parallel.value_and_grad
+  monkeypatch.setattr(piad.parallel, "value_and_grad", lambda *args, accum, **more: slices.append(
+      accum) or plain(*args, accum=accum, **more))
+  method, state = made(monkeypatch, **{"train.accum": 2})
+  jax.eval_shape(method.iterate, state, DRAWS)
+  assert len(slices) > 4 and set(slices) == {2}
