@@ -6,17 +6,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import (
-  ae_cxr,
-  dae_brats,
-  deep_if_camelyon16,
-  dpa_camelyon16,
-  frozen_camelyon16,
-  morphaeus_cxr,
-  piad_camelyon16,
-)
-from configs.fields import ae_zoo, trunk as trunk_fields
-from medae_jax.core import example, method as method_lib
+from configs.fields import trunk as trunk_fields
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import shapes
 from medae_jax.methods._perceptual import Perceptual
@@ -110,31 +100,3 @@ def test_natural_statistics_belong_to_the_weights_they_were_measured_with(tmp_pa
 def test_an_unknown_trunk_names_its_field():
   with pytest.raises(UserError, match="config.method.trunk='resnet50'"):
     _perceptual("resnet50:random:0", "r11")
-
-
-# Every method that reads networks from files: the loss's, the score's, or a backbone of its own.
-READERS = (dae_brats, deep_if_camelyon16, dpa_camelyon16, frozen_camelyon16, morphaeus_cxr, piad_camelyon16,
-           *ae_zoo.FILL)
-OF_SCORE = {"trunk": "vgg19", "trunk_weights": "random:0", "trunk_widths": (4,) * 5, "trunk_layers": "r11"}
-
-
-@pytest.mark.parametrize("config", READERS, ids=lambda c: getattr(c, "__name__", c))
-def test_every_network_that_no_step_trains_is_read_from_its_file(config):
-  """`init` leaves zeros in the places of frozen networks: `pretrained` has to fill each of them."""
-  c = (ae_cxr.get_config(f"{config},smoke") if isinstance(config, str) else config.get_config("smoke")
-       ).copy_and_resolve_references()
-  score = c.method.get("score", {})
-  with c.unlocked():
-    if "trunk_weights" in score:
-      score.update(OF_SCORE)
-    if "layers" in c.method:
-      c.method.update(loss="l2" if config == "dae" else "perceptual", layers="r11", vgg_weights="random:1",
-                      vgg_widths=(4, 4, 4, 4, 4))
-  method = method_lib.load(c.lock())
-  stages = method_lib.stages_of(method)
-  batch = example.example_batch(method, c, 2, stages[0] if stages else None)
-  params = jax.eval_shape(method.init, jax.random.key(0), batch).params
-  shapes = lambda tree: {jax.tree_util.keystr(k): v.shape for k, v in
-                         jax.tree_util.tree_flatten_with_path(tree)[0]}
-  found = shapes(method.pretrained())
-  assert found and found == shapes({k: v for k, v in params.items() if k in method.frozen})
