@@ -16,14 +16,14 @@ OF_LOSS = {"layers": "r11", "vgg_weights": "random:1", "vgg_widths": (4,) * 5, "
 METHODS = {
     "dae_brats:smoke": 1, "annotation_removal:smoke": 1, "deep_geo_cifar10:smoke": 1,
     "deep_if_camelyon16:smoke": 0, "dpa_camelyon16:smoke": 1 + 4, "piad_camelyon16:smoke": 1 + 4,
-    "morphaeus_cxr:smoke": 2, "ae_cxr:ae_s,smoke": 1, "ae_cxr:ae_d,smoke": 1, "ae_cxr:vae,smoke": 2, "ae_cxr:beta_vae,smoke": 2,
-    "ae_cxr:aae,smoke": 2, "ae_cxr:si_vae,smoke": 2, "ae_cxr:dae,smoke": 1}
+    "morphaeus_cxr:smoke": 2, "ae_cxr:ae_s,smoke": 1, "ae_cxr:ae_d,smoke": 1, "ae_cxr:vae,smoke": 2,
+    "ae_cxr:beta_vae,smoke": 2, "ae_cxr:aae,smoke": 2, "ae_cxr:si_vae,smoke": 2, "ae_cxr:dae,smoke": 1}
 FROZEN = sorted({"frozen_camelyon16:smoke", *METHODS} - {"annotation_removal:smoke", "deep_geo_cifar10:smoke"})
 
 
 @functools.cache
 def opened(name):
-  """(method, its state and a batch as shapes, the config): bfloat16, trunks in loss and score that may have one."""
+  """(method, its state as shapes, a batch) in bfloat16, with trunks in loss and score where there may be one."""
   file, _, argument = name.partition(":")
   c = importlib.import_module(f"configs.{file}").get_config(argument).copy_and_resolve_references()
   with c.unlocked():
