@@ -114,7 +114,8 @@ def _put(known, given, where, dataset):
 
 
 # Whole numbers that must not be 0: sides and counts.
-_SIZES = ("image_size", "frame_size", "channels", "n_slices", "noise_res", "n_folds", "n_patients")
+_SIZES = ("image_size", "crop_size", "frame_size", "channels", "n_slices", "noise_res", "n_folds",
+          "n_patients")
 _SHARES = ("_share", "_fraction", "flip_lr", "flip_ud", "lesion_share", "opacity", "unmarked")
 _MOST = 2**31 - 1
 

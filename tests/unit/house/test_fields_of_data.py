@@ -28,6 +28,18 @@ def test_a_field_of_words_takes_its_words_alone(name):
         module.resolve({field: "nosuchword" if isinstance(default, str) else ("nosuchword",)})
 
 
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_side_has_a_pixel_or_more(name):
+  """Of a pair each of both. A crop of 0 pixels was accepted, and nothing was left of the images."""
+  module = datasets.module(name)
+  for field, default in module.defaults().items():
+    if field in ("image_size", "crop_size", "frame_size"):
+      wrong = [0, -1] if isinstance(default, int) else [(0, 8), (8, 0)]
+      for value in wrong:
+        with pytest.raises(UserError, match=f"config.data.{field}="):
+          module.resolve({field: value})
+
+
 def test_a_field_is_in_one_table():
   assert all(len(set(t)) == len(t) for t in TABLES.values())
   twice = [f for f, n in Counter(f for t in TABLES.values() for f in t).items() if n > 1]

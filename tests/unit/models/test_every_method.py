@@ -18,12 +18,13 @@ METHODS = {
     "deep_if_camelyon16:smoke": 0, "dpa_camelyon16:smoke": 1 + 4, "piad_camelyon16:smoke": 1 + 4,
     "morphaeus_cxr:smoke": 2, "ae_cxr:ae_s,smoke": 1, "ae_cxr:ae_d,smoke": 1, "ae_cxr:vae,smoke": 2,
     "ae_cxr:beta_vae,smoke": 2, "ae_cxr:aae,smoke": 2, "ae_cxr:si_vae,smoke": 2, "ae_cxr:dae,smoke": 1}
-FROZEN = sorted({"frozen_camelyon16:smoke", *METHODS} - {"annotation_removal:smoke", "deep_geo_cifar10:smoke"})
+FROZEN = sorted({"frozen_camelyon16:smoke", *METHODS} - {"annotation_removal:smoke",
+                                                         "deep_geo_cifar10:smoke"})
 
 
 @functools.cache
 def opened(name):
-  """(method, its state as shapes, a batch) in bfloat16, with trunks in loss and score where there may be one."""
+  """(method, its state as shapes, a batch) in bfloat16, with trunks in loss and score where they may be."""
   file, _, argument = name.partition(":")
   c = importlib.import_module(f"configs.{file}").get_config(argument).copy_and_resolve_references()
   with c.unlocked():
