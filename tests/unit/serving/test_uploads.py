@@ -95,3 +95,12 @@ def test_a_member_whose_packed_bytes_are_damaged_is_said(tmp_path):
   damaged[35] = 0xff  # of the stream itself, whose kind of block then is none
   with pytest.raises(Problem, match="a.png is damaged in its .zip .*block type"):
     save(tmp_path, ("a.zip", bytes(damaged)))
+
+
+def test_a_zip_is_as_large_as_its_files_will_be(tmp_path):
+  data = io.BytesIO()
+  with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as out:
+    out.writestr("a.png", bytes(2**20))
+  with pytest.raises(Problem, match="a.zip holds 1 files of 1 MiB: at most") as error:
+    save(tmp_path, ("a.zip", data.getvalue()))
+  assert error.value.status == 413 and len(data.getvalue()) < 10_000 and not list(tmp_path.iterdir())
