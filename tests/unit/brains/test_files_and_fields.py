@@ -99,3 +99,11 @@ def test_rows_that_hold_files_of_two_scans_are_said(tmp_path, caplog):
   assert "several scans" not in caplog.text and "a column mask, which is not" in caplog.text
   found(tmp_path, table.format("b", "a"))
   assert "2 rows hold files of several scans by their names, the first that of a (a, b)" in caplog.text
+
+
+def test_a_pattern_of_the_config_says_whose_a_scan_is(tmp_path):
+  table = "patient,split,flair\ns1-anna,train,a.nii.gz\ns2-anna,train,b.nii.gz\ns3-bert,val,c.nii.gz\n"
+  groups = lambda **rule: [s.group for s in found(tmp_path, table, **rule).scans]
+  assert groups(group_pattern="-([a-z]+)") == ["anna", "anna", "bert"] and len(set(groups())) == 3
+  with pytest.raises(UserError, match="anna in train and val"):
+    found(tmp_path, table.replace("s2-anna,train", "s2-anna,val"), group_pattern="-([a-z]+)")

@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from data_pipelines.brains import fields, files, folds
+from data_pipelines.brains import fields, files, folds, prepare
 from data_pipelines.brains.scan_folders import ScanFiles
 from data_pipelines.errors import UserError
 from data_pipelines.intake import splits
@@ -63,3 +63,16 @@ def test_wrong_folds_are_refused(changed):
 def test_too_few_patients():
   with pytest.raises(UserError, match="there are 12 patients"):
     folds.regroup(found(), 13, 0)
+
+
+@pytest.mark.parametrize("count, fold, regrouped", [(3, 0, [(3, 0)]), (3, 2, [(3, 2)]), (0, 0, []), (0, 1, [])])
+def test_scans_are_regrouped_where_there_are_folds_whichever_it_is(count, fold, regrouped, monkeypatch):
+  """And their patients by the pattern of the config."""
+  asked, rules = [], []
+  monkeypatch.setattr(prepare.files, "find_scans", lambda *args: rules.append(args))
+  monkeypatch.setattr(prepare.folds, "regroup", lambda scans, *args: asked.append(args))
+  monkeypatch.setattr(prepare, "folder_of", lambda cfg: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    prepare.prepare_set({"dir": "d", "modalities": ("flair",), "group_pattern": "(x)", "grouping": "patient",
+                         "folds": count, "fold": fold})
+  assert asked == regrouped and rules == [("d", ("flair",), "(x)", "patient")]

@@ -213,3 +213,11 @@ def test_what_is_drawn_while_fitting_follows_the_seed(monkeypatch):
       "pooled": {t: np.zeros((3, 2), np.float32) for t in taps}, "patches": np.zeros((3, 1, 1, 2))})
   method.finalize(State.create({}), [{"image": np.zeros((3, 2, 2, 3)), "valid": np.ones(3)}])
   assert {of for of, _ in seeds} == {"images", "patches", "forest"} and {s for _, s in seeds} == {7}
+
+
+def test_patches_have_the_size_and_the_grid_of_the_config(monkeypatch):
+  asked = []
+  monkeypatch.setattr(_patches, "patches", lambda maps, taps, size, grid: asked.append((taps, size, grid)))
+  method = make(**{"method.patches.size": 3, "method.patches.grid": 5})
+  method._patch_rows({})
+  assert asked == [(method._map_taps, 3, 5)]

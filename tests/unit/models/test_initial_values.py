@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medae_jax.models import annotation_layers, conv_ae, noisy_unet, wide_resnet
-from medae_jax.models.autoencoders import parts
+from medae_jax.models.autoencoders import adversarial, parts
 from medae_jax.models.layers import conv, init
 
 
@@ -78,3 +78,20 @@ def test_the_noisy_unet_is_drawn_as_its_scheme_says(scheme, factor):
     assert 0.97 * bound < np.abs(params[layer]["kernel"]).max() < 1.0001 * bound
     bias = np.abs(params[layer]["bias"]).max()
     assert bias <= fan_in ** -0.5 and (bias > 0.5 * fan_in ** -0.5) == (scheme == "torch")
+
+
+@pytest.mark.parametrize("dcgan", [True, False])
+@pytest.mark.parametrize("net, side, layers", [
+    (adversarial.Down((8, 8, 16, 32), 24), 32, ("conv1_1", "conv2", "conv3", "conv4")),
+    (adversarial.Generator(8, 0, 3), 0, ("deconv1_1", "deconv2", "deconv3", "deconv4"))])
+def test_kernels_of_the_adversarial_networks_are_dcgan_s_or_pytorch_s(net, side, layers, dcgan):
+  """All of them: N(0, 0.02^2) ends nowhere, U(-b, b) at b."""
+  x = jnp.zeros((1, side, side, 3) if side else (1, 16))
+  params = net.clone(init_std=dcgan, norm="none").init(jax.random.key(1), x)["params"]
+  for name in layers:
+    kernel = np.asarray(next(v for k, v in jax.tree_util.tree_leaves_with_path(params[name])
+                             if "kernel" in str(k[-1])))
+    if dcgan:
+      assert kernel.std() == pytest.approx(0.02, rel=0.15), name
+    else:
+      assert np.abs(kernel).max() / kernel.std() < 1.85 and kernel.std() > 0.021, name

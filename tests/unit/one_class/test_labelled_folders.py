@@ -234,3 +234,13 @@ def test_a_fold_that_was_not_published_is_refused(tmp_path):
   cfg.update(view="AP", folds="published", fold=3, lists_root=str(tmp_path), image_root=str(tmp_path))
   with pytest.raises(UserError, match="config.data.fold=3: the published folds are 0 to 2"):
     nih._lists(cfg)
+
+
+def test_folders_of_kinds_are_nobody_s_names(tmp_path, monkeypatch):
+  told = {}
+  monkeypatch.setattr(folders.patients, "of_files", lambda names, *args, **more: told.update(more) or names)
+  for place in ("train/normal", "test/normal", "test/Controls2", "val/pneumonia"):
+    (tmp_path / place).mkdir(parents=True)
+    Image.fromarray(np.full((8, 8), 40 + len(place), np.uint8)).save(tmp_path / place / "a.png")
+  folders.read_folders(tmp_path, {**nih.defaults(), "anomaly_words": ("Controls2", "pneumonia")})
+  assert told["kinds"] == {"normal", "pneumonia", "controls2"}

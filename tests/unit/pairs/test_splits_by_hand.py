@@ -157,3 +157,11 @@ def test_a_window_has_two_sides_of_a_pixel_or_more(size):
     frames.resolve(fields.changed(paired.defaults(), image_size=size), paired.defaults())
   for fine in ((1, 4), (4, 1)):
     frames.resolve(fields.changed(paired.defaults(), image_size=fine), paired.defaults())
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_frames_are_listed_as_strictly_as_the_config_says(strict, monkeypatch):
+  asked = []
+  monkeypatch.setattr(frames.counts, "files", lambda *args: asked.append(args))
+  frames.list_frames("x", strict)
+  assert asked == [("x", ("image", "dicom"), strict)]

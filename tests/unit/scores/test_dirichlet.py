@@ -83,3 +83,11 @@ def test_the_density_is_scipys_without_its_constant():
   np.testing.assert_allclose(found[:, 0] - found[0, 0], want - want[0], rtol=1e-4)
   limited = dirichlet.log_density(alpha, np.array([[[0.0, -1e3, -1e3]]]), 1e-6)  # of a saturated network
   np.testing.assert_allclose(limited, 3 * np.log(1e-6), rtol=1e-5)
+
+
+def test_both_searches_begin_at_the_approximate_maximum():
+  """f s, s = (K - 1) gamma / sum f (log f - l): by a loop over classes."""
+  p = np.random.default_rng(4).dirichlet((2.0, 3.0, 5.0), 50)
+  f, logs = p.mean(0), np.log(p).mean(0)
+  scale = 2 * np.euler_gamma / sum(f[k] * (np.log(f[k]) - logs[k]) for k in range(3))
+  np.testing.assert_allclose(dirichlet.start(f[None], logs[None]), f[None] * scale, rtol=1e-12)

@@ -118,3 +118,10 @@ def test_every_gradient_of_an_iteration_is_accumulated_in_the_slices_of_the_conf
   method, state = made(monkeypatch, **{"train.accum": 2})
   jax.eval_shape(method.iterate, state, DRAWS)
   assert len(slices) > 4 and set(slices) == {2}
+
+
+def test_networks_of_the_public_files_by_their_names():
+  """ddis and image_dis tell images apart, edis and latent_dis codes."""
+  assert piad.TORCH_NAMES == {
+      "2021": {"enc": "enc", "dec": "dec", "critic_image": "ddis", "critic_latent": "edis"},
+      "2019": {"enc": "enc", "dec": "gen", "critic_image": "image_dis", "critic_latent": "latent_dis"}}
