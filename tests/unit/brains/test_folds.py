@@ -65,7 +65,8 @@ def test_too_few_patients():
     folds.regroup(found(), 13, 0)
 
 
-@pytest.mark.parametrize("count, fold, regrouped", [(3, 0, [(3, 0)]), (3, 2, [(3, 2)]), (0, 0, []), (0, 1, [])])
+@pytest.mark.parametrize("count, fold, regrouped", [
+    (3, 0, [(3, 0)]), (3, 2, [(3, 2)]), (0, 0, []), (0, 1, [])])
 def test_scans_are_regrouped_where_there_are_folds_whichever_it_is(count, fold, regrouped, monkeypatch):
   """And their patients by the pattern of the config."""
   asked, rules = [], []

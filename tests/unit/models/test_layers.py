@@ -1,4 +1,4 @@
-"""Pooling: values and gradients against NumPy and XLA's own, ties and odd sizes included."""
+"""Pooling: values and gradients against NumPy and XLA's own, ties and odd sizes included; activations."""
 
 import flax.linen as nn
 import jax
@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medae_jax.models import conv_ae, dpa_layers
+from medae_jax.models.autoencoders import parts
 from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
 
 
@@ -57,3 +59,11 @@ def test_second_derivative_vmap_and_bfloat16():
   for pool in (max_pool2x2, avg_pool2x2):
     y, pull = jax.vjp(pool, jnp.asarray(x, jnp.bfloat16))
     assert y.dtype == pull(y)[0].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("function, below, above", [
+    (lambda x: parts.leaky(x, 0.25), -1.0, 3.0), (dpa_layers.leaky_relu, -0.8, 3.0),
+    (conv_ae.activation("leaky_relu", 0.5), -2.0, 3.0), (conv_ae.activation("relu", 0.5), 0.0, 3.0),
+    (conv_ae.activation("swish", 0.5), -4 / (1 + np.exp(4)), 3 / (1 + np.exp(-3)))])
+def test_what_activations_make_of_minus_four_zero_and_three(function, below, above):
+  np.testing.assert_allclose(function(jnp.array([-4.0, 0.0, 3.0])), [below, 0, above], rtol=1e-6)

@@ -112,3 +112,12 @@ def test_an_editor_s_mark_is_read_and_a_name_that_is_there_twice_is_not(tmp_path
   (tmp_path / "a.json").write_text('{"a": {"b": 1, "c": 0, "b": 2}}')
   with pytest.raises(UserError, match="a.json is damaged .it says 'b' twice.: give one"):
     files.read_json(tmp_path / "a.json", "give one")
+
+
+def test_what_cannot_be_written_is_an_error_and_leaves_nothing_behind(tmp_path):
+  """A folder stands where the file should be; whoever calls must not believe that it is there."""
+  (tmp_path / "a" / "full").mkdir(parents=True)
+  with pytest.raises(OSError):
+    files.write_bytes(tmp_path / "a", b"x")
+  assert [p.name for p in tmp_path.iterdir()] == ["a"]
+  assert files.write_bytes(tmp_path / "b", b"x").read_bytes() == b"x" and len(list(tmp_path.iterdir())) == 2

@@ -236,11 +236,16 @@ def test_a_fold_that_was_not_published_is_refused(tmp_path):
     nih._lists(cfg)
 
 
-def test_folders_of_kinds_are_nobody_s_names(tmp_path, monkeypatch):
-  told = {}
-  monkeypatch.setattr(folders.patients, "of_files", lambda names, *args, **more: told.update(more) or names)
+def test_whose_an_image_is_follows_the_pattern_and_kinds_are_nobody_s_names(tmp_path, root, monkeypatch):
+  told = []
+  monkeypatch.setattr(folders.patients, "of_files", lambda names, *args, **more: told.append(
+      (*args[:2], more["kinds"])) or names)
+  monkeypatch.setattr(folders.patients, "of_rows", lambda rows, names, *args: told.append(args[:2]) or names)
+  cfg = {**nih.defaults(), "group_pattern": "(p.)", "grouping": "file",
+         "anomaly_words": ("Controls2", "pneumonia")}
   for place in ("train/normal", "test/normal", "test/Controls2", "val/pneumonia"):
-    (tmp_path / place).mkdir(parents=True)
-    Image.fromarray(np.full((8, 8), 40 + len(place), np.uint8)).save(tmp_path / place / "a.png")
-  folders.read_folders(tmp_path, {**nih.defaults(), "anomaly_words": ("Controls2", "pneumonia")})
-  assert told["kinds"] == {"normal", "pneumonia", "controls2"}
+    (tmp_path / "set" / place).mkdir(parents=True)
+    Image.fromarray(np.full((8, 8), 40 + len(place), np.uint8)).save(tmp_path / "set" / place / "a.png")
+  folders.read_folders(tmp_path / "set", cfg)
+  folders.read_labels(root, cfg)
+  assert told == [("(p.)", "file", {"normal", "pneumonia", "controls2"}), ("(p.)", "file")]

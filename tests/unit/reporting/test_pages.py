@@ -1,12 +1,14 @@
 """The page of predict, and the comparison of runs on common cases."""
 
+import re
+
 import numpy as np
 import pytest
 
 from medae_jax import report
 from medae_jax.core import files
 from medae_jax.metrics import detection
-from medae_jax.reporting import predictions
+from medae_jax.reporting import plots, predictions
 from medae_jax.reporting.comparison import page as comparison, paired
 
 
@@ -75,3 +77,13 @@ def test_page_of_predict(tmp_path, monkeypatch):
   monkeypatch.setattr(predictions, "_INLINE", 10)  # beyond it pictures are linked
   page = predictions.write(tmp_path, rows, {"b": [picture, anomaly]}, about).read_bytes()
   assert b"data:image/png" not in page and b'src="b_overlay.png"' in page
+
+
+@pytest.mark.parametrize("width, height", [(400, 230), (900, 120)])
+def test_lines_of_a_chart_lie_inside_its_axes(width, height):
+  """From the left axis to 12 px before the right edge, and between the title and the step below."""
+  drawn = plots.chart("x", {"a": [(0, 2.0), (5, 3.0), (10, 1.0)]}, width, height)
+  line, = re.findall("d='(M[^H']*L[^']*)'", drawn)
+  points = [tuple(map(float, p.split())) for p in line[1:].split("L")]
+  assert points == [(62, pytest.approx((height - 8) / 2)), (pytest.approx((50 + width) / 2), 26),
+                    (width - 12, height - 34)]

@@ -237,3 +237,14 @@ def test_weights_of_another_precision_are_float32_and_only_those_that_the_taps_n
   found, _ = backbones.load("vgg16", str(tmp_path / "a.npz"), TAPS[:1])
   assert list(found) == ["conv1_1"] and {v.dtype for v in found["conv1_1"].values()} == {np.dtype("float32")}
   np.testing.assert_allclose(found["conv1_1"]["kernel"], params["conv1_1"]["kernel"], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", backbone.names())
+def test_kernels_that_are_drawn_keep_the_variance_of_what_goes_through_them(name):
+  """He's normal: deviation sqrt(2 / (inputs of an output))."""
+  net = backbone.get(name)
+  drawn = [net.init(1, net.taps[:2])] + ([vgg.random_params(1, layers=("r21",))] if name == "vgg19" else [])
+  for layer, one in (pair for params in drawn for pair in params.items()):
+    kernel, fan_in = one["kernel"], np.prod(one["kernel"].shape[:3])
+    assert kernel.std() == pytest.approx(np.sqrt(2 / fan_in), rel=5 / np.sqrt(kernel.size)), layer
+    assert kernel.dtype == np.float32 and not one["bias"].any()
