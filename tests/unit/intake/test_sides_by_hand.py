@@ -199,3 +199,9 @@ def test_a_mask_beside_its_image_is_not_counted_among_the_scans(tmp_path, caplog
     found = sides.look(tmp_path)
   assert [m.name for m in found.members] == ["a.png", "b.png", "c.png"] and len(found.beside) == 1
   assert "all of its 3 scans are taken for normal" in caplog.text
+
+
+def test_a_pattern_says_whose_a_scan_is():
+  made = members(*(f"normal/a{k}_x{k % 5}.png" for k in range(20)))
+  found = sides.assign(made, {**CFG, "group_pattern": "(x[0-9])"}, "/set")
+  assert {m.patient for m in found} == {f"x{k}" for k in range(5)} and len(found) == 20

@@ -131,6 +131,7 @@ def test_a_tfds_set_with_a_person_in_two_splits_is_refused(tmp_path, monkeypatch
   with pytest.raises(UserError, match="sub-01 in train and test"):
     tfds_brats.read_scans(tmp_path, cfg)
   assert len(tfds_brats.read_scans(tmp_path, {**cfg, "grouping": "legacy"})[0]["test"]) == 1
+  assert len(tfds_brats.read_scans(tmp_path, {**cfg, "group_pattern": "(sub-.._ses-.)"})[0]["test"]) == 1
 
 
 def test_predict_reads_tables_by_any_ending(tmp_path):

@@ -263,3 +263,20 @@ def test_a_folder_that_the_layout_does_not_read_is_said():
   cfg = fields.changed(segmentation.defaults(), layout="synthetic", dir="mine")
   with pytest.raises(UserError, match="dir='mine' is not read by config.data.layout=synthetic"):
     segmentation.build(cfg, 0)
+
+
+def test_a_pattern_says_whose_an_image_is_in_a_table_and_in_folders(root):
+  """One that makes all of them one patient, who is on two sides then."""
+  columns(root, "image", "mask", "split", "noisy_mask")
+  parts(root)
+  with pytest.raises(UserError, match="labels.csv: .* i in "):
+    parts(root, group_pattern="(i)/")
+  for part, numbers in (("noisy", (0, 1)), ("clean", (2, 3)), ("test", (7,))):
+    for k in numbers:
+      for kind, folder in (("img", "i"), ("gt", "m")):
+        target = root / "set" / f"{part}_{kind}" / f"{k}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((root / folder / f"{k}.png").read_bytes())
+  parts(root / "set", layout="folders")
+  with pytest.raises(UserError, match=" img in "):
+    parts(root / "set", layout="folders", group_pattern="(img)/")
