@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from configs import sweep_benchmark
 from medae_jax import sweep
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table
@@ -235,3 +236,10 @@ def test_a_length_that_was_found_is_given_to_configs_of_fewer_fields_too(tmp_pat
   monkeypatch.setattr(found, "_fresh", lambda _: fewer)
   train = found.config(trial).train
   assert train.steps == 7 and "epochs" not in train and "examples" not in train
+
+
+@pytest.mark.parametrize("others", ["", "deep_if+"])
+def test_frozen_features_run_beside_the_methods_of_the_published_runner_and_alone(others):
+  found = sweep_benchmark.get_config(f"method={others}frozen,data=svhn,root=x,cls=1").sweep
+  parts = [(p["config"], p["grid"]["cls"]) for p in found.parts] or [(found.config, found.grid.cls)]
+  assert parts == [("configs/deep_if_svhn.py", (1,))] * (2 * bool(others)) + [("configs/frozen_svhn.py", (1,))]
