@@ -12,7 +12,7 @@ from medae_jax import export
 from medae_jax.core import artefact, checkpoint, files, trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.exported import opened
-from medae_jax.core.method import State
+from medae_jax.core.method import Need, State
 from medae_jax.core.trained_on import record
 from tests.unit import known_maps
 from tests.unit.core.test_trained_on import rays
@@ -22,6 +22,7 @@ STEP = 7
 
 class Stepped(known_maps.Method):
   """map = gain * image + step, as of a network that fades in; a second network is of training alone."""
+  needs = {"image": Need("BHWC", low=0), "clean": Need("BHWC", low=-1, high=1)}  # the second of training, too
 
   def score(self, state, batch):
     found = super().score(state, batch)
@@ -58,7 +59,8 @@ def exported(run, tmp_path_factory):
 def test_the_program_is_the_score_of_the_newest_stage_at_its_step(exported):
   manifest = json.loads((exported / "manifest.json").read_text())
   assert manifest["checkpoint"] == {"which": "best", "step": STEP} and manifest["calibrated"]
-  assert manifest["inputs"]["image"]["shape"] == ["b", "8", "6", "1"]
+  assert manifest["inputs"]["image"]["shape"] == ["b", "8", "6", "1"] and set(manifest["inputs"]) == {"image"}
+  assert manifest["needs"] == {k: str(v) for k, v in Stepped.needs.items()} and len(manifest["needs"]) == 2
   assert set(manifest["parity"]) == {"map", "recon", "score"} and max(manifest["parity"].values()) < 1e-5
   image = np.random.default_rng(0).random((3, 8, 6, 1), np.float32)
   for found in (export.load(exported)({"image": image}), opened.load(exported).score(image)):
