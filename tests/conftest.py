@@ -26,7 +26,7 @@ import pytest
 
 from data_pipelines import outside
 from medae_jax.core.device import xla_flags
-from tests import golden_cases, time_tests
+from tests import golden_cases, one_trace as one_trace_lib, time_tests
 from tests.unit.house import compiling
 
 outside.allow()  # methods and data sets of tests lie outside the package
@@ -66,6 +66,13 @@ def forget_programs(request):
   jax.config.update("jax_disable_most_optimizations", FAST and not as_users_do)
   yield
   jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def one_trace():
+  """Runs of one config share their programs in the files that ask for it (tests/one_trace.py)."""
+  with one_trace_lib.shared():
+    yield
 
 
 @pytest.fixture(autouse=True)

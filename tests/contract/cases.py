@@ -23,11 +23,12 @@ FEATURES = {
 }
 TINY = tuple(dict.fromkeys(tiny for tiny, _ in FEATURES.values()))
 REAL = tuple(real for _, real in FEATURES.values() if real)
-# Those that run on several devices in every run of the tests; all do under the mark `campaign`.
-EVERY_RUN = ("annotation_removal", "noisy_skin", "dpa_nih", "dae_brats")
+# Those that run on several devices in every run of the tests; all do under the mark `campaign`. The steps of
+# annotation_removal, noisy_skin and deep_geo have tests of their own for that in tests/unit/methods.
+EVERY_RUN = ("dpa_nih", "dae_brats")
 # Fields of real cases that make their programs smaller, and nothing that the tests are about: blocks of two
 # layers instead of four, on three stages.
-SMALLER = {"dpa_nih": {"model.kind": "regular"}}
+SMALLER = {"dpa_nih": {"model.kind": "regular"}, "dpa_camelyon16": {"model.kind": "regular"}}
 # Methods beside the first one of a config file (si_vae runs above): {file: arguments}.
 WORDS = {"ae_cxr": ("vae", "aae")}
 # Fields that a case's method need not read, as another field of it decides: {case: fields}.

@@ -29,6 +29,7 @@ from tests.contract.run_steps import flat
 from tests.contract.spoilt import spoilt, with_pixel
 from tests.watched import fields_of, unread, watch, watch_fields
 
+pytestmark = pytest.mark.usefixtures("one_trace")
 NAMES = cases.names()
 MODES_TRIED = ("dae_brats", "annotation_removal", "noisy_skin")  # in every run
 
@@ -173,9 +174,10 @@ def test_train_step_is_pure(name, trained):
   dataset = feed.stage_dataset(config, stages[0], datasets.open_dataset(config.data, config.seed))
   batch = next(feed.batches_of(dataset, config, stages[0], 0, 0, method.views))
   before = jax.tree.map(np.array, start.init_state(method, config, batch))
+  stage = stages[0]
   step = parallel.train_step_fn(  # the program of training, which is compiled already; it takes its state
-      lambda s, b, r, axis: method.train_step(s, b, r, stage=stages[0], axis_name=axis),
-      streams.step_key(config, stages[0]))
+      lambda s, b, r, axis: method.train_step(s, b, r, stage=stage, axis_name=axis),
+      streams.step_key(config, stage), mode=config.parallel.mode, reduce=config.parallel.reduce)
   given = [jax.tree.map(np.array, before) for _ in range(2)]
   (one, metrics), (two, _) = [step(s, jax.tree.map(lambda x: x[None], dict(batch))) for s in given]
   results = [flat(s.params) for s in (one, two)]

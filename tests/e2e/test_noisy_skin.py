@@ -13,6 +13,8 @@ from configs import noisy_skin
 from data_pipelines.masks import synthetic_lesions
 from medae_jax import evaluate, predict, train
 
+pytestmark = pytest.mark.usefixtures("one_trace")
+
 
 def config(arg="smoke", **changes):
   c = noisy_skin.get_config(arg).copy_and_resolve_references()

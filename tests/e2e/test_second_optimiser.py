@@ -13,6 +13,8 @@ from medae_jax.core import parallel
 from tests.contract import cases
 from tests.contract.run_steps import flat
 
+pytestmark = pytest.mark.usefixtures("one_trace")
+
 
 def config():
   """Two steps of warm-up (an epoch is one step), two with the deformation, as small as it gets."""

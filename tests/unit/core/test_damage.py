@@ -12,6 +12,8 @@ from medae_jax.core import checkpoint, parallel, trained
 from tests.contract import cases
 from tests.contract.run_steps import flat
 
+pytestmark = pytest.mark.usefixtures("one_trace")
+
 
 def config():
   c = cases.config("BatchNormMethod")

@@ -11,6 +11,8 @@ from medae_jax.core import trained
 from tests.contract.run_steps import flat
 from tests.unit.methods import test_dpa
 
+pytestmark = pytest.mark.usefixtures("one_trace")
+
 
 def config():
   """The smoke run with blocks of two layers instead of four: what grows is the same, programs are smaller."""

@@ -13,6 +13,8 @@ from medae_jax.training import feed
 from tests.contract import cases
 from tests.contract.run_steps import flat
 
+pytestmark = pytest.mark.usefixtures("one_trace")
+
 
 def trained(tmp_path, tag, **changes):
   config = cases.config("dae_brats")
