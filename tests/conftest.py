@@ -26,7 +26,8 @@ import pytest
 
 from data_pipelines import outside
 from medae_jax.core.device import xla_flags
-from tests import golden_cases, one_trace as one_trace_lib, time_tests
+from tests import golden_cases, time_tests
+from tests.contract import one_trace as one_trace_lib
 from tests.unit.house import compiling
 
 outside.allow()  # methods and data sets of tests lie outside the package
@@ -70,7 +71,7 @@ def forget_programs(request):
 
 @pytest.fixture(scope="module")
 def one_trace():
-  """Runs of one config share their programs in the files that ask for it (tests/one_trace.py)."""
+  """Runs of one config share their programs in the files that ask for it (tests/contract/one_trace.py)."""
   with one_trace_lib.shared():
     yield
 

@@ -1,8 +1,8 @@
 """Runs of one config trace and compile their programs once, in files that train it again and again.
 
 A run that is resumed, or looked at by another test, has the step of the one before it. Tracing that anew
-takes longer than all else in such a test: files ask for the fixture `one_trace`. What a new process makes of a checkpoint is tested where a process
-is the point (tests/e2e/test_robustness.py).
+takes longer than all else in such a test: files ask for the fixture `one_trace` (tests/conftest.py). What a
+new process makes of a checkpoint is tested where a process is the point (tests/e2e/test_robustness.py).
 """
 
 import contextlib
