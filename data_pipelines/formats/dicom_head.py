@@ -4,6 +4,7 @@ whether the bits of the pixels fit it: more than it says, and padding around the
 from __future__ import annotations
 
 from collections.abc import Sequence
+import re
 import struct
 from typing import Any
 
@@ -11,9 +12,12 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 
+_COUNT = re.compile(r" *\b\d+ ?(?:/|of) ?\d+$")  # of slices, at the end of a text
 # Words of ImageType of which the slices of a volume have the same.
 _PARTS = {"M", "P", "R", "I", "W", "F", "WATER", "FAT", "IP", "OP", "IN_PHASE", "OUT_PHASE", "OPP_PHASE",
           "NORM", "LOCALIZER", "MPR", "ADC", "TRACEW", "FA"}
+_ROWS, _TORN = 1024, 5e-4  # rows that are looked at for a wrong sign; share of neighbours that shows one
+_J2K = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 code stream and its SIZ segment
 _ABOVE = 0.25  # share of the pixels with bits above Bits Stored: more than an overlay draws
 
 
@@ -29,6 +33,18 @@ def read(path, names: Sequence[str]) -> Any:
 def text(data, name: str) -> str:
   """An element on one line, "" where there is none."""
   return " ".join(str(data.get(name, "") or "").replace("\0", " ").split())
+
+
+def free_text(data, name: str) -> str:
+  """What people and scanners write of a series, in the form in which slices of one agree: in small letters,
+  its words alone, without a count at its end (SE_M_1/2, T2 TSE 3 of 24, *tse2d1_15 is whole)."""
+  return _COUNT.sub("", " ".join(re.findall(r"[\w*+.<>/]+", text(data, name).lower().replace("_", " "))))
+
+
+def rescaled(data) -> tuple[bool, bool]:
+  """Whether the header has a slope, and an intercept."""
+  slope, intercept = (data.get(f"Rescale{name}") not in (None, "") for name in ("Slope", "Intercept"))
+  return slope, intercept
 
 
 def patient_id(path) -> str:
@@ -108,6 +124,35 @@ def check_stored(path, data, decoded: np.ndarray) -> None:
                     "header (Bits Stored) is wrong")
 
 
+def check_sign(path, data, decoded: np.ndarray) -> None:
+  """Refuses grey pixels whose sign the header has wrong: black and white meet where greys go on smoothly.
+
+  Neighbours half the range apart count, where without the sign (or with it) they are near; many greys on both
+  sides of the step tell it from writing and from borders of one value.
+
+  Args:
+    decoded: pydicom's pixels, [...,H,W].
+  """
+  bits = min(int(data.get("BitsStored", 0) or 0), 8 * decoded.dtype.itemsize)
+  whole = decoded.dtype.kind in "iu" and 8 <= bits <= 16
+  if not whole or int(data.SamplesPerPixel) != 1 or decoded.ndim < 2:
+    return
+  rows = decoded.reshape(-1, decoded.shape[-1])
+  here = rows[::max(1, len(rows) // _ROWS)].astype(np.int32)
+  half = 2 ** (bits - 1)
+  there = np.where(here >= half, here - 2 * half, here) if decoded.dtype.kind == "u" else here % (2 * half)
+  if np.array_equal(here, there):
+    return
+  step, other = (np.abs(np.diff(values)) for values in (here, there))
+  torn, mended = (step > half) & (other < half // 4), (other > half) & (step < half // 4)
+  dark, bright = here < here.min() + half // 4, here > here.max() - half // 4
+  ends = [np.unique(here[part]).size for part in (dark, bright)]
+  if torn.sum() > max(_TORN * step.size, 8, 20 * mended.sum()) and min(ends) >= 8:
+    raise UserError(f"{path}: its pixels jump from black to white where greys go on smoothly "
+                    f"{'without' if decoded.dtype.kind == 'i' else 'with'} a sign: its header (Pixel "
+                    "Representation) is wrong")
+
+
 def check_length(path, data) -> None:
   """Refuses more pixels than Rows and Columns say: without them it is another picture, or sheared."""
   kind, allocated = data.PhotometricInterpretation, int(data.BitsAllocated)
@@ -125,18 +170,30 @@ def check_length(path, data) -> None:
 
 
 def _check_size(path, data):
-  """Refuses a JPEG or JPEG 2000 picture of other sides than Rows and Columns: it would be sheared."""
+  """Refuses a compressed picture of other sides than Rows and Columns, which would be sheared; and JPEG 2000
+  whose numbers have a sign or whose colours are changed, where the header says otherwise."""
   import pydicom
-  found = _sides(pydicom.encaps.get_frame(data.PixelData, 0, number_of_frames=int(
-      data.get("NumberOfFrames", 1) or 1)))
+  stream = pydicom.encaps.get_frame(data.PixelData, 0, number_of_frames=int(
+      data.get("NumberOfFrames", 1) or 1))
+  found = _sides(stream)
   if found and found != (int(data.Rows), int(data.Columns)):
     raise UserError(f"{path} holds a compressed picture of {found[0]} x {found[1]} pixels and says "
                     f"{data.Rows} x {data.Columns}: its header is wrong")
+  start, style = stream.find(_J2K, 0, 256), stream.find(b"\xff\x52", 0, 4096)  # COD: how it is coded
+  if start < 0 or style < 0 or len(stream) < max(start + 43, style + 9):
+    return
+  # A header with a sign over numbers without is common: their bits are read again, as all viewers do.
+  if stream[start + 42] & 128 and not int(data.get("PixelRepresentation", 0) or 0):
+    raise UserError(f"{path} holds a compressed picture of numbers with a sign, and its header (Pixel "
+                    "Representation) says that they have none: save it uncompressed from a viewer")
+  if stream[style + 8] and str(data.PhotometricInterpretation).startswith("YBR_FULL"):
+    raise UserError(f"{path} holds a JPEG 2000 picture whose colours are changed twice by its header "
+                    "(YBR_FULL, not YBR_RCT or YBR_ICT): are they RGB? Save it uncompressed from a viewer")
 
 
 def _sides(stream: bytes) -> tuple[int, int] | None:
   """(rows, columns) in the head of a JPEG, JPEG-LS or JPEG 2000 stream; None of others."""
-  if stream[:4] == b"\xff\x4f\xff\x51":
+  if stream[:4] == _J2K:
     right, bottom, left, top = struct.unpack(">4I", stream[8:24])
     return bottom - top, right - left
   at = 2 if stream[:2] == b"\xff\xd8" else len(stream)

@@ -27,7 +27,7 @@ _ALIKE = ("size", "frame of reference", "series", "study", "patient", "position 
           "inversion time", "flip angle", "reconstruction kernel", "contrast agent",
           "diffusion weighting", "unit", "sign of its pixels", "part of the signal", "description",
           "protocol", "sequence name", "scale (of Philips' own)",
-          "rescaling (one has a slope, one has none)")
+          "rescaling (one has a slope or an intercept, one has none)")
 _TAGS = [*_NEEDED[:2], "SeriesInstanceUID", "StudyInstanceUID", "SeriesDescription", "ProtocolName",
          "PatientID", "Modality", "ImageType", "Rows"]
 # Objects that speak about images, and carry none to be read.
@@ -206,11 +206,11 @@ def _place(path, frame):
           "unit": dicom_head.text(data, "Units") or dicom_head.text(data, "RescaleType"),
           "sign of its pixels": dicom_head.text(data, "PixelRepresentation"),
           "part of the signal": dicom_head.part(data),
-          "description": dicom_head.text(data, "SeriesDescription"),
-          "protocol": dicom_head.text(data, "ProtocolName"),
-          "sequence name": dicom_head.text(data, "SequenceName"),
+          "description": dicom_head.free_text(data, "SeriesDescription"),
+          "protocol": dicom_head.free_text(data, "ProtocolName"),
+          "sequence name": dicom_head.free_text(data, "SequenceName"),
           "scale (of Philips' own)": dicom_head.philips_scale(data),
-          "rescaling (one has a slope, one has none)": data.get("RescaleSlope") not in (None, "")}
+          "rescaling (one has a slope or an intercept, one has none)": dicom_head.rescaled(data)}
 
 
 def _number(value) -> float | None:

@@ -1,16 +1,20 @@
 """What a header leaves open: pictures turned by EXIF beside masks, pixels that are no squares."""
 
+import io
 import logging
 import struct
 import zlib
 
 import numpy as np
 from PIL import Image
+import pydicom
 from pydicom.dataset import Dataset
 import pytest
 
-from data_pipelines.formats import doubts
+from data_pipelines.errors import UserError
+from data_pipelines.formats import doubts, images
 from tests import image_files
+from tests.image_files import dicom
 from tests.unit.chest.test_chest_sets import build
 from tests.unit.data.test_paired import open_pairs, save, write_pairs
 
@@ -178,3 +182,71 @@ def test_pairs_that_differ_nearly_everywhere_and_thumbnails_are_no_pairs(tmp_pat
   assert "1 of 5 pairs differ in more than 30 % of their pixels, the first p1_2.png (" in caplog.text
   assert not [m for s in data.splits for i in range(len(data.split(s))) if "thumbs" in (
       m := data.split(s).meta(i)["id"])]
+
+
+# ------------------------------------------------------------------------------------ signs of DICOM
+SLOPE = np.outer(np.arange(40), np.arange(48)) / (39 * 47) - 0.5  # greys that go on smoothly through 0
+DEEP = np.random.default_rng(5).integers(0, 65536, (21, 30)).astype(np.uint16)
+COLOUR = np.stack([np.round(255 * (SLOPE + 0.5) * part) for part in (1, 0.5, 0.2)], -1).astype(np.uint8)
+
+
+def jpeg2000(path, array, stream, photometric="MONOCHROME2", **fields):
+  """A DICOM file with a stream of Pillow's or one made of it; `fields` are set last."""
+  data = pydicom.dcmread(dicom(path, array, photometric))
+  data.PixelData = pydicom.encaps.encapsulate([stream])
+  data["PixelData"].is_undefined_length, data["PixelData"].VR = True, "OB"
+  data.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+  data.update(fields)
+  data.save_as(path)
+  return path
+
+
+def stream_of(array, **options):
+  file = io.BytesIO()
+  Image.fromarray(array).save(file, "JPEG2000", no_jp2=True, **options)
+  return file.getvalue()
+
+
+@pytest.mark.parametrize("kind, bits", [("u2", 16), ("u2", 12), ("i2", 16), ("u1", 8)])
+def test_a_sign_that_the_header_has_wrong(tmp_path, kind, bits):
+  """The bright half of a radiograph was darker than black, the air of a CT slice brighter than white."""
+  middle = 0 if kind[0] == "i" else 2 ** (bits - 1)
+  path = dicom(tmp_path / "a.dcm", (SLOPE * 0.9 * 2**bits + middle).astype(kind), stored=bits,
+               WindowCenter=middle, WindowWidth=2**bits)
+  np.testing.assert_allclose(images.read_unit(path)[..., 0], SLOPE * 0.9 + 0.5, atol=0.01)
+  data = pydicom.dcmread(path)
+  data.PixelRepresentation = 1 - data.PixelRepresentation
+  data.save_as(path)
+  with pytest.raises(UserError, match="its header .Pixel Representation. is wrong"):
+    images.read(path)
+
+
+def test_writing_and_borders_are_no_wrong_sign(tmp_path):
+  """White beside black is a step of the whole range either way."""
+  grey = (SLOPE * 4000 + 3000).astype(np.uint16)
+  grey[5:9, 5:30:2], grey[20:30, 20:30] = 65535, 0
+  for representation in (0, 1):  # -1 is then what stands beside the picture
+    path = dicom(tmp_path / "a.dcm", grey, PixelRepresentation=representation, WindowCenter=0,
+                 WindowWidth=9e4)
+    assert images.read(path).pixels.shape == (1, 40, 48, 1)
+
+
+def test_jpeg_2000_whose_sign_or_colours_the_header_has_wrong(tmp_path):
+  """Numbers came out half the range too bright, colours were turned to RGB twice."""
+  stream = bytearray(stream_of(DEEP))
+  path = jpeg2000(tmp_path / "a.dcm", DEEP, bytes(stream), WindowCenter=32768, WindowWidth=65536)
+  np.testing.assert_array_equal(images.read(path).pixels[0, ..., 0], DEEP)
+  stream[stream.find(b"\xff\x4f\xff\x51") + 42] |= 128
+  path = jpeg2000(tmp_path / "a.dcm", DEEP, bytes(stream))
+  with pytest.raises(UserError, match="of numbers with a sign, and its header .Pixel Representation"):
+    images.read(path)
+  again = jpeg2000(tmp_path / "b.dcm", DEEP, bytes(stream), PixelRepresentation=1)
+  np.testing.assert_array_equal(images.read(again).pixels[0, ..., 0], DEEP.astype(int) - 32768)
+  for kind, mct, fine in (("YBR_RCT", 1, True), ("RGB", 1, True), ("YBR_FULL", 1, False),
+                          ("YBR_FULL", 0, True)):
+    path = jpeg2000(tmp_path / "c.dcm", COLOUR, stream_of(COLOUR, mct=mct), kind)
+    if fine:
+      assert np.array_equal(images.read(path).pixels[0], COLOUR) == (mct == 1)
+      continue
+    with pytest.raises(UserError, match="colours are changed twice"):
+      images.read(path)

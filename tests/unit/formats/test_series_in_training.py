@@ -13,6 +13,7 @@ from data_pipelines import dataset as datasets
 from data_pipelines.brains import files, normalise, prepare, sequences, volumes
 from data_pipelines.datasets import synthetic
 from data_pipelines.errors import UserError
+from data_pipelines.formats import dicom_series
 from tests import dicom_series_files as series
 from tests.brain_folders import SHAPE, config, everything, scan, volume_of
 from tests.golden_cases import shared_data
@@ -218,3 +219,32 @@ def test_a_label_without_a_place_cannot_be_laid_over_a_series(tmp_path):
   save(tmp_path / "label.nii", array, np.diag([-2.0, -2, 5, 1]))
   with pytest.raises(UserError, match="another grid"):
     volumes.read({"t1": files}, "LPS", tmp_path / "label.nii")
+
+
+@pytest.mark.parametrize("name, first, other, alike", [
+    ("SequenceName", "SE_M_1/2", "SE_M_2/2", True),
+    ("SeriesDescription", "AX T2  FLAIR ", "Ax T2_Flair", True),
+    ("ProtocolName", "FLAIR 3 of 24", "FLAIR 12 of 24", True),
+    ("SequenceName", "*tse2d1_15", "*tse2d1_9", False), ("SequenceName", "*ep_b0", "*ep_b1000#1", False),
+    ("SeriesDescription", "T2 1/2", "T1 2/2", False)])
+def test_how_a_text_is_written_parts_no_series(tmp_path, name, first, other, alike):
+  """Scanners count slices in these texts, and people write them again: such series were refused."""
+  series.write(tmp_path, np.ones((5, 4, 6)), LPS,
+               edit=lambda data, k: setattr(data, name, first if k % 2 else other))
+  files = sorted(tmp_path.iterdir())
+  if alike:
+    assert dicom_series.read_series(files)[0].shape == (5, 4, 6)
+    return
+  with pytest.raises(UserError, match="is no volume: .* has another"):
+    dicom_series.read_series(files)
+
+
+def test_slices_that_lost_their_intercept_alone(tmp_path):
+  """They were read 1000 units brighter than the others."""
+  def edit(data, k):
+    data.RescaleSlope, data.RescaleIntercept = 1, -1000
+    if k == 2:
+      del data.RescaleIntercept
+  series.write(tmp_path, np.ones((5, 4, 6)), LPS, edit=edit)
+  with pytest.raises(UserError, match="another rescaling .* than the first slice"):
+    dicom_series.read_series(sorted(tmp_path.iterdir()))
