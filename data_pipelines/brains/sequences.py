@@ -240,7 +240,8 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
   if not said:
     last = re.split(r"[-_ .]+", processed.core(stem).lower())[-1]
     others = {*vocab.OTHER_NAMES, *NEW_NAMES, *NEW_NAMES.values()}
-    return UNUSED if last in others or words[-1] in others or vocab.CLEAR_OTHERS & set(words) else ""
+    other = last in others or words[-1] in others or vocab.CLEAR_OTHERS & set(words)
+    return UNUSED if other else vocab.readout([last] if "space-" not in stem.lower() else ())  # of BIDS
   if words[-1] in vocab.AFTER:
     return UNUSED
   if len(said) > 1:
@@ -268,8 +269,10 @@ def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str
   brain = of_brains(modalities)
   known = _NAMES if brain else {}
   for text in texts:
-    words = _words(text)
+    words = vocab.words_of(text)
     said = {own.get(w) or known.get(w) or (_glued(w) if brain else "") for w in words} - {""}
+    if not said and brain and vocab.other_series(words, own):
+      return "", UNUSED
     if not said:
       continue
     other = sorted(words & (vocab.OTHER - set(own))) if brain else []
@@ -280,13 +283,7 @@ def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str
     if found.lower() in own:
       return own[found.lower()], ""
     return "", UNUSED
-  return "", ""
-
-
-def _words(text):
-  text = text.lower().replace("t2*", "t2 star").replace("w/o", "without").replace("dark-fluid", "darkfluid")
-  words = re.split(r"[^a-z0-9]+", text.replace("dark fluid", "darkfluid").replace("dark_fluid", "darkfluid"))
-  return set(filter(None, words))
+  return "", vocab.readout(set().union(*map(vocab.words_of, texts))) if brain else ""
 
 
 def _one(said, words):

@@ -22,6 +22,7 @@ from data_pipelines.intake import counts, find
 # Words of ImageType of what is computed from slices: projections and maps.
 _MADE = {"MIP", "MINIP", "MIN IP", "PROJECTION IMAGE", "ADC", "EADC", "FA", "CBF", "CBV", "MTT", "TTP",
          "TMAX", "T1 MAP", "T2 MAP", "T2_STAR MAP", "VELOCITY MAP", "SCREEN SAVE"}
+_NO_MR = {"CT", "PT", "NM", "US", "XA", "CR", "DX", "MG"}  # words of Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +136,9 @@ def _belongs(s, modalities, root):
     if above:
       return above, key, reason if reason == sequences.UNUSED else ""
   made = next((word for word in s.words if word in _MADE and word.lower() not in modalities), "")
+  other = next((word for word in s.words if word in _NO_MR), "") if sequences.of_brains(modalities) else ""
+  if other and not reason:
+    return "", ("series", s.uid), f"is of a series of Modality {other}: the sequences of the model are of MR"
   if made and not reason:
     return "", ("series", s.uid), f"is of a series that its ImageType calls {made}"
   if not modality and not reason and len(modalities) > 1:

@@ -46,7 +46,7 @@ class Series:
     reason: why it holds no volume and no image to read (a segmentation, a localizer), "" = it may.
     sort: "volume": LEAST or more slices at different places along one normal; "image": files without a
       place, or alone, or all at one place; "unclear": anything else.
-    words: of ImageType, in capitals.
+    words: of ImageType and Modality, in capitals.
   """
 
   uid: str
@@ -103,8 +103,8 @@ def _series(uid, files, heads):
   people = {dicom_head.text(h, "PatientID") for h in mine} - {""}
   patient = people.pop() if len(people) == 1 else ""
   texts = dicom_head.text(first, "SeriesDescription"), dicom_head.text(first, "ProtocolName")
-  words, study = tuple(w.strip(" '[]") for w in kind.split(",")), dicom_head.text(first, "StudyInstanceUID")
-  return Series(uid, files, texts, study, patient, reason, _sort(mine), words)
+  words, study = [w.strip(" '[]") for w in kind.split(",")], dicom_head.text(first, "StudyInstanceUID")
+  return Series(uid, files, texts, study, patient, reason, _sort(mine), (*words, modality.upper()))
 
 
 def _sort(heads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 import re
 
 LABEL_ENDINGS = ("seg", "mask", "label", "labels", "segmentation", "segm", "msk", "ground_truth",
@@ -38,17 +39,24 @@ CLEAR_OTHERS = OTHER - {"star", "trace", "sub", "map", "phase", "loc", "gre"} | 
     "rcbf", "rcbv", "mtt", "tmax", "ttp", "ktrans", "fdg", "suv", "cta", "ctp", "ncct", "fieldmap",
     "phasediff", "fmri", "rsfmri", "eadc", "adcmap", "famap", "colfa", "isodwi", "pcasl", "pasl", "pdt2",
     "t1flair", "fgatir", "wmn", "t2s", "tracew", "fet", "mton", "mtoff", "fisp", "trufi", "truefisp",
-    "t1sub", "inv1", "inv2", "jacobian", "warpfield", "ciss", "fiesta", "r2star", "haste"}
+    "t1sub", "inv1", "inv2", "jacobian", "warpfield", "ciss", "fiesta",
+    "medic", "mrcp", "r2star", "haste"}
 AFTER = OTHER - {"gre", "trace", "loc"}  # at the end of a name that tells a sequence: T1_map, T2_star
 # Of T1; and of T1 where a name tells nothing else (in a description they can be of T2*).
 T1_READOUTS = ("mprage", "memprage", "mp2rage", "unit1", "spgr", "fspgr", "irfspgr", "bravo", "vibe",
                "starvibe")
+# Names of a readout that T1, T2 and FLAIR share: with none of these beside it nobody knows what a volume is.
+READOUTS = {"space", "spc", "cube", "vista", "brainview", "tse", "fse", "blade", "propeller"}
 GRADIENT = {"flash", "fl2d", "fl3d", "tfl", "tfl3d", "tfe", "ffe"}
 # At the end of a name; in a description FA is an angle, and elsewhere in a name these can be a person's.
 OTHER_NAMES = OTHER | CLEAR_OTHERS | {
     "fa", "md", "pd", "pet", "ct", "dir", "uni", "epi", "b0", "b500", "b800", "b1000", "b2000", "b3000", "m0",
     "r2s", "magnitude", "mag", "field", "warp", "dist", "prob", "angio", "venous", "myelin", "amyloid", "tau",
     "dif", "diff"}
+# Words of a description that tells no sequence: of series that are none of KNOWN.
+_OTHER_SERIES = re.compile(r"b\d{1,4}|ep2d\w*|epfid\w*|epi|diff\w*|\w*angio\w*|veno\w*|calib\w*|cal|shim\w*|"
+                           r"(?:topo|scano)gram|spectro\w*|perf\w*|svs|csi|tensor|pd|pet|ct|loc|mtc|report\w*|"
+                           "screen|phase|trace")
 CONTRAST = {"post", "gd", "gad", "gado", "gadolinium", "contrast", "ce", "c", "km", "enhanced"}
 NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
 
@@ -60,3 +68,27 @@ def has_agent(words: list[str], at: int) -> bool:
   """
   said = CONTRAST & set(words[at + 1:]) | (CONTRAST - {"post", "c", "enhanced"}) & set(words)
   return bool(said) and not NO_CONTRAST & set(words)
+
+
+def other_series(words: Collection[str], modalities: Collection[str]) -> bool:
+  """Whether a description that tells no sequence of `modalities` is of something else for sure: DWI, TOF.
+
+  A gradient echo is T1 or T2*, and no FLAIR.
+  """
+  own = {m.lower() for m in modalities}
+  some = CLEAR_OTHERS - own | (set() if own & {"t1", "t1ce", "t2"} else GRADIENT | {"gre"})
+  return any(w in some or (w not in own and _OTHER_SERIES.fullmatch(w)) for w in words)
+
+
+def readout(words: Collection[str]) -> str:
+  """Why a name or description that tells no sequence is no input by a word of READOUTS, "" of others."""
+  found = next((w for w in words if w in READOUTS), "")
+  return found and (f"names a readout alone ({found}), which T1, T2 and FLAIR share: call it, or its folder, "
+                    "<scan>_<sequence>")
+
+
+def words_of(text: str) -> set[str]:
+  """Words of a description, in small letters."""
+  text = text.lower().replace("t2*", "t2 star").replace("w/o", "without").replace("dark-fluid", "darkfluid")
+  words = re.split(r"[^a-z0-9]+", text.replace("dark fluid", "darkfluid").replace("dark_fluid", "darkfluid"))
+  return set(filter(None, words))

@@ -175,8 +175,8 @@ def test_one_patient_id_is_one_patient(source, tmp_path):
     ("T2W_FLAIR", "flair"), ("t1 FLAIR T2", None),
     ("Sag T1 MPRAGE", "t1"), ("T1W_TSE", "t1"), ("T1 pre contrast", "t1"), ("T1 w/o contrast", "t1"),
     ("T1 post GD", "t1ce"), ("AX T1 +C", "t1ce"), ("t1c", "t1ce"), ("t1ce t1", "t1ce"), ("T2 TSE", "t2"),
-    ("t2w", "t2"), ("T1 FLAIR", None), ("T2* GRE", None), ("t2_swi", None), ("T1 map", None), ("survey", ""),
-    ("", ""), ("flair and t1", None)])
+    ("t2w", "t2"), ("T1 FLAIR", None), ("T2* GRE", None), ("t2_swi", None), ("T1 map", None),
+    ("survey", None), ("5", ""), ("", ""), ("flair and t1", None)])
 def test_what_descriptions_name(text, modality):
   found, reason = sequences.described(("", text), sequences.KNOWN)
   assert found == (modality or "") and bool(reason) == (modality is None)

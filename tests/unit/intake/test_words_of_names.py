@@ -2,10 +2,12 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 
-from data_pipelines.brains import sequences
+from data_pipelines.brains import inputs, sequences
 from data_pipelines.intake import processed
+from tests import dicom_series_files as series_files
 
 words = str.split
 LABELS = words("seg mask label labels segmentation segm msk groundtruth gt")
@@ -110,3 +112,32 @@ def test_common_names_are_those_of_a_program_only_beside_its_own():
                                      "b/brain.nii.gz", "b/T1.nii", "b/scan.nii", "c/ORIG.nii")]
   made = [str(p) for p in files if processed.of_program(p, files)]
   assert made == ["a/nu.nii.gz", "a/brain.nii.gz", "a/T1.nii", "c/ORIG.nii"]
+
+
+def test_descriptions_of_something_else_alone():
+  """Such a series, alone in its study, was a scan of the only modality of a model."""
+  for word in (*words("DWI SWI TOF ADC pCASL Localizer STIR MRCP CISS QSM HASTE BOLD b1000 ep2d_diff tfl3d"),
+               "MR venography", "CT head", "PD FSE", "SPACE sag", "3D CUBE", "t2* map"):
+    found, reason = sequences.described((word, ""), ("flair",))
+    assert not found and reason, word
+  for text in ("5", "brain", "head 3d sag", "axial", ""):
+    assert sequences.described((text, ""), ("flair",)) == ("", ""), text
+  assert sequences.described(("SPACE", "flair sag"), ("flair",)) == ("flair", "")  # the protocol says it
+  assert sequences.described(("GRE",), ("t1",)) == ("", "")
+  assert sequences.described(("SWI", ""), ("flair", "swi")) == ("swi", "")
+
+
+def test_names_of_a_readout_alone():
+  for name in ("P1_SPACE", "P1_cube_brain", "P1_3D_VISTA", "P1_tse"):
+    assert "a readout alone" in sequences.other_kind(name, ("flair",)), name
+  for name in ("vista_001", "sub-01_space-MNI", "P1", "cube_2_P1"):
+    assert sequences.other_kind(name, ("flair",)) == "", name
+  assert sequences.other_kind("P1_space", (sequences.ANY,)) == ""
+
+
+def test_a_series_of_another_modality_is_none_of_a_model_of_brains(tmp_path):
+  for modality, there in (("CT", 0), ("MR", 1), ("OT", 1)):
+    series_files.write(tmp_path / modality, np.ones((6, 5, 4)), np.eye(4), Modality=modality)
+    scans, found = inputs.find_all(tmp_path / modality, ("flair",), ("dicom",))
+    assert len(scans) == there and ("Modality CT" in str(found.left_out)) == (modality == "CT")
+    assert len(inputs.find_all(tmp_path / modality, ("ct",), ("dicom",))[0]) == 1
