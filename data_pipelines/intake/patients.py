@@ -5,12 +5,13 @@ In this order, the first that says something:
   pattern  config.data.group_pattern, first group of a regular expression, searched in the path below
            the data folder where the pattern has a "/", else in the file's name without suffix;
   header   PatientID of a DICOM file, where not all files have the same;
+  set      names of public sets that hide the person (person_names.py: MIAS, INbreast, BreaKHis ...);
   folder   the first folder named as a person (P01, patient 7, case_12, sub-01), else the first folder
            below the data folder that is no common word ("train", "normal", "images", ...) and not shared
            by all files;
-  name     its first part where that is named as a person; else what stands before the last "_" or "-"
-           (LUM00054_2 -> LUM00054) and before words of views, dates and findings (0012_L_CC -> 0012), where
-           it is no common word, no data set, and not shared by all files;
+  name     its first part where that is named as a person, or one behind a view or finding (OD_101); else what
+           stands before the last "_" or "-" (LUM00054_2 -> LUM00054) and before words of views, dates and
+           findings (0012_L_CC -> 0012), where it is no common word, no data set, not shared by all files;
   file     else a file is its own patient.
 Names are compared without regard to case. A rule that takes too much together keeps a patient on one
 side all the same; `group_pattern` says it better where the guess is wrong.
@@ -26,7 +27,7 @@ import re
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_head
-from data_pipelines.intake import find, folder_words, processed, visits, vocabulary
+from data_pipelines.intake import find, folder_words, person_names, processed, visits, vocabulary
 from data_pipelines.intake.tables import Row, same
 
 COLUMNS = ("group", "patient", "subject", *(f"{who}{mark}id" for mark in ("_", " ", "-", "") for who in (
@@ -102,17 +103,22 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
   others = {same(k) for k in kinds}
   folders_of = {n: [f for f in _folders(n, counted) if same(f) not in others] for n in names}
   shared_folders = _shared(list(folders_of.values()))
-  prefixes = {n: _prefix(n) for n in names}
+  several = any(re.match(r"([2-9]|\d\d+)[-_]", pathlib.PurePosixPath(n).name) for n in names)
+  prefixes = {n: _prefix(n, several) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
   known = {same(p): p for p in prefixes.values() if p} if by_name else {}
   found, by_folder = {}, dict[str, str]()
   for name in names:
     folders = [f for f in folders_of[name] if same(f) not in shared_folders]
-    person = next((f for f in folders_of[name] if _PERSON.fullmatch(f)), "")
+    person = ""
+    for below in filter(_PERSON.fullmatch, folders_of[name]):
+      if not person or re.fullmatch(re.escape(person) + r"\d{3,}", below):  # p10/p10000032: p10 is a bin
+        person = below
     own = _without_suffix(name)
     folder = _of_scan(person or next(iter(folders), ""))
-    found[name] = (by_pattern(name, pattern) or headers.get(name) or folder
-                   or (prefixes[name] if by_name else "") or known.get(same(own.rpartition("/")[2])) or own)
+    stem = own.rpartition("/")[2]
+    found[name] = (by_pattern(name, pattern) or headers.get(name) or person_names.published(stem) or folder
+                   or (prefixes[name] if by_name else "") or known.get(same(stem)) or own)
     if folders and found[name] == folder and not person:
       by_folder[name] = folder
   _say_torn(by_folder, prefixes, found)
@@ -267,12 +273,12 @@ def _person(parts):
   return "", []
 
 
-def _prefix(name):
-  """What a file's name says of its patient, "" where it says nothing."""
+def _prefix(name, several):
+  """What a file's name says of its patient, or "". `several`: names begin with more numbers than 0 and 1."""
   whole = _without_suffix(name).rpartition("/")[2]
   stem = processed.core(whole)  # P1_FLAIR_bet is a form of P1_FLAIR
   parts = re.split(r"([_-])", stem)  # words at even places, separators between them
-  if person := _person(parts)[0]:
+  if person := _person(parts)[0] or person_names.elsewhere(stem, _FINDINGS | _WORDS):
     return person
   last = len(parts) - 1
   is_detail = lambda word: _DETAIL.fullmatch(word) or same(word) in _FINDINGS
@@ -282,7 +288,10 @@ def _prefix(name):
     prefix = _of_scan(prefix)
   if _names_nobody(prefix) and stem != whole:  # but it is a form of another file
     prefix = stem
-  return "" if _names_nobody(prefix) else prefix
+  if several and prefix in ("0", "1"):
+    return prefix
+  prefix = prefix if last and not _names_nobody(prefix) else person_names.without_side(stem)
+  return "" if prefix == whole or _names_nobody(prefix) else prefix
 
 
 def _names_nobody(text):

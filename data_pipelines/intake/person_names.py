@@ -1,0 +1,67 @@
+"""Whose is a file by what its name says elsewhere than in its first words.
+
+Names of public sets; a person behind a view or a finding (OD_101, normal_P01_2); a side written together with
+a number (RET002OD); blanks and brackets as separators (P01 slice 3, Patient 1 (12)).
+"""
+
+from __future__ import annotations
+
+import re
+
+# Sets whose names hide the person, and what of a name is one's.
+_PUBLISHED = (
+    re.compile(r"mdb(?P<pair>\d{3})(?!\d)", re.IGNORECASE),  # MIAS: films 1 and 2 are of one woman
+    re.compile(r"\d{8}_([0-9a-f]{16})_MG_[LR]_", re.IGNORECASE),  # INbreast: image, patient
+    re.compile(r"SOB_[BM]_[A-Z]+-\d\d-(\d+)[A-Z]*-\d+-", re.IGNORECASE),  # BreaKHis: slide, magnification
+    re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d{3,})-\d+"),  # OCT2017: disease, patient, image
+    re.compile(r"([A-Z]_\d{4}_\d)\.(?:LEFT|RIGHT)", re.IGNORECASE),  # DDSM
+    re.compile(r"(?:.*[-_])?(\d{3}_S_\d{4})(?!\d)"),  # ADNI
+    re.compile(r"(?:.*[-_])?(TCGA[-_.][A-Z0-9]{2}[-_.][A-Z0-9]{4})(?![A-Z0-9])"))
+_LONG = "patient|person|subject|subj|case|pat|pt|pid|mrn"
+_SPACED = re.compile(rf"((?:p|sub|{_LONG})[-_ ]?\d+)(?=[ .(\[])|"
+                     "((?:patient|person|subject)[-_ ]?\\d+)(?=[a-z])", re.IGNORECASE)
+_PERSON = re.compile(rf"(?:(?:{_LONG})\d+|p\d\d+|sub-[a-z0-9]+)", re.IGNORECASE)
+_VIEW = r"l|r|lt|rt|left|right|od|os|cc|mlo|ap|pa|lat|lateral"
+_OF_VIEW = re.compile(rf"(?:{_VIEW})[-_ ](\d+)(?![^-_ .])", re.IGNORECASE)
+_SIDE = re.compile(r"(.*\d)(?:l|r|lt|rt|od|os)", re.IGNORECASE)
+# Words that may stand before a person: of views, kinds, dates and sequences, and numbers.
+_BEFORE = re.compile(rf"(?:{_VIEW}|t1|t2|t1ce|t1w|t2w|flair|adc|dwi|ax|sag|cor|slice|frame|img|image|scan|"
+                     r"view)?\d*|(?:19|20)\d\d[-.]?\d\d[-.]?\d\d", re.IGNORECASE)
+# A number, not a year or a day, before three words more: 0001_1297860395_01_WRI-L1_M014.
+_NUMBERED = re.compile(r"(?!(?:19|20)\d\d(?:\d{4})?[-_])(\d{3,})[-_][^-_]+[-_][^-_]+[-_].+")
+
+
+def published(stem: str) -> str:
+  """The person of a name as public sets have them, "" of others; of MIAS a name for both films of a woman."""
+  for pattern in _PUBLISHED:
+    if found := pattern.match(stem):
+      if pattern.groupindex:
+        return f"mdb pair {(int(found['pair']) + 1) // 2}"
+      return found[1]
+  return ""
+
+
+def elsewhere(stem: str, kinds) -> str:
+  """The person that a name tells behind other words or before a blank, "" where it does not.
+
+  Args:
+    kinds: further words, in small letters, that may stand before a person: findings, splits.
+  """
+  if found := _SPACED.match(stem):
+    return found[1] or found[2]
+  if found := _OF_VIEW.match(stem):
+    return found[1]
+  for at in re.finditer(r"(?<=[-_ ])[a-z]", stem, re.IGNORECASE):
+    found = _PERSON.match(stem, at.start())
+    before = filter(None, re.split(r"[-_ ]", stem[:at.start()].lower()))
+    if found and not stem[found.end():found.end() + 1].isalnum() and all(
+        word in kinds or _BEFORE.fullmatch(word) for word in before):
+      return found[0]
+  found = _NUMBERED.fullmatch(stem)
+  return found[1] if found else ""
+
+
+def without_side(stem: str) -> str:
+  """RET002 of RET002OD and RET002OS, 9000099 of 9000099L; other names as they are."""
+  found = _SIDE.fullmatch(stem)
+  return found[1] if found else stem
