@@ -24,7 +24,7 @@ from PIL import Image
 from data_pipelines.errors import UserError
 from data_pipelines.formats.regular import check_regular
 from data_pipelines.intake import find as finder
-from data_pipelines.slides import engines, forms
+from data_pipelines.slides import engines, forms, resolution
 
 SUFFIXES = (*finder.SUFFIXES["slide"], ".tif", ".tiff", ".btf")
 _STRIP = 2**26  # bytes of a finer level in memory at a time
@@ -56,8 +56,8 @@ class Slide:
     self.vendor, self.engine, self.properties = engine.vendor, engine.name, engine.properties
     self.levels, self._numbers = _levels(path, engine)
     self.width, self.height = self.levels[0].width, self.levels[0].height
-    self.mpp = mpp or _mpp(path, self.properties)
-    power = _number(self.properties.get("openslide.objective-power"))
+    self.mpp = mpp or resolution.of(path, self.properties)
+    power = resolution.number(self.properties.get("openslide.objective-power"))
     self.magnification = power or (_nominal(self.mpp) if self.mpp else None)
     self._said: set[int] = set()
 
@@ -241,29 +241,6 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
   return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
-def _mpp(path, properties) -> float | None:
-  """The file's micrometres a pixel; those of a screen's 72 dpi (353) are none."""
-  found = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
-  if not all(found):
-    return None
-  if max(found) > 1.02 * min(found):
-    logging.warning("%s: pixels are %.4g by %.4g micrometres; they are taken for squares", path, *found)
-  mpp = sum(found) / 2
-  if not 0.05 <= mpp <= 20:
-    logging.warning("%s says that a pixel is %.4g micrometres, which no slide has: it counts as unknown",
-                    path, mpp)
-    return None
-  return mpp
-
-
 def _nominal(mpp: float) -> float:
   """Magnification whose usual pixel (10 micrometres / magnification) is nearest to mpp."""
   return min(_NOMINAL, key=lambda m: abs(math.log(m * mpp / 10)))
-
-
-def _number(text) -> float | None:
-  try:
-    value = float(text)
-  except (TypeError, ValueError):
-    return None
-  return value if math.isfinite(value) and value > 0 else None

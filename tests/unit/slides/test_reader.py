@@ -159,3 +159,22 @@ def test_ome_tiff_has_its_levels(tmp_path, monkeypatch):
   with reader.open_slide(tmp_path / "a.ome.tif") as slide:
     assert (slide.engine, len(slide.levels), slide.mpp) == ("tiffslide", 2, 0.5)
     np.testing.assert_array_equal(slide.read(1, 40, 20, 30, 30), small[10:40, 20:50])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("said, mpp, words", [
+    ({"PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm"}, 0.25, ""), ({"PhysicalSizeY": 0.25}, 0.25, ""),
+    ({"PhysicalSizeX": 0.00025, "PhysicalSizeXUnit": "mm", "PhysicalSizeY": 0.25}, 0.25, ""),
+    ({"PhysicalSizeX": 0.4, "PhysicalSizeXUnit": "pixel"}, 0.5, "0.4 pixel, which is no length"),
+    ({"PhysicalSizeX": 0.25}, 0.25, "0.25 micrometres by its OME header, which is taken, and 0.5 by TIFF's"),
+    ({"PhysicalSizeX": 2.5e-5}, None, "which no slide has"), ({}, 0.5, "")])
+def test_the_size_of_a_pixel_by_ome(tmp_path, engine, said, mpp, words, monkeypatch, caplog):
+  """Slides that said it there alone had to be given one, and TIFF's own resolution went before it."""
+  tifffile = pytest.importorskip("tifffile")
+  options = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"} if words or not said else {}
+  path = tmp_path / "a.ome.tif"
+  tifffile.imwrite(path, IMAGE[:128, :128], tile=(64, 64), photometric="rgb", metadata=said, ome=True,
+                   **options)
+  with open_with(path, engine, monkeypatch) as slide:
+    assert slide.mpp == (None if mpp is None else pytest.approx(mpp))
+  assert words in caplog.text and (words or not caplog.text)
