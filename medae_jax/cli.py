@@ -296,5 +296,5 @@ def console() -> None:
   environment.quiet_threads()
   if os.getcwd() not in sys.path:
     sys.path.append(os.getcwd())  # methods and data sets of the user; last, so that it hides nothing
-  with environment.reader_may_leave():
+  with environment.threads_may_wait(), environment.reader_may_leave():
     app.run(main, flags_parser=parse_flags)

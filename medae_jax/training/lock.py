@@ -25,6 +25,9 @@ class Held(UserError):
   """Another process holds the lock."""
 
 
+# What each work writes into: looked at before it begins, not found out after hours.
+_WRITTEN = {"training": ("checkpoints", "checkpoints/last", "checkpoints/best"),
+            "evaluation": ("evaluation",)}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -37,9 +40,13 @@ def held(workdir: str | os.PathLike, what: str, *, wait: bool = False) -> Iterat
     wait: True = until the other process is done; False = refuse at once.
 
   Raises:
-    Held: another process holds it; the line names the process.
+    Held: another process holds it; the line names the process. UserError: a folder that the work writes into
+      may not be written.
   """
   folder = pathlib.Path(workdir)
+  for inside in (folder / name for name in _WRITTEN.get(what, ())):
+    if inside.is_dir() and not os.access(inside, os.W_OK | os.X_OK):
+      raise UserError(f"{inside} may not be written: change its permissions, or give another --workdir")
   made = not folder.exists()
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / f".{what}.lock"

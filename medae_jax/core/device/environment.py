@@ -9,6 +9,7 @@ import os
 import select
 import sys
 import threading
+import time
 
 
 def prepare() -> None:
@@ -59,6 +60,34 @@ def reader_may_leave() -> Iterator[None]:
       print(f"medae_jax: error: {e}", file=sys.stderr)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at the end goes there
     sys.exit(1)
+
+
+@contextlib.contextmanager
+def threads_may_wait(seconds: float = 60.0) -> Iterator[None]:
+  """A run that failed ends, whatever its threads wait for: after a save that failed those of Orbax wait for
+  minutes for each other, with the workdir held, and Python for them.
+
+  Args:
+    seconds: that they are given all together: one of them may be saving an earlier checkpoint.
+  """
+  try:
+    yield
+  except SystemExit as e:
+    if e.code in (None, 0):
+      raise
+    end = time.monotonic() + seconds
+    others = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
+    for thread in others:
+      with contextlib.suppress(Exception):  # Orbax' threads raise what they failed of
+        thread.join(max(0.0, end - time.monotonic()))
+    if not any(t.is_alive() for t in others):
+      raise
+    if isinstance(e.code, str):
+      print(e.code, file=sys.stderr)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(e.code if isinstance(e.code, int) else 1)
 
 
 def _is_read() -> bool:

@@ -1,5 +1,6 @@
 """The CPU setting is added once, and never where XLA would abort for it; what threads say is kept short."""
 
+import contextlib
 import importlib.metadata
 import logging
 import os
@@ -75,3 +76,20 @@ def test_threads_of_writers_say_nothing_of_their_own(monkeypatch):
   assert environment.without_orbax(record) and record.getMessage() == "no room" and not record.exc_info
   record.levelno = logging.INFO
   assert not environment.without_orbax(record)
+
+
+@pytest.mark.parametrize("code, stuck, left", [(1, True, 1), ("words", True, 1), (1, False, None),
+                                               (0, True, None)])
+def test_a_run_that_failed_waits_for_no_thread(monkeypatch, capsys, code, stuck, left):
+  """After a save that failed Orbax' threads waited for each other, and the process for them."""
+  left_with, event = [], threading.Event()
+  monkeypatch.setattr(os, "_exit", left_with.append)
+  monkeypatch.setattr(logging, "shutdown", lambda: None)
+  thread, join = threading.Thread(target=event.wait, args=(30 if stuck else 0.01,)), threading.Thread.join
+  thread.join = lambda *args: [join(thread, *args), {}["what it failed of, as Orbax' threads raise it"]]
+  thread.start()
+  with contextlib.suppress(SystemExit), environment.threads_may_wait(0.1):
+    sys.exit(code)
+  event.set()
+  assert left_with == ([] if left is None else [left])
+  assert capsys.readouterr().err == ("words\n" if code == "words" else "")

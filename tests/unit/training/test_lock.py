@@ -86,3 +86,17 @@ def test_training_holds_every_workdir_and_of_several_processes_the_first_does(tm
       assert train.train_runs([None, None], runs) == runs
       monkeypatch.setattr(train.jax, "process_index", lambda: 0)
   assert train.train_runs([None, None], runs) == runs
+
+
+@pytest.mark.parametrize("what, folder", [
+    ("training", "checkpoints/last"), ("training", "checkpoints"), ("evaluation", "evaluation")])
+def test_folders_that_may_not_be_written_are_told_before_the_work(tmp_path, monkeypatch, what, folder):
+  """Training went on to its first checkpoint, evaluation to its end."""
+  (tmp_path / folder).mkdir(parents=True)
+  with lock.held(tmp_path, what):
+    pass
+  monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / folder)
+  with pytest.raises(UserError, match=f"{folder} may not be written"), lock.held(tmp_path, what):
+    pass
+  with lock.held(tmp_path, "sweep"):
+    pass
