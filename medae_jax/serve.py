@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 import csv
+import logging as std_logging
 import os
 import pathlib
 import socket
@@ -51,7 +52,8 @@ def serve(workdir, overrides: Mapping[str, Any] | None = None, *, host: str = "1
   except OSError as e:
     raise OSError(f"--host={host} --port={port}: {e.strerror or e}; choose another one, 0 takes any free "
                   "one") from e
-  logging.set_verbosity(logging.FATAL)  # names of scans are nobody's business: no log has them
+  for handler in (logging.get_absl_handler(), *std_logging.getLogger().handlers):
+    handler.setLevel(std_logging.CRITICAL + 1)  # names of scans are nobody's business: no log has them
   where = f"[{host}]" if ":" in host else host
   print(f"medae_jax: serving {workdir} on http://{where}:{listening.getsockname()[1]}/ (Ctrl-C ends it)",
         flush=True)
@@ -91,7 +93,7 @@ def warm(run: trained.Trained) -> None:
 
 def _scorer(workdir: pathlib.Path, run: trained.Trained):
   """The function that the application calls: serving.app.Score."""
-  from medae_jax.serving import answers
+  from medae_jax.serving import answers, doubts
   from medae_jax.serving.problems import Problem
 
   def score(source: pathlib.Path, out: pathlib.Path, changed: dict[str, Any], view: bool) -> answers.Scored:
@@ -101,13 +103,17 @@ def _scorer(workdir: pathlib.Path, run: trained.Trained):
                     "usual endings")
     place = {"predict.input": os.fspath(source), "predict.output": os.fspath(out)}
     try:
-      (row,) = predict.predict(workdir, {**changed, **place}, run=run, at_most=1)
+      with doubts.said() as lines:
+        (row,) = predict.predict(workdir, {**changed, **place}, run=run, at_most=1)
     except UserError as error:
       if (out / "errors.log").is_file():
         raise RuntimeError((out / "errors.log").read_text(errors="replace")) from error
       line = (_reason(out) or str(error)).replace(admit.INSIST, "force=true insists")
       raise Problem(422, line) from error
     found = score_of.files(out, row)
+    if lines:
+      told = (line.replace(f"{source}/", "").replace(str(source), "the upload") for line in lines)
+      found.row["warning"] = "; ".join(filter(None, (found.warning, *told)))
     shown = views.of(source, run.config, run.calibration, found) if view else None
     return answers.Scored(found, out, shown)
   return score

@@ -27,6 +27,7 @@ _PAGE = pathlib.Path(__file__).parent / "templates"
 _STATIC = {"/": ("page.html", "text/html"), "/page.js": ("page.js", "text/javascript"),
            "/page.css": ("page.css", "text/css"), "/icon.svg": ("icon.svg", "image/svg+xml")}
 _INCLUDE = ("files", "view")
+_ASKED = ("threshold", "include", "answer", "force")
 _FAULT = "the server's terminal has the traceback; please report it"
 _BODY = {"required": True, "content": {"multipart/form-data": {"schema": {
     "type": "object", "required": ["file"], "properties": {"file": {
@@ -81,11 +82,16 @@ def make(score: Score, info: answers.Info, hosts: set[str], numbers: bool = Fals
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
       raise Problem(415, "send multipart/form-data with the files of one scan in the field file: "
                     "curl -F file=@scan.nii.gz http://.../api/score")
+    _check_asked(request)
     changed: dict[str, Any] = {"predict.threshold": threshold} if threshold else {}
     changed |= {"predict.force": True} if force else {}
     queue.check()  # before megabytes are read
     async with request.form(max_files=uploads.MOST_FILES, max_fields=10) as form:
       files = [(f.filename, f.file) for f in form.getlist("file") if not isinstance(f, str)]
+      for name, value in form.multi_items():  # other texts may be there
+        if name in _ASKED or not (name == "file" or isinstance(value, str)):
+          raise Problem(400, f"nothing reads the field {name[:60]!a}: files go into the field file, "
+                        "parameters into the address, ?threshold=0.2")
       if not files:
         raise Problem(400, "no file: send it in the field file, with its name")
       data = await queue.run(_job, score, files, changed, wanted, answer, parent,
@@ -98,6 +104,14 @@ def make(score: Score, info: answers.Info, hosts: set[str], numbers: bool = Fals
   for address, (name, kind) in _STATIC.items():
     app.add_api_route(address, _static(name, kind), include_in_schema=False, methods=["GET"])
   return guard.Guard(app, hosts, numbers, info.max_bytes)
+
+
+def _check_asked(request) -> None:
+  """Refuses parameters of the address that nothing reads, misspelt perhaps, and what is there twice."""
+  names = [name for name, _ in request.query_params.multi_items()]
+  if wrong := next((name for name in names if name not in _ASKED or names.count(name) > 1), ""):
+    raise Problem(400, f"{wrong[:60]!a} is there twice" if wrong in _ASKED else
+                  f"nothing reads {wrong[:60]!a}: {', '.join(_ASKED)} are known")
 
 
 class _Queue:

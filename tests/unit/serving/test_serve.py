@@ -87,6 +87,9 @@ def test_a_threshold_of_ones_own_and_force(app, served_run, scan, tmp_path):
     ([("a.png", b"1")], "?include=all", 400, "include is files, view"),
     ([("a.png", b"1")], "?threshold=nan", 400, "threshold a number"),
     ([("a.png", b"1")], "?threshold=much", 400, "threshold: Input should be a valid number"),
+    ([("a.png", b"1")], "?treshold=0.2", 400,
+     "nothing reads 'treshold': threshold, include, answer, force are"),
+    ([("a.png", b"1")], "?threshold=0.2&threshold=0.9", 400, "'threshold' is there twice"),
     ([("a.nii", b"0" * 2**20)], "", 413, "more than 1 MiB: start the server with a larger --max_mb"),
 ])
 def test_errors_are_one_line_with_their_status(app, drop_folder, files, query, status, words):
@@ -94,6 +97,27 @@ def test_errors_are_one_line_with_their_status(app, drop_folder, files, query, s
   assert got == status == found["status"] and words in found["detail"], found
   assert "\n" not in found["detail"] and str(drop_folder) not in found["detail"]
   assert not list(drop_folder.iterdir())
+
+
+def test_fields_that_nothing_reads_are_refused(app, scan):
+  """A threshold among the files was overlooked: the mask was that of another one."""
+  headers, body = asking.form(scan)
+  note = b'--x\r\ncontent-disposition: form-data; name="threshold"\r\n\r\n0.1\r\n'
+  headers["content-length"] = str(len(note + body))
+  status, _, data = asking.ask(app, "POST", "/api/score", headers, [note + body])
+  assert status == 400 and "nothing reads the field 'threshold': files go" in data.decode()
+  other = body.replace(b'name="file"', b'name="scan"')
+  status, _, data = asking.ask(app, "POST", "/api/score", asking.form(scan)[0], [other])
+  assert status == 400 and "nothing reads the field 'scan'" in data.decode()
+
+
+def test_what_readers_doubt_is_in_the_answer(app, scan):
+  """It stood in the log, which a server has not."""
+  assert asking.post(app, scan)[1]["warning"] == ""
+  twice = [(name, scan[0][1]) for name, _ in scan]
+  found = asking.post(app, twice)[1]["warning"]
+  assert found == f"{scan[0][0]} and {scan[1][0]} hold the same voxels, as flair and as t1: is one a copy " \
+                  "under the wrong name?"
 
 
 def test_two_scans_and_a_missing_modality_are_refused(app, drop_folder, scan, tmp_path):
