@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import header as headers, palette
+from data_pipelines.formats import depth, header as headers, palette
 from data_pipelines.formats.regular import check_regular
 from data_pipelines.intake import foreign
 
@@ -165,6 +165,8 @@ def _picture(path, image, data, chunks) -> Decoded:
   header, tags, rows = headers.of_image(image, chunks), _tags(image), _row_kind(image)
   if tags["tiff"] and rows.partition(";")[0] in _UNNAMED:
     _check_unnamed(path, rows)
+  few = _check_jpeg2000(path, image.mode not in ("L", "I;16")) if image.format == "JPEG2000" else 8
+  headers.check_predictor(path, image)
   deep = _is_deep_colour(path, image, tags, rows)
   turn = headers.orientation(image)  # of a PNG decodes it
   if deep:
@@ -174,6 +176,7 @@ def _picture(path, image, data, chunks) -> Decoded:
                   if t.codec_name == "libtiff" else t for t in image.tile]
     image.load()
     pixels, alpha, bits = _plain(path, _shown(image), tags)
+    pixels = depth.widened(pixels, few)
   if chunks:
     headers.check_png_rows(path, chunks)
   if turn >= 5:
@@ -257,8 +260,6 @@ def _row_kind(image) -> str:
 
 def _is_deep_colour(path, image, tags, rows) -> bool:
   """Whether Pillow would keep 8 of 16 bits; refuses what cannot be read at its full depth."""
-  if image.format == "JPEG2000":
-    _check_jpeg2000(path, image.mode in ("RGB", "RGBA", "LA", "YCbCr"))
   if image.mode in ("L", "I", "I;16", "I;16B", "F", "1", "P"):
     return False
   deep = rows.endswith(_DEEP)
@@ -269,16 +270,17 @@ def _is_deep_colour(path, image, tags, rows) -> bool:
   return deep
 
 
-def _check_jpeg2000(path, colour):
-  """Refuses depths of which Pillow drops a part, and signed values, of which it makes greys."""
+def _check_jpeg2000(path, colour) -> int:
+  """Bits of a value; refuses depths of which Pillow drops a part, and a sign, of which it makes greys."""
   with open(path, "rb") as file:
     head = file.read(1 << 16)
   start = head.find(b"\xff\x4f\xff\x51")  # start of the code stream and its SIZ segment
-  depth = head[start + 42] if start >= 0 and len(head) > start + 42 else 0  # less one; the upper bit: signed
-  if depth & 128:
+  less = head[start + 42] if start >= 0 and len(head) > start + 42 else 7  # less one; the upper bit: signed
+  if less & 128:
     raise UserError(f"{path} has signed pixels (JPEG 2000); save it as 8 or 16 bits without sign")
-  if colour and depth >= 8:
+  if colour and less >= 8:
     raise UserError(f"{path} is a colour JPEG 2000 file of more than 8 bits; save it as PNG or TIFF")
+  return less + 1
 
 
 def _both_bytes(path, kind, data) -> np.ndarray:

@@ -65,6 +65,13 @@ def black_and_white(path, pixels: np.ndarray, bits: int, window=(0, 0)) -> tuple
   return 0, 65280 if moved_up else 65535
 
 
+def widened(pixels: np.ndarray, bits: int) -> np.ndarray:
+  """8-bit pixels of a picture of fewer bits, which a decoder moved up: white is 255, not 240 as of 4 bits."""
+  if bits >= 8 or pixels.dtype != np.uint8:
+    return pixels
+  return np.round((pixels >> (8 - bits)) * (255 / (2**bits - 1))).astype(np.uint8)
+
+
 def check_stored(path, array: np.ndarray, proxy) -> None:
   """Refuses a volume whose numbers, as they are stored, tell that its header has a wrong type or byte order.
 

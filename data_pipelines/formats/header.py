@@ -23,6 +23,7 @@ from data_pipelines.errors import UserError
 _DESCRIPTION, _BYTES, _IMAGEJ, _METAMORPH = 270, 279, (50838, 50839), 33629
 _TIFF_TAGS = (_DESCRIPTION, 282, 283, 296, *_IMAGEJ)  # 282, 283, 296: resolution in x, in y, unit
 _RARE = {34925: "LZMA", 50000: "Zstandard", 50001: "WebP"}  # codes of tag 259
+_PACKBITS = 32773  # of tag 259
 _PNG_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"pHYs")
 # Passes of an interlaced PNG: first row and column, steps of both.
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
@@ -107,6 +108,14 @@ def rare_compression(path) -> str:
   except Exception:  # no TIFF, or damaged before its pixels
     packed = ""
   return packed and f"TIFF compressed as {packed}: damaged, or not decoded here; save it with LZW or Deflate"
+
+
+def check_predictor(path, image) -> None:
+  """Refuses TIFF of PackBits with differences between neighbours: tifffile writes them, libtiff shows them."""
+  tags: Any = getattr(image, "tag_v2", {})
+  if int(tags.get(317, 1)) > 1 and int(tags.get(259, 1)) == _PACKBITS:
+    raise UserError(f"{path} holds differences between its pixels (TIFF's Predictor) in PackBits, which has "
+                    "none: save it with LZW or Deflate")
 
 
 def orientation(image) -> int:

@@ -249,3 +249,32 @@ def test_channels_that_pillow_would_drop_are_refused(monkeypatch, channels, fine
   else:
     with pytest.raises(UserError, match=f"a.tif has {channels} channels"):
       decode._check_pages("a.tif", picture, "image")
+
+
+@pytest.mark.parametrize("bits", [1, 4, 7, 8])
+@pytest.mark.parametrize("shape", [(9, 11), (9, 11, 3)])
+def test_jpeg_2000_of_few_bits_is_as_white_as_they_say(tmp_path, bits, shape):
+  """Pillow moves them up: 4 bits ended at 240, a mask of 1 bit at 128."""
+  codecs = pytest.importorskip("imagecodecs")
+  stored = RNG.integers(0, 2**bits, shape).astype(np.uint8)
+  stored.flat[:2] = 0, 2**bits - 1
+  path = tmp_path / "a.jp2"
+  path.write_bytes(codecs.jpeg2k_encode(stored, level=0, reversible=True, bitspersample=bits))
+  np.testing.assert_array_equal(images.read_8bit(path, shape[2:] and 3 or 1).reshape(shape),
+                                np.round(stored * (255 / (2**bits - 1))))
+
+
+@pytest.mark.parametrize("compression, refused", [(32773, True), (1, False), (8, False)])
+def test_differences_between_pixels_in_a_compression_without(tmp_path, compression, refused):
+  """Decoders show the differences; some writers store them all the same."""
+  array = np.arange(63, dtype=np.uint8).reshape(7, 9)
+  path = tiff(tmp_path / "a.tif", array, deflate=compression == 8, extra=[(317, "H", [2])])
+  if compression == 32773:
+    data = path.read_bytes()
+    at = data.index(b"\x03\x01\x03\x00\x01\x00\x00\x00\x01")
+    path.write_bytes(data[:at + 8] + (32773).to_bytes(2, "little") + data[at + 10:])
+  if not refused:
+    assert images.read(path).pixels.shape == (1, 7, 9, 1)
+    return
+  with pytest.raises(UserError, match="a.tif holds differences between its pixels"):
+    images.read(path)
