@@ -111,7 +111,7 @@ def rare_compression(path) -> str:
 
 
 def check_predictor(path, image) -> None:
-  """Refuses TIFF of PackBits with differences between neighbours: tifffile writes them, libtiff shows them."""
+  """Refuses TIFF of PackBits with differences of neighbours: tifffile writes them, libtiff shows them."""
   tags: Any = getattr(image, "tag_v2", {})
   if int(tags.get(317, 1)) > 1 and int(tags.get(259, 1)) == _PACKBITS:
     raise UserError(f"{path} holds differences between its pixels (TIFF's Predictor) in PackBits, which has "

@@ -260,7 +260,7 @@ def test_jpeg_2000_of_few_bits_is_as_white_as_they_say(tmp_path, bits, shape):
   stored.flat[:2] = 0, 2**bits - 1
   path = tmp_path / "a.jp2"
   path.write_bytes(codecs.jpeg2k_encode(stored, level=0, reversible=True, bitspersample=bits))
-  np.testing.assert_array_equal(images.read_8bit(path, shape[2:] and 3 or 1).reshape(shape),
+  np.testing.assert_array_equal(images.read_8bit(path, 3 if shape[2:] else 1).reshape(shape),
                                 np.round(stored * (255 / (2**bits - 1))))
 
 
