@@ -21,6 +21,13 @@ IMAGES = ("image", "images", "img", "imgs", "imagestr", "imagests")
 _MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
          "patients": 1, "lesions": 1, "pathologies": 1}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
+_RESULTS = {"overlay", "overlays", "heatmap", "heatmaps", "pred", "preds", "prediction", "predictions", "cam",
+            "gradcam", "result", "results", "output", "outputs", "viz", "visualization", "visualisation"}
+# Of what somebody has put aside, inside a folder of a side.
+_ASIDE = {"trash", "excluded", "exclude", "rejected", "reject", "discarded", "unusable", "ignored", "ignore",
+          "deleted", "removed", "corrupt", "corrupted", "damaged", "quality", "borderline", "suspicious",
+          "uncertain", "unsure", "unknown", "unlabeled", "unlabelled", "doubtful", "duplicates", "duplicate",
+          "backup"}
 _HERE = pathlib.PurePath(".")
 _FEW = 6  # folders that can be kinds; there are more of patients
 _NOTES = {"readme", "license", "licence", "changelog", "changes", "citation", "notes"}  # list nothing
@@ -158,10 +165,24 @@ def _words(name: str) -> set[str]:
 
 
 def thumbnails(files: Collection[pathlib.Path]) -> dict[pathlib.Path, str]:
-  """{file: reason} of those in a folder of thumbnails beside the images of the same names."""
+  """{file: reason} of those in a folder of thumbnails or of results beside the images of the same names."""
   there = {(p.parent, finder.stem_of(p)) for p in files}
-  return {p: "is a thumbnail by its folder" for p in files
-          if same(p.parent.name) in _SMALL and (p.parent.parent, finder.stem_of(p)) in there}
+  found = {}
+  for path in files:
+    small, above = same(path.parent.name) in _SMALL, path.parent.parent
+    if small or same(path.parent.name) in _RESULTS:
+      stem = finder.stem_of(path)
+      if (above, stem) in there or any((above / name, stem) in there for name in IMAGES):
+        found[path] = f"is a {'thumbnail' if small else 'result'} by its folder"
+  return found
+
+
+def say_aside(sides: Mapping[pathlib.Path, int], root: pathlib.Path) -> None:
+  """Warns where folders of a side hold one of what somebody has put aside."""
+  odd = [p for p in sides if any(_words(f) & _ASIDE for f in p.relative_to(root).parts[:-1])]
+  if odd:
+    logging.warning("%s and %d more files lie in folders that speak of what was put aside, and count like "
+                    "the others: take them out where they are not meant", odd[0], len(odd) - 1)
 
 
 def say_splits(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
@@ -173,8 +194,9 @@ def say_splits(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
                     "files and splits, config.data.split_table, says it otherwise", root, " and ".join(named))
 
 
-def say_both_sides(sides: Mapping[pathlib.Path, int]) -> None:
-  """Warns where one picture, byte for byte, is normal and abnormal."""
+def say_both_sides(sides: Mapping[pathlib.Path, int], root: pathlib.Path) -> None:
+  """Warns where one picture, byte for byte, is normal and abnormal, and as `say_aside`."""
+  say_aside(sides, root)
   found = copies.find({word: [str(p) for p, side in sides.items() if side == label]
                        for label, word in enumerate(("normal", "abnormal"))})
   if found:

@@ -37,7 +37,8 @@ REMEDY = ("put all files of a patient into one split; where names mislead, set c
           "or config.data.grouping=file")
 PATTERN_FIELD = "config.data.group_pattern"
 # Folders and prefixes that name a kind of thing, not a person.
-_WORDS = {*vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS, "benign",
+_WORDS = {*processed.FOLDERS, "benign",
+          *vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS,
           "images", "image", "img", "imgs", "im", "frames", "frame", "pictures", "picture", "pic", "photo",
           "photos", "scans", "scan", "slices", "slice", "series", "study", "studies", "data", "dataset",
           "all", "clean", "annotated", "masks", "mask", "labels", "label", "noisy", "png", "jpg", "jpeg",
@@ -114,7 +115,7 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     for below in filter(_PERSON.fullmatch, folders_of[name]):
       if not person or re.fullmatch(re.escape(person) + r"\d{3,}", below):  # p10/p10000032: p10 is a bin
         person = below
-    own = _without_suffix(name)
+    own = processed.without_folders(_without_suffix(name))
     folder = _of_scan(person or next(iter(folders), ""))
     stem = own.rpartition("/")[2]
     found[name] = (by_pattern(name, pattern) or headers.get(name) or person_names.published(stem) or folder

@@ -22,6 +22,10 @@ _STEPS = {"bet", "brain", "stripped", "skullstripped", "skullstrip", "stripping"
 AUGMENTED = r"aug(?:mented|mentation)?\d*|[hv]?flip(?:ped)?(?:lr|ud|[hv])?|rot(?:ated?)?\d*|mirror(?:ed)?"
 _AUGMENTED = re.compile(AUGMENTED, re.IGNORECASE)
 _COPY_OF = re.compile(rf"(?:{AUGMENTED})[-_ .]+(?=.)", re.IGNORECASE)
+# Folders of forms of the images that lie elsewhere under the same names.
+FOLDERS = {"original", "originals", "raw", "enhanced", "augmented", "augmentation", "augmentations", "aug",
+           "processed", "preprocessed", "cropped", "crops", "crop", "resized", "clahe", "equalized",
+           "normalized", "filtered", "denoised", "segmented", "overlay", "overlays"}
 _OF_BIDS = re.compile(r"_(?:desc|space|res|den)-[a-z0-9]+", re.IGNORECASE)  # entities of derivatives
 _DERIVED = re.compile(r"(?:^|(?<=/))derivatives/[^/]+/", re.IGNORECASE)
 # Before a name: SPM's realigned, bias-corrected, warped ... and tissues; other programs' with a "_".
@@ -45,6 +49,12 @@ def core(stem: str) -> str:
   while found := _COPY_OF.match(stem):
     stem = stem[found.end():]
   return stem
+
+
+def without_folders(path: str) -> str:
+  """A path without FOLDERS: normal/a of normal/enhanced/a and of augmented/normal/a."""
+  *folders, name = path.split("/")
+  return "/".join([*(f for f in folders if f.lower() not in FOLDERS), name])
 
 
 def forms(files: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, pathlib.Path]]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_pipelines import dataset as datasets, fields
 from data_pipelines.datasets import own_folder
-from data_pipelines.intake import copies
+from data_pipelines.intake import copies, sides
 
 
 def write(folder, *names):
@@ -94,3 +94,17 @@ def test_what_cannot_be_opened_is_left_to_who_reads_it(tmp_path, monkeypatch):
     for name in known:
       monkeypatch.setattr(copies, name, lambda path: 7)
     assert copies.find({"train": [a, absent], "test": [str(tmp_path), b]}) == [(a, "train", b, "test")]
+
+
+def test_results_beside_images_are_left_out_and_what_was_put_aside_is_said(tmp_path, caplog):
+  """abnormal/overlays/a.png was an abnormal image, normal/pred/a.png was trained on."""
+  images = ("normal/a.png", "normal/images/b.png", "normal/c.png", "abnormal/d.png")
+  results = ("normal/pred/a.png", "normal/heatmaps/b.png", "abnormal/Overlays/d.png")
+  write(tmp_path, *images, *results, "normal/pred/alone.png")
+  found = sides.look(tmp_path)
+  assert sorted(m.name for m in found.members) == sorted([*images, "normal/pred/alone.png"])
+  told = {str(i.path.relative_to(tmp_path)): i.reason for i in found.found.left_out}
+  assert told == dict.fromkeys(results, "is a result by its folder") and "aside" not in caplog.text
+  write(tmp_path, "normal/bad_quality/e.png", "trash/f.png")
+  sides.look(tmp_path)
+  assert "normal/bad_quality/e.png and 0 more files lie in folders that speak of what was put" in caplog.text

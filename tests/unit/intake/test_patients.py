@@ -57,6 +57,9 @@ RULES = {
     "copies of augmentation": (["p00.png", "aug_p00.png", "p00_flip.png", "p01_rot90_2.png", "img_1.png",
                                 "img_1_aug_2.png", "rotated_img_1.png"], "",
                                ["p00", "p00", "p00", "p01", "img_1", "img_1", "img_1"]),
+    "folders of forms": (["normal/original/a1.png", "normal/enhanced/a1.png", "augmented/normal/a1.png",
+                          "normal/a2.png", "abnormal/a1.png", "raw/b.png", "crops/b.png"], "",
+                         ["normal/a1"] * 3 + ["normal/a2", "abnormal/a1", "b", "b"]),
     "MIAS: two films of a woman": (["mdb001.png", "mdb002.png", "mdb003ll.png", "MDB004rl.png"], "",
                                    ["mdb pair 1", "mdb pair 1", "mdb pair 2", "mdb pair 2"]),
     "INbreast": (["20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm", "20586934_6c613a14b80a8591_MG_L_CC_ANON.dcm",
@@ -119,7 +122,9 @@ def test_a_folder_of_a_kind_of_things_is_nobody():
       subjects subject cases case file files anat func isic us noisy_img noisy_gt clean_img clean_gt train_img
       val_gt test_img mr mri ct xr cr dx left right"""
   two = lambda word: patients.of_files([f"{word}/cat.png", f"{word}/dog.png", "other/ape.png"])[:2]
-  assert [w for w in words.split() if two(w) != [f"{w}/cat", f"{w}/dog"]] == []
+  forms = {"original", "originals", "raw"}  # of one image: their folders part nothing
+  assert [w for w in words.split() if w not in forms and two(w) != [f"{w}/cat", f"{w}/dog"]] == []
+  assert [w for w in (*forms, "enhanced", "crops") if two(w) != ["cat", "dog"]] == []
   assert two("smith") == ["smith", "smith"]
 
 
