@@ -73,7 +73,8 @@ def widened(pixels: np.ndarray, bits: int) -> np.ndarray:
 
 
 def check_stored(path, array: np.ndarray, proxy) -> None:
-  """Refuses a volume whose numbers, as they are stored, tell that its header has a wrong type or byte order.
+  """Refuses a volume whose numbers, as they are stored, tell that its header has a wrong type, byte order or
+  axes.
 
   Args:
     array: float64 [H,W,Z] or more axes, with slope and intercept. proxy: nibabel's ArrayProxy of it.
@@ -91,6 +92,31 @@ def check_stored(path, array: np.ndarray, proxy) -> None:
   elif kind.itemsize >= 4:
     scaled = (slope, inter) != (1, 0)  # rounded by that, their bits are read again
     _check_bits(path, np.asarray(proxy.get_unscaled()) if scaled else array.astype(kind))
+  check_axes(path, array)
+
+
+def check_axes(path, array: np.ndarray) -> None:
+  """Refuses a volume that is torn with its axes, and whole where two of them are exchanged.
+
+  Args:
+    array: float64 [X,Y,Z], as nibabel gives it: x runs fastest in the file.
+  """
+  if array.ndim != 3:
+    return
+  x, y, z = array.shape
+  middle = array[:, :, z // 2].reshape(-1, order="F")  # one slice
+  others = {y: (y, x, z), z: (z, y, x)}
+  for width in (n for n in others if n != x and len(middle) >= 16 * n):
+    if torn(middle.reshape(-1, x), middle[:len(middle) // width * width].reshape(-1, width)):
+      _refuse_axes(path, array.shape, others[width])
+  plane = array[x // 2].reshape(-1, order="F")
+  if y != z and torn(plane.reshape(z, y), plane.reshape(y, z)):
+    _refuse_axes(path, array.shape, (x, z, y))
+
+
+def _refuse_axes(path, shape, other):
+  raise UserError(f"{path} is torn with {' x '.join(map(str, shape))} voxels, and whole with "
+                  f"{' x '.join(map(str, other))}: its header (dim) is wrong")
 
 
 def _check_bits(path, stored: np.ndarray) -> None:
@@ -121,3 +147,28 @@ def _check_order(path, stored: np.ndarray) -> None:
   if rough > 0.1 and other < 0.25 * rough:
     raise UserError(f"{path} holds 16-bit numbers whose bytes are in the other order than its header says: "
                     "write it again")
+
+
+def torn(values: np.ndarray, other: np.ndarray) -> bool:
+  """Whether [H,W] or [H,W,C] is rough where the same numbers in another order are smooth.
+
+  It was read with another width then, or with its colours apart. Of 199 pictures the ratio of steps was 0.41
+  at most as they are, and 1.74 at least of wrong readings.
+  """
+  if min(values.shape[:2]) < 16 or len(np.unique(values[::4, ::4])) < 32:  # writing, masks
+    return False
+  return _steps(_middle(values)) > 1.3 * _steps(_middle(other))
+
+
+def _middle(values):
+  """The rows around the middle, of a million numbers at most (16 rows at least)."""
+  rows = max(16, 1_000_000 // values[0].size)
+  first = max(0, (len(values) - rows) // 2)
+  return values[first:first + rows]
+
+
+def _steps(values) -> float:
+  """Mean step from row to row over that along rows where there is one channel; of colours their sum."""
+  wide = values.astype(np.float32)
+  down, along = (float(np.abs(np.diff(wide, axis=axis)).mean()) for axis in (0, 1))
+  return down + along if values.ndim == 3 else down / max(along, 1e-9)

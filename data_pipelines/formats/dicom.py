@@ -61,6 +61,7 @@ def load(path) -> tuple[Any, np.ndarray]:
     array = data.pixel_array
     dicom_head.check_stored(path, data, array)
     dicom_head.check_sign(path, data, array)
+    dicom_head.check_layout(path, data, array)
     if data.PhotometricInterpretation == "PALETTE COLOR":
       from pydicom.pixels import apply_color_lut
       array = apply_color_lut(array, data)

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import depth
 
 _COUNT = re.compile(r" *\b\d+ ?(?:/|of) ?\d+$")  # of slices, at the end of a text
 # Words of ImageType of which the slices of a volume have the same.
 _PARTS = {"M", "P", "R", "I", "W", "F", "WATER", "FAT", "IP", "OP", "IN_PHASE", "OUT_PHASE", "OPP_PHASE",
           "NORM", "LOCALIZER", "MPR", "ADC", "TRACEW", "FA"}
-_ROWS, _TORN = 1024, 5e-4  # rows that are looked at for a wrong sign; share of neighbours that shows one
+_ROWS, _TORN = 512, 5e-4  # rows that are looked at for a wrong sign; share of neighbours that shows one
+_ABOVE_SIGNED = 1e-3  # as _ABOVE of compressed pixels with a sign: dark ones become the brightest
 _J2K = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 code stream and its SIZ segment
 _ABOVE = 0.25  # share of the pixels with bits above Bits Stored: more than an overlay draws
 
@@ -119,6 +121,10 @@ def check_stored(path, data, decoded: np.ndarray) -> None:
   if signed:  # of negative values they are all set, or left out
     beyond &= stored >> (bits - 1) != 2 ** (allocated - bits + 1) - 1
   above = float(np.mean(beyond)) if stored.size else 0.0
+  if signed and _is_compressed(data) and np.mean(
+      (np.abs(decoded + 0.5) > 2 ** (bits - 1)) & (stored != padding)) > _ABOVE_SIGNED:
+    raise UserError(f"{path} holds a compressed picture of numbers up to {decoded.max()}, and says {bits} "
+                    "bits with a sign: the sign is lost, or Bits Stored wrong; save it uncompressed from a viewer")
   if above > _ABOVE and not any((group, 0x0102) in data for group in range(0x6000, 0x6020, 2)):
     raise UserError(f"{path} says that it stores {bits} bits, and {above:.0%} of its pixels have more: its "
                     "header (Bits Stored) is wrong")
@@ -151,6 +157,33 @@ def check_sign(path, data, decoded: np.ndarray) -> None:
     raise UserError(f"{path}: its pixels jump from black to white where greys go on smoothly "
                     f"{'without' if decoded.dtype.kind == 'i' else 'with'} a sign: its header (Pixel "
                     "Representation) is wrong")
+
+
+def check_layout(path, data, decoded: np.ndarray) -> None:
+  """Refuses pixels without compression that are torn by their header, and whole the other way.
+
+  Rows and Columns are exchanged, or colours lie otherwise than Planar Configuration says.
+
+  Args:
+    decoded: pydicom's pixels, [...,H,W] or [...,H,W,3]; the first picture is looked at.
+  """
+  kind = data.PhotometricInterpretation
+  if _is_compressed(data) or decoded.dtype.kind not in "iu" or kind == "YBR_FULL_422":
+    return
+  rows, columns, samples = int(data.Rows), int(data.Columns), int(data.SamplesPerPixel)
+  values = decoded.reshape(-1)[:rows * columns * samples]
+  if samples == 1 and rows != columns and depth.torn(
+      values.reshape(rows, columns), values.reshape(columns, rows)):
+    raise UserError(f"{path} is torn with {rows} rows of {columns} pixels, and whole with {columns} of "
+                    f"{rows}: its header (Rows, Columns) is wrong")
+  if samples == 3 and decoded.shape[-1] == 3 and kind == "RGB":
+    shown, planes = values.reshape(rows, columns, 3), int(data.get("PlanarConfiguration", 0) or 0)
+    stored = np.moveaxis(shown, -1, 0).reshape(-1) if planes else values
+    other = stored.reshape(rows, columns, 3) if planes else np.moveaxis(
+        stored.reshape(3, rows, columns), 0, -1)
+    if depth.torn(shown, other):
+      raise UserError(f"{path}: its colours are torn, and whole in the other Planar Configuration than its "
+                      "header says: write it again")
 
 
 def check_length(path, data) -> None:

@@ -250,3 +250,38 @@ def test_jpeg_2000_whose_sign_or_colours_the_header_has_wrong(tmp_path):
       continue
     with pytest.raises(UserError, match="colours are changed twice"):
       images.read(path)
+
+
+@pytest.mark.parametrize("kind", ["RGB", "MONOCHROME2"])
+@pytest.mark.parametrize("planes", [0, 1])
+def test_pictures_that_are_torn_by_their_header(tmp_path, kind, planes):
+  """Rows and Columns exchanged, or colours in planes: a sheared or a many-coloured picture went through."""
+  picture = COLOUR if kind == "RGB" else COLOUR[..., 0]
+  data = pydicom.dcmread(dicom(tmp_path / "a.dcm", picture, kind))
+  if kind == "RGB":
+    data.PlanarConfiguration = planes
+    data.PixelData = (np.moveaxis(picture, -1, 0) if planes else picture).tobytes()
+  data.save_as(tmp_path / "a.dcm")
+  np.testing.assert_array_equal(images.read(tmp_path / "a.dcm").pixels[0].squeeze(), picture)
+  if kind == "RGB":
+    data.PlanarConfiguration = 1 - planes
+  else:
+    data.Rows, data.Columns = data.Columns, data.Rows
+  data.save_as(tmp_path / "a.dcm")
+  with pytest.raises(UserError, match="a.dcm.* torn"):
+    images.read(tmp_path / "a.dcm")
+  noise = np.random.default_rng(0).integers(0, 256, picture.shape).astype(np.uint8)
+  assert images.read(dicom(tmp_path / "b.dcm", noise, kind)).pixels.shape[1:3] == picture.shape[:2]
+
+
+def test_a_sign_that_a_compressed_picture_lost(tmp_path):
+  """Air became the brightest: numbers of 12 bits with a sign, stored without."""
+  lost = (SLOPE * 3600).astype(np.int16) & 4095
+  for bits, fine in ((12, False), (16, True)):
+    path = jpeg2000(tmp_path / "a.dcm", lost, stream_of(lost.astype(np.uint16)), BitsStored=bits,
+                    HighBit=bits - 1, PixelRepresentation=1, WindowCenter=0, WindowWidth=4096)
+    if fine:
+      assert images.read(path).pixels.shape == (1, 40, 48, 1)
+      continue
+    with pytest.raises(UserError, match="12 bits with a sign: the sign is lost"):
+      images.read(path)

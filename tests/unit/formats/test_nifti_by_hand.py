@@ -224,3 +224,27 @@ def test_headers_of_pairs_and_of_analyze_are_called_so(tmp_path):
   (tmp_path / "a.nii").write_bytes((tmp_path / "a.hdr").read_bytes())
   with pytest.raises(UserError, match="that of Analyze 7.5: save it as one .nii.gz"):
     nifti.read_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("shape", [(40, 32, 24), (24, 40, 20), (40, 24, 32)])
+@pytest.mark.parametrize("one, other", [(0, 1), (1, 2), (0, 2)])
+def test_axes_that_the_header_has_exchanged(tmp_path, shape, one, other):
+  """Each slice was sheared: a map of it means nothing."""
+  x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+  volume = np.float32(1000 * np.exp(-(x**2 + 2 * y**2 + 1.5 * z**2)) + 20 * np.sin(9 * x * y))
+  path, exchanged = tmp_path / "a.nii", list(shape)
+  exchanged[one], exchanged[other] = shape[other], shape[one]
+  for wanted in (shape, exchanged):
+    array = volume.reshape(-1, order="F").reshape(wanted, order="F")
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+    if wanted == shape:
+      assert nifti.read_volume(path).shape == shape
+  with pytest.raises(UserError, match=f"torn with {' x '.join(map(str, exchanged))} voxels, and whole with"):
+    nifti.read_volume(path)
+
+
+def test_volumes_of_noise_and_labels_are_not_torn(tmp_path):
+  rng = np.random.default_rng(0)
+  for volume in (rng.normal(size=(40, 20, 30)), (rng.random((40, 20, 30)) > 0.9).astype(np.uint8)):
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "a.nii")
+    assert nifti.read_volume(tmp_path / "a.nii").shape == (40, 20, 30)
