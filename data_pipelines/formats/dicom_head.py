@@ -124,7 +124,7 @@ def check_stored(path, data, decoded: np.ndarray) -> None:
   if signed and _is_compressed(data) and np.mean(
       (np.abs(decoded + 0.5) > 2 ** (bits - 1)) & (stored != padding)) > _ABOVE_SIGNED:
     raise UserError(f"{path} holds a compressed picture of numbers up to {decoded.max()}, and says {bits} "
-                    "bits with a sign: the sign is lost, or Bits Stored wrong; save it uncompressed from a viewer")
+                    "bits with a sign: the sign is lost, or Bits Stored wrong; save it uncompressed")
   if above > _ABOVE and not any((group, 0x0102) in data for group in range(0x6000, 0x6020, 2)):
     raise UserError(f"{path} says that it stores {bits} bits, and {above:.0%} of its pixels have more: its "
                     "header (Bits Stored) is wrong")
