@@ -30,11 +30,12 @@ from data_pipelines.formats import dicom_head
 from data_pipelines.intake import find, folder_words, person_names, processed, visits, vocabulary
 from data_pipelines.intake.tables import Row, same
 
-COLUMNS = ("group", "patient", "subject", *(f"{who}{mark}id" for mark in ("_", " ", "-", "") for who in (
-    "patient", "subject", "participant", "person")), *(f"patient{mark}{word}" for mark in ("_", " ", "")
-           for word in ("number", "no", "nr", "name")), "participant", "person", "mrn", "pid")
-REMEDY = ("put all files of a patient into one split; where names mislead, set config.data.group_pattern, "
-          "or config.data.grouping=file")
+COLUMNS = ("group", "patient", "subject", *(f"{who}{mark}{word}" for mark in ("_", " ", "-", "") for who in (
+    "patient", "subject", "participant", "person", "case", "lesion", "individual", "donor")
+    for word in ("id", "number", "no", "no.", "nr")), *(f"patient{mark}name" for mark in ("_", " ", "")),
+           "participant", "person", "individual", "donor", "mrn", "pid")
+REMEDY = ("put all files of a patient into one split; where names mislead, set config.data.group_pattern, or "
+          "config.data.grouping=file")
 PATTERN_FIELD = "config.data.group_pattern"
 # Folders and prefixes that name a kind of thing, not a person.
 _WORDS = {*processed.FOLDERS, "benign",
@@ -144,14 +145,14 @@ def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", groupi
 
   Args:
     names: paths of the rows' files below the data folder.
-    pattern: config.data.group_pattern, for rows whose column is empty.
+    pattern: config.data.group_pattern, for rows whose column is empty. root, ids, kinds: of `name_patients`.
     grouping: config.data.grouping; "file" leaves the column aside, "legacy" the names.
-    root, ids, kinds: as of `name_patients`.
   """
   if grouping == "legacy":
     return unified([r.get("group") or r.get("patient") or n for r, n in zip(rows, names)])
   by_name = grouping == "patient"
   guessed = name_patients(names, pattern, root, ids, kinds) if by_name else {n: n for n in names}
+  person_names.say_columns(rows, COLUMNS)
   column = _joined(rows) if by_name else [""] * len(rows)
   return unified([c or guessed[n] for c, n in zip(column, names)])
 

@@ -6,6 +6,8 @@ a number (RET002OD); blanks and brackets as separators (P01 slice 3, Patient 1 (
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+import logging
 import re
 
 # Sets whose names hide the person, and what of a name is one's.
@@ -27,6 +29,8 @@ _SIDE = re.compile(r"(.*\d)(?:l|r|lt|rt|od|os)", re.IGNORECASE)
 # Words that may stand before a person: of views, kinds, dates and sequences, and numbers.
 _BEFORE = re.compile(rf"(?:{_VIEW}|t1|t2|t1ce|t1w|t2w|flair|adc|dwi|ax|sag|cor|slice|frame|img|image|scan|"
                      r"view)?\d*|(?:19|20)\d\d[-.]?\d\d[-.]?\d\d", re.IGNORECASE)
+_OF_PEOPLE = re.compile(r"patient|subject|person|participant|individual|donor|lesion|animal|volunteer|\bcase|"
+                        r"\bexam|accession|study")
 # A number, not a year or a day, before three words more: 0001_1297860395_01_WRI-L1_M014.
 _NUMBERED = re.compile(r"(?!(?:19|20)\d\d(?:\d{4})?[-_])(\d{3,})[-_][^-_]+[-_][^-_]+[-_].+")
 
@@ -65,3 +69,18 @@ def without_side(stem: str) -> str:
   """RET002 of RET002OD and RET002OS, 9000099 of 9000099L; other names as they are."""
   found = _SIDE.fullmatch(stem)
   return found[1] if found else stem
+
+
+def say_columns(rows: Sequence[Mapping[str, str]], known: Collection[str]) -> None:
+  """Warns of a column that is named as one of people, where the table has none that is read.
+
+  Args:
+    known: columns that are read.
+  """
+  if not rows or any(row.get(column) for row in rows for column in known):
+    return
+  for column in rows[0]:
+    values = [row.get(column, "") for row in rows]
+    if _OF_PEOPLE.search(column.lower()) and 2 < len(set(values)) < len(values):
+      logging.warning("column %r of the table may say whose an image is (%d values in %d rows), and is not "
+                      "read: call it patient", column, len(set(values)), len(values))

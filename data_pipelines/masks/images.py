@@ -17,6 +17,7 @@ from data_pipelines.formats import arrays, doubts, images as formats, lossy
 from data_pipelines.intake import counts, find
 from data_pipelines.ops import resize
 
+_FILLED = 3  # times as much inside a line as the line has
 _LABELS = 15  # a largest value of a grey mask that says: these are numbers of labels
 _FAINT = 127  # below the middle
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
@@ -106,15 +107,33 @@ def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0,
   """
   def look(pair):
     mask = check_pair(*pair, soft, window)
-    return bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5), float((mask > 0).mean())
+    inverted = bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
+    return inverted, float((mask > 0).mean()), _is_outline(mask > 0)
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
     found = list(pool.map(look, pairs))
-  odd = [mask for (_, mask), (inverted, _) in zip(pairs, found) if inverted]
+  odd, lines = ([mask for (_, mask), told in zip(pairs, found) if told[at]] for at in (0, 2))
   doubts.say_of_masks(pairs)
+  if len(pairs) > 1 and not any(share for _, share, _ in found):
+    logging.warning("none of %d masks marks anything, the first %s: are they the right ones?", len(pairs),
+                    pairs[0][1])
+  if 2 * len(lines) > len(pairs):
+    logging.warning("%d of %d masks are lines around what is meant, the first %s: the lines alone count as "
+                    "marked; fill them where the inside is meant", len(lines), len(pairs), lines[0])
   if 2 * len(odd) > len(pairs):
     logging.warning("%d of %d masks mark all four corners and more than half of the image, the first %s: are "
                     "they inverted? White is the lesion", len(odd), len(pairs), odd[0])
-  return [share for _, share in found]
+  return [share for _, share, _ in found]
+
+
+def _is_outline(mask) -> bool:
+  """Whether [H,W] bool marks far less than what it encloses; looked at on a grid of about 128."""
+  step = max(1, max(mask.shape) // 128)
+  small = mask[:mask.shape[0] // step * step, :mask.shape[1] // step * step]
+  small = small.reshape(small.shape[0] // step, step, -1, step).any((1, 3))
+  if not small.any():
+    return False
+  from scipy import ndimage
+  return bool(ndimage.binary_fill_holes(small).sum() > _FILLED * small.sum())
 
 
 def check_pair(image, mask, soft: bool = False, window=(0, 0)) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The one rule of patients, the one leak check, the one split."""
 
+import pathlib
+
 import numpy as np
 import pydicom
 import pytest
@@ -266,3 +268,17 @@ def test_names_that_differ_in_zeros_and_marks_are_said(caplog, a, b, alike):
     ({"patient": "P1"}, ""), ({"patient_id": "P1", "patient": "x", "group": ""}, ""), ({}, "")])
 def test_a_column_of_patients_is_no_column_of_groups(row, group):
   assert patients.group_column(row) == group
+
+
+def test_columns_of_people_that_nothing_reads_are_said(caplog):
+  """Whose an image is stood in a column of another name: people lay on two sides."""
+  rows = [tables.Row({"image": f"{i}.png", "case": f"c{i // 2}"}, pathlib.Path("t.csv"), i) for i in range(8)]
+  names = [row["image"] for row in rows]
+  assert patients.of_rows(rows, names) == [str(i) for i in range(8)]
+  assert "column 'case' of the table may say whose an image is (4 values in 8 rows)" in caplog.text
+  caplog.clear()
+  for column in ("lesion_id", "case id", "Subject no.".lower(), "donor"):
+    told = [tables.Row({**row, column: row["case"]}, pathlib.Path("t.csv"), row.line) for row in rows]
+    assert patients.of_rows(told, names) == [f"c{i // 2}" for i in range(8)]
+  patients.of_rows([tables.Row({"lesion": str(i % 2)}, pathlib.Path("t.csv"), i) for i in range(8)], names)
+  assert not caplog.text

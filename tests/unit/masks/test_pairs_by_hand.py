@@ -280,3 +280,22 @@ def test_a_pattern_says_whose_an_image_is_in_a_table_and_in_folders(root):
   parts(root / "set", layout="folders")
   with pytest.raises(UserError, match=" img in "):
     parts(root / "set", layout="folders", group_pattern="(img)/")
+
+
+@pytest.mark.parametrize("kind, said", [
+    ("filled", ""), ("line", "2 of 2 masks are lines around what is meant"), ("ring", ""),
+    ("nothing", "none of 2 masks marks anything")])
+def test_masks_of_lines_or_of_nothing_are_said(tmp_path, caplog, kind, said):
+  """An outline was a lesion as thin as its line; a set could be trained on masks of nothing."""
+  mask = np.zeros((60, 80), np.uint8)
+  if kind != "nothing":
+    mask[10:50, 10:60] = 255
+  if kind in ("line", "ring"):
+    inset = 1 if kind == "line" else 12
+    mask[10 + inset:50 - inset, 10 + inset:60 - inset] = 0
+  pairs = [(tmp_path / f"{i}.png", tmp_path / f"{i}_m.png") for i in range(2)]
+  for image, truth in pairs:
+    Image.fromarray(mask // 2 + 9).save(image)
+    Image.fromarray(mask).save(truth)
+  images.check_pairs(pairs)
+  assert (said in caplog.text) if said else not caplog.text
