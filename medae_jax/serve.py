@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 import csv
+import dataclasses
 import logging as std_logging
 import os
 import pathlib
@@ -113,7 +114,8 @@ def _scorer(workdir: pathlib.Path, run: trained.Trained):
     found = score_of.files(out, row)
     if lines:
       told = (line.replace(f"{source}/", "").replace(str(source), "the upload") for line in lines)
-      found.row["warning"] = "; ".join(filter(None, (found.warning, *told)))
+      warning = "; ".join(filter(None, (found.warning, *told)))
+      found = dataclasses.replace(found, row={**found.row, "warning": warning})
     shown = views.of(source, run.config, run.calibration, found) if view else None
     return answers.Scored(found, out, shown)
   return score
