@@ -88,6 +88,7 @@ def test_a_run_that_failed_waits_for_no_thread(monkeypatch, capsys, code, stuck,
   thread, join = threading.Thread(target=event.wait, args=(30 if stuck else 0.01,)), threading.Thread.join
   thread.join = lambda *args: [join(thread, *args), {}["what it failed of, as Orbax' threads raise it"]]
   thread.start()
+  monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread(), thread])
   with contextlib.suppress(SystemExit), environment.threads_may_wait(0.1):
     sys.exit(code)
   event.set()
