@@ -293,8 +293,7 @@ def test_masks_of_lines_or_of_nothing_are_said(tmp_path, caplog, kind, said):
   if kind in ("line", "ring"):
     inset = 1 if kind == "line" else 12
     mask[10 + inset:50 - inset, 10 + inset:60 - inset] = 0
-  pairs = [(tmp_path / f"{i}.png", tmp_path / f"{i}_m.png") for i in range(2)]
-  for image, truth in pairs:
+  for image, truth in (pairs := [(tmp_path / f"{i}.png", tmp_path / f"{i}_m.png") for i in range(2)]):
     Image.fromarray(mask // 2 + 9).save(image)
     Image.fromarray(mask).save(truth)
   images.check_pairs(pairs)
