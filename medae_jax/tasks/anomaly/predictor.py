@@ -255,9 +255,8 @@ class Predictor(BasePredictor):
       if "map" in found:
         maps.append(np.asarray(found["map"])[:len(batch), ..., 0])
     scores = np.concatenate(scores)
-    if not np.isfinite(scores).all():
-      raise UserError("the model's score is not finite: the input or the model is broken")
     maps = np.concatenate(maps) if maps else np.zeros((len(images), 0, 0), np.float32)
+    admit.check_scored(images, scores, maps)
     cut = maps
     if self.threshold is not None and maps.size:
       above = maps > np.float32(self.threshold)

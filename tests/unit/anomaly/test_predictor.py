@@ -129,3 +129,24 @@ def test_on_other_data_val_is_scored_only_where_it_is_asked_for_or_all_there_is(
   with pytest.raises(UserError, match="no split test"):
     go(("val",), ("test",))
   assert (tmp_path / "out/calibration.json").is_file()
+
+
+@pytest.mark.parametrize("score, map_of, grey, said", [
+    (0.0, 0.0, 1.0, "its map is 0 in every pixel, nothing of it was scored"),
+    (np.nan, 1.0, 1.0, "is not finite"),
+    (0.0, 1e-6, 1.0, ""), (0.3, None, 1.0, ""), (0.0, 0.0, 0.0, "")])
+def test_an_input_of_which_nothing_was_scored_is_not_normal(score, map_of, grey, said):
+  """A brain of exchanged axes is thinner than the eroded outline: it was "normal", with score 0."""
+  def found(batch):
+    n = len(batch["image"])
+    maps = {} if map_of is None else {"map": np.eye(4, dtype=np.float32)[None, ..., None] * map_of}
+    return {"score": np.full(n, score, np.float32), **{k: np.repeat(v, n, 0) for k, v in maps.items()}}
+  one = made(None)
+  config = ml_collections.ConfigDict({"predict": {"batch_size": 2}})
+  vars(one).update(config=config, score_fn=found, threshold=None)
+  images = grey * np.arange(48, dtype=np.float32).reshape(3, 4, 4, 1)
+  if said:
+    with pytest.raises(UserError, match=said):
+      one._score(images)
+  else:
+    assert one._score(images).scores.tolist() == [np.float32(score)] * 3
