@@ -94,14 +94,13 @@ def warm(run: trained.Trained) -> None:
 
 def _scorer(workdir: pathlib.Path, run: trained.Trained):
   """The function that the application calls: serving.app.Score."""
-  from medae_jax.serving import answers, doubts
-  from medae_jax.serving.problems import Problem
+  from medae_jax.serving import answers, doubts, problems
 
   def score(source: pathlib.Path, out: pathlib.Path, changed: dict[str, Any], view: bool) -> answers.Scored:
     if not any(finder.kind_of(p) in ("nifti", "image", "dicom") for p in source.iterdir()):
       names = ", ".join(sorted(p.name for p in source.iterdir())[:3])
-      raise Problem(415, f"{names}: no scan and no image; send NIfTI, DICOM, PNG, JPEG or TIFF under their "
-                    "usual endings")
+      raise problems.Problem(415, f"{names}: no scan and no image; send NIfTI, DICOM, PNG, JPEG or TIFF "
+                             "under their usual endings")
     place = {"predict.input": os.fspath(source), "predict.output": os.fspath(out)}
     try:
       with doubts.said() as lines:
@@ -110,10 +109,10 @@ def _scorer(workdir: pathlib.Path, run: trained.Trained):
       if (out / "errors.log").is_file():
         raise RuntimeError((out / "errors.log").read_text(errors="replace")) from error
       line = (_reason(out) or str(error)).replace(admit.INSIST, "force=true insists")
-      raise Problem(422, line) from error
+      raise problems.Problem(422, line) from error
     found = score_of.files(out, row)
     if lines:
-      told = (line.replace(f"{source}/", "").replace(str(source), "the upload") for line in lines)
+      told = (problems.without_places(line, source) for line in lines)
       warning = "; ".join(filter(None, (found.warning, *told)))
       found = dataclasses.replace(found, row={**found.row, "warning": warning})
     shown = views.of(source, run.config, run.calibration, found) if view else None

@@ -274,13 +274,12 @@ def _check_jpeg2000(path, colour) -> int:
   """Bits of a value; refuses depths of which Pillow drops a part, and a sign, of which it makes greys."""
   with open(path, "rb") as file:
     head = file.read(1 << 16)
-  start = head.find(b"\xff\x4f\xff\x51")  # start of the code stream and its SIZ segment
-  less = head[start + 42] if start >= 0 and len(head) > start + 42 else 7  # less one; the upper bit: signed
-  if less & 128:
+  bits, signed = depth.of_jpeg2000(head) or (8, False)
+  if signed:
     raise UserError(f"{path} has signed pixels (JPEG 2000); save it as 8 or 16 bits without sign")
-  if colour and less >= 8:
+  if colour and bits > 8:
     raise UserError(f"{path} is a colour JPEG 2000 file of more than 8 bits; save it as PNG or TIFF")
-  return less + 1
+  return bits
 
 
 def _both_bytes(path, kind, data) -> np.ndarray:

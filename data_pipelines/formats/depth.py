@@ -23,6 +23,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 
+JPEG2000 = b"\xff\x4f\xff\x51"  # start of a code stream and its SIZ segment
 _REMEDY = "say what black and white are by --config.data.window='(0, WHITE)', or save it as 8 bits"
 
 _FLOATS = (np.float32(1e-6).view(np.uint32), np.float32(1e7).view(np.uint32))  # sizes of grey values
@@ -63,6 +64,15 @@ def black_and_white(path, pixels: np.ndarray, bits: int, window=(0, 0)) -> tuple
     raise UserError(f"{path} has 16-bit pixels, but no value above {most} of 65535: 10 to 14 bits "
                     f"in 16?; {_REMEDY}")
   return 0, 65280 if moved_up else 65535
+
+
+def of_jpeg2000(stream: bytes, within: int | None = None) -> tuple[int, bool] | None:
+  """(bits, whether they have a sign) of the first channel; None where no code stream begins within so many
+  bytes (None = all)."""
+  start = stream.find(JPEG2000, 0, within)
+  if start < 0 or len(stream) <= start + 42:
+    return None
+  return (stream[start + 42] & 127) + 1, bool(stream[start + 42] & 128)
 
 
 def widened(pixels: np.ndarray, bits: int) -> np.ndarray:

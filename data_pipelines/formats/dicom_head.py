@@ -19,7 +19,6 @@ _PARTS = {"M", "P", "R", "I", "W", "F", "WATER", "FAT", "IP", "OP", "IN_PHASE", 
           "NORM", "LOCALIZER", "MPR", "ADC", "TRACEW", "FA"}
 _ROWS, _TORN = 512, 5e-4  # rows that are looked at for a wrong sign; share of neighbours that shows one
 _ABOVE_SIGNED = 1e-3  # as _ABOVE of compressed pixels with a sign: dark ones become the brightest
-_J2K = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 code stream and its SIZ segment
 _ABOVE = 0.25  # share of the pixels with bits above Bits Stored: more than an overlay draws
 
 
@@ -151,9 +150,10 @@ def check_sign(path, data, decoded: np.ndarray) -> None:
     return
   step, other = (np.abs(np.diff(values)) for values in (here, there))
   torn, mended = (step > half) & (other < half // 4), (other > half) & (step < half // 4)
+  if torn.sum() <= max(_TORN * step.size, 8, 20 * mended.sum()):
+    return
   dark, bright = here < here.min() + half // 4, here > here.max() - half // 4
-  ends = [np.unique(here[part]).size for part in (dark, bright)]
-  if torn.sum() > max(_TORN * step.size, 8, 20 * mended.sum()) and min(ends) >= 8:
+  if min(np.unique(here[part]).size for part in (dark, bright)) >= 8:
     raise UserError(f"{path}: its pixels jump from black to white where greys go on smoothly "
                     f"{'without' if decoded.dtype.kind == 'i' else 'with'} a sign: its header (Pixel "
                     "Representation) is wrong")
@@ -212,11 +212,11 @@ def _check_size(path, data):
   if found and found != (int(data.Rows), int(data.Columns)):
     raise UserError(f"{path} holds a compressed picture of {found[0]} x {found[1]} pixels and says "
                     f"{data.Rows} x {data.Columns}: its header is wrong")
-  start, style = stream.find(_J2K, 0, 256), stream.find(b"\xff\x52", 0, 4096)  # COD: how it is coded
-  if start < 0 or style < 0 or len(stream) < max(start + 43, style + 9):
+  coded, style = depth.of_jpeg2000(stream, 256), stream.find(b"\xff\x52", 0, 4096)  # COD: how it is coded
+  if coded is None or style < 0 or len(stream) < style + 9:
     return
   # A header with a sign over numbers without is common: their bits are read again, as all viewers do.
-  if stream[start + 42] & 128 and not int(data.get("PixelRepresentation", 0) or 0):
+  if coded[1] and not int(data.get("PixelRepresentation", 0) or 0):
     raise UserError(f"{path} holds a compressed picture of numbers with a sign, and its header (Pixel "
                     "Representation) says that they have none: save it uncompressed from a viewer")
   if stream[style + 8] and str(data.PhotometricInterpretation).startswith("YBR_FULL"):
@@ -226,7 +226,7 @@ def _check_size(path, data):
 
 def _sides(stream: bytes) -> tuple[int, int] | None:
   """(rows, columns) in the head of a JPEG, JPEG-LS or JPEG 2000 stream; None of others."""
-  if stream[:4] == _J2K:
+  if stream[:4] == depth.JPEG2000:
     right, bottom, left, top = struct.unpack(">4I", stream[8:24])
     return bottom - top, right - left
   at = 2 if stream[:2] == b"\xff\xd8" else len(stream)

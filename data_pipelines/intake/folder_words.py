@@ -177,9 +177,11 @@ def thumbnails(files: Collection[pathlib.Path]) -> dict[pathlib.Path, str]:
   return found
 
 
-def say_aside(sides: Mapping[pathlib.Path, int], root: pathlib.Path) -> None:
-  """Warns where folders of a side hold one of what somebody has put aside."""
-  odd = [p for p in sides if any(_words(f) & _ASIDE for f in p.relative_to(root).parts[:-1])]
+def say_aside(files: Collection[pathlib.Path], root: pathlib.Path) -> None:
+  """Warns where folders of a side hold one of what somebody has put aside; `files`: of both sides."""
+  aside = {folder for folder in {p.parent for p in files}
+           if any(_words(part) & _ASIDE for part in folder.relative_to(root).parts)}
+  odd = [p for p in files if p.parent in aside]
   if odd:
     logging.warning("%s and %d more files lie in folders that speak of what was put aside, and count like "
                     "the others: take them out where they are not meant", odd[0], len(odd) - 1)
@@ -194,9 +196,8 @@ def say_splits(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
                     "files and splits, config.data.split_table, says it otherwise", root, " and ".join(named))
 
 
-def say_both_sides(sides: Mapping[pathlib.Path, int], root: pathlib.Path) -> None:
-  """Warns where one picture, byte for byte, is normal and abnormal, and as `say_aside`."""
-  say_aside(sides, root)
+def say_both_sides(sides: Mapping[pathlib.Path, int]) -> None:
+  """Warns where one picture, byte for byte, is normal and abnormal."""
   found = copies.find({word: [str(p) for p, side in sides.items() if side == label]
                        for label, word in enumerate(("normal", "abnormal"))})
   if found:

@@ -280,7 +280,7 @@ def _prefix(name, several):
   whole = _without_suffix(name).rpartition("/")[2]
   stem = processed.core(whole)  # P1_FLAIR_bet is a form of P1_FLAIR
   parts = re.split(r"([_-])", stem)  # words at even places, separators between them
-  if person := _person(parts)[0] or person_names.elsewhere(stem, _FINDINGS | _WORDS):
+  if person := _person(parts)[0] or person_names.elsewhere(stem, _WORDS):
     return person
   last = len(parts) - 1
   is_detail = lambda word: _DETAIL.fullmatch(word) or same(word) in _FINDINGS

@@ -11,8 +11,8 @@ import logging
 import re
 
 # Sets whose names hide the person, and what of a name is one's.
+_MIAS = re.compile(r"mdb(\d{3})(?!\d)", re.IGNORECASE)  # films 1 and 2 are of one woman
 _PUBLISHED = (
-    re.compile(r"mdb(?P<pair>\d{3})(?!\d)", re.IGNORECASE),  # MIAS: films 1 and 2 are of one woman
     re.compile(r"\d{8}_([0-9a-f]{16})_MG_[LR]_", re.IGNORECASE),  # INbreast: image, patient
     re.compile(r"SOB_[BM]_[A-Z]+-\d\d-(\d+)[A-Z]*-\d+-", re.IGNORECASE),  # BreaKHis: slide, magnification
     re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d{3,})-\d+"),  # OCT2017: disease, patient, image
@@ -37,12 +37,9 @@ _NUMBERED = re.compile(r"(?!(?:19|20)\d\d(?:\d{4})?[-_])(\d{3,})[-_][^-_]+[-_][^
 
 def published(stem: str) -> str:
   """The person of a name as public sets have them, "" of others; of MIAS a name for both films of a woman."""
-  for pattern in _PUBLISHED:
-    if found := pattern.match(stem):
-      if pattern.groupindex:
-        return f"mdb pair {(int(found['pair']) + 1) // 2}"
-      return found[1]
-  return ""
+  if film := _MIAS.match(stem):
+    return f"mdb pair {(int(film[1]) + 1) // 2}"
+  return next((found[1] for pattern in _PUBLISHED if (found := pattern.match(stem))), "")
 
 
 def elsewhere(stem: str, kinds) -> str:

@@ -109,10 +109,10 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
     logging.info("%s has no folder normal or abnormal: all of its %d scans are taken for normal, and what "
                  "lies in them is learnt as normal, lesions too", root,
                  sum(side == 0 for side in sides.values()))
-  found.leave_out({path: folder_words.NO_SIDE for path, side in sides.items()
-                   if side is None})
+  found.leave_out({path: folder_words.NO_SIDE for path, side in sides.items() if side is None})
   there = {p: finder.kind_of(p) for p, side in sides.items() if side in (0, 1)}
-  folder_words.say_both_sides({p: int(sides[p]) for p in there}, root)
+  folder_words.say_aside(there, root)
+  folder_words.say_both_sides({p: int(sides[p]) for p in there})
   series = _volumes([p for p, kind in there.items() if kind == "dicom"], dicom, root, found)
   labels = [p for p, kind in there.items() if series and kind == "nifti" and _is_label(p)]
   kinds = {"nifti" if k == "nifti" else "series" if series and k == "dicom" else "image"

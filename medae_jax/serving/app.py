@@ -149,9 +149,7 @@ def _job(score: Score, files, changed, wanted, answer: str, parent, most_bytes: 
     except (UserError, OSError, EOFError, MemoryError) as error:
       status = error.status if isinstance(error, Problem) else 422
       line = " ".join(str(error).split()) or type(error).__name__
-      for path in (source, out, folder):  # the user knows names of files, not where they lie for a second
-        line = line.replace(f"{path}/", "").replace(str(path), "the upload")
-      raise Problem(status, line) from error
+      raise Problem(status, problems.without_places(line, source, out, folder)) from error
 
 
 def _static(name: str, kind: str):

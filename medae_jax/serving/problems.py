@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 from medae_jax.core.errors import UserError
 
 WORDS = {400: "the request is incomplete", 403: "another site asks", 404: "nothing is there",
@@ -19,6 +21,13 @@ class Problem(UserError):
   def __init__(self, status: int, line: str):
     super().__init__(line)
     self.status = status
+
+
+def without_places(line: str, *folders: pathlib.Path) -> str:
+  """A line without a request's folders: the user knows names of files, not where they lie for a second."""
+  for folder in folders:
+    line = line.replace(f"{folder}/", "").replace(str(folder), "the upload")
+  return line
 
 
 def body(status: int, line: str) -> dict[str, object]:

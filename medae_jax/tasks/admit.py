@@ -39,6 +39,12 @@ def volume(series: Sequence[Sequence[pathlib.Path]]) -> fit.Seen:
   return fit.Seen("volume", dicom=tuple(sorted({w for s in series if (w := dicom.modality(s[0]))})))
 
 
+def check_finite(*outputs: np.ndarray) -> None:
+  """Raises UserError where scores, or what a model makes beside them, are not finite."""
+  if not all(np.isfinite(values).all() for values in outputs):
+    raise UserError("the model's score is not finite: the input or the model is broken")
+
+
 def check_scored(images: np.ndarray, scores: np.ndarray, maps: np.ndarray) -> None:
   """Refuses what a model makes of an input that it cannot score.
 
@@ -50,8 +56,7 @@ def check_scored(images: np.ndarray, scores: np.ndarray, maps: np.ndarray) -> No
     UserError: a score is not finite; the map is 0 in every pixel: nothing of a brain's slices is left within
       its eroded outline, as of volumes whose axes are exchanged, and "normal" would be no finding.
   """
-  if not np.isfinite(scores).all():
-    raise UserError("the model's score is not finite: the input or the model is broken")
+  check_finite(scores)
   if maps.size and not maps.any() and np.ptp(images):
     raise UserError("its map is 0 in every pixel, nothing of it was scored: are its axes exchanged, was it "
                     "taken in another plane than the training's slices, or is it almost empty?")

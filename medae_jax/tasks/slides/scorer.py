@@ -9,6 +9,7 @@ import numpy as np
 from data_pipelines import dataset as datasets
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import changed
+from medae_jax.tasks import admit
 
 _PIXELS = 8  # tile pixels a pixel of the map, at most
 
@@ -69,8 +70,7 @@ class Scorer:
     if not self.has_map:
       side = (self.tile - 2 * self.margin) // self.pixel
       cores = np.broadcast_to(scores[:, None, None], (n, side, side)).astype(np.float32)
-    if not (np.isfinite(scores).all() and np.isfinite(cores).all()):
-      raise UserError("the model's score is not finite: the input or the model is broken")
+    admit.check_finite(scores, cores)
     return cores, scores
 
   def _core(self, values):
