@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
+from medae_jax.losses.pixel import absolute
 from medae_jax.models.layers.dtype import at_least_float32
 
 
@@ -24,7 +24,7 @@ def gradient_l2(field: jax.Array) -> jax.Array:
 def gradient_l1(field: jax.Array) -> jax.Array:
   """mean(|d_r| + |d_c|) / 2: [B,H,W,2] -> [B]."""
   rows, columns = _central(at_least_float32(field))
-  return (jnp.abs(rows) + jnp.abs(columns)).mean((1, 2, 3)) / 2
+  return (absolute(rows) + absolute(columns)).mean((1, 2, 3)) / 2
 
 
 def bending(field: jax.Array) -> jax.Array:

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
 from medae_jax.losses import ssim
+from medae_jax.losses.pixel import absolute
 from medae_jax.losses.trunk import Trunk
 
 NAMES = ("l1", "l2", "ssim", "perceptual", "relative_perceptual_L1")
@@ -133,7 +134,7 @@ def layers_of(terms: Sequence[Term], resolutions: Sequence[int]) -> tuple[str, .
 # ------------------------------------------------------------------------------- single losses
 def l1(image: jax.Array, recon: jax.Array) -> jax.Array:
   """Mean absolute difference, [B,H,W,C] x 2 -> [B]."""
-  return jnp.abs(image - recon).mean((1, 2, 3))
+  return absolute(image - recon).mean((1, 2, 3))
 
 
 def l2(image: jax.Array, recon: jax.Array) -> jax.Array:
@@ -191,7 +192,7 @@ def _differences(term, trunk, image, recon, weights, real):
     real = real_features(trunk, image, tuple(weights))
   fake_input = trunk.input(recon)
   fake = {**trunk(fake_input, [k for k in weights if k != "image"]), "image": fake_input}
-  rho = jnp.abs if term.absolute else jnp.square
+  rho = absolute if term.absolute else jnp.square
   out = {}
   for layer in weights:
     a, b = jax.lax.stop_gradient(real[layer]), fake[layer]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
+
+
+def absolute(x):
+  """|x| with the derivative sign(x): 0 at exactly 0, as PyTorch has it, where `jnp.abs` has 1."""
+  return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
 def foreground(image, threshold: float = 0.01):

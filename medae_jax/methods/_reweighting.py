@@ -19,14 +19,16 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core import parallel
+from medae_jax.losses import pixel
 
 
 def pixel_bce(logits, mask):
   """Binary cross-entropy with logits, [B,H,W,1] each, no reduction.
 
-  max(z, 0) - z mask + log(1 + exp(-|z|)): nothing cancels for large logits of the right sign.
+  max(z, 0) - z mask + log(1 + exp(-|z|)): nothing cancels for large logits of the right sign. The
+  derivative is `slope` at exactly 0, too: what a black border gives while all biases are 0.
   """
-  return jnp.maximum(logits, 0) - logits * mask + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+  return jnp.maximum(logits, 0) - logits * mask + jnp.log1p(jnp.exp(-pixel.absolute(logits)))
 
 
 def slope(logits, mask):

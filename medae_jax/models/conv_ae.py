@@ -20,6 +20,7 @@ from medae_jax.core.errors import UserError, shown
 from medae_jax.models.layers import norm as norms
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.init import uniform_fan_in
+from medae_jax.models.layers.leaky import leaky_relu
 from medae_jax.models.layers.resample import upsample_aligned
 
 UPSAMPLING = ("resize", "transposed")
@@ -33,7 +34,7 @@ def activation(name: str, slope: float) -> Callable[[jax.Array], jax.Array]:
     UserError: another name.
   """
   if name == "leaky_relu":
-    return lambda x: jnp.where(x >= 0, x, slope * x)
+    return lambda x: leaky_relu(x, slope)
   if name not in ("swish", "relu"):
     raise UserError(f"config.model.act={name!r}: use swish, relu or leaky_relu")
   return nn.swish if name == "swish" else nn.relu

@@ -15,14 +15,10 @@ import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
 from medae_jax.models.layers import norm as norms
-from medae_jax.models.layers.init import SLOPE, kaiming_normal, uniform_fan_in
+from medae_jax.models.layers.init import kaiming_normal, uniform_fan_in
+from medae_jax.models.layers.leaky import leaky_relu
 from medae_jax.models.layers.pool import avg_pool2x2
 from medae_jax.models.layers.resample import nearest
-
-
-def leaky_relu(x: jax.Array) -> jax.Array:
-  """LeakyReLU with slope 0.2."""
-  return nn.leaky_relu(x, SLOPE)
 
 
 class Conv(nn.Module):

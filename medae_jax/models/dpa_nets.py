@@ -24,9 +24,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
+from medae_jax.models.dpa_layers import Conv, ResBlock
 from medae_jax.models.layers import init, norm as norms, resample
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
+from medae_jax.models.layers.leaky import leaky_relu
 from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
 
 KINDS = ("regular", "residual9", "residual18")

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
 from medae_jax.models import dpa_family, dpa_nets
-from medae_jax.models.dpa_layers import Conv, ResBlock, leaky_relu
+from medae_jax.models.dpa_layers import Conv, ResBlock
 from medae_jax.models.layers import norm as norms
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
+from medae_jax.models.layers.leaky import leaky_relu
 from medae_jax.models.layers.pool import avg_pool2x2
 
 NETS = ("enc", "dec", "critic_image", "critic_latent")

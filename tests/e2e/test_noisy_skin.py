@@ -12,6 +12,7 @@ import pytest
 from configs import noisy_skin
 from data_pipelines.masks import synthetic_lesions
 from medae_jax import evaluate, predict, train
+from medae_jax.models import noisy_unet
 
 pytestmark = pytest.mark.usefixtures("one_trace")
 
@@ -99,9 +100,15 @@ def test_predict_writes_masks_in_the_size_of_the_input(workdir, tmp_path):
   assert (tmp_path / "p" / "wide_mask.png").exists()
 
 
+@pytest.fixture
+def shallow(monkeypatch):
+  """A U-Net of one pooling: what the published one makes is looked at above and in tests/contract."""
+  monkeypatch.setattr(noisy_unet, "POOLS", 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["image_reweight", "plain", "supervised", "finetune"])
-def test_every_baseline_trains_and_resumes_exactly(baseline, tmp_path):
+def test_every_baseline_trains_and_resumes_exactly(baseline, tmp_path, shallow):
   arg = f"smoke,baseline={baseline}"
   result = train.train(config(arg), str(tmp_path / "a"))
   assert result["finished"] and result["step"] == 4
@@ -115,7 +122,7 @@ def test_every_baseline_trains_and_resumes_exactly(baseline, tmp_path):
 
 
 @pytest.mark.slow
-def test_pictures_and_noise_from_the_command_line_of_the_config(tmp_path):
+def test_pictures_and_noise_from_the_command_line_of_the_config(tmp_path, shallow):
   """A mixture of noise kinds, crops and a tracked map, to the end."""
   c = config("smoke,noise=polygon:7*0.5+box:0.2*0.5,clean=6", data__crop=4)
   train.train(c, str(tmp_path))

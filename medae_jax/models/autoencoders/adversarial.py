@@ -15,13 +15,13 @@ from medae_jax.models.autoencoders.parts import (
   conv,
   conv_transpose,
   dcgan_init,
-  leaky,
   linear,
   square_levels,
   torch_init,
 )
 from medae_jax.models.conv_ae import normalise
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
+from medae_jax.models.layers.leaky import leaky_relu
 
 
 class Down(nn.Module):
@@ -42,12 +42,12 @@ class Down(nn.Module):
   def __call__(self, image, train: bool = False, axis_name: str | None = None):
     init = dcgan_init if self.init_std else torch_init
     first, extra, third, fourth = self.widths
-    x = leaky(conv(image, first, 4, 2, 1, dtype=self.dtype, init=init, name="conv1_1"), 0.2)
+    x = leaky_relu(conv(image, first, 4, 2, 1, dtype=self.dtype, init=init, name="conv1_1"), 0.2)
     levels = square_levels(image.shape[1:], 32)
     names = [(f"conv1_{i + 2}", f"conv1_bn{i + 2}", extra) for i in range(levels)]
     for name, norm, width in [*names, ("conv2", "conv2_bn", third), ("conv3", "conv3_bn", fourth)]:
       x = conv(x, width, 4, 2, 1, dtype=self.dtype, init=init, name=name)
-      x = leaky(normalise(x, self.norm, train, axis_name, norm), 0.2)
+      x = leaky_relu(normalise(x, self.norm, train, axis_name, norm), 0.2)
     x = conv(x, self.out, 4, dtype=of_last_layer(self.dtype), init=init, name="conv4")
     return at_least_float32(x[:, 0, 0])
 
@@ -83,5 +83,5 @@ class LatentCritic(nn.Module):
   def __call__(self, z, train: bool = False, axis_name: str | None = None):
     x = z
     for i in (1, 2):
-      x = leaky(linear(x, self.width, dtype=self.dtype, init=dcgan_init, name=f"linear{i}"), 0.2)
+      x = leaky_relu(linear(x, self.width, dtype=self.dtype, init=dcgan_init, name=f"linear{i}"), 0.2)
     return at_least_float32(linear(x, 1, dtype=of_last_layer(self.dtype), init=dcgan_init, name="linear3"))

@@ -81,11 +81,6 @@ def unflat(x, height: int, width: int):
   return x.reshape(x.shape[0], -1, height, width).transpose(0, 2, 3, 1)
 
 
-def leaky(x, slope: float):
-  """x where x >= 0, slope x elsewhere."""
-  return jnp.where(x >= 0, x, slope * x)
-
-
 def halved(shape, times: int, what: str) -> tuple[int, int]:
   """Sides of an image [H,W,C] halved `times` times.
 

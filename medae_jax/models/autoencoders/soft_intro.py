@@ -11,9 +11,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from medae_jax.models.autoencoders.parts import conv, flat, halved, leaky, linear, unflat
+from medae_jax.models.autoencoders.parts import conv, flat, halved, linear, unflat
 from medae_jax.models.conv_ae import normalise
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
+from medae_jax.models.layers.leaky import leaky_relu
 from medae_jax.models.layers.pool import avg_pool2x2
 from medae_jax.models.layers.resample import nearest
 
@@ -32,9 +33,9 @@ class Residual(nn.Module):
     if self.expand or x.shape[-1] != self.features:
       skip = conv(x, self.features, 1, name="conv_expand", **options)
     x = conv(x, self.features, 3, 1, 1, name="conv1", **options)
-    x = leaky(normalise(x, self.norm, train, axis_name, "bn1"), 0.2)
+    x = leaky_relu(normalise(x, self.norm, train, axis_name, "bn1"), 0.2)
     x = conv(x, self.features, 3, 1, 1, name="conv2", **options)
-    return leaky(normalise(x, self.norm, train, axis_name, "bn2") + skip, 0.2)
+    return leaky_relu(normalise(x, self.norm, train, axis_name, "bn2") + skip, 0.2)
 
 
 def expands(before: int, after: int, by_identity: bool) -> bool:
@@ -58,7 +59,7 @@ class Encoder(nn.Module):
     halved(image.shape[1:], len(self.widths), "config.model.widths")
     block = lambda width, side, expand: Residual(width, expand, self.norm, self.dtype, name=f"res_in_{side}")
     x = conv(image, self.widths[0], 5, 1, 2, bias=False, dtype=self.dtype, name="conv")
-    x = avg_pool2x2(leaky(normalise(x, self.norm, train, axis_name, "norm"), 0.2))
+    x = avg_pool2x2(leaky_relu(normalise(x, self.norm, train, axis_name, "norm"), 0.2))
     side, before = image.shape[1] // 2, self.widths[0]
     for width in self.widths[1:]:
       x = avg_pool2x2(block(width, side, expands(before, width, self.by_identity))(x, train, axis_name))

@@ -15,11 +15,11 @@ from medae_jax.models.autoencoders.parts import (
   conv_transpose,
   halved,
   he_init,
-  leaky,
   linear,
   square_levels,
 )
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
+from medae_jax.models.layers.leaky import leaky_relu
 
 
 class Encoder(nn.Module):
@@ -32,7 +32,7 @@ class Encoder(nn.Module):
   def __call__(self, image, train: bool = False, axis_name: str | None = None):
     x, extent = image, halved(image.shape[1:], len(self.widths), "config.model.widths")
     for i, width in enumerate(self.widths):
-      x = leaky(conv(x, width, 4, 2, 1, bias=False, dtype=self.dtype, name=f"conv{i}"), 0.01)
+      x = leaky_relu(conv(x, width, 4, 2, 1, bias=False, dtype=self.dtype, name=f"conv{i}"), 0.01)
     x = conv(x, 2 * self.latent, extent, bias=False, dtype=of_last_layer(self.dtype), name="last")
     return tuple(jnp.split(at_least_float32(x[:, 0, 0]), 2, -1))
 
@@ -51,9 +51,10 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, z, train: bool = False, axis_name: str | None = None):
     options = dict(bias=False, dtype=self.dtype)
-    x = leaky(conv_transpose(z[:, None, None], self.widths[-1], self.extent, name="conv0", **options), 0.01)
+    x = leaky_relu(
+        conv_transpose(z[:, None, None], self.widths[-1], self.extent, name="conv0", **options), 0.01)
     for i, width in enumerate(reversed(self.widths[:-1])):
-      x = leaky(conv_transpose(x, width, 4, 2, 1, name=f"conv{i + 1}", **options), 0.01)
+      x = leaky_relu(conv_transpose(x, width, 4, 2, 1, name=f"conv{i + 1}", **options), 0.01)
     return at_least_float32(conv_transpose(x, self.out, 4, 2, 1, bias=False, name="last",
                                            dtype=of_last_layer(self.dtype)))
 

@@ -15,6 +15,7 @@ from configs import noisy_skin
 from data_pipelines import dataset, stream
 from medae_jax.core import example, method as method_lib
 from medae_jax.methods import _reweighting as reweighting
+from medae_jax.models import noisy_unet
 from medae_jax.tasks.segmentation import evaluator
 from medae_jax.training import feed
 
@@ -43,8 +44,10 @@ def _setup(changes):
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_methods():
-  """The compiled programs hang on them."""
-  yield
+  """The compiled programs hang on them. One pooling, not four: all of this is about weights."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(noisy_unet, "POOLS", 1)
+    yield
   for kept in (_setup, _step, weights):
     kept.cache_clear()
 
@@ -155,6 +158,15 @@ def test_weights_by_hand():
   np.testing.assert_allclose(same.ravel(), [0.5, 0, 0.5, 0])
   clipped = reweighting.normalised(raw, None, clip=2.0, uniform_mix=0.5)
   np.testing.assert_allclose(clipped.ravel(), [0.25, 0.125, 0.375, 0.125])
+
+
+@pytest.mark.parametrize("mask", [0.0, 1.0])
+def test_the_slope_is_the_derivative_at_exactly_zero(mask):
+  """Logits of a black border are 0 while all biases are: PyTorch's derivative there is 0.5 - mask."""
+  for z in (-3.0, 0.0, 1.0):
+    found = jax.grad(reweighting.pixel_bce)(z, mask)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-z)) - mask, rtol=1e-6)
+    np.testing.assert_allclose(found, reweighting.slope(z, mask), rtol=1e-6)
 
 
 def test_nothing_agrees_means_no_weight_and_no_nan():

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax.models import conv_ae, dpa_layers
-from medae_jax.models.autoencoders import parts
+from medae_jax.models import conv_ae
+from medae_jax.models.layers.leaky import leaky_relu
 from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
 
 
@@ -62,8 +62,16 @@ def test_second_derivative_vmap_and_bfloat16():
 
 
 @pytest.mark.parametrize("function, below, above", [
-    (lambda x: parts.leaky(x, 0.25), -1.0, 3.0), (dpa_layers.leaky_relu, -0.8, 3.0),
+    (lambda x: leaky_relu(x, 0.25), -1.0, 3.0), (leaky_relu, -0.8, 3.0),
     (conv_ae.activation("leaky_relu", 0.5), -2.0, 3.0), (conv_ae.activation("relu", 0.5), 0.0, 3.0),
     (conv_ae.activation("swish", 0.5), -4 / (1 + np.exp(4)), 3 / (1 + np.exp(-3)))])
 def test_what_activations_make_of_minus_four_zero_and_three(function, below, above):
   np.testing.assert_allclose(function(jnp.array([-4.0, 0.0, 3.0])), [below, 0, above], rtol=1e-6)
+
+
+@pytest.mark.parametrize("function, slope", [
+    (leaky_relu, 0.2), (lambda x: leaky_relu(x, 0.01), 0.01), (conv_ae.activation("leaky_relu", 0.5), 0.5),
+    (conv_ae.activation("relu", 0.5), 0.0)])
+def test_slopes_at_exactly_zero_are_those_of_pytorch(function, slope):
+  slopes = jax.vmap(jax.grad(function))(jnp.array([-1.0, 0.0, 2.0]))
+  np.testing.assert_allclose(slopes, [slope, slope, 1], rtol=1e-6)
