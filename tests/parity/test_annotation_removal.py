@@ -62,7 +62,8 @@ class Case:
   """One golden network: module, parameters filled by name, and the stored arrays (NHWC)."""
 
   def __init__(self, file, meta, dtype):
-    self.meta, self.arrays = meta, dict(np.load(file, allow_pickle=False))
+    self.meta = {"conv_gain": 1.0, "loss": None, "adam_steps": None, "bn_buffers": [], **meta}
+    self.arrays = dict(np.load(file, allow_pickle=False))
     self.network, self.module = self._module(
         {t["name"]: t["shape"] for t in self.meta["tensors"]}, dtype)
     tensors = {
@@ -141,10 +142,12 @@ def highest_precision():
     yield
 
 
-def relative(actual, expected):
+def relative(actual, expected, least=0.0):
+  """The largest difference over the largest value, which counts as `least` where it is smaller."""
   expected = np.asarray(expected, np.float64)
   assert actual.shape == expected.shape
-  return np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max()
+  largest = max(np.abs(expected).max(), least)
+  return np.abs(np.asarray(actual, np.float64) - expected).max() / (largest or 1)
 
 
 def test_parameter_count(single):
@@ -245,7 +248,8 @@ def test_losses(file):
         ssim(predicted, annotated), expected["ssim_loss_pred_annotated"], atol=1e-5)
     gradient = jax.grad(ssim)(predicted, clean).transpose(0, 3, 1, 2)
     key = f"{group}/grad_ssim_loss_pred_clean"
-    assert relative(gradient, arrays[key]) < 1e-3, key  # variances are differences: float32 cancels
+    # Variances are differences: float32 cancels. Near the maximum all of a gradient is that.
+    assert relative(gradient, arrays[key], 1e-3 / gradient.size) < 1e-3, key
 
     seen = 0
     for key, value in expected.items():
@@ -255,7 +259,7 @@ def test_losses(file):
         got = float(weighted(predicted, float(match[1]), float(match[2])))
         # 1e-6 is the README's tolerance in higher precision; the stored float32 values of the
         # reference itself differ from its float64 ones by 1e-7 relative
-        assert abs(got / value - 1) < 2e-6, (group, key)
+        np.testing.assert_allclose(got, value, rtol=2e-6, err_msg=f"{group} {key}")
         grad_key = f"{group}/grad_{key}"
         if grad_key in arrays:
           gradient = jax.grad(weighted)(predicted, float(match[1]), float(match[2]))

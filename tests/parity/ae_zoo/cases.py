@@ -37,7 +37,9 @@ class Case:
     self.images = [double(nhwc(b)) for b in self.z["batches"]]
     self.config = ae_cxr.get_config(f"{word},parity=1")
     with self.config.unlocked():
-      self.config.optim.update(lr=self.c.get("lr", self.config.optim.lr), schedule="constant", epoch_steps=1)
+      o = self.config.optim
+      b1, b2 = self.c.get("betas", (o.b1, o.b2))
+      o.update(lr=self.c.get("lr", o.lr), b1=b1, b2=b2, schedule="constant", epoch_steps=1)
       self.config.train.update(steps=10**6, epochs=0)
       if "dtype" in self.config.model:
         self.config.model.dtype = "float64"
