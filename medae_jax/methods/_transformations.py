@@ -46,9 +46,16 @@ class Transformations:
     return len(self.parameters)
 
   def check(self, height: int, width: int) -> None:
-    """Raises UserError where images of this size cannot be turned by a quarter, or shifted so far."""
+    """Raises UserError where images of this size cannot be turned by a quarter, or are shifted too far.
+
+    A shift by a whole side is the mirror image: another transformation would give the same one. The public
+    code lets it pass, and so does `apply`.
+    """
     if self.shift >= min(height, width):
       raise UserError(f"config.method.shift={self.shift}: images are {height}x{width}, shift them by less")
+    self._check_turns(height, width)
+
+  def _check_turns(self, height, width):
     if self.rotations == 4 and height != width:
       raise UserError(f"images are {height}x{width}: rotations by 90 degrees need square ones. Set "
                       "config.method.rotations=2 (0 and 180 degrees), or crop them in config.data")
@@ -83,7 +90,7 @@ class Transformations:
 
   def _pixels(self, view, h, w):
     """Source pixel (row times W plus column) of every pixel under every one of `view`, int32 [V,H W]."""
-    self.check(h, w)
+    self._check_turns(h, w)
     rows, columns, turned = self.sources(h, w)
     source = jnp.asarray(rows)[view][:, :, None] * w + jnp.asarray(columns)[view][:, None, :]
     if turned.any():

@@ -40,7 +40,9 @@ def _config(variant, info, dtype):
   net, names = info["net"], NAMES[variant]
   adam = info["adam"]
   shared = adam.get("enc_dec", adam.get("enc_gen"))
-  assert all(a["betas"] == shared["betas"] for a in adam.values()), "config.optim has one b1, b2"
+  rule = lambda a: (*a.get("betas", (0.9, 0.999)), a.get("weight_decay", 0.0))
+  b1, b2, decay = rule(shared)
+  assert all(rule(a) == rule(shared) for a in adam.values()), "config.optim has one b1, b2, weight_decay"
   wasserstein = info.get("wasserstein", {"lambd": 1, "gradient_penalty": 10,
                                          "norm_penalty": 0.001, "target_gamma": 1.0})
   adv = {"name": "wasserstein", **{OPTIONS.get(k, k): v for k, v in wasserstein.items()}}
@@ -59,8 +61,7 @@ def _config(variant, info, dtype):
       "model": {"variant": variant, "res": net["res"], "channels": net["idim"],
                 "latent_dim": net["ldim"], "latent_res": net["lres"], "dtype": dtype,
                 **{ours: tuple(net[theirs]) for ours, theirs in names.items()}},
-      "optim": {"lr": shared["lr"], "schedule": "constant", "b1": shared["betas"][0],
-                "b2": shared["betas"][1], "weight_decay": shared.get("weight_decay", 0.0),
+      "optim": {"lr": shared["lr"], "schedule": "constant", "b1": b1, "b2": b2, "weight_decay": decay,
                 "lr_critic_image": adam[names["critic_image"]]["lr"],
                 "lr_critic_latent": adam[names["critic_latent"]]["lr"]},
       "train": {"steps": len(info["rows"]), "batch_size": info["batch"], "accum": 1}})

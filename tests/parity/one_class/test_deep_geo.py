@@ -156,7 +156,8 @@ def test_dirichlet_fits_and_scores():
     newton, fixed = dirichlet.fit(p, log_p), dirichlet.fixed_point(p, log_p)
     assert newton.converged.all() and newton.steps.max() < 50, name
     np.testing.assert_allclose(newton.alpha[0], case["alpha_float64"], rtol=2e-5, err_msg=name)
-    for fit in (newton, fixed):
+    # The published iteration gives up after 1000 rounds; Newton's method does not stop there with it.
+    for fit in (newton, fixed) if case.get("n_iter", 0) < 1000 else (fixed,):
       np.testing.assert_allclose(fit.alpha[0], case["alpha"], rtol=1e-4, err_msg=name)
     tolerance = 1e-4 * (1 + np.abs(case["score"])) + (0.1 if name.startswith("sharp") else 0)
     with np.errstate(divide="ignore"):
@@ -165,8 +166,9 @@ def test_dirichlet_fits_and_scores():
                              (fixed, "score_without_offset", 0.0)):
       ours = np.asarray(dirichlet.log_density(jnp.asarray(fit.alpha, jnp.float32), log_test, offset))[:, 0]
       finite = np.isfinite(case[key])  # without the offset a vector with zeros is infinitely unlikely
+      np.testing.assert_array_equal(np.isfinite(ours), finite, err_msg=f"{name} {key}")
       miss = np.abs(ours[finite] - case[key][finite])
-      assert finite.mean() > 0.9 and (miss <= tolerance[finite]).all(), f"{name} {key}: {miss.max()}"
+      assert finite.any() and (miss <= tolerance[finite]).all(), f"{name} {key}: {miss.max()}"
 
 
 def test_inverse_digamma():

@@ -29,9 +29,10 @@ def by_hand(image, flip, dy, dx, turns):
 
 
 @pytest.mark.parametrize("shape,shift,rotations,count", [
-    ((6, 9, 2), 2, 2, 36), ((9, 6, 5), 3, 1, 18), ((7, 7, 1), 3, 4, 72), ((4, 4, 3), 0, 4, 8)])
+    ((6, 9, 2), 2, 2, 36), ((9, 6, 5), 3, 1, 18), ((7, 7, 1), 3, 4, 72), ((4, 4, 3), 0, 4, 8),
+    ((3, 3, 1), 7, 4, 72)])
 def test_transformations_by_hand(shape, shift, rotations, count):
-  """Any number of channels; rectangles with half turns; a shift beyond half of the image."""
+  """Any number of channels; rectangles with half turns; shifts beyond half of the image and all of it."""
   turns = Transformations(True, shift, rotations)
   assert len(turns) == count
   image = np.random.default_rng(0).random((2, *shape), np.float32)
