@@ -16,6 +16,8 @@ Deviations from the public code, all on purpose: integer schedules (config.metho
 N+1 iterations of the last stage); optimiser state is saved; the score is chosen apart from the training loss
 (config.method.score.loss, score.kind); the validation loss covers every image; per-pixel maps. A state of an
 earlier stage scores, too: the image is brought to the stage's resolution and the map back to the image's.
+The encoder takes no minibatch standard deviation (`use_mbstddev`, in no published configuration): a score
+would depend on the images beside it.
 """
 
 from __future__ import annotations

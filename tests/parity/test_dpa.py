@@ -39,6 +39,8 @@ def _close_image(found, want):
 @pytest.mark.parametrize("file", file_cases("dpa", "train_*.npz"))
 def test_plain_training(file, tmp_path, float64):
   arrays, case = g.read(file)
+  if case["enc_kwargs"].get("use_mbstddev"):
+    pytest.skip("the method trains no encoder with a minibatch standard deviation: methods/dpa.py")
   kind, lr = case["kind"], case["adam"]["lr"]
   method = dpa.Method(_plain_config(case, file.parent, tmp_path, double=True))
   stage, = method_lib.stages_of(method)
