@@ -12,12 +12,11 @@ Ablations: L1, L2, sums of losses (config.method.loss), an adversarial term with
 before each update (config.method.adversarial), where one global batch carries the examples of all
 n_critic + 1 steps (_critics.sub_batches).
 
-Deviations from the public code, all on purpose: integer schedules (config.method.parity restores its N or
-N+1 iterations of the last stage); optimiser state is saved; the score is chosen apart from the training loss
-(config.method.score.loss, score.kind); the validation loss covers every image; per-pixel maps. A state of an
-earlier stage scores, too: the image is brought to the stage's resolution and the map back to the image's.
-The encoder takes no minibatch standard deviation (`use_mbstddev`, in no published configuration): a score
-would depend on the images beside it.
+Deviations from the public code, all on purpose: integer schedules (config.method.parity restores its N or N+1
+iterations of the last stage); optimiser state is saved; the score is chosen apart from the training loss
+(config.method.score); validation covers every image; per-pixel maps; no `use_mbstddev` in the encoder (no
+published run has it: a score would depend on its neighbours). A state of an earlier stage scores, too: the
+image is brought to the stage's resolution and the map back to the image's.
 """
 
 from __future__ import annotations
