@@ -12,11 +12,10 @@ Ablations: L1, L2, sums of losses (config.method.loss), an adversarial term with
 before each update (config.method.adversarial), where one global batch carries the examples of all
 n_critic + 1 steps (_critics.sub_batches).
 
-Deviations from the public code, all on purpose: integer schedules (config.method.parity restores its N or N+1
-iterations of the last stage); optimiser state is saved; the score is chosen apart from the training loss
-(config.method.score); validation covers every image; per-pixel maps; no `use_mbstddev` in the encoder (no
-published run has it: a score would depend on its neighbours). A state of an earlier stage scores, too: the
-image is brought to the stage's resolution and the map back to the image's.
+Deviations from the public code, on purpose: integer schedules (method.parity restores N or N+1 iterations of
+the last stage); saved optimisers; a score apart from the training loss; validation on every image; per-pixel
+maps; no `use_mbstddev` in the encoder (in no published run: a score would depend on its neighbours); states of
+earlier stages score, too: the image is brought to the stage's resolution and the map back to the image's.
 """
 
 from __future__ import annotations
