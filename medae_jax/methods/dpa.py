@@ -13,8 +13,8 @@ before each update (config.method.adversarial), where one global batch carries t
 n_critic + 1 steps (_critics.sub_batches).
 
 Deviations from the public code, on purpose: integer schedules (method.parity restores N or N+1 iterations of
-the last stage); saved optimisers; a score apart from the training loss; validation on every image; per-pixel
-maps; no `use_mbstddev` in the encoder (in no published run: a score would depend on its neighbours); states of
+the last stage); saved optimisers; a score apart from the training loss; validation on every image; maps of
+pixels; no `use_mbstddev` in encoders (in no published run: a score would depend on its neighbours); states of
 earlier stages score, too: the image is brought to the stage's resolution and the map back to the image's.
 """
 
