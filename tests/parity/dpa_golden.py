@@ -47,6 +47,7 @@ def read(path: pathlib.Path):
 # Names of the public code -> ours.
 LOSSES = {"nnl": "logistic", "least_squared": "least_squares"}
 OPTIONS = {"lambd": "wasserstein_weight"}
+UNSAID = {"norm_penalty": 0.0, "target_gamma": 1.0}  # of its Wasserstein loss, where a case says nothing
 STAGES = {"stab": "stable", "trns": "transition"}
 
 

@@ -112,7 +112,7 @@ def test_adversarial_run(file, tmp_path, float64):
       {**g.published_model(c), "critic_widths": tuple(c["ddis"]["kwargs"]["inner_dims"])},
       adam=c["adam_kwargs"], steps=c["stab_iter"], batch=size, parity=True, double=True,
       adversarial={"name": g.LOSSES.get(name, name), "n_critic": n_dis, "weight": weight,
-                   **{g.OPTIONS.get(k, k): v for k, v in options.items()}})
+                   **g.UNSAID, **{g.OPTIONS.get(k, k): v for k, v in options.items()}})
   method = dpa.Method(config)
   stage, = method_lib.stages_of(method)
   images, orders = g.nhwc(arrays["train_images"]), case["batch_indices"][1:]

@@ -20,8 +20,10 @@ COMPILED_FAST = True  # dozens of programs of a few steps each, in float64
 def _pg(file, tmp_path, **fields):
   arrays, case = g.read(file)
   c = case["config"]
+  first, last = c["initial_image_res"], c["max_image_res"]
+  used = lambda res, stage="stab": first + (stage == "trns") <= int(res) <= last  # files may name more
   own = ", ".join(f"{stage}_{res}:{n}" for res, stages in c["iters_per_res"].items()
-                  for stage, n in stages.items())
+                  for stage, n in stages.items() if used(res, stage))
   config = g.config(
       {**g.loss_fields(c["image_rec_loss"]["loss_type"], c["image_rec_loss"]["loss_kwargs"]),
        **g.vgg_files(file.parent, tmp_path)},
@@ -29,7 +31,7 @@ def _pg(file, tmp_path, **fields):
       adam=c["adam_kwargs"], steps=c["stab_iter"], batch=1, parity=True, **fields,
       growing={"initial_res": c["initial_image_res"], "transition_steps": c["trns_iter"],
                "stable_steps": c["stab_iter"], "steps_per_stage": own,
-               "batch_sizes": ", ".join(f"{r}:{n}" for r, n in c["batch_sizes"].items())})
+               "batch_sizes": ", ".join(f"{r}:{n}" for r, n in c["batch_sizes"].items() if used(r))})
   return arrays, case, dpa.Method(config)
 
 
