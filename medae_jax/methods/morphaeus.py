@@ -14,7 +14,9 @@ learn from both terms; the deformer's Adam counts from the first step that reach
 absolute residual |x - recon|; config.method.score.kind names others (scores/reconstruction.py).
 
 The published code never trains BatchNorm (it is in evaluation mode throughout): `model.norm=frozen`
-repeats that; its LeakyReLU has slope 1: `model.slope=1`. Beyond it: the number of foldings of phi_+.
+repeats that; its LeakyReLU has slope 1: `model.slope=1`. It runs the deformer in the first epochs, too, to
+no use: with `model.norm=batch` the statistics of the deformer begin later here. Beyond it: the number of
+foldings of phi_+.
 """
 
 from __future__ import annotations

@@ -64,6 +64,9 @@ def trace(request, float64):
 def test_training(trace):
   z, c = trace.z, trace.config
   skip, state = _no_gradient if c.model.norm == "batch" else (lambda path: False), trace.first
+  # Batch statistics of the deformer begin with its loss here, with the first epoch there.
+  warm = c.model.norm == "batch" and trace.first.step < trace.method.stages()[0].steps
+  later = ("deformer",) if warm else ()
   for i, (before, after, metrics) in enumerate(trace.run()):
     state = after
     expected = z["mse"][i] + json.loads(str(z["config"]))["trainer"].get("alfa", 0) * z["pl"][i]
@@ -76,9 +79,11 @@ def test_training(trace):
     if i == 0:
       _gradients(trace, before, after, "grad_step1", skip)
     if "sd_before_deform" in {k.partition("/")[0] for k in z} and i == int(z["first_deform_step_index0"]):
-      _parameters(trace, before, "sd_before_deform/", skip)
+      _parameters(trace, before, "sd_before_deform/", skip, later)
       _gradients(trace, before, after, "grad_first_deform_step", skip)
-  _parameters(trace, state, "sd_after/", skip)
+  _parameters(trace, state, "sd_after/", skip, later)
+  if later:
+    return
   validate = jax.jit(lambda x: trace.method.eval_step(state, {"image": x}, None)["loss"])
   losses = [validate(double(nhwc(b))) for b in z["val_batches"]]
   tolerance = 5e-4 if c.model.norm == "batch" else 1e-5  # there the free biases move the running means
@@ -108,8 +113,9 @@ def _gradients(trace, before, after, prefix, skip):
   golden.compare_trees(grads, expected, 1e-4, skip)
 
 
-def _parameters(trace, state, prefix, skip):
+def _parameters(trace, state, prefix, skip, without_stats=()):
   params, stats = trace.read(prefix)
+  stats = {net: v for net, v in stats.items() if net not in without_stats}
   for got, expected in ((state.params, params), (state.stats, stats)):
     for net in expected:
       leaves = jax.tree_util.tree_flatten_with_path(expected[net])[0]
