@@ -43,7 +43,7 @@ class Case:
       self.config.train.update(steps=10**6, epochs=0)
       if "dtype" in self.config.model:
         self.config.model.dtype = "float64"
-      self.config.data.image_size = self.images[0].shape[1]
+      self.config.data.update(image_size=self.images[0].shape[1], channels=self.images[0].shape[-1])
       for name, value in fields(self).items():
         group, _, field = name.partition(".")
         self.config[group][field] = value

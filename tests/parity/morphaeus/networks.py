@@ -21,12 +21,13 @@ def sub(arrays, prefix):
 class Model:
   """The three networks of a case's "model" config, and what they make of an image [B,H,W,C]."""
 
-  def __init__(self, c):
+  def __init__(self, c, dtype="float32"):
     self.config = c
     self.upsampling = "resize" if c["deconv_mode"] == "stride" else "transposed"
     self.transposed = ("deformer", "dec") if self.upsampling == "transposed" else ("deformer",)
     shared = dict(channels=tuple(c["channels"]), strides=tuple(c["strides"]), size=c["kernel_size"],
-                  norm="batch" if c["norm"] == "batch" else "none", act=_ACT.get(c["act"], "swish"))
+                  norm="batch" if c["norm"] == "batch" else "none", act=_ACT.get(c["act"], "swish"),
+                  dtype=jnp.dtype(dtype))
     self.enc = conv_ae.Encoder(**shared, slope=1.0)
     self.dec = conv_ae.Decoder(**shared, out=c["out_ch"], slope=1.0, upsampling=self.upsampling)
     self.deformer = deformer.Deformer(levels=c["nr_ref_channels"], **shared)
