@@ -249,7 +249,7 @@ def test_losses(file):
     gradient = jax.grad(ssim)(predicted, clean).transpose(0, 3, 1, 2)
     key = f"{group}/grad_ssim_loss_pred_clean"
     # Variances are differences: float32 cancels. Near the maximum all of a gradient is that.
-    assert relative(gradient, arrays[key], 1e-3 / gradient.size) < 1e-3, key
+    assert relative(gradient, arrays[key], 1e-2 / gradient.size) < 1e-3, key
 
     seen = 0
     for key, value in expected.items():
