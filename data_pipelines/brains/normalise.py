@@ -12,6 +12,7 @@ import numpy as np
 
 from data_pipelines.brains import placement
 from data_pipelines.errors import UserError
+from data_pipelines.intake import anatomy as outlines
 
 PERCENTILE = 0.99  # of the positive voxels of a modality: the published unit of intensity
 # "median": twice the median of the positive voxels, near the percentile of a healthy scan, and hardly moved
@@ -143,8 +144,11 @@ def _on_zero(volume, i):
   -1024, stored offsets). A few negative voxels are ringing of a resampling, and stay.
 
   Raises:
-    BadScan: negative voxels otherwise (standardised intensities): what is background is not known.
+    BadScan: negative voxels otherwise (standardised intensities): what is background is not known; a
+      background that is bright.
   """
+  if why := outlines.bright_background(volume):
+    raise BadScan(f"modality {i} {why}")
   lowest = volume.min()
   corners = volume[::max(1, volume.shape[0] - 1), ::max(1, volume.shape[1] - 1),
                    ::max(1, volume.shape[2] - 1)]

@@ -8,6 +8,7 @@ import pathlib
 from data_pipelines import workers
 from data_pipelines.brains import labels, normalise, records, volumes
 from data_pipelines.errors import UserError
+from data_pipelines.intake import anatomy
 
 
 def run(job: dict) -> dict:
@@ -26,6 +27,8 @@ def run(job: dict) -> dict:
     read = volumes.read(dict(zip(job["modalities"], job["volumes"])), job["orientation"], job["seg"])
     try:
       seg = None if read.seg is None else labels.lesions(read.seg, job["lesion_values"])
+      if seg is not None:
+        anatomy.check_label(seg, read.arrays, **({"most": 1.0} if job["lesion_values"] else {}))
       prepared = normalise.prepare(read.arrays, seg, tuple(job["size"]), read.spacing,
                                    job["placement"], job["field_mm"], job["unit"])
     except normalise.BadScan as e:

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_series, nifti
-from data_pipelines.intake import geometry
+from data_pipelines.intake import anatomy, geometry
 
 # Intent codes of NIfTI of what is no picture; 1001, an estimate, is no news: programs leave it in pictures.
 _NO_GREYS = {range(2, 25): "a statistic", (1002, 1003): "labels", range(1004, 1010): "matrices or vectors"}
@@ -87,6 +87,7 @@ def _say_doubts(files, arrays, images):
     if np.array_equal(first[::7, ::7, ::7], second[::7, ::7, ::7]) and np.array_equal(first, second):
       logging.warning("%s and %s hold the same voxels, as %s and as %s: is one a copy under the wrong name?",
                       files[a], files[b], a, b)
+  anatomy.check_outlines({str(f): a for f, a in zip(files.values(), arrays)})
 
 
 def _is_series(path):
@@ -137,6 +138,8 @@ def read_stacked(path, modalities: Sequence[str], orientation: str) -> Volumes:
 def _turned(arrays, seg, grid, image, orientation):
   geometry.check_voxels(grid)
   change = geometry.turned(grid, orientation)
+  if orientation:
+    anatomy.check_slab(grid.name, geometry.after(grid, change).shape, geometry.spacing_after(grid, change))
   return Volumes([geometry.apply(a, change) for a in arrays],
                  None if seg is None else geometry.apply(seg, change),
                  geometry.spacing_after(grid, change), grid, change, image)

@@ -1,0 +1,100 @@
+"""What voxels say against their header, label and neighbours (SYNTHETIC volumes)."""
+
+import logging
+
+import nibabel
+import numpy as np
+import pytest
+
+from data_pipelines.brains import normalise, prepare_scan, volumes
+from data_pipelines.errors import UserError
+from data_pipelines.intake import anatomy
+
+
+def head(shape=(24, 20, 12)):
+  """Background 0, an anatomy of 1 ... 100 that no mirror image equals."""
+  place = np.indices(shape).reshape(3, -1).T / (np.array(shape) - 1)
+  inside = ((place - [0.4, 0.55, 0.45]) ** 2 / [0.12, 0.14, 0.16]).sum(1) < 0.8
+  inside |= ((place - [0.75, 0.8, 0.3]) ** 2).sum(1) < 0.02
+  return np.where(inside, 1 + np.arange(inside.size) % 100, 0).reshape(shape).astype(float)
+
+
+def prepared(*arrays):
+  return normalise.prepare(arrays, None, (8, 8))
+
+
+def test_a_bright_background_is_none():
+  array = head()
+  padded, side, offset = array.copy(), array.copy(), array.copy()
+  padded[array == 0] = 4095
+  side[:3] = 4095
+  offset[array == 0] = 50  # between the values of the anatomy
+  for odd, words in ((padded, "modality 0 has 4095 at all corners.*padding"), (100 - array, "turned round"),
+                     (side, "largest value, 4095, in all of its first plane across axis 1"),
+                     (offset, "50 at all corners.*down to 1")):
+    with pytest.raises(normalise.BadScan, match=words):
+      prepared(odd)
+  noise = array + np.random.default_rng(0).integers(1, 4, array.shape)
+  noise[np.ix_(*[(0, -1)] * 3)] = 2  # by chance: it is as good as none
+  for good in (array, array + 1000, np.minimum(array, 60), noise):
+    prepared(good)
+
+
+def test_a_label_lies_in_the_anatomy_and_is_not_all_of_it():
+  array = head()
+  anatomy.check_label((array > 60) * 1, [array])  # 40 %
+  anatomy.check_label(array * 0, [array])
+  anatomy.check_label(array > 0, [array], most=1.0)  # somebody has said that it is lesion
+  anatomy.check_label(array > 0, [array + np.arange(array.size).reshape(array.shape)])  # no background
+  with pytest.raises(UserError, match="marks 100% of the anatomy.*lesion_values"):
+    anatomy.check_label(array > 0, [array])
+  edge = (array > 60) | (np.roll(array, 14, 0) > 60) & (array == 0)
+  with pytest.raises(UserError, match=r"seg lies by \d\d% outside the anatomy"):
+    anatomy.check_label(edge & (array == 0) | (array > 95), [array, array])
+
+
+def test_the_preparation_checks_labels(tmp_path):
+  array = head()
+  image, label = tmp_path / "P1_t1.nii", tmp_path / "P1_seg.nii"
+  nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.eye(4)), image)
+  nibabel.save(nibabel.Nifti1Image((array > 0).astype(np.uint8), np.eye(4)), label)
+  job = {"patient": "P1", "volumes": [str(image)], "seg": str(label), "modalities": ("t1",), "size": (8, 8),
+         "storage": "float16", "folder": str(tmp_path), "key": {}, "orientation": "", "placement": "scan",
+         "field_mm": 0.0, "unit": "percentile", "lesion_values": ()}
+  (tmp_path / "records").mkdir()
+  assert "marks 100% of the anatomy" in prepare_scan.run(job)["bad"]
+  assert "record" in prepare_scan.run({**job, "lesion_values": (1,)})
+
+
+@pytest.mark.parametrize("axis", (0, 1, 2))
+def test_modalities_that_are_mirror_images(axis, tmp_path):
+  array = head()
+  files = {"t1": tmp_path / "t1.nii", "t2": tmp_path / "t2.nii"}
+  for path, values in zip(files.values(), (array, np.flip(array, axis) * 3)):
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), np.eye(4)), path)
+  with pytest.raises(UserError, match=rf"t2.nii is .*t1.nii turned round along axis {axis + 1}"):
+    volumes.read(files, "")
+
+
+def test_outlines_that_are_none_or_far(caplog):
+  array, noisy = head(), head() + 5
+  rough = array * (np.random.default_rng(0).random(array.shape) > 0.05)  # another mask of the brain
+  anatomy.check_outlines({"a": array, "b": rough, "c": np.flip(noisy, 0)})
+  assert not caplog.records
+  with caplog.at_level(logging.WARNING):
+    anatomy.check_outlines({"a": array, "b": np.roll(array, 10, 1)})
+  assert "a and b share little of their outlines" in caplog.text
+
+
+def test_a_slab_whose_slices_are_strips(tmp_path):
+  strips = np.ones((3, 64, 65), np.float32)
+  strips[:, 20:40, 20:40] = 9
+  nibabel.save(nibabel.Nifti1Image(strips, np.diag([-1, -1, 1, 1])), tmp_path / "zyx.nii")
+  volumes.read({"t1": tmp_path / "zyx.nii"}, "")
+  with pytest.raises(UserError, match="zyx.nii has 3 x 64 x 65 voxels.*axes exchanged"):
+    volumes.read({"t1": tmp_path / "zyx.nii"}, "LPS")
+  for shape, spacing in (((3, 64, 65), (5, 1, 1)), ((64, 65, 3), (1, 1, 1)), ((3, 12, 63), (1, 1, 1)),
+                         ((64, 17, 64), (1, 1, 1))):  # thick sections, a stack, what is small, a half head
+    anatomy.check_slab("x", shape, spacing)
+  with pytest.raises(UserError, match="strips of 16"):
+    anatomy.check_slab("x", (64, 16, 64), (1, 1.5, 1))
