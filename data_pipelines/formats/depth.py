@@ -26,6 +26,8 @@ from data_pipelines.errors import UserError
 JPEG2000 = b"\xff\x4f\xff\x51"  # start of a code stream and its SIZ segment
 _REMEDY = "say what black and white are by --config.data.window='(0, WHITE)', or save it as 8 bits"
 
+_LEAST, _WHITE = 1 / 16, 0.95  # of the greys that a window uses; of the pixels that it makes white
+_COLOURS = 1 << 18  # pixels that are looked at
 _FLOATS = (np.float32(1e-6).view(np.uint32), np.float32(1e7).view(np.uint32))  # sizes of grey values
 
 
@@ -168,6 +170,43 @@ def torn(values: np.ndarray, other: np.ndarray) -> bool:
   if min(values.shape[:2]) < 16 or len(np.unique(values[::4, ::4])) < 32:  # writing, masks
     return False
   return _steps(_middle(values)) > 1.3 * _steps(_middle(other))
+
+
+def other_colours(stored: np.ndarray, kind: str) -> str:
+  """Why 8-bit colours are not what a header calls them, "" where they may be.
+
+  YBR that was made of RGB never leaves it. RGB that is taken for YBR does, where it is dark or bright (92 %
+  of 400 pictures of skin, all of 353 of ultrasound). YBR that is taken for RGB has far less contrast in its
+  second and third channel, and stays within RGB when it is changed once more.
+
+  Args:
+    stored: uint8 [N,3] as they are stored. kind: RGB or YBR_FULL.
+  """
+  luma, blue, red = stored[::max(1, len(stored) // _COLOURS)].astype(np.float32).T
+  blue, red = blue - 128, red - 128
+  turned = np.stack([luma + 1.402 * red, luma - 0.344 * blue - 0.714 * red, luma + 1.772 * blue])
+  outside = float(((turned < -8) | (turned > 263)).any(0).mean())
+  if kind != "RGB":
+    return f"of its colours {outside:.0%} are none as {kind}, as if they were RGB" if outside > 0.02 else ""
+  flat = max(blue.std(), red.std()) < 0.4 * luma.std()
+  return "it has its greys in the first channel alone, as YBR_FULL has" if flat and outside < 5e-4 else ""
+
+
+def hardly_shown(array: np.ndarray, bounds: tuple[float, float], inverted: bool) -> str:
+  """What a window makes of stored values where that is hardly a picture; "" of others.
+
+  Args:
+    bounds: stored values of black and of white.
+  """
+  low, high = min(bounds), max(bounds)
+  least, most = float(array.min()), float(array.max())
+  if least == most:
+    return ""
+  if bounds[0] < bounds[1] and not inverted and (white := float((array >= high).mean())) > _WHITE:
+    return f"{white:.0%} of its pixels all white"
+  used = (min(high, most) - max(low, least)) / (high - low)
+  return "" if used >= _LEAST else (
+      f"its values, {least:g} ... {most:g} as stored, within {used:.1%} of the greys")
 
 
 def _middle(values):

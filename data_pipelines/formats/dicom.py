@@ -192,6 +192,8 @@ def _data_set(path):
     data = pydicom.dcmread(path, force=True)
     if "PixelData" not in data or "Rows" not in data:
       raise
+  if word := dicom_head.text(data, "PhotometricInterpretation").upper():  # some write it in small letters
+    data.PhotometricInterpretation = word
   if "TransferSyntaxUID" not in data.file_meta:
     implicit, little = data.original_encoding
     data.file_meta.TransferSyntaxUID = (

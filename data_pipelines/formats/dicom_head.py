@@ -162,7 +162,7 @@ def check_sign(path, data, decoded: np.ndarray) -> None:
 def check_layout(path, data, decoded: np.ndarray) -> None:
   """Refuses pixels without compression that are torn by their header, and whole the other way.
 
-  Rows and Columns are exchanged, or colours lie otherwise than Planar Configuration says.
+  Rows and Columns are exchanged, or colours lie otherwise than Planar Configuration says, or are others.
 
   Args:
     decoded: pydicom's pixels, [...,H,W] or [...,H,W,3]; the first picture is looked at.
@@ -184,6 +184,10 @@ def check_layout(path, data, decoded: np.ndarray) -> None:
     if depth.torn(shown, other):
       raise UserError(f"{path}: its colours are torn, and whole in the other Planar Configuration than its "
                       "header says: write it again")
+  if samples == 3 and kind in ("RGB", "YBR_FULL") and int(data.BitsAllocated) == 8:
+    stored, planes = _raw(data)[:rows * columns * 3], int(data.get("PlanarConfiguration", 0) or 0)
+    if why := depth.other_colours(stored.reshape(3, -1).T if planes else stored.reshape(-1, 3), kind):
+      raise UserError(f"{path}: {why}: its header (Photometric Interpretation) is wrong")
 
 
 def check_length(path, data) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import depth
 
 CT_UNITS = (-1024, 3071)  # 12 bits of Hounsfield units
 _BESIDE = ("{}: its window lies beside all of its values, {:g} ... {:g} as stored: all would be black, or "
@@ -36,6 +37,7 @@ _DARK = ("{}: its colours go to {} by its header, and none is above {}: 8 to 14 
          "with 8 bits a colour")
 _NARROW = ("{}: its window is {:g} wide, which the standard's linear one cannot be (it is 1 at least): say "
            "what black and white are by --config.data.window='(BLACK, WHITE)'")
+_SAY = "say what black and white are by --config.data.window='(BLACK, WHITE)'"
 _NEGATIVE = ("{}: its window is {:g} wide; some viewers turn black and white round then: say what they are "
              "by --config.data.window='(BLACK, WHITE)'")
 
@@ -65,7 +67,9 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
   if array.shape[-1] == 3:
     # Colours of a palette have the depth of its tables, not that of the pixels, which are their numbers.
     own = 8 * array.dtype.itemsize
-    top = 2 ** (own if data.PhotometricInterpretation == "PALETTE COLOR" else min(bits, own)) - 1
+    if data.PhotometricInterpretation == "PALETTE COLOR":  # entries of 8 bits may lie in words of 16
+      bits = 8 if array.max() <= 255 and int(data.RedPaletteColorLookupTableDescriptor[2]) == 8 else own
+    top = 2 ** min(bits, own) - 1
     dark = bits > 12 and own > 8 and 0 < array.max() < (top + 1) // 4 and np.any(array % 257)
     return Scale(0, top, most=top, unsaid=_DARK.format(path, top, array.max()) if dark else "")
   _check_frames_alike(path, data, said=tuple(window) != (0, 0))
@@ -83,7 +87,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
     low, high = (least, most) if rescale(path, data)[0] > 0 else (most, least)
     return Scale(low, high, inverted, None, *limits, unsaid)
   own = tuple(window) == (0, 0)
-  narrow = _narrow(path, data) or _printed(path, data) if own else ""
+  narrow = _narrow(path, data) or _printed(path, data) or _misfit(path, data) if own else ""
   if curve is not None:
     place = np.clip(np.subtract(values, least, dtype=np.int64), 0, len(curve) - 1)
     flat = own and values[0] < values[1] and not np.ptp(curve[place[0]:place[1] + 1])
@@ -95,6 +99,9 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
   beside = values[1] <= min(bounds) or values[0] >= max(bounds)
   if own and _window_of(data) and values[0] < values[1] and beside:
     return whole(_BESIDE.format(path, *values))
+  shown = depth.hardly_shown(array, bounds, inverted) if own and bits > 8 and _window_of(data) else ""
+  if shown and not narrow:
+    narrow = f"{path}: its window shows {shown}, as one in other units than its rescaled values does: {_SAY}"
   return Scale(bounds[0], bounds[1], inverted, None, *limits, narrow)
 
 
@@ -200,6 +207,20 @@ def _own_slope(path, data) -> str:
           "other values in each; say what black and white are by --config.data.window='(BLACK, WHITE)'")
 
 
+def _misfit(path, data) -> str:
+  """A line where the entries of the VOI look-up table that applies are of another depth than it says."""
+  found = _group(data, "FrameVOILUTSequence") or data
+  if not found.get("VOILUTSequence") or found.get("WindowWidth") is not None:
+    return ""
+  table = found.VOILUTSequence[0]
+  entries, bits = table.LUTData, int(table.LUTDescriptor[2])
+  if isinstance(entries, bytes):
+    entries = np.frombuffer(entries, "<u2" if bits > 8 else np.uint8)
+  most = int(np.max(entries))
+  return "" if bits <= 8 or 2 ** (bits - 2) <= most < 2**bits else (
+      f"{path}: its VOI look-up table says entries of {bits} bits, and the largest is {most}: {_SAY}")
+
+
 def _shape(data) -> str:
   return " ".join(str(data.get("PresentationLUTShape") or "").upper().split())
 
@@ -273,7 +294,7 @@ def _number(value, default):
 def _flat(path, values, bits) -> str:
   """A line where a picture uses little of the range of its bits and no header says more, else ""."""
   least, most = map(int, values)
-  if bits <= 12 or least == most or most - least >= 2 ** (bits - 2):
+  if bits <= 8 or least == most or most - least >= 2 ** (bits - (2 if bits > 12 else 4)):
     return ""
   return (f"{path} names no window, and of the {bits} bits that it stores it uses {least} ... {most} "
           "only: say what black and white are by --config.data.window='(BLACK, WHITE)'")

@@ -237,3 +237,62 @@ def test_masks_of_any_depth(tmp_path):
   Image.fromarray(DEEP).save(tmp_path / "deep.png")
   with pytest.raises(UserError, match="more than 8 bits"):
     mask_images.read_mask(tmp_path / "deep.png")
+
+
+YY, XX = np.mgrid[:40, :50]
+PICTURE = np.stack([4 * XX + YY, 5 * XX, 4 * XX + 30], -1).astype(np.uint8)  # dark to bright
+
+
+@pytest.mark.parametrize("planes", [0, 1])
+@pytest.mark.parametrize("grey", [False, True])
+def test_colours_that_a_dicom_header_calls_others(tmp_path, planes, grey):
+  """RGB called YBR_FULL, and the reverse, came out in false colours without a word."""
+  rgb = PICTURE if not grey else np.repeat(PICTURE[..., :1], 3, -1)
+  ybr = pydicom.pixels.convert_color_space(rgb, "RGB", "YBR_FULL")
+  lies = lambda a: a if not planes else np.moveaxis(a, -1, 0).reshape(a.shape)
+  def file(array, kind):
+    return dicom(tmp_path / "a.dcm", lies(array), kind, PlanarConfiguration=planes)
+  for array, kind in ((rgb, "RGB"), (rgb, "Rgb"), (ybr, "YBR_FULL"), (ybr, "ybr_full ")):
+    shown = images.read_8bit(file(array, kind), 3)
+    assert np.abs(shown.astype(int) - rgb).max() <= 3
+  with pytest.raises(UserError, match="none as YBR_FULL, as if they were RGB: its header .Photometric"):
+    images.read(file(rgb, "YBR_FULL"))
+  with pytest.raises(UserError, match="greys in the first channel alone, as YBR_FULL"):
+    images.read(file(ybr, "RGB"))
+  flat = np.full_like(rgb, 128)
+  np.testing.assert_array_equal(images.read_8bit(file(flat, "RGB"), 3), flat)
+
+
+@pytest.mark.parametrize("kind", ["monochrome1", "Monochrome1 "])
+def test_words_of_grey_in_small_letters(tmp_path, kind):
+  path = dicom(tmp_path / "a.dcm", 255 - GREY, kind)
+  np.testing.assert_array_equal(images.read_8bit(path, 1)[..., 0], GREY)
+
+
+TWELVE = GREY.astype(np.uint16) * 16
+
+
+@pytest.mark.parametrize("fields, words", [
+    (dict(WindowCenter=128, WindowWidth=256), "shows 100% of its pixels all white"),  # of 8 bits
+    (dict(WindowCenter=2048, WindowWidth=4096, RescaleSlope="0.0625", RescaleIntercept=0), "within 6.2% of"),
+    (dict(RescaleSlope="0.0625", RescaleIntercept=0, WindowCenter=128, WindowWidth=256), ""),
+    (dict(WindowCenter=2048, WindowWidth=4096), ""), (dict(WindowCenter=300, WindowWidth=4096), ""),
+    (dict(WindowCenter=1000, WindowWidth=500), "")])
+def test_a_window_in_other_units_than_the_values(tmp_path, fields, words):
+  frame = images.read(dicom(tmp_path / "a.dcm", TWELVE, stored=12, **fields))
+  assert (words in frame.unsaid and "config.data.window" in frame.unsaid) if words else not frame.unsaid
+  assert not images.read(dicom(tmp_path / "b.dcm", TWELVE, stored=12, **fields), (0, 4095)).unsaid
+
+
+def test_eight_bits_in_twelve_and_tables_of_another_depth(tmp_path):
+  """Their pictures were nearly black."""
+  read = lambda **fields: images.read(dicom(tmp_path / "a.dcm", **fields)).unsaid
+  said = read(array=GREY.astype(np.uint16), stored=12)
+  assert "of the 12 bits that it stores it uses 0 ... 255 only" in said
+  assert not read(array=GREY.astype(np.uint16) * 2, stored=12)
+  for bits, factor, odd in ((12, 1, False), (16, 16, False), (16, 1, True), (10, 1, True)):
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [4096, 0, bits]
+    table.add_new("LUTData", "OW", (np.arange(4096) * factor).astype("<u2").tobytes())
+    said = read(array=TWELVE, stored=12, VOILUTSequence=[table])
+    assert (f"entries of {bits} bits, and the largest is 4095" in said) if odd else not said

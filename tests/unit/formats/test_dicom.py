@@ -210,7 +210,8 @@ def shared_window(data):
 
 RLE = lambda data: data.compress(pydicom.uid.RLELossless)
 FORMS = {
-    "planes": edited(planes, COLOUR, "RGB"), "ybr": lambda p: dicom(p, COLOUR, "YBR_FULL"),
+    "planes": edited(planes, COLOUR, "RGB"),
+    "ybr": lambda p: dicom(p, pydicom.pixels.convert_color_space(COLOUR, "RGB", "YBR_FULL"), "YBR_FULL"),
     "signed 8": lambda p: dicom(p, GREY.astype(np.int8)),
     "8 in 16": lambda p: dicom(p, GREY.astype(np.uint16), stored=8),
     "32": lambda p: dicom(p, GREY.astype(np.uint32) * 999, WindowCenter=9e4, WindowWidth=2e5),

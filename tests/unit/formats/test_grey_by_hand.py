@@ -278,3 +278,12 @@ def test_colours_of_8_bits_in_16_are_refused_as_greys_are(tmp_path, scale, refus
     return np.testing.assert_allclose(images.read_8bit(path, 3)[..., 0], RAMP, atol=1)
   with pytest.raises(UserError, match=f"a.dcm: its colours go to 65535 .* none is above {255 * scale}:"):
     images.read_8bit(path, 3)
+
+
+def test_a_palette_of_8_bits_in_words_of_16(tmp_path):
+  tables = {}
+  for name in ("Red", "Green", "Blue"):
+    tables[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 8]
+    tables[f"{name}PaletteColorLookupTableData"] = np.arange(256).astype("<u2").tobytes()
+  found = images.read_8bit(dicom(tmp_path / "a.dcm", RAMP, "PALETTE COLOR", **tables), 1)[..., 0]
+  np.testing.assert_array_equal(found, RAMP)
