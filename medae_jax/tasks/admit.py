@@ -45,21 +45,27 @@ def check_finite(*outputs: np.ndarray) -> None:
     raise UserError("the model's score is not finite: the input or the model is broken")
 
 
-def check_scored(images: np.ndarray, scores: np.ndarray, maps: np.ndarray) -> None:
+def check_scored(images: np.ndarray, scores: np.ndarray, maps: np.ndarray, threshold: float | None = None
+                 ) -> None:
   """Refuses what a model makes of an input that it cannot score.
 
   Args:
     images: [n,h,w,C]; where all pixels are alike there may be nothing to score, which is said elsewhere.
-    scores: [n]. maps: [n,h,w], of no size without a map.
+    scores: [n]. maps: [n,h,w], of no size without a map. threshold: of the map.
 
   Raises:
     UserError: a score is not finite; the map is 0 in every pixel: nothing of a brain's slices is left within
-      its eroded outline, as of volumes whose axes are exchanged, and "normal" would be no finding.
+      its eroded outline, as of volumes whose axes are exchanged, and "normal" would be no finding; a negative
+      threshold that would mark all of it, background too.
   """
   check_finite(scores)
   if maps.size and not maps.any() and np.ptp(images):
     raise UserError("its map is 0 in every pixel, nothing of it was scored: are its axes exchanged, was it "
                     "taken in another plane than the training's slices, or is it almost empty?")
+  if threshold is not None and maps.size and threshold < min(0.0, float(maps.min())):
+    raise UserError(f"the threshold {threshold:g} is below every value of its map, which would be marked all "
+                    f"over: give one from {max(0.0, float(maps.min())):.3g} to {float(maps.max()):.3g}, or 0 "
+                    "for that of validation")
 
 
 class Gate:

@@ -256,7 +256,7 @@ class Predictor(BasePredictor):
         maps.append(np.asarray(found["map"])[:len(batch), ..., 0])
     scores = np.concatenate(scores)
     maps = np.concatenate(maps) if maps else np.zeros((len(images), 0, 0), np.float32)
-    admit.check_scored(images, scores, maps)
+    admit.check_scored(images, scores, maps, self.threshold)
     cut = maps
     if self.threshold is not None and maps.size:
       above = maps > np.float32(self.threshold)

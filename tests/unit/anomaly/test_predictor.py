@@ -150,3 +150,17 @@ def test_an_input_of_which_nothing_was_scored_is_not_normal(score, map_of, grey,
       one._score(images)
   else:
     assert one._score(images).scores.tolist() == [np.float32(score)] * 3
+
+
+def test_a_negative_threshold_that_marks_all_is_refused():
+  """Below every value of a map it made a mask of the whole image, background too."""
+  images, maps = np.zeros((1, 2, 2, 1)), np.array([[[0.0, 0.5], [0.2, 0.3]]])
+  with pytest.raises(UserError, match="threshold -0.1 is below every value of its map.* from 0 to 0.5, or 0"):
+    admit.check_scored(images, np.ones(1), maps, -0.1)
+  for threshold, values in ((0.1, maps), (None, maps), (-0.1, maps - 0.4), (-0.1, maps[:, :0])):
+    admit.check_scored(images, np.ones(1), values, threshold)
+  one = made(None)
+  vars(one).update(config=ml_collections.ConfigDict({"predict": {"batch_size": 1}}), threshold=-1.0,
+                   score_fn=lambda batch: {"score": np.ones(1), "map": maps[..., None]})
+  with pytest.raises(UserError, match="threshold -1 is below"):
+    one._score(images)

@@ -53,6 +53,21 @@ def test_what_is_asked_for_reaches_the_score_and_what_it_writes_comes_back(tmp_p
   assert {asking.ask(app, "GET", path)[0] for path in ("/docs", "/redoc")} == {404}  # of scripts elsewhere
 
 
+def test_what_readers_doubt_is_in_the_table_of_a_zip(tmp_path):
+  """JSON told it, the table beside the maps did not."""
+  def score(source, out, changed, view):
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "predictions.csv").write_text("input,score,warning\na,0.5,unusual\n")
+    row = {"input": "a", "warning": "unusual; =pixels are no squares"} if changed else {"input": "a"}
+    return answers.Scored(Score(map=None, mask=None, score=0.5, row=row), out)
+  app, tables = made(score, tmp_path), []
+  for query in ("?answer=zip", "?answer=zip&force=true"):
+    packed = zipfile.ZipFile(io.BytesIO(asking.post(app, [("a.png", b"1")], query)[1]))
+    tables.append(packed.read("predictions.csv").decode().splitlines())
+  assert tables[0] == ["input,score,warning", "a,0.5,unusual"]
+  assert tables[1] == ["input,score,warning", "a,0.5,unusual; =pixels are no squares"]
+
+
 def test_every_number_of_the_answer_is_that_of_the_score(tmp_path, monkeypatch):
   now = [10.0]
   monkeypatch.setattr(application, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
