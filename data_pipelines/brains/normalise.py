@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.brains import placement
 from data_pipelines.errors import UserError
-from data_pipelines.intake import anatomy as outlines
+from data_pipelines.ops import anatomy as outlines
 
 PERCENTILE = 0.99  # of the positive voxels of a modality: the published unit of intensity
 # "median": twice the median of the positive voxels, near the percentile of a healthy scan, and hardly moved

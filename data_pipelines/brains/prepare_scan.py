@@ -8,7 +8,7 @@ import pathlib
 from data_pipelines import workers
 from data_pipelines.brains import labels, normalise, records, volumes
 from data_pipelines.errors import UserError
-from data_pipelines.intake import anatomy
+from data_pipelines.ops import anatomy
 
 
 def run(job: dict) -> dict:

@@ -13,7 +13,8 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_series, nifti
-from data_pipelines.intake import anatomy, geometry
+from data_pipelines.intake import geometry
+from data_pipelines.ops import anatomy
 
 # Intent codes of NIfTI of what is no picture; 1001, an estimate, is no news: programs leave it in pictures.
 _NO_GREYS = {range(2, 25): "a statistic", (1002, 1003): "labels", range(1004, 1010): "matrices or vectors"}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_pipelines.formats import dicom, dicom_head, images
+from data_pipelines.formats import dicom, dicom_head, header, images
 
 _SQUARE = 1.05  # ratio of a pixel's sides up to which nothing is said
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
@@ -134,6 +134,9 @@ def _of_dicom(data) -> tuple[float, float, str]:
 def _dots(path) -> tuple[float, float]:
   """Dots along a row and along a column in any unit; 0 where nothing is said."""
   with Image.open(pathlib.Path(path)) as image:
+    text = getattr(image, "tag_v2", {}).get(270, "")
+    if ome := header.ome_pixel(path, text if isinstance(text, str) else ""):  # before TIFF's own words
+      return 25400 / ome[0], 25400 / ome[1]
     known = ("dpi", "aspect", "resolution", "jfif_density")
     found = next((image.info[k] for k in known if k in image.info), (0, 0))
   return float(found[0]), float(found[1])

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+import logging
+import math
 import re
 import struct
 from typing import Any
@@ -30,6 +32,11 @@ _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), 
 _COUNTED: dict[str, int] = {}  # {PNG file: hash of the content} whose rows were counted in this process
 _MOST_COUNTED = 100_000
 _PROFILE_KINDS = {b"GRAY": 1, b"RGB ": 3}  # channels of a colour profile
+
+# Micrometres of OME's units of length; "" = as the standard has it.
+_UNITS = {"\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "pm": 1e-6,
+          "\u00c5": 1e-4, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6, "in": 25400.0, "": 1.0}
+_OME_PIXELS = re.compile(r"<(?:\w+:)?Pixels\s([^>]*)>")
 
 
 @dataclasses.dataclass
@@ -206,3 +213,30 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
   """Length, name, content and checksum."""
   return (struct.pack(">I", len(content)) + name + content
           + struct.pack(">I", zlib.crc32(name + content)))
+
+
+def ome_pixel(path, text) -> list[float] | None:
+  """Micrometres along x and y of the first image; one that is not said is the other."""
+  if "<OME" not in text[:2000] and ":OME" not in text[:2000]:
+    return None
+  pixels = _OME_PIXELS.search(text)
+  said = dict(re.findall(r"""(\w+)\s*=\s*["']([^"']*)["']""", pixels[1] if pixels else ""))
+  sizes = []
+  for axis in "XY":
+    size, unit = positive(said.get(f"PhysicalSize{axis}")), said.get(f"PhysicalSize{axis}Unit", "").strip()
+    unit = unit.replace("&#181;", "\u00b5").replace("&#xB5;", "\u00b5")
+    if size and unit not in _UNITS:
+      logging.warning("%s says that a pixel is %g %s, which is no length that is known: it counts as unknown",
+                      path, size, unit[:20])
+    sizes.append(size * _UNITS[unit] if size and unit in _UNITS else None)
+  first = sizes[0] or sizes[1]
+  return [size or first for size in sizes] if first else None
+
+
+def positive(text) -> float | None:
+  """A positive number, None of anything else."""
+  try:
+    value = float(text)
+  except (TypeError, ValueError):
+    return None
+  return value if math.isfinite(value) and value > 0 else None

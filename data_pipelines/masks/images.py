@@ -108,12 +108,12 @@ def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0,
   def look(pair):
     mask = check_pair(*pair, soft, window)
     inverted = bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
-    return inverted, float((mask > 0).mean()), _is_outline(mask > 0)
+    return inverted, float((mask > 0).mean()), _is_outline(mask > 0), _is_frame(mask > 0.5)
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
     found = list(pool.map(look, pairs))
-  odd, lines = ([mask for (_, mask), told in zip(pairs, found) if told[at]] for at in (0, 2))
+  odd, lines, frames = ([mask for (_, mask), told in zip(pairs, found) if told[at]] for at in (0, 2, 3))
   doubts.say_of_masks(pairs)
-  if len(pairs) > 1 and not any(share for _, share, _ in found):
+  if len(pairs) > 1 and not any(told[1] for told in found):
     logging.warning("none of %d masks marks anything, the first %s: are they the right ones?", len(pairs),
                     pairs[0][1])
   if 2 * len(lines) > len(pairs):
@@ -122,7 +122,15 @@ def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0,
   if 2 * len(odd) > len(pairs):
     logging.warning("%d of %d masks mark all four corners and more than half of the image, the first %s: are "
                     "they inverted? White is the lesion", len(odd), len(pairs), odd[0])
-  return [share for _, share, _ in found]
+  elif frames:  # one among right ones: of 1,000 masks of skin and ultrasound none is so
+    logging.warning("%d of %d masks mark the whole border of their image and leave something out within, the "
+                    "first %s: is it inverted? White is the lesion", len(frames), len(pairs), frames[0])
+  return [told[1] for told in found]
+
+
+def _is_frame(mask) -> bool:
+  """Whether [H,W] bool marks all pixels of the border, and not all within."""
+  return bool(mask[[0, -1]].all() and mask[:, [0, -1]].all() and not mask.all())
 
 
 def _is_outline(mask) -> bool:

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.errors import UserError
+from data_pipelines.formats import header
 from data_pipelines.formats.regular import check_regular
 from data_pipelines.intake import find as finder
 from data_pipelines.slides import engines, forms, resolution
@@ -57,7 +58,7 @@ class Slide:
     self.levels, self._numbers = _levels(path, engine)
     self.width, self.height = self.levels[0].width, self.levels[0].height
     self.mpp = mpp or resolution.of(path, self.properties)
-    power = resolution.number(self.properties.get("openslide.objective-power"))
+    power = header.positive(self.properties.get("openslide.objective-power"))
     self.magnification = power or (_nominal(self.mpp) if self.mpp else None)
     self._said: set[int] = set()
 

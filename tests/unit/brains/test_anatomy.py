@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.brains import normalise, prepare_scan, volumes
 from data_pipelines.errors import UserError
-from data_pipelines.intake import anatomy
+from data_pipelines.ops import anatomy
 
 
 def head(shape=(24, 20, 12)):

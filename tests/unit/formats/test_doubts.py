@@ -65,14 +65,19 @@ def test_pixels_of_dicom_that_are_no_squares(tmp_path, fields, said):
   assert ratio == pytest.approx(np.divide(*map(float, found.split()[:3:2])) if found else 1, rel=1e-3)
 
 
+OME = '<OME><Pixels PhysicalSizeX="0.5" PhysicalSizeY="1"/></OME>'
+
+
 @pytest.mark.parametrize("name, options, said", [
     ("a.png", {"dpi": (100, 200)}, "100 x 200 dpi"), ("a.tif", {"dpi": (204, 98)}, "204 x 98 dpi"),
+    ("a.tif", {"tiffinfo": {270: OME}, "dpi": (72, 72)}, "5.08e+04 x 2.54e+04 dpi"),
     ("a.jpg", {"dpi": (72, 72)}, ""), ("a.png", {}, ""), ("a.jpg", {"dpi": (300, 150)}, "300 x 150 dpi")])
 def test_pixels_of_pictures_that_are_no_squares(tmp_path, name, options, said):
   Image.fromarray(GREY).save(tmp_path / name, **options)
   ratio, found = doubts.aspect(tmp_path / name)
   assert found.startswith(said) if said else not found
-  assert ratio == pytest.approx({"100": 0.5, "204": 204 / 98, "300": 2}.get(said.partition(" ")[0], 1), 1e-3)
+  ratios = {"100": 0.5, "204": 204 / 98, "300": 2, "5.08e+04": 2}
+  assert ratio == pytest.approx(ratios.get(said.partition(" ")[0], 1), 1e-3)
 
 
 def test_pixels_of_pictures_that_say_proportions_alone(tmp_path):

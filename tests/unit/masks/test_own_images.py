@@ -15,6 +15,7 @@ from data_pipelines.datasets import (
   synthetic_textures,
 )
 from data_pipelines.errors import UserError
+from data_pipelines.masks import images as mask_images
 from data_pipelines.masks.images import Item
 
 
@@ -39,6 +40,20 @@ def own(tmp_path_factory):
 def opened(root, **given):
   given = {"image_size": (8, 8), **given}
   return own_folder.build(fields.changed(own_folder.defaults(), dir=str(root), **given), 0)
+
+
+def test_one_inverted_mask_among_right_ones_is_said(tmp_path, caplog):
+  """More than half of them were, one was not: most of its image counted as lesion."""
+  pairs = []
+  for i in range(4):
+    right = np.zeros((20, 24), np.uint8)
+    right[:, :9 + i], right[3, 4] = 255, 0  # it reaches the border on three sides, and has a hole
+    right = 255 - np.pad(right[2:-2, 2:-2], 2) if i == 2 else right if i else np.full_like(right, 255)
+    pairs.append((save(tmp_path / f"{i}.png", right // 2), save(tmp_path / f"{i}_m.png", right)))
+  shares = mask_images.check_pairs([pairs[k] for k in (0, 1, 3)])
+  assert shares[0] == 1 and not caplog.text
+  mask_images.check_pairs(pairs)
+  assert "1 of 4 masks mark the whole border" in caplog.text and f"first {pairs[2][1]}: is it" in caplog.text
 
 
 def test_abnormal_images_are_scored_and_never_learned_from(root):
