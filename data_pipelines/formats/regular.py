@@ -28,15 +28,18 @@ def is_there(path, what: str = "table") -> bool:
 
 
 def nearly(path) -> str:
-  """"; NAME is there, ..." of a name that differs in capitals, blanks or the form of accents alone; or "".
+  """"; NAME is there, ..." of a name that differs in capitals, blanks, accents or its ending alone; or "".
 
   A Mac writes accents in two characters, and shows them as other systems do.
   """
   path = pathlib.Path(path)
   with contextlib.suppress(OSError, ValueError):
-    for name in (found.name for found in find.like(path.parent, "*")):
+    there = [found.name for found in find.like(path.parent, "*")]
+    for name in there:
       if name != path.name and same(name) == same(path.name):
         return f"; {name!a} is there, of other capitals, blanks or form of accents: rename one of them"
+    if other := [name for name in there if find.stem_of(name) == find.stem_of(path)]:
+      return f"; {other[0]!a} is there, of another ending"
   return ""
 
 

@@ -41,7 +41,14 @@ CLEAR_OTHERS = OTHER - {"star", "trace", "sub", "map", "phase", "loc", "gre"} | 
     "t1flair", "fgatir", "wmn", "t2s", "tracew", "fet", "mton", "mtoff", "fisp", "trufi", "truefisp",
     "t1sub", "inv1", "inv2", "jacobian", "warpfield", "ciss", "fiesta",
     "medic", "mrcp", "r2star", "haste"}
-AFTER = OTHER - {"gre", "trace", "loc"}  # at the end of a name that tells a sequence: T1_map, T2_star
+# What programs compute of a scan and write beside it under its name: P01_flair_posteriors, P01_flair_ph.
+_COMPUTED = {"prob", "probs", "probability", "softmax", "posterior", "posteriors", "uncertainty", "entropy",
+             "variance", "recon", "reconstruction", "reconstructed", "residual", "residuals", "pred", "preds",
+             "prediction", "heatmap", "gradcam", "saliency", "biasfield", "field", "warp", "disp",
+             "displacement", "deformation", "jacobian", "tsnr", "snr", "edges", "dist", "diff", "difference",
+             "zmap", "tmap", "ph", "real", "imaginary", "imag"}
+# At the end of a name that tells a sequence: T1_map, T2_star.
+AFTER = OTHER - {"gre", "trace", "loc"} | _COMPUTED
 # Of T1; and of T1 where a name tells nothing else (in a description they can be of T2*).
 T1_READOUTS = ("mprage", "memprage", "mp2rage", "unit1", "spgr", "fspgr", "irfspgr", "bravo", "vibe",
                "starvibe")

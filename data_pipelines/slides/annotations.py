@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 from data_pipelines.errors import UserError
 
+_POINTS = ("Dot", "PointSet", "Measurement")  # types of annotations in ASAP that are no areas
 GROUPS = (("tumor", ("Tumor", "_0", "_1")), ("normal", ("_2",)))
 
 
@@ -49,6 +50,10 @@ def read_xml(path) -> Annotation:
     logging.warning("%s: %d of %d outlines are of other groups (%s) than %s, and are left out: what they "
                     "enclose counts as healthy", path, len(other), len(found),
                     ", ".join(sorted(set(other))[:6]), ", ".join(sorted(known)))
+  if points := [a for a in found if a.get("Type") in _POINTS]:
+    logging.warning("%s: %d of %d outlines are %s, which enclose nothing, and are left out", path,
+                    len(points), len(found), ", ".join(sorted({str(a.get("Type")) for a in points})))
+    found = [a for a in found if a not in points]
   flat = [a.get("Name") for a in found if len(a.findall("Coordinates/Coordinate")) < 3]
   if flat:
     logging.warning("%s: %d of %d outlines have fewer than three vertices and enclose nothing, the first %s",
@@ -59,7 +64,10 @@ def read_xml(path) -> Annotation:
 
 def _polygon(element, path):
   try:
-    points = [[float(c.get(axis)) for axis in "XY"] for c in element.findall("Coordinates/Coordinate")]
+    vertices = element.findall("Coordinates/Coordinate")
+    if all((c.get("Order") or "").isdigit() for c in vertices):  # editors may write them in another one
+      vertices = sorted(vertices, key=lambda c: int(c.get("Order")))
+    points = [[float(c.get(axis)) for axis in "XY"] for c in vertices]
     if not all(math.isfinite(v) for p in points for v in p):
       raise ValueError
   except (TypeError, ValueError):

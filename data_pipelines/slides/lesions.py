@@ -10,17 +10,20 @@ slide; bicubic: STRIP bytes, or 1,500 rows of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+import logging
 import math
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from data_pipelines.errors import UserError
 from data_pipelines.slides.annotations import Polygon
 from data_pipelines.slides.tissue import DOWNSAMPLE
 
 TUMOR, HOLE = 127, 255
 STRIP = 1 << 28  # bytes of the full-resolution strips from which the bicubic mask is made
 _FINER = 16  # samples along a pixel of the shares
+_GLASS, _INVERTED, _ON_TISSUE = 0.1, 0.5, 0.3  # of the cells; of glass that is marked; of a lesion
 _ROWS = 16  # pixel rows of the shares made at a time
 
 Polygons = Mapping[str, Sequence[Polygon]]
@@ -49,6 +52,26 @@ def shares(polygons: Polygons, width: int, height: int, downsample: int = DOWNSA
     lesion = inside["tumor"] & ~inside["normal"]
     out[top:top + n] = lesion.reshape(n, _FINER, columns, _FINER).mean((1, 3))
   return out
+
+
+def check_on_tissue(path, lesion: np.ndarray, tissue: np.ndarray) -> None:
+  """Refuses what marks the glass of a slide; says where a lesion lies beside its tissue.
+
+  Args:
+    path: of the mask or annotation. lesion: share [H,W] of each cell that is marked. tissue: bool [H,W].
+
+  Raises:
+    UserError: it is inverted.
+  """
+  rows, columns = (min(sides) for sides in zip(lesion.shape, tissue.shape))  # an overview is rounded up
+  lesion, tissue = lesion[:rows, :columns], tissue[:rows, :columns]
+  glass = ~tissue
+  if glass.mean() > _GLASS and lesion[glass].mean() > _INVERTED:
+    raise UserError(f"{path} marks {lesion[glass].mean():.0%} of what is no tissue of its slide: is it "
+                    "inverted? A lesion is above 0")
+  if lesion[tissue].sum() < _ON_TISSUE * lesion.sum():
+    logging.warning("%s: %.0f %% of its lesion lies beside the tissue of its slide: is it of another slide, "
+                    "or in pixels of another level?", path, 100 * lesion[glass].sum() / lesion.sum())
 
 
 def filled(vertices: np.ndarray, top: int, height: int, width: int) -> np.ndarray:

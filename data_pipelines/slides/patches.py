@@ -15,7 +15,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import arrays, images
-from data_pipelines.slides import plan as plans, reader, stain
+from data_pipelines.slides import lesions, plan as plans, reader, stain
 from data_pipelines.slides.plan import Plan
 
 _OPEN = 16     # slides that are open at a time
@@ -59,7 +59,7 @@ class Library:
     """float64 [n]: share of each cell that a mask marks, an image over the whole slide, 0 = normal.
 
     Raises:
-      UserError: the mask has other proportions than the slide, or cannot be read.
+      UserError: the mask has other proportions than the slide, is inverted, or cannot be read.
     """
     slide, plan = self._slide(path), self.plan(path)
     marked = images.read_plain(mask).max(-1) > 0
@@ -68,7 +68,10 @@ class Library:
       raise UserError(f"mask {mask} is {columns}x{rows} pixels and {path} {slide.width}x{slide.height}: not "
                       "of its proportions, it is not the mask of this slide")
     side = plan.tile * plan.downsample * marked.shape[1] / slide.width
-    return plans.shares(marked, side, plan.shape)[plan.places[:, 0], plan.places[:, 1]]
+    shares, tissue = plans.shares(marked, side, plan.shape), np.zeros(plan.shape, bool)
+    tissue[plan.places[:, 0], plan.places[:, 1]] = True
+    lesions.check_on_tissue(f"mask {mask}", shares, tissue)
+    return shares[tissue]
 
   def _slide(self, path):
     with self._lock:

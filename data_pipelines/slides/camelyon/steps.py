@@ -106,6 +106,7 @@ def cut(slide: Slide) -> tuple[str, Any]:
     lesion = None
     if before:
       lesion = images.read_8bit(slide.store.folder / before["files"][0]["file"], 1)[..., 0]
+      lesions.check_on_tissue(f"annotation of {slide.path}", _lesion_map(slide, lesion), dark)
     chosen = ([cells.parse(name) for name in entry.names] if entry.names is not None
               else _drawn(slide, thumbnail, lesion))
     pictures = {"tissue": dark.astype(np.uint8) * 255,

@@ -27,6 +27,8 @@ def test_a_name_that_looks_the_same_is_named(tmp_path, asked, there):
   with pytest.raises(FileNotFoundError, match="does not exist; .* is there, of other capitals") as e:
     regular.check_regular(tmp_path / asked)
   assert ascii(there) in str(e.value)
+  (tmp_path / "z.png").write_bytes(b"")
+  assert all(regular.nearly(tmp_path / n) == "; 'z.png' is there, of another ending" for n in ("z.jpg", "z"))
   assert not regular.nearly(tmp_path / "other.png") and not regular.nearly(tmp_path / "no" / "a.png")
 
 

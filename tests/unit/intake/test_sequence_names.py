@@ -54,7 +54,8 @@ def test_another_sequence_is_never_read_as_flair(tmp_path, name, alone):
 
 @pytest.mark.parametrize("name", [
     "p1_MPRAGE_GD", "p1_BRAVO_POST", "p1_AX_T1_BRAVO_C", "p1_T1_VIBE_GD", "p1_T1_TSE_post", "p1_T1w_TFE_GD",
-    "p1_gd_mprage", "p1_FLAIR3D", "p1_FLAIR2std", "p1_T1_map", "p1_T1_sub", "p1_T1_mapping"])
+    "p1_gd_mprage", "p1_FLAIR3D", "p1_FLAIR2std", "p1_T1_map", "p1_T1_sub", "p1_T1_mapping",
+    "p1_T1_posteriors", "p1_T1w_recon", "p1_t1_ph", "p1_mprage_biasfield", "p1_t1_uncertainty"])
 def test_a_t1_with_an_agent_or_a_map_of_t1_is_never_read_as_t1(tmp_path, name):
   assert found(folder_of(tmp_path, name), ("t1",)) == ({}, {name: sequences.UNUSED})
 

@@ -274,3 +274,16 @@ def test_outlines_that_are_left_out_are_said(tmp_path, caplog):
   path.write_text(text.replace('PartOfGroup="_2"', 'PartOfGroup="None"'))
   assert annotations.read_xml(path) == {"tumor": whole["tumor"], "normal": []}
   assert "1 of 2 outlines are of other groups (None) than Tumor, _0, _1, _2, and are left out" in caplog.text
+
+
+def test_vertices_in_another_order_and_what_is_no_area(tmp_path, caplog):
+  """Vertices were joined as they stand in the file, and points of a set to an area, without a word."""
+  path, text = tmp_path / "a.xml", camelyon_folder.annotation(hole=())
+  path.write_text(text)
+  whole, lines = annotations.read_xml(path), text.split("<Coordinate ")
+  lines[-1], end = lines[-1].split("/>", 1)
+  path.write_text("<Coordinate ".join([lines[0], lines[2], lines[-1] + "/>", lines[1], lines[3]]) + end)
+  assert path.read_text() != text and annotations.read_xml(path) == whole and not caplog.text
+  path.write_text(camelyon_folder.annotation().replace("Polygon", "PointSet", 1))
+  assert not annotations.read_xml(path)["tumor"] and annotations.read_xml(path)["normal"]
+  assert "1 of 2 outlines are PointSet, which enclose nothing, and are left out" in caplog.text

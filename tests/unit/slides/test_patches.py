@@ -10,7 +10,7 @@ import pytest
 from data_pipelines import fields, stream
 from data_pipelines.datasets import slides
 from data_pipelines.errors import UserError
-from data_pipelines.slides import patches, plan, stain
+from data_pipelines.slides import lesions, patches, plan, stain
 from tests import slide_files
 
 IMAGE = slide_files.tissue(320, 400)
@@ -267,3 +267,29 @@ def test_a_window_comes_with_the_stains_of_its_own_slide():
     found = [source.read_one(i) for i in range(3)]
     np.testing.assert_allclose([f["image"].flat[0] for f in found], [-1, -0.6, -0.2], rtol=1e-5)
     assert [f.get("stains") for f in found] == [f"stains of s{k}.tif" if stains else None for k in range(3)]
+
+
+def test_masks_of_glass_and_lesions_beside_the_tissue(tmp_path, caplog):
+  """An inverted mask made nearly all tissue normal; one of another level marked none."""
+  tissue, lesion = np.zeros((8, 10), bool), np.zeros((8, 10))
+  tissue[2:, 2:8], lesion[4:6, 4:7] = True, 1
+  lesions.check_on_tissue("m.png", lesion, tissue)
+  lesions.check_on_tissue("m.png", lesion[:7], tissue)  # sides are rounded
+  lesions.check_on_tissue("m.png", 1 - lesion, tissue | True)  # no glass is known
+  lesions.check_on_tissue("m.png", 0 * lesion, tissue)
+  assert not caplog.text
+  with pytest.raises(UserError, match="m.png marks 100% of what is no tissue of its slide: is it inverted"):
+    lesions.check_on_tissue("m.png", 1 - lesion, tissue)
+  lesions.check_on_tissue("m.png", np.roll(lesion, 4, 1), tissue)
+  assert "m.png: 100 % of its lesion lies beside the tissue" in caplog.text
+
+
+def test_a_mask_over_the_whole_of_a_slide_is_inverted(tmp_path):
+  image = slide_files.tissue(320, 400)
+  image[:, 200:] = 250
+  slide_files.write_slide(tmp_path / "s.tif", image, downsamples=(1, 2))
+  mask = np.full((32, 40), 255, np.uint8)
+  mask[12:20, 5:12] = 0
+  Image.fromarray(mask).save(tmp_path / "s.png")
+  with pytest.raises(UserError, match="s.png marks 96% of what is no tissue"):
+    library(tmp_path, magnification=20.0).lesion_shares(str(tmp_path / "s.tif"), tmp_path / "s.png")
