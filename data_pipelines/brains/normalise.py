@@ -6,6 +6,7 @@ so that worker processes never load TensorFlow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
@@ -61,7 +62,7 @@ class Prepared:
 
 
 def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
-            field_mm: float = 0.0, unit: str = "percentile") -> Prepared:
+            field_mm: float = 0.0, unit: str = "percentile", names: Sequence[str] = ()) -> Prepared:
   """Normalises, cuts and resizes one scan.
 
   Args:
@@ -70,6 +71,7 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
     size: (h, w) of the result.
     spacing: mm between neighbours along the three axes.
     place: of placement.NAMES; field_mm: mm of the longer side of the result for "anatomy".
+    names: of the volumes, in messages.
     unit: of UNITS. Which slices are kept is decided in units of the percentile.
 
   Raises:
@@ -78,14 +80,14 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
   check_shapes(volumes, seg)
   stack, scale, change = [], [], []
   for i, volume in enumerate(volumes):
-    volume = np.asarray(volume, np.float64)
+    volume, name = np.asarray(volume, np.float64), names[i] if names else f"modality {i}"
     if not np.isfinite(volume).all():
-      raise BadScan(f"modality {i} holds NaN or infinite voxels")
-    volume = _on_zero(volume, i)
+      raise BadScan(f"{name} holds NaN or infinite voxels")
+    volume = _on_zero(volume, name)
     flat = volume.ravel(order="K")  # as it lies in memory; the quantile does not mind the order
     positive = flat[flat > 0]
     if not positive.size:
-      raise BadScan(f"modality {i} has no positive voxel (all zero)")
+      raise BadScan(f"{name} has no positive voxel (all zero)")
     published = np.quantile(positive, PERCENTILE)
     scale.append(_unit(positive, published, unit))
     change.append(published / scale[-1])
@@ -137,7 +139,7 @@ def _left_out(stack, first, last):
           'published (config.data.placement="anatomy" keeps them)')
 
 
-def _on_zero(volume, i):
+def _on_zero(volume, name):
   """The volume with its background at 0, which is what the network knows as background.
 
   A constant background is the value of all eight corners, where nothing lies below it (air in CT at
@@ -148,7 +150,7 @@ def _on_zero(volume, i):
       background that is bright.
   """
   if why := outlines.bright_background(volume):
-    raise BadScan(f"modality {i} {why}")
+    raise BadScan(f"{name} {why}")
   lowest = volume.min()
   corners = volume[::max(1, volume.shape[0] - 1), ::max(1, volume.shape[1] - 1),
                    ::max(1, volume.shape[2] - 1)]
@@ -156,7 +158,7 @@ def _on_zero(volume, i):
     return volume - lowest if lowest else volume
   negative = (volume < 0).mean() / max((volume != 0).mean(), 1e-12)
   if negative > NEGATIVE:
-    raise BadScan(f"modality {i} has negative values in {negative:.0%} of its anatomy (down to "
+    raise BadScan(f"{name} has negative values in {negative:.0%} of its anatomy (down to "
                   f"{lowest:.4g}), as standardised intensities have: give values that are 0 outside the "
                   "anatomy and positive inside")
   return volume

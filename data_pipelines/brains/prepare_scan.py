@@ -25,17 +25,11 @@ def run(job: dict) -> dict:
   patient = job["patient"]
   try:
     read = volumes.read(dict(zip(job["modalities"], job["volumes"])), job["orientation"], job["seg"])
-    try:
-      seg = None if read.seg is None else labels.lesions(read.seg, job["lesion_values"])
-      if seg is not None:
-        anatomy.check_label(seg, read.arrays, **({"most": 1.0} if job["lesion_values"] else {}))
-      prepared = normalise.prepare(read.arrays, seg, tuple(job["size"]), read.spacing,
-                                   job["placement"], job["field_mm"], job["unit"])
-    except normalise.BadScan as e:
-      reason = str(e)
-      for i, name in enumerate(job["modalities"]):
-        reason = reason.replace(f"modality {i} ", f"{name} ")
-      raise normalise.BadScan(reason) from e
+    seg = None if read.seg is None else labels.lesions(read.seg, job["lesion_values"])
+    if seg is not None:
+      anatomy.check_label(seg, read.arrays, **({"most": 1.0} if job["lesion_values"] else {}))
+    prepared = normalise.prepare(read.arrays, seg, tuple(job["size"]), read.spacing, job["placement"],
+                                 job["field_mm"], job["unit"], job["modalities"])
   except (UserError, FileNotFoundError) as e:
     return {"bad": str(e)}
   except MemoryError:

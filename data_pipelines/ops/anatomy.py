@@ -33,7 +33,7 @@ def bright_background(volume: np.ndarray) -> str:
     return (f"has {value:g} at all corners, as a background, and values down to {low:g}: is it padding, or "
             "are black and white turned round? Write 0 where nothing was measured")
   for axis, end in itertools.product(range(3), (0, -1)):
-    if low < high and volume.shape[axis] > 1 and (volume.take(end, axis) == high).all():
+    if low < high > 0 and volume.shape[axis] > 1 and (volume.take(end, axis) == high).all():
       return (f"has its largest value, {high:g}, in all of its {('first', 'last')[end]} plane across axis "
               f"{axis + 1}, as padding has: write 0 where nothing was measured")
   return ""

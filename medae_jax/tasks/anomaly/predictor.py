@@ -158,7 +158,8 @@ class Predictor(BasePredictor):
     """The preparation of training, for [H,W,Z] a modality."""
     data = self.config.data
     return normalise.prepare(arrays, None, self._size(), spacing, data.get("placement", "scan"),
-                             data.get("field_mm", 0.0), data.get("unit", "percentile"))
+                             data.get("field_mm", 0.0), data.get("unit", "percentile"),
+                             data.get("modalities", ()))
 
   def _volume_overlay(self, name, image, anomaly, mask, read, peak):
     """Grey and heat of some of the slices that were scored, `peak` among them, as radiologists look."""

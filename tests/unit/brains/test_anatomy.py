@@ -29,6 +29,10 @@ def test_a_bright_background_is_none():
   padded[array == 0] = 4095
   side[:3] = 4095
   offset[array == 0] = 50  # between the values of the anatomy
+  with pytest.raises(normalise.BadScan, match="^flair has 4095 at all corners"):
+    normalise.prepare([padded], None, (8, 8), names=("flair",))
+  with pytest.raises(normalise.BadScan, match="modality 0 has negative values"):
+    prepared(-array)
   for odd, words in ((padded, "modality 0 has 4095 at all corners.*padding"), (100 - array, "turned round"),
                      (side, "largest value, 4095, in all of its first plane across axis 1"),
                      (offset, "50 at all corners.*down to 1")):
