@@ -151,8 +151,8 @@ def test_scans_of_one_person_at_several_times():
             "TCGA_CS_4941_19960909": "TCGA_CS_4941",
             # hospitals' words, fields of scanners, UK Biobank, LUMIERE
             **{f"S01_{time}": "S01" for time in (
-                "V02", "T0", "t12", "preop", "post", "run-2", "scan1", "1st", "second", "control", "base", "scr",
-                "1Y", "6mo", "0090d", "2021")},
+                "V02", "T0", "t12", "preop", "post", "run-2", "scan1", "1st", "second", "control", "base",
+                "scr", "1Y", "6mo", "0090d", "2021")},
             "100307_3T": "100307", "1000012_20252_2_0": "1000012", "Patient-001_week-000-1": "Patient-001",
             "site1_t12": "site1_t12", "batch2_2019": "batch2_2019", "brain_control": "brain_control",
             # numbers of sites, days alone, names of sets and of nobody
