@@ -6,7 +6,7 @@ takes for squares (volumes are resampled by their spacing); masks that are given
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import concurrent.futures
 import logging
 import pathlib
@@ -17,6 +17,7 @@ from PIL import Image
 
 from data_pipelines.formats import dicom, dicom_head, header, images
 
+_ALIKE, _MEDIAN, _NEGATIVE = 16, 0.8, -0.3  # images; their correlation with the others; of a negative
 _SQUARE = 1.05  # ratio of a pixel's sides up to which nothing is said
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 _NEEDED = (*_SPACINGS, "SequenceOfUltrasoundRegions", "SharedFunctionalGroupsSequence")
@@ -86,6 +87,31 @@ def _either_way(image, mask):
     return height == width
   except Exception:  # Pillow raises a dozen types for damaged files
     return False
+
+
+def small(image: np.ndarray) -> np.ndarray:
+  """[256] of [H,W,C]: its grey on 16 x 16 places, for `say_negatives`."""
+  rows, columns = (np.linspace(0, n, 17).astype(int)[:-1] for n in image.shape[:2])
+  grey = np.asarray(image, np.float64).mean(-1)
+  return np.add.reduceat(np.add.reduceat(grey, rows, 0), columns, 1).ravel()
+
+
+def say_negatives(paths: Sequence[str], shown: Sequence[np.ndarray]) -> None:
+  """Warns of images that are negatives of the others, where these are alike: radiographs exported without
+  MONOCHROME1, say. Of 256 of the chest each correlates with the mean of the others by 0.37 or more.
+
+  Args:
+    shown: `small` of each.
+  """
+  values = np.stack(shown) if len(shown) >= _ALIKE else np.zeros((0, 1))
+  values = values - values.mean(1, keepdims=True)
+  values /= np.maximum(np.sqrt((values**2).sum(1, keepdims=True)), 1e-12)
+  others = values.sum(0) - values
+  alike = (values * others).sum(1) / np.maximum(np.sqrt((others**2).sum(1)), 1e-12)
+  odd = [path for path, r in zip(paths, alike) if r < _NEGATIVE]
+  if odd and np.median(alike) > _MEDIAN:
+    logging.warning("%d of %d images are dark where the others are bright, the first %s: are black and white "
+                    "turned round in them (MONOCHROME1)? Invert them first", len(odd), len(paths), odd[0])
 
 
 def few_greys(values: np.ndarray) -> int:

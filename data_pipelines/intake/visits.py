@@ -15,7 +15,8 @@ _SINCE = re.compile(
     r"(m|month|w|wk|week|y|yr|year|d|day|exam|mri|session)[-_]?\d{1,4}(-\d)?|"
     r"[vt]\d{1,2}|(run|acq|scan|rescan|study|rep|repeat|test|retest)[-_]?\d{0,3}|"
     r"(pre|post|intra)[-_]?(op|treatment|rt|surgery)?|bl|base|sc|scr|screening|first|second|third|"
-    r"1st|2nd|3rd|initial|control|final|(1\.5|3|7)t|(19|20)\d\d|[0-9]+(mo?|months?|w|weeks?|y|yrs?|years?|d|days?))",
+    r"1st|2nd|3rd|initial|control|final|(1\.5|3|7)t|(19|20)\d\d|"
+    r"[0-9]+(mo?|months?|w|weeks?|y|yrs?|years?|d|days?))",
     re.IGNORECASE)
 _UK_BIOBANK = re.compile(r"(\d{7})_\d{5}_\d_\d")  # person, field, instance, array
 # A short number behind the person's own, which is long: 01-02 and S101-01 are the second subject of a site.

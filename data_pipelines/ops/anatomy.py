@@ -88,7 +88,7 @@ def check_outlines(volumes: Mapping[str, np.ndarray]) -> None:
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
   """Of two bool arrays of one shape."""
-  return 2 * np.count_nonzero(a & b) / max(np.count_nonzero(a) + np.count_nonzero(b), 1)
+  return 2 * int(np.count_nonzero(a & b)) / max(int(np.count_nonzero(a)) + int(np.count_nonzero(b)), 1)
 
 
 def check_slab(name: str, shape: Sequence[int], spacing: Sequence[float]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_pipelines import dataset as datasets, stream
 from data_pipelines.dataset import Source, Subset
+from data_pipelines.formats import doubts
 from medae_jax.core import checkpoint, scoring
 from medae_jax.core.device import memory
 from medae_jax.core.errors import UserError
@@ -110,11 +111,13 @@ def look(config, dataset, seconds: float = SECONDS) -> None:
     order, what = np.random.default_rng(0).permutation(n), "files"
     if "slice" in source.meta(0):
       order, what = _one_of_each(source, order), "volumes"
-    seen = _read(source, order, time.monotonic() + seconds)
+    small = _read(source, order, time.monotonic() + seconds)
     _LOOKED_AT.add(asked)
-    if seen < len(order):
+    if len(small) < len(order):
       logging.info("%d of the %d %s of %s were read in %g s, and are sound; the others are read when they "
-                   "are scored.", seen, len(order), what, split, seconds)
+                   "are scored.", len(small), len(order), what, split, seconds)
+    if what == "files":
+      doubts.say_negatives([str(source.meta(i)["path"]) for i in small], list(small.values()))
   if config.train.best_metric == AUROC and "val" in dataset.splits:
     _check_two_kinds(dataset.split("val"), seconds)
 
@@ -149,17 +152,17 @@ def _first(source: Source):
   return next(stream.eval_batches(_one(source), batch_size=1))
 
 
-def _read(source: Source, order, end: float) -> int:
-  """How many were read; the error of the first, in `order`, that cannot be."""
+def _read(source: Source, order, end: float) -> dict[int, np.ndarray]:
+  """{example: its image in small} of those that were read; the error of the first, in `order`, that fails."""
   def one(i):
     if time.monotonic() > end:
-      return 0
-    source.read_one(int(i))
-    return 1
+      return None
+    image = source.read_one(int(i)).get("image")
+    return np.zeros(1) if image is None else doubts.small(image)
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     futures = [pool.submit(one, i) for i in order]
     try:
-      return sum(f.result() for f in futures)
+      return {int(i): found for i, f in zip(order, futures) if (found := f.result()) is not None}
     finally:
       for f in futures:
         f.cancel()

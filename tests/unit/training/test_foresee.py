@@ -187,3 +187,27 @@ def test_batches_that_fill_the_memory_are_refused(field):
   with pytest.raises(UserError, match=f"config.{field}=2000000000: its images alone take .* GB"):
     foresee.check_sizes(config_lib.override(dae_brats.get_config("smoke"), {field: 2_000_000_000}))
   foresee.check_sizes(dae_brats.get_config("smoke"))
+
+
+class Chests(DataSet):
+  """24 SYNTHETIC radiographs, of which `inverted` are negatives."""
+  name, splits = "chests", ("test",)
+
+  def __init__(self, inverted, alike=True):
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[-1:1:20j, -1:1:24j]
+    shown = [alike * np.cos(3 * x) * np.cos(y) + rng.normal(0, 0.2, x.shape) for _ in range(24)]
+    self.images = [1 - i if k < inverted else i for k, i in enumerate(shown)]
+
+  def split(self, name):
+    source = ArraySource({"image": np.stack(self.images)[..., None].astype(np.float32)})
+    source.meta = lambda i: {"path": f"{i}.png"}
+    return source
+
+
+@pytest.mark.parametrize("inverted, alike, said", [(0, True, ""), (2, True, "2 of 24 images are dark where"),
+                                                   (2, False, ""), (12, True, "")])
+def test_negatives_among_radiographs_are_said(caplog, inverted, alike, said):
+  """Exported without MONOCHROME1 they were trained on and scored like the others."""
+  asked = ml_collections.ConfigDict({"dir": f"chests {inverted} {alike}"})
+  foresee.look(asked_for(asked), Chests(inverted, alike))
+  assert (said in caplog.text and "(MONOCHROME1)" in caplog.text) if said else "dark where" not in caplog.text
