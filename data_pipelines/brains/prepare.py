@@ -89,6 +89,7 @@ def prepare_set(cfg, found: files.Found | None = None) -> tuple[pathlib.Path, di
                      if (w := r.get("warning"))]})
     records.write_json(folder / "manifest.json", manifest)
   _say(bad, done, cfg, folder)
+  _say_copies(manifest["scans"])
   return folder, manifest
 
 
@@ -199,3 +200,15 @@ def _say(bad, done, cfg, folder):
   if bad and cfg["strict"]:
     raise UserError(f"{len(bad)} scans of {cfg['dir']} cannot be prepared and config.data.strict "
                      f"is set ({named}); see {folder / 'report.json'}")
+
+
+def _say_copies(scans):
+  """Warns of scans that are one volume under two names, in whatever files: packed anew, of another scale."""
+  first: dict[str, dict] = {}
+  twice = [(first[key], scan) for scan in scans
+           if first.setdefault(key := scan["files"]["image"]["sha256"], scan) is not scan]
+  if twice:
+    twice.sort(key=lambda pair: pair[0]["split"] == pair[1]["split"])  # those on two sides of the split first
+    shown = " and ".join(f"{scan['patient']} ({scan['split']})" for scan in twice[0])
+    logging.warning("%d scans hold the same voxels as another one, the first %s: are they of one person? "
+                    "Take the copies away, else a measure says how well the model knows them", len(twice), shown)

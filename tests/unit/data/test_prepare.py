@@ -202,3 +202,19 @@ def test_folders_without_any_label_are_normal_scans_but_not_one_among_marked_one
   assert len(found.scans) == 6 and not found.incomplete and "taken for normal" in caplog.text
   dataset = datasets.open_dataset(config(source, tmp_path), 0)
   assert not everything(dataset)["label"].any() and len(dataset.train())
+
+
+def test_one_volume_under_two_names_is_said(tmp_path, caplog):
+  """Copies were looked for byte for byte: one that a program had written again was another patient."""
+  synthetic.write_nifti(tmp_path / "set", 5, shape=SHAPE, splits=(3, 1, 1))
+  ids = sorted(d.name for d in (tmp_path / "set").iterdir() if d.name.startswith("BraTS"))
+  datasets.open_dataset(config(tmp_path / "set", tmp_path), 0)
+  assert "hold the same voxels" not in caplog.text
+  for name in MODALITIES:
+    image = nibabel.load(volume_of(tmp_path / "set" / ids[0], name))
+    again = nibabel.Nifti1Image(4 * np.asarray(image.dataobj, np.float32), image.affine)
+    for other in (ids[1], ids[4]):
+      nibabel.save(again, volume_of(tmp_path / "set" / other, name))
+  datasets.open_dataset(config(tmp_path / "set", tmp_path), 0)
+  said = f"2 scans hold the same voxels as another one, the first {ids[0]} (train) and {ids[4]} ("
+  assert said in caplog.text
