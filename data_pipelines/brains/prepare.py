@@ -211,4 +211,5 @@ def _say_copies(scans):
     twice.sort(key=lambda pair: pair[0]["split"] == pair[1]["split"])  # those on two sides of the split first
     shown = " and ".join(f"{scan['patient']} ({scan['split']})" for scan in twice[0])
     logging.warning("%d scans hold the same voxels as another one, the first %s: are they of one person? "
-                    "Take the copies away, else a measure says how well the model knows them", len(twice), shown)
+                    "Take the copies away, else a measure says how well the model knows them", len(twice),
+                    shown)
