@@ -80,7 +80,7 @@ def prepare(volumes, seg, size, spacing=(1.0, 1.0, 1.0), place: str = "scan",
   check_shapes(volumes, seg)
   stack, scale, change = [], [], []
   for i, volume in enumerate(volumes):
-    volume, name = np.asarray(volume, np.float64), names[i] if names else f"modality {i}"
+    volume, name = np.asarray(volume, np.float64), names[i] if i < len(names) else f"modality {i}"
     if not np.isfinite(volume).all():
       raise BadScan(f"{name} holds NaN or infinite voxels")
     volume = _on_zero(volume, name)

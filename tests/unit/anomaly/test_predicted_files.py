@@ -165,7 +165,7 @@ def test_a_picture_of_a_slice_is_turned_and_its_longer_side_is_the_field(tmp_pat
   slices = [v[:, :, 4].T for v in egg()]
   with pytest.raises(ZeroDivisionError):
     judge.predict_one(pictures(tmp_path / "in", slices), tmp_path)
-  (arrays, seg, size, spacing, place, field, unit), = seen
+  (arrays, seg, size, spacing, place, field, unit, _), = seen
   for array, want in zip(arrays, slices, strict=True):
     np.testing.assert_array_equal(array, want.T[:, :, None])
   assert (seg, size, place, field, unit) == (None, (48, 60), "anatomy", 120.0, "balanced")
