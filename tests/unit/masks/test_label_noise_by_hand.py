@@ -78,6 +78,12 @@ def test_the_outline_is_that_of_the_largest_part():
   assert sorted(map(tuple, polygons.outline(mask))) == [(10, 20), (10, 40), (20, 20), (20, 40)]
 
 
+def test_a_corner_in_the_middle_of_a_pixel_counts_once():
+  """A diamond whose corners lie on centres of rows: no streak runs out of its sides."""
+  filled = polygons.fill(np.array([(1.5, 4.0), (4.5, 7.0), (7.5, 4.0), (4.5, 1.0)]), (9, 9))
+  np.testing.assert_array_equal(filled.sum(1), [0, 0, 2, 4, 6, 4, 2, 0, 0])
+
+
 def least_important(corners):
   """Place of the corner with the smallest beta l1 l2 / (l1 + l2)."""
   before, after = corners - np.roll(corners, 1, 0), np.roll(corners, -1, 0) - corners

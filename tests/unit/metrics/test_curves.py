@@ -26,6 +26,15 @@ def test_curves_pass_through_the_points_of_scikit_learn():
                              list(first.values()), atol=1e-12)
 
 
+def test_both_curves_of_three_scores_by_hand():
+  # by falling score: a lesion, a normal image, a lesion
+  counts = np.array([[0, 1, 0], [1, 0, 1]])
+  np.testing.assert_allclose(curves.roc(counts, np.array([0, 0.25, 0.5, 1])), [0.5, 0.5, 0.5, 1])
+  np.testing.assert_allclose(curves.precision_recall(counts, np.array([0, 0.5, 0.51, 1])), [1, 1, 2 / 3, 2 / 3])
+  both = curves.roc(np.stack([counts, counts[::-1]]), np.array([0, 0.5, 1]))
+  np.testing.assert_allclose(both, [[0.5, 0.5, 1], [0, 1, 1]])
+
+
 def test_area_of_the_fine_curve_is_the_auroc():
   score, label, _ = drawn(400, 1, 1000)
   counts, grid = detection.sorted_counts(score, label), np.linspace(0, 1, 20001)

@@ -68,6 +68,20 @@ def test_aupro_by_definition_and_scan_by_scan(limit):
   assert float(regions.aupro(counted, limit)) == pytest.approx(want, abs=1e-12)
 
 
+@pytest.mark.parametrize("flipped", [False, True])
+def test_delong_ends_at_0_and_1(flipped):
+  score, label = np.array([1, 2, 3, 4, 6, 5]), np.array([0, 0, 0, 1, 1, 0], bool)
+  low, high = roc.delong(-score if flipped else score, label)  # 7 of 8 pairs
+  assert (low == 0.0 and 0.3 < high < 0.5) if flipped else (high == 1.0 and 0.5 < low < 0.7)
+
+
+def test_one_score_for_all_is_one_point_of_the_curve():
+  false, true, cuts = roc.points(np.full(4, 2.5), np.array([0, 1, 0, 1]))
+  assert (false.tolist(), true.tolist(), cuts.tolist()) == ([0, 1], [0, 1], [np.inf, 2.5])
+  assert roc.fpr_at(np.full(4, 2.5), np.array([0, 1, 0, 1]), 0.95) == (1.0, 2.5)
+
+
+
 def test_aupro_counts_lesions_alike_whatever_their_size():
   mask = np.zeros((20, 20), bool)
   mask[:10, :10] = mask[15, 15] = True

@@ -102,6 +102,24 @@ def test_batches_groups_padding_and_flush(monkeypatch):
   assert histograms.counts().sum() == scores.size
 
 
+def test_counts_that_were_given_stay_when_more_come():
+  histograms = detection.Histograms()
+  score, positive = np.float32([[0.25]]), np.array([[True]])
+  histograms.add(score, positive, np.ones(1, bool))
+  first = histograms.counts()
+  histograms.add(score, positive, np.ones(1, bool))
+  assert histograms.counts()[1, detection.code_of(0.25)] == 2
+  assert first[1, detection.code_of(0.25)] == 1 == first.sum()
+
+
+def test_dice_of_each_patient_is_that_of_his_counts():
+  counts = np.random.default_rng(0).integers(0, 9, (3, 2, 3))  # as many patients as bins: nothing may mix
+  for patient, curve in zip(counts, detection.dice_curve(counts)):
+    hits = [patient[1, k + 1:].sum() for k in range(3)]
+    calls = [patient[:, k + 1:].sum() for k in range(3)]
+    np.testing.assert_allclose(curve, [2 * h / (c + patient[1].sum()) for h, c in zip(hits, calls)])
+
+
 def test_group_counts_are_bounded_in_memory():
   histograms = detection.Histograms(groups=500, max_bytes=2**22)
   assert histograms.shift > 0

@@ -42,6 +42,12 @@ def test_windows_on_a_mark_are_centred_but_for_a_quarter_of_their_size():
   assert 2 < (two[:, 0] < 100).sum() < 10 and two[:, 4].all()
 
 
+def test_every_mark_is_chosen_as_often_as_the_others():
+  rows = places((200, 40), (8, 8), 1.0, marks=[(20, 20), (100, 20), (180, 20)], draws=48)[:, 0]
+  often = np.histogram(rows, [0, 60, 140, 200])[0]
+  assert often.sum() == 48 and often.min() >= 8 and often.max() <= 24
+
+
 def test_a_magnified_window_shows_less_and_keeps_every_mark():
   found = places((100, 120), (16, 24), 1.0, (2.0, 2.0), [(50, 60)], 8)
   np.testing.assert_allclose(found[:, 2:4], np.broadcast_to([8, 12], (8, 2)), atol=1.1)
