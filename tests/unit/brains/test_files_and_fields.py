@@ -77,6 +77,7 @@ def test_fields_that_do_and_the_noise_they_ask_for():
 
 @pytest.mark.parametrize("header, rows, said", [
     ("patient,flair,set", "p1,a.nii,train", "no column split, and its column 'set' holds words of one"),
+    ("patient,flair,set", "p1,a.nii,train\np2,b.nii,", "no column split, and its column 'set' holds words"),
     ("patient,flair,set", "p1,a.nii,late", ""), ("patient,flair,split,set", "p1,a.nii,test,train", ""),
     ("patient,flair,Ground Truth", "p1,a.nii,b.nii", "no column seg, and its column 'ground truth' seems to"),
     ("patient,flair,Maske", "p1,a.nii,p1_seg.nii.gz", "column 'maske' seems to hold labels: call it seg"),

@@ -1,5 +1,6 @@
 """What makes a record stale or damaged, on files of a few bytes; slices of files as those in memory."""
 
+import dataclasses
 import hashlib
 import os
 
@@ -74,6 +75,16 @@ class Filed:
 
   def __getitem__(self, index):
     return np.array(self._array[index])
+
+
+def test_what_is_known_of_a_slice_and_nothing_else():
+  scan = slices.Scan("P1", np.zeros((2, 3, 3, 1), np.float32), np.zeros((2, 3, 3, 1), np.uint8),
+                     np.array([40, 44]), np.array([0, 1]), "f")
+  bare = {"id": "P1/44", "patient": "P1", "slice": 44, "path": "f"}
+  assert slices.SliceSource([scan], False, True).meta(1) == bare
+  for known in ({"scan_label": 0}, {"scan_label": 1}, {"spacing": (1.0, 2.0, 3.0)}, {"voxel_mm": (3.0, 4.0, 5.0)}):
+    source = slices.SliceSource([dataclasses.replace(scan, **known)], False, True)
+    assert source.meta(1) == {**bare, **known}
 
 
 @pytest.mark.parametrize("healthy_only", [False, True])

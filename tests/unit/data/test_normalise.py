@@ -93,6 +93,9 @@ def test_broken_scans_are_refused():
       normalise.prepare(broken, None, (5, 6))
   with pytest.raises(normalise.BadScan, match="differ in shape"):
     normalise.prepare([raw[0], raw[1][:-1]], None, (5, 6))
+  for shape in ((4, 5), (4, 5, 6, 1)):
+    with pytest.raises(normalise.BadScan, match="three axes"):
+      normalise.prepare([np.ones(shape)] * 2, None, (5, 6))
 
 
 def scan(patient, lesion_px):
