@@ -75,6 +75,20 @@ def test_fields_that_do_and_the_noise_they_ask_for():
   assert len(fields.augment_ops(fields.resolve({"gain": 0.1}))) == 1
 
 
+def test_a_scan_of_a_bids_set_that_cannot_be_opened_stops_it(tmp_path):
+  """Left out, the set would be another one, and a label that is lost makes a normal scan."""
+  for subject in ("01", "02"):
+    anat = tmp_path / f"sub-{subject}" / "anat"
+    anat.mkdir(parents=True)
+    (anat / f"sub-{subject}_T1w.nii.gz").touch()
+  rule = {"grouping": "patient", "pattern": ""}
+  assert len(scan_folders.look_bids(tmp_path, ("t1",), rule).complete) == 2
+  (anat / "sub-02_T1w.nii.gz").unlink()
+  (anat / "sub-02_T1w.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+  with pytest.raises(UserError, match="sub-02_T1w.nii.gz is a link"):
+    scan_folders.look_bids(tmp_path, ("t1",), rule)
+
+
 @pytest.mark.parametrize("header, rows, said", [
     ("patient,flair,set", "p1,a.nii,train", "no column split, and its column 'set' holds words of one"),
     ("patient,flair,set", "p1,a.nii,train\np2,b.nii,", "no column split, and its column 'set' holds words"),

@@ -50,6 +50,29 @@ def test_the_lists_are_those_of_the_table(root):
   assert [i.name for i in items["", "normal"]] == ["other.png"]
 
 
+def test_files_of_a_table_are_told_apart_by_capitals_and_not_by_the_way_to_them(root):
+  (root / "labels.csv").write_text("file,split,label\ntrain/n0.png,train,normal\ntrain/N0.png,train,normal\n")
+  assert of(root, val_fraction=0.0)["train"] == ["n0", "N0"]
+  (root / "labels.csv").write_text("file,split,label\ntrain/n0.png,train,normal\ntrain/../train/n0.png,val,1\n")
+  with pytest.raises(UserError, match="line 3: file .* is listed twice, first in line 2"):
+    of(root)
+
+
+def test_an_older_run_reads_its_table_as_it_did(root):
+  """normal alone was normal, and train, val, test alone were splits."""
+  (root / "labels.csv").write_text("file,split,label\na,train,normal\nb,train,healthy\nc,Test,0\nd,test,normal\n")
+  found = folders.read_labels(root, {**nih.defaults(), "grouping": "legacy"})
+  assert {place: [i.name for i in items] for place, items in found.items()} == {
+      ("train", "normal"): ["a"], ("train", "anomaly"): ["b"], ("", "anomaly"): ["c"], ("test", "normal"): ["d"]}
+
+
+def test_images_that_are_not_there_are_counted_before_training(root):
+  item = lambda path: lists.Item(path, "p", "kind", str(root / path))
+  for lost in ("train/gone.png", "nowhere/n0.png"):
+    with pytest.raises(FileNotFoundError, match=f"x: 1 of 2 listed images are not there, e.g. .*{lost}"):
+      lists._check_files("x", [item("train/n0.png"), item(lost)])
+
+
 def test_a_fold_regroups_the_training_normals_alone(root):
   tested = []
   for k in range(3):

@@ -49,6 +49,8 @@ def test_parts_become_images_lists_and_a_manifest(source, pictures, tmp_path):
     rows = list(csv.DictReader(file))
   assert [r["file"] for r in rows] == [f"nih_300/{n}" for n in NAMES]
   assert rows[7]["lists"] == "AP/anomaly/test"
+  assert [r["findings"] for r in rows] == ["No Finding"] * 6 + ["Mass|Nodule"] * 2
+  assert [(r["view"], int(r["patient"])) for r in rows] == [(("PA", "AP")[i % 2], i // 2) for i in range(8)]
   before = files(target)
   (target / "nih_300" / NAMES[2]).unlink()
   nih.main([*where, "--workers=1"])

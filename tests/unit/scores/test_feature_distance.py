@@ -66,6 +66,18 @@ def test_one_image_has_no_covariance():
   lw.add(np.ones((1, 4)))
   with pytest.raises(UserError, match="at least two"):
     lw.fit()
+  g = padim.Gaussians()
+  g.add(np.ones((1, 2, 3), np.float32), np.ones(1, bool))
+  with pytest.raises(UserError, match="1 normal images: a covariance needs at least two"):
+    g.fit()
+
+
+def test_two_images_have_one():
+  g = padim.Gaussians()
+  g.add(np.array([[[1, 5]], [[-1, 5]]], np.float32), np.ones(2, bool))
+  found = g.fit(eps=0.5)  # 2 and 0, and half of their mean
+  away = padim.distances(jnp.array([[[2.0, 5]], [[0, 6]]]), **found)
+  np.testing.assert_allclose(away[:, 0], [np.sqrt(4 / 2.5), np.sqrt(1 / 0.5)], rtol=1e-6)
 
 
 def test_k_nearest_normals_as_sklearn_finds_them(rng):

@@ -184,6 +184,9 @@ def test_an_exported_state_holds_what_the_score_reads():
   scores, state = build(kind="perceptual", **TRUNK)
   nets, extra = scores.inference(state.replace(extra={"recon_score": {}}))
   assert list(nets) == [reconstruction.NET] and not extra
+  scores, state = build(kind="mahalanobis", **TRUNK)
+  nets, extra = scores.inference(state.replace(extra={"recon_score": {"fitted": 1}, "other": 2}))
+  assert list(nets) == [reconstruction.NET] and extra == {"recon_score": {"fitted": 1}}
   scores, state = build(offer=True, **TRUNK)  # the published score is chosen, others may be asked for
   nets, extra = scores.inference(state.replace(extra={"recon_score": {}}))
   assert list(nets) == [reconstruction.NET] and list(extra) == ["recon_score"]
