@@ -135,6 +135,8 @@ def test_a_box_at_half_overlap_is_found_and_small_components_make_no_box():
   seen.config.eval.components = 2
   numbers, _, _ = measured(seen, "boxes", "lesions")
   assert numbers["box_iou"] == 0.75 and numbers["box_recall_50"] == 1.0 and numbers["pointing_game"] == 0.5
+  for i, hit in ((0, 1.0), (1, 0.0)):  # of the map's highest pixel, whatever the mean inside
+    assert measured(by_hand.with_maps(maps[[i]], mask[[i]], "a"), "boxes")[0]["pointing_game"] == hit
   assert numbers["false_positives_per_scan"] == 0
   seen.config.eval.components = 0
   assert measured(seen, "lesions")[0]["false_positives_per_scan"] == 0.5

@@ -1,6 +1,7 @@
 """The one search: every data set and predictor x what folders of people hold."""
 
 import ast
+import os
 import pathlib
 import types
 
@@ -211,6 +212,13 @@ def test_names_of_what_is_left_out_are_few_and_on_one_line(tmp_path):
   assert lines[0] == r"left out: 0\n\u202eb is no image" and lines[20:] == ["left out: 3 more"]
   with pytest.raises(UserError, match=r"0\\n\\u202eb is no image \(and 2 more\): mend it"):
     counts.refuse_broken(found)
+
+
+def test_what_is_no_file_does_not_start_as_dicom(tmp_path):
+  (tmp_path / "IM0").write_bytes(bytes(128) + b"DICM")
+  os.mkfifo(tmp_path / "IM1")  # reading it would wait for ever
+  (tmp_path / "IM2").mkdir()
+  assert [find._starts_as_dicom(tmp_path / f"IM{k}") for k in range(3)] == [True, False, False]
 
 
 def test_a_file_or_nothing(tmp_path):

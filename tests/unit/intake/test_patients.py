@@ -33,6 +33,7 @@ RULES = {
                      ["busi_benign_1", "ISIC2018_7", "ISIC_2017_8", "busi_benign_2"]),
     "the set's name is no patient": (["ISIC2017_1.png", "ISIC2017_2.png"], "",
                                      ["ISIC2017_1", "ISIC2017_2"]),
+    "a word before all names is that of the set": (["mine_1.png", "mine_2.png"], "", ["mine_1", "mine_2"]),
     "single files": (["x1.png", "x2.nii.gz", "d/x2.png"], "", ["x1", "x2", "d"]),
     "folders of hospitals": (["A/P01/1.png", "B/P02/1.png", "B/P02/2.png"], "", ["P01", "P02", "P02"]),
     "folders of years": (["2019/patient 3/1.png", "2020/patient 3/1.png", "2020/Case_4/2.png"], "",

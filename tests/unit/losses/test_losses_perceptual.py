@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medae_jax.core.errors import UserError
-from medae_jax.losses import adversarial as la, perceptual as lp
+from medae_jax.losses import adversarial as la, perceptual as lp, pixel
 from medae_jax.losses.trunk import IMAGENET_MEAN, IMAGENET_STD, Trunk, network_input
 from medae_jax.methods import _growing
 from medae_jax.models import vgg
@@ -64,6 +64,22 @@ def test_images_enter_a_trunk_by_their_range_and_its_normalisation():
                              rtol=1e-5)
   np.testing.assert_allclose(network_input(unit, 0, 1, (0.5, 0.5, 0.5), (0.25, 0.5, 1)),
                              (unit - 0.5) / np.array([0.25, 0.5, 1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_images_that_are_neither_grey_nor_of_three_colours_have_no_features(channels):
+  with pytest.raises(UserError, match=f"need 1 or 3 channels, the images have {channels}"):
+    network_input(np.ones((1, 2, 2, channels), np.float32))
+
+
+def test_errors_of_the_foreground_are_divided_by_it():
+  image, recon = np.zeros((2, 2, 2, 2), np.float32), np.full((2, 2, 2, 2), 2.0, np.float32)
+  mask = np.zeros((2, 2, 2, 1), bool)
+  mask[0, 0, 0], recon[0, 0, 0] = True, (1, 3)  # squares 1 and 9 in one of four pixels, nothing in the other
+  np.testing.assert_allclose(pixel.masked_squared_error(image, recon, mask), [10 / 8, 0])
+  np.testing.assert_allclose(pixel.masked_squared_error(image, recon, mask, "foreground"), [10 / 2, 0])
+  with pytest.raises(UserError, match="loss_over='fore': use all or foreground"):
+    pixel.masked_squared_error(image, recon, mask, "fore")
 
 
 def test_any_network_of_features_will_do():

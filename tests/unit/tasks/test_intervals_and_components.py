@@ -189,6 +189,15 @@ def test_zero_pixels_do_not_count_for_quantile_scale_and_window():
   np.testing.assert_allclose(found["window"], [[0.0, 0.5]])
 
 
+def test_a_method_without_maps_has_no_threshold_of_pixels():
+  c = known_maps.config("")
+  sample = thresholds.IntensitySample()
+  sample.add(np.ones((2, 3, 3, 1), np.float32))
+  found = thresholds.choose(None, np.array([0.2, 0.8]), np.array([0, 1]), sample, c.eval)
+  assert found["threshold"] is None and found["map_max"] is None and "threshold_rule" not in found
+  assert found["image_threshold"] is not None and found["image_threshold_rule"]
+
+
 def test_best_dice_of_the_stated_grid():
   maps = np.full((2, 8, 8), 0.2504)
   mask = np.zeros(maps.shape)

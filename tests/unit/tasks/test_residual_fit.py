@@ -108,6 +108,20 @@ def test_the_fit_starts_from_the_best_plain_choice():
     assert [*found["weights_positive"], *found["weights_negative"]] == best
 
 
+def test_pixels_of_score_0_count_as_often_as_they_are(monkeypatch):
+  """Of all patients in the weights, of the others alone where a patient is held out."""
+  image, residual, mask = data()
+  fit = residual_fit.ResidualFit(OPTIONS, list("aabbcc"))
+  fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
+             {"recon": image - residual})
+  asked = []
+  monkeypatch.setattr(fit, "_fit", lambda parts, truth, zeros: asked.append(zeros) or np.ones(parts.shape[1]))
+  fit.result()
+  each = np.array(fit._zeros)
+  assert each.sum() > 0 and each.shape == (3, 2)
+  np.testing.assert_allclose(asked, [each.sum(0), *(each.sum(0) - each[[0, 1, 2]])])
+
+
 def test_a_single_patient_cannot_be_held_out():
   assert np.isnan(fitted("aaaaaa")[1]["pixel_ap_other_patients"])
 
