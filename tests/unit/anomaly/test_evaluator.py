@@ -133,7 +133,7 @@ def test_pictures_show_the_channel_of_the_baseline_on_its_own_window():
   (row,) = pictures.rows(seen, [case], {"window": [[0, 1], [0.1, 0.8]], "threshold": 0.5, "map_max": 1.0})
   turned = panels.grey(image[..., 1].T, (0.1, 0.8))
   np.testing.assert_array_equal(row["input, flair"], turned)
-  (bare,) = pictures.rows(seen, [{**case, "mask": None}], {"window": [[0, 1]], "threshold": 0.5, "map_max": 1.0})
+  (bare,) = pictures.rows(seen, [{**case, "mask": None}], {"window": [[0, 1]], "map_max": 1.0})
   framed = (row["anomaly score"] != bare["anomaly score"]).any(-1)
   assert framed[20, 40:60].any() and not framed[80:].any()  # the finding, turned as the image is
   free = (mask[..., 0] == 0).T

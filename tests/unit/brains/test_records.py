@@ -82,7 +82,8 @@ def test_what_is_known_of_a_slice_and_nothing_else():
                      np.array([40, 44]), np.array([0, 1]), "f")
   bare = {"id": "P1/44", "patient": "P1", "slice": 44, "path": "f"}
   assert slices.SliceSource([scan], False, True).meta(1) == bare
-  for known in ({"scan_label": 0}, {"scan_label": 1}, {"spacing": (1.0, 2.0, 3.0)}, {"voxel_mm": (3.0, 4.0, 5.0)}):
+  for known in ({"scan_label": 0}, {"scan_label": 1}, {"spacing": (1.0, 2.0, 3.0)},
+                {"voxel_mm": (3.0, 4.0, 5.0)}):
     source = slices.SliceSource([dataclasses.replace(scan, **known)], False, True)
     assert source.meta(1) == {**bare, **known}
 

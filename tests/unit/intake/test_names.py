@@ -34,6 +34,12 @@ def test_names(files, flat, nested):
     assert list(names.result_names(paths, "root").values()) == nested
 
 
+def test_a_name_that_is_too_long_keeps_its_beginning():
+  first, second = (names.safe("P01_" + "x" * 300 + end) for end in "ab")
+  assert first != second and len(first.encode()) == len(second.encode()) == names.LONGEST
+  assert first[:-10] == second[:-10] == "P01_" + "x" * (names.LONGEST - 15) + "-"
+
+
 @pytest.mark.parametrize("text", [
     "../../evil", "/etc/passwd", "..", ".", "", "   ", "a/b", "a\\b", "<x>", "C:\\x", "con", "NUL.txt",
     "a. ", "._hidden", "...", "../", "a\nb", "a\0b", "\udcff", "é" * 200, "a" * 400, "a\u202egnp.exe", "*?[",

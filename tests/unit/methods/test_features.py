@@ -142,7 +142,9 @@ def test_taps(text, want):
 @pytest.mark.parametrize("fields, text", [
     ({"taps": "r99"}, "config.method.taps='r99': vgg16 has"), ({"taps": "r11+r11"}, "each once"),
     ({"taps": ""}, "config.method.taps=''"), ({"dtype": "float16"}, "config.method.dtype"),
-    ({"size": -1}, "config.method.size"), ({"backbone": "vgg"}, "vgg16")])
+    ({"forest": {"trees": 0}}, "config.method.forest.trees"),
+    ({"forest": {"samples": 1}}, "config.method.forest.samples"), ({"size": -1}, "config.method.size"),
+    ({"backbone": "vgg"}, "vgg16")])
 def test_what_is_refused(fields, text):
   with pytest.raises(UserError, match=text):
     deep_if.Method(config(**fields))

@@ -30,7 +30,8 @@ def test_both_curves_of_three_scores_by_hand():
   # by falling score: a lesion, a normal image, a lesion
   counts = np.array([[0, 1, 0], [1, 0, 1]])
   np.testing.assert_allclose(curves.roc(counts, np.array([0, 0.25, 0.5, 1])), [0.5, 0.5, 0.5, 1])
-  np.testing.assert_allclose(curves.precision_recall(counts, np.array([0, 0.5, 0.51, 1])), [1, 1, 2 / 3, 2 / 3])
+  np.testing.assert_allclose(curves.precision_recall(counts, np.array([0, 0.5, 0.51, 1])),
+                             [1, 1, 2 / 3, 2 / 3])
   both = curves.roc(np.stack([counts, counts[::-1]]), np.array([0, 0.5, 1]))
   np.testing.assert_allclose(both, [[0.5, 0.5, 1], [0, 1, 1]])
 

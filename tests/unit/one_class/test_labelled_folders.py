@@ -51,19 +51,22 @@ def test_the_lists_are_those_of_the_table(root):
 
 
 def test_files_of_a_table_are_told_apart_by_capitals_and_not_by_the_way_to_them(root):
-  (root / "labels.csv").write_text("file,split,label\ntrain/n0.png,train,normal\ntrain/N0.png,train,normal\n")
+  head, table = "file,split,label\ntrain/n0.png,train,normal\n", root / "labels.csv"
+  table.write_text(head + "train/N0.png,train,normal\n")
   assert of(root, val_fraction=0.0)["train"] == ["n0", "N0"]
-  (root / "labels.csv").write_text("file,split,label\ntrain/n0.png,train,normal\ntrain/../train/n0.png,val,1\n")
+  table.write_text(head + "train/../train/n0.png,val,1\n")
   with pytest.raises(UserError, match="line 3: file .* is listed twice, first in line 2"):
     of(root)
 
 
 def test_an_older_run_reads_its_table_as_it_did(root):
   """normal alone was normal, and train, val, test alone were splits."""
-  (root / "labels.csv").write_text("file,split,label\na,train,normal\nb,train,healthy\nc,Test,0\nd,test,normal\n")
+  rows = ("file,split,label", "a,train,normal", "b,train,healthy", "c,Test,0", "d,test,normal")
+  (root / "labels.csv").write_text("\n".join(rows))
   found = folders.read_labels(root, {**nih.defaults(), "grouping": "legacy"})
   assert {place: [i.name for i in items] for place, items in found.items()} == {
-      ("train", "normal"): ["a"], ("train", "anomaly"): ["b"], ("", "anomaly"): ["c"], ("test", "normal"): ["d"]}
+      ("train", "normal"): ["a"], ("train", "anomaly"): ["b"], ("", "anomaly"): ["c"],
+      ("test", "normal"): ["d"]}
 
 
 def test_images_that_are_not_there_are_counted_before_training(root):

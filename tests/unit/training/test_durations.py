@@ -3,6 +3,7 @@
 import pytest
 
 from medae_jax.core import config as config_lib
+from medae_jax.core.errors import UserError
 from medae_jax.optim import schedules
 from medae_jax.training import durations
 from tests.contract import cases
@@ -28,6 +29,16 @@ def test_published_numbers_of_the_skin_experiment():
   assert float(rate(99 * 332 - 1)) == pytest.approx(1e-4)
   assert float(rate(99 * 332)) == pytest.approx(1e-5)
   assert durations.resolve(found, no_data) == found  # what config.json holds needs no data again
+
+
+@pytest.mark.parametrize("every, epochs, refused", [(0, 0.0, True), (5, 0.0, False), (0, 1.0, False)])
+def test_stopping_early_needs_validations_in_steps_or_epochs(every, epochs, refused):
+  changed = config(train__early_stop=3, train__eval_every=every, train__eval_every_epochs=epochs)
+  if refused:
+    with pytest.raises(UserError, match="early_stop=3 counts validations, eval_every=0 makes none"):
+      durations.resolve(changed, lambda: 100)
+  else:
+    assert durations.resolve(changed, lambda: 100).train.eval_every > 0
 
 
 def test_published_epochs_of_the_reference_annotations():

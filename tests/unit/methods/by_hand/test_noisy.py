@@ -9,6 +9,7 @@ import pytest
 
 from configs import noisy_skin
 from medae_jax.core import method as method_lib
+from medae_jax.core.errors import UserError
 from medae_jax.core.method import Stage, State
 from medae_jax.methods import _reweighting as reweighting, noisy_annotation
 from medae_jax.models import noisy_unet
@@ -64,6 +65,15 @@ def test_the_plain_loss_takes_its_share_of_the_clean_gradient(share):
   new, _ = method.train_step(state, BATCH, jax.random.key(0), stage=stage, axis_name=None)
   noisy, clean = (np.mean(np.multiply(*slopes(name))) for name in ("noisy", "clean"))
   np.testing.assert_allclose(new.params["net"], 0.3 - 0.1 * (noisy + share * clean), rtol=1e-5)
+  assert jax.tree.structure(new) == jax.tree.structure(state)  # what the next step takes
+
+
+@pytest.mark.parametrize("field, known", [
+    ("method__baseline", "pixel_reweight, image_reweight"), ("method__meta", "jvp, double_backward"),
+    ("method__normalise", "batch, image"), ("optim__name", "sgd, adam")])
+def test_words_that_are_none_are_refused_before_the_network_is_made(field, known):
+  with pytest.raises(UserError, match=f"config.{field.replace('__', '.')}='x': use .*{known}"):
+    method_of(**{field: "x"})
 
 
 def test_what_was_learnt_of_an_example_is_found_by_its_number():
