@@ -157,8 +157,7 @@ def test_unusable_files_are_reported_by_name(tmp_path):
     ({"channels": 2}, ValueError, "channels=2"),
     ({"split_by": "luck"}, ValueError, "split_by='luck'"),
     ({"group_pattern": "("}, ValueError, "group_pattern"),
-    ({"image_size": (0, 4)}, ValueError, "image_size"), ({"image_size": (4, 0)}, ValueError, "image_size"),
-    ({"image_size": (16, 16, 3)}, ValueError, "image_size"), ({"scale": (2.0, 0.5)}, ValueError, "scale"),
+    ({"image_size": (0, 4)}, ValueError, "image_size"), ({"scale": (2.0, 0.5)}, ValueError, "scale"),
     ({"gain": (1.2, 0.8)}, ValueError, "gain"), ({"gamma": (1.2, 0.8)}, ValueError, "gamma"),
     ({"loss_alpha": 60}, ValueError, "loss_alpha is not a field"),
     ({"val_share": 0.9}, ValueError, "no frame is left for training")])

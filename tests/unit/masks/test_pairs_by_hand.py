@@ -213,13 +213,6 @@ def test_a_table_says_which_images_have_the_experts_mask(root):
   assert len(parts(root, limit=1)["clean"]) == 2
 
 
-def test_two_images_of_one_name_are_refused(root):
-  text = (root / "labels.csv").read_text()
-  (root / "labels.csv").write_text(text.replace(",id5", ",id2"))
-  with pytest.raises(UserError, match="id2"):
-    parts(root)
-
-
 def test_noise_is_made_of_the_experts_mask_with_its_own_seed(root):
   for seed in (1, 2):
     for one in parts(root, noise="shift:0.5", noise_seed=seed)["noisy"]:
@@ -255,30 +248,6 @@ def test_folders_in_capitals_and_clean_images_held_out_by_their_seed(root):
   held = [[i.id for i in parts(root / "set", layout="folders", grouping="file", val_from_clean=2,
                                clean_seed=seed)["val"]] for seed in range(5)]
   assert all(len(h) == 2 for h in held) and len({tuple(sorted(h)) for h in held}) > 1
-
-
-def test_no_clean_image_is_held_out_where_none_is_asked_for_and_older_runs_open(root):
-  for part, numbers in (("noisy", (0, 1)), ("clean", (2, 3, 4)), ("test", (7,))):
-    for k in numbers:
-      for kind, folder in (("img", "i"), ("gt", "m")):
-        target = root / "set" / f"{part}_{kind}" / f"{k}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((root / folder / f"{k}.png").read_bytes())
-  for grouping in ("file", "legacy"):
-    found = parts(root / "set", layout="folders", grouping=grouping)
-    assert {p: [i.id for i in items] for p, items in found.items()} == {
-        "noisy": ["0", "1"], "clean": ["2", "3", "4"], "test": ["7"]}
-  assert {i.group for items in found.values() for i in items} == {""}
-
-
-def test_noise_by_brightness_is_that_of_the_image(root):
-  dark = np.full((20, 24, 3), 200, np.uint8)
-  dark[6:16, 6:16] = 30  # beside the mask of rows 4 ... 8
-  save(root / "i/0.png", dark)
-  one = parts(root, noise="threshold", noise_seed=3)["noisy"][0]
-  want = label_noise.apply(one.truth() > 0.5, "threshold", 3, "id0", dark)
-  np.testing.assert_array_equal(one.mask() > 0.5, want)
-  assert want.any() and (want != (one.truth() > 0.5)).any()
 
 
 def test_clean_synthetic_images_keep_the_experts_mask():

@@ -1,0 +1,41 @@
+"""Layouts of a segmentation set by hand: names, what older runs read, noise that looks at the image."""
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import UserError
+from data_pipelines.masks import label_noise
+from tests.unit.masks import test_pairs_by_hand as pairs
+
+root = pairs.table  # the fixture: six training images in a table
+
+
+def test_two_images_of_one_name_are_refused(root):
+  text = (root / "labels.csv").read_text()
+  (root / "labels.csv").write_text(text.replace(",id5", ",id2"))
+  with pytest.raises(UserError, match="id2"):
+    pairs.parts(root)
+
+
+def test_no_clean_image_is_held_out_where_none_is_asked_for_and_older_runs_open(root):
+  for part, numbers in (("noisy", (0, 1)), ("clean", (2, 3, 4)), ("test", (7,))):
+    for k in numbers:
+      for kind, folder in (("img", "i"), ("gt", "m")):
+        target = root / "set" / f"{part}_{kind}" / f"{k}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((root / folder / f"{k}.png").read_bytes())
+  for grouping in ("file", "legacy"):
+    found = pairs.parts(root / "set", layout="folders", grouping=grouping)
+    assert {p: [i.id for i in items] for p, items in found.items()} == {
+        "noisy": ["0", "1"], "clean": ["2", "3", "4"], "test": ["7"]}
+  assert {i.group for items in found.values() for i in items} == {""}
+
+
+def test_noise_by_brightness_is_that_of_the_image(root):
+  dark = np.full((20, 24, 3), 200, np.uint8)
+  dark[6:16, 6:16] = 30  # beside the mask of rows 4 ... 8
+  pairs.save(root / "i/0.png", dark)
+  one = pairs.parts(root, noise="threshold", noise_seed=3)["noisy"][0]
+  want = label_noise.apply(one.truth() > 0.5, "threshold", 3, "id0", dark)
+  np.testing.assert_array_equal(one.mask() > 0.5, want)
+  assert want.any() and (want != (one.truth() > 0.5)).any()
