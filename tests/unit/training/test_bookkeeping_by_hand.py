@@ -159,6 +159,23 @@ def test_images_of_unknown_label_do_not_count_in_the_auroc():
   assert made._image_auroc(None, lambda: None) == 0.75
 
 
+@pytest.mark.parametrize("most, loss, calls", [(0, 4.0, 3), (1, 2.0, 1)])
+def test_a_validation_by_hand(most, loss, calls):
+  """Means over the images, not over batches; one picture, of the first batch, with what is shown."""
+  made, pictures, between = object.__new__(validate.Validator), [], []
+  made._config = ml_collections.ConfigDict({"train": {"eval_batch_size": 2, "eval_batches": most}})
+  levels = np.array([1.0, 3.0, 2.0, 4.0, 10.0])
+  made._source = dataset.ArraySource({"image": np.ones((5, 2, 3, 1)) * levels[:, None, None, None] / 10})
+  made._step = lambda model, batch: {"loss": 10 * batch["image"][:, 0, 0, 0]}
+  made._pictures = lambda model, batch: {"recon": 1 - batch["image"]}
+  made._writer = types.SimpleNamespace(image=lambda *told: pictures.append(told))
+  found = made._losses(None, 7, lambda: between.append(1))
+  assert found == {"loss": pytest.approx(loss)} and len(between) == calls
+  (step, name, picture), = pictures
+  assert (step, name, picture.shape, picture.dtype) == (7, "val/image_recon", (4, 6, 3), np.uint8)
+  np.testing.assert_array_equal(picture[[0, 2]][:, [0, 3], 0], [[25, 229], [76, 178]])
+
+
 @pytest.mark.parametrize("before, grown", [("first", True), ("second", False)])
 def test_a_new_stage_grows_the_state_once_by_its_own_key(before, grown, monkeypatch):
   """Of runs from before named streams the key depends on the stage's place alone."""

@@ -13,7 +13,7 @@ import pytest
 from medae_jax import train
 from medae_jax.core import checkpoint, config as config_lib, trained
 from medae_jax.core.errors import UserError
-from medae_jax.training import bookkeeping, interrupt, start
+from medae_jax.training import bookkeeping, foresee, interrupt, start
 from tests.contract import cases
 from tests.unit.training import recorder
 
@@ -61,6 +61,17 @@ def test_an_interrupted_run_says_what_is_saved_and_how_to_go_on(tmp_path, monkey
   said = [r.getMessage() for r in caplog.records if "Interrupted" in r.getMessage()]
   assert len(said) == 1 and "checkpoint of step 5 of 9" in said[0] and "same command" in said[0]
   assert recorder.saved(tmp_path / "w")[0] == [4, 5]
+
+
+def test_files_are_looked_at_before_a_first_step_and_a_resumed_run_says_where_it_differs(
+    tmp_path, monkeypatch, caplog):
+  seen = []
+  monkeypatch.setattr(foresee, "look", lambda config, data: seen.append(data.name))
+  recorder.run(tmp_path / "w")
+  with caplog.at_level(logging.WARNING):
+    recorder.run(tmp_path / "w", train__batch_size=2)  # finished: it is restored, and trains no further
+  assert seen == ["synthetic_numbers"]
+  assert any("config.train.batch_size=2 (4 so far)" in r.getMessage() for r in caplog.records)
 
 
 def test_epochs_are_resolved_from_the_data_and_written_down(tmp_path):
