@@ -152,9 +152,7 @@ def _on_zero(volume, name):
   if why := outlines.bright_background(volume):
     raise BadScan(f"{name} {why}")
   lowest = volume.min()
-  corners = volume[::max(1, volume.shape[0] - 1), ::max(1, volume.shape[1] - 1),
-                   ::max(1, volume.shape[2] - 1)]
-  if (corners == lowest).all():
+  if (outlines.corners(volume) == lowest).all():
     return volume - lowest if lowest else volume
   negative = (volume < 0).mean() / max((volume != 0).mean(), 1e-12)
   if negative > NEGATIVE:

@@ -27,7 +27,7 @@ def run(job: dict) -> dict:
     read = volumes.read(dict(zip(job["modalities"], job["volumes"])), job["orientation"], job["seg"])
     seg = None if read.seg is None else labels.lesions(read.seg, job["lesion_values"])
     if seg is not None:
-      anatomy.check_label(seg, read.arrays, **({"most": 1.0} if job["lesion_values"] else {}))
+      anatomy.check_label(seg, read.arrays, 1.0 if job["lesion_values"] else anatomy.MOST)
     prepared = normalise.prepare(read.arrays, seg, tuple(job["size"]), read.spacing, job["placement"],
                                  job["field_mm"], job["unit"], job["modalities"])
   except (UserError, FileNotFoundError) as e:

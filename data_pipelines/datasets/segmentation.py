@@ -29,7 +29,7 @@ from data_pipelines.formats import images as formats
 from data_pipelines.intake import patients, splits
 from data_pipelines.masks import images, label_noise, layouts
 from data_pipelines.masks.images import Item
-from data_pipelines.ops import resize
+from data_pipelines.ops import overlap, resize
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -178,7 +178,7 @@ class Segmentation(DataSet):
 
   def noise_dice(self, limit: int | None = None) -> float | None:
     """Mean Dice of the noisy masks against the expert ones; None where there are none."""
-    values = [label_noise.dice(i.mask() > 0.5, i.truth() > 0.5)
+    values = [overlap.dice(i.mask() > 0.5, i.truth() > 0.5)
               for i in self.parts["noisy"][:limit] if i.truth is not None]
     return round(float(np.mean(values)), 4) if values else None
 

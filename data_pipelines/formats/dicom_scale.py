@@ -30,14 +30,12 @@ from data_pipelines.errors import UserError
 from data_pipelines.formats import depth
 
 CT_UNITS = (-1024, 3071)  # 12 bits of Hounsfield units
+_SAY = "say what black and white are by --config.data.window='(BLACK, WHITE)'"
 _BESIDE = ("{}: its window lies beside all of its values, {:g} ... {:g} as stored: all would be black, or "
-           "all white; say what black and white are by --config.data.window='(BLACK, WHITE)'")
-
+           f"all white; {_SAY}")
 _DARK = ("{}: its colours go to {} by its header, and none is above {}: 8 to 14 bits in 16? Save it "
          "with 8 bits a colour")
-_NARROW = ("{}: its window is {:g} wide, which the standard's linear one cannot be (it is 1 at least): say "
-           "what black and white are by --config.data.window='(BLACK, WHITE)'")
-_SAY = "say what black and white are by --config.data.window='(BLACK, WHITE)'"
+_NARROW = "{}: its window is {:g} wide, which the standard's linear one cannot be (it is 1 at least): " + _SAY
 _NEGATIVE = ("{}: its window is {:g} wide; some viewers turn black and white round then: say what they are "
              "by --config.data.window='(BLACK, WHITE)'")
 
@@ -73,8 +71,7 @@ def of_file(path, data, array: np.ndarray, window=(0, 0)) -> Scale:
     dark = bits > 12 and own > 8 and 0 < array.max() < (top + 1) // 4 and np.any(array % 257)
     return Scale(0, top, most=top, unsaid=_DARK.format(path, top, array.max()) if dark else "")
   _check_frames_alike(path, data, said=tuple(window) != (0, 0))
-  inverted = (data.PhotometricInterpretation == "MONOCHROME1"
-              or _shape(data) == "INVERSE")
+  inverted = data.PhotometricInterpretation == "MONOCHROME1" or _shape(data) == "INVERSE"
   signed = array.dtype.kind == "i"
   least, most = (-2 ** (bits - 1), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
   if array.dtype.kind == "f":
@@ -164,8 +161,7 @@ def _bounds(path, data, array, window, bits):
   if (own := _window_of(data)) is not None:
     return stored(*own)
   if array.dtype.kind == "f" or bits > 16:
-    raise UserError(f"{path} has {array.dtype} pixels and no window: say what black and white are "
-                    "by --config.data.window='(BLACK, WHITE)'")
+    raise UserError(f"{path} has {array.dtype} pixels and no window: {_SAY}")
   if data.get("Modality") == "CT" and "RescaleIntercept" in (
       _group(data, "PixelValueTransformationSequence") or data):
     return stored(*CT_UNITS)
@@ -193,8 +189,7 @@ def _narrow(path, data) -> str:
     return _NEGATIVE.format(path, width)
   function = _function(found)
   if width > 0 and function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-    return (f"{path}: its VOI LUT Function is {function[:20]!r}, which is none that is known: say what black "
-            "and white are by --config.data.window='(BLACK, WHITE)'")
+    return f"{path}: its VOI LUT Function is {function[:20]!r}, which is none that is known: {_SAY}"
   return _NARROW.format(path, width) if 0 < width < 1 and function == "LINEAR" else ""
 
 
@@ -204,21 +199,26 @@ def _own_slope(path, data) -> str:
   if data.get("Modality") not in ("PT", "NM") or slope == 1:
     return ""
   return (f"{path} names no window, and its Rescale Slope ({slope:g}) is of this file alone: equal greys are "
-          "other values in each; say what black and white are by --config.data.window='(BLACK, WHITE)'")
+          f"other values in each; {_SAY}")
 
 
 def _misfit(path, data) -> str:
   """A line where the entries of the VOI look-up table that applies are of another depth than it says."""
-  found = _group(data, "FrameVOILUTSequence") or data
-  if not found.get("VOILUTSequence") or found.get("WindowWidth") is not None:
+  table = _voi_table(_group(data, "FrameVOILUTSequence") or data)
+  if table is None:
     return ""
-  table = found.VOILUTSequence[0]
   entries, bits = table.LUTData, int(table.LUTDescriptor[2])
   if isinstance(entries, bytes):
     entries = np.frombuffer(entries, "<u2" if bits > 8 else np.uint8)
   most = int(np.max(entries))
   return "" if bits <= 8 or 2 ** (bits - 2) <= most < 2**bits else (
       f"{path}: its VOI look-up table says entries of {bits} bits, and the largest is {most}: {_SAY}")
+
+
+def _voi_table(found) -> Any:
+  """The VOI look-up table that applies, before which a window goes; or None."""
+  tables = found.get("VOILUTSequence")
+  return tables[0] if tables and found.get("WindowWidth") is None else None
 
 
 def _shape(data) -> str:
@@ -230,7 +230,7 @@ def _printed(path, data) -> str:
   if not data.get("PresentationLUTSequence") and _shape(data) in ("", "IDENTITY", "INVERSE"):
     return ""
   return (f"{path}: a Presentation LUT ({_shape(data) or 'a table'}) changes its greys after the window, and "
-          "is not applied: say what black and white are by --config.data.window='(BLACK, WHITE)'")
+          f"is not applied: {_SAY}")
 
 
 def _function(found) -> str:
@@ -250,17 +250,17 @@ def _curve(path, data, least, most, window):
     return _between(in_units(path, data, np.arange(least, most + 1)), window)
   found = _group(data, "FrameVOILUTSequence") or data
   sigmoid = _function(found) == "SIGMOID" and (_first(found.get("WindowWidth")) or 0) > 0
-  table = found.get("VOILUTSequence") and found.get("WindowWidth") is None
-  if not (sigmoid or table or data.get("ModalityLUTSequence")) or most - least > 65535:
+  table = _voi_table(found)
+  if not (sigmoid or table is not None or data.get("ModalityLUTSequence")) or most - least > 65535:
     return None
   units = in_units(path, data, np.arange(least, most + 1))
   if sigmoid:
     centre, width = _first(found.WindowCenter), _first(found.WindowWidth)
     return 1 / (1 + np.exp(np.clip(-4 * (units - centre) / width, -80, 80)))
-  if table:
+  if table is not None:
     import pydicom.pixels
     shown = np.asarray(pydicom.pixels.apply_voi(units.astype(np.int64), found), np.float64)
-    bits = int(found.VOILUTSequence[0].LUTDescriptor[2])
+    bits = int(table.LUTDescriptor[2])
     return np.clip(shown / (2**bits - 1), 0, 1)
   return _between(units, _window_of(data) or (0, 2 ** int(data.ModalityLUTSequence[0].LUTDescriptor[2]) - 1))
 
@@ -296,5 +296,5 @@ def _flat(path, values, bits) -> str:
   least, most = map(int, values)
   if bits <= 8 or least == most or most - least >= 2 ** (bits - (2 if bits > 12 else 4)):
     return ""
-  return (f"{path} names no window, and of the {bits} bits that it stores it uses {least} ... {most} "
-          "only: say what black and white are by --config.data.window='(BLACK, WHITE)'")
+  return (f"{path} names no window, and of the {bits} bits that it stores it uses {least} ... {most} only: "
+          f"{_SAY}")

@@ -89,12 +89,6 @@ def apply(mask: np.ndarray, text: str, seed: int, ident: str, image=None) -> np.
   return makers[name]()
 
 
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-  """2 |a and b| / (|a| + |b|) of boolean masks; 1 where both are empty."""
-  total = int(a.sum()) + int(b.sum())
-  return 2.0 * int((a & b).sum()) / total if total else 1.0
-
-
 # ------------------------------------------------------------------------------------ the kinds
 def polygon(mask: np.ndarray, k: int) -> np.ndarray:
   """The outline with k corners; that of the bounding box where the polygon covers no pixel."""

@@ -14,12 +14,18 @@ import logging
 import numpy as np
 
 from data_pipelines.errors import UserError
+from data_pipelines.ops import overlap
 
 _SHARE, _BRIGHT = 0.05, 0.05  # of the voxels, of the 99th percentile: a background that is more is no noise
-_MOST, _OUTSIDE = 0.5, 0.3  # of the anatomy that a lesion marks; of a label that lies beyond it
+MOST, _OUTSIDE = 0.5, 0.3  # of the anatomy that a lesion marks; of a label that lies beyond it
 _EMPTY = 0.1  # share of zeros from which they are a background
 _SAME, _BETTER, _APART = 0.95, 3, 0.6  # Dice of a mirror image, by how much its rest is less; of two heads
 _THIN, _LEAST, _NEAR = 4, 64, 1.5  # times fewer voxels; voxels of the others; ratio of their distances
+
+
+def corners(volume: np.ndarray) -> np.ndarray:
+  """The voxels of [H,W,Z] at its eight corners, [2,2,2]."""
+  return volume[np.ix_(*[(0, -1)] * 3)]
 
 
 def bright_background(volume: np.ndarray) -> str:
@@ -28,7 +34,7 @@ def bright_background(volume: np.ndarray) -> str:
   Padding such as 4095, black and white turned round, an offset that something lies below.
   """
   low, high, value = volume.min(), volume.max(), volume[0, 0, 0]
-  if low < value and (volume[np.ix_(*[(0, -1)] * 3)] == value).all() and (
+  if low < value and (corners(volume) == value).all() and (
       (volume == value).mean() > _SHARE and value > _BRIGHT * np.quantile(volume, 0.99)):
     return (f"has {value:g} at all corners, as a background, and values down to {low:g}: is it padding, or "
             "are black and white turned round? Write 0 where nothing was measured")
@@ -39,7 +45,7 @@ def bright_background(volume: np.ndarray) -> str:
   return ""
 
 
-def check_label(lesion: np.ndarray, volumes: Sequence[np.ndarray], most: float = _MOST) -> None:
+def check_label(lesion: np.ndarray, volumes: Sequence[np.ndarray], most: float = MOST) -> None:
   """Refuses a label that lies beyond the anatomy, or marks nearly all of it.
 
   Args:
@@ -74,21 +80,16 @@ def check_outlines(volumes: Mapping[str, np.ndarray]) -> None:
   outlines = {name: v > 0 for name, v in volumes.items()
               if v.min() == 0 and _EMPTY < np.count_nonzero(v) / v.size < 1 - _EMPTY}
   for (first, a), (second, b) in itertools.combinations(outlines.items(), 2):
-    found = dice(a, b)
+    found = overlap.dice(a, b)
     if found == 1:
       continue
-    mirrored, axis = max((dice(a, np.flip(b, axis)), axis) for axis in range(3))
+    mirrored, axis = max((overlap.dice(a, np.flip(b, axis)), axis) for axis in range(3))
     if mirrored > _SAME and 1 - mirrored < (1 - found) / _BETTER:
       raise UserError(f"{second} is {first} turned round along axis {axis + 1} by their outlines (Dice "
                       f"{found:.3f}, mirrored {mirrored:.3f}), and their headers say one grid: one is wrong")
     if found < _APART:
       logging.warning("%s and %s share little of their outlines (Dice %.2f), and their headers say one grid: "
                       "are they of one scan, and registered?", first, second, found)
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-  """Of two bool arrays of one shape."""
-  return 2 * int(np.count_nonzero(a & b)) / max(int(np.count_nonzero(a)) + int(np.count_nonzero(b)), 1)
 
 
 def check_slab(name: str, shape: Sequence[int], spacing: Sequence[float]) -> None:

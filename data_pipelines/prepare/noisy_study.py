@@ -21,7 +21,8 @@ from data_pipelines import cells, fields as data_fields, whole_folder
 from data_pipelines.datasets import segmentation
 from data_pipelines.formats import images as image_files
 from data_pipelines.intake import find, names
-from data_pipelines.masks import images as paired_images, label_noise
+from data_pipelines.masks import images as paired_images
+from data_pipelines.ops import overlap
 
 _FOLDERS = {"noisy": "training/noisy", "clean": "training/clean", "val": "val", "test": "test"}
 
@@ -57,7 +58,7 @@ def _write(data, noise: str, out: pathlib.Path) -> float:
       image_files.write_array(masks / f"{ident}_segmentation.png", (255 * mask).astype(np.uint8))
       if name == "noisy" and item.truth is not None:
         rows.append({"id": cells.inert(ident), "noise": noise,
-                     "dice": round(label_noise.dice(mask, item.truth() > 0.5), 6)})
+                     "dice": round(overlap.dice(mask, item.truth() > 0.5), 6)})
   paired_images.write_mean_image(data.split("noisy"), out / "mean_image.npy")
   with (out / "noise.csv").open("w", newline="", encoding="utf-8") as file:
     table = csv.DictWriter(file, ["id", "noise", "dice"], lineterminator="\n")

@@ -103,14 +103,15 @@ def cut(slide: Slide) -> tuple[str, Any]:
                       f"patch of {cells.SIDE}")
     thumbnail = slide.pixels.overview(tissue.DOWNSAMPLE)
     dark = tissue.opened(tissue.dark(thumbnail))
-    lesion = None
+    lesion = share = None
     if before:
       lesion = images.read_8bit(slide.store.folder / before["files"][0]["file"], 1)[..., 0]
-      lesions.check_on_tissue(f"annotation of {slide.path}", _lesion_map(slide, lesion), dark)
+      share = lesion / 255 if settings.mask == "area" else lesion == lesions.TUMOR
+      lesions.check_on_tissue(f"annotation of {slide.path}", share, dark)
     chosen = ([cells.parse(name) for name in entry.names] if entry.names is not None
               else _drawn(slide, thumbnail, lesion))
     pictures = {"tissue": dark.astype(np.uint8) * 255,
-                "overview": overview.draw(thumbnail, dark, _lesion_map(slide, lesion), chosen)}
+                "overview": overview.draw(thumbnail, dark, share, chosen)}
     files = [slide.store.write(f"{kind}/{slide.place}.png", writing.encoded(picture, ".png"))
              for kind, picture in pictures.items()]
     rows = []
@@ -123,7 +124,7 @@ def cut(slide: Slide) -> tuple[str, Any]:
       rows.append({"name": patch.stem, "slide": entry.name, "part": entry.part, "kind": patch.kind,
                    "level": 0, "left": patch.left, "top": patch.top, "width": patch.width,
                    "height": patch.height, "tissue": round(cells.share(dark, patch), 4),
-                   "lesion": _lesion(slide, patch, lesion)})
+                   "lesion": _lesion(slide, patch, share)})
     return {"files": files, "rows": rows, "mpp": slide.pixels.mpp}
   return stores.key("cut", [slide.path], [before["key"]] if before else [], entry.names or ()), work
 
@@ -150,16 +151,12 @@ def _check(slide, patch):
     raise UserError(f"{patch.stem} is listed as {patch.kind}, and {slide.path} is a {slide.entry.kind} slide")
 
 
-def _lesion(slide, patch, lesion):
-  """Share of lesion in a patch: 0 in normal slides, None where there is no annotation."""
+def _lesion(slide, patch, share):
+  """Share of lesion in a patch: 0 in normal slides, None where there is no annotation.
+
+  Args:
+    share: of every thumbnail pixel [H,W], or None.
+  """
   if slide.entry.kind == "normal":
     return 0.0
-  share = _lesion_map(slide, lesion)
   return None if share is None else round(cells.share(share, patch), 4)
-
-
-def _lesion_map(slide, lesion):
-  """Share of lesion of every thumbnail pixel [H,W], of a mask as it is stored."""
-  if lesion is None:
-    return None
-  return lesion / 255 if slide.settings.mask == "area" else lesion == lesions.TUMOR

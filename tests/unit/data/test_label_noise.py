@@ -5,6 +5,7 @@ import pytest
 import scipy.ndimage
 
 from data_pipelines.masks import label_noise, polygons, synthetic_lesions
+from data_pipelines.ops import overlap
 
 
 def blob(i=0):
@@ -47,7 +48,7 @@ def test_simplify_removes_the_least_important_corner_first():
 def test_polygons_have_k_corners_and_grow_better_with_k(k):
   for i in range(4):
     assert len(polygons.simplify(polygons.outline(blob(i)), k)) == k
-  mean = lambda k: np.mean([label_noise.dice(label_noise.polygon(blob(i), k), blob(i))
+  mean = lambda k: np.mean([overlap.dice(label_noise.polygon(blob(i), k), blob(i))
                             for i in range(6)])
   assert 0.3 < mean(3) < mean(7) < mean(30) <= 1
 
@@ -91,7 +92,7 @@ def test_every_kind_is_reproducible_and_wrong_in_its_way(kind):
     again = label_noise.apply(mask, kind, 3, f"id{i}", image)
     assert noisy.dtype == bool and noisy.shape == mask.shape and noisy.any()
     np.testing.assert_array_equal(noisy, again)
-    scores.append(label_noise.dice(noisy, mask))
+    scores.append(overlap.dice(noisy, mask))
     first.append(noisy)
   assert np.mean(scores) == 1 if kind == "none" else 0.1 < np.mean(scores) < 0.999
   if kind.startswith(("shift", "jitter", "box:")):  # another seed draws other noise
@@ -109,7 +110,7 @@ def test_empty_masks_stay_empty():
   empty = np.zeros((10, 10), bool)
   for kind in ("polygon:3", "box", "dilate:3", "jitter"):
     assert not label_noise.apply(empty, kind, 0, "a").any()
-  assert label_noise.dice(empty, empty) == 1
+  assert overlap.dice(empty, empty) == 1
 
 
 @pytest.mark.parametrize("text", ["triangle", "polygon:2", "polygon:3.5", "box:x", "whole:3",
