@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator, Mapping, Sequence
-import contextlib
 import gc
 import weakref
 
 import numpy as np
-import tensorflow as tf
 
-# Before the first use of TensorFlow, or it takes the accelerator's memory. RuntimeError: TensorFlow
-# already runs, whoever started it has chosen.
-with contextlib.suppress(RuntimeError):
-  tf.config.set_visible_devices([], "GPU")
+from data_pipelines.tf import tf
+
+# Functions of a stream are traced as they stand: a rewriting of their Python (AutoGraph), which none of them
+# needs, takes most of the time until the first batch.
+_as_it_stands = tf.autograph.experimental.do_not_convert
 
 _ENDLESS = np.iinfo(np.int64).max // 2
 _PAD = 498247692  # what tf.random.experimental.index_shuffle puts before a seed of two numbers
@@ -99,13 +98,14 @@ def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers, f
       for op in source.example_ops:
         value = op(value, op_seed)
       return value
-    examples = numbers.map(place).unbatch().map(example, num_parallel_calls=parallel,
-                                                deterministic=True)
+    examples = numbers.map(_as_it_stands(place)).unbatch().map(
+        _as_it_stands(example), num_parallel_calls=parallel, deterministic=True)
     read = examples.batch(len(share), drop_remainder=True)
   else:
     # A whole batch in one call of Python: the interpreter is entered once a batch.
-    read = numbers.map(lambda number: _read(source, spec, place(number)[0], False, failures),
-                       num_parallel_calls=parallel, deterministic=True)
+    read = numbers.map(
+        _as_it_stands(lambda number: _read(source, spec, place(number)[0], False, failures)),
+        num_parallel_calls=parallel, deterministic=True)
 
   def finish(number, batch):
     # Batch ops draw for the global batch with the seed [seed, number] and keep this process's rows:
@@ -116,7 +116,7 @@ def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers, f
       batch = op(batch, op_seed, share.low, share.high, share.size)
     return batch
   stream = tf.data.Dataset.zip((numbers, read)).map(
-      finish, num_parallel_calls=parallel, deterministic=True).prefetch(tf.data.AUTOTUNE)
+      _as_it_stands(finish), num_parallel_calls=parallel, deterministic=True).prefetch(tf.data.AUTOTUNE)
   options = tf.data.Options()
   options.experimental_optimization.map_and_batch_fusion = False  # keeps the order of ops readable
   return stream.with_options(options)

@@ -117,7 +117,7 @@ def annotate(clean: np.ndarray, rng: np.random.Generator, marks
 
 def draw_op(marks):
   """Example op: {"clean"} -> {"image", "clean", "mask"}; numpy and Pillow inside tf.data."""
-  import tensorflow as tf
+  from data_pipelines.tf import tf
   marks = marks.to_dict()
 
   def call(clean, seed):

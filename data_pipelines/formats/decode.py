@@ -285,7 +285,7 @@ def _check_jpeg2000(path, colour) -> int:
 def _both_bytes(path, kind, data) -> np.ndarray:
   """uint16 [H,W,2 to 4]: the upper byte as Pillow reads it, the lower in the other byte order."""
   if kind.startswith("LA;"):  # of which Pillow knows one order only
-    import tensorflow as tf
+    from data_pipelines.tf import tf
     array = tf.io.decode_png(data, dtype=tf.uint16).numpy()
     return array.reshape(*array.shape[:2], -1)
   order = kind[-1] if kind[-1] != "N" else ("L" if np.little_endian else "B")

@@ -57,7 +57,7 @@ def uncrop(values: np.ndarray, crop: int, prepared, shape) -> np.ndarray:
 
 def equalize_batch():
   """Batch op: `equalize` of uint8 [b,H,W,C], each image and channel by itself, grey-level exact."""
-  import tensorflow as tf
+  from data_pipelines.tf import tf
 
   def op(batch, seed, lo, hi, total):
     del seed, total
@@ -81,7 +81,7 @@ def equalize_batch():
 
 def normalize_batch():
   """Batch op: `normalize`, for sources whose random ops work on uint8."""
-  import tensorflow as tf
+  from data_pipelines.tf import tf
 
   def op(batch, seed, lo, hi, total):
     del seed, lo, hi, total

@@ -7,7 +7,7 @@ folded into the seed keep the draws of different ops apart; change one, and runs
 
 from __future__ import annotations
 
-import tensorflow as tf
+from data_pipelines.tf import tf
 
 
 def window(value, top, left, size: int):

@@ -35,7 +35,7 @@ def coarse_noise(res: int, std: float, roll: str = "batch"):
     raise UserError(f"config.data.noise_roll={roll!r} is neither 'batch' nor 'example'")
 
   def op(batch, seed, lo, hi, B):
-    import tensorflow as tf  # here: evaluation opens the data set and never draws
+    from data_pipelines.tf import tf  # here: evaluation opens the data set and never draws
     image = batch["image"]
     h, w, c = image.shape[1:]
     field = tf.random.stateless_normal([B, res, res, c], tf.random.fold_in(seed, _FIELD))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+from data_pipelines.tf import tf
 
 
 def stain_jitter(sigma: float):

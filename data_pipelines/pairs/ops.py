@@ -6,7 +6,8 @@ Example ops of `data_pipelines.dataset.Source`: (example, seed int32 [2]) -> exa
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
+
+from data_pipelines.tf import tf
 
 _KEYS = ("image", "clean", "mask")
 

@@ -158,18 +158,17 @@ def test_the_same_seed_twice(tmp_path):
 
 def test_tensorflow_has_no_gpu_and_hides_those_of_other_builds(monkeypatch):
   """On Linux x86-64 the build that is asked for has no CUDA: it cannot take the memory of a GPU."""
-  import tensorflow as tf
-
-  from data_pipelines import tf_stream
+  from data_pipelines import tf as tf_lib
+  tf = tf_lib.tf
   if (sys.platform, platform.machine()) == ("linux", "x86_64"):
     assert re.search(r"^tensorflow-cpu\b", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert not tf.test.is_built_with_cuda() and not tf.test.is_built_with_rocm()
     assert tf.config.list_physical_devices("GPU") == []
   calls = []
   monkeypatch.setattr(tf.config, "set_visible_devices", lambda *a: calls.append(a))
-  spec = importlib.util.find_spec("data_pipelines.tf_stream")
+  spec = importlib.util.find_spec("data_pipelines.tf")
   spec.loader.exec_module(importlib.util.module_from_spec(spec))
-  assert calls == [([], "GPU")] and tf_stream.__file__ == spec.origin
+  assert calls == [([], "GPU")] and tf_lib.__file__ == spec.origin
 
 
 def test_flags_of_the_user_reach_xla(monkeypatch):

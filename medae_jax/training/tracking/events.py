@@ -28,7 +28,7 @@ class TensorBoard:
   """Events of one process in the workdir; TensorFlow writes them."""
 
   def __init__(self, workdir: pathlib.Path, suffix: str):
-    from data_pipelines.tf_stream import tf  # not from tensorflow: it keeps TensorFlow off the accelerator
+    from data_pipelines.tf import tf  # not from tensorflow: it keeps TensorFlow off the accelerator
     self._tf = tf
     self._events = tf.summary.create_file_writer(str(workdir), filename_suffix=f".{suffix}")
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from data_pipelines.brains import fields, normalise, slices
 from data_pipelines.errors import UserError
 from data_pipelines.ops import resize
+from data_pipelines.tf import tf
 
 
 def volumes(seed=0, shape=(10, 12, 9)):

@@ -3,9 +3,9 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from data_pipelines.pairs import ops
+from data_pipelines.tf import tf
 
 
 # --------------------------------------------------------------------------------- paired crops

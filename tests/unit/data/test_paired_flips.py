@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from data_pipelines.ops import augment
 from data_pipelines.pairs import ops
+from data_pipelines.tf import tf
 
 
 def corner_pairs(n, size=8):

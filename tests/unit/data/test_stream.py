@@ -6,11 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from data_pipelines import dataset, stream
 from data_pipelines.errors import UserError
 from data_pipelines.ops import coarse_noise
+from data_pipelines.tf import tf
 
 
 def _images(n):
@@ -278,3 +278,14 @@ for _ in range(20): next(it)
 """
   done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
   assert done.returncode == 0
+
+
+def test_functions_of_a_stream_are_traced_as_they_stand(monkeypatch):
+  """AutoGraph would rewrite them first, a second of each start."""
+  seen = []
+
+  def op(batch, seed, lo, hi, total):
+    seen.append(tf.__internal__.autograph.control_status_ctx().status.name)
+    return batch
+  take(dataset.ArraySource({"image": _images(10)}, batch_ops=[op]), 1)
+  assert seen and set(seen) == {"DISABLED"}

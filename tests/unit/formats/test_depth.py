@@ -45,7 +45,7 @@ def of_dicom(array, *args, **options):
 
 
 def grey_alpha16(path):
-  import tensorflow as tf  # Pillow has no such mode
+  from data_pipelines.tf import tf  # Pillow has no such mode
   path.write_bytes(tf.io.encode_png(np.dstack([DEEP, ALPHA])).numpy())
 
 

@@ -37,7 +37,7 @@ def test_round_trip_keeps_every_bit(tmp_path, name, shape, dtype):
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_16_bit_colour_png(tmp_path, channels):
-  import tensorflow as tf
+  from data_pipelines.tf import tf
   array = RNG.integers(0, 65536, (7, 6, channels)).astype(np.uint16)
   (tmp_path / "a.png").write_bytes(tf.io.encode_png(array).numpy())
   frame = images.read(tmp_path / "a.png")
@@ -47,7 +47,7 @@ def test_16_bit_colour_png(tmp_path, channels):
 
 
 def test_16_bit_grey_png_with_transparency(tmp_path):
-  import tensorflow as tf
+  from data_pipelines.tf import tf
   array = RNG.integers(0, 65536, (7, 6, 2)).astype(np.uint16)
   (tmp_path / "a.png").write_bytes(tf.io.encode_png(array).numpy())
   frame = images.read(tmp_path / "a.png")
@@ -148,7 +148,7 @@ def test_bad_files_are_named_in_one_line(tmp_path):
 
 # ----------------------------------------------------------------------- 8-bit and raw-valued readers
 def _deep_png(path):
-  import tensorflow as tf
+  from data_pipelines.tf import tf
   pixels = np.random.default_rng(2).integers(0, 65536, (6, 7, 3), np.uint16)
   path.write_bytes(tf.io.encode_png(pixels).numpy())
   return pixels

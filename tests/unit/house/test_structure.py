@@ -3,7 +3,10 @@
 import ast
 from collections import Counter
 import functools
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -18,7 +21,7 @@ MODES = ("train", "evaluate", "predict", "export", "convert", "bench", "sweep", 
 MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weights", "reporting"),
              ("methods", "tasks"), ("training", "serving"), ("modes",), ("api", "cli"))
 DOMAINS = ("brains", "chest", "marks", "masks", "one_class", "pairs", "slides")
-DATA = (("cells", "errors", "machine", "outside"),
+DATA = (("cells", "errors", "machine", "outside", "tf"),
         ("claims", "dataset", "fields", "formats", "intake", "modules", "ops", "store", "stream",
          "tf_stream", "when_read", "whole_folder", "workers"),
         DOMAINS, ("datasets",), ("prepare",))
@@ -117,6 +120,45 @@ def test_only_parallel_names_pmap():
       if isinstance(node, ast.Attribute) and node.attr in ("pmap", "shard_map"):
         bad.append(str(p.relative_to(ROOT)))
   assert not bad
+
+
+def test_tensorflow_is_imported_at_one_place():
+  """With Keras it takes half as long again (data_pipelines/tf.py). An export to its format has its own."""
+  bad = [str(p.relative_to(ROOT)) for p in CODE if not p.is_relative_to(ROOT / "benchmarks")
+         for node in ast.walk(tree(p)) if isinstance(node, ast.Import)
+         and any(alias.name.partition(".")[0] == "tensorflow" for alias in node.names)]
+  assert set(bad) == {"data_pipelines/tf.py", "medae_jax/core/artefact.py"}
+
+
+@pytest.mark.parametrize("before,legacy,found", [
+    ("", "", False), ("import keras", "", True), ("", "1", True)])
+def test_tensorflow_comes_without_keras_which_is_found_later(tmp_path, before, legacy, found):
+  """Stand-ins of both: this TensorFlow asks for Keras, too, and goes on without."""
+  layers = tmp_path / "keras" / "_tf_keras" / "keras"
+  layers.mkdir(parents=True)
+  for folder in (layers, layers.parent, layers.parent.parent):
+    (folder / "__init__.py").write_text("")
+  (tmp_path / "tensorflow").mkdir()
+  (tmp_path / "tensorflow" / "__init__.py").write_text("""if True:
+  try:
+    import keras
+  except ImportError:
+    keras = None
+  class config:
+    set_visible_devices = staticmethod(lambda *given: print(given))
+""")
+  script = f"""if True:
+  import importlib, sys
+  sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
+  {before}
+  from data_pipelines.tf import tf
+  print(tf.keras is not None, importlib.import_module("keras").__name__)
+  {"" if found else "print(importlib.import_module('tensorflow.keras').__file__)"}
+"""
+  done = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True,
+                        env={**os.environ, "TF_USE_LEGACY_KERAS": legacy})
+  want = ["([], 'GPU')", f"{found} keras", *([] if found else [str(layers / "__init__.py")])]
+  assert done.stdout.splitlines() == want, done.stderr
 
 
 def test_training_steps_scores_and_configs_import_without_tensorflow():

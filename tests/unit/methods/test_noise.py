@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from data_pipelines.ops import coarse_noise
+from data_pipelines.tf import tf
 
 
 def draw(op, seed=(0, 0), lo=0, hi=None, size=6, shape=(20, 12, 3)):

@@ -78,7 +78,7 @@ def test_equalize_batch_is_pillow():
 
 
 def test_random_ops_are_stateless_and_split_over_hosts():
-  import tensorflow as tf
+  from data_pipelines.tf import tf
   images = RNG.integers(0, 256, (8, 20, 20, 3)).astype(np.uint8)
   def run(lo, hi, seed):
     batch = {"image": tf.constant(images[lo:hi])}
@@ -93,7 +93,7 @@ def test_random_ops_are_stateless_and_split_over_hosts():
 
 
 def test_random_crop_reaches_every_offset_and_flips_are_fair():
-  import tensorflow as tf
+  from data_pipelines.tf import tf
   image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
   batch = {"image": tf.constant(np.repeat(image, 600, 0))}
   crops = augment.random_crop(3)(batch, tf.constant([0, 0]), 0, 600, 600)["image"].numpy()
@@ -167,8 +167,9 @@ def test_natural_folds(tmp_path):
 def test_natural_forms_agree(tmp_path):
   """The same images as .npz, official binary files, .mat files and a prepared TFDS folder."""
   import scipy.io
-  import tensorflow as tf
   import tensorflow_datasets as tfds
+
+  from data_pipelines.tf import tf
   x, y = npz(tmp_path, n=50)
   binary = tmp_path / "bin" / "cifar-10-batches-bin"
   binary.mkdir(parents=True)

@@ -3,11 +3,11 @@
 import numpy as np
 from PIL import Image
 import pytest
-import tensorflow as tf
 
 from data_pipelines.errors import UserError
 from data_pipelines.ops import augment, coarse_noise, resize
 from data_pipelines.pairs import ops
+from data_pipelines.tf import tf
 
 
 def places(size, window, share=0.0, scale=(1.0, 1.0), marks=(), draws=24):

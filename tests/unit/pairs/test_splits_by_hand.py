@@ -101,7 +101,7 @@ def test_brightness_varies_where_it_is_asked_for(given, count):
 
 
 def test_mirrors_of_training_have_the_shares_of_their_own_axis():
-  import tensorflow as tf
+  from data_pipelines.tf import tf
   image = tf.constant(np.arange(24, dtype=np.float32).reshape(4, 6, 1))
   corner = lambda **given: float(data_set(**given).train().example_ops[0](
       {"image": image}, tf.constant([1, 2]))["image"][0, 0, 0])

@@ -73,9 +73,8 @@ def test_the_stream_is_a_function_of_the_step(root):
 
 
 def test_stain_augmentation_moves_amounts_and_keeps_glass():
-  import tensorflow as tf
-
   from data_pipelines.ops.stain import stain_jitter
+  from data_pipelines.tf import tf
   patch = IMAGE[100:164, 200:264]
   matrix = stain.find_stains(np.ascontiguousarray(patch)).matrix.astype(np.float32)
   image = np.stack([patch, np.full_like(patch, 255), patch])
