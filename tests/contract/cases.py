@@ -25,7 +25,7 @@ TINY = tuple(dict.fromkeys(tiny for tiny, _ in FEATURES.values()))
 REAL = tuple(real for _, real in FEATURES.values() if real)
 # Those that run on several devices in every run of the tests; all do under the mark `campaign`. The steps of
 # annotation_removal, noisy_skin and deep_geo have tests of their own for that in tests/unit/methods.
-EVERY_RUN = ("dpa_nih", "dae_brats")
+EVERY_RUN = ("dae_brats",)
 # Fields of real cases that make their programs smaller, and nothing that the tests are about: blocks of two
 # layers instead of four, on three stages.
 SMALLER = {"dpa_nih": {"model.kind": "regular"}, "dpa_camelyon16": {"model.kind": "regular"}}

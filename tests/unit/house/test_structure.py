@@ -227,6 +227,22 @@ def test_gradients_are_accumulated_and_averaged_over_devices_as_they_are_told():
   assert seen > 7 and not bad
 
 
+def test_what_is_of_the_global_batch_is_told_the_axis():
+  """Statistics of a device's share alone look right on one device. Calls of models and methods."""
+  calls = ("by_name", "normalise", "BatchNorm", "normalised", "update_track", "update_stats", "pmean", "psum",
+           "all_gather")
+  bad, seen = [], 0
+  for path in sorted(p for room in ("methods", "models") for p in (ROOT / "medae_jax" / room).rglob("*.py")):
+    for call in ast.walk(tree(path)):
+      name = ast.unparse(call.func).rpartition(".")[2] if isinstance(call, ast.Call) else ""
+      if name in calls and not path.name.startswith(("norm_kernel", "swish_norm")):  # statistics of one image
+        named = {k.arg: ast.unparse(k.value) for k in call.keywords}  # None: **norm, which holds it
+        fine = None in named or any("axis_name" in g for g in [*map(ast.unparse, call.args),
+                                                               named.get("axis_name", "")])
+        seen, bad = seen + 1, bad if fine else [*bad, f"{path.name}:{call.lineno}"]
+  assert seen > 20 and not bad
+
+
 def test_an_error_that_is_made_is_raised():
   lost = [f"{path.relative_to(ROOT)}:{n.lineno}" for path in CODE if "tests" not in path.parts
           for n in ast.walk(tree(path)) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)

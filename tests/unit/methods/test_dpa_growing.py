@@ -18,13 +18,13 @@ def config():
   """The smoke run with blocks of two layers instead of four: what grows is the same, programs are smaller."""
   return test_dpa.config(**{
       "model.kind": "regular", "method.growing.transition_steps": 3, "train.log_every": 1,
-      "train.save_every": 1, "train.keep": 20, "train.eval_every": 1,
+      "train.save_every": 1, "train.keep": 20, "train.eval_every": 2,
       "train.best_metric": "val/loss", "train.best_mode": "min"})
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-  """(workdir, result) of the unbroken run, which keeps and validates every step."""
+  """(workdir, result) of the unbroken run, which keeps every step and validates each second one."""
   workdir = tmp_path_factory.mktemp("growing") / "whole"
   return workdir, train.train(config(), str(workdir))
 
@@ -35,8 +35,8 @@ def test_growing_resumes_within_and_across_stages(whole, tmp_path):
   want = flat(whole[1]["state"].params)
   last = whole[0] / "checkpoints" / "last"
   steps = sorted(int(p.name) for p in last.iterdir() if p.name.isdigit())
-  assert set(steps) >= {2, 3, 5}
-  for cut in (2, 3, 5):  # end of the first stage, within the transition, at its end
+  assert set(steps) >= {2, 3}
+  for cut in (2, 3):  # end of the first stage, within the transition
     copy = tmp_path / f"cut{cut}"
     shutil.copytree(whole[0], copy)
     for step in steps:

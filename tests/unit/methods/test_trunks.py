@@ -46,6 +46,18 @@ def test_a_trunk_by_name(trunk, layers):
   assert len(jax.tree.leaves(kept)) <= len(jax.tree.leaves(params))
 
 
+def test_running_statistics_are_those_of_all_devices():
+  """Two devices with half the images each, as an axis of vmap, have what one with all has."""
+  p = _perceptual("random:3", "r11")
+  stats = p.init_stats(32, {"r11": 2})
+  real = {"r11": jnp.asarray(np.random.default_rng(0).normal(1, 2, (4, 3, 3, 2)), jnp.float32)}
+  want = p.update_stats(stats, real, 32, None)
+  halves = {"r11": real["r11"].reshape(2, 2, 3, 3, 2)}
+  found = jax.vmap(lambda x: p.update_stats(stats, x, 32, "data"), axis_name="data")(halves)
+  assert not np.allclose(real["r11"][:2].mean(), real["r11"].mean(), rtol=1e-3)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(b, np.stack([a, a]), rtol=1e-5), want, found)
+
+
 def test_images_enter_as_the_weights_want_them():
   """VGG16's convention: blue first, 0 to 255 minus the mean; gray in [-1, 1] is brought there."""
   p = _perceptual("vgg16:random:0", "r11")
