@@ -10,7 +10,7 @@ number of workers and of hosts changes nothing.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 import os
@@ -61,10 +61,16 @@ def train_stream(dataset: DataSet, data_cfg, *, batch_size: int, first_step: int
   return _training(streams, first_step, workers)
 
 
-def eval_batches(source: Source, *, batch_size: int, process_index: int = 0, process_count: int = 1,
-                 seed: int = 0, with_batch_ops: bool = False,
-                 numbers: Sequence[int] | None = None) -> Iterator[dict]:
-  """Every example once and in order; the last batch is padded with copies of the last example.
+def eval_batches(source: Source, **options) -> Iterator[dict]:
+  """The batches of `evaluation`, once."""
+  return iter(evaluation(source, **options))
+
+
+def evaluation(source: Source, *, batch_size: int, process_index: int = 0, process_count: int = 1,
+               seed: int = 0, with_batch_ops: bool = False,
+               numbers: Sequence[int] | None = None) -> Iterable[dict]:
+  """Every example once and in order, each time it is gone through; the last batch is padded with copies of
+  the last example.
 
   Batches hold, on top of the source's keys: "valid" bool [b] (False = padding), "position" int64
   [b] (index into the source, for `meta`) and "index" int32 [b] (place in the global batch).
@@ -84,8 +90,19 @@ def eval_batches(source: Source, *, batch_size: int, process_index: int = 0, pro
   ops = source.batch_ops if with_batch_ops else ()
   if ops or source.example_ops or source.ragged:
     from data_pipelines import tf_stream
-    return tf_stream.once(source, share, numbers, seed, ops)
-  return _read_ahead(lambda number: _eval_batch(source, share, number), numbers)
+    return tf_stream.Evaluation(source, share, numbers, seed, ops)
+  return _Plain(source, share, numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plain:
+  """The batches of a source without ops."""
+  source: Source
+  share: _Share
+  numbers: Sequence[int]
+
+  def __iter__(self):
+    return _read_ahead(lambda number: _eval_batch(self.source, self.share, number), self.numbers)
 
 
 def _eval_batch(source, share, number) -> dict[str, np.ndarray]:

@@ -86,7 +86,7 @@ def check_metric(config, dataset, trace) -> None:
   if source is None or wanted == LOSS:  # without validation nothing is chosen
     return
   one = {k: _one(s) for k, s in source.items()} if isinstance(source, dict) else _one(source)
-  example = validate.numbered(next(validate.batches_of(one, jax.process_count())), 0)
+  example = validate.numbered(next(validate.side_by_side(validate.batches_of(one, jax.process_count()))), 0)
   there = sorted([*(f"val/{name}" for name in trace(example)), AUROC])
   if wanted not in there:
     raise UserError(f"config.train.best_metric={wanted!r} is not among the validation numbers: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,6 +26,8 @@ class Validator:
   processes each takes its rows and the sums are added. "val/image_auroc" is computed where
   config.train.best_metric asks for it: from `score` on the split "val", which needs labels.
   """
+
+  _batches: Any = None  # of the validation source, made by the first validation
 
   def __init__(self, method, dataset, config, writer):
     self._config, self._writer, self._dataset = config, writer, dataset
@@ -50,8 +53,9 @@ class Validator:
   def _losses(self, model, step, between):
     sums, count = {}, 0.0
     t = self._config.train
-    batches = batches_of(self._source, t.eval_batch_size)
-    for number, batch in enumerate(batches):
+    if self._batches is None:
+      self._batches = batches_of(self._source, t.eval_batch_size)
+    for number, batch in enumerate(side_by_side(self._batches)):
       if t.eval_batches and number >= t.eval_batches:
         break
       valid = np.asarray(_first(batch, "valid"), np.float64)
@@ -108,13 +112,19 @@ def _programs(method):
 
 
 def batches_of(source, batch_size: int):
-  """Evaluation batches of one source, or of several streams side by side (the shortest ends it)."""
+  """Evaluation batches of one source, or {name: those of a stream}; gone through as often as one likes."""
   options = dict(batch_size=batch_size, process_index=jax.process_index(),
                  process_count=jax.process_count(), seed=_VAL_SEED, with_batch_ops=True)
   if not isinstance(source, dict):
-    return stream.eval_batches(source, **options)
-  return (dict(zip(source, group)) for group in
-          zip(*(stream.eval_batches(s, **options) for s in source.values())))
+    return stream.evaluation(source, **options)
+  return {name: stream.evaluation(s, **options) for name, s in source.items()}
+
+
+def side_by_side(batches):
+  """Iterator of batches, several streams nested (the shortest ends it)."""
+  if not isinstance(batches, dict):
+    return iter(batches)
+  return (dict(zip(batches, group)) for group in zip(*batches.values()))
 
 
 def numbered(batch, number: int):

@@ -61,7 +61,7 @@ def _tiny(cls):
                                       "streams": cls == "TwoStreamMethod",
                                       "batch_sizes": {"clean": 8}})
   c.train.update(steps=4, batch_size=16, eval_every=2, save_every=2, log_every=1)
-  c.eval.batch_size = 8
+  c.eval.update(batch_size=8, bootstrap=50)
   return c
 
 

@@ -93,12 +93,13 @@ def test_the_other_modes_read_members_of_the_protocol_only(name, trained, monkey
   with np.load(folder / "weights.npz", allow_pickle=False) as weights:
     foreign = [n for n in weights.files if "critic" in n or n.startswith(("params/dis/", "stats/policy/"))]
   assert not foreign
-  config = cases.config(name)
-  with config.unlocked():
-    config.bench.update(repeats=1, seconds=1e-3)
-  monkeypatch.setitem(timing.MATMUL_SIZES, "cpu", (128,))
-  bench.bench(config)
-  assert {"needs", "stages", "pretrained", "init"} <= read
+  if name not in MODES_TRIED[1:]:  # whose step alone takes half a minute to compile
+    config = cases.config(name)
+    with config.unlocked():
+      config.bench.update(repeats=1, seconds=1e-3)
+    monkeypatch.setitem(timing.MATMUL_SIZES, "cpu", (128,))
+    bench.bench(config)
+    assert {"needs", "stages", "pretrained", "init"} <= read
 
 
 def test_an_undeclared_attribute_stops_a_mode(monkeypatch):

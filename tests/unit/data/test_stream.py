@@ -186,6 +186,11 @@ def test_eval_noise_is_fixed_by_its_seed():
   assert not np.array_equal(first[0]["noise"], other[0]["noise"])
   assert not np.array_equal(first[0]["noise"], first[1]["noise"])
   assert "noise" not in next(stream.eval_batches(source, batch_size=4))
+  repeated = stream.evaluation(source, batch_size=4, seed=1, with_batch_ops=True)
+  begun = next(iter(repeated))  # and left, as a validation is after a signal
+  for a, b in zip(first, list(repeated), strict=True):
+    assert_equal(a, b)
+  assert_equal(begun, first[0])
 
 
 def test_bad_batch_sizes_are_said_at_once():
