@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.optimize
-import scipy.stats
 
 
 class Reliability:
@@ -86,5 +85,6 @@ def uniformity(p_values) -> tuple[float, float]:
   values = np.ravel(p_values)
   if not len(values):
     return np.nan, np.nan
-  found = scipy.stats.kstest(values, "uniform")
+  from scipy import stats  # a second of import
+  found = stats.kstest(values, "uniform")
   return float(found.statistic), float(found.pvalue)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.stats
+from scipy import special
 
 from medae_jax.metrics import detection
 
@@ -58,7 +58,7 @@ def delong(scores, positive, level: float = 0.95) -> list[float] | None:
   area, variance = _area_and_variance(scores, positive)
   if not np.isfinite(variance):
     return None
-  half = float(scipy.stats.norm.ppf((1 + level) / 2)) * np.sqrt(variance)
+  half = float(special.ndtri((1 + level) / 2)) * np.sqrt(variance)
   return [float(max(0.0, area - half)), float(min(1.0, area + half))]
 
 
@@ -68,7 +68,7 @@ def _area_and_variance(scores, positive):
   m, n = len(x), len(y)
   if m < 2 or n < 2:
     return np.nan, np.nan
-  rank = scipy.stats.rankdata
+  from scipy.stats import rankdata as rank  # here: a second of import
   together = rank(np.concatenate([x, y]))
   above = (together[:m] - rank(x)) / n          # share of negatives below each positive, ties half
   below = 1 - (together[m:] - rank(y)) / m

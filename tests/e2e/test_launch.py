@@ -34,8 +34,10 @@ def error_line(*args, code=1):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run") / "smoke"
-  command = [sys.executable, ROOT / "launch.py", "--config=configs/dae_brats.py:smoke",
-             f"--workdir={workdir}"]
+  script = ("import atexit, runpy, sys\natexit.register(lambda: print('HEAVY', [m for m in ('keras', "
+            "'sklearn', 'pandas', 'matplotlib') if m in sys.modules]))\n"
+            "runpy.run_path('launch.py', run_name='__main__')")
+  command = [sys.executable, "-c", script, "--config=configs/dae_brats.py:smoke", f"--workdir={workdir}"]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
   assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
   (workdir / "said.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
@@ -57,6 +59,7 @@ def test_train_then_evaluates(run):
   assert list(run.glob("events*"))
   assert "SYNTHETIC" in (run / "report.html").read_text().upper()
   said = (run / "said.txt").read_text(encoding="utf-8")
+  assert "HEAVY []" in said  # seconds of import that no part of such a run needs
   assert "INTERNAL" not in said and '{"' not in said  # no alarm where there is none, no JSON for people
   assert "train         3      12" in said            # counts per split, as a table
   shown = f"Pixel average precision ↑{result['pixel_ap']:.3f}"

@@ -47,7 +47,7 @@ class TensorBoard:
 
   def config(self, fields: Mapping[str, Any]) -> None:
     """The config as text (tab "text") and as hyper-parameters (tab "hparams")."""
-    from tensorboard.plugins.hparams import api as hparams
+    from tensorboard.plugins.hparams import summary_v2 as hparams  # `api` imports Keras, seconds
     with self._events.as_default(step=0):
       self._tf.summary.text("config", "\n".join(f"    {k} = {v}" for k, v in fields.items()))
       hparams.hparams(dict(fields))
