@@ -85,6 +85,8 @@ def test_outlines_that_are_none_or_far(caplog):
   rough = array * (np.random.default_rng(0).random(array.shape) > 0.05)  # another mask of the brain
   anatomy.check_outlines({"a": array, "b": rough, "c": np.flip(noisy, 0)})
   assert not caplog.records
+  with pytest.raises(UserError, match="b is a turned round"):  # an outline is what is above 0, in any unit
+    anatomy.check_outlines({"a": array / 200, "b": np.flip(array, 0) / 200})
   with caplog.at_level(logging.WARNING):
     anatomy.check_outlines({"a": array, "b": np.roll(array, 10, 1)})
   assert "a and b share little of their outlines" in caplog.text
