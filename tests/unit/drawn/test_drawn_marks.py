@@ -29,6 +29,29 @@ def test_a_measured_pair_is_neither_a_point_nor_the_whole_frame():
     assert first.tolist() == [80, 60] and np.hypot(*(second - first)) == pytest.approx(0.15 * 200)
 
 
+@pytest.mark.parametrize("kind, low, high", [("calipers", 0.05, 0.6), ("trace", 0.08, 0.4), ("box", 0.1, 0.7)])
+def test_how_large_a_mark_is(monkeypatch, kind, low, high):
+  pair, seen, one = catalogue.Pen.pair, [], pen()
+  monkeypatch.setattr(catalogue.Pen, "pair", lambda *args: seen.append(pair(*args)) or seen[-1])
+  monkeypatch.setattr(catalogue.Pen, "layer", lambda *args, **kw: [])
+  for _ in range(250):
+    catalogue.KINDS[kind](one)
+  apart = [np.hypot(*np.subtract(*points)) / 200 for points in seen]
+  assert low <= min(apart) < low + 0.05 and high - 0.06 < max(apart) <= high
+
+
+def test_calipers_are_numbered_more_often_than_not_and_one_to_four(monkeypatch):
+  counts = []
+  monkeypatch.setattr(catalogue.Pen, "write", lambda self, lines, at: counts.append(lines[0]) or [])
+  monkeypatch.setattr(catalogue.Pen, "layer", lambda *args, **kw: [])
+  one, numbered = pen(), 0
+  for _ in range(300):
+    before = len(counts)
+    catalogue.calipers(one)
+    numbered += len(counts) > before
+  assert 0.5 < numbered / 300 < 0.7 and set(counts) == set("1234ABCD")
+
+
 def test_signs_of_a_caliper_point_away_from_each_other(monkeypatch):
   seen, sign = [], catalogue.caliper_sign
   monkeypatch.setattr(catalogue, "caliper_sign", lambda p, *rest: (

@@ -140,11 +140,12 @@ def test_which_of_several_pictures_is_the_slide_is_not_guessed(tmp_path, pages, 
     reader.open_slide(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("second, warned", [((200, 320), True), ((60, 90), False), ((128, 160), False)])
+@pytest.mark.parametrize("second, warned", [
+    ((200, 320, 0), True), ((200, 320, 1), False), ((60, 90, 0), False), ((128, 160, 0), False)])
 def test_a_second_picture_is_said_but_for_labels_and_levels(tmp_path, caplog, second, warned):
   with tifffile.TiffWriter(tmp_path / "a.tif") as file:
-    for height, width in ((256, 320), second):
-      file.write(RGB[:height, :width], tile=(64, 64), metadata=None, photometric="rgb")
+    for height, width, reduced in ((256, 320, 0), second):
+      file.write(RGB[:height, :width], tile=(64, 64), subfiletype=reduced, metadata=None, photometric="rgb")
   with reader.open_slide(tmp_path / "a.tif") as slide:
     assert np.array_equal(slide.read(0, 0, 0, 320, 256), RGB)
   assert ("holds 2 pictures" in caplog.text) == warned
