@@ -49,6 +49,29 @@ def test_known_stains_decide_the_order_where_red_does_not():
   np.testing.assert_array_equal(stain_matrix.ordered(atoms[::-1], False), atoms)
 
 
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_reduced_ramp_is_the_ramp_at_the_middles_of_its_squares(factor):
+  rows, columns = np.mgrid[:64, :48]
+  image = (2 * rows[..., None] + columns[..., None] + [0, 10, 20]).astype(np.uint8)
+  found = reduced.reduced(image, factor)
+  assert found.shape == (64 // factor, 48 // factor, 3)
+  row, column = (factor * at + (factor - 1) / 2 for at in np.mgrid[:64 // factor, :48 // factor])
+  wanted = 2 * row[..., None] + column[..., None] + [0, 10, 20]
+  assert np.abs(found - wanted)[3:-3, 3:-3].max() <= 0.5 + 1e-9
+
+
+def test_vertices_kept_are_whole_numbers(tmp_path):
+  kept = {"tumor": [{"name": "a", "vertices": [[1, 2], [3, 4], [5, 6]]}], "normal": []}
+  annotations.write_json(tmp_path / "a.json", kept)
+  assert annotations.read_json(tmp_path / "a.json") == kept
+  for axis in (0, 1):
+    kept["tumor"][0]["vertices"][1][axis] = 2.5
+    annotations.write_json(tmp_path / "a.json", kept)
+    with pytest.raises(UserError, match="a.json holds no polygons"):
+      annotations.read_json(tmp_path / "a.json")
+    kept["tumor"][0]["vertices"][1] = [3, 4]
+
+
 def test_a_partial_cell_is_no_whole_one():
   mask = np.ones((4, 6), bool)
   np.testing.assert_array_equal(tissue.whole_cells(mask), [[True, True], [False, False]])
