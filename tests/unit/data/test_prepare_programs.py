@@ -51,6 +51,24 @@ def test_flags_of_pairs_reach_what_reads_and_what_writes(monkeypatch, capsys):
   assert capsys.readouterr().out == "3 pairs in o\n"
 
 
+def test_pairs_of_one_jpeg_quality_hold_what_that_quality_leaves(tmp_path):
+  clean = np.random.default_rng(0).random((24, 32, 1), np.float32)
+  options = {**annotations.defaults().marks.to_dict(), "unmarked": 1.0, "jpeg": 1.0, "jpeg_quality": (40, 40)}
+  written = pairs.write(tmp_path / "p", [("a", clean)], options)
+  assert written["frames"] == [{"file": "a_c0.png", "marks": [], "mask_share": 0.0}]
+  wanted = np.round(layers.jpeg(clean, 40) * 255)
+  for folder in ("clean", "annotated"):
+    found = np.asarray(Image.open(tmp_path / "p" / folder / "a_c0.png"))
+    np.testing.assert_array_equal(found, wanted[..., 0])
+
+
+def test_frames_of_prepare_pairs_are_those_that_the_synthetic_set_draws_on():
+  for i, (name, frame) in enumerate(pairs._frames("", 3, 2, (32, 48), (0, 0))):
+    grey = ultrasound.frame(np.random.default_rng([20240, i]), (32, 48))
+    assert name == f"synthetic{i:05d}"
+    np.testing.assert_array_equal(frame, np.stack([grey] * 3, -1))
+
+
 def test_pairs_and_noisy_study_run_by_name(tmp_path, capsys):
   programs.main(["pairs", f"--out={tmp_path / 'pairs'}", "--synthetic=2", "--copies=2"])
   assert "4 pairs" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Numbers of restoration by hand, the threshold search, fillings, tiles."""
 
 import importlib.util
+import json
 import sys
 import types
 
@@ -226,6 +227,25 @@ def test_the_frame_as_it_is_and_every_other_way_are_named_as_baselines(monkeypat
   assert found["model_better"] is True and found["model_better_by"] == {"metric": "psnr", "difference": 30.0}
   assert (found["marks_precision"], found["marks_recall"], found["marks_dice"]) == (0.5, 0.25, 4 / 12)
   assert found["drawn_share"] == 8 / 16 and found["n_marked"] == 1
+  json.dumps(found)  # numbers of Python alone: numpy's cannot be written
+
+
+def test_pictures_of_the_worst_are_of_frames_that_restoring_took_further_from_the_clean_one():
+  judge = object.__new__(evaluator.Evaluator)
+  before, after = (20, 20, 20, 20, 20), (22, 20.5, 19.5, 17, 15)  # the last has no mark
+  rows = lambda values: [{"psnr": v} for v in values]
+  vars(judge).update(config=ml_collections.ConfigDict({"eval": {"panels": 3}}), _fill="network",
+                     marked=np.array([True] * 4 + [False]),
+                     numbers={"nothing": rows(before), "fill_network": rows(after)})
+  assert judge.choose().tolist() == [0, 1, 3, 3, 2] and judge._spread == 3
+
+
+def test_tiles_fall_off_over_their_overlap_but_not_at_the_rim():
+  rise = [0.25, 0.5, 0.75, 1]
+  assert predictor._ramp(5, 8, 20, 3).tolist() == rise + rise[::-1]
+  assert predictor._ramp(0, 8, 20, 3).tolist() == [1] * 4 + rise[::-1]
+  assert predictor._ramp(12, 8, 20, 3).tolist() == rise + [1] * 4
+  assert predictor._ramp(5, 8, 20, 0).tolist() == predictor._ramp(0, 8, 8, 3).tolist() == [1] * 8
 
 
 def test_opencv_is_optional(monkeypatch):
@@ -236,16 +256,20 @@ def test_opencv_is_optional(monkeypatch):
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_a_row_of_predictions_tells_where_the_mask_is_and_how_much_was_marked(masks, tmp_path):
+def test_a_row_of_predictions_tells_where_the_mask_is_and_how_much_was_marked(masks, tmp_path, monkeypatch):
   pixels = RNG.integers(0, 200, (40, 33, 3)).astype(np.uint8)
   pixels[5:8, 6:10] = 255
   (tmp_path / "in" / "p").mkdir(parents=True)
   Image.fromarray(pixels).save(tmp_path / "in" / "p" / "a.png")
   echo = _Echo(64, 16)
   echo.config.predict.update(masks=masks, compare=False, identifiers=False)
-  echo.gate = types.SimpleNamespace(form=lambda *_: None, content=lambda *_: None, warn=lambda *_: None)
+  seen, windows, read = [], [], predictor.frames.read
+  echo.gate = types.SimpleNamespace(form=lambda _, form: seen.append(form), content=lambda *_: None,
+                                    warn=lambda *_: None)
+  monkeypatch.setattr(predictor.frames, "read", lambda path, window: windows.append(window) or read(path, window))
   (item,) = echo.find_inputs(tmp_path / "in")
   row = echo.predict_one(item, tmp_path / "out")
+  assert (seen[0].dicom, seen[0].coloured, windows) == ((), 0.0, [(0, 0)])  # no DICOM, no window
   assert row == {"output": "p/a.png", "mask": "masks/p/a_mask.png" if masks else "", "frames": 1,
                  "height": 40, "width": 33, "channels": 3, "bits": 8, "tiles": 1, "marked_pixels": 12,
                  "marked_share": pytest.approx(12 / (40 * 33))}
