@@ -16,8 +16,10 @@ import pytest
 
 from data_pipelines import workers
 from data_pipelines.brains import prepare_scan
-from data_pipelines.datasets import synthetic
+from data_pipelines.datasets import annotations, synthetic
+from data_pipelines.marks import layers
 from data_pipelines.masks import synthetic_lesions
+from data_pipelines.pairs import ultrasound
 from data_pipelines.prepare import __main__ as programs, pairs
 
 
