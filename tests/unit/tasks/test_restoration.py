@@ -230,16 +230,6 @@ def test_the_frame_as_it_is_and_every_other_way_are_named_as_baselines(monkeypat
   json.dumps(found)  # numbers of Python alone: numpy's cannot be written
 
 
-def test_pictures_of_the_worst_are_of_frames_that_restoring_took_further_from_the_clean_one():
-  judge = object.__new__(evaluator.Evaluator)
-  before, after = (20, 20, 20, 20, 20), (22, 20.5, 19.5, 17, 15)  # the last has no mark
-  rows = lambda values: [{"psnr": v} for v in values]
-  vars(judge).update(config=ml_collections.ConfigDict({"eval": {"panels": 3}}), _fill="network",
-                     marked=np.array([True] * 4 + [False]),
-                     numbers={"nothing": rows(before), "fill_network": rows(after)})
-  assert judge.choose().tolist() == [0, 1, 3, 3, 2] and judge._spread == 3
-
-
 def test_tiles_fall_off_over_their_overlap_but_not_at_the_rim():
   rise = [0.25, 0.5, 0.75, 1]
   assert predictor._ramp(5, 8, 20, 3).tolist() == rise + rise[::-1]

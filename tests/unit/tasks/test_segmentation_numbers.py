@@ -117,6 +117,7 @@ def test_rows_curves_and_pictures_are_those_of_their_own_image():
   columns = ("id", "group", "mask_pixels", "found_pixels", "dice", "dice_val_threshold")
   assert [[row[k] for k in columns] for row in judge.rows()] == [
       ["0", "a", 32, 32, 1, 1], ["1", "a", 16, 0, 0, pytest.approx(2 / 3)], ["2", "b", 0, 0, 1, 1]]
+  assert "dice_val_threshold" not in judged(halves([0.9] * 3), MASKS).rows()[0]
   found = judge.curves()
   assert found["unit"] == "groups" and judged(halves([0.9] * 3), MASKS).curves()["unit"] == "images"
   assert [(p["name"], p["value"]) for p in found["dots"]["points"]] == [("0", 1), ("1", 0), ("2", 1)]

@@ -36,6 +36,9 @@ def test_a_measure_that_rises_with_the_experts_dice_has_a_positive_correlation()
   found = of.result()
   assert (found["spearman_agreement"], found["spearman_mean_weight"]) == (1.0, -1.0)
   assert found["spearman_dice_label_prediction"] is None and found["mean_dice_label_expert"] == 0.5
+  assert found["ranked_by"] == "agreement" and of.order().tolist() == [0, 1, 2, 3]  # seen once is seen
+  of.agree = of.agree[::-1]
+  assert of.order().tolist() == [3, 2, 1, 0]
 
 
 def test_a_threshold_of_ones_own_goes_before_that_of_val():
@@ -116,6 +119,6 @@ def test_frames_made_worse_are_shown_worst_first():
   judge = object.__new__(restoration.Evaluator)
   psnr = lambda values: [{"psnr": v} for v in values]
   vars(judge).update(marked=np.array([True] * 4 + [False]), _fill="network", config=types.SimpleNamespace(
-      eval=types.SimpleNamespace(panels=3)), numbers={"fill_network": psnr([30, 20, 25, 40, 1]),
+      eval=types.SimpleNamespace(panels=3)), numbers={"fill_network": psnr([30, 20, 20.5, 40, 1]),
                                                       "nothing": psnr([31, 25, 20, 30, 9])})
   assert judge.choose().tolist() == [3, 0, 1, 1, 0]  # best to worst; then by what they have lost
