@@ -1,10 +1,13 @@
 """Which tensor of a public state dict becomes which parameter, on small tensors with numbers of their own."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from medae_jax.core.errors import UserError
-from medae_jax.weights import conv_ae, dpa
+from medae_jax.models import noisy_unet
+from medae_jax.weights import annotation, conv_ae, deep_geo, dpa, noisy_annotation, piad
 
 
 def kernel(*shape):
@@ -74,3 +77,65 @@ def test_a_regular_block_counts_its_convolutions(ours, names):
   leaves = {"model.0.weight": kernel(2, 2, 1, 1) + 1, "model.0.bias": kernel(2) + 2,
             "model.1.weight": kernel(2) + 3, "model.3.weight": kernel(2, 2, 1, 1) + 4}
   assert {k: float(np.ravel(v)[0]) for k, v in dpa._regular(ours, leaves).items()} == names
+
+
+def test_a_kernel_and_the_scale_and_bias_that_follow_it_are_one_convolution():
+  leaves = {"model.0.weight": kernel(2, 3, 1, 1), "model.1.scale": kernel(1) + 4, "model.1.bias": kernel(2)}
+  assert {k: np.shape(v) for k, v in dpa._regular("res_32", leaves).items()} == {
+      "conv0/kernel": (1, 1, 3, 2), "conv0/scale": (), "conv0/bias": (2,)}
+  assert float(dpa._regular("from_image", leaves)["scale"]) == 4
+
+
+# ------------------------------------------------------------------------------------------- PIAD
+def test_a_block_has_its_convolutions_in_order_and_its_skip():
+  leaves = {"model.5.weight": kernel(2, 2, 1, 1) + 1, "model.5.bias": kernel(2) + 1,
+            "model.2.weight": kernel(2, 3, 1, 1) + 2, "model.2.bias": kernel(2) + 2,
+            "skipcon.weight": kernel(2, 3, 1, 1) + 3, "skipcon.bias": kernel(2) + 3}
+  found = piad._block(leaves)
+  assert {k: (v["bias"][0], v["kernel"].ravel()[0], v["kernel"].shape) for k, v in found.items()} == {
+      "conv1": (2, 2, (1, 1, 3, 2)), "conv2": (1, 1, (1, 1, 2, 2)), "skip": (3, 3, (1, 1, 3, 2))}
+  one = {name: value for name, value in leaves.items() if name.startswith("model.2")}
+  assert sorted(piad._block(one)) == ["bias", "kernel"]
+
+
+# ---------------------------------------------------------------------------- noisy annotations, marks
+def test_every_layer_of_the_noisy_unet_has_a_published_name_and_its_form():
+  net = noisy_unet.NoisyUNet(width=2)
+  wanted = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+  names = dict(noisy_annotation.layer_names())
+  assert sorted(names.values()) == sorted(wanted) and len(names) == len(wanted)
+  tensors = {}
+  for theirs, ours in names.items():
+    shape = wanted[ours]["kernel"].shape
+    order = (0, 3, 1, 2) if ours.endswith("_up") else (3, 2, 0, 1)  # [I,O,2,2]; [O,I,k,k]
+    tensors[f"{theirs}.weight"] = np.zeros([shape[i] for i in order], np.float32)
+    tensors[f"{theirs}.bias"] = np.zeros(wanted[ours]["bias"].shape, np.float32)
+  found = noisy_annotation.from_torch(tensors)
+  assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, wanted)
+  assert names["down1.layer.0"] == "down1_conv1" and names["up4.1"] == "up4_conv2"
+  with pytest.raises(UserError, match="it lacks.*up1.layer.4.bias"):
+    noisy_annotation.from_torch({k: v for k, v in tensors.items() if k != "up1.layer.4.bias"})
+
+
+def test_kernels_of_annotation_removal_go_there_and_back():
+  plain, turned, dense = kernel(3, 3, 2, 5), kernel(4, 2, 2, 3), kernel(4, 6)
+  there = [annotation.to_reference(leaf) for leaf in (plain, turned, dense)]
+  assert [a.shape for a in there] == [(5, 2, 3, 3), (4, 3, 2, 2), (6, 4)]
+  assert there[0][4, 1, 0, 2] == plain[0, 2, 1, 4] and there[1][3, 2, 0, 1] == turned[3, 0, 1, 2]
+  for leaf, reference in zip((plain, turned, dense), there):
+    np.testing.assert_array_equal(annotation._from_layout(reference, leaf), leaf)
+  assert annotation.reference_name("basic_unet", ("up1", "double_conv_3", "scale")) == "up1.double_conv.3.weight"
+
+
+# --------------------------------------------------------------------------------------- Deep GEO
+def test_parameters_and_statistics_of_a_wide_residual_network():
+  leaves = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+  tensors = {f"g1.b0.bn1.{leaf}": i for i, leaf in enumerate(leaves)} | {
+      "conv0.kernel": 6, "bn_final.gamma": 7, "bn_final.moving_mean": 8, "dense.bias": 9, "g3.b1.shortcut.kernel": 10}
+  params, stats = deep_geo.networks(tensors)
+  assert stats == {"g1_b0": {"bn1": {"mean": 4, "var": 5}}, "bn_final": {"mean": 8}}
+  assert params == {"g1_b0": {"bn1": {"kernel": 0, "bias": 3, "scale": 2}}, "conv0": {"kernel": 6},
+                    "bn_final": {"scale": 7}, "dense": {"bias": 9}, "g3_b1": {"shortcut": {"kernel": 10}}}
+  for other in ("dense", "dense.weight"):
+    with pytest.raises(UserError, match="no tensor of the wide residual network"):
+      deep_geo.networks({other: 1})
