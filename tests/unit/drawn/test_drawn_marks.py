@@ -29,7 +29,8 @@ def test_a_measured_pair_is_neither_a_point_nor_the_whole_frame():
     assert first.tolist() == [80, 60] and np.hypot(*(second - first)) == pytest.approx(0.15 * 200)
 
 
-@pytest.mark.parametrize("kind, low, high", [("calipers", 0.05, 0.6), ("trace", 0.08, 0.4), ("box", 0.1, 0.7)])
+@pytest.mark.parametrize("kind, low, high", [
+    ("calipers", 0.05, 0.6), ("trace", 0.08, 0.4), ("box", 0.1, 0.7)])
 def test_how_large_a_mark_is(monkeypatch, kind, low, high):
   pair, seen, one = catalogue.Pen.pair, [], pen()
   monkeypatch.setattr(catalogue.Pen, "pair", lambda *args: seen.append(pair(*args)) or seen[-1])

@@ -256,7 +256,8 @@ def test_a_row_of_predictions_tells_where_the_mask_is_and_how_much_was_marked(ma
   seen, windows, read = [], [], predictor.frames.read
   echo.gate = types.SimpleNamespace(form=lambda _, form: seen.append(form), content=lambda *_: None,
                                     warn=lambda *_: None)
-  monkeypatch.setattr(predictor.frames, "read", lambda path, window: windows.append(window) or read(path, window))
+  monkeypatch.setattr(predictor.frames, "read", lambda path, window: (
+      windows.append(window) or read(path, window)))
   (item,) = echo.find_inputs(tmp_path / "in")
   row = echo.predict_one(item, tmp_path / "out")
   assert (seen[0].dicom, seen[0].coloured, windows) == ((), 0.0, [(0, 0)])  # no DICOM, no window

@@ -124,14 +124,16 @@ def test_kernels_of_annotation_removal_go_there_and_back():
   assert there[0][4, 1, 0, 2] == plain[0, 2, 1, 4] and there[1][3, 2, 0, 1] == turned[3, 0, 1, 2]
   for leaf, reference in zip((plain, turned, dense), there):
     np.testing.assert_array_equal(annotation._from_layout(reference, leaf), leaf)
-  assert annotation.reference_name("basic_unet", ("up1", "double_conv_3", "scale")) == "up1.double_conv.3.weight"
+  name = annotation.reference_name("basic_unet", ("up1", "double_conv_3", "scale"))
+  assert name == "up1.double_conv.3.weight"
 
 
 # --------------------------------------------------------------------------------------- Deep GEO
 def test_parameters_and_statistics_of_a_wide_residual_network():
   leaves = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
   tensors = {f"g1.b0.bn1.{leaf}": i for i, leaf in enumerate(leaves)} | {
-      "conv0.kernel": 6, "bn_final.gamma": 7, "bn_final.moving_mean": 8, "dense.bias": 9, "g3.b1.shortcut.kernel": 10}
+      "conv0.kernel": 6, "bn_final.gamma": 7, "bn_final.moving_mean": 8, "dense.bias": 9,
+      "g3.b1.shortcut.kernel": 10}
   params, stats = deep_geo.networks(tensors)
   assert stats == {"g1_b0": {"bn1": {"mean": 4, "var": 5}}, "bn_final": {"mean": 8}}
   assert params == {"g1_b0": {"bn1": {"kernel": 0, "bias": 3, "scale": 2}}, "conv0": {"kernel": 6},
