@@ -1,0 +1,79 @@
+"""Where things stand in a figure, counted by hand: bands, dots, ticks, the scale of heat, words of a list."""
+
+import ast
+
+import numpy as np
+import pytest
+
+from medae_jax.reporting import charts, gallery, listing, panels
+from tests.unit.reporting.test_parts_of_pages import points
+
+
+def place(frame, *values):
+  return [(round(frame.x(a), 1), round(frame.y(b), 1)) for a, b in values]
+
+
+def test_a_band_goes_there_along_its_lower_and_back_along_its_higher_end():
+  entry = {"x": [0, 0.25, 1], "y": [0.1, 0.5, 0.9], "low": [0, 0.375, 0.75], "high": [0.2, 0.625, 1]}
+  unit = charts.Frame((0, 1), (0, 1), "x", "y")
+  svg = charts.curve(entry, "x", "y", chance=[(0, 0), (1, 1)], point=(0.25, 0.5))
+  assert points(svg, "band") == place(unit, (0, 0), (0.25, 0.375), (1, 0.75), (1, 1), (0.25, 0.625), (0, 0.2))
+  assert points(svg, "line-1") == place(unit, (0, 0.1), (0.25, 0.5), (1, 0.9))
+  assert points(svg, "chance") == place(unit, (0, 0), (1, 1))
+  assert "class='mark' cx='{}' cy='{}'".format(*place(unit, (0.25, 0.5))[0]) in svg
+  alone = charts.curve({"x": [0, 1], "y": [0, 1]}, "x", "y")
+  assert "band" not in alone and "class='mark'" not in alone
+
+
+def test_dots_stand_beside_each_other_between_both_ends_of_the_axis():
+  svg = charts.dots([{"name": n, "value": v} for n, v in (("b", 0.75), ("a", 0.25))], "Dice")
+  frame = charts.Frame((0, 3), (0, 1), "x", "y")
+  for (x, y), said in zip(place(frame, (1, 0.25), (2, 0.75)), ("a: 0.25", "b: 0.75")):
+    assert f"<circle class='dot' cx='{x}' cy='{y}' r='3.5'><title>{said}</title>" in svg
+
+
+def test_numbers_of_an_axis_stand_below_it_and_beside_it():
+  frame = charts.Frame((0, 2), (0, 1), "across", "up")
+  svg = frame.svg("s")
+  for value, word in ((0, "0"), (0.5, "0.5"), (2, "2")):
+    assert f" x='{frame.x(value):.1f}' y='{frame.y(0) + 16:.1f}' text-anchor='middle'>{word}</text>" in svg
+  for value, word in ((0, "0"), (0.2, "0.2"), (1, "1")):
+    assert f" x='{frame.x(0) - 6:.1f}' y='{frame.y(value) + 4:.1f}' text-anchor='end'>{word}</text>" in svg
+  assert frame.y(0) + 36 < charts._HEIGHT and charts._tick(0.12345) == "0.123" and charts._tick(-1e-13) == "0"
+
+
+@pytest.mark.parametrize("with_truth", [None, False, True])
+def test_the_scale_of_heat_is_whole_and_has_the_legend_of_what_is_shown(with_truth):
+  bar = panels.scale_bar(2.0, None, with_truth, width=200)
+  strip = panels.heat(np.linspace(0, 2, 200)[None], 2.0)[0]
+  np.testing.assert_array_equal(bar[24:40, 8:208], np.broadcast_to(strip, (16, 200, 3)))
+  for x in (8, 8 + 99, 8 + 199):  # ticks at 0, the middle and the end
+    assert (bar[40:45, x] == panels.INK).all() and (bar[40:45, x + 2] == panels.PAPER).all()
+  shown = [colour for colour in (panels.HIT, panels.FALSE_ALARM, panels.MISS, panels.TRUTH)
+           if (bar[:, 240:] == colour).all(-1).any()]
+  assert shown == ([] if with_truth is None else [panels.HIT, panels.FALSE_ALARM, panels.MISS, panels.TRUTH]
+                   if with_truth else [panels.FALSE_ALARM])
+
+
+def test_a_threshold_has_its_tick_on_the_scale():
+  bar, bare = (panels.scale_bar(2.0, at, None, width=200) for at in (0.5, None))
+  x = 8 + int(0.25 * 199)
+  assert (bar[20:44, x - 1:x + 1] == panels.FALSE_ALARM).all()
+  changed = np.flatnonzero((bar != bare).any((0, 2)))
+  assert changed.min() == x - 1 and bar.shape == bare.shape
+  np.testing.assert_array_equal(panels.scale_bar(2.0, 2.5, None, width=200), bare)  # above the scale
+
+
+def test_pictures_of_a_gallery_keep_their_size_and_grey_ones_are_written_as_such(tmp_path):
+  grey, colour, flat = (np.full(shape, 7, np.uint8) for shape in ((4, 5, 3), (4, 6, 3), (3, 8)))
+  colour[..., 1] = 200
+  gallery.write(tmp_path, "test", [{"title": "a", "cells": [
+      {"head": h, "picture": p} for h, p in (("g", grey), ("c", colour), ("f", flat))]}])
+  (row,) = gallery.read(tmp_path, "test")
+  assert [(c["height"], c["width"]) for c in row["cells"]] == [(4, 5), (4, 6), (3, 8)]
+  assert [c["data"][25] for c in row["cells"]] == [0, 2, 0]  # PNG's colour type: grey, RGB, grey
+
+
+def test_flags_and_values_of_a_config_are_told_apart():
+  tree = ast.parse("a = common.parse_arg(arg, demo=False, run=0, kind='')\nb = common.parse_arg(arg, run=1)")
+  assert listing._words(tree) == ":demo run=... kind=..." and listing._words(ast.parse("x = 1")) == ""
