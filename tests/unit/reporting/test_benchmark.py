@@ -90,6 +90,20 @@ def test_pages_show_the_means_of_classes_and_of_folds():
   in_text = [[c.strip() for c in line.strip("|").split("|")] for line in text[4:6]]
   for shown in (rows[:2], in_text):
     assert shown[0] == by_fold[0] and [shown[1][k] for k in (0, 1, 2, 3, 4, 6)] == by_fold[1]
+  assert html.count("plain intensity") == 1
+  for one in runs:
+    (one.result or {}).pop("baseline", None)
+  assert "plain intensity" not in page.html(found, tables, ranking, "").decode()
+
+
+def test_ranks_stand_beside_the_score_that_they_are_of():
+  runs = [run(m, "cifar10", str(c), 0, v + c / 100) for m, v in (("a", .5), ("b", .7)) for c in range(3)]
+  tables = {score: summary.table(runs, score) for score in ("image_auroc", "image_ap")}
+  ranking = summary.ranking(tables["image_auroc"])
+  html = page.html(runs_lib.Found(runs, [], {}, []), tables, ranking, "").decode()
+  first, second = html[:html.index("<h2>Ranks")].split("<h2>")[1:3]
+  assert "average rank" in first and "average rank" not in second
+  assert ["<td>2.00</td>" in row for row in first.split("<tr>")[2:4]] == [True, False]  # a, b
 
 
 def test_ranks_leave_out_methods_without_the_blocks():
@@ -127,6 +141,8 @@ def test_report_of_a_sweep_and_a_run_beside_it(tmp_path):
   xml.etree.ElementTree.parse(path.parent / "critical_difference.svg")
   with open(path.parent / "runs.csv", encoding="utf-8") as file:
     rows = list(csv.DictReader(file))
+  with open(path.parent / "cells.csv", encoding="utf-8") as file:
+    assert {(r["data"], r["class"]) for r in csv.DictReader(file)} >= {("cifar10", "0"), ("cifar10", "1")}
   assert len(rows) == 9 and sum(r["image_auroc"] == "" for r in rows) == 2
   with open(path.parent / "table.csv", encoding="utf-8") as file:
     subset = next(r for r in csv.DictReader(file) if r["data"] == "nih subset" and r["mean"])

@@ -1,12 +1,16 @@
 """Where things stand in a figure, counted by hand: bands, dots, ticks, the scale of heat, words of a list."""
 
 import ast
+import re
 
 import numpy as np
 import pytest
 
-from medae_jax.reporting import charts, gallery, listing, panels
-from tests.unit.reporting.test_parts_of_pages import points
+from medae_jax.metrics import ranks
+from medae_jax.reporting import charts, display, gallery, listing, panels
+from medae_jax.reporting.benchmark import picture
+from medae_jax.reporting.run import figures, tables as run_tables, verdicts
+from tests.unit.reporting.test_parts_of_pages import points, split
 
 
 def place(frame, *values):
@@ -77,3 +81,60 @@ def test_pictures_of_a_gallery_keep_their_size_and_grey_ones_are_written_as_such
 def test_flags_and_values_of_a_config_are_told_apart():
   tree = ast.parse("a = common.parse_arg(arg, demo=False, run=0, kind='')\nb = common.parse_arg(arg, run=1)")
   assert listing._words(tree) == ":demo run=... kind=..." and listing._words(ast.parse("x = 1")) == ""
+
+
+# ------------------------------------------------------------------------------- a split of a run
+def test_p_values_of_nobody_are_no_figure():
+  entry = {"unit": "scan", "calibrated_on": 19, "normal": [], "abnormal": []}
+  assert figures._p_values(split({"p_values": entry})) == []
+  (found,) = figures._p_values(split({"p_values": {**entry, "abnormal": [0.5]}}))
+  assert "0 normal and 1 abnormal scans, from 19" in found["caption"]
+
+
+def test_intervals_are_over_groups_where_images_share_one():
+  rows = lambda names: [{"id": str(i), **({"group": g} if g else {})} for i, g in enumerate(names)]
+  shared, own, none = (split(rows=rows(names)) for names in ("aab", "abc", ("", "")))
+  assert [(s.unit, s.groups) for s in (shared, own, none)] == [("groups", 2), ("images", 3), ("images", None)]
+
+
+def test_a_verdict_has_the_model_as_its_subject_where_it_is_better_or_worse():
+  heads = []
+  for interval in ([0.1, 0.2], [-0.2, -0.1], [-0.1, 0.1]):
+    (found,) = verdicts.of_split(split(
+        pixel_ap=0.5, n_images=3, baseline={"pixel_ap": 0.25}, model_better_by={"metric": "pixel_ap"},
+        ci95={"pixel_ap_minus_baseline": interval}))
+    heads.append(found.head)
+  better, worse, neither = heads
+  assert better.startswith("Test: the model is better than")
+  assert worse.startswith("Test: the model is WORSE than")
+  assert neither.startswith("Test: no difference shown from")
+
+
+def test_fillings_are_of_restoration_and_the_one_that_is_written_is_named():
+  assert run_tables.fillings(split(image_auroc=0.5)) is None
+  ways = {"fill_network": {"psnr": 20.0}, "fill_harmonic": {"psnr": 30.0}, "network": {"psnr": 25.0}}
+  found = run_tables.fillings(split(psnr=30.0, fill="harmonic", baseline={"psnr": 10.0}, **ways))
+  assert [c for row in found["rows"] for c in row["cells"]] == [20.0, 30.0, 25.0, 10.0]
+  assert ["(what predict writes)" in head for head in found["heads"]] == [False, True, False, False]
+
+
+def test_a_notebook_has_a_column_of_baselines_where_there_are_some():
+  alone, beside = (display.evaluation({"image_auroc": 0.75, "split": "test", **more}, None)
+                   for more in ({}, {"baseline": {"image_auroc": 0.5, "what": "x"}}))
+  assert "<th>baseline</th>" not in alone and "<th>baseline</th>" in beside and "0.500" in beside
+  for html in (alone, beside):
+    rows = re.findall("<tr>(.*?)</tr>", html)
+    assert {len(re.findall("<t[dh]", row)) for row in rows} == {6 if html is beside else 5}
+
+
+# ---------------------------------------------------------------------- critical differences of ranks
+@pytest.mark.parametrize("difference, longer", [(0.5, False), (1.25, False), (7.0, True)])
+def test_a_critical_difference_is_as_long_as_that_many_ranks(difference, longer):
+  found = ranks.Comparison(np.array([1.25, 2.0, 2.75]), 4, 1.0, 1.0, 0.5, difference, 0.05)
+  svg = picture.critical_difference(["a", "b", "c"], found)
+  start, end = map(float, re.search(r"d='M([\d.]+) 62H([\d.]+)'", svg).groups())  # the axis, from 1 to 3
+  first, last = map(float, re.search(r"d='M([\d.]+) 22H([\d.]+)M", svg).groups())
+  assert first == start and (last - first) / (end - start) == pytest.approx(min(difference, 2) / 2, abs=1e-3)
+  assert ("longer than the axis" in svg) == longer
+  ticks = {int(n): float(x) for x, n in re.findall(r"x='([\d.]+)' y='52' text-anchor='middle'>(\d)<", svg)}
+  assert ticks == {1: start, 2: pytest.approx((start + end) / 2, abs=0.1), 3: end}

@@ -37,6 +37,16 @@ def test_figures_of_the_papers():
   assert {f.source for f in published.FIGURES} == set(published.SOURCES)
 
 
+@pytest.mark.parametrize("method, data, trunk, images, said", [
+    ("dpa pg", "cifar10", "vgg19, vgg19.pth", 10_000, ""), ("dpa", "cifar10", "vgg19, vgg19.pth", None, ""),
+    ("dpa", "cifar10", "vgg19, random", 10_000, ", other trunk"),
+    ("piad with_cv", "svhn", "vgg16, vgg16.npz", 26_032, ", other trunk"),
+    ("deep_geo", "svhn", "", 10_000, ", other images"), ("other", "x", "vgg16", 3, ", other images"),
+    ("deep_if", "nih AP", "vgg19, vgg19.pth", 5, ", other trunk, other images")])
+def test_why_a_number_is_not_that_of_the_papers(method, data, trunk, images, said):
+  assert published.differences(method, data, trunk, images) == said
+
+
 def test_bytes_of_pictures_are_the_base64_that_browsers_read(tmp_path):
   """These bytes have "+" and "/" in it: the alphabet of URLs has others, which make no picture."""
   data = b"\x89PNG" + bytes(range(256))
@@ -67,6 +77,9 @@ def _git(folder, *words):
 def test_the_commit_is_that_of_the_checkout_and_says_whether_files_were_changed(checkout, monkeypatch):
   commit = provenance.commit.__wrapped__  # it is kept for the length of a process
   assert commit() == ""  # installed, no checkout
+  _git(checkout.parent, "init", "-q")  # an environment inside of somebody's project
+  _git(checkout.parent, "commit", "-qm", "theirs", "--allow-empty")
+  assert commit() == ""
   _git(checkout, "init", "-q")
   assert commit() == ""  # nothing committed yet
   _git(checkout, "add", "-A")
