@@ -87,3 +87,32 @@ def test_dae_accumulates_the_gradient_of_the_batch():
     np.testing.assert_allclose(a, b, atol=1e-5)
   loss_of = lambda of: float(method._losses(of, batch, jax.random.key(1)).mean())
   assert loss_of(one.params["net"]) < loss_of(params)  # a step down
+
+
+def test_a_step_runs_in_the_mode_that_is_named(monkeypatch):
+  monkeypatch.setattr(parallel, "_shard_map", lambda many, resident: "shard_map")
+  monkeypatch.setattr(parallel, "_call", lambda mapped, given: "pmap")
+  monkeypatch.setattr(parallel.loops, "dispatch", lambda step: step)
+  step = lambda state, batch, rng, axis_name: (state, {})
+  for mode in ("pmap", "shard_map"):
+    assert parallel.train_step_fn(step, jax.random.key(0), mode=mode) == mode
+  with pytest.raises(ValueError, match="config.parallel.mode='jit': use pmap or shard_map"):
+    parallel.train_step_fn(step, jax.random.key(0), mode="jit")
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 6])
+def test_examples_are_padded_to_the_devices_with_the_last_one_and_cut_again(rows, monkeypatch):
+  """Three devices, in place of which one does their parts after each other."""
+  seen = []
+
+  def mapped(fn, in_axes):
+    assert in_axes == (None, 0)
+    return lambda state, batch: seen.append(batch["x"]) or {"y": np.stack([fn(state, b) for b in batch["x"]])}
+  monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+  monkeypatch.setattr(jax, "pmap", mapped)
+  x = np.arange(rows * 2.0).reshape(rows, 2)
+  found = parallel.per_example_fn(lambda state, part: state * part)(2.0, {"x": x})
+  np.testing.assert_array_equal(found["y"], 2 * x)
+  (given,), size = seen, -(-rows // 3)
+  assert given.shape == (3, size, 2)
+  np.testing.assert_array_equal(given.reshape(-1, 2)[rows:], np.broadcast_to(x[-1], (3 * size - rows, 2)))

@@ -25,6 +25,7 @@ def test_override_changes_a_locked_copy():
   base = small().lock()
   found = config_lib.override(base, {"train.steps": 5, "seed": 3})
   assert (found.train.steps, found.seed, base.train.steps, base.seed) == (5, 3, 10, 0)
+  assert config_lib.override(base, None) == config_lib.override(base, {}) == base
   with pytest.raises((AttributeError, KeyError)):
     found.train.new = 1
   with pytest.raises(ValueError, match="config.train.stepz: there is no 'stepz'; there is .*steps"):
@@ -215,3 +216,13 @@ def test_a_library_that_a_method_lacks_is_no_unknown_method(monkeypatch):
   absent("medae_jax.methods")
   with pytest.raises(UserError, match="config.method.name='dae' is not a method"):
     method_lib.load(config)
+
+
+@pytest.mark.parametrize("watched, seconds", [(True, 0.3), (False, 30)])
+def test_a_bar_moves_where_somebody_watches_and_seldom_in_a_log_file(monkeypatch, watched, seconds):
+  monkeypatch.setattr(scoring.tqdm, "tqdm", lambda **given: given)
+  monkeypatch.setattr(scoring.sys, "stderr", types.SimpleNamespace(isatty=lambda: watched))
+  bar = scoring.progress("test", 8, "batch", done=2)
+  assert (bar["mininterval"], bar["maxinterval"], bar["disable"]) == (seconds, 2 * seconds, False)
+  assert (bar["total"], bar["initial"], bar["desc"]) == (8, 2, "test")
+  assert scoring.progress("test", None, "batch", active=False)["disable"]

@@ -105,6 +105,16 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, read):
     read(tmp_path / "x.json")
 
 
+def test_a_pipe_anywhere_below_a_folder_is_named_and_folders_are_none(tmp_path):
+  (tmp_path / "a" / "b").mkdir(parents=True)
+  (tmp_path / "a" / "b" / "c.json").touch()
+  files.check_files(tmp_path)
+  os.mkfifo(tmp_path / "a" / "b" / "d")
+  with pytest.raises(UserError, match="a/b/d is no file"):
+    files.check_files(tmp_path)
+  files.check_files(tmp_path, "*/*/*.json")
+
+
 def test_an_editor_s_mark_is_read_and_a_name_that_is_there_twice_is_not(tmp_path):
   """Windows' Notepad begins a file with a byte order mark; of two lines the last one counted unsaid."""
   (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + b'{"a": {"b": 1}, "c": {"b": 2}}')
