@@ -1,5 +1,6 @@
 """Which maps of encoder and decoder the deformer reads, and what it says where they do not meet."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,3 +22,12 @@ def test_pairs_are_of_equal_size_deepest_first():
 def test_maps_that_do_not_meet_are_named(encoder, decoder):
   with pytest.raises(UserError, match=f"{encoder[0]}x{encoder[0]}, .*2.L pixels"):
     deformer.pairs(_maps(*encoder), _maps(*decoder))
+
+
+def test_maps_grow_by_the_strides_of_the_encoder_from_its_last_on():
+  net = deformer.Deformer(levels=2, channels=(3, 4), strides=(1, 2), norm="none")
+  maps = [(np.zeros((1, n, n, 4)), np.zeros((1, n, n, 5))) for n in (2, 4)]
+  found, variables = jax.eval_shape(net.init_with_output, jax.random.key(0), maps)
+  assert found.shape == (1, 4, 4, 2)  # 2 -> 4 by the stride 2, then by 1
+  kernels = {name: layer["kernel"].shape[2] for name, layer in variables["params"].items()}
+  assert kernels == {"conv0": 4 + 5, "conv1": 4 + 5 + deformer.WIDTH, "flow": deformer.WIDTH}
