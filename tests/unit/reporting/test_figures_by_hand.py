@@ -9,6 +9,7 @@ import pytest
 from medae_jax.metrics import ranks
 from medae_jax.reporting import charts, display, gallery, listing, panels
 from medae_jax.reporting.benchmark import picture
+from medae_jax.reporting.comparison import paired
 from medae_jax.reporting.run import figures, tables as run_tables, verdicts
 from tests.unit.reporting.test_parts_of_pages import points, split
 
@@ -125,6 +126,14 @@ def test_a_notebook_has_a_column_of_baselines_where_there_are_some():
   for html in (alone, beside):
     rows = re.findall("<tr>(.*?)</tr>", html)
     assert {len(re.findall("<t[dh]", row)) for row in rows} == {6 if html is beside else 5}
+
+
+def test_cases_of_a_comparison_are_rows_by_id_and_else_patients(tmp_path):
+  folder = tmp_path / "evaluation"
+  folder.mkdir()
+  (folder / "test.csv").write_text("id,group,patient,psnr\na_1,a,a,20\na_2,a,a,30\n,,b,25\n")
+  assert paired.read(tmp_path, "run").rows == {
+      "a_1": ("a", {"psnr": 20.0}), "a_2": ("a", {"psnr": 30.0}), "b": ("b", {"psnr": 25.0})}
 
 
 # ---------------------------------------------------------------------- critical differences of ranks

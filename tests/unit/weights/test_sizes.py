@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from medae_jax.weights.autoencoders import sizes
+from medae_jax.core.errors import UserError
+from medae_jax.weights.autoencoders import names, sizes
 
 
 def weights(shapes):
@@ -44,3 +45,34 @@ def test_the_variational_one():
       "encoder.start.conv": (5, 3, 4, 4), "encoder.middle_blocks.0.conv": (6, 5, 4, 4),
       "encoder.middle_blocks.1.conv": (8, 6, 4, 4), "encoder.end.conv": (14, 8, 3, 3)}))
   assert found == {"model.widths": (5, 6, 8), "model.latent": 7, "data.channels": 3, "data.image_size": 24}
+
+
+def test_rules_place_layers_turn_kernels_and_part_statistics():
+  rules = ((r"E\.conv(\d)", r"enc/conv+\1"), (r"E\.bn(\d)", r"enc/norm\1"), (r"G\.up", "dec/up"))
+  kernel = np.arange(24.0).reshape(2, 3, 2, 2)
+  tensors = {"E.conv0.weight": kernel, "E.conv0.bias": np.ones(2), "E.bn0.weight": np.full(2, 3.0),
+             "E.bn0.running_mean": np.full(2, 4.0), "E.bn0.running_var": np.full(2, 5.0), "other.weight": kernel,
+             "E.bn0.num_batches_tracked": np.array(7), "G.up.weight": kernel}
+  params, stats = names.from_torch(tensors, rules, ("dec",))
+  assert {net: sorted(layers) for net, layers in params.items()} == {"enc": ["conv1", "norm0"], "dec": ["up"]}
+  assert {k: v.tolist() for k, v in stats["enc"]["norm0"].items()} == {"mean": [4, 4], "var": [5, 5]}
+  assert params["enc"]["norm0"]["scale"].tolist() == [3, 3] and params["enc"]["conv1"]["bias"].tolist() == [1, 1]
+  for (a, b, y, x), value in np.ndenumerate(kernel):
+    assert params["enc"]["conv1"]["kernel"][y, x, b, a] == value  # [O,I,h,w]
+    assert params["dec"]["up"]["kernel"][1 - y, 1 - x, a, b] == value  # [I,O,h,w], turned
+  only, _ = names.from_torch(tensors, rules, like={"enc": {"conv1": {}}})
+  assert {net: sorted(layers) for net, layers in only.items()} == {"enc": ["conv1"]}
+  with pytest.raises(UserError, match="no tensor of this network"):
+    names.from_torch({"other.weight": kernel}, rules)
+
+
+@pytest.mark.parametrize("expands", [True, False])
+def test_a_wide_block_of_a_soft_introspective_network_tells_its_skip(expands):
+  shapes = {"encoder.main.0.weight": (64, 1, 5, 5), "decoder.fc.0.weight": (99, 33),
+            "encoder.main.res_in_32.conv1.weight": (512, 512, 3, 3),
+            "encoder.main.res_in_16.conv1.weight": (512, 512, 3, 3)}
+  if expands:
+    shapes["encoder.main.res_in_32.conv_expand.weight"] = (512, 64, 1, 1)
+  found = sizes.soft_intro({name: np.broadcast_to(0.0, shape) for name, shape in shapes.items()})
+  assert found == {"model.widths": (64, 512), "model.latent": 33, "data.channels": 1, "data.image_size": 64,
+                   "model.skip_by_identity": expands}
