@@ -67,7 +67,8 @@ def test_means_are_over_images_and_empty_pairs_count_as_one():
 
 def test_where_no_expert_has_drawn_the_noisy_mask_is_what_counts(monkeypatch):
   monkeypatch.setattr(_Images, "native", lambda self, i: {
-      "image": np.zeros((8, 8, 3), np.uint8), "mask": self._masks[i], "truth": None if i else ~self._masks[i]})
+      "image": np.zeros((8, 8, 3), np.uint8), "mask": self._masks[i],
+      "truth": None if i else ~self._masks[i]})
   judge = judged(halves([0.9, 0.9, 0.9]), MASKS)
   assert [row["mask_pixels"] for row in judge.rows()] == [32, 16, 0] and judge.expert.tolist() == [1, 0, 0]
   assert [row["dice"] for row in judge.rows()] == [0, pytest.approx(2 / 3), 0]

@@ -51,12 +51,13 @@ def test_rules_place_layers_turn_kernels_and_part_statistics():
   rules = ((r"E\.conv(\d)", r"enc/conv+\1"), (r"E\.bn(\d)", r"enc/norm\1"), (r"G\.up", "dec/up"))
   kernel = np.arange(24.0).reshape(2, 3, 2, 2)
   tensors = {"E.conv0.weight": kernel, "E.conv0.bias": np.ones(2), "E.bn0.weight": np.full(2, 3.0),
-             "E.bn0.running_mean": np.full(2, 4.0), "E.bn0.running_var": np.full(2, 5.0), "other.weight": kernel,
-             "E.bn0.num_batches_tracked": np.array(7), "G.up.weight": kernel}
+             "E.bn0.running_mean": np.full(2, 4.0), "E.bn0.running_var": np.full(2, 5.0),
+             "other.weight": kernel, "E.bn0.num_batches_tracked": np.array(7), "G.up.weight": kernel}
   params, stats = names.from_torch(tensors, rules, ("dec",))
   assert {net: sorted(layers) for net, layers in params.items()} == {"enc": ["conv1", "norm0"], "dec": ["up"]}
   assert {k: v.tolist() for k, v in stats["enc"]["norm0"].items()} == {"mean": [4, 4], "var": [5, 5]}
-  assert params["enc"]["norm0"]["scale"].tolist() == [3, 3] and params["enc"]["conv1"]["bias"].tolist() == [1, 1]
+  assert params["enc"]["norm0"]["scale"].tolist() == [3, 3]
+  assert params["enc"]["conv1"]["bias"].tolist() == [1, 1]
   for (a, b, y, x), value in np.ndenumerate(kernel):
     assert params["enc"]["conv1"]["kernel"][y, x, b, a] == value  # [O,I,h,w]
     assert params["dec"]["up"]["kernel"][1 - y, 1 - x, a, b] == value  # [I,O,h,w], turned

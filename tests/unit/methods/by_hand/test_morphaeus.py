@@ -3,6 +3,8 @@
 The prior is e d x, the deformed prior adds c, the deformed image is x - 2 c; v = (c, 0) everywhere.
 """
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,3 +133,27 @@ def test_both_networks_learn_from_the_prior():
   loss = lambda params: method._forward(params, {}, jnp.asarray(IMAGE), deform=False)[0]["prior"].sum()
   slopes, total = jax.grad(loss)({"enc": 0.6, "dec": 0.9}), IMAGE.sum()
   np.testing.assert_allclose([slopes["enc"], slopes["dec"]], [0.9 * total, 0.6 * total], rtol=1e-5)
+
+
+@pytest.mark.parametrize("of", ["prior", "recon"])
+def test_scores_are_fitted_on_the_image_that_the_config_names(monkeypatch, of):
+  method, state = made(monkeypatch, **{"method.score.of": of})
+  monkeypatch.setattr(method, "_scores", types.SimpleNamespace(finalize=lambda *given: given))
+  first, batches, recon_of = method.finalize(state, ["batches"])
+  prior = START["enc"] * START["dec"] * IMAGE
+  assert first is state and batches == ["batches"]
+  np.testing.assert_allclose(recon_of(state, {"image": IMAGE}),
+                             prior + (0 if of == "prior" else START["deformer"]), rtol=1e-6)
+
+
+def test_pictures_show_the_prior_its_deformed_form_and_the_field(monkeypatch):
+  method, state = made(monkeypatch)
+  field = np.random.default_rng(2).random((3, 4, 4, 2)).astype(np.float32) * 3
+  forward = method._forward
+  monkeypatch.setattr(method, "_forward", lambda *args: ({**forward(*args)[0], "field": field}, None))
+  found = method.pictures(state, {"image": IMAGE}, None)
+  prior = START["enc"] * START["dec"] * IMAGE
+  np.testing.assert_allclose(found["prior"], prior, rtol=1e-6)
+  np.testing.assert_allclose(found["recon"], np.clip(prior + START["deformer"], 0, 1), rtol=1e-6)
+  np.testing.assert_array_equal(found["field"], morphaeus.deformer.moved_grid(field))
+  np.testing.assert_array_equal(found["jacobian"], morphaeus.deformer.shown_jacobian(field))
