@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import logging
 import types
 import zipfile
 
@@ -16,7 +17,7 @@ from medae_jax import serve
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.reporting.results import Score
-from medae_jax.serving import answers, app as application
+from medae_jax.serving import answers, app as application, doubts
 from medae_jax.serving.problems import Problem
 from medae_jax.tasks import admit, view as views
 from tests.unit.serving import asking
@@ -263,3 +264,11 @@ def test_why_an_input_failed_is_what_its_row_says(tmp_path, rows, reason):
     given = [{"input": name, "error": error} for name, error in rows or [("x", "")]]
     files.write_csv(tmp_path / "predictions.csv", given)
   assert serve._reason(tmp_path) == reason
+
+
+def test_warnings_are_collected_as_long_as_a_request_lasts_and_no_longer():
+  before = logging.getLogger().handlers[:]
+  with pytest.raises(RuntimeError), doubts.said() as lines:
+    assert len(logging.getLogger().handlers) == len(before) + 1 and lines == []
+    raise RuntimeError
+  assert logging.getLogger().handlers == before
