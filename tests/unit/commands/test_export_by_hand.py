@@ -11,7 +11,7 @@ import pytest
 from medae_jax import export
 from medae_jax.core import artefact, checkpoint, files, trained
 from medae_jax.core.errors import UserError
-from medae_jax.core.exported import opened
+from medae_jax.core.exported import onnx, opened
 from medae_jax.core.method import Need, State
 from medae_jax.core.trained_on import record
 from tests.unit import known_maps
@@ -235,3 +235,32 @@ def test_both_words_for_a_saved_model_write_one(run, tmp_path, monkeypatch, word
   monkeypatch.setattr(artefact, "write_saved_model", lambda folder, *_: folders.append(folder.name))
   export.export(run, tmp_path / "out", formats=(word,), overrides={"predict.force": True})
   assert folders == ["saved_model"] * made
+
+
+# ------------------------------------------------------------- what jax2onnx is given in JAX's place
+@pytest.mark.parametrize("widths", [((0, 0), (1, 2)), ((2, 0), (0, 0)), ((0, 3), (4, 0)), ((0, 0), (0, 0))])
+def test_borders_that_are_taken_are_those_that_are_repeated(widths):
+  array = np.arange(6.0).reshape(2, 3)
+  padded = onnx._padded(lambda *args, **more: "jax's own")
+  np.testing.assert_array_equal(padded(array, widths, mode="edge"), np.pad(array, widths, "edge"))
+  assert padded(array, widths) == padded(array, widths[:1], mode="edge") == "jax's own"
+
+
+def test_rows_that_are_taken_are_those_that_are_repeated():
+  array = np.arange(6.0).reshape(2, 3)
+  repeated = onnx._repeated(lambda *args, **more: "jax's own")
+  for axis in (0, 1):
+    np.testing.assert_array_equal(repeated(array, 2, axis), np.repeat(array, 2, axis))
+  assert repeated(array, 2) == repeated(array, [1, 2], 0) == "jax's own"
+
+
+def test_short_loops_are_repetitions_and_others_are_left_to_jax():
+  given = []
+  scan = onnx._unrolled(lambda *args, **more: given.append((args, more)) or "jax's own")
+  step = lambda carry, x: (2 * carry + 1, None)
+  assert scan(step, 1, length=3) == (15, None) and not given
+  assert scan(step, 1, [5], 1, reverse=True) == "jax's own"
+  assert given == [((step, 1, [5], 1), {"reverse": True})]
+  assert scan(step, 1, length=onnx._SHORT + 1) == "jax's own"
+  with pytest.raises(NotImplementedError, match="collects"):
+    scan(lambda carry, x: (carry, carry), 1, length=2)
