@@ -14,6 +14,7 @@ docs/api.md is the reference; examples/ has two notebooks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 import ml_collections
-import numpy as np
 
 from medae_jax.core import config as config_lib, files, places, scratch
 from medae_jax.core.device import environment
@@ -148,20 +148,21 @@ class Run:
       A `Score` on the grid of the file or array.
 
     Raises:
-      UserError: the file does not fit the model, is damaged, or the folder holds several scans.
+      UserError: the file does not fit the model, is damaged, or the folder holds several scans; the array
+        is not prepared (integers, 0 ... 255, NaN, other axes).
     """
     if isinstance(image, (str, os.PathLike)):
       return self._score_file(pathlib.Path(image), changed)
-    batch = dict(image) if isinstance(image, Mapping) else {"image": np.asarray(image, np.float32)}
-    from medae_jax.tasks import score_of
-    ndim = np.ndim(batch["image"])
-    if ndim not in (2, 3, 4):
-      raise UserError(f"an image is [H,W], [H,W,C] or [B,H,W,C], not {np.shape(batch['image'])}")
-    if ndim == 2:
-      batch["image"] = np.asarray(batch["image"])[..., None]
-    if ndim < 4:
-      batch["image"] = batch["image"][None]
-    return score_of.arrays(self.config, self.calibration, self.trained.score(batch), single=ndim < 4)
+    from medae_jax.core.trained_on import record
+    from medae_jax.tasks import admit, given, score_of
+    batch, single = given.batch(image, getattr(self.method, "needs", {}))
+    said = given.warning(batch["image"], record.read(self.workdir), self.config.eval.kind == "restoration")
+    if said:
+      logging.warning("this array: %s", said)
+    outputs = self.trained.score(batch)
+    admit.check_finite(*outputs.values())
+    found = score_of.arrays(self.config, self.calibration, outputs, single=single)
+    return dataclasses.replace(found, row={"warning": said} if said else {})
 
   def _score_file(self, path, changed) -> Score:
     from medae_jax.tasks import score_of

@@ -3,7 +3,7 @@
   score.stablehlo   the score function (jax.export: CPU, CUDA and TPU in one file, any batch size)
   weights.npz       its parameters, read with numpy.load(..., allow_pickle=False)
   config.json, calibration.json (where evaluate has run), trained_on.json, manifest.json, README.txt,
-  run_exported.py   under 30 lines; runs the folder with jax and flatbuffers alone
+  run_exported.py   under 45 lines; runs the folder with jax and flatbuffers alone
   score.onnx, run_onnx.py, preparation/, requirements.txt   of the format onnx: files in, maps out, no JAX
   score_fp16.onnx, score_int8.onnx   of the formats onnx_fp16, onnx_int8; manifest.json has their loss of AP
 
@@ -34,6 +34,7 @@ from medae_jax.core import (
   artefact,
   calibration as calibration_lib,
   config as config_lib,
+  needs as needs_lib,
   parallel,
   places,
   scoring,
@@ -180,6 +181,7 @@ def _write(folder, run_folder, run, weights, inputs, formats) -> dict[str, Any]:
   manifest = {
       "format": artefact.FORMAT, "method": config.method.name,
       "needs": {k: str(v) for k, v in method.needs.items()},
+      "range": {k: [n.low, n.high] for k in inputs for n in [needs_lib.of(method.needs, k)]},
       "checkpoint": {"which": info["which"], "step": info["step"]},
       "calibrated": calibration is not None, "platforms": PLATFORMS, "batch": "any",
       "inputs": {k: {"shape": [str(d) for d in v.shape], "dtype": str(v.dtype)}

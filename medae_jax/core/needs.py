@@ -39,6 +39,11 @@ class Need:
     return f"[{','.join(self.dims)}] {self.dtype}{span}{note}"
 
 
+def of(needs: Mapping[str, Need], key: str) -> Need:
+  """What is needed of `key`, also where only training's streams name it ("noisy/image" for "image")."""
+  return next((need for name, need in needs.items() if name.split("/")[-1] == key), Need())
+
+
 def check_batch(method, batch: Batch) -> None:
   """Checks a batch against `method.needs` before anything is compiled: dimensions, dtype, value range.
 

@@ -17,6 +17,7 @@ from typing import Any
 from medae_jax.core import artefact, calibration, config as config_lib, files, scoring, trained
 from medae_jax.core.errors import UserError, allow_outside_code
 from medae_jax.core.method import State
+from medae_jax.core.needs import Need
 from medae_jax.core.trained_on import changed
 
 _FIXED = "an export scores as it was exported: config.{} changes in the workdir of the run, then export again"
@@ -73,6 +74,8 @@ def load(folder: str | os.PathLike, overrides: Mapping[str, Any] | None = None, 
              for name, one in manifest["inputs"].items()}
     needs = tuple(batch)
     made_of = manifest["checkpoint"]
+    # Exports of older versions say no range: arrays are compared with the training alone.
+    needs_of = {k: Need(low=low, high=high) for k, (low, high) in manifest.get("range", {}).items()}
     info = {**made_of, "which": str(made_of["which"]), "step": int(made_of["step"]), "stage": "main",
             "batches": {"main": batch}}
     if not needs:
@@ -81,7 +84,7 @@ def load(folder: str | os.PathLike, overrides: Mapping[str, Any] | None = None, 
     raise
   except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
     raise UserError(f"{folder / 'manifest.json'} is damaged ({type(e).__name__}: {e}): export again") from e
-  method = types.SimpleNamespace(score_needs=needs, score_optional=())
+  method = types.SimpleNamespace(score_needs=needs, score_optional=(), needs=needs_of)
   found = Exported(config_lib.read_config(folder), method, State.create({}), calibration.read(folder), info,
                    folder)
   found = found.override(dict(overrides or {}))

@@ -1,5 +1,6 @@
 """What the Python API hands to the modes: overrides of the run and of the call, places, who decides."""
 
+import dataclasses
 import pathlib
 import types
 
@@ -143,16 +144,26 @@ def test_checkpoints_are_closed_whatever_was_found(monkeypatch, there):
   assert closed == [True]
 
 
+@dataclasses.dataclass
+class Found:
+  """A Score, as far as arrays need one."""
+  outputs: dict
+  single: bool
+  row: dict = dataclasses.field(default_factory=dict)
+
+
 @pytest.mark.parametrize("shape, given, single", [
     ((6, 5), (1, 6, 5, 1), True), ((6, 5, 3), (1, 6, 5, 3), True), ((2, 6, 5, 3), (2, 6, 5, 3), False)])
 def test_an_array_is_one_image_or_a_batch_and_grey_has_one_channel(run, shape, given, single, monkeypatch):
   run.trained.score = lambda batch: {"shape": np.shape(batch["image"]), "batch": batch["image"]}
-  monkeypatch.setattr(score_of, "arrays", lambda config, calibration, outputs, single: (outputs, single))
+  run.trained.method = types.SimpleNamespace(needs={})
+  run.trained.config = types.SimpleNamespace(eval=types.SimpleNamespace(kind="anomaly"))
+  monkeypatch.setattr(score_of, "arrays", lambda config, calibration, outputs, single: Found(outputs, single))
   image = np.random.default_rng(0).random(shape)
   for asked in (image, {"image": image.astype(np.float32)}):
-    found, alone = run.score(asked)
-    assert (found["shape"], alone) == (given, single)
-    np.testing.assert_array_equal(np.ravel(found["batch"]), image.astype(np.float32).ravel())
+    found = run.score(asked)
+    assert (found.outputs["shape"], found.single, found.row) == (given, single, {})
+    np.testing.assert_array_equal(np.ravel(found.outputs["batch"]), image.astype(np.float32).ravel())
 
 
 def test_an_evaluation_knows_its_page(tmp_path):

@@ -77,7 +77,7 @@ def test_what_is_in_the_folder(run):
 def test_example_runs_the_folder_with_jax_alone(run, tmp_path, monkeypatch):
   _, method, state, folder = run
   lines = (ROOT / "examples" / "run_exported.py").read_text().splitlines()
-  assert len(lines) < 35
+  assert len(lines) < 45
   moved = tmp_path / "elsewhere"
   shutil.copytree(folder, moved)
   np.save(tmp_path / "scan.npy", images(3))
@@ -97,6 +97,13 @@ def test_example_runs_the_folder_with_jax_alone(run, tmp_path, monkeypatch):
   np.save(tmp_path / "scan.npy", images(3)[:, :8])
   with pytest.raises(SystemExit, match=r"is \[3, 8, 16, 2\]: \[16, 16, 2\] or a batch"):
     runpy.run_path(str(moved / "run_exported.py"))
+  for wrong, said in ((images(1) * np.nan, "float32, nan to nan: float32, 0 to inf is needed"),
+                      (-images(1), "float32, -"), ((255 * images(1)).astype(np.uint8), "is uint8, "),
+                      (images(1)[:0], r"is \[0, 16, 16, 2\]"),
+                      (None, "is no array of numbers in an .npy file")):
+    np.save(tmp_path / "scan.npy", wrong)
+    with pytest.raises(SystemExit, match=said):
+      runpy.run_path(str(moved / "run_exported.py"))
   for name in ("weights.npz", "score.stablehlo"):  # one bit
     whole = (moved / name).read_bytes()
     (moved / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
