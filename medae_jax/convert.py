@@ -28,6 +28,9 @@ from medae_jax.core.method import State
 from medae_jax.training import durations
 from medae_jax.weights import torch_file
 
+_OF_A_RUN = ("checkpoints", "config.json", "calibration.json", "trained_on.json", "metrics.jsonl",
+             "evaluation")
+
 
 def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> dict[str, Any]:
   """Writes a published checkpoint as a workdir.
@@ -36,7 +39,7 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
     source: `.pt/.pth` (never unpickled), `.safetensors` or `.npz` with the reference's names.
     config: describes method and data; network sizes are taken from the file where the method can
       tell them (`torch_fields`).
-    workdir: new or empty of checkpoints.
+    workdir: new, or without any file of a run.
 
   Returns:
     {"method", "source", "sha256", "parameters", "changed": config fields taken from the file}.
@@ -50,8 +53,9 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
   config = durations.without_data(config)  # which scoring does not ask for
   workdir = pathlib.Path(workdir)
   method = method_lib.load(config)
-  if (workdir / "checkpoints").exists():
-    raise UserError(f"{workdir} already holds checkpoints; choose a new --workdir")
+  # Thresholds and notes of another run would count as this one's.
+  if kept := next((n for n in _OF_A_RUN if (workdir / n).exists()), None):
+    raise UserError(f"{workdir} already holds {kept}, of another run; choose a new --workdir")
   tensors = torch_file.load(source)
   config, changed = _with_fields(method, config, tensors, source)
   method = method_lib.load(config)
@@ -173,11 +177,17 @@ def _checked(found, expected, source, config):
              np.asarray(found[n]).dtype.kind not in "iu" or np.ndim(found[n]))]
   if odd:
     raise UserError(f"{source} holds weights that are no floating-point numbers: {', '.join(odd[:5])}")
-  bad = [n for n in found if not np.all(np.isfinite(found[n]))]
+  with np.errstate(over="ignore"):  # float64 beyond float32 is infinite
+    cast = {n: np.asarray(found[n]).astype(expected[n].dtype) for n in expected}
+  bad = [n for n in cast if not np.all(np.isfinite(cast[n]))]
   if bad:
-    raise UserError(f"{source} holds values that are not finite: {', '.join(bad[:5])}")
-  return flax.traverse_util.unflatten_dict(
-      {n: np.asarray(found[n]).astype(expected[n].dtype) for n in expected}, sep="/")
+    raise UserError(f"{source} holds values that are not finite in {cast[bad[0]].dtype}: "
+                    f"{', '.join(bad[:5])}")
+  if alike := [n for n in cast if np.ndim(cast[n]) > 1 and np.size(cast[n]) > 1 and not np.ptp(cast[n])]:
+    logging.warning("%s: all values of %d weights are alike, the first %s (%g): was it saved before "
+                    "training, or cut to another precision?", source, len(alike), alike[0],
+                    cast[alike[0]].flat[0])
+  return flax.traverse_util.unflatten_dict(cast, sep="/")
 
 
 def _some(tensors) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from data_pipelines.formats.regular import check_regular
 
 TFDS_NAME = {"cifar10": "cifar10", "svhn": "svhn_cropped"}
 _CLASSES = 10
+_RATIO = 4  # of the brightest pixels of train and test, from which they are of two scales
 
 
 def read_arrays(dataset: str, root) -> dict[str, np.ndarray]:
@@ -31,7 +33,34 @@ def read_arrays(dataset: str, root) -> dict[str, np.ndarray]:
   if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
     raise UserError(f"{where}: images of train are {arrays['x_train'].shape[1:]}, of test "
                     f"{arrays['x_test'].shape[1:]}")
+  _check_ranges(where, arrays)
+  _say_copies(where, arrays)
   return arrays
+
+
+def _check_ranges(where, arrays):
+  """Refuses images that were divided by 255 and became whole numbers, and sides of unequal ranges."""
+  most = {split: int(arrays[f"x_{split}"].max()) for split in ("train", "test")}
+  for split, value in most.items():
+    if value <= 1:
+      raise UserError(f"{where}: x_{split} holds no value above {value}: pixels are 0 to 255; was it divided "
+                      "by 255 before it became uint8?")
+  if max(most.values()) > _RATIO * min(most.values()):
+    raise UserError(f"{where}: pixels of train reach {most['train']}, of test {most['test']}: bring both to "
+                    "0 ... 255")
+
+
+def _say_copies(where, arrays):
+  """Warns of test images that are trained on, and of training images that are there twice."""
+  train = [hash(image.tobytes()) for image in arrays["x_train"]]
+  known = set(train)
+  both = sum(hash(image.tobytes()) in known for image in arrays["x_test"])
+  if both:
+    logging.warning("%s: %d of %d test images are, byte for byte, training images: a measure says how well "
+                    "the model knows them", where, both, len(arrays["x_test"]))
+  if 100 * (len(train) - len(known)) > len(train):
+    logging.warning("%s: %d of %d training images are copies of others: is a file there twice?", where,
+                    len(train) - len(known), len(train))
 
 
 def _read(dataset, root):
@@ -110,6 +139,9 @@ def _read_svhn_mat(folder):
                       "again") from None
     if images.ndim != 4:
       raise UserError(f"{file}: X must be [32,32,3,n], found {images.shape}")
+    if np.isin((0, 10), labels).all():
+      raise UserError(f"{file}: y has both 0 and 10, and 10 is the digit 0 in the official files: write the "
+                      "digit 0 in one way")
     arrays[f"x_{split}"] = np.ascontiguousarray(images.transpose(3, 0, 1, 2))
     arrays[f"y_{split}"] = np.where(labels == 10, 0, labels)
   return arrays

@@ -160,6 +160,8 @@ class OwnImages(DataSet):
     _check_folders([m for m in members if not m.label], cfg["window"])
     _check_masks(members, cfg["window"])
     _check_beside(found)
+    test = self.parts["test"]
+    doubts.say_told_by_form(*([str(m.path) for m in test if m.label == side] for side in (0, 1)))
     self.splits = tuple(s for s in ("val", "test") if self.parts[s])
 
   def _source(self, members, truth, ops=()):

@@ -18,6 +18,7 @@ import numpy as np
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
+from data_pipelines.intake import counts
 from data_pipelines.marks import catalogue, layers, options, reference
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames, ultrasound
@@ -171,7 +172,8 @@ def build(data_cfg, seed: int) -> DataSet:
   root = pathlib.Path(cfg.dir)
   if not root.is_dir():
     raise FileNotFoundError(f"folder {root} does not exist; see config.data.dir")
-  folder = root / cfg.clean_dir if (root / cfg.clean_dir).is_dir() else root
+  folder = counts.subfolder(root, cfg.clean_dir)
+  folder = folder if folder.is_dir() else root
   files = frames.list_frames(folder, cfg.strict)
   names = [p.relative_to(folder).as_posix() for p in files]
   items = [CleanFrame(n, p, g, cfg) for n, p, g in zip(names, files, groups_of(names, folder, cfg))]

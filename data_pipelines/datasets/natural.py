@@ -51,6 +51,8 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   data_fields.choice(cfg, "folds", ("leakfree", "published", "generated"))
   if not 0 <= cfg.normal_class <= 9:
     raise UserError(f"config.data.normal_class={cfg.normal_class}: use 0 to 9")
+  if cfg.val_class > 9:
+    raise UserError(f"config.data.val_class={cfg.val_class}: use 0 to 9, or -1 for the published pairing")
   if cfg.val_class == cfg.normal_class:
     raise UserError(f"config.data.val_class={cfg.val_class} is the normal class")
   one_class_fields.check_folds(cfg)

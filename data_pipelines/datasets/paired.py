@@ -30,6 +30,7 @@ from data_pipelines.pairs import frames
 from data_pipelines.pairs.splits import groups_of, split_names
 
 _SHOWN = 5  # masks without a frame in the log; all of them are in `describe`
+_CLEAR, _FEW = 64, 20  # grey levels of 255, pixels: a difference that is surely drawn
 _NO_PAIR = 0.3  # share of the pixels from which a difference is hardly an annotation
 
 
@@ -64,6 +65,7 @@ class FilePair(frames.Item):
   def __init__(self, name, path, group, cfg, clean: pathlib.Path, mask: pathlib.Path | None = None):
     super().__init__(name, path, group, cfg)
     self.clean, self.mask = clean, mask
+    self.unmarked = 0.0  # share of what clearly differs that the mask leaves out
     self.differs = 0.0  # share of the pixels, where nothing but the difference says what was drawn
 
   def load(self):
@@ -94,6 +96,9 @@ class FilePair(frames.Item):
     if drawn.any() and mask.mean() > 0.5 and mask[drawn].mean() < 0.1:
       raise UserError(f"{self.mask} marks {mask.mean():.0%} of {self.name} and {mask[drawn].mean():.0%} of "
                       "what differs from the clean frame: it is inverted")
+    clear = difference_mask(annotated, clean, _CLEAR) > 0  # what compression leaves is fainter
+    if clear.sum() >= _FEW and clear.mean() < _NO_PAIR:
+      self.unmarked = 1 - float(mask[clear].mean())
 
 
 def difference_mask(annotated, clean, threshold: float, dilate: int = 0) -> np.ndarray:
@@ -166,7 +171,7 @@ def build(data_cfg, seed: int) -> DataSet:
   if not cfg.dir:
     raise UserError("config.data.dir is empty: give the folder that holds clean/ and annotated/")
   root = pathlib.Path(cfg.dir)
-  folders = {k: root / cfg[f"{k}_dir"] for k in ("annotated", "clean", "mask")}
+  folders = {k: counts.subfolder(root, cfg[f"{k}_dir"]) for k in ("annotated", "clean", "mask")}
   names = {k: {p.relative_to(folders[k]).as_posix() for p in frames.list_frames(folders[k], cfg.strict)}
            for k in ("annotated", "clean")}
   annotated, problems = partners(names["annotated"], names["clean"])
@@ -183,6 +188,10 @@ def build(data_cfg, seed: int) -> DataSet:
     logging.warning("%d of %d pairs differ in more than %.0f %% of their pixels, the first %s (%.0f %%), and "
                     "all that differs counts as drawn: are they of one frame, in place and equally bright?",
                     len(odd), len(usable), 100 * _NO_PAIR, odd[0].name, 100 * odd[0].differs)
+  if odd := [pair for pair in usable if pair.unmarked > 0.5]:
+    logging.warning("%d of %d masks leave out more than half of what clearly differs from the clean frame, "
+                    "the first %s (%.0f %%): are they of these frames, and not mirrored? They are followed",
+                    len(odd), len(usable), odd[0].mask, 100 * odd[0].unmarked)
   doubts.say_of_masks([(pair.path, pair.mask) for pair in usable if pair.mask is not None])
   doubts.say_turned([(pair.path, pair.clean) for pair in usable], "clean frames")
   doubts.say_turned([(pair.clean, pair.path) for pair in usable], "annotated frames")

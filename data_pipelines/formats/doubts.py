@@ -18,6 +18,7 @@ from PIL import Image
 from data_pipelines.formats import dicom, dicom_head, header, images
 
 _ALIKE, _MEDIAN, _NEGATIVE = 16, 0.8, -0.3  # images; their correlation with the others; of a negative
+_FORMS, _LEAST = 32, 3  # files whose form is looked at; fewer say nothing
 _SQUARE = 1.05  # ratio of a pixel's sides up to which nothing is said
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 _NEEDED = (*_SPACINGS, "SequenceOfUltrasoundRegions", "SharedFunctionalGroupsSequence")
@@ -87,6 +88,32 @@ def _either_way(image, mask):
     return height == width
   except Exception:  # Pillow raises a dozen types for damaged files
     return False
+
+
+def form(path) -> tuple[str, tuple[int, int], str] | None:
+  """(kind of file, (columns, rows), kind of pixels) by a header; None of what Pillow cannot open."""
+  try:
+    with Image.open(path) as image:
+      return str(image.format), image.size, image.mode
+  except Exception:  # as above
+    return None
+
+
+def say_told_by_form(normal: Sequence[str], ill: Sequence[str]) -> None:
+  """Warns where the kind, size or colours of the files alone tell normal images from others.
+
+  Args:
+    normal, ill: paths of scored images; up to _FORMS of each are opened.
+  """
+  sides = [[f for f in map(form, p[::max(1, len(p) // _FORMS)][:_FORMS]) if f] for p in (normal, ill)]
+  if min(map(len, sides)) < _LEAST:
+    return
+  for at, what in enumerate(("kinds of file", "sizes", "kinds of pixels")):
+    own, other = ({found[at] for found in side} for side in sides)
+    if len(own) == len(other) == 1 and own != other:
+      shown = [" x ".join(map(str, v)) if at == 1 else v for v in (own.pop(), other.pop())]
+      logging.warning("all normal images looked at have other %s than all others (%s and %s): what tells "
+                      "them apart may be that; bring all to one form", what, *shown)
 
 
 def small(image: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ import logging
 import pathlib
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import folder_words
-from data_pipelines.intake.find import SUFFIXES, WHAT, Found, LeftOut, find
+from data_pipelines.intake import folder_words, names as naming
+from data_pipelines.intake.find import SUFFIXES, WHAT, Found, LeftOut, find, like
 
 NAMED = 20  # names in the log; all of them are in the report that the caller writes
 _IN_LINE = 3  # names in an error line
@@ -32,11 +32,12 @@ def shown(path, root) -> str:
                  for c in below.as_posix())
 
 
-def files(folder, kinds: Collection[str], strict: bool = True) -> list[pathlib.Path]:
+def files(folder, kinds: Collection[str], strict: bool = True, clean: bool = False) -> list[pathlib.Path]:
   """The files of a data set's folder; what is left out is said in the log.
 
   Args:
     strict: False leaves out, with a warning, what would have been an input but cannot be read.
+    clean: leaves out masks and annotated frames, by their names and folders (names.marked).
 
   Raises:
     FileNotFoundError: no folder, or nothing of these kinds in it. UserError: a link to nothing, a
@@ -47,6 +48,8 @@ def files(folder, kinds: Collection[str], strict: bool = True) -> list[pathlib.P
     raise FileNotFoundError(f"folder {folder} does not exist; see config.data.dir and layout")
   found = find(folder, kinds)
   found.leave_out(folder_words.thumbnails(found.files))
+  if clean:
+    found.leave_out(naming.marked(found.files, folder))
   say(found)
   if strict:
     refuse_broken(found)
@@ -95,6 +98,13 @@ def say(found: Found, always: bool = False) -> None:
   logging.info("Files:\n%s", table(found))
   for line in names(found):
     (logging.warning if found.broken else logging.info)("%s", line)
+
+
+def subfolder(root, name: str) -> pathlib.Path:
+  """The folder `name` of the root; where there is none, the one that differs in capitals alone."""
+  root = pathlib.Path(root)
+  alike = [p for p in like(root, "*") if p.is_dir() and p.name.lower() == name.lower()]
+  return alike[0] if len(alike) == 1 and not (root / name).exists() else root / name
 
 
 def names(found: Found) -> list[str]:

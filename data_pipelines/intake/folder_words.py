@@ -187,13 +187,13 @@ def say_aside(files: Collection[pathlib.Path], root: pathlib.Path) -> None:
                     "the others: take them out where they are not meant", odd[0], len(odd) - 1)
 
 
-def say_splits(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
-  """Warns where folders are named as splits, which a run makes itself."""
+def say_splits(files: Iterable[pathlib.Path], root: pathlib.Path, field: str = "split_table") -> None:
+  """Warns where folders are named as splits, which a run makes itself; its table is config.data.`field`."""
   folders = {f for p in files for f in p.relative_to(root).parts[:-1]}
   named = sorted(f for f in folders if same(f) in vocabulary.SPLIT_WORDS)
   if len({vocabulary.SPLIT_WORDS[same(f)] for f in named}) > 1:
     logging.warning("%s has folders called %s, which are no splits here: patients are split anew; a table of "
-                    "files and splits, config.data.split_table, says it otherwise", root, " and ".join(named))
+                    "files and splits, config.data.%s, says it otherwise", root, " and ".join(named), field)
 
 
 def say_both_sides(sides: Mapping[pathlib.Path, int]) -> None:

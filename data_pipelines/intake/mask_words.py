@@ -16,6 +16,7 @@ RESULT_ENDINGS = (*_TRUTHS, "anomaly", "overlay", "prob")
 FOLDERS = ("mask", "masks", "segmentation", "segmentations", "ground_truth", "groundtruth", "gt", "label",
            "labels", "annotation", "annotations", "labelstr", "labelsts", "seg", "segs", "ground truth",
            "ground-truth")
+ANNOTATED = {"annotated", "marked", "overlay", "overlays"}  # folders of frames that somebody drew on
 BESIDE = "is named as a label or a result"
 # Words of folders that end so: lesionmasks, tumorlabels. Nobody knows what lies in them.
 _FOLDERS_LIKE = re.compile(r".*(?:masks?|ground ?truths?|gts?|segm(?:entations?)?|labels(?:tr|ts)?)")

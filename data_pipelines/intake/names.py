@@ -77,6 +77,24 @@ def beside_its_image(path: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
   return ""
 
 
+def marked(files: Sequence[pathlib.Path], root: pathlib.Path) -> dict[pathlib.Path, str]:
+  """{file: why it is no clean frame} of masks beside their image or in a folder of masks, and of files in a
+  folder of annotated ones.
+
+  Args:
+    files: of the search, sorted. root: the folder that was searched.
+  """
+  found = {}
+  for path in files:
+    folders = {part.lower() for part in path.relative_to(root).parts[:-1]}
+    reason = ("lies in a folder of masks" if folders & set(mask_words.FOLDERS) else
+              "lies in a folder of annotated frames" if folders & mask_words.ANNOTATED else
+              beside_its_image(path, files))
+    if reason:
+      found[path] = reason
+  return found
+
+
 def _beside(place: pathlib.Path, files):
   """The file of that name without ending, None where there is none."""
   first, depth = bisect.bisect_left(files, place), len(place.parts)

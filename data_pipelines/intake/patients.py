@@ -200,7 +200,8 @@ def _of_scan(name):
   """Whose a scan or its folder is by its name, without what was done to it and without its time."""
   plain = processed.core(name)
   person, rest = _person(re.split(r"([_-])", plain))
-  if person and rest and (_DETAIL.fullmatch(rest[0]) or re.fullmatch(r"\d{1,2}", rest[0])):  # P01_s2, P01_2
+  # P01_s2, P01_2, P01_A
+  if rest and (_DETAIL.fullmatch(rest[0]) or re.fullmatch(r"\d{1,2}|[a-fA-F]", rest[0])):
     return person
   who = visits.person(plain)
   return name if who != plain and _names_nobody(who) else who

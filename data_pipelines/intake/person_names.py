@@ -18,6 +18,9 @@ _PUBLISHED = (
     re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d{3,})-\d+"),  # OCT2017: disease, patient, image
     re.compile(r"([A-Z]_\d{4}_\d)\.(?:LEFT|RIGHT)", re.IGNORECASE),  # DDSM
     re.compile(r"(?:.*[-_])?(\d{3}_S_\d{4})(?!\d)"),  # ADNI
+    # Patches of a slide by their places: Camelyon16's tumor_001_12_33, slide07_x3_y4.
+    re.compile(r"((?:tumor|normal|test)_\d{3})(?=_.*\d[^\d].*\d)", re.IGNORECASE),
+    re.compile(r"((?:slide|wsi|biopsy|specimen)[-_ ]?\d+)(?=[-_ .(].*\d[^\d].*\d)", re.IGNORECASE),
     re.compile(r"(?:.*[-_])?(TCGA[-_.][A-Z0-9]{2}[-_.][A-Z0-9]{4})(?![A-Z0-9])"))
 _LONG = "patient|person|subject|subj|case|pat|pt|pid|mrn"
 _SPACED = re.compile(rf"((?:p|sub|{_LONG})[-_ ]?\d+)(?=[ .(\[])|"

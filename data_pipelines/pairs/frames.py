@@ -101,8 +101,8 @@ def read_resized(path, cfg) -> np.ndarray:
 
 
 def list_frames(folder, strict: bool = True) -> list[pathlib.Path]:
-  """Image files of a folder that must exist and not be empty; see counts.files."""
-  return counts.files(folder, ("image", "dicom"), strict)
+  """Image files of a folder that must exist and not be empty, without masks; see counts.files."""
+  return counts.files(folder, ("image", "dicom"), strict, clean=True)
 
 
 def load_all(items, problems, strict: bool):

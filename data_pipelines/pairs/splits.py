@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats.regular import is_there
-from data_pipelines.intake import patients, splits, tables, vocabulary
+from data_pipelines.intake import folder_words, patients, splits, tables, vocabulary
 
 SPLITS = vocabulary.SPLITS
 _SEED = 42  # of the split by patient: not config.seed, runs compare
@@ -71,6 +71,7 @@ def _by_rule(items, by, root, cfg):
     train, val = reference_split(len(items), cfg.val_share)
     return {items[i].name: s for s, places in (("train", train), ("val", val)) for i in places}
   if by == "group" and items:
+    folder_words.say_splits((root / i.name for i in items), root, "table")
     logging.info("%s", patients.describe({i.name: i.group for i in items}, "split by patient"))
   key = (lambda i: i.group) if by == "group" else (lambda i: i.name)
   shares = {"val": cfg.val_share, "test": cfg.test_share}

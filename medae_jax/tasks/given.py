@@ -32,8 +32,8 @@ def batch(value, needs: Mapping[str, Need]) -> tuple[dict[str, Any], bool]:
   """
   given = dict(value) if isinstance(value, Mapping) else {"image": value}
   if given.get("image") is None:
-    raise UserError(f"there is no image to score{f' among {sorted(given)}' if given else ''}: give a file, an "
-                    f"array {_FORMS}, or " + '{"image": array}')
+    raise UserError(f"there is no image to score{f' among {sorted(given)}' if given else ''}: give a file, "
+                    f"an array {_FORMS}, or " + '{"image": array}')
   image = _floats(given["image"])
   if image.ndim not in (2, 3, 4):
     raise UserError(f"an image is {_FORMS}, not {image.shape}")

@@ -96,6 +96,9 @@ RULES = {
     "a number before three words": (["0001_129_01_WRI-L1_M014.png", "0001_130_01_WRI-L2_M014.png",
                                      "2019_1_2_3_4.png", "20190304_1_2_3_4.png"], "",
                                     ["0001", "0001", "2019_1_2_3", "20190304_1_2_3"]),
+    "patches by their places": (["tumor_001_12_33.png", "tumor_001_9_3.png", "slide07_2_x10_y3.png",
+                                 "slide07_9_x1_y3.png", "normal_3_12_33.png"], "",
+                                ["tumor_001", "tumor_001", "slide07", "slide07", "normal_3_12"]),
     "pattern on names": (["s/a12b3.png", "t/a12b4.png", "t/a13b1.png"], r"^(a\d+)b", ["a12", "a12", "a13"]),
     "pattern on folders": (["x/P1/1.png", "y/P1/2.png", "y/P2/1.png"], r"/(P\d+)/", ["P1", "P1", "P2"]),
     "pattern that does not fit": (["P1/z.png", "P2/q7_1.png"], r"^(q\d+)_", ["P1", "q7"]),
@@ -145,6 +148,7 @@ def test_scans_of_one_person_at_several_times():
             "sub-01_ses-02": "sub-01", "SUB-01_ses-03": "sub-01", "P3_visit2": "P3", "P01_s2": "P01",
             "P01_glioma": "P01_glioma", "x7_s2": "x7_s2", "UPENN-00001_11": "UPENN-00001", "P4": "P4",
             "P4_bet": "P4", "P5_visit1_n4": "P5", "P6_2": "P6",
+            "P7_A": "P7", "P7_b": "P7", "sub-03_B": "sub-03", "x7_A": "x7_A",  # visits by a letter
             # public sets: OASIS, UCSD-PTGBM, RHUH-GBM, ISBI 2015, ADNI, TCGA
             "OAS1_0061_MR1": "OAS1_0061", "OAS1_0061_MR2": "OAS1_0061", "OAS30001_MR_d0129": "OAS30001",
             "UCSD-PTGBM-0002_01": "UCSD-PTGBM-0002", "RHUH-0002_0": "RHUH-0002",

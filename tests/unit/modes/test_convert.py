@@ -110,7 +110,9 @@ def broken(change):
                          "down_path.0.block.3.weight": np.ones(5, np.float32)}),
      r"net/down_0/norm_a/scale is \(5,\), config.model needs \(4,\).*last/bias"),
     (lambda t: t.update({"last.bias": np.full(2, np.nan, np.float32)}),
-     "not finite: net/last/bias"),
+     "not finite in float32: net/last/bias"),
+    # It became infinite in float32, and was met when the run was opened.
+    (lambda t: t.update({"last.bias": np.full(2, 1e300)}), "not finite in float32: net/last/bias"),
     # Words were a traceback; of complex numbers the imaginary part went in silence.
     *[(lambda t, kind=kind: t.update({"last.bias": t["last.bias"].astype(kind)}),
        r"no floating-point numbers: net/last/bias \(") for kind in (complex, np.int8, bool, str)],
@@ -173,3 +175,24 @@ def test_what_the_score_would_refuse_is_said_when_it_is_converted(tmp_path):
     config.method.score.median = 99
   with pytest.raises(ValueError, match="a 99x99 median needs images larger than 49 px"):
     convert.convert(tmp_path / "w.npz", config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["config.json", "calibration.json", "trained_on.json", "metrics.jsonl"])
+def test_files_of_another_run_are_not_taken_for_this_one(tmp_path, name):
+  np.savez(tmp_path / "w.npz", **tiny_dae.torch_tensors())
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / name).write_text("{}")
+  with pytest.raises(ValueError, match=f"run already holds {name}, of another run; choose a new --workdir"):
+    convert.convert(tmp_path / "w.npz", tiny_dae.config(), tmp_path / "run")
+  assert [p.name for p in (tmp_path / "run").iterdir()] == [name]
+
+
+def test_weights_that_are_all_alike_are_said(tmp_path, caplog):
+  expected = {"net": {"kernel": jax.ShapeDtypeStruct((2, 3), np.float32),
+                      "bias": jax.ShapeDtypeStruct((3,), np.float32)}}
+  rising = np.arange(6, dtype=np.float32).reshape(2, 3)
+  for kernel, said in ((rising, False), (0 * rising, True), (rising.astype(np.float64) * 1e-60, True)):
+    caplog.clear()
+    found = {"net": {"kernel": kernel.astype(np.float64), "bias": np.zeros(3)}}
+    convert._checked(found, expected, "w.npz", None)
+    assert ("w.npz: all values of 1 weights are alike, the first net/kernel (0)" in caplog.text) == said

@@ -95,3 +95,34 @@ def test_folds_are_lists_of_places_and_share_no_image(tmp_path, train, said):
   for dataset in ("svhn", "cifar10"):
     with pytest.raises(UserError, match=said):
       folds.read_index_fold(tmp_path, dataset, 4, 1)
+
+
+@pytest.mark.parametrize("fields, said", [
+    ({"x": (X > 127).astype(np.uint8)}, "x_train holds no value above 1: pixels are 0 to 255"),
+    ({"x_test": 0 * X}, "x_test holds no value above 0"),
+    ({"x_test": X // 16}, "pixels of train reach 255, of test 15: bring both to 0 ... 255")])
+def test_pixels_of_another_scale_are_refused(tmp_path, fields, said):
+  with pytest.raises(UserError, match=said):
+    files.read_arrays("cifar10", npz(tmp_path / "a.npz", **fields))
+
+
+def test_copies_among_arrays_are_said(tmp_path, caplog):
+  other = np.random.default_rng(1).integers(0, 256, X.shape, np.uint8)
+  files.read_arrays("cifar10", npz(tmp_path / "a.npz", x_test=other))
+  assert not caplog.text
+  files.read_arrays("cifar10", npz(tmp_path / "a.npz", x_test=np.concatenate([X[:3], other[3:]])))
+  assert "3 of 20 test images are, byte for byte, training images" in caplog.text
+  files.read_arrays("cifar10", npz(tmp_path / "a.npz", x=np.concatenate([X[:15], X[:5]]), x_test=other))
+  assert "5 of 20 training images are copies of others" in caplog.text
+
+
+def test_ten_and_zero_are_not_one_digit(tmp_path):
+  for split, labels in (("train", np.where(Y == 0, 10, Y)), ("test", np.where(np.arange(20) == 0, 10, Y))):
+    scipy.io.savemat(tmp_path / f"{split}_32x32.mat", {"X": X.transpose(1, 2, 3, 0), "y": labels})
+  with pytest.raises(UserError, match="test_32x32.mat: y has both 0 and 10"):
+    files.read_arrays("svhn", tmp_path)
+
+
+def test_a_class_of_validation_is_one_of_ten():
+  with pytest.raises(UserError, match="val_class=12: use 0 to 9, or -1"):
+    natural.resolve({"val_class": 12})

@@ -162,6 +162,6 @@ def test_a_window_has_two_sides_of_a_pixel_or_more(size):
 @pytest.mark.parametrize("strict", [True, False])
 def test_frames_are_listed_as_strictly_as_the_config_says(strict, monkeypatch):
   asked = []
-  monkeypatch.setattr(frames.counts, "files", lambda *args: asked.append(args))
+  monkeypatch.setattr(frames.counts, "files", lambda *args, **named: asked.append((*args, named)))
   frames.list_frames("x", strict)
-  assert asked == [("x", ("image", "dicom"), strict)]
+  assert asked == [("x", ("image", "dicom"), strict, {"clean": True})]
