@@ -50,7 +50,7 @@ def config(name: str, overrides: Mapping[str, Any] | None = None, /, **changed) 
   Raises:
     FileNotFoundError: no such file. UserError: no such argument or field, or a value of another type.
   """
-  file, colon, argument = os.fspath(name).partition(":")
+  file, colon, argument = os.fspath(places.given(name, "a config")).partition(":")
   path = places.config_file(file)
   spec = importlib.util.spec_from_file_location("asked_config", path)
   if spec is None or spec.loader is None:
@@ -58,7 +58,7 @@ def config(name: str, overrides: Mapping[str, Any] | None = None, /, **changed) 
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   found = module.get_config(argument) if colon else module.get_config()
-  return config_lib.override(found, {**(overrides or {}), **changed}, typed=True)
+  return config_lib.override(config_lib.override(found, overrides, typed=True), changed, typed=True)
 
 
 def train(config: ml_collections.ConfigDict | str, workdir: str | os.PathLike, *, evaluate: bool = True,
@@ -85,6 +85,9 @@ def train(config: ml_collections.ConfigDict | str, workdir: str | os.PathLike, *
   from medae_jax import evaluate as evaluate_mode, train as train_mode
   from medae_jax.training import full_size as sizes
   asked = globals()["config"](config) if isinstance(config, str) else config
+  if not isinstance(asked, ml_collections.ConfigDict):
+    raise UserError(f"mx.train takes what mx.config returns, or its name, not {type(asked).__name__}")
+  places.given(workdir, "workdir")
   if allow_code:
     allow_outside_code()
   if asked.get("seeds", ()):
@@ -113,6 +116,7 @@ def load(workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None,
     UserError: an unknown field, a damaged file, or no checkpoint that can be read.
   """
   from medae_jax.core.exported import opened
+  workdir = places.given(workdir, "the folder of a run")
   return Run(workdir, opened.load(workdir, overrides, allow_code=allow_code), dict(overrides or {}))
 
 
@@ -142,7 +146,7 @@ class Run:
         prepared its own, and checked against what the run was trained on. Or an array that is
         prepared already as config.data says: float32 [H,W], [H,W,C], or a batch [B,H,W,C]; also a
         dict {"image": batch, ...}.
-      **changed: {"predict.threshold": 0.3, ...} for a file.
+      **changed: {"predict.threshold": 0.3, ...}.
 
     Returns:
       A `Score` on the grid of the file or array.
@@ -152,16 +156,17 @@ class Run:
         is not prepared (integers, 0 ... 255, NaN, other axes).
     """
     if isinstance(image, (str, os.PathLike)):
-      return self._score_file(pathlib.Path(image), changed)
+      return self._score_file(places.given(image, "what is to be scored"), changed)
     from medae_jax.core.trained_on import record
     from medae_jax.tasks import admit, given, score_of
     batch, single = given.batch(image, getattr(self.method, "needs", {}))
     said = given.warning(batch["image"], record.read(self.workdir), self.config.eval.kind == "restoration")
     if said:
       logging.warning("this array: %s", said)
-    outputs = self.trained.score(batch)
+    run = self.trained.override(changed)
+    outputs = run.score(batch)
     admit.check_finite(*outputs.values())
-    found = score_of.arrays(self.config, self.calibration, outputs, single=single)
+    found = score_of.arrays(run.config, run.calibration, outputs, single=single)
     return dataclasses.replace(found, row={"warning": said} if said else {})
 
   def _score_file(self, path, changed) -> Score:
@@ -183,8 +188,8 @@ class Run:
     Raises:
       UserError: some inputs failed, after all others were written; the message names the first.
     """
-    output = pathlib.Path(output or self.workdir / "predictions")
-    return Predictions(self._predict(pathlib.Path(input), output, changed), output)
+    output = self.workdir / "predictions" if output is None else places.given(output, "output")
+    return Predictions(self._predict(places.given(input, "input"), output, changed), output)
 
   def _predict(self, source, output, changed, at_most=None):
     from medae_jax import predict as predict_mode
@@ -205,6 +210,8 @@ class Run:
     from medae_jax import evaluate as evaluate_mode
     from medae_jax.core import trained
     from medae_jax.tasks import external
+    if not isinstance(split, str):
+      raise UserError(f"a split is a name, as 'test', not {type(split).__name__}")
     found = evaluate_mode.evaluate(self.workdir, {**self._overrides, **changed}, [split])
     try:
       self.trained = trained.load(self.workdir, self._overrides)  # the thresholds are new

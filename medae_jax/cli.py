@@ -259,8 +259,8 @@ def check_paths(mode: str) -> None:
   if mode == "serve":
     from medae_jax.serving import guard
     guard.check_address(FLAGS.host, FLAGS.open_to_network, FLAGS.host_names)
-  if mode in ("evaluate", "predict", "export", "serve") and not _has_config(FLAGS.workdir):
-    raise FileNotFoundError(f"--workdir={FLAGS.workdir} holds no config.json: it must be a run's folder")
+  if mode in ("evaluate", "predict", "export", "serve"):
+    places.check_run(FLAGS.workdir, FLAGS["config"])
   if mode == "report" and not os.path.isdir(FLAGS.workdir):
     raise UserError(f"no folder {FLAGS.workdir!r}: --mode=report reads sweeps and workdirs of runs")
   if mode in ("predict", "convert") and not os.path.exists(FLAGS.input):

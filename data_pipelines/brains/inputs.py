@@ -10,6 +10,7 @@ import pathlib
 from data_pipelines.brains import series, volumes
 from data_pipelines.brains.sequences import (
   ANY,
+  NAMES,
   marks_beside,
   of_brains,
   of_scan_beside,
@@ -20,6 +21,7 @@ from data_pipelines.brains.sequences import (
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
 from data_pipelines.intake import bids, counts, find as finder, folder_words, names, processed, tables
+from data_pipelines.intake.words_of_volumes import CLEAR_OTHERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +186,12 @@ def _no_input(path, modalities, files):
     return names.beside_its_image(path, files)
   if of_brains(modalities) and processed.of_program(path, files):
     return "is named as what FreeSurfer or FSL make of a T1: call it <scan>_<sequence>, P01_flair"
-  return other_kind(finder.stem_of(path), modalities)
+  if reason := other_kind(finder.stem_of(path), modalities):
+    return reason
+  folder = path.parent.name  # T1/P01.nii.gz, for a model of FLAIR
+  known = NAMES.get(folder.lower()) or (folder.lower() in CLEAR_OTHERS and "other")
+  other = known and of_brains(modalities) and known not in {m.lower() for m in modalities}
+  return f"lies in the folder {folder}, of a sequence that the model does not use" if other else ""
 
 
 def _say_forms(files):

@@ -22,7 +22,7 @@ UNUSED = "is of a sequence that the model does not use"
 # What scanners and hospitals call them besides.
 _ALIASES = {"t1w": "t1", "t1gd": "t1ce", "t1post": "t1ce", "tirm": "flair", "darkfluid": "flair",
             **dict.fromkeys(vocab.T1_READOUTS, "t1")}
-_NAMES = {**{n: k for k in KNOWN for n in (k, NEW_NAMES[k])}, **_ALIASES}  # {word: what it is}
+NAMES = {**{n: k for k in KNOWN for n in (k, NEW_NAMES[k])}, **_ALIASES}  # {word: what it is}
 # The end of a file's name. Before "t1" no "post" and no "c": they can be a visit or part of the scan's name.
 _AGENT = "gd|gad|gado|gadolinium|ce|km|contrast|postcontrast"
 _CE = rf"t1w?[-_ ]?(?:{_AGENT}|c|post|enhanced|c?\+(?:c|gd)?)"
@@ -88,7 +88,7 @@ def scans_of_label(path) -> list[str]:
   found = [stem]
   while True:
     rest, mark, last = re.fullmatch(r"(?:(.+)([-_ .]))?(.*)", found[-1]).groups()
-    if not mark or not (last.lower() in vocab.BETWEEN or last.lower() in _NAMES):
+    if not mark or not (last.lower() in vocab.BETWEEN or last.lower() in NAMES):
       return found
     found.append(rest)
 
@@ -172,7 +172,7 @@ def of_scan_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
   for path in loose:
     stem = finder.stem_of(path)
     words = re.split(r"[-_ .]+", stem.lower())
-    if not {known for w in words if (known := _NAMES.get(w) or _glued(w))} & {m.lower() for m in modalities}:
+    if not {known for w in words if (known := NAMES.get(w) or _glued(w))} & {m.lower() for m in modalities}:
       starts = [stem[:m.start()].lower() for m in re.finditer("[-_ .]", stem)]
       scan = next((s for s in reversed(starts) if (path.parent, s) in told), "")
       own, rest = told.get((path.parent, scan)), stem[len(scan):]
@@ -230,7 +230,7 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
   if not of_brains(modalities):
     return UNUSED if words[-1] in (*NEW_NAMES, *NEW_NAMES.values()) else ""
   own = {m.lower() for m in modalities}
-  known = {**_NAMES, **{m: m for m in own}}
+  known = {**NAMES, **{m: m for m in own}}
   tells = [known.get(w) or known.get(w.rstrip("0123456789")) or _glued(w) for w in words]
   said = ({*tells, _told(pathlib.Path(stem))[1]} - {""}) or {"t1" for w in words if w in vocab.GRADIENT}
   if "t1" in tells and vocab.has_agent(words, tells.index("t1")):
@@ -252,7 +252,7 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
 def _glued(word):
   """The sequence that a word holds beside other letters, or ""."""
   found = _GLUED.fullmatch(word) if word not in vocab.OTHER_NAMES else None
-  return _told(pathlib.Path(word))[1] or (_NAMES[found[1] or found[2]] if found else "")
+  return _told(pathlib.Path(word))[1] or (NAMES[found[1] or found[2]] if found else "")
 
 
 def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str]:
@@ -267,7 +267,7 @@ def described(texts: Sequence[str], modalities: Sequence[str]) -> tuple[str, str
   """
   own = {n: m for m in modalities for n in (m.lower(), NEW_NAMES.get(m.lower(), m.lower()))}
   brain = of_brains(modalities)
-  known = _NAMES if brain else {}
+  known = NAMES if brain else {}
   for text in texts:
     words = vocab.words_of(text)
     said = {own.get(w) or known.get(w) or (_glued(w) if brain else "") for w in words} - {""}

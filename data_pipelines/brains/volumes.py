@@ -131,8 +131,10 @@ def read_stacked(path, modalities: Sequence[str], orientation: str) -> Volumes:
                     "set of modalities: give one volume a modality")
   arrays = [array] if array.ndim == 3 else list(np.moveaxis(array, -1, 0))
   if len(arrays) != len(modalities):
+    names = ", ".join(f"<scan>_{m}" for m in modalities)
     raise UserError(f"{path} has {len(arrays)} channel(s), the model needs {len(modalities)}: "
-                    f"{', '.join(modalities)}")
+                    f"{', '.join(modalities)}" + (f". One file a modality is called {names}" if
+                                                  len(modalities) > 1 else ""))
   return _turned(arrays, None, nifti.grid(path, image), image, orientation)
 
 

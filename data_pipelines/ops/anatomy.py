@@ -20,6 +20,7 @@ _SHARE, _BRIGHT = 0.05, 0.05  # of the voxels, of the 99th percentile: a backgro
 MOST, _OUTSIDE = 0.5, 0.3  # of the anatomy that a lesion marks; of a label that lies beyond it
 _EMPTY = 0.1  # share of zeros from which they are a background
 _SAME, _BETTER, _APART = 0.95, 3, 0.6  # Dice of a mirror image, by how much its rest is less; of two heads
+_FAR = 0.1  # of the voxels of an axis: no head moves so far between two sequences
 _THIN, _LEAST, _NEAR = 4, 64, 1.5  # times fewer voxels; voxels of the others; ratio of their distances
 
 
@@ -69,7 +70,8 @@ def check_label(lesion: np.ndarray, volumes: Sequence[np.ndarray], most: float =
 
 
 def check_outlines(volumes: Mapping[str, np.ndarray]) -> None:
-  """Refuses modalities of one scan whose outlines are mirror images; says where they show two places.
+  """Refuses modalities of one scan whose outlines are mirror images, or far from one another; says where they
+  show two places.
 
   Args:
     volumes: {name: [H,W,Z]}, on one grid by their headers.
@@ -87,9 +89,24 @@ def check_outlines(volumes: Mapping[str, np.ndarray]) -> None:
     if mirrored > _SAME and 1 - mirrored < (1 - found) / _BETTER:
       raise UserError(f"{second} is {first} turned round along axis {axis + 1} by their outlines (Dice "
                       f"{found:.3f}, mirrored {mirrored:.3f}), and their headers say one grid: one is wrong")
+    shifts = [(_shift(a, b, axis), axis) for axis in range(3)]
+    moved, by, axis = max((overlap.dice(a, np.roll(b, *shift)), *shift) for shift in shifts)
+    if moved > _SAME and 1 - moved < (1 - found) / _BETTER and abs(by) > _FAR * a.shape[axis]:
+      raise UserError(f"{second} is {first} moved by {abs(by)} voxels along axis {axis + 1} by their "
+                      f"outlines (Dice {found:.3f}, moved back {moved:.3f}), and their headers say one grid: "
+                      "one is wrong")
     if found < _APART:
       logging.warning("%s and %s share little of their outlines (Dice %.2f), and their headers say one grid: "
                       "are they of one scan, and registered?", first, second, found)
+
+
+def _shift(a: np.ndarray, b: np.ndarray, axis: int) -> int:
+  """By how many voxels `b` [H,W,Z] has to be rolled along an axis for its profile to be most like `a`'s."""
+  others = tuple(i for i in range(3) if i != axis)
+  spectra = [np.fft.rfft(outline.sum(others)) for outline in (a, b)]
+  n = a.shape[axis]
+  best = int(np.argmax(np.fft.irfft(spectra[0] * np.conj(spectra[1]), n)))
+  return best - n if best > n // 2 else best
 
 
 def check_slab(name: str, shape: Sequence[int], spacing: Sequence[float]) -> None:

@@ -25,8 +25,12 @@ def override(config, values: Mapping[str, Any] | None, *, typed: bool = False):
     typed: True = a value must be of its field's type, as on the command line.
 
   Raises:
-    UserError: a field or group that does not exist, with those there are; a value of another type.
+    UserError: a field or group that does not exist, with those there are; a group in place of a field; a
+      value of another type; no mapping of texts.
   """
+  if not isinstance(values or {}, Mapping) or not all(isinstance(name, str) for name in values or {}):
+    raise UserError(f"fields are changed by {{\"group.field\": value}}, not by {type(values).__name__} "
+                    f"{str(values)[:60]!r}")
   config = config.copy_and_resolve_references()
   with config.unlocked():
     for name, value in (values or {}).items():
@@ -37,6 +41,9 @@ def override(config, values: Mapping[str, Any] | None, *, typed: bool = False):
           there = ", ".join(node) if hasattr(node, "keys") else "no field below it"
           raise UserError(f"config.{name}: there is no {part!r}; there is {there}")
         node = node[part] if part is not field else node
+      if hasattr(node[field], "keys"):
+        raise UserError(f"config.{name} is a group of fields: change one of them, such as config.{name}."
+                        f"{next(iter(node[field]), 'FIELD')}")
       if typed:
         _check_type(name, node[field], value)
       with node.ignore_type():  # config.json has lists where the config file had tuples
@@ -103,7 +110,8 @@ def check_workdir(config, workdir) -> None:
     if old.get(group) != new[group]:
       pair = {group: old.get(group)}, {group: new[group]}
       here, there = differences(*pair), differences(*reversed(pair))
-      name = next(iter((*here, *there)), group)
+      names = (*here, *there, group)
+      name = "method.name" if "method.name" in names else names[0]
       both = f"{json.dumps(there.get(name))} there, {json.dumps(here.get(name))} here"
       where = both if name in here and name in there else f"only {'there' if name in there else 'here'}"
       raise UserError(f"{workdir} holds a run with another config.{name}: {where}; "

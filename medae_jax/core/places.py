@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import importlib
 import importlib.abc
 import importlib.util
+import json
 import os
 import pathlib
 import sys
@@ -67,6 +68,19 @@ def is_run(path) -> bool:
   return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
 
 
+def given(path, what: str) -> pathlib.Path:
+  """A path that Python code hands over.
+
+  Raises:
+    UserError: it is none, or blank, which would mean the folder that the program happens to run in.
+  """
+  if not isinstance(path, (str, os.PathLike)):
+    raise UserError(f"{what} is the path of a file or folder, not {type(path).__name__}")
+  if not os.fspath(path).strip():
+    raise UserError(f"{what} is blank: give a path")
+  return pathlib.Path(path)
+
+
 def check_workdir(workdir) -> None:
   """Refuses what can be no folder, and one in which Orbax writes checkpoints that nothing can read: it merges
   the files of its processes by a pattern of names, in which these characters mean something else.
@@ -79,6 +93,31 @@ def check_workdir(workdir) -> None:
   if found := sorted({c for c in path if c in "[]*?"}):
     raise UserError(f"--workdir={workdir}: checkpoints in a folder with {' '.join(found)} in its path "
                     f"({path}) cannot be read again; choose another name")
+
+
+def check_run(workdir, flag) -> None:
+  """Refuses a folder that is no run's, and a --config of another method, which nothing would read.
+
+  Args:
+    flag: FLAGS["config"] of absl.
+
+  Raises:
+    FileNotFoundError: no config.json. UserError: --config is of another method.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.is_file():
+    raise FileNotFoundError(f"--workdir={workdir} holds no config.json: it must be a run's folder")
+  from ml_collections import config_flags
+  if flag.value is None or "from_workdir.py" in config_flags.get_config_filename(flag):
+    return
+  try:
+    own = json.loads(path.read_text(encoding="utf-8"))["method"]["name"]
+    asked = flag.value.method.name
+  except (OSError, ValueError, LookupError, TypeError, AttributeError):  # who reads it says so
+    return
+  if own != asked:
+    raise UserError(f"--config={config_flags.get_config_filename(flag)} is of the method {asked}, and "
+                    f"--workdir={workdir} holds a run of {own}: leave --config out, a run has its own")
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -31,7 +31,8 @@ def picture(paths: Sequence[pathlib.Path], apart: bool = False) -> fit.Seen:
   words = tuple(sorted({w for p in paths if (w := dicom.modality(p))}))
   aspect, oblong = max(map(doubts.aspect, paths), key=lambda found: bool(found[1]))
   return fit.Seen("image", planes, max(map(fit.colour_share, values)), apart, words, oblong=oblong,
-                  aspect=aspect, intent=dicom.intent(paths[0]), greys=max(map(doubts.few_greys, values)))
+                  aspect=aspect, intent=dicom.intent(paths[0]), greys=max(map(doubts.few_greys, values)),
+                  size=values[0].shape[:2])
 
 
 def volume(series: Sequence[Sequence[pathlib.Path]]) -> fit.Seen:

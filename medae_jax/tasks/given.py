@@ -79,7 +79,8 @@ def _floats(value) -> np.ndarray:
     raise UserError(f"what is to be scored is no array ({' '.join(str(e).split())[:120]})") from e
   if not jax.dtypes.issubdtype(array.dtype, np.floating):
     kind = {"U": "text: give one file at a time, or run.predict(folder)", "S": "bytes: give the file's name",
-            "c": "complex: a network reads its magnitude", "O": "objects, not numbers"}.get(
+            "c": "complex: a network reads its magnitude",
+            "O": "objects, not numbers: files are given one at a time"}.get(
                 array.dtype.kind, f"{array.dtype}, as pixels of a file or a mask are, not float32")
     raise UserError(f"the array holds {kind}: {_PREPARED}")
   return array.astype(np.float32)

@@ -17,6 +17,7 @@ from medae_jax.core.trained_on.record import LEVELS, TrainedOn
 COLOURED = 0.1       # share of coloured pixels from which a picture is a colour picture
 BACKGROUND = 0.02    # of the unit of intensity: at or below it a pixel of a volume is background
 _FAR = 0.25          # of the spread of the training values: distances up to it are no news
+_ENLARGED = 4        # times that a picture is enlarged for the network before it is said
 _SCALE = 2.0         # ratio of voxel sizes in a slice up to which nothing is said
 _LEAST_EMPTY = 0.1   # training slices with less background than this say nothing about a picture
 _PIXELS = 1 << 16    # values of an example that are looked at
@@ -45,6 +46,7 @@ class Seen:
     aspect: of pictures, the height of a pixel by its width.
     intent: "raw" or "processed" of radiographs that say it, else "".
     greys: of pictures, 1 or 2 where they have no more values, else 0.
+    size: of pictures, (rows, columns); () where it is not known.
   """
 
   kind: str
@@ -57,6 +59,7 @@ class Seen:
   aspect: float = 1.0
   intent: str = ""
   greys: int = 0
+  size: tuple[int, ...] = ()
 
 
 def colour_share(values: np.ndarray) -> float:
@@ -127,6 +130,9 @@ def warning(trained: TrainedOn, seen: Seen, example: np.ndarray) -> str:
   """What is unusual about an input that can be read, prepared as [..., C]; "" where nothing is."""
   if example.shape[-1] != trained.channels:
     return ""  # the network says so
+  if seen.size and all(n >= _ENLARGED * own for n, own in zip(example.shape[-3:-1], seen.size)):
+    return (f"it has {seen.size[0]} x {seen.size[1]} pixels, and the network is shown {example.shape[-3]} x "
+            f"{example.shape[-2]}: most of what it sees is made up by enlarging")
   if trained.kind == "image" and trained.channels == 3 and trained.coloured == 1 and not seen.coloured:
     return "it is grey, and every picture of the training was in colour"
   if trained.placement == "scan" and len(trained.spacing) == len(seen.spacing) == 3:

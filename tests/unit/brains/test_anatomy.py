@@ -88,8 +88,18 @@ def test_outlines_that_are_none_or_far(caplog):
   with pytest.raises(UserError, match="b is a turned round"):  # an outline is what is above 0, in any unit
     anatomy.check_outlines({"a": array / 200, "b": np.flip(array, 0) / 200})
   with caplog.at_level(logging.WARNING):
-    anatomy.check_outlines({"a": array, "b": np.roll(array, 10, 1)})
+    other = array * (np.random.default_rng(1).random(array.shape) > 0.2)
+    anatomy.check_outlines({"a": array, "b": np.roll(other, 10, 1)})
   assert "a and b share little of their outlines" in caplog.text
+
+
+@pytest.mark.parametrize("axis, by", [(0, 8), (1, -9), (2, 4)])
+def test_a_modality_that_lies_elsewhere_is_named(axis, by):
+  """A modality rolled by a third of its width was scored, with a warning of its intensities alone."""
+  array = head()
+  with pytest.raises(UserError, match=rf"^b is a moved by {abs(by)} voxels along axis {axis + 1} by their"):
+    anatomy.check_outlines({"a": array, "b": 3 * np.roll(array, by, axis)})
+  anatomy.check_outlines({"a": array, "b": np.roll(array, 1, axis)})  # heads move a little
 
 
 def test_a_slab_whose_slices_are_strips(tmp_path):

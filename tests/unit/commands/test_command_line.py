@@ -160,6 +160,8 @@ def test_every_end_has_its_code_and_its_line(run, monkeypatch, error, code, word
     (["--mode=serve", "--workdir=none"], 1, "none holds no config.json"),
     (["--mode=predict", "--workdir=none", "--input=in"], 1, "none holds no config.json"),
     (["--mode=predict", "--workdir=run", "--input=nothing"], 1, "--input=nothing does not exist"),
+    (["--mode=evaluate", "--workdir=run", "--config=configs/dpa_nih.py:smoke"], 1,
+     "dpa_nih.py:smoke is of the method dpa, and --workdir=run holds a run of dae: leave --config out"),
     (["--mode=predict", "--workdir=run"], 1, "--mode=predict needs --input"),
     (["--mode=convert", SMOKE, "--workdir=w", "--input=nothing"], 1, "--input=nothing does not exist"),
     (["--mode=convert", SMOKE, "--workdir=w"], 1, "--mode=convert needs --input"),

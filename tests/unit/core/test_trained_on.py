@@ -164,3 +164,12 @@ def test_a_record_that_is_no_object(tmp_path, text):
   (tmp_path / record.FILE).write_text(text)
   with pytest.raises(ValueError, match="trained_on.json is damaged"):
     record.read(tmp_path)
+
+
+@pytest.mark.parametrize("size, said", [
+    ((3, 5), True), ((4, 4), True), ((4, 5), False), ((16, 2), False), ((), False)])
+def test_a_picture_that_is_enlarged_four_times_is_said(size, said):
+  """Pictures of 3 x 5 pixels were scored without a word."""
+  like = np.random.default_rng(0).uniform(0, 1, (1, 16, 18 if size == (4, 5) else 20, 1))
+  line = fit.warning(rays(), fit.Seen("image", 1, size=size), like)
+  assert ("made up by enlarging" in line) == said

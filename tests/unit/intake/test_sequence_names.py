@@ -52,6 +52,18 @@ def test_another_sequence_is_never_read_as_flair(tmp_path, name, alone):
   assert not scans and left_out == {name: sequences.UNUSED}
 
 
+@pytest.mark.parametrize("folder, left_out", [
+    ("T1", True), ("t1ce", True), ("DWI", True), ("FLAIR", False), ("T1_study", False), ("P01", False)])
+def test_a_folder_called_as_another_sequence_holds_it(tmp_path, folder, left_out):
+  """T1/P01.nii.gz was scored as FLAIR."""
+  root = folder_of(tmp_path, "P01")
+  (root / folder).mkdir()
+  (root / "P01.nii.gz").rename(root / folder / "P01.nii.gz")
+  scans, out = found(root, ("flair",))
+  assert (not scans, bool(out)) == (left_out, left_out)
+  assert not left_out or f"lies in the folder {folder}, of a sequence" in out["P01"]
+
+
 @pytest.mark.parametrize("name", [
     "p1_MPRAGE_GD", "p1_BRAVO_POST", "p1_AX_T1_BRAVO_C", "p1_T1_VIBE_GD", "p1_T1_TSE_post", "p1_T1w_TFE_GD",
     "p1_gd_mprage", "p1_FLAIR3D", "p1_FLAIR2std", "p1_T1_map", "p1_T1_sub", "p1_T1_mapping",

@@ -156,6 +156,7 @@ class Found:
     ((6, 5), (1, 6, 5, 1), True), ((6, 5, 3), (1, 6, 5, 3), True), ((2, 6, 5, 3), (2, 6, 5, 3), False)])
 def test_an_array_is_one_image_or_a_batch_and_grey_has_one_channel(run, shape, given, single, monkeypatch):
   run.trained.score = lambda batch: {"shape": np.shape(batch["image"]), "batch": batch["image"]}
+  run.trained.override = lambda changed: run.trained
   run.trained.method = types.SimpleNamespace(needs={})
   run.trained.config = types.SimpleNamespace(eval=types.SimpleNamespace(kind="anomaly"))
   monkeypatch.setattr(score_of, "arrays", lambda config, calibration, outputs, single: Found(outputs, single))
@@ -170,3 +171,43 @@ def test_an_evaluation_knows_its_page(tmp_path):
   found = results.Evaluation({"split": "val", "pixel_ap": 0.5}, tmp_path)
   assert found.report == tmp_path / "report.html" and found.split == "val"
   assert dict(found) == {"split": "val", "pixel_ap": 0.5} and len(found) == 2
+
+
+def test_fields_of_a_call_hold_for_arrays(run, monkeypatch):
+  """They were left aside: another threshold gave the same mask, a misspelt one no word."""
+  other = types.SimpleNamespace(config="changed", calibration="its", score=lambda batch: {})
+  run.trained.method, run.trained.override = types.SimpleNamespace(needs={}), lambda changed: {
+      (("predict.threshold", 0.1),): other}[tuple(changed.items())]
+  run.trained.config = types.SimpleNamespace(eval=types.SimpleNamespace(kind="anomaly"))
+  asked = []
+  monkeypatch.setattr(score_of, "arrays", lambda *args, single: asked.append(args) or Found({}, single))
+  run.score(np.zeros((4, 4), np.float32), **{"predict.threshold": 0.1})
+  assert asked == [("changed", "its", {})]
+
+
+@pytest.mark.parametrize("call", [
+    lambda run, bad: run.predict(bad, "out"), lambda run, bad: api.load(bad),
+    lambda run, bad: api.config(bad),
+    lambda run, bad: run.predict("in", bad) if bad is not None else run.predict(bad),
+    lambda run, bad: api.train(ml_collections.ConfigDict(), bad)])
+@pytest.mark.parametrize("bad", [None, 3, ["a.png"], "", "  "])
+def test_what_is_no_path_is_one_line(run, call, bad):
+  """A blank one meant the folder that the program ran in: all of its images were scored."""
+  with pytest.raises(UserError, match="is blank: give a path" if isinstance(bad, str) else
+                     "is the path of a file or folder, not"):
+    call(run, bad)
+
+
+def test_what_is_no_config_and_no_split_is_one_line(run, tmp_path):
+  with pytest.raises(UserError, match="mx.train takes what mx.config returns, or its name, not dict"):
+    api.train({"train.steps": 3}, tmp_path / "w")
+  for split in (None, ["test"], 3):
+    with pytest.raises(UserError, match="a split is a name, as 'test', not"):
+      run.evaluate(split)
+  with pytest.raises(UserError, match="what is to be scored is blank"):
+    run.score("")
+  for changed in ([("seed", 1)], "seed=1", {1: 2}):
+    with pytest.raises(UserError, match="fields are changed by .*group.field"):
+      api.config("dae_brats:smoke", changed)
+  with pytest.raises(UserError, match=r"config.train is a group of fields: change one of them, such as \S+$"):
+    api.config("dae_brats:smoke", {"train": 3})

@@ -88,5 +88,6 @@ def run_of(monkeypatch, tmp_path):
   def make(score):
     opened = types.SimpleNamespace(config=fake_run.config(), calibration=None, score=score,
                                    method=types.SimpleNamespace(needs=NEEDS))
+    opened.override = lambda changed: opened
     return api.Run(tmp_path, opened, {})
   return make
