@@ -18,7 +18,7 @@ from data_pipelines.intake.tables import same
 
 NO_SIDE = "lies in no folder normal, abnormal or masks"
 IMAGES = ("image", "images", "img", "imgs", "imagestr", "imagests")
-_MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
+MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
          "patients": 1, "lesions": 1, "pathologies": 1}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
 _RESULTS = {"overlay", "overlays", "heatmap", "heatmaps", "pred", "preds", "prediction", "predictions", "cam",
@@ -40,7 +40,7 @@ def side(folders: Sequence[str], words: Sequence[Collection[str]]):
   for at, folder in enumerate(names):
     if folder in mask_words.FOLDERS:
       return "mask"
-    found = _MORE.get(folder, 0 if folder in vocabulary.NORMAL_WORDS else
+    found = MORE.get(folder, 0 if folder in vocabulary.NORMAL_WORDS else
                       1 if folder in vocabulary.ANOMALY_WORDS else None)
     if folder in words[0] or folder in words[1]:
       found = int(folder in words[1])

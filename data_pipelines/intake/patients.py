@@ -38,17 +38,16 @@ REMEDY = ("put all files of a patient into one split; where names mislead, set c
           "config.data.grouping=file")
 PATTERN_FIELD = "config.data.group_pattern"
 # Folders and prefixes that name a kind of thing, not a person.
-_WORDS = {*processed.FOLDERS, "benign",
+_WORDS = {*processed.FOLDERS, *folder_words.MORE, "benign",
           *vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS,
           "images", "image", "img", "imgs", "im", "frames", "frame", "pictures", "picture", "pic", "photo",
           "photos", "scans", "scan", "slices", "slice", "series", "study", "studies", "data", "dataset",
           "all", "clean", "annotated", "masks", "mask", "labels", "label", "noisy", "png", "jpg", "jpeg",
           "tif", "tiff", "bmp", "dicom", "dcm", "nifti", "nii", "raw", "rawdata", "derivatives", "hgg", "lgg",
           *(f"{kind}{part}" for kind in ("images", "labels") for part in ("tr", "ts", "val")), "volumes",
-          "original", "originals", "patients", "patient", "subjects", "subject", "cases", "case", "file",
-          "files", "anat", "func", "isic", "us",
-          *(f"{part}_{kind}" for part in ("noisy", "clean", *vocabulary.SPLITS) for kind in ("img", "gt")),
-          "mr", "mri", "ct", "xr", "cr", "dx", "left", "right"}
+          "original", "originals", "patient", "subjects", "subject", "cases", "case", "file", "files", "anat",
+          "func", "isic", "us", "mr", "mri", "ct", "xr", "cr", "dx", "left", "right",
+          *(f"{part}_{kind}" for part in ("noisy", "clean", *vocabulary.SPLITS) for kind in ("img", "gt"))}
 _PERSON = re.compile(r"(p|pt|pat|patient|case|person|subj|subject|sub|pid|mrn)[-_ ]?\d\w*|sub-[a-z0-9]+",
                      re.IGNORECASE)
 # Parts of a name that say which picture of a patient it is.
@@ -124,7 +123,7 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     if folders and found[name] == folder and not person:
       by_folder[name] = folder
   _say_torn(by_folder, prefixes, found)
-  return found
+  return person_names.lettered(found)
 
 
 def _say_torn(by_folder, prefixes, found) -> None:

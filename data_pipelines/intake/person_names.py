@@ -28,6 +28,7 @@ _SPACED = re.compile(rf"((?:p|sub|{_LONG})[-_ ]?\d+)(?=[ .(\[])|"
 _PERSON = re.compile(rf"(?:(?:{_LONG})\d+|p\d\d+|sub-[a-z0-9]+)", re.IGNORECASE)
 _VIEW = r"l|r|lt|rt|left|right|od|os|cc|mlo|ap|pa|lat|lateral"
 _OF_VIEW = re.compile(rf"(?:{_VIEW})[-_ ](\d+)(?![^-_ .])", re.IGNORECASE)
+_LETTER = re.compile(r"(.*\d)([a-d])", re.IGNORECASE)
 _SIDE = re.compile(r"(.*\d)(?:l|r|lt|rt|od|os)", re.IGNORECASE)
 # Words that may stand before a person: of views, kinds, dates and sequences, and numbers.
 _BEFORE = re.compile(rf"(?:{_VIEW}|t1|t2|t1ce|t1w|t2w|flair|adc|dwi|ax|sag|cor|slice|frame|img|image|scan|"
@@ -69,6 +70,16 @@ def without_side(stem: str) -> str:
   """RET002 of RET002OD and RET002OS, 9000099 of 9000099L; other names as they are."""
   found = _SIDE.fullmatch(stem)
   return found[1] if found else stem
+
+
+def lettered(patients: Mapping[str, str]) -> dict[str, str]:
+  """{file: patient} where P01A and P01B are both there and are P01; what has no twin stays."""
+  letters: dict[str, set[str]] = {}
+  told = {name: _LETTER.fullmatch(patient) for name, patient in patients.items()}
+  for found in filter(None, told.values()):
+    letters.setdefault(found[1].lower(), set()).add(found[2].lower())
+  return {name: found[1] if (found := told[name]) and len(letters[found[1].lower()]) > 1 else patient
+          for name, patient in patients.items()}
 
 
 def say_columns(rows: Sequence[Mapping[str, str]], known: Collection[str]) -> None:
