@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 import dataclasses
+import difflib
 import functools
 import json
 import pathlib
@@ -12,6 +13,7 @@ from typing import Any
 import ml_collections
 
 from medae_jax.core import config as config_lib, upgrade
+from medae_jax.core.errors import UserError
 from medae_jax.core.files import read_json
 from medae_jax.training import durations
 
@@ -19,6 +21,31 @@ from medae_jax.training import durations
 INTERRUPTED = "interrupted"
 ELSEWHERE = "another process works on it"
 FOREIGN = "its folder holds a run with other settings; choose a new --workdir, or delete it."
+
+
+def check_names(sweep: Mapping[str, Any], known: Collection[str]) -> None:
+  """Raises UserError where config.sweep has a field that nothing reads; `known`: "sweep.grid", ..."""
+  for name in sweep:
+    if f"sweep.{name}" not in known:
+      near = difflib.get_close_matches(name, [k.partition(".")[2] for k in known], 1)
+      said = f"; did you mean {near[0]}?" if near else ", and nothing would read it"
+      raise UserError(f"config.sweep.{name}: there is no {name!r}{said}")
+
+
+def grid_of(given: Mapping[str, Any]) -> dict[str, tuple]:
+  """{argument: its values} of a grid.
+
+  Raises:
+    UserError: values that are none in parentheses, no value, or one twice: its run would count twice.
+  """
+  for name, values in given.items():
+    if not isinstance(values, (tuple, list)):
+      raise UserError(f"config.sweep.grid.{name}={values!r}: give its values in parentheses, ({values!r},)")
+    if not values:
+      raise UserError(f"config.sweep.grid has an argument without values: {name}")
+    if twice := [v for i, v in enumerate(values) if str(v) in map(str, values[:i])]:
+      raise UserError(f"config.sweep.grid.{name} has {twice[0]!r} twice: one run would count as two")
+  return {name: tuple(values) for name, values in given.items()}
 
 
 @dataclasses.dataclass(frozen=True)

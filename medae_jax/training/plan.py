@@ -16,7 +16,7 @@ import numpy as np
 from medae_jax.core import checks, config as config_lib, places
 from medae_jax.core.errors import UserError
 from medae_jax.reporting.benchmark import identity
-from medae_jax.training.job import Job
+from medae_jax.training.job import Job, check_names, grid_of
 
 Cell = tuple[tuple[str, Any], ...]
 Choice = tuple[int, int, float]  # setting, steps, epochs
@@ -97,6 +97,7 @@ class Plan:
     self.s = config.sweep
     checks.apply(config, _RULES)
     checks.apply(config, _YOUNGER, optional=tuple(_YOUNGER))
+    check_names(self.s, (*_RULES, *_YOUNGER))
     self.workdir = pathlib.Path(workdir)
     self.parts = _parts(self.s)
     self.cells = [(i, cell) for i, part in enumerate(self.parts) for cell in part.cells()]
@@ -256,11 +257,9 @@ def _parts(s) -> list[Part]:
     missing = [] if alone else [k for k in ("config", "arg", "grid", "name") if k not in given]
     if missing:
       raise UserError(f"config.sweep.parts: a part lacks {', '.join(missing)}")
-    grid = {k: tuple(v) for k, v in given["grid"].items()}
-    if any(not v for v in grid.values()):
-      raise UserError(f"config.sweep.grid has an argument without values: {grid}")
     found.append(Part(
-        given["config"], given["arg"], grid, [dict(x) for x in given.get("settings", ())] or [{}],
+        given["config"], given["arg"], grid_of(given["grid"]),
+        [dict(x) for x in given.get("settings", ())] or [{}],
         () if alone else _pairs(given.get("labels", {}).items()), "" if alone else given["name"]))
   names = [p.prefix for p in found]
   if len(set(names)) < len(names):

@@ -244,3 +244,23 @@ def test_frozen_features_run_beside_the_methods_of_the_published_runner_and_alon
   parts = [(p["config"], p["grid"]["cls"]) for p in found.parts] or [(found.config, found.grid.cls)]
   published = [("configs/deep_if_svhn.py", (1,))] * (2 * bool(others))
   assert parts == [*published, ("configs/frozen_svhn.py", (1,))]
+
+
+@pytest.mark.parametrize("values, said", [
+    (3, r"config.sweep.grid.run=3: give its values in parentheses, \(3,\)"), ("ab", "'ab': give its"),
+    ((), "an argument without values: run"), ((0, 1, 0), "config.sweep.grid.run has 0 twice: one run would"),
+    ((1, "1"), "has '1' twice")])
+def test_a_grid_has_each_value_once_and_in_parentheses(values, said):
+  """A number was a traceback, a text its letters, and a value given twice a deviation of 0 between its runs."""
+  with pytest.raises(UserError, match=said):
+    job_lib.grid_of({"run": values})
+  assert job_lib.grid_of({"run": [0, 1], "cls": ("a",)}) == {"run": (0, 1), "cls": ("a",)}
+
+
+def test_fields_of_a_sweep_that_nothing_reads_are_refused():
+  known = ("sweep.grid", "sweep.average")
+  job_lib.check_names({"grid": {}, "average": ()}, known)
+  with pytest.raises(UserError, match="config.sweep.avarage: there is no 'avarage'; did you mean average"):
+    job_lib.check_names({"grid": {}, "avarage": ()}, known)
+  with pytest.raises(UserError, match="config.sweep.x: .* nothing would read it"):
+    job_lib.check_names({"x": 1}, known)
