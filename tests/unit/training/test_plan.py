@@ -251,7 +251,7 @@ def test_frozen_features_run_beside_the_methods_of_the_published_runner_and_alon
     ((), "an argument without values: run"), ((0, 1, 0), "config.sweep.grid.run has 0 twice: one run would"),
     ((1, "1"), "has '1' twice")])
 def test_a_grid_has_each_value_once_and_in_parentheses(values, said):
-  """A number was a traceback, a text its letters, and a value given twice a deviation of 0 between its runs."""
+  """A number was a traceback, a text its letters, a value given twice two runs in one folder."""
   with pytest.raises(UserError, match=said):
     job_lib.grid_of({"run": values})
   assert job_lib.grid_of({"run": [0, 1], "cls": ("a",)}) == {"run": (0, 1), "cls": ("a",)}
