@@ -15,6 +15,7 @@ from typing import Any
 from absl import logging
 import jax
 
+from data_pipelines.intake import copies
 from medae_jax.core import calibration as calibration_lib, config as config_lib, files
 from medae_jax.core.device import hosts
 from medae_jax.core.errors import UserError
@@ -35,6 +36,29 @@ def folder(workdir, changed: Mapping[str, Any]) -> pathlib.Path | None:
   text = repr(sorted((f"data.{k}", v) for k, v in moved.items()))
   name = pathlib.Path(next(reversed(moved.values()))).name or "data"
   return pathlib.Path(workdir) / "external" / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def say_known(workdir, splits: Mapping[str, Any]) -> None:
+  """Warns where images of another set are, byte for byte, some that the run was trained or calibrated on.
+
+  Of runs with a splits.csv, which says which these are.
+
+  Args:
+    splits: {name: source} of what is scored.
+  """
+  own, table = config_lib.read_config(workdir).data, pathlib.Path(workdir) / config_lib.SPLIT
+  if not own.get("dir", "") or not table.is_file():
+    return
+  sides: dict[str, list[str]] = {"train": [], "val": []}
+  for row in files.read_csv(table, "take it away"):
+    sides.setdefault(row.get("split", ""), []).append(str(pathlib.Path(own.dir) / row.get("file", "")))
+  seen = {name: sides[name] for name in ("train", "val")}
+  scored = [str(p) for s in splits.values() for p in (s.meta(i).get("path") for i in range(len(s))) if p]
+  found = [f for f in copies.find({**seen, "scored": scored}) if f[3] == "scored"]
+  if found:
+    logging.warning("%d file(s) of this set are, byte for byte, some that the run was trained on or that its "
+                    "thresholds are from, the first: %s and %s (%s): results say how well it knows them",
+                    len(found), found[0][2], found[0][0], found[0][1])
 
 
 def evaluate(module, run, dataset, workdir, out: pathlib.Path, wanted: Sequence[str],
@@ -59,6 +83,7 @@ def evaluate(module, run, dataset, workdir, out: pathlib.Path, wanted: Sequence[
   logging.info("External test set %s: score, thresholds and scales are those of %s (%s); nothing is chosen "
                "on these data. Results: %s", dataset.name, pathlib.Path(workdir) / calibration_lib.FILE,
                calibration_lib.explain(run.calibration), out)
+  say_known(workdir, {split: dataset.split(split) for split in order})
   results = {split: one_split(module, run, dataset, split, run.calibration, out)[0]
              for split in order}
   with hosts.heard():

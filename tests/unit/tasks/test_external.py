@@ -1,5 +1,8 @@
 """Whose data an evaluation is of: the run's own, whatever the spelling of their folder, or others'."""
 
+import numpy as np
+
+from data_pipelines.dataset import ArraySource
 from medae_jax.tasks import external
 from tests.unit import fake_run
 
@@ -16,3 +19,23 @@ def test_the_runs_own_folder_has_many_spellings(tmp_path, monkeypatch):
   assert one.parent == two.parent == run / "external" and one != two
   assert one.name[:6] == two.name[:6] == "other_"
   assert external.folder(run, {"data.manifest": "b.csv"})  # where predict.force insists
+
+
+def test_images_that_the_run_knows_are_said(tmp_path, caplog):
+  """A test set of another folder held renamed training images, and its results were excellent."""
+  run, own, other = tmp_path / "run", tmp_path / "own", tmp_path / "other"
+  fake_run.files.write_json(run / "config.json", fake_run.config(dir=str(own)).to_dict())
+  own.mkdir()
+  other.mkdir()
+  for i in range(4):
+    (own / f"a{i}.png").write_bytes(bytes([i]) * 99)
+    (other / f"z{i}.png").write_bytes(bytes([i]) * 99)
+  source = lambda *numbers: ArraySource({"image": np.zeros((len(numbers), 1))},
+                                        [{"path": str(other / f"z{i}.png")} for i in numbers])
+  external.say_known(run, {"test": source(0, 1)})  # nothing says which images these were
+  (run / "splits.csv").write_text("file,split\na0.png,train\na1.png,val\na2.png,test\na3.png,train\n")
+  external.say_known(run, {"test": source(2)})
+  assert not caplog.text
+  external.say_known(run, {"val": source(1), "test": source(0, 2)})
+  assert "2 file(s) of this set are, byte for byte, some that the run was trained on" in caplog.text
+  assert "other/z1.png and " in caplog.text and "own/a1.png (val)" in caplog.text
