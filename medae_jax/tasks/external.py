@@ -14,13 +14,15 @@ from typing import Any
 
 from absl import logging
 import jax
+import numpy as np
 
 from data_pipelines.intake import copies
 from medae_jax.core import calibration as calibration_lib, config as config_lib, files
 from medae_jax.core.device import hosts
 from medae_jax.core.errors import UserError
-from medae_jax.core.trained_on import changed as changed_lib
+from medae_jax.core.trained_on import changed as changed_lib, fit, record
 
+_LOOKED_AT = 32  # images of a split whose intensities are compared with the training's
 # Fields of config.data that say where data come from; of the last two alone predict.force=True tests.
 _PLACES = (*changed_lib.PLACES, "lists_root", "manifest")
 
@@ -61,6 +63,23 @@ def say_known(workdir, splits: Mapping[str, Any]) -> None:
                     len(found), found[0][2], found[0][0], found[0][1])
 
 
+def say_unusual(trained: record.TrainedOn | None, splits: Mapping[str, Any]) -> None:
+  """Warns where most of another set is unusual for the run, as predict does of one input: negatives, say.
+
+  Args:
+    trained: None = nothing is known of the training. splits: {name: source} of what is scored.
+  """
+  for name, source in splits.items() if trained else ():
+    places = np.unique(np.linspace(0, len(source) - 1, min(_LOOKED_AT, len(source))).astype(int))
+    found = (source.read(np.array([i])).get("image") for i in places)
+    images = [np.asarray(i, np.float32) for i in found if i is not None]
+    if trained.kind == "volume":  # slices differ, a scan's together do not
+      images = [np.concatenate(images)] if images else []
+    said = list(filter(None, (fit.warning(trained, fit.Seen(trained.kind, coloured=1.0), i) for i in images)))
+    if 2 * len(said) > len(images):
+      logging.warning("%s of this set, by %d images that were looked at: %s", name, len(places), said[0])
+
+
 def evaluate(module, run, dataset, workdir, out: pathlib.Path, wanted: Sequence[str],
              one_split: Callable, write_report: Callable) -> dict[str, Any]:
   """Scores splits of another data set with the run's calibration.
@@ -83,7 +102,9 @@ def evaluate(module, run, dataset, workdir, out: pathlib.Path, wanted: Sequence[
   logging.info("External test set %s: score, thresholds and scales are those of %s (%s); nothing is chosen "
                "on these data. Results: %s", dataset.name, pathlib.Path(workdir) / calibration_lib.FILE,
                calibration_lib.explain(run.calibration), out)
-  say_known(workdir, {split: dataset.split(split) for split in order})
+  splits = {split: dataset.split(split) for split in order}
+  say_known(workdir, splits)
+  say_unusual(record.read(workdir), splits)
   results = {split: one_split(module, run, dataset, split, run.calibration, out)[0]
              for split in order}
   with hosts.heard():

@@ -1,8 +1,12 @@
 """Whose data an evaluation is of: the run's own, whatever the spelling of their folder, or others'."""
 
+import types
+
 import numpy as np
+import pytest
 
 from data_pipelines.dataset import ArraySource
+from medae_jax.core.trained_on import record
 from medae_jax.tasks import external
 from tests.unit import fake_run
 
@@ -39,3 +43,21 @@ def test_images_that_the_run_knows_are_said(tmp_path, caplog):
   external.say_known(run, {"val": source(1), "test": source(0, 2)})
   assert "2 file(s) of this set are, byte for byte, some that the run was trained on" in caplog.text
   assert "other/z1.png and " in caplog.text and "own/a1.png (val)" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["image", "volume"])
+def test_a_set_of_other_intensities_is_said(caplog, kind):
+  """Negatives were evaluated without a word; predict warns of each."""
+  quantiles = (tuple(np.linspace(0.5, 0.9, len(record.LEVELS))),)
+  told = types.SimpleNamespace(kind=kind, channels=1, quantiles=quantiles, usual=0.1, placement="",
+                               coloured=0)
+  images = np.random.default_rng(0).uniform(0.5, 0.9, (40, 6, 5, 1)).astype(np.float32)
+  of = lambda values: {"test": ArraySource({"image": values}, [{} for _ in values])}
+  external.say_unusual(told, of(images))
+  external.say_unusual(None, of(1 - images))
+  mixed = images.copy()
+  mixed[:4] = 1 - mixed[:4]
+  external.say_unusual(told, of(mixed))
+  assert not caplog.text
+  external.say_unusual(told, of(1 - images))
+  assert "test of this set, by 32 images that were looked at: its intensities are far" in caplog.text
