@@ -166,7 +166,7 @@ class Run:
     run = self.trained.override(changed)
     outputs = run.score(batch)
     admit.check_finite(*outputs.values())
-    found = score_of.arrays(run.config, run.calibration, outputs, single=single)
+    found = score_of.arrays(run.config, self.calibration, outputs, single=single)
     return dataclasses.replace(found, row={"warning": said} if said else {})
 
   def _score_file(self, path, changed) -> Score:

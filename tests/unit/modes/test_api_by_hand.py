@@ -175,7 +175,7 @@ def test_an_evaluation_knows_its_page(tmp_path):
 
 def test_fields_of_a_call_hold_for_arrays(run, monkeypatch):
   """They were left aside: another threshold gave the same mask, a misspelt one no word."""
-  other = types.SimpleNamespace(config="changed", calibration="its", score=lambda batch: {})
+  other, run.trained.calibration = types.SimpleNamespace(config="changed", score=lambda batch: {}), "its"
   run.trained.method, run.trained.override = types.SimpleNamespace(needs={}), lambda changed: {
       (("predict.threshold", 0.1),): other}[tuple(changed.items())]
   run.trained.config = types.SimpleNamespace(eval=types.SimpleNamespace(kind="anomaly"))
