@@ -102,9 +102,11 @@ def evaluate(module, run, dataset, workdir, out: pathlib.Path, wanted: Sequence[
   logging.info("External test set %s: score, thresholds and scales are those of %s (%s); nothing is chosen "
                "on these data. Results: %s", dataset.name, pathlib.Path(workdir) / calibration_lib.FILE,
                calibration_lib.explain(run.calibration), out)
-  splits = {split: dataset.split(split) for split in order}
-  say_known(workdir, splits)
-  say_unusual(record.read(workdir), splits)
+  trained = record.read(workdir)
+  if trained or (pathlib.Path(workdir) / config_lib.SPLIT).is_file():
+    splits = {split: dataset.split(split) for split in order}
+    say_known(workdir, splits)
+    say_unusual(trained, splits)
   results = {split: one_split(module, run, dataset, split, run.calibration, out)[0]
              for split in order}
   with hosts.heard():
