@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 from medae_jax.core.errors import UserError
 
 
 def improves(value: float, best: float | None, mode: str, delta: float) -> bool:
-  """Whether `value` beats `best` by more than `delta`.
+  """Whether `value` beats `best` by more than `delta`; what is not finite never does.
 
   Args:
-    best: None before the first validation: anything is better.
+    best: None before the first finite value: any such is better.
     mode: "min" or "max".
     delta: gains up to this do not count.
 
   Raises:
-    ValueError: another mode.
+    UserError: another mode.
   """
   if mode not in ("min", "max"):
     raise UserError(f"config.train.best_mode={mode!r}: use min or max")
+  if not math.isfinite(value):
+    return False
   if best is None:
     return True
   return (best - value if mode == "min" else value - best) > delta

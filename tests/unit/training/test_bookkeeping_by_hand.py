@@ -74,6 +74,19 @@ def test_any_gain_counts_where_no_least_gain_is_given():
   assert made.meta["best"] == 4.8 and made.meta["stale"] == 0 and len(made.checkpoints.done) == 3
 
 
+@pytest.mark.parametrize("mode, kept", [("min", [6, 12]), ("max", [6])])
+def test_a_validation_that_is_not_finite_is_said_and_never_the_best(mode, kept, caplog):
+  """Chosen once, nothing beat it any more, and no checkpoint whose best is NaN can be read again."""
+  made = run((np.nan, 5.0, np.inf if mode == "max" else -np.inf, 4.0))
+  made.config.train.best_mode = mode
+  for step in (3, 6, 9, 12):
+    made.evaluate(state(step))
+  assert [c[2] for c in made.checkpoints.done] == kept and made.meta["best"] == {"min": 4.0, "max": 5.0}[mode]
+  assert made.meta["stale"] == {"min": 0, "max": 2}[mode]
+  said = [r.getMessage() for r in caplog.records]
+  assert [m[:16] for m in said] == ["val/loss of step"] * 2 and "of step 3 is not finite (nan)" in said[0]
+
+
 @pytest.mark.parametrize("last, replaced", [((), False), ((9, 6), True)])
 def test_a_validation_after_a_signal_reaches_the_checkpoint_that_was_there(last, replaced):
   made, order = run((1.0,), checkpoints=Kept(last)), []
