@@ -20,9 +20,26 @@ def resample_counts(grouped: np.ndarray, weights: np.ndarray, functions, chunk: 
   """
   used = grouped.any((0, 1))
   flat = grouped[..., used].reshape(len(grouped), -1).astype(np.float64)  # sums stay exact
+  return _resampled(lambda drawn: (drawn @ flat).reshape(-1, 2, int(used.sum())), weights, functions, chunk)
+
+
+def resample_scores(scores, positive, group, weights: np.ndarray, functions, chunk: int = 32) -> dict:
+  """As `resample_counts`, of scores [n]: each its own bin. Counts by group would be groups times n numbers.
+
+  Args:
+    positive: [n] bool or 0/1. group: [n], the column of `weights` that each score is drawn with.
+  """
+  _, place = np.unique(scores, return_inverse=True)
+  bins = int(place.max(initial=-1)) + 1
+  place = place + bins * np.asarray(positive, bool)
+  counted = lambda drawn: np.stack([np.bincount(place, w[group], 2 * bins) for w in drawn])
+  return _resampled(lambda drawn: counted(drawn).reshape(-1, 2, bins), weights, functions, chunk)
+
+
+def _resampled(counts_of, weights, functions, chunk):
   found = {name: [] for name in functions}
   for begin in range(0, len(weights), chunk):
-    counts = (weights[begin:begin + chunk] @ flat).reshape(-1, 2, int(used.sum()))
+    counts = counts_of(weights[begin:begin + chunk])
     for name, function in functions.items():
       found[name].append(function(counts))
   return {name: np.concatenate(values) for name, values in found.items()}

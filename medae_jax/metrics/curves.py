@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from medae_jax.metrics import bootstrap
+from medae_jax.metrics import bootstrap, detection
 
 GRID = np.linspace(0, 1, 101)
 RESAMPLES = 200  # a band of 2.5 and 97.5 % needs no more; intervals of numbers have their own
@@ -65,6 +66,9 @@ def _precision(negative, positive, grid):
   return (hits / calls)[np.minimum(at, len(recall) - 1)]
 
 
+_CURVES = {"roc": roc, "pr": precision_recall}
+
+
 def with_bands(grouped: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, dict[str, Any]]:
   """Both curves of the summed counts, and their bands over groups drawn with replacement.
 
@@ -75,29 +79,31 @@ def with_bands(grouped: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -
     {"roc" | "pr": {"x", "y", "low", "high"}}: lists over the grid; "low" and "high" only with two groups
     and more; {} where one of the classes is missing.
   """
-  total = np.asarray(grouped).sum(0)
+  return _with_bands(np.asarray(grouped).sum(0), len(grouped), seed, resamples,
+                     lambda weights: bootstrap.resample_counts(grouped, weights, _CURVES))
+
+
+def of_scores(scores: np.ndarray, positive: np.ndarray, group: np.ndarray, seed: int = 0,
+              resamples: int = RESAMPLES) -> dict[str, dict[str, Any]]:
+  """As `with_bands`, of scores [n] of images: positive [n] bool or 0/1, group [n] their patients."""
+  groups, group = np.unique(group, return_inverse=True)
+  return _with_bands(detection.sorted_counts(scores, positive), len(groups), seed, resamples,
+                     lambda weights: bootstrap.resample_scores(scores, positive, group, weights, _CURVES))
+
+
+def _with_bands(total, groups: int, seed: int, resamples: int, resampled: Callable):
   if not total.sum(-1).all():
     return {}
   drawn = {}
-  if len(grouped) > 1 and resamples:
-    weights = bootstrap.resample_weights(len(grouped), resamples, seed)
-    drawn = bootstrap.resample_counts(grouped, weights, {"roc": roc, "pr": precision_recall})
+  if groups > 1 and resamples:
+    drawn = resampled(bootstrap.resample_weights(groups, resamples, seed))
   found = {}
-  for name, curve in (("roc", roc), ("pr", precision_recall)):
+  for name, curve in _CURVES.items():
     found[name] = {"x": GRID.tolist(), "y": curve(total).tolist()}
     if name in drawn:
       low, high = np.nanquantile(drawn[name], [0.025, 0.975], axis=0)
       found[name] |= {"low": low.tolist(), "high": high.tolist()}
   return found
-
-
-def grouped_counts(scores: np.ndarray, positive: np.ndarray, group: np.ndarray) -> np.ndarray:
-  """Counts [groups, 2, distinct scores] of float scores, for `with_bands`."""
-  _, place = np.unique(scores, return_inverse=True)
-  _, group = np.unique(group, return_inverse=True)
-  counts = np.zeros((int(group.max(initial=-1)) + 1, 2, int(place.max(initial=-1)) + 1), np.int64)
-  np.add.at(counts, (group, np.asarray(positive, int), place), 1)
-  return counts
 
 
 def histogram(scores: np.ndarray, label: np.ndarray, bins: int = 30) -> dict[str, list]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from medae_jax.metrics import bootstrap, curves, detection
+from medae_jax.metrics import bootstrap, detection
 
-_MEASURES = {"image_auroc": detection.auroc, "image_ap": detection.average_precision}
+MEASURES = {"image_auroc": detection.auroc, "image_ap": detection.average_precision}
 
 
 def of_images(score: np.ndarray, label: np.ndarray, group: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def of_images(score: np.ndarray, label: np.ndarray, group: np.ndarray, weights: 
     label: [n], 0 or 1, both there. group: [n], column of `weights` of each image's patient.
     weights: [resamples, patients] of bootstrap.resample_weights; no resamples: "ci95" is {}.
   """
-  grouped = curves.grouped_counts(score, label, group)
-  drawn = bootstrap.resample_counts(grouped, weights[:, np.unique(group)], _MEASURES) if len(weights) else {}
-  return {**{k: float(measure(grouped.sum(0))) for k, measure in _MEASURES.items()},
+  counts = detection.sorted_counts(score, label)
+  drawn = bootstrap.resample_scores(score, label, group, weights, MEASURES) if len(weights) else {}
+  return {**{k: float(measure(counts)) for k, measure in MEASURES.items()},
           "ci95": {k: bootstrap.interval(v) for k, v in drawn.items()}}

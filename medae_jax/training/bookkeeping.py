@@ -144,7 +144,8 @@ class Run:
                       f"numbers: {sorted(values)}")
     if choose:
       if not np.isfinite(value):
-        logging.warning("%s of step %d is not finite (%s): this state is not chosen.", t.best_metric, step, value)
+        logging.warning("%s of step %d is not finite (%s): this state is not chosen.", t.best_metric, step,
+                        value)
       delta = t.get("early_delta", 0.0) if delta is None else delta
       if early_stop.improves(value, self.meta["best"], t.best_mode, delta):
         self.meta.update(best=value, stale=0)

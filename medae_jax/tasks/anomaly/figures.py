@@ -49,17 +49,17 @@ def curves(evaluator) -> dict[str, Any]:
   """evaluation/curves/<split>.json: lists that the page draws, without any images.
 
   Returns:
-    "image", "pixel": `metrics.curves.with_bands`, and "prevalence" of positives. "scores": histograms of
-    the scores of images and whole scans with their thresholds. "p_values": of the split's whole scans
-    against the normal ones of val; absent on val itself, whose scans they come from.
+    "image", "pixel": curves with their bands (metrics/curves.py), and "prevalence" of positives. "scores":
+    histograms of the scores of images and whole scans with their thresholds. "p_values": of the split's whole
+    scans against the normal ones of val; absent on val itself, whose scans they come from.
   """
   found: dict[str, Any] = {"unit": "patients" if len(evaluator.patients) < len(evaluator.metas) else "images",
                            "groups": len(evaluator.patients)}
   score, label, seed = evaluator.image_scores["model"], evaluator.label, evaluator.config.seed
   known = label >= 0
   if known.any():
-    counts = _curves.grouped_counts(score[known], label[known], evaluator.group[known])
-    found["image"] = {**_curves.with_bands(counts, seed), "prevalence": float(label[known].mean())}
+    drawn = _curves.of_scores(score[known], label[known], evaluator.group[known], seed)
+    found["image"] = {**drawn, "prevalence": float(label[known].mean())}
   if evaluator.counts is not None:
     pixels = evaluator.pixels["model"]
     total = evaluator.counts.sum(-1)
@@ -84,8 +84,8 @@ def _histograms(evaluator):
 def _p_values(evaluator):
   """p-values of whole scans; nothing where val kept no normal scores of this unit."""
   calibration, scans = evaluator.calibration or {}, evaluator.scans()
-  normal = calibration.get("scan_scores") or []
-  if not normal or calibration.get("scan_unit") != scans.what:
+  normal = np.array(calibration.get("scan_scores") or [])
+  if not normal.size or calibration.get("scan_unit") != scans.what:
     return {}
   values = lambda of: _thin(np.sort([conformal.p_value(normal, s) for s in scans.score[scans.label == of]]))
   return {"p_values": {"unit": scans.what, "calibrated_on": len(normal), "normal": values(0),

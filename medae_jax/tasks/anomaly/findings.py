@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medae_jax.metrics import bootstrap, detection, roc
+from medae_jax.metrics import bootstrap, detection, ranking, roc
 
 
 def names_of(meta) -> list[str]:
@@ -61,16 +61,8 @@ def _one(evaluator, where):
          "ap": float(detection.average_precision(counts)),
          **{f"fpr{s}": roc.fpr_at(score, label, s / 100)[0] for s in (95, 99)},
          "ci95_delong": roc.delong(score, label), **roc.published_spread(score, label)}
-  _, group = np.unique(evaluator.group[where], return_inverse=True)
-  groups, resamples = int(group.max()) + 1, int(evaluator.config.eval.bootstrap)
-  out["ci95"] = {}
-  if groups > 1 and resamples:
-    _, place = np.unique(score, return_inverse=True)
-    values: dict[str, list[float]] = {"auroc": [], "ap": []}
-    for weight in bootstrap.resample_weights(groups, resamples, evaluator.config.seed):
-      drawn = weight[group]
-      c = np.stack([np.bincount(place[label == y], drawn[label == y], place.max() + 1) for y in (0, 1)])
-      values["auroc"].append(float(detection.auroc(c)))
-      values["ap"].append(float(detection.average_precision(c)))
-    out["ci95"] = {k: bootstrap.interval(v) for k, v in values.items()}
-  return out
+  patients, group = np.unique(evaluator.group[where], return_inverse=True)
+  resamples = int(evaluator.config.eval.bootstrap) if len(patients) > 1 else 0
+  weights = bootstrap.resample_weights(len(patients), resamples, evaluator.config.seed)
+  drawn = ranking.of_images(score, label, group, weights)["ci95"]
+  return {**out, "ci95": {name.removeprefix("image_"): interval for name, interval in drawn.items()}}

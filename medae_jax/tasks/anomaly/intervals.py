@@ -17,7 +17,7 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
   """{metric: [low, high]}; "baseline_..." of the intensity threshold, "..._minus_baseline" paired.
 
   Args:
-    evaluator: of anomaly.py, after its metrics are computed.
+    evaluator: after its metrics are computed.
     notes: gets the reason where there are no intervals.
   """
   groups, resamples = len(evaluator.patients), evaluator.config.eval.bootstrap
@@ -53,7 +53,7 @@ def of_images(evaluator, score: np.ndarray) -> dict:
 def area(evaluator, score: np.ndarray) -> float:
   """Image AUROC of a score [n]; the split has normal and abnormal images."""
   known = evaluator.label >= 0
-  return float(detection.auroc(_counts(score[known], evaluator.label[known], None, None)))
+  return float(detection.auroc(detection.sorted_counts(score[known], evaluator.label[known])))
 
 
 def verdict(ci95, key: str) -> bool | None:
@@ -96,27 +96,12 @@ def _best_dice(counts, places):
   return np.fmax.reduce(curve[..., places], -1)
 
 
-def _counts(score, label, group, weight):
-  _, place = np.unique(score, return_inverse=True)
-  drawn = None if weight is None else weight[group]
-  share = lambda y: None if drawn is None else drawn[label == y]
-  return np.stack([np.bincount(place[label == y], share(y), place.max() + 1) for y in (0, 1)])
-
-
 def _images(evaluator, weights):
   known = np.flatnonzero(evaluator.label >= 0)
   score, label = evaluator.image_scores["model"][known], evaluator.label[known]
   group = evaluator.group[known]
-  _, place = np.unique(score, return_inverse=True)
-  bins = place.max() + 1
-  found: dict[str, list[float]] = {"image_auroc": [], "image_ap": [], "image_auroc_minus_baseline": []}
   others = [evaluator.image_scores[name][known] for name in evaluator.image_scores if name != "model"]
-  auroc = lambda s, weight=None: float(detection.auroc(_counts(s, label, group, weight)))
-  best = max(others, key=auroc)
-  for weight in weights:
-    counts = np.stack([np.bincount(place[label == y], weight[group[label == y]], bins)
-                       for y in (0, 1)])
-    found["image_auroc"].append(float(detection.auroc(counts)))
-    found["image_ap"].append(float(detection.average_precision(counts)))
-    found["image_auroc_minus_baseline"].append(found["image_auroc"][-1] - auroc(best, weight))
-  return found
+  best = max(others, key=lambda s: detection.auroc(detection.sorted_counts(s, label)))
+  found = bootstrap.resample_scores(score, label, group, weights, ranking.MEASURES)
+  baseline = bootstrap.resample_scores(best, label, group, weights, {"auroc": detection.auroc})
+  return {**found, "image_auroc_minus_baseline": found["image_auroc"] - baseline["auroc"]}

@@ -44,12 +44,15 @@ def test_area_of_the_fine_curve_is_the_auroc():
 
 def test_bands_hold_the_curve_and_need_two_patients():
   score, label, group = drawn()
-  grouped = curves.grouped_counts(score, label, group)
-  np.testing.assert_array_equal(grouped.sum(0), detection.sorted_counts(score, label))
+  _, place = np.unique(score, return_inverse=True)
+  grouped = np.zeros((9, 2, place.max() + 1), int)
+  np.add.at(grouped, (group, label.astype(int), place), 1)
   found = curves.with_bands(grouped)
+  assert curves.of_scores(score, label, group) == found
   y, low, high = (np.array(found["roc"][k]) for k in ("y", "low", "high"))
   assert np.mean((low <= y + 1e-9) & (y <= high + 1e-9)) > 0.9
   assert "low" not in curves.with_bands(grouped[:1].repeat(1, 0))["roc"]
+  assert "low" not in curves.of_scores(score, label, np.zeros(60))["roc"]
   assert curves.with_bands(grouped * np.array([1, 0])[:, None]) == {}
 
 
