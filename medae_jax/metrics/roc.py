@@ -1,4 +1,4 @@
-"""The ROC curve of image scores with its thresholds, and DeLong's interval of its area."""
+"""The ROC curve of image scores with its thresholds, its best one, and DeLong's interval of its area."""
 
 from __future__ import annotations
 
@@ -43,6 +43,19 @@ def fpr_at(scores, positive, tpr: float) -> tuple[float, float]:
   false, true, cuts = points(scores, positive)
   first = int(np.argmax(true >= tpr))
   return float(false[first]), float(cuts[first])
+
+
+def best_cut(normal: np.ndarray, abnormal: np.ndarray) -> tuple[float, float, float]:
+  """(cut, sensitivity, specificity) of "score > cut" where their sum is highest, of equals the lowest cut.
+
+  Args:
+    normal, abnormal: [m], [n] scores, neither empty; cuts are these scores.
+  """
+  cuts = np.unique(np.concatenate([normal, abnormal]))
+  at_most = lambda scores: np.searchsorted(np.sort(scores), cuts, side="right")
+  right, found = at_most(normal), len(abnormal) - at_most(abnormal)
+  best = int(np.argmax(right * len(abnormal) + found * len(normal)))  # whole numbers: equals are equal
+  return float(cuts[best]), float(found[best] / len(abnormal)), float(right[best] / len(normal))
 
 
 def delong(scores, positive, level: float = 0.95) -> list[float] | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medae_jax.metrics import detection
+from medae_jax.metrics import detection, roc
 
 _PER_BATCH = 20_000   # intensities sampled from a batch
 
@@ -22,7 +22,7 @@ def choose(counts: np.ndarray | None, image_scores: np.ndarray, label: np.ndarra
     options: config.eval: dice_thresholds, quantile, components.
 
   Returns:
-    The entries that the module's docstring lists, without "score".
+    Entries of calibration.json (core/calibration.py): thresholds, their rules, components, map_max, window.
   """
   found: dict[str, Any] = {"threshold": None, "image_threshold": None, "map_max": None,
                            "components": int(options.components), "window": sample.window()}
@@ -52,15 +52,11 @@ def _pixel_threshold(counts, options):
 
 
 def _image_threshold(score, label, options):
-  normal, abnormal = np.sort(score[label == 0]), np.sort(score[label == 1])
+  normal, abnormal = score[label == 0], score[label == 1]
   if normal.size and abnormal.size:
-    cuts = np.unique(score[label >= 0])
-    specificity = np.searchsorted(normal, cuts, side="right") / normal.size
-    sensitivity = 1 - np.searchsorted(abnormal, cuts, side="right") / abnormal.size
-    best = int(np.argmax(specificity + sensitivity))
-    return float(cuts[best]), (f"best sensitivity + specificity on val, {sensitivity[best]:.3f} + "
-                               f"{specificity[best]:.3f}")
-  normal = normal if normal.size else np.sort(score[label < 0])
+    best, sensitivity, specificity = roc.best_cut(normal, abnormal)
+    return best, f"best sensitivity + specificity on val, {sensitivity:.3f} + {specificity:.3f}"
+  normal = normal if normal.size else score[label < 0]
   if not normal.size:
     return None, "val has no normal image"
   q = float(options.quantile)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medae_jax.metrics import conformal, detection
+from medae_jax.metrics import conformal, detection, roc
 
 _KEPT = 5000  # normal scores in calibration.json, evenly out of the sorted ones where there are more
 
@@ -61,12 +61,9 @@ def calibrate(scans: Scans, alpha: float) -> dict[str, Any]:
   found: dict[str, Any] = {"scan_unit": scans.what, "scan_alpha": float(alpha), "scan_threshold": None,
                            "scan_scores": _thinned(normal)}
   if normal.size and abnormal.size:
-    cuts = np.unique(scans.score[scans.label >= 0])
-    hit = np.array([(abnormal > c).mean() + (normal <= c).mean() for c in cuts])
-    best = float(cuts[int(np.argmax(hit))])
+    best, sensitivity, specificity = roc.best_cut(normal, abnormal)
     return {**found, "scan_threshold": best, "scan_threshold_rule":
-            f"best sensitivity + specificity on val, {(abnormal > best).mean():.3f} + "
-            f"{(normal <= best).mean():.3f}, of {scans.what}s"}
+            f"best sensitivity + specificity on val, {sensitivity:.3f} + {specificity:.3f}, of {scans.what}s"}
   return {**found, "scan_threshold": conformal.threshold(normal, alpha),
           "scan_threshold_rule": conformal.rule(normal.size, alpha, scans.what)}
 

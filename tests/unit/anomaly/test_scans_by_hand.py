@@ -35,7 +35,8 @@ def test_what_is_said_of_a_whole_scan_goes_before_what_its_slices_show():
 @pytest.mark.parametrize("score, label, cut", [
     ([0.1, 0.5, 0.5, 0.9], [0, 0, 1, 1], 0.1),  # a scan at the cut is called normal
     ([0.1, 0.2, 0.4, 0.3], [0, 0, 1, -1], 0.2),
-    ([0.5, 0.1, 0.05], [0, 1, -1], 0.5)])       # no cut at the score of an unknown one
+    ([0.5, 0.1, 0.05], [0, 1, -1], 0.5),        # no cut at the score of an unknown one
+    ([0, 0, 6, 7, 7, 11, 4, 8], [0, 0, 0, 0, 0, 0, 1, 1], 0)])  # 1/3 + 1 and 5/6 + 1/2, but for rounding
 def test_the_cut_is_the_lowest_score_with_the_most_right_calls(score, label, cut):
   found = whole_scans.calibrate(scans(score, label), 0.05)
   assert found["scan_threshold"] == cut and found["scan_unit"] == "scan"
