@@ -35,12 +35,8 @@ def override(config, values: Mapping[str, Any] | None, *, typed: bool = False):
   with config.unlocked():
     for name, value in (values or {}).items():
       *groups, field = name.split(".")
-      node = config
-      for part in (*groups, field):
-        if not hasattr(node, "keys") or part not in node:
-          there = ", ".join(node) if hasattr(node, "keys") else "no field below it"
-          raise UserError(f"config.{name}: there is no {part!r}; there is {there}")
-        node = node[part] if part is not field else node
+      node = _below(config, groups, name)
+      _below(node, [field], name)
       if hasattr(node[field], "keys"):
         raise UserError(f"config.{name} is a group of fields: change one of them, such as config.{name}."
                         f"{next(iter(node[field]), 'FIELD')}")
@@ -49,6 +45,16 @@ def override(config, values: Mapping[str, Any] | None, *, typed: bool = False):
       with node.ignore_type():  # config.json has lists where the config file had tuples
         node[field] = tuple(value) if typed and isinstance(value, list) else value
   return config.lock()
+
+
+def _below(node, parts, name):
+  """What lies at `parts` below a group; UserError, with the whole `name`, where one of them is not there."""
+  for part in parts:
+    if not hasattr(node, "keys") or part not in node:
+      there = ", ".join(node) if hasattr(node, "keys") else "no field below it"
+      raise UserError(f"config.{name}: there is no {part!r}; there is {there}")
+    node = node[part]
+  return node
 
 
 def _check_type(name, old, value):

@@ -30,6 +30,8 @@ def test_override_changes_a_locked_copy():
     found.train.new = 1
   with pytest.raises(ValueError, match="config.train.stepz: there is no 'stepz'; there is .*steps"):
     config_lib.override(base, {"train.stepz": 5})
+  nested = ml_collections.ConfigDict({"a": {"a": 1, "b": 2}})  # a group of the field's own name
+  assert config_lib.override(nested, {"a.a": 5}).to_dict() == {"a": {"a": 5, "b": 2}}
 
 
 def test_a_value_of_the_command_line_has_the_type_of_its_field():
