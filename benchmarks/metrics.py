@@ -79,10 +79,10 @@ def reference(numbers) -> dict:
 def ours(numbers) -> dict:
   """The package on the scans `numbers`, fed in batches as an evaluation is."""
   from medae_jax.metrics import detection
-  from medae_jax.tasks.anomaly import scans as _scans
+  from medae_jax.tasks.anomaly import kept_maps
   source, spent = Scans(), {"histograms": 0.0, "store": 0.0}
   histograms = detection.Histograms(len(numbers), 80 * 2**20)
-  store = _scans.MapStore(len(numbers) * SLICES, (SIDE, SIDE))
+  store = kept_maps.MapStore(len(numbers) * SLICES, (SIDE, SIDE))
   valid = np.ones(CHUNK, bool)
   for place, number in enumerate(numbers):
     maps, mask = source[number]
@@ -101,8 +101,8 @@ def ours(numbers) -> dict:
   spent["AP and 1000 Dices"] = time.perf_counter() - begin
   begin = time.perf_counter()
   rows = np.arange(len(numbers) * SLICES).reshape(len(numbers), SLICES)
-  overlap = _scans.overlap_counts(store, [[r] for r in rows], {"best": threshold}, 20)
-  components = float(_scans.pooled_dice(overlap["best_components"]))
+  overlap = kept_maps.overlap_counts(store, [[r] for r in rows], {"best": threshold}, 20)
+  components = float(kept_maps.pooled_dice(overlap["best_components"]))
   spent["components"] = time.perf_counter() - begin
   store.close()
   return {"seconds": spent, "figures": [ap, best, threshold, components]}

@@ -96,10 +96,10 @@ class Checkpoints:
   def _replaced(self, which) -> pathlib.Path:
     return pathlib.Path(self._managers[which].directory).with_name(f"{which}.replaced")
 
-  def _move(self, places) -> None:
+  def _move(self, pairs) -> None:
     """Renames folders, [(old, new)], once for all processes."""
     if jax.process_index() == 0:
-      for old, new in places:
+      for old, new in pairs:
         new.parent.mkdir(exist_ok=True)
         old.rename(new)
     if jax.process_count() > 1:
@@ -215,10 +215,10 @@ class Checkpoints:
     manager = self._managers[which]
     folder = pathlib.Path(manager.directory)
     aside = folder.with_name(f"{which}.damaged")
-    places = [(folder / str(step), next(t for n in itertools.count() if not (
+    pairs = [(folder / str(step), next(t for n in itertools.count() if not (
         t := aside / (f"{step}" if n == 0 else f"{step}.{n}")).exists())) for step in self._damaged[which]]
-    self._move(places)
-    for _, target in places:
+    self._move(pairs)
+    for _, target in pairs:
       logging.warning("Put aside: %s", target)
     self._damaged[which].clear()
     manager.reload()

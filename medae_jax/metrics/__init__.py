@@ -1,1 +1,1 @@
-"""Metrics over whole data sets: detection (AP, AUROC, Dice from histograms), components, bootstrap."""
+"""Measures over whole data sets, one family a file; dictionary.py has the name, unit and meaning of each."""

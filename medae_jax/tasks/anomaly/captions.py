@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from medae_jax.reporting.panels import marked_below
+from medae_jax.tasks.anomaly import kept_maps
 
-_RIGHT = {"L": "R", "R": "L"}  # the side at which an axis towards L (R) begins
+_OPPOSITE = {"L": "R", "R": "L"}  # an axis towards one of them begins at the other
 _DRAWN = 0.5
 
 
-def confusion(scores, label, cut) -> str:
+def confusion(score, label, cut) -> str:
   """"found", "missed", "false alarm", "rightly normal"; without a label what it is called; "" without cut."""
   if cut is None:
     return ""
-  called = scores > cut
+  called = score > cut
   if label < 0:
     return "called abnormal" if called else "called normal"
   return ("found" if called else "missed") if label else ("false alarm" if called else "rightly normal")
@@ -31,9 +32,9 @@ def of_prediction(row) -> str:
 def sides(evaluator) -> list[str]:
   """[letter at the left edge, at the right edge] of slices as they are shown; [] where that is not known."""
   axes = evaluator.config.data.get("orientation", "")
-  if evaluator.dataset.synthetic or "slice" not in evaluator.metas[0] or axes[:1] not in _RIGHT:
+  if evaluator.dataset.synthetic or "slice" not in evaluator.metas[0] or axes[:1] not in _OPPOSITE:
     return []
-  return [_RIGHT[axes[0]], axes[0]]
+  return [_OPPOSITE[axes[0]], axes[0]]
 
 
 def confusion_of(evaluator, case) -> str:
@@ -74,6 +75,5 @@ def describe(evaluator, row: int) -> list[str]:
   facts.append(f"image score {evaluator.image_scores['model'][row]:.3g}")
   overlap = evaluator.overlap
   if overlap is not None and "val" in overlap and evaluator.lesion_px[row] > 0:
-    a, b, c = overlap["val"][evaluator.group[row]]
-    facts.append(f"Dice of the patient {2 * a / (b + c):.2f}")
+    facts.append(f"Dice of the patient {kept_maps.patient_dice(overlap['val'])[evaluator.group[row]]:.2f}")
   return facts

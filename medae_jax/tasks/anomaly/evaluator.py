@@ -35,10 +35,10 @@ from medae_jax.tasks.anomaly import (
   gallery,
   image_numbers,
   intervals,
+  kept_maps,
   measures,
   pictures,
   residual_fit,
-  scans as _scans,
   score_choice,
   tables,
   thresholds,
@@ -113,7 +113,7 @@ class Evaluator(BaseEvaluator):
     else:
       counted = valid
       if self.store is None:
-        self.store = _scans.MapStore(len(self.source), mask.shape[1:3])
+        self.store = kept_maps.MapStore(len(self.source), mask.shape[1:3])
       self.store.put(position[valid], np.asarray(maps["model"])[valid, ..., 0],
                       mask[valid, ..., 0] > 0)
     for name, value in maps.items():
@@ -183,14 +183,14 @@ class Evaluator(BaseEvaluator):
     else:
       cuts["val"] = threshold
       found["dice_val_threshold"] = float(detection.dice_at(counts, threshold))
-    self.overlap = _scans.overlap_counts(self.store, self.volumes(), cuts,
+    self.overlap = kept_maps.overlap_counts(self.store, self.volumes(), cuts,
                                           self.config.eval.components)
-    found["dice_components"] = float(_scans.pooled_dice(self.overlap["best_components"]))
+    found["dice_components"] = float(kept_maps.pooled_dice(self.overlap["best_components"]))
     if threshold is not None:
       found["dice_val_threshold_components"] = float(
-          _scans.pooled_dice(self.overlap["val_components"]))
+          kept_maps.pooled_dice(self.overlap["val_components"]))
       found["dice_patients_mean"] = float(np.nanmean(np.where(
-          self.overlap["val"][:, 2] > 0, _scans.patient_dice(self.overlap["val"]), np.nan)))
+          self.overlap["val"][:, 2] > 0, kept_maps.patient_dice(self.overlap["val"]), np.nan)))
     return found
 
   def _image_metrics(self, notes):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from medae_jax.metrics import bootstrap, detection, ranking
-from medae_jax.tasks.anomaly import figures, scans
+from medae_jax.tasks.anomaly import figures, kept_maps
 from medae_jax.tasks.anomaly.baselines import PLAIN
 
 
@@ -31,7 +31,7 @@ def intervals(evaluator, notes: dict[str, str]) -> dict[str, list[float] | None]
     for key, name in (("dice_components", "best_components"), ("dice_val_threshold", "val"),
                       ("dice_val_threshold_components", "val_components")):
       if name in evaluator.overlap:
-        values[key] = scans.pooled_dice(evaluator.overlap[name], weights)
+        values[key] = kept_maps.pooled_dice(evaluator.overlap[name], weights)
   if set(evaluator.label[evaluator.label >= 0]) == {0, 1}:
     values.update(_images(evaluator, weights))
   found = {k: bootstrap.interval(v) for k, v in values.items()}

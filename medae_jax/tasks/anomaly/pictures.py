@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medae_jax.reporting import panels
-from medae_jax.tasks.anomaly import captions
+from medae_jax.tasks.anomaly import captions, kept_maps
 
 _CELL = 180  # pixels of a picture's longer side, at least
 # Pictures of a method (`Method.pictures`) that explain its reconstruction: {name: column head}.
@@ -36,8 +36,7 @@ def choose(evaluator, n: int) -> np.ndarray:
 def _largest_lesions(evaluator):
   """The slice with the largest lesion of every patient, patients by falling Dice."""
   overlap = evaluator.overlap
-  counts = overlap.get("val", overlap["best"])
-  dice = 2 * counts[:, 0] / np.maximum(counts[:, 1] + counts[:, 2], 1)
+  dice = kept_maps.patient_dice(overlap.get("val", overlap["best"]))  # NaN comes last: nothing to show
   rows = []
   for p in np.argsort(-dice, kind="stable"):
     own = np.flatnonzero(evaluator.group == p)

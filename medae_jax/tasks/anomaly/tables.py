@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medae_jax.metrics import detection
-from medae_jax.tasks.anomaly import scans as _scans
+from medae_jax.tasks.anomaly import kept_maps
 
 
 def patients(evaluator) -> list[dict[str, Any]]:
@@ -15,7 +15,7 @@ def patients(evaluator) -> list[dict[str, Any]]:
   table = []
   exact = evaluator.counts is not None and evaluator.pixels["model"].shift == 0
   grouped = evaluator.pixels["model"].grouped() if exact else None
-  dice = {k: _scans.patient_dice(v) for k, v in (evaluator.overlap or {}).items()}
+  dice = {k: kept_maps.patient_dice(v) for k, v in (evaluator.overlap or {}).items()}
   for p, name in enumerate(evaluator.patients):
     rows = np.flatnonzero(evaluator.group == p)
     row = {"patient": name, "images": len(rows),

@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from medae_jax.tasks import score_of
-from medae_jax.tasks.anomaly import scans as maps_of_scans, thresholds, whole_scans
+from medae_jax.tasks.anomaly import kept_maps, thresholds, whole_scans
 from medae_jax.tasks.anomaly.whole_scans import Scans
 
 OPTIONS = ml_collections.ConfigDict({"quantile": 0.5})
@@ -85,7 +85,7 @@ def test_overlap_is_counted_over_all_volumes_of_a_patient():
   store = types.SimpleNamespace(get=lambda rows: tuple(
       np.array(a, t)[None] for a, t in zip(volumes[int(rows[0])], (np.float32, bool))))
   patients = [[np.array([0]), np.array([1])], [np.array([2])]]
-  found = maps_of_scans.overlap_counts(store, patients, {"val": 0.5, "low": 0.05}, 1)
+  found = kept_maps.overlap_counts(store, patients, {"val": 0.5, "low": 0.05}, 1)
   assert {name: counts.tolist() for name, counts in found.items()} == {
       "val": [[2, 4, 4], [0, 0, 2]],             # both voxels of the first, both of the second volume
       "val_components": [[1, 2, 4], [0, 0, 2]],  # those of the second stand alone
@@ -100,7 +100,7 @@ def test_a_volume_that_cannot_be_read_is_no_empty_one(failing):
       raise OSError("the scratch file cannot be read")
     return np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 2), bool)
   with pytest.raises(OSError, match="scratch file"):
-    maps_of_scans.overlap_counts(types.SimpleNamespace(get=get), [[np.array([0])], [np.array([1])]],
+    kept_maps.overlap_counts(types.SimpleNamespace(get=get), [[np.array([0])], [np.array([1])]],
                                  {"val": 0.5}, 1)
 
 

@@ -20,7 +20,7 @@ from medae_jax.core import calibration as calibrate, trained
 from medae_jax.metrics import components
 from medae_jax.scores import residual as scores
 from medae_jax.tasks import base
-from medae_jax.tasks.anomaly import residual_fit, scans
+from medae_jax.tasks.anomaly import kept_maps, residual_fit
 from tests.unit import fake_run
 
 
@@ -228,8 +228,8 @@ def test_residual_fit_finds_sign_and_modality():
 def test_maps_that_do_not_fit_into_memory_go_to_a_file(monkeypatch):
   rng = np.random.default_rng(0)
   maps, masks = rng.random((5, 7, 9), np.float32), rng.random((5, 7, 9)) < 0.4
-  monkeypatch.setattr(scans, "_IN_MEMORY", 10)
-  store = scans.MapStore(5, (7, 9))
+  monkeypatch.setattr(kept_maps, "_IN_MEMORY", 10)
+  store = kept_maps.MapStore(5, (7, 9))
   assert store._file is not None
   for rows in (np.array([3, 4]), np.array([0, 1, 2])):
     store.put(rows, maps[rows], masks[rows])
