@@ -10,8 +10,8 @@ of both networks into a velocity field v, integrated to phi_+ and phi_- (models/
   loss    = L_rec in the first `warmup_epochs` epochs e, L_rec + delta L_morph after them
 
 NCC is 1 minus the squared local correlation, R the smoothness of v before integration. Encoder and decoder
-learn from both terms; the deformer's Adam counts from the first step that reaches it. The score is the mean
-absolute residual |x - recon|; config.method.score.kind names others (scores/reconstruction.py).
+learn from both terms; the deformer's Adam counts its moments from the first step that reaches it. The score
+is the mean absolute residual |x - recon|; config.method.score.kind names others (scores/reconstruction.py).
 
 The published code never trains BatchNorm (it is in evaluation mode throughout): `model.norm=frozen`
 repeats that; its LeakyReLU has slope 1: `model.slope=1`. It runs the deformer in the first epochs, too, to
@@ -20,8 +20,6 @@ foldings of phi_+.
 """
 
 from __future__ import annotations
-
-import math
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +54,9 @@ class Method(BaseMethod):
     self.perceptual = Perceptual(m, (0,), low=0.0, high=1.0, mean=None, std=None)
     self._scores = reconstruction.Reconstruction(config, self.needs["image"])
     self.fits = self._scores.fits
-    self._tx = adam.adam(schedules.build(o, int(config.train.steps)), b1=o.b1, b2=o.b2, eps=o.eps)
+    rate, warm = schedules.build(o, int(config.train.steps)), self._warm_steps()
+    rates = {"ae": rate, "deformer": lambda count: rate(count + warm)}  # one rate at a time for all networks
+    self._tx = {group: adam.adam(own, b1=o.b1, b2=o.b2, eps=o.eps) for group, own in rates.items()}
 
   # ------------------------------------------------------------------------------------ networks
   def _nets(self, channels: int):
@@ -95,7 +95,7 @@ class Method(BaseMethod):
     made["deformer"] = nets["deformer"].init(keys["deformer"], deformer.pairs(down, up))
     params = {net: v["params"] for net, v in made.items()}
     stats = {net: v["batch_stats"] for net, v in made.items() if "batch_stats" in v}
-    opt = {name: self._tx.init({n: params[n] for n in group}) for name, group in GROUPS.items()}
+    opt = {name: self._tx[name].init({n: params[n] for n in group}) for name, group in GROUPS.items()}
     return State.create({**params, **self.perceptual.init_params(), **self._scores.init_params()}, stats, opt)
 
   def pretrained(self):
@@ -104,10 +104,14 @@ class Method(BaseMethod):
   # ------------------------------------------------------------------------------------ training
   def stages(self):
     """The prior alone, then all; together config.train.steps."""
-    total = int(self.config.train.steps)
-    warm = min(total, int(self.config.method.warmup_epochs) * int(self.config.optim.epoch_steps))
-    stages = (Stage("prior", warm), Stage("deform", total - warm))
+    warm = self._warm_steps()
+    stages = (Stage("prior", warm), Stage("deform", int(self.config.train.steps) - warm))
     return tuple(s for s in stages if s.steps)
+
+  def _warm_steps(self) -> int:
+    """Steps in which the prior learns alone."""
+    warm = int(self.config.method.warmup_epochs) * int(self.config.optim.epoch_steps)
+    return min(int(self.config.train.steps), warm)
 
   def beta(self, step):
     """Weight of the smoothness in the epoch of `step`, float []."""
@@ -149,7 +153,7 @@ class Method(BaseMethod):
     params, opt = dict(state.params), dict(state.opt)
     for group in groups:
       own = {n: trained[n] for n in GROUPS[group]}
-      updates, opt[group] = self._tx.update({n: grads[n] for n in own}, opt[group], own)
+      updates, opt[group] = self._tx[group].update({n: grads[n] for n in own}, opt[group], own)
       params.update(optax.apply_updates(own, updates))
     metrics = {"loss": loss, **terms, "grad_norm": adam.global_norm(grads)}
     return state.replace(step=state.step + 1, params=params, stats=stats or state.stats, opt=opt), metrics
@@ -222,4 +226,4 @@ class Method(BaseMethod):
             "model.levels": sum(n.startswith("deformer.deformerNN.ref__refine_") and n.endswith(".weight")
                                 for n in tensors),
             "model.kernel": int(weights[0].shape[-1]), "data.channels": int(weights[0].shape[1]),
-            "data.image_size": int(math.pow(2, len(weights)))}
+            "data.image_size": 2 ** len(weights)}

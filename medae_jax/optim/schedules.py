@@ -11,6 +11,9 @@ import optax
 
 from medae_jax.core.errors import UserError
 
+# {schedule in epochs: the fields that it reads}
+_READ = {"cosine_cyclic": ("half_period", "epoch_steps"), "piecewise": ("boundaries",)}
+
 
 def cosine_cyclic(lr: float, half_period: int, epoch_steps: int) -> optax.Schedule:
   """lr/2 (1 + cos(pi e / half_period)), e = step // epoch_steps; rises again after half_period.
@@ -52,10 +55,14 @@ def build(config, total_steps: int) -> optax.Schedule:
     total_steps: length of training, for schedules that end with it.
 
   Raises:
-    ValueError: unknown `schedule`.
+    UserError: unknown `schedule`, or one whose fields this config lacks.
   """
   name = config.schedule
-  if name in ("cosine_cyclic", "piecewise") and config.get("epoch_steps", 1) == 0:
+  lacking = [part for part in _READ.get(name, ()) if part not in config]
+  if lacking:
+    raise UserError(f"config.optim.schedule={name!r} reads config.optim.{lacking[0]}, which this config "
+                    "lacks: use constant or cosine")
+  if name in _READ and config.get("epoch_steps", 1) == 0:
     raise ValueError("config.optim.epoch_steps is 0: training.durations.resolve comes first")
   if name == "constant":
     return optax.constant_schedule(config.lr)

@@ -34,7 +34,7 @@ class Trace:
     self.method = morphaeus.Method(self.config)
     self.upsampled = ("dec", "deformer") if self.config.model.upsampling == "transposed" else ("deformer",)
     params, stats = self.read("sd/")
-    opt = {name: self.method._tx.init({n: params[n] for n in group})
+    opt = {name: self.method._tx[name].init({n: params[n] for n in group})
            for name, group in morphaeus.GROUPS.items()}
     vgg = {"vgg": {"trunk": double(golden.trunk(self.z))}}
     self.first = State.create({**params, **vgg}, stats, opt).replace(

@@ -5,6 +5,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from medae_jax.core.errors import UserError
 from medae_jax.optim import schedules
 
 
@@ -59,3 +60,10 @@ def test_cyclic_cosine_stays_exact_after_many_periods():
 def test_unknown_schedule():
   with pytest.raises(ValueError, match="config.optim.schedule='step'"):
     rates([0], schedule="step")
+
+
+@pytest.mark.parametrize("schedule, lacking", [("piecewise", "boundaries"), ("cosine_cyclic", "half_period")])
+def test_a_schedule_without_its_fields_is_said(schedule, lacking):
+  config = ml_collections.ConfigDict({"lr": 0.1, "schedule": schedule, "epoch_steps": 4})
+  with pytest.raises(UserError, match=f"config.optim.schedule='{schedule}' reads config.optim.{lacking}"):
+    schedules.build(config, 10)

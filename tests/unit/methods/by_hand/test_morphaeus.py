@@ -16,7 +16,7 @@ from medae_jax.core.method import Stage, State
 from medae_jax.losses import ncc
 from medae_jax.methods import morphaeus
 from medae_jax.models.layers import warp
-from medae_jax.optim import schedules
+from medae_jax.optim import adam, schedules
 
 START = {"enc": 0.6, "dec": 0.9, "deformer": 0.2}
 IMAGE = np.random.default_rng(1).random((3, 4, 4, 1)).astype(np.float32)
@@ -47,9 +47,10 @@ def made(monkeypatch, **changes):
   monkeypatch.setattr(method, "_penalty", lambda v: jnp.abs(v).mean((1, 2, 3)))
   # Asymmetric, so that it matters what is compared with what.
   monkeypatch.setattr(ncc, "ncc_loss", lambda a, b, window: ((a - 0.5 * b) ** 2).mean((1, 2, 3)) / window)
-  method._tx = optax.sgd(lambda count: 0.1, momentum=0.5)
+  method._tx = dict.fromkeys(morphaeus.GROUPS, optax.sgd(lambda count: 0.1, momentum=0.5))
   params = {k: jnp.float32(v) for k, v in START.items()}
-  opt = {name: method._tx.init({n: params[n] for n in group}) for name, group in morphaeus.GROUPS.items()}
+  opt = {name: method._tx[name].init({n: params[n] for n in group})
+         for name, group in morphaeus.GROUPS.items()}
   return method, State.create(params, {"mean": jnp.float32(0)}, opt).replace(step=jnp.int32(25))
 
 
@@ -113,6 +114,15 @@ def test_share_of_folded_pixels(monkeypatch):
   method, state = made(monkeypatch)
   monkeypatch.setattr(warp, "jacobian_determinant", lambda field: jnp.asarray([[[-1.0, 0, 1, 2]]] * 3))
   np.testing.assert_allclose(method.score(state, {"image": IMAGE})["folded"], [0.5] * 3)
+
+
+def test_the_deformer_which_begins_later_has_the_rate_of_the_others(monkeypatch):
+  """Step 70 is its 50th: the prior learns alone in the first 20."""
+  monkeypatch.setattr(adam, "adam", lambda rate, **others: rate)
+  method = morphaeus.Method(config(**{"optim.schedule": "cosine"}))
+  rates = [[float(method._tx["ae"](n)), float(method._tx["deformer"](n - 20))] for n in (69, 70, 71)]
+  assert [own == other for own, other in rates] == [True] * 3
+  assert rates[0][0] > rates[1][0] > rates[2][0]
 
 
 def test_the_schedule_ends_with_training(monkeypatch):
