@@ -55,7 +55,7 @@ class Term:
     """Layer weights at a resolution.
 
     Raises:
-      ValueError: none are given for it.
+      UserError: none are given for it.
     """
     if self.name != "perceptual":
       return {}
@@ -74,7 +74,7 @@ def parse_layers(text: str, check: Callable | None = None) -> dict[int, dict[str
     check: called with a list of names, raises for one that the trunk lacks (models.vgg.check_layers).
 
   Raises:
-    UserError: what `check` raises, or a resolution that is not a number.
+    UserError: what `check` raises, a resolution that is not a number, or a layer named twice.
   """
   layers = {}
   for part in filter(str.strip, text.split(",")):
@@ -85,6 +85,8 @@ def parse_layers(text: str, check: Callable | None = None) -> dict[int, dict[str
     for factor, layer in _factors(terms, text):
       if check and layer != "image":
         check([layer])
+      if layer in weights:
+        raise UserError(f"layers {text!r}: {layer} is named twice; write it once, with one factor")
       weights[layer] = factor
   return layers
 
@@ -110,7 +112,7 @@ def parse(text: str, *, layers: str | Mapping, **switches) -> tuple[Term, ...]:
     switches: normalize, absolute, relative of a plain "perceptual" term.
 
   Raises:
-    ValueError: an unknown name or layer.
+    UserError: an unknown name or layer.
   """
   layers = parse_layers(layers) if isinstance(layers, str) else layers
   terms = []

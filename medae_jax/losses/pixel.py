@@ -36,3 +36,25 @@ def masked_squared_error(image, recon, mask, over: str = "all"):
     raise UserError(f"config.method.loss_over={over!r}: use all or foreground")
   count = jnp.sum(mask, (1, 2, 3)) * image.shape[-1]
   return jnp.sum(error, (1, 2, 3)) / jnp.maximum(count, 1)
+
+
+def mask_weight(mask, alpha: float, beta: float):
+  """alpha where the mask is 1, beta elsewhere; mask float32 [B,H,W,1 or C] with values 0 or 1."""
+  return alpha * mask + beta * (1.0 - mask)
+
+
+def weighted_squared_error(clean, recon, weight, norm):
+  """sum of weight (clean - recon)^2 over each example, divided by `norm`: [B].
+
+  Args:
+    clean, recon: float32 [B,H,W,C].
+    weight: float32 [B,H,W,1 or C], one channel counting for all C.
+    norm: float32 []. `mean_weight(weight, C)` averaged over devices makes the mean of the result
+      over the global batch equal to sum w (c - p)^2 / sum w over that batch.
+  """
+  return jnp.sum(weight * (clean - recon) ** 2, (1, 2, 3)) / norm
+
+
+def mean_weight(weight, channels: int):
+  """Mean over examples of the sum of the weights over pixels and channels: float32 []."""
+  return jnp.mean(jnp.sum(weight, (1, 2, 3))) * (channels // weight.shape[-1])

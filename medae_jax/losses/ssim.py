@@ -1,32 +1,10 @@
-"""Losses of image restoration: squared error weighted by a mask, and structural similarity."""
+"""Structural similarity of the reference of annotation removal: uniform windows, zero-padded."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 
 from medae_jax.losses.box import box_sum
-
-
-def mask_weight(mask, alpha: float, beta: float):
-  """alpha where the mask is 1, beta elsewhere; mask float32 [B,H,W,1 or C] with values 0 or 1."""
-  return alpha * mask + beta * (1.0 - mask)
-
-
-def weighted_squared_error(clean, recon, weight, norm):
-  """sum of weight (clean - recon)^2 over each example, divided by `norm`: [B].
-
-  Args:
-    clean, recon: float32 [B,H,W,C].
-    weight: float32 [B,H,W,1 or C], one channel counting for all C.
-    norm: float32 []. `mean_weight(weight, C)` averaged over devices makes the mean of the result
-      over the global batch equal to sum w (c - p)^2 / sum w over that batch.
-  """
-  return jnp.sum(weight * (clean - recon) ** 2, (1, 2, 3)) / norm
-
-
-def mean_weight(weight, channels: int):
-  """Mean over examples of the sum of the weights over pixels and channels: float32 []."""
-  return jnp.mean(jnp.sum(weight, (1, 2, 3))) * (channels // weight.shape[-1])
 
 
 def _window_mean(x, window: int):

@@ -28,7 +28,7 @@ import optax
 from medae_jax.core import parallel
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import BaseMethod, Need, State
-from medae_jax.losses import ssim as losses
+from medae_jax.losses import pixel, ssim
 from medae_jax.models import annotation_nets as nets
 from medae_jax.optim import adam, schedules
 from medae_jax.scores import marks
@@ -121,16 +121,16 @@ class Method(BaseMethod):
     m, mask = self.config.method, batch["mask"]
     if m.parity:
       mask = (batch["image"] != batch["clean"]).astype(jnp.float32)
-    return losses.mask_weight(mask, m.alpha, m.beta)
+    return pixel.mask_weight(mask, m.alpha, m.beta)
 
   def _terms(self, out, batch, norm):
     """{name: [B]} of the weighted terms of the loss; `norm` [] or [B] divides the squared error."""
     m, recon = self.config.method, out["recon"]
-    error = losses.weighted_squared_error(batch["clean"], recon, self._weight(batch), norm)
+    error = pixel.weighted_squared_error(batch["clean"], recon, self._weight(batch), norm)
     terms = {"mse": m.mse_weight * error}
     if m.ssim_weight:
       target = batch["image"] if m.parity else batch["clean"]
-      terms["ssim"] = m.ssim_weight * losses.ssim_loss(recon, target, m.ssim_window)
+      terms["ssim"] = m.ssim_weight * ssim.ssim_loss(recon, target, m.ssim_window)
     if "logit" in out:
       entropy = optax.sigmoid_binary_cross_entropy(out["logit"], batch["mask"])
       terms["mark"] = m.mark_weight * jnp.mean(entropy, (1, 2, 3))
@@ -141,7 +141,7 @@ class Method(BaseMethod):
     # The normaliser belongs to the global batch: known before the gradient, so that devices and
     # accumulated slices may simply average.
     norm = parallel.pmean(
-        losses.mean_weight(self._weight(batch), batch["clean"].shape[-1]), axis_name)
+        pixel.mean_weight(self._weight(batch), batch["clean"].shape[-1]), axis_name)
 
     def loss_fn(params, batch, rng):
       del rng

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax.losses import ssim as losses
+from medae_jax.losses import pixel, ssim
 from medae_jax.models import annotation_nets as nets
 from medae_jax.optim import adam
 from medae_jax.weights import annotation as convert
@@ -111,9 +111,9 @@ class Case:
     out, stats = self.apply(params, stats, images, True)
     clean, annotated = images
     mask = (annotated != clean).astype(clean.dtype)
-    weight = losses.mask_weight(mask, self.meta["alpha"], self.meta["beta"])
-    norm = losses.mean_weight(weight, weight.shape[-1])
-    return jnp.mean(losses.weighted_squared_error(clean, out, weight, norm)), stats
+    weight = pixel.mask_weight(mask, self.meta["alpha"], self.meta["beta"])
+    norm = pixel.mean_weight(weight, weight.shape[-1])
+    return jnp.mean(pixel.weighted_squared_error(clean, out, weight, norm)), stats
 
   @functools.partial(jax.jit, static_argnums=0)
   def loss_and_grad(self, params, stats, images):
@@ -236,17 +236,17 @@ def test_losses(file):
     assert abs(float(mask.mean()) - expected["mask_fraction"]) < 1e-6
 
     def weighted(recon, alpha, beta):
-      weight = losses.mask_weight(mask, alpha, beta)
-      return jnp.mean(losses.weighted_squared_error(
-          clean, recon, weight, losses.mean_weight(weight, weight.shape[-1])))
+      weight = pixel.mask_weight(mask, alpha, beta)
+      return jnp.mean(pixel.weighted_squared_error(
+          clean, recon, weight, pixel.mean_weight(weight, weight.shape[-1])))
 
-    def ssim(recon, target):
-      return jnp.mean(losses.ssim_loss(recon, target))
+    def dissimilarity(recon, target):
+      return jnp.mean(ssim.ssim_loss(recon, target))
     np.testing.assert_allclose(
-        ssim(predicted, clean), expected["ssim_loss_pred_clean"], atol=1e-5)
+        dissimilarity(predicted, clean), expected["ssim_loss_pred_clean"], atol=1e-5)
     np.testing.assert_allclose(
-        ssim(predicted, annotated), expected["ssim_loss_pred_annotated"], atol=1e-5)
-    gradient = jax.grad(ssim)(predicted, clean).transpose(0, 3, 1, 2)
+        dissimilarity(predicted, annotated), expected["ssim_loss_pred_annotated"], atol=1e-5)
+    gradient = jax.grad(dissimilarity)(predicted, clean).transpose(0, 3, 1, 2)
     key = f"{group}/grad_ssim_loss_pred_clean"
     # Variances are differences: float32 cancels. Near the maximum all of a gradient is that.
     assert relative(gradient, arrays[key], 1e-2 / gradient.size) < 1e-3, key

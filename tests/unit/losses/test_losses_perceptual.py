@@ -37,6 +37,8 @@ def test_layer_expressions():
   for wrong in ("r33x", "eight:r12", "8:r12 r22", "8:2*r99"):
     with pytest.raises(ValueError):
       lp.parse_layers(wrong, vgg.check_layers)
+  with pytest.raises(UserError, match="r32 is named twice"):  # the second factor alone counted
+    lp.parse_layers("8:r32, 16:r32+0.5*r32")
 
 
 def test_loss_expressions():
