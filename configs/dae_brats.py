@@ -69,7 +69,7 @@ def get_config(arg=None):
   config.data = brats.defaults()   # all fields: data_pipelines/brains/fields.py
 
   config.train.steps = 67_200      # 2100 pseudo-epochs of 32
-  config.train.eval_every = 1_600
+  config.train.eval_every = 1_600   # all of val; reference: every 32 steps, on 32 batches at most
   config.train.save_every = 1_600
 
   if arg.single:

@@ -46,7 +46,7 @@ def convert(source: str | os.PathLike, config, workdir: str | os.PathLike) -> di
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: the method reads no published files, the workdir holds another run, or tensors are
+    UserError: the method reads no published files, the workdir holds another run, or tensors are
       missing, unexpected or of another shape (all of them listed in one line).
   """
   checks.check(config)

@@ -236,7 +236,7 @@ def _parity(folder, config, score, weights, inputs) -> dict[str, float]:
   """Largest |difference| of each output between the written files and `score`, on two examples.
 
   Raises:
-    ValueError: they differ by more than float32 rounding (1e-4 of the output's range).
+    UserError: they differ by more than float32 rounding (1e-4 of the output's range).
   """
   rng = np.random.default_rng(0)
   batch = {k: (rng.random((2, *v.shape[1:])) * (1 if v.dtype.kind == "f" else 2)).astype(v.dtype)

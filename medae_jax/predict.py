@@ -52,7 +52,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     "warning" where nothing about the input is unusual (there is none where no input has any).
 
   Raises:
-    FileNotFoundError: no checkpoint or no input. ValueError: some inputs failed (after all others
+    FileNotFoundError: no checkpoint or no input. UserError: some inputs failed (after all others
     were written); the message counts them and names the first.
   """
   workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})

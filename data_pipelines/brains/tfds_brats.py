@@ -101,7 +101,7 @@ def read_scans(tfds_dir, cfg) -> tuple[dict[str, list[Scan]], dict]:
     tfds_dir: the folder with dataset_info.json, or one above it (.../medae_brats/<config>/1.0.0).
 
   Raises:
-    FileNotFoundError: no TFDS set there. ValueError: it has other modalities or another size.
+    FileNotFoundError: no TFDS set there. UserError: it has other modalities or another size.
   """
   folder = pathlib.Path(tfds_dir).expanduser()
   found = sorted(folder.glob("**/dataset_info.json")) if folder.is_dir() else []

@@ -164,7 +164,7 @@ def build(data_cfg, seed: int) -> DataSet:
   """The pairs of config.data.dir.
 
   Raises:
-    FileNotFoundError: a folder is missing. ValueError: unpaired names, differing sizes, unreadable
+    FileNotFoundError: a folder is missing. UserError: unpaired names, differing sizes, unreadable
     files (listed), or fields that do not fit; each one line.
   """
   cfg = resolve(data_cfg)

@@ -31,7 +31,7 @@ def region(frame: np.ndarray) -> np.ndarray:
     bool [H,W].
 
   Raises:
-    ValueError: the frame is black.
+    UserError: the frame is black.
   """
   labels, count = ndimage.label(np.any(frame > 0, -1), np.ones((3, 3)))
   if not count:

@@ -40,7 +40,7 @@ def read_mask(path, soft: bool = False) -> np.ndarray:
   0 and 1, 0 and 255 and, in deeper files, 0 and 65535 are masks.
 
   Raises:
-    ValueError: colour, other values, or an unreadable file.
+    UserError: colour, other values, or an unreadable file.
   """
   pixels = formats.read_plain(path, "mask")
   if pixels.shape[-1] != 1:

@@ -34,7 +34,7 @@ def parse(text: str) -> list[tuple[str, float | None, float]]:
   """"polygon:3*0.5+box" -> [(name, number, proportion)], proportions summing to 1.
 
   Raises:
-    ValueError: an unknown kind, with those there are, or a number out of its range.
+    UserError: an unknown kind, with those there are, or a number out of its range.
   """
   kinds = []
   for part in text.split("+"):

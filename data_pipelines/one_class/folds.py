@@ -228,7 +228,7 @@ def group_folds(normal: Sequence[str], anomalous: Sequence[str], seed: int, fold
     For each fold {part: indices into `normal` (train, val, test_normal) or `anomalous`}.
 
   Raises:
-    ValueError: fewer groups than folds.
+    UserError: fewer groups than folds.
   """
   rng = np.random.RandomState(seed)
   unique, kinds = sorted(set(normal)), sorted(set(anomalous))

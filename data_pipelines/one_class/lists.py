@@ -104,7 +104,7 @@ class OneClassDataSet(DataSet):
     marks, findings: of `ImageSource`, for the splits that are scored.
 
   Raises:
-    ValueError: no training or test image; a group on two sides without `allow_leaks`.
+    UserError: no training or test image; a group on two sides without `allow_leaks`.
     FileNotFoundError: images of the lists are not there.
   """
 

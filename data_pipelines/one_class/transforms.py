@@ -25,7 +25,7 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
   """[H,W,C] -> [size,size,C] at offset round((H - size)/2), halves to even.
 
   Raises:
-    ValueError: the image is smaller (the reference would pad with black silently).
+    UserError: the image is smaller (the reference would pad with black silently).
   """
   height, width = image.shape[:2]
   if min(height, width) < size:

@@ -27,7 +27,7 @@ def coarse_noise(res: int, std: float, roll: str = "batch"):
     of the global draw for B images.
 
   Raises:
-    ValueError: a parameter out of range.
+    UserError: a parameter out of range.
   """
   if int(res) < 1 or float(std) < 0:
     raise UserError(f"config.data.noise_res={res} must be >= 1 and noise_std={std} >= 0")

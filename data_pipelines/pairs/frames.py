@@ -109,7 +109,7 @@ def load_all(items, problems, strict: bool):
   """Reads every item once: (usable ones, problems). Keeps decoded frames while memory allows.
 
   Raises:
-    ValueError: problems and `strict`, or nothing is usable.
+    UserError: problems and `strict`, or nothing is usable.
   """
   def load(item):
     try:

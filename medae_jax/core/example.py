@@ -54,7 +54,7 @@ def image_size(config, overrides: Mapping[str, Any] | None = None) -> tuple[int,
   """(height, width) of config.data.image_size, one number or a pair.
 
   Raises:
-    ValueError: the config has no such field.
+    UserError: the config has no such field.
   """
   size = (overrides or {}).get("image_size", config.data.get("image_size", None))
   if size is None:

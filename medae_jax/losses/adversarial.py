@@ -76,7 +76,7 @@ def logistic_critic(critic: Critic, real: jax.Array, fake: jax.Array, *, reg_alp
     loss [], {"loss", "reg_real", "reg_fake"}, the regularisers weighted.
 
   Raises:
-    ValueError: unknown reg_type.
+    UserError: unknown reg_type.
   """
   if reg_type not in ("real", "fake", "real_fake"):
     raise UserError(f"reg_type={reg_type!r}: use real, fake or real_fake")
@@ -113,7 +113,7 @@ def critic_loss(name: str, critic: Critic, real: jax.Array, fake: jax.Array, alp
   """The critic's loss by name; `alpha` is used by "wasserstein" only.
 
   Raises:
-    ValueError: unknown name.
+    UserError: unknown name.
   """
   if name == "wasserstein":
     return wasserstein_critic(critic, real, fake, alpha, **options)
@@ -128,7 +128,7 @@ def generator_loss(name: str, scores: jax.Array) -> jax.Array:
   """The generator's loss by name, on the critic's scores [b, ...] of fakes.
 
   Raises:
-    ValueError: unknown name.
+    UserError: unknown name.
   """
   losses = {"wasserstein": wasserstein_generator, "logistic": logistic_generator,
             "least_squares": least_squares_generator}

@@ -79,7 +79,7 @@ def sub_batches(batch: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
   every device holds a contiguous stretch of the global batch.
 
   Raises:
-    ValueError: the number of examples on this device is not divisible by n.
+    UserError: the number of examples on this device is not divisible by n.
   """
   size = len(jax.tree.leaves(batch)[0])
   if size % n:

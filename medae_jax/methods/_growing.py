@@ -23,7 +23,7 @@ def resolutions(growing, max_res: int) -> tuple[int, ...]:
   """Resolutions of the stages, ascending.
 
   Raises:
-    ValueError: initial_res is not max_res divided by a power of two.
+    UserError: initial_res is not max_res divided by a power of two.
   """
   res = [growing.initial_res or max_res]
   while res[-1] < max_res:
@@ -41,7 +41,7 @@ def stages(config, *, groups: int = 1) -> tuple[Stage, ...]:
     groups: batches that one step consumes (critic steps + 1).
 
   Raises:
-    ValueError: malformed `steps_per_stage` or `batch_sizes`, or names of no stage.
+    UserError: malformed `steps_per_stage` or `batch_sizes`, or names of no stage.
   """
   g, out = config.method.growing, []
   res = resolutions(g, config.model.max_res)

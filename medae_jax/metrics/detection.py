@@ -76,7 +76,7 @@ class Histograms:
     """int64 [2, CODES]: normal, lesion pixels of every code.
 
     Raises:
-      ValueError: a score was NaN or negative.
+      UserError: a score was NaN or negative.
     """
     self._flush()
     bad = int(self._host[:, CODES].sum())
@@ -193,7 +193,7 @@ def sorted_counts(scores, positive, weights=None) -> np.ndarray:
     scores: [n]. positive: [n] bool. weights: [n] or None (1 each).
 
   Raises:
-    ValueError: a score is NaN.
+    UserError: a score is NaN.
   """
   scores, positive = np.ravel(scores), np.ravel(positive).astype(bool)
   if np.isnan(scores).any():

@@ -47,7 +47,7 @@ def check_model(m, *, first_res: int, critic: bool) -> None:
     critic: whether there is a discriminator.
 
   Raises:
-    ValueError: one line naming the field.
+    UserError: one line naming the field.
   """
   common = dict(kind=m.kind, max_res=m.max_res, latent_dim=m.latent_dim, pad=m.pad,
                 exact_widths=not m.allow_long_widths)
@@ -74,7 +74,7 @@ def check(*, kind: str, max_res: int, latent_res: int, widths: Sequence[int], ro
       the fine end.
 
   Raises:
-    ValueError: one line naming the field.
+    UserError: one line naming the field.
   """
   def bad(text):
     raise UserError(f"config.model.{role}: {text}")

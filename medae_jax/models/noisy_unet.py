@@ -92,7 +92,7 @@ def initial_params(net: NoisyUNet, rng, image, scheme: str):
       "he": kernels U(+-sqrt(6/fan_in)), biases 0.
 
   Raises:
-    ValueError: another scheme.
+    UserError: another scheme.
   """
   if scheme not in ("torch", "he"):
     raise UserError(f"config.model.init={scheme!r}: use torch (the reference's) or he")

@@ -30,7 +30,7 @@ def plugin(kind: str, part: str):
   """The module medae_jax/tasks/<kind>/<part>.py; part is "evaluator", "predictor" or "fields".
 
   Raises:
-    ValueError: no such task, with the names that exist.
+    UserError: no such task, with the names that exist.
   """
   folder = pathlib.Path(__file__).parent
   kinds = sorted(f.parent.name for f in folder.glob(f"*/{part}.py"))

@@ -61,7 +61,7 @@ def from_reference(network: str, tensors: Mapping[str, np.ndarray], params, stat
     (params, stats) of float32 jax arrays.
 
   Raises:
-    ValueError: a tensor is missing, has another shape, or is left over.
+    UserError: a tensor is missing, has another shape, or is left over.
   """
   left = {name for name in tensors if not name.endswith("num_batches_tracked")}
   filled = []

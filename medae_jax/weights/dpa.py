@@ -27,7 +27,7 @@ def convert(tensors: Mapping[str, np.ndarray], kind: str) -> tuple[dict, dict]:
     kind: "residual9", "residual18" or "regular".
 
   Raises:
-    ValueError: a name that belongs to no block of these networks.
+    UserError: a name that belongs to no block of these networks.
   """
   params, stats, blocks = {}, {}, {}
   for name, value in tensors.items():

@@ -29,7 +29,7 @@ def from_torch(tensors) -> dict:
     tensors: {"down1.layer.0.weight": array, ...}, convolutions [O,I,kh,kw], transposed [I,O,2,2].
 
   Raises:
-    ValueError: names that are missing or unknown.
+    UserError: names that are missing or unknown.
   """
   known = {f"{theirs}.{part}" for theirs, _ in layer_names() for part in ("weight", "bias")}
   if set(tensors) != known:

@@ -71,7 +71,7 @@ def load(path: str | os.PathLike,
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: one line: not a weight file, damaged, or it wants something called.
+    UserError: one line: not a weight file, damaged, or it wants something called.
   """
   path = os.fspath(path)
   if not os.path.isfile(path):

@@ -29,7 +29,7 @@ def from_torchvision(tensors: Mapping[str, np.ndarray], layers: Iterable[str] = 
   Kernels go from OIHW to HWIO; the classifier and the layers that are not needed are dropped.
 
   Raises:
-    ValueError: a missing tensor or a wrong shape, with its name.
+    UserError: a missing tensor or a wrong shape, with its name.
   """
   params, channels = {}, 3
   for (b, i), n in list(zip(CONVS, TORCH_INDEX))[:depth(layers)]:
@@ -60,7 +60,7 @@ def load(weights: str, layers: Iterable[str], widths=WIDTHS, fields: str = FIELD
     fields: beginning of the names of the config's fields, for messages.
 
   Raises:
-    ValueError: no weights chosen, widths of other than five groups, or a file that is not VGG19.
+    UserError: no weights chosen, widths of other than five groups, or a file that is not VGG19.
     FileNotFoundError: no such file.
   """
   layers = tuple(layers)

@@ -16,7 +16,7 @@ def reflect_pad(x):
   16 MB, its transpose 0.9 instead of 7.0), and on GPUs moves the whole image twice for it.
 
   Raises:
-    ValueError: a side below 2 (nothing to reflect).
+    UserError: a side below 2 (nothing to reflect).
   """
   if min(x.shape[1:3]) < 2:
     raise UserError(f"a {x.shape[1]}x{x.shape[2]} map cannot be reflect-padded; the image is too "

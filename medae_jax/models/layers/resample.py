@@ -111,7 +111,7 @@ def mix_resolution(image: jax.Array, res: int, *, transition: bool = False, alph
   + alpha downscale to res. [B,R,R,C] -> [B,res,res,C].
 
   Raises:
-    ValueError: R is not res times a power of two.
+    UserError: R is not res times a power of two.
   """
   full = image.shape[1]
   if image.shape[2] != full or full % res or (full // res) & (full // res - 1):
@@ -134,7 +134,7 @@ def pad_to(x, height: int, width: int):
   """Zero-pads [B,h,w,C] to [B,height,width,C], floor of the difference before, the rest after.
 
   Raises:
-    ValueError: the map is larger than its target.
+    UserError: the map is larger than its target.
   """
   dh, dw = height - x.shape[1], width - x.shape[2]
   if dh < 0 or dw < 0:

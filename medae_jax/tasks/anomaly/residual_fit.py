@@ -139,7 +139,7 @@ class ResidualFit:
     """Takes the pixels of a batch; see tasks.base.BaseEvaluator.update.
 
     Raises:
-      ValueError: val has no masks, or the method gives no reconstruction.
+      UserError: val has no masks, or the method gives no reconstruction.
     """
     if "mask" not in batch or "recon" not in outputs:
       raise UserError("config.eval.fit_residual needs masks in the val split and a method that "
@@ -168,7 +168,7 @@ class ResidualFit:
     """{"weights_positive": [C], "weights_negative": [C]} for config.method.score.
 
     Raises:
-      ValueError: no lesion pixel in val.
+      UserError: no lesion pixel in val.
     """
     parts, truth = np.concatenate(self._parts), np.concatenate(self._truth)
     group, share = np.concatenate(self._group), min(1.0, self._pixels / max(len(truth), 1))

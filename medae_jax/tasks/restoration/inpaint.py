@@ -73,7 +73,7 @@ def opencv(image: np.ndarray, mask: np.ndarray, kind: str, radius: float = 3.0) 
   """OpenCV's inpainting of 8-bit values: kind "telea" or "ns"; arguments as `harmonic`.
 
   Raises:
-    ValueError: OpenCV is not installed.
+    UserError: OpenCV is not installed.
   """
   try:
     import cv2
