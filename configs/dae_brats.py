@@ -30,7 +30,8 @@ def get_config(arg=None):
   method.loss_over = "all"         # what the squared error is averaged over: all (reference) or
                                    # foreground
   method.score = score = ml_collections.ConfigDict()
-  score.erosion = 5                # box that erodes the foreground; 0 = none
+  score.foreground = True          # the map is 0 outside of the foreground
+  score.erosion = 5                # box that erodes it; 0 = none
   score.median = 5                 # side of the median filter; 0 = none
   score.saturation = 0.0           # level of the map that tanh approaches; 0 = none
   score.guided = 0                 # radius in pixels of the guided filter (follows edges); 0 = none

@@ -122,9 +122,9 @@ def _dae(config) -> None:
   method.loss = "l1"               # over all pixels: an expression of l1, l2, ssim
   method.noise = _group({"noise_res": 16, "noise_std": 0.2, "noise_roll": "batch"})
   _score(method)
-  method.score.update(erosion=0, median=0, saturation=0.0, guided=0, guided_eps=1e-3, guide_channel=0,
-                      gaussian=0.0, test_noise_draws=0, test_noise_res=16, test_noise_std=0.2,
-                      test_noise_mirror=0)
+  method.score.update(foreground=False, erosion=0, median=0, saturation=0.0, guided=0, guided_eps=1e-3,
+                      guide_channel=0, gaussian=0.0, test_noise_draws=0, test_noise_res=16,
+                      test_noise_std=0.2, test_noise_mirror=0)
   config.model = _group({"depth": 4, "wf": 6, "dtype": "float32", "precision": "", "remat": False,
                          "norm_kernel": "plain"})
   config.optim.update(lr=1e-4, schedule="cosine_cyclic", half_period=100, weight_decay=1e-5, clip=0.0,

@@ -230,7 +230,7 @@ SHARED: dict[str, Rule] = {
     "method.score.test_noise_res": whole(1, 65536), "method.score.test_noise_std": number(0),
     **dict.fromkeys(("method.score.kind", "method.score.trunk", "method.score.trunk_weights",
                      "method.score.trunk_layers"), text),
-    **dict.fromkeys(("method.score.offer", "method.score.fit"), flag),
+    **dict.fromkeys(("method.score.offer", "method.score.fit", "method.score.foreground"), flag),
     "method.score.alpha": number(0, 1),
     "method.score.window": odd,
     "method.score.trunk_widths": _WIDTHS,

@@ -67,6 +67,7 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "method.name": {"dpa": _RECONSTRUCTS | {"method.trunk": "vgg19"},
                     "piad": _RECONSTRUCTS | {"method.trunk": "vgg19"},
                     "dae": _RECONSTRUCTS | {"method.score.gaussian": 0.0, "model.norm_kernel": "plain",
+                                            "method.score.foreground": True,
                                             "method.score.saturation": 0.0, "method.score.guided": 0,
                                             "method.score.guided_eps": 1e-3, "method.score.guide_channel": 0,
                                             "method.score.test_noise_mirror": 0},

@@ -11,12 +11,12 @@ Options that the reference lacks, all off by default (config.method.score):
                                fit them on the validation split (config.eval.fit_residual).
   test_noise_draws, test_noise_std   average the residual over fixed noise fields at test time.
   test_noise_mirror            every second of them on the image mirrored along this axis (0: none).
-  erosion, median              sizes of the two filters.
+  erosion, median              sizes of the two filters; foreground=False: e is 1 before it is eroded.
   saturation, guided, gaussian   further steps after them: scores/residual.py, scores/guided.py.
   kind                         another score of the same reconstruction: scores/reconstruction.py.
 config.method.loss (l1, l2, ssim, with factors) takes an expression over all pixels instead of the masked
-squared error, and config.method.noise the noise of data sets that say nothing of it: on chest radiographs
-(Bercea et al. 2023, MICCAI; docs/ae_zoo.md).
+squared error, and config.method.noise the noise of data sets that say nothing of it. On chest radiographs
+(Bercea et al. 2023, MICCAI; docs/ae_zoo.md) the score is the mean absolute residual of all pixels.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ class Method(BaseMethod):
     if s.test_noise_draws:
       residual = self._noisy_residual(state, image, mask)
       recon = image - residual  # the mean of the draws: what the map is made of
-    inside = scores.erode(mask, s.erosion)
-    finish = lambda raw: scores.finished(raw, image, inside, s)
+    kept = scores.inside(mask, s)
+    finish = lambda raw: scores.finished(raw, image, kept, s)
     anomaly = finish(scores.residual_map(residual, weights_positive=s.weights_positive,
                                          weights_negative=s.weights_negative))
     out = {"recon": recon, "map": anomaly, "score": scores.image_score(anomaly, s.image_score, mask)}

@@ -71,6 +71,12 @@ def erode(mask: jax.Array, size: int) -> jax.Array:
   return (count > 0.95 * size * size).astype(jnp.float32)
 
 
+def inside(mask: jax.Array, options) -> jax.Array:
+  """Where a map is kept, float32 [B,H,W,1] of 0/1: the foreground `mask`, or with options.foreground=False
+  every pixel; either is eroded by options.erosion."""
+  return erode(mask if options.get("foreground", True) else jnp.ones_like(mask), options.erosion)
+
+
 def median_filter(image: jax.Array, size: int) -> jax.Array:
   """Exact median over size x size boxes, edges mirrored without repeating the border pixel.
 
@@ -135,13 +141,13 @@ def saturated(anomaly: jax.Array, level: float) -> jax.Array:
   return level * jnp.tanh(anomaly / level) if level else anomaly
 
 
-def finished(raw: jax.Array, image: jax.Array, inside: jax.Array, options) -> jax.Array:
+def finished(raw: jax.Array, image: jax.Array, kept: jax.Array, options) -> jax.Array:
   """Filters of config.method.score, in this order: median, saturation, guided filter, Gaussian.
 
   Args:
-    raw: [B,H,W,K], each by itself. image: [B,H,W,C]. inside: [B,H,W,1], the eroded foreground.
+    raw: [B,H,W,K], each by itself. image: [B,H,W,C]. kept: [B,H,W,1] of 0/1, of `inside`.
   """
-  found = saturated(median_filter(raw * inside, options.median), options.get("saturation", 0.0))
+  found = saturated(median_filter(raw * kept, options.median), options.get("saturation", 0.0))
   if options.get("guided", 0):
     found = guided.guided_filter(found, guided.guide_of(image, options.guide_channel), foreground(image),
                                  options.guided, options.guided_eps)

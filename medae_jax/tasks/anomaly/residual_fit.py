@@ -146,14 +146,14 @@ class ResidualFit:
                        "reconstructs; turn it off")
     valid, image = np.asarray(batch["valid"]), jnp.asarray(batch["image"])
     residual = image - outputs["recon"]
-    inside = scores.erode(scores.foreground(image), self._options.erosion)
+    kept = scores.inside(scores.foreground(image), self._options)
     parts = jnp.concatenate([jnp.maximum(residual, 0), jnp.maximum(-residual, 0)], -1)
-    parts = np.asarray(scores.finished(parts, image, inside, self._linear))[valid]
+    parts = np.asarray(scores.finished(parts, image, kept, self._linear))[valid]
     truth = np.asarray(batch["mask"])[valid].reshape(-1) > 0
     # The median of a sum is not the sum of medians: what the fit is compared with is the map itself.
     o = self._options
     own = scores.residual_map(residual, o.get("weights_positive", ()), o.get("weights_negative", ()))
-    plain = detection.code_of(np.asarray(scores.finished(own, image, inside, o))[valid].reshape(-1))
+    plain = detection.code_of(np.asarray(scores.finished(own, image, kept, o))[valid].reshape(-1))
     for y in (False, True):
       self._plain[int(y)] += np.bincount(plain[truth == y], minlength=detection.CODES)
     group = np.repeat(self._groups[np.asarray(batch["position"])[valid]], parts[0, ..., 0].size)

@@ -30,7 +30,8 @@ DAE = {  # Kascenas et al., MIDL 2022, and its public code
     "train.steps": 2100 * 32, "train.epochs": 0.0, "train.batch_size": 16, "train.accum": 1,
     "train.best_metric": "val/loss", "train.best_mode": "min", "train.early_stop": 0,
     "eval.checkpoint": "best",
-    "method.score.kind": "published", "method.score.erosion": 5, "method.score.median": 5,
+    "method.score.kind": "published", "method.score.foreground": True, "method.score.erosion": 5,
+    "method.score.median": 5,
     "method.score.gaussian": 0.0, "method.score.test_noise_draws": 0, "method.score.weights_positive": (),
     "method.score.weights_negative": (), "method.score.image_score": "mean",
     "eval.components": 20, "eval.dice_thresholds": "1000", "eval.fit_residual": False,
@@ -98,8 +99,9 @@ ZOO = {
     "dae": {**_ALONE, "optim.lr": 1e-4, "optim.b1": 0.9, "optim.schedule": "cosine_cyclic",
             "optim.half_period": 100, "optim.weight_decay": 1e-5, "optim.amsgrad": True, "optim.clip": 0.0,
             "method.loss": "l1", "method.noise.noise_res": 16, "method.noise.noise_std": 0.2,
-            "method.noise.noise_roll": "batch", "method.score.erosion": 0, "method.score.median": 0,
-            "model.depth": 4, "model.wf": 6, "train.epochs": 1000, "train.batch_size": 16}}
+            "method.noise.noise_roll": "batch", "method.score.foreground": False, "method.score.erosion": 0,
+            "method.score.median": 0, "model.depth": 4, "model.wf": 6, "train.epochs": 1000,
+            "train.batch_size": 16}}
 PARITY = {  # what the public code does although it does not say so
     "ae_s": {"model.norm": "frozen", "model.slope": 1.0},
     "ae_d": {"model.norm": "frozen", "model.slope": 1.0},

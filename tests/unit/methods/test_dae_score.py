@@ -53,11 +53,11 @@ def shift(image):
   return 0.55 * image[..., ::-1] + 0.2
 
 
-def by_hand(image, recon, positive=1.0, negative=1.0, erosion=5, median=5):
+def by_hand(image, recon, positive=1.0, negative=1.0, erosion=5, median=5, foreground=True):
   """median(erode(foreground) * mean_c(weighted residual)), [B,H,W], in float64."""
   residual = image.astype(np.float64) - recon
   raw = (np.asarray(positive) * residual.clip(0) + np.asarray(negative) * (-residual).clip(0)).mean(-1)
-  body = image.sum(-1) > 0.01
+  body = (image.sum(-1) > 0.01) | (not foreground)
   if erosion > 1:
     count = scipy.ndimage.uniform_filter(body.astype(np.float64), (0, erosion, erosion),
                                          mode="constant") * erosion**2
@@ -68,6 +68,7 @@ def by_hand(image, recon, positive=1.0, negative=1.0, erosion=5, median=5):
 
 @pytest.mark.parametrize("options", [
     {}, {"erosion": 3, "median": 3}, {"erosion": 0}, {"median": 0}, {"erosion": 0, "median": 0},
+    {"foreground": False}, {"foreground": False, "erosion": 0, "median": 0},
     {"weights_positive": (2.0, 0.5), "weights_negative": (0.25, 1.5)},
     {"weights_positive": (1.0,), "weights_negative": (0.0,)}, {"weights_negative": (0.0, 3.0)}])
 def test_map_is_weights_then_mean_then_erosion_then_median(options):
