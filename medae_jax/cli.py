@@ -27,7 +27,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import medae_jax
-from medae_jax.core import places
+from medae_jax.core import mode_flags, places
 from medae_jax.core.device import environment, huge_pages
 from medae_jax.core.errors import UserError, allow_outside_code, line_of, place_in
 
@@ -253,7 +253,7 @@ def check_paths(mode: str) -> None:
   for flag in _NEEDS.get(mode, ("workdir",)):
     if not getattr(FLAGS, flag):
       raise UserError(f"--mode={mode} needs --{flag}")
-  places.check_flags(mode, [name for name in places.MODES_OF if FLAGS[name].present])
+  mode_flags.check(mode, [name for name in mode_flags.MODES if FLAGS[name].present])
   if FLAGS.workdir:
     places.check_workdir(FLAGS.workdir)
   if mode == "serve":

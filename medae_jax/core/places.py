@@ -7,7 +7,6 @@ files of users write `from data_pipelines import ...` against a wheel as against
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 import importlib
 import importlib.abc
 import importlib.util
@@ -151,17 +150,3 @@ def install_aliases() -> None:
   inside = folder("data_pipelines").parent == PACKAGE
   if inside and not any(isinstance(f, _Finder) for f in sys.meta_path):
     sys.meta_path.append(_Finder())
-
-
-# Flags that other modes do not look at: who gives one of them means something that would not happen.
-MODES_OF = {"input": ("predict", "convert", "weights", "report"),
-            "output": ("predict", "export", "report", "weights"), "formats": ("export",),
-            **dict.fromkeys(("host", "port", "open_to_network", "host_names", "max_mb"), ("serve",))}
-
-
-def check_flags(mode: str, given: Iterable[str]) -> None:
-  """Raises UserError where a flag is given to a mode that does not use it."""
-  for name in given:
-    if mode not in MODES_OF[name]:
-      raise UserError(f"--{name} is of --mode={' and '.join(MODES_OF[name])}, not of {mode}: leave it out, "
-                      "or choose that mode")

@@ -130,8 +130,8 @@ class Measures:
       reliability = probability.Reliability()
       reliability.add(probability.logistic(e.image_scores["model"][known], curve), e.label[known] == 1)
       numbers["brier"], numbers["ece"] = reliability.brier(), reliability.ece()
-    scans, normal = e.scans(), found.get("scan_scores") or []
-    if e.split != "val" and normal and found.get("scan_unit") == scans.what and (scans.label == 0).any():
+    scans, normal = e.scans(), np.asarray(found.get("scan_scores") or [], np.float64)
+    if e.split != "val" and len(normal) and found.get("scan_unit") == scans.what and (scans.label == 0).any():
       p = [conformal.p_value(normal, s) for s in scans.score[scans.label == 0]]
       numbers["p_value_ks"] = probability.uniformity(p)[0]
 

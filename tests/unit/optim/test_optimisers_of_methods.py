@@ -19,7 +19,8 @@ WANTED = {
     "dpa_camelyon16": [(rate, (*_BETAS, "weight_decay", "clip"), {}) for rate in ("lr", "lr_critic")],
     "piad_camelyon16": [(rate, ("b1", "b2", "weight_decay"), {})
                         for rate in ("lr", "lr_critic_image", "lr_critic_latent")],
-    "morphaeus_cxr": [("lr", _BETAS, {})], "ae_cxr": [("lr", _BETAS, {})], "ae_cxr:vae": [("lr", _BETAS, {})],
+    "morphaeus_cxr": [("lr", _BETAS, {})] * 2,
+    "ae_cxr": [("lr", _BETAS, {})], "ae_cxr:vae": [("lr", _BETAS, {})],
     "deep_geo_camelyon16": [("lr", _BETAS, {"eps_hat": True})]}
 
 
