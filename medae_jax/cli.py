@@ -27,7 +27,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import medae_jax
-from medae_jax.core import mode_flags, places
+from medae_jax import mode_flags
+from medae_jax.core import places
 from medae_jax.core.device import environment, huge_pages
 from medae_jax.core.errors import UserError, allow_outside_code, line_of, place_in
 
@@ -64,10 +65,6 @@ flags.DEFINE_bool("allow_code", False, "Methods and data sets may be imported fr
 config_flags.DEFINE_config_file("config", None, "Experiment: configs/<name>.py[:argument].",
                                 lock_config=True)
 FLAGS = flags.FLAGS
-
-_NEEDS = {"train": ("config", "workdir"), "bench": ("config",), "sweep": ("config", "workdir"),
-          "convert": ("config", "workdir", "input"), "predict": ("workdir", "input"), "list": (),
-          "weights": ()}
 
 
 def run(mode: str) -> None:
@@ -250,10 +247,8 @@ def check_paths(mode: str) -> None:
     from medae_jax.training import full_size
     FLAGS["workdir"].value = full_size.default_workdir(config_flags.get_config_filename(FLAGS["config"]))
     print(f"medae_jax: --workdir={FLAGS.workdir}", file=sys.stderr)
-  for flag in _NEEDS.get(mode, ("workdir",)):
-    if not getattr(FLAGS, flag):
-      raise UserError(f"--mode={mode} needs --{flag}")
-  mode_flags.check(mode, [name for name in mode_flags.MODES if FLAGS[name].present])
+  given = [name for name in mode_flags.MODES if FLAGS[name].present]
+  mode_flags.check(mode, lambda name: getattr(FLAGS, name), given)
   if FLAGS.workdir:
     places.check_workdir(FLAGS.workdir)
   if mode == "serve":

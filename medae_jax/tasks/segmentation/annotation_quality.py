@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 import scipy.stats
 
+from data_pipelines.ops import overlap
 from medae_jax.reporting import panels
 
 _CELL = 200       # pixels of a picture's side
@@ -55,9 +56,9 @@ class Quality:
   def add(self, i, native, found, outputs):
     """One noisy example: its masks at native size, the prediction there, and what was learnt."""
     label = native["mask"]
-    self.to_found[i] = _dice(label, found)
+    self.to_found[i] = overlap.dice(label, found)
     if native["truth"] is not None:
-      self.to_expert[i] = _dice(label, native["truth"])
+      self.to_expert[i] = overlap.dice(label, native["truth"])
     if float(outputs.get("seen", 0)) > 0:
       weight = outputs["weight"][..., 0]
       self.weight[i], self.agree[i] = weight.mean(), outputs["agree"]
@@ -146,8 +147,3 @@ def framed_float(value):
   """float [h,w] -> [_CELL,_CELL], bilinear."""
   image = Image.fromarray(np.ascontiguousarray(value, np.float32))
   return np.asarray(image.resize((_CELL, _CELL), Image.Resampling.BILINEAR))
-
-
-def _dice(a, b):
-  total = int(a.sum()) + int(b.sum())
-  return 2 * int((a & b).sum()) / total if total else 1.0

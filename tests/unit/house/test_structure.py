@@ -19,7 +19,7 @@ CODE = [p for folder in ("medae_jax", "data_pipelines", "configs", "benchmarks",
 MODES = ("train", "evaluate", "predict", "export", "convert", "bench", "sweep", "report", "serve")
 # From below to above: a module imports from rooms of lower rows, and from its own row as NEIGHBOURS says.
 MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weights", "reporting"),
-             ("methods", "tasks"), ("training", "serving"), ("modes",), ("api", "cli"))
+             ("methods", "tasks"), ("training", "serving"), ("modes", "mode_flags"), ("api", "cli"))
 DOMAINS = ("brains", "chest", "marks", "masks", "one_class", "pairs", "slides")
 DATA = (("cells", "errors", "machine", "outside", "tf"),
         ("claims", "dataset", "fields", "formats", "intake", "modules", "ops", "store", "stream",
