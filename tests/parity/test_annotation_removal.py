@@ -267,6 +267,6 @@ def test_losses(file):
       match = re.fullmatch(r"original_total_loss_lambda_ssim([\d.]+)", key)
       if match:
         seen += 1
-        got = weighted(predicted, 150.0, 1.0) + float(match[1]) * ssim(predicted, annotated)
+        got = weighted(predicted, 150.0, 1.0) + float(match[1]) * dissimilarity(predicted, annotated)
         assert abs(float(got) - value) < 1e-5 + 2e-6 * value, (group, key)
     assert seen, group
