@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medae_jax.core.device import once
 from medae_jax.core.errors import UserError, check_outside_code
 from medae_jax.core.needs import Batch, Need
 
@@ -245,7 +246,7 @@ def fresh_state(method: Method, rng: jax.Array, batch: Batch) -> State:
     UserError: what `pretrained` raises; pretrained networks that are not the ones that `init` made.
   """
   pretrained = method.pretrained()  # first: a missing file is said before anything is compiled
-  state = jax.jit(method.init)(rng, batch)
+  state = once.jit(method.init)(rng, batch)
   for net, params in pretrained.items():
     found, made = shapes(params), shapes(state.params[net])
     wrong = sorted(k for k in {**found, **made} if found.get(k) != made.get(k))

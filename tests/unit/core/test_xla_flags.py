@@ -9,10 +9,12 @@ import sys
 import threading
 import types
 
+import jax
 from jax._src import xla_bridge
+import numpy as np
 import pytest
 
-from medae_jax.core.device import environment, xla_flags
+from medae_jax.core.device import environment, once, xla_flags
 from tests.contract import cases
 
 
@@ -94,3 +96,27 @@ def test_a_run_that_failed_waits_for_no_thread(monkeypatch, capsys, code, stuck,
   event.set()
   assert left_with == ([] if left is None else [left])
   assert capsys.readouterr().err == ("words\n" if code == "words" else "")
+
+
+@pytest.mark.parametrize("backend, fast, options", [
+    ("cpu", False, {"compiler_options": {"xla_backend_optimization_level": 1}}), ("cpu", True, {}),
+    ("gpu", False, {})])
+def test_what_runs_once_is_compiled_quickly_on_cpus(monkeypatch, backend, fast, options):
+  """Not where the fast compilation of tests is faster still, nor for devices that it was not tried on."""
+  given = []
+  monkeypatch.setattr(once.jax, "default_backend", lambda: backend)
+  read = {"jax_disable_most_optimizations": fast}.get
+  monkeypatch.setattr(once.jax, "config", types.SimpleNamespace(read=read))
+  monkeypatch.setattr(once.jax, "jit", lambda function, **more: given.append(more) or function)
+  assert once.jit(len) is len and given == [options]
+
+
+def test_what_is_compiled_quickly_draws_the_same_numbers():
+  draw = lambda key: jax.random.normal(key, (3, 3, 8, 8)) / 9 + jax.random.uniform(key, (8,), minval=-0.1)
+  old = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", False)
+  try:
+    quick, plain = once.jit(draw)(jax.random.key(3)), jax.jit(draw)(jax.random.key(3))
+  finally:
+    jax.config.update("jax_disable_most_optimizations", old)
+  np.testing.assert_array_equal(quick, plain)
