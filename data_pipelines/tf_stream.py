@@ -11,10 +11,6 @@ import numpy as np
 
 from data_pipelines.tf import tf
 
-# Functions of a stream are traced as they stand: a rewriting of their Python (AutoGraph), which none of them
-# needs, takes most of the time until the first batch.
-_as_it_stands = tf.autograph.experimental.do_not_convert
-
 _ENDLESS = np.iinfo(np.int64).max // 2
 _PAD = 498247692  # what tf.random.experimental.index_shuffle puts before a seed of two numbers
 
@@ -85,6 +81,9 @@ def _endless(source, share, first_step, seed, workers, failures):
                    source.batch_ops, seed, workers, failures)
 
 
+# Its functions are traced as they stand: a rewriting of their Python, which none of them needs, takes most of
+# the time until the first batch.
+@tf.autograph.experimental.do_not_convert
 def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers, failures):
   """Batch numbers -> examples -> example_ops -> batches -> batch_ops -> prefetched batches.
 
@@ -107,14 +106,13 @@ def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers, f
       for op in source.example_ops:
         value = op(value, op_seed)
       return value
-    examples = numbers.map(_as_it_stands(place)).unbatch().map(
-        _as_it_stands(example), num_parallel_calls=parallel, deterministic=True)
+    examples = numbers.map(place).unbatch().map(example, num_parallel_calls=parallel,
+                                                deterministic=True)
     read = examples.batch(len(share), drop_remainder=True)
   else:
     # A whole batch in one call of Python: the interpreter is entered once a batch.
-    read = numbers.map(
-        _as_it_stands(lambda number: _read(source, spec, place(number)[0], False, failures)),
-        num_parallel_calls=parallel, deterministic=True)
+    read = numbers.map(lambda number: _read(source, spec, place(number)[0], False, failures),
+                       num_parallel_calls=parallel, deterministic=True)
 
   def finish(number, batch):
     # Batch ops draw for the global batch with the seed [seed, number] and keep this process's rows:
@@ -125,7 +123,7 @@ def _pipeline(source, share, numbers, place, extras, batch_ops, seed, workers, f
       batch = op(batch, op_seed, share.low, share.high, share.size)
     return batch
   stream = tf.data.Dataset.zip((numbers, read)).map(
-      _as_it_stands(finish), num_parallel_calls=parallel, deterministic=True).prefetch(tf.data.AUTOTUNE)
+      finish, num_parallel_calls=parallel, deterministic=True).prefetch(tf.data.AUTOTUNE)
   options = tf.data.Options()
   options.experimental_optimization.map_and_batch_fusion = False  # keeps the order of ops readable
   return stream.with_options(options)

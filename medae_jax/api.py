@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import importlib.util
 import os
 import pathlib
@@ -137,6 +138,11 @@ class Run:
   calibration = property(lambda self: self.trained.calibration)
   info = property(lambda self: self.trained.info)
 
+  @functools.cached_property
+  def _trained_on(self):
+    from medae_jax.core.trained_on import record
+    return record.read(self.workdir)
+
   # ------------------------------------------------------------------------------------ scoring
   def score(self, image, **changed) -> Score:
     """Map, mask, score, p-value and verdict of one image or scan.
@@ -157,10 +163,9 @@ class Run:
     """
     if isinstance(image, (str, os.PathLike)):
       return self._score_file(places.given(image, "what is to be scored"), changed)
-    from medae_jax.core.trained_on import record
     from medae_jax.tasks import admit, given, score_of
-    batch, single = given.batch(image, getattr(self.method, "needs", {}))
-    said = given.warning(batch["image"], record.read(self.workdir), self.config.eval.kind == "restoration")
+    batch, single = given.batch(image, self.method.needs)
+    said = given.warning(batch["image"], self._trained_on, self.config.eval.kind == "restoration")
     if said:
       logging.warning("this array: %s", said)
     run = self.trained.override(changed)

@@ -89,15 +89,24 @@ def check_outlines(volumes: Mapping[str, np.ndarray]) -> None:
     if mirrored > _SAME and 1 - mirrored < (1 - found) / _BETTER:
       raise UserError(f"{second} is {first} turned round along axis {axis + 1} by their outlines (Dice "
                       f"{found:.3f}, mirrored {mirrored:.3f}), and their headers say one grid: one is wrong")
-    shifts = [(_shift(a, b, axis), axis) for axis in range(3)]
-    moved, by, axis = max((overlap.dice(a, np.roll(b, *shift)), *shift) for shift in shifts)
-    if moved > _SAME and 1 - moved < (1 - found) / _BETTER and abs(by) > _FAR * a.shape[axis]:
+    by, axis, moved = _moved(a, b)
+    if moved > _SAME and 1 - moved < (1 - found) / _BETTER:
       raise UserError(f"{second} is {first} moved by {abs(by)} voxels along axis {axis + 1} by their "
                       f"outlines (Dice {found:.3f}, moved back {moved:.3f}), and their headers say one grid: "
                       "one is wrong")
     if found < _APART:
       logging.warning("%s and %s share little of their outlines (Dice %.2f), and their headers say one grid: "
                       "are they of one scan, and registered?", first, second, found)
+
+
+def _moved(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
+  """(voxels, axis, Dice) of the move of `b` that makes it most like `a`; Dice 0 where that is not far."""
+  far = lambda by, axis: abs(by) > _FAR * a.shape[axis]
+  shifts = [(_shift(a, b, axis), axis) for axis in range(3)]
+  if not any(far(*shift) for shift in shifts):  # to roll takes longer than to look
+    return 0, 0, 0.0
+  moved, by, axis = max((overlap.dice(a, np.roll(b, *shift)), *shift) for shift in shifts)
+  return by, axis, moved if far(by, axis) else 0.0
 
 
 def _shift(a: np.ndarray, b: np.ndarray, axis: int) -> int:

@@ -91,7 +91,7 @@ class Trained:
     if self.calibration and not all(name.startswith("predict.") for name in values):
       changed.check_calibration(config, self.calibration, self.config)
     other = dataclasses.replace(self, config=config, method=method_lib.load(config))
-    if "score_fn" in self.__dict__ and all(name.startswith("predict.") for name in values):
+    if all(name.startswith("predict.") for name in values):
       other.__dict__["score_fn"] = self.score_fn  # a score reads none of these: compiled once
     return other
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
-from typing import Any
 
 import jax
 import numpy as np
@@ -27,8 +26,6 @@ class Validator:
   config.train.best_metric asks for it: from `score` on the split "val", which needs labels.
   """
 
-  _batches: Any = None  # of the validation source, made by the first validation
-
   def __init__(self, method, dataset, config, writer):
     self._config, self._writer, self._dataset = config, writer, dataset
     self._source = dataset.validation()
@@ -50,11 +47,13 @@ class Validator:
       values["val/image_auroc"] = self._image_auroc(model, between)
     return values
 
+  @functools.cached_property
+  def _batches(self):
+    return batches_of(self._source, self._config.train.eval_batch_size)
+
   def _losses(self, model, step, between):
     sums, count = {}, 0.0
     t = self._config.train
-    if self._batches is None:
-      self._batches = batches_of(self._source, t.eval_batch_size)
     for number, batch in enumerate(side_by_side(self._batches)):
       if t.eval_batches and number >= t.eval_batches:
         break

@@ -42,12 +42,13 @@ class Exported(trained.Trained):
     Raises:
       UserError: another field; an orientation or a scale of slides that the run was not trained with.
     """
+    if not values:
+      return self
     if other := [name for name in values if not name.startswith("predict.")]:
       raise UserError(_FIXED.format(other[0]))
     found = dataclasses.replace(self, config=config_lib.override(self.config, values))
     changed.check(self.config, found.config, splits=False)
-    if "score_fn" in self.__dict__:
-      found.__dict__["score_fn"] = self.score_fn  # compiled once
+    found.__dict__["score_fn"] = self.score_fn  # compiled once
     return found
 
 

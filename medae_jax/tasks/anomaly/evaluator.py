@@ -184,7 +184,7 @@ class Evaluator(BaseEvaluator):
       cuts["val"] = threshold
       found["dice_val_threshold"] = float(detection.dice_at(counts, threshold))
     self.overlap = kept_maps.overlap_counts(self.store, self.volumes(), cuts,
-                                          self.config.eval.components)
+                                            self.config.eval.components)
     found["dice_components"] = float(kept_maps.pooled_dice(self.overlap["best_components"]))
     if threshold is not None:
       found["dice_val_threshold_components"] = float(

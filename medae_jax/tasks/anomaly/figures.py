@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medae_jax.metrics import conformal, curves as _curves
+from medae_jax.tasks.anomaly import whole_scans
 
 _KEPT = 2000  # p-values of a split in the file, evenly out of the sorted ones where there are more
 
@@ -83,9 +84,9 @@ def _histograms(evaluator):
 
 def _p_values(evaluator):
   """p-values of whole scans; nothing where val kept no normal scores of this unit."""
-  calibration, scans = evaluator.calibration or {}, evaluator.scans()
-  normal = np.array(calibration.get("scan_scores") or [])
-  if not normal.size or calibration.get("scan_unit") != scans.what:
+  scans = evaluator.scans()
+  normal = whole_scans.normal_scores(evaluator.calibration, scans.what)
+  if not len(normal):
     return {}
   values = lambda of: _thin(np.sort([conformal.p_value(normal, s) for s in scans.score[scans.label == of]]))
   return {"p_values": {"unit": scans.what, "calibrated_on": len(normal), "normal": values(0),

@@ -31,7 +31,7 @@ from medae_jax.core.errors import UserError, of_field
 from medae_jax.losses.trunk import Trunk
 from medae_jax.metrics import conformal, probability, similarity
 from medae_jax.scores import perceptual_distance, trivial
-from medae_jax.tasks.anomaly import findings, intervals as of_scores, scan_measures
+from medae_jax.tasks.anomaly import findings, intervals as of_scores, scan_measures, whole_scans
 from medae_jax.weights import trunks
 
 
@@ -130,8 +130,9 @@ class Measures:
       reliability = probability.Reliability()
       reliability.add(probability.logistic(e.image_scores["model"][known], curve), e.label[known] == 1)
       numbers["brier"], numbers["ece"] = reliability.brier(), reliability.ece()
-    scans, normal = e.scans(), np.asarray(found.get("scan_scores") or [], np.float64)
-    if e.split != "val" and len(normal) and found.get("scan_unit") == scans.what and (scans.label == 0).any():
+    scans = e.scans()
+    normal = whole_scans.normal_scores(found, scans.what)
+    if e.split != "val" and len(normal) and (scans.label == 0).any():
       p = [conformal.p_value(normal, s) for s in scans.score[scans.label == 0]]
       numbers["p_value_ks"] = probability.uniformity(p)[0]
 

@@ -68,6 +68,12 @@ def calibrate(scans: Scans, alpha: float) -> dict[str, Any]:
           "scan_threshold_rule": conformal.rule(normal.size, alpha, scans.what)}
 
 
+def normal_scores(calibration: Mapping[str, Any] | None, what: str) -> np.ndarray:
+  """float64 [n] of val's normal scans, for p-values; none where the calibration knows none of this unit."""
+  found = calibration or {}
+  return np.asarray(found.get("scan_scores") or [] if found.get("scan_unit") == what else [], np.float64)
+
+
 def verdict(calibration: Mapping[str, Any], score: float, what: str) -> dict[str, Any]:
   """Columns of predictions.csv for a scan: {} where the calibration knows nothing of this unit.
 
@@ -78,8 +84,8 @@ def verdict(calibration: Mapping[str, Any], score: float, what: str) -> dict[str
   if calibration.get("scan_unit") != what:
     return {}
   row: dict[str, Any] = {}
-  normal = calibration.get("scan_scores") or []
-  if normal:
+  normal = normal_scores(calibration, what)
+  if len(normal):
     row["p_value"] = conformal.p_value(normal, score)
   if calibration.get("scan_threshold") is not None:
     row["called_abnormal"] = int(score > calibration["scan_threshold"])

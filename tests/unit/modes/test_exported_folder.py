@@ -34,6 +34,19 @@ def rows(folder):
     return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_score_is_made_once_for_all_arrays(folders, monkeypatch, which):
+  """Of a run and of its export, with fields of predict changed first or later."""
+  made, of_run, of_export = [], trained.scoring.score_fn, opened.artefact.load
+  monkeypatch.setattr(trained.scoring, "score_fn", lambda *args: made.append(1) or of_run(*args))
+  monkeypatch.setattr(opened.artefact, "load", lambda *args: made.append(1) or of_export(*args))
+  run = api.load(folders[which])
+  image = np.random.default_rng(0).uniform(0, 0.5, (*fake_run.SHAPE, 2)).astype(np.float32)
+  scores = [run.score(image, **changed).score
+            for changed in ({"predict.threshold": 0.3}, {}, {"predict.threshold": 0.2}, {})]
+  assert made == [1] and len(set(scores)) == 1
+
+
 def test_predict_writes_the_same_files_from_either(folders, tmp_path):
   for k, folder in enumerate(folders[:2]):
     predict.predict(folder, {"predict.input": str(folders[2]), "predict.output": str(tmp_path / str(k))})
