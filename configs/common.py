@@ -49,7 +49,7 @@ def base(task: str = "anomaly") -> ml_collections.ConfigDict:
   evaluation.splits = ("val", "test")  # in this order: thresholds are chosen on val
   evaluation.batch_size = 64
   evaluation.checkpoint = "best"   # best or last: of evaluate, predict and export
-  evaluation.bootstrap = 1000      # resamples of patients for the 95 % intervals; 0 = none
+  evaluation.bootstrap = 1000      # resamples of patients for 95 % intervals and bands; 0 = none
 
   config.predict = predict = ml_collections.ConfigDict()
   predict.input = ""               # file or folder; launch.py fills in --input

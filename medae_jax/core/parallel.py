@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-from medae_jax.core.device import loops
+from medae_jax.core.device import loops, once
 from medae_jax.core.errors import UserError
 
 AXIS = "data"
@@ -237,15 +237,18 @@ def _shard_map(many, resident):
   return _call(mapped, given)
 
 
-def per_example_fn(fn: Callable) -> Callable:
+def per_example_fn(fn: Callable, seldom: bool = False) -> Callable:
   """Compiles (state, batch) -> dict of [B, ...] over this process's devices, without collectives.
 
-  Used for `score` and `eval_step`. Any B works: the batch is padded to a multiple of the local
-  device count and cut again.
+  Used for `score`, `eval_step` and `pictures`. Any B works: the batch is padded to a multiple of the
+  local device count and cut again.
+
+  Args:
+    seldom: it runs on few batches, so that the time to compile it counts (core/device/once.py).
   """
   local = jax.local_device_count()
   if local == 1:
-    return jax.jit(fn)
+    return once.jit(fn) if seldom else jax.jit(fn)
   mapped = jax.pmap(fn, in_axes=(None, 0))
 
   def call(state, batch):

@@ -88,7 +88,7 @@ def trace(config, method, state, batch, where: str = "", fitted: bool = True) ->
 def pictures_fn(config, state):
   """numpy batch -> what `method.pictures` shows of the training task, {name: [B,H,W,C] in [0,1]}."""
   method = method_lib.load(config)
-  compiled = parallel.per_example_fn(lambda s, b: method.pictures(s, b, jax.random.key(0)))
+  compiled = parallel.per_example_fn(lambda s, b: method.pictures(s, b, jax.random.key(0)), seldom=True)
   return explained(config, method, compiled, state, (*method.score_needs, "index"))
 
 

@@ -41,7 +41,7 @@ def write(workdir, number: int, stage, method, state, dataset) -> pathlib.Path |
     return None
   places = np.unique(np.linspace(0, len(source) - 1, IMAGES).astype(int))
   batch = next(stream.eval_batches(Subset(source, places), batch_size=len(places)))
-  shown = parallel.per_example_fn(lambda s, b: method.pictures(s, b, jax.random.key(0)))(
+  shown = parallel.per_example_fn(lambda s, b: method.pictures(s, b, jax.random.key(0)), seldom=True)(
       model, {k: batch[k] for k in ("image", "index")})
   if not shown:
     return None

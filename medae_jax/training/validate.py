@@ -107,7 +107,7 @@ def _programs(method):
   rng = lambda batch: jax.random.fold_in(key, _first(batch, "number"))
   return (parallel.per_example_fn(lambda s, batch: method.eval_step(s, batch, rng(batch))),
           parallel.per_example_fn(lambda s, batch: method.score(s, batch)["score"]),
-          parallel.per_example_fn(lambda s, batch: method.pictures(s, batch, rng(batch))))
+          parallel.per_example_fn(lambda s, batch: method.pictures(s, batch, rng(batch)), seldom=True))
 
 
 def batches_of(source, batch_size: int):

@@ -56,15 +56,16 @@ def curves(evaluator) -> dict[str, Any]:
   """
   found: dict[str, Any] = {"unit": "patients" if len(evaluator.patients) < len(evaluator.metas) else "images",
                            "groups": len(evaluator.patients)}
-  score, label, seed = evaluator.image_scores["model"], evaluator.label, evaluator.config.seed
+  score, label, config = evaluator.image_scores["model"], evaluator.label, evaluator.config
+  draws = {"seed": config.seed, "resamples": min(_curves.RESAMPLES, config.eval.bootstrap)}
   known = label >= 0
   if known.any():
-    drawn = _curves.of_scores(score[known], label[known], evaluator.group[known], seed)
+    drawn = _curves.of_scores(score[known], label[known], evaluator.group[known], **draws)
     found["image"] = {**drawn, "prevalence": float(label[known].mean())}
   if evaluator.counts is not None:
     pixels = evaluator.pixels["model"]
     total = evaluator.counts.sum(-1)
-    found["pixel"] = {**_curves.with_bands(pixels.grouped(), seed), "exact": pixels.shift == 0,
+    found["pixel"] = {**_curves.with_bands(pixels.grouped(), **draws), "exact": pixels.shift == 0,
                       "prevalence": float(total[1] / total.sum())}
   found["scores"] = _histograms(evaluator)
   if evaluator.split != "val":

@@ -59,7 +59,7 @@ def test_only_patients_of_images_that_are_counted_are_told(monkeypatch):
   known = LABEL >= 0
   monkeypatch.setattr(ranking, "of_images", lambda score, label, group, weights: told.append(group))
   intervals.of_images(seen, SCORE)
-  monkeypatch.setattr(figures._curves, "of_scores", lambda score, label, group, _: told.append(group) or {})
+  monkeypatch.setattr(figures._curves, "of_scores", lambda score, label, group, **_: told.append(group) or {})
   figures.curves(seen)
   for group in told:
     np.testing.assert_array_equal(group, seen.group[known])

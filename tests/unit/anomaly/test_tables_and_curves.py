@@ -57,6 +57,20 @@ def test_curves_say_their_unit_prevalence_and_the_thresholds_of_each_histogram()
   assert figures.curves(by_hand.evaluator([1, 2], [0, 1], "ab"))["unit"] == "images"
 
 
+@pytest.mark.parametrize("asked, drawn", [(40, 40), (1000, 200), (0, None)])
+def test_bands_take_no_more_resamples_than_intervals_do(asked, drawn, monkeypatch):
+  """Those of `eval.bootstrap`, and none where it is 0."""
+  seen, told, plain = of_scans(), [], bootstrap.resample_weights
+  seen.config.eval.bootstrap = asked
+  seen.counts = np.array([[5, 3], [1, 1]])
+  seen.pixels = {"model": types.SimpleNamespace(grouped=lambda: np.stack([seen.counts] * 5), shift=0)}
+  monkeypatch.setattr(bootstrap, "resample_weights", lambda groups, resamples, seed=None: told.append(
+      resamples) or plain(groups, resamples, seed))
+  found = figures.curves(seen)
+  assert told == ([drawn, drawn] if drawn else [])
+  assert all(("low" in found[kind]["roc"]) is bool(drawn) for kind in ("image", "pixel"))
+
+
 def test_the_gallery_begins_with_the_worst_of_each_patient():
   #             a     a    b     c    d    d     e     f
   seen = by_hand.evaluator([0.9, 0.8, 0.95, 0.1, 0.2, 0.05, 0.01, 0.99], [0, 0, 0, 0, 1, 1, 1, 1], "aabcddef",

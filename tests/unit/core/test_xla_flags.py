@@ -14,6 +14,7 @@ from jax._src import xla_bridge
 import numpy as np
 import pytest
 
+from medae_jax.core import parallel
 from medae_jax.core.device import environment, once, xla_flags
 from tests.contract import cases
 
@@ -109,6 +110,10 @@ def test_what_runs_once_is_compiled_quickly_on_cpus(monkeypatch, backend, fast, 
   monkeypatch.setattr(once.jax, "config", types.SimpleNamespace(read=read))
   monkeypatch.setattr(once.jax, "jit", lambda function, **more: given.append(more) or function)
   assert once.jit(len) is len and given == [options]
+  monkeypatch.setattr(parallel.jax, "local_device_count", lambda: 1)
+  parallel.per_example_fn(len, seldom=True)
+  parallel.per_example_fn(len)
+  assert given[1:] == [options, {}]
 
 
 def test_what_is_compiled_quickly_draws_the_same_numbers():
