@@ -14,7 +14,7 @@ Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYN
                 in scores.md, scores.csv, with paired intervals over patients (the default)
   study=noise   one network for each resolution (4 to 32) and sigma (0.1 to 0.4) of the noise, published score
   study=training  the default of dae_nifti.py with one thing of its training changed at a time, and its own
-                score; stopped early, the table has fewer folds
+                score; stopped early, the table has fewer folds. changes=loss_l1+twice_as_wide: these alone
   :small        96x96, wf 3, 600 steps: 4 minutes a network on one free core
   :smoke        SYNTHETIC, seconds a run; for tests
 """
@@ -30,7 +30,8 @@ TRAINING = {  # name: (arguments of dae_nifti.py, fields)
     "noise_32_nodes": ("noise_res=32", {}),
     "noise_0.1": ("noise_std=0.1", {}), "noise_0.4": ("noise_std=0.4", {}),
     "roll_per_image": ("", {"data.noise_roll": "example"}), "loss_l1": ("loss=l1", {}),
-    "loss_ssim_l1": ("loss=ssim+l1", {}), "twice_as_wide": ("", {"model.wf": 4}),
+    "loss_ssim_l1": ("loss=ssim+l1", {}), "half_as_wide": ("", {"model.wf": 2}),
+    "twice_as_wide": ("", {"model.wf": 4}),
     "twice_as_long": ("", {"train.steps": 1200}), "half_as_long": ("", {"train.steps": 300}),
     "mirrored": ("", {"data.flip": True}),
     "gain_0.1": ("", {"data.gain": 0.1}), "gain_0.3": ("", {"data.gain": 0.3})}
@@ -40,11 +41,16 @@ def get_config(arg=None):
   """The config of the first run, with the group `sweep`.
 
   Raises:
-    UserError: an unknown argument or study.
+    UserError: an unknown argument, study or change.
   """
-  args = common.parse_arg(arg, root="", study="scores", runs=1, folds=5, unit="", small=False, smoke=False)
+  args = common.parse_arg(arg, root="", study="scores", runs=1, folds=5, unit="", changes="",
+                          small=False, smoke=False)
   if args.study not in ("scores", "noise", "training"):
     raise UserError(f"config argument study={args.study}: use scores, noise or training")
+  changes = args.changes.split("+") if args.changes else tuple(TRAINING)
+  if args.changes and (args.study != "training" or not set(changes) <= set(TRAINING)):
+    raise UserError(f"config argument changes={args.changes}: for study=training, some of "
+                    f"{'+'.join(TRAINING)}")
   words = [w for w in ("small", "smoke") if args[w]]
   words += [f"{name}={args[name]}" for name in ("root", "unit") if args[name]]
   folds = args.folds if args.root else 0  # synthetic brains have no folds
@@ -56,21 +62,22 @@ def get_config(arg=None):
   if args.study == "noise":
     quick["eval.fit_residual"] = False
   grid = {"run": tuple(range(args.runs)), "fold": tuple(range(folds)) or (0,)}
+  training = args.study == "training"
   with config.unlocked():
     config.sweep = ml_collections.ConfigDict(dict(
         config="configs/dae_nifti.py", arg=words, grid={**(NOISE if args.study == "noise" else {}), **grid},
         average=("run", "fold"), settings=(quick,), folds=0, final_steps="", split="test",
-        parts=_changes(words, grid) if args.study == "training" else (), rounds=args.study == "training",
+        parts=_changes(words, grid, changes) if training else (), rounds=training,
         metric="pixel_ap", together=1, retries=0, slurm=0, shard=(0, 1),
         study="brain_scores" if args.study == "scores" else "",
         labels={"model": "dae", "data": "brains" if args.root else "synthetic", "exp": args.study}))
   return config.lock()
 
 
-def _changes(words, grid):
-  """A part of the sweep for each of TRAINING."""
+def _changes(words, grid, names):
+  """A part of the sweep for each of these names of TRAINING."""
   quick = {"eval.bootstrap": 0, "eval.panel_images": 0}
   return tuple(
       dict(name=name, config="configs/dae_nifti.py", arg=",".join(filter(None, [words, more])), grid=grid,
            settings=({**quick, **fields},), labels={"change": name})
-      for name, (more, fields) in TRAINING.items())
+      for name in names for more, fields in (TRAINING[name],))

@@ -123,8 +123,12 @@ def test_the_sweep_has_every_fold_of_every_seed():
                      "loss_ssim_l1": ("method.loss", "ssim+l1")}.items():
     assert config_lib.flat(dae_nifti.get_config(by_name[name]["arg"]))[want[0]] == want[1]
   assert {f for p in training.parts for f in p["settings"][0]} > {"data.flip", "data.gain", "model.wf"}
-  with pytest.raises(UserError, match="study=x"):
-    sweep_brains.get_config("study=x")
+  some = sweep_brains.get_config("small,root=F,study=training,changes=half_as_wide+loss_l1").sweep.parts
+  assert [p["name"] for p in some] == ["half_as_wide", "loss_l1"]
+  assert some[0]["settings"][0]["model.wf"] == 2 and some[0]["grid"] == training.parts[0]["grid"]
+  for bad in ("study=x", "study=training,changes=loss_l3", "changes=loss_l1"):
+    with pytest.raises(UserError, match=bad.rpartition(",")[2]):
+      sweep_brains.get_config(bad)
 
 
 @pytest.mark.parametrize("arg, unit, guided, draws, mirror, erosion, image", [
