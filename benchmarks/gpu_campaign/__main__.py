@@ -8,9 +8,9 @@ Parts: --parts=a,b,... (units.PARTS). Each unit is a process with its own time l
 why in one line, and the others go on. --minutes bounds the whole: what does not fit is left to the next
 run of the same command, which repeats nothing that is done (--again=UNIT,... does). DIR gets
 campaign.json, campaign.md (for docs/performance.md) and campaign.log. Needs jax, flax, optax, orbax,
-scikit-learn, scipy, Pillow, tqdm, pytest and ml_collections (a pure wheel: pip download --no-deps
-ml_collections; there, pip install --no-deps --target=SITE and PYTHONPATH=SITE); torch for the peers, in the
-same Python or under --torch-python; neither TensorFlow nor nibabel nor pydicom nor the network.
+scikit-learn, scipy, Pillow, pytest, tqdm and ml_collections (two pure wheels: pip download --no-deps
+ml_collections tqdm; there, pip install --no-deps --target=SITE and PYTHONPATH=SITE); torch for the peers,
+in the same Python or under --torch-python; neither TensorFlow nor nibabel nor pydicom nor the network.
 """
 
 from __future__ import annotations
