@@ -16,6 +16,7 @@ in the same Python or under --torch-python; neither TensorFlow nor nibabel nor p
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import pathlib
@@ -27,6 +28,18 @@ import time
 
 from benchmarks import report
 from benchmarks.gpu_campaign import tables, units
+
+_NEEDED = ("jax", "flax", "optax", "orbax", "absl", "sklearn", "scipy", "PIL", "pytest", "tqdm",
+           "ml_collections")
+
+
+def lacking() -> str:
+  """A line on what this Python lacks of what the units import; "" where nothing is missing."""
+  names = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+  if not names:
+    return ""
+  return (f"MISSING in this Python: {', '.join(names)}. Units that need it fail. Without a network: "
+          "pip download --no-deps elsewhere; here pip install --no-deps --target=SITE and PYTHONPATH=SITE.")
 
 
 def run(unit: units.Unit, folder: pathlib.Path, limit: float, log) -> dict:
@@ -106,6 +119,8 @@ def main(argv=None) -> int:
     for unit in plan:
       print(f"{unit.part}  {unit.name:20s} at most {unit.limit:.0f} s, begun with {unit.least:.0f} s left")
     return 0
+  if line := lacking():
+    print(line, flush=True)
   args.out.mkdir(parents=True, exist_ok=True)
   state_file = args.out / "campaign.json"
   state = _state(state_file, args)

@@ -72,6 +72,13 @@ def fake(tmp_path, monkeypatch):
   return tmp_path
 
 
+def test_what_a_machine_lacks_is_said_before_anything_runs(fake, monkeypatch, capsys):
+  assert campaign.lacking() == ""
+  monkeypatch.setattr(campaign.importlib.util, "find_spec", lambda name: None if name == "tqdm" else 1)
+  campaign.main([f"--out={fake / 'out'}", "--units=unit d"])
+  assert capsys.readouterr().out.startswith("MISSING in this Python: tqdm. Units that need it fail.")
+
+
 def test_a_failing_unit_says_why_and_the_others_go_on(fake, capsys):
   begin = time.monotonic()
   assert campaign.main([f"--out={fake / 'out'}"]) == 3  # d has no time
