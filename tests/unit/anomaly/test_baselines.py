@@ -44,6 +44,18 @@ def test_edges_are_those_of_the_models_channel(brains):
   assert np.abs(at(0) - at(1)).max() > 1e-3
 
 
+@pytest.mark.parametrize("field, value", [
+    ("eval.baseline_channel", 1), ("method.score.image_score", "max"), ("method.score.guided", 3),
+    ("method.score.guided_eps", 1e-2), ("method.score.guide_channel", 1)])
+def test_splits_share_a_program_that_every_field_changes(field, value):
+  fields = dict(image_score="mean", guided=2, guided_eps=1e-3, guide_channel=0)
+  one, same, other = (_config(**fields) for _ in range(3))
+  assert baselines.maps_and_scores(one) is baselines.maps_and_scores(same)
+  with other.unlocked():
+    other.update_from_flattened_dict({field: value})
+  assert baselines.maps_and_scores(one) is not baselines.maps_and_scores(other)
+
+
 def test_without_the_filter_there_are_the_two_that_always_were(brains):
   for c in (_config(), _config(guided=0)):
     assert set(baselines.maps_and_scores(c)(brains)[0]) == {"intensity", "intensity_median5"}
