@@ -1,13 +1,16 @@
-"""Numbers that stand alone, against a table that was read through once: none changes unseen.
+"""Numbers and words that stand alone, against a table whose numbers were read through: none changes unseen.
 
 numbers.json: {file: {name: expression}} of constants of modules and classes and defaults of arguments, where
-a number is in them: tables by class or layer, limits, seeds of a publication, tolerances. Few of them have a
-test of their own, and a digit that is exchanged changes results without a word. The table says that something
-changed, not what is right: values that papers publish are in test_published_values.py, what configs set is in
-config_values.json. Who changes a number on purpose says so: python -m tests.unit.house.test_numbers
+a number is in them: tables by class or layer, limits, seeds of a publication, tolerances. Beside them what else
+an argument or field is by default (True, "batch"), and lists of words (what a folder may be called, choices),
+long ones as a checksum; these were taken as they stood. Few of them have a test of their own, and a digit that
+is exchanged changes results without a word. The table says that something changed, not what is right: values
+that papers publish are in test_published_values.py, what configs set is in config_values.json. Who changes one
+on purpose says so: python -m tests.unit.house.test_numbers
 """
 
 import ast
+import hashlib
 import json
 import pathlib
 
@@ -19,6 +22,7 @@ FILES = [p for folder in ("medae_jax", "data_pipelines", "configs")
 LEFT_OUT = ("medae_jax/reporting/", "medae_jax/serving/")
 
 
+_WORD, _LONG = 40, 120  # letters of a word at most, of an expression that is shown
 _PLAIN = ("dict", "frozenset", "np.array", "range", "set", "tuple")  # calls that hold what they are given
 
 
@@ -29,6 +33,23 @@ def is_number(node) -> bool:
                                                        not in _PLAIN) for n in parts):
     return False  # rules of fields have test_limits.py
   return any(type(n.value) in (int, float) for n in parts if isinstance(n, ast.Constant))
+
+
+def is_choice(name, node) -> bool:
+  """Whether it is what an argument or field is by default, a word or yes or no, or a list of short words."""
+  parts = list(ast.walk(node))
+  texts = [n.value for n in parts if isinstance(n, ast.Constant) and isinstance(n.value, (bool, str))]
+  if not texts or any(isinstance(n, (ast.Lambda, ast.JoinedStr)) or (isinstance(n, ast.Call) and ast.unparse(
+      n.func) not in _PLAIN) for n in parts) or any(len(str(t)) > _WORD for t in texts):
+    return False  # sentences are for people
+  return "(" in name or "." in name or not isinstance(node, ast.Constant)
+
+
+def shown(node) -> str:
+  """The expression, long ones as a checksum."""
+  text = ast.unparse(node)
+  return text if len(text) <= _LONG or is_number(node) else (
+      f"{len(text)} characters, {hashlib.sha256(text.encode()).hexdigest()[:12]}")
 
 
 def constants(body, prefix=""):
@@ -52,8 +73,8 @@ def table() -> dict[str, dict[str, str]]:
   for path in FILES:
     name = path.relative_to(ROOT).as_posix()
     if not name.startswith(LEFT_OUT):
-      own = {n: ast.unparse(value) for n, value in constants(ast.parse(path.read_text(encoding="utf-8")).body)
-             if is_number(value)}
+      own = {n: shown(value) for n, value in constants(ast.parse(path.read_text(encoding="utf-8")).body)
+             if is_number(value) or (n != "__all__" and is_choice(n, value))}
       found |= {name: own} if own else {}
   return found
 

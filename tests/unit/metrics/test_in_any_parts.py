@@ -1,4 +1,4 @@
-"""What is gathered batch by batch is that of all at once, whatever the batches are: single ones, empty ones, one."""
+"""What is gathered batch by batch is that of all at once, whatever the batches: single rows, none, all."""
 
 import numpy as np
 import pytest

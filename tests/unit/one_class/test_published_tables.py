@@ -1,4 +1,4 @@
-"""What the publications chose for each class, view and experiment, in every row: a config has a table of them.
+"""What the publications chose for each class, view and experiment: all rows of the tables in configs.
 
 config_values.json compares one or two rows of each; here stand all, in the words of the publications' tables.
 """
@@ -31,13 +31,14 @@ _DPA = {
       6: 32 0.002 r32+r42 7333 8415 8881 8227; 7: 16 0.005 r32+r42 12000 2451 1190 606
       8: 16 0.005 r42 6666 8176 1770 8599;     9: 64 0.001 r42 18000 9918 826 4465"""}
 _WIDTHS = {"8": (8,) * 4, "16": (16,) * 4, "32": (32,) * 4, "64": (32, 64, 64, 64), "256": (32, 64, 128, 256)}
+_GROWS = "8:r12, 16:r22, 32:r32"
 _DPA_NIH = {  # view, experiment: bottleneck, width or widths, learning rate, batch, layers, iterations, seeds
     "AP": ((64,) * 5, 0.0005, 56, "r32", 27000, (8350, 3255, 6638)),
     "PA": ((16,) * 5, 0.002, 128, "r32", 33000, (2489, 5709, 9424)),
     "subset": ((16,) * 5, 0.002, 128, "r42", 16000, (813, 4535, 5080)),
-    "AP,exp=pg": ((32, 32, 64, 64, 64), 0.0005, 56, "8:r12, 16:r22, 32:r32, 64:r32", 7000, (9449, 6402, 8696)),
-    "PA,exp=pg": ((16,) * 5, 0.001, 128, "8:r12, 16:r22, 32:r32, 64:r32", 10000, (7983, 5260, 4011)),
-    "subset,exp=pg": ((16,) * 5, 0.001, 128, "8:r12, 16:r22, 32:r32, 64:r42", 3500, (5159, 6472, 7581)),
+    "AP,exp=pg": ((32, 32, 64, 64, 64), 0.0005, 56, f"{_GROWS}, 64:r32", 7000, (9449, 6402, 8696)),
+    "PA,exp=pg": ((16,) * 5, 0.001, 128, f"{_GROWS}, 64:r32", 10000, (7983, 5260, 4011)),
+    "subset,exp=pg": ((16,) * 5, 0.001, 128, f"{_GROWS}, 64:r42", 3500, (5159, 6472, 7581)),
     "AP,exp=unsupervised": ((64,) * 5, 0.0005, 56, "r32", 57666, (4874, 2952, 4560)),
     "PA,exp=unsupervised": ((64,) * 5, 0.0005, 56, "r32", 64333, (1810, 748, 3013)),
     "subset,exp=unsupervised": ((64,) * 5, 0.0005, 56, "r42", 24333, (9066, 4129, 2258)),
@@ -49,8 +50,10 @@ _DPA_NIH = {  # view, experiment: bottleneck, width or widths, learning rate, ba
     "PA,exp=with_adversarial_L1": ((16,) * 5, 0.0002, 128, "r32", 33000, (2489, 5709, 9424)),
     "subset,exp=with_adversarial_L1": ((16,) * 5, 0.0002, 128, "r42", 16000, (8681, 2355, 8817))}
 _PIAD = {  # classes 0 to 9: preset, layers, thousands of iterations
-    "cifar10": "L r32 10, S r32 80, L r32 70, L r42 10, L r32 10, L r32 10, S r42 90, L r42 10, L r42 10, L r42 10",
-    "svhn": "S r42 40, S r42 100, S r42 100, L r42 10, S r42 100, S r32 70, L r32 40, S r42 100, S r42 70, S r32 40"}
+    "cifar10": "L r32 10, S r32 80, L r32 70, L r42 10, L r32 10, "
+               "L r32 10, S r42 90, L r42 10, L r42 10, L r42 10",
+    "svhn": "S r42 40, S r42 100, S r42 100, L r42 10, S r42 100, "
+            "S r32 70, L r32 40, S r42 100, S r42 70, S r32 40"}
 _PIAD_NIH = {"AP": ("r32+r42", 40_000), "PA": ("r32+r42", 20_000), "subset": ("r42", 40_000)}
 _EPOCHS = {"cifar10": (3, 3, 3, 4, 4, 1, 2, 2, 2, 2), "svhn": (2, 5, 5, 6, 9, 5, 7, 4, 3, 8)}
 _TAPS = {"cifar10": "7a 7a 7b 7a all all 7a 7b 7b 7a", "svhn": "7a 7a all 7a 7a 7a 6a all 7a 7a"}
@@ -70,7 +73,7 @@ def test_dpa_of_every_class(data):
         int(latent), float(rate), layers, int(steps), int(seeds[run])), cls
     listed = importlib.import_module(f"configs.dpa_{data}").PUBLISHED[int(cls)][3]
     assert listed == tuple(map(int, seeds)), cls
-    assert (tuple(c.model.enc_widths), tuple(c.model.dec_widths)) == (_WIDTHS[latent], ()), cls  # () = reversed
+    assert (c.model.enc_widths, c.model.dec_widths) == (_WIDTHS[latent], ()), cls  # () = reversed
     assert (c.train.batch_size, c.data.normal_class, c.data.to_grayscale) == (128, int(cls), data == "svhn")
 
 
