@@ -12,7 +12,7 @@ import pytest
 
 from configs import dae_brats
 from medae_jax import bench, cli, convert, evaluate, export, predict, report, serve, sweep, train
-from medae_jax.core import errors, files, parallel
+from medae_jax.core import errors, files, parallel, places
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import listing
 from medae_jax.training import interrupt
@@ -256,3 +256,11 @@ def test_a_damaged_config_of_a_run_is_named_by_its_file_alone(run):
   code, said = console.call("--mode=evaluate", f"--workdir={run}")
   assert code == 2
   assert f"error in the command line: {run / 'config.json'} is damaged (it says 'seed' twice)" in said
+
+
+@pytest.mark.parametrize("argument", ["", ":", ":vgg=vgg16:random:0", ":root=C:/x:y,demo"])
+def test_the_file_of_a_config_ends_at_the_first_colon(argument):
+  """What follows is the argument, with colons of its own: drives, trunks, times."""
+  given = f"dae_nifti{argument}"
+  found = cli._with_config_file(["launch.py", f"--config={given}", "--workdir=a:b"], {"config": given})
+  assert found == ["launch.py", f"--config={places.config_file('dae_nifti')}{argument}", "--workdir=a:b"]

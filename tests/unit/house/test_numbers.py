@@ -1,12 +1,12 @@
 """Numbers and words that stand alone, against a table whose numbers were read through: none changes unseen.
 
 numbers.json: {file: {name: expression}} of constants of modules and classes and defaults of arguments, where
-a number is in them: tables by class or layer, limits, seeds of a publication, tolerances. Beside them what else
-an argument or field is by default (True, "batch"), and lists of words (what a folder may be called, choices),
-long ones as a checksum; these were taken as they stood. Few of them have a test of their own, and a digit that
-is exchanged changes results without a word. The table says that something changed, not what is right: values
-that papers publish are in test_published_values.py, what configs set is in config_values.json. Who changes one
-on purpose says so: python -m tests.unit.house.test_numbers
+a number is in them: tables by class or layer, limits, seeds of a publication, tolerances. Beside them what
+else an argument or field is by default (True, "batch"), and lists of words (what a folder may be called,
+choices), long ones as a checksum; these were taken as they stood. Few of them have a test of their own, and
+a digit that is exchanged changes results without a word. The table says that something changed, not what is
+right: values that papers publish are in test_published_values.py, what configs set is in config_values.json.
+Who changes one on purpose says so: python -m tests.unit.house.test_numbers
 """
 
 import ast

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.brains import inputs, sequences
-from data_pipelines.intake import processed
+from data_pipelines.intake import processed, words_of_volumes
 from tests import dicom_series_files as series_files
 
 words = str.split
@@ -141,3 +141,10 @@ def test_a_series_of_another_modality_is_none_of_a_model_of_brains(tmp_path):
     scans, found = inputs.find_all(tmp_path / modality, ("flair",), ("dicom",))
     assert len(scans) == there and ("Modality CT" in str(found.left_out)) == (modality == "CT")
     assert len(inputs.find_all(tmp_path / modality, ("ct",), ("dicom",))[0]) == 1
+
+
+@pytest.mark.parametrize("text, own, other", [
+    ("SWI", ("SWI",), False), ("swi", ("SWI", "flair"), False), ("swi", ("flair",), True),
+    ("gre", ("T1",), False), ("gre", ("flair",), True), ("epi", ("EPI",), False), ("epi", ("FLAIR",), True)])
+def test_a_modality_of_ones_own_is_no_other_series_in_capitals_either(text, own, other):
+  assert words_of_volumes.other_series(words_of_volumes.words_of(text), own) == other

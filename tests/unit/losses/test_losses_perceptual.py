@@ -205,3 +205,9 @@ def test_unknown_adversarial_losses_are_refused():
   with pytest.raises(ValueError, match="real, fake or real_fake"):
     la.logistic_critic(lambda x: x.sum(1), jnp.zeros((1, 2)), jnp.zeros((1, 2)), reg_alpha=1.0,
                   reg_type="both")
+
+
+def test_layers_of_a_resolution_go_before_those_of_any():
+  term = lp.parse("perceptual", layers="r32, 16:r12+0*r22")[0]
+  assert term.at(16) == {"r12": 1.0} and term.at(8) == {"r32": 1.0}  # a weight of 0 asks for nothing
+  assert lp.parse("l1", layers="")[0].at(8) == {}

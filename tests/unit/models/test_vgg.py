@@ -161,6 +161,14 @@ def test_a_silent_channel_does_not_divide_by_zero():
   np.testing.assert_allclose(stats["std"], [2, 0.01], rtol=1e-6)  # a hundredth of the layer's mean
 
 
+@pytest.mark.parametrize("array", [np.array, jnp.array])
+def test_a_square_that_was_rounded_below_the_mean_s_is_no_nan(array):
+  """A channel that hardly varies: E[f^2] - E[f]^2 is a little below 0 in float32."""
+  stats = moments_to_stats(array([1.0, 2.0]), array([1.0 - 1e-6, 4.25]))
+  np.testing.assert_allclose(stats["std"], [0.0025, 0.5], rtol=1e-5)  # a hundredth of the layer's mean
+  np.testing.assert_allclose(stats["mean"], [1, 2])
+
+
 def test_the_published_second_entry_is_a_standard_deviation():
   """E|c| = 2 E[relu(c)] - E[c] is at most sqrt(E[c]^2 + Var c); as a variance it is not."""
   stats = vgg_weights.load_stats(["c42", "r42"])

@@ -225,16 +225,24 @@ def test_residual_fit_finds_sign_and_modality():
   assert summary["pixel_ap_other_patients"] < summary["pixel_ap_fitted"] + 0.01
 
 
-def test_maps_that_do_not_fit_into_memory_go_to_a_file(monkeypatch):
+@pytest.mark.parametrize("room", [10, 5 * 7 * 9 * 4])
+def test_maps_are_kept_as_they_are_and_go_to_a_file_where_they_do_not_fit(monkeypatch, room):
   rng = np.random.default_rng(0)
   maps, masks = rng.random((5, 7, 9), np.float32), rng.random((5, 7, 9)) < 0.4
-  monkeypatch.setattr(kept_maps, "_IN_MEMORY", 10)
+  monkeypatch.setattr(kept_maps, "_IN_MEMORY", room)
   store = kept_maps.MapStore(5, (7, 9))
-  assert store._file is not None
+  assert (store._file is not None) == (room == 10)
   for rows in (np.array([3, 4]), np.array([0, 1, 2])):
     store.put(rows, maps[rows], masks[rows])
   for found, want in zip(store.get(np.array([4, 0])), (maps[[4, 0]], masks[[4, 0]]), strict=True):
     np.testing.assert_array_equal(found, want)
+    assert found.dtype == want.dtype
+  if room == 10:  # a full disk takes a part
+    for name in ("pwrite", "preadv"):
+      with monkeypatch.context() as patch:
+        patch.setattr(kept_maps.os, name, lambda *_: 7 * 9 * 4 - 1)
+        with pytest.raises(OSError, match="is the disk of .* full"):
+          store.put(np.array([0]), maps[:1], masks[:1]) if name == "pwrite" else store.get(np.array([0]))
   store.close()
 
 

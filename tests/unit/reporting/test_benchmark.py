@@ -207,3 +207,8 @@ def test_runs_and_sweeps_give_the_numbers_of_the_split_that_is_asked_for(tmp_pat
       files.write_json(folder / f"evaluation/{name}.json", result(.6 + .1 * k))
   found = runs_lib.find([tmp_path / "s", own], split).runs
   assert [r.score("image_auroc") for r in found] == [pytest.approx({"test": .6, "val": .7}[split])] * 2
+
+
+@pytest.mark.parametrize("runs", [None, []])
+def test_a_sweep_that_lists_no_runs_has_none(tmp_path, runs):
+  assert list(runs_lib._of_sweep(tmp_path, {"runs": runs}, "test")) == []

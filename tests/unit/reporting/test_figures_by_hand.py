@@ -147,3 +147,17 @@ def test_a_critical_difference_is_as_long_as_that_many_ranks(difference, longer)
   assert ("longer than the axis" in svg) == longer
   ticks = {int(n): float(x) for x, n in re.findall(r"x='([\d.]+)' y='52' text-anchor='middle'>(\d)<", svg)}
   assert ticks == {1: start, 2: pytest.approx((start + end) / 2, abs=0.1), 3: end}
+
+
+@pytest.mark.parametrize("labels", ["", "0", "01"])
+def test_scores_of_normal_and_abnormal_images_stand_beside_the_measures(labels):
+  pytest.importorskip("matplotlib")
+  images = [{"score": str(0.1 * i), "label": label} for i, label in enumerate(labels)]
+  axes = display.figure({"image_auroc": 0.75, "image_ap": 0.5, "split": "test", "dataset": "dots"}, images).axes
+  assert [a.get_xlabel() for a in axes[1:]] == ["image score"] * bool(labels)
+  assert [line.get_xdata()[0] for line in axes[0].lines] == [0.75, 0.5] and axes[0].get_title() == "dots, test"
+  assert [t.get_text() for t in axes[0].get_yticklabels()] == [
+      "Image AUROC", "Image average precision"]
+  if labels:
+    words = [t.get_text() for t in axes[1].get_legend().get_texts()]
+    assert words == ["normal (1)", "abnormal (1)"][:len(labels)] and not axes[0].patches

@@ -122,3 +122,10 @@ def test_frames_made_worse_are_shown_worst_first():
       eval=types.SimpleNamespace(panels=3)), numbers={"fill_network": psnr([30, 20, 20.5, 40, 1]),
                                                       "nothing": psnr([31, 25, 20, 30, 9])})
   assert judge.choose().tolist() == [3, 0, 1, 1, 0]  # best to worst; then by what they have lost
+
+
+def test_the_size_of_a_frame_is_that_of_its_table_and_else_that_of_its_array():
+  image = np.zeros((5, 7, 1))
+  for meta, size in (({}, (5, 7)), ({"height": 3}, (3, 7)), ({"width": 4.0}, (5, 4)),
+                     ({"height": 3, "width": 4}, (3, 4))):
+    assert restoration.native_size(meta, image) == size

@@ -264,3 +264,14 @@ def test_fields_of_a_sweep_that_nothing_reads_are_refused():
     job_lib.check_names({"grid": {}, "avarage": ()}, known)
   with pytest.raises(UserError, match="config.sweep.x: .* nothing would read it"):
     job_lib.check_names({"x": 1}, known)
+
+
+def test_every_run_is_listed_with_what_it_is(tmp_path):
+  """Of two classes and two runs four lines, the last one done."""
+  found = plan.Plan(tiny_sweep.config(tmp_path, labels={"model": "tiny", "data": "dots"}), str(tmp_path / "w"))
+  trials = found.trials()
+  tiny_sweep.write_result(found.job(trials[3]), 0.5)
+  lines = found.listing(trials)
+  assert [(r["name"], r["run"], r["fold"], r["setting"], r["done"]) for r in lines] == [
+      (f"cls{c}_run{k}", str(k), -1, 0, (c, k) == (1, 1)) for c in (0, 1) for k in (0, 1)]
+  assert found.listing(trials[1:2]) == lines[1:2] and found.listing([]) == []

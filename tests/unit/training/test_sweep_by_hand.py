@@ -169,3 +169,10 @@ def test_why_a_run_failed_is_the_first_line_of_its_error(monkeypatch, text, why)
     raise ValueError(text)
   monkeypatch.setattr(sweep.train_lib, "train", train)
   assert sweep._one(None, "w/a") == why
+
+
+def test_every_run_that_failed_is_told_and_the_next_ones_go_on(tmp_path, monkeypatch):
+  jobs = [job(tmp_path, name) for name in "abcd"]
+  monkeypatch.setattr(sweep.train_lib, "train_runs", lambda *_: [{"error": None, "stopped": False}] * 4)
+  monkeypatch.setattr(sweep, "_one", lambda config, folder: {"a": "full", "c": "odd"}.get(folder[-1]))
+  assert sweep._train_group(jobs) == {"a": "full", "c": "odd"}

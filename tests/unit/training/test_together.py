@@ -1,5 +1,8 @@
 """Several runs under one loop: each is the run alone; validation may change the state; failures."""
 
+import contextlib
+import types
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -184,3 +187,12 @@ def test_each_run_draws_at_each_step_what_it_would_draw_alone():
   _, metrics = step(states, {"index": np.zeros((3, 2, 1))})
   want = [[jax.random.uniform(jax.random.fold_in(key, s)) for key in keys] for s in (5, 6, 7)]
   np.testing.assert_allclose(metrics["drawn"], want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("steps, alike", [((3, 3), True), ((3, 4), False), ((3, 3, 4), False), ((3,), True)])
+def test_runs_at_two_steps_do_not_go_on_together(steps, alike):
+  """Two different ones are enough: the later one's steps would be trained twice."""
+  runs = [types.SimpleNamespace(state=types.SimpleNamespace(step=s), config=recorder.config(),
+                                first_batch={"image": np.zeros((2, 3))}) for s in steps]
+  with contextlib.nullcontext() if alike else pytest.raises(ValueError, match="stand at different steps"):
+    together.check_alike(runs)
