@@ -235,8 +235,7 @@ def test_maps_are_kept_as_they_are_and_go_to_a_file_where_they_do_not_fit(monkey
   for rows in (np.array([3, 4]), np.array([0, 1, 2])):
     store.put(rows, maps[rows], masks[rows])
   for found, want in zip(store.get(np.array([4, 0])), (maps[[4, 0]], masks[[4, 0]]), strict=True):
-    np.testing.assert_array_equal(found, want)
-    assert found.dtype == want.dtype
+    np.testing.assert_array_equal(found, want, strict=True)
   if room == 10:  # a full disk takes a part
     for name in ("pwrite", "preadv"):
       with monkeypatch.context() as patch:

@@ -153,9 +153,11 @@ def test_a_critical_difference_is_as_long_as_that_many_ranks(difference, longer)
 def test_scores_of_normal_and_abnormal_images_stand_beside_the_measures(labels):
   pytest.importorskip("matplotlib")
   images = [{"score": str(0.1 * i), "label": label} for i, label in enumerate(labels)]
-  axes = display.figure({"image_auroc": 0.75, "image_ap": 0.5, "split": "test", "dataset": "dots"}, images).axes
+  result = {"image_auroc": 0.75, "image_ap": 0.5, "split": "test", "dataset": "dots"}
+  axes = display.figure(result, images).axes
   assert [a.get_xlabel() for a in axes[1:]] == ["image score"] * bool(labels)
-  assert [line.get_xdata()[0] for line in axes[0].lines] == [0.75, 0.5] and axes[0].get_title() == "dots, test"
+  assert [line.get_xdata()[0] for line in axes[0].lines] == [0.75, 0.5]
+  assert axes[0].get_title() == "dots, test"
   assert [t.get_text() for t in axes[0].get_yticklabels()] == [
       "Image AUROC", "Image average precision"]
   if labels:

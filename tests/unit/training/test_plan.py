@@ -268,7 +268,8 @@ def test_fields_of_a_sweep_that_nothing_reads_are_refused():
 
 def test_every_run_is_listed_with_what_it_is(tmp_path):
   """Of two classes and two runs four lines, the last one done."""
-  found = plan.Plan(tiny_sweep.config(tmp_path, labels={"model": "tiny", "data": "dots"}), str(tmp_path / "w"))
+  labels = {"model": "tiny", "data": "dots"}
+  found = plan.Plan(tiny_sweep.config(tmp_path, labels=labels), str(tmp_path / "w"))
   trials = found.trials()
   tiny_sweep.write_result(found.job(trials[3]), 0.5)
   lines = found.listing(trials)
