@@ -160,3 +160,12 @@ def test_a_folder_of_series_has_the_sequences_that_all_of_its_scans_have(monkeyp
     sequences_of((), ("t1",), ("flair",))
   with pytest.raises(UserError, match="neither folder nor SeriesDescription"):
     sequences_of(("t1", "flair"), ("t1", "flair"), named=False)
+
+
+def test_each_series_that_is_left_out_is_named_with_its_own_reason(there):
+  folder = there(("a", "FLAIR", "is a localizer"), ("b", "FLAIR", ""), ("c", "FLAIR", "is a derived picture"))
+  found = find.find(folder, ("dicom",))
+  assert [s.name for s in series.scans(found, ("flair",))] != [] and {
+      item.path.name: item.reason for item in found.left_out} == {
+          **dict.fromkeys(("a0.dcm", "a1.dcm"), "is a localizer"),
+          **dict.fromkeys(("c0.dcm", "c1.dcm"), "is a derived picture")}

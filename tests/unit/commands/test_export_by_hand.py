@@ -264,3 +264,11 @@ def test_short_loops_are_repetitions_and_others_are_left_to_jax():
   assert scan(step, 1, length=onnx._SHORT + 1) == "jax's own"
   with pytest.raises(NotImplementedError, match="collects"):
     scan(lambda carry, x: (carry, carry), 1, length=2)
+
+
+def test_the_page_of_an_export_says_whether_there_are_thresholds(exported):
+  manifest = json.loads((exported / "manifest.json").read_text())
+  for calibrated, said in ((True, "chosen on the validation split"), (False, "absent: evaluate had not run")):
+    text = artefact.readme({**manifest, "calibrated": calibrated})
+    assert f"calibration.json: {said}" in " ".join(text.split()).replace("thresholds and colour scales ", "")
+  assert f"checkpoint of step {STEP}" in text

@@ -4,10 +4,12 @@ import os
 import zipfile
 
 import numpy as np
+from PIL import Image
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import arrays
+from data_pipelines.formats import arrays, frame, images
+from tests import dicom_series_files
 
 
 def test_arrays_are_read(tmp_path):
@@ -46,3 +48,36 @@ def test_bad_files_are_one_line(tmp_path, monkeypatch):
     arrays.read_some(tmp_path / "whole.npz", ["x", "y"])
   with pytest.raises(FileNotFoundError, match="gone"):
     arrays.read(tmp_path / "gone.npy")
+
+
+@pytest.mark.parametrize("shape, kind", [((4, 5), np.uint8), ((4, 5, 1), np.uint8), ((4, 5, 3), np.uint8),
+                                         ((4, 5), np.uint16), ((4, 5), np.float32), ((1, 1, 1), np.uint8)])
+def test_a_picture_that_is_written_has_all_its_channels(tmp_path, shape, kind):
+  want = (np.random.default_rng(3).random(shape) * 250).astype(kind)
+  path = tmp_path / ("a.tif" if kind == np.float32 else "a.png")
+  images.write_array(path, want)
+  found = np.asarray(Image.open(path))
+  assert found.dtype == (np.uint8 if kind == np.uint8 else kind)
+  np.testing.assert_array_equal(found.reshape(shape), want)
+  assert found.ndim == (3 if shape[2:] == (3,) else 2)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32])
+def test_values_beyond_what_a_file_can_store_end_at_its_own_limits(kind):
+  """Never wrapped, and not at the limits of another type."""
+  info = np.iinfo(kind)
+  pixels = np.zeros((1, 1, 2, 1), kind)
+  wide = frame.Frame("a", pixels, low=2.0 * info.min - 10, high=2.0 * info.max + 10)
+  assert wide.stored(np.array([0.0, 1.0])).tolist() == [info.min, info.max]
+  own = frame.Frame("a", pixels, low=2.0 * info.min - 10, high=2.0 * info.max + 10, least=3, most=77)
+  assert own.stored(np.array([-1.0, 2.0])).tolist() == [3, 77]
+
+
+@pytest.mark.parametrize("name", ["IM0001", "a.dcm", "a.DCM"])
+def test_a_file_is_dicom_by_what_is_in_it(tmp_path, name):
+  """Scanners write DICOM without an ending; units are those of the header, whatever it is called."""
+  stored = np.arange(12, dtype=np.uint16).reshape(3, 4, 1)
+  path = dicom_series_files.write(tmp_path / "s", stored, np.eye(4), slope=2.0, intercept=0.0)[0]
+  path = path.rename(tmp_path / name)
+  want = np.round(stored[..., 0].T / 2) * 2  # axes of NIfTI
+  np.testing.assert_array_equal(images.read_values(path)[..., 0], want)

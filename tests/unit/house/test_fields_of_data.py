@@ -57,3 +57,11 @@ def test_every_field_of_a_data_set_is_in_a_table(name):
 def test_no_table_names_a_field_that_is_gone():
   there = set().union(*FIELDS.values())
   assert {f for t in TABLES.values() for f in t} - there == {"folder"}  # of data sets outside the package
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_data_set_is_called_what_its_fields_say(name):
+  """A config that takes the defaults of one module opens that module."""
+  assert datasets.module(name).defaults()["name"] == name
+  with pytest.raises(UserError, match="config.data.wrong"):
+    datasets.module(name).resolve({"wrong": 1})

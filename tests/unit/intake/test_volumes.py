@@ -242,3 +242,12 @@ def test_times_are_no_modalities(tmp_path, step, unit, said):
     return
   with pytest.raises(UserError, match=f"a series of {len(NAMES)} times, {said} apart"):
     volumes.read_stacked(path, NAMES, "LPS")
+
+
+@pytest.mark.parametrize("more", [-1, 1, 2])
+def test_a_stack_has_as_many_channels_as_the_model_has_modalities(tmp_path, more):
+  """Of more the first ones were not meant either."""
+  stack = np.stack((egg() * 2)[:len(NAMES) + more], -1)
+  path = save(tmp_path / "a.nii.gz", stack)
+  with pytest.raises(UserError, match=rf"has {len(NAMES) + more} channel\(s\), the model needs {len(NAMES)}"):
+    volumes.read_stacked(path, NAMES, "LPS")

@@ -1,5 +1,6 @@
 """The method on frozen features: what it fits and scores, against scikit-learn on the same features."""
 
+import importlib
 import types
 
 import jax
@@ -14,6 +15,7 @@ from medae_jax.core import method as method_lib
 from medae_jax.core.errors import UserError
 from medae_jax.core.method import State
 from medae_jax.methods import _patches, frozen_features
+from medae_jax.scores import forest
 
 
 def make(**changes):
@@ -221,3 +223,16 @@ def test_patches_have_the_size_and_the_grid_of_the_config(monkeypatch):
   method = make(**{"method.patches.size": 3, "method.patches.grid": 5})
   method._patch_rows({})
   assert asked == [(method._map_taps, 3, 5)]
+
+
+@pytest.mark.parametrize("name", ["deep_if_cifar10", "frozen_cifar10"])
+def test_a_forest_that_no_memory_holds_is_refused_before_an_image_is_read(name, monkeypatch):
+  monkeypatch.setattr(forest.memory, "installed", lambda: 10**6)
+  config = importlib.import_module(f"configs.{name}").get_config("smoke").copy_and_resolve_references()
+  with config.unlocked():
+    config.method.forest.trees = 100
+    if "scores" in config.method:
+      config.method.scores, config.method.score.image, config.method.score.map = ("forest",), "forest", "none"
+  method, image = method_lib.load(config.lock()), np.zeros((1, 32, 32, 3), np.float32)
+  with pytest.raises(UserError, match="trees=100: trees of .* images take 0.00.* GB, this machine"):
+    method.init(None, {"image": image})

@@ -1,7 +1,9 @@
 """prepare nih: parts as streams or unpacked files, lists, what is missing or damaged."""
 
 import csv
+import io
 import json
+import tarfile
 
 import numpy as np
 from PIL import Image
@@ -107,3 +109,17 @@ def test_wrong_requests(source, tmp_path):
     file.unlink()
   with pytest.raises(UserError, match=r"neither images_\*.tar.gz nor .png"):
     radiographs.prepare(source, tmp_path / "out")
+
+
+def test_what_is_no_radiograph_in_a_part_is_passed_over(tmp_path):
+  """A folder and a note of how it was packed come first in real parts."""
+  with tarfile.open(tmp_path / "part.tar.gz", "w:gz") as archive:
+    for k, (name, kind) in enumerate((
+        ("images", tarfile.DIRTYPE), ("images/README.txt", tarfile.REGTYPE), ("images/a.png", None),
+        ("images/b.PNG", None), ("images/link.png", tarfile.SYMTYPE), ("c.png", None))):
+      member = tarfile.TarInfo(name)
+      member.type, member.size = kind or tarfile.REGTYPE, 0 if kind else 1
+      archive.addfile(member, io.BytesIO(b"%d" % k))
+  job = {"tar": str(tmp_path / "part.tar.gz")}
+  found = [(name, path.read_bytes()) for name, path in radiograph_job._images(job, tmp_path / "scratch")]
+  assert found == [("a.png", b"2"), ("b.PNG", b"3"), ("c.png", b"5")]

@@ -89,7 +89,9 @@ def test_every_split_shows_its_own_frames():
 def test_frames_of_several_sizes_are_continued_by_their_mirror_image():
   ramp = Frame(0, (3, 4))
   ramp.cache = (np.arange(12, dtype=np.float32).reshape(3, 4, 1),) * 3
-  found = frames.WholeFrames([ramp, Frame(1, (5, 5))]).read_one(0)
+  both = frames.WholeFrames([ramp, Frame(1, (5, 5))])
+  assert [(both.meta(i)["height"], both.meta(i)["width"]) for i in (0, 1)] == [(3, 4), (5, 5)]  # their own
+  found = both.read_one(0)
   rows = [[0, 1, 2, 3, 3], [4, 5, 6, 7, 7], [8, 9, 10, 11, 11], [8, 9, 10, 11, 11], [4, 5, 6, 7, 7]]
   for key in ("image", "clean", "mask"):
     np.testing.assert_array_equal(found[key][..., 0], rows)

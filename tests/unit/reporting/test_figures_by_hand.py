@@ -163,3 +163,21 @@ def test_scores_of_normal_and_abnormal_images_stand_beside_the_measures(labels):
   if labels:
     words = [t.get_text() for t in axes[1].get_legend().get_texts()]
     assert words == ["normal (1)", "abnormal (1)"][:len(labels)] and not axes[0].patches
+
+
+def test_each_method_has_its_own_rank_and_its_line_goes_from_there_to_its_name():
+  """Given in no order; the better half stands at the left."""
+  average = {"middle": 2.0, "last": 3.75, "first": 1.25, "third": 3.0}
+  found = ranks.Comparison(np.array(list(average.values())), 4, 1.0, 1.0, 0.5, 0.5, 0.05)
+  svg = picture.critical_difference(list(average), found)
+  start, axis, end = re.search(r"d='M([\d.]+) (\d+)H([\d.]+)' stroke='#000' stroke-width", svg).groups()
+  place = lambda rank: float(start) + (rank - 1) / 3 * (float(end) - float(start))
+  lines = re.findall(r"<path d='M([\d.]+) (\d+)V(\d+)H(\d+)' fill='none' stroke='#444'/>"
+                     r"<text x='(\d+)' y='(\d+)' text-anchor='(\w+)'>(\w+) \(([\d.]+)\)</text>", svg)
+  assert [(name, float(rank)) for *_, name, rank in lines] == sorted(average.items(), key=lambda a: a[1])
+  for at, top, below, line_end, x, y, anchor, name, _ in lines:
+    assert float(at) == pytest.approx(place(average[name]), abs=0.1) and top == axis, name
+    left = name in ("first", "middle")
+    assert anchor == ("end" if left else "start") and int(x) == int(line_end) + (-5 if left else 5), name
+    assert int(y) == int(below) + 4 and int(below) > int(axis), name
+    assert (int(line_end) < float(start)) if left else (int(line_end) > float(end)), name
