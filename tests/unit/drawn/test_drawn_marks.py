@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.datasets import annotations
-from data_pipelines.marks import catalogue, layers, reference
+from data_pipelines.marks import catalogue, layers, parts, reference
 from data_pipelines.marks.layers import Layer, Mark
 from data_pipelines.marks.parts import TextStyle
 
@@ -141,3 +141,17 @@ def test_letters_have_a_dark_rim_or_stand_on_a_dark_box(halo, backing, colours):
   style.halo = halo
   found = style.layers(["AB", "C"], (20, 40), (120, 160), (1, 1, 1), 1.0, backing)
   assert [pytest.approx(float(layer.colour[0])) for layer in found] == colours
+
+
+@pytest.mark.parametrize("kind, reach", [("plus", 6), ("cross", 0.75 * 6), ("square", 0.7 * 6)])
+def test_a_sign_is_as_large_and_its_lines_as_wide_as_asked(kind, reach):
+  strokes = parts.caliper_sign((10, 20), kind, 12, 2.5, 0.0)
+  points = np.concatenate([s.points for s in strokes]) - [10, 20]
+  np.testing.assert_allclose([points.min(0), points.max(0)], [[-reach] * 2, [reach] * 2])
+  assert {s.width for s in strokes} == {2.5}
+  (dot,) = parts.caliper_sign((10, 20), "dot", 12, 2.5, 0.0)
+  assert dot.points.tolist() == [[10, 20]] and dot.width == 6
+  (arrow,) = parts.caliper_sign((10, 20), "arrow", 12, 2.5, np.pi)
+  assert arrow.width == 2.5 and arrow.points[1].tolist() == [10, 20]
+  np.testing.assert_allclose(np.hypot(*(arrow.points[[0, 2]] - [10, 20]).T), 12)
+  assert (arrow.points[[0, 2], 0] > 10).all()  # it points to the left

@@ -93,7 +93,8 @@ def test_a_mask_is_of_one_image():
 def test_names_of_labels_beside_volumes():
   names = {"P1_seg.nii.gz": True, "P1-Mask.nii": True, "label.nii": True,
            "segmentation.nii.gz": True, "P1_ground-truth.nii": True, "P1_flair.nii.gz": False,
-           "seg_P1.nii": False}
+           "seg_P1.nii": False, "P1 ground truth.nii": True, "P1 - Mask.nii.gz": True,
+           "P1__ground_truth.nii": True}
   assert {n: sides._is_label(pathlib.Path(n)) for n in names} == names
 
 

@@ -28,3 +28,15 @@ def test_lines_are_complete_and_an_unknown_measure_is_shown_under_its_key():
     assert line.better or line.kind != "result" or key == "drawn_share", key
   assert dictionary.metric("n_dots").kind == "count" and dictionary.metric("my_score").name == "my score"
   assert dictionary.in_order(["mine", "image_ap", "dataset", "pixel_ap"]) == ["pixel_ap", "image_ap", "mine"]
+
+
+LOWER = """
+scan_false_alarms image_fpr95 image_fpr99 false_positives_per_scan hd95_mm hd95_px brier ece p_value_ks
+recon_mae recon_mse recon_perceptual recon_mae_abnormal recon_mse_abnormal recon_perceptual_abnormal
+mae_inside residual_share mae_outside untouched_changed_share identity_mae identity_changed_share"""
+
+
+def test_errors_and_false_alarms_are_better_when_lower_and_nothing_else_is():
+  found = {key: line.better for key, line in dictionary.METRICS.items() if line.kind == "result"}
+  assert {key for key, better in found.items() if better == dictionary.LOWER} == set(LOWER.split())
+  assert {better for key, better in found.items() if key not in LOWER.split()} == {dictionary.HIGHER, ""}

@@ -5,7 +5,7 @@ import pytest
 
 from medae_jax.core import method as method_lib
 from medae_jax.core.method import Stage
-from medae_jax.optim import adam
+from medae_jax.optim import adam, schedules
 from tests.contract import cases
 
 # Distinct numbers: an exchanged or forgotten argument shows.
@@ -66,3 +66,14 @@ def test_numbers_of_the_config_reach_noisy_annotations_optimiser(optimiser, name
 def test_a_critic_without_a_rate_of_its_own_has_the_others(made):
   method_lib.load(config_of("dpa_camelyon16", lr_critic=0.0, clip=0.0))
   assert [rate for _, rate, _ in made] == [0.5, 0.5] and made[0][2]["clip"] is None  # 0 clips nothing
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_rates_fall_over_the_whole_length_of_the_training(name, monkeypatch):
+  asked, build = [], schedules.build
+  monkeypatch.setattr(schedules, "build", lambda o, total: asked.append(total) or build(o, total))
+  config = config_of(name).copy_and_resolve_references()
+  with config.unlocked():
+    config.train.update(steps=17, eval_every=3, save_every=4, log_every=5, epochs=0.0)
+  method_lib.load(config.lock())
+  assert set(asked) == ({17} if "schedule" in config.optim else set())

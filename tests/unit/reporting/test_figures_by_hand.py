@@ -181,3 +181,11 @@ def test_each_method_has_its_own_rank_and_its_line_goes_from_there_to_its_name()
     assert anchor == ("end" if left else "start") and int(x) == int(line_end) + (-5 if left else 5), name
     assert int(y) == int(below) + 4 and int(below) > int(axis), name
     assert (int(line_end) < float(start)) if left else (int(line_end) > float(end)), name
+
+
+@pytest.mark.parametrize("kinds", ["roc pr", "roc", "pr", ""])
+def test_a_curve_that_is_missing_takes_no_other_with_it(kinds):
+  line = {"x": [0, 1], "y": [0, 1]}
+  found = figures._pixels(split({"pixel": {"prevalence": 0.25, **dict.fromkeys(kinds.split(), line)}}))
+  assert [f["caption"].split(",")[0].removeprefix("Pixels: ") for f in found] == [
+      {"roc": "ROC curve", "pr": "precision and recall"}[kind] for kind in kinds.split()]

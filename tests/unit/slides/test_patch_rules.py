@@ -238,3 +238,17 @@ def test_the_target_of_the_stains_is_cut_where_the_settings_say(tmp_path, monkey
     return
   found = colours.target(Entry("n", "train", "normal", "a.tif", ""), settings, store)
   assert found == kept and found["matrix"] == image[top:top + 20, left:left + 20].tolist()
+
+
+def test_slides_of_which_nobody_says_whether_they_are_normal_are_named_and_not_missed(tmp_path):
+  """A download of testing/ alone with an older table: the folder does hold slides."""
+  images = tmp_path / "testing" / "images"
+  images.mkdir(parents=True)
+  (images / "test_009.tif").write_bytes(b"")
+  (tmp_path / "testing" / "reference.csv").write_text("test_001,Normal,None,None\n")
+  settings = fields.Settings(str(tmp_path), str(tmp_path / "out"))
+  assert source.find(settings) == (
+      [], {"test_009": "testing/reference.csv does not say whether it is normal"})
+  (images / "test_009.tif").unlink()
+  with pytest.raises(UserError, match="holds no slides in training/normal"):
+    source.find(settings)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medae_jax.core.errors import UserError
-from medae_jax.tasks.slides import scorer, whole
+from medae_jax.tasks.slides import scorer, whole, written
 
 
 @pytest.mark.parametrize("tiles, done", [(1, 0), (2, 0), (5, 0), (5, 1), (6, 2), (4, 2)])
@@ -79,3 +79,24 @@ def test_a_segmentations_scores_are_means_of_probabilities_over_the_core(monkeyp
   want[0, 0] = 0.25
   np.testing.assert_allclose(cores[0], want, rtol=1e-5)
   np.testing.assert_allclose(scores, [(15 * 0.75 + 0.25) / 16], rtol=1e-5)
+
+
+@pytest.mark.parametrize("given, top", [(None, 1.0), (0.25, 0.25)])
+def test_heat_of_a_slide_ends_where_a_thousandth_of_its_map_is_above(tmp_path, monkeypatch, given, top):
+  """One hot pixel among 2001 does not darken the rest; where the run knows a scale, that is it."""
+  peaks = np.ones(2001, np.float32)
+  peaks[7] = 50
+  shown = {}
+  monkeypatch.setattr(written.writer, "write_pyramid", lambda path, levels, mpp: shown.update(
+      {path.name: [getattr(v, "_top", None) for v in levels]}))
+  monkeypatch.setattr(written.pictures, "overlay", lambda slide, level, top, *_: shown.update(overlay=top))
+  monkeypatch.setattr(written.files, "write_png", lambda *_: None)
+  work = types.SimpleNamespace(pyramid=lambda: [np.zeros((4, 4)), np.zeros((2, 2))], peaks=peaks,
+                               scores=np.linspace(0, 1, 10))
+  plan = types.SimpleNamespace(places=np.zeros((10, 2)), area=0)
+  found = written.Scored(types.SimpleNamespace(mpp=None), plan, work, "s", tmp_path, 1.0)
+  chosen = types.SimpleNamespace(top=0.25, least=0, fields=0)
+  row = written.write(found, "anomaly", "Anomaly", chosen, None, 0.5, given)
+  assert shown == {"s_anomaly.tif": [None, None], "s_heat.tif": [top, top], "overlay": top}
+  assert row == {"score": pytest.approx(8 / 9), "tiles": 10, "tile_max": 1.0, "map_max": 50.0,
+                 "tiles_above": 0.5, "threshold": None}  # the score is that of the best three of ten

@@ -1,5 +1,6 @@
 """What a sweep does with its runs, with training replaced: order, interruptions, rounds, the study, seeds."""
 
+import json
 import shlex
 import sys
 import types
@@ -176,3 +177,15 @@ def test_every_run_that_failed_is_told_and_the_next_ones_go_on(tmp_path, monkeyp
   monkeypatch.setattr(sweep.train_lib, "train_runs", lambda *_: [{"error": None, "stopped": False}] * 4)
   monkeypatch.setattr(sweep, "_one", lambda config, folder: {"a": "full", "c": "odd"}.get(folder[-1]))
   assert sweep._train_group(jobs) == {"a": "full", "c": "odd"}
+
+
+def test_a_sweep_for_a_cluster_leaves_the_list_of_its_runs_beside_the_file(tmp_path, monkeypatch, capsys):
+  """Nothing is trained; report and benchmark can read what is planned."""
+  monkeypatch.setattr(sweep, "run", lambda *_: pytest.fail("trained here"))
+  assert sweep.sweep(tiny_sweep.config(tmp_path, slurm=3), str(tmp_path / "w")) == {}
+  made = sorted(p.name for p in (tmp_path / "w").iterdir())
+  assert made == ["slurm.sh", "sweep.json", "table.csv", "table.md"]
+  planned = json.loads((tmp_path / "w/sweep.json").read_text())
+  assert [(r["name"], r["done"]) for r in planned["runs"]] == [
+      (f"cls{c}_run{k}", False) for c in (0, 1) for k in (0, 1)]
+  assert capsys.readouterr().out == f"4 runs for 3 tasks: bash {tmp_path / 'w/slurm.sh'}\n"
