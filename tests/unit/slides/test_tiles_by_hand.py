@@ -1,5 +1,6 @@
 """Tiles of a slide and what becomes of them: every batch is scored, each once, the last one too."""
 
+import os
 import types
 
 import ml_collections
@@ -100,3 +101,31 @@ def test_heat_of_a_slide_ends_where_a_thousandth_of_its_map_is_above(tmp_path, m
   assert shown == {"s_anomaly.tif": [None, None], "s_heat.tif": [top, top], "overlay": top}
   assert row == {"score": pytest.approx(8 / 9), "tiles": 10, "tile_max": 1.0, "map_max": 50.0,
                  "tiles_above": 0.5, "threshold": None}  # the score is that of the best three of ten
+
+
+def test_what_was_begun_goes_on_only_where_nothing_that_numbers_depend_on_has_changed(tmp_path):
+  """Where results are written and how the slide was named on the command line is nothing of that kind."""
+  slide = tmp_path / "s.tif"
+  slide.write_bytes(b"12345")
+  os.utime(slide, ns=(0, 10**9))
+  groups = {"method": {"name": "dae"}, "model": {"width": 4}, "data": {"mean": (0.5, 0.25)},
+            "predict": {"input": "a", "output": "b", "slide": {"tile": 24}}}
+
+  def key(path=slide, step=7, threshold=np.float32(0.5), tile_threshold=0.25, **changed):
+    judge = object.__new__(whole.Predictor)
+    judge.config = ml_collections.ConfigDict({g: {**v, **changed.get(g, {})} for g, v in groups.items()})
+    judge._step, judge.threshold, judge._tile_threshold = step, threshold, tile_threshold
+    return judge._key(path)
+  same = key()
+  assert key(predict={"input": "c", "output": "d"}) == same == key(tmp_path / "." / "s.tif")
+  (tmp_path / "link").symlink_to(slide)
+  assert key(tmp_path / "link") == same
+  changed = [key(step=8), key(threshold=0.75), key(threshold=None), key(tile_threshold=0.5),
+             key(method={"name": "dpa"}), key(model={"width": 8}), key(data={"mean": (0.25, 0.5)}),
+             key(predict={"slide": {"tile": 48}})]
+  os.utime(slide, ns=(0, 10**9 + 1))
+  changed.append(key())
+  slide.write_bytes(b"123456")
+  os.utime(slide, ns=(0, 10**9))
+  changed.append(key())
+  assert len({same, *changed}) == 1 + len(changed)

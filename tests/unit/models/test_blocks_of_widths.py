@@ -1,0 +1,70 @@
+"""Blocks and growing networks by their shapes, where widths differ: nothing is computed.
+
+The methods' small configs have equal widths in places where published ones have not.
+"""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from medae_jax.models import annotation_nets, dpa_layers, dpa_nets
+from medae_jax.models.autoencoders import soft_intro
+
+KEY = jax.random.key(0)
+
+
+def shapes(net, *inputs, **more):
+  """(what it returns, {parameter: shape})."""
+  out, found = jax.eval_shape(lambda *x: net.init_with_output(KEY, *x, **more), *inputs)
+  leaves = jax.tree_util.tree_flatten_with_path(found["params"])[0]
+  return out, {"/".join(k.key for k in path): leaf.shape for path, leaf in leaves}
+
+
+@pytest.mark.parametrize("resize, side", [("none", 8), ("down", 4), ("up", 16)])
+@pytest.mark.parametrize("width", [5, 3])
+def test_the_skip_of_a_block_has_a_convolution_of_one_pixel_where_widths_differ(resize, side, width):
+  block = dpa_layers.ResBlock(width, resize)
+  out, params = shapes(block, jnp.zeros((2, 8, 8, 3)), train=False)
+  assert out.shape == (2, side, side, width)
+  wanted = {"conv1": (3, 3, 3, width), "conv2": (3, 3, width, width)}
+  wanted |= {"skip": (1, 1, 3, 5)} if width == 5 else {}
+  assert {k[:-7]: v for k, v in params.items() if k.endswith("/kernel")} == wanted
+
+
+@pytest.mark.parametrize("kind", dpa_nets.KINDS)
+def test_a_network_that_fades_in_has_the_layers_of_both_resolutions(kind):
+  """Width n(res) at each; the finest block is there once."""
+  latent, widths = jnp.zeros((1, 1, 1, 6)), (8, 7, 5)
+  of = lambda res, **more: shapes(dpa_nets.Decoder(widths, res, 3, kind=kind, **more), latent)
+  small, large, fading = of(8), of(16), of(16, transition=True)
+  assert [x[0].shape for x in (small, large, fading)] == [(1, 8, 8, 3), (1, 16, 16, 3), (1, 16, 16, 3)]
+  assert fading[1] == {**small[1], **large[1]}
+  assert [{v[-1] for k, v in large[1].items() if k.startswith(f"res_{r}/") and k.endswith("bias")}
+          for r in (4, 8, 16)] == [{8}, {7}, {5}]
+  image = lambda res: jnp.zeros((1, res, res, 3))
+  of = lambda res, **more: shapes(
+      dpa_nets.Encoder(widths[::-1], res, 6, kind=kind, max_res=16, **more), image(res))
+  small, large, fading = of(8), of(16), of(16, transition=True)
+  assert {x[0].shape for x in (small, large, fading)} == {(1, 1, 1, 6)}
+  assert fading[1] == {**small[1], **large[1]}
+
+
+@pytest.mark.parametrize("width", [4, 6])
+def test_skips_of_the_autoencoder_come_from_the_same_resolution(width):
+  net = annotation_nets.AutoencoderWithSkipConnections(width=width, out_channels=2, full_skip=True)
+  out, params = shapes(net, jnp.zeros((1, 16, 24, 3)))
+  assert out.shape == (1, 16, 24, 2)
+  kernels = {k.removesuffix("/kernel"): v for k, v in params.items() if k.endswith("kernel")}
+  assert [kernels[f"refine{i}"][-2:] for i in (1, 2, 3)] == [
+      ((2 + 4) * width, 2 * width), ((1 + 2) * width, width), ((1 + 1) * width, width)]
+  assert {f"decoder_upsample{i}" for i in (1, 2, 3)} <= set(kernels)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_soft_introspective_encoder_halves_once_a_width(side):
+  out, params = shapes(soft_intro.Encoder((4, 6, 8), 5), jnp.zeros((1, side, side, 3)))
+  assert [x.shape for x in out] == [(1, 5)] * 2
+  assert params["fc/kernel"] == (8 * (side // 8) ** 2, 10)
+  blocks = {k.split("/")[0]: v for k, v in params.items() if k.endswith("conv1/kernel")}
+  assert blocks == {f"res_in_{side // 2}": (3, 3, 4, 6), f"res_in_{side // 4}": (3, 3, 6, 8),
+                    f"res_in_{side // 8}": (3, 3, 8, 8)}
