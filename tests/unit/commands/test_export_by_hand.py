@@ -3,6 +3,7 @@
 import json
 import types
 
+from jax import export as jax_export
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -272,3 +273,20 @@ def test_the_page_of_an_export_says_whether_there_are_thresholds(exported):
     text = artefact.readme({**manifest, "calibrated": calibrated})
     assert f"calibration.json: {said}" in " ".join(text.split()).replace("thresholds and colour scales ", "")
   assert f"checkpoint of step {STEP}" in text
+
+
+def test_programs_are_for_all_platforms_that_the_page_names(exported, monkeypatch, tmp_path):
+  """An export is made on a laptop and run on a GPU."""
+  named = json.loads((exported / "manifest.json").read_text())["platforms"]
+  program = jax_export.deserialize(bytearray((exported / "score.stablehlo").read_bytes()))
+  assert list(program.platforms) == named == ["cpu", "cuda", "tpu"]
+  pytest.importorskip("tensorflow")
+  from jax.experimental import jax2tf
+
+  def convert(score, **given):
+    raise InterruptedError(given["native_serialization_platforms"], given["polymorphic_shapes"])
+  monkeypatch.setattr(jax2tf, "convert", convert)
+  image = types.SimpleNamespace(shape=("b", 4, 3, 1), dtype=np.float32)
+  with pytest.raises(InterruptedError) as seen:
+    artefact.write_saved_model(tmp_path, len, {"w": np.ones(1, np.float32)}, {"image": image}, named)
+  assert seen.value.args == (named, [None, {"image": "b, 4, 3, 1"}])

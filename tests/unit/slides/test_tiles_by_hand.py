@@ -111,7 +111,7 @@ def test_what_was_begun_goes_on_only_where_nothing_that_numbers_depend_on_has_ch
   groups = {"method": {"name": "dae"}, "model": {"width": 4}, "data": {"mean": (0.5, 0.25)},
             "predict": {"input": "a", "output": "b", "slide": {"tile": 24}}}
 
-  def key(path=slide, step=7, threshold=np.float32(0.5), tile_threshold=0.25, **changed):
+  def key(path=slide, step=7, threshold=0.5, tile_threshold=0.25, **changed):
     judge = object.__new__(whole.Predictor)
     judge.config = ml_collections.ConfigDict({g: {**v, **changed.get(g, {})} for g, v in groups.items()})
     judge._step, judge.threshold, judge._tile_threshold = step, threshold, tile_threshold
