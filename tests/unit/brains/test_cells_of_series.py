@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from data_pipelines.brains import own_scans, series
+from data_pipelines.brains import inputs, own_scans, series
 from data_pipelines.errors import UserError
 from data_pipelines.formats.dicom_series import Series
 from data_pipelines.intake import find
@@ -169,3 +169,17 @@ def test_each_series_that_is_left_out_is_named_with_its_own_reason(there):
       item.path.name: item.reason for item in found.left_out} == {
           **dict.fromkeys(("a0.dcm", "a1.dcm"), "is a localizer"),
           **dict.fromkeys(("c0.dcm", "c1.dcm"), "is a derived picture")}
+
+
+def test_of_one_file_its_own_series_is_read_or_its_own_reason_told(tmp_path):
+  """A folder of several series; the others were not asked for."""
+  volume, made = np.arange(480).reshape(8, 10, 6), {}
+  for name, text in (("a", "AX T2 FLAIR"), ("b", "AX localizer"), ("c", "AX DWI")):
+    made[name] = [f.rename(tmp_path / f"{name}_{f.name}") for f in dicom_series_files.write(
+        tmp_path / name, volume, np.eye(4), SeriesDescription=text)]
+    (tmp_path / name).rmdir()
+  scans, found = inputs.find_all(made["a"][2], ("flair",), ("dicom",))
+  assert [sorted(s.all_files) for s in scans] == [sorted(made["a"])] and found.left_out == []
+  assert sorted(found.files) == sorted(made["a"])
+  scans, found = inputs.find_all(made["b"][1], ("flair",), ("dicom",))
+  assert not scans and [item.path for item in found.left_out] == [made["b"][1]]

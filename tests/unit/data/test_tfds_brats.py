@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -79,3 +80,23 @@ def test_command_line(built, tmp_path):
   assert done.returncode == 0, done.stderr[-2000:]
   builder = tfds.builder_from_directory(done.stdout.strip().splitlines()[-1])
   assert builder.info.features["image"].shape == (128, 128, 3)
+
+
+def test_slices_of_a_scan_stand_in_their_order_whatever_the_order_of_the_rows(tmp_path, monkeypatch):
+  """Sets that others have built may be shuffled; volumes are made of these slices."""
+  (tmp_path / "dataset_info.json").write_text("{}")
+  rows = [{"patient": p.encode(), "slice": z, "image": np.full((2, 3, 1), z + ord(p), np.float32),
+           "mask": np.full((2, 3, 1), z == 7, np.uint8)}
+          for p, z in (("b", 7), ("a", 2), ("b", 3), ("a", 10), ("b", 5))]
+  builder = types.SimpleNamespace(
+      info=types.SimpleNamespace(features={"image": np.zeros((2, 3, 1))}, metadata={"modalities": ["flair"]},
+                                 splits=["val"]), as_dataset=lambda split, shuffle_files: rows)
+  monkeypatch.setattr(tfds_brats.tfds, "builder_from_directory", lambda folder: builder)
+  monkeypatch.setattr(tfds_brats.tfds, "as_numpy", iter)
+  found, about = tfds_brats.read_scans(tmp_path, {"image_size": (2, 3), "modalities": ("flair",),
+                                                  "group_pattern": "", "grouping": "names"})
+  assert {s.patient: s.slices.tolist() for s in found["val"]} == {"b": [3, 5, 7], "a": [2, 10]}
+  for scan in found["val"]:
+    assert [image[0, 0, 0] - ord(scan.patient) for image in scan.image] == scan.slices.tolist()
+    assert scan.lesion_px.tolist() == [6 * (z == 7) for z in scan.slices]
+  assert not found["train"] and about["preparation"] == {"modalities": ["flair"], "image_size": [2, 3]}

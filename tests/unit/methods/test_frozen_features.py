@@ -236,3 +236,15 @@ def test_a_forest_that_no_memory_holds_is_refused_before_an_image_is_read(name, 
   method, image = method_lib.load(config.lock()), np.zeros((1, 32, 32, 3), np.float32)
   with pytest.raises(UserError, match="trees=100: trees of .* images take 0.00.* GB, this machine"):
     method.init(None, {"image": image})
+
+
+@pytest.mark.parametrize("scores", [("neighbours",), ("padim", "mahalanobis"),
+                                    ("forest", "patchcore", "neighbours")])
+def test_only_what_is_fitted_is_offered_once_a_set_of_taps_or_once_for_patches(scores):
+  method = object.__new__(frozen_features.Method)
+  method.config = types.SimpleNamespace(method=types.SimpleNamespace(scores=scores))
+  method._sets = {"r12": ("r12",), "r12+r22": ("r12", "r22")}
+  pooled, patched = (set(scores) & set(kinds) for kinds in (frozen_features.POOLED, _patches.KINDS))
+  offers = method._offers()
+  assert len(offers) == len(set(offers)) and pooled | patched == set(scores)
+  assert set(offers) == {(k, t) for k in pooled for t in method._sets} | {(k, "") for k in patched}
