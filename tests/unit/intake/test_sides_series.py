@@ -10,6 +10,7 @@ import pytest
 from data_pipelines import dataset as datasets, fields
 from data_pipelines.datasets import own_folder
 from data_pipelines.errors import UserError
+from data_pipelines.intake import sides
 from tests import dicom_series_files as series
 
 AFFINE = np.diag([-1.0, -1, 3, 1])
@@ -146,3 +147,20 @@ def test_scans_of_one_patient_id_stay_together(tmp_path):
   found = opened(tmp_path / "set").listing
   assert {r["patient"] for r in found} == {"ID0", "ID1", "ID2", "ID3"}
   assert len({(r["patient"], r["split"]) for r in found}) == 4
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_single_dicom_pictures_belong_to_whom_their_headers_name(tmp_path, declared):
+  """Names of scanners tell nobody; pictures are no series, whose PatientIDs were read before."""
+  members, people = [], "ABCDE"
+  for k, person in enumerate(people * 2):
+    path = series.write(tmp_path / "normal", np.ones((4, 5, 1)), np.eye(4), PatientID=person)[0]
+    path = path.rename(tmp_path / "normal" / f"IM{k:04d}.dcm")
+    members.append(sides.Member(f"normal/{path.name}", path, 0, files=(path,) if declared else (),
+                                person=person if declared else ""))
+  cfg = {"group_pattern": "", "grouping": "patient", "val_share": 0.2, "test_share": 0.2, "split_seed": 0,
+         "split_table": "", "normal_words": (), "anomaly_words": ()}
+  found = sides.assign(members, cfg, tmp_path)
+  assert [m.patient for m in found] == list(people * 2)
+  assert all(a.split == b.split for a, b in zip(found[:5], found[5:])) and {m.split for m in found} == {
+      "train", "val", "test"}
