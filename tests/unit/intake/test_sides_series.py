@@ -154,9 +154,9 @@ def test_single_dicom_pictures_belong_to_whom_their_headers_name(tmp_path, decla
   """Names of scanners tell nobody; pictures are no series, whose PatientIDs were read before."""
   members, people = [], "ABCDE"
   for k, person in enumerate(people * 2):
-    path = series.write(tmp_path / "normal", np.ones((4, 5, 1)), np.eye(4), PatientID=person)[0]
-    path = path.rename(tmp_path / "normal" / f"IM{k:04d}.dcm")
-    members.append(sides.Member(f"normal/{path.name}", path, 0, files=(path,) if declared else (),
+    path = series.write(tmp_path / f"{k}", np.ones((4, 5, 1)), np.eye(4), PatientID=person)[0]
+    path = path.rename(tmp_path / f"IM{k:04d}.dcm")
+    members.append(sides.Member(path.name, path, 0, files=(path,) if declared else (),
                                 person=person if declared else ""))
   cfg = {"group_pattern": "", "grouping": "patient", "val_share": 0.2, "test_share": 0.2, "split_seed": 0,
          "split_table": "", "normal_words": (), "anomaly_words": ()}
