@@ -47,6 +47,15 @@ def test_fading_is_clipped():
     np.testing.assert_allclose(resample.fade(low, high, alpha), want)
 
 
+def test_padding_is_of_each_axis_for_itself():
+  x = np.arange(1, 7, dtype=np.float32).reshape(1, 2, 3, 1)
+  found = np.asarray(resample.pad_to(x, 5, 4))[0, ..., 0]
+  np.testing.assert_array_equal(found, [[0] * 4, [1, 2, 3, 0], [4, 5, 6, 0], [0] * 4, [0] * 4])
+  for size in ((1, 3), (2, 2)):  # too small along one axis
+    with pytest.raises(ValueError, match="meets a skip of {}x{}".format(*size)):
+      resample.pad_to(x, *size)
+
+
 def test_padding_puts_the_odd_pixel_last():
   padded = resample.pad_to(jnp.ones((1, 2, 2, 1)), 5, 4)[0, ..., 0]
   np.testing.assert_array_equal(padded.sum(1), [0, 2, 2, 0, 0])
