@@ -114,9 +114,8 @@ def test_every_layer_of_the_noisy_unet_has_a_published_name_and_its_form():
   assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, wanted)
   place = {"0": "conv1", "2": "conv2", "4": "up"}  # of a block, ReLUs between; the last one counts by one
   for theirs, ours in names.items():
-    block, *_, at = theirs.split(".")
-    assert ours == ("output" if block == "output" else "up4_conv2" if theirs == "up4.1" else
-                    f"{block}_{place[at]}"), theirs
+    block, at = theirs.split(".")[0], theirs.split(".")[-1]
+    assert ours == {"output": "output", "up4.1": "up4_conv2"}.get(theirs, f"{block}_{place.get(at)}")
   with pytest.raises(UserError, match="it lacks.*up1.layer.4.bias"):
     noisy_annotation.from_torch({k: v for k, v in tensors.items() if k != "up1.layer.4.bias"})
 
