@@ -82,11 +82,11 @@ def test_a_segmentations_scores_are_means_of_probabilities_over_the_core(monkeyp
   np.testing.assert_allclose(scores, [(15 * 0.75 + 0.25) / 16], rtol=1e-5)
 
 
-@pytest.mark.parametrize("given, top", [(None, 1.0), (0.25, 0.25)])
+@pytest.mark.parametrize("given, top", [(None, 5.0), (0.25, 0.25)])
 def test_heat_of_a_slide_ends_where_a_thousandth_of_its_map_is_above(tmp_path, monkeypatch, given, top):
-  """One hot pixel among 2001 does not darken the rest; where the run knows a scale, that is it."""
+  """One hot tile among 2001 does not darken the rest, ten warm ones count; a run's own scale goes before."""
   peaks = np.ones(2001, np.float32)
-  peaks[7] = 50
+  peaks[7], peaks[10:20] = 50, 5
   shown = {}
   monkeypatch.setattr(written.writer, "write_pyramid", lambda path, levels, mpp: shown.update(
       {path.name: [getattr(v, "_top", None) for v in levels]}))
