@@ -1,14 +1,17 @@
 """NumPy files of users: damage, claims and bombs are one line."""
 
+import contextlib
 import os
 import zipfile
 
+import ml_collections
 import numpy as np
 from PIL import Image
 import pytest
 
 from data_pipelines.errors import UserError
 from data_pipelines.formats import arrays, frame, images
+from data_pipelines.modules import Module
 from tests import dicom_series_files
 
 
@@ -81,3 +84,19 @@ def test_a_file_is_dicom_by_what_is_in_it(tmp_path, name):
   path = path.rename(tmp_path / name)
   want = np.round(stored[..., 0].T / 2) * 2  # axes of NIfTI
   np.testing.assert_array_equal(images.read_values(path)[..., 0], want)
+
+
+@pytest.mark.parametrize("asked, size", [((0, 0, 1), (3, 5)), ((6, 0, 1), (6, 5)), ((0, 7, 3), (3, 7))])
+def test_a_side_that_a_network_leaves_open_is_that_of_the_file(tmp_path, asked, size):
+  images.write_array(tmp_path / "a.png", np.arange(15, dtype=np.uint8).reshape(3, 5))
+  found = Module("theirs", object()).read_example(tmp_path / "a.png", ml_collections.ConfigDict(), asked)
+  assert found.shape == (*size, asked[2])
+
+
+@pytest.mark.parametrize("sides, read", [((4, 3), True), ((8, 3), False), ((4, 6), False)])
+def test_a_picture_whose_whole_matrix_is_larger_is_a_tile_of_it(tmp_path, sides, read):
+  """Rows against rows: where both are the picture's own, it is no tile."""
+  fields = {"TotalPixelMatrixRows": sides[0], "TotalPixelMatrixColumns": sides[1]}
+  path = dicom_series_files.write(tmp_path / "s", np.ones((3, 4, 1)), np.eye(4), **fields)[0]
+  with contextlib.nullcontext() if read else pytest.raises(UserError, match="is a tile store of a whole"):
+    assert images.read_values(path).shape == (4, 3, 1)

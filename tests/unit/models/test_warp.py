@@ -28,6 +28,13 @@ def test_a_constant_displacement(rows, columns):
   np.testing.assert_allclose(warp.warp(IMAGE, _field(rows, columns))[0, ..., 0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(9, 3), (3, 9)])
+def test_no_displacement_is_the_image_whatever_its_proportions(shape):
+  """Each coordinate is cut off at its own side, far outside alone."""
+  image = np.random.default_rng(1).random((1, *shape, 1), np.float32)
+  np.testing.assert_array_equal(warp.warp(image, jnp.zeros((1, *shape, 2))), image)
+
+
 def test_a_constant_velocity_is_its_own_displacement_inside():
   """Beyond the border a field is 0, which a squaring carries one pixel further in."""
   velocity = jnp.broadcast_to(jnp.array([0.5, -0.25], jnp.float32), (1, 12, 14, 2))

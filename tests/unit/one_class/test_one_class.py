@@ -98,6 +98,9 @@ def test_random_crop_reaches_every_offset_and_flips_are_fair():
   batch = {"image": tf.constant(np.repeat(image, 600, 0))}
   crops = augment.random_crop(3)(batch, tf.constant([0, 0]), 0, 600, 600)["image"].numpy()
   assert {int(c[0, 0, 0]) for c in crops} == {0, 1, 4, 5}
+  wide = {"image": tf.constant(np.repeat(np.arange(18, dtype=np.uint8).reshape(1, 3, 6, 1), 600, 0))}
+  crops = augment.random_crop(2)(wide, tf.constant([0, 0]), 0, 600, 600)["image"].numpy()
+  assert {int(c[0, 0, 0]) for c in crops} == {6 * i + j for i in range(2) for j in range(5)}
   flips = augment.random_flip()(batch, tf.constant([0, 0]), 0, 600, 600)["image"].numpy()
   corners, counts = np.unique(flips[:, 0, 0, 0], return_counts=True)
   assert set(corners) == {0, 3, 12, 15} and counts.min() > 100
