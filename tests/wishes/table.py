@@ -131,7 +131,7 @@ MACHINES = (
     _wish(33, "less memory", "--config.train.accum=4, model.remat=True, model.dtype=bfloat16",
           UNIT + "modes/test_train_options.py::test_accumulated_gradients_are_those_of_the_batch",
           UNIT + "modes/test_train_options.py::test_rematerialisation_changes_nothing",
-          UNIT + "modes/test_evaluate.py::test_maps_that_do_not_fit_into_memory_go_to_a_file"),
+          UNIT + "modes/test_evaluate.py::test_maps_go_to_a_file_where_they_do_not_fit"),
     _wish(34, "an out-of-memory message that helps", "train: one line with the fields to change",
           UNIT + "training/test_start.py::test_exhausted_memory_names_what_to_change"),
     _wish(35, "several GPUs that give the result of one", "all local devices are used",

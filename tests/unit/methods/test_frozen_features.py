@@ -248,3 +248,9 @@ def test_only_what_is_fitted_is_offered_once_a_set_of_taps_or_once_for_patches(s
   offers = method._offers()
   assert len(offers) == len(set(offers)) and pooled | patched == set(scores)
   assert set(offers) == {(k, t) for k in pooled for t in method._sets} | {(k, "") for k in patched}
+
+
+@pytest.mark.parametrize("grid, size", [(0, (6, 4)), (9, (6, 4)), (3, (3, 2)), (1, (1, 1))])
+def test_patches_keep_the_proportions_of_the_finest_map(grid, size):
+  maps = {"a": jnp.ones((1, 6, 4, 2)), "b": jnp.ones((1, 3, 2, 1))}
+  assert _patches.patches(maps, ("b", "a"), 1, grid).shape == (1, *size, 3)

@@ -226,7 +226,7 @@ def test_residual_fit_finds_sign_and_modality():
 
 
 @pytest.mark.parametrize("room", [10, 5 * 7 * 9 * 4])
-def test_maps_are_kept_as_they_are_and_go_to_a_file_where_they_do_not_fit(monkeypatch, room):
+def test_maps_go_to_a_file_where_they_do_not_fit(monkeypatch, room):
   rng = np.random.default_rng(0)
   maps, masks = rng.random((5, 7, 9), np.float32), rng.random((5, 7, 9)) < 0.4
   monkeypatch.setattr(kept_maps, "_IN_MEMORY", room)

@@ -129,3 +129,17 @@ def test_the_size_of_a_frame_is_that_of_its_table_and_else_that_of_its_array():
   for meta, size in (({}, (5, 7)), ({"height": 3}, (3, 7)), ({"width": 4.0}, (5, 4)),
                      ({"height": 3, "width": 4}, (3, 4))):
     assert restoration.native_size(meta, image) == size
+
+
+def test_a_threshold_is_fitted_on_the_frame_and_not_on_what_fills_its_array():
+  """A frame of 2 x 3 in an array of 4 x 4, evidence 0.25 on its two marked pixels, 0.75 on the filling."""
+  config = ml_collections.ConfigDict({"method": {"score": {"dilate": 0}}, "eval": {"threshold_beta": 1}})
+  source = types.SimpleNamespace(meta=lambda i: {"height": 2, "width": 3})
+  fit = restoration.Fitter(config, types.SimpleNamespace(split=lambda name: source))
+  evidence, mask = np.full((2, 4, 4, 1), 0.75, np.float32), np.zeros((2, 4, 4, 1), np.float32)
+  evidence[:, :2, :3], evidence[:, 0, 1:3], mask[:, 0, 1:] = 0.125, 0.25, 1
+  batch = {"image": evidence, "mask": mask, "valid": np.array([True, False]), "position": np.array([0, 1])}
+  fit.update(batch, {"map": evidence})
+  bins = {row: {k / 1024: int(n) for k, n in enumerate(fit._counts[row]) if n} for row in (0, 1)}
+  assert bins == {0: {0.25: 2}, 1: {0.125: 4}}
+  assert fit.result() == {"threshold": 129 / 1024}  # the lowest that is above all of the unmarked
