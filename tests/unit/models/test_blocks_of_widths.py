@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from medae_jax.models import annotation_nets, dpa_layers, dpa_nets
+from medae_jax.models import annotation_nets, dpa_layers, dpa_nets, noisy_unet
 from medae_jax.models.autoencoders import soft_intro
 
 KEY = jax.random.key(0)
@@ -68,3 +68,10 @@ def test_the_soft_introspective_encoder_halves_once_a_width(side):
   blocks = {k.split("/")[0]: v for k, v in params.items() if k.endswith("conv1/kernel")}
   assert blocks == {f"res_in_{side // 2}": (3, 3, 4, 6), f"res_in_{side // 4}": (3, 3, 6, 8),
                     f"res_in_{side // 8}": (3, 3, 8, 8)}
+
+
+@pytest.mark.parametrize("sides, shape", [("pad", (16, 48)), ("ceil", (18, 37)), ("ceil", (37, 18))])
+def test_the_noisy_unet_covers_a_picture_that_is_no_square(sides, shape):
+  """Each side for itself, up to the next multiple of 16."""
+  out, _ = shapes(noisy_unet.NoisyUNet(width=2, sides=sides), jnp.zeros((1, *shape, 3)))
+  assert out.shape[:3] == (1, *(-(-n // 16) * 16 for n in shape))

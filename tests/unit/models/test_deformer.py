@@ -6,6 +6,7 @@ import pytest
 
 from medae_jax.core.errors import UserError
 from medae_jax.models import deformer
+from medae_jax.models.autoencoders import parts
 
 
 def _maps(*sides):
@@ -31,3 +32,16 @@ def test_maps_grow_by_the_strides_of_the_encoder_from_its_last_on():
   assert found.shape == (1, 4, 4, 2)  # 2 -> 4 by the stride 2, then by 1
   kernels = {name: layer["kernel"].shape[2] for name, layer in variables["params"].items()}
   assert kernels == {"conv0": 4 + 5, "conv1": 4 + 5 + deformer.WIDTH, "flow": deformer.WIDTH}
+
+
+def test_a_grid_has_lines_every_eighth_of_the_height_whatever_the_width():
+  found = np.asarray(deformer.moved_grid(np.zeros((1, 16, 5, 2), np.float32)))[0, ..., 0]
+  want = np.zeros((16, 5))
+  want[::2], want[:, ::2] = 1, 1
+  np.testing.assert_array_equal(found, want)
+
+
+def test_sides_are_halved_each_for_itself():
+  assert parts.halved((8, 16, 1), 2, "config.model.widths") == (2, 4)
+  with pytest.raises(UserError, match="images of 8x6 cannot be halved 2 times"):
+    parts.halved((8, 6, 1), 2, "config.model.widths")

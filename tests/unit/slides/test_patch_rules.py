@@ -85,6 +85,10 @@ def test_shares_of_a_field_count_the_parts_of_pixels():
   assert cells.share(values, cells.Patch("s", "tumor", 768, 768)) == 1
   assert cells.share(values, cells.Patch("s", "tumor", 768 + 64, 768)) == pytest.approx(1 - 64 / 768)
   assert cells.share(values, cells.Patch("s", "tumor", 9 * 256, 0)) == 0
+  values = np.zeros((3, 9))
+  values[:, 3:6] = 1  # left, then top
+  places = ((768, 0), (0, 0), (0, 768))
+  assert [cells.share(values, cells.Patch("s", "tumor", *at)) for at in places] == [1, 0, 0]
 
 
 def test_share_of_a_rectangle_and_of_its_hole():
@@ -252,3 +256,12 @@ def test_slides_of_which_nobody_says_whether_they_are_normal_are_named_and_not_m
   (images / "test_009.tif").unlink()
   with pytest.raises(UserError, match="holds no slides in training/normal"):
     source.find(settings)
+
+
+@pytest.mark.parametrize("bicubic", [False, True])
+def test_the_published_mask_has_the_proportions_of_its_slide(bicubic):
+  """A slide of 1024 x 512 pixels whose left quarter is tumour: four columns, two rows."""
+  left = {"name": "", "vertices": [(-9, -9), (255, -9), (255, 600), (-9, 600)]}
+  polygons = {"tumor": [left], "normal": []}
+  found = lesions.published(polygons, 1024, 512, bicubic=bicubic)
+  assert found.shape == (2, 4) and (found[:, 0] > 100).all() and (found[:, 2:] == 0).all(), found
