@@ -8,7 +8,7 @@ Parts: --parts=a,b,... (units.PARTS). Each unit is a process with its own time l
 why in one line, and the others go on. --minutes bounds the whole: what does not fit is left to the next
 run of the same command, which repeats nothing that is done (--again=UNIT,... does). DIR gets
 campaign.json, campaign.md (for docs/performance.md) and campaign.log. Needs jax, flax, optax, orbax,
-scikit-learn, scipy, Pillow, pytest, tqdm and ml_collections (two pure wheels: pip download --no-deps
+scikit-learn, scipy, Pillow, jinja2, pytest, tqdm and ml_collections (two pure wheels: pip download --no-deps
 ml_collections tqdm; there, pip install --no-deps --target=SITE and PYTHONPATH=SITE); torch for the peers,
 in the same Python or under --torch-python; neither TensorFlow nor nibabel nor pydicom nor the network.
 """
@@ -30,7 +30,7 @@ from benchmarks import report
 from benchmarks.gpu_campaign import tables, units
 
 _NEEDED = ("jax", "flax", "optax", "orbax", "absl", "sklearn", "scipy", "PIL", "pytest", "tqdm",
-           "ml_collections")
+           "jinja2", "ml_collections")  # jinja2 comes with torch
 
 
 def lacking() -> str:
