@@ -14,6 +14,7 @@ from data_pipelines.formats import images
 from data_pipelines.intake import tables
 
 NORMAL = "normal"
+_LEAST = 5  # images with boxes that say something together
 Box = tuple[float, float, float, float]  # x, y of the upper left corner, width, height; pixels of the file
 
 
@@ -110,6 +111,30 @@ def check_inside(radiograph: Radiograph, shape: tuple[int, int]) -> None:
     if x + width > shape[1] * 1.02 + 1 or y + height > shape[0] * 1.02 + 1:
       raise UserError(f"{radiograph.path} has {shape[1]}x{shape[0]} pixels, its box ({x:g}, {y:g}, "
                       f"{width:g}, {height:g}) goes beyond them: give x, y, width, height in its pixels")
+
+
+def say_of_boxes(boxed: Sequence[tuple[Radiograph, tuple[int, int]]], where: str) -> None:
+  """Checks boxes, and warns of those that all lie in a corner of their images, or may be pairs of corners.
+
+  Args:
+    boxed: (radiograph, (H, W) of its image). where: their table, for the line.
+
+  Raises:
+    UserError: as `check_inside`.
+  """
+  for radiograph, shape in boxed:
+    check_inside(radiograph, shape)
+  boxes = [(box, shape) for radiograph, shape in boxed for box in radiograph.boxes]
+  if len(boxed) < _LEAST:
+    return
+  if all(x + w <= shape[1] / 2 and y + h <= shape[0] / 2 for (x, y, w, h), shape in boxes):
+    logging.warning("%s: all %d boxes lie in the upper left quarter of their images, the first %s: are they "
+                    "in pixels of a smaller copy, or in percent? They are taken for pixels of the file", where,
+                    len(boxes), boxed[0][0].name)
+  elif all(w > x and h > y for (x, y, w, h), _ in boxes):
+    logging.warning("%s: of all %d boxes width is above x and height above y, the first %s: are they two "
+                    "corners (x2, y2)? They are taken for a corner and an extent", where, len(boxes),
+                    boxed[0][0].name)
 
 
 def read_unit(radiograph: Radiograph, window=(0, 0)) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import concurrent.futures
 import logging
 import pathlib
 
@@ -142,15 +143,36 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
                     root, len(lacking), lacking[0])
   doubts.say_of_masks([(r.path, r.mask) for r in found.values() if r.mask])
   doubts.say_turned([(r.path, None) for r in found.values() if r.boxes], "boxes")
-  for radiograph in found.values():
-    if radiograph.boxes:
-      listing.check_inside(radiograph, images.size(radiograph.path, window))
+  _check_masks({r.mask: r for r in found.values() if r.mask}, normal)
+  boxed = [r for r in found.values() if r.boxes]
+  listing.say_of_boxes([(r, images.size(r.path, window)) for r in boxed], str(table))
   unmarked = sum(not (r.boxes or r.mask) for part in ("val_anomaly", "test_anomaly") for r in
                  (found[i.name] for i in lists.get(part, ())))
   if unmarked:
     logging.warning("%s: %d images with findings have neither box nor mask: nothing in them counts as "
                     "abnormal in scores of pixels", root, unmarked)
   return found
+
+
+def _check_masks(of_mask: Mapping[str, Radiograph], normal) -> None:
+  """Reads masks of findings once; says which look inverted, empty or like lines.
+
+  Args:
+    of_mask: {file: its image}. normal: names of the normal images.
+
+  Raises:
+    UserError: one marks something in a normal image, or cannot be read.
+  """
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    told = list(pool.map(lambda f: mask_images.told_of(mask_images.read_marks(f)[..., 0].astype(np.float32)),
+                         of_mask))
+  odd = [(f, r) for (f, r), t in zip(of_mask.items(), told) if t.share and r.name in normal]
+  if odd:
+    raise UserError(f"{odd[0][1].path} is normal by its label, and its mask {odd[0][0]} marks something "
+                    f"({len(odd)} such images): a mask says where a finding is; masks of the lungs lie in "
+                    "another folder")
+  of_ill = [(f, t) for (f, r), t in zip(of_mask.items(), told) if r.name not in normal]
+  mask_images.say_of_shapes([f for f, _ in of_ill], [t for _, t in of_ill])
 
 
 def _masks(root):
@@ -184,7 +206,9 @@ def marks(radiograph: Radiograph, size: int, shape_of: Callable[[str], tuple[int
   if radiograph.mask:
     found["mask"] = read_mask(radiograph.mask, size, shape_of(radiograph.path))
   elif radiograph.boxes:
-    found["mask"] = listing.rasterise(radiograph.boxes, shape_of(radiograph.path), size)
+    shape = shape_of(radiograph.path)
+    listing.check_inside(radiograph, shape)
+    found["mask"] = listing.rasterise(radiograph.boxes, shape, size)
   if radiograph.lungs:
     found["lungs"] = read_mask(radiograph.lungs, size)
   return found

@@ -12,8 +12,15 @@ from data_pipelines.formats import arrays as npz
 from data_pipelines.formats.regular import check_regular
 
 TFDS_NAME = {"cifar10": "cifar10", "svhn": "svhn_cropped"}
-_CLASSES = 10
+CLASS_NAMES = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
+                "truck"),
+    "svhn": tuple(str(i) for i in range(10))}
+_NAMED = ("class_names", "classes", "label_names", "labels", "names")  # arrays of names of classes
+_SAME = {"plane": "airplane", "aeroplane": "airplane", "car": "automobile"}
+_CLASSES, _MOST_CLASSES = 10, 100
 _RATIO = 4  # of the brightest pixels of train and test, from which they are of two scales
+_LEAST, _BLUER = 100, 3  # images, grey levels: means of red and blue that tell which is which
 
 
 def read_arrays(dataset: str, root) -> dict[str, np.ndarray]:
@@ -34,6 +41,8 @@ def read_arrays(dataset: str, root) -> dict[str, np.ndarray]:
     raise UserError(f"{where}: images of train are {arrays['x_train'].shape[1:]}, of test "
                     f"{arrays['x_test'].shape[1:]}")
   _check_ranges(where, arrays)
+  _say_colours(where, arrays)
+  _check_classes(dataset, where)
   _say_copies(where, arrays)
   return arrays
 
@@ -48,6 +57,62 @@ def _check_ranges(where, arrays):
   if max(most.values()) > _RATIO * min(most.values()):
     raise UserError(f"{where}: pixels of train reach {most['train']}, of test {most['test']}: bring both to "
                     "0 ... 255")
+
+
+def _say_colours(where, arrays):
+  """Warns where one side is grey and the other is not, or has red and blue exchanged."""
+  coloured = {split: bool(np.ptp(arrays[f"x_{split}"], axis=-1).any()) for split in ("train", "test")}
+  if len(set(coloured.values())) > 1:
+    grey = next(split for split, found in coloured.items() if not found)
+    logging.warning("%s: all images of %s are grey, and others are coloured: a score tells the sides apart "
+                    "by that", where, grey)
+    return
+  train, test = means = [arrays[f"x_{split}"].mean((0, 1, 2)) for split in ("train", "test")]
+  apart, exchanged = (float(np.abs(train - other).max()) for other in (test, test[::-1]))
+  if min(len(arrays["x_train"]), len(arrays["x_test"])) >= _LEAST and (
+      abs(train[0] - train[2]) > _BLUER and 3 * exchanged < apart):
+    logging.warning("%s: test is as red as train is blue (%s and %s): are red and blue exchanged on "
+                    "one side (OpenCV writes BGR)?", where, *(m.round().astype(int).tolist() for m in means[::-1]))
+
+
+def _check_classes(dataset, where):
+  """Refuses an archive that names its classes in another order than labels are read in.
+
+  Raises:
+    UserError: a name stands at another number; said only where no name is known.
+  """
+  found = _class_names(where)
+  usual = {name: i for i, name in enumerate(CLASS_NAMES[dataset])}
+  other = {name: key for key, names in CLASS_NAMES.items() if key != dataset for name in names}
+  numbers = [str(i) for i in range(len(found))] == found
+  if not found or numbers:
+    return
+  for i, name in enumerate(found):
+    if name in other and name not in usual:
+      raise UserError(f"{where} names class {i} {name!r}, which is of {other[name]}: set "
+                      f"config.data.dataset={other[name]}")
+    if usual.get(name, i) != i:
+      raise UserError(f"{where} names class {i} {name!r}, which is number {usual[name]} of {dataset}: write "
+                      "the labels by the order " + ", ".join(usual))
+  if unknown := [(i, name) for i, name in enumerate(found[:_CLASSES]) if name not in usual]:
+    i, name = unknown[0]
+    logging.warning("%s names class %d %r, which is read as %r of %s", where, i, name,
+                    CLASS_NAMES[dataset][i], dataset)
+
+
+def _class_names(where) -> list[str]:
+  """Names of the classes in small letters, as an archive or batches.meta.txt lists them; [] of others."""
+  if where.is_dir():
+    path = where / "batches.meta.txt"
+    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+    given = [line for line in lines if line.strip()]
+  else:
+    there = [name for name in _NAMED if name in npz.names_of(where)]
+    array = npz.read_some(where, there[:1])[there[0]] if there else np.zeros(0, str)
+    names = array.ndim == 1 and array.dtype.kind in "US" and array.size <= _MOST_CLASSES
+    given = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in array] if names else []
+  words = [name.strip().casefold() for name in given]
+  return [_SAME.get(word, word) for word in words]
 
 
 def _say_copies(where, arrays):

@@ -161,7 +161,8 @@ class OwnImages(DataSet):
     _check_masks(members, cfg["window"])
     _check_beside(found)
     test = self.parts["test"]
-    doubts.say_told_by_form(*([str(m.path) for m in test if m.label == side] for side in (0, 1)))
+    doubts.say_told_by_form(*([str(m.path) for m in test if m.label == side] for side in (0, 1)),
+                            [str(m.path) for m in self.parts["train"]])
     self.splits = tuple(s for s in ("val", "test") if self.parts[s])
 
   def _source(self, members, truth, ops=()):

@@ -22,10 +22,7 @@ from data_pipelines.ops import resize
 # Normal class -> class of the validation anomalies (folds/validation_classes of the benchmark).
 VAL_CLASS = {"cifar10": (7, 7, 4, 0, 1, 1, 7, 6, 4, 7), "svhn": (8, 9, 6, 4, 0, 8, 8, 9, 0, 6)}
 OFFICIAL_TRAIN = {"cifar10": 50000, "svhn": 73257}
-CLASS_NAMES = {
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
-                "truck"),
-    "svhn": tuple(str(i) for i in range(10))}
+CLASS_NAMES = files.CLASS_NAMES
 
 
 def defaults() -> ml_collections.ConfigDict:

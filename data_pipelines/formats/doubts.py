@@ -99,21 +99,28 @@ def form(path) -> tuple[str, tuple[int, int], str] | None:
     return None
 
 
-def say_told_by_form(normal: Sequence[str], ill: Sequence[str]) -> None:
-  """Warns where the kind, size or colours of the files alone tell normal images from others.
+def say_told_by_form(normal: Sequence[str], ill: Sequence[str], train: Sequence[str] = ()) -> None:
+  """Warns where the kind, size or colours of the files alone tell normal images from others, or those that
+  are trained on from all that are scored.
 
   Args:
-    normal, ill: paths of scored images; up to _FORMS of each are opened.
+    normal, ill: paths of scored images; train: of training images; up to _FORMS of each are opened.
   """
-  sides = [[f for f in map(form, p[::max(1, len(p) // _FORMS)][:_FORMS]) if f] for p in (normal, ill)]
+  _say_apart(normal, ill, "normal images", "others: what tells them apart may be that")
+  _say_apart(train, [*normal, *ill], "training images", "scored ones: scores may say that")
+
+
+def _say_apart(one, others, what, rest):
+  sides = [[f for f in map(form, p[::max(1, len(p) // _FORMS)][:_FORMS]) if f] for p in (one, others)]
   if min(map(len, sides)) < _LEAST:
     return
-  for at, what in enumerate(("kinds of file", "sizes", "kinds of pixels")):
+  told, _, why = rest.partition(": ")
+  for at, kind in enumerate(("kinds of file", "sizes", "kinds of pixels")):
     own, other = ({found[at] for found in side} for side in sides)
     if len(own) == len(other) == 1 and own != other:
       shown = [" x ".join(map(str, v)) if at == 1 else v for v in (own.pop(), other.pop())]
-      logging.warning("all normal images looked at have other %s than all others (%s and %s): what tells "
-                      "them apart may be that; bring all to one form", what, *shown)
+      logging.warning("all %s looked at have other %s than all %s (%s and %s): %s; bring all to one form",
+                      what, kind, told, *shown, why)
 
 
 def small(image: np.ndarray) -> np.ndarray:

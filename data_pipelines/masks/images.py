@@ -106,26 +106,45 @@ def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0,
     As `formats.images.size` and `read_mask`; UserError: an image and its mask differ in size.
   """
   def look(pair):
-    mask = check_pair(*pair, soft, window)
-    inverted = bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
-    return inverted, float((mask > 0).mean()), _is_outline(mask > 0), _is_frame(mask > 0.5)
+    return told_of(check_pair(*pair, soft, window))
   with concurrent.futures.ThreadPoolExecutor(16) as pool:  # Pillow decodes without the GIL
     found = list(pool.map(look, pairs))
-  odd, lines, frames = ([mask for (_, mask), told in zip(pairs, found) if told[at]] for at in (0, 2, 3))
   doubts.say_of_masks(pairs)
-  if len(pairs) > 1 and not any(told[1] for told in found):
-    logging.warning("none of %d masks marks anything, the first %s: are they the right ones?", len(pairs),
-                    pairs[0][1])
-  if 2 * len(lines) > len(pairs):
+  say_of_shapes([mask for _, mask in pairs], found)
+  return [told.share for told in found]
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+  """What a mask looks like: inverted, which share it marks, a line around what is meant, a frame."""
+  inverted: bool
+  share: float
+  line: bool
+  frame: bool
+
+
+def told_of(mask: np.ndarray) -> Told:
+  """Of [H,W] in [0, 1]."""
+  inverted = bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
+  return Told(inverted, float((mask > 0).mean()), _is_outline(mask > 0), _is_frame(mask > 0.5))
+
+
+def say_of_shapes(masks: Sequence[Any], found: Sequence[Told]) -> None:
+  """Warns of masks that look inverted, empty or like lines; `found`: `told_of` each of the files."""
+  odd, lines, frames = ([mask for mask, told in zip(masks, found) if getattr(told, name)]
+                        for name in ("inverted", "line", "frame"))
+  if len(masks) > 1 and not any(told.share for told in found):
+    logging.warning("none of %d masks marks anything, the first %s: are they the right ones?", len(masks),
+                    masks[0])
+  if 2 * len(lines) > len(masks):
     logging.warning("%d of %d masks are lines around what is meant, the first %s: the lines alone count as "
-                    "marked; fill them where the inside is meant", len(lines), len(pairs), lines[0])
-  if 2 * len(odd) > len(pairs):
+                    "marked; fill them where the inside is meant", len(lines), len(masks), lines[0])
+  if 2 * len(odd) > len(masks):
     logging.warning("%d of %d masks mark all four corners and more than half of the image, the first %s: are "
-                    "they inverted? White is the lesion", len(odd), len(pairs), odd[0])
+                    "they inverted? White is the lesion", len(odd), len(masks), odd[0])
   elif frames:  # one among right ones: of 1,000 masks of skin and ultrasound none is so
     logging.warning("%d of %d masks mark the whole border of their image and leave something out within, the "
-                    "first %s: is it inverted? White is the lesion", len(frames), len(pairs), frames[0])
-  return [told[1] for told in found]
+                    "first %s: is it inverted? White is the lesion", len(frames), len(masks), frames[0])
 
 
 def _is_frame(mask) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Mapping
 import difflib
 import logging
 import pathlib
+import re
 
 from data_pipelines import fields as data_fields
 from data_pipelines.errors import UserError
@@ -26,6 +28,8 @@ from data_pipelines.one_class.lists import Item, hold_out, regrouped
 
 KINDS = ("image", "dicom")  # of files that are read
 SIDES = ("normal", "anomaly")
+_VIEWS = ("view", "views", "viewposition", "projection")
+_LATERAL = ("lateral", "lat", "ll", "rl", "left lateral", "right lateral", "lateral view")
 Items = dict[tuple[str, str], list[Item]]
 
 
@@ -52,6 +56,7 @@ def read_labels(root, cfg: Mapping) -> Items:
   names = [r.file("file") for r in table.rows]
   groups = patients.of_rows(table.rows, names, cfg["group_pattern"], cfg["grouping"], root)
   unlisted.say(path, root, names, KINDS, MASKS if "any_finding" in cfg else ())  # chest_xray finds masks
+  _say_views(table)
   place_of = _place_of_older_runs if cfg["grouping"] == "legacy" else _place
   places = [place_of(row, cfg) for row in table.rows]
   kinds = patients.unified([row["label"] if side == "normal" else row.get("subtype") or row["label"]
@@ -60,6 +65,18 @@ def read_labels(root, cfg: Mapping) -> Items:
   for name, group, kind, place in zip(names, groups, kinds, places):
     items.setdefault(place, []).append(Item(name, group, kind, str(root / name)))
   return items
+
+
+def _say_views(table):
+  """Warns of a column that says lateral and frontal radiographs, which is not read."""
+  for column in [c for c in table.columns if re.sub(r"[\W_]+", "", c) in _VIEWS]:
+    views = collections.Counter(same(row[column]) for row in table.rows
+                                if same(row["split"]) != vocabulary.UNUSED)
+    odd = [v for v in views if v in _LATERAL]
+    if odd and len(odd) < len(set(views) - {""}):
+      logging.warning("%s: by its column %r %d of %d images are lateral views (%s), and all count alike: "
+                      "take them out, or mark their split as unused", table.path, column,
+                      sum(views[v] for v in odd), sum(views.values()), ", ".join(odd))
 
 
 def _place(row, cfg):

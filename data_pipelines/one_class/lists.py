@@ -121,8 +121,8 @@ class OneClassDataSet(DataSet):
         raise UserError(f"{name}: no image in {part}; check config.data (root, lists, class, "
                          "fold)")
     _check_files(name, [i for items in self.lists.values() for i in items if i.path])
-    doubts.say_told_by_form(*([i.path for i in self.lists[f"test_{side}"] if i.path]
-                              for side in ("normal", "anomaly")))
+    doubts.say_told_by_form(*([i.path for i in self.lists[part] if i.path]
+                              for part in ("test_normal", "test_anomaly", "train")))
     self.shared = _shared_groups(self.lists)
     splits.check_no_leak(self.sides(), where or name, remedy or _REMEDY, allow=allow_leaks)
     self._load, self._load_train, self._train_ops = load, load_train or load, tuple(train_ops)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data_pipelines.chest import listing
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from tests.unit.chest.test_chest_sets import build, save
@@ -45,3 +46,46 @@ def test_an_image_is_not_decoded_again_for_its_size(tmp_path, monkeypatch):
   source = build(tmp_path).split("test")
   monkeypatch.setattr(images, "size", lambda *a: 1 / 0)
   assert source.read(np.arange(2))["mask"].sum() == 100
+
+
+ILL = [f"mass/c{i}.png" for i in range(3)]
+
+
+def labelled(root, masks):
+  """Two normal and three ill test images of 20 x 16 with masks: {name: what it marks}."""
+  for name in ("train/good/a.png", "test/good/n0.png", "test/good/n1.png", *(f"test/{n}" for n in ILL)):
+    save(root / name)
+  for name, marked in masks.items():
+    save(root / "masks" / name, marked)
+  return build(root)
+
+
+INSIDE = np.pad(np.full((8, 8), 255, np.uint8), ((6, 6), (4, 4)))
+
+
+def test_masks_are_looked_at_before_the_training(tmp_path, caplog):
+  """Masks that mark normal images, are inverted or empty were read without a word."""
+  right = dict.fromkeys(ILL, INSIDE)
+  for case, (masks, said) in enumerate((
+      (right, ""), (dict.fromkeys(ILL, 255 - INSIDE), "3 of 3 masks mark all four corners"),
+      ({**right, ILL[1]: 255 - INSIDE}, "1 of 3 masks mark the whole border"),
+      (dict.fromkeys(ILL, 0 * INSIDE), "none of 3 masks marks anything"),
+      ({**right, "good/n0.png": 0 * INSIDE}, ""))):
+    caplog.clear()
+    labelled(tmp_path / str(case), masks)
+    assert said in caplog.text and bool(said) == ("masks" in caplog.text)
+  with pytest.raises(UserError, match="n0.png is normal by its label, and its mask .* marks something"):
+    labelled(tmp_path / "last", {"good/n0.png": INSIDE})
+
+
+@pytest.mark.parametrize("boxes, said", [
+    ([(10 + i, 20, 20, 12) for i in range(5)], ""), ([(4 + i, 5, 5, 3) for i in range(5)], "in percent"),
+    ([(10 + i, 20, 30 + i, 32) for i in range(5)], "are they two corners"),
+    ([(4 + i, 5, 5, 3) for i in range(4)], "")])
+def test_boxes_that_are_something_else_together(caplog, boxes, said):
+  """Boxes of a copy of a quarter of the size lay in the upper left corner without a word."""
+  boxed = [(listing.Radiograph(f"{i}", f"{i}", boxes=(box,)), (64, 64)) for i, box in enumerate(boxes)]
+  listing.say_of_boxes(boxed, "boxes.csv")
+  assert said in caplog.text and bool(caplog.text) == bool(said)
+  with pytest.raises(UserError, match="goes beyond them"):
+    listing.say_of_boxes([(boxed[0][0], (6, 6))], "boxes.csv")

@@ -275,3 +275,15 @@ def test_whose_an_image_is_follows_the_pattern_and_kinds_are_nobody_s_names(tmp_
   folders.read_folders(tmp_path / "set", cfg)
   folders.read_labels(root, cfg)
   assert told == [("(p.)", "file", {"normal", "pneumonia", "controls2"}), ("(p.)", "file")]
+
+
+@pytest.mark.parametrize("column, views, said", [
+    ("View Position", ("PA", "LL"), "by its column 'view position' 8 of 15 images are lateral views"),
+    ("projection", ("pa", "AP"), ""), ("view", ("L", "R"), ""), ("age", ("PA", "LL"), ""),
+    ("view", ("LL", "LL"), "")])
+def test_lateral_views_by_a_column_are_said(root, caplog, column, views, said):
+  table = root / "labels.csv"
+  rows = [f"{line},{views[i % 2] if i else column}" for i, line in enumerate(table.read_text().splitlines())]
+  table.write_text("\n".join(rows))
+  of(root, val_fraction=0.5)
+  assert said in caplog.text and bool(said) == ("lateral" in caplog.text)

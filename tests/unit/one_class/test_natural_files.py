@@ -126,3 +126,39 @@ def test_ten_and_zero_are_not_one_digit(tmp_path):
 def test_a_class_of_validation_is_one_of_ten():
   with pytest.raises(UserError, match="val_class=12: use 0 to 9, or -1"):
     natural.resolve({"val_class": 12})
+
+
+NAMES = natural.CLASS_NAMES["cifar10"]
+
+
+@pytest.mark.parametrize("dataset, names, said", [
+    ("cifar10", NAMES[::-1], "class 0 'truck', which is number 9 of cifar10"),
+    ("svhn", NAMES, "dataset=cifar10"),
+    ("cifar10", (*NAMES[:8], "truck", "ship"), "class 8 'truck'"), ("cifar10", ("bird",), "number 2")])
+def test_classes_named_in_another_order_are_refused(tmp_path, dataset, names, said):
+  """The names lay in the archive and were not read: class 0 was taken for airplanes, whatever it was."""
+  for kind in ("U", "S"):
+    with pytest.raises(UserError, match=f"a.npz names .*{said}"):
+      files.read_arrays(dataset, npz(tmp_path / "a.npz", class_names=np.array(names, kind)))
+
+
+def test_names_of_classes_that_are_right_or_unknown_pass(tmp_path, caplog):
+  for names in (NAMES, ("Plane", "car", *NAMES[2:]), list("0123456789"), np.zeros((3, 3)), np.arange(10)):
+    files.read_arrays("cifar10", npz(tmp_path / "a.npz", class_names=np.array(names)))
+  assert "names class" not in caplog.text
+  files.read_arrays("cifar10", npz(tmp_path / "a.npz", labels=np.array(["Flugzeug", *NAMES[1:]])))
+  assert "names class 0 'flugzeug', which is read as 'airplane'" in caplog.text
+  (tmp_path / "batches.meta.txt").write_text("\n".join(NAMES[::-1]) + "\n\n")
+  with pytest.raises(UserError, match="names class 0 'truck'"):
+    files._check_classes("cifar10", tmp_path)
+
+
+def test_a_side_without_colours_or_with_exchanged_ones_is_said(tmp_path, caplog):
+  """Both sides of an archive are prepared alike, mostly."""
+  rng = np.random.default_rng(1)
+  train, test = (rng.integers(0, (180, 170, 150), (120, 4, 4, 3)).astype(np.uint8) for _ in range(2))
+  for other, said in ((test, ""), (test[..., ::-1], "as red as train is blue"), (test[:50, ..., ::-1], ""),
+                      (np.repeat(test[..., :1], 3, -1), "all images of test are grey")):
+    caplog.clear()
+    files._say_colours("a.npz", {"x_train": train, "x_test": other})
+    assert said in caplog.text and bool(caplog.text) == bool(said)

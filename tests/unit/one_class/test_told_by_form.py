@@ -37,6 +37,9 @@ def test_sizes_and_colours_alone_tell_normal_from_abnormal(tmp_path, caplog):
     doubts.say_told_by_form(paths["s"], paths[other])
     assert said in caplog.text
   caplog.clear()
-  doubts.say_told_by_form(paths["s"] + paths["big"], paths["big"])
+  doubts.say_told_by_form(paths["s"], paths["s"], paths["big"])  # as of another magnification
+  assert "all training images looked at have other sizes than all scored ones (16 x 16 and" in caplog.text
+  caplog.clear()
+  doubts.say_told_by_form(paths["s"] + paths["big"], paths["big"], paths["s"])
   doubts.say_told_by_form(paths["s"][:2], paths["rgb"])  # too few
   assert not caplog.text
