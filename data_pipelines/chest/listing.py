@@ -129,11 +129,11 @@ def say_of_boxes(boxed: Sequence[tuple[Radiograph, tuple[int, int]]], where: str
     return
   if all(x + w <= shape[1] / 2 and y + h <= shape[0] / 2 for (x, y, w, h), shape in boxes):
     logging.warning("%s: all %d boxes lie in the upper left quarter of their images, the first %s: are they "
-                    "in pixels of a smaller copy, or in percent? They are taken for pixels of the file", where,
-                    len(boxes), boxed[0][0].name)
+                    "in pixels of a smaller copy, or in percent? They are taken for pixels of the file",
+                    where, len(boxes), boxed[0][0].name)
   elif all(w > x and h > y for (x, y, w, h), _ in boxes):
-    logging.warning("%s: of all %d boxes width is above x and height above y, the first %s: are they two "
-                    "corners (x2, y2)? They are taken for a corner and an extent", where, len(boxes),
+    logging.warning("%s: of all %d boxes width is above x and height above y, the first %s: are they "
+                    "two corners (x2, y2)? They are taken for a corner and an extent", where, len(boxes),
                     boxed[0][0].name)
 
 

@@ -71,8 +71,9 @@ def _say_colours(where, arrays):
   apart, exchanged = (float(np.abs(train - other).max()) for other in (test, test[::-1]))
   if min(len(arrays["x_train"]), len(arrays["x_test"])) >= _LEAST and (
       abs(train[0] - train[2]) > _BLUER and 3 * exchanged < apart):
+    shown = [m.round().astype(int).tolist() for m in means[::-1]]
     logging.warning("%s: test is as red as train is blue (%s and %s): are red and blue exchanged on "
-                    "one side (OpenCV writes BGR)?", where, *(m.round().astype(int).tolist() for m in means[::-1]))
+                    "one side (OpenCV writes BGR)?", where, *shown)
 
 
 def _check_classes(dataset, where):

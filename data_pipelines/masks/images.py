@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import concurrent.futures
 import dataclasses
+import functools
 import logging
 import pathlib
 from typing import Any
@@ -15,6 +16,7 @@ from data_pipelines.dataset import Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import arrays, doubts, images as formats, lossy
 from data_pipelines.intake import counts, find
+from data_pipelines.masks import exchanged
 from data_pipelines.ops import resize
 
 _FILLED = 3  # times as much inside a line as the line has
@@ -111,6 +113,7 @@ def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0,
     found = list(pool.map(look, pairs))
   doubts.say_of_masks(pairs)
   say_of_shapes([mask for _, mask in pairs], found)
+  exchanged.say(pairs, functools.partial(read_mask, soft=soft), window)
   return [told.share for told in found]
 
 
