@@ -21,7 +21,7 @@ from absl import logging
 import jax
 import numpy as np
 
-from data_pipelines import dataset as datasets, stream
+from data_pipelines import dataset as datasets, scored_alone, stream
 from medae_jax import report
 from medae_jax.core import calibration as calibrate, config as config_lib, files, scoring, trained
 from medae_jax.core.device import hosts
@@ -64,13 +64,16 @@ def _evaluate(workdir, asked, splits) -> dict[str, Any]:
   elsewhere = external.folder(workdir, asked)
   # On its own data the calibration is made here; on others' the run's holds.
   run = trained.load(workdir, asked, calibrated=elsewhere is not None, splits=True)
+  if elsewhere is not None:
+    run = external.opened_as(run, asked, datasets.module(run.config.data.name).defaults())
   config, info = run.config, run.info
   base.check(config, run.image_shape)
   scoring.check_fields(run, workdir)
   module = base.plugin(config.eval.kind, "evaluator")
   if elsewhere is None:
     config = config_lib.with_split(config, workdir)
-  dataset = datasets.open_dataset(config.data, config.seed)
+  with scored_alone.opened() if elsewhere is not None else contextlib.nullcontext():
+    dataset = datasets.open_dataset(config.data, config.seed)
   logging.info("Evaluating step %d (%s checkpoint) on %s.", info["step"], info["which"],
                dataset.name)
 

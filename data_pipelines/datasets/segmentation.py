@@ -22,7 +22,7 @@ import zlib
 import ml_collections
 import numpy as np
 
-from data_pipelines import fields as data_fields
+from data_pipelines import fields as data_fields, scored_alone
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images as formats
@@ -98,7 +98,7 @@ def build(data_cfg, seed: int) -> Segmentation:
                     "manifest or folders, or leave dir empty")
   parts, name = layouts.READERS[cfg.layout](cfg)
   for part in ("noisy", "clean"):
-    if not parts[part]:
+    if not parts[part] and not scored_alone.now():
       raise UserError(f"{name}: no {part} training image is left; config.data.clean={cfg.clean} of "
                       f"{len(parts['noisy'] + parts['clean'])}")
   where = str(pathlib.Path(cfg.dir) / cfg.manifest) if cfg.layout == "manifest" else name

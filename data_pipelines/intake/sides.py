@@ -15,7 +15,7 @@ import math
 import pathlib
 import re
 
-from data_pipelines import cells
+from data_pipelines import cells, scored_alone
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_series
 from data_pipelines.intake import (
@@ -127,7 +127,7 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
   members = [Member(below(p), p, int(sides[p])) for p in found.files if p in there] if not series else [
       Member(below(s.files[0]), s.files[0], _one_side(s, sides), files=tuple(s.files), person=s.patient)
       for s in series]
-  if not any(m.label == 0 for m in members):
+  if not any(m.label == 0 for m in members) and not scored_alone.now():
     raise UserError(f"{root} holds no normal scan (a folder normal/): there is nothing to train on"
                     f"{folder_words.unsaid(found)}")
   return Sides(root, kinds.pop(), members, [p for p, side in sides.items() if side == "mask"], found,
@@ -252,11 +252,13 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
   healthy = sorted({m.patient for m in members} - ill)
   shares = {"val": cfg["val_share"], "test": cfg["test_share"]}
   if sum(math.ceil(s * len(healthy)) for s in shares.values()) >= len(healthy):
-    normal = len(members) - sum(m.label for m in members)
-    raise UserError(f"{root}: {normal} normal scans, by their names of {len(healthy)} patient(s) without "
-                    f"anything abnormal ({', '.join(healthy[:3])}), are too few to train, choose thresholds "
-                    "and test: 3 patients are the least; where each file is a patient of its own, "
-                    "--config.data.grouping=file")
+    if scored_alone.now():
+      logging.warning("%s has too few normal scans for a split: all of its scans are scored as test", root)
+      return [dataclasses.replace(m, split="test") for m in members]
+    raise UserError(f"{root}: {sum(not m.label for m in members)} normal scans, by their names of "
+                    f"{len(healthy)} patient(s) without anything abnormal ({', '.join(healthy[:3])}), are "
+                    "too few to train, choose thresholds and test: 3 patients are the least; where each "
+                    "file is a patient of its own, --config.data.grouping=file")
   place = splits.split_patients(healthy, shares, cfg["split_seed"])
   found = [dataclasses.replace(m, split=place.get(m.patient, "test")) for m in members]
   splits.check_no_leak({s: [m.patient for m in found if m.split == s] for s in SPLITS}, str(root))
@@ -278,8 +280,7 @@ def _recorded(members, path, root):
   names = [cells.inert(m.name) for m in members]
   found = [dataclasses.replace(m, split=listed[name]) for m, name in zip(members, names) if name in listed]
   absent = sorted(set(listed) - set(names))
-  left = [n for n in absent if (root / n).is_file()]
-  if left:
+  if left := [n for n in absent if (root / n).is_file()]:
     why = naming.beside_its_image(root / left[0], sorted(m.path for m in members)) or "is not among its scans"
     raise UserError(f"{path} lists {len(left)} files as scans that are none to this version, the first: "
                     f"{left[0]} {why}. The run was trained or tested on them: train into a new --workdir, or "
@@ -287,8 +288,7 @@ def _recorded(members, path, root):
   if absent:
     raise UserError(f"{len(absent)} files of {path} are not in the data folder any more, the first: "
                     f"{absent[0]}: bring them back, or train into a new --workdir")
-  new = len(members) - len(found)
-  if new:
+  if new := len(members) - len(found):
     logging.warning("%d scans are newer than the split of this run (%s) and are left out", new, path)
   splits.check_no_leak({s: [m.patient for m in found if m.split == s] for s in SPLITS}, str(path))
   return found

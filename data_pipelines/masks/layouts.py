@@ -12,6 +12,7 @@ import re
 
 import numpy as np
 
+from data_pipelines import scored_alone
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images as formats
 from data_pipelines.intake import patients, tables, unlisted, vocabulary
@@ -164,6 +165,8 @@ def _idents(table, names):
 def _draw_clean(n, cfg) -> np.ndarray:
   """bool [n]: config.data.clean of n, drawn so that a larger number contains a smaller one."""
   wanted = cfg.clean
+  if not n and scored_alone.now():
+    return np.zeros(0, bool)
   if not 0 < wanted < n:
     raise UserError(f"config.data.clean={wanted}: choose 1 to {n - 1} of the {n} training images")
   chosen = np.zeros(n, bool)

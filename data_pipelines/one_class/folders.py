@@ -9,7 +9,7 @@ import logging
 import pathlib
 import re
 
-from data_pipelines import fields as data_fields
+from data_pipelines import fields as data_fields, scored_alone
 from data_pipelines.errors import UserError
 from data_pipelines.formats.regular import is_there
 from data_pipelines.intake import (
@@ -136,7 +136,8 @@ def read_folders(root, cfg: Mapping) -> Items:
   search.leave_out(elsewhere)
   counts.say(search)
   counts.refuse_broken(search)
-  if not any(place == ("train", "normal") for place, _, _ in found):
+  there = {place for place, _, _ in found}
+  if ("train", "normal") not in there and not (there and scored_alone.now()):
     raise FileNotFoundError(f"{root} holds neither labels.csv nor images in train/normal; see "
                             "config.data.root")
   groups = patients.of_files([name for _, _, name in found], cfg["group_pattern"], cfg["grouping"], root,

@@ -15,6 +15,7 @@ import os
 
 import numpy as np
 
+from data_pipelines import scored_alone
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts
@@ -116,7 +117,10 @@ class OneClassDataSet(DataSet):
     self._to_float, self._marks, self._findings = to_float, marks, findings
     self.name, self.notes = name, notes or {}
     self.lists = {k: list(lists.get(k, ())) for k in LISTS}
-    for part in ("train", "test_normal", "test_anomaly"):
+    needed = ("train", "test_normal", "test_anomaly")
+    if scored_alone.now() and (self.lists["test_normal"] or self.lists["test_anomaly"]):
+      needed = ()
+    for part in needed:
       if not self.lists[part]:
         raise UserError(f"{name}: no image in {part}; check config.data (root, lists, class, "
                          "fold)")

@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from data_pipelines import fields as data_fields
+from data_pipelines import fields as data_fields, scored_alone
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
@@ -184,7 +184,7 @@ class PairDataSet(DataSet):
     self.name, self.cfg, self.seed, self.problems = name, cfg, seed, problems
     self._items = {s: [i for i in items if split_of[i.name] == s] for s in ("train", "val", "test")}
     self.splits = tuple(s for s in ("train", "val", "test") if self._items[s])
-    if not self._items["train"]:
+    if not self._items["train"] and not scored_alone.now():
       raise UserError(f"{name}: no frame is left for training; see config.data.val_share, test_share "
                        "and the split column of the table")
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import hashlib
 import pathlib
 from typing import Any
@@ -38,6 +39,29 @@ def folder(workdir, changed: Mapping[str, Any]) -> pathlib.Path | None:
   text = repr(sorted((f"data.{k}", v) for k, v in moved.items()))
   name = pathlib.Path(next(reversed(moved.values()))).name or "data"
   return pathlib.Path(workdir) / "external" / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def opened_as(run, asked: Mapping[str, Any], known: Mapping[str, Any] | None):
+  """The run without the fields of its own data set that another one, which is to be opened, does not have.
+
+  Args:
+    run: core.trained.Trained. asked: what a command changes, {"data.name": "paired", ...}; what it names
+      stays, to be refused.
+    known: fields of the data set that is opened; None = not known.
+  """
+  config = run.config
+  if "data.name" not in asked or known is None:
+    return run
+  foreign = [k for k in config.data if k not in known and not any(
+      name == f"data.{k}" or name.startswith(f"data.{k}.") for name in asked)]
+  if foreign:
+    logging.info("config.data.name=%s does not read %s of the run's own data set.", config.data.name,
+                 ", ".join(foreign))
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    for name in foreign:
+      del config.data[name]
+  return dataclasses.replace(run, config=config.lock())
 
 
 def say_known(workdir, splits: Mapping[str, Any]) -> None:

@@ -61,3 +61,38 @@ def test_a_set_of_other_intensities_is_said(caplog, kind):
   assert not caplog.text
   external.say_unusual(told, of(1 - images))
   assert "test of this set, by 32 images that were looked at: its intensities are far" in caplog.text
+
+
+def test_a_data_set_of_another_name_is_opened_without_fields_that_it_lacks():
+  """A run on drawn annotations could not be evaluated on real pairs: eval_seed was no field of these."""
+  import dataclasses
+
+  import ml_collections
+
+  @dataclasses.dataclass
+  class Opened:
+    config: object
+  data = {"name": "paired", "dir": "d", "eval_seed": 7, "marks": {"size": 1.0}}
+  run = Opened(ml_collections.ConfigDict({"data": data, "seed": 3}).lock())
+  known = {"name": "paired", "dir": "", "channels": 1}
+  own = lambda asked, known=known: external.opened_as(run, asked, known).config.data.to_dict()
+  assert own({"data.name": "paired", "data.dir": "d"}) == {"name": "paired", "dir": "d"}
+  assert set(own({"data.name": "paired", "data.marks.size": 2.0})) == {"name", "dir", "marks"}
+  assert own({"data.dir": "d"}) == own({"data.name": "paired"}, None) == data == run.config.data.to_dict()
+  assert external.opened_as(run, {"data.name": "paired"}, known).config.seed == 3
+
+
+@pytest.mark.parametrize("elsewhere", [None, "other"])
+def test_the_data_of_others_are_opened_to_be_scored_alone(tmp_path, monkeypatch, elsewhere):
+  from data_pipelines import scored_alone
+  from medae_jax import evaluate
+  config = fake_run.config(name="paired")
+  run = types.SimpleNamespace(config=config, info={}, image_shape=None)
+  opened = lambda *_: (_ for _ in ()).throw(InterruptedError(scored_alone.now()))
+  for where, name, value in ((external, "folder", lambda *_: elsewhere),
+                             (evaluate.datasets, "open_dataset", opened),
+                             (evaluate.trained, "load", lambda *_, **__: run), (evaluate.base, "check", print),
+                             (evaluate.scoring, "check_fields", print), (evaluate.base, "plugin", print)):
+    monkeypatch.setattr(where, name, value)
+  with pytest.raises(InterruptedError, match=str(bool(elsewhere))):
+    evaluate.evaluate(tmp_path)
