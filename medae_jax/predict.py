@@ -79,7 +79,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     raise UserError(f"--output={output} is --input: the results would be taken for images by the next "
                     "run; choose another --output")
   check_output(output)
-  items = _items(predictor, source, output)
+  items = _items(predictor, source, output, named=at_most is None)
   if at_most is not None and len(items) > at_most:
     raise UserError(f"{source} holds {len(items)} inputs where {at_most} was asked for: give one file or the "
                     "folder of one scan; run.predict(folder, output) takes many")
@@ -118,6 +118,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
                f" ({unusual} with a warning, see {output / RESULTS})" if unusual else "", len(failed))
   if results.replaced:
     logging.info("%d results replaced those of an earlier run of the same inputs.", results.replaced)
+  if failed and at_most == 1:  # of the API: its folder is gone when this is read
+    raise UserError(f"{failed[0]['input']}: {failed[0]['error']}")
   if failed:
     raise UserError(f"{len(failed)} of {len(rows)} inputs failed, the first: "
                      f"{failed[0]['input']}: {failed[0]['error']} (all are listed in "
@@ -126,8 +128,11 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   return rows
 
 
-def _items(predictor, source: pathlib.Path, output: pathlib.Path) -> list[Any]:
+def _items(predictor, source: pathlib.Path, output: pathlib.Path, named: bool = True) -> list[Any]:
   """The inputs, without what lies in --output.
+
+  Args:
+    named: whether the line of an error names the table there.
 
   Raises:
     UserError: there is none; the line names the first files left out, and the table of all.
@@ -144,7 +149,8 @@ def _items(predictor, source: pathlib.Path, output: pathlib.Path) -> list[Any]:
     return items
   except counts.Nothing as nothing:
     _say_left_out(nothing.found, output)
-    table = f"; every file left out is listed in {output / LEFT_OUT}" if nothing.found.left_out else ""
+    named = named and bool(nothing.found.left_out)
+    table = f"; every file left out is listed in {output / LEFT_OUT}" if named else ""
     raise UserError(f"{nothing}{table}") from nothing
 
 

@@ -10,6 +10,7 @@ import traceback
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from medae_jax.core import fields, upgrade
 from medae_jax.core.errors import UserError
@@ -40,6 +41,7 @@ def override(config, values: Mapping[str, Any] | None, *, typed: bool = False):
       if hasattr(node[field], "keys"):
         raise UserError(f"config.{name} is a group of fields: change one of them, such as config.{name}."
                         f"{next(iter(node[field]), 'FIELD')}")
+      value = _plain(value)
       if typed:
         _check_type(name, node[field], value)
       with node.ignore_type():  # config.json has lists where the config file had tuples
@@ -55,6 +57,15 @@ def _below(node, parts, name):
       raise UserError(f"config.{name}: there is no {part!r}; there is {there}")
     node = node[part]
   return node
+
+
+def _plain(value):
+  """Paths as text, NumPy's numbers as Python's: what notebooks hand over."""
+  if isinstance(value, os.PathLike):
+    return os.fspath(value)
+  if isinstance(value, (list, tuple)):
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+  return value.item() if isinstance(value, (np.number, np.bool_)) else value
 
 
 def _check_type(name, old, value):

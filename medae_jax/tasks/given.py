@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_pipelines.formats import doubts
 from medae_jax.core.errors import UserError
 from medae_jax.core.needs import Need, of
 from medae_jax.core.trained_on import fit
@@ -53,10 +54,14 @@ def warning(image: np.ndarray, trained: TrainedOn | None, any_size: bool) -> str
     any_size: the task shows the network whole frames, of whatever size.
 
   Raises:
-    UserError: most of what is no background is brighter than all that the training has seen: not prepared.
+    UserError: another number of channels; most of what is no background is brighter than all that the
+      training has seen: not prepared.
   """
-  if trained is None or image.shape[-1] != trained.channels:
-    return ""  # the network says so
+  if trained is None:
+    return ""
+  if image.shape[-1] != trained.channels:
+    raise UserError(f"the array has {image.shape[-1]} channel(s), as shape {image.shape[1:]} is read, and "
+                    f"images of the training have {trained.channels}: give {_FORMS}, channels last")
   middle = float(np.median(fit.quantiles(image, trained.kind), axis=1).max())
   if middle > _FAR * max(trained.high, 0):
     raise UserError(f"half of the image is above {middle:.4g}, and the training has seen nothing above "
@@ -66,6 +71,9 @@ def warning(image: np.ndarray, trained: TrainedOn | None, any_size: bool) -> str
     rows, columns = image.shape[1:3]
     said.insert(0, f"it has {rows} rows and {columns} columns, images of the training have {trained.size[0]} "
                    f"and {trained.size[1]}: things may have another size")
+  if trained.kind == "image" and (flat := [few for few in map(doubts.few_greys, image) if few]):
+    said.append(f"{len(flat)} of {len(image)} images have {('one value', 'two values')[min(flat) - 1]} "
+                "alone: are they pictures?")
   return "; ".join(filter(None, said))
 
 

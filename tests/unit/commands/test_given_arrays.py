@@ -54,7 +54,12 @@ def test_what_only_looks_like_an_image_is_refused(image, said):
 def test_what_no_training_image_was_is_refused_or_said():
   image, told = OK[None].astype(np.float32), trained_on()
   assert given.warning(image, told, False) == given.warning(image, None, False) == ""
-  assert given.warning(image[..., :1], told, False) == ""  # the network says so
+  for odd in (image[..., :1], image.transpose(0, 3, 1, 2)):  # a line about config.model.mean, or a traceback
+    with pytest.raises(UserError, match=r"the array has [15] channel\(s\), .* images of the training have 3"):
+      given.warning(odd, told, False)
+  for flat, said in ((0 * image + 0.5, "1 of 1 images have one value"), (np.round(image), "have two values")):
+    assert said in given.warning(flat, told, False)
+  assert "alone" not in given.warning(0 * image, trained_on("volume"), False)  # slices above the head
   assert "intensities are far" in given.warning(0.1 * image, told, False)
   taller = np.concatenate([image, image], 1)
   said = given.warning(taller, told, False)

@@ -1,6 +1,7 @@
 """Overrides and differences of configs, what a method needs of a batch, stages, keys, scoring's inputs."""
 
 import json
+import pathlib
 import types
 
 import jax
@@ -42,6 +43,19 @@ def test_a_value_of_the_command_line_has_the_type_of_its_field():
   for field, bad in (("n", True), ("on", 1), ("n", 1.5), ("x", True), ("x", "1"), ("pair", 3)):
     with pytest.raises(ValueError, match=rf"config.{field}=.* is of type"):
       config_lib.override(base, {field: bad}, typed=True)
+
+
+def test_paths_and_numbers_of_numpy_are_values_of_fields():
+  """mx.config(..., **{"data.dir": pathlib.Path(...)}) was refused, and so was a number of an array."""
+  base = ml_collections.ConfigDict({"n": 1, "on": True, "x": 0.5, "pair": (1, 2), "dir": ""}).lock()
+  for field, given, want in (("n", np.int64(3), 3), ("on", np.bool_(False), False),
+                             ("x", np.float32(0.25), 0.25), ("pair", (np.int8(3),), (3,)),
+                             ("dir", pathlib.Path("a/b"), "a/b")):
+    for typed in (True, False):
+      found = config_lib.override(base, {field: given}, typed=typed)[field]
+      assert found == want and type(found) is type(want)
+  with pytest.raises(ValueError, match="config.n=2.5 is of type float"):
+    config_lib.override(base, {"n": np.float64(2.5)}, typed=True)
 
 
 def test_differences_are_the_fields_that_changed():

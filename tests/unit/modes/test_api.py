@@ -70,6 +70,12 @@ def test_several_scans_and_wrong_things_are_one_line(run, tmp_path):
     run.score(tmp_path / "nowhere.nii.gz")
   with pytest.raises(mx.UserError, match=r"\[H,W\]"):
     run.score(np.zeros(5))
+  (tmp_path / "notes.txt").write_text("no scan")
+  (tmp_path / "p3_flair.nii.gz").write_bytes(b"no volume")
+  for name, said in (("notes.txt", "holds no "), ("p3_flair.nii.gz", "^p3: scan p3 has no t1")):
+    with pytest.raises(mx.UserError, match=said) as error:  # the line named tables in a folder that is gone
+      run.score(tmp_path / name)
+    assert "listed in" not in str(error.value)
   rows = run.predict(tmp_path / "in", tmp_path / "out")
   assert [r["input"] for r in rows] == ["p1", "p2"] and (tmp_path / "out/predictions.csv").is_file()
   assert list(rows.table()["score"]) == [r["score"] for r in rows]

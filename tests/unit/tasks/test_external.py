@@ -91,7 +91,8 @@ def test_the_data_of_others_are_opened_to_be_scored_alone(tmp_path, monkeypatch,
   opened = lambda *_: (_ for _ in ()).throw(InterruptedError(scored_alone.now()))
   for where, name, value in ((external, "folder", lambda *_: elsewhere),
                              (evaluate.datasets, "open_dataset", opened),
-                             (evaluate.trained, "load", lambda *_, **__: run), (evaluate.base, "check", print),
+                             (evaluate.trained, "load", lambda *_, **__: run),
+                             (evaluate.base, "check", print),
                              (evaluate.scoring, "check_fields", print), (evaluate.base, "plugin", print)):
     monkeypatch.setattr(where, name, value)
   with pytest.raises(InterruptedError, match=str(bool(elsewhere))):
