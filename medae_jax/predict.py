@@ -6,7 +6,7 @@ named with its reason, the others go on, and the run ends with an error when any
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import pathlib
 import time
 import traceback
@@ -30,7 +30,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.core.exported import opened
 from medae_jax.core.trained_on import record
 from medae_jax.reporting import predictions as pages
-from medae_jax.tasks import admit, base
+from medae_jax.tasks import admit, base, readers_said
 from medae_jax.tasks.results import LEFT_OUT, Results, check as check_output
 from medae_jax.tasks.slides import whole
 
@@ -79,7 +79,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     raise UserError(f"--output={output} is --input: the results would be taken for images by the next "
                     "run; choose another --output")
   check_output(output)
-  items = _items(predictor, source, output, named=at_most is None)
+  with readers_said.said() as early:  # of one input it is in its row
+    items = _items(predictor, source, output, named=at_most is None)
   if at_most is not None and len(items) > at_most:
     raise UserError(f"{source} holds {len(items)} inputs where {at_most} was asked for: give one file or the "
                     "folder of one scan; run.predict(folder, output) takes many")
@@ -101,7 +102,8 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     _say_left_out(found, output)
     try:
       predictor.begin(output, {**about, "input": str(source)})
-      _all(predictor, items, output, rows, results, made, told.mark if told else "", at_most != 1)
+      _all(predictor, items, output, rows, results, made, told.mark if told else "", at_most != 1, source,
+           early if len(items) == 1 else ())
     except BaseException as error:
       why = "not predicted: " + (" ".join(str(error).split()) or "interrupted")
       rows += [{"input": predictor.name_of(item), "error": why} for item in items[len(rows):]]
@@ -175,13 +177,15 @@ def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
 
 
 def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
-         results: Results, made: dict[str, list[pathlib.Path]], mark: str = "", watched: bool = True) -> None:
+         results: Results, made: dict[str, list[pathlib.Path]], mark: str = "", watched: bool = True,
+         source: pathlib.Path = pathlib.Path(), early: Sequence[str] = ()) -> None:
   """Predicts every input, and adds its row to `rows`.
 
   Args:
     made: gets the files written for each input.
     mark: "synthetic, demo" and the like, of the training; stands in every row.
     watched: shows a progress bar.
+    source: what was asked for. early: what readers have said of the first input when it was found.
   """
   if mark:
     logging.warning("This run was trained on %s data: its results say nothing about patients.", mark)
@@ -191,14 +195,17 @@ def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
     for item in items:
       name = predictor.name_of(item)
       try:
-        row, made[name] = _one(predictor, item, output, inputs, results)
+        with readers_said.said() as lines:
+          row, made[name] = _one(predictor, item, output, inputs, results)
         row = {**row, "error": ""}
       except Exception as error:  # whatever one input raises, the others go on
         if line := config_lib.missing_field(error):  # but for what each of them would raise
           raise UserError(line) from error
         row = {"error": _reason(error, output)}
         logging.error("%s: %s", name, row["error"])
-      said_of = {"warning": predictor.gate.taken(), "trained_on": mark}
+      doubts = [readers_said.without_place(line, source) for line in dict.fromkeys((*early, *lines))]
+      said_of = {"warning": "; ".join(filter(None, (predictor.gate.taken(), *doubts))), "trained_on": mark}
+      early = ()
       rows.append({"input": name, **row, **{k: v for k, v in said_of.items() if v}})
       if time.monotonic() - said > _EVERY:
         _write_unfinished(output, rows)

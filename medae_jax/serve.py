@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 import csv
-import dataclasses
 import logging as std_logging
 import os
 import pathlib
@@ -94,7 +93,7 @@ def warm(run: trained.Trained) -> None:
 
 def _scorer(workdir: pathlib.Path, run: trained.Trained):
   """The function that the application calls: serving.app.Score."""
-  from medae_jax.serving import answers, doubts, problems
+  from medae_jax.serving import answers, problems
 
   def score(source: pathlib.Path, out: pathlib.Path, changed: dict[str, Any], view: bool) -> answers.Scored:
     if not any(finder.kind_of(p) in ("nifti", "image", "dicom") for p in source.iterdir()):
@@ -103,18 +102,13 @@ def _scorer(workdir: pathlib.Path, run: trained.Trained):
                              "under their usual endings")
     place = {"predict.input": os.fspath(source), "predict.output": os.fspath(out)}
     try:
-      with doubts.said() as lines:
-        (row,) = predict.predict(workdir, {**changed, **place}, run=run, at_most=1)
+      (row,) = predict.predict(workdir, {**changed, **place}, run=run, at_most=1)
     except UserError as error:
       if (out / "errors.log").is_file():
         raise RuntimeError((out / "errors.log").read_text(errors="replace")) from error
       line = (_reason(out) or str(error)).replace(admit.INSIST, "force=true insists")
       raise problems.Problem(422, line) from error
     found = score_of.files(out, row)
-    if lines:
-      told = (problems.without_places(line, source) for line in lines)
-      warning = "; ".join(filter(None, (found.warning, *told)))
-      found = dataclasses.replace(found, row={**found.row, "warning": warning})
     shown = views.of(source, run.config, run.calibration, found) if view else None
     return answers.Scored(found, out, shown)
   return score

@@ -90,10 +90,8 @@ def as_json(found: Scored, seconds: float, with_files: bool) -> bytes:
 
 
 def as_zip(found: Scored) -> bytes:
-  """The files as predict writes them, and predictions.csv, with what readers doubt in its column warning."""
+  """The files as predict writes them, and predictions.csv."""
   data, table = io.BytesIO(), found.folder / "predictions.csv"
-  if found.score.warning:  # what readers doubt is not in the table that predict wrote
-    files.write_csv(table, [{**row, "warning": found.score.warning} for row in files.read_csv(table, "")])
   with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
     for path in [*_results(found.folder), table]:
       out.write(path, path.relative_to(found.folder).as_posix())

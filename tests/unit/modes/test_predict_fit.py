@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import logging
+import pathlib
 
 import ml_collections
 import numpy as np
@@ -12,6 +14,7 @@ from configs import common
 from medae_jax import predict
 from medae_jax.core import trained
 from medae_jax.core.trained_on import record
+from medae_jax.tasks import readers_said
 from tests import image_files
 from tests.unit import fake_run
 from tests.unit.core.test_trained_on import brains, rays
@@ -61,6 +64,36 @@ def test_unusual_intensities_stand_in_the_table_and_the_result_is_written(run, t
   assert (tmp_path / "out/p1_anomaly.nii.gz").exists()
   assert table(tmp_path / "out")["p1"]["trained_on"] == "synthetic, demo"
   assert "trained on synthetic, demo data" in caplog.text and "1 done (1 with a warning" in caplog.text
+
+
+def test_what_readers_say_stands_in_the_row_of_its_input(tmp_path):
+  """It stood in the log alone, whose lines belong to nobody where many are predicted."""
+  run = fake_run.make(tmp_path / "run")
+  save(tmp_path / "in", brain(), name="p1")
+  twice = brain()
+  twice[1] = twice[0]
+  save(tmp_path / "in", twice, name="p2")
+  save(tmp_path / "in", brain(2), name="p3")
+  first, second, third = go(run, tmp_path / "in", tmp_path / "out")
+  said = "p2_flair.nii.gz and p2_t1.nii.gz hold the same voxels, as flair and as t1: is one a copy"
+  assert second["warning"].startswith(said) and {*first, *third} & {"warning"} == set()
+  assert table(tmp_path / "out")["p2"]["warning"].startswith(said)
+
+
+def test_warnings_of_readers_are_collected_in_a_block_and_named_from_the_input_on(tmp_path):
+  before, log = logging.getLogger().handlers[:], logging.getLogger()
+  with pytest.raises(RuntimeError), readers_said.said() as lines:
+    for where, level in (("data_pipelines/a.py", 30), ("tasks/admit.py", 30), ("data_pipelines/a.py", 20)):
+      where = f"/x/{where}"
+      log.handle(logging.LogRecord("a", level, where, 1, "%s \n twice", ("odd",), None))
+    log.handle(logging.LogRecord("a", 30, "/x/data_pipelines/b.py", 1, "odd twice", (), None))
+    raise RuntimeError
+  assert lines == ["odd twice"] and log.handlers == before
+  short = readers_said.without_place
+  assert short(f"{tmp_path}/a/b.png is odd", tmp_path) == "a/b.png is odd"
+  (tmp_path / "b.png").write_text("x")
+  assert short(f"{tmp_path}/b.png is odd", tmp_path / "b.png") == "b.png is odd"
+  assert short("/b.png is odd", pathlib.Path("/")) == "/b.png is odd"
 
 
 def test_left_out_slices_stand_in_the_table(tmp_path):

@@ -4,7 +4,6 @@ import base64
 import gzip
 import io
 import json
-import logging
 import types
 import zipfile
 
@@ -17,7 +16,7 @@ from medae_jax import serve
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.reporting.results import Score
-from medae_jax.serving import answers, app as application, doubts
+from medae_jax.serving import answers, app as application
 from medae_jax.serving.problems import Problem
 from medae_jax.tasks import admit, view as views
 from tests.unit.serving import asking
@@ -52,21 +51,6 @@ def test_what_is_asked_for_reaches_the_score_and_what_it_writes_comes_back(tmp_p
                   (1, {"predict.threshold": -0.5}, False), (1200, {}, False)]
   assert json.loads(asking.ask(app, "GET", "/health")[2])["waiting"] == 0
   assert {asking.ask(app, "GET", path)[0] for path in ("/docs", "/redoc")} == {404}  # of scripts elsewhere
-
-
-def test_what_readers_doubt_is_in_the_table_of_a_zip(tmp_path):
-  """JSON told it, the table beside the maps did not."""
-  def score(source, out, changed, view):
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "predictions.csv").write_text("input,score,warning\na,0.5,unusual\n")
-    row = {"input": "a", "warning": "unusual; =pixels are no squares"} if changed else {"input": "a"}
-    return answers.Scored(Score(map=None, mask=None, score=0.5, row=row), out)
-  app, tables = made(score, tmp_path), []
-  for query in ("?answer=zip", "?answer=zip&force=true"):
-    packed = zipfile.ZipFile(io.BytesIO(asking.post(app, [("a.png", b"1")], query)[1]))
-    tables.append(packed.read("predictions.csv").decode().splitlines())
-  assert tables[0] == ["input,score,warning", "a,0.5,unusual"]
-  assert tables[1] == ["input,score,warning", "a,0.5,unusual; =pixels are no squares"]
 
 
 def test_every_number_of_the_answer_is_that_of_the_score(tmp_path, monkeypatch):
@@ -264,11 +248,3 @@ def test_why_an_input_failed_is_what_its_row_says(tmp_path, rows, reason):
     given = [{"input": name, "error": error} for name, error in rows or [("x", "")]]
     files.write_csv(tmp_path / "predictions.csv", given)
   assert serve._reason(tmp_path) == reason
-
-
-def test_warnings_are_collected_as_long_as_a_request_lasts_and_no_longer():
-  before = logging.getLogger().handlers[:]
-  with pytest.raises(RuntimeError), doubts.said() as lines:
-    assert len(logging.getLogger().handlers) == len(before) + 1 and lines == []
-    raise RuntimeError
-  assert logging.getLogger().handlers == before
