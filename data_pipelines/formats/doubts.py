@@ -124,10 +124,11 @@ def _say_apart(one, others, what, rest):
 
 
 def small(image: np.ndarray) -> np.ndarray:
-  """[256] of [H,W,C]: its grey on 16 x 16 places, for `say_negatives`."""
+  """[256] of [H,W,C]: its mean grey on 16 x 16 places, for `say_negatives`."""
   rows, columns = (np.linspace(0, n, 17).astype(int)[:-1] for n in image.shape[:2])
   grey = np.asarray(image, np.float64).mean(-1)
-  return np.add.reduceat(np.add.reduceat(grey, rows, 0), columns, 1).ravel()
+  total = lambda values: np.add.reduceat(np.add.reduceat(values, rows, 0), columns, 1)
+  return (total(grey) / total(np.ones_like(grey))).ravel()  # places of 20 pixels have one or two of them
 
 
 def say_negatives(paths: Sequence[str], shown: Sequence[np.ndarray]) -> None:
@@ -137,15 +138,39 @@ def say_negatives(paths: Sequence[str], shown: Sequence[np.ndarray]) -> None:
   Args:
     shown: `small` of each.
   """
-  values = np.stack(shown) if len(shown) >= _ALIKE else np.zeros((0, 1))
-  values = values - values.mean(1, keepdims=True)
-  values /= np.maximum(np.sqrt((values**2).sum(1, keepdims=True)), 1e-12)
-  others = values.sum(0) - values
-  alike = (values * others).sum(1) / np.maximum(np.sqrt((others**2).sum(1)), 1e-12)
+  _, alike = _alike(shown)
   odd = [path for path, r in zip(paths, alike) if r < _NEGATIVE]
   if odd and np.median(alike) > _MEDIAN:
     logging.warning("%d of %d images are dark where the others are bright, the first %s: are black and white "
                     "turned round in them (MONOCHROME1)? Invert them first", len(odd), len(paths), odd[0])
+
+
+def _alike(shown) -> tuple[np.ndarray, np.ndarray]:
+  """(`small` of each, centred, of length 1; its correlation with the mean of the others); of few nothing."""
+  values = np.stack(shown) if len(shown) >= _ALIKE else np.zeros((0, 1))
+  values = values - values.mean(1, keepdims=True)
+  values /= np.maximum(np.sqrt((values**2).sum(1, keepdims=True)), 1e-12)
+  others = values.sum(0) - values
+  return values, (values * others).sum(1) / np.maximum(np.sqrt((others**2).sum(1)), 1e-12)
+
+
+def middle(shown: Sequence[np.ndarray]) -> np.ndarray:
+  """[256]: the mean of `small` of images that are alike, as radiographs of the chest are; [0] of others.
+
+  Images whose negatives could not be told from them, by `is_negative`, are not alike.
+  """
+  values, alike = _alike(shown)
+  return values.mean(0) if len(values) and np.median(alike) > _MEDIAN and alike.min() > 0 else np.zeros(0)
+
+
+def is_negative(image: np.ndarray, usual: Sequence[float]) -> bool:
+  """Whether [H,W,C] is dark where images of this `middle` are bright; False where there is none."""
+  if not len(usual):
+    return False
+  own = small(image)
+  own = own - own.mean()
+  lengths = np.linalg.norm(own) * np.linalg.norm(usual)
+  return bool(lengths > 1e-9 and own @ np.asarray(usual, np.float64) < _NEGATIVE * lengths)
 
 
 def few_greys(values: np.ndarray) -> int:

@@ -109,6 +109,10 @@ class Gate:
     line = fit.warning(self.trained, seen, example)
     if line:
       self.warn(title, line)
+    whole = seen.kind == "image" and tuple(example.shape[1:3]) == tuple(self.trained.size)  # no tile
+    if whole and len(example) and doubts.is_negative(example[0], self.trained.middle):
+      self.warn(title, "it is dark where images of the training are bright: are black and white turned round "
+                "(MONOCHROME1)?")
 
   def warn(self, title: str, line: str) -> None:
     """Says what is unusual about the input; its result is written all the same."""

@@ -59,7 +59,9 @@ def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
       placement=str(config.data.get("placement", "")) if volume else "",
       field_mm=float(config.data.get("field_mm", 0.0)) if volume else 0.0,
       spacing=_spacing(metas) if volume else (), examples=len(examples), aspect=aspect,
-      intents=() if volume else _intents(dataset))
+      intents=() if volume else _intents(dataset),
+      middle=() if volume else tuple(float(v) for v in np.round(doubts.middle(
+          [doubts.small(e) for e in examples]), 5)))
 
 
 def _units(examples, metas) -> list[np.ndarray]:

@@ -38,6 +38,7 @@ class TrainedOn:
     examples: how many were measured.
     intents: words of dicom.intent of the training files, "raw" and "processed"; () where none has one.
     aspect: of images, the height of a pixel by its width where all of them share it, else 1.
+    middle: of images that are alike, what they look like on 16 x 16 places (formats/doubts.py); else ().
   """
 
   dataset: str
@@ -61,6 +62,7 @@ class TrainedOn:
   examples: int
   aspect: float = 1.0
   intents: tuple[str, ...] = ()
+  middle: tuple[float, ...] = ()
 
   @property
   def mark(self) -> str:
@@ -86,6 +88,11 @@ def _spacing(value) -> str:
   return "" if fits else "three positive numbers, or none"
 
 
+def _middle(value) -> str:
+  fits = isinstance(value, list) and len(value) in (0, 256) and not any(map(checks.number(), value))
+  return "" if fits else "256 numbers, or none"
+
+
 def _words(value) -> str:
   fits = isinstance(value, list) and all(isinstance(v, str) for v in value)
   return "" if fits else "a list of words"
@@ -98,8 +105,8 @@ _RULES: dict[str, checks.Rule] = {
     "quantiles": _quantiles, "usual": checks.number(0), "background": checks.number(0, 1),
     "coloured": checks.optional(checks.number(0, 1)), "dicom": _words, "orientation": checks.text,
     "placement": checks.text, "field_mm": checks.number(0), "spacing": _spacing,
-    "examples": checks.whole(1), "aspect": checks.number(0, above=True), "intents": _words}
-_LATER: dict[str, Any] = {"aspect": 1.0, "intents": []}  # fields that files of before them lack
+    "examples": checks.whole(1), "aspect": checks.number(0, above=True), "intents": _words, "middle": _middle}
+_LATER: dict[str, Any] = {"aspect": 1.0, "intents": [], "middle": []}  # fields that files of before them lack
 
 
 def write(workdir, found: TrainedOn) -> None:

@@ -131,12 +131,13 @@ def test_share_of_colour():
 
 def test_the_record_is_read_as_it_was_written(tmp_path):
   assert record.read(tmp_path) is None
-  for trained in (brains(), rays(coloured=None), brains(synthetic=True, variant="demo")):
+  for trained in (brains(), rays(coloured=None), rays(middle=(0.5,) * 256),
+                  brains(synthetic=True, variant="demo")):
     record.write(tmp_path, trained)
     assert record.read(tmp_path) == trained
   assert trained.mark == "synthetic, demo" and brains().mark == ""
   content = json.loads((tmp_path / record.FILE).read_text())
-  del content["aspect"], content["intents"]  # a run of before it
+  del content["aspect"], content["intents"], content["middle"]  # a run of before it
   (tmp_path / record.FILE).write_text(json.dumps(content))
   assert record.read(tmp_path) == trained
 
@@ -147,7 +148,7 @@ def test_the_record_is_read_as_it_was_written(tmp_path):
     (lambda d: d["quantiles"].pop(), "channels=3"), (lambda d: d.update(size=[1]), "size is not"),
     (lambda d: d["quantiles"][0].reverse(), "quantiles is not"), (lambda d: d.update(low=None), "low is not"),
     (lambda d: d.update(spacing=[1, 0, 1]), "spacing is not"),
-    (lambda d: d.update(dicom=[3]), "dicom is not"),
+    (lambda d: d.update(dicom=[3]), "dicom is not"), (lambda d: d.update(middle=[1] * 9), "middle is not"),
     (lambda d: d.update(coloured="no"), "coloured is not"),
     (lambda d: d.update(synthetic=1), "synthetic is")])
 def test_a_damaged_record_is_one_line_that_names_file_and_field(tmp_path, change, field):

@@ -1,9 +1,12 @@
 """Which images a run is measured on, and as what: by hand, without a file."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from medae_jax.core.trained_on import fit
+from medae_jax.tasks import admit
 from medae_jax.training import measure
 from tests.unit.training.test_measure import Images, config
 
@@ -69,3 +72,23 @@ def test_a_scan_of_background_alone_has_no_distance_to_the_others():
   images[:, 0] = 0  # background, which intensities of volumes leave out
   of = lambda n: measure.measure(config(modalities=("x",)), Images(images[:n], metas[:n]), {})
   assert of(4).kind == "volume" and of(4).usual == of(3).usual > 0 and of(4).quantiles == of(3).quantiles
+
+
+def test_one_negative_among_inputs_is_said_where_the_training_is_alike(caplog):
+  """Of a set a negative was told by the others; one alone was scored without a word."""
+  rng = np.random.default_rng(0)
+  body = np.outer(np.sin(np.linspace(0, 3, 20)), np.linspace(0.2, 1, 24)).astype(np.float32)[None, :, :, None]
+  alike = np.clip(body + rng.normal(0, 0.05, (20, 20, 24, 1)), 0, 1).astype(np.float32)
+  found = measure.measure(config(), Images(alike[:16]), {})
+  assert len(found.middle) == 256 and measure.measure(config(), Images(alike[:15]), {}).middle == ()
+  mixed = np.where(np.arange(16)[:, None, None, None] % 2, alike[:16], alike[:16, ::-1, ::-1])
+  mixed[3] = 1 - mixed[3]  # negatives in the training: nothing is known then
+  assert measure.measure(config(), Images(mixed), {}).middle == ()
+  gate, seen = admit.Gate(found, False), fit.Seen("image", 1)
+  for image, negative in ((alike[18], False), (1 - alike[18], True), (2 * (1 - alike[19]) - 1, True),
+                          (0 * alike[18], False), (1 - alike[18, :10], False)):  # the last is a tile
+    gate.content("a", seen, image[None])
+    assert ("black and white turned round" in gate.taken()) == negative
+  gate.content("a", fit.Seen("volume"), 1 - alike[18:19])
+  admit.Gate(dataclasses.replace(found, middle=()), False).content("a", seen, 1 - alike[18:19])
+  assert "turned round" not in gate.taken() and caplog.text.count("turned round") == 2
