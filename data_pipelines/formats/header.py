@@ -36,6 +36,7 @@ _PROFILE_KINDS = {b"GRAY": 1, b"RGB ": 3}  # channels of a colour profile
 # Micrometres of OME's units of length; "" = as the standard has it.
 _UNITS = {"\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "pm": 1e-6,
           "\u00c5": 1e-4, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6, "in": 25400.0, "": 1.0}
+_MORE_UNITS = {"inch": 25400.0, "micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "centimeter": 1e4}
 _OME_PIXELS = re.compile(r"<(?:\w+:)?Pixels\s([^>]*)>")
 
 
@@ -231,6 +232,12 @@ def ome_pixel(path, text) -> list[float] | None:
     sizes.append(size * _UNITS[unit] if size and unit in _UNITS else None)
   first = sizes[0] or sizes[1]
   return [size or first for size in sizes] if first else None
+
+
+def micrometres(unit: str) -> float | None:
+  """Of a unit as ImageJ names it (its Greek letter may be escaped); None of pixels and of none."""
+  unit = re.sub(r"\\u00b5", "\u00b5", unit, flags=re.IGNORECASE)
+  return {**_UNITS, **_MORE_UNITS}.get(unit) if unit else None
 
 
 def positive(text) -> float | None:

@@ -117,6 +117,19 @@ def test_a_level_that_cannot_be_read_is_made_of_a_finer_one(broken):
     slide().read(3, 0, 0, 4, 4)
 
 
+@pytest.mark.parametrize("unit, dots, mpp", [
+    ("micron", ("4", "4"), 0.25), ("um", ("2", "2"), 0.5), (r"\u00B5m", ("4", "4"), 0.25),
+    ("mm", ("4e3", "4e3"), 0.25), ("inch", ("50800", "50800"), 0.5), ("pixel", ("4", "4"), None),
+    ("", ("4", "4"), None), ("um", ("1", "1"), None), ("um", ("4", ""), None), ("nm", ("4", "4"), None)])
+def test_the_unit_of_imagej_is_read(unit, dots, mpp):
+  """Such slides were asked for, though they say it; 1 is what programs write that know no resolution."""
+  said = {"tiff.ImageDescription": f"ImageJ=1.53t\nimages=1\nunit={unit}\nloop=false\n",
+          "tiff.XResolution": dots[0], "tiff.YResolution": dots[1], "tiff.ResolutionUnit": "none"}
+  assert slide(properties=said).mpp == (pytest.approx(mpp) if mpp else None)
+  assert slide(properties={**said, "openslide.mpp-x": "0.3", "openslide.mpp-y": "0.3"}).mpp == 0.3
+  assert slide(properties={**said, "tiff.ImageDescription": f"unit={unit}"}).mpp is None
+
+
 @pytest.mark.parametrize("said, mpp, magnification", [
     ({"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"}, 0.25, 40),
     ({"openslide.mpp-x": "0.24", "openslide.mpp-y": "0.26"}, 0.25, 40),
