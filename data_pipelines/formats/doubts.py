@@ -173,6 +173,17 @@ def is_negative(image: np.ndarray, usual: Sequence[float]) -> bool:
   return bool(lengths > 1e-9 and own @ np.asarray(usual, np.float64) < _NEGATIVE * lengths)
 
 
+def say_flat(odd: Sequence[str], many: int, what: str) -> None:
+  """Warns of images of one grey all over: black exports, empty fields.
+
+  Args:
+    odd: their files. many: images looked at. what: they are called, "test".
+  """
+  if odd:
+    logging.warning("%d of the %d images of %s looked at are of one grey all over, the first %s: are they "
+                    "pictures?", len(odd), many, what, odd[0])
+
+
 def few_greys(values: np.ndarray) -> int:
   """1 or 2 where [H,W,C] has no more values, as empty pictures and masks have; else 0."""
   low, high = values.min(), values.max()

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from data_pipelines.ops import resize
 _FILLED = 3  # times as much inside a line as the line has
 _LABELS = 15  # a largest value of a grey mask that says: these are numbers of labels
 _FAINT = 127  # below the middle
+_ENDING = re.compile("_(mask|seg|segmentation)$", re.IGNORECASE)
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
 
 
@@ -180,17 +182,17 @@ def check_pair(image, mask, soft: bool = False, window=(0, 0)) -> np.ndarray:
 def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
   """(name, image, mask) of two folders, sorted; the name is the path below the folder without ending.
 
-  An image belongs to the mask of the same name; a mask's may end in _segmentation.
+  An image belongs to the mask of the same name; a mask's may end in _mask, _seg or _segmentation.
 
   Raises:
     FileNotFoundError: a folder is missing or empty. UserError: a file without partner.
   """
-  found = []
+  found: list[dict[str, pathlib.Path]] = []
   for folder, is_mask in ((pathlib.Path(images), False), (pathlib.Path(masks), True)):
     named: dict[str, pathlib.Path] = {}
     for file in counts.files(folder, ("image", "dicom")):
       name = (file.parent.relative_to(folder) / find.stem_of(file)).as_posix()
-      name = name.removesuffix("_segmentation") if is_mask else name
+      name = _ENDING.sub("", name) if is_mask and name not in found[0] else name
       if name in named:
         raise UserError(f"{named[name]} and {file} differ only in their ending: take one away")
       named[name] = file
@@ -200,7 +202,7 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
     if lonely:
       raise UserError(f"{len(lonely)} of {len(has)} files have no partner in {folder}, the first: "
                        f"{lonely[0]}; image and mask share their name (a mask may end in "
-                       "_segmentation)")
+                       "_mask, _seg or _segmentation)")
   return [(name, file, found[1][name]) for name, file in found[0].items()]
 
 

@@ -19,6 +19,8 @@ from data_pipelines.intake import patients, tables, unlisted, vocabulary
 from data_pipelines.masks import images, label_noise, synthetic_lesions
 from data_pipelines.masks.images import Item
 
+# Names that say a place in a list and no patient.
+_COUNTED = re.compile(r"(.*/)?(img|image|im|frame|pic|picture|photo)?[-_ ]*\d+", re.IGNORECASE)
 Parts = dict[str, list[Item]]  # "noisy", "clean" to train on; "val", "test" where there are some
 
 
@@ -55,6 +57,7 @@ def _folders(cfg):
   folders |= {s: root / s for s in ("val", "test")
               if any((root / f"{s}_{kind}").exists() for kind in ("img", "gt"))}
   pairs = {part: images.pair(f"{path}_img", f"{path}_gt") for part, path in folders.items()}
+  _say_same_names({part: [stem for stem, _, _ in found] for part, found in pairs.items()}, root)
   names = [f"{part}_img/{stem}" for part, found in pairs.items() for stem, _, _ in found]
   groups = dict(zip(names, [""] * len(names) if cfg.grouping == "legacy" else patients.of_files(
       names, cfg.group_pattern, cfg.grouping)))
@@ -67,6 +70,17 @@ def _folders(cfg):
   if cfg.val_from_clean and "val" not in parts:
     parts["val"], parts["clean"] = _held_out(parts, cfg)
   return _limited(parts, cfg), root.resolve().name
+
+
+def _say_same_names(stems, root):
+  """Warns of scored images that are called as training images; bare numbers begin anew in every folder."""
+  trained = {*stems["noisy"], *stems["clean"]}
+  both = [stem for part in ("val", "test") for stem in stems.get(part, ())
+          if stem in trained and not _COUNTED.fullmatch(stem)]
+  if both:
+    logging.warning("%s: %d images of val and test have the names of training images, the first %s: where "
+                    "they are of the same patients, results say how well these are known", root, len(both),
+                    both[0])
 
 
 def _held_out(parts, cfg):

@@ -22,6 +22,7 @@ from medae_jax.training import validate
 AUROC, LOSS = "val/image_auroc", "val/loss"  # any method with a validation loss has the second
 SECONDS = 5.0  # that the files which evaluation scores are read for, before the first step
 _THREADS = 8
+_FLAT = 1e-9  # spread of means of one grey: rounding
 _LOOKED_AT: set[tuple[str, str]] = set()  # (split, config.data): the runs of a sweep share their files
 
 
@@ -117,7 +118,10 @@ def look(config, dataset, seconds: float = SECONDS) -> None:
       logging.info("%d of the %d %s of %s were read in %g s, and are sound; the others are read when they "
                    "are scored.", len(small), len(order), what, split, seconds)
     if what == "files":
-      doubts.say_negatives([str(source.meta(i)["path"]) for i in small], list(small.values()))
+      paths = [str(source.meta(i)["path"]) for i in small]
+      doubts.say_negatives(paths, list(small.values()))
+      flat = [p for p, image in zip(paths, small.values()) if np.ptp(image) < _FLAT]
+      doubts.say_flat(flat, len(small), split)
   if config.train.best_metric == AUROC and "val" in dataset.splits:
     _check_two_kinds(dataset.split("val"), seconds)
 

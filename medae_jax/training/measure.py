@@ -47,6 +47,9 @@ def measure(config, dataset: DataSet, first_batch) -> TrainedOn | None:
   if low == high and len(examples) > 1:
     logging.warning("All %d training images looked at are of one grey, %g, all over: are they, or is "
                     "config.data.window not in the units of the files?", len(examples), low)
+  elif kind == "image":
+    flat = [str(m.get("path", "?")) for e, m in zip(examples, metas) if not np.ptp(e)]
+    doubts.say_flat(flat, len(examples), "the training")
   return TrainedOn(
       dataset=dataset.name, synthetic=bool(dataset.synthetic), variant=str(config.get("variant", "")),
       kind=kind, modalities=modalities if volume else (), channels=channels,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.masks import label_noise
+from data_pipelines.masks import images, label_noise
 from tests.unit.masks import test_pairs_by_hand as pairs
 
 root = pairs.table  # the fixture: six training images in a table
@@ -39,3 +39,26 @@ def test_noise_by_brightness_is_that_of_the_image(root):
   want = label_noise.apply(one.truth() > 0.5, "threshold", 3, "id0", dark)
   np.testing.assert_array_equal(one.mask() > 0.5, want)
   assert want.any() and (want != (one.truth() > 0.5)).any()
+
+
+@pytest.mark.parametrize("ending", ["_mask", "_Seg", "_segmentation", ""])
+def test_masks_of_folders_may_end_as_those_of_ones_own_folder(tmp_path, ending):
+  for name in ("P1", "P2_mask"):
+    pairs.save(tmp_path / "img" / f"{name}.png", np.zeros((9, 9, 3), np.uint8))
+  for name in (f"P1{ending}", "P2_mask"):  # an image of such a name is its mask's whole name
+    pairs.save(tmp_path / "gt" / f"{name}.png", pairs.marked(2, 5, 2, 5, shape=(9, 9)))
+  found = images.pair(tmp_path / "img", tmp_path / "gt")
+  assert [(name, mask.stem) for name, _, mask in found] == [("P1", f"P1{ending}"), ("P2_mask", "P2_mask")]
+
+
+@pytest.mark.parametrize("name, said", [("P{}", True), ("patient{}", True), ("{}", False), ("IMG_{}", False)])
+def test_scored_images_called_as_training_images_are_said(root, caplog, name, said):
+  """P0 in noisy_img and P0 in test_img were two patients."""
+  for part, numbers in (("noisy", (0, 1)), ("clean", (2, 3, 4)), ("test", (7,))):
+    for i, k in enumerate(numbers):
+      for kind, folder in (("img", "i"), ("gt", "m")):
+        target = root / "set" / f"{part}_{kind}" / f"{name.format(i)}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((root / folder / f"{k}.png").read_bytes())
+  pairs.parts(root / "set", layout="folders", grouping="file")
+  assert ("1 images of val and test have the names of training images" in caplog.text) == said

@@ -211,3 +211,13 @@ def test_negatives_among_radiographs_are_said(caplog, inverted, alike, said):
   asked = ml_collections.ConfigDict({"dir": f"chests {inverted} {alike}"})
   foresee.look(asked_for(asked), Chests(inverted, alike))
   assert (said in caplog.text and "(MONOCHROME1)" in caplog.text) if said else "dark where" not in caplog.text
+
+
+@pytest.mark.parametrize("flat", [0, 1])
+def test_images_of_one_grey_are_said(caplog, flat):
+  """All of them were, one among many was scored, or trained on, like the others."""
+  chests = Chests(0)
+  chests.images[:flat] = [np.full((20, 24), 0.3)] * flat
+  foresee.look(asked_for(ml_collections.ConfigDict({"dir": f"flat {flat}"})), chests)
+  said = "1 of the 24 images of test looked at are of one grey all over, the first 0.png"
+  assert (said in caplog.text) == bool(flat) == ("one grey" in caplog.text)

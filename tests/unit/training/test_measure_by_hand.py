@@ -92,3 +92,12 @@ def test_one_negative_among_inputs_is_said_where_the_training_is_alike(caplog):
   gate.content("a", fit.Seen("volume"), 1 - alike[18:19])
   admit.Gate(dataclasses.replace(found, middle=()), False).content("a", seen, 1 - alike[18:19])
   assert "turned round" not in gate.taken() and caplog.text.count("turned round") == 2
+
+
+def test_one_flat_image_among_those_of_the_training_is_said(caplog):
+  images = np.random.default_rng(0).random((4, 4, 5, 1)).astype(np.float32)
+  measure.measure(config(), Images(images), {})
+  assert "one grey" not in caplog.text
+  images[2] = 0
+  measure.measure(config(), Images(images, [{"path": f"{i}.x"} for i in range(4)]), {})
+  assert "1 of the 4 images of the training looked at are of one grey all over, the first 2.x" in caplog.text
