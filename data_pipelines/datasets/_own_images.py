@@ -105,8 +105,16 @@ def _check_masks(members, window):
 
 
 def _check_beside(found: sides.Sides):
-  """Raises UserError where x_mask.png beside x.png marks something, and x.png counts as normal."""
+  """Says masks beside abnormal images, which are not read.
+
+  Raises:
+    UserError: x_mask.png beside x.png marks something, and x.png counts as normal.
+  """
   healthy = {m.path.parent for m in found.members if not m.label}
+  truth = [p for p in found.beside if p.parent not in healthy and mask_words.may_be_truth(p.stem)]
+  if truth and not found.masks:
+    logging.warning("%d files beside abnormal images are named as their masks, the first %s, and are not read: "
+                    "put them into masks/, by the path of their image", len(truth), truth[0])
   for path in found.beside:
     if path.parent in healthy and mask_words.may_be_truth(path.stem):
       try:

@@ -19,7 +19,7 @@ from data_pipelines.intake.tables import same
 NO_SIDE = "lies in no folder normal, abnormal or masks"
 IMAGES = ("image", "images", "img", "imgs", "imagestr", "imagests")
 MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
-        "patients": 1, "lesions": 1, "pathologies": 1}
+        "patients": 1, "lesions": 1, "pathologies": 1, "bad": 1, "nok": 1, "ok": 0}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
 _RESULTS = {"overlay", "overlays", "heatmap", "heatmaps", "pred", "preds", "prediction", "predictions", "cam",
             "gradcam", "result", "results", "output", "outputs", "viz", "visualization", "visualisation"}
@@ -40,8 +40,7 @@ def side(folders: Sequence[str], words: Sequence[Collection[str]]):
   for at, folder in enumerate(names):
     if folder in mask_words.FOLDERS:
       return "mask"
-    found = MORE.get(folder, 0 if folder in vocabulary.NORMAL_WORDS else
-                      1 if folder in vocabulary.ANOMALY_WORDS else None)
+    found = MORE.get(folder, vocabulary.SIDE_WORDS.get(folder))
     if folder in words[0] or folder in words[1]:
       found = int(folder in words[1])
     if found is not None:
@@ -145,6 +144,27 @@ def say_lettered_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> Non
   if "" not in numbers and 1 < len(numbers) <= _FEW and set.intersection(*numbers.values()):
     logging.warning("the names of all files of %s begin with one of %s, and all are taken for normal: where "
                     "one of these means abnormal, put those into abnormal/", root, ", ".join(sorted(numbers)))
+
+
+def of_no_side(files: Collection[pathlib.Path], root: pathlib.Path) -> dict[pathlib.Path, str]:
+  """{file: why it is left out} of those without a folder that says a side, where others' do; says them."""
+  if files:
+    folders = sorted({path.relative_to(root).parts[0] for path in files if path.parent != root})
+    logging.warning("%d files of %s lie in no folder that says a side, and are left out%s: name such folders "
+                    "in config.data.normal_words or anomaly_words", len(files), root,
+                    f" ({', '.join(folders[:3])}{' ...' if folders[3:] else ''})" if folders else "")
+  return dict.fromkeys(files, NO_SIDE)
+
+
+def too_few(root, normal: Sequence[str], patients: Sequence[str]) -> str:
+  """Why normal scans, by their paths below the root, and their patients are too few; and what to do."""
+  folders = {pathlib.PurePosixPath(name).parts[0] for name in normal}
+  sides = ("where these folders are kinds of scans and no patients, name them in config.data.normal_words "
+           "and anomaly_words; " if len(patients) > 1 and set(patients) <= folders else "")
+  return (f"{root}: {len(normal)} normal scans, by their names of {len(patients)} patient(s) without "
+          f"anything abnormal ({', '.join(patients[:3])}), are too few to train, choose thresholds and test: "
+          f"3 patients are the least; {sides}where each file is a patient of its own, "
+          "--config.data.grouping=file")
 
 
 def unsaid(found: finder.Found) -> str:

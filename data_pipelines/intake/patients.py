@@ -39,7 +39,7 @@ REMEDY = ("put all files of a patient into one split; where names mislead, set c
 PATTERN_FIELD = "config.data.group_pattern"
 # Folders and prefixes that name a kind of thing, not a person.
 _WORDS = {*processed.FOLDERS, *folder_words.MORE, "benign",
-          *vocabulary.SPLIT_WORDS, *vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS,
+          *vocabulary.SPLIT_WORDS, *vocabulary.SIDE_WORDS,
           "images", "image", "img", "imgs", "im", "frames", "frame", "pictures", "picture", "pic", "photo",
           "photos", "scans", "scan", "slices", "slice", "series", "study", "studies", "data", "dataset",
           "all", "clean", "annotated", "masks", "mask", "labels", "label", "noisy", "png", "jpg", "jpeg",
@@ -56,7 +56,7 @@ _DETAIL = re.compile(r"(s|ses|session|v|visit|t|tp|time|timepoint|scan|study|ser
                      r"axial|sagittal|coronal|pre|post|(19|20)\d{6}|[xy]\d*|(row|col|tile|patch|crop)\d*|"
                      + processed.AUGMENTED,
                      re.IGNORECASE)
-_FINDINGS = {*vocabulary.NORMAL_WORDS, *vocabulary.ANOMALY_WORDS, "benign"} - {"0", "1"}
+_FINDINGS = {*vocabulary.SIDE_WORDS, "benign"} - {"0", "1"}
 # Names of data sets, with a year and words, are not those of people.
 _SETS = re.compile(r"(brats|isic|brisc|busi|busbra|kvasir|cvc|ddsm|mias|chexpert|mimic|padchest|vindr)[-_]?"
                    r"((20)?\d\d)?([-_][a-z]+)*", re.IGNORECASE)

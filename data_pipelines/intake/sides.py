@@ -109,7 +109,7 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
     logging.info("%s has no folder normal or abnormal: all of its %d scans are taken for normal, and what "
                  "lies in them is learnt as normal, lesions too", root,
                  sum(side == 0 for side in sides.values()))
-  found.leave_out({path: folder_words.NO_SIDE for path, side in sides.items() if side is None})
+  found.leave_out(folder_words.of_no_side([p for p, side in sides.items() if side is None], root))
   there = {p: finder.kind_of(p) for p, side in sides.items() if side in (0, 1)}
   folder_words.say_aside(there, root)
   folder_words.say_both_sides({p: int(sides[p]) for p in there})
@@ -255,10 +255,7 @@ def assign(members: Sequence[Member], cfg: Mapping, root) -> list[Member]:
     if scored_alone.now():
       logging.warning("%s has too few normal scans for a split: all of its scans are scored as test", root)
       return [dataclasses.replace(m, split="test") for m in members]
-    raise UserError(f"{root}: {sum(not m.label for m in members)} normal scans, by their names of "
-                    f"{len(healthy)} patient(s) without anything abnormal ({', '.join(healthy[:3])}), are "
-                    "too few to train, choose thresholds and test: 3 patients are the least; where each "
-                    "file is a patient of its own, --config.data.grouping=file")
+    raise UserError(folder_words.too_few(root, [m.name for m in members if not m.label], healthy))
   place = splits.split_patients(healthy, shares, cfg["split_seed"])
   found = [dataclasses.replace(m, split=place.get(m.patient, "test")) for m in members]
   splits.check_no_leak({s: [m.patient for m in found if m.split == s] for s in SPLITS}, str(root))

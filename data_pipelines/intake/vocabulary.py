@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 import pathlib
+import re
 
 from data_pipelines.errors import UserError
 from data_pipelines.intake.tables import same
@@ -34,6 +35,22 @@ ANOMALY_WORDS = (
     "consolidation", "edema", "emphysema", "fibrosis", "pleural_thickening", "pleural thickening",
     "hernia", "nevus", "keratosis", "ulcer", "scar", "arthritis", "osteoporosis", "dislocation", "implant",
     "drusen", "cnv", "dme", "amd", "glaucoma", "cataract", "retinopathy", "diabetic retinopathy")
+# What the two sides are called elsewhere, as `tables.same` writes it.
+OTHER_LANGUAGES = {
+    **dict.fromkeys((
+        "gesund", "gesunde", "unauffällig", "normale", "normales", "normaux", "sain", "saine", "sains",
+        "sano", "sana", "sanos", "sani", "saudável", "gezond", "zdrowy", "норма", "正常", "健康", "정상"), 0),
+    **dict.fromkeys((
+        "krank", "kranke", "auffällig", "pathologisch", "anormal", "anormale", "anormales", "anormaux",
+        "malade", "malades", "pathologique", "enfermo", "enferma", "enfermos", "patológico", "patologico",
+        "malato", "malati", "doente", "ziek", "afwijkend", "chory", "патология", "异常", "異常", "病变",
+        "비정상"), 1)}
+_SHORT = 3  # letters up to which a word has no plural: MS
+# Every word of a side, one or many of it, and the side.
+SIDE_WORDS = {form: side for side, words in enumerate((NORMAL_WORDS, ANOMALY_WORDS)) for word in words
+              for form in (word, *((f"{word}s", f"{word}es", re.sub("is$", "es", word),
+                                    re.sub("y$", "ies", word)) if len(word) > _SHORT else ()))}
+SIDE_WORDS |= OTHER_LANGUAGES
 _SHOWN = 14  # words for anomalies in a message; the findings follow
 BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False, "": False}
 
@@ -73,9 +90,11 @@ def label_word(text: str, where: str, normal: Collection[str] = (), anomaly: Col
   """
   word = same(text)
   more = [{same(str(w)) for w in words} for words in (normal, anomaly)]
-  for side, words in ((0, more[0]), (1, more[1]), (0, NORMAL_WORDS), (1, ANOMALY_WORDS)):
+  for side, words in enumerate(more):
     if word in words:
       return side
+  if word in SIDE_WORDS:
+    return SIDE_WORDS[word]
   healthy, ill = ", ".join((*NORMAL_WORDS, *normal)), ", ".join((*anomaly, *ANOMALY_WORDS[:_SHOWN]))
   raise UserError(f"{where}: label {text!r} is not a word that is known; use {healthy} or {ill} or a common "
                   f"finding (docs/tables.md lists all); declare others in config.data.normal_words or "

@@ -157,6 +157,8 @@ def _any_finding(cfg):
     name = same(word)
     if name in healthy or name in known:
       return SIDES[name not in healthy]
+    if name in vocabulary.SIDE_WORDS:
+      return SIDES[vocabulary.SIDE_WORDS[name]]
     if near := difflib.get_close_matches(name, healthy, 1, 0.75):
       raise UserError(f"{where}: did you mean {near[0]}? A finding of that name is declared in "
                       "config.data.anomaly_words")

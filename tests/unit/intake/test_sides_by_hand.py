@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import unicodedata
 
 import numpy as np
 import pytest
@@ -17,6 +18,11 @@ CFG = {"group_pattern": "", "grouping": "patient", "val_share": 0.15, "test_shar
 
 def members(*names):
   return [sides.Member(n, pathlib.Path("/set") / n, int(n.startswith("abnormal"))) for n in names]
+
+
+def touched(path):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(path.name.encode())
 
 
 def test_shares_are_of_healthy_patients_and_the_others_are_tested_on():
@@ -206,3 +212,30 @@ def test_a_pattern_says_whose_a_scan_is():
   made = members(*(f"normal/a{k}_x{k % 5}.png" for k in range(20)))
   found = sides.assign(made, {**CFG, "group_pattern": "(x[0-9])"}, "/set")
   assert {m.patient for m in found} == {f"x{k}" for k in range(5)} and len(found) == 20
+
+
+@pytest.mark.parametrize("normal, abnormal", [
+    ("normals", "tumors"), ("Healthy", "metastases"), ("gesund", "krank"), ("Sano", "enfermo"),
+    ("正常", "异常"),
+    (unicodedata.normalize("NFD", "unauffällig"), "auffällig"), ("good", "bad"), ("ok", "nok")])
+def test_sides_of_many_and_in_other_languages(tmp_path, normal, abnormal):
+  """tumors/ was left out beside normals/, and gesund/ and krank/ were two patients, both normal."""
+  for folder, n in ((normal, 3), (abnormal, 2)):
+    for i in range(n):
+      touched(tmp_path / folder / f"{folder}{i}.png")
+  found = sides.look(tmp_path)
+  assert [m.label for m in found.members].count(1) == 2 and len(found.members) == 5
+  owners = {m.patient for m in sides.assign(found.members, CFG, tmp_path)}
+  assert len(owners) == 5  # the folders are nobody's names
+
+
+def test_folders_of_no_known_side_are_said_beside_known_ones(tmp_path, caplog):
+  for name in ("normal/a.png", "normal/b.png", "cases/c.png", "crack/P1/d.png", "e.png"):
+    touched(tmp_path / name)
+  assert len(sides.look(tmp_path).members) == 2
+  assert "3 files of" in caplog.text and "and are left out (cases, crack)" in caplog.text
+  for label in ("tumors", "Krank"):
+    assert vocabulary.label_word(label, "t.csv line 2") == 1
+  made = members("NonDemented/x1.png", "NonDemented/x2.png", "Demented/x3.png")
+  with pytest.raises(UserError, match="2 patient.* are too few .*where these folders are kinds of scans"):
+    sides.assign(made, CFG, "/set")

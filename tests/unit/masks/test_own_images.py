@@ -56,6 +56,19 @@ def test_one_inverted_mask_among_right_ones_is_said(tmp_path, caplog):
   assert "1 of 4 masks mark the whole border" in caplog.text and f"first {pairs[2][1]}: is it" in caplog.text
 
 
+def test_masks_beside_abnormal_images_are_said(root, tmp_path, caplog):
+  """BUSI's way: they were left out with a line of information, and nothing was measured by pixels."""
+  import shutil
+  shutil.copytree(root, tmp_path / "set")
+  (tmp_path / "set/masks/x.png").rename(tmp_path / "set/abnormal/x_mask.png")
+  (tmp_path / "set/masks").rmdir()
+  opened(tmp_path / "set")
+  assert "1 files beside abnormal images are named as their masks" in caplog.text
+  caplog.clear()
+  opened(root)
+  assert "are named as their masks" not in caplog.text
+
+
 def test_abnormal_images_are_scored_and_never_learned_from(root):
   """Also where a split has some: neither weights nor what is fitted afterwards sees them."""
   data = opened(root)
