@@ -113,8 +113,8 @@ def _check_beside(found: sides.Sides):
   healthy = {m.path.parent for m in found.members if not m.label}
   truth = [p for p in found.beside if p.parent not in healthy and mask_words.may_be_truth(p.stem)]
   if truth and not found.masks:
-    logging.warning("%d files beside abnormal images are named as their masks, the first %s, and are not read: "
-                    "put them into masks/, by the path of their image", len(truth), truth[0])
+    logging.warning("%d files beside abnormal images are named as their masks, the first %s, and are not read"
+                    ": put them into masks/, by the path of their image", len(truth), truth[0])
   for path in found.beside:
     if path.parent in healthy and mask_words.may_be_truth(path.stem):
       try:
@@ -169,8 +169,8 @@ class OwnImages(DataSet):
     _check_masks(members, cfg["window"])
     _check_beside(found)
     test = self.parts["test"]
-    doubts.say_told_by_form(*([str(m.path) for m in test if m.label == side] for side in (0, 1)),
-                            [str(m.path) for m in self.parts["train"]])
+    healthy, abnormal = ([str(m.path) for m in test if m.label == side] for side in (0, 1))
+    doubts.say_told_by_form(healthy, abnormal, [str(m.path) for m in self.parts["train"]])
     self.splits = tuple(s for s in ("val", "test") if self.parts[s])
 
   def _source(self, members, truth, ops=()):

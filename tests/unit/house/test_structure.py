@@ -21,7 +21,7 @@ MODES = ("train", "evaluate", "predict", "export", "convert", "bench", "sweep", 
 MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weights", "reporting"),
              ("methods", "tasks"), ("training", "serving"), ("modes", "mode_flags"), ("api", "cli"))
 DOMAINS = ("brains", "chest", "marks", "masks", "one_class", "pairs", "slides")
-DATA = (("cells", "errors", "machine", "outside", "tf"),
+DATA = (("cells", "errors", "machine", "outside", "scored_alone", "tf"),
         ("claims", "dataset", "fields", "formats", "intake", "modules", "ops", "store", "stream",
          "tf_stream", "when_read", "whole_folder", "workers"),
         DOMAINS, ("datasets",), ("prepare",))
