@@ -127,9 +127,10 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
   members = [Member(below(p), p, int(sides[p])) for p in found.files if p in there] if not series else [
       Member(below(s.files[0]), s.files[0], _one_side(s, sides), files=tuple(s.files), person=s.patient)
       for s in series]
-  if not any(m.label == 0 for m in members) and not scored_alone.now():
-    raise UserError(f"{root} holds no normal scan (a folder normal/): there is nothing to train on"
-                    f"{folder_words.unsaid(found)}")
+  if not (members if scored_alone.now() else any(m.label == 0 for m in members)):
+    lacks = ("scan in normal/ or abnormal/: there is nothing to score" if scored_alone.now() else
+             "normal scan (a folder normal/): there is nothing to train on")
+    raise UserError(f"{root} holds no {lacks}{folder_words.unsaid(found)}")
   return Sides(root, kinds.pop(), members, [p for p, side in sides.items() if side == "mask"], found,
                series, labels, list(beside))
 

@@ -98,3 +98,14 @@ def test_an_empty_list_is_refused_all_the_same(tmp_path):
   (tmp_path / "labels.csv").write_text("file,split,label\nx.png,unused,normal\n")
   with scored_alone.opened(), pytest.raises(UserError, match="no image in train"):
     nih.build(fields.changed(nih.defaults(), root=str(tmp_path), layout="folder"), 0)
+
+
+@pytest.mark.parametrize("names", [("masks/a.png",), ("normal/masks/a.png", "abnormal/masks/a.png")])
+def test_masks_alone_are_nothing_to_score(tmp_path, names):
+  for name in names:
+    save(tmp_path / name, PICTURE)
+  given = fields.changed(own_folder.defaults(), dir=str(tmp_path))
+  with scored_alone.opened(), pytest.raises(UserError, match="no scan in normal/ or abnormal/"):
+    own_folder.build(given, 0)
+  with pytest.raises(UserError, match="there is nothing to train on"):
+    own_folder.build(given, 0)
