@@ -98,3 +98,17 @@ def parse_arg(arg: str | None, **defaults):
     except (KeyError, TypeError, ValueError):
       raise UserError(f"config argument {part!r}: {text!r} is not a {kind.__name__}") from None
   return ml_collections.ConfigDict(values)
+
+
+def some_of(args, name: str, known) -> tuple[str, ...]:
+  """What an argument "a+b" names, in its order; all of `known` where it is empty.
+
+  Raises:
+    UserError: another name than those of `known`.
+  """
+  if not args[name]:
+    return tuple(known)
+  chosen = tuple(args[name].split("+"))
+  if not set(chosen) <= set(known):
+    raise UserError(f"config argument {name}={args[name]}: use some of {'+'.join(known)}")
+  return chosen

@@ -47,10 +47,9 @@ def get_config(arg=None):
                           small=False, smoke=False)
   if args.study not in ("scores", "noise", "training"):
     raise UserError(f"config argument study={args.study}: use scores, noise or training")
-  changes = args.changes.split("+") if args.changes else tuple(TRAINING)
-  if args.changes and (args.study != "training" or not set(changes) <= set(TRAINING)):
-    raise UserError(f"config argument changes={args.changes}: for study=training, some of "
-                    f"{'+'.join(TRAINING)}")
+  if args.changes and args.study != "training":
+    raise UserError(f"config argument changes={args.changes}: it belongs to study=training")
+  changes = common.some_of(args, "changes", TRAINING)
   words = [w for w in ("small", "smoke") if args[w]]
   words += [f"{name}={args[name]}" for name in ("root", "unit") if args[name]]
   folds = args.folds if args.root else 0  # synthetic brains have no folds

@@ -21,7 +21,6 @@ import ml_collections
 
 from configs import common
 from configs.fields import ae_zoo
-from data_pipelines.errors import UserError
 
 ZOO = tuple(ae_zoo.FILL)
 METHODS = (*ZOO, "dpa", "frozen", "morphaeus")
@@ -36,10 +35,9 @@ def get_config(arg=None):
     UserError: an unknown argument or method.
   """
   args = common.parse_arg(arg, root="", vgg="", runs=3, methods="", demo=False, smoke=False)
-  chosen = tuple(args.methods.split("+")) if args.methods else (
-      ("ae_s", "frozen", "morphaeus") if args.demo else METHODS)
-  if not set(chosen) <= set(METHODS):
-    raise UserError(f"config argument methods={args.methods}: use some of {'+'.join(METHODS)}")
+  chosen = common.some_of(args, "methods", METHODS)
+  if args.demo and not args.methods:
+    chosen = ("ae_s", "frozen", "morphaeus")
   runs = 1 if args.smoke else min(args.runs, 2) if args.demo else args.runs
   parts = [_part(method, args, runs) for method in chosen]
   first = parts[0]

@@ -15,7 +15,6 @@ import ml_collections
 
 from configs import ae_cxr, common, morphaeus_cxr
 from configs.fields import ae_zoo
-from data_pipelines.errors import UserError
 
 _PREPARATION = {"data.preparation": "published"}
 PARITY = {**ae_zoo.PARITY, "morphaeus": {"model.norm": "frozen"}}
@@ -30,9 +29,7 @@ def get_config(arg=None):
     UserError: an unknown argument or method.
   """
   args = common.parse_arg(arg, root="", vgg="", runs=3, methods="", small=False, smoke=False)
-  methods = tuple(args.methods.split("+")) if args.methods else tuple(PARITY)
-  if not set(methods) <= set(PARITY):
-    raise UserError(f"config argument methods={args.methods}: use some of {'+'.join(PARITY)}")
+  methods = common.some_of(args, "methods", PARITY)
   if args.smoke:
     methods = methods[:2]
   parts = [part for m in methods for part in _parts(m, args)]

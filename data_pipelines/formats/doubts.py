@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 import concurrent.futures
+import functools
 import logging
 import pathlib
 from typing import Any
@@ -106,21 +107,22 @@ def say_told_by_form(normal: Sequence[str], ill: Sequence[str], train: Sequence[
   Args:
     normal, ill: paths of scored images; train: of training images; up to _FORMS of each are opened.
   """
-  _say_apart(normal, ill, "normal images", "others: what tells them apart may be that")
-  _say_apart(train, [*normal, *ill], "training images", "scored ones: scores may say that")
+  read_once = functools.cache(form)
+  forms = lambda paths: [f for f in map(read_once, paths[::max(1, len(paths) // _FORMS)][:_FORMS]) if f]
+  _say_apart(forms(normal), forms(ill), "normal images", "others", "what tells them apart may be that")
+  _say_apart(forms(train), forms([*normal, *ill]), "training images", "scored ones", "scores may say that")
 
 
-def _say_apart(one, others, what, rest):
-  sides = [[f for f in map(form, p[::max(1, len(p) // _FORMS)][:_FORMS]) if f] for p in (one, others)]
-  if min(map(len, sides)) < _LEAST:
+def _say_apart(one, others, what, rest, why):
+  """Warns where all forms of one side are alike, and all of the other, but not those of both."""
+  if min(len(one), len(others)) < _LEAST:
     return
-  told, _, why = rest.partition(": ")
   for at, kind in enumerate(("kinds of file", "sizes", "kinds of pixels")):
-    own, other = ({found[at] for found in side} for side in sides)
+    own, other = ({found[at] for found in side} for side in (one, others))
     if len(own) == len(other) == 1 and own != other:
       shown = [" x ".join(map(str, v)) if at == 1 else v for v in (own.pop(), other.pop())]
       logging.warning("all %s looked at have other %s than all %s (%s and %s): %s; bring all to one form",
-                      what, kind, told, *shown, why)
+                      what, kind, rest, *shown, why)
 
 
 def small(image: np.ndarray) -> np.ndarray:

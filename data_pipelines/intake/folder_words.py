@@ -18,8 +18,8 @@ from data_pipelines.intake.tables import same
 
 NO_SIDE = "lies in no folder normal, abnormal or masks"
 IMAGES = ("image", "images", "img", "imgs", "imagestr", "imagests")
-MORE = {"normals": 0, "healthies": 0, "controls": 0, "control": 0, "abnormals": 1, "anomalies": 1,
-        "patients": 1, "lesions": 1, "pathologies": 1, "bad": 1, "nok": 1, "ok": 0}
+# Of folders alone, beside vocabulary.SIDE_WORDS: in a column these may be no label.
+MORE = {"control": 0, "controls": 0, "ok": 0, "patients": 1, "bad": 1, "nok": 1}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
 _RESULTS = {"overlay", "overlays", "heatmap", "heatmaps", "pred", "preds", "prediction", "predictions", "cam",
             "gradcam", "result", "results", "output", "outputs", "viz", "visualization", "visualisation"}

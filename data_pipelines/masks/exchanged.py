@@ -27,8 +27,9 @@ def say(pairs: Sequence[tuple[Any, Any]], read_mask: Callable, window=(0, 0)) ->
   Args:
     pairs: (image, mask) files, checked already. read_mask: file -> float32 [H,W].
   """
-  chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, _LOOKED_AT).astype(int))] if (
-      len(pairs) >= _LEAST) else []
+  if len(pairs) < _LEAST:
+    return
+  chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, _LOOKED_AT).astype(int))]
 
   def small(pair):
     try:
@@ -39,8 +40,9 @@ def say(pairs: Sequence[tuple[Any, Any]], read_mask: Callable, window=(0, 0)) ->
     return values, resize.area(np.asarray(mask, np.float32), _SIDE).ravel() > 0.5
   with concurrent.futures.ThreadPoolExecutor(16) as pool:
     found = [f for f in pool.map(small, chosen) if f is not None and f[1].any() and not f[1].all()]
-  share = own_share(*map(np.stack, zip(*found))) if len(found) >= _LEAST else 1.0
-  if share < _FEW:
+  if len(found) < _LEAST:
+    return
+  if (share := own_share(*map(np.stack, zip(*found)))) < _FEW:
     logging.warning("by their colours %.0f %% of the %d images looked at fit their own mask better than half "
                     "of the others do, as by chance, the first %s and %s: are masks exchanged, or turned?",
                     100 * share, len(found), *pairs[0])

@@ -63,8 +63,8 @@ def _plain(value):
   """Paths as text, NumPy's numbers as Python's: what notebooks hand over."""
   if isinstance(value, os.PathLike):
     return os.fspath(value)
-  if isinstance(value, (list, tuple)):
-    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+  if type(value) in (list, tuple):  # a named tuple is built otherwise
+    return type(value)(map(_plain, value))
   return value.item() if isinstance(value, (np.number, np.bool_)) else value
 
 

@@ -54,9 +54,10 @@ def opened_as(run, asked: Mapping[str, Any], known: Mapping[str, Any] | None):
     return run
   foreign = [k for k in config.data if k not in known and not any(
       name == f"data.{k}" or name.startswith(f"data.{k}.") for name in asked)]
-  if foreign:
-    logging.info("config.data.name=%s does not read %s of the run's own data set.", config.data.name,
-                 ", ".join(foreign))
+  if not foreign:
+    return run
+  logging.info("config.data.name=%s does not read %s of the run's own data set.", config.data.name,
+               ", ".join(foreign))
   config = config.copy_and_resolve_references()
   with config.unlocked():
     for name in foreign:
