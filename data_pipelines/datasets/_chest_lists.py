@@ -110,8 +110,8 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
   """{name: radiograph} of a labelled folder where it has boxes.csv or a folder of masks, else {}.
 
   boxes.csv: file, x, y, width, height. Masks: masks/ (or ground_truth/, segmentations/ ...) and below it the
-  image's path, whole or without its split, its name perhaps with _mask: ground_truth/crack/3_mask.png belongs
-  to test/crack/3.png.
+  image's path, whole or without its split, perhaps with _mask or the like: ground_truth/crack/3_mask.png
+  belongs to test/crack/3.png.
 
   Raises:
     UserError: boxes of images that are not listed, of normal images, or beyond their image; two masks of one.
@@ -124,7 +124,7 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
     if len(lacking) == len(boxes):
       raise UserError(f"{table}: none of its files is one of the images; write them as labels.csv does, e.g. "
                       f"{items[0].name}")
-  masks = _masks(pathlib.Path(root))
+  masks = _masks(pathlib.Path(root), {place for i in items for place in _places(i.name)})
   if not boxes and not masks:
     return {}
   found = {i.name: Radiograph(i.name, i.path, i.kind, i.group, boxes.get(i.name, ()), _mask_of(i.name, masks))
@@ -175,24 +175,28 @@ def _check_masks(of_mask: Mapping[str, Radiograph], normal) -> None:
   mask_images.say_of_shapes([f for f, _ in of_ill], [t for _, t in of_ill])
 
 
-def _masks(root):
-  """{path below its folder of masks, without ending and _mask: file}; refuses two for one name."""
+def _masks(root, known):
+  """{the one of the `known` places that a mask belongs to: file}; refuses two for one image."""
   found: dict[str, str] = {}
   for path in find.find(root, ("image",)).files:
     first, *below = path.relative_to(root).parts
     if below and first.lower() in mask_words.FOLDERS:
-      name = "/".join([*below[:-1], find.stem_of(path)]).removesuffix("_mask")
+      name = mask_words.image_of("/".join([*below[:-1], find.stem_of(path)]), known)
       if name in found:
         raise UserError(f"{found[name]} and {path} are masks of one image: take one away")
       found[name] = str(path)
   return found
 
 
-def _mask_of(name, masks):
+def _places(name):
+  """Where the mask of an image may lie below its folder: as the image does, or without train, val or test."""
   path = pathlib.PurePosixPath(name)
   whole = (path.parent / find.stem_of(path)).as_posix()
-  below = whole.partition("/")[2]  # without train, val or test
-  return masks.get(whole) or masks.get(below, "") if below else masks.get(whole, "")
+  return [whole, *filter(None, [whole.partition("/")[2]])]
+
+
+def _mask_of(name, masks):
+  return next((masks[place] for place in _places(name) if place in masks), "")
 
 
 def marks(radiograph: Radiograph, size: int, shape_of: Callable[[str], tuple[int, int]]

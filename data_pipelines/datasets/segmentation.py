@@ -3,7 +3,7 @@
 Layouts (config.data.layout):
   folders    the reference's: [training/]noisy_img, noisy_gt, clean_img, clean_gt, test_img, test_gt
              and optionally val_img, val_gt. Images and masks are paired by their paths below these;
-             a mask may end in _mask, _seg or _segmentation.
+             a mask may end in _mask, _seg, _gt or the like.
   manifest   a CSV file (config.data.manifest) with columns image, mask, split (train, val, test),
              optionally image_id, group (or patient), noisy_mask and clean (0/1). Without a column
              "clean", config.data.clean training images, drawn with clean_seed, keep their expert mask.

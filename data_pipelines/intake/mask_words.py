@@ -5,6 +5,7 @@ What the labels of brain volumes are called besides: brains/sequences.py.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 import re
 
 # Truth by its file: <name of the image>_<one of these>.
@@ -29,6 +30,7 @@ _WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|
                     r"s?\d*")
 _MAY_BE_TRUTH = re.compile("mask|seg|lesion|gt$", re.IGNORECASE)
 BETWEEN = re.compile(r"[-_ .()]+")  # words of a file's name
+_ENDING = re.compile(rf"[-_ .](?:{'|'.join(_TRUTHS)})$", re.IGNORECASE)
 
 
 def like_a_folder(word: str) -> bool:
@@ -43,6 +45,16 @@ def is_mark(text: str, whole: bool = False) -> bool:
   if whole:  # 0007_mask may be an image of its own
     return words[:1] == every[:1] != [] and all(map(_WHOLE.fullmatch, words))
   return bool(words) and any(map(_MARK.fullmatch, (words[0], words[-1])))
+
+
+def image_of(mask: str, images: Collection[str]) -> str:
+  """The name among `images` that a mask of this name belongs to: its own, else without its endings.
+
+  x_lesion_mask belongs to x_lesion where there is one, else to x; with neither, all endings are off.
+  """
+  while mask not in images and (shorter := _ENDING.sub("", mask)) != mask:
+    mask = shorter
+  return mask
 
 
 def may_be_truth(stem: str) -> bool:

@@ -186,26 +186,27 @@ def decided(found: Sides) -> dict[str, str]:
 
 def with_masks(sides: Sides) -> list[Member]:
   """The members with their masks: of the same path below masks/ and the side's folder, any ending; the
-  name may end in _mask, _seg or _segmentation.
+  name may end in _mask, _seg, _gt or the like.
 
   Raises:
     UserError: two masks of one member; a mask that belongs to none, or to several.
   """
-  named: dict[str, pathlib.Path] = {}
-  for path in sides.masks:
-    *folders, _ = path.relative_to(sides.root).parts
-    key = same("/".join([*folder_words.without_masks(folders), finder.stem_of(path)]))
-    for ending in ("_mask", "_seg", "_segmentation"):
-      key = key.removesuffix(ending)
-    if key in named:
-      raise UserError(f"{named[key]} and {path} are masks of one image: take one away")
-    named[key] = path
-  keys = []
+  places = []  # of a member's mask
   for m in sides.members:
     below = same(_below(m.path, sides.root, ()))
     inner = same(_below(m.path, sides.root, (pathlib.PurePosixPath(m.name).parts[0],)))
     plain = "/".join(f for f in below.split("/") if f not in folder_words.IMAGES)  # a/images/1, a/masks/1
-    keys.append(next((k for k in (below, inner, plain) if k in named), ""))
+    places.append((below, inner, plain))
+  known = {place for of_one in places for place in of_one}
+  named: dict[str, pathlib.Path] = {}
+  for path in sides.masks:
+    *folders, _ = path.relative_to(sides.root).parts
+    own = same("/".join([*folder_words.without_masks(folders), finder.stem_of(path)]))
+    key = mask_words.image_of(own, known)
+    if key in named:
+      raise UserError(f"{named[key]} and {path} are masks of one image: take one away")
+    named[key] = path
+  keys = [next((k for k in of_one if k in named), "") for of_one in places]
   for key in [k for k, count in collections.Counter(keys).items() if k and count > 1]:
     keys = _of_one(key, named[key], sides.members, keys)
   result = [dataclasses.replace(m, mask=named.get(k)) for m, k in zip(sides.members, keys)]

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import logging
 import pathlib
-import re
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,13 @@ import numpy as np
 from data_pipelines.dataset import Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import arrays, doubts, images as formats, lossy
-from data_pipelines.intake import counts, find
+from data_pipelines.intake import counts, find, mask_words
 from data_pipelines.masks import exchanged
 from data_pipelines.ops import resize
 
 _FILLED = 3  # times as much inside a line as the line has
 _LABELS = 15  # a largest value of a grey mask that says: these are numbers of labels
 _FAINT = 127  # below the middle
-_ENDING = re.compile("_(mask|seg|segmentation)$", re.IGNORECASE)
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
 
 
@@ -182,7 +180,7 @@ def check_pair(image, mask, soft: bool = False, window=(0, 0)) -> np.ndarray:
 def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
   """(name, image, mask) of two folders, sorted; the name is the path below the folder without ending.
 
-  An image belongs to the mask of the same name; a mask's may end in _mask, _seg or _segmentation.
+  An image belongs to the mask of the same name; a mask's may end in _mask, _seg, _gt ... (intake/mask_words).
 
   Raises:
     FileNotFoundError: a folder is missing or empty. UserError: a file without partner.
@@ -192,7 +190,7 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
     named: dict[str, pathlib.Path] = {}
     for file in counts.files(folder, ("image", "dicom")):
       name = (file.parent.relative_to(folder) / find.stem_of(file)).as_posix()
-      name = _ENDING.sub("", name) if is_mask and name not in found[0] else name
+      name = mask_words.image_of(name, found[0]) if is_mask else name
       if name in named:
         raise UserError(f"{named[name]} and {file} differ only in their ending: take one away")
       named[name] = file
@@ -202,7 +200,7 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
     if lonely:
       raise UserError(f"{len(lonely)} of {len(has)} files have no partner in {folder}, the first: "
                        f"{lonely[0]}; image and mask share their name (a mask may end in "
-                       "_mask, _seg or _segmentation)")
+                       "_mask, _seg, _gt or the like)")
   return [(name, file, found[1][name]) for name, file in found[0].items()]
 
 

@@ -229,11 +229,12 @@ def folder(root, finding="pleural plaque"):
   return root
 
 
-def test_a_folder_of_any_findings_with_masks(tmp_path, caplog):
+@pytest.mark.parametrize("ending", ["_mask", "_Seg", "_groundtruth", ""])
+def test_a_folder_of_any_findings_with_masks(tmp_path, caplog, ending):
   marked = np.zeros((20, 16), np.uint8)
   marked[:2, :2] = 255
   for i in range(4):
-    save(tmp_path / "ground_truth/pleural plaque" / f"c{i}_mask.png", marked)
+    save(tmp_path / "ground_truth/pleural plaque" / f"c{i}{ending}.png", marked)
   data = build(folder(tmp_path))
   assert [m["finding"] for m in metas(data, "test")] == ["normal"] * 4 + ["pleural plaque"] * 4
   mask = data.split("test").read(np.arange(8))["mask"]

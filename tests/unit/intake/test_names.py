@@ -109,3 +109,12 @@ def test_words_of_marks_and_names_of_devices_are_those_of_these_lists():
     assert [names.safe(n) for n in (name, f"{name.upper()}.txt")] == [f"_{name}", f"_{name.upper()}.txt"]
   for name in ("com", "lpt", "com10", "console", "null"):
     assert names.safe(name) == name
+
+
+@pytest.mark.parametrize("mask, images, image", [
+    ("x_mask", ["x", "x_mask"], "x_mask"), ("x_lesion_mask", ["x", "x_lesion"], "x_lesion"),
+    ("x", ["x"], "x"), ("x_lesion_mask", ["x"], "x"), ("x_Lesion-GT", [], "x"),
+    ("P/x ground_truth", ["P/x"], "P/x"), ("x_masked", ["x"], "x_masked"), ("mask", ["x"], "mask"),
+    ("x.seg", ["x"], "x")])
+def test_the_image_of_a_mask(mask, images, image):
+  assert mask_words.image_of(mask, images) == image

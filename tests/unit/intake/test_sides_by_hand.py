@@ -76,6 +76,8 @@ def test_masks_have_the_path_of_their_image_with_or_without_its_side():
   names = ("abnormal/a.png", "abnormal/P1/b.png", "abnormal/c.png")
   assert with_masks(names, ("masks/abnormal/a_mask.tif", "Masks/P1/b.png", "masks/C_seg.png")) == [
       "masks/abnormal/a_mask.tif", "Masks/P1/b.png", "masks/C_seg.png"]
+  assert with_masks(("abnormal/a.png", "abnormal/a_seg.png"), ("masks/a_seg.png", "masks/a-GT.png")) == [
+      "masks/a-GT.png", "masks/a_seg.png"]  # its own name before one without its ending
   assert with_masks(names, ()) == [None] * 3
   for masks, said in ((("masks/b.png",), "1 of 1 masks belong to no image, the first: /set/masks/b.png"),
                       (("masks/a.png", "masks/a_mask.png"), "a.png and .*a_mask.png are masks of one image")):

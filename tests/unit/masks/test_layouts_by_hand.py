@@ -41,7 +41,7 @@ def test_noise_by_brightness_is_that_of_the_image(root):
   assert want.any() and (want != (one.truth() > 0.5)).any()
 
 
-@pytest.mark.parametrize("ending", ["_mask", "_Seg", "_segmentation", ""])
+@pytest.mark.parametrize("ending", ["_mask", "_Seg", "_segmentation", "-gt", "_lesion_mask", ""])
 def test_masks_of_folders_may_end_as_those_of_ones_own_folder(tmp_path, ending):
   for name in ("P1", "P2_mask"):
     pairs.save(tmp_path / "img" / f"{name}.png", np.zeros((9, 9, 3), np.uint8))
