@@ -84,42 +84,23 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   if at_most is not None and len(items) > at_most:
     raise UserError(f"{source} holds {len(items)} inputs where {at_most} was asked for: give one file or the "
                     "folder of one scan; run.predict(folder, output) takes many")
-  found = getattr(predictor, "found", None)
   logging.info("Predicting %d inputs with step %d (%s checkpoint) into %s.", len(items),
                run.info["step"], run.info["which"], output)
   output.mkdir(parents=True, exist_ok=True)
-  results = Results(output)
-  scratch.remove_litter(output, ".partial_")
-  about = {"method": run.config.method.name, "run": workdir.name, "trained_on": told.mark if told else "",
-           "checkpoint": run.checkpoint,
-           "calibration": calibrate.explain(run.calibration) if run.calibration else "",
-           "own_threshold": float(run.config.predict.get("threshold") or 0)}
-  rows: list[dict[str, Any]] = []
-  made: dict[str, list[pathlib.Path]] = {}
-  try:
-    # Before the first result: a folder with this table holds results, no search looks into it.
-    _write_unfinished(output, rows)
-    _say_left_out(found, output)
-    try:
-      predictor.begin(output, {**about, "input": str(source)})
-      _all(predictor, items, output, rows, results, made, told.mark if told else "", at_most != 1, source,
-           early if len(items) == 1 else ())
-    except BaseException as error:
-      why = "not predicted: " + (" ".join(str(error).split()) or "interrupted")
-      rows += [{"input": predictor.name_of(item), "error": why} for item in items[len(rows):]]
-      raise
-    finally:
-      rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
-               for i in (found.broken if found else ())]
-    page = pages.write(output, rows, made, about)  # before the table: where that is whole, all is there
-  finally:  # also after Ctrl-C or a full disk: what is finished is in the table
-    outputs.write_csv(output / RESULTS, rows)
+  with scratch.alone(output, "--output"):
+    written = Written(output, told.mark if told else "")
+    about = {"method": run.config.method.name, "run": workdir.name, "trained_on": written.mark,
+             "checkpoint": run.checkpoint,
+             "calibration": calibrate.explain(run.calibration) if run.calibration else "",
+             "own_threshold": float(run.config.predict.get("threshold") or 0), "input": str(source)}
+    page = _into(written, predictor, items, about, source, early if len(items) == 1 else (), at_most != 1)
+  rows = written.rows
   failed = [r for r in rows if r["error"]]
   unusual = sum(bool(r.get("warning")) for r in rows if not r["error"])
   logging.info("%d inputs: %d done%s, %d failed.", len(rows), len(rows) - len(failed),
                f" ({unusual} with a warning, see {output / RESULTS})" if unusual else "", len(failed))
-  if results.replaced:
-    logging.info("%d results replaced those of an earlier run of the same inputs.", results.replaced)
+  if written.results.replaced:
+    logging.info("%d results replaced those of an earlier run of the same inputs.", written.results.replaced)
   if failed and at_most == 1:  # of the API: its folder is gone when this is read
     raise UserError(f"{failed[0]['input']}: {failed[0]['error']}")
   if failed:
@@ -128,6 +109,55 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
                      f"{output / RESULTS})")
   logging.info("Done: %s and %s", output / RESULTS, page)
   return rows
+
+
+class Written:
+  """What a run has written into `output` so far.
+
+  Attributes:
+    mark: "synthetic, demo" and the like, of the training; stands in every row.
+    rows: of the table. made: the files of each input.
+  """
+
+  def __init__(self, output: pathlib.Path, mark: str):
+    self.output, self.mark, self.results = output, mark, Results(output)
+    self.rows: list[dict[str, Any]] = []
+    self.made: dict[str, list[pathlib.Path]] = {}
+
+  def unfinished(self) -> None:
+    """The table as it stands: of a run that is killed, what is finished is told from what is not."""
+    outputs.write_csv(self.output / RESULTS, [*self.rows, {"input": "", "error": "not finished"}])
+
+
+def _into(written: Written, predictor, items, about: Mapping[str, Any], source: pathlib.Path,
+          early: Sequence[str], watched: bool) -> pathlib.Path:
+  """Predicts the inputs, writes table and page, and returns the page.
+
+  Args:
+    about: for the page's head. source: what was asked for.
+    early: what readers have said of the one input when it was found. watched: shows a progress bar.
+  """
+  output, rows = written.output, written.rows
+  found = getattr(predictor, "found", None)
+  scratch.remove_litter(output, ".partial_")
+  try:
+    # Before the first result: a folder with this table holds results, no search looks into it.
+    written.unfinished()
+    _say_left_out(found, output)
+    try:
+      predictor.begin(output, about)
+      _all(predictor, items, written, source, early, watched)
+    except BaseException as error:
+      why = "not predicted: " + (" ".join(str(error).split()) or "interrupted")
+      rows += [{"input": predictor.name_of(item), "error": why} for item in items[len(rows):]]
+      raise
+    finally:
+      rows += [{"input": counts.shown(i.path, found.root), "error": i.reason}
+               for i in (found.broken if found else ())]
+    # Before the table: where that is whole, all is there.
+    return pages.write(output, rows, written.made, about)
+  finally:  # also after Ctrl-C or a full disk: what is finished is in the table
+    outputs.write_csv(output / RESULTS, rows)
 
 
 def _items(predictor, source: pathlib.Path, output: pathlib.Path, named: bool = True) -> list[Any]:
@@ -163,11 +193,6 @@ def _among_results(files, output: pathlib.Path, source: pathlib.Path) -> bool:
   return inside and any(pathlib.Path(f).absolute().resolve().is_relative_to(where) for f in files)
 
 
-def _write_unfinished(output: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-  """The table as it stands: of a run that is killed, what is finished is told from what is not."""
-  outputs.write_csv(output / RESULTS, [*rows, {"input": "", "error": "not finished"}])
-
-
 def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
   """Says what became of every file; left_out.csv names those that are no inputs."""
   (output / LEFT_OUT).unlink(missing_ok=True)  # of an earlier run
@@ -176,19 +201,10 @@ def _say_left_out(found: Found | None, output: pathlib.Path) -> None:
     outputs.write_csv(output / LEFT_OUT, counts.rows(found))
 
 
-def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
-         results: Results, made: dict[str, list[pathlib.Path]], mark: str = "", watched: bool = True,
-         source: pathlib.Path = pathlib.Path(), early: Sequence[str] = ()) -> None:
-  """Predicts every input, and adds its row to `rows`.
-
-  Args:
-    made: gets the files written for each input.
-    mark: "synthetic, demo" and the like, of the training; stands in every row.
-    watched: shows a progress bar.
-    source: what was asked for. early: what readers have said of the first input when it was found.
-  """
-  if mark:
-    logging.warning("This run was trained on %s data: its results say nothing about patients.", mark)
+def _all(predictor, items, written: Written, source: pathlib.Path, early: Sequence[str], watched: bool):
+  """Predicts every input, and adds its row."""
+  if written.mark:
+    logging.warning("This run was trained on %s data: its results say nothing about patients.", written.mark)
   inputs = {pathlib.Path(p).resolve() for item in items for p in predictor.files_of(item)}
   said = time.monotonic()
   with scoring.progress("predict", len(items), "inputs", active=watched) as bar:
@@ -196,19 +212,20 @@ def _all(predictor, items, output: pathlib.Path, rows: list[dict[str, Any]],
       name = predictor.name_of(item)
       try:
         with readers_said.said() as lines:
-          row, made[name] = _one(predictor, item, output, inputs, results)
+          row, written.made[name] = _one(predictor, item, written, inputs)
         row = {**row, "error": ""}
       except Exception as error:  # whatever one input raises, the others go on
         if line := config_lib.missing_field(error):  # but for what each of them would raise
           raise UserError(line) from error
-        row = {"error": _reason(error, output)}
+        row = {"error": _reason(error, written.output)}
         logging.error("%s: %s", name, row["error"])
       doubts = [readers_said.without_place(line, source) for line in dict.fromkeys((*early, *lines))]
-      said_of = {"warning": "; ".join(filter(None, (predictor.gate.taken(), *doubts))), "trained_on": mark}
+      said_of = {"warning": "; ".join(filter(None, (predictor.gate.taken(), *doubts))),
+                 "trained_on": written.mark}
       early = ()
-      rows.append({"input": name, **row, **{k: v for k, v in said_of.items() if v}})
+      written.rows.append({"input": name, **row, **{k: v for k, v in said_of.items() if v}})
       if time.monotonic() - said > _EVERY:
-        _write_unfinished(output, rows)
+        written.unfinished()
         said = time.monotonic()
       bar.update()
 
@@ -223,13 +240,13 @@ def _reason(error: Exception, output: pathlib.Path) -> str:
   return f"{type(error).__name__}: {reason[:200]} (a fault of the program; see errors.log)"
 
 
-def _one(predictor, item, output: pathlib.Path, inputs, results: Results
-         ) -> tuple[dict[str, Any], list[pathlib.Path]]:
+def _one(predictor, item, written: Written, inputs) -> tuple[dict[str, Any], list[pathlib.Path]]:
   """Predicts one input; its files appear together or not at all, and never over an input.
 
   Returns:
     (its row, its files: those written, or those that an earlier run has finished).
   """
+  output = written.output
   with scratch.folder(output, ".partial_") as folder:
     row = predictor.predict_one(item, folder)
     files = [f for f in sorted(folder.rglob("*")) if f.is_file()]
@@ -239,7 +256,7 @@ def _one(predictor, item, output: pathlib.Path, inputs, results: Results
         raise UserError(f"would overwrite the input {target}; choose another --output")
     made_of = next(iter(predictor.files_of(item)), None)
     source = str(pathlib.Path(made_of).resolve()) if made_of else predictor.name_of(item)
-    results.claim([target for _, target in moves], source, predictor.name_of(item))
+    written.results.claim([target for _, target in moves], source, predictor.name_of(item))
     for path, target in moves:
       target.parent.mkdir(parents=True, exist_ok=True)
       path.replace(target)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
 import shutil
 import tempfile
+
+from medae_jax.core.errors import UserError
 
 
 @contextlib.contextmanager
@@ -29,6 +32,27 @@ def folder(parent: pathlib.Path, prefix: str) -> Iterator[pathlib.Path]:
   finally:
     shutil.rmtree(path, ignore_errors=True)
     _release(held)
+
+
+@contextlib.contextmanager
+def alone(folder: pathlib.Path, field: str) -> Iterator[None]:
+  """Keeps other processes from writing their results into `folder`, where its file system has locks.
+
+  Raises:
+    UserError: another is writing; the line names the folder and `field`, which says another.
+  """
+  held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+  try:
+    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    if error.errno == errno.EWOULDBLOCK:
+      os.close(held)
+      raise UserError(f"another process writes its results into {folder}: wait for it, or choose another "
+                      f"{field}") from error
+  try:
+    yield
+  finally:
+    os.close(held)
 
 
 def remove_litter(parent: pathlib.Path, prefix: str) -> None:
