@@ -82,6 +82,13 @@ def choice(cfg: Mapping, field: str, allowed: Sequence[str]) -> str:
   return cfg[field]
 
 
+def at_least(cfg: Mapping, **least: int) -> None:
+  """Raises UserError where one of these fields is below its number."""
+  for field, number in least.items():
+    if cfg[field] < number:
+      raise UserError(f"config.data.{field}={cfg[field]}: at least {number}")
+
+
 def given_dir(cfg: Mapping, field: str, what: str) -> str:
   """cfg[field]; raises UserError where it is empty, saying what it should lead to."""
   if not cfg[field]:

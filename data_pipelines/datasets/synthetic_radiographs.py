@@ -46,10 +46,7 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
     raise UserError(f"config.data: channels={cfg.channels} must be 1 and image_size={cfg.image_size} >= 8")
   if not cfg.findings or set(cfg.findings) - set(phantom.FINDINGS):
     raise UserError(f"config.data.findings={tuple(cfg.findings)}: take some of {', '.join(phantom.FINDINGS)}")
-  for name in ("n_train", "n_val", "n_test"):
-    least = 1 if name == "n_train" else 2
-    if cfg[name] < least:
-      raise UserError(f"config.data.{name}={cfg[name]}: at least {least}")
+  data_fields.at_least(cfg, n_train=1, n_val=2, n_test=2)
   return cfg
 
 

@@ -48,10 +48,7 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   if cfg.channels not in (1, 3) or cfg.image_size < 8:
     raise UserError(f"config.data: channels={cfg.channels} must be 1 or 3, image_size="
                     f"{cfg.image_size} >= 8")
-  for name in ("n_train", "n_val", "n_test"):
-    least = 1 if name == "n_train" else 2
-    if cfg[name] < least:
-      raise UserError(f"config.data.{name}={cfg[name]}: at least {least}")
+  data_fields.at_least(cfg, n_train=1, n_val=2, n_test=2)
   return cfg
 
 
