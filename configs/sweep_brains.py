@@ -8,8 +8,9 @@ are fitted on the next one and measured on the last one; the test patients are n
 it again to go on. table.md has the pixel AP of the runs' own score on the folds' patients. Afterwards
 test is read once, by an evaluation of the default: docs/dae.md.
 
-Arguments: runs=1 (seeds 0 to runs - 1), folds=5, root (data.dir; without it SYNTHETIC brains),
-  unit=percentile, median or balanced (data.unit; the default is that of dae_nifti.py).
+Arguments: runs=1 (seeds 0 to runs - 1), folds=5, on=0+2 (these folds of them alone), steps=300 (of training),
+  root (data.dir; without it SYNTHETIC brains), unit=percentile, median or balanced (data.unit; the default is
+  that of dae_nifti.py).
   study=scores  one network a fold and seed, 35 scores of each and detectors without a network
                 in scores.md, scores.csv, with paired intervals over patients (the default)
   study=noise   one network for each resolution (4 to 32) and sigma (0.1 to 0.4) of the noise, published score
@@ -31,8 +32,7 @@ TRAINING = {  # name: (arguments of dae_nifti.py, fields)
     "noise_0.1": ("noise_std=0.1", {}), "noise_0.4": ("noise_std=0.4", {}),
     "roll_per_image": ("", {"data.noise_roll": "example"}), "loss_l1": ("loss=l1", {}),
     "loss_ssim_l1": ("loss=ssim+l1", {}), "half_as_wide": ("", {"model.wf": 2}),
-    "twice_as_wide": ("", {"model.wf": 4}),
-    "twice_as_long": ("", {"train.steps": 1200}), "half_as_long": ("", {"train.steps": 300}),
+    "twice_as_wide": ("", {"model.wf": 4}), "twice_as_long": ("", {}), "half_as_long": ("", {}),
     "mirrored": ("", {"data.flip": True}),
     "gain_0.1": ("", {"data.gain": 0.1}), "gain_0.3": ("", {"data.gain": 0.3})}
 
@@ -43,7 +43,7 @@ def get_config(arg=None):
   Raises:
     UserError: an unknown argument, study or change.
   """
-  args = common.parse_arg(arg, root="", study="scores", runs=1, folds=5, unit="", changes="",
+  args = common.parse_arg(arg, root="", study="scores", runs=1, folds=5, on="", steps=0, unit="", changes="",
                           small=False, smoke=False)
   if args.study not in ("scores", "noise", "training"):
     raise UserError(f"config argument study={args.study}: use scores, noise or training")
@@ -55,28 +55,31 @@ def get_config(arg=None):
   folds = args.folds if args.root else 0  # synthetic brains have no folds
   words = ",".join([*words, f"folds={folds}"])
   config = dae_nifti.get_config(words)
-  # The run's own evaluation is a quick one: the study scores the network again, in every way.
-  quick = {"eval.fit_lesions": "marked", "method.score.test_noise_draws": 0, "eval.bootstrap": 0,
-           "eval.panel_images": 0}
+  quick = {"eval.panel_images": 0, "train.steps": args.steps or config.train.steps}
+  scored = {"eval.fit_lesions": "marked", "method.score.test_noise_draws": 0, **quick}
+  if args.study == "scores":  # the study scores the network again, in every way
+    scored["eval.bootstrap"] = 0
   if args.study == "noise":
-    quick["eval.fit_residual"] = False
-  grid = {"run": tuple(range(args.runs)), "fold": tuple(range(folds)) or (0,)}
+    scored["eval.fit_residual"] = False
+  on = tuple(map(int, common.some_of(args, "on", [str(f) for f in range(folds or 1)])))
+  grid = {"run": tuple(range(args.runs)), "fold": on}
   training = args.study == "training"
   with config.unlocked():
     config.sweep = ml_collections.ConfigDict(dict(
         config="configs/dae_nifti.py", arg=words, grid={**(NOISE if args.study == "noise" else {}), **grid},
-        average=("run", "fold"), settings=(quick,), folds=0, final_steps="", split="test",
-        parts=_changes(words, grid, changes) if training else (), rounds=training,
+        average=("run", "fold"), settings=(scored,), folds=0, final_steps="", split="test",
+        parts=_changes(words, grid, quick, changes) if training else (), rounds=training,
         metric="pixel_ap", together=1, retries=0, slurm=0, shard=(0, 1),
         study="brain_scores" if args.study == "scores" else "",
         labels={"model": "dae", "data": "brains" if args.root else "synthetic", "exp": args.study}))
   return config.lock()
 
 
-def _changes(words, grid, names):
+def _changes(words, grid, quick, names):
   """A part of the sweep for each of these names of TRAINING."""
-  quick = {"eval.bootstrap": 0, "eval.panel_images": 0}
+  steps = quick["train.steps"]
+  longer = {"twice_as_long": {"train.steps": 2 * steps}, "half_as_long": {"train.steps": steps // 2}}
   return tuple(
       dict(name=name, config="configs/dae_nifti.py", arg=",".join(filter(None, [words, more])), grid=grid,
-           settings=({**quick, **fields},), labels={"change": name})
+           settings=({**quick, **fields, **longer.get(name, {})},), labels={"change": name})
       for name in names for more, fields in (TRAINING[name],))

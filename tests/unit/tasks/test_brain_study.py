@@ -117,8 +117,8 @@ def test_the_sweep_has_every_fold_of_every_seed():
   assert noise.grid["noise_res"] == (4, 8, 16, 32) and noise.study == "" and noise.grid["fold"] == (0,)
   training = sweep_brains.get_config("small,root=F,study=training").sweep
   first, by_name = training.parts[0], {p["name"]: p for p in training.parts}
-  assert first["name"] == "default" and not first["settings"][0].keys() - {
-      "method.score.test_noise_draws", "eval.bootstrap", "eval.panel_images"} and training.rounds
+  assert first["name"] == "default" and training.rounds  # with the intervals of evaluations
+  assert first["settings"] == ({"eval.panel_images": 0, "train.steps": 600},)
   for name, want in {"noise_4_nodes": ("data.noise_res", 4), "noise_0.4": ("data.noise_std", 0.4),
                      "loss_ssim_l1": ("method.loss", "ssim+l1")}.items():
     assert config_lib.flat(dae_nifti.get_config(by_name[name]["arg"]))[want[0]] == want[1]
@@ -126,7 +126,11 @@ def test_the_sweep_has_every_fold_of_every_seed():
   some = sweep_brains.get_config("small,root=F,study=training,changes=half_as_wide+loss_l1").sweep.parts
   assert [p["name"] for p in some] == ["half_as_wide", "loss_l1"]
   assert some[0]["settings"][0]["model.wf"] == 2 and some[0]["grid"] == training.parts[0]["grid"]
-  for bad in ("study=x", "study=training,changes=loss_l3", "changes=loss_l1"):
+  brief = sweep_brains.get_config("small,root=F,study=training,on=1+3,steps=300,runs=3").sweep.parts
+  assert brief[0]["grid"] == {"run": (0, 1, 2), "fold": (1, 3)}
+  steps = {p["name"]: p["settings"][0]["train.steps"] for p in brief}
+  assert (steps.pop("twice_as_long"), steps.pop("half_as_long"), {*steps.values()}) == (600, 150, {300})
+  for bad in ("on=5", "study=x", "study=training,changes=loss_l3", "changes=loss_l1"):
     with pytest.raises(UserError, match=bad.rpartition(",")[2]):
       sweep_brains.get_config(bad)
 
