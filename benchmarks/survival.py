@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import pathlib
 import statistics
@@ -24,7 +23,8 @@ import jax
 import numpy as np
 
 from benchmarks import report
-from medae_jax.core import checkpoint, checksums, example, method as method_lib, parallel, places, streams
+from medae_jax import api
+from medae_jax.core import checkpoint, checksums, example, method as method_lib, parallel, streams
 from medae_jax.training import progress
 
 UNBOUNDED = 10**9
@@ -45,7 +45,7 @@ def main() -> None:
 
 def measure(name: str, args) -> dict:
   """Both ratios for one config."""
-  config = _config(name)
+  config = api.config(name)
   method = method_lib.load(config)
   stage, size = method.stages()[0], config.train.batch_size
   batch = example.example_batch(method, config, size, stage)
@@ -59,15 +59,6 @@ def measure(name: str, args) -> dict:
   return {"parameters": sum(x.size for x in jax.tree.leaves(state.params)), "saves": saves, "queue": queue,
           "share of throughput": (saves["blocks, ms"] - saves["blocks without, ms"])
           / (between + saves["blocks, ms"])}
-
-
-def _config(name):
-  path, _, argument = name.partition(":")
-  spec = importlib.util.spec_from_file_location("measured", places.config_file(path))
-  assert spec is not None and spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(argument or None)
 
 
 def _saves(state, repeats: int) -> dict[str, float]:

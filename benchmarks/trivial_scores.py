@@ -18,9 +18,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from data_pipelines import dataset as datasets
+from medae_jax.core import places
 from medae_jax.metrics import bootstrap, detection
 from medae_jax.scores import trivial
-from medae_jax.training import plan
 
 COMPONENTS, RESAMPLES = 16, 1000
 
@@ -66,7 +66,7 @@ def main(names: list[str]) -> None:
   head = None
   for name in names:
     path, _, arg = name.partition(":")
-    found = table(plan.load_module(path).get_config(arg))
+    found = table(places.config_module(path).get_config(arg))
     if head is None:
       head = ["config", *found]
       print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 import dataclasses
 import functools
-import importlib.util
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any
@@ -52,12 +51,7 @@ def config(name: str, overrides: Mapping[str, Any] | None = None, /, **changed) 
     FileNotFoundError: no such file. UserError: no such argument or field, or a value of another type.
   """
   file, colon, argument = os.fspath(places.given(name, "a config")).partition(":")
-  path = places.config_file(file)
-  spec = importlib.util.spec_from_file_location("asked_config", path)
-  if spec is None or spec.loader is None:
-    raise UserError(f"{path} is no Python file: a config is one with a function get_config")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = places.config_module(file)
   found = module.get_config(argument) if colon else module.get_config()
   return config_lib.override(config_lib.override(found, overrides, typed=True), changed, typed=True)
 

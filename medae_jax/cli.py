@@ -15,7 +15,7 @@ In Python (docs/api.md):  import medae_jax as mx
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import logging as std_logging
 import os
@@ -126,10 +126,7 @@ def _affordable(config):
   if FLAGS.full_size or not full_size.is_accident(config, jax.default_backend()):
     return config
   path, _, argument = config_flags.get_config_filename(FLAGS["config"]).partition(":")
-  spec = importlib.util.spec_from_file_location("asked_config", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return full_size.demo(config, module.get_config, argument)
+  return full_size.demo(config, places.config_module(path, "--config=").get_config, argument)
 
 
 def main(argv) -> None:

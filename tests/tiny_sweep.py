@@ -2,8 +2,7 @@
 
 import json
 
-from medae_jax.core import files
-from medae_jax.training import plan as plan_lib
+from medae_jax.core import files, places
 
 FILE = """
 import ml_collections
@@ -27,7 +26,7 @@ def config(tmp_path, method="tests.tiny_methods:BatchNormMethod", **changes):
   """Two classes and two runs each, unless `changes` of config.sweep say otherwise; its file is written."""
   file = tmp_path / "grid.py"
   file.write_text(FILE.format(method=method))
-  c = plan_lib.load_module(str(file)).get_config()
+  c = places.config_module(str(file)).get_config()
   fields = dict(config=str(file), arg="", grid={"cls": (0, 1), "run": (0, 1)}, average=("run",),
                 settings=(), folds=0, final_steps="", split="test", metric="image_auroc",
                 together=1, shard=(0, 1))

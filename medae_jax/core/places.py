@@ -14,8 +14,9 @@ import json
 import os
 import pathlib
 import sys
+import types
 
-from medae_jax.core.errors import UserError
+from medae_jax.core.errors import UserError, place_in
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _NAMES = ("configs", "data_pipelines")
@@ -45,6 +46,32 @@ def config_file(name: str) -> pathlib.Path:
     if ours.is_file() and not pathlib.Path(name).expanduser().is_absolute():
       return ours
   raise FileNotFoundError(f"{name} does not exist; --mode=list names the configs")
+
+
+def config_module(name: str, field: str = "") -> types.ModuleType:
+  """The module of the file that --config=NAME means.
+
+  Args:
+    field: "--config=" or the like, with which the lines of errors begin.
+
+  Raises:
+    FileNotFoundError: there is none. UserError: no Python file, one that fails, or one without get_config.
+  """
+  try:
+    file = config_file(name)
+  except FileNotFoundError as e:
+    raise FileNotFoundError(f"{field}{e}") from e
+  spec = importlib.util.spec_from_file_location(f"asked_{file.stem}", file)
+  if spec is None or spec.loader is None:
+    raise UserError(f"{field}{name}: a config is a Python file, which ends in .py")
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+  except Exception as e:  # whatever the user's file raises
+    raise UserError(f"{field}{name}: {type(e).__name__}: {e}{place_in(e, str(file))}") from e
+  if not callable(getattr(module, "get_config", None)):
+    raise UserError(f"{field}{name}: it has no function get_config(arg)")
+  return module
 
 
 def check_folder(path, flag: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
 import functools
-import importlib.util
 import itertools
 import pathlib
 from typing import Any
@@ -85,7 +84,7 @@ class Part:
 
   @functools.cached_property
   def module(self):
-    return load_module(self.config)
+    return places.config_module(self.config, "config.sweep.config=")
 
 
 class Plan:
@@ -274,26 +273,3 @@ def _pairs(items: Iterable) -> Cell:
 def label(cell) -> str:
   """"cls=0, run=1"."""
   return ", ".join(f"{k}={v}" for k, v in cell) or "all"
-
-
-def load_module(path: str):
-  """The module of a config file, found as --config finds it.
-
-  Raises:
-    FileNotFoundError: no such file.
-  """
-  try:
-    file = places.config_file(path)
-  except FileNotFoundError as e:
-    raise FileNotFoundError(f"config.sweep.config: {e}") from e
-  spec = importlib.util.spec_from_file_location(f"sweep_{file.stem}", file)
-  if spec is None or spec.loader is None:
-    raise UserError(f"config.sweep.config={path}: it must be a config file, which ends in .py")
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-  except Exception as e:  # whatever the user's file raises
-    raise UserError(f"config.sweep.config={path}: {type(e).__name__}: {e}") from e
-  if not callable(getattr(module, "get_config", None)):
-    raise UserError(f"config.sweep.config={path}: it has no function get_config(arg)")
-  return module

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from medae_jax import sweep
-from medae_jax.core import files, streams, trained
-from medae_jax.training import interrupt, plan as plan_lib
+from medae_jax.core import files, places, streams, trained
+from medae_jax.training import interrupt
 from tests import tiny_methods, tiny_sweep
 from tests.contract import cases
 
@@ -267,7 +267,7 @@ def test_errors(tmp_path):
 
 
 def test_benchmark_config():
-  get = plan_lib.load_module("configs/sweep_benchmark.py").get_config
+  get = places.config_module("configs/sweep_benchmark.py").get_config
   c = get("method=piad,data=svhn,cls=3+8,runs=2,root=somewhere")
   assert dict(c.sweep.grid) == {"cls": (3, 8), "run": (0, 1)} and c.sweep.arg == "root=somewhere"
   plan = sweep.Plan(c, "w")

@@ -11,7 +11,7 @@ from absl import logging
 import pytest
 
 from configs import dae_brats
-from medae_jax import bench, cli, convert, evaluate, export, predict, report, serve, sweep, train
+from medae_jax import api, bench, cli, convert, evaluate, export, predict, report, serve, sweep, train
 from medae_jax.core import errors, files, parallel, places
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import listing
@@ -248,6 +248,18 @@ def test_an_error_in_a_config_file_is_placed_where_it_was_raised(tmp_path):
     module.get_config()
   assert errors.place_in(caught.value, "configs/mine.py") == " (line 2 of mine.py)"  # the innermost
   assert errors.place_in(caught.value, "configs/other.py") == errors.place_in(caught.value, "") == ""
+
+
+@pytest.mark.parametrize("text, said", [
+    ("x = 1\nimport nosuch\n", r"ModuleNotFoundError: No module named 'nosuch' \(line 2 of mine.py\)$"),
+    ("def get_config(:", "SyntaxError"), ("config = 1", r"it has no function get_config\(arg\)$")])
+def test_what_is_wrong_with_a_config_file_is_said_in_one_line(tmp_path, text, said):
+  path = tmp_path / "mine.py"
+  path.write_text(text)
+  with pytest.raises(UserError, match=f"^config.sweep.config={path}: {said}"):
+    places.config_module(str(path), "config.sweep.config=")
+  with pytest.raises(UserError, match=f"^{path}: {said}"):
+    api.config(str(path))
 
 
 def test_a_damaged_config_of_a_run_is_named_by_its_file_alone(run):
