@@ -1,17 +1,37 @@
-"""Which voxels of a label volume are lesion."""
+"""Which voxels of a label volume are lesion; labels that cannot be read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from data_pipelines.brains import sequences
 from data_pipelines.brains.normalise import BadScan
+from data_pipelines.errors import UserError
+from data_pipelines.intake import find as finder, foreign
 
 BRATS = (0, 1, 2, 3, 4)  # every value above 0 is a part of the lesion, in all years' numbering
 BINARY = (0, 255)        # a mask as image programs write it
 _ROUNDED = 1e-3          # what a scale factor of the header leaves of a whole number
 _NAMED = 6               # values in an error line
+
+
+def check_foreign(folder, left_out: Iterable[finder.LeftOut]) -> None:
+  """Refuses labels in a format that is not read, or still in a cloud, in a folder of which none was taken for
+  one: lesions would pass as healthy.
+
+  Raises:
+    UserError: with the first of them.
+  """
+  plain = lambda path: foreign.without_ending(path.name) if foreign.is_volume(path.name) else (
+      foreign.not_here(path.name)[0])
+  odd = [item for item in left_out if (name := plain(item.path)) and sequences.like_label(
+      item.path.with_name(name))]
+  if odd:
+    raise UserError(f"{folder} holds no label that is read, and {len(odd)} files named as labels, the first: "
+                    f"{odd[0].path.relative_to(folder)} {odd[0].reason}; where all scans are normal, take it "
+                    "away")
 
 
 def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from data_pipelines.brains import fields, files, prepare, records, scan_folders, series, slices
+from data_pipelines.brains import fields, files, labels as truth, prepare, records, scan_folders, series, slices
 from data_pipelines.brains.sequences import (
   ANY,
   KNOWN,
@@ -213,6 +213,8 @@ def build(found: sides.Sides, cfg: Mapping, ops, seed: int) -> OwnScans:
   groups, modalities = (group_series(found, cfg["modalities"]) if found.kind == "series" else
                         group(sides.with_masks(found), cfg["modalities"]))
   cfg = {**cfg, "modalities": modalities, "dir": str(found.root)}
+  if not any(g.seg for g in groups):
+    truth.check_foreign(found.root, [item for item in found.found.left_out if not item.broken])
   firsts = {g.first.name: g for g in groups}
   members = sides.assign([g.first for g in groups], cfg, found.root)
   scans = []

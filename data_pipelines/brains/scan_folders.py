@@ -18,11 +18,11 @@ import dataclasses
 import logging
 import pathlib
 
-from data_pipelines.brains import sequences, series
+from data_pipelines.brains import labels, sequences, series
 from data_pipelines.brains.sequences import LABEL_ENDINGS, NEW_NAMES, scans_of_label, split_name
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import bids, counts, find as finder, patients as people, processed
+from data_pipelines.intake import bids, counts, find as finder, foreign, patients as people, processed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def look(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str, str
                     "BraTS2021_00000/BraTS2021_00000_flair.nii.gz, or of DICOM series"
                     f"{_where(found.files, folder)}")
   person = _people(candidates, incomplete, rule)
-  kinds, complete, used = _kinds(candidates.values(), modalities, folder, found.files), [], set()
+  kinds, complete, used = _kinds(candidates.values(), modalities, folder, found), [], set()
   for name, candidate in sorted(candidates.items()):
     files = {kind: candidate.files[kind] for kind in kinds}
     reason = _incomplete(name, files, broken)
@@ -131,25 +131,28 @@ def _candidates(found, folder, modalities):
     by_top.setdefault(first[0] if len(first) > 1 else "", []).append(scan)
   for scan in by_top.pop("", ()):
     found.leave_out({f: "lies in no folder of a scan" for members in scan.files.values() for f in members})
-  labels = [p for p in found.files if nifti.is_nifti(p)]
+  every = [p for p in found.files if nifti.is_nifti(p)]
   for top, scans in by_top.items():
     for scan in scans:
       own = result.get(top) if len(scans) == 1 else None
       files = own.files if own else {kind: [] for kind in kinds}
       for kind, members in scan.files.items():
         files[kind].append(members)
-      beside = [p for p in labels if p.parent in (scan.place, folder / top)]
+      beside = [p for p in every if p.parent in (scan.place, folder / top)]
       files["seg"] = files["seg"] or [p for name in dict.fromkeys((scan.place.name, top))
                                       for p in find_files(beside, name, "seg")]
       result[top if len(scans) == 1 else scan.name] = _Candidate(files, top, scan.patient)
     if len(scans) > 1:
       result.pop(top, None)
   reasons: dict[str, str] = {}
-  for item in sorted(found.left_out, key=lambda item: not item.broken):
+  told = {item.path.relative_to(folder).parts[0] for item in found.left_out if item.broken or
+          foreign.is_volume(item.path.name)}  # P1_seg.mha, where the label is wanting
+  for item in sorted(found.left_out, key=lambda item: (
+      not item.broken, not foreign.is_volume(item.path.name))):
     top = item.path.relative_to(folder).parts[0]
     reasons.setdefault(top, f"{counts.shown(item.path, folder)} {item.reason}")
   for candidate in result.values():
-    candidate.left_out = reasons.get(candidate.top, "") if candidate.top in dicom else ""
+    candidate.left_out = reasons.get(candidate.top, "") if candidate.top in dicom | told else ""
   return result, {top: f"no series of it is a scan: {reasons.get(top, '')}" for top in sorted(dicom)
                   if top not in by_top and top not in volumes}
 
@@ -165,7 +168,7 @@ def _people(candidates, incomplete, rule):
   return {**person, **{name: by_name[name] for name in incomplete}}
 
 
-def _kinds(candidates, modalities, folder, there):
+def _kinds(candidates, modalities, folder, found):
   """What a scan must have: the label as well where any scan has one, so that one without it does not
   pass as healthy among those that are marked; a folder without labels is one of normal scans.
 
@@ -174,7 +177,8 @@ def _kinds(candidates, modalities, folder, there):
   """
   if any(c.files["seg"] for c in candidates):
     return (*modalities, "seg")
-  sequences.check_unnamed_labels(folder, [p for p in there if nifti.is_nifti(p)])
+  sequences.check_unnamed_labels(folder, [p for p in found.files if nifti.is_nifti(p)])
+  labels.check_foreign(folder, found.left_out)
   logging.warning("%s has no seg volume in any of its %d scan folders: all scans are taken for normal; "
                   "pixel metrics need masks", folder, len(candidates))
   return tuple(modalities)
@@ -233,10 +237,11 @@ def look_bids(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str
   every = list(found.files)
   scans = bids.scans(found, folder, modalities)
   processed.refuse_scans((name for name, _ in scans), folder)
-  labels: dict[tuple[str, str], list[pathlib.Path]] = {}
+  label_of: dict[tuple[str, str], list[pathlib.Path]] = {}
   for path in filter(_is_bids_label, every):
-    labels.setdefault(_session(path), []).append(path)
-  if not labels:
+    label_of.setdefault(_session(path), []).append(path)
+  if not label_of:
+    labels.check_foreign(folder, found.left_out)
     sequences.check_unnamed_labels(folder, [p for p in every if bids.parse(p)[1] != "dseg"])  # tissues
     logging.warning("%s has no label of a lesion (derivatives/.../sub-01_label-lesion_mask.nii.gz): all its "
                     "%d scans are taken for normal; pixel metrics need masks", folder, len(scans))
@@ -245,12 +250,12 @@ def look_bids(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str
     session = _session(next(iter(files.values())))
     person[name] = _person(name, session[0], rule)
     lacking = [m for m in modalities if m not in files]
-    mine = labels.get(session, [])
+    mine = label_of.get(session, [])
     if lacking:
       incomplete[name] = f"no {', '.join(lacking)} volume of {name}"
     elif len(mine) > 1:
       incomplete[name] = f"{len(mine)} labels ({', '.join(counts.shown(p, folder) for p in mine)}): keep one"
-    elif labels and not mine:
+    elif label_of and not mine:
       incomplete[name] = f"no label of {name}"
     else:
       complete.append(ScanFiles(name, "", tuple(str(files[m]) for m in modalities),

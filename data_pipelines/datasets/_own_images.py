@@ -10,7 +10,7 @@ import numpy as np
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts, images
-from data_pipelines.intake import mask_words, sides
+from data_pipelines.intake import find as finder, mask_words, sides
 from data_pipelines.intake.sides import Member
 from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
@@ -145,6 +145,22 @@ def _check_folders(members, window):
                     "folder, which count as normal images: call the folder masks, or take it away")
 
 
+def _check_twins(members, window):
+  """Raises UserError where of two images of one name, a.jpg and a.png, one has two grey values alone: a mask."""
+  named: dict = {}
+  for m in members:
+    named.setdefault((m.path.parent, same(finder.stem_of(m.path))), []).append(m.path)
+  for paths in [p for p in named.values() if len(p) > 1][:_LOOKED_AT]:
+    try:
+      greys = {p: doubts.few_greys(images.read_unit(p, window=window)) for p in paths}
+    except (UserError, OSError):  # its reader says why
+      continue
+    if masks := [p for p in paths if greys[p] == 2 and not all(greys.values())]:
+      raise UserError(f"{masks[0]} has two grey values alone, as the mask of "
+                      f"{next(p for p in paths if not greys[p]).name} has, and counts as an image: put such "
+                      "files into masks/, by the path of their image")
+
+
 class OwnImages(DataSet):
   """Images of one's own folder; see intake/sides.py for who is in which split.
 
@@ -166,6 +182,7 @@ class OwnImages(DataSet):
     self._masks = bool(ill) and all(m.mask is not None for m in ill)
     self._notes = {"abnormal images with a mask": f"{sum(m.mask is not None for m in ill)} of {len(ill)}"}
     _check_folders([m for m in members if not m.label], cfg["window"])
+    _check_twins(members, cfg["window"])
     _check_masks(members, cfg["window"])
     _check_beside(found)
     test = self.parts["test"]

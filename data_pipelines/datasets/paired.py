@@ -23,7 +23,8 @@ import numpy as np
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts, images
-from data_pipelines.intake import counts, find
+from data_pipelines.intake import counts, find, mask_words
+from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
 from data_pipelines.ops import resize
 from data_pipelines.pairs import frames
@@ -143,6 +144,7 @@ def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, path
   foreign = []
   search = find.find(folder, ("image", "dicom")) if folder.is_dir() else find.Found(folder)
   counts.refuse_broken(search)  # a mask that cannot be read must not count as no mask
+  counts.say_unread(search, masks=True)
   for path in search.files:
     name = path.relative_to(folder).as_posix()
     frame = name if name in by_name else frame_of[_stem(name)] if by_stem[_stem(name)] == 1 else ""
@@ -154,6 +156,14 @@ def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, path
     else:
       found[frame] = path
   return found, foreign
+
+
+def _say_other_masks(root, read):
+  """Warns of a folder named as one of masks that is not the one that is read."""
+  other = [p for p in find.like(root, "*") if p.is_dir() and same(p.name) in mask_words.FOLDERS and p not in read]
+  if other:
+    logging.warning("%s is named as a folder of masks, and is not read: where they are those of the frames, set "
+                    "config.data.mask_dir=%s", other[0], other[0].name)
 
 
 def _stem(name):
@@ -181,6 +191,7 @@ def build(data_cfg, seed: int) -> DataSet:
     raise UserError(f"all {len(both)} files of {folders['annotated']} are those of {folders['clean']}, byte "
                     "for byte: nothing is annotated, and there is nothing to learn")
   masks, foreign = masks_of(both, folders["mask"])
+  _say_other_masks(root, folders.values())
   items = [FilePair(n, pairs[n][0], g, cfg, pairs[n][1], masks.get(n))
            for n, g in zip(both, groups_of(both, folders["clean"], cfg))]
   usable, problems = frames.load_all(items, problems, cfg.strict)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Collection, Sequence
 import logging
 import pathlib
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import folder_words, names as naming
-from data_pipelines.intake.find import SUFFIXES, WHAT, Found, LeftOut, find, like
+from data_pipelines.intake import folder_words, foreign, mask_words, names as naming
+from data_pipelines.intake.find import SUFFIXES, WHAT, Found, LeftOut, find, kind_of, like, stem_of
+from data_pipelines.intake.tables import same
 
 NAMED = 20  # names in the log; all of them are in the report that the caller writes
 _IN_LINE = 3  # names in an error line
+_TEXTS = (".xml", ".txt", ".json")  # of boxes and outlines: VOC, YOLO, labelme, COCO
+# Of notes, tables and programs beside images.
+_NOTES = (".md", ".rst", ".csv", ".tsv", ".html", ".htm", ".pdf", ".log", ".sha256", ".md5", ".sha1", ".yaml",
+          ".yml", ".ini", ".cfg", ".py", ".ipynb", ".m", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".db", ".bib")
 
 
 class Nothing(UserError):
@@ -98,6 +104,36 @@ def say(found: Found, always: bool = False) -> None:
   logging.info("Files:\n%s", table(found))
   for line in names(found):
     (logging.warning if found.broken else logging.info)("%s", line)
+  say_unread(found)
+
+
+def say_unread(found: Found, masks: bool = False) -> None:
+  """Warns of masks, images and volumes in forms that are not read, and of boxes or outlines as text.
+
+  Args:
+    masks: all files are masks, wherever they lie.
+  """
+  odd = [item.path for item in found.left_out if item.reason.startswith("is no ")]
+  images = [p for p in found.files if kind_of(p, False) == "image"]
+  stems, folders = {stem_of(p) for p in images}, {p.parent for p in images}
+  texts = [p for p in odd if p.suffix.lower() in _TEXTS and p.stem in stems]
+  if len(texts) > 1:
+    logging.warning("%d texts have the names of images, the first %s: where they hold boxes or outlines, these "
+                    "are not read; draw them as masks, masks/a.png", len(texts), shown(texts[0], found.root))
+  odd = [p for p in odd if p.suffix.lower() not in (*_TEXTS, *_NOTES, "") and not foreign.is_archive(p.name)]
+  of_masks = [p for p in odd if masks or any(
+      same(f) in mask_words.FOLDERS for f in p.relative_to(found.root).parts[:-1])]
+  if of_masks:
+    logging.warning("%d files in folders of masks are in a form that is not read, the first %s: they are no "
+                    "masks to this program; save them as PNG, of volumes as .nii.gz", len(of_masks),
+                    shown(of_masks[0], found.root))
+  kinds = {kind_of(p, False) for p in found.files}
+  endings = collections.Counter(p.suffix for p in odd)
+  other = [p for p in odd if p not in of_masks and (foreign.advice(p.name, kinds) or (
+      p.parent in folders and endings[p.suffix] > 1))]
+  if other:
+    logging.warning("%d files are in a form that is not read, and are not used, the first %s%s", len(other),
+                    shown(other[0], found.root), foreign.advice(other[0].name, kinds))
 
 
 def subfolder(root, name: str) -> pathlib.Path:

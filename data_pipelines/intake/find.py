@@ -35,8 +35,6 @@ _SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@ea
 _NO_FILES = {stat.S_IFIFO: "a named pipe (FIFO)", stat.S_IFSOCK: "a socket",
              stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 RESULTS = "predictions.csv"  # a folder below the root with this table of predict is not searched
-# First elements of DICOM files without preamble: groups 0002 and 0008.
-_FIRST_ELEMENTS = {(2, e) for e in (0, 1, 2, 3, 16)} | {(8, e) for e in (0, 1, 5, 8, 18, 20, 22, 24)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +98,7 @@ def kind_of(path, by_content: bool = True) -> str:
   named = next((kind for kind, known in SUFFIXES.items() if ending in known), "")
   if named or not by_content or _is_index(path):
     return named
-  return "dicom" if _starts_as_dicom(path) else ""
+  return "dicom" if foreign.begins_as_dicom(path) else ""
 
 
 def is_system_file(name: str) -> bool:
@@ -175,7 +173,10 @@ class _Search:
     if _is_index(path):
       self._leave(path, "is an index of DICOM files, not an image")
       return
-    if kind_of(path, "dicom" in self.kinds) in self.kinds:
+    stands_for, reason = foreign.not_here(path.name)
+    if kind_of(stands_for, False) in self.kinds:
+      self._leave(path, reason, path.suffix == ".aria2" or not (path.parent / stands_for).exists())
+    elif kind_of(path, "dicom" in self.kinds) in self.kinds:
       self.found.files.append(path)
     else:
       self._leave(path, f"is no {self.what}{foreign.advice(path.name, self.kinds)}")
@@ -205,7 +206,7 @@ class _Search:
 
   def _entry(self, path, entry):
     """(path, stat) of a real folder to search, None where nothing is left to do."""
-    if is_system_file(entry.name):
+    if is_system_file(entry.name) and not foreign.not_here(entry.name)[0]:
       self.found.ignored += 1
       return None
     try:
@@ -283,18 +284,3 @@ def _why(error):
 
 def _is_index(path) -> bool:
   return pathlib.PurePath(path).name.lower().partition(".")[0] == "dicomdir"
-
-
-def _starts_as_dicom(path) -> bool:
-  try:
-    if not stat.S_ISREG(os.stat(path).st_mode):
-      return False
-    with open(path, "rb") as file:
-      head = file.read(132)
-  except OSError:  # who wants to read it says so
-    return False
-  if head[128:] == b"DICM":
-    return True
-  group, element, rest = (int.from_bytes(head[i:i + 2], "little") for i in (0, 2, 6))
-  explicit = head[4:6].isalpha() and head[4:6].isupper()
-  return len(head) == 132 and (group, element) in _FIRST_ELEMENTS and (explicit or rest == 0)

@@ -1,10 +1,15 @@
-"""Formats of the field that are not read: what to do about a file of one, said where it is left out."""
+"""What a file is by its name and its first bytes: formats of the field that are not read, and what to do about
+a file of one; DICOM without an ending; what clouds and browsers leave in a file's place."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+import os
 import re
+import stat
 
+_NOT_HERE = re.compile(r"\.(?!_)(?P<cloud>.+)\.icloud|(?P<begun>.+)\.(?:crdownload|part|partial|filepart|download|"
+                       r"opdownload|!qb|!ut)|(?P<reserved>.+)\.aria2", re.IGNORECASE)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]+=*\s*")
 _VOLUMES = (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".img.gz", ".par",
             ".rec", ".nii.bz2", ".nii.xz", ".nii.zst", ".brik", ".head")
@@ -12,6 +17,8 @@ _IMAGES = (".webp", ".gif", ".heic", ".heif", ".avif", ".pdf", ".svg", ".jxl", "
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".7z", ".rar")
 _ADVICE = (("nifti", _VOLUMES, "save it as .nii.gz, as 3D Slicer, ITK-SNAP and nibabel do"),
            ("image", _IMAGES, "save it as PNG or TIFF"))
+# First elements of DICOM files without preamble: groups 0002 and 0008.
+_FIRST_ELEMENTS = {(2, e) for e in (0, 1, 2, 3, 16)} | {(8, e) for e in (0, 1, 5, 8, 18, 20, 22, 24)}
 # Beginnings of what is no image, volume or table whatever its name says: what it is, and what to do.
 _IN_PLACE = (
     (b"version https://git-lfs", "a note of Git LFS in place of the file: run git lfs pull"),
@@ -58,10 +65,53 @@ def _named(beginning, known):
   return f" (it is {found})" if found else ""
 
 
+def not_here(name: str) -> tuple[str, str]:
+  """(the file that a name stands for, why it is not there) of what clouds and browsers leave in its place:
+  .a.png.icloud, a.png.crdownload; ("", "") of other names."""
+  found = _NOT_HERE.fullmatch(name)
+  if not found:
+    return "", ""
+  if found["cloud"]:
+    return found["cloud"], "stands for a file that lies in iCloud alone: download it (Finder: Download Now)"
+  return found["begun"] or found["reserved"], "is a download that has not ended: let it end, or start it again"
+
+
+def is_volume(name: str) -> bool:
+  """Whether a name is that of a volume in a format that is not read."""
+  return name.lower().endswith(_VOLUMES)
+
+
+def without_ending(name: str) -> str:
+  """P1.seg of P1.seg.nrrd: the name of such a volume without the ending of its format."""
+  ending = max((e for e in _VOLUMES if name.lower().endswith(e)), key=len, default="")
+  return name[:len(name) - len(ending)]
+
+
 def of_file(path) -> str:
   """`what_it_is` of a file."""
   with open(path, "rb") as file:
     return what_it_is(file.read(132))
+
+
+def begins_as_dicom(path) -> bool:
+  """Whether a regular file is DICOM by its content, also without preamble; never raises."""
+  try:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+      return False
+    with open(path, "rb") as file:
+      head = file.read(132)
+  except OSError:  # who wants to read it says so
+    return False
+  if head[128:] == b"DICM":
+    return True
+  group, element, rest = (int.from_bytes(head[i:i + 2], "little") for i in (0, 2, 6))
+  explicit = head[4:6].isalpha() and head[4:6].isupper()
+  return len(head) == 132 and (group, element) in _FIRST_ELEMENTS and (explicit or rest == 0)
+
+
+def is_archive(name: str) -> bool:
+  """Whether a name is that of an archive."""
+  return name.lower().endswith(_ARCHIVES)
 
 
 def advice(name: str, kinds: Collection[str]) -> str:

@@ -28,7 +28,7 @@ _MARK = re.compile(rf"(?:{'|'.join(RESULT_ENDINGS)}|masks|(?:mask|label|segment|
                    r"expert|observer|lesionmask)\d*")
 _WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|overlay|heatmap|viz)"
                     r"s?\d*")
-_MAY_BE_TRUTH = re.compile("mask|seg|lesion|gt$", re.IGNORECASE)
+_MAY_BE_TRUTH = re.compile("mask|seg|lesion|gt$|label|truth|annot", re.IGNORECASE)
 BETWEEN = re.compile(r"[-_ .()]+")  # words of a file's name
 _ENDING = re.compile(rf"[-_ .](?:{'|'.join(_TRUTHS)})$", re.IGNORECASE)
 

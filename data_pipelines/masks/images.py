@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Sequence
 import concurrent.futures
 import dataclasses
@@ -9,6 +10,7 @@ import functools
 import logging
 import pathlib
 from typing import Any
+import zlib
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from data_pipelines.ops import resize
 
 _FILLED = 3  # times as much inside a line as the line has
 _LABELS = 15  # a largest value of a grey mask that says: these are numbers of labels
+_MANY = 4  # masks of which not nearly all mark the same by chance
 _FAINT = 127  # below the middle
 _CACHE_BYTES = 2 << 30  # resized images of a source that are kept in memory
 
@@ -119,17 +122,20 @@ def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0,
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-  """What a mask looks like: inverted, which share it marks, a line around what is meant, a frame."""
+  """What a mask looks like: inverted, which share it marks, a line around what is meant, a frame; `content`: a
+  checksum."""
   inverted: bool
   share: float
   line: bool
   frame: bool
+  content: int
 
 
 def told_of(mask: np.ndarray) -> Told:
   """Of [H,W] in [0, 1]."""
   inverted = bool(mask[np.ix_((0, -1), (0, -1))].min() > 0.5 and mask.mean() > 0.5)
-  return Told(inverted, float((mask > 0).mean()), _is_outline(mask > 0), _is_frame(mask > 0.5))
+  return Told(inverted, float((mask > 0).mean()), _is_outline(mask > 0), _is_frame(mask > 0.5),
+              zlib.crc32((mask > 0.5).tobytes()))
 
 
 def say_of_shapes(masks: Sequence[Any], found: Sequence[Told]) -> None:
@@ -139,6 +145,10 @@ def say_of_shapes(masks: Sequence[Any], found: Sequence[Told]) -> None:
   if len(masks) > 1 and not any(told.share for told in found):
     logging.warning("none of %d masks marks anything, the first %s: are they the right ones?", len(masks),
                     masks[0])
+  alike = collections.Counter(told.content for told in found if told.share)
+  if len(masks) >= _MANY and alike and max(alike.values()) > 0.9 * len(masks):
+    logging.warning("%d of %d masks mark the same pixels, the first %s: are they of the field of view, or one "
+                    "mask under many names?", max(alike.values()), len(masks), masks[0])
   if 2 * len(lines) > len(masks):
     logging.warning("%d of %d masks are lines around what is meant, the first %s: the lines alone count as "
                     "marked; fill them where the inside is meant", len(lines), len(masks), lines[0])

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.brains import files, inputs
 from data_pipelines.errors import UserError
-from data_pipelines.intake import counts, find
+from data_pipelines.intake import counts, find, foreign
 from data_pipelines.masks import images as mask_images
 from data_pipelines.one_class import folders
 from data_pipelines.pairs import frames
@@ -218,7 +218,7 @@ def test_what_is_no_file_does_not_start_as_dicom(tmp_path):
   (tmp_path / "IM0").write_bytes(bytes(128) + b"DICM")
   os.mkfifo(tmp_path / "IM1")  # reading it would wait for ever
   (tmp_path / "IM2").mkdir()
-  assert [find._starts_as_dicom(tmp_path / f"IM{k}") for k in range(3)] == [True, False, False]
+  assert [foreign.begins_as_dicom(tmp_path / f"IM{k}") for k in range(3)] == [True, False, False]
 
 
 def test_a_file_or_nothing(tmp_path):
