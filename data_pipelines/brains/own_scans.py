@@ -9,7 +9,16 @@ import pathlib
 
 import numpy as np
 
-from data_pipelines.brains import fields, files, labels as truth, prepare, records, scan_folders, series, slices
+from data_pipelines.brains import (
+  fields,
+  files,
+  labels as truth,
+  prepare,
+  records,
+  scan_folders,
+  series,
+  slices,
+)
 from data_pipelines.brains.sequences import (
   ANY,
   KNOWN,

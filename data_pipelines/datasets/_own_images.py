@@ -146,7 +146,7 @@ def _check_folders(members, window):
 
 
 def _check_twins(members, window):
-  """Raises UserError where of two images of one name, a.jpg and a.png, one has two grey values alone: a mask."""
+  """Raises UserError where of a.jpg and a.png one has two grey values alone: it is the mask of the other."""
   named: dict = {}
   for m in members:
     named.setdefault((m.path.parent, same(finder.stem_of(m.path))), []).append(m.path)

@@ -160,10 +160,11 @@ def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, path
 
 def _say_other_masks(root, read):
   """Warns of a folder named as one of masks that is not the one that is read."""
-  other = [p for p in find.like(root, "*") if p.is_dir() and same(p.name) in mask_words.FOLDERS and p not in read]
+  other = [p for p in find.like(root, "*") if p.is_dir() and p not in read and
+           same(p.name) in mask_words.FOLDERS]
   if other:
-    logging.warning("%s is named as a folder of masks, and is not read: where they are those of the frames, set "
-                    "config.data.mask_dir=%s", other[0], other[0].name)
+    logging.warning("%s is named as a folder of masks, and is not read: where they are those of the frames, "
+                    "set config.data.mask_dir=%s", other[0], other[0].name)
 
 
 def _stem(name):

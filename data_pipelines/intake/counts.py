@@ -17,7 +17,8 @@ _IN_LINE = 3  # names in an error line
 _TEXTS = (".xml", ".txt", ".json")  # of boxes and outlines: VOC, YOLO, labelme, COCO
 # Of notes, tables and programs beside images.
 _NOTES = (".md", ".rst", ".csv", ".tsv", ".html", ".htm", ".pdf", ".log", ".sha256", ".md5", ".sha1", ".yaml",
-          ".yml", ".ini", ".cfg", ".py", ".ipynb", ".m", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".db", ".bib")
+          ".yml", ".ini", ".cfg", ".py", ".ipynb", ".m", ".doc", ".docx", ".xls", ".xlsx",
+          ".ods", ".db", ".bib")
 
 
 class Nothing(UserError):
@@ -118,8 +119,8 @@ def say_unread(found: Found, masks: bool = False) -> None:
   stems, folders = {stem_of(p) for p in images}, {p.parent for p in images}
   texts = [p for p in odd if p.suffix.lower() in _TEXTS and p.stem in stems]
   if len(texts) > 1:
-    logging.warning("%d texts have the names of images, the first %s: where they hold boxes or outlines, these "
-                    "are not read; draw them as masks, masks/a.png", len(texts), shown(texts[0], found.root))
+    logging.warning("%d texts have the names of images, the first %s: where they hold boxes or outlines, "
+                    "these are not read; draw them as masks, masks/a.png", len(texts), shown(texts[0], found.root))
   odd = [p for p in odd if p.suffix.lower() not in (*_TEXTS, *_NOTES, "") and not foreign.is_archive(p.name)]
   of_masks = [p for p in odd if masks or any(
       same(f) in mask_words.FOLDERS for f in p.relative_to(found.root).parts[:-1])]

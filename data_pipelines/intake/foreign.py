@@ -1,5 +1,5 @@
-"""What a file is by its name and its first bytes: formats of the field that are not read, and what to do about
-a file of one; DICOM without an ending; what clouds and browsers leave in a file's place."""
+"""What a file is by its name and its first bytes: formats of the field that are not read, and what to do
+about them; DICOM without an ending; what clouds and browsers leave in a file's place."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import re
 import stat
 
-_NOT_HERE = re.compile(r"\.(?!_)(?P<cloud>.+)\.icloud|(?P<begun>.+)\.(?:crdownload|part|partial|filepart|download|"
-                       r"opdownload|!qb|!ut)|(?P<reserved>.+)\.aria2", re.IGNORECASE)
+_NOT_HERE = re.compile(r"\.(?!_)(?P<cloud>.+)\.icloud|(?P<begun>.+)\.(?:crdownload|part|partial|filepart|"
+                       r"download|opdownload|!qb|!ut)|(?P<reserved>.+)\.aria2", re.IGNORECASE)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]+=*\s*")
 _VOLUMES = (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".img.gz", ".par",
             ".rec", ".nii.bz2", ".nii.xz", ".nii.zst", ".brik", ".head")
@@ -73,7 +73,7 @@ def not_here(name: str) -> tuple[str, str]:
     return "", ""
   if found["cloud"]:
     return found["cloud"], "stands for a file that lies in iCloud alone: download it (Finder: Download Now)"
-  return found["begun"] or found["reserved"], "is a download that has not ended: let it end, or start it again"
+  return found["begun"] or found["reserved"], "is a download that has not ended: let it end, or start it anew"
 
 
 def is_volume(name: str) -> bool:

@@ -12,9 +12,9 @@ In this order, the first that says something:
   name     its first part where that is named as a person, or one behind a view or finding (OD_101); else what
            stands before the last "_" or "-" (LUM00054_2 -> LUM00054) and before words of views, dates and
            findings (0012_L_CC -> 0012), where it is no common word, no data set, not shared by all files;
-  file     else a file is its own patient.
-Names are compared without regard to case. A rule that takes too much together keeps a patient on one
-side all the same; `group_pattern` says it better where the guess is wrong.
+  file     else a file is its own patient, but copies by their names ("n01 (1)", n01_1_) are n01's.
+Names are compared without regard to case. A rule that takes too much together keeps a patient on one side
+all the same; `group_pattern` says it better where the guess is wrong.
 """
 
 from __future__ import annotations
@@ -90,8 +90,7 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
   """{name: patient} of the files of a data set by pattern, header, folder, name or themselves.
 
   Args:
-    names: paths below the data folder, with "/".
-    pattern: config.data.group_pattern.
+    names: paths below the data folder, with "/". pattern: config.data.group_pattern.
     root: the data folder, for the headers of DICOM files; None = without them.
     ids: {name: PatientID} of names whose headers have been read: folders of DICOM series.
     kinds: further names of folders that are no patients': those that were said to be normal or abnormal.
@@ -108,7 +107,7 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
   prefixes = {n: _prefix(n, several) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
   known = {same(p): p for p in prefixes.values() if p} if by_name else {}
-  found, by_folder = {}, dict[str, str]()
+  found, by_folder, guessed = {}, dict[str, str](), []
   for name in names:
     folders = [f for f in folders_of[name] if same(f) not in shared_folders]
     person = ""
@@ -118,12 +117,13 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     own = processed.without_folders(_without_suffix(name))
     folder = _of_scan(person or next(iter(folders), ""))
     stem = own.rpartition("/")[2]
-    found[name] = (by_pattern(name, pattern) or headers.get(name) or person_names.published(stem) or folder
-                   or (prefixes[name] if by_name else "") or known.get(same(stem)) or own)
+    said = by_pattern(name, pattern) or headers.get(name) or person_names.published(stem) or folder
+    found[name] = said or (prefixes[name] if by_name else "") or known.get(same(stem)) or own
+    guessed += [] if said else [name]
     if folders and found[name] == folder and not person:
       by_folder[name] = folder
   _say_torn(by_folder, prefixes, found)
-  return person_names.lettered(found)
+  return person_names.lettered(person_names.copied(found, {n: _without_suffix(n) for n in guessed}))
 
 
 def _say_torn(by_folder, prefixes, found) -> None:
@@ -192,7 +192,7 @@ def of_scans(names: Sequence[str], pattern: str = "", grouping: str = "patient")
   By the pattern, or by what the name says of a time (visits.py): sub-01_ses-02, OAS1_0061_MR2.
   """
   one = lambda name: (by_pattern(name, pattern) or _of_scan(name)) if grouping == "patient" else name
-  return dict(zip(names, unified([one(n) for n in names])))
+  return dict(zip(names, unified(list(map(one, names)))))
 
 
 def _of_scan(name):
@@ -278,7 +278,7 @@ def _person(parts):
 def _prefix(name, several):
   """What a file's name says of its patient, or "". `several`: names begin with more numbers than 0 and 1."""
   whole = _without_suffix(name).rpartition("/")[2]
-  stem = processed.core(whole)  # P1_FLAIR_bet is a form of P1_FLAIR
+  stem = visits.compact(processed.core(whole))  # P1_FLAIR_bet is a form of P1_FLAIR
   parts = re.split(r"([_-])", stem)  # words at even places, separators between them
   if person := _person(parts)[0] or person_names.elsewhere(stem, _WORDS):
     return person

@@ -28,6 +28,10 @@ _SPACED = re.compile(rf"((?:p|sub|{_LONG})[-_ ]?\d+)(?=[ .(\[])|"
 _PERSON = re.compile(rf"(?:(?:{_LONG})\d+|p\d\d+|sub-[a-z0-9]+)", re.IGNORECASE)
 _VIEW = r"l|r|lt|rt|left|right|od|os|cc|mlo|ap|pa|lat|lateral"
 _OF_VIEW = re.compile(rf"(?:{_VIEW})[-_ ](\d+)(?![^-_ .])", re.IGNORECASE)
+# What browsers, file managers and clouds call a second copy of a file.
+_COPY = re.compile(r"(?:(?:copy of|kopie von|copie de|copia di|copia de) +(.+)|"
+                   r"(.+?)(?:[ _-]?\(\d{1,2}\)|_\d_|\.\d|[ (_-]+.*conflicted copy.*|"
+                   r" ?[-\u2013_]? ?(?:copy|kopie|copie|copia)(?: ?\(?\d+\)?)?))")
 _LETTER = re.compile(r"(.*\d)([a-d])", re.IGNORECASE)
 _SIDE = re.compile(r"(.*\d)(?:l|r|lt|rt|od|os)", re.IGNORECASE)
 # Words that may stand before a person: of views, kinds, dates and sequences, and numbers.
@@ -80,6 +84,21 @@ def lettered(patients: Mapping[str, str]) -> dict[str, str]:
     letters.setdefault(found[1].lower(), set()).add(found[2].lower())
   return {name: found[1] if (found := told[name]) and len(letters[found[1].lower()]) > 1 else patient
           for name, patient in patients.items()}
+
+
+def copied(patients: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, str]:
+  """{file: patient} where "n01 (1)", n01_1_ and "Copy of n01" are files of whom n01 is, where n01 is there.
+
+  Args:
+    plain: {file: its path without ending} of the files of which nothing but their names says whose they are.
+  """
+  whose = {path.lower(): patients[name] for name, path in plain.items()}
+  found = dict(patients)
+  for name, path in plain.items():
+    folder, slash, stem = path.lower().rpartition("/")
+    if copy := _COPY.fullmatch(stem):
+      found[name] = whose.get(folder + slash + (copy[1] or copy[2]), found[name])
+  return found
 
 
 def say_columns(rows: Sequence[Mapping[str, str]], known: Collection[str]) -> None:

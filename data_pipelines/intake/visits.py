@@ -6,7 +6,7 @@ import re
 
 # What stands before a scan's time by a word that says so: BraTS-GLI-00005-101, sub-01_ses-02, P3_visit2.
 _SAID = re.compile(r"(BraTS-[A-Z]+-\d+(?=-\d{3}$)|.+?(?=[-_](ses|session|visit|tp|timepoint|time|fu|"
-                   r"follow-?up|baseline)([-_]\w+|\d+)?$))", re.IGNORECASE)
+                   r"follow-?up|baseline)([-_]\w+|\d+[dwmy]?)?$))", re.IGNORECASE)
 _DAY = re.compile(r"(?:(.+?)[-_. ])?(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\2(?:[0-2]\d|3[01])")
 # Months, weeks, years, days since the first, the field of the scanner, which of several it was; of a name
 # with a number, so that "smith_m" stays itself.
@@ -18,6 +18,7 @@ _SINCE = re.compile(
     r"1st|2nd|3rd|initial|control|final|(1\.5|3|7)t|(19|20)\d\d|"
     r"[0-9]+(mo?|months?|w|weeks?|y|yrs?|years?|d|days?))",
     re.IGNORECASE)
+_WRITTEN = re.compile(r"(?<=[^\W_])[-_. ]((?:19|20)\d\d)([-_.])(0[1-9]|1[0-2])\2([0-2]\d|3[01])(?!\d)")
 _UK_BIOBANK = re.compile(r"(\d{7})_\d{5}_\d_\d")  # person, field, instance, array
 # A short number behind the person's own, which is long: 01-02 and S101-01 are the second subject of a site.
 _NUMBER = re.compile(r"(.*?([^\W\d_]*)[-_ ]?(?:\d{4,}(?=[-_])|\d{3}(?=_)|(?<=[^\W\d_]{4})\d\d(?=_)))"
@@ -40,3 +41,8 @@ def person(name: str) -> str:
       return name if nobody else found[1]
   found = _NUMBER.fullmatch(name)
   return found[1] if found and found[2].lower() not in _PLACES else name
+
+
+def compact(name: str) -> str:
+  """P1_20190501 of "P1 2019-05-01": a day behind other words, as one word; other names as they are."""
+  return _WRITTEN.sub(r"_\1\3\4", name)

@@ -122,8 +122,8 @@ def check_pairs(pairs: Sequence[tuple[Any, Any]], soft: bool = False, window=(0,
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-  """What a mask looks like: inverted, which share it marks, a line around what is meant, a frame; `content`: a
-  checksum."""
+  """What a mask looks like: inverted, which share it marks, a line around what is meant, a frame; a
+  checksum of its pixels."""
   inverted: bool
   share: float
   line: bool
@@ -147,8 +147,8 @@ def say_of_shapes(masks: Sequence[Any], found: Sequence[Told]) -> None:
                     masks[0])
   alike = collections.Counter(told.content for told in found if told.share)
   if len(masks) >= _MANY and alike and max(alike.values()) > 0.9 * len(masks):
-    logging.warning("%d of %d masks mark the same pixels, the first %s: are they of the field of view, or one "
-                    "mask under many names?", max(alike.values()), len(masks), masks[0])
+    logging.warning("%d of %d masks mark the same pixels, the first %s: are they of the field of view, or "
+                    "one mask under many names?", max(alike.values()), len(masks), masks[0])
   if 2 * len(lines) > len(masks):
     logging.warning("%d of %d masks are lines around what is meant, the first %s: the lines alone count as "
                     "marked; fill them where the inside is meant", len(lines), len(masks), lines[0])

@@ -5,10 +5,11 @@ import re
 import shutil
 
 from PIL import Image
+import pytest
 
 from data_pipelines import dataset as datasets, fields
 from data_pipelines.datasets import own_folder
-from data_pipelines.intake import copies, sides
+from data_pipelines.intake import copies, patients, sides
 
 
 def write(folder, *names):
@@ -108,3 +109,26 @@ def test_results_beside_images_are_left_out_and_what_was_put_aside_is_said(tmp_p
   write(tmp_path, "normal/bad_quality/e.png", "trash/f.png")
   sides.look(tmp_path)
   assert "normal/bad_quality/e.png and 0 more files lie in folders that speak of what was put" in caplog.text
+
+
+@pytest.mark.parametrize("copy", [
+    "n01 (1)", "n01(2)", "n01_1_", "n01.1", "Copy of n01", "Kopie von n01", "n01 copy 2", "n01 - Copie",
+    "n01 – Copie (2)", "N01 (Jane's conflicted copy 2024-01-02)"])
+def test_a_copy_by_its_name_is_of_the_same_patient(copy):
+  """Browsers, file managers and clouds: a file and its copy lay on two sides of a split."""
+  names = ["n01.png", f"{copy}.png", "n02.png", "n03.png"]
+  assert patients.of_files(names)[0] == patients.of_files(names)[1] != patients.of_files(names)[2]
+  assert len(set(patients.of_files([f"benign ({k}).png" for k in range(4)]))) == 4  # BUSI: no copies
+
+
+def test_patients_that_are_said_otherwise_are_not_joined_by_names(tmp_path):
+  assert patients.of_files(["P1/a.png", "P2/a (1).png", "P2/a.png"]) == ["P1", "P2", "P2"]
+  assert patients.of_files(["a1.png", "a1 (1).png"], r"(a1.*)") == ["a1", "a1 (1)"]
+
+
+def test_a_day_with_dashes_is_no_patient():
+  """ID001 2019-05-01 and ID001 2020-06-01 were ID001 2019-05 and ID001 2020-06."""
+  names = [f"ID{k:03d}{day}.png" for k in range(3) for day in (" 2019-05-01", "_2020-06-01", ".2021.06.01")]
+  assert patients.of_files(names) == [f"ID{k:03d}" for k in range(3) for _ in range(3)]
+  assert patients.of_scans(["UCSF-PDGM-0315", "UCSF-PDGM-0315_FU003d"])["UCSF-PDGM-0315_FU003d"] == (
+      "UCSF-PDGM-0315")

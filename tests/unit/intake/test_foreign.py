@@ -1,9 +1,12 @@
 """What files are that are not read: by their first bytes as formats define them, and by their endings."""
 
+import logging
+import re
+
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import foreign, tables
+from data_pipelines.intake import counts, find, foreign, tables
 
 BEGINNINGS = {
     b"version https://git-lfs.github.com/spec/v1\noid": "Git LFS", b"<!DOCTYPE html><html>": "web page",
@@ -48,3 +51,42 @@ def test_what_to_do_is_said_by_the_ending():
       assert not foreign.advice(f"a.{ending}", (other,)), ending
   assert {foreign.advice(f"a.{e}", ()) for e in ARCHIVES} == {": unpack it"}
   assert not foreign.advice("a.png", ("nifti", "image")) and not foreign.advice("zip", ())
+
+
+@pytest.mark.parametrize("name, of, word", [
+    (".a.png.icloud", "a.png", "iCloud"), ("a.nii.gz.crdownload", "a.nii.gz", "has not ended"),
+    ("A.DCM.PART", "A.DCM", "has not ended"), ("a.png.aria2", "a.png", "has not ended"),
+    ("a.png", "", ""), ("._a.png.icloud", "", ""), (".icloud", "", ""), ("part", "", ""),
+    ("a.part.png", "", "")])
+def test_what_stands_in_the_place_of_a_file(name, of, word):
+  stands_for, reason = foreign.not_here(name)
+  assert stands_for == of and word in reason and bool(reason) == bool(of)
+
+
+def test_a_file_that_is_not_here_is_an_input_that_cannot_be_read(tmp_path):
+  """Half of a set lay in a cloud, and the other half was the set; its placeholders were "hidden files"."""
+  for name in (".a.png.icloud", "b.png.part", "c.png", "c.png.part", "d.png", "d.png.aria2", ".e.txt.icloud"):
+    (tmp_path / name).write_bytes(b"x")
+  found = find.find(tmp_path, ("image",))
+  assert [p.name for p in found.files] == ["c.png", "d.png"]  # of c an older download is left
+  assert [item.path.name for item in found.broken] == [".a.png.icloud", "b.png.part", "d.png.aria2"]
+  with pytest.raises(UserError, match=r"\.a\.png\.icloud stands for .* download it .*and 2 more"):
+    counts.refuse_broken(found)
+
+
+@pytest.mark.parametrize("names, said", [
+    (("masks/a.gif", "masks/readme.md", "masks/LICENSE"), "1 files in folders of masks .* masks/a.gif"),
+    (("normal/a.npy", "normal/b.npy"), "2 files are in a form that is not read"),
+    (("normal/b.webp",), "1 files .* normal/b.webp: save it as PNG"),
+    (("labels/a.txt", "labels/b.txt"), "2 texts have the names of images"),
+    (("normal/a.xml", "normal/b.xml"), "2 texts have the names of images"),
+    (("normal/a.npy", "LICENSE", "SHA256SUMS", "notes.docx", "more.zip", "normal/list.csv", "x.md",
+      "y.md"), "")])
+def test_what_is_in_a_form_that_is_not_read_is_said(tmp_path, caplog, names, said):
+  """Masks saved as GIF or .npy were no masks, and half of the images not there, by lines of information."""
+  for name in ("normal/a.png", "normal/b.png", *names):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+  with caplog.at_level(logging.WARNING):
+    counts.say(find.find(tmp_path, ("image",)))
+  assert bool(re.search(said, caplog.text)) if said else not caplog.text

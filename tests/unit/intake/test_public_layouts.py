@@ -2,6 +2,8 @@
 
 import pathlib
 
+import numpy as np
+from PIL import Image
 import pytest
 
 from data_pipelines.brains import inputs, own_scans, scan_folders, sequences
@@ -247,3 +249,41 @@ def test_a_label_of_nnunet_that_fits_no_scan_by_its_name_says_which_it_is_of(tmp
   with pytest.raises(UserError, match=f"{name}.nii.gz") as error:
     opened(root)
   assert ("it is that of case_001_0000.nii.gz: call the two alike" in str(error.value)) == hint
+
+
+@pytest.mark.parametrize("label", ["P1_seg.mgz", "P1.seg.nrrd", "P1_lesion.mha", ".P1_seg.nii.gz.icloud"])
+def test_labels_in_a_form_that_is_not_read_are_not_taken_for_none(tmp_path, label, caplog):
+  """All scans counted as normal, with a warning that there is no label, and lesions were learnt as normal."""
+  folder_of(tmp_path / "set", "P1/P1_flair", "P2/P2_flair")
+  (tmp_path / "set/P1/aseg.mgz").write_bytes(b"x")  # of FreeSurfer, and no label of a lesion
+  assert len(scan_folders.look(tmp_path / "set", ("flair",), RULE).complete) == 2
+  (tmp_path / "set/P1" / label).write_bytes(b"x")
+  with pytest.raises(UserError, match=f"holds no label that is read, and 1 files .* P1/{label} (is|stands)"):
+    scan_folders.look(tmp_path / "set", ("flair",), RULE)
+  folder_of(tmp_path / "set", "P2/P2_seg")
+  assert label in scan_folders.look(tmp_path / "set", ("flair",), RULE).incomplete["P1"]
+  folder_of(tmp_path / "own", "n1_flair", "n2_flair", "n3_flair")
+  (tmp_path / "own" / label).write_bytes(b"x")
+  with pytest.raises(UserError, match=f"{label} (is|stands)"):
+    opened(tmp_path / "own")
+
+
+def test_masks_under_the_names_of_their_images_are_no_images(normals):
+  """The magnetic tiles: exp1_num_1.jpg is the picture, exp1_num_1.png its mask; both were normal images."""
+  image(normals / "normal/p00.jpg", 90)
+  opened(normals)  # two pictures: one grey each
+  (normals / "abnormal").mkdir()
+  pixels = np.random.default_rng(0).integers(0, 255, (20, 30), np.uint8)
+  Image.fromarray(pixels).save(normals / "abnormal/x.jpg")
+  image(normals / "abnormal/x.png", 0, mark=slice(3, 9))
+  with pytest.raises(UserError, match="x.png has two grey values alone, as the mask of x.jpg"):
+    opened(normals)
+
+
+def test_labels_beside_normal_images_that_mark_something(normals):
+  """KolektorSDD: Part3_label.bmp beside Part3.jpg was left out, and the crack was a normal image."""
+  image(normals / "normal/p00_label.bmp", 0)
+  opened(normals)
+  image(normals / "normal/p00_label.bmp", 0, mark=slice(3, 9))
+  with pytest.raises(UserError, match="p00_label.bmp marks something, and its image counts as normal"):
+    opened(normals)

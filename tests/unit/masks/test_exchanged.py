@@ -37,3 +37,25 @@ def test_the_share_by_hand():
   values = np.array([[9, 0, 0, 0], [0, 9, 0, 0], [9, 0, 0, 0]], float)[..., None]
   assert exchanged.own_share(values, masks) == pytest.approx(2 / 3)
   assert exchanged.own_share(values[:2], masks[:2]) == 1
+
+
+def test_one_mask_for_all_images_is_said(tmp_path, caplog):
+  """The field of view of a camera, or one mask under many names: it was everybody's lesion."""
+  def said(marks):
+    caplog.clear()
+    pairs = []
+    for i, mark in enumerate(marks):
+      mask = np.zeros((20, 30), np.uint8)
+      mask[mark] = 255
+      pairs.append((_save(tmp_path / f"a{i}.png", np.full((20, 30, 3), 40 + i, np.uint8)),
+                    _save(tmp_path / f"m{i}.png", mask)))
+    images.check_pairs(pairs)
+    return "mark the same pixels" in caplog.text
+  assert said([slice(2, 9)] * 5)
+  assert not said([slice(2, 9)] * 3) and not said([slice(2 + i, 9) for i in range(5)])
+  assert not said([slice(0, 0)] * 5)  # none marks anything: said otherwise
+
+
+def _save(path, pixels):
+  Image.fromarray(pixels).save(path)
+  return path

@@ -80,3 +80,15 @@ def test_folders_named_as_splits_are_said(tmp_path, caplog):
   dataset.open_dataset(config(tmp_path, annotations.defaults), 0)
   assert "folders called test and train, which are no splits here" in caplog.text
   assert "config.data.table, says it otherwise" in caplog.text
+
+
+def test_masks_that_are_not_read_are_said(tmp_path, caplog):
+  """masks/ beside mask/, and masks saved as GIF: what differs counted as drawn, without a word."""
+  (tmp_path / "masks").mkdir()
+  paired._say_other_masks(tmp_path, [tmp_path / "mask"])
+  assert "masks is named as a folder of masks, and is not read" in caplog.text
+  caplog.clear()
+  paired._say_other_masks(tmp_path, [tmp_path / "masks"])
+  (tmp_path / "masks/a.gif").write_bytes(b"x")
+  assert not caplog.text and paired.masks_of(["a.png"], tmp_path / "masks") == ({}, [])
+  assert "1 files in folders of masks are in a form that is not read" in caplog.text
