@@ -57,9 +57,9 @@ _DETAIL = re.compile(r"(s|ses|session|v|visit|t|tp|time|timepoint|scan|study|ser
                      + processed.AUGMENTED,
                      re.IGNORECASE)
 _FINDINGS = {*vocabulary.SIDE_WORDS, "benign"} - {"0", "1"}
-# Names of data sets, with a year and words, are not those of people.
+# Names of data sets, with a year and words, are not those of people; nor is a month.
 _SETS = re.compile(r"(brats|isic|brisc|busi|busbra|kvasir|cvc|ddsm|mias|chexpert|mimic|padchest|vindr)[-_]?"
-                   r"((20)?\d\d)?([-_][a-z]+)*", re.IGNORECASE)
+                   r"((20)?\d\d)?([-_][a-z]+)*|(19|20)\d\d[-_.](0[1-9]|1[0-2])", re.IGNORECASE)
 
 
 def patient_column(row: Row) -> str:

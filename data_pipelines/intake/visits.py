@@ -18,7 +18,7 @@ _SINCE = re.compile(
     r"1st|2nd|3rd|initial|control|final|(1\.5|3|7)t|(19|20)\d\d|"
     r"[0-9]+(mo?|months?|w|weeks?|y|yrs?|years?|d|days?))",
     re.IGNORECASE)
-_WRITTEN = re.compile(r"(?<=[^\W_])[-_. ]((?:19|20)\d\d)([-_.])(0[1-9]|1[0-2])\2([0-2]\d|3[01])(?!\d)")
+_WRITTEN = re.compile(r"(.*\d\D*?)[-_. ]((?:19|20)\d\d)([-_.])(0[1-9]|1[0-2])\3([0-2]\d|3[01])(?!\d)")
 _UK_BIOBANK = re.compile(r"(\d{7})_\d{5}_\d_\d")  # person, field, instance, array
 # A short number behind the person's own, which is long: 01-02 and S101-01 are the second subject of a site.
 _NUMBER = re.compile(r"(.*?([^\W\d_]*)[-_ ]?(?:\d{4,}(?=[-_])|\d{3}(?=_)|(?<=[^\W\d_]{4})\d\d(?=_)))"
@@ -44,5 +44,5 @@ def person(name: str) -> str:
 
 
 def compact(name: str) -> str:
-  """P1_20190501 of "P1 2019-05-01": a day behind other words, as one word; other names as they are."""
-  return _WRITTEN.sub(r"_\1\3\4", name)
+  """P1_20190501 of "P1 2019-05-01": a day behind a number, as one word; other names as they are."""
+  return _WRITTEN.sub(r"\1_\2\4\5", name)

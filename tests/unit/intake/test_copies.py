@@ -130,5 +130,7 @@ def test_a_day_with_dashes_is_no_patient():
   """ID001 2019-05-01 and ID001 2020-06-01 were ID001 2019-05 and ID001 2020-06."""
   names = [f"ID{k:03d}{day}.png" for k in range(3) for day in (" 2019-05-01", "_2020-06-01", ".2021.06.01")]
   assert patients.of_files(names) == [f"ID{k:03d}" for k in range(3) for _ in range(3)]
+  for kind in ("2019-05-{:02d}", "Screenshot 2019-{:02d}-05 at 10.22"):  # the first was one patient a month
+    assert len(set(patients.of_files([kind.format(k) + ".png" for k in range(1, 10)]))) == 9
   assert patients.of_scans(["UCSF-PDGM-0315", "UCSF-PDGM-0315_FU003d"])["UCSF-PDGM-0315_FU003d"] == (
       "UCSF-PDGM-0315")
