@@ -53,7 +53,7 @@ class _Candidate:
   files: dict[str, list]
   top: str           # name of the folder in `folder` that it lies in
   patient: str = ""  # PatientID
-  left_out: str = ""  # why one of the DICOM files there is no input
+  left_out: str = ""  # why one of the files there is no input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,10 @@ def _candidates(found, folder, modalities):
       dicom.add(parts[0])
   result = {}
   for top, paths in volumes.items():
-    result[top] = _Candidate({kind: find_files(paths, top, kind) for kind in kinds}, top)
+    files = {kind: find_files(paths, top, kind) for kind in kinds}
+    named = (f"{p.name} is there: call it {top}_{kind}.nii.gz, by its folder" for kind in modalities
+             if not files[kind] for p in paths if split_name(p, (kind,))[1])
+    result[top] = _Candidate(files, top, left_out=next(named, ""))
   by_top: dict[str, list[series.SeriesScan]] = {}
   for scan in series.scans(found, modalities) if dicom else ():
     first = next(iter(scan.files.values()))[0].relative_to(folder).parts
@@ -152,7 +155,8 @@ def _candidates(found, folder, modalities):
     top = item.path.relative_to(folder).parts[0]
     reasons.setdefault(top, f"{counts.shown(item.path, folder)} {item.reason}")
   for candidate in result.values():
-    candidate.left_out = reasons.get(candidate.top, "") if candidate.top in dicom | told else ""
+    candidate.left_out = candidate.left_out or (
+        reasons.get(candidate.top, "") if candidate.top in dicom | told else "")
   return result, {top: f"no series of it is a scan: {reasons.get(top, '')}" for top in sorted(dicom)
                   if top not in by_top and top not in volumes}
 

@@ -120,7 +120,8 @@ def say_unread(found: Found, masks: bool = False) -> None:
   texts = [p for p in odd if p.suffix.lower() in _TEXTS and p.stem in stems]
   if len(texts) > 1:
     logging.warning("%d texts have the names of images, the first %s: where they hold boxes or outlines, "
-                    "these are not read; draw them as masks, masks/a.png", len(texts), shown(texts[0], found.root))
+                    "these are not read; draw them as masks, masks/a.png", len(texts),
+                    shown(texts[0], found.root))
   passed = (*_TEXTS, *_NOTES, "")
   odd = [p for p in odd if p.suffix.lower() not in passed and not foreign.is_archive(p.name)]
   of_masks = [p for p in odd if masks or any(

@@ -287,3 +287,11 @@ def test_labels_beside_normal_images_that_mark_something(normals):
   image(normals / "normal/p00_label.bmp", 0, mark=slice(3, 9))
   with pytest.raises(UserError, match="p00_label.bmp marks something, and its image counts as normal"):
     opened(normals)
+
+
+def test_a_volume_that_its_folder_does_not_name_is_said(tmp_path):
+  """BraTS of TCIA: P1/P1_1998.02.14_flair.nii.gz lay there, and all that was said: no flair volume in P1."""
+  folder_of(tmp_path, "P1/P1_1998.02.14_flair", "P2/P2_flair")
+  looked = scan_folders.look(tmp_path, ("flair",), RULE)
+  assert looked.incomplete["P1"].startswith(
+      "no flair volume in P1 (P1_1998.02.14_flair.nii.gz is there: call it P1_flair.nii.gz, by its folder")
