@@ -92,7 +92,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
     about = {"method": run.config.method.name, "run": workdir.name, "trained_on": written.mark,
              "checkpoint": run.checkpoint,
              "calibration": calibrate.explain(run.calibration) if run.calibration else "",
-             "own_threshold": float(run.config.predict.get("threshold") or 0), "input": str(source)}
+             "own_threshold": float(run.config.predict.get("threshold") or 0)}
     page = _into(written, predictor, items, about, source, early if len(items) == 1 else (), at_most != 1)
   rows = written.rows
   failed = [r for r in rows if r["error"]]
@@ -145,7 +145,7 @@ def _into(written: Written, predictor, items, about: Mapping[str, Any], source: 
     written.unfinished()
     _say_left_out(found, output)
     try:
-      predictor.begin(output, about)
+      predictor.begin(output, {**about, "input": str(source)})
       _all(predictor, items, written, source, early, watched)
     except BaseException as error:
       why = "not predicted: " + (" ".join(str(error).split()) or "interrupted")
