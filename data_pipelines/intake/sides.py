@@ -102,13 +102,13 @@ def look(root, normal_words: Sequence[str] = (), anomaly_words: Sequence[str] = 
   found.leave_out(beside)
   sides = {p: side for p, side in sides.items() if p not in beside}
   vocabulary.check_one_side((p for p, side in sides.items() if side in (0, 1)), root)
-  if not any(side in (0, 1) for side in sides.values()):
-    folder_words.check_no_sides((p for p, side in sides.items() if side != "mask"), root)
-    folder_words.say_no_sides((p for p, side in sides.items() if side != "mask"), found)
+  scans = [p for p, side in sides.items() if side != "mask"]
+  if scans and not any(sides[p] in (0, 1) for p in scans):
+    folder_words.check_no_sides(scans, root)
+    folder_words.say_no_sides(scans, found)
     sides = {path: side if side == "mask" else 0 for path, side in sides.items()}
     logging.info("%s has no folder normal or abnormal: all of its %d scans are taken for normal, and what "
-                 "lies in them is learnt as normal, lesions too", root,
-                 sum(side == 0 for side in sides.values()))
+                 "lies in them is learnt as normal, lesions too", root, len(scans))
   found.leave_out(folder_words.of_no_side([p for p, side in sides.items() if side is None], root))
   there = {p: finder.kind_of(p) for p, side in sides.items() if side in (0, 1)}
   folder_words.say_aside(there, root)

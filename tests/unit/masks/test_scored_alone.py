@@ -101,7 +101,8 @@ def test_an_empty_list_is_refused_all_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("masks/a.png",), ("normal/masks/a.png", "abnormal/masks/a.png")])
-def test_masks_alone_are_nothing_to_score(tmp_path, names):
+def test_masks_alone_are_nothing_to_score(tmp_path, names, caplog):
+  caplog.set_level("INFO")
   for name in names:
     save(tmp_path / name, PICTURE)
   given = fields.changed(own_folder.defaults(), dir=str(tmp_path))
@@ -109,3 +110,4 @@ def test_masks_alone_are_nothing_to_score(tmp_path, names):
     own_folder.build(given, 0)
   with pytest.raises(UserError, match="there is nothing to train on"):
     own_folder.build(given, 0)
+  assert "taken for normal" not in caplog.text  # all of its 0 scans
