@@ -181,7 +181,7 @@ def _masks(root, known):
   for path in find.find(root, ("image",)).files:
     first, *below = path.relative_to(root).parts
     if below and first.lower() in mask_words.FOLDERS:
-      name = mask_words.image_of("/".join([*below[:-1], find.stem_of(path)]), known)
+      name = mask_words.image_of(find.without_ending("/".join(below)), known)
       if name in found:
         raise UserError(f"{found[name]} and {path} are masks of one image: take one away")
       found[name] = str(path)
@@ -190,8 +190,7 @@ def _masks(root, known):
 
 def _places(name):
   """Where the mask of an image may lie below its folder: as the image does, or without train, val or test."""
-  path = pathlib.PurePosixPath(name)
-  whole = (path.parent / find.stem_of(path)).as_posix()
+  whole = find.without_ending(name)
   return [whole, *filter(None, [whole.partition("/")[2]])]
 
 

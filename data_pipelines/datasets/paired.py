@@ -24,6 +24,7 @@ from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts, images
 from data_pipelines.intake import counts, find, mask_words
+from data_pipelines.intake.find import without_ending as stem
 from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
 from data_pipelines.ops import resize
@@ -117,15 +118,15 @@ def partners(annotated: Collection[str], clean: Collection[str]) -> tuple[dict[s
   Of equal names; of names that differ in their ending, where no third file of either side shares the rest.
   """
   found = {n: n for n in set(annotated) & set(clean)}
-  stems = {"annotated": Counter(map(_stem, annotated)), "clean": Counter(map(_stem, clean))}
-  of_stem = {_stem(n): n for n in annotated}
-  alone = [n for n in clean if all(c[_stem(n)] == 1 for c in stems.values())]
-  found |= {n: of_stem[_stem(n)] for n in alone}
+  stems = {"annotated": Counter(map(stem, annotated)), "clean": Counter(map(stem, clean))}
+  of_stem = {stem(n): n for n in annotated}
+  alone = [n for n in clean if all(c[stem(n)] == 1 for c in stems.values())]
+  found |= {n: of_stem[stem(n)] for n in alone}
   problems = []
   for side, names, taken in (("annotated", annotated, set(found.values())), ("clean", clean, set(found))):
     other = stems["clean" if side == "annotated" else "annotated"]
     for name in sorted(set(names) - taken):
-      why = ": several files differ from it in their ending alone" if other[_stem(name)] else ""
+      why = ": several files differ from it in their ending alone" if other[stem(name)] else ""
       problems.append(f"{side}/{name} has no partner{why}")
   return dict(sorted(found.items())), problems
 
@@ -138,8 +139,8 @@ def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, path
   Raises:
     UserError: two masks for one frame, or one that cannot be read.
   """
-  by_name, by_stem = set(names), Counter(_stem(n) for n in names)
-  frame_of = {_stem(n): n for n in names}
+  by_name, by_stem = set(names), Counter(stem(n) for n in names)
+  frame_of = {stem(n): n for n in names}
   found: dict[str, pathlib.Path] = {}
   foreign = []
   search = find.find(folder, ("image", "dicom")) if folder.is_dir() else find.Found(folder)
@@ -147,9 +148,9 @@ def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, path
   counts.say_unread(search, masks=True)
   for path in search.files:
     name = path.relative_to(folder).as_posix()
-    frame = name if name in by_name else frame_of[_stem(name)] if by_stem[_stem(name)] == 1 else ""
+    frame = name if name in by_name else frame_of[stem(name)] if by_stem[stem(name)] == 1 else ""
     if not frame:
-      several = "fits several frames" if by_stem[_stem(name)] else "fits no frame"
+      several = "fits several frames" if by_stem[stem(name)] else "fits no frame"
       foreign.append(f"mask {path} {several} and is not used; give it the path and name of its frame")
     elif frame in found:
       raise UserError(f"{frame} has two masks, {found[frame]} and {path}: take one away")
@@ -165,10 +166,6 @@ def _say_other_masks(root, read):
   if other:
     logging.warning("%s is named as a folder of masks, and is not read: where they are those of the frames, "
                     "set config.data.mask_dir=%s", other[0], other[0].name)
-
-
-def _stem(name):
-  return (pathlib.PurePosixPath(name).parent / find.stem_of(name)).as_posix()
 
 
 def build(data_cfg, seed: int) -> DataSet:

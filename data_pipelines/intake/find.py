@@ -88,6 +88,11 @@ def stem_of(path) -> str:
   return name[:len(name) - len(suffix_of(path))]
 
 
+def without_ending(path) -> str:
+  """The path, with "/", without its known ending: a/P1/x of a/P1/x.nii.gz."""
+  return (pathlib.PurePath(path).parent / stem_of(path)).as_posix()
+
+
 def kind_of(path, by_content: bool = True) -> str:
   """"image", "dicom", "nifti", "table", or "" for something else; never raises.
 

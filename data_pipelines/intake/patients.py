@@ -114,7 +114,7 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     for below in filter(_PERSON.fullmatch, folders_of[name]):
       if not person or re.fullmatch(re.escape(person) + r"\d{3,}", below):  # p10/p10000032: p10 is a bin
         person = below
-    own = processed.without_folders(_without_suffix(name))
+    own = processed.without_folders(find.without_ending(name))
     folder = _of_scan(person or next(iter(folders), ""))
     stem = own.rpartition("/")[2]
     said = by_pattern(name, pattern) or headers.get(name) or person_names.published(stem) or folder
@@ -123,7 +123,7 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     if folders and found[name] == folder and not person:
       by_folder[name] = folder
   _say_torn(by_folder, prefixes, found)
-  return person_names.lettered(person_names.copied(found, {n: _without_suffix(n) for n in guessed}))
+  return person_names.lettered(person_names.copied(found, {n: find.without_ending(n) for n in guessed}))
 
 
 def _say_torn(by_folder, prefixes, found) -> None:
@@ -216,7 +216,7 @@ def by_pattern(name: str, pattern: str) -> str:
   """
   if not pattern:
     return ""
-  text = _without_suffix(name)
+  text = find.without_ending(name)
   if "/" not in pattern:
     text = text.rpartition("/")[2]
   try:
@@ -235,10 +235,6 @@ def describe(patients: Mapping[str, str], what: str) -> str:
   name, patient = next(iter(patients.items()))
   return (f"{what}: {len(patients)} files of {len(groups)} patients, by their folders and names ({name} "
           f"is of {patient}); set {PATTERN_FIELD} where that is wrong")
-
-
-def _without_suffix(name):
-  return (pathlib.PurePosixPath(name).parent / find.stem_of(name)).as_posix()
 
 
 def _headers(names, root):
@@ -277,7 +273,7 @@ def _person(parts):
 
 def _prefix(name, several):
   """What a file's name says of its patient, or "". `several`: names begin with more numbers than 0 and 1."""
-  whole = _without_suffix(name).rpartition("/")[2]
+  whole = find.without_ending(name).rpartition("/")[2]
   stem = visits.compact(processed.core(whole))  # P1_FLAIR_bet is a form of P1_FLAIR
   parts = re.split(r"([_-])", stem)  # words at even places, separators between them
   if person := _person(parts)[0] or person_names.elsewhere(stem, _WORDS):

@@ -199,7 +199,7 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
   for folder, is_mask in ((pathlib.Path(images), False), (pathlib.Path(masks), True)):
     named: dict[str, pathlib.Path] = {}
     for file in counts.files(folder, ("image", "dicom")):
-      name = (file.parent.relative_to(folder) / find.stem_of(file)).as_posix()
+      name = find.without_ending(file.relative_to(folder))
       name = mask_words.image_of(name, found[0]) if is_mask else name
       if name in named:
         raise UserError(f"{named[name]} and {file} differ only in their ending: take one away")
