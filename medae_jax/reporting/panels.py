@@ -83,12 +83,21 @@ def outline(picture: np.ndarray, mask: np.ndarray, colour=TRUTH) -> np.ndarray:
 def enlarge(array: np.ndarray, factor: int, smooth: bool = True) -> np.ndarray:
   """[H,W] float or bool times an integer factor; smooth = bilinear, else repeated pixels."""
   array = np.asarray(array)
-  if factor == 1:
-    return array
-  if not smooth or array.dtype == bool:
+  if not smooth and factor > 1:
     return array.repeat(factor, 0).repeat(factor, 1)
-  size = (array.shape[1] * factor, array.shape[0] * factor)
-  return np.asarray(Image.fromarray(array.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+  return resize(array, (array.shape[0] * factor, array.shape[1] * factor))
+
+
+def resize(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+  """[H,W] on `shape` (rows, columns): floats bilinear, bool by the nearest pixel."""
+  array = np.asarray(array)
+  if array.shape == tuple(shape):
+    return array
+  if array.dtype == bool:
+    at = [(np.arange(n) * m) // n for n, m in zip(shape, array.shape)]
+    return array[np.ix_(*at)]
+  picture = Image.fromarray(array.astype(np.float32))
+  return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def text(picture: np.ndarray, words: str, xy, size: int = 15, colour=INK) -> np.ndarray:

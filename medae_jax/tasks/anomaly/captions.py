@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from data_pipelines.intake.geometry import OPPOSITE
 from medae_jax.reporting.panels import marked_below
 from medae_jax.tasks.anomaly import kept_maps
 
-_OPPOSITE = {"L": "R", "R": "L"}  # an axis towards one of them begins at the other
 _DRAWN = 0.5
 
 
@@ -32,9 +32,9 @@ def of_prediction(row) -> str:
 def sides(evaluator) -> list[str]:
   """[letter at the left edge, at the right edge] of slices as they are shown; [] where that is not known."""
   axes = evaluator.config.data.get("orientation", "")
-  if evaluator.dataset.synthetic or "slice" not in evaluator.metas[0] or axes[:1] not in _OPPOSITE:
+  if evaluator.dataset.synthetic or "slice" not in evaluator.metas[0] or axes[:1] not in ("L", "R"):
     return []
-  return [_OPPOSITE[axes[0]], axes[0]]
+  return [OPPOSITE[axes[0]], axes[0]]
 
 
 def confusion_of(evaluator, case) -> str:

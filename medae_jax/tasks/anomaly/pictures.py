@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medae_jax.reporting import panels
+from medae_jax.reporting import panels, rulers
 from medae_jax.tasks.anomaly import captions, kept_maps
 
 _CELL = 180  # pixels of a picture's longer side, at least
@@ -64,7 +64,21 @@ def rows(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> list[
   if not (evaluator.lesion_px > 0).any():  # masks that mark nothing anywhere are nobody's judgement
     cases = [{**case, "mask": None} for case in cases]
   truth = panels.truth_name(evaluator.dataset.synthetic)
-  return [_row(case, channel, name, window, top, threshold, flip, truth) for case in cases]
+  found = [_row(case, channel, name, window, top, threshold, flip, truth) for case in cases]
+  for case, row in zip(cases, found):
+    first = next(iter(row))
+    row[first] = _placed(evaluator, case, row[first])
+  return found
+
+
+def _placed(evaluator, case, picture):
+  """A picture of a slice with the patient's sides and a ruler, as far as the data set knows them."""
+  side, mm = captions.sides(evaluator), evaluator.metas[case["row"]].get("voxel_mm", ())
+  if side:
+    picture = rulers.sides(picture, *side)
+  if len(mm) == 3 and not evaluator.dataset.synthetic:  # the first axis of a slice lies along the picture's rows
+    picture = rulers.ruler(picture, mm[1] * case["image"].shape[0] / picture.shape[1])
+  return picture
 
 
 def draw(evaluator, cases: list[dict[str, Any]], scale: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -22,13 +22,12 @@ import numpy as np
 from data_pipelines import dataset as datasets
 from data_pipelines.brains import inputs, normalise, sequences
 from data_pipelines.formats import images
-from data_pipelines.intake import counts, find as finder, geometry
+from data_pipelines.intake import counts, find as finder
 from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import components
-from medae_jax.reporting import panels
 from medae_jax.tasks import admit
-from medae_jax.tasks.anomaly import captions, whole_scans
+from medae_jax.tasks.anomaly import captions, overlays, whole_scans
 from medae_jax.tasks.anomaly.written import bids, layouts
 from medae_jax.tasks.anomaly.written.dicom_objects import DicomResults
 from medae_jax.tasks.base import BasePredictor
@@ -131,7 +130,7 @@ class Predictor(BasePredictor):
     scored = self._score(prepared.image.astype(np.float32))
     back = lambda maps: read.back(_to_grid(maps, prepared, read.arrays[0].shape))
     anomaly = back(scored.maps)
-    self._layout.map(scan, out_dir, anomaly, read.image, self._scale(anomaly)[1])
+    self._layout.map(scan, out_dir, anomaly, read.image, self._look(anomaly).top)
     row = self._row(scored, prepared.slices, anomaly)
     mask = None
     if self.threshold is not None:
@@ -146,9 +145,9 @@ class Predictor(BasePredictor):
     row["orientation"] = read.grid.codes if read.grid.known else ""
     if self.config.predict.overlay_slices:
       try:
-        files.write_png(self._layout.overlay(scan, out_dir), self._volume_overlay(
-            scan.name, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask, read,
-            row["highest_slice"]))
+        files.write_png(self._layout.overlay(scan, out_dir), overlays.of_volume(
+            scan.name, self.modalities[0], read, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask,
+            row["highest_slice"], self.config.predict.overlay_slices, self._look(anomaly)))
       except Exception as error:  # the map is the result: no fault of its picture may cost it
         self.gate.warn(scan.title or scan.name, f"no overlay ({type(error).__name__}: "
                        f"{' '.join(str(error).split())}); its map is written")
@@ -160,32 +159,6 @@ class Predictor(BasePredictor):
     return normalise.prepare(arrays, None, self._size(), spacing, data.get("placement", "scan"),
                              data.get("field_mm", 0.0), data.get("unit", "percentile"),
                              data.get("modalities", ()))
-
-  def _volume_overlay(self, name, image, anomaly, mask, read, peak):
-    """Grey and heat of some of the slices that were scored, `peak` among them, as radiologists look."""
-    change, codes = geometry.look(read.grid, read.change)
-    look = lambda a: np.swapaxes(geometry.apply(a, change), 0, 1)  # [rows, columns, Z]
-    image, anomaly = look(image), look(anomaly)
-    mask = look(mask) > 0 if mask is not None else None
-    seen = np.flatnonzero(image.any((0, 1)))
-    n = min(self.config.predict.overlay_slices, len(seen))
-    picked = sorted({peak, *seen[np.linspace(0, len(seen) - 1, n + 2)[1:-1].astype(int)].tolist()})
-    window, top = self._scale(anomaly)
-    factor = max(1, -(-160 // max(image.shape[:2])))
-    rows: list[list[np.ndarray]] = [[], []]
-    for z in picked:
-      grey, heat = (panels.enlarge(a[:, :, z], factor) for a in (image, anomaly))
-      picture = panels.heat_overlay(grey, heat, window, top)
-      if mask is not None:
-        picture = panels.outline(picture, panels.enlarge(mask[:, :, z], factor))
-      rows[0].append(panels.grey(grey, window))
-      rows[1].append(picture)
-    heads = [f"slice {z + 1} of {image.shape[2]}" + (" (highest)" if z == peak else "") for z in picked]
-    side = {"L": "patient's right", "P": "the patient's front"}.get(codes[:1], "nobody knows which side")
-    captions = [f"{self.modalities[0]}; {side} is on the left of the picture",
-                "anomaly score" + (", outline: above the threshold" if mask is not None else "")]
-    return panels.grid(rows, heads, captions, name, footer=panels.scale_bar(
-        top, self.threshold, with_truth=None))
 
   # --------------------------------------------------------------------------------- images
   def _slice_image(self, scan, out_dir):
@@ -229,19 +202,14 @@ class Predictor(BasePredictor):
     anomaly = np.ascontiguousarray(back(scored.maps), np.float32)
     row = self._row(scored, None, anomaly)
     images.write_array(out_dir / f"{name}_anomaly.tif", anomaly)
-    window, top = self._scale(anomaly)
-    large = lambda a: panels.enlarge(a, max(1, -(-240 // max(a.shape))))
-    picture = panels.heat_overlay(large(grey), large(anomaly), window, top)
+    mask = None
     if self.threshold is not None:
       mask = back(scored.cut) > np.float32(self.threshold)
       images.write_array(out_dir / f"{name}_mask.png", (255 * mask).astype(np.uint8))
-      picture = panels.outline(picture, large(mask))
       row["mask_pixels"] = int(mask.sum())
     if self.config.predict.overlay_slices:
-      files.write_png(out_dir / f"{name}_overlay.png", panels.grid(
-          [[panels.grey(large(grey), window), picture]], ["input", "anomaly score"],
-          [captions.of_prediction(row)], name,
-          footer=panels.scale_bar(top, self.threshold, with_truth=None)))
+      files.write_png(out_dir / f"{name}_overlay.png", overlays.of_image(
+          name, captions.of_prediction(row), grey, anomaly, mask, self._look(anomaly)))
     return row
 
   # --------------------------------------------------------------------------------- shared
@@ -280,11 +248,11 @@ class Predictor(BasePredictor):
     row["threshold"] = self.threshold
     return row
 
-  def _scale(self, anomaly):
-    """(grey window, top of the heat scale): of the calibration, else of this input."""
+  def _look(self, anomaly) -> overlays.Look:
+    """The scales of the calibration, else of this input."""
     found = self.calibration or {}
     top = found.get("map_max") or max(float(np.quantile(anomaly, 0.999)), 1e-6)
-    return (found.get("window") or [[0.0, 1.0]])[0], top
+    return overlays.Look((found.get("window") or [[0.0, 1.0]])[0], top, self.threshold)
 
   def _size(self):
     if self.image_shape:

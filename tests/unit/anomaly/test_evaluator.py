@@ -6,7 +6,7 @@ from scipy import ndimage
 from sklearn import metrics
 
 from medae_jax.metrics import conformal
-from medae_jax.reporting import panels
+from medae_jax.reporting import panels, rulers
 from medae_jax.tasks.anomaly import evaluator, pictures, thresholds
 from tests.unit import known_maps
 from tests.unit.anomaly import by_hand
@@ -148,6 +148,23 @@ def test_pictures_show_the_channel_of_the_baseline_on_its_own_window():
       "generated mask"]
   seen.lesion_px = np.zeros(1)  # masks that mark nothing anywhere are nobody's judgement
   assert "generated mask" not in pictures.rows(seen, [case], {"window": [[0, 1]], "map_max": 1.0})[0]
+
+
+def test_a_slice_says_its_sides_and_its_size_where_they_are_known(monkeypatch):
+  said = []
+  monkeypatch.setattr(rulers, "sides", lambda picture, *sides: said.append(sides) or picture)
+  monkeypatch.setattr(rulers, "ruler", lambda picture, mm: said.append(round(mm, 6)) or picture)
+  seen = by_hand.evaluator([0.5], [1], "a", metas=[{"slice": 0, "voxel_mm": (5.0, 1.5, 2.0)}])
+  seen.config.data.orientation = "LPS"
+  case = {"image": np.full((90, 60, 1), 0.5, np.float32), "mask": None, "row": 0}
+  pictures.rows(seen, [case], {"window": [[0, 1]]})
+  assert said == [("R", "L"), 0.75]  # 1.5 mm a row of the array, twice as large; rows lie along the picture's rows
+  seen.dataset.synthetic = True
+  pictures.rows(seen, [case], {"window": [[0, 1]]})
+  assert len(said) == 2  # a made-up head has neither
+  seen.dataset.synthetic, seen.metas[0]["voxel_mm"] = False, ()
+  pictures.rows(seen, [case], {"window": [[0, 1]]})
+  assert said[2:] == [("R", "L")]
 
 
 def test_no_slices_no_turn():

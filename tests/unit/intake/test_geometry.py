@@ -7,7 +7,7 @@ import pytest
 from data_pipelines.brains import inputs, normalise, prepare_scan, records, slices
 from data_pipelines.errors import UserError
 from data_pipelines.intake import geometry
-from medae_jax.tasks.anomaly.predictor import Predictor
+from medae_jax.tasks.anomaly import overlays
 from tests.stored_volumes import LPS, NAMES, ORDERS, egg, moved, predicted, predictor, save, stored, write
 
 
@@ -143,7 +143,7 @@ def test_standardised_intensities_and_too_large_heads_are_refused(tmp_path):
 def test_a_fault_of_the_picture_does_not_cost_the_map(base, tmp_path, monkeypatch):
   def fail(*_):
     raise RuntimeError("no picture")
-  monkeypatch.setattr(Predictor, "_volume_overlay", fail)
+  monkeypatch.setattr(overlays, "of_volume", fail)
   model = predictor()
   with model.config.unlocked():
     model.config.predict.overlay_slices = 3
