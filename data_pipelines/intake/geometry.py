@@ -186,7 +186,8 @@ def after(grid: Grid, change: np.ndarray | None) -> Grid:
   return dataclasses.replace(grid, shape=shape, affine=grid.affine @ back)
 
 
-OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}  # an axis towards one begins at the other
+# An axis towards one of them begins at the other.
+OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}
 # Columns, rows and slices of a picture, by where the slices go: patient's right on the left, front or head
 # up; from the side the front is on the left.
 _LOOK = {"S": "LPS", "I": "LPI", "A": "LIA", "P": "LIP", "L": "PIL", "R": "PIR"}

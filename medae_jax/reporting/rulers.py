@@ -1,4 +1,4 @@
-"""How large and which way round: a bar of so many cm or mm and the letters of the patient's sides on a picture."""
+"""How large and which way round: a bar of so many cm or mm, and the letters of the patient's sides."""
 
 from __future__ import annotations
 

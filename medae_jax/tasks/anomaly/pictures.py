@@ -76,7 +76,7 @@ def _placed(evaluator, case, picture):
   side, mm = captions.sides(evaluator), evaluator.metas[case["row"]].get("voxel_mm", ())
   if side:
     picture = rulers.sides(picture, *side)
-  if len(mm) == 3 and not evaluator.dataset.synthetic:  # the first axis of a slice lies along the picture's rows
+  if len(mm) == 3 and not evaluator.dataset.synthetic:  # a slice's first axis lies along the rows
     picture = rulers.ruler(picture, mm[1] * case["image"].shape[0] / picture.shape[1])
   return picture
 

@@ -27,8 +27,8 @@ from medae_jax.core import files
 from medae_jax.core.errors import UserError
 from medae_jax.metrics import components
 from medae_jax.tasks import admit
-from medae_jax.tasks.anomaly import captions, overlays, whole_scans
-from medae_jax.tasks.anomaly.written import bids, layouts
+from medae_jax.tasks.anomaly import captions, whole_scans
+from medae_jax.tasks.anomaly.written import bids, layouts, overlays
 from medae_jax.tasks.anomaly.written.dicom_objects import DicomResults
 from medae_jax.tasks.base import BasePredictor
 

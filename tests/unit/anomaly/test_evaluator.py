@@ -158,7 +158,7 @@ def test_a_slice_says_its_sides_and_its_size_where_they_are_known(monkeypatch):
   seen.config.data.orientation = "LPS"
   case = {"image": np.full((90, 60, 1), 0.5, np.float32), "mask": None, "row": 0}
   pictures.rows(seen, [case], {"window": [[0, 1]]})
-  assert said == [("R", "L"), 0.75]  # 1.5 mm a row of the array, twice as large; rows lie along the picture's rows
+  assert said == [("R", "L"), 0.75]  # 1.5 mm from row to row, drawn twice as large
   seen.dataset.synthetic = True
   pictures.rows(seen, [case], {"window": [[0, 1]]})
   assert len(said) == 2  # a made-up head has neither

@@ -7,7 +7,7 @@ import pytest
 from data_pipelines.brains.volumes import Volumes
 from data_pipelines.intake import geometry
 from medae_jax.reporting import panels, rulers
-from medae_jax.tasks.anomaly import overlays
+from medae_jax.tasks.anomaly.written import overlays
 
 LOOK = overlays.Look((0.0, 1.0), 1.0, 0.5)
 
@@ -63,7 +63,8 @@ def test_of_the_side_it_is_said_what_is_left(drawn):
 
 def test_a_scan_without_a_header_has_no_sides_and_no_ruler(drawn):
   image = np.random.default_rng(0).uniform(0.1, 1, (8, 6, 3))
-  read = Volumes([image], None, (1.0, 1.0, 1.0), geometry.Grid("s", image.shape, np.eye(4), known=False), None, None)
+  grid = geometry.Grid("s", image.shape, np.eye(4), known=False)
+  read = Volumes([image], None, (1.0, 1.0, 1.0), grid, None, None)
   overlays.of_volume("p", "t1", read, image, np.zeros_like(image), None, 1, 1, LOOK)
   assert not drawn["letters"] and not drawn["mm"] and "nobody knows which side" in drawn["lines"][0]
 

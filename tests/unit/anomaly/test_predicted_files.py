@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.brains import inputs, sequences
 from medae_jax.core.errors import UserError
-from medae_jax.reporting import panels
+from medae_jax.reporting import panels, rulers
 from medae_jax.tasks.anomaly import predictor
 from tests.stored_volumes import LPS, NAMES, egg, predictor as stand_in, stored, write
 
@@ -58,7 +58,7 @@ def drawn(monkeypatch):
   def grid(cells, columns, captions, title, **more):
     seen.append({"cells": cells, "heads": columns, "captions": captions, "title": title, **more})
     return np.zeros((2, 2, 3), np.uint8)
-  monkeypatch.setattr(predictor.panels, "grid", grid)
+  monkeypatch.setattr(panels, "grid", grid)
   return seen
 
 
@@ -111,7 +111,10 @@ def test_pictures_of_a_volume_show_its_slices_as_radiologists_look(tmp_path, dra
   large = lambda a: panels.enlarge(a, 4)  # 52 pixels become 160 or more
   for k, z in enumerate(slices):
     grey = large(flair[:, :, z].T / unit)
-    np.testing.assert_array_equal(found["cells"][0][k], panels.grey(grey, WINDOW))
+    shown = panels.grey(grey, WINDOW)
+    if k == 0:  # voxels of 2 mm, four times as large
+      shown = rulers.ruler(rulers.sides(shown, "R", "L"), 0.5)
+    np.testing.assert_array_equal(found["cells"][0][k], shown)
     heat = panels.heat_overlay(grey, large(anomaly[:, :, z].T), WINDOW, TOP)
     np.testing.assert_array_equal(found["cells"][1][k], panels.outline(heat, large(mask[:, :, z].T > 0)))
   np.testing.assert_array_equal(found["footer"], panels.scale_bar(TOP, THRESHOLD, with_truth=None))

@@ -51,10 +51,11 @@ def test_the_call_on_an_image_goes_by_its_own_threshold():
 
 def test_pictures_are_on_the_scales_of_val_else_on_those_of_the_input():
   anomaly = np.linspace(0, 1, 1001)
-  assert made(VAL)._scale(anomaly) == ([0.1, 0.7], 4.0)
-  window, top = made(None)._scale(anomaly)
-  assert window == [0.0, 1.0] and top == pytest.approx(0.999)
-  assert made(None)._scale(0 * anomaly)[1] > 0
+  look = made(VAL)._look(anomaly)
+  assert (look.window, look.top, look.threshold) == ([0.1, 0.7], 4.0, VAL["threshold"])
+  bare = made(None)._look(anomaly)
+  assert bare.window == [0.0, 1.0] and bare.top == pytest.approx(0.999)
+  assert made(None)._look(0 * anomaly).top > 0
 
 
 @pytest.mark.parametrize("score, word", [(0.9, "normal"), (1.1, "abnormal")])

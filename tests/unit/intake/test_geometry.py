@@ -7,7 +7,7 @@ import pytest
 from data_pipelines.brains import inputs, normalise, prepare_scan, records, slices
 from data_pipelines.errors import UserError
 from data_pipelines.intake import geometry
-from medae_jax.tasks.anomaly import overlays
+from medae_jax.tasks.anomaly.written import overlays
 from tests.stored_volumes import LPS, NAMES, ORDERS, egg, moved, predicted, predictor, save, stored, write
 
 

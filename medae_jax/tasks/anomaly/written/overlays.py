@@ -1,4 +1,4 @@
-"""<name>_overlay.png of predict: grey and heat side by side, with the patient's sides and a ruler where they are known."""
+"""<name>_overlay.png of predict: grey, heat, and where they are known the patient's sides and a ruler."""
 
 from __future__ import annotations
 
