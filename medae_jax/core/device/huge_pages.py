@@ -1,8 +1,8 @@
 """Memory in pages of 2 MiB on Linux CPUs.
 
 XLA takes its scratch memory (1 GB and more) anew in every step, and Linux clears and looks it up in pages of
-4 KiB; in huge pages a training step takes 4 to 10 % less time (docs/performance.md). The C library reads its
-setting when the process starts, so that the command starts itself once more, with the same process number.
+4 KiB; in huge pages a training step takes 4 to 10 % less time (docs/performance_trials.md). The C library
+reads its setting when the process starts, so that the command starts itself once more, with the same process number.
 """
 
 from __future__ import annotations

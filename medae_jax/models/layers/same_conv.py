@@ -39,7 +39,8 @@ def kernel_gradient(x, grad, size: int):
 
   A correlation whose channels are the images of the batch. XLA's code for CPUs (Eigen) copies the patches of
   its first operand k*k times, so that is the one of fewer channels, and copies them slowly where it pads
-  them itself and a pixel has few images: then they are padded before (docs/performance.md has the figures).
+  them itself and a pixel has few images: then they are padded before
+  (docs/performance_trials.md has the figures).
   """
   swap = grad.shape[-1] < x.shape[-1]
   patches, window = (grad, x) if swap else (x, grad)

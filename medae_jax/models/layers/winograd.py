@@ -4,8 +4,8 @@
 
 B and A hold 0, 1, -1, G also 1/2: rounding stays that of a plain convolution. Over channels the elementwise
 product is 16 products of matrices, of a quarter of the pixels each. What the tiles cost in passes over memory
-is paid by many channels only (docs/performance.md). The gradient of x is such a convolution, too; that of the
-kernel is XLA's.
+is paid by many channels only (docs/performance_trials.md). The gradient of x is such a convolution, too; that
+of the kernel is XLA's.
 """
 
 from __future__ import annotations

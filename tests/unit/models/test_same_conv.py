@@ -39,7 +39,7 @@ def test_a_dilated_kernel_is_the_one_with_zeros_between_its_taps(size, dilation)
 
 
 def test_where_the_own_gradient_is_taken_and_in_which_form(monkeypatch):
-  """The figures of docs/performance.md: fewer channels first, small batches padded before."""
+  """The figures of docs/performance_trials.md: fewer channels first, small batches padded before."""
   def products(batch, channels, features):
     zeros = lambda *shape: np.zeros(shape, np.float32)
     x, grad = zeros(batch, 6, 6, channels), zeros(batch, 6, 6, features)

@@ -1,1 +1,1 @@
-"""Files that predict writes of a scan: NIfTI beside each other or as a BIDS data set, DICOM objects, and its picture."""
+"""Files that predict writes of a scan: NIfTI (beside each other, or BIDS), DICOM objects, its picture."""
