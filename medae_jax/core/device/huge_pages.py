@@ -2,7 +2,8 @@
 
 XLA takes its scratch memory (1 GB and more) anew in every step, and Linux clears and looks it up in pages of
 4 KiB; in huge pages a training step takes 4 to 10 % less time (docs/performance_trials.md). The C library
-reads its setting when the process starts, so that the command starts itself once more, with the same process number.
+reads its setting when the process starts, so that the command starts itself once more, with the same process
+number.
 """
 
 from __future__ import annotations
