@@ -28,18 +28,17 @@ Fields changed on the command line hold for every run. Every run has a workdir o
 <workdir>/runs; what is complete is not repeated, what was interrupted goes on. Several processes and
 machines may work in one <workdir>, with shards or without: a run that another one holds is left to it
 (`.sweep.lock`). The table (table.md, table.csv, sweep.json) has a row for each cell: mean, standard
-deviation and number of runs, beside the trivial scores that evaluation reports; failures.jsonl has a
-line for every failure, also of those that were made good later.
+deviation and number of runs, beside the trivial scores that evaluation reports. It is written whenever a run
+has ended; failures.jsonl has a line for every failure, also of those that were made good later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
-import datetime
-import json
+import functools
 import pathlib
-import socket
+import time
 from typing import Any
 
 from absl import logging
@@ -51,7 +50,7 @@ from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import ensemble, seeds_table, tables
 from medae_jax.tasks.anomaly.study import table as score_table
-from medae_jax.training import interrupt, lock, slurm, together
+from medae_jax.training import cost, interrupt, job as job_lib, lock, slurm, together
 from medae_jax.training.job import ELSEWHERE, FOREIGN, INTERRUPTED, Job, failures
 from medae_jax.training.plan import Plan
 
@@ -78,11 +77,14 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     print(f"{len(plan.trials())} runs{' of the search' if plan.s.folds else ''} for {tasks} tasks: "
           f"bash {path}")
     return {}
-  _write(plan, {}, {} if not plan.s.folds else plan.choose(_failed_ever(plan.workdir)))  # what is planned
-  said = run(plan.mine(plan.trials()), split, at_once, retries, plan.workdir)
-  chosen = plan.choose(_failed_ever(plan.workdir)) if plan.s.folds else {}
+  chosen_now = lambda: plan.choose(job_lib.failed_ever(plan.workdir)) if plan.s.folds else {}
+  now = lambda said: _write(plan, said, chosen_now())  # a long sweep is looked at before its end
+  now({})
+  said = run(plan.mine(plan.trials()), split, at_once, retries, plan.workdir, now)
+  chosen = chosen_now()
   if plan.s.folds and INTERRUPTED not in said.values():
-    said |= run(plan.mine(plan.final_trials(chosen)), split, at_once, retries, plan.workdir)
+    said |= run(plan.mine(plan.final_trials(chosen)), split, at_once, retries, plan.workdir,
+                functools.partial(_beside, said, now))
   result = _write(plan, said, chosen)
   if made and said and len(failures(said)) == len(said) and _none_left(plan.workdir):
     _raise(said)
@@ -99,7 +101,7 @@ def _none_left(workdir: pathlib.Path) -> bool:
   with contextlib.suppress(OSError):  # a run has left something, or another process works here
     if (workdir / "runs").exists():
       (workdir / "runs").rmdir()
-    for name in ("sweep.json", "table.csv", "table.md", "failures.jsonl"):
+    for name in ("sweep.json", "table.csv", "table.md", job_lib.FAILURES):
       (workdir / name).unlink(missing_ok=True)
     workdir.rmdir()
   return not workdir.exists()
@@ -176,7 +178,7 @@ def _raise(said: dict[str, str]) -> None:
 
 # ------------------------------------------------------------------------------------------ running
 def run(jobs: Sequence[Job], splits: Sequence[str], at_once: int, retries: int = 0,
-        workdir: pathlib.Path | None = None) -> dict[str, str]:
+        workdir: pathlib.Path | None = None, after: Callable[[dict[str, str]], Any] = dict) -> dict[str, str]:
   """Trains and evaluates what is missing; returns {name: why it is not complete}.
 
   Args:
@@ -184,14 +186,15 @@ def run(jobs: Sequence[Job], splits: Sequence[str], at_once: int, retries: int =
     at_once: largest number of runs that are trained together.
     retries: how often failed runs are tried again; those that others hold are asked for once more.
     workdir: folder whose failures.jsonl gets a line for each failure.
+    after: called with what would be returned so far whenever runs have ended and others follow.
   """
   missing = [j for j in jobs if not (j.complete(splits) and (j.folder / "report.html").is_file())]
   logging.info("%d of %d runs to do", len(missing), len(jobs))
   said = {j.name: FOREIGN for j in missing if j.foreign()}
   to_do, attempt = [j for j in missing if j.name not in said], 0
   while to_do:
-    now = _pass(to_do, splits, at_once)
-    _note(workdir, failures(now), attempt)
+    now = _pass(to_do, splits, at_once, functools.partial(_beside, said, after))
+    job_lib.note_failures(workdir, failures(now), attempt)
     said = {**{k: v for k, v in said.items() if k not in {j.name for j in to_do}}, **now}
     again = set(failures(now)) if attempt < retries else set()
     again |= {name for name, why in now.items() if why == ELSEWHERE and not attempt}
@@ -200,34 +203,24 @@ def run(jobs: Sequence[Job], splits: Sequence[str], at_once: int, retries: int =
   return said
 
 
-def _pass(jobs: Sequence[Job], splits: Sequence[str], at_once: int) -> dict[str, str]:
-  """Every run once."""
+def _pass(jobs: Sequence[Job], splits: Sequence[str], at_once: int, after) -> dict[str, str]:
+  """Every run once; says how many are left, and how long they take."""
   said: dict[str, str] = {}
-  for group in _groups(jobs, at_once):
+  done, begin, groups = 0, time.monotonic(), _groups(jobs, at_once)
+  for group in groups:
     said |= _run_group(group, splits)
     jax.clear_caches()  # compiled steps of other shapes
     if INTERRUPTED in said.values():
       break
+    done += len(group)
+    if group is not groups[-1]:
+      after(said)
+      logging.info("%s", cost.left(len(jobs), done, time.monotonic() - begin))
   return said
 
 
-def _note(workdir: pathlib.Path | None, failed: dict[str, str], attempt: int) -> None:
-  """A line of failures.jsonl for each: one write each, so that those of several machines do not mix."""
-  for name, why in failed.items() if workdir is not None else ():
-    line = {"run": name, "why": why, "attempt": attempt, "host": socket.gethostname(),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / "failures.jsonl", "a", encoding="utf-8") as file:
-      file.write(json.dumps(line) + "\n")
-
-
-def _failed_ever(workdir: pathlib.Path) -> set[str]:
-  """Names in failures.jsonl, of this process and of others."""
-  path, found = workdir / "failures.jsonl", set()
-  for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-    with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line of a killed process
-      found.add(json.loads(line)["run"])
-  return found
+def _beside(said: dict[str, str], after, more: dict[str, str]) -> None:
+  after({**said, **more})
 
 
 def _groups(jobs: Sequence[Job], at_once: int) -> list[list[Job]]:

@@ -51,11 +51,25 @@ def remedies(config, largest_batch: int | None = None) -> str:
 
 def expected(steps: int, seconds_a_step: float, now: datetime.datetime | None = None) -> str:
   """"900 steps of 120 ms: about 1 min 48 s, until 14:03" """
-  total = steps * seconds_a_step
-  end = (now or datetime.datetime.now()) + datetime.timedelta(seconds=total)
-  day = f"{end:%Y-%m-%d %H:%M}" if total > 12 * 3600 else f"{end:%H:%M}"
   each = f"{1e3 * seconds_a_step:.3g} ms" if seconds_a_step < 1 else f"{seconds_a_step:.3g} s"
-  return f"{steps:,} steps of {each}: about {_duration(total)}, until {day}, without validation and saving"
+  return f"{steps:,} steps of {each}: {_about(steps * seconds_a_step, now)}, without validation and saving"
+
+
+def left(runs: int, done: int, seconds: float, now: datetime.datetime | None = None) -> str:
+  """"3 of 9 runs done, 5 min 30 s each; the others: about 33 min 0 s, until 14:36"
+
+  Args:
+    runs: to do when this process began; done: of these, in `seconds`.
+  """
+  each = seconds / done
+  rest = f"; the others: {_about((runs - done) * each, now)}" if done < runs else ""
+  return f"{done} of {runs} runs done, {_duration(each)} each{rest}"
+
+
+def _about(seconds: float, now: datetime.datetime | None) -> str:
+  end = (now or datetime.datetime.now()) + datetime.timedelta(seconds=seconds)
+  day = f"{end:%Y-%m-%d %H:%M}" if seconds > 12 * 3600 else f"{end:%H:%M}"
+  return f"about {_duration(seconds)}, until {day}"
 
 
 def _duration(seconds: float) -> str:

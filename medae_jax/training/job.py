@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+import contextlib
 import dataclasses
+import datetime
 import difflib
 import functools
 import json
 import pathlib
+import socket
 from typing import Any
 
 import ml_collections
@@ -21,6 +24,7 @@ from medae_jax.training import durations
 INTERRUPTED = "interrupted"
 ELSEWHERE = "another process works on it"
 FOREIGN = "its folder holds a run with other settings; choose a new --workdir, or delete it."
+FAILURES = "failures.jsonl"  # of a sweep: a line for every run that failed
 
 
 def check_names(sweep: Mapping[str, Any], known: Collection[str]) -> None:
@@ -91,6 +95,27 @@ class Job:
 def failures(said: dict[str, str]) -> dict[str, str]:
   """Those of {run: why it is not complete} that failed."""
   return {name: why for name, why in said.items() if why not in (INTERRUPTED, ELSEWHERE)}
+
+
+def note_failures(workdir: pathlib.Path | None, failed: Mapping[str, str], attempt: int) -> None:
+  """A line of failures.jsonl for each {name: why}: one write each, so that those of machines do not mix."""
+  if workdir is None:
+    return
+  for name, why in failed.items():
+    line = {"run": name, "why": why, "attempt": attempt, "host": socket.gethostname(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / FAILURES, "a", encoding="utf-8") as file:
+      file.write(json.dumps(line) + "\n")
+
+
+def failed_ever(workdir: pathlib.Path) -> set[str]:
+  """Names in failures.jsonl: of this process and of others, also those that were made good later."""
+  path, found = workdir / FAILURES, set()
+  for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line of a killed process
+      found.add(json.loads(line)["run"])
+  return found
 
 
 def _plain(config) -> dict[str, Any]:

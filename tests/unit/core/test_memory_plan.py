@@ -62,3 +62,6 @@ def test_expected_time():
   assert cost.expected(900, 0.12, noon) == (
       "900 steps of 120 ms: about 1 min 48 s, until 12:01, without validation and saving")
   assert "about 2 d 7 h, until 2026-01-03 19:33" in cost.expected(100_000, 2, noon)
+  assert cost.left(9, 3, 990, noon) == (
+      "3 of 9 runs done, 5 min 30 s each; the others: about 33 min 0 s, until 12:33")
+  assert cost.left(2, 2, 60, noon) == "2 of 2 runs done, 30 s each"

@@ -8,6 +8,7 @@ import types
 import pytest
 
 from medae_jax import sweep
+from medae_jax.core.errors import UserError
 from medae_jax.training import job as job_lib, plan, slurm
 from tests import tiny_sweep
 from tests.unit.training import recorder
@@ -50,6 +51,32 @@ def test_a_signal_ends_the_sweep_and_is_no_failure(tmp_path, monkeypatch):
   assert list(result["chosen"]) == ["cls=0"] and [f.rpartition("/")[2] for f in begun] == [
       "a", "cls1_setting0_fold0"]
   assert result["failed"] == {"cls1_setting0_fold0": job_lib.INTERRUPTED}
+
+
+def test_the_table_is_written_whenever_a_run_has_ended_and_the_log_says_what_is_left(tmp_path, monkeypatch):
+  """By the runs that came before; not after the last one, whose table is the sweep's."""
+  config = tiny_sweep.config(tmp_path, grid={"cls": (0, 1, 2)}, folds=0, average=())
+  whole, seen, said = plan.Plan(config, str(tmp_path / "w")), [], []
+  clock = iter((0.0, 60.0, 90.0, 0.0))
+  monkeypatch.setattr(sweep.time, "monotonic", lambda: next(clock))
+  monkeypatch.setattr(sweep.logging, "info", lambda text, *values: said.append(text % values))
+
+  def group(jobs, splits):
+    table = json.loads((tmp_path / "w/sweep.json").read_text())
+    seen.append((sorted(table["missing"]), table["failed"]))
+    if jobs[0].name.startswith("cls0"):
+      return {jobs[0].name: "full"}
+    tiny_sweep.write_result(jobs[0], 0.5)
+    return {}
+  monkeypatch.setattr(sweep, "_run_group", group)
+  names = [t.name for t in whole.trials()]
+  with pytest.raises(UserError, match="1 runs failed, e.g. cls0"):
+    sweep.sweep(config, str(tmp_path / "w"))
+  assert seen == [(names, {}), (names, {names[0]: "full"}), ([names[0], names[2]], {names[0]: "full"})]
+  told = [line for line in said if "runs done" in line]
+  assert [line.partition(", until")[0] for line in told] == [
+      "1 of 3 runs done, 1 min 0 s each; the others: about 2 min 0 s",
+      "2 of 3 runs done, 45 s each; the others: about 45 s"]
 
 
 def test_runs_together_are_of_one_signature_and_no_more_than_asked_for(tmp_path, monkeypatch):
@@ -145,13 +172,13 @@ def test_a_cluster_repeats_the_command_without_what_its_file_sets():
 
 def test_failures_are_noted_beside_those_of_other_machines(tmp_path):
   """Half a line of a killed process is passed over, and what the sweep wrote is read."""
-  assert sweep._failed_ever(tmp_path) == set()
-  sweep._note(tmp_path, {"a": "full"}, 1)
+  assert job_lib.failed_ever(tmp_path) == set()
+  job_lib.note_failures(tmp_path, {"a": "full"}, 1)
   with open(tmp_path / "failures.jsonl", "a") as file:
     file.write('{"run": "b", "wh\n3\n{"why": "odd"}\n')
-  sweep._note(tmp_path, {"c": "odd"}, 0)
-  sweep._note(None, {"d": "nowhere"}, 0)
-  assert sweep._failed_ever(tmp_path) == {"a", "c"}
+  job_lib.note_failures(tmp_path, {"c": "odd"}, 0)
+  job_lib.note_failures(None, {"d": "nowhere"}, 0)
+  assert job_lib.failed_ever(tmp_path) == {"a", "c"}
 
 
 def test_the_failure_of_runs_that_trained_together_is_noted_for_the_one_that_failed(tmp_path, monkeypatch):
