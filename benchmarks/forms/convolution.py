@@ -2,10 +2,11 @@ r"""3x3 convolutions in tiles (medae_jax/models/layers/winograd.py) against XLA'
 
   python -m benchmarks.forms.convolution                    # CPU seconds of both in turn, and their ratio
   python -m benchmarks.forms.convolution --steps=dae,features,perceptual
+  python -m benchmarks.forms.convolution --steps=dae,perceptual --dtype=bfloat16
 
 Without --steps a row each for the shapes [H,W,I] -> O of the DAE's U-Net (wf 6, 128x128) and of VGG16 at
-224x224: the convolution and the gradient of its input. With it the steps of `benchmarks.compare` in float32,
-with tiles where the package takes them (`winograd.LEAST`, `winograd.SMALL`) and without.
+224x224: the convolution and the gradient of its input. With it the steps of `benchmarks.compare`, with tiles
+where the package takes them (`winograd.LEAST`, `SMALL`, `ROUNDED`) and without.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ SHAPES = ((128, 64, 64), (64, 128, 128), (32, 128, 256), (32, 256, 256), (32, 51
 FORMS = {"plain": winograd.plain, "tiles": winograd.tiled}
 
 
-def row(side: int, channels: int, features: int, batch: int, repeats: int) -> tuple:
-  """Cells of a row, for normal noise in float32."""
+def row(side: int, channels: int, features: int, batch: int, repeats: int, dtype: str = "float32") -> tuple:
+  """Cells of a row, for normal noise."""
   rng = np.random.default_rng(0)
-  x = jnp.asarray(rng.normal(size=(batch, side + 2, side + 2, channels)), jnp.float32)
-  kernel = jnp.asarray(rng.normal(size=(3, 3, channels, features)) / (9 * channels)**0.5, jnp.float32)
-  grad = jnp.asarray(rng.normal(size=(batch, side, side, features)), jnp.float32)
+  x = jnp.asarray(rng.normal(size=(batch, side + 2, side + 2, channels)), dtype)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, channels, features)) / (9 * channels)**0.5, dtype)
+  grad = jnp.asarray(rng.normal(size=(batch, side, side, features)), dtype)
   of_x = {name: lambda x, kernel, grad, form=form: jax.vjp(lambda x: form(x, kernel), x)[1](grad)[0]
           for name, form in FORMS.items()}
   cells = []
@@ -44,9 +45,9 @@ def row(side: int, channels: int, features: int, batch: int, repeats: int) -> tu
   return (f"{side}x{side}, {channels} to {features}", *cells, f"{apart:.1e}")
 
 
-def step_row(task: str, repeats: int) -> tuple:
+def step_row(task: str, repeats: int, dtype: str) -> tuple:
   """Cells of the row of a task's step."""
-  setting = {**settings.CPU[task], "variant": "float32"}
+  setting = {**settings.CPU[task], "variant": dtype}
   tensors = settings.make(setting)
   steps = {}
   for name in FORMS:
@@ -64,17 +65,20 @@ def main() -> None:
   parser.add_argument("--batch", type=int, default=4)
   parser.add_argument("--repeats", type=int, default=15)
   parser.add_argument("--steps", default="", help="dae,features,perceptual: steps instead of shapes")
+  parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
   args = parser.parse_args()
   tasks = args.steps.split(",") if args.steps else []
   if wrong := [task for task in tasks if task not in settings.CPU]:
     parser.error(f"--steps: {wrong[0]!r} is none of {', '.join(settings.CPU)}")
   if tasks:
-    rows = [step_row(task, args.repeats) for task in tasks]
-    report.show(("step", "XLA's own, ms of a core", "tiles, ms of a core", "own / tiles"), rows, {}, "")
+    rows = [step_row(task, args.repeats, args.dtype) for task in tasks]
+    heads = (f"step, {args.dtype}", "XLA's own, ms of a core", "tiles, ms of a core", "own / tiles")
+    report.show(heads, rows, {}, "")
     return
-  rows = [row(*shape, args.batch, args.repeats) for shape in SHAPES]
-  report.show((f"shape, batch {args.batch}", "XLA's own, ms of a core", "tiles, ms of a core", "own / tiles",
-               "gradient of x, own", "tiles", "own / tiles", "largest difference"), rows, {}, "")
+  rows = [row(*shape, args.batch, args.repeats, args.dtype) for shape in SHAPES]
+  heads = (f"shape, batch {args.batch}, {args.dtype}", "XLA's own, ms of a core", "tiles, ms of a core",
+           "own / tiles", "gradient of x, own", "tiles", "own / tiles", "largest difference")
+  report.show(heads, rows, {}, "")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from medae_jax.models.layers import winograd
+
 _SMALL = 16  # images in a batch: fewer than the floats of a register, see kernel_gradient
 
 
@@ -20,18 +22,22 @@ def plain_conv(x, kernel, dilation: int = 1):
                                       dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+def _value(x, kernel):
+  return winograd.conv3x3(x, kernel, "SAME") if kernel.shape[0] == 3 else plain_conv(x, kernel)
+
+
 @jax.custom_vjp
 def _cpu_conv(x, kernel):
-  return plain_conv(x, kernel)
+  return _value(x, kernel)
 
 
 def _backward(saved, grad):
   x, kernel = saved
-  _, pull = jax.vjp(lambda x: plain_conv(x, kernel), x)
+  _, pull = jax.vjp(lambda x: _value(x, kernel), x)
   return *pull(grad), kernel_gradient(x, grad, kernel.shape[0])
 
 
-_cpu_conv.defvjp(lambda x, kernel: (plain_conv(x, kernel), (x, kernel)), _backward)
+_cpu_conv.defvjp(lambda x, kernel: (_value(x, kernel), (x, kernel)), _backward)
 
 
 def kernel_gradient(x, grad, size: int):

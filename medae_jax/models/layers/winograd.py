@@ -6,6 +6,9 @@ B and A hold 0, 1, -1, G also 1/2: rounding stays that of a plain convolution. O
 product is 16 products of matrices, of a quarter of the pixels each. What the tiles cost in passes over memory
 is paid by many channels only (docs/performance_trials.md). The gradient of x is such a convolution, too; that
 of the kernel is XLA's.
+
+In bfloat16 the tiles are summed in float32 and rounded before they are multiplied (2.5 times the rounding of
+a plain convolution), only on processors with units for such products: XLA's own convolutions do not use them.
 """
 
 from __future__ import annotations
@@ -19,8 +22,11 @@ import math
 import jax
 import jax.numpy as jnp
 
+from medae_jax.core.device import units
+
 LEAST = 256  # channels on both sides
-SMALL = 128, 2**21  # these do, where the pixels of x and of the result have no more floats (8 MiB)
+SMALL = 64, 2**21  # these do, where the pixels of x and of the result have no more floats (8 MiB)
+ROUNDED = 64, 2**23  # the same in bfloat16
 _allowed = contextvars.ContextVar("winograd", default=True)
 
 
@@ -50,9 +56,10 @@ def plain(x, kernel, padding: str = "VALID", precision=None):
 def _pays(x, kernel) -> bool:
   even = x.shape[1] % 2 == x.shape[2] % 2 == 0
   channels, floats = min(kernel.shape[2:]), math.prod(x.shape[:3]) * sum(kernel.shape[2:])
-  wide = channels >= LEAST or (channels >= SMALL[0] and floats <= SMALL[1])
-  exact = x.dtype in (jnp.float32, jnp.float64)  # bfloat16 would round the sums before they are multiplied
-  return _allowed.get() and jax.default_backend() == "cpu" and wide and even and exact
+  least, most = ROUNDED if x.dtype == jnp.bfloat16 else SMALL
+  wide = channels >= LEAST or (channels >= least and floats <= most)
+  known = x.dtype in (jnp.float32, jnp.float64) or (x.dtype == jnp.bfloat16 and units.multiply_bfloat16())
+  return _allowed.get() and jax.default_backend() == "cpu" and wide and even and known
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -80,13 +87,16 @@ def _tiles(x, kernel, contracted):
   """`kernel`: its nine matrices, row by row, whose axis `contracted` belongs to x's channels."""
   b, h, w, channels = x.shape
   h, w = h - 2, w - 2
-  x_parts = [x[:, i:i + h - 1:2, j:j + w - 1:2] for i in range(4) for j in range(4)]
-  along = (((1,), (contracted,)), ((), ()))
-  products = [jax.lax.dot_general(u.reshape(-1, channels), v, along, precision="highest")
-              for u, v in zip(_both_sides(x_parts, 4, _b), _both_sides(kernel, 3, _g))]
+  wide = jnp.promote_types(x.dtype, jnp.float32)
+  x_parts = [x[:, i:i + h - 1:2, j:j + w - 1:2].astype(wide) for i in range(4) for j in range(4)]
+  product = functools.partial(
+      jax.lax.dot_general, dimension_numbers=(((1,), (contracted,)), ((), ())),
+      precision="highest" if x.dtype == wide else None, preferred_element_type=wide)
+  products = [product(u.reshape(-1, channels).astype(x.dtype), v.astype(x.dtype)) for u, v in zip(
+      _both_sides(x_parts, 4, _b), _both_sides([k.astype(wide) for k in kernel], 3, _g))]
   y = [part.reshape(b, h // 2, w // 2, -1) for part in _both_sides(products, 4, _a)]
   rows = [jnp.stack(y[i:i + 2], 3) for i in (0, 2)]
-  return jnp.stack(rows, 2).reshape(b, h, w, -1)
+  return jnp.stack(rows, 2).reshape(b, h, w, -1).astype(x.dtype)
 
 
 def _both_sides(parts, size, change):

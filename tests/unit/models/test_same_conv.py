@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from medae_jax.models import annotation_layers
+from medae_jax.models.layers import winograd
 from medae_jax.models.layers.same_conv import plain_conv, same_conv
 
 
@@ -54,3 +55,19 @@ def test_where_the_own_gradient_is_taken_and_in_which_form(monkeypatch):
   assert products(15, 5, 2) == ((15, 8, 8, 2), ((0, 0), (0, 0)), own)
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   assert products(15, 5, 2)[0] == (15, 6, 6, 5)
+
+
+def test_tiles_where_they_pay_and_the_same_kernel_gradient(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+  monkeypatch.setattr(winograd, "LEAST", 4)
+  draw = lambda seed, *shape: np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+  x, kernel, grad = draw(0, 2, 6, 8, 4), draw(1, 3, 3, 4, 5), draw(2, 2, 6, 8, 5)
+  program = str(jax.make_jaxpr(lambda x, k: jax.vjp(same_conv, x, k)[1](grad))(x, kernel))
+  assert program.count("dot_general[") >= 32  # of the value, and of the gradient of x
+  want, pull = jax.vjp(plain, x, kernel)
+  found, pull_found = jax.vjp(same_conv, x, kernel)
+  np.testing.assert_allclose(found, want, atol=2e-5)
+  for a, b in zip(pull_found(grad), pull(grad), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-5 * float(np.abs(b).max()))
+  with winograd.never():
+    assert "dot_general[" not in str(jax.make_jaxpr(same_conv)(x, kernel))
