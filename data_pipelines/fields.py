@@ -12,9 +12,11 @@ import dataclasses
 import difflib
 import math
 import numbers
+import re
 
 import ml_collections
 
+from data_pipelines import typed
 from data_pipelines.errors import UserError
 
 
@@ -49,6 +51,7 @@ def files(fields: ml_collections.ConfigDict) -> None:
 
 
 GROUPINGS = ("patient", "file", "legacy")
+_JOINED = re.compile(r"[^\s,;][,;][^\s,;]|^[\[({].*[\])}]$")  # of a name: several that no quotes have parted
 
 
 def resolve(data_cfg: Mapping, known: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -156,6 +159,11 @@ def _of_kind(value, default, where):
 def _check_elements(value, default, where):
   """Refuses lists and groups inside a tuple, and what is no text in one of texts."""
   texts = bool(default) and all(isinstance(v, str) for v in default)
+  joined = next((v for v in value if isinstance(v, str) and _JOINED.search(v)), "")
+  if joined and not any(isinstance(v, (list, tuple)) for v in default):
+    parts = ", ".join(f"'{part.strip()}'" for part in re.split("[,;]", joined.strip("()[]{}")))
+    raise UserError(f"{where}={value!r}: {joined!r} would be one name; several stand in quotes each: "
+                    f"\"({parts},)\"")
   odd = [v for v in value if not isinstance(v, str if texts else (str, numbers.Real))]
   if odd and not any(isinstance(v, (list, tuple)) for v in default):
     kind = "names" if texts else "single values"
@@ -181,7 +189,7 @@ def _of_type(value, default, where):
     raise UserError(f"{where}={value!r}: use a number")
   if isinstance(default, str):
     if isinstance(value, str) and "\0" not in value:  # no path, and nothing else, may hold it
-      return value
+      return typed.home(value)
     raise UserError(f"{where}={value!r}: use text")
   if isinstance(value, (list, tuple)):
     _check_elements(value, default, where)

@@ -20,10 +20,11 @@ import shutil
 from typing import Any
 import uuid
 
-from data_pipelines import claims
+from data_pipelines import claims, typed
 from data_pipelines.errors import UserError
 
 LOCKS, _UNFINISHED = "locks", ".unfinished"
+_TABLES = ("manifest.csv", "report.json")  # written at the end, whatever is there
 _VERSION = 1  # of the preparation: raise it when its results change
 
 
@@ -35,7 +36,7 @@ class Store:
   """The target folder of a preparation; one a process."""
 
   def __init__(self, target):
-    self.folder = pathlib.Path(target)
+    self.folder = typed.new(target, "--target")
     self._scratch: pathlib.Path | None = None
 
   def write(self, file: str, content: bytes) -> dict[str, Any]:
@@ -134,6 +135,9 @@ class Store:
     try:
       old = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
+      if other := next((n for n in _TABLES if (self.folder / n).exists() and not path.exists()), ""):
+        raise UserError(f"{self.folder / other} is there, and no preparation has written it: choose another "
+                        "--target") from None
       self.write("settings.json", as_json(settings))
       return
     if not any(self.folder.glob("records/*.json")):  # a first try that ended before it had made anything

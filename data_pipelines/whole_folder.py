@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 
+from data_pipelines import typed
 from data_pipelines.errors import UserError
 
 
@@ -19,9 +20,10 @@ def filled(out: str | os.PathLike) -> Iterator[pathlib.Path]:
   Of a block that fails nothing is left; what a killed process has left is cleared by the next one.
 
   Raises:
-    FileExistsError: `out` holds files already. UserError: another process is writing it.
+    FileExistsError: `out` holds files already. UserError: another process is writing
+      it; a name that nobody means.
   """
-  out = pathlib.Path(out).absolute()
+  out = typed.new(out, "--out").absolute()
   if os.path.lexists(out) and not out.is_dir():
     raise FileExistsError(f"{out} is no folder but a file, or a link to nothing: choose a new folder")
   if out.exists() and any(out.iterdir()):

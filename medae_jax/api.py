@@ -82,7 +82,7 @@ def train(config: ml_collections.ConfigDict | str, workdir: str | os.PathLike, *
   asked = globals()["config"](config) if isinstance(config, str) else config
   if not isinstance(asked, ml_collections.ConfigDict):
     raise UserError(f"mx.train takes what mx.config returns, or its name, not {type(asked).__name__}")
-  places.given(workdir, "workdir")
+  workdir = places.given(workdir, "workdir")
   if allow_code:
     allow_outside_code()
   if asked.get("seeds", ()):
@@ -157,12 +157,13 @@ class Run:
     """
     if isinstance(image, (str, os.PathLike)):
       return self._score_file(places.given(image, "what is to be scored"), changed)
-    from medae_jax.tasks import admit, given, score_of
+    from medae_jax.tasks import admit, base, given, score_of
     batch, single = given.batch(image, self.method.needs)
     said = given.warning(batch["image"], self._trained_on, self.config.eval.kind == "restoration")
     if said:
       logging.warning("this array: %s", said)
     run = self.trained.override(changed)
+    base.check(run.config, run.image_shape)  # as predict does
     outputs = run.score(batch)
     admit.check_finite(*outputs.values())
     found = score_of.arrays(run.config, self.calibration, outputs, single=single)
@@ -232,6 +233,7 @@ class Run:
   def export(self, output=None, **changed) -> pathlib.Path:
     """A self-contained artefact of the run, as --mode=export writes it; returns its folder."""
     from medae_jax import export as export_mode
+    output = None if output is None else os.fspath(places.given(output, "output"))
     return pathlib.Path(export_mode.export(self.workdir, output, overrides={**self._overrides, **changed}))
 
   def __repr__(self):

@@ -194,6 +194,7 @@ def _note_traceback() -> str:
 
 def parse_flags(argv):
   """Flags, with a wrong flag, config file or field said in one line, exit code 2."""
+  argv = [*argv[:1], *map(places.argument, argv[1:])]
   given = {a.lstrip("-").partition("=")[0]: a.partition("=")[2] for a in argv[1:]}
   if len(argv) < 2 or given.keys() & {"help", "h"}:
     print(_usage() + (FLAGS.module_help(sys.modules[__name__]) if given else "Flags: --help."))

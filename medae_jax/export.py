@@ -76,7 +76,7 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
     FileNotFoundError: no checkpoint.
     ValueError: unknown format, foreign folder, score that cannot be exported, parity lost.
   """
-  out = pathlib.Path(out_dir or pathlib.Path(workdir) / "export").absolute()
+  out = pathlib.Path(places.home(os.fspath(out_dir or pathlib.Path(workdir) / "export"))).absolute()
   artefact.check_target(out)
   changed = {**(overrides or {}), **({"export.formats": tuple(formats)} if formats else {})}
   run = trained.load(workdir, changed, splits=True)

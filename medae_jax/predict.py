@@ -57,7 +57,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   """
   workdir, changed = pathlib.Path(workdir), dict(config_overrides or {})
   asked = config_lib.override(config_lib.read_config(workdir), changed)
-  source = pathlib.Path(asked.predict.input)
+  source = pathlib.Path(places.home(asked.predict.input))
   if not asked.predict.input:  # said before a checkpoint is read
     raise UserError("nothing to predict: give --input=FILE_OR_FOLDER")
   if not source.exists():
@@ -68,7 +68,7 @@ def predict(workdir, config_overrides: Mapping[str, Any] | None = None, *,
   run = opened.load(workdir, changed) if run is None else run.override(changed)
   base.check(run.config, run.image_shape)
   scoring.check_fields(run, workdir)
-  output = pathlib.Path(run.config.predict.output or workdir / "predictions")
+  output = pathlib.Path(places.home(run.config.predict.output) or workdir / "predictions")
   module = base.plugin(run.config.eval.kind, "predictor")
   predictor = module.Predictor(run.config, run.calibration, run.score_fn)
   if plan.find(source).files:

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import pathlib
 
+from medae_jax.core import places
+from medae_jax.core.errors import UserError
 from medae_jax.reporting.benchmark import page as benchmark_page
 from medae_jax.reporting.comparison import page as comparison_page
 from medae_jax.reporting.run.page import write
 
 __all__ = ["report", "write"]
+_FILES = ("benchmark.html", "benchmark.md", "runs.csv", "cells.csv", "table.csv", "critical_difference.svg",
+          "comparison.html", "comparison.csv")
+
+
+def _check_others(place: pathlib.Path) -> None:
+  """Refuses a folder with files of these names that no report has written."""
+  there = [name for name in _FILES if (place / name).exists()]
+  if there and _FILES[0] not in there:
+    raise UserError(f"{place / there[0]} is there, and no report has written it: choose another --output")
 
 
 def report(workdir, others: str = "", output=None) -> pathlib.Path:
@@ -29,11 +40,14 @@ def report(workdir, others: str = "", output=None) -> pathlib.Path:
   Raises:
     FileNotFoundError: a folder is not there, or none holds an evaluated run. UserError: a damaged file.
   """
-  workdir, folders = pathlib.Path(workdir), [f for f in others.split(",") if f]
+  workdir, folders = pathlib.Path(workdir), [places.home(f.strip()) for f in others.split(",") if f.strip()]
   alone = (workdir / "config.json").is_file() and not (workdir / "sweep.json").is_file()
   if alone and not folders and not output:
     return write(workdir)
   place = pathlib.Path(output or workdir / "benchmark")
+  places.check_folder(place, "--output")
+  if output:
+    _check_others(place)
   below = [p.parent for f in [workdir, *map(pathlib.Path, folders)] for p in sorted(f.glob("*/config.json"))
            if not (f / "sweep.json").is_file()]
   compared = comparison_page.write([workdir, *folders, *below], place)

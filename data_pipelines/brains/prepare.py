@@ -8,7 +8,7 @@ import logging
 import os
 import pathlib
 
-from data_pipelines import workers
+from data_pipelines import typed, workers
 from data_pipelines.brains import files, folds, labels, normalise, prepare_scan, records
 from data_pipelines.errors import UserError
 
@@ -44,7 +44,8 @@ def default_folder(cfg: dict) -> pathlib.Path:
 
 def folder_of(cfg) -> pathlib.Path:
   """The folder of a prepared set: config.data.prepared_dir, else the default one."""
-  return pathlib.Path(cfg["prepared_dir"]).expanduser() if cfg["prepared_dir"] else default_folder(cfg)
+  own = cfg["prepared_dir"]
+  return typed.new(own, "config.data.prepared_dir") if own else default_folder(cfg)
 
 
 def is_prepared(cfg) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import logging
 import sys
 
+from data_pipelines import typed
 from data_pipelines.errors import UserError
 
 
@@ -16,6 +17,6 @@ def program(main: Callable[[list[str]], None], argv: list[str] | None = None) ->
   """Runs `main`; what the user can mend becomes one line on stderr and exit 1."""
   logging.basicConfig(level=logging.INFO, format="%(message)s")
   try:
-    main(sys.argv[1:] if argv is None else argv)
+    main([*map(typed.argument, sys.argv[1:] if argv is None else argv)])
   except (UserError, OSError) as error:
     sys.exit(f"error: {error}")

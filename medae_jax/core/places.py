@@ -16,8 +16,10 @@ import pathlib
 import sys
 import types
 
+from data_pipelines import typed
 from medae_jax.core.errors import UserError, place_in
 
+argument, home = typed.argument, typed.home  # of a command line, of a path: ~ is the home folder
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _NAMES = ("configs", "data_pipelines")
 
@@ -78,10 +80,12 @@ def check_folder(path, flag: str) -> None:
   """Refuses what can be no folder to write to.
 
   Raises:
-    UserError: the name is blank; a file, or a link to nothing, has it, or lies on the way to it.
+    UserError: the name is blank, or holds what no shell has seen to (a ~, a variable); a file, or a link to
+      nothing, has it, or lies on the way to it.
   """
   if not str(path).strip():
     raise UserError(f"{flag} is blank: give a folder")
+  typed.check(path, flag)
   path = pathlib.Path(path)
   above = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), None)
   if above is not None and not above.is_dir():
@@ -104,7 +108,7 @@ def given(path, what: str) -> pathlib.Path:
     raise UserError(f"{what} is the path of a file or folder, not {type(path).__name__}")
   if not os.fspath(path).strip():
     raise UserError(f"{what} is blank: give a path")
-  return pathlib.Path(path)
+  return pathlib.Path(home(os.fspath(path)))
 
 
 def check_workdir(workdir) -> None:

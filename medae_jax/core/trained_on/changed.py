@@ -270,7 +270,11 @@ def _shown(value) -> str:
 
 
 def _same_place(own: str, asked: str) -> bool:
-  return own == asked or bool(own and asked and os.path.realpath(own) == os.path.realpath(asked))
+  return own == asked or bool(own and asked and _real(own) == _real(asked))
+
+
+def _real(path: str) -> str:
+  return os.path.realpath(os.path.expanduser(path))
 
 
 def _same_scale(a, b) -> bool:

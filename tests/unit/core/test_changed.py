@@ -1,5 +1,6 @@
 """What may change of a run's config when something is scored with it (core/trained_on/changed.py)."""
 
+import os
 import re
 
 import ml_collections
@@ -85,6 +86,8 @@ TABLE = [
                        group_pattern="x", grouping="file").items()],
     ("own_folder", {"dir": "mine"}, {"data.split_seed": 1, "data.dir": "other"}, ""),
     ("own_folder", {"dir": "mine"}, {"data.split_seed": 1, "data.dir": "./mine"}, "refused"),
+    ("own_folder", {"dir": "~/mine"}, {"data.split_seed": 1, "data.dir": os.path.expanduser("~/mine")},
+     "refused"),
     ("nih", {"root": "a"}, {"data.fold": 1}, "refused: .*fold=1.*with -1"),
     ("nih", {"root": "a"}, {"data.lists_root": "b"}, "refused"),
     ("nih", {"root": "a", "lists_root": "b"}, {"data.lists_root": "./b/"}, ""),

@@ -21,7 +21,7 @@ MODES = ("train", "evaluate", "predict", "export", "convert", "bench", "sweep", 
 MEDAE_JAX = (("core",), ("models", "losses", "scores", "metrics", "optim", "weights", "reporting"),
              ("methods", "tasks"), ("training", "serving"), ("modes", "mode_flags"), ("api", "cli"))
 DOMAINS = ("brains", "chest", "marks", "masks", "one_class", "pairs", "slides")
-DATA = (("cells", "errors", "machine", "outside", "scored_alone", "tf"),
+DATA = (("cells", "errors", "machine", "outside", "scored_alone", "tf", "typed"),
         ("claims", "dataset", "fields", "formats", "intake", "modules", "ops", "store", "stream",
          "tf_stream", "when_read", "whole_folder", "workers"),
         DOMAINS, ("datasets",), ("prepare",))
@@ -74,7 +74,8 @@ def test_modes_training_and_tasks_alone_read_data(edges):
          if room(a)[0] == "medae_jax" and room(b)[0] == "data_pipelines" and room(a)[1] not in READ_DATA]
   assert bad == [("medae_jax.core.device.memory", "data_pipelines.machine"),
                  *(("medae_jax.core.errors", f"data_pipelines.{leaf}") for leaf in ("errors", "outside")),
-                 ("medae_jax.core.files", "data_pipelines.cells")]
+                 ("medae_jax.core.files", "data_pipelines.cells"),
+                 ("medae_jax.core.places", "data_pipelines.typed")]
 
 
 def test_data_pipelines_import_downwards(edges):
