@@ -163,8 +163,8 @@ class _Search:
           self._leave(link, f"is a link to {_shown(first, self.root)}, which is searched already")
         elif _id(info) in self.above:
           self._leave(link, "is a link to a folder that this one lies in")
-        elif holds_results(link):
-          self._leave(link, f"holds {RESULTS}: results of a prediction")
+        elif why := _made_here(link):
+          self._leave(link, why)
         else:
           self._tree(link, info)
 
@@ -225,8 +225,8 @@ class _Search:
       return None
     elif entry.is_symlink():
       self.links.append(path)
-    elif holds_results(path):
-      self._leave(path, f"holds {RESULTS}: results of a prediction")
+    elif why := _made_here(path):
+      self._leave(path, why)
     else:
       return path, info
     return None
@@ -245,6 +245,14 @@ class _Search:
 
   def _leave(self, path, reason, broken=False):
     self.found.left_out.append(LeftOut(path, reason, broken))
+
+
+def _made_here(folder) -> str:
+  """Why a folder below the root is not searched: it holds what predict, or a training, has made; else ""."""
+  if holds_results(folder):
+    return f"holds {RESULTS}: results of a prediction"
+  run = os.path.isfile(folder / "config.json") and os.path.isdir(folder / "checkpoints")
+  return "is the folder of a run, whose pictures are no inputs" if run else ""
 
 
 def holds_results(folder) -> bool:

@@ -28,6 +28,18 @@ def check_target(out: pathlib.Path) -> None:
   if not out.is_dir() or (any(out.iterdir()) and not is_export(out)):
     raise UserError(f"{out} exists and is not an export of medae_jax: it is left alone; "
                      "choose another --output")
+  if mine := _others(out) if is_export(out) else ():
+    raise UserError(f"{out} holds {len(mine)} files that no export has written, the first {mine[0]}, and "
+                    "would be replaced as a whole: move them away, or choose another --output")
+
+
+def _others(folder: pathlib.Path) -> list[str]:
+  """Files in an exported folder that are not of the export: predict without --output writes beside it."""
+  known = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("files")
+  there = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file()]
+  own = (*(known or ()), "manifest.json", "README.txt", "error.log")
+  found = [p.as_posix() for p in there if not any(part.startswith((".", "__pycache__")) for part in p.parts)]
+  return [name for name in found if name not in own] if known else []
 
 
 def is_export(folder: pathlib.Path) -> bool:

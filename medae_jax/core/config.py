@@ -17,6 +17,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.core.files import read_json, write_csv, write_json
 
 SPLIT = "splits.csv"  # the split that a data set made for a run
+SWEEP = "sweep.json"  # lies in the folder of a sweep
 
 
 def override(config, values: Mapping[str, Any] | None, *, typed: bool = False):
@@ -117,9 +118,12 @@ def _with_tuples(value):
 
 
 def check_workdir(config, workdir) -> None:
-  """Raises UserError where `workdir` holds another experiment's run."""
+  """Raises UserError where `workdir` holds another experiment's run, or is the folder of a sweep."""
   path = pathlib.Path(workdir) / "config.json"
   if not path.exists():
+    if path.with_name(SWEEP).is_file():
+      raise UserError(f"{workdir} is the folder of a sweep, whose table and report know its own runs alone: "
+                      "choose another --workdir")
     return
   old = upgrade.config(read_json(path, "restore it from a copy, or choose a new --workdir"))
   new = json.loads(json.dumps(config.to_dict()))

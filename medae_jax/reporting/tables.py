@@ -10,6 +10,8 @@ import numpy as np
 
 from medae_jax.core import files
 
+FILES = ("table.csv", "table.md")
+
 
 def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
           failed: Mapping[str, str], chosen: Mapping[str, Any],
@@ -44,8 +46,8 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
             "ensemble": {**_over_runs(ensembles, s.metric), "rounds": list(ensembles)} if ensembles else None}
   files.write_json(workdir / "sweep.json", result)
   flat = [_flat(r) for r in rows]
-  files.write_csv(workdir / "table.csv", flat)
-  files.write_bytes(workdir / "table.md", (text(result) + "\n").encode())
+  files.write_csv(workdir / FILES[0], flat)
+  files.write_bytes(workdir / FILES[1], (text(result) + "\n").encode())
   return result
 
 

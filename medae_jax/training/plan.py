@@ -14,6 +14,7 @@ import numpy as np
 
 from medae_jax.core import checks, config as config_lib, places
 from medae_jax.core.errors import UserError
+from medae_jax.reporting import tables
 from medae_jax.reporting.benchmark import identity
 from medae_jax.training.job import Job, check_names, grid_of
 
@@ -98,6 +99,12 @@ class Plan:
     checks.apply(config, _YOUNGER, optional=tuple(_YOUNGER))
     check_names(self.s, (*_RULES, *_YOUNGER))
     self.workdir = pathlib.Path(workdir)
+    if (self.workdir / "config.json").is_file():  # a report would no longer see it
+      raise UserError(f"--workdir={workdir} holds a run, and a sweep has a folder of its own: choose another")
+    there = [n for n in ("sweep.json", *tables.FILES) if (self.workdir / n).exists()]
+    if there and there[0] != "sweep.json":
+      raise UserError(f"{self.workdir / there[0]} is there, and no sweep has written it: choose another "
+                      "--workdir")
     self.parts = _parts(self.s)
     self.cells = [(i, cell) for i, part in enumerate(self.parts) for cell in part.cells()]
     if self.s.get("rounds", False):  # stable: within a round the order of the parts

@@ -69,6 +69,9 @@ def load(folder: str | os.PathLike, overrides: Mapping[str, Any] | None = None, 
   if allow_code:
     allow_outside_code()
   manifest = files.read_json(folder / "manifest.json", "export again")
+  if manifest["format"] != artefact.FORMAT:
+    raise UserError(f"{folder} is a {manifest['format']!r}, and this version reads {artefact.FORMAT!r}: open "
+                    "it with the medae_jax that wrote it, or export the run again")
   try:
     _check(folder, manifest)
     batch = {name: [[0, *(int(d) for d in one["shape"][1:])], str(one["dtype"])]

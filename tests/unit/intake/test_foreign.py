@@ -90,3 +90,17 @@ def test_what_is_in_a_form_that_is_not_read_is_said(tmp_path, caplog, names, sai
   with caplog.at_level(logging.WARNING):
     counts.say(find.find(tmp_path, ("image",)))
   assert bool(re.search(said, caplog.text)) if said else not caplog.text
+
+
+def test_pictures_of_a_run_below_the_data_are_no_inputs(tmp_path):
+  """--workdir inside of the folder of images: panels of the first run were normal images of the next."""
+  for name in ("a.png", "runs/1/evaluation/test_panel.png", "runs/1/checkpoints/x", "runs/1/config.json",
+               "other/config.json", "other/b.png", "more/checkpoints/c.png"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+  (tmp_path / "linked").symlink_to(tmp_path / "runs/1")
+  found = find.find(tmp_path, ("image",))
+  assert [p.name for p in found.files] == ["a.png", "c.png", "b.png"]
+  reasons = {item.path.name: item.reason for item in found.left_out}
+  assert reasons.pop("1") == reasons.pop("linked") == "is the folder of a run, whose pictures are no inputs"
+  assert find.find(tmp_path / "runs/1/evaluation", ("image",)).files  # asked for

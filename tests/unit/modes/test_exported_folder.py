@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medae_jax import api, evaluate, export, predict, serve
-from medae_jax.core import trained
+from medae_jax.core import artefact, trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.exported import opened
 from tests.unit import fake_run
@@ -86,6 +86,15 @@ def test_what_an_export_cannot_do_is_one_line(folders, tmp_path):
     opened.load(copy)
 
 
+def test_an_export_of_another_version_is_not_guessed_at(folders, tmp_path):
+  """It was read as if it were of this one."""
+  out = shutil.copytree(folders[1], tmp_path / "out")
+  manifest = json.loads((out / "manifest.json").read_text())
+  (out / "manifest.json").write_text(json.dumps({**manifest, "format": "medae_jax export 2"}))
+  with pytest.raises(UserError, match="is a 'medae_jax export 2', and this version reads 'medae_jax e"):
+    opened.load(out)
+
+
 @pytest.mark.parametrize("name", ["calibration.json", "trained_on.json"])
 def test_thresholds_and_notes_of_the_training_are_those_exported(folders, tmp_path, name):
   """Without the notes SYNTHETIC results would not say so."""
@@ -129,3 +138,16 @@ def test_of_the_config_predict_alone_may_be_edited(folders, tmp_path):
   del manifest["config"]  # of an older version
   (out / "manifest.json").write_text(json.dumps(manifest))
   opened.load(out)
+
+
+def test_an_export_takes_nothing_of_others_away(folders, tmp_path):
+  """predict without --output writes into the export: the next export into that folder deleted the results."""
+  out = shutil.copytree(folders[1], tmp_path / "out")
+  (out / "preparation/__pycache__").mkdir(parents=True)
+  for name in ("preparation/__pycache__/find.pyc", ".DS_Store", "error.log"):
+    (out / name).write_text("made by running it")
+  artefact.check_target(out)
+  api.load(out).predict(folders[2])
+  with pytest.raises(UserError, match=r"holds \d files that no export has written, the first pred"):
+    export.export(folders[0], out)
+  assert rows(out / "predictions")

@@ -221,3 +221,15 @@ def test_the_variant_of_a_result_heads_the_page(tmp_path):
   _check(page)
   assert "SYNTHETIC DATA" in page and "Variant demo: a short training in small" in page
   assert "Pretrained network: vgg16, &lt;a&gt;." in page
+
+
+def test_a_benchmark_overwrites_nothing_of_others(tmp_path):
+  """--output=. wrote its table.csv over one that was there."""
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "mine/table.csv").write_text("mine")
+  with pytest.raises(UserError, match="mine/table.csv is there, and no report has written it"):
+    report.report(tmp_path, "", tmp_path / "mine")
+  assert (tmp_path / "mine/table.csv").read_text() == "mine"
+  (tmp_path / "mine/benchmark.html").write_text("of an earlier report")
+  with pytest.raises(FileNotFoundError, match="no evaluated run"):
+    report.report(tmp_path, " , ", tmp_path / "mine")

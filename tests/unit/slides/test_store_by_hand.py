@@ -101,3 +101,13 @@ def test_parts_are_made_once_and_several_at_a_time():
   when_read.make_all([*arrays, *arrays, np.zeros(3)])
   assert sorted(made) == [0, 1, 2] and np.asarray(arrays[2]).sum() == 12
   assert when_read.WhenRead(all_parts[0], 1, (2,), int)[1] == 1 and len(made) == 3
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "report.json"])
+def test_tables_of_others_are_not_written_over(store, name):
+  """--target named the folder of somebody's own table."""
+  (store.folder / name).write_text("mine")
+  with pytest.raises(UserError, match=f"{name} is there, and no preparation has written it"):
+    store.settle({"seed": 1})
+  (store.folder / "settings.json").write_text("{")  # damaged; the target is one of a preparation
+  store.settle({"seed": 1})

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import pytest
 
 from configs import sweep_benchmark
 from medae_jax import sweep
+from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
 from medae_jax.reporting import seeds_table
 from medae_jax.training import durations, job as job_lib, plan
@@ -276,3 +278,22 @@ def test_every_run_is_listed_with_what_it_is(tmp_path):
   assert [(r["name"], r["run"], r["fold"], r["setting"], r["done"]) for r in lines] == [
       (f"cls{c}_run{k}", str(k), -1, 0, (c, k) == (1, 1)) for c in (0, 1) for k in (0, 1)]
   assert found.listing(trials[1:2]) == lines[1:2] and found.listing([]) == []
+
+
+def test_a_run_and_a_sweep_have_folders_of_their_own(tmp_path):
+  """The run's results were in no report any more."""
+  config, workdir = tiny_sweep.config(tmp_path), tmp_path / "w"
+  for name, call, said in (
+      ("config.json", lambda: plan.Plan(config, workdir), "w holds a run, and a sweep has a folder"),
+      ("table.csv", lambda: plan.Plan(config, workdir), "w/table.csv is there, and no sweep has written"),
+      ("sweep.json", lambda: config_lib.check_workdir(config, workdir), "w is the folder of a sweep")):
+    workdir.mkdir()
+    call()
+    (workdir / name).write_text("{}")
+    with pytest.raises(UserError, match=f"{said}.*: choose another"):
+      call()
+    shutil.rmtree(workdir)
+  workdir.mkdir()
+  for name in ("table.csv", "sweep.json"):
+    (workdir / name).write_text("{}")
+  plan.Plan(config, workdir)
