@@ -83,7 +83,7 @@ def _floats(value) -> np.ndarray:
     raise UserError("the array has masked pixels, which a network cannot leave out: fill them first")
   try:
     array = np.asarray(value)
-  except (ValueError, TypeError) as e:  # lists of unequal lengths
+  except (ValueError, TypeError, RuntimeError) as e:  # unequal lengths; tensors with gradients
     raise UserError(f"what is to be scored is no array ({' '.join(str(e).split())[:120]})") from e
   if not jax.dtypes.issubdtype(array.dtype, np.floating):
     kind = {"U": "text: give one file at a time, or run.predict(folder)", "S": "bytes: give the file's name",

@@ -2,10 +2,11 @@
 
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax.core import needs
+from medae_jax.core import config as config_lib, needs
 from medae_jax.core.errors import UserError
 from medae_jax.core.needs import Need
 from medae_jax.core.trained_on.record import LEVELS, TrainedOn
@@ -51,6 +52,21 @@ def test_what_only_looks_like_an_image_is_refused(image, said):
     given.batch(image, NEEDS)
 
 
+class _Gradients:
+  """A tensor of PyTorch that a network has made: NumPy cannot have it."""
+
+  def __array__(self, *_, **__):
+    raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach()")
+
+
+def test_what_does_not_become_an_array_is_refused():
+  deleted = jnp.asarray(OK)
+  deleted.delete()
+  for value, said in ((_Gradients(), "Use tensor.detach"), (deleted, "deleted")):
+    with pytest.raises(UserError, match=f"what is to be scored is no array \\(.*{said}"):
+      given.batch({"image": value}, NEEDS)
+
+
 def test_what_no_training_image_was_is_refused_or_said():
   image, told = OK[None].astype(np.float32), trained_on()
   assert given.warning(image, told, False) == given.warning(image, None, False) == ""
@@ -84,6 +100,14 @@ def test_a_run_warns_and_gives_no_verdict_of_nan(run_of, caplog):
     run_of(lambda batch: {"score": np.array([np.nan])}).score(OK)
 
 
+@pytest.mark.parametrize("threshold", ["0,5", "0.5", float("nan"), (0.5,)])
+def test_a_threshold_of_the_call_is_a_number(run_of, threshold):
+  """NaN marked nothing, without a word; "0,5" was a traceback."""
+  run = run_of(lambda batch: {"score": batch["image"].mean((1, 2, 3)), "map": batch["image"][..., :1]})
+  with pytest.raises(UserError, match="config.predict.threshold=.*: it must be"):
+    run.score(OK, **{"predict.threshold": threshold})
+  assert run.score(OK, **{"predict.threshold": np.float32(0.5)}).mask.any()
+
 @pytest.fixture
 def run_of(monkeypatch, tmp_path):
   from medae_jax import api
@@ -91,8 +115,9 @@ def run_of(monkeypatch, tmp_path):
   monkeypatch.setattr(record, "read", lambda workdir: trained_on())
 
   def make(score):
-    opened = types.SimpleNamespace(config=fake_run.config(), calibration=None, score=score,
-                                   method=types.SimpleNamespace(needs=NEEDS))
-    opened.override = lambda changed: opened
+    opened = types.SimpleNamespace(config=fake_run.config().lock(), calibration=None, score=score,
+                                   image_shape=None, method=types.SimpleNamespace(needs=NEEDS))
+    opened.override = lambda changed: types.SimpleNamespace(**{
+        **vars(opened), "config": config_lib.override(opened.config, changed)})
     return api.Run(tmp_path, opened, {})
   return make

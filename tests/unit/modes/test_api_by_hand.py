@@ -13,7 +13,7 @@ from medae_jax.core import trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.exported import opened
 from medae_jax.reporting import results
-from medae_jax.tasks import score_of
+from medae_jax.tasks import base, score_of
 
 
 @pytest.fixture
@@ -159,6 +159,8 @@ def test_an_array_is_one_image_or_a_batch_and_grey_has_one_channel(run, shape, g
   run.trained.override = lambda changed: run.trained
   run.trained.method = types.SimpleNamespace(needs={})
   run.trained.config = types.SimpleNamespace(eval=types.SimpleNamespace(kind="anomaly"))
+  run.trained.image_shape = None
+  monkeypatch.setattr(base, "check", lambda config, shape: None)
   monkeypatch.setattr(score_of, "arrays", lambda config, calibration, outputs, single: Found(outputs, single))
   image = np.random.default_rng(0).random(shape)
   for asked in (image, {"image": image.astype(np.float32)}):
@@ -175,14 +177,16 @@ def test_an_evaluation_knows_its_page(tmp_path):
 
 def test_fields_of_a_call_hold_for_arrays(run, monkeypatch):
   """They were left aside: another threshold gave the same mask, a misspelt one no word."""
-  other, run.trained.calibration = types.SimpleNamespace(config="changed", score=lambda batch: {}), "its"
+  other, run.trained.calibration = types.SimpleNamespace(
+      config="changed", image_shape=(4, 4, 1), score=lambda batch: {}), "its"
   run.trained.method, run.trained.override = types.SimpleNamespace(needs={}), lambda changed: {
       (("predict.threshold", 0.1),): other}[tuple(changed.items())]
   run.trained.config = types.SimpleNamespace(eval=types.SimpleNamespace(kind="anomaly"))
   asked = []
+  monkeypatch.setattr(base, "check", lambda config, shape: asked.append((config, shape)))
   monkeypatch.setattr(score_of, "arrays", lambda *args, single: asked.append(args) or Found({}, single))
   run.score(np.zeros((4, 4), np.float32), **{"predict.threshold": 0.1})
-  assert asked == [("changed", "its", {})]
+  assert asked == [("changed", (4, 4, 1)), ("changed", "its", {})]
 
 
 @pytest.mark.parametrize("call", [
