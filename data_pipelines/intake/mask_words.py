@@ -5,8 +5,10 @@ What the labels of brain volumes are called besides: brains/sequences.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 import re
+
+from data_pipelines.errors import UserError
 
 # Truth by its file: <name of the image>_<one of these>.
 _TRUTHS = ("mask", "seg", "segmentation", "label", "labels", "gt", "groundtruth", "ground_truth",
@@ -31,6 +33,8 @@ _WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|
 _MAY_BE_TRUTH = re.compile("mask|seg|lesion|gt$|label|truth|annot", re.IGNORECASE)
 BETWEEN = re.compile(r"[-_ .()]+")  # words of a file's name
 _ENDING = re.compile(rf"[-_ .](?:{'|'.join(_TRUTHS)})$", re.IGNORECASE)
+_NUMBERED = re.compile(rf"(.+)[-_ .]+\(?\d{{1,3}}\)?|(.+[-_ .](?:{'|'.join(_TRUTHS)}))\d{{1,3}}",
+                       re.IGNORECASE)
 
 
 def like_a_folder(word: str) -> bool:
@@ -55,6 +59,26 @@ def image_of(mask: str, images: Collection[str]) -> str:
   while mask not in images and (shorter := _ENDING.sub("", mask)) != mask:
     mask = shorter
   return mask
+
+
+def refuse_several(masks: Mapping[str, object], images: Collection[str]) -> None:
+  """Refuses a mask that is a further one of an image by its name: x_mask_1, x_2 or x/1 of x.
+
+  BUSI has a file for each lesion; one alone would count.
+
+  Args:
+    masks: {name: its file}; those that are called as an image are its mask.
+
+  Raises:
+    UserError: with the first.
+  """
+  for mask, path in masks.items():
+    numbered = None if mask in images else _NUMBERED.fullmatch(mask)
+    plain = [] if mask in images else [mask.rpartition("/")[0]]
+    for name in ([numbered[1] or numbered[2], *plain] if numbered else plain):
+      if (image := image_of(name, images)) in images:
+        raise UserError(f"{path} is one of several masks of {image} by its name: join them into one file, "
+                        "255 where any of them is marked, 0 elsewhere")
 
 
 def may_be_truth(stem: str) -> bool:

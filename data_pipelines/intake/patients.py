@@ -123,7 +123,10 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     if folders and found[name] == folder and not person:
       by_folder[name] = folder
   _say_torn(by_folder, prefixes, found)
-  return person_names.lettered(person_names.copied(found, {n: find.without_ending(n) for n in guessed}))
+  plain = {n: find.without_ending(n) for n in guessed}
+  found = person_names.copied(found, plain)
+  person_names.say_named_after(found, plain)
+  return person_names.lettered(found)
 
 
 def _say_torn(by_folder, prefixes, found) -> None:
@@ -274,7 +277,7 @@ def _person(parts):
 def _prefix(name, several):
   """What a file's name says of its patient, or "". `several`: names begin with more numbers than 0 and 1."""
   whole = find.without_ending(name).rpartition("/")[2]
-  stem = visits.compact(processed.core(whole))  # P1_FLAIR_bet is a form of P1_FLAIR
+  stem = person_names.dotted(visits.compact(processed.core(whole)))  # P1_FLAIR_bet is a form of P1_FLAIR
   parts = re.split(r"([_-])", stem)  # words at even places, separators between them
   if person := _person(parts)[0] or person_names.elsewhere(stem, _WORDS):
     return person

@@ -34,6 +34,7 @@ _COPY = re.compile(r"(?:(?:copy of|kopie von|copie de|copia di|copia de) +(.+)|"
                    r" ?[-\u2013_]? ?(?:copy|kopie|copie|copia)(?: ?\(?\d+\)?)?))")
 _LETTER = re.compile(r"(.*\d)([a-d])", re.IGNORECASE)
 _SIDE = re.compile(r"(.*\d)(?:l|r|lt|rt|od|os)", re.IGNORECASE)
+_DOTTED = re.compile(r"^([^.]*\d)\.(\d{1,4})$")
 # Words that may stand before a person: of views, kinds, dates and sequences, and numbers.
 _BEFORE = re.compile(rf"(?:{_VIEW}|t1|t2|t1ce|t1w|t2w|flair|adc|dwi|ax|sag|cor|slice|frame|img|image|scan|"
                      r"view)?\d*|(?:19|20)\d\d[-.]?\d\d[-.]?\d\d", re.IGNORECASE)
@@ -70,6 +71,11 @@ def elsewhere(stem: str, kinds) -> str:
   return found[1] if found else ""
 
 
+def dotted(stem: str) -> str:
+  """CT_012_3 of CT_012.3, which programs call the slices of a stack; other names as they are."""
+  return _DOTTED.sub(r"\1_\2", stem)
+
+
 def without_side(stem: str) -> str:
   """RET002 of RET002OD and RET002OS, 9000099 of 9000099L; other names as they are."""
   found = _SIDE.fullmatch(stem)
@@ -99,6 +105,27 @@ def copied(patients: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, s
     if copy := _COPY.fullmatch(stem):
       found[name] = whose.get(folder + slash + (copy[1] or copy[2]), found[name])
   return found
+
+
+def say_named_after(patients: Mapping[str, str], plain: Mapping[str, str]) -> None:
+  """Warns of a file whose patient is called as another file is, which is of somebody else.
+
+  IM-0033-0001-0002 is of IM-0033-0001 by its name, and IM-0033-0001 of IM-0033.
+
+  Args:
+    plain: as of `copied`.
+  """
+  of = {path.lower(): name for name, path in plain.items()}
+  odd = []
+  for name, path in plain.items():
+    folder, slash, _ = path.lower().rpartition("/")
+    other = of.get(folder + slash + patients[name].lower(), name)
+    odd += [(name, other)] if patients[other].lower() != patients[name].lower() else []
+  if odd:
+    one, other = odd[0]
+    logging.warning("%s counts as one of patient %s, and %s as one of %s, by their names (%d such files): "
+                    "where they are one patient's, config.data.group_pattern says so", one, patients[one],
+                    other, patients[other], len(odd))
 
 
 def say_columns(rows: Sequence[Mapping[str, str]], known: Collection[str]) -> None:

@@ -211,11 +211,12 @@ def with_masks(sides: Sides) -> list[Member]:
     keys = _of_one(key, named[key], sides.members, keys)
   result = [dataclasses.replace(m, mask=named.get(k)) for m, k in zip(sides.members, keys)]
   used = set(keys)
-  lonely = [p for k, p in named.items() if k not in used]
-  if lonely:
-    raise UserError(f"{len(lonely)} of {len(named)} masks belong to no image, the first: {lonely[0]}; a mask "
+  lonely = {k: p for k, p in named.items() if k not in used}
+  mask_words.refuse_several(lonely, known)
+  if first := next(iter(lonely.values()), None):
+    raise UserError(f"{len(lonely)} of {len(named)} masks belong to no image, the first: {first}; a mask "
                     "has the path of its image, masks/a.png for abnormal/a.png"
-                    + folder_words.unsaid(sides.found) + processed.of_label(lonely[0], sides.found.files))
+                    + folder_words.unsaid(sides.found) + processed.of_label(first, sides.found.files))
   return result
 
 

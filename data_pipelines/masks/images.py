@@ -205,6 +205,7 @@ def pair(images, masks) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
         raise UserError(f"{named[name]} and {file} differ only in their ending: take one away")
       named[name] = file
     found.append(named)
+  mask_words.refuse_several(found[1], found[0])
   for has, lacks, folder in ((found[0], found[1], masks), (found[1], found[0], images)):
     lonely = [f for name, f in has.items() if name not in lacks]
     if lonely:

@@ -28,6 +28,9 @@ def test_masks_of_a_table_are_not_called_unused(tmp_path, caplog):
   save(tmp_path / "masks/test/3_mask.png", marked)
   with pytest.raises(UserError, match="are masks of one image"):
     build(tmp_path)
+  (tmp_path / "masks/test/3_mask.png").rename(tmp_path / "masks/test/3_mask_1.png")  # one alone counted
+  with pytest.raises(UserError, match="3_mask_1.png is one of several masks of test/3 by its name: join"):
+    build(tmp_path)
 
 
 def test_a_mask_of_two_splits_is_of_nobody(tmp_path):

@@ -134,3 +134,25 @@ def test_a_day_with_dashes_is_no_patient():
     assert len(set(patients.of_files([kind.format(k) + ".png" for k in range(1, 10)]))) == 9
   assert patients.of_scans(["UCSF-PDGM-0315", "UCSF-PDGM-0315_FU003d"])["UCSF-PDGM-0315_FU003d"] == (
       "UCSF-PDGM-0315")
+
+
+def test_a_file_whose_patient_is_called_as_another_file_is_said(caplog):
+  """Both are radiographs of one child, on two sides of the split."""
+  names = ["IM-0033-0001.jpeg", "IM-0033-0001-0002.jpeg", "IM-0034-0001.jpeg"]
+  assert patients.of_files(names) == ["IM-0033", "IM-0033-0001", "IM-0034"]
+  assert ("IM-0033-0001-0002.jpeg counts as one of patient IM-0033-0001, and IM-0033-0001.jpeg as one of "
+          "IM-0033, by their names (1 such files)") in caplog.text
+  caplog.clear()
+  patients.of_files([names[0], names[2], "a.png", "a_1.png", "P1/x.png", "P1/x_1.png"])
+  patients.of_files(names, pattern=r"(IM-\d+)")
+  assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["CT_{p}.{s}", "{p}.{s}", "volume-{p}.{s}", "MR{p}.{s}"])
+def test_a_number_behind_a_dot_is_that_of_a_slice(name):
+  """Every slice of a stack was a patient of its own."""
+  names = [f"{name.format(p=p, s=s)}.png" for p in (11, 12, 13) for s in range(3)]
+  found = patients.of_files(names)
+  assert found[0] == found[2] != found[3] == found[5] and len(set(found)) == 3
+  uids = ["1.2.840.1.7.png", "1.2.840.1.8.png", "v1.x.png", "a.1.png"]
+  assert len(set(patients.of_files(uids))) == 4

@@ -1,10 +1,13 @@
 """Names of results: safe everywhere, no two alike, short where that is clear."""
 
+import contextlib
 import pathlib
+import re
 import unicodedata
 
 import pytest
 
+from data_pipelines.errors import UserError
 from data_pipelines.intake import mask_words, names
 from tests import messy_folder
 
@@ -118,3 +121,14 @@ def test_words_of_marks_and_names_of_devices_are_those_of_these_lists():
     ("x.seg", ["x"], "x")])
 def test_the_image_of_a_mask(mask, images, image):
   assert mask_words.image_of(mask, images) == image
+
+
+@pytest.mark.parametrize("mask, image", [
+    ("benign (1)_mask_1", "benign (1)"), ("x_mask2", "x"), ("x_2", "x"), ("x_(2)", "x"),
+    ("p/x_lesion_03", "p/x"), ("x/0", "x"), ("x_mask/1", "x"), ("y_1", ""), ("x1", ""), ("x_2020", ""),
+    ("x", ""), ("x_1_a", "")])
+def test_further_masks_of_an_image(mask, image):
+  """Of BUSI's benign (1)_mask.png and benign (1)_mask_1.png nothing said that both are meant."""
+  images, said = {"benign (1)", "x", "p/x"}, f"^f.png is one of several masks of {re.escape(image)} by its"
+  with pytest.raises(UserError, match=said) if image else contextlib.nullcontext():
+    mask_words.refuse_several({"x_mask": "x.png", "p/x": "y.png", mask: "f.png"}, images)

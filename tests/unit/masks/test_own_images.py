@@ -174,3 +174,18 @@ def test_drawn_images_and_files_are_shown_alike(module, tmp_path):
     shown[signed] = data.split("test").read_one(0)["image"], data.train().read_one(0)["image"]
   for plain, both in zip(*shown.values()):
     np.testing.assert_allclose(both, 2 * plain - 1, atol=1e-6)
+
+
+def test_several_masks_of_an_image_are_to_be_joined(root, tmp_path):
+  """BUSI's, put into masks/ as the warning says: the line told of a mask without an image."""
+  import shutil
+  shutil.copytree(root, tmp_path / "set")
+  (tmp_path / "set/masks/x.png").rename(tmp_path / "set/masks/x_mask.png")
+  shutil.copy(tmp_path / "set/masks/x_mask.png", tmp_path / "set/masks/x_mask_1.png")
+  with pytest.raises(UserError, match=r"x_mask_1.png is one of several masks of x by its name: join them"):
+    opened(tmp_path / "set")
+  (tmp_path / "set/masks/x_mask.png").rename(tmp_path / "set/masks/x_mask_2.png")
+  for call in (lambda: opened(tmp_path / "set"),
+               lambda: mask_images.pair(tmp_path / "set/abnormal", tmp_path / "set/masks")):
+    with pytest.raises(UserError, match="x_mask_1.png is one of several masks of"):
+      call()
