@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import pathlib
 
@@ -34,6 +35,10 @@ def run(job: dict) -> dict:
     return {"bad": str(e)}
   except MemoryError:
     return {"memory": "out of memory"}
+  flair = next((v for m, v in zip(job["modalities"], read.arrays) if m.lower() == "flair"), None)
+  if seg is not None and flair is not None and not job["lesion_values"]:  # of one kind, a cavity is dark
+    doubts = prepared.left_out, anatomy.mirrored(seg, flair)
+    prepared = dataclasses.replace(prepared, left_out="; ".join(filter(None, doubts)))
   if prepared.left_out:
     logging.warning("%s: %s", patient, prepared.left_out)
   try:

@@ -114,3 +114,27 @@ def test_a_slab_whose_slices_are_strips(tmp_path):
     anatomy.check_slab("x", shape, spacing)
   with pytest.raises(UserError, match="strips of 16"):
     anatomy.check_slab("x", (64, 16, 64), (1, 1.5, 1))
+
+
+@pytest.mark.parametrize("axis", (0, 1, 2))
+def test_a_label_that_is_turned_round_within_the_brain_is_said(tmp_path, caplog, axis):
+  """A label written with another sign of its x axis marked the healthy side of every brain."""
+  grid, column = np.indices((24, 20, 12)), lambda values: np.reshape(values, (3, 1, 1, 1))
+  ball = lambda centre, radius: (((grid - column(centre)) / radius) ** 2).sum(axis=0) < 1
+  flair = np.where(ball((11.5, 9.5, 5.5), column([11, 9.2, 5.5])), 100.0, 0)
+  lesion = ball((7, 6, 3), 3)
+  bright, cavity = np.where(lesion, 150, flair), np.where(lesion, 40, flair)
+  turned = np.flip(lesion, axis)
+  said = anatomy.mirrored(turned, bright)
+  assert "is 1.00 times as bright" in said and f"turned round along axis {axis + 1} 1.50 times" in said
+  for label, image in ((lesion, bright), (lesion, cavity), (turned, cavity), (turned, flair),
+                       (0 * lesion, bright), (lesion, 0 * flair)):
+    assert anatomy.mirrored(label, image) == ""
+  for name, array in (("flair", bright), ("seg", turned)):
+    nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.eye(4)), tmp_path / f"P1_{name}.nii")
+  job = {"patient": "P1", "volumes": [str(tmp_path / "P1_flair.nii")], "seg": str(tmp_path / "P1_seg.nii"),
+         "modalities": ("flair",), "size": (8, 8), "storage": "float16", "folder": str(tmp_path), "key": {},
+         "orientation": "", "placement": "scan", "field_mm": 0.0, "unit": "percentile", "lesion_values": ()}
+  (tmp_path / "records").mkdir()
+  assert "is it mirrored?" in prepare_scan.run(job)["record"]["warning"] and "P1: " in caplog.text
+  assert "mirrored" not in prepare_scan.run({**job, "lesion_values": (1,)})["record"]["warning"]
