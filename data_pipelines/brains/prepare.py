@@ -198,6 +198,11 @@ def _say(bad, done, cfg, folder):
   if values := [r["label_values"] for r in done.values() if r.get("label_values")]:
     logging.info("labels of %d of %d scans, %s; set config.data.lesion_values where that is wrong",
                  len(values), len(done), labels.described(values, cfg["lesion_values"]))
+    held = sorted({int(v) for scan in values for v in scan})
+    if cfg["lesion_values"] and not {*cfg["lesion_values"]} & {*held}:
+      logging.warning("config.data.lesion_values=%s are in none of the %d labels, which hold %s: nothing in "
+                      "them counts as lesion", tuple(cfg["lesion_values"]), len(values),
+                      ", ".join(map(str, held)))
   if bad and cfg["strict"]:
     raise UserError(f"{len(bad)} scans of {cfg['dir']} cannot be prepared and config.data.strict "
                      f"is set ({named}); see {folder / 'report.json'}")

@@ -51,6 +51,9 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   none = isinstance(modalities, (list, tuple)) and not modalities
   given = {**dict(data_cfg.items()), "modalities": ("image",) if none else modalities}
   cfg = data_fields.resolve(given, defaults())
+  if cfg.folds:
+    raise UserError(f"config.data.folds={cfg.folds}: one's own folder is split by val_share, test_share and "
+                    "split_seed; another split_seed is another split")
   brains.check(cfg)
   cfg.modalities = () if none else cfg.modalities
   for name in ("val_share", "test_share"):

@@ -20,6 +20,7 @@ import pathlib
 import ml_collections
 import numpy as np
 
+from data_pipelines import scored_alone
 from data_pipelines.dataset import DataSet
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts, images
@@ -188,6 +189,9 @@ def build(data_cfg, seed: int) -> DataSet:
   if both and all(filecmp.cmp(*p, shallow=False) for p in pairs.values()):
     raise UserError(f"all {len(both)} files of {folders['annotated']} are those of {folders['clean']}, byte "
                     "for byte: nothing is annotated, and there is nothing to learn")
+  if cfg.mask_dir != defaults().mask_dir and not folders["mask"].is_dir() and not scored_alone.now():
+    raise FileNotFoundError(f"config.data.mask_dir={cfg.mask_dir!r}: there is no folder {folders['mask']}; "
+                            "leave the field out to take what differs for the marks")
   masks, foreign = masks_of(both, folders["mask"])
   _say_other_masks(root, folders.values())
   items = [FilePair(n, pairs[n][0], g, cfg, pairs[n][1], masks.get(n))

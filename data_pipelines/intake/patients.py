@@ -156,6 +156,8 @@ def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", groupi
   guessed = name_patients(names, pattern, root, ids, kinds) if by_name else {n: n for n in names}
   person_names.say_columns(rows, COLUMNS)
   column = _joined(rows) if by_name else [""] * len(rows)
+  if by_name:
+    person_names.say_fits(pattern, [n for c, n in zip(column, names) if not c], by_pattern)
   return unified([c or guessed[n] for c, n in zip(column, names)])
 
 
@@ -195,6 +197,7 @@ def of_scans(names: Sequence[str], pattern: str = "", grouping: str = "patient")
   By the pattern, or by what the name says of a time (visits.py): sub-01_ses-02, OAS1_0061_MR2.
   """
   one = lambda name: (by_pattern(name, pattern) or _of_scan(name)) if grouping == "patient" else name
+  person_names.say_fits(pattern if grouping == "patient" else "", names, by_pattern)
   return dict(zip(names, unified(list(map(one, names)))))
 
 
@@ -232,9 +235,7 @@ def by_pattern(name: str, pattern: str) -> str:
 
 def describe(patients: Mapping[str, str], what: str) -> str:
   """A line for the log: how many files of how many patients, with an example."""
-  groups: dict[str, list[str]] = {}
-  for name, patient in patients.items():
-    groups.setdefault(same(patient), []).append(name)
+  groups = {same(patient) for patient in patients.values()}
   name, patient = next(iter(patients.items()))
   return (f"{what}: {len(patients)} files of {len(groups)} patients, by their folders and names ({name} "
           f"is of {patient}); set {PATTERN_FIELD} where that is wrong")

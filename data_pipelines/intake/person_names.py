@@ -6,7 +6,7 @@ a number (RET002OD); blanks and brackets as separators (P01 slice 3, Patient 1 (
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import logging
 import re
 
@@ -126,6 +126,13 @@ def say_named_after(patients: Mapping[str, str], plain: Mapping[str, str]) -> No
     logging.warning("%s counts as one of patient %s, and %s as one of %s, by their names (%d such files): "
                     "where they are one patient's, config.data.group_pattern says so", one, patients[one],
                     other, patients[other], len(odd))
+
+
+def say_fits(pattern: str, names: Sequence[str], found: Callable[[str, str], str]) -> None:
+  """Warns of config.data.group_pattern where it fits none of the names; `found`: patients.by_pattern."""
+  if pattern and names and not any(found(name, pattern) for name in names):
+    logging.warning("config.data.group_pattern=%r fits none of %d names, the first %s: patients are told by "
+                    "folders and names instead", pattern, len(names), names[0])
 
 
 def say_columns(rows: Sequence[Mapping[str, str]], known: Collection[str]) -> None:

@@ -182,6 +182,9 @@ def folder_lists(cfg) -> dict[str, list[Item]]:
   get = lambda split, side: items.get((split, side), [])
   anomalies = [i for i in get("val", "anomaly")
                if not cfg["val_kind"] or same(i.kind) == same(cfg["val_kind"])]
+  if not anomalies and (there := {i.kind for i in get("val", "anomaly")}) and not scored_alone.now():
+    raise UserError(f"{root}: no validation anomaly is of config.data.val_kind={cfg['val_kind']!r}; there "
+                    f"are {', '.join(sorted(there)[:6])}")
   if cfg["fold"] < 0:
     train, val = get("train", "normal"), get("val", "normal")
     if not val:

@@ -9,11 +9,13 @@ import pathlib
 
 import numpy as np
 
+from data_pipelines import scored_alone
 from data_pipelines.errors import UserError
 from data_pipelines.formats.regular import is_there
 from data_pipelines.intake import folder_words, patients, splits, tables, vocabulary
 
 SPLITS = vocabulary.SPLITS
+_TABLE = "labels.csv"  # the default of config.data.table, which need not exist
 _SEED = 42  # of the split by patient: not config.seed, runs compare
 
 
@@ -52,6 +54,10 @@ def split_names(items, root: pathlib.Path, cfg) -> dict[str, str]:
   """
   table = tables.place(root, cfg.table) if cfg.table else None
   by = cfg.split_by
+  if by == "auto" and table is not None and cfg.table != _TABLE and not is_there(table) and (
+      not scored_alone.now()):
+    raise FileNotFoundError(f"config.data.table={cfg.table!r}: {table} does not exist; leave the field out "
+                            "to split by patient")
   if by == "auto":
     by = "table" if table is not None and is_there(table) else "group"
   if by not in ("table", "group", "file", "reference"):

@@ -6,6 +6,7 @@ import pytest
 
 from data_pipelines.brains import fields, files, folds, prepare
 from data_pipelines.brains.scan_folders import ScanFiles
+from data_pipelines.datasets import own_folder
 from data_pipelines.errors import UserError
 from data_pipelines.intake import splits
 
@@ -77,3 +78,9 @@ def test_scans_are_regrouped_where_there_are_folds_whichever_it_is(count, fold, 
     prepare.prepare_set({"dir": "d", "modalities": ("flair",), "group_pattern": "(x)", "grouping": "patient",
                          "folds": count, "fold": fold})
   assert asked == regrouped and rules == [("d", ("flair",), "(x)", "patient")]
+
+
+def test_ones_own_folder_has_no_folds():
+  """A traceback (tfds_dir) said so."""
+  with pytest.raises(UserError, match="config.data.folds=3: one's own folder is split by val_share"):
+    own_folder.resolve({"name": "own_folder", "folds": 3})

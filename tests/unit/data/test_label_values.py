@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import dataset as datasets
-from data_pipelines.brains import fields, labels
+from data_pipelines.brains import fields, labels, prepare
 from data_pipelines.datasets.synthetic import write_nifti
 from medae_jax.core import upgrade
 from tests.brain_folders import config, rewrite, scan, volume_of
@@ -109,3 +109,12 @@ def test_a_probability_map_as_label_is_left_out_with_its_reason(tmp_path, caplog
   assert len(said) == 1 and "labels of 2 of 2 scans, values taken for lesion: 10 (in 1 scans, " in said[0]
   assert "; not: 1 (in 1 scans, " in said[0] and "where that is wrong" in said[0]
   assert scan(source, 1).name in {s.patient for scans in found.scans.values() for s in scans}
+
+
+def test_values_that_no_label_holds_are_said(caplog):
+  """lesion_values=(4,) of labels of BraTS 2023, which has 3 there: all tumours were healthy."""
+  record = {"label_values": {"1": 5, "3": 2}}
+  for values, said in (((4,), True), ((1, 4), False), ((), False)):
+    caplog.clear()
+    prepare._say({}, {"P1": record, "P2": {}}, {"lesion_values": values, "strict": False}, None)
+    assert ("lesion_values=(4,) are in none of the 1 labels, which hold 1, 3: nothing" in caplog.text) == said

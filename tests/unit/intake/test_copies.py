@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines import dataset as datasets, fields
 from data_pipelines.datasets import own_folder
-from data_pipelines.intake import copies, patients, sides
+from data_pipelines.intake import copies, patients, sides, tables
 
 
 def write(folder, *names):
@@ -156,3 +156,17 @@ def test_a_number_behind_a_dot_is_that_of_a_slice(name):
   assert found[0] == found[2] != found[3] == found[5] and len(set(found)) == 3
   uids = ["1.2.840.1.7.png", "1.2.840.1.8.png", "v1.x.png", "a.1.png"]
   assert len(set(patients.of_files(uids))) == 4
+
+
+def test_a_pattern_that_fits_no_name_is_said(caplog):
+  """Patients were told by another rule than the one that was given."""
+  names = ["a_1.png", "a_2.png", "b_1.png"]
+  patients.of_files(names, "(pat.)")
+  patients.of_scans(["P1", "P2"], "(pat.)")
+  assert caplog.text.count("config.data.group_pattern='(pat.)' fits none of") == 2 and "3 names" in caplog.text
+  caplog.clear()
+  rows = [tables.Row({"patient": "P1"}, tables.pathlib.Path("t.csv"), 2)] * 3
+  patients.of_rows(rows, names, "(pat.)")
+  patients.of_files(names, "(a)")
+  patients.of_files(names, "(pat.)", "file")
+  assert not caplog.text

@@ -287,3 +287,11 @@ def test_lateral_views_by_a_column_are_said(root, caplog, column, views, said):
   table.write_text("\n".join(rows))
   of(root, val_fraction=0.5)
   assert said in caplog.text and bool(said) == ("lateral" in caplog.text)
+
+
+def test_a_kind_of_anomalies_that_is_not_there_is_refused(root, monkeypatch):
+  """A misspelt one left validation without anomalies, and nothing said so."""
+  with pytest.raises(UserError, match="of config.data.val_kind='virsu'; there are (virus|bacteria), "):
+    of(root, val_kind="virsu")
+  monkeypatch.setattr(folders.scored_alone, "now", lambda: True)  # another hospital's, scored by the same run
+  assert of(root, val_kind="virsu")["val_anomaly"] == []

@@ -92,3 +92,11 @@ def test_masks_that_are_not_read_are_said(tmp_path, caplog):
   (tmp_path / "masks/a.gif").write_bytes(b"x")
   assert not caplog.text and paired.masks_of(["a.png"], tmp_path / "masks") == ({}, [])
   assert "1 files in folders of masks are in a form that is not read" in caplog.text
+
+
+def test_a_folder_of_masks_that_is_named_and_not_there_is_said(tmp_path):
+  """What differs counted as drawn, though masks had been asked for."""
+  write_pairs(tmp_path)
+  open_pairs(tmp_path)
+  with pytest.raises(FileNotFoundError, match="config.data.mask_dir='mraks': there is no .*mraks; leave"):
+    open_pairs(tmp_path, mask_dir="mraks")

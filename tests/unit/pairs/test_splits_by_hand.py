@@ -167,3 +167,13 @@ def test_frames_are_listed_as_strictly_as_the_config_says(strict, monkeypatch):
   monkeypatch.setattr(frames.counts, "files", lambda *args, **named: asked.append((*args, named)))
   frames.list_frames("x", strict)
   assert asked == [("x", ("image", "dicom"), strict, {"clean": True})]
+
+
+def test_a_table_that_is_named_and_not_there_is_said(tmp_path, monkeypatch):
+  """Frames were split by patient, whatever the table had said."""
+  names = [f"p{k}_1.png" for k in range(12)]
+  assert set(splits.split_names(items(*names), tmp_path, config()).values()) == {"train", "val", "test"}
+  with pytest.raises(FileNotFoundError, match="config.data.table='mine.csv': .* does not exist; leave"):
+    splits.split_names(items(*names), tmp_path, config(table="mine.csv"))
+  monkeypatch.setattr(splits.scored_alone, "now", lambda: True)  # another hospital's frames, of the same run
+  assert splits.split_names(items(*names), tmp_path, config(table="mine.csv"))
