@@ -123,10 +123,7 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     if folders and found[name] == folder and not person:
       by_folder[name] = folder
   _say_torn(by_folder, prefixes, found)
-  plain = {n: find.without_ending(n) for n in guessed}
-  found = person_names.copied(found, plain)
-  person_names.say_named_after(found, plain)
-  return person_names.lettered(found)
+  return person_names.lettered(person_names.copied(found, {n: find.without_ending(n) for n in guessed}))
 
 
 def _say_torn(by_folder, prefixes, found) -> None:
@@ -157,7 +154,9 @@ def of_rows(rows: Sequence[Row], names: Sequence[str], pattern: str = "", groupi
   person_names.say_columns(rows, COLUMNS)
   column = _joined(rows) if by_name else [""] * len(rows)
   if by_name:
-    person_names.say_fits(pattern, [n for c, n in zip(column, names) if not c], by_pattern)
+    alone = {n: find.without_ending(n) for c, n in zip(column, names) if not c}
+    person_names.say_fits(pattern, list(alone), by_pattern)
+    person_names.say_named_after(guessed, alone)
   return unified([c or guessed[n] for c, n in zip(column, names)])
 
 

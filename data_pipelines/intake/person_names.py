@@ -113,7 +113,7 @@ def say_named_after(patients: Mapping[str, str], plain: Mapping[str, str]) -> No
   IM-0033-0001-0002 is of IM-0033-0001 by its name, and IM-0033-0001 of IM-0033.
 
   Args:
-    plain: as of `copied`.
+    plain: {file: its path without ending} of the files whose name alone says whose they are.
   """
   of = {path.lower(): name for name, path in plain.items()}
   odd = []

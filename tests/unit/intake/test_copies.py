@@ -145,6 +145,7 @@ def test_a_file_whose_patient_is_called_as_another_file_is_said(caplog):
   caplog.clear()
   patients.of_files([names[0], names[2], "a.png", "a_1.png", "P1/x.png", "P1/x_1.png"])
   patients.of_files(names, pattern=r"(IM-\d+)")
+  patients.of_rows([tables.Row({"patient": f"P{k}"}, tables.pathlib.Path(), 2) for k in (1, 1, 2)], names)
   assert not caplog.text
 
 
@@ -163,7 +164,7 @@ def test_a_pattern_that_fits_no_name_is_said(caplog):
   names = ["a_1.png", "a_2.png", "b_1.png"]
   patients.of_files(names, "(pat.)")
   patients.of_scans(["P1", "P2"], "(pat.)")
-  assert caplog.text.count("config.data.group_pattern='(pat.)' fits none of") == 2 and "3 names" in caplog.text
+  assert caplog.text.count("config.data.group_pattern='(pat.)' fits none of") == 2
   caplog.clear()
   rows = [tables.Row({"patient": "P1"}, tables.pathlib.Path("t.csv"), 2)] * 3
   patients.of_rows(rows, names, "(pat.)")
