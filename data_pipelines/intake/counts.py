@@ -8,8 +8,18 @@ import logging
 import pathlib
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import folder_words, foreign, mask_words, names as naming
-from data_pipelines.intake.find import SUFFIXES, WHAT, Found, LeftOut, find, kind_of, like, stem_of
+from data_pipelines.intake import folder_words, foreign, mask_words, names as naming, vocabulary
+from data_pipelines.intake.find import (
+  RESULTS,
+  SUFFIXES,
+  WHAT,
+  Found,
+  LeftOut,
+  find,
+  kind_of,
+  like,
+  stem_of,
+)
 from data_pipelines.intake.tables import same
 
 NAMED = 20  # names in the log; all of them are in the report that the caller writes
@@ -66,7 +76,13 @@ def files(folder, kinds: Collection[str], strict: bool = True, clean: bool = Fal
 
 
 def refuse_broken(found: Found) -> None:
-  """Raises UserError where something would be an input, could it be read."""
+  """Raises UserError where something would be an input, could it be read; where predict has written into a
+  folder of a side, all of which is left out as results."""
+  for item in found.left_out:
+    side = same(item.path.name) in vocabulary.SIDE_WORDS and not item.path.name.isdigit()
+    if side and item.reason.startswith(f"holds {RESULTS}"):
+      raise UserError(f"{item.path} {item.reason}, and what else lies there would be left out with them: move "
+                      "the results away")
   if found.broken:
     first, more = found.broken[0], len(found.broken) - 1
     raise UserError(f"{shown(first.path, first.path)} {first.reason}"

@@ -1,5 +1,6 @@
 """What files are that are not read: by their first bytes as formats define them, and by their endings."""
 
+import contextlib
 import logging
 import re
 
@@ -104,3 +105,16 @@ def test_pictures_of_a_run_below_the_data_are_no_inputs(tmp_path):
   reasons = {item.path.name: item.reason for item in found.left_out}
   assert reasons.pop("1") == reasons.pop("linked") == "is the folder of a run, whose pictures are no inputs"
   assert find.find(tmp_path / "runs/1/evaluation", ("image",)).files  # asked for
+
+
+@pytest.mark.parametrize("side, refused", [("abnormal", True), ("Tumors", True), ("1", False), ("maps", False)])
+def test_results_among_the_images_of_a_side_are_refused(tmp_path, side, refused):
+  """--output=set/abnormal: all abnormal images were left out, with a line of information."""
+  for name in ("normal/a.png", f"{side}/b.png"):
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).touch()
+  (tmp_path / side / "predictions.csv").write_text("input,score\n")
+  found = find.find(tmp_path, ("image",))
+  with pytest.raises(UserError, match=f"{side} holds predictions.csv: results .*: move the results") if (
+      refused) else contextlib.nullcontext():
+    counts.refuse_broken(found)
