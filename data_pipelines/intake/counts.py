@@ -81,8 +81,8 @@ def refuse_broken(found: Found) -> None:
   for item in found.left_out:
     side = same(item.path.name) in vocabulary.SIDE_WORDS and not item.path.name.isdigit()
     if side and item.reason.startswith(f"holds {RESULTS}"):
-      raise UserError(f"{item.path} {item.reason}, and what else lies there would be left out with them: move "
-                      "the results away")
+      raise UserError(f"{item.path} {item.reason}, and what else lies there would be left out with them: "
+                      "move the results away")
   if found.broken:
     first, more = found.broken[0], len(found.broken) - 1
     raise UserError(f"{shown(first.path, first.path)} {first.reason}"

@@ -107,7 +107,8 @@ def test_pictures_of_a_run_below_the_data_are_no_inputs(tmp_path):
   assert find.find(tmp_path / "runs/1/evaluation", ("image",)).files  # asked for
 
 
-@pytest.mark.parametrize("side, refused", [("abnormal", True), ("Tumors", True), ("1", False), ("maps", False)])
+@pytest.mark.parametrize("side, refused", [
+    ("abnormal", True), ("Tumors", True), ("1", False), ("maps", False)])
 def test_results_among_the_images_of_a_side_are_refused(tmp_path, side, refused):
   """--output=set/abnormal: all abnormal images were left out, with a line of information."""
   for name in ("normal/a.png", f"{side}/b.png"):
