@@ -87,7 +87,7 @@ def mirrored(lesion: np.ndarray, flair: np.ndarray) -> str:
   for axis in range(3):
     other = np.flip(lesion, axis) & ~lesion
     inside = other & brain
-    if np.count_nonzero(inside) > _INSIDE * max(1, np.count_nonzero(other)):
+    if np.count_nonzero(inside) > _INSIDE * max(1, int(np.count_nonzero(other))):
       there = flair[inside].mean() / median
       if there > _LESION and there > own + _LESION - 1:
         return (f"seg marks what is {own:.2f} times as bright in FLAIR as the brain's median, and turned "

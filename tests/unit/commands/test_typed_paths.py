@@ -62,7 +62,7 @@ def test_python_knows_the_home_folder_too(tmp_path, asked):
 def test_programs_that_prepare_do_likewise(tmp_path):
   programs.main(["pairs", "--out=~/pairs", "--synthetic=1"])
   assert json.loads((tmp_path / "home/pairs/marks.json").read_text())["copies"] == 1
-  with pytest.raises(SystemExit, match=f"{tmp_path}/home/none"):
+  with pytest.raises(SystemExit, match="home/none"):
     programs.main(["nih", "--source=~/none", "--target=here"])
   for args in (["pairs", "--out=$DATA/pairs", "--synthetic=1"],
                ["nih", "--source=.", "--target=$DATA/nih"]):
