@@ -166,7 +166,9 @@ def test_replaces_exports_only(run, tmp_path):
   assert [p.name for p in target.iterdir()] == ["thesis.tex"]
   (target / "thesis.tex").unlink()
   export.export(workdir, target)
-  (target / "stale").write_text("")
+  (target / "stale").write_text("of an earlier format")
+  manifest = json.loads((target / "manifest.json").read_text())
+  (target / "manifest.json").write_text(json.dumps({**manifest, "files": {**manifest["files"], "stale": ""}}))
   export.export(workdir, target)
   assert not (target / "stale").exists() and (target / "score.stablehlo").exists()
   assert [p.name for p in tmp_path.iterdir()] == ["out"]  # no temporary folder is left
