@@ -62,7 +62,7 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
   Args:
     workdir: of a training run or of `convert`. Its calibration.json, if any, is applied.
     out_dir: default <workdir>/export. An earlier export there is replaced; a folder that is
-      anything else is refused.
+      anything else, or holds files of others beside the export's, is refused.
     formats: of stablehlo, weights, safetensors, saved_model (needs TensorFlow), onnx, onnx_fp16, onnx_int8
       (need jax2onnx and onnxruntime; the last two read the run's data to measure their loss); default
       config.export.formats.
