@@ -221,7 +221,7 @@ def test_an_image_passes_the_gate_and_is_drawn_in_the_window_of_the_model(tmp_pa
   with judge.config.unlocked():
     judge.config.data.window = (1000, 3000)
   judge.modalities, judge.image_shape = (), (8, 8, 1)
-  deep = np.linspace(500, 3500, 70).reshape(7, 10).round().astype(np.uint16)
+  deep = np.linspace(500, 3500, 77).reshape(7, 11).round().astype(np.uint16)
   Image.fromarray(deep).save(tmp_path / "x.png")
   colour = np.stack([deep / 8, deep / 16, deep / 32], -1).astype(np.uint8)
   Image.fromarray(colour).save(tmp_path / "y.png")
@@ -236,9 +236,9 @@ def test_an_image_passes_the_gate_and_is_drawn_in_the_window_of_the_model(tmp_pa
   row = judge.predict_one(scan, tmp_path)
   (form, first), (content, second, shape) = judge.gate.asked
   assert (form, content, first.kind, shape) == ("form", "content", "image", (1, 8, 8, 1)) and second == first
-  assert set(placed) == {(7, 10)} and row["mask_pixels"] == 70 and row["map_max"] == 0.75
+  assert set(placed) == {(7, 11)} and row["mask_pixels"] == 77 and row["map_max"] == 0.75
   (grey, _), = drawn[0]["cells"]
-  large = lambda a: panels.enlarge(a, 24)  # 10 pixels become 240
+  large = lambda a: panels.enlarge(a, 22)  # 11 pixels become 240 or more
   np.testing.assert_array_equal(grey, panels.grey(large(np.clip((deep - 1000.0) / 2000, 0, 1)), WINDOW))
   judge.predict_one(inputs.find_all(tmp_path / "y.png", (), ("image",))[0][0], tmp_path)
   wanted = panels.grey(large(colour.mean(-1) / 255), WINDOW)  # of a colour picture the mean of its channels

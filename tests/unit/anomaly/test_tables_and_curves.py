@@ -165,3 +165,15 @@ def test_zero_in_an_interval_decides_nothing_and_one_patient_has_none():
     seen = by_hand.evaluator([1, 2, 3], [0, 1, 1], patients)
     found = intervals.of_images(seen, np.array([1.0, 2.0, 3.0]))
     assert found["image_auroc"] == 1 and bool(found["ci95"]) == told
+
+
+@pytest.mark.parametrize("shift, known", [(0, True), (2, False)])
+def test_the_average_precision_of_a_patient_is_of_counts_that_are_exact(shift, known):
+  """Many patients share bins of several scores: theirs would be a rounded one."""
+  counts = np.zeros((1, 2, detection.CODES >> shift), np.int32)
+  counts[0, 0, 1] = counts[0, 1, 2] = 1
+  seen = by_hand.evaluator([0.5], [1], "a")
+  vars(seen).update(counts=counts.sum(0), overlap={}, lesion_px=np.array([1]),
+                    pixels={"model": types.SimpleNamespace(shift=shift, grouped=lambda: counts)})
+  (row,) = tables.patients(seen)
+  assert row["pixel_ap"] == (1.0 if known else None)

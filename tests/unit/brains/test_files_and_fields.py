@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from data_pipelines.brains import fields, files, scan_folders
+from data_pipelines.brains import fields, files, inputs, scan_folders
 from data_pipelines.errors import UserError
 from data_pipelines.intake import find as finder
 
@@ -122,3 +122,10 @@ def test_a_pattern_of_the_config_says_whose_a_scan_is(tmp_path):
   assert groups(group_pattern="-([a-z]+)") == ["anna", "anna", "bert"] and len(set(groups())) == 3
   with pytest.raises(UserError, match="anna in train and val"):
     found(tmp_path, table.replace("s2-anna,train", "s2-anna,val"), group_pattern="-([a-z]+)")
+
+
+def test_two_endings_of_one_name_are_two_scans():
+  plain, packed, other = (pathlib.Path(n) for n in ("x_t1.nii", "x_t1.nii.gz", "x_flair.nii"))
+  both = [("t1", plain), ("t1", packed), ("flair", other)]
+  assert inputs._apart(both) == [[("t1", plain), ("flair", other)], [("t1", packed)]]
+  assert inputs._apart(both[1:]) == [both[1:]]

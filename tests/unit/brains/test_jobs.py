@@ -1,5 +1,7 @@
 """What the preparation of a scan is asked to do: all that changes its numbers; by hand."""
 
+import fcntl
+
 import numpy as np
 import pytest
 
@@ -141,3 +143,26 @@ def test_a_record_knows_mm_where_a_header_says_them(tmp_path, monkeypatch, known
          "storage": "float32", "folder": str(tmp_path), "key": {}, "orientation": "", "placement": "scan",
          "field_mm": 192.0, "unit": "percentile", "lesion_values": ()}
   assert prepare_scan.run(job)["record"]["spacing"] == ([2, 3, 4] if known else [])
+
+
+def test_scans_are_prepared_under_the_lock_of_their_folder(asked, tmp_path, monkeypatch):
+  """Two processes would write one file at a time."""
+  free = []
+  def look(jobs, count):
+    with open(tmp_path / "p/.lock", "w") as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free.append(True)
+      except BlockingIOError:
+        free.append(False)
+    return [(job, {"bad": "no scan"}) for job in jobs]
+  monkeypatch.setattr(prepare, "_results", look)
+  asked[0]()
+  assert free == [False]
+
+
+def test_a_scan_that_goes_while_it_is_prepared_is_left_out(tmp_path):
+  """It was there when the set was listed."""
+  job = {"patient": "a", "volumes": [str(tmp_path / "gone.nii")], "seg": None, "modalities": ("flair",),
+         "orientation": ""}
+  assert "gone.nii" in prepare_scan.run(job)["bad"]

@@ -254,3 +254,14 @@ def test_memory_in_use_is_that_of_the_busiest_device_else_of_the_process(monkeyp
   peaks[:] = [None]
   assert timing.memory()["peak_bytes"] > 50e6  # ru_maxrss counts in KiB on Linux
   assert timing.device()["count"] == jax.device_count()
+
+
+def test_a_step_is_compiled_as_training_compiles_it(measured, monkeypatch):
+  asked = []
+  monkeypatch.setattr(bench.parallel, "train_step_fn", lambda *_, **given: asked.append(given) or (
+      lambda state, batch: (state, {})))
+  own = config()
+  own.parallel.update(mode="shard_map", reduce="bfloat16")
+  monkeypatch.setattr(f"{__name__}.config", lambda: own)
+  rows(monkeypatch)
+  assert asked == [{"mode": "shard_map", "reduce": "bfloat16"}]

@@ -203,3 +203,20 @@ def test_what_was_left_out_by_an_earlier_run_is_not_said_of_this_one(go):
   (out / "left_out.csv").write_text("file,reason\nold.txt,old\n")
   go({})
   assert not (out / "left_out.csv").exists() or "old.txt" not in (out / "left_out.csv").read_text()
+
+
+def test_an_input_is_never_overwritten_by_another_name_of_its_folder(tmp_path):
+  folder = tmp_path.resolve() / "in"
+  folder.mkdir()
+  (folder / "a.map").write_text("input")
+  (tmp_path / "link").symlink_to(folder)
+  stand = types.SimpleNamespace(predict_one=lambda item, out: (out / "a.map").write_text("result"))
+  with pytest.raises(UserError, match="would overwrite the input"):
+    predict._one(stand, "a", types.SimpleNamespace(output=tmp_path / "link"), {folder / "a.map"})
+  assert (folder / "a.map").read_text() == "input"
+
+
+def test_every_fault_of_the_program_keeps_its_traceback(go, tmp_path):
+  go({"a.txt": "fault", "b.txt": "fault"})
+  kept = (tmp_path / "out/errors.log").read_text()
+  assert kept.count("Traceback") == 2 and "ZeroDivisionError: a" in kept and "ZeroDivisionError: b" in kept

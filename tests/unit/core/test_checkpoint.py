@@ -204,3 +204,24 @@ def test_one_best_is_kept_and_as_many_last_as_asked_and_a_step_is_at_most_itself
   assert [int(saver.restore("last", opt_of, at_most=n)[0].step) for n in (2, 3, 9)] == [2, 3, 3]
   assert saver.restore("last", opt_of, at_most=1) is None
   saver.close()
+
+
+def test_networks_and_optimisers_of_older_checkpoints_have_the_names_of_today(tmp_path):
+  """DPA's critic was called dis: its optimiser is found by the name that its network has."""
+  (tmp_path / "config.json").write_text(json.dumps({"method": {"name": "dpa"}}))
+  given = state_of(3)
+  given = given.replace(params={"dis": given.params["net"]}, opt={"dis": given.opt["main"]}, stats={})
+  saver = checkpoint.Checkpoints(tmp_path)
+  saver.save("last", given, meta_of(given))
+  saver.wait()
+  found, _ = saver.restore("last", lambda meta: {"critic": opt_of(None)["main"]})
+  assert set(found.params) == set(found.opt) == {"critic"}
+  jax.tree.map(np.testing.assert_array_equal, found.opt["critic"], given.opt["dis"])
+
+
+@pytest.mark.parametrize("index, moved", [(0, True), (1, False)])
+def test_folders_are_moved_by_the_first_process_alone(tmp_path, monkeypatch, index, moved):
+  monkeypatch.setattr(checkpoint.jax, "process_index", lambda: index)
+  (tmp_path / "3").mkdir()
+  checkpoint.Checkpoints._move(None, [(tmp_path / "3", tmp_path / "old" / "3")])
+  assert (tmp_path / "old" / "3").is_dir() == moved != (tmp_path / "3").is_dir()

@@ -162,3 +162,13 @@ def test_optim_is_a_group(value):
     config.optim = value
   with pytest.raises(UserError, match=r"config\.optim"):
     checks.check(config)
+
+
+@pytest.mark.parametrize("size, accum, fits", [
+    (8, 1, True), (8, 4, True), (8, 8, True), (8, 3, False), (8, 16, False), (6, 4, False)])
+def test_slices_of_a_batch_are_alike(size, accum, fits):
+  config = changed(changed(tiny_dae.config(), "train.batch_size", size), "train.accum", accum)
+  if fits:
+    return checks.check(config)
+  with pytest.raises(checks.UserError, match=f"accum={accum} does not divide config.train.batch_size={size}"):
+    checks.check(config)

@@ -81,6 +81,7 @@ def batch(**changes):
     ({"image": np.full((2, 4, 4, 3), -1.01, np.float32)}, "values from -1.01"),
     ({"mask": np.full((2, 4, 4, 1), -0.5, np.float32)}, "'mask' holds values"),
     ({"image": np.full((2, 4, 4, 3), np.nan, np.float32)}, "NaN or infinity"),
+    ({"image": np.float32(np.where(np.indices((2, 4, 4, 3))[2] == 3, np.inf, 0))}, "NaN or infinity"),
     ({"image": np.zeros((2, 4, 4), np.float32)}, "has shape"),
     ({"image": np.zeros((2, 4, 4, 3), np.float64)}, "is float64")])
 def test_a_batch_that_does_not_fit_is_refused(change, message):

@@ -8,6 +8,7 @@ Who changes a value on purpose says so here as well: python -m tests.unit.core.t
 """
 
 import importlib
+import itertools
 import json
 import pathlib
 
@@ -93,6 +94,56 @@ def test_a_seed_that_is_given_is_that_of_the_run():
       continue
     taken.add(name)
   assert len(taken) >= 23
+
+
+def arguments(name):
+  """Those that a config file knows, from its own refusal."""
+  with pytest.raises(UserError) as refused:
+    config_of(name, "?")
+  return str(refused.value).rpartition("use: ")[2].split(", ")
+
+
+def test_every_path_and_fold_that_is_given_is_in_the_config():
+  """Also of a labelled folder and of slides, which have no lists; a path of lists is no root."""
+  asked = 0
+  for name, form in itertools.product(VALUES, ("", "folder", "slides")):
+    known = arguments(name)
+    if (form and form not in known) or name.startswith(("own_folder", "sweep")):  # some for some methods
+      continue
+    given = [a for a in ("root", "lists", "vgg", "weights") if a in known]
+    given = [a for a in given if (form, a) != ("slides", "lists")]
+    text = ",".join(filter(None, [form, *(f"{a}=/x/{a}" for a in given)]))
+    found = flat(config_of(name, text).to_dict())
+    for a in given:
+      fields = [k for k, v in found.items() if v == f"/x/{a}"]
+      words = {"vgg": ("vgg", "weights"), "lists": ("lists", "folds")}.get(a, (a, "dir", "path"))
+      assert fields and any(w in k for k in fields for w in words), (name, form, a, fields)
+      asked += 1
+    if "fold" in known and not form and "fold" in found:
+      assert found["data.fold"] == -1
+  assert asked > 40
+
+
+@pytest.mark.parametrize("name", ["piad_camelyon16", "piad_cifar10", "piad_nih"])
+def test_iterations_of_piad_are_chosen_among_validation_images_of_a_fold_alone(name):
+  chosen = ("data.val_from_test", "train.best_metric", "eval.checkpoint")
+  of = lambda argument: [flat(config_of(name, argument).to_dict()).get(k) for k in (*chosen, "data.fold")]
+  assert of("fold=1") == [True, "val/image_auroc", "best", 1]
+  assert of("")[0] is False and of("")[1:] != of("fold=1")[1:]
+
+
+def test_classes_and_runs_that_there_are_not_are_refused():
+  asked = 0
+  for name in VALUES:
+    known = arguments(name)
+    for argument, wrong, last in (("cls", (-1, 10), 9), ("run", (-1, 3), 2)):
+      if argument in known and name.startswith(("dpa", "piad", "deep")) and "cxr" not in name:
+        config_of(name, f"{argument}={last}")
+        for value in wrong:
+          with pytest.raises(UserError, match=f"{argument}={value}"):
+            config_of(name, f"{argument}={value}")
+          asked += 1
+  assert asked > 30
 
 
 def main():

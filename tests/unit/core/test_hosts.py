@@ -5,12 +5,15 @@ import threading
 import types
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
-from medae_jax.core import parallel
+from medae_jax import cli
+from medae_jax.core import checkpoint, config as config_lib, parallel
 from medae_jax.core.device import hosts
 from medae_jax.core.errors import UserError
+from medae_jax.tasks import external
 
 
 @pytest.fixture(name="together")
@@ -126,3 +129,48 @@ def test_other_processes_are_joined_as_the_environment_says(monkeypatch, environ
   assert calls == ([] if joined is None else [joined])
   gloo = [("jax_cpu_collectives_implementation", "gloo")]
   assert settings == (gloo if calls and platform == "cpu" else [])
+
+
+# ---------------------------------------------------------------- what the first process alone does
+@pytest.fixture(name="index", params=[0, 1])
+def index_fixture(request, monkeypatch):
+  """Each process' number, as its own jax gives it; without the others, which none of these asks."""
+  monkeypatch.setattr(jax, "process_index", lambda: request.param)
+  return request.param
+
+
+def names(folder):
+  return {p.name for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_first_alone_writes_what_a_run_is(tmp_path, index):
+  config_lib.write_config(ml_collections.ConfigDict({"data": {}}).lock(), tmp_path)
+  config_lib.write_split([{"id": "a", "split": "train"}], tmp_path)
+  assert names(tmp_path) == ({"config.json", "splits.csv"} if index == 0 else set())
+
+
+def test_the_first_alone_moves_and_removes_checkpoints(tmp_path, index):
+  """Another that removes them as well would take those that the first is still writing."""
+  made, folder = object.__new__(checkpoint.Checkpoints), tmp_path / "last"
+  manager = types.SimpleNamespace(directory=folder, reload=lambda: None, all_steps=lambda: [3])
+  vars(made).update(_managers={"last": manager}, _damaged={"last": set()}, wait=lambda: None,
+                    save=lambda *_: (folder / "3").mkdir(parents=True, exist_ok=True))
+  (folder / "3").mkdir(parents=True)
+  (folder / "3" / "old").touch()
+  made.replace("last", types.SimpleNamespace(step=3), {})
+  assert names(folder) == (set() if index == 0 else {"old"}) and not (tmp_path / "last.replaced").exists()
+  (tmp_path / "last.replaced" / "2").mkdir(parents=True)
+  made.put_back()
+  assert (folder / "2").is_dir() == (not (tmp_path / "last.replaced").exists()) == (index == 0)
+
+
+def test_the_first_alone_writes_and_tells_an_evaluation(tmp_path, index, monkeypatch, capsys):
+  run, written = types.SimpleNamespace(calibration={"threshold": 0.5}, config=None), []
+  run.config = ml_collections.ConfigDict({"eval": {"splits": ["test"]}}).lock()
+  monkeypatch.setattr(external.record, "read", lambda workdir: None)
+  data = types.SimpleNamespace(name="x", splits=("test",))
+  scored = lambda *_: ({"dice": 0.5}, None)
+  external.evaluate(None, run, data, tmp_path / "run", tmp_path, (), scored, written.append)
+  assert names(tmp_path) == ({"calibration.json", "config.json"} if index == 0 else set())
+  cli._print_results({"test": {"dataset": "x", "dice": 0.5}})
+  assert (len(written), "Test: x" in capsys.readouterr().out) == (index == 0,) * 2

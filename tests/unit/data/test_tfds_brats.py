@@ -100,3 +100,19 @@ def test_slices_of_a_scan_stand_in_their_order_whatever_the_order_of_the_rows(tm
     assert [image[0, 0, 0] - ord(scan.patient) for image in scan.image] == scan.slices.tolist()
     assert scan.lesion_px.tolist() == [6 * (z == 7) for z in scan.slices]
   assert not found["train"] and about["preparation"] == {"modalities": ["flair"], "image_size": [2, 3]}
+
+
+@pytest.mark.parametrize("more, config, folder", [
+    ([], None, None), (["--config", "flair", "--data_dir", "there"], "flair", "there")])
+def test_the_program_hands_on_its_flags(monkeypatch, capsys, more, config, folder):
+  asked = []
+  build = lambda download_config: asked.append(download_config.manual_dir)
+  def made(**given):
+    asked.append(given)
+    return types.SimpleNamespace(data_dir="prepared", download_and_prepare=build)
+  made.BUILDER_CONFIGS = tfds_brats.MedaeBrats.BUILDER_CONFIGS
+  monkeypatch.setattr(tfds_brats, "MedaeBrats", made)
+  monkeypatch.setattr(sys, "argv", ["program", "--manual_dir", "volumes", *more])
+  tfds_brats.main()
+  assert asked == [{"data_dir": folder, "config": config or made.BUILDER_CONFIGS[0].name}, "volumes"]
+  assert capsys.readouterr().out == "prepared\n"

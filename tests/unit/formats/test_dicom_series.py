@@ -111,9 +111,13 @@ def frames(data, k):
     data.NumberOfFrames, data.PixelData = 2, data.PixelData * 2
 
 
+def enhanced(data, k):
+  data.PerFrameFunctionalGroupsSequence = [pydicom.Dataset()]  # of one frame: its place stands in there
+
+
 @pytest.mark.parametrize("edit,word", [
     (shifted(2, 5.0, at=2), "same position"), (shifted(2, 1.0, at=2), "unevenly"),
-    (shifted(1, 1.0), "tilted"), (larger, "size"), (frames, "2 frames"),
+    (shifted(1, 1.0), "tilted"), (larger, "size"), (frames, "2 frames"), (enhanced, "multi-frame"),
     (change("ImageOrientationPatient", [0, 1, 0, 1, 0, 0]), "orientation"),
     (change("FrameOfReferenceUID", "1.9"), "frame of reference"),
     (change("PixelSpacing", [1, 1]), "pixel spacing"),

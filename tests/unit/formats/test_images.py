@@ -278,3 +278,22 @@ def test_differences_between_pixels_in_a_compression_without(tmp_path, compressi
     return
   with pytest.raises(UserError, match="a.tif holds differences between its pixels"):
     images.read(path)
+
+
+def test_a_png_without_its_end_is_cut_off(tmp_path):
+  """All of its rows are there, so that a viewer shows it; what came behind them is not known."""
+  Image.fromarray(np.arange(99, dtype=np.uint8).reshape(9, 11)).save(tmp_path / "a.png")
+  (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-12])
+  with pytest.raises(UserError, match="a.png is not a readable .*cut off before its end"):
+    images.read_plain(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("chunk", [b"IHDR", b"IDAT"])
+def test_a_png_whose_checksum_is_wrong_is_damaged(tmp_path, chunk):
+  Image.fromarray(np.arange(99, dtype=np.uint8).reshape(9, 11)).save(tmp_path / "a.png")
+  data = bytearray((tmp_path / "a.png").read_bytes())
+  at = data.index(chunk)
+  data[at + 4 + int.from_bytes(data[at - 4:at], "big")] ^= 1
+  (tmp_path / "a.png").write_bytes(data)
+  with pytest.raises(UserError, match=f"wrong checksum of chunk {chunk.decode()}"):
+    images.read_plain(tmp_path / "a.png")

@@ -144,7 +144,7 @@ def test_a_table_is_found_in_any_capitals_where_one_alone_comes_into_question(tm
 
 def test_lists_with_and_without_gzip(tmp_path):
   with gzip.open(tmp_path / "train.gz", "wb") as f:
-    f.write("\ufeffa.png \r\n\r\n b.png".encode())
+    f.write("\ufeffa.png \r\n\r\n \t\r\n b.png".encode())
   assert tables.read_list(tmp_path / "train") == ["a.png", "b.png"]
   (tmp_path / "twice").write_text("a.png\n\na.png\n")
   with pytest.raises(UserError, match="twice line 3: 'a.png' is listed twice, first in line 1"):
@@ -219,3 +219,5 @@ def test_a_table_is_found_in_any_capitals_and_a_folder_is_none(tmp_path):
   assert tables.place(tmp_path, "labels.csv") == tmp_path / "labels.csv"
   (tmp_path / "Labels.csv").touch()
   assert tables.place(tmp_path, "labels.csv") == tmp_path / "Labels.csv"
+  (tmp_path / "LABELS.csv").touch()  # one of two is nobody's choice
+  assert tables.place(tmp_path, "labels.csv") == tmp_path / "labels.csv"

@@ -59,3 +59,13 @@ def test_one_mask_for_all_images_is_said(tmp_path, caplog):
 def _save(path, pixels):
   Image.fromarray(pixels).save(path)
   return path
+
+
+@pytest.mark.parametrize("rows, columns, inner, frame", [
+    (2, 2, 0, True), (2, 0, 0, False), (0, 2, 0, False), (1, 2, 0, False), (2, 1, 0, False),
+    (2, 2, 1, False)])
+def test_a_frame_is_marked_on_all_four_sides_and_not_within(rows, columns, inner, frame):
+  mask = np.full((6, 9), float(inner))
+  mask[[0, -1][:rows]] = 1
+  mask[:, [0, -1][:columns]] = 1
+  assert images.told_of(mask).frame == frame

@@ -118,6 +118,8 @@ def test_capacity_counts_the_step_before_use_and_validations_where_asked():
   method = method_of("beta_vae,smoke", method__max_capacity=10.0, method__capacity_steps=100.0,
                      method__validation_calls=16)
   state = State.create({}, method.counters()).replace(step=jnp.int32(4))
+  waiting = method_of("beta_vae,smoke", optim__plateau_patience=2)
+  assert set(waiting.counters()) == {"plateau", "validation_calls"}
   np.testing.assert_allclose(method.capacity(state), 0.5, rtol=1e-6)
   state = method.after_validation(state, {"val/loss": 1.0})
   np.testing.assert_allclose(method.capacity(state), 2.1, rtol=1e-6)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from medae_jax.methods import _feature_cache
 from medae_jax.methods._feature_cache import FeatureCache
 
 USED = {"low": ["a/kernel"], "deep": ["a/kernel", "b/kernel"]}
@@ -79,3 +80,15 @@ def test_a_damaged_file_is_computed_again(ask, tmp_path, content):
   assert computed and not ask()[1]
   np.testing.assert_array_equal(found, want)
   assert not list((tmp_path / "kept").rglob("*.tmp"))
+
+
+def test_a_full_disk_is_said_once_and_not_tried_again(tmp_path, monkeypatch, caplog):
+  tried = []
+  def full(path, value):
+    tried.append(path)
+    raise OSError("no space")
+  monkeypatch.setattr(_feature_cache, "_write", full)
+  cache = FeatureCache(str(tmp_path), "", USED.__getitem__)
+  for number in range(3):
+    cache(params(), np.full((3, 4, 4, 1), number, np.float32), ("low",), lambda: {"low": np.ones((3, 2))})
+  assert len(tried) == 1 == caplog.text.count("keeps no more features: no space")

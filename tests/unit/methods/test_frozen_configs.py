@@ -41,7 +41,8 @@ def test_what_cannot_be_is_one_line(arg, text):
 
 
 def test_the_report_says_what_a_choice_stands_on():
-  about = {"image_auroc": {"taps=a": 0.7, "taps=b": 0.912}, "chosen": "taps=b", "abnormal": 60, "normal": 40}
+  about = {"image_auroc": {"taps=a": 0.7, "taps=c": 0.6, "taps=b": 0.912}, "chosen": "taps=b", "abnormal": 60,
+           "normal": 40}
   said = page._fitted({"score": {"taps": "b"}, "score_fit": about})
-  assert said["compared"] == [("taps=b", 0.912), ("taps=a", 0.7)]
+  assert said["compared"] == [("taps=b", 0.912), ("taps=a", 0.7), ("taps=c", 0.6)]
   assert (said["abnormal"], said["normal"]) == (60, 40) and said["score"] == json.dumps({"taps": "b"})

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from medae_jax.models import annotation_nets, dpa_layers, dpa_nets, noisy_unet
+from medae_jax.core.errors import UserError
+from medae_jax.models import annotation_nets, dpa_family, dpa_layers, dpa_nets, noisy_unet
 from medae_jax.models.autoencoders import soft_intro
+from medae_jax.models.layers import norm
 
 KEY = jax.random.key(0)
 
@@ -75,3 +77,29 @@ def test_the_noisy_unet_covers_a_picture_that_is_no_square(sides, shape):
   """Each side for itself, up to the next multiple of 16."""
   out, _ = shapes(noisy_unet.NoisyUNet(width=2, sides=sides), jnp.zeros((1, *shape, 3)))
   assert out.shape[:3] == (1, *(-(-n // 16) * 16 for n in shape))
+
+
+@pytest.mark.parametrize("field", ["kind", "norm", "pad", "pool", "upsample"])
+@pytest.mark.parametrize("kind", dpa_nets.KINDS)
+def test_each_unknown_word_of_a_network_is_refused_alone(kind, field):
+  widths = (8,) * dpa_family.needed_widths(16, 4)
+  good = dict(kind=kind, max_res=16, latent_res=4, widths=widths, role="enc", latent_dim=8)
+  dpa_family.check(**good)
+  with pytest.raises(UserError, match=f"config.model.enc: .*{field}='x'"):
+    dpa_family.check(**{**good, field: "x"})
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("kind", dpa_nets.KINDS)
+@pytest.mark.parametrize("latent_res", [1, 4])
+def test_every_norm_of_a_network_is_told_whether_it_trains(monkeypatch, kind, latent_res, train):
+  told, by_name = [], norm.by_name
+  monkeypatch.setattr(norm, "by_name", lambda word, *given, **more: told.append(given) or by_name(
+      word, *given, **more))
+  monkeypatch.setattr(norm.parallel, "pmean", lambda x, axis_name: x)
+  common = dict(kind=kind, norm="bn", latent_res=latent_res)
+  for net, inputs in ((dpa_nets.Decoder((8, 7, 5), 16, 3, **common), (2, latent_res, latent_res, 8)),
+                      (dpa_nets.Encoder((5, 7, 8), 16, 8, max_res=16, **common), (2, 16, 16, 3))):
+    told.clear()
+    jax.eval_shape(lambda x, net=net: net.init(KEY, x, train=train, axis_name="devices"), jnp.zeros(inputs))
+    assert told and set(told) == {(train, "devices")}, net

@@ -45,3 +45,12 @@ def test_sides_are_halved_each_for_itself():
   assert parts.halved((8, 16, 1), 2, "config.model.widths") == (2, 4)
   with pytest.raises(UserError, match="images of 8x6 cannot be halved 2 times"):
     parts.halved((8, 6, 1), 2, "config.model.widths")
+
+
+def test_what_is_stretched_more_than_twice_is_shown_alike():
+  rows, columns = np.mgrid[:6, :7].astype(np.float32)
+  field = np.stack([rows, columns], -1)[None]
+  four, sixteen, eighth = (np.asarray(deformer.shown_jacobian(k * field))
+                           for k in (1.0, 3.0, -0.65))
+  np.testing.assert_allclose(four, sixteen, atol=1e-5)
+  assert min(x.min() for x in (four, eighth)) >= 0 and not np.allclose(four, eighth)

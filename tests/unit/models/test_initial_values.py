@@ -72,6 +72,10 @@ def test_the_noisy_unet_is_drawn_as_its_scheme_says(scheme, factor):
   """Transposed kernels: PyTorch counts outputs, He what flows into a pixel."""
   net, image = noisy_unet.NoisyUNet(8), jnp.zeros((1, 16, 16, 3))
   params = jax.jit(lambda k: noisy_unet.initial_params(net, k, image, scheme))(jax.random.key(0))
+  for layer, own in params.items():  # a bias is no part of the kernel's numbers
+    first, bias = own["kernel"].ravel()[:own["bias"].size], own["bias"]
+    alike = abs(np.dot(first, bias)) >= 0.95 * np.linalg.norm(first) * np.linalg.norm(bias)
+    assert not alike or scheme == "he" or bias.size < 6, layer
   up = {"torch": 4 * 64, "he": 128}[scheme]
   for layer, fan_in in (("down2_conv2", 9 * 16), ("center_up", up)):
     bound = math.sqrt(factor / fan_in)

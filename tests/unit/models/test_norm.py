@@ -136,3 +136,11 @@ def test_normalisations_by_name():
 def test_groups_of_the_denoising_network_are_the_middle_divisor(channels, groups):
   """Of an even number of divisors (1, 2, 4, 8) the larger one in the middle."""
   assert dae_unet.group_count(channels) == groups
+
+
+def test_the_statistic_of_a_minibatch_is_of_the_images_of_all_devices():
+  x = np.random.default_rng(0).normal(size=(2, 3, 4, 5, 6)).astype(np.float32) + [[[[[0]]]], [[[[4]]]]]
+  parts = jax.vmap(lambda part: norm.minibatch_std(part, "d"), axis_name="d")(jnp.asarray(x, jnp.float32))
+  whole = x.reshape(6, 4, 5, 6)
+  np.testing.assert_array_equal(parts[..., :-1].reshape(whole.shape), np.float32(whole))
+  np.testing.assert_allclose(parts[..., -1], np.sqrt(whole.var(0) + 1e-8).mean(), rtol=1e-5)

@@ -86,3 +86,10 @@ def test_statistics_where_the_middle_row_is_far_from_the_others(passes):
   groups = np.asarray(x, np.float32).astype(np.float64).reshape(2, 32, 16, 2, 2)  # swish(x) = x here
   np.testing.assert_allclose(mean[:, 0, 0, ::2], groups.mean((1, 2, 4)), rtol=1e-6)
   np.testing.assert_allclose(variance[:, 0, 0, ::2], groups.var((1, 2, 4)), rtol=2e-5)
+
+
+def test_a_flat_group_is_its_shift_and_no_division_by_zero():
+  flat, shift = jnp.full((1, 2, 3, 4), 3.0), jnp.arange(4.0)
+  for form in (plain, swish_group_norm):
+    found = form(flat, jnp.zeros(4), jnp.ones(4), shift, 2)
+    np.testing.assert_allclose(found, jnp.broadcast_to(shift, flat.shape), atol=1e-3, err_msg=str(form))

@@ -215,8 +215,11 @@ def test_one_image_at_a_time_where_no_other_batch_can_be_translated(tmp_path, mo
 
   def never(batch):
     raise KeyError("prim")
+  sizes, measured = [], onnx._apart
+  monkeypatch.setattr(onnx, "_apart", lambda *given: sizes.append(given[-1]) or measured(*given))
   apart, at_once = write(lambda batch: None)
   assert at_once == "any" and apart["map"] < 1e-4 and not caplog.text
+  assert sizes == [1, 3]  # a batch axis that became a constant shows
   apart, at_once = write(symbolic)
   assert at_once == 1 and apart["map"] < 1e-4 and "one image at a time" in caplog.text
   with pytest.raises(UserError, match="jax2onnx cannot translate this score .*leave onnx out of --formats"):

@@ -225,3 +225,17 @@ def test_cifar10_subset():
   data = natural.build(cfg_of(dataset="cifar10", root=str(shared_data("cifar10_subset")),
                            normal_class=8), 0)
   assert len(data.train()) == 500 and len(data.split("test")) == 2000
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_training_alone_sees_images_prepared_for_training(cache):
+  """Validation and what is fitted see them as scoring does, also where images are kept."""
+  of = lambda part: [one_class.Item(f"{part}{i}", f"{part}{i}", place=i) for i in range(2)]
+  items = {part: of(part) for part in one_class.LISTS}
+  load = lambda value: lambda item: np.full((2, 3, 1), value, np.float32)
+  data = one_class.OneClassDataSet("x", items, load(1), load_train=load(2), to_float=None, cache=cache)
+  for _ in range(2):
+    seen = {name: source.read_one(0)["image"].max() for name, source in (
+        ("train", data.train()), ("validation", data.validation()), ("fitting", data.fitting()),
+        ("val", data.split("val")), ("test", data.split("test")))}
+    assert seen == {"train": 2, "validation": 1, "fitting": 1, "val": 1, "test": 1}

@@ -53,6 +53,10 @@ def test_rows_are_found_by_path_or_by_a_name_that_is_nobody_elses(tmp_path):
   place, groups = by_table(tmp_path, table, "x/a_1.png", "y/b_2.png", "x/b_9.png")
   assert place == {"x/a_1.png": "train", "y/b_2.png": "test", "x/b_9.png": "val"}
   assert groups == ["P1", "p1b", "b"]
+  place, _ = by_table(tmp_path, "file,split\na_1.png,train\nA_1.png,train\n", "a_1.png", "A_1.png")
+  assert place == {"a_1.png": "train", "A_1.png": "train"}  # capitals of paths count
+  with pytest.raises(UserError, match="listed twice, first in line 2"):
+    by_table(tmp_path, "file,split\na_1.png,train\nx/../a_1.png,train\n", "a_1.png")
   with pytest.raises(UserError, match="does not list x/a.png"):
     by_table(tmp_path, "file,split\na.png,train\n", "x/a.png", "y/a.png")
   with pytest.raises(UserError, match="lists a.png in the lines 2 and 3"):

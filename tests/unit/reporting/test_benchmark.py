@@ -106,6 +106,14 @@ def test_ranks_stand_beside_the_score_that_they_are_of():
   assert ["<td>2.00</td>" in row for row in first.split("<tr>")[2:4]] == [True, False]  # a, b
 
 
+def test_published_figures_stand_in_the_table_of_the_score_that_they_are_of():
+  runs = [run("piad with_cv", "nih subset", "", n, .6) for n in range(3)]
+  tables = {score: summary.table(runs, score) for score in ("image_auroc", "image_ap")}
+  found, ranking = runs_lib.Found(runs, [], {}, []), summary.ranking(tables["image_auroc"])
+  text = text_tables.markdown(found, tables, ranking)
+  assert ["; published " in part for part in text.split("\n## ")[1:3]] == [True, False]
+
+
 def test_ranks_leave_out_methods_without_the_blocks():
   values = {"a": (.9, .8, .7), "b": (.8, .7, .6), "c": (.99, None, None)}
   runs = [run(m, "cifar10", str(c), 0, v) for m, own in values.items() for c, v in enumerate(own)]
@@ -164,6 +172,8 @@ def test_what_a_run_is():
   config = {"method": {"name": "dpa"}}
   cell = {"cls": 1, "run": 0, "loss": "l1"}
   assert identity.method_of(config, {"model": "dpa", "exp": "pg"}, cell) == "dpa pg, loss=l1"
+  assert identity.method_of({**config, "variant": "deep"}, {}, {}) == "dpa deep"
+  assert identity.method_of({**config, "variant": "deep"}, {"variant": "flat"}, {}) == "dpa flat"
 
 
 def test_folders_without_runs(tmp_path):
@@ -176,7 +186,8 @@ def test_folders_without_runs(tmp_path):
     with pytest.raises(ValueError, match=r"sweep.json is damaged.*call the sweep again"):
       runs_lib.find([tmp_path])
   sweep(tmp_path, [("a", "b", "c", 0, .5)])
-  for entry in ({"ci95": {"image_auroc": [1]}}, {"ci95": [0, 1]}, {"baseline": 3}):
+  for entry in ({"ci95": {"image_auroc": [1]}}, {"ci95": {"a": [0, 1], "image_auroc": [1]}},
+                {"ci95": [0, 1]}, {"baseline": 3}):
     files.write_json(tmp_path / "runs/a_b_c_0/evaluation/test.json", {"image_auroc": .5, **entry})
     with pytest.raises(ValueError, match=r"test.json is damaged.*evaluate again"):
       runs_lib.find([tmp_path])

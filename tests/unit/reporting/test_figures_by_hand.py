@@ -26,7 +26,8 @@ def test_a_band_goes_there_along_its_lower_and_back_along_its_higher_end():
   assert points(svg, "line-1") == place(unit, (0, 0.1), (0.25, 0.5), (1, 0.9))
   assert points(svg, "chance") == place(unit, (0, 0), (1, 1))
   assert "class='mark' cx='{}' cy='{}'".format(*place(unit, (0.25, 0.5))[0]) in svg
-  alone = charts.curve({"x": [0, 1], "y": [0, 1]}, "x", "y")
+  alone = charts.curve({"x": [0, 1], "y": [0, 1]}, "across", "up")
+  assert re.findall(r"rotate\(-90\)' text-anchor='middle'>(\w+)<", alone) == ["up"] and ">across<" in alone
   assert "band" not in alone and "class='mark'" not in alone
 
 
@@ -126,6 +127,8 @@ def test_a_notebook_has_a_column_of_baselines_where_there_are_some():
   for html in (alone, beside):
     rows = re.findall("<tr>(.*?)</tr>", html)
     assert {len(re.findall("<t[dh]", row)) for row in rows} == {6 if html is beside else 5}
+  named = display.evaluation({"image_auroc": 0.75, "dataset": "a <i>", "split": "<u>"}, None)
+  assert "<b>a &lt;i&gt;</b>, &lt;u&gt;" in named
 
 
 def test_cases_of_a_comparison_are_rows_by_id_and_else_patients(tmp_path):
@@ -144,6 +147,7 @@ def test_a_critical_difference_is_as_long_as_that_many_ranks(difference, longer)
   start, end = map(float, re.search(r"d='M([\d.]+) 62H([\d.]+)'", svg).groups())  # the axis, from 1 to 3
   first, last = map(float, re.search(r"d='M([\d.]+) 22H([\d.]+)M", svg).groups())
   assert first == start and (last - first) / (end - start) == pytest.approx(min(difference, 2) / 2, abs=1e-3)
+  assert [float(x) for x in re.findall(r"M([\d.]+) 18V26", svg)] == [first, last]
   assert ("longer than the axis" in svg) == longer
   ticks = {int(n): float(x) for x, n in re.findall(r"x='([\d.]+)' y='52' text-anchor='middle'>(\d)<", svg)}
   assert ticks == {1: start, 2: pytest.approx((start + end) / 2, abs=0.1), 3: end}
@@ -189,3 +193,14 @@ def test_a_curve_that_is_missing_takes_no_other_with_it(kinds):
   found = figures._pixels(split({"pixel": {"prevalence": 0.25, **dict.fromkeys(kinds.split(), line)}}))
   assert [f["caption"].split(",")[0].removeprefix("Pixels: ") for f in found] == [
       {"roc": "ROC curve", "pr": "precision and recall"}[kind] for kind in kinds.split()]
+
+
+@pytest.mark.parametrize("columns, size", [(1, 18), (9, 25)])
+def test_wide_panels_have_larger_letters_and_oblong_cells_their_place(monkeypatch, columns, size):
+  said = []
+  draw = lambda canvas, words, xy, size, *_: said.append((words, size)) or canvas
+  monkeypatch.setattr(panels, "text", draw)
+  cell = np.full((20, 200, 3), 7, np.uint8)
+  drawn = panels.grid([[cell] * columns] * 2, ["a"] * columns, ["b", "c"], "title")
+  assert said[0] == ("title", size)
+  assert (drawn == 7).all(-1).sum() == 2 * columns * 20 * 200

@@ -44,6 +44,7 @@ def test_the_index_bounds_every_row_of_a_tile(rng):
   n = 3 * nearest.TILE - 5
   bank = rng.standard_normal((n, 6)) * 10 ** rng.uniform(-2, 2, (n, 1))
   found = nearest.index(jnp.asarray(bank, jnp.float32))
+  np.testing.assert_array_equal(np.isinf(found.squares).ravel(), np.arange(3 * nearest.TILE) >= n)
   low = np.asarray(found.rows, np.float64).reshape(-1, 6)[:len(bank)]
   taken = np.linalg.norm(bank - np.asarray(found.centre, np.float64) - low, axis=-1)
   for bound, of_row in ((found.lengths, np.linalg.norm(low, axis=-1)), (found.rounded, taken)):

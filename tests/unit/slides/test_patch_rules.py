@@ -1,6 +1,7 @@
 """Stains, tissue, shares and names by hand: what the golden vectors do not reach."""
 
 import contextlib
+import itertools
 import types
 
 import numpy as np
@@ -64,8 +65,8 @@ def test_vertices_kept_are_whole_numbers(tmp_path):
   kept = {"tumor": [{"name": "a", "vertices": [[1, 2], [3, 4], [5, 6]]}], "normal": []}
   annotations.write_json(tmp_path / "a.json", kept)
   assert annotations.read_json(tmp_path / "a.json") == kept
-  for axis in (0, 1):
-    kept["tumor"][0]["vertices"][1][axis] = 2.5
+  for axis, wrong in itertools.product((0, 1), (2.5, "2", None)):
+    kept["tumor"][0]["vertices"][1][axis] = wrong
     annotations.write_json(tmp_path / "a.json", kept)
     with pytest.raises(UserError, match="a.json holds no polygons"):
       annotations.read_json(tmp_path / "a.json")
@@ -265,3 +266,26 @@ def test_the_published_mask_has_the_proportions_of_its_slide(bicubic):
   polygons = {"tumor": [left], "normal": []}
   found = lesions.published(polygons, 1024, 512, bicubic=bicubic)
   assert found.shape == (2, 4) and (found[:, 0] > 100).all() and (found[:, 2:] == 0).all(), found
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_otsus_threshold_leaves_the_least_variance_on_both_sides(share):
+  rng = np.random.default_rng(0)
+  dark = rng.random(4000) < share
+  values = np.where(dark, rng.normal(0.3, 0.08, 4000), rng.normal(0.8, 0.03, 4000))
+  values.sort()
+  edges = np.linspace(values[0], values[-1], 257)
+  within = lambda e: sum(part.size * part.var() for part in (values[values < e], values[values >= e]))
+  found = within(tissue.otsu(values) + (edges[1] - edges[0]) / 2)
+  assert found < 1.001 * min(map(within, edges[1:-1]))
+
+
+def test_light_is_cut_to_whole_numbers_as_it_was_published(monkeypatch):
+  monkeypatch.setattr(stain, "_stains_of", lambda pixels, parity: None)
+  codes = np.float32([[0.5], [0.25]])
+  monkeypatch.setattr(stain, "_codes", lambda block, _: codes * np.ones(len(block), np.float32))
+  target = stain.Stains(np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]))
+  found = stain.normalize(np.full((2, 3, 3), 200, np.uint8), target)
+  exact = 255 * np.exp(-0.5 * target.matrix[0] - 0.25 * target.matrix[1])
+  assert (exact % 1 > 0.5).any()
+  np.testing.assert_array_equal(found, np.broadcast_to(np.floor(exact), found.shape))

@@ -73,6 +73,15 @@ def test_a_second_name_leaves_nothing_behind(store):
   assert sorted(p.name for p in store.folder.iterdir()) == ["a.bin", "x40"]
 
 
+def test_what_others_are_writing_outlasts_the_end_of_this_process(store):
+  other = store.folder / ".unfinished" / "other"
+  other.mkdir(parents=True)
+  (other / "a.png").touch()
+  store.write("a.bin", b"1234")
+  store.close()
+  assert (other / "a.png").is_file()
+
+
 def test_what_dead_processes_left_is_taken_away_and_what_others_write_is_not(store):
   mine = claims.owner_name()
   dead = "-".join([mine.partition("-")[0], str(2**22 + 5), "1", "abc"])

@@ -36,6 +36,7 @@ def test_the_table_is_that_of_scikit_learn_over_the_same_patients(tmp_path, monk
   monkeypatch.setattr(table, "_scored", lambda folder: {
       n: counted(score, runs[folder][1]) for n, score in runs[folder][0].items()})
   rows = table.write(tmp_path, [(s, (s, f)) for s, f in runs], "command", RESAMPLES)
+  assert f"\n{len(runs)} trained networks, 2 seed(s); " in (tmp_path / "scores.md").read_text()
   drawn = {}
   for row in rows:
     points, draws = {}, []

@@ -184,3 +184,18 @@ def test_weights_are_fitted_on_the_lesions_that_are_asked_for(monkeypatch, lesio
     dataset.validation = lambda: None
     with pytest.raises(UserError, match="needs healthy slices"):
       residual_fit.examples(config, dataset)
+
+
+@pytest.mark.parametrize("erosion", [0, 3])
+def test_what_lies_outside_the_eroded_foreground_is_not_fitted(erosion):
+  image, residual, mask = data()
+  options = ml_collections.ConfigDict({**OPTIONS, "erosion": erosion})
+  inside = np.asarray(residual_fit.scores.erode(residual_fit.scores.foreground(image), erosion))
+  found = []
+  for outside in (0, 9):
+    fit = residual_fit.ResidualFit(options, list("aabbcc"))
+    shown = residual * inside + outside * (1 - inside)
+    fit.update({"image": image, "mask": mask, "valid": np.ones(6, bool), "position": np.arange(6)},
+               {"recon": image - shown})
+    found.append((fit.result(), fit.summary()))
+  assert found[0] == found[1]

@@ -182,8 +182,9 @@ def test_a_validation_by_hand(most, loss, calls):
   made._step = lambda model, batch: {"loss": 10 * batch["image"][:, 0, 0, 0]}
   made._pictures = lambda model, batch: {"recon": 1 - batch["image"]}
   made._writer = types.SimpleNamespace(image=lambda *told: pictures.append(told))
-  found = made._losses(None, 7, lambda: between.append(1))
-  assert found == {"loss": pytest.approx(loss)} and len(between) == calls
+  made._auroc = False
+  found = made(State.create({}), 7, lambda: between.append(1))
+  assert found == {"val/loss": pytest.approx(loss)} and len(between) == calls
   (step, name, picture), = pictures
   assert (step, name, picture.shape, picture.dtype) == (7, "val/image_recon", (4, 6, 3), np.uint8)
   np.testing.assert_array_equal(picture[[0, 2]][:, [0, 3], 0], [[25, 229], [76, 178]])
@@ -244,3 +245,12 @@ def test_every_stage_has_the_key_of_its_own_steps(monkeypatch, resident):
   assert len({bits(key) for key, _ in built}) == 2
   assert [more["resident"] for _, more in built] == [
       None if resident is None else (resident, stage.name) for stage in stages]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_first_process_alone_writes_the_log(monkeypatch, index):
+  asked = []
+  monkeypatch.setattr(bookkeeping, "Writer", lambda *given, **more: asked.append((*given, more)))
+  monkeypatch.setattr(jax, "process_index", lambda: index)
+  bookkeeping.Run("config", "w", None, None, None, {"evaluated": 3}, state(3), None)
+  assert asked == [("w", 3, {"active": index == 0, "validated": True, "config": "config"})]

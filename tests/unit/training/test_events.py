@@ -9,7 +9,7 @@ import pytest
 
 from medae_jax.core import config as config_lib, files
 from medae_jax.training import writer
-from medae_jax.training.tracking import events
+from medae_jax.training.tracking import events, trackers
 from tests.unit import tiny_dae
 
 
@@ -119,3 +119,18 @@ def test_a_full_disk_is_said_with_the_file_and_what_to_do(tmp_path, monkeypatch)
   monkeypatch.setattr(made, "_file", types.SimpleNamespace(write=full, flush=lambda: None))
   with pytest.raises(OSError, match=r"metrics.jsonl could not be written \(No space .*: checkpoints are"):
     made.scalars(1, {"loss": 1.0})
+
+
+def test_a_resumed_run_of_mlflow_is_running_again(tmp_path, monkeypatch):
+  """Against a stand-in of its client: a new run is running by itself."""
+  said = []
+  client = types.SimpleNamespace(
+      get_experiment_by_name=lambda name: types.SimpleNamespace(experiment_id="1"),
+      create_run=lambda experiment, run_name: types.SimpleNamespace(info=types.SimpleNamespace(run_id="r")),
+      update_run=lambda run, status: said.append((run, status)))
+  for name in ("mlflow", "mlflow.tracking"):
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(MlflowClient=lambda uri: client))
+  trackers.MLflow(tmp_path, {})
+  assert not said
+  trackers.MLflow(tmp_path, {})
+  assert said == [("r", "RUNNING")]

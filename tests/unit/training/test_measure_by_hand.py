@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import fit
 from medae_jax.tasks import admit
 from medae_jax.training import measure
@@ -60,6 +61,18 @@ def test_twelve_files_are_looked_at_evenly_and_their_share_of_colour_counted(mon
   assert measure._of_files([str(i) for i in range(30)]) == (pytest.approx(9 / 12), ("CT", "MR"))
   assert seen == list(range(0, 24, 2))
   assert measure._of_files([]) == (None, ())
+
+
+@pytest.mark.parametrize("error", [UserError("damaged"), FileNotFoundError("gone"), PermissionError("no")])
+def test_a_file_that_cannot_be_read_ends_no_measuring(monkeypatch, error):
+  """Training itself has its own words for it."""
+  def read(path):
+    if path == "b":
+      raise error
+    return np.zeros((2, 2, 3))
+  monkeypatch.setattr(measure.images, "read_values", read)
+  monkeypatch.setattr(measure.dicom, "modality", lambda path: "CT")
+  assert measure._of_files(["a", "b", "c"]) == (0.0, ("CT",))
 
 
 def test_files_of_one_picture_are_looked_at():

@@ -201,3 +201,13 @@ def test_weights_of_both_kinds_of_lesions_where_they_can_be_drawn(modalities, ex
   data = types.SimpleNamespace(decided={}, splits=("val",), name="x", has_lesions=lambda _: True,
                                validation=lambda: [0])
   assert start._decided(config, data).eval.fit_lesions == expected
+
+
+@pytest.mark.parametrize("where", ["checks", "tasks"])
+def test_a_config_is_checked_before_anything_is_opened(tmp_path, monkeypatch, where):
+  def refuse(config):
+    raise UserError("it was looked at")
+  monkeypatch.setattr(getattr(start, where), "check", refuse)
+  with pytest.raises(UserError, match="it was looked at"):
+    start.open_run(recorder.config(), str(tmp_path / "w"))
+  assert not (tmp_path / "w").exists()

@@ -59,3 +59,9 @@ def test_keras_layers_are_the_published_tensors(tmp_path, first):
 def test_another_network_of_keras_is_refused():
   with pytest.raises(UserError, match="1 convolutions and 0 normalisations .* has 203"):
     inception_resnet_v2.from_keras({"conv2d_1/conv2d_1/kernel:0": np.ones((1, 1, 1, 1))})
+
+
+def test_a_norm_that_is_missing_is_counted(monkeypatch):
+  monkeypatch.setattr(inception_resnet_v2, "units", lambda: ["conv2d_1a"])
+  with pytest.raises(UserError, match="1 convolutions and 0 normalisations with numbers; .* has 1 of each"):
+    inception_resnet_v2.from_keras({"conv2d_1/conv2d_1/kernel:0": np.ones((1, 1, 1, 1))})

@@ -102,3 +102,13 @@ def test_every_convolution_of_efficientnet_has_a_normalisation_of_its_own():
   norms = [efficientnet_lite._norm(layer) for layer in layers]
   assert len(set(norms)) == len(layers)
   assert all(n.rpartition(".")[0] == layer.rpartition(".")[0] for n, layer in zip(norms, layers))
+
+
+def test_a_trunk_that_was_written_is_read_as_it_was(tmp_path):
+  """Rows and columns of its kernels are as many: only their values tell them apart."""
+  vgg.save(tmp_path / "a.npz", narrow())
+  found = vgg.load(str(tmp_path / "a.npz"), ("r21",), (4, 6, 4, 4, 4))
+  assert set(found) == set(narrow())
+  for name, conv in narrow().items():
+    for part in ("kernel", "bias"):
+      np.testing.assert_array_equal(found[name][part], conv[part], err_msg=name)

@@ -93,6 +93,11 @@ def test_what_is_not_marked_is_left_as_it_was(gate, monkeypatch):
   np.testing.assert_array_equal(found["marks"], marked)
   np.testing.assert_array_equal(found["restored"], np.where(marked, np.float32(W) * IMAGE, IMAGE))
   np.testing.assert_allclose(found["score"], marked.mean((1, 2, 3)))
+  for gain, most in ((3.0, 1.0), (-1.0, 0.0)):  # what lies beyond black and white is cut off
+    beyond = state.replace(params={"net": jnp.float32(gain)})
+    shown = method.pictures(beyond, {"image": IMAGE}, None)["recon"]
+    for recon in (shown, method.score(beyond, {"image": IMAGE})["recon"]):
+      assert float(recon.max()) == most and float(recon.min()) >= 0
 
 
 def test_a_gate_mixes_the_networks_image_with_the_input():
