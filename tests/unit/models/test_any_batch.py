@@ -1,4 +1,4 @@
-"""Scores in full size, traced for any batch, as --mode=export does: the networks of other tests are narrow."""
+"""Scores in full size, traced for any batch, as --mode=export does: networks of other tests are narrow."""
 
 import importlib
 
