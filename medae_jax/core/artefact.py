@@ -29,7 +29,7 @@ def check_target(out: pathlib.Path) -> None:
     raise UserError(f"{out} exists and is not an export of medae_jax: it is left alone; "
                      "choose another --output")
   if mine := _others(out) if is_export(out) else ():
-    raise UserError(f"{out} holds {len(mine)} files that no export has written, the first {mine[0]}, and "
+    raise UserError(f"{out} holds what no export has written (files: {len(mine)}, the first {mine[0]}) and "
                     "would be replaced as a whole: move them away, or choose another --output")
 
 

@@ -148,6 +148,6 @@ def test_an_export_takes_nothing_of_others_away(folders, tmp_path):
     (out / name).write_text("made by running it")
   artefact.check_target(out)
   api.load(out).predict(folders[2])
-  with pytest.raises(UserError, match=r"holds \d files that no export has written, the first pred"):
+  with pytest.raises(UserError, match=r"holds what no export has written \(files: \d, the first pred"):
     export.export(folders[0], out)
   assert rows(out / "predictions")
