@@ -10,20 +10,23 @@ from medae_jax.reporting import panels
 
 _LENGTHS = (100, 50, 20, 10, 5, 2, 1)  # mm
 _SHARE, _LEAST = 0.4, 60  # a bar is at most so much of the width; narrower pictures have no room for letters
+_MOST = 4096
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def square(shape: Sequence[int], mm: Sequence[float], least: int) -> tuple[tuple[int, int], float]:
-  """((rows, columns) of a picture whose pixels are square, mm of such a pixel).
+  """((rows, columns) of a picture whose pixels are square, mm from one column of it to the next).
+
+  Not square is one that would have more than _MOST pixels along a side: some header is wrong then.
 
   Args:
     shape: rows and columns of the array. mm: from one row, and from one column, to the next.
     least: pixels of the longer side, at least; it is enlarged by a whole number.
   """
-  step = min(mm)
-  size = [max(1, round(n * m / step)) for n, m in zip(shape, mm)]
+  size = [max(1, round(n * m / min(mm))) for n, m in zip(shape, mm)]
+  size = list(shape) if max(size) > max(_MOST, *shape) else size
   factor = max(1, -(-least // max(size)))
-  return (size[0] * factor, size[1] * factor), step / factor
+  return (size[0] * factor, size[1] * factor), mm[1] * shape[1] / (size[1] * factor)
 
 
 def length_for(width: int, mm: float) -> int:
