@@ -111,8 +111,20 @@ class Plan:
       self.cells.sort(key=lambda found: self.round_of(*found))
     self._jobs: dict[Trial, Job] = {}
     self._without: set[tuple[int, str]] = set()  # (part, changed field it does not have), said once
+    self.changes = self._asked(config)
+
+  def _asked(self, config) -> dict[str, Any]:
+    """The command line's changes: fields that differ from the first run's, but for what the config file gives
+    without a run's arguments: a sweep may be built on that, and a run's own fold or seed would be lost."""
     first = self.trial(*self.cells[0])
-    self.changes = config_lib.differences(self._fresh(first), config)
+    found, part = config_lib.differences(self._fresh(first), config), self.parts[first.part]
+    if not found:
+      return found
+    try:
+      plain = config_lib.flat(part.module.get_config(part.arg or None))
+    except UserError:  # an argument that the grid alone gives
+      return found
+    return {k: v for k, v in found.items() if k not in plain or plain[k] != v}
 
   def round_of(self, part: int, cell: Cell) -> tuple[int, ...]:
     """Places of the values of the averaged arguments in their grid."""
