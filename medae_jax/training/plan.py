@@ -117,14 +117,14 @@ class Plan:
     """The command line's changes: fields that differ from the first run's, but for what the config file gives
     without a run's arguments: a sweep may be built on that, and a run's own fold or seed would be lost."""
     first = self.trial(*self.cells[0])
-    found, part = config_lib.differences(self._fresh(first), config), self.parts[first.part]
-    if not found:
-      return found
+    apart, part = config_lib.differences(self._fresh(first), config), self.parts[first.part]
+    if not apart:
+      return apart
     try:
       plain = config_lib.flat(part.module.get_config(part.arg or None))
     except UserError:  # an argument that the grid alone gives
-      return found
-    return {k: v for k, v in found.items() if k not in plain or plain[k] != v}
+      return apart
+    return {k: v for k, v in apart.items() if k not in plain or plain[k] != v}
 
   def round_of(self, part: int, cell: Cell) -> tuple[int, ...]:
     """Places of the values of the averaged arguments in their grid."""
