@@ -7,7 +7,9 @@ import types
 
 import pytest
 
+from configs import sweep_brains
 from medae_jax import sweep
+from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
 from medae_jax.training import job as job_lib, plan, slurm
 from tests import tiny_sweep
@@ -216,3 +218,23 @@ def test_a_sweep_for_a_cluster_leaves_the_list_of_its_runs_beside_the_file(tmp_p
   assert [(r["name"], r["done"]) for r in planned["runs"]] == [
       (f"cls{c}_run{k}", False) for c in (0, 1) for k in (0, 1)]
   assert capsys.readouterr().out == f"4 runs for 3 tasks: bash {tmp_path / 'w/slurm.sh'}\n"
+
+
+@pytest.mark.parametrize("change", [{}, {"seed": 99}])
+def test_a_sweep_built_without_the_arguments_of_its_runs_keeps_each_ones_own(tmp_path, change):
+  """Folds 1 and 3 were trained as fold 0, that of the config without arguments."""
+  config = tiny_sweep.config(tmp_path, grid={"cls": (1, 3), "run": (2, 4)})  # base: class 0, run 0
+  config = config_lib.override(config, {"train.steps": 7, **change})
+  found = [made.job(t).config for made in [plan.Plan(config, tmp_path / "w")]
+           for t in made.trials()]
+  assert [(c.data.cls, c.seed, c.train.steps) for c in found] == [
+      (cls, change.get("seed", 10 + run), 7) for cls in (1, 3) for run in (2, 4)]
+
+
+@pytest.mark.parametrize("study", ["scores", "noise", "training,changes=loss_l1"])
+def test_folds_of_the_brains_sweep_are_those_that_are_asked_for(tmp_path, study):
+  config = sweep_brains.get_config(f"small,root={tmp_path},study={study},on=1+3,runs=2")
+  found = plan.Plan(config, tmp_path / "w")
+  jobs = [found.job(t) for t in found.trials()]
+  assert {j.config.data.fold for j in jobs} == {1, 3} and {j.config.seed for j in jobs} == {0, 1}
+  assert all(f"fold{j.config.data.fold}" in j.name and f"run{j.config.seed}" in j.name for j in jobs)
