@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pathlib
 
-from medae_jax.core import places
+from medae_jax.core import config as config_lib, places
 from medae_jax.core.errors import UserError
 from medae_jax.reporting.benchmark import page as benchmark_page
 from medae_jax.reporting.comparison import page as comparison_page
@@ -41,7 +41,7 @@ def report(workdir, others: str = "", output=None) -> pathlib.Path:
     FileNotFoundError: a folder is not there, or none holds an evaluated run. UserError: a damaged file.
   """
   workdir, folders = pathlib.Path(workdir), [places.home(f.strip()) for f in others.split(",") if f.strip()]
-  alone = (workdir / "config.json").is_file() and not (workdir / "sweep.json").is_file()
+  alone = (workdir / "config.json").is_file() and not (workdir / config_lib.SWEEP).is_file()
   if alone and not folders and not output:
     return write(workdir)
   place = pathlib.Path(output or workdir / "benchmark")
@@ -49,6 +49,6 @@ def report(workdir, others: str = "", output=None) -> pathlib.Path:
   if output:
     _check_others(place)
   below = [p.parent for f in [workdir, *map(pathlib.Path, folders)] for p in sorted(f.glob("*/config.json"))
-           if not (f / "sweep.json").is_file()]
+           if not (f / config_lib.SWEEP).is_file()]
   compared = comparison_page.write([workdir, *folders, *below], place)
   return benchmark_page.write([workdir, *folders], place, compared)

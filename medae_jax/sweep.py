@@ -78,8 +78,8 @@ def sweep(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
           f"bash {path}")
     return {}
   chosen_now = lambda: plan.choose(job_lib.failed_ever(plan.workdir)) if plan.s.folds else {}
-  now = lambda said: _write(plan, said, chosen_now())  # a long sweep is looked at before its end
-  now({})
+  now = lambda said: _write(plan, said, chosen_now(), ensembles=False)  # long sweeps are looked at
+  _write(plan, {}, chosen_now())
   said = run(plan.mine(plan.trials()), split, at_once, retries, plan.workdir, now)
   chosen = chosen_now()
   if plan.s.folds and INTERRUPTED not in said.values():
@@ -101,7 +101,7 @@ def _none_left(workdir: pathlib.Path) -> bool:
   with contextlib.suppress(OSError):  # a run has left something, or another process works here
     if (workdir / "runs").exists():
       (workdir / "runs").rmdir()
-    for name in ("sweep.json", "table.csv", "table.md", job_lib.FAILURES):
+    for name in (config_lib.SWEEP, *tables.FILES, job_lib.FAILURES):
       (workdir / name).unlink(missing_ok=True)
     workdir.rmdir()
   return not workdir.exists()
@@ -114,13 +114,18 @@ def _study(plan, said: str) -> None:
   print((plan.workdir / "scores.md").read_text(encoding="utf-8"))
 
 
-def _write(plan, said: dict[str, str], chosen) -> dict[str, Any]:
-  """Writes the table as it stands now; returns what sweep.json holds."""
+def _write(plan, said: dict[str, str], chosen, ensembles: bool = True) -> dict[str, Any]:
+  """Writes the table as it stands now; returns what sweep.json holds.
+
+  Args:
+    ensembles: False leaves out what many resamples and refusals of its own belong to.
+  """
   final = plan.final_trials(chosen)
   runs = plan.listing([*plan.trials(), *final] if plan.s.folds else final)
   return tables.write(plan.workdir, plan.s, final, plan.read,
                       {k: v for k, v in said.items() if v != ELSEWHERE}, plan.describe(chosen), runs,
-                      [k for k, v in said.items() if v == ELSEWHERE], plan.changes, _ensembles(plan, final))
+                      [k for k, v in said.items() if v == ELSEWHERE], plan.changes,
+                      _ensembles(plan, final) if ensembles else [])
 
 
 def _ensembles(plan, trials) -> list[dict[str, Any]]:

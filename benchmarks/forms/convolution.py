@@ -28,7 +28,7 @@ SHAPES = ((128, 64, 64), (64, 128, 128), (32, 128, 256), (32, 256, 256), (32, 51
 FORMS = {"plain": winograd.plain, "tiles": winograd.tiled}
 
 
-def row(side: int, channels: int, features: int, batch: int, repeats: int, dtype: str = "float32") -> tuple:
+def row(side: int, channels: int, features: int, batch: int, repeats: int, dtype: str) -> tuple:
   """Cells of a row, for normal noise."""
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(batch, side + 2, side + 2, channels)), dtype)

@@ -10,12 +10,12 @@ import pathlib
 from data_pipelines.errors import UserError
 from data_pipelines.intake import folder_words, foreign, mask_words, names as naming, vocabulary
 from data_pipelines.intake.find import (
-  RESULTS,
   SUFFIXES,
   WHAT,
   Found,
   LeftOut,
   find,
+  holds_results,
   kind_of,
   like,
   stem_of,
@@ -80,7 +80,7 @@ def refuse_broken(found: Found) -> None:
   folder of a side, all of which is left out as results."""
   for item in found.left_out:
     side = same(item.path.name) in vocabulary.SIDE_WORDS and not item.path.name.isdigit()
-    if side and item.reason.startswith(f"holds {RESULTS}"):
+    if side and holds_results(item.path):
       raise UserError(f"{item.path} {item.reason}, and what else lies there would be left out with them: "
                       "move the results away")
   if found.broken:

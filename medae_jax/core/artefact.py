@@ -25,10 +25,12 @@ def check_target(out: pathlib.Path) -> None:
   """Refuses a target that exists, unless it is an earlier export or an empty folder."""
   if not out.exists():
     return places.check_folder(out, "--output")
-  if not out.is_dir() or (any(out.iterdir()) and not is_export(out)):
+  if out.is_dir() and not any(out.iterdir()):
+    return None
+  if not is_export(out):
     raise UserError(f"{out} exists and is not an export of medae_jax: it is left alone; "
                      "choose another --output")
-  if mine := _others(out) if is_export(out) else ():
+  if mine := _others(out):
     raise UserError(f"{out} holds what no export has written (files: {len(mine)}, the first {mine[0]}) and "
                     "would be replaced as a whole: move them away, or choose another --output")
 

@@ -100,10 +100,11 @@ def resize(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
   return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
-def text(picture: np.ndarray, words: str, xy, size: int = 15, colour=INK) -> np.ndarray:
-  """Writes a line into uint8 [H,W,3]; returns the new picture."""
+def text(picture: np.ndarray, words: str, xy, size: int = 15, colour=INK, rim=None) -> np.ndarray:
+  """Writes a line into uint8 [H,W,3], the letters with a rim of a colour; returns the new picture."""
   canvas = Image.fromarray(picture)
-  ImageDraw.Draw(canvas).text(xy, words, fill=tuple(colour), font=ImageFont.load_default(size))
+  ImageDraw.Draw(canvas).text(xy, words, fill=tuple(colour), font=ImageFont.load_default(size),
+                              stroke_width=int(rim is not None), stroke_fill=rim)
   return np.array(canvas)  # a copy: np.asarray would be read-only
 
 

@@ -56,7 +56,4 @@ def sides(picture: np.ndarray, left: str, right: str) -> np.ndarray:
 
 
 def _outlined(picture, words, xy):
-  """White letters with a black rim: legible on any grey."""
-  for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-    picture = panels.text(picture, words, (xy[0] + dx, xy[1] + dy), 13, _BLACK)
-  return panels.text(picture, words, xy, 13, _WHITE)
+  return panels.text(picture, words, xy, 13, _WHITE, rim=_BLACK)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medae_jax.core import files
+from medae_jax.core import config as config_lib, files
 
 FILES = ("table.csv", "table.md")
 
@@ -44,7 +44,7 @@ def write(workdir: pathlib.Path, s, trials: Sequence[Any], read: Callable,
             "labels": dict(s.get("labels", {})), "unpublished": list(s.get("unpublished", ())),
             "runs": list(runs), "changes": dict(changes or {}),
             "ensemble": {**_over_runs(ensembles, s.metric), "rounds": list(ensembles)} if ensembles else None}
-  files.write_json(workdir / "sweep.json", result)
+  files.write_json(workdir / config_lib.SWEEP, result)
   flat = [_flat(r) for r in rows]
   files.write_csv(workdir / FILES[0], flat)
   files.write_bytes(workdir / FILES[1], (text(result) + "\n").encode())

@@ -101,8 +101,8 @@ class Plan:
     self.workdir = pathlib.Path(workdir)
     if (self.workdir / "config.json").is_file():  # a report would no longer see it
       raise UserError(f"--workdir={workdir} holds a run, and a sweep has a folder of its own: choose another")
-    there = [n for n in ("sweep.json", *tables.FILES) if (self.workdir / n).exists()]
-    if there and there[0] != "sweep.json":
+    there = [n for n in (config_lib.SWEEP, *tables.FILES) if (self.workdir / n).exists()]
+    if there and there[0] != config_lib.SWEEP:
       raise UserError(f"{self.workdir / there[0]} is there, and no sweep has written it: choose another "
                       "--workdir")
     self.parts = _parts(self.s)

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import logging
 
-from medae_jax.core import files, upgrade
+from medae_jax.core import config as config_lib, files, upgrade
 from medae_jax.core.errors import UserError
 from medae_jax.reporting.benchmark import identity
 
@@ -66,8 +66,8 @@ def find(folders: Sequence[str | os.PathLike], split: str = "test") -> Found:
     if not folder.is_dir():
       raise FileNotFoundError(f"no folder {str(folder)!r}: --mode=report reads sweeps and workdirs of runs")
     for place in _places(folder):
-      if (place / "sweep.json").is_file():
-        plan = _plan(place / "sweep.json")
+      if (place / config_lib.SWEEP).is_file():
+        plan = _plan(place / config_lib.SWEEP)
         for entry in _of_sweep(place, plan, split):
           runs[entry.folder.resolve()] = entry
         unpublished += plan.get("unpublished") or []
@@ -117,7 +117,7 @@ def _of_sweep(place, plan, split) -> Iterator[Run]:
       yield Run(e["method"] + (f", setting {e['setting']}" if compared else ""), e["data"], e["class"],
                 e["run"], e["fold"], e["setting"], e["trunk"], folder, _result(folder, split))
     except (KeyError, TypeError) as error:
-      raise UserError(f"{place / 'sweep.json'} is damaged ({error!r} of a run): call the sweep again, it "
+      raise UserError(f"{place / config_lib.SWEEP} is damaged ({error!r} of a run): call the sweep again, it "
                       "writes it anew") from error
 
 

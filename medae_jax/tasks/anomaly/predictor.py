@@ -130,7 +130,8 @@ class Predictor(BasePredictor):
     scored = self._score(prepared.image.astype(np.float32))
     back = lambda maps: read.back(_to_grid(maps, prepared, read.arrays[0].shape))
     anomaly = back(scored.maps)
-    self._layout.map(scan, out_dir, anomaly, read.image, self._look(anomaly).top)
+    look = self._look(anomaly)
+    self._layout.map(scan, out_dir, anomaly, read.image, look.top)
     row = self._row(scored, prepared.slices, anomaly)
     mask = None
     if self.threshold is not None:
@@ -147,7 +148,7 @@ class Predictor(BasePredictor):
       try:
         files.write_png(self._layout.overlay(scan, out_dir), overlays.of_volume(
             scan.name, self.modalities[0], read, read.back(read.arrays[0]) / prepared.scale[0], anomaly, mask,
-            row["highest_slice"], self.config.predict.overlay_slices, self._look(anomaly)))
+            row["highest_slice"], self.config.predict.overlay_slices, look))
       except Exception as error:  # the map is the result: no fault of its picture may cost it
         self.gate.warn(scan.title or scan.name, f"no overlay ({type(error).__name__}: "
                        f"{' '.join(str(error).split())}); its map is written")

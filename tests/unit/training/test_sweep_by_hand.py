@@ -71,10 +71,13 @@ def test_the_table_is_written_whenever_a_run_has_ended_and_the_log_says_what_is_
     tiny_sweep.write_result(jobs[0], 0.5)
     return {}
   monkeypatch.setattr(sweep, "_run_group", group)
+  joined = []  # the mean of several runs takes resamples, and may be refused: at the start and the end alone
+  monkeypatch.setattr(sweep, "_ensembles", lambda plan, trials: joined.append(len(seen)) or [])
   names = [t.name for t in whole.trials()]
   with pytest.raises(UserError, match="1 runs failed, e.g. cls0"):
     sweep.sweep(config, str(tmp_path / "w"))
   assert seen == [(names, {}), (names, {names[0]: "full"}), ([names[0], names[2]], {names[0]: "full"})]
+  assert joined == [0, 3]
   told = [line for line in said if "runs done" in line]
   assert [line.partition(", until")[0] for line in told] == [
       "1 of 3 runs done, 1 min 0 s each; the others: about 2 min 0 s",
