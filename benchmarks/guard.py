@@ -32,8 +32,8 @@ def program(task: str, variant: str, batch: int) -> dict[str, float]:
   LLVM's passes, which take most of the time, are left out: they change no kernel, byte or FLOP.
   """
   from benchmarks import package_steps
-  from medae_jax.models.layers import winograd
-  with winograd.never():  # tiles of bfloat16 stand on some processors alone
+  from medae_jax.models.layers import conv_forms
+  with conv_forms.never():  # forms of bfloat16 stand on some processors alone
     lowered = package_steps.lowered({**settings.GPU[task], "variant": variant, "batch": batch})
   begin = time.process_time()
   compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0,

@@ -28,6 +28,7 @@ from medae_jax.core import checks, example, fields, method as method_lib, parall
 from medae_jax.core.device import timing
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
+from medae_jax.models.layers import conv_forms
 from medae_jax.training import cost, durations
 
 
@@ -189,8 +190,9 @@ def _flops(config, stage, state, batch):
     whole.train.accum = 1  # not in slices
   method = method_lib.load(whole)
   share = jax.tree.map(lambda x: x[:max(1, len(x) // jax.device_count())], batch)
-  return timing.flops_of(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=stage,
-                                                 axis_name=None), state, share)
+  with conv_forms.never():  # a form's own count is another, of oneDNN's there is none
+    return timing.flops_of(lambda s, b: method.train_step(s, b, jax.random.key(0), stage=stage,
+                                                   axis_name=None), state, share)
 
 
 class _Fed:

@@ -46,7 +46,7 @@ from medae_jax.core.exported import onnx, precision, preparation
 from medae_jax.core.files import write_json
 from medae_jax.core.method import State
 from medae_jax.core.trained_on import record
-from medae_jax.models.layers import winograd
+from medae_jax.models.layers import conv_forms
 from medae_jax.reporting import text_table
 from medae_jax.tasks import precision as measured
 
@@ -87,7 +87,7 @@ def export(workdir: str | os.PathLike, out_dir: str | os.PathLike | None = None,
     run = run.override({"model.norm_kernel": "plain"})
   weights = _weights(run.method.inference_state(run.state))
   inputs = _inputs(run.config, run.method, run.info, run.config.export.image_size)
-  with artefact.replacing(out) as temporary, winograd.never():  # any device
+  with artefact.replacing(out) as temporary, conv_forms.never():  # any device
     manifest = _write(temporary, pathlib.Path(workdir), run, weights, inputs, run.config.export.formats)
     for path in temporary.rglob("*"):
       path.chmod(0o755 if path.is_dir() else 0o644)  # a server under another user reads all of it

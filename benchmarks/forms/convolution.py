@@ -1,12 +1,13 @@
-r"""3x3 convolutions in tiles (medae_jax/models/layers/winograd.py) against XLA's own, on this processor.
+r"""3x3 convolutions in the package's own forms against XLA's own, on this processor.
 
   python -m benchmarks.forms.convolution                    # CPU seconds of both in turn, and their ratio
-  python -m benchmarks.forms.convolution --steps=dae,features,perceptual
-  python -m benchmarks.forms.convolution --steps=dae,perceptual --dtype=bfloat16
+  python -m benchmarks.forms.convolution --dtype=bfloat16
+  python -m benchmarks.forms.convolution --steps=dae,features,perceptual --dtype=bfloat16
 
-Without --steps a row each for the shapes [H,W,I] -> O of the DAE's U-Net (wf 6, 128x128) and of VGG16 at
-224x224: the convolution and the gradient of its input. With it the steps of `benchmarks.compare`, with tiles
-where the package takes them (`winograd.LEAST`, `SMALL`, `ROUNDED`) and without.
+float32: in tiles (medae_jax/models/layers/winograd.py), bfloat16: by oneDNN (layers/onednn.py), where this
+processor has it. Without --steps a row each for the shapes [H,W,I] -> O of the DAE's U-Net (wf 6, 128x128) and
+of VGG16 at 224x224: the convolution and its gradients. With it the steps of `benchmarks.compare`, in the forms
+that the package takes and in XLA's own.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import numpy as np
 
 from benchmarks import package_steps, report, settings
 from benchmarks.forms import in_turn
-from medae_jax.models.layers import winograd
+from medae_jax.models.layers import conv_forms, onednn, winograd
 
-SHAPES = ((128, 64, 64), (64, 128, 128), (32, 128, 256), (32, 256, 256), (32, 512, 256), (16, 256, 512),
-          (16, 512, 512), (56, 256, 256), (28, 512, 512))  # (side, channels in, out)
-FORMS = {"plain": winograd.plain, "tiles": winograd.tiled}
+SHAPES = ((128, 4, 64), (128, 64, 64), (64, 128, 128), (32, 128, 256), (32, 256, 256), (32, 512, 256),
+          (16, 256, 512), (16, 512, 512), (56, 256, 256), (28, 512, 512))  # (side, channels in, out)
+OWN, OTHER = "XLA's own", {"float32": "tiles", "bfloat16": "oneDNN"}
 
 
 def row(side: int, channels: int, features: int, batch: int, repeats: int, dtype: str) -> tuple:
@@ -34,15 +35,20 @@ def row(side: int, channels: int, features: int, batch: int, repeats: int, dtype
   x = jnp.asarray(rng.normal(size=(batch, side + 2, side + 2, channels)), dtype)
   kernel = jnp.asarray(rng.normal(size=(3, 3, channels, features)) / (9 * channels)**0.5, dtype)
   grad = jnp.asarray(rng.normal(size=(batch, side, side, features)), dtype)
-  of_x = {name: lambda x, kernel, grad, form=form: jax.vjp(lambda x: form(x, kernel), x)[1](grad)[0]
-          for name, form in FORMS.items()}
+  forms = {OWN: lambda x, k: winograd.plain(x, k),
+           OTHER[dtype]: lambda x, k: (winograd.tiled if dtype == "float32" else onednn.conv)(x, k, 0)}
+  gradient = lambda form, of: lambda x, k, grad: jax.vjp(form, x, k)[1](grad)[of]
   cells = []
-  for forms, args in ((FORMS, (x, kernel)), (of_x, (x, kernel, grad))):
-    seconds = in_turn.cpu_seconds(forms, args, repeats)
-    plain, tiles = (statistics.median(seconds[name]) for name in FORMS)
-    cells += [*(in_turn.cell(seconds[name], 1e3, 1) for name in FORMS), f"{plain / tiles:.2f}x"]
-  apart = float(jnp.abs(winograd.plain(x, kernel) - winograd.tiled(x, kernel)).max())
-  return (f"{side}x{side}, {channels} to {features}", *cells, f"{apart:.1e}")
+  for made in (forms, *({name: gradient(form, of) for name, form in forms.items()} for of in (0, 1))):
+    args = (x, kernel) if made is forms else (x, kernel, grad)
+    cells += _pair(in_turn.cpu_seconds(made, args, repeats), dtype, 1)
+  values = [form(x, kernel).astype(jnp.float32) for form in forms.values()]
+  return (f"{side}x{side}, {channels} to {features}", *cells, f"{float(jnp.abs(values[0] - values[1]).max()):.1e}")
+
+
+def _pair(seconds, dtype: str, digits: int) -> list[str]:
+  own, other = (statistics.median(seconds[name]) for name in (OWN, OTHER[dtype]))
+  return [*(in_turn.cell(seconds[name], 1e3, digits) for name in (OWN, OTHER[dtype])), f"{own / other:.2f}x"]
 
 
 def step_row(task: str, repeats: int, dtype: str) -> tuple:
@@ -50,14 +56,11 @@ def step_row(task: str, repeats: int, dtype: str) -> tuple:
   setting = {**settings.CPU[task], "variant": dtype}
   tensors = settings.make(setting)
   steps = {}
-  for name in FORMS:
-    with winograd.never() if name == "plain" else contextlib.nullcontext():
+  for name in (OWN, OTHER[dtype]):
+    with conv_forms.never() if name == OWN else contextlib.nullcontext():
       steps[name] = package_steps.build(setting, *tensors, "cpu")
       steps[name]()  # traced, and compiled, in here
-  seconds = in_turn.timed(steps, repeats)
-  plain, tiles = (statistics.median(seconds[name]) for name in FORMS)
-  return (f"{task}, batch {setting['batch']}", *(in_turn.cell(seconds[n], 1e3, 0) for n in FORMS),
-          f"{plain / tiles:.2f}x")
+  return (f"{task}, batch {setting['batch']}", *_pair(in_turn.timed(steps, repeats), dtype, 0))
 
 
 def main() -> None:
@@ -70,14 +73,18 @@ def main() -> None:
   tasks = args.steps.split(",") if args.steps else []
   if wrong := [task for task in tasks if task not in settings.CPU]:
     parser.error(f"--steps: {wrong[0]!r} is none of {', '.join(settings.CPU)}")
+  if args.dtype == "bfloat16" and not onednn.there():
+    parser.error("--dtype=bfloat16: this processor or this jaxlib has no convolutions of oneDNN")
   if tasks:
     rows = [step_row(task, args.repeats, args.dtype) for task in tasks]
-    heads = (f"step, {args.dtype}", "XLA's own, ms of a core", "tiles, ms of a core", "own / tiles")
+    heads = (f"step, {args.dtype}", f"{OWN}, ms of a core", f"{OTHER[args.dtype]}, ms of a core", "ratio")
     report.show(heads, rows, {}, "")
     return
   rows = [row(*shape, args.batch, args.repeats, args.dtype) for shape in SHAPES]
-  heads = (f"shape, batch {args.batch}, {args.dtype}", "XLA's own, ms of a core", "tiles, ms of a core",
-           "own / tiles", "gradient of x, own", "tiles", "own / tiles", "largest difference")
+  other = OTHER[args.dtype]
+  both = lambda what: (f"{what}{OWN}, ms of a core", other, "ratio")
+  heads = (f"shape, batch {args.batch}, {args.dtype}", *both(""), *both("gradient of x, "),
+           *both("of the kernel, "), "largest difference")
   report.show(heads, rows, {}, "")
 
 

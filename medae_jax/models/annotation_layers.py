@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
+from medae_jax.models.layers import conv_forms
 from medae_jax.models.layers.gated_norm import gate_of, gated_norm
 from medae_jax.models.layers.init import uniform_fan_in
 from medae_jax.models.layers.same_conv import plain_conv, same_conv
@@ -72,7 +73,7 @@ class Conv(nn.Module):
       x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
       y = same_conv(x, kernel) if self.dilation == 1 else _dilated_conv(x, kernel, self.dilation)
     if self.use_bias:
-      y = y + self.param("bias", init, (self.features,)).astype(self.dtype)
+      y = conv_forms.add_bias(y, self.param("bias", init, (self.features,)).astype(self.dtype))
     return y
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError, shown
-from medae_jax.models.layers import norm as norms
+from medae_jax.models.layers import conv_forms, norm as norms
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.init import uniform_fan_in
 from medae_jax.models.layers.leaky import leaky_relu
@@ -48,7 +48,7 @@ def conv(features: int, size: int, stride: int, fan_in: int, dtype, name: str) -
   """
   uniform, pad = uniform_fan_in(size**2 * fan_in), (size - 1) // 2
   return nn.Conv(features, (size, size), (stride, stride), [(pad, pad)] * 2, dtype=dtype, name=name,
-                 kernel_init=uniform, bias_init=uniform)
+                 kernel_init=uniform, bias_init=uniform, conv_general_dilated=conv_forms.general)
 
 
 def conv_transpose(features: int, size: int, stride: int, dtype, name: str) -> nn.ConvTranspose:

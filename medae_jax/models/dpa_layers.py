@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
-from medae_jax.models.layers import norm as norms
+from medae_jax.models.layers import conv_forms, norm as norms
 from medae_jax.models.layers.init import kaiming_normal, uniform_fan_in
 from medae_jax.models.layers.leaky import leaky_relu
 from medae_jax.models.layers.pool import avg_pool2x2
@@ -55,7 +55,7 @@ class Conv(nn.Module):
     y = self._convolve(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.use_wscale:
       y = y * scale.value.astype(self.dtype)
-    return y + bias.astype(self.dtype)
+    return conv_forms.add_bias(y, bias.astype(self.dtype))
 
   def _convolve(self, x, kernel):
     p = self.padding
@@ -67,8 +67,7 @@ class Conv(nn.Module):
         raise UserError(f"a {x.shape[1]}x{x.shape[2]} map cannot be reflect-padded by {p}; "
                          "use pad_type='zero' with latent_res=1")
       x, p = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)), mode="reflect"), 0
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((p, p), (p, p)),
-                                        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return conv_forms.conv(x, kernel, p, tiles=False)
 
 
 class ResBlock(nn.Module):

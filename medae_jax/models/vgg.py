@@ -22,7 +22,7 @@ import numpy as np
 from medae_jax.core.errors import UserError
 from medae_jax.models.layers.dtype import at_least_float32
 from medae_jax.models.layers.pool import max_pool2x2
-from medae_jax.models.layers.winograd import conv3x3
+from medae_jax.models.layers import conv_forms
 
 GROUPS = (2, 2, 4, 4, 4)
 WIDTHS = (64, 128, 256, 512, 512)
@@ -89,7 +89,7 @@ def features(params: Mapping, image: jax.Array, layers: Iterable[str], *,
 
   for b, i in convolutions(groups)[:depth(layers, groups)]:
     conv = jax.lax.stop_gradient(params[f"conv{b}_{i}"])
-    x = conv3x3(x, conv["kernel"].astype(dtype), "SAME") + conv["bias"].astype(dtype)
+    x = conv_forms.conv(x, conv["kernel"].astype(dtype), 1) + conv["bias"].astype(dtype)
     keep(f"c{b}{i}", x)
     x = jax.nn.relu(x)
     keep(f"r{b}{i}", x)

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from medae_jax.models.layers import conv_forms
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.init import uniform_fan_in
 from medae_jax.models.layers.norm import BatchNorm
@@ -34,7 +35,7 @@ class _Block(nn.Module):
   def __call__(self, x):
     conv = lambda name, side, stride: nn.Conv(
         self.features, (side, side), (stride, stride), padding="SAME", use_bias=False, dtype=self.dtype,
-        kernel_init=_he_normal, name=name)
+        kernel_init=_he_normal, conv_general_dilated=conv_forms.general, name=name)
     h = nn.relu(BatchNorm(**self.norm, name="bn1")(x))
     y = conv("conv1", 3, self.stride)(h)
     y = conv("conv2", 3, 1)(nn.relu(BatchNorm(**self.norm, name="bn2")(y)))
@@ -68,7 +69,7 @@ class WideResNet(nn.Module):
     norm: dict[str, Any] = dict(train=train, axis_name=axis_name, unbiased=True,
                                 twice=self.keras_variance, eps=EPS)
     x = nn.Conv(16, (3, 3), padding="SAME", use_bias=False, dtype=dtype, kernel_init=_he_normal,
-                name="conv0")(x)
+                conv_general_dilated=conv_forms.general, name="conv0")(x)
     for group in range(3):
       for block in range(self.blocks):
         stride = 2 if group and not block else 1

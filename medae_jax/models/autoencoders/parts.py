@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core.errors import UserError
+from medae_jax.models.layers import conv_forms
 from medae_jax.models.layers.init import uniform_fan_in
 
 Init = Callable[[int], tuple[Callable, Callable]]  # fan-in -> initialisers of kernel and bias
@@ -48,7 +49,7 @@ def conv(x, features: int, size, stride: int = 1, pad: int = 0, *, dtype, name: 
   size = _pair(size)
   kernel_init, bias_init = init(math.prod(size) * x.shape[-1])
   return nn.Conv(features, size, (stride, stride), [(pad, pad)] * 2, use_bias=bias, dtype=dtype, name=name,
-                 kernel_init=kernel_init, bias_init=bias_init)(x)
+                 kernel_init=kernel_init, bias_init=bias_init, conv_general_dilated=conv_forms.general)(x)
 
 
 def conv_transpose(x, features: int, size, stride: int = 1, pad: int = 0, *, dtype, name: str,

@@ -10,8 +10,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from medae_jax.models.layers import conv_forms
 from medae_jax.models.layers.init import uniform_fan_in
-from medae_jax.models.layers.winograd import conv3x3
 
 
 def standardise(kernel, eps: float = 1e-5):
@@ -41,7 +41,7 @@ class WSConv3x3(nn.Module):
     kernel = self.param("kernel", uniform_fan_in(fan_in), (3, 3, x.shape[-1], self.features))
     bias = self.param("bias", uniform_fan_in(fan_in), (self.features,))
     kernel = (kernel if self.ready else standardise(kernel)).astype(self.dtype)
-    return conv3x3(x.astype(self.dtype), kernel, precision=self.precision), bias
+    return conv_forms.conv(x.astype(self.dtype), kernel, precision=self.precision), bias
 
 
 class ConvTranspose2x2(nn.Module):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from medae_jax.models.layers import winograd
+from medae_jax.models.layers import conv_forms
 
 _SMALL = 16  # images in a batch: fewer than the floats of a register, see kernel_gradient
 
 
 def same_conv(x, kernel):
   """Stride-1 convolution of x [B,H,W,I] with kernel [k,k,I,O], k odd, zero-padded: [B,H,W,O]."""
-  return (_cpu_conv if jax.default_backend() == "cpu" else plain_conv)(x, kernel)
+  if conv_forms.by_onednn(x, kernel) or jax.default_backend() != "cpu":
+    return _value(x, kernel)
+  return _cpu_conv(x, kernel)
 
 
 def plain_conv(x, kernel, dilation: int = 1):
@@ -23,7 +25,7 @@ def plain_conv(x, kernel, dilation: int = 1):
 
 
 def _value(x, kernel):
-  return winograd.conv3x3(x, kernel, "SAME") if kernel.shape[0] == 3 else plain_conv(x, kernel)
+  return conv_forms.conv(x, kernel, kernel.shape[0] // 2)
 
 
 @jax.custom_vjp

@@ -8,7 +8,7 @@ import pytest
 
 from medae_jax.core import example, method as method_lib
 from medae_jax.export import score_function
-from medae_jax.models.layers import winograd
+from medae_jax.models.layers import conv_forms
 from medae_jax.training import durations
 
 FULL = ["dae_brats", "dae_nifti", "annotation_removal", "noisy_skin", "deep_geo_cifar10", "dpa_cifar10",
@@ -33,6 +33,6 @@ def test_a_score_in_full_size_takes_any_batch(monkeypatch, name):
   streams = [batch, *(v for v in batch.values() if isinstance(v, dict))]
   inputs = {k: next(s[k] for s in streams if k in s) for k in method.score_needs}
   inputs = {k: jax.ShapeDtypeStruct((b, *v.shape[1:]), v.dtype) for k, v in inputs.items()}
-  with winograd.never():
+  with conv_forms.never():
     found = jax.eval_shape(score_function(method, 0), weights, inputs)
   assert found and all(str(v.shape[0]) == "b" for v in found.values())

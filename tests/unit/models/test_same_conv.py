@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from medae_jax.models import annotation_layers
-from medae_jax.models.layers import winograd
+from medae_jax.models.layers import conv_forms, winograd
 from medae_jax.models.layers.same_conv import plain_conv, same_conv
 
 
@@ -69,5 +69,5 @@ def test_tiles_where_they_pay_and_the_same_kernel_gradient(monkeypatch):
   np.testing.assert_allclose(found, want, atol=2e-5)
   for a, b in zip(pull_found(grad), pull(grad), strict=True):
     np.testing.assert_allclose(a, b, atol=2e-5 * float(np.abs(b).max()))
-  with winograd.never():
+  with conv_forms.never():
     assert "dot_general[" not in str(jax.make_jaxpr(same_conv)(x, kernel))
