@@ -21,9 +21,8 @@ import warnings
 import jax
 import jax.numpy as jnp
 
-from medae_jax.core.device import units
+from medae_jax.core.device import units, xla_flags
 
-TRIED = ("0.10.2", "0.11.2")  # jaxlib's
 LEAST = 8  # channels on both sides, for the kernel's gradient
 _NHWC = {"batch_dim": "0", "feature_dim": "3", "spatial_dims": ["1", "2"]}
 
@@ -32,7 +31,7 @@ _NHWC = {"batch_dim": "0", "feature_dim": "3", "spatial_dims": ["1", "2"]}
 def there() -> bool:
   """Whether this processor and this jaxlib can."""
   return (sys.platform == "linux" and platform.machine() == "x86_64" and units.multiply_bfloat16()
-          and importlib.metadata.version("jaxlib") in TRIED)
+          and importlib.metadata.version("jaxlib") in xla_flags.TRIED)
 
 
 def takes(x, kernel) -> bool:
