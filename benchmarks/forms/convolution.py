@@ -5,9 +5,9 @@ r"""3x3 convolutions in the package's own forms against XLA's own, on this proce
   python -m benchmarks.forms.convolution --steps=dae,features,perceptual --dtype=bfloat16
 
 float32: in tiles (medae_jax/models/layers/winograd.py), bfloat16: by oneDNN (layers/onednn.py), where this
-processor has it. Without --steps a row each for the shapes [H,W,I] -> O of the DAE's U-Net (wf 6, 128x128) and
-of VGG16 at 224x224: the convolution and its gradients. With it the steps of `benchmarks.compare`, in the forms
-that the package takes and in XLA's own.
+processor has it. Without --steps a row each for the shapes [H,W,I] -> O of the DAE's U-Net (wf 6, 128x128)
+and of VGG16 at 224x224: the convolution and its gradients. With it the steps of `benchmarks.compare`, in the
+forms that the package takes and in XLA's own.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def row(side: int, channels: int, features: int, batch: int, repeats: int, dtype
   x = jnp.asarray(rng.normal(size=(batch, side + 2, side + 2, channels)), dtype)
   kernel = jnp.asarray(rng.normal(size=(3, 3, channels, features)) / (9 * channels)**0.5, dtype)
   grad = jnp.asarray(rng.normal(size=(batch, side, side, features)), dtype)
-  forms = {OWN: lambda x, k: winograd.plain(x, k),
-           OTHER[dtype]: lambda x, k: (winograd.tiled if dtype == "float32" else onednn.conv)(x, k, 0)}
+  other = winograd.tiled if dtype == "float32" else onednn.conv
+  forms = {OWN: winograd.plain, OTHER[dtype]: lambda x, k: other(x, k, 0)}
   gradient = lambda form, of: lambda x, k, grad: jax.vjp(form, x, k)[1](grad)[of]
   cells = []
   for made in (forms, *({name: gradient(form, of) for name, form in forms.items()} for of in (0, 1))):
     args = (x, kernel) if made is forms else (x, kernel, grad)
     cells += _pair(in_turn.cpu_seconds(made, args, repeats), dtype, 1)
-  values = [form(x, kernel).astype(jnp.float32) for form in forms.values()]
-  return (f"{side}x{side}, {channels} to {features}", *cells, f"{float(jnp.abs(values[0] - values[1]).max()):.1e}")
+  own, found = (form(x, kernel).astype(jnp.float32) for form in forms.values())
+  return (f"{side}x{side}, {channels} to {features}", *cells, f"{float(jnp.abs(own - found).max()):.1e}")
 
 
 def _pair(seconds, dtype: str, digits: int) -> list[str]:

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core.errors import UserError
+from medae_jax.models.layers import conv_forms
 from medae_jax.models.layers.dtype import at_least_float32
 from medae_jax.models.layers.pool import max_pool2x2
-from medae_jax.models.layers import conv_forms
 
 GROUPS = (2, 2, 4, 4, 4)
 WIDTHS = (64, 128, 256, 512, 512)

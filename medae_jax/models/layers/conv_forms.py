@@ -42,7 +42,7 @@ def add_bias(y, bias):
 
 
 def general(x, kernel, strides, padding, **settings):
-  """`lax.conv_general_dilated` of NHWC and HWIO for flax' nn.Conv(conv_general_dilated=): oneDNN's where it can.
+  """`lax.conv_general_dilated` of NHWC and HWIO for flax' nn.Conv, by oneDNN where it can.
 
   Args:
     settings: the others of lax.conv_general_dilated.

@@ -1,9 +1,10 @@
-"""Convolutions of bfloat16 by oneDNN, which jaxlib brings for x86 under Linux, on processors with units for it.
+"""Convolutions of bfloat16 by the oneDNN inside jaxlib, on processors with units for such products.
 
-XLA's own convolutions on CPUs widen bfloat16 to float32. The code of oneDNN inside jaxlib multiplies it as it
-is: 2 to 8 times as fast (docs/performance_trials.md). XLA itself no longer takes that way, but a program can:
-a custom call whose settings are XLA's message OneDnnConvolutionConfig, as JSON. They are no public interface,
-and XLA ends the process where it does not understand them: jaxlib's versions that were tried, alone.
+XLA's own convolutions on CPUs widen bfloat16 to float32. The code of oneDNN that jaxlib for x86 under Linux
+holds multiplies it as it is: 2 to 6 times as fast (docs/performance_trials.md). XLA itself no longer takes
+that way, but a program can: a custom call whose settings are XLA's message OneDnnConvolutionConfig, as JSON.
+They are no public interface, and XLA ends the process where it does not understand them: jaxlib's versions
+that were tried, alone.
 
 JAX's compilation cache cannot keep such a program: it is compiled at each start.
 """
@@ -113,7 +114,8 @@ def _kernel_gradient_backward(pad, saved, change):
   return conv(grad, _turned(change), size - 1 - pad), conv(x, change, pad)
 
 
-kernel_gradient.defvjp(lambda x, grad, pad: (kernel_gradient(x, grad, pad), (x, grad)), _kernel_gradient_backward)
+kernel_gradient.defvjp(lambda x, grad, pad: (kernel_gradient(x, grad, pad), (x, grad)),
+                       _kernel_gradient_backward)
 
 
 def _turned(kernel):
@@ -130,6 +132,7 @@ def _call(x, kernel, shape: Sequence[int], pad: int):
             "output": {"data": _NHWC}, "window": window}
   # JAX warns at each start that its cache cannot keep this.
   warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry.*bad_alloc")
-  return jax.ffi.ffi_call("__onednn$convolution", jax.ShapeDtypeStruct(tuple(shape), x.dtype),
-                          vmap_method="sequential", custom_call_api_version=1, legacy_backend_config=json.dumps(
-                              {"onednn_conv_config": config}))(x, kernel)
+  call = jax.ffi.ffi_call(
+      "__onednn$convolution", jax.ShapeDtypeStruct(tuple(shape), x.dtype), vmap_method="sequential",
+      custom_call_api_version=1, legacy_backend_config=json.dumps({"onednn_conv_config": config}))
+  return call(x, kernel)

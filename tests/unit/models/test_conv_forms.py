@@ -1,5 +1,7 @@
 """Convolutions in tiles and by oneDNN are the plain ones, and stand where they pay."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -163,15 +165,12 @@ def test_where_onednn_is_there(monkeypatch):
   monkeypatch.setattr(onednn.units, "multiply_bfloat16", lambda: True)
   monkeypatch.setattr(onednn.sys, "platform", "linux")
   monkeypatch.setattr(onednn.platform, "machine", lambda: "x86_64")
-  version = lambda name: "0.10.2"
-  monkeypatch.setattr(onednn.importlib.metadata, "version", lambda name: version(name))
-  assert there()
-  version = lambda name: "0.12.0"
-  assert not there()
-  version = lambda name: "0.11.2"
-  assert there()
-  for owner, name, value in ((onednn.units, "multiply_bfloat16", lambda: False), (onednn.sys, "platform", "darwin"),
-                             (onednn.platform, "machine", lambda: "aarch64")):
+  for version, wanted in (("0.10.2", True), ("0.12.0", False), ("0.11.2", True)):
+    monkeypatch.setattr(onednn.importlib.metadata, "version", {"jaxlib": version}.get)
+    assert there() is wanted
+  others = ((onednn.units, "multiply_bfloat16", lambda: False), (onednn.sys, "platform", "darwin"),
+            (onednn.platform, "machine", lambda: "aarch64"))
+  for owner, name, value in others:
     with monkeypatch.context() as patch:
       patch.setattr(owner, name, value)
       assert not there()
@@ -183,8 +182,12 @@ def test_where_onednn_stands(monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
   monkeypatch.setattr(onednn, "there", lambda: True)
   x, kernel = jax.numpy.bfloat16(draw(0, 1, 6, 8, 1)), jax.numpy.bfloat16(draw(1, 3, 3, 1, 2))
-  takes = lambda x=x, kernel=kernel: "ffi_call" in str(
-      jax.make_jaxpr(lambda *of: conv_forms.conv(*of))(x, kernel))  # a function of its own: JAX keeps what it traced
+
+
+  def takes(x=x, kernel=kernel):
+    again = functools.partial(conv_forms.conv, pad=0)  # one of its own: JAX keeps what it has traced
+    return "ffi_call" in str(jax.make_jaxpr(again)(x, kernel))
+
   assert takes()
   assert not takes(jax.numpy.float32(x), jax.numpy.float32(kernel))
   assert not takes(x.astype(np.float16), kernel.astype(np.float16))
@@ -200,7 +203,7 @@ def test_where_onednn_stands(monkeypatch):
 def test_flax_convolutions_by_onednn_where_it_can(monkeypatch):
   """Stride 1, all channels together, a square kernel, the same zeros on every side."""
   monkeypatch.setattr(onednn, "takes", lambda x, kernel: True)
-  monkeypatch.setattr(onednn, "_call", lambda x, kernel, shape, pad: 77 * stand_in(x, kernel, shape, pad))
+  monkeypatch.setattr(onednn, "_call", lambda *of: 77 * stand_in(*of))
   x = draw(0, 2, 6, 8, 4)
 
   def factor(size=(3, 3), padding="SAME", **settings):
@@ -213,7 +216,8 @@ def test_flax_convolutions_by_onednn_where_it_can(monkeypatch):
 
   assert factor() == factor(padding="VALID") == factor((5, 5), [(2, 2), (2, 2)]) == factor((1, 1), 0) == 77
   assert factor((4, 4), [(1, 1), (1, 1)]) == 77
-  assert factor((4, 4)) == factor((3, 1)) == factor(padding=[(1, 1), (0, 0)]) == factor(padding=[(1, 0), (1, 1)]) == 1
+  assert factor((4, 4)) == factor((3, 1)) == 1
+  assert factor(padding=[(1, 1), (0, 0)]) == factor(padding=[(1, 0), (1, 1)]) == 1
   assert factor(strides=(2, 1)) == factor(kernel_dilation=2) == factor(feature_group_count=2) == 1
   assert factor(padding=[(1, 1), (1, 1)], input_dilation=2) == factor((1, 1), [(1, 1), (1, 1)]) == 1
 
@@ -226,4 +230,4 @@ def test_the_gradient_of_a_bias_by_onednn(monkeypatch):
   of_y, of_bias = pull(grad)
   np.testing.assert_array_equal(of_y, grad)
   np.testing.assert_allclose(of_bias, grad.sum((0, 1, 2)), rtol=1e-5)
-  assert "optimization_barrier" in str(jax.make_jaxpr(lambda g: jax.vjp(conv_forms.add_bias, y, bias)[1](g))(grad))
+  assert "optimization_barrier" in str(jax.make_jaxpr(pull)(grad))

@@ -17,7 +17,7 @@ from medae_jax import export
 from medae_jax.core import artefact, checkpoint, example, method as method_lib, trained
 from medae_jax.core.errors import UserError
 from medae_jax.core.files import write_json
-from medae_jax.models.layers import conv_forms, winograd
+from medae_jax.models.layers import winograd
 from tests.unit import tiny_dae
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
