@@ -69,10 +69,10 @@ def narrow_vgg(folder: pathlib.Path) -> Trunk:
   return Trunk(vgg.features, params, stats)
 
 
-def loss_fields(loss_type: str, kwargs: dict) -> dict:
-  """Fields of config.method out of the public code's loss_type and loss_kwargs."""
+def loss_fields(loss_type: str, kwargs: dict, weight: float = 1) -> dict:
+  """Fields of config.method out of the public code's loss_type and loss_kwargs, `weight` times the loss."""
   if loss_type == "compose":
-    parts = [(p["loss_weight"], p["loss_type"], loss_fields(p["loss_type"], p["loss_kwargs"]))
+    parts = [(weight * p["loss_weight"], p["loss_type"], loss_fields(p["loss_type"], p["loss_kwargs"]))
              for p in (kwargs["loss_1"], kwargs["loss_2"])]
     fields = {k: v for *_, f in parts for k, v in f.items() if v}
     return {"layers": "", **fields, "loss": " + ".join(f"{w:g}*{name}" for w, name, _ in parts)}
@@ -80,7 +80,7 @@ def loss_fields(loss_type: str, kwargs: dict) -> dict:
   for res, w in kwargs.get("weights_per_resolution", {}).items():
     weights = {**w["feature_weights"], **({"image": w["img_weight"]} if w["img_weight"] else {})}
     layers.append(f"{res}:" + "+".join(f"{v:g}*{k}" for k, v in weights.items()))
-  return {"loss": loss_type, "layers": ", ".join(layers),
+  return {"loss": loss_type if weight == 1 else f"{weight:g}*{loss_type}", "layers": ", ".join(layers),
           "normalize": kwargs.get("use_feature_normalization", False),
           "absolute": kwargs.get("use_L1_norm", False),
           "relative": kwargs.get("use_relative_error", False),
@@ -119,12 +119,15 @@ def config(method_fields, model_fields, *, adam, steps, batch, growing=(), adver
 
 
 def model_fields(kind, enc, dec, *, res, latent_res, latent_dim, enc_kwargs=(), dec_kwargs=()):
-  """Fields of config.model; enc_kwargs and dec_kwargs must agree where both have a field."""
+  """Fields of config.model; what enc_kwargs and dec_kwargs disagree on is the decoder's."""
+  kwargs = {**dict(enc_kwargs), **dict(dec_kwargs)}
+  if kind != "regular":  # the public code takes these and ignores them, config.model refuses them
+    kwargs = {k: v for k, v in kwargs.items() if k not in _REGULAR_ONLY}
   return {"kind": kind, "enc_widths": tuple(enc), "dec_widths": tuple(dec), "max_res": res,
-          "latent_res": latent_res, "latent_dim": latent_dim, "allow_long_widths": True,
-          **_kwargs(dict(enc_kwargs)), **_kwargs(dict(dec_kwargs))}
+          "latent_res": latent_res, "latent_dim": latent_dim, "allow_long_widths": True, **_kwargs(kwargs)}
 
 
+_REGULAR_ONLY = ("use_wscale", "pool", "upsample_mode", "normalize_latents")
 _RENAME = {"pad_type": "pad", "upsample_mode": "upsample"}
 
 
@@ -179,10 +182,9 @@ def params(arrays, prefix, kind, nets=("enc", "dec")):
 
 
 def put(state, params, stats=()):
-  """The state in float64, the blocks it has taken from `params` (other stages' are ignored)."""
-  new = {n: {k: params[n][k] for k in state.params[n]} for n in params}
-  return double(state.replace(params={**state.params, **new},
-                              stats={**state.stats, **dict(stats)}))
+  """The state in float64, the blocks it has taken from `params` and `stats` (other stages' are ignored)."""
+  taken = lambda given, own: {**own, **{n: {k: v[k] for k in own[n]} for n, v in dict(given).items() if n in own}}
+  return double(state.replace(params=taken(params, state.params), stats=taken(stats, state.stats)))
 
 
 def step(method, stage):

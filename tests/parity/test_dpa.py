@@ -30,6 +30,23 @@ def _plain_config(case, folder, out, **fields):
   return config
 
 
+def _one_config(case):
+  """Whether config.model has both networks: one norm, pad and use_wscale, no minibatch deviation."""
+  enc, dec = case["enc_kwargs"], case["dec_kwargs"]
+  shared = {"norm": "none", "pad_type": "zero", "use_wscale": False}
+  return not enc.get("use_mbstddev") and all(enc.get(k, v) == dec.get(k, v) for k, v in shared.items())
+
+
+def _nets(case):
+  """The two networks of a case in float64."""
+  shared = dict(res=case["res"], latent_res=case["latent_res"])
+  enc = g.encoder(case["kind"], case["enc_inner_dims"], latent_dim=case["latent_dim"],
+                  kwargs=case["enc_kwargs"], **shared)
+  dec = g.decoder(case["kind"], case["dec_inner_dims"], channels=case["image_dim"],
+                  kwargs=case["dec_kwargs"], **shared)
+  return {n: net.clone(dtype=np.float64) for n, net in (("enc", enc), ("dec", dec))}
+
+
 def _close_image(found, want):
   """To 3e-5 of the largest value: what fast float32 convolutions of the public code leave."""
   np.testing.assert_allclose(g.nchw(found), want, rtol=1e-4, atol=3e-5 * max(1, np.abs(want).max()))
@@ -39,10 +56,10 @@ def _close_image(found, want):
 @pytest.mark.parametrize("file", file_cases("dpa", "train_*.npz"))
 def test_plain_training(file, tmp_path, float64):
   arrays, case = g.read(file)
-  if case["enc_kwargs"].get("use_mbstddev"):
-    pytest.skip("the method trains no encoder with a minibatch standard deviation: methods/dpa.py")
   kind, lr = case["kind"], case["adam"]["lr"]
   method = dpa.Method(_plain_config(case, file.parent, tmp_path, double=True))
+  if not _one_config(case):
+    method._nets = lambda *stage: _nets(case)
   stage, = method_lib.stages_of(method)
   images = double(g.nhwc(arrays["x"]))
   batch = lambda i: {"image": images[i], "index": np.arange(len(images[i]), dtype=np.int32)}
@@ -106,8 +123,9 @@ def test_adversarial_run(file, tmp_path, float64):
   size = c["batch_sizes"][str(c["max_image_res"])]
   weight = c["loss_weights"]["image_adv_loss"]
   name, options = (c["image_adv_loss"][k] for k in ("loss_type", "loss_kwargs"))
+  rec = c["image_rec_loss"]
   config = g.config(
-      {**g.loss_fields(c["image_rec_loss"]["loss_type"], c["image_rec_loss"]["loss_kwargs"]),
+      {**g.loss_fields(rec["loss_type"], rec["loss_kwargs"], c["loss_weights"].get("image_rec_loss", 1)),
        **g.vgg_files(file.parent, tmp_path)},
       {**g.published_model(c), "critic_widths": tuple(c["ddis"]["kwargs"]["inner_dims"])},
       adam=c["adam_kwargs"], steps=c["stab_iter"], batch=size, parity=True, double=True,
@@ -135,7 +153,7 @@ def test_adversarial_run(file, tmp_path, float64):
     for name, value in last.items():
       np.testing.assert_allclose(metrics[f"critic_{name}"], value, **g.OUT)
     np.testing.assert_allclose(metrics["rec_loss"], main[i][1]["image_rec_loss"], **g.OUT)
-    # The reference logs the generator's term already multiplied by its weight.
+    # The reference logs both terms already multiplied by their weights.
     np.testing.assert_allclose(weight * metrics["adv_loss"], main[i][1]["image_adv_loss"], **g.OUT)
   wanted, _ = g.params(arrays, "end/", kind, ("enc", "dec", "critic"))
   g.close_params(state.params, wanted, close=5e-6, far=lr, what="end")

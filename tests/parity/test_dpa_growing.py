@@ -49,7 +49,7 @@ def test_growing_run(file, tmp_path, float64):
   images, orders = double(g.nhwc(arrays["train_images"])), case["batch_indices"][1:]
   batch = lambda rows: {"image": images[np.array(rows)],
                         "index": np.arange(len(rows), dtype=np.int32)}
-  initial, _ = g.params(arrays, "init/", kind)
+  initial, scales = g.params(arrays, "init/", kind)
   known = {n: dict(p) for n, p in initial.items()}  # every block as it stands, all stages
   state, old_names = None, set()
   for stage in stages:
@@ -61,7 +61,7 @@ def test_growing_run(file, tmp_path, float64):
     kept = [k for k in state.params["enc"] if k in old_names]
     for k in kept:
       jax.tree.map(np.testing.assert_array_equal, state.params["enc"][k], new["enc"][k])
-    state, old_names = g.put(state, new), set(state.params["enc"])
+    state, old_names = g.put(state, new, scales), set(state.params["enc"])
     step = g.step(method, stage)
     for i in range(stage.begin, stage.begin + stage.steps):
       state, metrics = step(state, batch(orders[i]))
@@ -89,11 +89,11 @@ def test_growing_run(file, tmp_path, float64):
 def test_forward_of_every_stage(file, tmp_path):
   """Single passes in float32; the recorded rows may be the first of the probes."""
   arrays, case, method = _pg(file, tmp_path)
-  initial, _ = g.params(arrays, "init/", case["config"]["enc"]["type"])
+  initial, scales = g.params(arrays, "init/", case["config"]["enc"]["type"])
   image, latent = g.nhwc(arrays["probe_x"]), g.nhwc(arrays["probe_z"])
   names = sorted(k for k in arrays if k.startswith("fwd/"))
   assert names
-  apply = jax.jit(lambda module, p, x, alpha: module.apply({"params": p}, x, alpha),
+  apply = jax.jit(lambda module, p, s, x, alpha: module.apply({"params": p, "batch_stats": s}, x, alpha),
                   static_argnums=0)
   for name in names:
     _, stage, *alpha, net = name.split("/")
@@ -104,7 +104,7 @@ def test_forward_of_every_stage(file, tmp_path):
     if net == "enc":
       n = image.shape[1] // int(res)
       x = image.reshape(len(image), int(res), n, int(res), n, -1).mean((2, 4))
-    found = apply(module, initial[net], x[:len(want)], alpha)
+    found = apply(module, initial[net], scales.get(net, {}), x[:len(want)], alpha)
     np.testing.assert_allclose(g.nchw(found), want, err_msg=name, rtol=1e-4, atol=2e-5)
 
 

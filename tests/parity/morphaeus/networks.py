@@ -108,6 +108,8 @@ def _fill(part, shape, k, gain):
 def config(c, bn_mode, epoch_steps, dtype):
   """A config of methods/morphaeus.py out of a case's "model" and "trainer"; trunk from `vgg_file`."""
   model, trainer = c["model"], c["trainer"]
+  adam = {"betas": (0.9, 0.999), "eps": 1e-8, **trainer["optimizer_params"]}  # any keyword of Adam
+  assert set(adam) == {"lr", "betas", "eps"}, f"config.optim of MorphAEus has no {sorted(adam)}"
   penalty = trainer["loss"]["class_name"].lower()
   alpha = trainer.get("alfa", 0)
   levels = "+".join(f"r{k}1" for k in (1, 2, 3, 4))
@@ -125,8 +127,8 @@ def config(c, bn_mode, epoch_steps, dtype):
                 "upsampling": "resize" if model["deconv_mode"] == "stride" else "transposed",
                 "levels": model["nr_ref_channels"], "both": model["bidir"], "integration_steps": 7,
                 "dtype": dtype},
-      "optim": {"lr": trainer["optimizer_params"]["lr"], "schedule": "constant", "b1": 0.9, "b2": 0.999,
-                "eps": 1e-8, "epoch_steps": epoch_steps},
+      "optim": {"lr": adam["lr"], "schedule": "constant", "b1": adam["betas"][0], "b2": adam["betas"][1],
+                "eps": adam["eps"], "epoch_steps": epoch_steps},
       "train": {"steps": 10**6, "accum": 1}})
 
 

@@ -30,6 +30,7 @@ def test_a_converted_checkpoint_reconstructs_what_the_reference_does(file, tmp_p
       "epoch": 3})
   config = morphaeus_cxr.get_config("root=nowhere")
   with config.unlocked():
+    config.data.channels = c["in_channels"]
     config.model.update(act=golden._ACT.get(c["act"], "swish"), slope=1.0, both=c["bidir"], norm="frozen",
                         upsampling="resize" if c["deconv_mode"] == "stride" else "transposed")
   convert.convert(tmp_path / "best_model.pt", config, tmp_path / "run")

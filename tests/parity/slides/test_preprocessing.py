@@ -1,6 +1,7 @@
 """Annotations, masks, tissue, patches and sizes against golden/stain_normalization; all of them exact."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,20 +9,24 @@ import pytest
 from data_pipelines.formats import arrays
 from data_pipelines.ops import resize
 from data_pipelines.slides import annotations, cells, lesions, reduced, tissue
-from tests.golden_cases import file_cases
+from tests.golden_cases import file_cases, golden_files
 
 FAMILY = "stain_normalization"
 
 
 @pytest.fixture(params=file_cases(FAMILY, "camelyon_preprocessing*.npz"))
 def case(request):
-  file = request.param
-  return {**arrays.read_some(file, arrays.names_of(file)), "folder": file.parent}
+  """Arrays by name; those whose names say a size, which is another in other files, by name without it."""
+  found = arrays.read_some(request.param, arrays.names_of(request.param))
+  short = {re.sub(r"(mask_small|x40)_[\dx]+$|(nih_in|nih_out)\d+$", r"\1\2", k): v for k, v in found.items()}
+  return {**short, "suffix": request.param.stem.removeprefix("camelyon_preprocessing")}
 
 
 @pytest.fixture
 def polygons(case):
-  return annotations.read_xml(case["folder"] / "slide_001.xml")
+  """Of the slide that the masks show: the one file, or that of the same suffix."""
+  files = golden_files(FAMILY, "slide_*.xml")
+  return annotations.read_xml(next((f for f in files if f.stem.endswith(case["suffix"])), files[0]))
 
 
 @pytest.mark.parametrize("file", file_cases(FAMILY, "*.xml"))
@@ -54,8 +59,8 @@ def test_full_mask_in_strips(case, polygons):
 
 
 def test_small_mask(case):
-  small = annotations.read_json(case["folder"] / "slide_small.json")
-  wanted = case["mask_small_240x300"]
+  small = annotations.read_json(golden_files(FAMILY, f"slide_small{case['suffix']}.json")[0])
+  wanted = case["mask_small"]
   found, = lesions.published_strips(small, wanted.shape[1], wanted.shape[0], wanted.shape[0])
   np.testing.assert_array_equal(found, wanted)
 
@@ -110,11 +115,11 @@ def test_label_collision_is_kept_on_demand_only(case):
 
 
 def test_reduced_patches(case):
-  np.testing.assert_array_equal(reduced.reduced(case["x40_96"], 2), case["x20"])
-  np.testing.assert_array_equal(reduced.reduced(case["x40_96"], 4), case["x10"])
+  np.testing.assert_array_equal(reduced.reduced(case["x40"], 2), case["x20"])
+  np.testing.assert_array_equal(reduced.reduced(case["x40"], 4), case["x10"])
 
 
 def test_radiographs_at_300(case):
-  wanted = case["nih_out300"]
-  found = resize.antialiased(case["nih_in512"][..., None], wanted.shape[0])
+  wanted = case["nih_out"]
+  found = resize.antialiased(case["nih_in"][..., None], wanted.shape[0])
   np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
