@@ -18,7 +18,8 @@ def base() -> ml_collections.ConfigDict:
   optim.epoch_steps = 0            # steps of an epoch of the schedules; 0 = a pass over the training images
   config.data = chest_xray.defaults()
   config.train.update(steps=0, epochs=500, batch_size=64, eval_every=0, eval_every_epochs=1, save_every=0,
-                      save_every_epochs=1, best_metric="val/loss", best_mode="min", early_stop=25)
+                      save_every_epochs=1, best_metric="val/loss", best_mode="min", early_stop=25,
+                      early_delta=1e-8)
   config.eval.update(kind="anomaly", checkpoint="best", splits=("val", "test"), batch_size=32, components=0,
                      measures=("similarity", "aupro", "boxes"))  # two of them with boxes or masks
   return config

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import pytest
 
+from configs import morphaeus_cxr
 from medae_jax.core.method import State, stage_at, stages_of
 from medae_jax.methods import morphaeus
 from medae_jax.optim import adam
+from medae_jax.training import early_stop
 from medae_jax.weights import conv_ae as names
 from tests.golden_cases import file_cases, golden_dir
 from tests.parity.double import double
@@ -139,3 +141,17 @@ def test_schedule():
     np.testing.assert_allclose([float(method.beta(s)) for s in steps], case["beta"], rtol=1e-6)
     stages = stages_of(method)
     assert [stages[stage_at(stages, s)].name == "deform" for s in steps] == case["deformation_loss_on"]
+
+
+def test_early_stopping():
+  """When training stops: after so many epochs without a gain above a minimum, 1e-8 in the published configs."""
+  assert morphaeus_cxr.get_config("root=nowhere").train.early_delta == 1e-8
+  for trace in json.loads((golden_dir("morphaeus") / "schedule.json").read_text())["early_stopping"]:
+    best, stale, found = None, 0, []
+    for value in trace["val_losses"]:
+      gain = early_stop.improves(value, best, "min", trace["min_delta"])
+      best, stale = (value, 0) if gain else (best, stale + 1)
+      stop = early_stop.exhausted(stale, trace["patience"])
+      stale *= not stop  # the traces go on
+      found.append((stop, stale, best))
+    assert found == list(zip(trace["stop"], trace["counter_after"], trace["best_after"], strict=True))
