@@ -183,7 +183,8 @@ def params(arrays, prefix, kind, nets=("enc", "dec")):
 
 def put(state, params, stats=()):
   """The state in float64, the blocks it has taken from `params` and `stats` (other stages' are ignored)."""
-  taken = lambda given, own: {**own, **{n: {k: v[k] for k in own[n]} for n, v in dict(given).items() if n in own}}
+  taken = lambda given, own: {
+      **own, **{n: {k: v[k] for k in own[n]} for n, v in dict(given).items() if n in own}}
   return double(state.replace(params=taken(params, state.params), stats=taken(stats, state.stats)))
 
 

@@ -143,7 +143,7 @@ def adversarial(request):
 
 
 def test_wasserstein(adversarial, float64):
-  """In float64: the sides of a critic's loss nearly cancel, so that small gradients are float32's rounding."""
+  """In float64: the sides of a critic's loss nearly cancel; small gradients are float32's rounding."""
   arrays, net, params, image, kind = adversarial
   net = net.clone(dtype=np.float64)
   params, image, alpha = double((params, image, arrays["iso/alpha"]))

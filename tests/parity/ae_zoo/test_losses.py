@@ -80,7 +80,8 @@ def test_beta_vae(file):
   names = [k.removeprefix("loss_calls123_") for k in z if k.startswith("loss_calls123_")]
   assert names
   for name in names:
-    def loss(call, method=_beta_method(name[0], **_beta_options(name))):
+    named = _beta_method(name[0], **_beta_options(name))
+    def loss(call, method=named):
       state = State.create({}, {"validation_calls": jnp.int32(0)}).replace(step=jnp.int32(call - 1))
       terms = method.terms(use, state, part, batch_mean)
       np.testing.assert_allclose(terms["rec"].mean(), z["mse"], rtol=1e-6)

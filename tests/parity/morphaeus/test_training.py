@@ -144,7 +144,7 @@ def test_schedule():
 
 
 def test_early_stopping():
-  """When training stops: after so many epochs without a gain above a minimum, 1e-8 in the published configs."""
+  """After so many epochs without a gain above a minimum training stops; 1e-8 in the published configs."""
   assert morphaeus_cxr.get_config("root=nowhere").train.early_delta == 1e-8
   for trace in json.loads((golden_dir("morphaeus") / "schedule.json").read_text())["early_stopping"]:
     best, stale, found = None, 0, []
