@@ -9,14 +9,26 @@ import json
 import logging
 import pathlib
 import random
+import re
 
 from data_pipelines.brains import scan_folders, sequences, series
 from data_pipelines.brains.scan_folders import ScanFiles
 from data_pipelines.errors import UserError
-from data_pipelines.intake import counts, find as finder, patients as people, splits, tables, vocabulary
+from data_pipelines.intake import (
+  counts,
+  find as finder,
+  folder_words,
+  patients as people,
+  splits,
+  tables,
+  vocabulary,
+)
 
 SPLITS = vocabulary.SPLITS
 SITE = ("site", "institution", "center", "centre")  # columns that name the hospital
+# Words of columns in which 0 and 1 are normal and abnormal.
+_SIDES = {"label", "diagnosis", "dx", "class", "status", "abnormal", "anomaly", "pathology", "disease",
+          "diseased", "finding", "findings", "lesion", "lesions", "tumor", "tumour", "condition", "cohort"}
 
 
 @dataclasses.dataclass
@@ -114,6 +126,7 @@ def _from_manifest(folder, modalities, rule) -> Found:
                               row[site_column] if site_column else ""))
   sequences.say_columns(item for scan in complete for item in zip(modalities, scan.volumes))
   _say_mixed(complete, modalities, table.path)
+  _say_ill(complete, table, modalities)
   if unused:
     logging.info("%s: %d scans are in no split: %s", table.path, len(unused), ", ".join(unused[:20]))
   if with_split:
@@ -157,6 +170,26 @@ def _say_mixed(scans, modalities, path):
     logging.warning("%s: %d rows hold files of several scans by their names, the first that of %s (%s): was "
                     "a column sorted alone? The table is followed", path, len(odd), odd[0][0].patient,
                     ", ".join(sorted(odd[0][1])))
+
+
+def _say_ill(scans, table, modalities):
+  """Warns of scans without a label that a column calls abnormal: they count as normal all over."""
+  read = {"patient", "split", "seg", "mask", *SITE, *map(tables.column_name, modalities)}
+  unmarked = {scan.patient for scan in scans if not scan.seg}
+  rows = [row for row in table.rows if row["patient"] in unmarked]
+  for column in (c for c in table.columns if c not in read and (c == "group" or c not in people.COLUMNS)):
+    told = {tables.same(row[column]) for row in table.rows if row[column]}
+    named = bool(_SIDES & set(re.findall("[a-z]+", column)))
+    if not all(word in vocabulary.SIDE_WORDS or (word in folder_words.MORE) for word in told) or not (
+        named or not all(map(str.isdigit, told))):
+      continue
+    ill = [row for row in rows if folder_words.side([row[column]], ((), ())) == 1]
+    if ill:
+      logging.warning("%s: %d scans have no label and are abnormal by column %r (%s), the first %s: all of "
+                      "their slices count as normal, in training too. Give their labels in column seg, or "
+                      "mark their split as unused", table.path, len(ill), column, ill[0][column],
+                      ill[0]["patient"])
+      return
 
 
 def _of_cell(path, modality):

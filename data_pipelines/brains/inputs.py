@@ -7,11 +7,10 @@ import dataclasses
 import logging
 import pathlib
 
-from data_pipelines.brains import series, volumes
+from data_pipelines.brains import labels, series, volumes
 from data_pipelines.brains.sequences import (
   ANY,
   NAMES,
-  marks_beside,
   of_brains,
   of_scan_beside,
   other_kind,
@@ -139,7 +138,7 @@ def _group(found, modalities, series_there=False):
   sets: dict[tuple, list[tuple[str, pathlib.Path]]] = {}
   volumes = [p for p in found.files if modalities and nifti.is_nifti(p)]
   marks = {p: f"is named as a label of {scan.name}, which lies beside it"
-           for p, scan in marks_beside(volumes, modalities).items()}
+           for p, scan in labels.marks_beside(volumes, modalities).items()}
   masks = _in_folders_of_masks(volumes, found.root)
   beside = {p: f"is a file of the scan of {own.name}, of no sequence that its name tells"
             for p, own in of_scan_beside(volumes, modalities).items()}
@@ -149,8 +148,9 @@ def _group(found, modalities, series_there=False):
   reasons: dict[pathlib.Path, str] = {}
   for path in found.files:
     prefix, modality = split_name(path, modalities)
-    reason = "" if modality else (_no_input(path, modalities, found.files) or marks.get(path, "")
-                                  or masks.get(path, "") or beside.get(path, ""))
+    reason = marks.get(path, "") if modality else (
+        _no_input(path, modalities, found.files) or marks.get(path, "") or masks.get(path, "")
+        or beside.get(path, ""))
     if path in channels:
       continue
     if reason:

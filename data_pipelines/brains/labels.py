@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+import pathlib
+import re
 
 import numpy as np
 
 from data_pipelines.brains import sequences
 from data_pipelines.brains.normalise import BadScan
 from data_pipelines.errors import UserError
-from data_pipelines.intake import find as finder, foreign
+from data_pipelines.intake import counts as files_of, find as finder, foreign, words_of_volumes as vocab
 
 BRATS = (0, 1, 2, 3, 4)  # every value above 0 is a part of the lesion, in all years' numbering
 BINARY = (0, 255)        # a mask as image programs write it
@@ -32,6 +34,69 @@ def check_foreign(folder, left_out: Iterable[finder.LeftOut]) -> None:
     raise UserError(f"{folder} holds no label that is read, and {len(odd)} files named as labels, the first: "
                     f"{odd[0].path.relative_to(folder)} {odd[0].reason}; where all scans are normal, take it "
                     "away")
+
+
+def check_unnamed_labels(folder, files: Iterable[pathlib.Path]) -> None:
+  """Refuses files that look like labels in a folder of which none was taken for one: lesions would pass as
+  healthy.
+
+  Raises:
+    UserError: with the first of them.
+  """
+  if like := [f for f in files if sequences.like_label(f)]:
+    raise UserError(f"{folder} holds no label by its name, and {len(like)} files that look like labels, the "
+                    f"first {files_of.shown(like[0], folder)}: call it <scan>_seg.nii.gz, or list it in "
+                    "column seg of manifest.csv; where all scans are normal, take it away")
+
+
+def marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
+                 ) -> dict[pathlib.Path, pathlib.Path]:
+  """{file that looks like a label: the scan beside it whose name it begins with}.
+
+  P01_tumorMask is of P01_brain_t1c as well: what stands before a word of labels begins the scan's name. And
+  P01_lesion_flair, which tells a sequence, is of P01_flair.
+  """
+  files = list(files)
+  told = {p: sequences.split_name(p, modalities) for p in files}
+  odd = {p for p, (_, known) in told.items() if not known and (
+      sequences.like_label(p) or sequences.other_kind(finder.stem_of(p), sequences.KNOWN) == sequences.LABEL)}
+  names: dict[tuple[pathlib.Path, str], pathlib.Path] = {}
+  begins: dict[tuple[pathlib.Path, str], pathlib.Path] = {}
+  for path in (p for p in files if p not in odd):
+    stem = finder.stem_of(path).lower()
+    for name in (stem, told[path][0].lower()):
+      names.setdefault((path.parent, name), path)
+    for at in re.finditer("[-_ .]", stem):
+      begins.setdefault((path.parent, stem[:at.start()]), path)
+  scans = {(p.parent, prefix.lower(), known): p for p, (prefix, known) in told.items() if known}
+  found = {}
+  for path, (prefix, known) in told.items():
+    parts = re.fullmatch(r"(.+)[-_ .](.+)", prefix.lower())
+    if known and parts and parts[2] in vocab.FINDINGS and (path.parent, parts[1], known) in scans:
+      found[path] = scans[path.parent, parts[1], known]
+  for path in sorted(odd):
+    stem = finder.stem_of(path).lower()
+    before = re.fullmatch(r"(.*\d.*)[-_ .].+", stem)
+    if before and vocab.marks_last(stem) and (path.parent, before[1]) in begins:
+      found[path] = begins[path.parent, before[1]]
+    if not re.search(r"\d", stem) and vocab.marks_last(re.split("[-_ .]", stem)[0]) and (
+        own := next((p for p in told if p not in odd and p.parent == path.parent), None)):
+      found[path] = own  # mask_flair
+    while shorter := re.fullmatch(r"(.+)[-_ .].*", stem):
+      stem = shorter[1]
+      if (path.parent, stem) in names:
+        found[path] = names[path.parent, stem]
+        break
+  return found
+
+
+def refuse_marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]) -> None:
+  """Raises UserError, with the first, where `marks_beside` finds any: they would be scans of their own."""
+  if found := marks_beside(files, modalities):
+    path, scan = next(iter(found.items()))
+    raise UserError(f"{path} is named as a label of {scan.name}, and is not taken for one ({len(found)} such "
+                    "files): call the label <scan>_seg.nii.gz, one a scan (of several raters their "
+                    "consensus), or take it away")
 
 
 def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:

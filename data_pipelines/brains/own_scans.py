@@ -23,7 +23,6 @@ from data_pipelines.brains.sequences import (
   ANY,
   KNOWN,
   LABEL_ENDINGS,
-  refuse_marks_beside,
   scans_of_label,
   split_name,
 )
@@ -71,15 +70,15 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
       how = "differ only in their ending" if alike else "are one sequence"
       raise UserError(f"{other.path} and {m.path} {how}: take one away")
   label_of = _labels_of(sets, labels)
+  taken = {*labels.values(), *label_of.values()}
+  scans = [m.path for m in members if m.path not in taken]
+  truth.refuse_marks_beside(scans, asked)
   everywhere = [k for k in asked if all(k in found for found in sets.values())]
   if not everywhere and tuple(modalities) in ((), (ANY,)):  # ANY: found out when the run began
     if any(set(found) != {""} for found in sets.values()):
       logging.warning("the names of the volumes tell no modality that all scans have: each file is a scan of "
                       "its own; set config.data.modalities where several files belong together")
     own = {next(iter(one.values())).path: label_of.get(key) for key, one in sets.items() if len(one) == 1}
-    taken = {*labels.values(), *label_of.values()}
-    scans = [m.path for m in members if m.path not in taken]
-    refuse_marks_beside(scans, asked)
     processed.refuse_forms(scans)
     return [Group(m.name, {ANY: m}, m.mask or own.get(m.path)) for m in members if m.path not in taken], (
         ANY,)

@@ -181,11 +181,18 @@ def _kinds(candidates, modalities, folder, found):
   """
   if any(c.files["seg"] for c in candidates):
     return (*modalities, "seg")
-  sequences.check_unnamed_labels(folder, [p for p in found.files if nifti.is_nifti(p)])
+  labels.check_unnamed_labels(folder, [p for p in found.files if nifti.is_nifti(p)])
   labels.check_foreign(folder, found.left_out)
   logging.warning("%s has no seg volume in any of its %d scan folders: all scans are taken for normal; "
-                  "pixel metrics need masks", folder, len(candidates))
+                  "pixel metrics need masks%s", folder, len(candidates), _tables(found, folder))
   return tuple(modalities)
+
+
+def _tables(found, folder):
+  """"; ..." where a table lies in the folder, which may say that some are not."""
+  named = [item.path.name for item in found.left_out if item.path.parent == folder
+           and finder.kind_of(item.path, False) == "table"]
+  return f"; {named[0]} is not read: where it says who is not, leave these scans out" if named else ""
 
 
 def file_name(patient: str, kind: str, style: str = "brats2021") -> str:
@@ -246,9 +253,10 @@ def look_bids(folder: pathlib.Path, modalities: Sequence[str], rule: Mapping[str
     label_of.setdefault(_session(path), []).append(path)
   if not label_of:
     labels.check_foreign(folder, found.left_out)
-    sequences.check_unnamed_labels(folder, [p for p in every if bids.parse(p)[1] != "dseg"])  # tissues
+    labels.check_unnamed_labels(folder, [p for p in every if bids.parse(p)[1] != "dseg"])  # tissues
     logging.warning("%s has no label of a lesion (derivatives/.../sub-01_label-lesion_mask.nii.gz): all its "
-                    "%d scans are taken for normal; pixel metrics need masks", folder, len(scans))
+                    "%d scans are taken for normal; pixel metrics need masks%s", folder, len(scans),
+                    _tables(found, folder))
   complete, incomplete, person = [], {}, {}
   for name, files in scans:
     session = _session(next(iter(files.values())))

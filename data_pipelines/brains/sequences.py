@@ -8,8 +8,7 @@ import pathlib
 import re
 from typing import Any
 
-from data_pipelines.errors import UserError
-from data_pipelines.intake import counts, find as finder, processed, visits, words_of_volumes as vocab
+from data_pipelines.intake import find as finder, processed, visits, words_of_volumes as vocab
 from data_pipelines.intake.mask_words import BESIDE as LABEL
 from data_pipelines.intake.words_of_volumes import LABEL_ENDINGS
 
@@ -99,7 +98,7 @@ def like_label(path) -> bool:
   if words & vocab.NO_LESION and not (words & vocab.FINDINGS or says_lesion(path)):
     return False
   numbered = {w.rstrip("0123456789") for w in own} | {w.rstrip("s") for w in own}
-  looks = numbered & vocab.MARKED or says_lesion(path)
+  looks = numbered & vocab.MARKED or says_lesion(path) or any(map(vocab.DRAWN.fullmatch, own))
   return bool(words & vocab.LIKE_LABELS or (looks and not _told(pathlib.Path(path))[1]))
 
 
@@ -117,40 +116,6 @@ def _own_words(path):
 
 def _parts(text):
   return set(filter(None, re.split(r"[-_ .]+", text.lower())))
-
-
-def check_unnamed_labels(folder, files: Iterable[pathlib.Path]) -> None:
-  """Refuses files that look like labels in a folder of which none was taken for one: lesions would pass as
-  healthy.
-
-  Raises:
-    UserError: with the first of them.
-  """
-  if like := [f for f in files if like_label(f)]:
-    raise UserError(f"{folder} holds no label by its name, and {len(like)} files that look like labels, the "
-                    f"first {counts.shown(like[0], folder)}: call it <scan>_seg.nii.gz, or list it in column "
-                    "seg of manifest.csv; where all scans are normal, take it away")
-
-
-def marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
-                 ) -> dict[pathlib.Path, pathlib.Path]:
-  """{file that looks like a label: the scan beside it whose name it begins with}."""
-  files = list(files)
-  odd = [p for p in files if not split_name(p, modalities)[1] and (
-      like_label(p) or other_kind(finder.stem_of(p), KNOWN) == LABEL)]
-  names: dict[tuple[pathlib.Path, str], pathlib.Path] = {}
-  for path in (p for p in files if p not in set(odd)):
-    for name in (finder.stem_of(path), split_name(path, modalities)[0]):
-      names.setdefault((path.parent, name.lower()), path)
-  found = {}
-  for path in odd:
-    stem = finder.stem_of(path).lower()
-    while shorter := re.fullmatch(r"(.+)[-_ .].*", stem):
-      stem = shorter[1]
-      if (path.parent, stem) in names:
-        found[path] = names[path.parent, stem]
-        break
-  return found
 
 
 def of_scan_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
@@ -181,25 +146,17 @@ def of_scan_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
   return found
 
 
-def refuse_marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]) -> None:
-  """Raises UserError, with the first, where `marks_beside` finds any: they would be scans of their own."""
-  if found := marks_beside(files, modalities):
-    path, scan = next(iter(found.items()))
-    raise UserError(f"{path} is named as a label of {scan.name}, and is not taken for one ({len(found)} such "
-                    "files): call the label <scan>_seg.nii.gz, one a scan (of several raters their "
-                    "consensus), or take it away")
-
-
 def _told(path):
   """("P01", "t1ce") of the end of a name, the name of the folder for a name without beginning.
 
-  ("", "") where it tells none of KNOWN, (stem, "") where it tells of several.
+  ("", "") where it tells none of KNOWN, (stem, "") where it tells of several, or what was drawn on one: of
+  P01_LesionSeg_FLAIR.
   """
   stem, folder = finder.stem_of(path), path.parent.name
   for known, pattern in _TOLD.items():
     found = pattern.fullmatch(stem)
     scan = found["scan"] or "" if found else ""
-    if _SEVERAL.fullmatch(scan):
+    if _SEVERAL.fullmatch(scan) or vocab.marks_last(scan):
       return stem, ""
     second = re.fullmatch(r"(?:(.+)[-_ .])?t2w?", scan, re.IGNORECASE) if known == "flair" else None
     if second and (second[1] or folder).lower() == folder.lower():  # else T2 can be the second visit

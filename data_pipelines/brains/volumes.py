@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
+import json
 import logging
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from data_pipelines.brains import sequences
 from data_pipelines.errors import UserError
 from data_pipelines.formats import dicom_series, nifti
 from data_pipelines.intake import geometry
@@ -135,7 +137,27 @@ def read_stacked(path, modalities: Sequence[str], orientation: str) -> Volumes:
     raise UserError(f"{path} has {len(arrays)} channel(s), the model needs {len(modalities)}: "
                     f"{', '.join(modalities)}" + (f". One file a modality is called {names}" if
                                                   len(modalities) > 1 else ""))
+  _check_declared(pathlib.Path(path), modalities)
   return _turned(arrays, None, nifti.grid(path, image), image, orientation)
+
+
+def _check_declared(path, modalities):
+  """Refuses channels that the set's own list, dataset.json of the Decathlon and of nnU-Net, has otherwise.
+
+  Raises:
+    UserError: with both orders; a list that says nothing of the model's sequences is left aside.
+  """
+  for place in (path.parent, path.parent.parent) if len(modalities) > 1 else ():
+    try:
+      said = json.loads((place / "dataset.json").read_text(encoding="utf-8"))
+      said = said.get("modality") or said.get("channel_names")
+      declared = [str(said[str(i)]) for i in range(len(modalities))]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+      continue
+    told = [sequences.NAMES.get(name.lower(), "") for name in declared]
+    if any(known and known != own.lower() for known, own in zip(told, modalities)):
+      raise UserError(f"{path}: by {place / 'dataset.json'} its channels are {', '.join(declared)}, and the "
+                      f"model reads {', '.join(modalities)}, in this order: give one file a modality")
 
 
 def _turned(arrays, seg, grid, image, orientation):

@@ -28,6 +28,7 @@ MAPS = {*LABEL_ENDINGS, "truth", "aseg", "aparc", "aparc+aseg", "wmparc", "ribbo
         "pveseg", "probseg", "dseg"}
 TISSUES = {"gm", "wm", "csf", "tissue", "tissues", "ventricles", "atlas", "parcellation"}  # at the end
 WRITTEN_TOGETHER = re.compile(r".+(?:mask|lesions?|segm?|segmentation|labels?|annotations?)")  # FLAIRmask
+DRAWN = re.compile("(?:manual|consensus|expert)(?:masks?|segm?|segmentation|labels?)")  # ManualSeg
 
 # Words of pictures that are none of KNOWN, though their descriptions may name one: "T2 star", "T1 map".
 OTHER = {"star", "swi", "swan", "gre", "hemo", "dwi", "adc", "trace", "dti", "perf", "perfusion", "pwi",
@@ -66,6 +67,14 @@ _OTHER_SERIES = re.compile(r"b\d{1,4}|ep2d\w*|epfid\w*|epi|diff\w*|\w*angio\w*|v
                            "screen|phase|trace")
 CONTRAST = {"post", "gd", "gad", "gado", "gadolinium", "contrast", "ce", "c", "km", "enhanced"}
 NO_CONTRAST = {"pre", "without", "wo", "non", "no", "native", "nativ", "ohne"}
+
+
+def marks_last(scan: str) -> bool:
+  """Whether the last word of a name, without its sequence, is one of labels: P01_LesionSeg of
+  P01_LesionSeg_FLAIR. GT alone may be somebody."""
+  *before, last = re.split(r"[-_ .]+", scan.lower())
+  own = last in (*LABEL_ENDINGS, "truth", "dseg", "annotation", "annotations")
+  return (own and bool(before or last != "gt")) or bool(WRITTEN_TOGETHER.fullmatch(last))
 
 
 def has_agent(words: list[str], at: int) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from data_pipelines.brains import fields, files, inputs, scan_folders
 from data_pipelines.errors import UserError
 from data_pipelines.intake import find as finder
+from tests.unit.intake.test_sequence_names import folder_of
 
 
 def found(root, table, **rule):
@@ -35,6 +36,30 @@ def test_rows_that_are_unused_or_empty_are_no_scans(tmp_path):
       ("P1", "train", "Bern", (str(tmp_path / "a.nii.gz"),), None),
       ("P4", "test", "Basel", (str(tmp_path / "d.nii.gz"),), str(tmp_path / "c.nii.gz"))]
   assert list(scans.incomplete) == ["P3"] and scans.split_rule == "column split of manifest.csv"
+
+
+@pytest.mark.parametrize("column, values, said", [
+    ("diagnosis", ("healthy", "glioma", "glioma"), "P2"), ("Tumor label", ("0", "1", "1"), "P2"),
+    ("group", ("controls", "patients", "patients"), "P2"), ("diagnosis", ("normal", "normal", "tumour"), ""),
+    ("sex", ("0", "1", "1"), ""), ("age", ("40", "1", "1"), ""), ("note", ("normal", "see letter", "1"), "")])
+def test_a_column_that_calls_scans_without_a_label_abnormal_is_said(tmp_path, caplog, column, values, said):
+  """Gliomas without a label were trained on as normal, without a word: P3 has its label."""
+  rows = zip(values, ("P1,train,a.nii.gz,", "P2,train,b.nii.gz,", "P3,train,c.nii.gz,d.nii.gz"))
+  found(tmp_path, f"patient,split,flair,seg,{column}\n" + "".join(f"{row},{v}\n" for v, row in rows))
+  text = f"1 scans have no label and are abnormal by column {column.lower()!r} ({values[1]}), the first {said}"
+  assert (text in caplog.text) == bool(said) == ("no label" in caplog.text)
+
+
+@pytest.mark.parametrize("names", [("sub-{}/anat/sub-{}_FLAIR",), ("S{}/S{}_flair",)])
+def test_a_table_beside_scans_without_labels_is_said(tmp_path, caplog, names):
+  """participants.tsv says who is a patient, and all were taken for normal with a line that named no table."""
+  for i in range(3):
+    folder_of(tmp_path, *(name.format(i, i) for name in names))
+  files.find_scans(tmp_path, ("flair",))
+  assert "taken for normal" in caplog.text and "is not read" not in caplog.text
+  (tmp_path / "participants.tsv").write_text("participant_id\tgroup\n")
+  files.find_scans(tmp_path, ("flair",))
+  assert "participants.tsv is not read: where it says who is not, leave these scans out" in caplog.text
 
 
 def test_scans_of_a_group_are_of_one_person_and_so_are_times_of_a_patient(tmp_path):

@@ -1,6 +1,7 @@
 """Types, scales, forms and damage of NIfTI files: what is equal gives equal maps, the rest is one line."""
 
 import gzip
+import json
 
 import nibabel
 import numpy as np
@@ -251,3 +252,24 @@ def test_a_stack_has_as_many_channels_as_the_model_has_modalities(tmp_path, more
   path = save(tmp_path / "a.nii.gz", stack)
   with pytest.raises(UserError, match=rf"has {len(NAMES) + more} channel\(s\), the model needs {len(NAMES)}"):
     volumes.read_stacked(path, NAMES, "LPS")
+
+
+@pytest.mark.parametrize("key, names, asked, fits", [
+    ("modality", ("FLAIR", "T1w", "t1gd", "T2w"), ("t1", "t1ce", "t2", "flair"), False),
+    ("channel_names", ("FLAIR", "T1w", "t1gd", "T2w"), ("flair", "t1", "t1ce", "t2"), True),
+    ("modality", ("FLAIR", "T1w", "t1gd", "T2w"), ("flair", "t1", "t1ce", "pd"), False),
+    ("modality", ("a", "b", "c", "d"), ("flair", "t1", "t1ce", "t2"), True),
+    ("modality", ("FLAIR",), ("t1", "t1ce", "t2", "flair"), True),
+    ("tensorImageSize", "4D", ("t1", "t1ce", "t2", "flair"), True)])
+def test_channels_of_the_decathlon_are_in_the_order_that_its_list_says(tmp_path, key, names, asked, fits):
+  """BRATS_001 has FLAIR first; a model that reads T1 first scored it so, without a word."""
+  (tmp_path / "imagesTr").mkdir()
+  path = tmp_path / "imagesTr/BRATS_001.nii.gz"
+  nibabel.save(nibabel.Nifti1Image(np.ones((3, 4, 2, 4), np.int16), np.eye(4)), path)
+  said = {str(i): name for i, name in enumerate(names)} if isinstance(names, tuple) else names
+  (tmp_path / "dataset.json").write_text(json.dumps({key: said}))
+  if fits:
+    assert len(volumes.read_stacked(path, asked, "").arrays) == 4
+  else:
+    with pytest.raises(UserError, match="dataset.json its channels are FLAIR, T1w, .* give one file a modal"):
+      volumes.read_stacked(path, asked, "")

@@ -5,9 +5,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from data_pipelines.brains import inputs, sequences
-from data_pipelines.intake import processed, words_of_volumes
+from data_pipelines.brains import inputs, labels, own_scans, scan_folders, sequences
+from data_pipelines.errors import UserError
+from data_pipelines.intake import processed, sides, words_of_volumes
 from tests import dicom_series_files as series_files
+from tests.unit.intake.test_sequence_names import RULE, folder_of, found
 
 words = str.split
 LABELS = words("seg mask label labels segmentation segm msk groundtruth gt")
@@ -148,3 +150,29 @@ def test_a_series_of_another_modality_is_none_of_a_model_of_brains(tmp_path):
     ("gre", ("T1",), False), ("gre", ("flair",), True), ("epi", ("EPI",), False), ("epi", ("FLAIR",), True)])
 def test_a_modality_of_ones_own_is_no_other_series_in_capitals_either(text, own, other):
   assert words_of_volumes.other_series(words_of_volumes.words_of(text), own) == other
+
+
+@pytest.mark.parametrize("name", [
+    "P1_seg_flair", "P1_mask_FLAIR", "P1_gt_flair", "P1-LesionSeg-Flair", "P1_tumorseg_flair", "mask_flair",
+    "P1_ManualSeg_FLAIR", "P1_wmhmask_flair", "P1_ground_truth_flair"])
+def test_what_was_drawn_on_a_sequence_is_no_scan_of_it(tmp_path, name):
+  """Labels of the MS set of Mendeley (1-LesionSeg-Flair) were scored, and trained on, as FLAIR."""
+  root = folder_of(tmp_path, "P1/P1_flair", f"P1/{name}")
+  assert found(root, ("flair",)) == ({"P1": {"flair": "P1_flair"}}, {name: sequences.LABEL})
+  with pytest.raises(UserError, match=f"{name}.nii.gz: call it <scan>_seg"):
+    scan_folders.look(root, ("flair",), RULE)
+  for asked in ((), ("flair",)):
+    with pytest.raises(UserError, match=f"{name}.nii.gz is named as a label of P1_flair|lack a modality"):
+      own_scans.group(sides.look(root).members, asked)
+
+
+def test_marks_that_end_as_a_sequence_or_begin_as_a_longer_name(tmp_path):
+  """Of MU-Glioma-Post every P1_tumorMask was a scan of its own."""
+  root = folder_of(tmp_path / "a", "P1_flair", "P1_lesion_flair", "P2_tumor_flair", "GT_flair")
+  scans, left_out = found(root, ("flair",))
+  assert set(scans) == {"P1", "P2_tumor", "GT"}  # nothing says that the last two are labels
+  assert left_out == {"P1_lesion_flair": "is named as a label of P1_flair.nii.gz, which lies beside it"}
+  marks = lambda folder, *names: {p.name.split(".")[0] for p in labels.marks_beside(
+      folder_of(tmp_path / folder, *names).iterdir(), sequences.KNOWN)}
+  assert marks("b", "P1_brain_t1c", "P1_brain_t1n", "P1_tumorMask", "P2_tumorMask") == {"P1_tumorMask"}
+  assert not marks("c", "MRI_tumor_01", "MRI_normal_01", "les_01", "con_01", "tumor_01")
