@@ -139,7 +139,8 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
     raise UserError(f"{table}: {len(healthy)} normal images have boxes, the first {healthy[0].name}: a box "
                     "says where a finding is")
   used = {place for r in found.values() if r.mask for place in _places(r.name)}
-  mask_words.refuse_several({name: file for name, file in masks.items() if name not in used}, used)
+  mask_words.refuse_several({name: file for name, file in masks.items() if name not in used},
+                            {place for i in items for place in _places(i.name)})
   if lacking := sorted(set(masks.values()) - {r.mask for r in found.values()}):
     logging.warning("%s: %d masks fit no image and are not used, the first %s; a mask has its image's path",
                     root, len(lacking), lacking[0])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import logging
+import re
 
 import numpy as np
 
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts, images
-from data_pipelines.intake import find as finder, mask_words, sides
+from data_pipelines.intake import find as finder, folder_words, mask_words, sides
 from data_pipelines.intake.sides import Member
 from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
@@ -127,38 +128,50 @@ def _check_beside(found: sides.Sides):
 
 
 def _check_folders(members, window):
-  """Raises UserError where a folder of normal images holds masks by its first files, and others do not."""
-  folders: dict[str, list] = {}
+  """Raises UserError where a folder of images holds masks by its first files, and others do not."""
+  folders: dict[tuple, list] = {}
   for m in members:
-    folders.setdefault(same(m.path.parent.name), []).append(m.path)
+    folders.setdefault((m.label, same(m.path.parent.name)), []).append(m.path)
   if not 1 < len(folders) <= _KINDS:  # more are of patients
     return
-  masks = {}
-  for name, paths in folders.items():
-    try:
-      masks[name] = all(doubts.few_greys(images.read_unit(p, window=window)) == 2
-                        for p in paths[:_LOOKED_AT])
-    except (UserError, OSError):  # its reader says why
-      masks[name] = False
-  if odd := [folders[name] for name, is_mask in masks.items() if is_mask and not all(masks.values())]:
-    raise UserError(f"{odd[0][0]} has two grey values alone, as masks have, and so have others of its "
-                    "folder, which count as normal images: call the folder masks, or take it away")
+  greys = {key: _greys(paths[:_LOOKED_AT], window) for key, paths in folders.items()}
+  for label, side in enumerate(("normal", "abnormal")):
+    masks = [key for key, found in greys.items() if set(found) == {2} and key[0] == label]
+    # Abnormal ones lie beside pictures for sure; normal ones beside whatever is no mask.
+    others = [k for k, found in greys.items() if (0 in found if label else k[0] == 0 and k not in masks)]
+    if masks and others:
+      raise UserError(f"{folders[masks[0]][0]} has two grey values alone, as masks have, and so have others "
+                      f"of its folder, which count as {side} images: call the folder masks, or take it away")
 
 
 def _check_twins(members, window):
-  """Raises UserError where of a.jpg and a.png one has two grey values alone: it is the mask of the other."""
+  """Raises UserError where of a.jpg and a.png, or of a.png and a_tumor.png, one has two grey values alone: it
+  is the mask of the other."""
   named: dict = {}
   for m in members:
     named.setdefault((m.path.parent, same(finder.stem_of(m.path))), []).append(m.path)
-  for paths in [p for p in named.values() if len(p) > 1][:_LOOKED_AT]:
-    try:
-      greys = {p: doubts.few_greys(images.read_unit(p, window=window)) for p in paths}
-    except (UserError, OSError):  # its reader says why
-      continue
-    if masks := [p for p in paths if greys[p] == 2 and not all(greys.values())]:
-      raise UserError(f"{masks[0]} has two grey values alone, as the mask of "
-                      f"{next(p for p in paths if not greys[p]).name} has, and counts as an image: put such "
-                      "files into masks/, by the path of their image")
+  pairs = [paths for paths in named.values() if len(paths) > 1][:_LOOKED_AT]
+  further: dict[str, list] = {}  # by the words behind, or before, the name of the image
+  for (folder, stem), paths in named.items():
+    for at in mask_words.BETWEEN.finditer(stem):
+      for image, rest in ((stem[:at.start()], stem[at.end():]), (stem[at.end():], stem[:at.start()])):
+        if own := named.get((folder, image)):
+          further.setdefault(re.sub(r"\d+", "", rest), []).append([own[0], paths[0]])
+  pairs += [pair for found in list(further.values())[:_KINDS] for pair in found[:_LOOKED_AT]]
+  for paths in pairs:
+    greys = _greys(paths, window)
+    if {0, 2} <= set(greys):
+      raise UserError(f"{paths[greys.index(2)]} has two grey values alone, as the mask of "
+                      f"{paths[greys.index(0)].name} has, and counts as an image: put such files into masks/"
+                      ", by the path of their image")
+
+
+def _greys(paths, window) -> list[int]:
+  """`doubts.few_greys` of each; [] where one cannot be read, its reader says why."""
+  try:
+    return [doubts.few_greys(images.read_unit(p, window=window)) for p in paths]
+  except (UserError, OSError):
+    return []
 
 
 class OwnImages(DataSet):
@@ -181,10 +194,11 @@ class OwnImages(DataSet):
     # Pixel metrics need the masks of all abnormal images: one that lacks its mask is no empty one.
     self._masks = bool(ill) and all(m.mask is not None for m in ill)
     self._notes = {"abnormal images with a mask": f"{sum(m.mask is not None for m in ill)} of {len(ill)}"}
-    _check_folders([m for m in members if not m.label], cfg["window"])
+    _check_folders(members, cfg["window"])
     _check_twins(members, cfg["window"])
     _check_masks(members, cfg["window"])
     _check_beside(found)
+    folder_words.say_lateral([m.name for m in members], found.root)
     test = self.parts["test"]
     healthy, abnormal = ([str(m.path) for m in test if m.label == side] for side in (0, 1))
     doubts.say_told_by_form(healthy, abnormal, [str(m.path) for m in self.parts["train"]])

@@ -23,6 +23,12 @@ from data_pipelines.ops import resize
 
 LAYOUTS = ("folder", *chest_lists.PUBLIC, "lists")
 PREPARATIONS = ("antialiased", "published")
+_PUBLIC = ("findings", "val_share", "test_share")
+_FOLDER = ("any_finding", "normal_words", "anomaly_words", "val_kind")
+_UNREAD = {"folder": (*_PUBLIC, "projections", "invert", "image_root", "lists_root"),
+           "lists": (*_PUBLIC, *_FOLDER, "projections", "invert"),
+           "rsna": (*_FOLDER, "projections", "invert", "lists_root"), "padchest": (*_FOLDER, "lists_root"),
+           "covid_radiography": (*_FOLDER, "projections", "invert", "image_root", "lists_root")}
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -83,6 +89,7 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   """
   del seed
   cfg = resolve(data_cfg)
+  one_class_fields.say_unread(cfg, defaults(), _UNREAD)
   if cfg.layout in chest_lists.PUBLIC:
     data_fields.given_dir(cfg, "root", f"the folder of {cfg.layout}")
     lists, notes, known = chest_lists.public(cfg)

@@ -135,7 +135,8 @@ def partners(annotated: Collection[str], clean: Collection[str]) -> tuple[dict[s
 def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
   """({frame: its mask}, lines about masks that fit no frame or that cannot be told apart).
 
-  A mask has the frame's path below its folder, and its ending where several frames share the rest.
+  A mask has the frame's path below its folder, perhaps with _mask or the like behind it, and its ending where
+  several frames share the rest.
 
   Raises:
     UserError: two masks for one frame, or one that cannot be read.
@@ -149,9 +150,10 @@ def masks_of(names: Sequence[str], folder: pathlib.Path) -> tuple[dict[str, path
   counts.say_unread(search, masks=True)
   for path in search.files:
     name = path.relative_to(folder).as_posix()
-    frame = name if name in by_name else frame_of[stem(name)] if by_stem[stem(name)] == 1 else ""
+    own = mask_words.image_of(stem(name), by_stem)  # clean/a.png, mask/a_mask.png
+    frame = name if name in by_name else frame_of[own] if by_stem[own] == 1 else ""
     if not frame:
-      several = "fits several frames" if by_stem[stem(name)] else "fits no frame"
+      several = "fits several frames" if by_stem[own] else "fits no frame"
       foreign.append(f"mask {path} {several} and is not used; give it the path and name of its frame")
     elif frame in found:
       raise UserError(f"{frame} has two masks, {found[frame]} and {path}: take one away")

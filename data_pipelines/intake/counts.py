@@ -25,6 +25,10 @@ from data_pipelines.intake.tables import same
 NAMED = 20  # names in the log; all of them are in the report that the caller writes
 _IN_LINE = 3  # names in an error line
 _TEXTS = (".xml", ".txt", ".json")  # of boxes and outlines: VOC, YOLO, labelme, COCO
+# In the annotations of many images, of COCO, VIA, CVAT and labelme; how many texts are looked at.
+_OUTLINES = (b'"file_name"', b'"annotations"', b'"shapes"', b'"regions"', b'"bbox"', b"<annotations",
+             b"<polygon", b"<bndbox")
+_LOOKED_AT = 20
 # Of notes, tables and programs beside images.
 _NOTES = (".md", ".rst", ".csv", ".tsv", ".html", ".htm", ".pdf", ".log", ".sha256", ".md5", ".sha1", ".yaml",
           ".yml", ".ini", ".cfg", ".py", ".ipynb", ".m", ".doc", ".docx", ".xls", ".xlsx",
@@ -138,6 +142,10 @@ def say_unread(found: Found, masks: bool = False) -> None:
     logging.warning("%d texts have the names of images, the first %s: where they hold boxes or outlines, "
                     "these are not read; draw them as masks, masks/a.png", len(texts),
                     shown(texts[0], found.root))
+  lists = [p for p in odd if p.suffix.lower() in (".json", ".xml") and p.stem not in stems]
+  if outlines := next((p for p in lists[:_LOOKED_AT] if images and _lists_outlines(p)), None):
+    logging.warning("%s lists boxes or outlines of images, which are not read; draw them as masks, "
+                    "masks/a.png", shown(outlines, found.root))
   passed = (*_TEXTS, *_NOTES, "")
   odd = [p for p in odd if p.suffix.lower() not in passed and not foreign.is_archive(p.name)]
   of_masks = [p for p in odd if masks or any(
@@ -153,6 +161,16 @@ def say_unread(found: Found, masks: bool = False) -> None:
   if other:
     logging.warning("%d files are in a form that is not read, and are not used, the first %s%s", len(other),
                     shown(other[0], found.root), foreign.advice(other[0].name, kinds))
+
+
+def _lists_outlines(path) -> bool:
+  """Whether a text looks like the annotations of many images."""
+  try:
+    with open(path, "rb") as file:
+      start = file.read(1 << 16)
+  except OSError:
+    return False
+  return any(word in start for word in _OUTLINES)
 
 
 def subfolder(root, name: str) -> pathlib.Path:

@@ -19,10 +19,11 @@ from data_pipelines.intake.tables import same
 NO_SIDE = "lies in no folder normal, abnormal or masks"
 IMAGES = ("image", "images", "img", "imgs", "imagestr", "imagests")
 # Of folders alone, beside vocabulary.SIDE_WORDS: in a column these may be no label.
-MORE = {"control": 0, "controls": 0, "ok": 0, "patients": 1, "bad": 1, "nok": 1}
+MORE = {"control": 0, "controls": 0, "ok": 0, "patients": 1, "bad": 1, "nok": 1, "ungood": 1}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
 _RESULTS = {"overlay", "overlays", "heatmap", "heatmaps", "pred", "preds", "prediction", "predictions", "cam",
-            "gradcam", "result", "results", "output", "outputs", "viz", "visualization", "visualisation"}
+            "gradcam", "result", "results", "output", "outputs", "viz", "visualization", "visualisation",
+            *mask_words.ANNOTATED}
 # Of what somebody has put aside, inside a folder of a side.
 _ASIDE = {"trash", "excluded", "exclude", "rejected", "reject", "discarded", "unusable", "ignored", "ignore",
           "deleted", "removed", "corrupt", "corrupted", "damaged", "quality", "borderline", "suspicious",
@@ -32,6 +33,27 @@ _HERE = pathlib.PurePath(".")
 _FEW = 6  # folders that can be kinds; there are more of patients
 _NOTES = {"readme", "license", "licence", "changelog", "changes", "citation", "notes"}  # list nothing
 _TURNED = {"no", "non", "not", "without", "ohne", "yes", "with", "mit"}  # of folders: no_tumor, yes
+
+
+def denies(folder: str) -> bool:
+  """Whether a word for a finding is denied, or a word for normal said, in a name: no_pneumonia, notumor,
+  uninfected, normal-lung; abnormal and unhealthy are words of their own."""
+  name, words = same(folder), _words(folder)
+  plain = {w for w in vocabulary.NORMAL_WORDS if not w.isdigit()}
+  more = ("finding", "findings", "infected", "affected")
+  ill = "|".join(re.escape(w) for w in (*vocabulary.ANOMALY_WORDS, *more))
+  return name not in vocabulary.SIDE_WORDS and bool(
+      words & plain or re.fullmatch(rf"(?:no|non|not|without|un)[\W_]*(?:{ill})s?", name))
+
+
+def say_lateral(names: Iterable[str], root) -> None:
+  """Warns where some files are lateral views by their names, and others frontal ones: CheXpert's."""
+  names = list(names)
+  views = [_words(finder.stem_of(name)) for name in names]
+  odd = [name for name, words in zip(names, views) if "lateral" in words]
+  if odd and any("frontal" in words for words in views):
+    logging.warning("%s: %d of %d images are lateral views by their names, the first %s, and count as the "
+                    "others do: take them out, or train on them alone", root, len(odd), len(names), odd[0])
 
 
 def side(folders: Sequence[str], words: Sequence[Collection[str]]):

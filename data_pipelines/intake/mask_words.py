@@ -25,12 +25,12 @@ BESIDE = "is named as a label or a result"
 _FOLDERS_LIKE = re.compile(r".*(?:masks?|ground ?truths?|gts?|segm(?:entations?)?|labels(?:tr|ts)?)")
 # Words of files that lie beside an image and are none: what it is marked with, and what others made of it
 # (x_mask_1, mask_x, x_superpixels, x_attribute_globules, x_labelTrainIds, label_viz).
-_MARK = re.compile(rf"(?:{'|'.join(RESULT_ENDINGS)}|masks|(?:mask|label|segment|superpixel|annot|contour|"
+_MARK = re.compile(rf"(?:{'|'.join(RESULT_ENDINGS)}|masks|(?:mask|label|segment|superpixel|anno|contour|"
                    r"attribut|heatmap|instance|overlay)[a-z]*|cam|gradcam|viz|pred|prediction|roi|bbox|rater|reader|"
                    r"expert|observer|lesionmask)\d*")
 _WHOLE = re.compile(r"(?:mask|label|seg|segmentation|gt|ground|truth|annotation|overlay|heatmap|viz)"
                     r"s?\d*")
-_MAY_BE_TRUTH = re.compile("mask|seg|lesion|gt$|label|truth|annot", re.IGNORECASE)
+_MAY_BE_TRUTH = re.compile("mask|seg|lesion|gt$|label|truth|anno", re.IGNORECASE)
 BETWEEN = re.compile(r"[-_ .()]+")  # words of a file's name
 _ENDING = re.compile(rf"[-_ .](?:{'|'.join(_TRUTHS)})$", re.IGNORECASE)
 _NUMBERED = re.compile(rf"(.+)[-_ .]+\(?\d{{1,3}}\)?|(.+[-_ .](?:{'|'.join(_TRUTHS)}))\d{{1,3}}",
@@ -40,6 +40,12 @@ _NUMBERED = re.compile(rf"(.+)[-_ .]+\(?\d{{1,3}}\)?|(.+[-_ .](?:{'|'.join(_TRUT
 def like_a_folder(word: str) -> bool:
   """Whether a word of a folder's name, in small letters, is one of folders of masks."""
   return bool(_FOLDERS_LIKE.fullmatch(word))
+
+
+def holds_masks(folder: str) -> bool:
+  """Whether a folder is of masks by its name, or by a word of it: infection masks, lesion_masks."""
+  words = re.findall(r"[^\W\d_]+", folder.lower())
+  return " ".join(folder.lower().split()) in FOLDERS or any(map(like_a_folder, words))
 
 
 def is_mark(text: str, whole: bool = False) -> bool:

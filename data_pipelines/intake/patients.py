@@ -54,6 +54,7 @@ _PERSON = re.compile(r"(p|pt|pat|patient|case|person|subj|subject|sub|pid|mrn)[-
 _DETAIL = re.compile(r"(s|ses|session|v|visit|t|tp|time|timepoint|scan|study|series|frame|slice|view|fu|"
                      r"followup|baseline)\d*|l|r|lt|rt|left|right|od|os|cc|mlo|ap|pa|lat|lateral|ax|sag|cor|"
                      r"axial|sagittal|coronal|pre|post|(19|20)\d{6}|[xy]\d*|(row|col|tile|patch|crop)\d*|"
+                     r"flair|t1ce|t1gd|t[12][cnwf]|dwi|adc|swi|"
                      + processed.AUGMENTED,
                      re.IGNORECASE)
 _FINDINGS = {*vocabulary.SIDE_WORDS, "benign"} - {"0", "1"}
@@ -98,12 +99,12 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
   Raises:
     UserError: the pattern is no regular expression with a group.
   """
-  headers = _telling(ids if ids else _headers(names, root) if root is not None else {})
+  headers = person_names.telling(ids if ids else _headers(names, root) if root is not None else {})
   counted = folder_words.numbered(map(pathlib.PurePosixPath, names))
   others = {same(k) for k in kinds}
   folders_of = {n: [f for f in _folders(n, counted) if same(f) not in others] for n in names}
   shared_folders = _shared(list(folders_of.values()))
-  several = any(re.match(r"([2-9]|\d\d+)[-_]", pathlib.PurePosixPath(n).name) for n in names)
+  several = any(re.match(r"([2-9]|\d\d+)([-_]|\.\d)", pathlib.PurePosixPath(n).name) for n in names)
   prefixes = {n: _prefix(n, several) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
   known = {same(p): p for p in prefixes.values() if p} if by_name else {}
@@ -202,10 +203,12 @@ def of_scans(names: Sequence[str], pattern: str = "", grouping: str = "patient")
 
 def _of_scan(name):
   """Whose a scan or its folder is by its name, without what was done to it and without its time."""
+  if known := person_names.published(name):
+    return known
   plain = processed.core(name)
   person, rest = _person(re.split(r"([_-])", plain))
   # P01_s2, P01_2, P01_A
-  if rest and (_DETAIL.fullmatch(rest[0]) or re.fullmatch(r"\d{1,2}|[a-fA-F]", rest[0])):
+  if rest and (_DETAIL.fullmatch(rest[0]) or re.fullmatch(r"\d{1,2}|[a-fA-F]|node", rest[0])):
     return person
   who = visits.person(plain)
   return name if who != plain and _names_nobody(who) else who
@@ -248,11 +251,6 @@ def _headers(names, root):
   return dict(zip(files, ids))
 
 
-def _telling(ids):
-  """{name: PatientID}, {} where all of them say the same: that names nobody."""
-  return ids if len({same(i) for i in ids.values()}) > 1 else {}
-
-
 def _folders(name, counted):
   """Folders above a file that may name its patient; 0 and 1 may where another number lies beside them."""
   return [f.name for f in reversed(pathlib.PurePosixPath(name).parents) if f.name and (
@@ -287,10 +285,10 @@ def _prefix(name, several):
   prefix = "".join(parts[:end - 1]).rstrip("_-") if last else ""
   if find.kind_of(name, False) == "nifti" and prefix:  # of a flat folder: UPENN-GBM-00001_11_FLAIR
     prefix = _of_scan(prefix)
-  if _names_nobody(prefix) and stem != whole:  # but it is a form of another file
-    prefix = stem
   if several and prefix in ("0", "1"):
     return prefix
+  if _names_nobody(prefix) and stem != whole:  # but it is a form of another file
+    prefix = stem
   prefix = prefix if last and not _names_nobody(prefix) else person_names.without_side(stem)
   return "" if prefix == whole or _names_nobody(prefix) else prefix
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import logging
 import re
 
+from data_pipelines.intake.tables import same
+
 # Sets whose names hide the person, and what of a name is one's.
 _MIAS = re.compile(r"mdb(\d{3})(?!\d)", re.IGNORECASE)  # films 1 and 2 are of one woman
 _PUBLISHED = (
@@ -18,6 +20,10 @@ _PUBLISHED = (
     re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d{3,})-\d+"),  # OCT2017: disease, patient, image
     re.compile(r"([A-Z]_\d{4}_\d)\.(?:LEFT|RIGHT)", re.IGNORECASE),  # DDSM
     re.compile(r"(?:.*[-_])?(\d{3}_S_\d{4})(?!\d)"),  # ADNI
+    re.compile(r"(?:Mass|Calc)-(?:Training|Test)_(P_\d{5})_(?:LEFT|RIGHT)"),  # CBIS-DDSM, PatientID too
+    re.compile(r"(OAS[12]_\d{4}|OAS3\d{4})_MR"),  # OASIS: acquisitions and visits
+    re.compile(r"(BraTS-[A-Z]+-\d{5}|BraTS2021_\d{5}|BraTS\d\d_(?:Training|Validation)_\d{3})(?=[-_])"),
+    re.compile(r"(\d\dB\d{7})_Block"), re.compile(r"[0-9A-F]{4,5}_(CRC-Prim-HE-\d\d)_"),  # SICAPv2, Kather's
     # Patches of a slide by their places: Camelyon16's tumor_001_12_33, slide07_x3_y4.
     re.compile(r"((?:tumor|normal|test)_\d{3})(?=_.*\d[^\d].*\d)", re.IGNORECASE),
     re.compile(r"((?:slide|wsi|biopsy|specimen)[-_ ]?\d+)(?=[-_ .(].*\d[^\d].*\d)", re.IGNORECASE),
@@ -32,6 +38,7 @@ _OF_VIEW = re.compile(rf"(?:{_VIEW})[-_ ](\d+)(?![^-_ .])", re.IGNORECASE)
 _COPY = re.compile(r"(?:(?:copy of|kopie von|copie de|copia di|copia de) +(.+)|"
                    r"(.+?)(?:[ _-]?\(\d{1,2}\)|_\d_|\.\d|[ (_-]+.*conflicted copy.*|"
                    r" ?[-\u2013_]? ?(?:copy|kopie|copie|copia)(?: ?\(?\d+\)?)?))")
+_COUNTED, _LEAST = re.compile(r"(?!(?:19|20)\d\d )(\d{2,}) \(?\d{1,3}\)?"), 3
 _LETTER = re.compile(r"(.*\d)([a-d])", re.IGNORECASE)
 _SIDE = re.compile(r"(.*\d)(?:l|r|lt|rt|od|os)", re.IGNORECASE)
 _DOTTED = re.compile(r"^([^.]*\d)\.(\d{1,4})$")
@@ -49,6 +56,12 @@ def published(stem: str) -> str:
   if film := _MIAS.match(stem):
     return f"mdb pair {(int(film[1]) + 1) // 2}"
   return next((found[1] for pattern in _PUBLISHED if (found := pattern.match(stem))), "")
+
+
+def telling(ids: Mapping[str, str]) -> dict[str, str]:
+  """{file: whose its PatientID is}, {} where all of them say the same: that names nobody."""
+  several = len(set(map(same, ids.values()))) > 1
+  return {name: published(said) or said for name, said in ids.items()} if several else {}
 
 
 def elsewhere(stem: str, kinds) -> str:
@@ -104,7 +117,18 @@ def copied(patients: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, s
     folder, slash, stem = path.lower().rpartition("/")
     if copy := _COPY.fullmatch(stem):
       found[name] = whose.get(folder + slash + (copy[1] or copy[2]), found[name])
-  return found
+  return _numbered(found, plain)
+
+
+def _numbered(patients: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, str]:
+  """{file: patient} where "0012 1" and "0012 (2)" are of 0012, as three numbers or more have such files; one
+  number before all of them, or years, are nobody's. `plain`: as of `copied`."""
+  stems = {name: path.rpartition("/")[2] for name, path in plain.items()}
+  told = {name: m[1] for name, stem in stems.items() if (m := _COUNTED.fullmatch(stem))}
+  if len(set(told.values())) < _LEAST:
+    return dict(patients)
+  return {name: told.get(name) or (stem if (stem := stems.get(name, "")) in told.values() else patient)
+          for name, patient in patients.items()}
 
 
 def say_named_after(patients: Mapping[str, str], plain: Mapping[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import ml_collections
 
 from data_pipelines import fields as data_fields
@@ -66,3 +68,15 @@ def check_folds(cfg) -> None:
   if cfg["val_from_test"] and cfg["fold"] < 0:
     raise UserError("config.data.val_from_test is for folds: the final test split must not choose "
                     "anything; set config.data.fold")
+
+
+def say_unread(cfg, known: ml_collections.ConfigDict, unread) -> None:
+  """Warns of fields that were set and that the layout does not read: findings of a labelled folder.
+
+  Args:
+    known: the defaults. unread: {layout: names of its fields}.
+  """
+  odd = [name for name in unread.get(cfg["layout"], ()) if cfg[name] != known[name]]
+  if odd:
+    logging.warning("config.data.%s=%r is not read with config.data.layout=%s%s: leave it out", odd[0],
+                    cfg[odd[0]], cfg["layout"], f", nor is {', '.join(odd[1:])}" if odd[1:] else "")

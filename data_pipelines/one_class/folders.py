@@ -16,6 +16,7 @@ from data_pipelines.intake import (
   counts,
   find as finder,
   folder_words,
+  mask_words,
   names as naming,
   patients,
   tables,
@@ -28,7 +29,7 @@ from data_pipelines.one_class.lists import Item, hold_out, regrouped
 
 KINDS = ("image", "dicom")  # of files that are read
 SIDES = ("normal", "anomaly")
-_VIEWS = ("view", "views", "viewposition", "projection")
+_VIEWS = ("view", "views", "viewposition", "projection", "frontallateral", "viewcodesequencecodemeaning")
 _LATERAL = ("lateral", "lat", "ll", "rl", "left lateral", "right lateral", "lateral view")
 Items = dict[tuple[str, str], list[Item]]
 
@@ -72,7 +73,7 @@ def _say_views(table):
   for column in [c for c in table.columns if re.sub(r"[\W_]+", "", c) in _VIEWS]:
     views = collections.Counter(same(row[column]) for row in table.rows
                                 if same(row["split"]) != vocabulary.UNUSED)
-    odd = [v for v in views if v in _LATERAL]
+    odd = [v for v in views if v in _LATERAL or (v == "l" and "r" not in views)]  # PadChest's L is no left
     if odd and len(odd) < len(set(views) - {""}):
       logging.warning("%s: by its column %r %d of %d images are lateral views (%s), and all count alike: "
                       "take them out, or mark their split as unused", table.path, column,
@@ -103,8 +104,8 @@ def read_folders(root, cfg: Mapping) -> Items:
   """
   root = pathlib.Path(root)
   split_of = vocabulary.split_or_unused
-  side_of = lambda w, where: SIDES[vocabulary.label_word(w, where, cfg["normal_words"],
-                                                         cfg["anomaly_words"])]
+  side_of = lambda w, where: SIDES[_of_folder(w, cfg) if _of_folder(w, cfg) is not None else
+                                   vocabulary.label_word(w, where, cfg["normal_words"], cfg["anomaly_words"])]
   finding_of = _any_finding(cfg) if cfg.get("any_finding") else side_of
   if cfg["grouping"] == "legacy":  # a run that began when only these names were looked at
     split_of = lambda w, where: w if w in vocabulary.SPLITS else ""
@@ -115,7 +116,7 @@ def read_folders(root, cfg: Mapping) -> Items:
     search.leave_out(folder_words.thumbnails(search.files))
   for path in search.files:
     folders = path.relative_to(root).parts[:-1]
-    if cfg["grouping"] != "legacy" and {same(f) for f in folders[2:]} & set(MASKS):
+    if cfg["grouping"] != "legacy" and any(map(mask_words.holds_masks, folders[2:])):
       elsewhere[path] = "lies in a folder of masks"
       continue
     if folders and cfg.get("any_finding") and folders[0].lower() in MASKS:
@@ -133,6 +134,9 @@ def read_folders(root, cfg: Mapping) -> Items:
       elsewhere[path] = "lies in no folder <train|val|test>/<normal|anomaly>"
   if cfg["grouping"] != "legacy":
     vocabulary.check_one_side((p for p in search.files if p not in elsewhere), root)
+    _say_inner_masks([p for p, why in elsewhere.items() if "of masks" in why], root, cfg)
+    _say_denied({root.joinpath(*pathlib.PurePosixPath(name).parts[:2]) for (_, side), _, name in found
+                 if side != "normal"})
   search.leave_out(elsewhere)
   counts.say(search)
   counts.refuse_broken(search)
@@ -148,6 +152,29 @@ def read_folders(root, cfg: Mapping) -> Items:
   return items
 
 
+def _of_folder(word, cfg):
+  """0 or 1 of a folder that words of columns do not know: controls, ok, patients; None of others."""
+  own = {same(w) for w in (*cfg["normal_words"], *cfg["anomaly_words"])}
+  return None if same(word) in own else folder_words.MORE.get(same(word))
+
+
+def _say_inner_masks(masks, root, cfg):
+  """Warns of masks beside the images of findings, where a set has masks at all: they are read elsewhere."""
+  inner = [p for p in masks if p.relative_to(root).parts[0].lower() not in MASKS]
+  if inner and cfg.get("any_finding"):
+    logging.warning("%d files in folders of masks lie beside images, the first %s, and are not read: masks "
+                    "of findings are read below %s, by the path of their image", len(inner), inner[0],
+                    root / "masks")
+
+
+def _say_denied(folders):
+  """Warns of folders of findings whose names say that there is none: no_pneumonia, uninfected."""
+  odd = sorted(str(f) for f in folders if folder_words.denies(f.name))
+  if odd:
+    logging.warning("%s counts as one of findings by its name: where its images are normal, say so by "
+                    "config.data.normal_words", " and ".join(odd[:3]))
+
+
 def _any_finding(cfg):
   """(word, where) -> side: what is not normal is a finding; a misspelt normal is refused."""
   healthy = [same(w) for w in (*vocabulary.NORMAL_WORDS, *cfg["normal_words"])]
@@ -157,8 +184,9 @@ def _any_finding(cfg):
     name = same(word)
     if name in healthy or name in known:
       return SIDES[name not in healthy]
-    if name in vocabulary.SIDE_WORDS:
-      return SIDES[vocabulary.SIDE_WORDS[name]]
+    more = _of_folder(word, cfg)
+    if name in vocabulary.SIDE_WORDS or more is not None:
+      return SIDES[vocabulary.SIDE_WORDS[name] if more is None else more]
     if near := difflib.get_close_matches(name, healthy, 1, 0.75):
       raise UserError(f"{where}: did you mean {near[0]}? A finding of that name is declared in "
                       "config.data.anomaly_words")
@@ -199,6 +227,7 @@ def _say(root, items):
   """The counts of every split and side in the log, those that are not used among them."""
   logging.info("%s: %s", root, ", ".join(f"{split or 'unused'} {len(found)} {side}"
                                          for (split, side), found in sorted(items.items())))
+  folder_words.say_lateral([i.name for (split, _), found in items.items() if split for i in found], root)
   if rest := items.get(("train", "anomaly")):
     logging.warning("%s: %d anomalies of split train are not used: training sees normals alone (%s ...)",
                     root, len(rest), rest[0].name)

@@ -43,7 +43,7 @@ def override(config, values: Mapping[str, Any] | None, *, typed: bool = False):
         raise UserError(f"config.{name} is a group of fields: change one of them, such as config.{name}."
                         f"{next(iter(node[field]), 'FIELD')}")
       value = _plain(value)
-      if typed:
+      if typed or (isinstance(value, bool) and isinstance(node[field], float)):  # True would be 1.0
         _check_type(name, node[field], value)
       with node.ignore_type():  # config.json has lists where the config file had tuples
         node[field] = tuple(value) if typed and isinstance(value, list) else value

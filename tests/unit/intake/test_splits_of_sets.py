@@ -8,6 +8,8 @@ import pytest
 from data_pipelines.brains import files, inputs, tfds_brats
 from data_pipelines.datasets import nih
 from data_pipelines.errors import UserError
+from data_pipelines.intake import patients
+from tests import image_files
 from tests.small_sets import save
 
 
@@ -157,3 +159,40 @@ def test_one_file_is_one_volume_of_one_scan(tmp_path, caplog, rows, words):
   else:
     assert len(inputs.find(table, ("flair", "t1"))) == rows.count("\n")
     assert ("a_f is also of line 2" in caplog.text) == ("B,test,a_f" in rows)
+
+
+@pytest.mark.parametrize("mine, other", [
+    (("OAS1_0028_MR1_mpr-1_100", "OAS1_0028_MR1_mpr-4_101", "OAS1_0028_MR2_mpr-1_9"), "OAS1_0029_MR1_mpr-1_100"),
+    (("OAS30001_MR_d0129_5", "OAS30001_MR_d0757_5"), "OAS30002_MR_d0129_5"),
+    (("BraTS20_Training_001_flair_80", "BraTS20_Training_001_t1ce_80"), "BraTS20_Training_002_t1_80"),
+    (("BraTS-GLI-00005-100_t2f_80", "BraTS-GLI-00005-101_t1n_8"), "BraTS-GLI-00006-100_t2f_80"),
+    (("S7A_flair_80", "S7A_t1ce_80", "S7A_dwi_2"), "S8A_flair_80"),
+    (("16B0001851_Block_Region_1_0_0_xini_6803_yini_5", "16B0001851_Block_Region_2_0_0_xini_6_yini_59"),
+     "16B0003388_Block_Region_1_0_0_xini_7827_yini_4"),
+    (("10009_CRC-Prim-HE-03_009.tif_Row_301_Col_151", "1A11_CRC-Prim-HE-03_022.tif_Row_6_Col_1"),
+     "10062_CRC-Prim-HE-02_003b.tif_Row_1_Col_301"),
+    (("Mass-Training_P_00001_LEFT_CC/a/1-1", "Calc-Test_P_00001_RIGHT_MLO_1/b/1-1"),
+     "Mass-Training_P_00004_LEFT_CC/a/1-1"),
+    (("patient_004_node_4/x", "patient_004_node_1/y"), "patient_009_node_1/x"),
+    (("1.1", "1.2"), "2.1"), (("0012 1", "0012 (2)", "0012"), "0013 1")])
+def test_more_public_sets_whose_names_hide_the_person(mine, other):
+  """Each file, or each of several, was a patient: acquisitions, views and patches lay on both sides."""
+  names = [f"{name}.png" for name in (*mine, other, "0014 2")]
+  found = patients.name_patients(names)
+  assert len({found[name] for name in names[:-2]}) == 1 and found[names[-2]] != found[names[0]]
+
+
+def test_numbers_behind_a_blank_are_of_one_where_there_are_several():
+  one = lambda *names: len(set(patients.name_patients([f"n/{name}.png" for name in names]).values()))
+  assert one("0012 1", "0012 2", "0013 1", "0014 1", "0014 (1)") == 3
+  assert one("0012 1", "0012 2", "0012 3") == 3  # renamed by a file manager
+  assert one("0012 1", "0012 2", "0013 1") == 3 and one("2019 1", "2019 2", "2020 1", "2021 1") == 4
+  assert one("scan 1", "scan 2", "mine 1", "yours 2") == 4
+
+
+def test_the_patient_id_of_cbis_is_one_of_a_view(tmp_path):
+  """CC and MLO of a breast, and the other breast, were three patients by their PatientID."""
+  names = [f"{k}.dcm" for k in range(3)]
+  for name, who in zip(names, ("P_00001_LEFT_CC", "P_00001_RIGHT_MLO", "P_00002_LEFT_CC")):
+    image_files.dicom(tmp_path / name, np.zeros((4, 4), np.uint8), PatientID=f"Mass-Training_{who}")
+  assert list(patients.name_patients(names, root=tmp_path).values()) == ["P_00001", "P_00001", "P_00002"]
