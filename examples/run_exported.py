@@ -1,8 +1,7 @@
 """Runs an exported folder with jax and flatbuffers alone: python run_exported.py [--dir=EXPORT] image.npy
 
 image.npy: float32 [H,W,C] or [B,H,W,C], prepared as the folder's config.json says.
-Writes every output with rows and columns as <image>_<name>.npy, which it leaves out itself where it is called
-on *.npy again, and prints one score an image.
+Writes every output with rows and columns as <image>_<name>.npy, never read again; prints one score an image.
 """
 
 import hashlib
@@ -26,12 +25,9 @@ for name in ("score.stablehlo", "weights.npz"):
     sys.exit(f"{folder / name} is not the file that was exported: export again")
 score = export.deserialize(bytearray((folder / "score.stablehlo").read_bytes()))
 weights = jax.device_put(dict(np.load(folder / "weights.npz", allow_pickle=False)))
-for path in (a for a in sys.argv[1:] if not a.startswith("--dir=")):
-  images = [f"{path.removesuffix(end)}.npy" for end in (f"_{name}.npy" for name in manifest["outputs"])
-            if path.endswith(end)]
-  if images and pathlib.Path(images[0]).exists():  # *.npy a second time
-    print(f"{path} is a result of {images[0]}: left out", file=sys.stderr)
-    continue
+paths = [a for a in sys.argv[1:] if not a.startswith("--dir=")]
+made = {f"{path.removesuffix('.npy')}_{name}.npy" for path in paths for name in manifest["outputs"]}
+for path in (p for p in paths if p not in made):
   try:
     image = np.lib.format.open_memmap(path, mode="r")
   except (OSError, ValueError) as e:

@@ -194,8 +194,8 @@ class OwnImages(DataSet):
     # Pixel metrics need the masks of all abnormal images: one that lacks its mask is no empty one.
     self._masks = bool(ill) and all(m.mask is not None for m in ill)
     self._notes = {"abnormal images with a mask": f"{sum(m.mask is not None for m in ill)} of {len(ill)}"}
-    _check_folders(members, cfg["window"])
     _check_twins(members, cfg["window"])
+    _check_folders(members, cfg["window"])
     _check_masks(members, cfg["window"])
     _check_beside(found)
     folder_words.say_lateral([m.name for m in members], found.root)

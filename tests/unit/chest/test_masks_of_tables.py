@@ -92,3 +92,65 @@ def test_boxes_that_are_something_else_together(caplog, boxes, said):
   assert said in caplog.text and bool(caplog.text) == bool(said)
   with pytest.raises(UserError, match="goes beyond them"):
     listing.say_of_boxes([(boxed[0][0], (6, 6))], "boxes.csv")
+
+
+def in_folders(root, *folders):
+  for folder in ("train/normal", *folders):
+    for i in range(3):
+      save(root / folder / f"{folder.replace('/', '_')}{i}.png")
+  return root
+
+
+@pytest.mark.parametrize("folder, normal, said", [
+    ("controls", True, False), ("ok", True, False), ("no_pneumonia", False, True), ("notumor", False, True),
+    ("uninfected", False, True), ("normal-lung", False, True), ("unhealthy", False, False),
+    ("nodule", False, False)])
+def test_folders_that_deny_a_finding_are_normal_or_said(tmp_path, caplog, folder, normal, said):
+  """test/controls was a finding called controls, without a word."""
+  data = build(in_folders(tmp_path, "test/normal", f"test/{folder}", "test/pneumonia"))
+  kinds = {part: {i.kind for i in data.lists[part]} for part in ("test_normal", "test_anomaly")}
+  assert (folder in kinds["test_normal"]) == normal and (folder in kinds["test_anomaly"]) == (not normal)
+  assert (f"test/{folder} counts as one of findings by its name: where its images" in caplog.text) == said
+  if said:
+    caplog.clear()
+    build(tmp_path, normal_words=(folder,))
+    assert "counts as one" not in caplog.text
+
+
+def test_masks_beside_findings_are_said_and_several_of_one_refused(tmp_path, caplog):
+  """MVTec 3D and BMAD have them there, COVID-QU-Ex in "infection masks"; those of LOCO fitted no image."""
+  root = in_folders(tmp_path / "a", "test/normal/img", "test/hole/img")
+  build(root)
+  assert "folders of masks" not in caplog.text
+  for i in range(3):
+    save(root / f"test/hole/infection masks/{i}.png", np.full((20, 16), 255, np.uint8))
+  data = build(root)
+  assert len(data.lists["test_anomaly"]) == 3 and "3 files in folders of masks lie beside" in caplog.text
+  root = in_folders(tmp_path / "b", "test/normal", "test/crack")
+  save(root / "ground_truth/crack/test_crack0/000.png", np.full((20, 16), 255, np.uint8))
+  with pytest.raises(UserError, match="test_crack0/000.png is one of several masks of crack/test_crack0"):
+    build(root)
+
+
+@pytest.mark.parametrize("column, words, said", [
+    ("Frontal/Lateral", ("Frontal", "Lateral"), True), ("Projection", ("PA", "L"), True),
+    ("view", ("R", "L"), False), ("ViewCodeSequence_CodeMeaning", ("antero-posterior", "lateral"), True)])
+def test_lateral_views_of_more_tables_are_said(tmp_path, caplog, column, words, said):
+  names = [f"{split}_{i}.png" for split, n in (("train", 3), ("test", 4)) for i in range(n)]
+  rows = [f"file,split,label,{column}", *(
+      f"{n},{n.split('_')[0]},{'mass' if n in names[-2:] else 'normal'},{words[k % 2]}"
+      for k, n in enumerate(names))]
+  for name in names:
+    save(tmp_path / name)
+  (tmp_path / "labels.csv").write_text("\n".join(rows))
+  build(tmp_path)
+  assert (f"by its column {column.lower()!r} 3 of 7 images are lateral views" in caplog.text) == said
+
+
+@pytest.mark.parametrize("fields, said", [
+    ({}, ""), ({"findings": ("mass",), "invert": False}, "config.data.findings=('mass',) is not read with "
+              "config.data.layout=folder, nor is invert: leave it out"),
+    ({"val_share": 0.2}, "config.data.val_share=0.2 is not read")])
+def test_fields_that_the_layout_does_not_read_are_said(tmp_path, caplog, fields, said):
+  build(in_folders(tmp_path, "test/normal", "test/mass"), **fields)
+  assert said in caplog.text and ("is not read" in caplog.text) == bool(said)

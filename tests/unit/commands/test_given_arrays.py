@@ -107,6 +107,8 @@ def test_a_threshold_of_the_call_is_a_number(run_of, threshold):
   with pytest.raises(UserError, match="config.predict.threshold=.*: it must be"):
     run.score(OK, **{"predict.threshold": threshold})
   assert run.score(OK, **{"predict.threshold": np.float32(0.5)}).mask.any()
+  with pytest.raises(UserError, match="threshold=True is of type bool"):  # it was 1.0
+    run.score(OK, **{"predict.threshold": True})
 
 @pytest.fixture
 def run_of(monkeypatch, tmp_path):

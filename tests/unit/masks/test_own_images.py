@@ -189,3 +189,91 @@ def test_several_masks_of_an_image_are_to_be_joined(root, tmp_path):
                lambda: mask_images.pair(tmp_path / "set/abnormal", tmp_path / "set/masks")):
     with pytest.raises(UserError, match="x_mask_1.png is one of several masks of"):
       call()
+
+
+def noise(k):
+  return np.random.default_rng(k).integers(50, 200, (12, 10)).astype(np.uint8)
+
+
+def pictures(root):
+  """Eight normal and three abnormal pictures of more greys than a mask has."""
+  for k in range(11):
+    side = "normal" if k < 8 else "abnormal"
+    save(root / side / "images" / f"p{k}.png", noise(k))
+  return root
+
+
+def marked(k):
+  mark = np.zeros((12, 10), np.uint8)
+  mark[2:5 + k % 3, 3:7] = 255
+  return mark
+
+
+@pytest.mark.parametrize("folder", ["lesion_masks", "tumor masks", "mask_png", "boxes"])
+def test_folders_of_masks_beside_abnormal_images_are_none_of_them(tmp_path, folder):
+  """Each mask was an abnormal image of the test, without a word."""
+  root = pictures(tmp_path)
+  for k in range(8, 11):
+    save(root / "abnormal" / folder / f"p{k}.png", marked(k))
+  with pytest.raises(UserError, match=f"{folder}/p10.png has two grey values .* count as abnormal images"):
+    opened(root)
+
+
+@pytest.mark.parametrize("name, refused", [
+    ("p{}_tumor", True), ("p{}_other1", True), ("bw_p{}", True), ("p{}_anno", False), ("p{}_2", True)])
+def test_masks_beside_an_image_by_their_greys_are_no_images(tmp_path, caplog, name, refused):
+  """case001_tumor.png of BrEaST, testA_1_anno.bmp of GlaS: a lesion was an abnormal image of its own."""
+  root = pictures(tmp_path)
+  for k in range(8, 11):
+    save(root / "abnormal/images" / f"{name.format(k)}.png", marked(k))
+  if refused:
+    with pytest.raises(UserError, match="has two grey values alone, as the mask of p10.png has"):
+      opened(root)
+  else:
+    assert len(opened(root).listing) == 11 and "3 files beside abnormal images are named as" in caplog.text
+
+
+def test_copies_that_somebody_drew_on_are_no_images(tmp_path):
+  root = pictures(tmp_path)
+  for k in range(8, 11):
+    save(root / "abnormal/annotated" / f"p{k}.png", marked(k))
+  assert len(opened(root).listing) == 11
+
+
+def test_pictures_beside_each_other_are_images(tmp_path, caplog):
+  root = pictures(tmp_path)
+  for k in range(8, 11):
+    save(root / "abnormal/images" / f"p{k}_2.png", noise(k + 9))
+    save(root / "abnormal/views" / f"q{k}.png", noise(k + 99))
+  assert len(opened(root).listing) == 17 and "views" not in caplog.text
+
+
+@pytest.mark.parametrize("name, text, said", [
+    ("instances.json", '{"images": [{"file_name": "a.png"}]}', True),
+    ("a.xml", "<annotations><image/>", True),
+    ("about.json", '{"licence": "x"}', False), ("note.xml", "<svg/>", False)])
+def test_lists_of_outlines_beside_images_are_said(tmp_path, caplog, name, text, said):
+  """COCO, CVAT and VIA have one file for all images: nothing of it was read, without a word."""
+  root = pictures(tmp_path)
+  (root / name).write_text(text)
+  opened(root)
+  assert (f"{name} lists boxes or outlines of images, which are not read" in caplog.text) == said
+
+
+def test_lateral_views_by_their_names_are_said(tmp_path, caplog):
+  root = pictures(tmp_path)
+  names = [f"normal/images/p{k}_{view}.png" for k in range(2) for view in ("lateral", "pa")]
+  for k, name in enumerate(names):
+    save(root / name, noise(k + 50))
+  opened(root)
+  assert "lateral" not in caplog.text
+  for name in names[1::2]:
+    (root / name).rename(root / name.replace("_pa", "_frontal"))
+  opened(root)
+  assert "2 of 15 images are lateral views by their names, the first normal/images/p0_lat" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a_mask", "a_seg", "a"])
+def test_masks_of_pairs_may_end_as_others_do(tmp_path, name):
+  found, foreign = paired.masks_of(["a.png", "b.png"], save(tmp_path / f"{name}.png", marked(1)).parent)
+  assert list(found) == ["a.png"] and not foreign

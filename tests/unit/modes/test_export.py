@@ -74,10 +74,10 @@ def test_what_is_in_the_folder(run):
   assert "no threshold" in (folder / "README.txt").read_text()
 
 
-def test_example_runs_the_folder_with_jax_alone(run, tmp_path, monkeypatch):
+def test_example_runs_the_folder_with_jax_alone(run, tmp_path, monkeypatch, capsys):
   _, method, state, folder = run
   lines = (ROOT / "examples" / "run_exported.py").read_text().splitlines()
-  assert len(lines) < 45
+  assert len(lines) < 47
   moved = tmp_path / "elsewhere"
   shutil.copytree(folder, moved)
   np.save(tmp_path / "scan.npy", images(3))
@@ -93,6 +93,10 @@ def test_example_runs_the_folder_with_jax_alone(run, tmp_path, monkeypatch):
   printed = [float(line.split()[-1]) for line in done.stdout.splitlines()]
   np.testing.assert_allclose(printed, want["score"], rtol=1e-4)
   np.testing.assert_allclose(np.load(tmp_path / "scan_map.npy"), want["map"], rtol=1e-4, atol=1e-6)
+  both = [str(tmp_path / "scan_map.npy"), str(tmp_path / "scan.npy")]
+  monkeypatch.setattr(sys, "argv", ["run", f"--dir={moved}", *both])
+  runpy.run_path(str(moved / "run_exported.py"))  # *.npy again: its own results are no images
+  assert "scan.npy[2] score" in (said := capsys.readouterr().out) and "map" not in said
   monkeypatch.setattr(sys, "argv", ["run", f"--dir={moved}", str(tmp_path / "scan.npy")])
   np.save(tmp_path / "scan.npy", images(3)[:, :8])
   with pytest.raises(SystemExit, match=r"is \[3, 8, 16, 2\]: \[16, 16, 2\] or a batch"):
