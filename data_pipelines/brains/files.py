@@ -27,8 +27,8 @@ from data_pipelines.intake import (
 SPLITS = vocabulary.SPLITS
 SITE = ("site", "institution", "center", "centre")  # columns that name the hospital
 # Words of columns in which 0 and 1 are normal and abnormal.
-_SIDES = {"label", "diagnosis", "dx", "class", "status", "abnormal", "anomaly", "pathology", "disease",
-          "diseased", "finding", "findings", "lesion", "lesions", "tumor", "tumour", "condition", "cohort"}
+_SIDES = {"label", "diagnosis", "dx", "abnormal", "anomaly", "pathology", "disease", "diseased", "lesion",
+          "lesions", "tumor", "tumour"}
 
 
 @dataclasses.dataclass

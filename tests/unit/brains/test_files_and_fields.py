@@ -41,12 +41,13 @@ def test_rows_that_are_unused_or_empty_are_no_scans(tmp_path):
 @pytest.mark.parametrize("column, values, said", [
     ("diagnosis", ("healthy", "glioma", "glioma"), "P2"), ("Tumor label", ("0", "1", "1"), "P2"),
     ("group", ("controls", "patients", "patients"), "P2"), ("diagnosis", ("normal", "normal", "tumour"), ""),
-    ("sex", ("0", "1", "1"), ""), ("age", ("40", "1", "1"), ""), ("note", ("normal", "see letter", "1"), "")])
+    ("sex", ("0", "1", "1"), ""), ("vital status", ("0", "1", "1"), ""), ("age", ("40", "1", "1"), ""),
+    ("note", ("normal", "see letter", "1"), "")])
 def test_a_column_that_calls_scans_without_a_label_abnormal_is_said(tmp_path, caplog, column, values, said):
   """Gliomas without a label were trained on as normal, without a word: P3 has its label."""
   rows = zip(values, ("P1,train,a.nii.gz,", "P2,train,b.nii.gz,", "P3,train,c.nii.gz,d.nii.gz"))
   found(tmp_path, f"patient,split,flair,seg,{column}\n" + "".join(f"{row},{v}\n" for v, row in rows))
-  text = f"1 scans have no label and are abnormal by column {column.lower()!r} ({values[1]}), the first {said}"
+  text = f"1 scans have no label and are abnormal by column {column.lower()!r} ({values[1]}), the first P2:"
   assert (text in caplog.text) == bool(said) == ("no label" in caplog.text)
 
 

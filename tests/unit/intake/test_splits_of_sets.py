@@ -162,7 +162,8 @@ def test_one_file_is_one_volume_of_one_scan(tmp_path, caplog, rows, words):
 
 
 @pytest.mark.parametrize("mine, other", [
-    (("OAS1_0028_MR1_mpr-1_100", "OAS1_0028_MR1_mpr-4_101", "OAS1_0028_MR2_mpr-1_9"), "OAS1_0029_MR1_mpr-1_100"),
+    (("OAS1_0028_MR1_mpr-1_100", "OAS1_0028_MR1_mpr-4_101", "OAS1_0028_MR2_mpr-1_9"),
+     "OAS1_0029_MR1_mpr-1_100"),
     (("OAS30001_MR_d0129_5", "OAS30001_MR_d0757_5"), "OAS30002_MR_d0129_5"),
     (("BraTS20_Training_001_flair_80", "BraTS20_Training_001_t1ce_80"), "BraTS20_Training_002_t1_80"),
     (("BraTS-GLI-00005-100_t2f_80", "BraTS-GLI-00005-101_t1n_8"), "BraTS-GLI-00006-100_t2f_80"),
