@@ -105,7 +105,7 @@ def test_a_mask_belongs_to_the_frame_whose_path_it_shares(tmp_path, caplog):
   drawn = np.zeros((40, 48))
   drawn[0, :3] = 1
   save(tmp_path / "mask" / "P1" / "0.tif", drawn)
-  for misplaced in ("0.png", "P9/0.png", "P1_1.png", "P2/1_mask.png"):
+  for misplaced in ("0.png", "P9/0.png", "P1_1.png", "P2/1_drawn.png"):
     save(tmp_path / "mask" / misplaced, drawn)
   data = open_pairs(tmp_path, val_share=0.0, test_share=0.0)
   train = data.train()
@@ -113,7 +113,7 @@ def test_a_mask_belongs_to_the_frame_whose_path_it_shares(tmp_path, caplog):
   assert sums == {f"{n}.png": 3 if n == "P1/0" else 24 for n in names}
   left_out = data.describe()["left_out"]
   assert [text.partition("/mask/")[2].split()[0] for text in left_out] == [
-      "0.png", "P1_1.png", "P2/1_mask.png", "P9/0.png"]
+      "0.png", "P1_1.png", "P2/1_drawn.png", "P9/0.png"]
   assert all("fits no frame and is not used" in text and text in caplog.text for text in left_out)
   save(tmp_path / "mask" / "P1" / "0.png", drawn)
   with pytest.raises(ValueError, match="P1/0.png has two masks"):
