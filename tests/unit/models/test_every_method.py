@@ -69,3 +69,10 @@ def test_products_are_in_bfloat16_but_for_the_last_layer(name):
       if e.primitive.name in ("conv_general_dilated", "dot_general", "ffi_call"))  # oneDNN's
   assert found[("float32",)] == METHODS[name] and set(found) <= {("bfloat16",), ("float32",)}, found
   assert found[("bfloat16",)] > 1
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_programs_are_the_approved_ones(name, tmp_path):
+  """Score and training step as they are traced: tests/approved/programs.py."""
+  from tests.approved import compare, programs  # which read METHODS here
+  compare.compared(programs.title(name), tmp_path)
