@@ -138,3 +138,12 @@ def test_a_label_that_is_turned_round_within_the_brain_is_said(tmp_path, caplog,
   (tmp_path / "records").mkdir()
   assert "is it mirrored?" in prepare_scan.run(job)["record"]["warning"] and "P1: " in caplog.text
   assert "mirrored" not in prepare_scan.run({**job, "lesion_values": (1,)})["record"]["warning"]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("end, word", [(0, "first"), (-1, "last")])
+def test_a_plane_of_padding_is_named_by_its_end_and_axis(axis, end, word):
+  array = head()
+  np.moveaxis(array, axis, 0)[end] = 4095
+  with pytest.raises(normalise.BadScan, match=f"4095, in all of its {word} plane across axis {axis + 1}"):
+    prepared(array)

@@ -155,3 +155,20 @@ def test_two_endings_of_one_name_are_two_scans():
   both = [("t1", plain), ("t1", packed), ("flair", other)]
   assert inputs._apart(both) == [[("t1", plain), ("flair", other)], [("t1", packed)]]
   assert inputs._apart(both[1:]) == [both[1:]]
+
+
+def test_a_manifest_is_found_in_any_capitals(tmp_path):
+  (tmp_path / "Manifest.CSV").write_text("patient,flair,seg\np1,a.nii,b.nii\n")
+  assert [s.name for s in inputs.find(tmp_path, ("flair",))] == ["p1"]
+
+
+@pytest.mark.parametrize("header, said", [("seg", False), ("mask", False), ("seg,mask", True)])
+def test_a_column_of_labels_alone_is_no_doubt(tmp_path, caplog, header, said):
+  found(tmp_path, f"patient,flair,{header}\np1,p1_flair.nii,,\n")
+  assert ("a column mask, which is not" in caplog.text) == said
+
+
+def test_labels_with_words_are_found_whatever_the_capitals_of_either():
+  for name, patient in (("P01_tumor_seg.nii.gz", "p01"), ("p01_tumor_seg.nii.gz", "P01")):
+    path = pathlib.Path(name)
+    assert scan_folders.find_files([path], patient, "seg") == [path]

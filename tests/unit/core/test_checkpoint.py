@@ -225,3 +225,8 @@ def test_folders_are_moved_by_the_first_process_alone(tmp_path, monkeypatch, ind
   (tmp_path / "3").mkdir()
   checkpoint.Checkpoints._move(None, [(tmp_path / "3", tmp_path / "old" / "3")])
   assert (tmp_path / "old" / "3").is_dir() == moved != (tmp_path / "3").is_dir()
+
+
+def test_what_a_model_has_none_of_is_there_and_empty():
+  one = {"net": {"w": 1}}
+  assert checkpoint._fill_empty({"params": one, "stats": None}) == {"params": one, "stats": {}, "extra": {}}

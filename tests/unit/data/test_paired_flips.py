@@ -103,3 +103,13 @@ def test_the_rows_of_one_process_are_drawn_as_in_the_whole_batch(op):
   for key in whole:
     np.testing.assert_array_equal(whole[key][2:5], part[key])
   assert not np.array_equal(whole["image"], op(batch, tf.constant([3, 2]), 0, 8, 8)["image"])
+
+
+def test_each_axis_is_mirrored_by_its_own_draw():
+  pairs = corner_pairs(32)
+  batch = {k: tf.constant(v) for k, v in pairs.items()}
+  out = {k: v.numpy() for k, v in augment.paired_flip()(batch, tf.constant([5, 2]), 0, 32, 32).items()}
+  assert {tuple(f) for f in out["flip"]} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+  for i, (rows, columns) in enumerate(out["flip"]):
+    for name, value in pairs.items():
+      np.testing.assert_array_equal(out[name][i], value[i][::-1 if rows else 1, ::-1 if columns else 1])

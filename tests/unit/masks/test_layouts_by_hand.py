@@ -1,10 +1,12 @@
 """Layouts of a segmentation set by hand: names, what older runs read, noise that looks at the image."""
 
+import types
+
 import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.masks import images, label_noise
+from data_pipelines.masks import images, label_noise, layouts
 from tests.unit.masks import test_pairs_by_hand as pairs
 
 root = pairs.table  # the fixture: six training images in a table
@@ -62,3 +64,11 @@ def test_scored_images_called_as_training_images_are_said(root, caplog, name, sa
         target.write_bytes((root / folder / f"{k}.png").read_bytes())
   pairs.parts(root / "set", layout="folders", grouping="file")
   assert ("1 images of val and test have the names of training images" in caplog.text) == said
+
+
+def test_which_clean_images_are_held_out_is_drawn_with_the_seed():
+  parts = {"noisy": [], "clean": [types.SimpleNamespace(id=str(i), group="") for i in range(9)]}
+  held = {seed: layouts._held_out(parts, types.SimpleNamespace(clean_seed=seed, val_from_clean=2))
+          for seed in range(5)}
+  names = {seed: tuple(i.id for i in val) for seed, (val, _) in held.items()}
+  assert len(set(names.values())) > 2 and all(len(val) == 2 and len(clean) == 7 for val, clean in held.values())

@@ -54,3 +54,10 @@ def test_what_is_stretched_more_than_twice_is_shown_alike():
                            for k in (1.0, 3.0, -0.65))
   np.testing.assert_allclose(four, sixteen, atol=1e-5)
   assert min(x.min() for x in (four, eighth)) >= 0 and not np.allclose(four, eighth)
+
+
+def test_maps_of_one_column_are_left_out_and_those_of_one_row_are_not():
+  of = lambda *sizes: [np.zeros((1, *size, 2)) for size in sizes]
+  sizes = lambda found: [a.shape[1:3] for a, _ in found]
+  assert sizes(deformer.pairs(of((2, 4), (1, 2), (1, 1)), of((1, 2), (2, 4), (4, 8)))) == [(1, 2), (2, 4)]
+  assert sizes(deformer.pairs(of((4, 2), (2, 1), (1, 1)), of((2, 1), (4, 2), (8, 4)))) == [(4, 2)]

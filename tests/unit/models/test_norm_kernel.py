@@ -224,3 +224,21 @@ def _an_h100():
     return contextlib.nullcontext()
   device = AbstractDevice(device_kind="NVIDIA H100", num_cores=None, platform="gpu")
   return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=device))
+
+
+def test_first_parameters_are_drawn_through_the_plain_form_and_all_else_through_the_chosen(forms):
+  net = norm_kernel.SwishGroupNorm(groups=4, kernel="pallas")
+  x, bias = jnp.zeros((1, 4, 4, 8)), jnp.zeros(8)
+  drawn = net.init(jax.random.key(0), x, bias)
+  assert list(forms) == ["plain"]
+  net.apply(drawn, x, bias)
+  assert list(forms) == ["plain", "pallas"]
+
+
+def test_each_form_is_measured_by_itself(monkeypatch):
+  form = lambda k: lambda x, *args: k * x
+  found = []
+  monkeypatch.setattr(norm_kernel.timing, "measure_in_turn", lambda runs, options: [
+      found.append(r(1)[0]) or {"median": float(i)} for i, r in enumerate(runs)])
+  assert norm_kernel._seconds([form(1.0), form(3.0)], (1, 2, 2, 4), jnp.float32, 2, False) == [0.0, 1.0]
+  np.testing.assert_allclose(found[1], 3 * found[0])

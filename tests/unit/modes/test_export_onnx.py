@@ -251,3 +251,12 @@ def test_borders_and_repeats_are_those_of_jax():
   with onnx._translatable():
     assert jnp.pad.__module__ == onnx.__name__ and jnp.pad(x, widths, mode="edge").shape == (2, 7, 6, 1)
   assert jnp.pad.__module__.startswith("jax")
+
+
+def test_inputs_keep_their_names_whatever_their_order(tmp_path):
+  need = importlib.import_module if os.environ.get("CI") else pytest.importorskip
+  need("jax2onnx"), need("onnxruntime")
+  score = lambda weights, batch: {"score": (batch["b"] - weights["k"] * batch["a"]).mean((1, 2, 3))}
+  inputs = {k: jax.ShapeDtypeStruct(("b", 2, 2, 1), np.float32) for k in ("b", "a")}
+  worst, _ = onnx.write(tmp_path / "score.onnx", score, {"k": np.float32(3)}, inputs, ["score"])
+  assert worst["score"] < 1e-5

@@ -234,3 +234,12 @@ def test_thresholds_say_which_score_they_were_made_with(tmp_path, caplog):
   assert not caplog.text
   opened.override({"method.score.median": 3})
   assert caplog.text.count("median=3 (there 5)") == 1
+
+
+def test_a_score_that_val_has_fitted_is_that_of_the_run(tmp_path):
+  run = make(tmp_path / "run", "last")
+  files.write_json(run / "calibration.json", {"threshold": 0.5, "score": {"erosion": 1, "median": 5}})
+  score = lambda **more: trained.load(run, **more).config.method.score
+  assert (score().erosion, score().median) == (1, 5)
+  assert (score(calibrated=False).erosion, score(calibrated=False).median) == (3, 3)
+  assert score(overrides={"method.score.median": 1, "predict.force": True}).median == 1

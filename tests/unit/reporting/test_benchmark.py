@@ -223,3 +223,10 @@ def test_runs_and_sweeps_give_the_numbers_of_the_split_that_is_asked_for(tmp_pat
 @pytest.mark.parametrize("runs", [None, []])
 def test_a_sweep_that_lists_no_runs_has_none(tmp_path, runs):
   assert list(runs_lib._of_sweep(tmp_path, {"runs": runs}, "test")) == []
+
+
+def test_long_lists_are_whole_in_the_text():
+  names = [f"launch {i}" for i in range(30)]
+  found = runs_lib.Found([], names, {}, [])
+  lines = text_tables._markdown_lists(found)
+  assert [line for line in lines if "launch" in line and line.startswith("-")] == [f"- {n}" for n in names]

@@ -241,3 +241,8 @@ def test_folds_of_the_brains_sweep_are_those_that_are_asked_for(tmp_path, study)
   jobs = [found.job(t) for t in found.trials()]
   assert {j.config.data.fold for j in jobs} == {1, 3} and {j.config.seed for j in jobs} == {0, 1}
   assert all(f"fold{j.config.data.fold}" in j.name and f"run{j.config.seed}" in j.name for j in jobs)
+
+
+def test_a_field_of_a_sweep_that_nothing_reads_ends_it_at_the_start(tmp_path):
+  with pytest.raises(UserError, match="config.sweep.avarage: .* did you mean average"):
+    plan.Plan(tiny_sweep.config(tmp_path, avarage=("run",)), tmp_path / "w")

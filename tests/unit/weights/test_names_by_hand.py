@@ -144,3 +144,9 @@ def test_parameters_and_statistics_of_a_wide_residual_network():
   for other in ("dense", "dense.weight"):
     with pytest.raises(UserError, match="no tensor of the wide residual network"):
       deep_geo.networks({other: 1})
+
+
+def test_the_last_convolution_is_known_by_its_whole_name():
+  assert conv_ae._place("deformer.flow.weight", ("deformer",)) == ("deformer", "flow")
+  assert conv_ae._place("deformer.flow_half.weight", ("deformer",)) is None
+  assert conv_ae._place("decoder.conv__decode_final.bias", ("enc", "dec")) == ("dec", "last")
