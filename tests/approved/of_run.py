@@ -160,6 +160,7 @@ def predictions_page(folder):
            "calibration": "pixel threshold 0.5 (best Dice)", "own_threshold": 0.375}
   plain = [{"input": n, "score": s, "mask_pixels": m, "called_abnormal": c, "error": ""}
            for n, s, m, c in (("x", 3.0, 1234, 1), ("y", -1.0, 5, 0))]
+  plain.append({"input": "z", "score": 0.5, "mask_voxels": 0, "map_max": 0.75, "threshold": 0.5, "error": ""})
   known, provenance.about = provenance.about, lambda: {"command": "launch.py", "commit": ""}
   try:
     first = predictions.write(folder, ROWS, made, about).read_bytes()

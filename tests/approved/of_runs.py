@@ -37,7 +37,8 @@ def _sweep(folder):
           if fold < 0 or (data == "cifar10" and number == 0 and cls == 0):
             listed.append(entry)
             if auroc is not None:
-              files.write_json(folder / "runs" / entry["name"] / "evaluation/test.json", _result(auroc))
+              more = {"baseline": {"image_auroc": 0.9375}} if fold >= 0 else {}  # of no final run
+              files.write_json(folder / "runs" / name / "evaluation/test.json", _result(auroc, **more))
   files.write_json(folder / "sweep.json", {
       "runs": listed, "failed": {"plainb>_camelyon16_0_0_-1": "disk <full>"}, "changes": {"train.steps": 150},
       "unpublished": ["dpa/cifar10/pg/class_0/run_0"], "chosen": {"a": 1}})

@@ -60,6 +60,7 @@ def rasters(folder):
       "warned": lambda: panels.grid(cells[:1], ["left"] * 2, ["a"], "title", "SYNTHETIC DATA"),
       "wide": lambda: panels.grid([cells[0] * 20], list("ab") * 20, ["a"], "t", footer=bar()),
       "ruler": lambda: rulers.ruler(panels.grey(np.full((80, 120), 0.5)), 0.4),
+      "ruler of 66.7 pixels": lambda: rulers.ruler(panels.grey(np.full((80, 200), 0.5)), 0.3),
       "sides": lambda: rulers.sides(panels.grey(np.full((80, 120), 0.5)), "R", "L"),
       "no room": lambda: rulers.sides(panels.grey(np.full((50, 120), 0.5)), "R", "L")}
   parts |= {f"scale {top} {threshold} {truth}": lambda a=(top, threshold, truth): panels.scale_bar(*a)

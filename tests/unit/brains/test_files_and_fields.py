@@ -172,3 +172,21 @@ def test_labels_with_words_are_found_whatever_the_capitals_of_either():
   for name, patient in (("P01_tumor_seg.nii.gz", "p01"), ("p01_tumor_seg.nii.gz", "P01")):
     path = pathlib.Path(name)
     assert scan_folders.find_files([path], patient, "seg") == [path]
+
+
+def test_lists_of_a_split_count_where_each_split_has_one(tmp_path):
+  ids = [f"P{i}" for i in range(40)]
+  (tmp_path / "train").mkdir()
+  (tmp_path / "train/scans.csv").write_text("P0\n")
+  assert files._split_lists(ids, tmp_path)[1].startswith("seeded rule")
+  for name in ("val", "test"):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "scans.csv").write_text("P1\n")
+  lists, rule = files._split_lists(ids, tmp_path)
+  assert rule.startswith("files") and lists == {"train": ["P0"], "val": ["P1"], "test": ["P1"]}
+
+
+def test_a_scan_is_called_as_its_user_calls_it_where_its_results_cannot_be(tmp_path):
+  path = tmp_path / "sub/a:b_flair.nii.gz"
+  (scan,) = inputs._named([(path, "a:b", {"flair": path})], tmp_path)
+  assert scan.title == "sub/a:b" and ":" not in scan.name

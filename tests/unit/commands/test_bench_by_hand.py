@@ -118,6 +118,10 @@ def test_a_stage_is_reached_through_those_before_it_and_begins_at_its_step(monke
     assert batch == (stage.name, 2 if stage.name == "a" else 4)
 
 
+def _raise(error):
+  raise error
+
+
 def test_scores_are_counted_in_images_and_need_what_the_batch_has(measured, monkeypatch):
   monkeypatch.setattr(bench.parallel, "per_example_fn", lambda score: score)
   method = types.SimpleNamespace(score_needs=("image", "mask"), score=None, inference_state=lambda s: s)
@@ -125,6 +129,10 @@ def test_scores_are_counted_in_images_and_need_what_the_batch_has(measured, monk
   assert bench._score(method, None, batch, {})["reason"] == "a training batch has no image, mask"
   method.score_needs = ("image",)
   assert bench._score(method, None, batch, {})["images_per_s"]["median"] == pytest.approx(20)
+  for error in (KeyError("bank"), NotImplementedError("none")):
+    method.inference_state = lambda s, error=error: _raise(error)
+    assert bench._score(method, None, batch, {}) == {
+        "images_per_s": None, "reason": f"score needs a trained state: {error!r}"}
   made = object.__new__(bench._Fed)
   made.batches, made.size, made.name, made.reason = iter(()), 6, "set", ""
   assert made.rate({})["images_per_s"]["median"] == pytest.approx(24) and made.rate({})["dataset"] == "set"

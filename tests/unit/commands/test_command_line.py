@@ -276,3 +276,9 @@ def test_the_file_of_a_config_ends_at_the_first_colon(argument):
   given = f"dae_nifti{argument}"
   found = cli._with_config_file(["launch.py", f"--config={given}", "--workdir=a:b"], {"config": given})
   assert found == ["launch.py", f"--config={places.config_file('dae_nifti')}{argument}", "--workdir=a:b"]
+
+
+@pytest.mark.parametrize("dashes", ["-", "--"])
+def test_the_file_of_a_config_is_put_in_behind_one_dash_and_two(dashes):
+  found = cli._with_config_file(["launch.py", f"{dashes}config=dae_nifti:demo"], {"config": "dae_nifti:demo"})
+  assert found == ["launch.py", f"--config={places.config_file('dae_nifti')}:demo"]

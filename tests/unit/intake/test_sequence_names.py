@@ -1,5 +1,6 @@
 """Which sequence of a brain the name of a file tells, and what is no input for a model of others."""
 
+import pathlib
 import shutil
 
 import nibabel
@@ -278,3 +279,8 @@ def test_exchanged_columns_of_a_table_are_said(tmp_path, caplog, columns, said):
 def test_a_sequence_without_the_name_of_a_scan_is_of_its_folder(tmp_path):
   """A file `_flair.nii.gz` was a traceback."""
   assert set(found(folder_of(tmp_path, "P1/_flair", "P2/flair"), ("flair",))[0]) == {"P1", "P2"}
+
+
+@pytest.mark.parametrize("name", ["P01/P01_dwi.nii.gz", "P01/p01_DWI.nii.gz", "x/sub-Ab1_dwi.nii.gz"])
+def test_words_of_a_name_are_those_behind_its_scan_in_any_capitals(name):
+  assert sequences._own_words(pathlib.Path(name)) == {"dwi"}

@@ -46,3 +46,8 @@ def test_the_report_says_what_a_choice_stands_on():
   said = page._fitted({"score": {"taps": "b"}, "score_fit": about})
   assert said["compared"] == [("taps=b", 0.912), ("taps=a", 0.7), ("taps=c", 0.6)]
   assert (said["abnormal"], said["normal"]) == (60, 40) and said["score"] == json.dumps({"taps": "b"})
+
+
+def test_another_experiment_may_be_named_as_its_file_is():
+  plain, file = (frozen_beside.get_config(f"of={name},smoke") for name in ("dpa_nih", "dpa_nih.py"))
+  assert plain.to_dict() == file.to_dict()

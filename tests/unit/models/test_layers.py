@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax.models import conv_ae
+from medae_jax.models import conv_ae, dpa_layers
 from medae_jax.models.layers.leaky import leaky_relu
 from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
 
@@ -75,3 +75,12 @@ def test_what_activations_make_of_minus_four_zero_and_three(function, below, abo
 def test_slopes_at_exactly_zero_are_those_of_pytorch(function, slope):
   slopes = jax.vmap(jax.grad(function))(jnp.array([-1.0, 0.0, 2.0]))
   np.testing.assert_allclose(slopes, [slope, slope, 1], rtol=1e-6)
+
+
+def test_a_convolution_of_scaled_weights_multiplies_them_by_their_scale():
+  net, x = dpa_layers.Conv(3, size=1, padding=0, use_wscale=True), jnp.ones((1, 2, 2, 2))
+  params = {"kernel": jnp.arange(6.0).reshape(1, 1, 2, 3), "bias": jnp.array([1.0, 2.0, 3.0])}
+  found = net.apply({"params": params, "batch_stats": {"scale": jnp.float32(0.5)}}, x)
+  np.testing.assert_allclose(found[0, 0, 0], np.array([3, 5, 7]) * 0.5 + [1, 2, 3])
+  drawn = net.init(jax.random.key(0), x)  # the scale is that of the kernel as it was drawn
+  np.testing.assert_allclose(jnp.mean(drawn["params"]["kernel"] ** 2), 1, rtol=1e-5)

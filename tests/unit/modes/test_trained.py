@@ -243,3 +243,9 @@ def test_a_score_that_val_has_fitted_is_that_of_the_run(tmp_path):
   assert (score().erosion, score().median) == (1, 5)
   assert (score(calibrated=False).erosion, score(calibrated=False).median) == (3, 3)
   assert score(overrides={"method.score.median": 1, "predict.force": True}).median == 1
+
+
+def test_another_score_is_of_a_method_that_knows_it(tmp_path):
+  run = trained.load(make(tmp_path / "run", "last"))
+  other = run.override({"method.score.median": 1})
+  assert (other.method.config.method.score.median, run.method.config.method.score.median) == (1, 3)

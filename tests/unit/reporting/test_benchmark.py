@@ -172,6 +172,8 @@ def test_what_a_run_is():
   config = {"method": {"name": "dpa"}}
   cell = {"cls": 1, "run": 0, "loss": "l1"}
   assert identity.method_of(config, {"model": "dpa", "exp": "pg"}, cell) == "dpa pg, loss=l1"
+  of_data = {"cls": 1, "view": "AP", "run": 2, "fold": 3}
+  assert identity.method_of(config, {}, of_data) == "dpa"
   assert identity.method_of({**config, "variant": "deep"}, {}, {}) == "dpa deep"
   assert identity.method_of({**config, "variant": "deep"}, {"variant": "flat"}, {}) == "dpa flat"
 

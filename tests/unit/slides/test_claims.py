@@ -1,5 +1,6 @@
 """Claims: one holder at a time; dead ones are taken over at once, silent ones elsewhere after a while."""
 
+import errno
 import json
 import os
 import subprocess
@@ -94,3 +95,17 @@ def test_file_systems_without_links(tmp_path, monkeypatch):
   with claims.claimed(tmp_path, "slide") as holder:
     assert holder == "" and take(tmp_path)
   assert take(tmp_path) == ""
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_where_a_file_has_no_second_name_its_content_is_written(tmp_path, monkeypatch, code):
+  (tmp_path / "ticket").write_text("mine")
+
+  def refused(*_):
+    raise OSError(code, os.strerror(code))
+  monkeypatch.setattr(os, "link", refused)
+  claims._link(tmp_path / "ticket", tmp_path / "lock")
+  assert (tmp_path / "lock").read_text() == "mine"
+  code = errno.EACCES
+  with pytest.raises(PermissionError):
+    claims._link(tmp_path / "ticket", tmp_path / "other")

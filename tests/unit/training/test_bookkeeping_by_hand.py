@@ -1,5 +1,6 @@
 """What a run decides after a validation, at the end of a stage and of training; nothing is compiled."""
 
+import json
 import types
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from data_pipelines import dataset
 from medae_jax.core import streams
 from medae_jax.core.method import Stage, State
-from medae_jax.training import bookkeeping, feed, together, validate
+from medae_jax.training import bookkeeping, feed, together, validate, writer
 from tests.unit.training import recorder
 
 
@@ -254,3 +255,15 @@ def test_the_first_process_alone_writes_the_log(monkeypatch, index):
   monkeypatch.setattr(jax, "process_index", lambda: index)
   bookkeeping.Run("config", "w", None, None, None, {"evaluated": 3}, state(3), None)
   assert asked == [("w", 3, {"active": index == 0, "validated": True, "config": "config"})]
+
+
+@pytest.mark.parametrize("validated, kept", [(True, [1, 2, 2]), (False, [1, 2])])
+def test_a_resumed_run_keeps_the_numbers_up_to_its_step(tmp_path, validated, kept):
+  """Those of the validation at that step where it is not made again."""
+  path = tmp_path / "metrics.jsonl"
+  events = [{"step": 1, "val/loss": 1.0}, {"step": 2, "train/loss": 2.0}, {"step": 2, "val/loss": 3.0},
+            {"step": 3, "train/loss": 4.0}]
+  path.write_text("".join(json.dumps(e) + "\n" for e in events))
+  writer._drop_after(path, 2, validated)
+  found = [json.loads(line) for line in path.read_text().splitlines()]
+  assert [e["step"] for e in found] == kept and found[:2] == events[:2]

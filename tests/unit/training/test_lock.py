@@ -100,3 +100,14 @@ def test_folders_that_may_not_be_written_are_told_before_the_work(tmp_path, monk
     pass
   with lock.held(tmp_path, "sweep"):
     pass
+
+
+@pytest.mark.parametrize("code, held", [(errno.EWOULDBLOCK, True), (errno.EACCES, True), (errno.EIO, False)])
+def test_a_lock_that_another_has_is_no_failure_of_the_disk(tmp_path, monkeypatch, code, held):
+  """POSIX lets a file system say either of the two."""
+  def refused(*_):
+    raise OSError(code, os.strerror(code))
+  monkeypatch.setattr(fcntl, "flock", refused)
+  with pytest.raises(lock.Held if held else OSError, match="works in this folder" if held else "disk|output"):
+    with lock.held(tmp_path, "training"):
+      pass
