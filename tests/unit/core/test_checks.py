@@ -3,7 +3,7 @@
 import ml_collections
 import pytest
 
-from configs import common, dae_brats
+from configs import common, dae_brats, dpa_camelyon16, piad_camelyon16
 from medae_jax import bench, convert, train
 from medae_jax.core import checks, trained
 from medae_jax.core.errors import UserError
@@ -172,3 +172,16 @@ def test_slices_of_a_batch_are_alike(size, accum, fits):
     return checks.check(config)
   with pytest.raises(checks.UserError, match=f"accum={accum} does not divide config.train.batch_size={size}"):
     checks.check(config)
+
+
+@pytest.mark.parametrize("module, term", [(dpa_camelyon16, "adversarial"), (piad_camelyon16, "adv_image"),
+                                          (piad_camelyon16, "adv_latent")])
+def test_every_field_of_every_critic_is_checked(module, term):
+  plain = module.get_config("smoke")
+  checks.check(plain)
+  for name, value in plain.method[term].items():
+    config = plain.copy_and_resolve_references()
+    with config.unlocked():
+      config.method[term][name] = "none" if isinstance(value, str) else -1 * abs(value) - 1
+    with pytest.raises(UserError, match=rf"config\.method\.{term}\.{name}="):
+      checks.check(config)

@@ -42,8 +42,3 @@ def test_errors_of_the_system_come_with_what_to_do(number, words):
   assert line_of(OSError(number, "what")).startswith("what; ")  # a write names no file
   assert line_of(OSError("the disk\n is full")) == "the disk is full" and line_of(OSError()) == "OSError"
   assert line_of(FileNotFoundError("/x does not exist")) == "/x does not exist"
-
-
-def test_an_error_is_said_in_one_line_whatever_its_text():
-  assert line_of(UserError("a\n  b\tc")) == "a b c"
-  assert line_of(UserError("")) == "UserError" and line_of(OSError("x\ny")) == "x y"

@@ -71,4 +71,5 @@ def test_which_clean_images_are_held_out_is_drawn_with_the_seed():
   held = {seed: layouts._held_out(parts, types.SimpleNamespace(clean_seed=seed, val_from_clean=2))
           for seed in range(5)}
   names = {seed: tuple(i.id for i in val) for seed, (val, _) in held.items()}
-  assert len(set(names.values())) > 2 and all(len(val) == 2 and len(clean) == 7 for val, clean in held.values())
+  assert len(set(names.values())) > 2
+  assert {(len(val), len(clean)) for val, clean in held.values()} == {(2, 7)}
