@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from medae_jax.core import method as method_lib
-from medae_jax.models.layers import winograd
+from medae_jax.models.layers import conv_forms
 from tests.unit.models.test_every_method import METHODS, equations, opened
 
 _SHOWN = ("window_strides", "padding", "lhs_dilation", "rhs_dilation", "feature_group_count", "axes",
@@ -65,7 +65,7 @@ def case(name, folder):
   del folder
   method, state, batch = opened(name)
   stages = method_lib.stages_of(method)
-  with winograd.never():  # forms of convolutions that this processor likes
+  with conv_forms.never():  # forms of convolutions that this processor likes
     parts = {"score": jax.make_jaxpr(method.score)(state, {k: batch[k] for k in method.score_needs})}
     if stages and name not in _SCORE_ALONE:
       parts["step"] = jax.make_jaxpr(functools.partial(method.train_step, stage=stages[-1], axis_name=None))(
