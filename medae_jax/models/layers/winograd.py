@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 LEAST = 256  # channels on both sides
 SMALL = 64, 2**21  # these do, where the pixels of x and of the result have no more floats (8 MiB)
+WORTH = 2 * 10**8  # operations of the plain form: fewer take a millisecond, and tiles a second to compile
 
 def plain(x, kernel, pad: int = 0, precision=None):
   """Stride-1 convolution of x [B,H,W,I], `pad` zeros around it, with kernel [k,k,I,O], by XLA's own code."""
@@ -33,7 +34,8 @@ def pays(x, kernel, pad: int) -> bool:
   even = x.shape[1] % 2 == x.shape[2] % 2 == 0
   channels, floats = min(kernel.shape[2:]), math.prod(x.shape[:3]) * sum(kernel.shape[2:])
   wide = channels >= LEAST or (channels >= SMALL[0] and floats <= SMALL[1])
-  return wide and even and x.dtype in (jnp.float32, jnp.float64)
+  worth = 18 * math.prod(x.shape[:3]) * math.prod(kernel.shape[2:]) >= WORTH
+  return wide and even and worth and x.dtype in (jnp.float32, jnp.float64)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

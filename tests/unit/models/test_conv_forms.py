@@ -53,6 +53,7 @@ def products(x, kernel, pad=0):
 def test_where_it_stands(monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
   monkeypatch.setattr(winograd, "LEAST", 4)
+  monkeypatch.setattr(winograd, "WORTH", 0)
   monkeypatch.setattr(winograd, "SMALL", (4, 0))
   wide, narrow = draw(0, 3, 3, 4, 4), draw(0, 3, 3, 3, 4)
   x = draw(1, 1, 6, 8, 4)
@@ -81,6 +82,7 @@ def test_a_program_that_leaves_may_have_any_batch_size(monkeypatch):
 
 def test_zeros_around(monkeypatch):
   monkeypatch.setattr(winograd, "LEAST", 4)
+  monkeypatch.setattr(winograd, "WORTH", 0)
   x, kernel = draw(0, 2, 6, 8, 4), draw(1, 3, 3, 4, 4)
   want = winograd.plain(x, kernel, 1)
   np.testing.assert_allclose(conv_forms.conv(x, kernel, 1), want, atol=2e-5)
@@ -89,6 +91,7 @@ def test_zeros_around(monkeypatch):
 def test_fewer_channels_where_the_pixels_have_few_floats(monkeypatch):
   """1 image of 6x8 pixels, 4 and 6 channels: 480 floats. Both sides count, and so does the batch."""
   monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+  monkeypatch.setattr(winograd, "WORTH", 0)
   x, kernel = draw(0, 1, 6, 8, 4), draw(1, 3, 3, 4, 6)
   for channels, floats, stands in ((4, 480, True), (4, 479, False), (5, 480, False)):
     monkeypatch.setattr(winograd, "SMALL", (channels, floats))
@@ -96,6 +99,16 @@ def test_fewer_channels_where_the_pixels_have_few_floats(monkeypatch):
   monkeypatch.setattr(winograd, "SMALL", (4, 480))
   assert products(draw(0, 2, 6, 8, 4), kernel) == (0, 1)
   assert products(draw(0, 1, 6, 8, 6), draw(1, 3, 3, 6, 6)) == (0, 1)
+
+
+def test_small_convolutions_are_not_worth_compiling_tiles(monkeypatch):
+  """2 images of 6x8 pixels, 4 to 6 channels: 2 * 9 * 96 * 24 = 41,472 operations."""
+  monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+  monkeypatch.setattr(winograd, "LEAST", 4)
+  x, kernel = draw(0, 2, 6, 8, 4), draw(1, 3, 3, 4, 6)
+  for least, stands in ((41_472, True), (41_473, False)):
+    monkeypatch.setattr(winograd, "WORTH", least)
+    assert products(x, kernel) == ((16, 0) if stands else (0, 1))
 
 
 def test_the_gradient_of_x_is_in_tiles_as_well():
@@ -191,6 +204,7 @@ def test_where_onednn_stands(monkeypatch):
   assert takes()
   assert not takes(jax.numpy.float32(x), jax.numpy.float32(kernel))
   assert not takes(x.astype(np.float16), kernel.astype(np.float16))
+  assert not takes(x[:0])
   with conv_forms.never():
     assert not takes()
   monkeypatch.setattr(onednn, "there", lambda: False)
