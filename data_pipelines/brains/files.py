@@ -180,10 +180,9 @@ def _say_ill(scans, table, modalities):
   for column in (c for c in table.columns if c not in read and (c == "group" or c not in people.COLUMNS)):
     told = {tables.same(row[column]) for row in table.rows if row[column]}
     named = bool(_SIDES & set(re.findall("[a-z]+", column)))
-    if not all(word in vocabulary.SIDE_WORDS or (word in folder_words.MORE) for word in told) or not (
-        named or not all(map(str.isdigit, told))):
+    if not told <= folder_words.EVERY.keys() or (not named and all(map(str.isdigit, told))):
       continue
-    ill = [row for row in rows if folder_words.side([row[column]], ((), ())) == 1]
+    ill = [row for row in rows if folder_words.EVERY.get(tables.same(row[column])) == 1]
     if ill:
       logging.warning("%s: %d scans have no label and are abnormal by column %r (%s), the first %s: all of "
                       "their slices count as normal, in training too. Give their labels in column seg, or "

@@ -20,6 +20,7 @@ NO_SIDE = "lies in no folder normal, abnormal or masks"
 IMAGES = ("image", "images", "img", "imgs", "imagestr", "imagests")
 # Of folders alone, beside vocabulary.SIDE_WORDS: in a column these may be no label.
 MORE = {"control": 0, "controls": 0, "ok": 0, "patients": 1, "bad": 1, "nok": 1, "ungood": 1}
+EVERY = {**vocabulary.SIDE_WORDS, **MORE}  # {word: 0 or 1}
 _SMALL = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
 _RESULTS = {"overlay", "overlays", "heatmap", "heatmaps", "pred", "preds", "prediction", "predictions", "cam",
             "gradcam", "result", "results", "output", "outputs", "viz", "visualization", "visualisation",
@@ -62,7 +63,7 @@ def side(folders: Sequence[str], words: Sequence[Collection[str]]):
   for at, folder in enumerate(names):
     if folder in mask_words.FOLDERS:
       return "mask"
-    found = MORE.get(folder, vocabulary.SIDE_WORDS.get(folder))
+    found = EVERY.get(folder)
     if folder in words[0] or folder in words[1]:
       found = int(folder in words[1])
     if found is not None:
@@ -118,7 +119,7 @@ def check_no_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
     raise UserError(f"{root} has no folder normal or abnormal, and its folder {odd[0]} speaks of one: say "
                     "which folders hold normal images by config.data.normal_words, which abnormal ones by "
                     f"anomaly_words; where all are normal, put them into {root}/normal")
-  if odd := [f for f in folders if any(map(mask_words.like_a_folder, _words(f)))]:
+  if odd := [f for f in folders if mask_words.holds_masks(f)]:
     raise UserError(f"{root}/.../{odd[0]} is named as a folder of masks, and its files would be taken for "
                     "normal images: call it masks, or take it away")
   ill = [p for p in files if _words(finder.stem_of(p)) & set(vocabulary.ANOMALY_WORDS)]

@@ -31,6 +31,7 @@ KINDS = ("image", "dicom")  # of files that are read
 SIDES = ("normal", "anomaly")
 _VIEWS = ("view", "views", "viewposition", "projection", "frontallateral", "viewcodesequencecodemeaning")
 _LATERAL = ("lateral", "lat", "ll", "rl", "left lateral", "right lateral", "lateral view")
+_OF_MASKS = "lies in a folder of masks"
 Items = dict[tuple[str, str], list[Item]]
 
 
@@ -104,8 +105,7 @@ def read_folders(root, cfg: Mapping) -> Items:
   """
   root = pathlib.Path(root)
   split_of = vocabulary.split_or_unused
-  side_of = lambda w, where: SIDES[_of_folder(w, cfg) if _of_folder(w, cfg) is not None else
-                                   vocabulary.label_word(w, where, cfg["normal_words"], cfg["anomaly_words"])]
+  side_of = _side_of_folder(cfg)
   finding_of = _any_finding(cfg) if cfg.get("any_finding") else side_of
   if cfg["grouping"] == "legacy":  # a run that began when only these names were looked at
     split_of = lambda w, where: w if w in vocabulary.SPLITS else ""
@@ -116,11 +116,9 @@ def read_folders(root, cfg: Mapping) -> Items:
     search.leave_out(folder_words.thumbnails(search.files))
   for path in search.files:
     folders = path.relative_to(root).parts[:-1]
-    if cfg["grouping"] != "legacy" and any(map(mask_words.holds_masks, folders[2:])):
-      elsewhere[path] = "lies in a folder of masks"
-      continue
-    if folders and cfg.get("any_finding") and folders[0].lower() in MASKS:
-      elsewhere[path] = "lies in a folder of masks"
+    inner = cfg["grouping"] != "legacy" and any(map(mask_words.holds_masks, folders[2:]))
+    if inner or (folders and cfg.get("any_finding") and folders[0].lower() in MASKS):
+      elsewhere[path] = _OF_MASKS
       continue
     if cfg["grouping"] != "legacy" and (reason := naming.beside_its_image(path, search.files)):
       elsewhere[path] = reason
@@ -134,7 +132,7 @@ def read_folders(root, cfg: Mapping) -> Items:
       elsewhere[path] = "lies in no folder <train|val|test>/<normal|anomaly>"
   if cfg["grouping"] != "legacy":
     vocabulary.check_one_side((p for p in search.files if p not in elsewhere), root)
-    _say_inner_masks([p for p, why in elsewhere.items() if "of masks" in why], root, cfg)
+    _say_inner_masks([p for p, why in elsewhere.items() if why == _OF_MASKS], root, cfg)
     _say_denied({root.joinpath(*pathlib.PurePosixPath(name).parts[:2]) for (_, side), _, name in found
                  if side != "normal"})
   search.leave_out(elsewhere)
@@ -152,10 +150,15 @@ def read_folders(root, cfg: Mapping) -> Items:
   return items
 
 
-def _of_folder(word, cfg):
-  """0 or 1 of a folder that words of columns do not know: controls, ok, patients; None of others."""
+def _side_of_folder(cfg):
+  """(word, where) -> side, by the words of columns and those of folders alone: controls, ok, patients."""
   own = {same(w) for w in (*cfg["normal_words"], *cfg["anomaly_words"])}
-  return None if same(word) in own else folder_words.MORE.get(same(word))
+
+  def side(word, where):
+    found = None if same(word) in own else folder_words.MORE.get(same(word))
+    return SIDES[vocabulary.label_word(word, where, cfg["normal_words"], cfg["anomaly_words"])
+                 if found is None else found]
+  return side
 
 
 def _say_inner_masks(masks, root, cfg):
@@ -184,9 +187,8 @@ def _any_finding(cfg):
     name = same(word)
     if name in healthy or name in known:
       return SIDES[name not in healthy]
-    more = _of_folder(word, cfg)
-    if name in vocabulary.SIDE_WORDS or more is not None:
-      return SIDES[vocabulary.SIDE_WORDS[name] if more is None else more]
+    if name in folder_words.EVERY:
+      return SIDES[folder_words.EVERY[name]]
     if near := difflib.get_close_matches(name, healthy, 1, 0.75):
       raise UserError(f"{where}: did you mean {near[0]}? A finding of that name is declared in "
                       "config.data.anomaly_words")

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from medae_jax.core.device import units, xla_flags
+from medae_jax.models.layers import winograd
 
 LEAST = 8  # channels on both sides, for the kernel's gradient
 _NHWC = {"batch_dim": "0", "feature_dim": "3", "spatial_dims": ["1", "2"]}
@@ -88,7 +89,8 @@ def kernel_gradient(x, grad, pad: int):
   """
   size = x.shape[1] + 2 * pad - grad.shape[1] + 1
   if min(x.shape[3], grad.shape[3]) < LEAST:
-    return _plain_kernel_gradient(x, grad, pad, size)
+    like = jax.ShapeDtypeStruct((size, size, x.shape[3], grad.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda kernel: winograd.plain(x, kernel, pad), like)(grad)[0]
   x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
   images, height, _, channels = x.shape
   width, features = grad.shape[2:]
@@ -100,13 +102,6 @@ def kernel_gradient(x, grad, pad: int):
   window = jax.lax.optimization_barrier(window[:rows - size + 1])
   found = _call(moved, window, (size, size, channels, features), 0)  # [columns, rows, I, O]
   return found.transpose(1, 0, 2, 3)
-
-
-def _plain_kernel_gradient(x, grad, pad, size):
-  plain = lambda kernel: jax.lax.conv_general_dilated(
-      x, kernel, (1, 1), [(pad, pad)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-  like = jax.ShapeDtypeStruct((size, size, x.shape[3], grad.shape[3]), x.dtype)
-  return jax.linear_transpose(plain, like)(grad)[0]
 
 
 def _kernel_gradient_backward(pad, saved, change):
