@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from data_pipelines.chest import listing
+from data_pipelines.datasets import chest_xray
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images
+from data_pipelines.one_class import folders
 from tests.unit.chest.test_chest_sets import build, save
 
 
@@ -115,6 +117,16 @@ def test_folders_that_deny_a_finding_are_normal_or_said(tmp_path, caplog, folder
     caplog.clear()
     build(tmp_path, normal_words=(folder,))
     assert "counts as one" not in caplog.text
+
+
+def test_training_knows_the_words_of_folders_and_ones_own_go_before(tmp_path):
+  """train/controls is normal and train/ok too, patients are anomalies, unless config.data says otherwise."""
+  root = in_folders(tmp_path, "train/ok", "train/controls", "train/patients")
+  sides = lambda **own: {i.kind: side for (split, side), items in folders.read_folders(
+      root, {**chest_xray.defaults(), **own}).items() for i in items if split == "train"}
+  assert sides() == {"normal": "normal", "ok": "normal", "controls": "normal", "patients": "anomaly"}
+  assert sides(normal_words=("Patients",))["patients"] == "normal"
+  assert sides(anomaly_words=("ok",))["ok"] == "anomaly"
 
 
 def test_masks_beside_findings_are_said_and_several_of_one_refused(tmp_path, caplog):
