@@ -134,7 +134,7 @@ class _Body:
         total += 0.04 * cage * _inside(x - 0.34, 0.04) * _rib(self.v - middle, 0.034)
       clavicle = self.v - (-0.70 - 0.16 * across + 0.08 * np.sin(4 * across))
       total += 0.12 * _inside(x - 0.06) * _inside(0.9 - x) * _rib(clavicle, 0.04)
-    spine = np.exp(-(self.u / 0.085) ** 4) * (1 + 0.12 * np.cos(2 * np.pi * self.v / 0.15))
+    spine = _plateau(self.u / 0.085) * (1 + 0.12 * np.cos(2 * np.pi * self.v / 0.15))
     return total + 0.07 * spine
 
   def expose(self, air, vessels):
@@ -157,8 +157,13 @@ class _Body:
 
 def _rib(distance, half):
   """A hollow band: brightest at its two borders."""
-  outer = np.exp(-(distance / half) ** 4)
-  return outer * (0.65 + 0.35 * np.clip(np.abs(distance) / half, 0, 1) ** 2)
+  distance = np.abs(distance) / half
+  return _plateau(distance) * (0.65 + 0.35 * np.minimum(distance, 1) ** 2)
+
+
+def _plateau(x):
+  """exp(-x^4); NumPy's own fourth power takes ten times as long as two squares."""
+  return np.exp(-np.square(np.square(x)))
 
 
 def _vessels(rng, body, air):

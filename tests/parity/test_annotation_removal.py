@@ -98,26 +98,34 @@ class Case:
   def nhwc(self, key):
     return jnp.asarray(self.arrays[key].transpose(0, 2, 3, 1))
 
-  @functools.partial(jax.jit, static_argnums=(0, 4))  # all arrays are arguments: XLA folds constants
-  def apply(self, params, stats, images, train):      # by a slower and less exact convolution
+  @functools.partial(jax.jit, static_argnums=0)  # all arrays are arguments: XLA folds constants
+  def restore(self, params, stats, images):      # by a slower and less exact convolution
+    return self.module(train=False).apply({"params": params, "batch_stats": stats}, images[1])
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def forward(self, params, stats, images):
     variables = {"params": params, "batch_stats": stats}
-    if not train:
-      return self.module(train=False).apply(variables, images[1]), stats
     out, new = self.module(train=True).apply(variables, images[1], mutable=["batch_stats"])
     return out, new.get("batch_stats", {})
 
   def loss(self, params, stats, images):
     """The published objective: exact inequality mask per channel, weights normalised by their sum."""
-    out, stats = self.apply(params, stats, images, True)
+    out, stats = self.forward(params, stats, images)
     clean, annotated = images
     mask = (annotated != clean).astype(clean.dtype)
     weight = pixel.mask_weight(mask, self.meta["alpha"], self.meta["beta"])
     norm = pixel.mean_weight(weight, weight.shape[-1])
-    return jnp.mean(pixel.weighted_squared_error(clean, out, weight, norm)), stats
+    return jnp.mean(pixel.weighted_squared_error(clean, out, weight, norm)), (out, stats)
 
   @functools.partial(jax.jit, static_argnums=0)
   def loss_and_grad(self, params, stats, images):
     return jax.value_and_grad(self.loss, has_aux=True)(params, stats, images)
+
+  def trained(self):
+    """(output, statistics) of the first training pass, by the program of the gradients where a case has a
+    loss: it is compiled for those anyway."""
+    given = self.params, self.stats, self.images
+    return self.forward(*given) if self.meta["loss"] is None else self.loss_and_grad(*given)[0][1]
 
   def rows(self, tree):
     """Leaves in the reference's layout, in the order of `param_names`."""
@@ -156,12 +164,12 @@ def test_parameter_count(single):
 
 def test_outputs_and_statistics(single):
   c = single
-  out, _ = c.apply(c.params, c.stats, c.images, False)
+  out = c.restore(c.params, c.stats, c.images)
   assert relative(out, c.nhwc("out_eval")) < 5e-6
   if "out_train" not in c.arrays:
     assert not c.meta["bn_buffers"]
     return
-  out, stats = c.apply(c.params, c.stats, c.images, True)
+  out, stats = c.trained()
   assert relative(out, c.nhwc("out_train")) < 2e-5
   flat = {convert.reference_name(c.network, path): np.asarray(leaf)
           for path, leaf in flax.traverse_util.flatten_dict(stats).items()}
@@ -209,16 +217,16 @@ def test_adam_steps(wide, float64):
   params, stats, state = c.params, c.stats, tx.init(c.params)
   update, found = jax.jit(tx.update), []
   for _ in range(c.meta["adam_steps"]):
-    (loss, stats), grads = c.loss_and_grad(params, stats, c.images)
+    (loss, (_, stats)), grads = c.loss_and_grad(params, stats, c.images)
     updates, state = update(grads, state, params)
     params = jax.tree.map(jnp.add, params, updates)
     found.append(loss)
   # the closing evaluation moves BN statistics too
-  (loss, stats), _ = c.loss_and_grad(params, stats, c.images)
+  (loss, (_, stats)), _ = c.loss_and_grad(params, stats, c.images)
   np.testing.assert_allclose([*found, loss], c.arrays["adam_losses"], rtol=1e-6)
   lengths = np.array([np.linalg.norm(row) for row in c.rows(params)])
   np.testing.assert_allclose(lengths, c.arrays["adam_param_norm"], rtol=1e-6)
-  out, _ = c.apply(params, stats, c.images, False)
+  out = c.restore(params, stats, c.images)
   assert relative(out, c.nhwc("adam_out_eval")) < 1e-6
 
 
@@ -235,18 +243,20 @@ def test_losses(file):
     mask = (clean != annotated).astype(jnp.float32)
     assert abs(float(mask.mean()) - expected["mask_fraction"]) < 1e-6
 
+    @jax.jit
     def weighted(recon, alpha, beta):
       weight = pixel.mask_weight(mask, alpha, beta)
       return jnp.mean(pixel.weighted_squared_error(
           clean, recon, weight, pixel.mean_weight(weight, weight.shape[-1])))
 
+    @jax.jit
     def dissimilarity(recon, target):
       return jnp.mean(ssim.ssim_loss(recon, target))
     np.testing.assert_allclose(
         dissimilarity(predicted, clean), expected["ssim_loss_pred_clean"], atol=1e-5)
     np.testing.assert_allclose(
         dissimilarity(predicted, annotated), expected["ssim_loss_pred_annotated"], atol=1e-5)
-    gradient = jax.grad(dissimilarity)(predicted, clean).transpose(0, 3, 1, 2)
+    gradient = jax.jit(jax.grad(dissimilarity))(predicted, clean).transpose(0, 3, 1, 2)
     key = f"{group}/grad_ssim_loss_pred_clean"
     # Variances are differences: float32 cancels. Near the maximum all of a gradient is that.
     assert relative(gradient, arrays[key], 1e-2 / gradient.size) < 1e-3, key
@@ -262,7 +272,7 @@ def test_losses(file):
         np.testing.assert_allclose(got, value, rtol=2e-6, err_msg=f"{group} {key}")
         grad_key = f"{group}/grad_{key}"
         if grad_key in arrays:
-          gradient = jax.grad(weighted)(predicted, float(match[1]), float(match[2]))
+          gradient = jax.jit(jax.grad(weighted))(predicted, float(match[1]), float(match[2]))
           assert relative(gradient.transpose(0, 3, 1, 2), arrays[grad_key]) < 1e-5, grad_key
       match = re.fullmatch(r"original_total_loss_lambda_ssim([\d.]+)", key)
       if match:
