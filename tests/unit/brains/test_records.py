@@ -94,8 +94,8 @@ def test_slices_kept_in_memory_are_those_of_the_files(healthy_only, with_truth):
   rng = np.random.default_rng(0)
   scans = []
   for name, lesion in (("a", [3, 0, 0, 2]), ("b", [1, 1, 0]), ("c", [2])):
-    image = rng.random((len(lesion), 4, 4, 2)).astype(np.float16)
-    mask = np.zeros((len(lesion), 4, 4, 1), np.uint8)
+    image = rng.random((len(lesion), 4, 6, 2)).astype(np.float16)
+    mask = np.zeros((len(lesion), 4, 6, 1), np.uint8)
     for i, k in enumerate(lesion):
       mask[i].reshape(-1)[:k] = 1
     scans.append(slices.Scan(name, Filed(image), Filed(mask), np.arange(len(lesion)), np.array(lesion)))

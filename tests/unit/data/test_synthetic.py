@@ -81,6 +81,15 @@ def test_the_outline_of_a_brain_is_that_of_the_drawn_one(seed, shape):
       np.testing.assert_array_equal(inside(z), volumes["t1"][..., z] > 0)
 
 
+def test_patients_are_drawn_at_the_sides_that_are_asked_for(monkeypatch):
+  """Rows first: a patient drawn 32 x 40 and brought to 40 x 32 is a stretched one."""
+  drawn, patient = [], synthetic.patient
+  monkeypatch.setattr(synthetic, "patient", lambda cfg, split, number, shape: (
+      drawn.append(shape) or patient(cfg, split, number, shape)))
+  dataset.open_dataset({**SMALL, "n_patients": (1, 1, 1)}, 0).split("test").read_one(0)
+  assert set(drawn) == {(40, 32, 6)}
+
+
 def test_patients_are_drawn_when_their_slices_are_read(monkeypatch):
   drawn, draw = [], phantom.brain
   monkeypatch.setattr(phantom, "brain", lambda *args: drawn.append(args) or draw(*args))

@@ -239,7 +239,8 @@ def test_axes_that_the_header_has_exchanged(tmp_path, shape, one, other):
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
     if wanted == shape:
       assert nifti.read_volume(path).shape == shape
-  with pytest.raises(UserError, match=f"torn with {' x '.join(map(str, exchanged))} voxels, and whole with"):
+  torn, whole = (" x ".join(map(str, sides)) for sides in (exchanged, shape))
+  with pytest.raises(UserError, match=f"torn with {torn} voxels, and whole with {whole}: "):
     nifti.read_volume(path)
 
 

@@ -68,3 +68,12 @@ def test_a_volume_is_written_with_all_of_its_slices(tmp_path, slices):
   with pytest.raises(UserError, match="does not fit the grid"):
     nifti.write_like(tmp_path / "a.nii", np.zeros((4, 6, slices), np.float32),
                      types.SimpleNamespace(shape=(4, 6, 2)))
+
+
+@pytest.mark.parametrize("shape, rows, columns", [((4, 8), (2, 6), (0, 8)), ((8, 2), (0, 8), (3, 5))])
+def test_an_image_that_is_no_square_lies_unsqueezed_in_the_middle_of_one(shape, rows, columns):
+  canvas = _own_images.on_canvas(np.ones((*shape, 1), np.float32), (8, 8))
+  want = np.zeros((8, 8, 1))
+  want[slice(*rows), slice(*columns)] = 1
+  np.testing.assert_array_equal(canvas, want)
+  np.testing.assert_array_equal(_own_images.off_canvas(canvas[..., 0], shape), np.ones(shape))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medae_jax.core.errors import UserError
+from medae_jax.methods import morphaeus
 from medae_jax.weights.autoencoders import names, sizes
 
 
@@ -29,6 +30,14 @@ def test_a_dense_code_says_the_side_of_the_image():
       "lin_enc": (2, 11, 1, 1), "lin_lay_enc": (17, 2 * 6 * 6)}))
   assert found["model.latent"] == 17 and found["model.squeeze"] == 2 and found["data.image_size"] == 6 * 4
   assert found["model.kernel"] == 4
+
+
+def test_morphaeus():
+  tensors = weights({"encoder.conv__encode_0": (7, 3, 5, 5), "encoder.conv__encode_1": (11, 7, 5, 5),
+                     **{f"deformer.deformerNN.ref__refine_{i}": (4, 4, 3, 3) for i in range(3)}})
+  assert object.__new__(morphaeus.Method).torch_fields(tensors) == {
+      "model.widths": (7, 11), "model.strides": (2, 2), "model.levels": 3, "model.kernel": 5, "data.channels": 3,
+      "data.image_size": 4}
 
 
 def test_the_adversarial_and_the_beta_one():
