@@ -26,7 +26,7 @@ def check_foreign(folder, left_out: Iterable[finder.LeftOut]) -> None:
   Raises:
     UserError: with the first of them.
   """
-  plain = lambda path: foreign.without_ending(path.name) if foreign.is_volume(path.name) else (
+  plain = lambda path: foreign.without_ending(path.name) if foreign.may_be_label(path.name) else (
       foreign.not_here(path.name)[0])
   odd = [item for item in left_out if (name := plain(item.path)) and sequences.like_label(
       item.path.with_name(name))]

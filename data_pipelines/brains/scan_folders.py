@@ -149,9 +149,9 @@ def _candidates(found, folder, modalities):
       result.pop(top, None)
   reasons: dict[str, str] = {}
   told = {item.path.relative_to(folder).parts[0] for item in found.left_out if item.broken or
-          foreign.is_volume(item.path.name)}  # P1_seg.mha, where the label is wanting
+          foreign.may_be_label(item.path.name)}  # P1_seg.mha, where the label is wanting
   for item in sorted(found.left_out, key=lambda item: (
-      not item.broken, not foreign.is_volume(item.path.name))):
+      not item.broken, not foreign.may_be_label(item.path.name))):
     top = item.path.relative_to(folder).parts[0]
     reasons.setdefault(top, f"{counts.shown(item.path, folder)} {item.reason}")
   for candidate in result.values():

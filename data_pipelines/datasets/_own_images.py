@@ -17,6 +17,7 @@ from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
 from data_pipelines.ops import resize
 
+_LABELS = 64  # kinds and pieces of a picture that has a number or a colour for each
 _KINDS, _LOOKED_AT = 50, 3  # folders by name that can be of masks, images of each that are looked at
 
 
@@ -118,13 +119,23 @@ def _check_beside(found: sides.Sides):
                     ": put them into masks/, by the path of their image", len(truth), truth[0])
   for path in found.beside:
     if path.parent in healthy and mask_words.may_be_truth(path.stem):
-      try:
-        marked = np.any(mask_images.read_mask(path) > 0.5)
-      except (UserError, OSError):  # no mask
-        continue
-      if marked:
+      if _marks(path):
         raise UserError(f"{path} marks something, and its image counts as normal by its folder: put the "
                         "image into abnormal/ and the mask into masks/, or take the mask away")
+
+
+def _marks(path) -> bool:
+  """Whether a file beside an image marks something: a mask, or numbers or colours of labels on 0."""
+  try:
+    return bool(np.any(mask_images.read_mask(path) > 0.5))
+  except (UserError, OSError):
+    pass
+  try:
+    pixels = images.read_plain(path)
+  except (UserError, OSError):  # no mask
+    return False
+  found, number = np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0, return_counts=True)
+  return 1 < len(found) <= _LABELS and not found[number.argmax()].any()
 
 
 def _check_folders(members, window):

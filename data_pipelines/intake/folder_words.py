@@ -32,6 +32,9 @@ _ASIDE = {"trash", "excluded", "exclude", "rejected", "reject", "discarded", "un
           "backup"}
 _HERE = pathlib.PurePath(".")
 _FEW = 6  # folders that can be kinds; there are more of patients
+_CLASSES = 24  # ... where all are words: patients have numbers
+_PERSONS = {"sub", "subject", "patient", "pat", "case", "ses", "session", "visit"}
+_WORKBOOKS = (".xlsx", ".xls", ".ods")
 _NOTES = {"readme", "license", "licence", "changelog", "changes", "citation", "notes"}  # list nothing
 _TURNED = {"no", "non", "not", "without", "ohne", "yes", "with", "mit"}  # of folders: no_tumor, yes
 
@@ -135,19 +138,42 @@ def say_no_sides(files: Iterable[pathlib.Path], found: finder.Found) -> None:
   Args:
     found: whose `left_out` has the tables.
   """
+  files = list(files)
   tables = [item.path.name for item in found.left_out if finder.kind_of(item.path, False) == "table" or
+            item.path.suffix.lower() in _WORKBOOKS or _lists_images(item.path, files) or
             (item.path.suffix.lower() == ".txt" and not _words(item.path.stem) & _NOTES)]  # Info.txt of MIAS
   if tables:
     logging.warning("%s is not read, and all scans of %s are taken for normal: where it says which are not, "
                     "put them into abnormal/", tables[0], found.root)
-  files = list(files)
   say_numbered_sides(files, found.root)
   say_lettered_sides(files, found.root)
-  kinds = sorted({f.name for p in files for f in [p.relative_to(found.root).parent] if _is_kind(f.name)})
-  if 1 < len(kinds) <= _FEW:
+  if kinds := _kinds([p.relative_to(found.root).parts[:-1] for p in files]):
     logging.warning("all scans of %s are taken for normal, in folders %s alike: where these are kinds, say "
                     "which are normal by config.data.normal_words, which abnormal by anomaly_words",
                     found.root, ", ".join(kinds))
+
+
+def _kinds(folders: Sequence[Sequence[str]]) -> list[str]:
+  """Folders that can be kinds of images, of those of each file: a few that hold them, else all of the first
+  that differ (AD and CN above patients, nine tissues)."""
+  inner = sorted({parts[-1] for parts in folders if parts and _is_kind(parts[-1])})
+  if 1 < len(inner) <= _FEW:
+    return inner
+  level = next((at for at in range(min(map(len, folders), default=0)) if len({f[at] for f in folders}) > 1), -1)
+  first = sorted({parts[level] for parts in folders}) if level >= 0 else []
+  return first if len(first) <= _CLASSES and all(map(_is_kind, first)) else []
+
+
+def _lists_images(path, files) -> bool:
+  """Whether a JSON file names one of these images: a list of labels, perhaps."""
+  if path.suffix.lower() not in (".json", ".jsonl") or not files or finder.kind_of(files[0], False) != "image":
+    return False
+  try:
+    with open(path, "rb") as file:
+      text = file.read(1 << 16)
+  except OSError:
+    return False
+  return any(p.name.encode() in text for p in files)
 
 
 def say_numbered_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
@@ -200,7 +226,8 @@ def unsaid(found: finder.Found) -> str:
 
 def _is_kind(folder: str) -> bool:
   """Whether it can be the name of a kind of images: no number, no split."""
-  return folder.replace("_", "").isalpha() and same(folder) not in (*vocabulary.SPLIT_WORDS, *IMAGES, "anat")
+  return re.sub("[-_ ]", "", folder).isalpha() and not re.split("[-_ ]", same(folder))[0] in _PERSONS and (
+      same(folder) not in (*vocabulary.SPLIT_WORDS, *IMAGES, "anat"))
 
 
 def _words(name: str) -> set[str]:

@@ -12,7 +12,9 @@ _NOT_HERE = re.compile(r"\.(?!_)(?P<cloud>.+)\.icloud|(?P<begun>.+)\.(?:crdownlo
                        r"download|opdownload|!qb|!ut)|(?P<reserved>.+)\.aria2", re.IGNORECASE)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]+=*\s*")
 _VOLUMES = (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".img.gz", ".par",
-            ".rec", ".nii.bz2", ".nii.xz", ".nii.zst", ".brik", ".head")
+            ".rec", ".nii.bz2", ".nii.xz", ".nii.zst", ".brik", ".head", ".mif", ".mif.gz", ".mih", ".gipl",
+           ".gipl.gz", ".b2nd")
+_ARRAYS = (".npy", ".npz", ".h5", ".hdf5")  # in which programs of segmentation keep labels
 _IMAGES = (".webp", ".gif", ".heic", ".heif", ".avif", ".pdf", ".svg", ".jxl", ".psd", ".ppm", ".pgm")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".7z", ".rar")
 _ADVICE = (("nifti", _VOLUMES, "save it as .nii.gz, as 3D Slicer, ITK-SNAP and nibabel do"),
@@ -76,14 +78,14 @@ def not_here(name: str) -> tuple[str, str]:
   return found["begun"] or found["reserved"], "is a download that has not ended: let it end, or start it anew"
 
 
-def is_volume(name: str) -> bool:
-  """Whether a name is that of a volume in a format that is not read."""
-  return name.lower().endswith(_VOLUMES)
+def may_be_label(name: str) -> bool:
+  """Whether a name is that of a volume, or of arrays, in a format that is not read."""
+  return name.lower().endswith((*_VOLUMES, *_ARRAYS))
 
 
 def without_ending(name: str) -> str:
-  """P1.seg of P1.seg.nrrd: the name of such a volume without the ending of its format."""
-  ending = max((e for e in _VOLUMES if name.lower().endswith(e)), key=len, default="")
+  """P1.seg of P1.seg.nrrd: the name of such a file without the ending of its format."""
+  ending = max((e for e in (*_VOLUMES, *_ARRAYS) if name.lower().endswith(e)), key=len, default="")
   return name[:len(name) - len(ending)]
 
 

@@ -93,8 +93,9 @@ def label_word(text: str, where: str, normal: Collection[str] = (), anomaly: Col
   for side, words in enumerate(more):
     if word in words:
       return side
-  if word in SIDE_WORDS:
-    return SIDE_WORDS[word]
+  plain = re.sub(r"^([01])\.0*$", r"\1", word)  # as a spreadsheet writes numbers
+  if plain in SIDE_WORDS:
+    return SIDE_WORDS[plain]
   healthy, ill = ", ".join((*NORMAL_WORDS, *normal)), ", ".join((*anomaly, *ANOMALY_WORDS[:_SHOWN]))
   raise UserError(f"{where}: label {text!r} is not a word that is known; use {healthy} or {ill} or a common "
                   f"finding (docs/tables.md lists all); declare others in config.data.normal_words or "

@@ -9,7 +9,9 @@ import pytest
 from data_pipelines import fields
 from data_pipelines.datasets import chest_xray, paired
 from data_pipelines.errors import UserError
+from data_pipelines.intake import sides
 from data_pipelines.masks import images as mask_images
+from tests.unit.intake.test_sides import image, opened, twelve_normals
 
 
 def save(path, array):
@@ -69,3 +71,39 @@ def test_a_mask_of_other_proportions_is_not_stretched(tmp_path):
   save(tmp_path / "ground_truth/plaque/c1_mask.png", marked[:20])
   with pytest.raises(UserError, match="c1_mask.png is 32x20 pixels, its image 16x20: not of its proportions"):
     build(tmp_path).split("test").read_one(5)
+
+
+def test_numbers_of_labels_beside_normal_images(tmp_path):
+  """GlaS: train_1_anno.bmp has a number for each gland; what is no mask of 0 and 255 was no mask at all."""
+  normals = twelve_normals(tmp_path)
+  image(normals / "normal/p00_anno.bmp", 0)
+  opened(normals)
+  image(normals / "normal/p00_anno.bmp", 0, mark=slice(3, 5))
+  pixels = np.asarray(Image.open(normals / "normal/p00_anno.bmp")) // 85
+  Image.fromarray(pixels).save(normals / "normal/p00_anno.bmp")
+  with pytest.raises(UserError, match="p00_anno.bmp marks something, and its image counts as normal"):
+    opened(normals)
+
+
+@pytest.mark.parametrize("folders, said", [
+    ([f"{d}/P{i}" for d in ("AD", "CN") for i in range(4)], "AD, CN"),
+    (["ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM"], "ADI, BACK"),
+    (["AD/x", "P1/x"], ""), ([f"sub-{a}" for a in "abcdefg"], ""), (["a"], "")])
+def test_folders_of_kinds_are_said_wherever_they_lie(tmp_path, caplog, folders, said):
+  """Those of ADNI above patients, and the nine tissues of NCT-CRC-HE: cancer was normal, without a word."""
+  for folder in folders:
+    image(tmp_path / folder / "a.png")
+  sides.look(tmp_path)
+  assert ("where these are kinds" in caplog.text) == bool(said)
+  assert said in caplog.text
+
+
+@pytest.mark.parametrize("name, text, said", [
+    ("train.json", '[{"name": "train/a.png", "label_A": 1}]', True), ("a.json", '{"Modality": "OP"}', False),
+    ("grades.xlsx", "PK", True)])
+def test_lists_of_labels_in_other_forms_are_said(tmp_path, caplog, name, text, said):
+  """Chaoyang's labels lie in train.json."""
+  image(tmp_path / "a.png")
+  (tmp_path / name).write_text(text)
+  sides.look(tmp_path)
+  assert (f"{name} is not read, and all scans" in caplog.text) == said

@@ -251,7 +251,8 @@ def test_a_label_of_nnunet_that_fits_no_scan_by_its_name_says_which_it_is_of(tmp
   assert ("it is that of case_001_0000.nii.gz: call the two alike" in str(error.value)) == hint
 
 
-@pytest.mark.parametrize("label", ["P1_seg.mgz", "P1.seg.nrrd", "P1_lesion.mha", ".P1_seg.nii.gz.icloud"])
+@pytest.mark.parametrize("label", ["P1_seg.mgz", "P1.seg.nrrd", "P1_lesion.mha", ".P1_seg.nii.gz.icloud",
+                                   "P1_lesion.mif", "P1_seg.npz"])
 def test_labels_in_a_form_that_is_not_read_are_not_taken_for_none(tmp_path, label, caplog):
   """All scans counted as normal, with a warning that there is no label, and lesions were learnt as normal."""
   folder_of(tmp_path / "set", "P1/P1_flair", "P2/P2_flair")

@@ -212,6 +212,8 @@ def test_own_words_go_first():
   assert vocabulary.label_word("Benign", "x", normal=("benign",)) == 0
   assert vocabulary.label_word("grade 3", "x", anomaly=("Grade 3",)) == 1
   assert vocabulary.label_word("cyst", "x", normal=("cyst",)) == 0
+  assert [vocabulary.label_word(w, "x") for w in ("0.0", "1.0", "1.")] == [0, 1, 1]
+  assert vocabulary.label_word("1.0", "x", normal=("1.0",)) == 0
 
 
 def test_a_table_is_found_in_any_capitals_and_a_folder_is_none(tmp_path):
