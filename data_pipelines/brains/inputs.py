@@ -140,6 +140,7 @@ def _group(found, modalities, series_there=False):
   marks = {p: f"is named as a label of {scan.name}, which lies beside it"
            for p, scan in labels.marks_beside(volumes, modalities).items()}
   masks = _in_folders_of_masks(volumes, found.root)
+  maps = processed.maps(volumes) if of_brains(modalities) else {}
   beside = {p: f"is a file of the scan of {own.name}, of no sequence that its name tells"
             for p, own in of_scan_beside(volumes, modalities).items()}
   channels = {p: f"is a channel of {case} by nnU-Net's names: call it {case}_{modalities[0]} or the like, or "
@@ -148,8 +149,8 @@ def _group(found, modalities, series_there=False):
   reasons: dict[pathlib.Path, str] = {}
   for path in found.files:
     prefix, modality = split_name(path, modalities)
-    reason = marks.get(path, "") if modality else (
-        _no_input(path, modalities, found.files) or marks.get(path, "") or masks.get(path, "")
+    reason = maps.get(path) or marks.get(path, "") if modality else (
+        maps.get(path) or _no_input(path, modalities, found.files) or marks.get(path, "") or masks.get(path, "")
         or beside.get(path, ""))
     if path in channels:
       continue

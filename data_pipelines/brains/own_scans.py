@@ -57,6 +57,7 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
     UserError: a scan lacks a modality that was asked for; channels of one case without a name.
   """
   asked = tuple(modalities) or KNOWN
+  processed.refuse_maps(m.path for m in members)
   processed.refuse_channels(m.path for m in members if not split_name(m.path, asked)[1])
   sets: dict[str, dict[str, Member]] = {}
   labels: dict[str, pathlib.Path] = {}

@@ -189,7 +189,8 @@ def other_kind(stem: str, modalities: Sequence[str] = ()) -> str:
   own = {m.lower() for m in modalities}
   known = {**NAMES, **{m: m for m in own}}
   tells = [known.get(w) or known.get(w.rstrip("0123456789")) or _glued(w) for w in words]
-  said = ({*tells, _told(pathlib.Path(stem))[1]} - {""}) or {"t1" for w in words if w in vocab.GRADIENT}
+  said = ({*tells, _told(pathlib.Path(stem))[1]} - {""}) or {"t1" for w in words if w in vocab.GRADIENT} or (
+      {"t1"} if vocab.T1_OF_ADNI.fullmatch(stem.lower()) else set())
   if "t1" in tells and vocab.has_agent(words, tells.index("t1")):
     said.add("t1ce")
   for general, special in (("t2", "flair"), ("t1", "t1ce")):  # T2 FLAIR; T1 with an agent

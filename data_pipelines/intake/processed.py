@@ -34,6 +34,10 @@ _BEFORE = re.compile(r"(?:wm|mw|rm|r|m|w|c[1-6]|(?:bet|brain|n4|reg|norm)_)(?=.{
 _PROGRAMS = {"orig", "orig_nu", "rawavg", "nu", "norm", "brain_restore", "brain.finalsurfs", "antsdn.brain",
              "t1_biascorr", "t1_biascorr_brain", "t1_fast_restore", "t1w_restore", "t1w_restore_brain"}
 _CHANNEL = re.compile(r"(.+)_(00\d\d)")  # of nnU-Net: case_000_0000, case_000_0001
+# Maps of lesions of LST, deformations of ANTs and what they bring of the other image.
+_LESIONS = re.compile(r"r?[bp]les_(?:l[pg]a|\d).+", re.IGNORECASE)
+_WARPS = re.compile(r".+(?:inversewarp(?:ed)?|\dwarp)", re.IGNORECASE)
+_OF_SPM = re.compile(r"(?:(?:m?w|r)?c[1-6]|i?y_)(?=.{2})", re.IGNORECASE)  # tissues, deformations: before a name
 _BESIDE = {"brain", "t1", "filled", "wm", "ctrl_pts"}  # where one of these lies beside
 
 
@@ -120,6 +124,31 @@ def refuse_channels(files: Iterable[pathlib.Path]) -> None:
     raise UserError(f"{path} is a channel of {case} by nnU-Net's names ({len(found)} such files), no scan of "
                     "its own: with --config.data.modalities="
                     f"'({asked})' those of a case are one scan; or call them {case}_flair ...")
+
+
+def maps(files: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
+  """{file: why it is no scan} of those named as maps that SPM, LST and ANTs make of the scan beside them."""
+  files = list(files)
+  stems, there = {p: find.stem_of(p).lower() for p in files}, {(p.parent, find.stem_of(p).lower()) for p in files}
+  def of_spm(path):
+    found = _OF_SPM.match(stems[path])
+    rest = stems[path][found.end():] if found else ""
+    plain = rest[before.end():] if (before := _BEFORE.match(rest)) else rest
+    if rest[:1].isdigit():  # c12 beside 2 may be somebody: SPM makes three tissues of each
+      return all((path.parent, f"c{k}{rest}") in there for k in (1, 2, 3))
+    return bool(found) and bool({(path.parent, rest), (path.parent, plain)} & there)
+  kinds = (("a map of lesions (LST)", lambda p: _LESIONS.fullmatch(stems[p])),
+           ("a deformation, or the other image (ANTs)", lambda p: _WARPS.fullmatch(stems[p])),
+           ("tissues or a deformation (SPM)", of_spm))
+  return {p: f"is named as {what}, which a program has made of a scan" for p in files
+          for what, is_one in kinds if is_one(p)}
+
+
+def refuse_maps(files: Iterable[pathlib.Path]) -> None:
+  """Raises UserError, with the first, where `maps` finds any: each would be a scan of its own."""
+  if found := maps(files):
+    path, reason = next(iter(found.items()))
+    raise UserError(f"{path} {reason} ({len(found)} such files): take them away")
 
 
 def of_program(path: pathlib.Path, files: Iterable[pathlib.Path]) -> bool:

@@ -49,10 +49,12 @@ _COMPUTED = {"prob", "probs", "probability", "softmax", "posterior", "posteriors
              "displacement", "deformation", "jacobian", "tsnr", "snr", "edges", "dist", "diff", "difference",
              "zmap", "tmap", "ph", "real", "imaginary", "imag"}
 # At the end of a name that tells a sequence: T1_map, T2_star.
-AFTER = OTHER - {"gre", "trace", "loc"} | _COMPUTED
+AFTER = OTHER - {"gre", "trace", "loc"} | _COMPUTED | {"inv1", "inv2"}
 # Of T1; and of T1 where a name tells nothing else (in a description they can be of T2*).
 T1_READOUTS = ("mprage", "memprage", "mp2rage", "unit1", "spgr", "fspgr", "irfspgr", "bravo", "vibe",
                "starvibe")
+# ADNI's names of it.
+T1_OF_ADNI = re.compile(r"(?:.*[-_ .])?mr[-_](?:mpr|mt1|mp[-_]rage)(?:[-_ .].*)?")
 # Names of a readout that T1, T2 and FLAIR share: with none of these beside it nobody knows what a volume is.
 READOUTS = {"space", "spc", "cube", "vista", "brainview", "tse", "fse", "blade", "propeller"}
 GRADIENT = {"flash", "fl2d", "fl3d", "tfl", "tfl3d", "tfe", "ffe"}

@@ -176,3 +176,29 @@ def test_marks_that_end_as_a_sequence_or_begin_as_a_longer_name(tmp_path):
       folder_of(tmp_path / folder, *names).iterdir(), sequences.KNOWN)}
   assert marks("b", "P1_brain_t1c", "P1_brain_t1n", "P1_tumorMask", "P2_tumorMask") == {"P1_tumorMask"}
   assert not marks("c", "MRI_tumor_01", "MRI_normal_01", "les_01", "con_01", "tumor_01")
+
+
+@pytest.mark.parametrize("made, used", [
+    ("c1P1_FLAIR", False), ("wc2P1_FLAIR", False), ("iy_P1_FLAIR", False), ("y_mP1_FLAIR", False),
+    ("ples_lpa_mP1_FLAIR", False), ("bles_0.3_lpa_mP1_FLAIR", False), ("P1_FLAIR_1Warp", False),
+    ("P1_FLAIRInverseWarped", False), ("mP1_FLAIR", True), ("P1_FLAIRWarped", True), ("c1Q_FLAIR", True),
+    ("c12_FLAIR", True)])
+def test_maps_of_spm_lst_and_ants_are_no_scans(tmp_path, made, used):
+  """Tissues and maps of lesions beside a FLAIR were scored, and trained on as normal."""
+  files = ("P1_FLAIR", "2_FLAIR", made)
+  scans, left_out = found(folder_of(tmp_path, *files), ("flair",))
+  assert len(scans) == 2 + used and bool(left_out) != used
+  members = sides.look(tmp_path).members
+  if used:
+    processed.refuse_maps(m.path for m in members)
+  else:
+    with pytest.raises(UserError, match=f"{made}.nii.gz is named as .* has made of a scan .1 such"):
+      own_scans.group(members, ())
+
+
+@pytest.mark.parametrize("name, flair, t1", [
+    ("ADNI_002_S_0295_MR_MPR__GradWarp__N3__Scaled_Br_2006", False, True), ("ADNI_1_MR_MP-RAGE_br", False, True),
+    ("ADNI_1_MR_MT1__N3m", False, True), ("P1_MP2RAGE_INV1", False, False), ("ADNI_1_MR_Br", True, True)])
+def test_t1_by_the_names_of_adni(tmp_path, name, flair, t1):
+  """MPR was FLAIR to a model of FLAIR; the first inversion of MP2RAGE was T1."""
+  assert [bool(found(folder_of(tmp_path, name), (m,))[0]) for m in ("flair", "t1")] == [flair, t1]
