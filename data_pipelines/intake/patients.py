@@ -65,12 +65,12 @@ _SETS = re.compile(r"(brats|isic|brisc|busi|busbra|kvasir|cvc|ddsm|mias|chexpert
 
 def patient_column(row: Row) -> str:
   """What a row's patient column says, "" without one."""
-  return next((row[c] for c in COLUMNS if row.get(c)), "")
+  return next((row[c] for c in COLUMNS if person_names.says(row, c)), "")
 
 
 def group_column(row: Row) -> str:
   """What a row's column group (or subject) says, where the column patient names a scan; else ""."""
-  return next((row[c] for c in COLUMNS if not c.startswith("patient") and row.get(c)), "")
+  return next((row[c] for c in COLUMNS if not c.startswith("patient") and person_names.says(row, c)), "")
 
 
 def patient_of(path, root, pattern: str | None = None) -> str:
@@ -170,7 +170,7 @@ def _joined(rows):
     while leader[key] != key:
       leader[key] = key = leader[leader[key]]  # halves the path, so that long chains cost little
     return key
-  keys = [[(c, same(row[c])) for c in COLUMNS if row.get(c)] for row in rows]
+  keys = [[(c, same(row[c])) for c in COLUMNS if person_names.says(row, c)] for row in rows]
   for found in keys:
     for key in found[1:]:
       leader[lead(key)] = lead(found[0])

@@ -12,6 +12,8 @@ import re
 
 from data_pipelines.intake.tables import same
 
+# What programs and people write into a cell where they know nobody.
+_NOBODY = {"nan", "n/a", "#n/a", "<na>", "null", "none", "unknown", "not available", "missing", "?", "-"}
 # Sets whose names hide the person, and what of a name is one's.
 _MIAS = re.compile(r"mdb(\d{3})(?!\d)", re.IGNORECASE)  # films 1 and 2 are of one woman
 _PUBLISHED = (
@@ -49,6 +51,11 @@ _OF_PEOPLE = re.compile(r"patient|subject|person|participant|individual|donor|le
                         r"\bexam|accession|study")
 # A number, not a year or a day, before three words more: 0001_1297860395_01_WRI-L1_M014.
 _NUMBERED = re.compile(r"(?!(?:19|20)\d\d(?:\d{4})?[-_])(\d{3,})[-_][^-_]+[-_][^-_]+[-_].+")
+
+
+def says(row: Mapping[str, str], column: str) -> bool:
+  """Whether a cell of a row names somebody: not empty, and no word for nobody."""
+  return bool(row.get(column)) and same(row[column]) not in _NOBODY
 
 
 def published(stem: str) -> str:

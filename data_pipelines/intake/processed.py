@@ -22,10 +22,10 @@ _STEPS = {"bet", "brain", "stripped", "skullstripped", "skullstrip", "stripping"
 AUGMENTED = r"aug(?:mented|mentation)?\d*|[hv]?flip(?:ped)?(?:lr|ud|[hv])?|rot(?:ated?)?\d*|mirror(?:ed)?"
 _AUGMENTED = re.compile(AUGMENTED, re.IGNORECASE)
 _COPY_OF = re.compile(rf"(?:{AUGMENTED})[-_ .]+(?=.)", re.IGNORECASE)
-# Folders of forms of the images that lie elsewhere under the same names.
+# Folders of forms of the images that lie elsewhere under the same names, and of the sides of the body.
 FOLDERS = {"original", "originals", "raw", "enhanced", "augmented", "augmentation", "augmentations", "aug",
            "processed", "preprocessed", "cropped", "crops", "crop", "resized", "clahe", "equalized",
-           "normalized", "filtered", "denoised", "segmented", "overlay", "overlays"}
+           "normalized", "filtered", "denoised", "segmented", "overlay", "overlays", "left", "right"}
 _OF_BIDS = re.compile(r"_(?:desc|space|res|den)-[a-z0-9]+", re.IGNORECASE)  # entities of derivatives
 _DERIVED = re.compile(r"(?:^|(?<=/))derivatives/[^/]+/", re.IGNORECASE)
 # Before a name: SPM's realigned, bias-corrected, warped ... and tissues; other programs' with a "_".

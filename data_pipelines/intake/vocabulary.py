@@ -93,13 +93,17 @@ def label_word(text: str, where: str, normal: Collection[str] = (), anomaly: Col
   for side, words in enumerate(more):
     if word in words:
       return side
-  plain = re.sub(r"^([01])\.0*$", r"\1", word)  # as a spreadsheet writes numbers
-  if plain in SIDE_WORDS:
-    return SIDE_WORDS[plain]
+  if _whole(word) in SIDE_WORDS:
+    return SIDE_WORDS[_whole(word)]
   healthy, ill = ", ".join((*NORMAL_WORDS, *normal)), ", ".join((*anomaly, *ANOMALY_WORDS[:_SHOWN]))
   raise UserError(f"{where}: label {text!r} is not a word that is known; use {healthy} or {ill} or a common "
                   f"finding (docs/tables.md lists all); declare others in config.data.normal_words or "
                   "config.data.anomaly_words")
+
+
+def _whole(word: str) -> str:
+  """0 of 0.0 and 1 of 1.0, as spreadsheets write numbers."""
+  return re.sub(r"^([01])\.0*$", r"\1", word)
 
 
 def check_one_side(paths: Iterable[pathlib.Path], root) -> None:
@@ -120,7 +124,7 @@ def yes_or_no(text: str, where: str, column: str) -> bool:
   Raises:
     UserError: another word.
   """
-  word = same(text)
+  word = _whole(same(text))
   if word not in BOOLEANS:
     raise UserError(f"{where}: {column} {text!r} is not a word that is known; use 1, 0, yes, no, true, false")
   return BOOLEANS[word]

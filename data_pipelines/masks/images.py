@@ -42,16 +42,16 @@ class Item:
 def read_mask(path, soft: bool = False) -> np.ndarray:
   """float32 [H,W]: 0 and 1, or in [0,1] where `soft`.
 
-  0 and 1, 0 and 255 and, in deeper files, 0 and 65535 are masks.
+  0 and 1, 0 and 255 and, in deeper files, 0 and 65535 are masks, in one channel or in three that are equal.
 
   Raises:
     UserError: colour, other values, or an unreadable file.
   """
   pixels = formats.read_plain(path, "mask")
-  if pixels.shape[-1] != 1:
+  values = pixels[..., 0]
+  if pixels.shape[-1] > 1 and ((pixels != pixels[..., :1]).any() or len(np.unique(values)) > 2):
     raise UserError(f"mask {path} has colours: a mask has one channel with 0 and 255. Are the "
                     "folders of images and masks swapped? Else convert it to 8-bit grey.")
-  values = pixels[..., 0]
   found = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else (
       np.unique(values))
   for top in (1, 255, 65535):

@@ -9,7 +9,7 @@ import pytest
 from data_pipelines import fields
 from data_pipelines.datasets import chest_xray, paired
 from data_pipelines.errors import UserError
-from data_pipelines.intake import sides
+from data_pipelines.intake import patients, sides, tables
 from data_pipelines.masks import images as mask_images
 from tests.unit.intake.test_sides import image, opened, twelve_normals
 
@@ -107,3 +107,23 @@ def test_lists_of_labels_in_other_forms_are_said(tmp_path, caplog, name, text, s
   (tmp_path / name).write_text(text)
   sides.look(tmp_path)
   assert (f"{name} is not read, and all scans" in caplog.text) == said
+
+
+def test_black_and_white_in_three_channels_is_a_mask(tmp_path):
+  """Masks of Kvasir and others are stored as colour; a photograph is none."""
+  mark = np.zeros((8, 9, 3), np.uint8)
+  mark[2:4, 3:5] = 255
+  np.testing.assert_array_equal(mask_images.read_mask(save(tmp_path / "a.png", mark)), mark[..., 0] > 0)
+  grey = np.repeat(np.arange(72, dtype=np.uint8).reshape(8, 9, 1), 3, -1)
+  mark[0, 0, 0] = 9
+  for pixels in (grey, mark):
+    with pytest.raises(UserError, match="has colours"):
+      mask_images.read_mask(save(tmp_path / "a.png", pixels), soft=True)
+
+
+@pytest.mark.parametrize("nobody", ["", "nan", "N/A", "None", "?", "unknown"])
+def test_a_word_for_nobody_is_no_patient(nobody, tmp_path):
+  """All rows without a patient were of one, NaN, and no split was right."""
+  (tmp_path / "t.csv").write_text(f"file,patient\na_1.png,{nobody}\nb_1.png,{nobody}\nc.png,P7\n")
+  rows = tables.read_table(tmp_path / "t.csv").rows
+  assert patients.of_rows(rows, [row["file"] for row in rows]) == ["a", "b", "P7"]

@@ -132,7 +132,7 @@ def test_a_folder_of_a_kind_of_things_is_nobody():
       subjects subject cases case file files anat func isic us noisy_img noisy_gt clean_img clean_gt train_img
       val_gt test_img mr mri ct xr cr dx left right"""
   two = lambda word: patients.of_files([f"{word}/cat.png", f"{word}/dog.png", "other/ape.png"])[:2]
-  forms = {"original", "originals", "raw"}  # of one image: their folders part nothing
+  forms = {"original", "originals", "raw", "left", "right"}  # of one image, or person: they part nothing
   assert [w for w in words.split() if w not in forms and two(w) != [f"{w}/cat", f"{w}/dog"]] == []
   assert [w for w in (*forms, "enhanced", "crops") if two(w) != ["cat", "dog"]] == []
   assert two("smith") == ["smith", "smith"]

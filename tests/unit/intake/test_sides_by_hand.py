@@ -132,7 +132,7 @@ def test_images_that_no_table_lists_are_counted_but_for_masks(tmp_path, caplog):
 
 # ------------------------------------------------------------------------------------------------ words
 @pytest.mark.parametrize("word, said", [("Yes", True), ("1", True), (" true", True), ("", False),
-                                        ("no", False), ("0", False), ("False", False)])
+                                        ("no", False), ("0", False), ("False", False), ("1.0", True)])
 def test_yes_and_no(word, said):
   assert vocabulary.yes_or_no(word, "t.csv line 2", "clean") is said
   with pytest.raises(UserError, match="t.csv line 2: clean 'maybe'"):
