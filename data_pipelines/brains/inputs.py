@@ -149,9 +149,9 @@ def _group(found, modalities, series_there=False):
   reasons: dict[pathlib.Path, str] = {}
   for path in found.files:
     prefix, modality = split_name(path, modalities)
-    reason = maps.get(path) or marks.get(path, "") if modality else (
-        maps.get(path) or _no_input(path, modalities, found.files) or marks.get(path, "") or masks.get(path, "")
-        or beside.get(path, ""))
+    reason = maps.get(path) or (marks.get(path, "") if modality else (
+        _no_input(path, modalities, found.files) or marks.get(path, "") or masks.get(path, "")
+        or beside.get(path, "")))
     if path in channels:
       continue
     if reason:

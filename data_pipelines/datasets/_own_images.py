@@ -118,10 +118,9 @@ def _check_beside(found: sides.Sides):
     logging.warning("%d files beside abnormal images are named as their masks, the first %s, and are not read"
                     ": put them into masks/, by the path of their image", len(truth), truth[0])
   for path in found.beside:
-    if path.parent in healthy and mask_words.may_be_truth(path.stem):
-      if _marks(path):
-        raise UserError(f"{path} marks something, and its image counts as normal by its folder: put the "
-                        "image into abnormal/ and the mask into masks/, or take the mask away")
+    if path.parent in healthy and mask_words.may_be_truth(path.stem) and _marks(path):
+      raise UserError(f"{path} marks something, and its image counts as normal by its folder: put the image "
+                      "into abnormal/ and the mask into masks/, or take the mask away")
 
 
 def _marks(path) -> bool:

@@ -159,21 +159,23 @@ def _kinds(folders: Sequence[Sequence[str]]) -> list[str]:
   inner = sorted({parts[-1] for parts in folders if parts and _is_kind(parts[-1])})
   if 1 < len(inner) <= _FEW:
     return inner
-  level = next((at for at in range(min(map(len, folders), default=0)) if len({f[at] for f in folders}) > 1), -1)
+  depth = min(map(len, folders), default=0)
+  level = next((at for at in range(depth) if len({parts[at] for parts in folders}) > 1), -1)
   first = sorted({parts[level] for parts in folders}) if level >= 0 else []
   return first if len(first) <= _CLASSES and all(map(_is_kind, first)) else []
 
 
 def _lists_images(path, files) -> bool:
   """Whether a JSON file names one of these images: a list of labels, perhaps."""
-  if path.suffix.lower() not in (".json", ".jsonl") or not files or finder.kind_of(files[0], False) != "image":
+  images = [p for p in files if finder.kind_of(p, False) == "image"]
+  if path.suffix.lower() not in (".json", ".jsonl") or not images:
     return False
   try:
     with open(path, "rb") as file:
       text = file.read(1 << 16)
   except OSError:
     return False
-  return any(p.name.encode() in text for p in files)
+  return any(p.name.encode("utf-8", "surrogateescape") in text for p in images)
 
 
 def say_numbered_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
@@ -226,8 +228,9 @@ def unsaid(found: finder.Found) -> str:
 
 def _is_kind(folder: str) -> bool:
   """Whether it can be the name of a kind of images: no number, no split."""
-  return re.sub("[-_ ]", "", folder).isalpha() and not re.split("[-_ ]", same(folder))[0] in _PERSONS and (
-      same(folder) not in (*vocabulary.SPLIT_WORDS, *IMAGES, "anat"))
+  others = (*vocabulary.SPLIT_WORDS, *IMAGES, "anat")
+  person = re.split("[-_ ]", same(folder))[0] in _PERSONS
+  return re.sub("[-_ ]", "", folder).isalpha() and not person and same(folder) not in others
 
 
 def _words(name: str) -> set[str]:

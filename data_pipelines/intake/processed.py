@@ -37,7 +37,7 @@ _CHANNEL = re.compile(r"(.+)_(00\d\d)")  # of nnU-Net: case_000_0000, case_000_0
 # Maps of lesions of LST, deformations of ANTs and what they bring of the other image.
 _LESIONS = re.compile(r"r?[bp]les_(?:l[pg]a|\d).+", re.IGNORECASE)
 _WARPS = re.compile(r".+(?:inversewarp(?:ed)?|\dwarp)", re.IGNORECASE)
-_OF_SPM = re.compile(r"(?:(?:m?w|r)?c[1-6]|i?y_)(?=.{2})", re.IGNORECASE)  # tissues, deformations: before a name
+_OF_SPM = re.compile(r"(?:(?:m?w|r)?c[1-6]|i?y_)(?=.{2})", re.IGNORECASE)  # before a name
 _BESIDE = {"brain", "t1", "filled", "wm", "ctrl_pts"}  # where one of these lies beside
 
 
@@ -129,7 +129,9 @@ def refuse_channels(files: Iterable[pathlib.Path]) -> None:
 def maps(files: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
   """{file: why it is no scan} of those named as maps that SPM, LST and ANTs make of the scan beside them."""
   files = list(files)
-  stems, there = {p: find.stem_of(p).lower() for p in files}, {(p.parent, find.stem_of(p).lower()) for p in files}
+  stems = {p: find.stem_of(p).lower() for p in files}
+  there = {(p.parent, stem) for p, stem in stems.items()}
+
   def of_spm(path):
     found = _OF_SPM.match(stems[path])
     rest = stems[path][found.end():] if found else ""

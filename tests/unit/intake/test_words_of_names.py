@@ -197,7 +197,7 @@ def test_maps_of_spm_lst_and_ants_are_no_scans(tmp_path, made, used):
 
 
 @pytest.mark.parametrize("name, flair, t1", [
-    ("ADNI_002_S_0295_MR_MPR__GradWarp__N3__Scaled_Br_2006", False, True), ("ADNI_1_MR_MP-RAGE_br", False, True),
+    ("ADNI_002_S_0295_MR_MPR__GradWarp__Scaled_Br", False, True), ("ADNI_1_MR_MP-RAGE_br", False, True),
     ("ADNI_1_MR_MT1__N3m", False, True), ("P1_MP2RAGE_INV1", False, False), ("ADNI_1_MR_Br", True, True)])
 def test_t1_by_the_names_of_adni(tmp_path, name, flair, t1):
   """MPR was FLAIR to a model of FLAIR; the first inversion of MP2RAGE was T1."""
