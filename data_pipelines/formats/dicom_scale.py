@@ -20,7 +20,6 @@ of Bits Stored.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -124,20 +123,42 @@ def in_units(path, data, stored: np.ndarray) -> np.ndarray:
 
 
 def _looked_up(path, data, stored: np.ndarray) -> np.ndarray:
-  """float64 by the modality table; entries of 9 to 15 bits are those of 16: pydicom knows 8 and 16 alone.
+  """float64 by the modality table.
 
   Raises:
     UserError: entries of other depths; pixels that are no whole numbers.
   """
-  import pydicom.pixels
-  bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
+  table = data.ModalityLUTSequence[0]
+  bits = int(table.LUTDescriptor[2])
   if not 8 <= bits <= 16 or stored.dtype.kind == "f":
     raise UserError(f"{path} has a modality look-up table with entries of {bits} bits for {stored.dtype} "
                     "pixels: entries of 8 to 16 bits for whole numbers are read")
-  table, alone = copy.deepcopy(data.ModalityLUTSequence[0]), pydicom.Dataset()
-  table.LUTDescriptor = [*table.LUTDescriptor[:2], 8 if bits == 8 else 16]
-  alone.ModalityLUTSequence, alone.file_meta = [table], data.file_meta
-  return np.asarray(pydicom.pixels.apply_modality_lut(stored.astype(np.int64), alone), np.float64)
+  return _applied(_entries(path, data, table), table, stored)
+
+
+def _entries(path, data, table) -> np.ndarray:
+  """The entries of a look-up table: numbers, words in the file's order or, of 8 bits, one a byte as well.
+
+  pydicom reads no bytes, and finds entries of 8 bits for the first 256 values alone.
+
+  Raises:
+    UserError: there are fewer than the table says.
+  """
+  count, entries = int(table.LUTDescriptor[0]) or 1 << 16, table.LUTData
+  if isinstance(entries, bytes):
+    narrow = int(table.LUTDescriptor[2]) == 8 and len(entries) - count in (0, 1)
+    order = "<" if data.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    entries = np.frombuffer(entries, np.uint8 if narrow else f"{order}u2")
+  entries = np.atleast_1d(entries)[:count]
+  if len(entries) < count:
+    raise UserError(f"{path}: a look-up table says that it has {count} entries, and has {len(entries)}")
+  return entries
+
+
+def _applied(entries, table, values) -> np.ndarray:
+  """float64, the entries of whole numbers; the first and the last one of those beyond."""
+  place = values.astype(np.int64) - int(table.LUTDescriptor[1])
+  return entries[np.clip(place, 0, len(entries) - 1)].astype(np.float64)
 
 
 def _check_frames_alike(path, data, said: bool) -> None:
@@ -207,10 +228,7 @@ def _misfit(path, data) -> str:
   table = _voi_table(_group(data, "FrameVOILUTSequence") or data)
   if table is None:
     return ""
-  entries, bits = table.LUTData, int(table.LUTDescriptor[2])
-  if isinstance(entries, bytes):
-    entries = np.frombuffer(entries, "<u2" if bits > 8 else np.uint8)
-  most = int(np.max(entries))
+  bits, most = int(table.LUTDescriptor[2]), int(np.max(_entries(path, data, table)))
   return "" if bits <= 8 or 2 ** (bits - 2) <= most < 2**bits else (
       f"{path}: its VOI look-up table says entries of {bits} bits, and the largest is {most}: {_SAY}")
 
@@ -258,10 +276,8 @@ def _curve(path, data, least, most, window):
     centre, width = _first(found.WindowCenter), _first(found.WindowWidth)
     return 1 / (1 + np.exp(np.clip(-4 * (units - centre) / width, -80, 80)))
   if table is not None:
-    import pydicom.pixels
-    shown = np.asarray(pydicom.pixels.apply_voi(units.astype(np.int64), found), np.float64)
-    bits = int(table.LUTDescriptor[2])
-    return np.clip(shown / (2**bits - 1), 0, 1)
+    shown = _applied(_entries(path, data, table), table, units)
+    return np.clip(shown / (2 ** int(table.LUTDescriptor[2]) - 1), 0, 1)
   return _between(units, _window_of(data) or (0, 2 ** int(data.ModalityLUTSequence[0].LUTDescriptor[2]) - 1))
 
 

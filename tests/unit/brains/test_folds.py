@@ -48,6 +48,12 @@ def test_sites_stay_together_where_they_fit():
   assert where == splits.deal(dict(reversed(sites.items())), 3)
 
 
+def test_first_folds_have_one_more_where_sizes_differ():
+  """Seven of no site in three folds have room 3, 2, 2: each goes where most is left, the first of equals."""
+  where = splits.deal({f"p{i}": "" for i in range(7)}, 3)
+  assert where == dict(zip([f"p{i}" for i in range(7)], (0, 0, 1, 2, 0, 1, 2)))
+
+
 def test_a_whole_site_goes_into_one_fold():
   where = splits.deal({**{f"a{i}": "A" for i in range(4)}, **{f"b{i}": "B" for i in range(4)},
                        **{f"c{i}": "C" for i in range(4)}}, 3)

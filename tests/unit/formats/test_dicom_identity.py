@@ -1,6 +1,8 @@
-"""What of a DICOM header travels into a result, by config.predict.identifiers."""
+"""What of a DICOM header travels into a result, by config.predict.identifiers; forms of headers that change
+what the pixels are, and that scanners write and the samples lack."""
 
 import dataclasses
+import struct
 
 import numpy as np
 from PIL import Image
@@ -147,3 +149,98 @@ def test_a_file_that_would_read_otherwise_is_not_left(tmp_path, monkeypatch):
       with pytest.raises(UserError, match="uint8 pixels of this form cannot be written as .png"):
         images.write(drawn, drawn.pixels, tmp_path / "o", "b")
   assert not [p for p in (tmp_path / "o").rglob("*") if p.is_file()]
+
+
+# Segments of a JPEG stream before its frame: tables and restarts whose codes lie among those of frames.
+SEGMENTS = b"".join(bytes([0xFF, kind]) + b"\0\x0b" + bytes(range(1, 10)) for kind in (
+    0xE0, 0xDB, 0xC4, 0xC8, 0xCC, 0xFE))
+
+
+def _edited(path, array, change, **fields):
+  data = pydicom.dcmread(dicom(path, array, **fields))
+  change(data)
+  data.save_as(path)
+  return path
+
+
+@pytest.mark.parametrize("before", [b"", b"\xff\xff", SEGMENTS, SEGMENTS + b"\xff"])
+@pytest.mark.parametrize("frame", [0xC0, 0xC1, 0xC3, 0xC5, 0xCF, 0xF7])  # F7: JPEG-LS
+def test_sides_of_a_compressed_picture_behind_any_segment(tmp_path, before, frame):
+  """Tables were taken for the frame, and fill bytes for its end, by one slip that no test saw."""
+  def squeezed(data):
+    stream = b"\xff\xd8" + before + bytes([0xFF, frame]) + struct.pack(">HB2H", 11, 8, 5, 7) + bytes(20)
+    data.PixelData = pydicom.encaps.encapsulate([stream])
+    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
+  with pytest.raises(UserError, match="a compressed picture of 5 x 7 pixels and says 9 x 12"):
+    images.read(_edited(tmp_path / "a.dcm", GREY, squeezed))
+
+
+@pytest.mark.parametrize("kind, value, vr", [
+    (np.uint8, 7, "US"), (np.int16, -2000, "SS"), (np.int16, 63536, "US"), (np.uint16, -5536, "SS"),
+    (np.uint32, 7, "US"), (np.uint8, 200, "US"), (np.uint8, 0, "packed")])
+def test_padding_of_every_depth_and_with_the_sign_of_the_other_kind(tmp_path, kind, value, vr):
+  """Many write the value beside the picture without a sign where the pixels have one: 63536 is -2000."""
+  stored = np.array(value).astype(np.int64).astype(kind)
+  array = GREY.astype(kind) % 100 + 8
+  array[2:4, 5] = stored
+  def change(data):
+    data.add_new(0x00280120, vr.replace("packed", "US"), value)
+    if vr == "packed":
+      data.compress(pydicom.uid.RLELossless)
+  path = _edited(tmp_path / "a.dcm", array, change, stored=7 if value == 200 else 0, WindowCenter=64,
+                 WindowWidth=128)  # 200: above the 7 bits of the picture
+  frame, beside = images.read(path), array == stored
+  np.testing.assert_array_equal(frame.padding[0, ..., 0], beside)
+  np.testing.assert_array_equal(frame.pixels[0, ..., 0][~beside], array[~beside])
+
+
+def test_elements_that_are_there_and_empty_say_nothing(tmp_path):
+  def emptied(data):
+    data.NumberOfFrames = data.RescaleSlope = data.WindowWidth = None
+    data.add_new(0x00280120, "US", None)
+  frame = images.read(_edited(tmp_path / "a.dcm", GREY, emptied))
+  np.testing.assert_array_equal(frame.pixels[0, ..., 0], GREY)
+  np.testing.assert_array_equal(images.read_values(frame.path)[..., 0], GREY)
+  assert frame.padding is None and (frame.low, frame.high) == (0, 255)
+
+
+def test_grey_of_two_samples_is_no_picture_and_no_high_bit_is_the_usual_one(tmp_path):
+  with pytest.raises(UserError, match="a.dcm has MONOCHROME2 pixels; grey, RGB, YBR and palette"):
+    images.read(_edited(tmp_path / "a.dcm", GREY, lambda data: setattr(data, "SamplesPerPixel", 2)))
+  plain = _edited(tmp_path / "b.dcm", GREY, lambda data: delattr(data, "HighBit"))
+  np.testing.assert_array_equal(images.read(plain).pixels[0, ..., 0], GREY)
+
+
+@pytest.mark.parametrize("vr", ["OW", "US"])
+@pytest.mark.parametrize("bits, most, misfit", [
+    (12, 4095, False), (16, 4095, True), (12, 60000, True), (8, 40, False)])
+def test_entries_of_a_table_of_shown_values_as_bytes_and_as_numbers(tmp_path, vr, bits, most, misfit):
+  """Of fewer bits than it says a table shows a dark picture; 8 bits may be a print of little contrast."""
+  table = pydicom.Dataset()
+  entries = np.linspace(0, most, 256).astype(np.uint8 if bits == 8 and vr == "OW" else "<u2")
+  table.LUTDescriptor = [256, 0, bits]
+  table.add_new(0x00283006, vr, entries.tobytes() if vr == "OW" else entries.tolist())
+  path = dicom(tmp_path / "a.dcm", GREY, VOILUTSequence=[table])
+  assert ("its VOI look-up table says entries" in images.read(path).unsaid) == misfit
+  if not misfit:
+    np.testing.assert_allclose(images.read_unit(path)[..., 0], entries[GREY] / (2**bits - 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("form", ["numbers", "words", "bytes"])
+def test_a_table_of_8_bits_shows_every_value_of_12(tmp_path, form, big):
+  """As radiographs have: pydicom looked values up modulo 256, and bands of all greys were the picture."""
+  deep = np.arange(108, dtype=np.uint16).reshape(9, 12) * 38
+  entries = np.repeat(np.arange(256), 16)
+  table = pydicom.Dataset()
+  table.LUTDescriptor = [4096, 0, 8]
+  table.add_new(0x00283006, "US" if form == "numbers" else "OW", entries.tolist() if form == "numbers" else (
+      entries.astype((">u2" if big else "<u2") if form == "words" else np.uint8).tobytes()))
+  syntax = pydicom.uid.ExplicitVRBigEndian if big else pydicom.uid.ExplicitVRLittleEndian
+  path = dicom(tmp_path / "a.dcm", deep, stored=12, syntax=syntax, VOILUTSequence=[table])
+  np.testing.assert_allclose(images.read_unit(path)[..., 0], (deep // 16) / 255, atol=1e-6)
+  for count, bits in ((5000, 8), (8192, 12)):
+    table.LUTDescriptor = [count, 0, bits]
+    with pytest.raises(UserError, match=f"b.dcm: a look-up table says that it has {count} entries, and has"):
+      images.read(dicom(tmp_path / "b.dcm", deep, stored=12, syntax=syntax, VOILUTSequence=[table]))

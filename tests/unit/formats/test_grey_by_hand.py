@@ -72,6 +72,12 @@ def test_entries_of_a_modality_table_have_the_bits_that_it_says(tmp_path, bits):
   np.testing.assert_allclose(shown(path), want / (2**bits - 1), atol=1e-6)
 
 
+def test_entries_of_8_bits_are_bytes(tmp_path):
+  path = dicom(tmp_path / "a.dcm", RAMP, ModalityLUTSequence=table(np.arange(255, -1, -1, np.uint8), 8))
+  np.testing.assert_array_equal(images.read_values(path)[..., 0], 255.0 - RAMP)
+  np.testing.assert_allclose(shown(path), 1 - RAMP / 255, atol=1e-6)
+
+
 def test_entries_of_other_bits_are_refused_by_name(tmp_path):
   for k, bits in enumerate((7, 17)):
     path = dicom(tmp_path / f"{k}.dcm", RAMP, ModalityLUTSequence=table(bits=bits))

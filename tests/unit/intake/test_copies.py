@@ -3,6 +3,7 @@
 import logging
 import re
 import shutil
+import types
 
 from PIL import Image
 import pytest
@@ -73,6 +74,26 @@ def test_a_data_set_is_told_before_it_is_trained_on(tmp_path, caplog):
   assert tuple(sorted(named[::2])) in apart and named[1::2] == (side[named[0]], side[named[2]])
   sides = {tuple(sorted((side[a], side[b]))) for a, b in apart}
   assert any("val" in pair for pair in sides)
+
+
+def test_all_streams_of_training_and_further_splits_are_looked_at(tmp_path, caplog):
+  """A set that trains on two sources, and has a split beside val and test, which counts as one of train."""
+  a, b, c, d = write(tmp_path, "a", "b", "c", "d")
+  shutil.copy(b, d)
+
+  class Source(list):
+    """Of paths, one of which is not known."""
+
+    def meta(self, i):
+      """As a source's."""
+      return {"path": self[i]} if self[i] else {}
+  parts = {"val": Source([c, None]), "test": Source([d])}
+  for train, more in (({"one": Source([a]), "two": Source([b])}, {}), (Source([a]), {"more": Source([b])})):
+    caplog.clear()
+    copies.say(types.SimpleNamespace(name="set", train=lambda: train, splits=tuple({**parts, **more}),
+                                     split=lambda name: {**parts, **more}[name]))
+    assert "1 file(s) lie, byte for byte, on two sides" in caplog.text
+    assert f"the first: {b} (train) and {d} (test)" in caplog.text
 
 
 def test_nothing_is_said_of_sets_without_copies(tmp_path, caplog):

@@ -44,6 +44,19 @@ def test_other_beginnings_say_nothing_and_no_byte_is_said():
   assert "empty" in foreign.what_it_is(b"")
 
 
+@pytest.mark.parametrize("element, dicom", [
+    (b"\x08\0\x05\0CS\x0a\0", True), (b"\x08\0\x05\0\x0a\0\0\0", True), (b"\x02\0\x10\0UI\x12\0", True),
+    (b"\x08\0\x05\0\x0a\0\x01\0", False), (b"\x08\0\x05\0cs\0\1", False), (b"\x08\0\x05\0C1\0\1", False),
+    (b"\x08\0\x06\0CS\x0a\0", False),
+    (b"\x09\0\x05\0CS\x0a\0", False)])
+def test_dicom_without_a_preamble_by_its_first_element(tmp_path, element, dicom):
+  """Group, element, and a type in capitals or a length below 65536."""
+  (tmp_path / "IM1").write_bytes(element.ljust(132, b"x"))
+  assert foreign.begins_as_dicom(tmp_path / "IM1") == dicom
+  (tmp_path / "IM1").write_bytes(element.ljust(131, b"x"))  # shorter than any picture
+  assert not foreign.begins_as_dicom(tmp_path / "IM1")
+
+
 def test_what_to_do_is_said_by_the_ending():
   for endings, kind, other, words in ((VOLUMES, "nifti", "image", ".nii.gz"),
                                       (IMAGES, "image", "nifti", "PNG")):

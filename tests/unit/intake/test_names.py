@@ -132,3 +132,14 @@ def test_further_masks_of_an_image(mask, image):
   images, said = {"benign (1)", "x", "p/x"}, f"^f.png is one of several masks of {re.escape(image)} by its"
   with pytest.raises(UserError, match=said) if image else contextlib.nullcontext():
     mask_words.refuse_several({"x_mask": "x.png", "p/x": "y.png", mask: "f.png"}, images)
+
+
+@pytest.mark.parametrize("others, reason", [
+    (("b/1.png",), ""), (("a/x/1.png",), ""), (("a/x/1.png", "b/1.png"), ""),
+    (("a/1.png",), "lies in the folder of 1"), (("a/mask_2.png",), "")])
+def test_a_mask_by_its_whole_name_is_that_of_an_image_in_its_own_folder(others, reason):
+  """Of one in the next folder, or in one below, it was none of this folder's marks."""
+  root = pathlib.Path("r")
+  files = sorted(root / name for name in ("a/mask.png", *others))
+  assert reason in names.marked(files, root).get(root / "a/mask.png", "") and (
+      bool(reason) == (root / "a/mask.png" in names.marked(files, root)))

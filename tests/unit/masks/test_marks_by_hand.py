@@ -9,6 +9,7 @@ import pytest
 from data_pipelines import fields
 from data_pipelines.datasets import _chest_lists, paired, segmentation
 from data_pipelines.errors import UserError
+from data_pipelines.formats import lossy
 from data_pipelines.intake import tables
 from data_pipelines.masks import images, layouts
 
@@ -37,12 +38,14 @@ def test_faint_marks_of_jpeg_are_what_its_compression_made(tmp_path, value, refu
 @pytest.mark.parametrize("name, options, form", [
     ("a.tif", {"compression": "jpeg", "quality": 60}, "TIFF (JPEG)"), ("a.png", {}, ""),
     ("a.jp2", {"irreversible": True, "quality_mode": "rates", "quality_layers": [9]}, "JPEG 2000"),
-    ("a.tif", {"compression": "tiff_lzw"}, "")])
+    ("a.tif", {"compression": "tiff_lzw"}, ""), ("a.png", {"format": "WEBP", "quality": 20}, "WebP"),
+    ("a.png", {"format": "WEBP", "lossless": True}, "")])
 def test_marks_of_other_lossy_forms(tmp_path, name, options, form):
   """A ring around each mark was marked."""
   y, x = np.ogrid[:64, :64]
   marks = np.where((y - 30) ** 2 + (x - 25) ** 2 < 150, 255, 0).astype(np.uint8)
   Image.fromarray(marks).save(tmp_path / name, **options)
+  assert lossy.name_of(tmp_path / name) == form
   if form:
     with pytest.raises(UserError, match=f"is a {re.escape(form)} file with values of 1 to 127"):
       images.read_marks(tmp_path / name)
