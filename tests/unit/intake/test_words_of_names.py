@@ -202,3 +202,10 @@ def test_maps_of_spm_lst_and_ants_are_no_scans(tmp_path, made, used):
 def test_t1_by_the_names_of_adni(tmp_path, name, flair, t1):
   """MPR was FLAIR to a model of FLAIR; the first inversion of MP2RAGE was T1."""
   assert [bool(found(folder_of(tmp_path, name), (m,))[0]) for m in ("flair", "t1")] == [flair, t1]
+
+
+@pytest.mark.parametrize("name, scan, sequence", [
+    ("a/a_t2_flair", "a", "flair"), ("P1/a_t2_flair", "a_t2", "flair"), ("a/a_t2_t1", "a_t2", "t1"),
+    ("a/a_t2_t1ce", "a_t2", "t1ce")])
+def test_t2_before_flair_is_part_of_its_name_or_the_second_visit(name, scan, sequence):
+  assert sequences.split_name(f"{name}.nii.gz", sequences.KNOWN) == (scan, sequence)

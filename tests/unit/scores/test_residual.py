@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from medae_jax.core.errors import UserError
 from medae_jax.scores import residual as scores
 
 
@@ -77,3 +78,15 @@ def test_intensity_baseline_is_the_channel_inside_the_foreground():
   found = np.asarray(scores.intensity_map(jnp.asarray(image), 1))
   assert found[0, 3, 3, 0] == 0.25 and found[0, 0, 0, 0] == found[0, 4, 4, 0] == 0
   assert np.asarray(scores.intensity_map(jnp.asarray(image), 1, 5))[0, 2, 2, 0] == 0
+
+
+@pytest.mark.parametrize("positive, negative, want", [
+    ((), (), (2 + 3) / 2), ((2.0,), (), (2 * 2 + 3) / 2), ((), (0.0,), 2 / 2),
+    ((1.0, 0.5), (4.0, 2.0), (2 + 2 * 3) / 2), ((0.0,), (1.0,), 3 / 2)])
+def test_weights_of_brighter_and_of_darker_are_apart_and_one_left_out_is_1(positive, negative, want):
+  found = scores.residual_map(jnp.asarray([2.0, -3.0]).reshape(1, 1, 1, 2), positive, negative)
+  np.testing.assert_allclose(found, np.full((1, 1, 1, 1), want), rtol=1e-6)
+  with pytest.raises(UserError, match="weights_negative has 3 numbers, the image has 2 channels"):
+    scores.residual_map(jnp.zeros((1, 1, 1, 2)), positive, (1.0, 2.0, 3.0))
+  with pytest.raises(UserError, match="=-1 must be odd"):
+    scores.median_filter(jnp.ones((1, 9, 9, 1)), -1)

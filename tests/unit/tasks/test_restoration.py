@@ -1,5 +1,6 @@
 """Numbers of restoration by hand, the threshold search, fillings, tiles."""
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from medae_jax.core.errors import UserError
 from medae_jax.losses import ssim
 from medae_jax.tasks.restoration import evaluator, inpaint, measures, predictor
 
@@ -192,6 +194,33 @@ def test_predicted_filling_follows_the_config(channels):
     recon, marks, _ = _Echo(32, 0, fill=fill)._restore(frame)
     np.testing.assert_array_equal(marks, marked)
     np.testing.assert_allclose(recon[marks], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted, channels", [(1, 1), (1, 3), (3, 1), (3, 3)])
+def test_a_frame_keeps_its_own_channels_whatever_the_network_reads(wanted, channels):
+  """Grey is repeated; of colour the network reads luma, and the tint below a mark is that around it."""
+  echo, weights = _Echo(32, 0), np.array([0.299, 0.587, 0.114], np.float32)
+  echo.config.data.channels, echo.config.method.score.threshold = wanted, 0.52
+  around, mark = np.float32([0.4, 0.2, 0.1])[:channels], np.float32([1, 0.4, 0.2])[:channels]
+  frame = np.broadcast_to(around, (1, 32, 32, channels)).copy()
+  frame[:, 10:12, 10:12] = mark
+  luma = lambda colour: colour @ weights if channels == 3 else colour[..., 0]
+  want = np.repeat(luma(frame)[..., None], wanted, -1) if channels != wanted else frame
+  np.testing.assert_allclose(echo._fed(frame), want, atol=1e-6)
+  found, marks, _ = echo._restore(frame)
+  assert found.shape == frame.shape and marks.sum() == 4
+  below = luma(mark) + around - luma(around) if channels > wanted else mark  # this network returns its input
+  np.testing.assert_allclose(found, np.where(marks[..., None], np.clip(below, 0, 1), frame), atol=1e-5)
+
+
+def test_nothing_is_written_into_the_folder_of_the_frames(tmp_path):
+  (tmp_path / "in").mkdir()
+  (tmp_path / "in" / "a.png").touch()
+  echo = _Echo(32, 0)
+  for output, refused in ((tmp_path / "in", True), (tmp_path / "in/x/y", True), (tmp_path / "inside", False)):
+    echo.config.predict.output = str(output)
+    with pytest.raises(UserError, match="lies inside --input") if refused else contextlib.nullcontext():
+      assert [p.name for p in echo.find_inputs(tmp_path / "in")] == ["a.png"]
 
 
 @pytest.mark.parametrize("dilate, side", [(0, 2), (1, 4), (3, 8)])

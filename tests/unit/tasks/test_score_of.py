@@ -6,6 +6,7 @@ import numpy as np
 from data_pipelines.formats import images, nifti
 from medae_jax.core import files
 from medae_jax.tasks import score_of
+from medae_jax.tasks.segmentation import predictor
 
 PICTURE = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
 
@@ -57,3 +58,18 @@ def test_small_components_go_image_by_image():
   assert score_of.arrays(config, None, outputs, single=False).mask is None
   logits = {"logit": np.full((1, 2, 2, 1), np.log(3.0)), "score": np.array([0.1])}
   np.testing.assert_allclose(score_of.arrays(config, None, logits, single=True).map, 0.75)
+
+
+def test_ground_truths_beside_the_images_of_a_folder_are_no_inputs(tmp_path):
+  """ISIC's archives have both in one folder; what is given alone is meant."""
+  alone = "ISIC_2_Segmentation.PNG"
+  for name in ("ISIC_1.jpg", "ISIC_1_segmentation.png", alone, "ISIC_3.png", "ISIC_3_mask.png"):
+    (tmp_path / name).touch()
+  config = ml_collections.ConfigDict({"predict": {"threshold": 0.0}, "data": {}})
+  found = predictor.Predictor(config, {"threshold": 0.25}, None)
+  assert [p.name for p in found.find_inputs(tmp_path)] == ["ISIC_1.jpg", "ISIC_3.png"]
+  assert [p.name for p in found.find_inputs(tmp_path / alone)] == [alone]
+  thresholds = {given: predictor.Predictor(ml_collections.ConfigDict(
+      {"predict": {"threshold": given[0]}, "data": {}}), given[1] and {"threshold": given[1]}, None).threshold
+                for given in ((0.0, 0.25), (0.75, 0.25), (0.0, None), (0.0, 0.0))}
+  assert list(thresholds.values()) == [0.25, 0.75, 0.5, 0.5]

@@ -5,7 +5,7 @@ import pytest
 from medae_jax.core import config as config_lib
 from medae_jax.core.errors import UserError
 from medae_jax.optim import schedules
-from medae_jax.training import durations
+from medae_jax.training import durations, early_stop
 from tests.contract import cases
 
 
@@ -109,3 +109,19 @@ def test_the_first_of_several_streams_counts():
 def test_an_unresolved_schedule_is_a_bug_of_the_caller():
   with pytest.raises(ValueError, match="resolve comes first"):
     schedules.build(config("noisy_skin").optim, 1)
+
+
+@pytest.mark.parametrize("mode, value, best, delta, better", [
+    ("min", 1.0, None, 0.5, True), ("min", 0.9, 1.0, 0.0, True), ("min", 1.0, 1.0, 0.0, False),
+    ("min", 0.75, 1.0, 0.25, False), ("min", 1.1, 1.0, 0.0, False), ("max", 1.1, 1.0, 0.0, True),
+    ("max", 0.9, 1.0, 0.0, False), ("max", 1.25, 1.0, 0.25, False), ("max", 1.3, 1.0, 0.25, True),
+    ("max", float("inf"), 1.0, 0.0, False), ("min", float("nan"), None, 0.0, False)])
+def test_what_is_better_than_the_best(mode, value, best, delta, better):
+  assert early_stop.improves(value, best, mode, delta) == better
+
+
+def test_training_ends_after_so_many_validations_without_a_gain():
+  assert [early_stop.exhausted(stale, 3) for stale in range(5)] == [False] * 3 + [True] * 2
+  assert not any(early_stop.exhausted(stale, 0) for stale in range(5))
+  with pytest.raises(UserError, match="best_mode='least': use min or max"):
+    early_stop.improves(1.0, None, "least", 0.0)
