@@ -65,10 +65,7 @@ def resolve(data_cfg, name: str = "brats") -> ml_collections.ConfigDict:
 
 def check(cfg: ml_collections.ConfigDict) -> None:
   """Raises UserError where a field of volumes is out of range."""
-  size = tuple(int(v) for v in cfg.image_size)
-  if len(size) != 2 or min(size) < 1:
-    raise UserError(f"config.data.image_size={size} must be two positive numbers (rows, columns)")
-  cfg.image_size = size
+  cfg.image_size = tuple(int(v) for v in cfg.image_size)
   if not cfg.modalities or len(set(cfg.modalities)) != len(cfg.modalities):
     raise UserError(f"config.data.modalities={cfg.modalities} must be different names")
   if cfg.orientation and sorted("LRPASI".find(c) // 2 for c in cfg.orientation) != [0, 1, 2]:

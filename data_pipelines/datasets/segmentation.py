@@ -71,11 +71,8 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   data_fields.choice(cfg, "layout", tuple(layouts.READERS))
   data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)
   label_noise.parse(cfg.noise or "none")
-  if cfg.channels != 3 or cfg.image_size < 1:
-    raise UserError(f"config.data: channels={cfg.channels} must be 3, image_size={cfg.image_size} "
-                    "at least 1")
-  if len(cfg.synthetic_counts) != 3:
-    raise UserError(f"config.data.synthetic_counts={cfg.synthetic_counts}: (train, val, test)")
+  if cfg.channels != 3:
+    raise UserError(f"config.data.channels={cfg.channels}: must be 3")
   return cfg
 
 

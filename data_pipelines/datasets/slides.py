@@ -60,9 +60,8 @@ def resolve(data_cfg) -> ml_collections.ConfigDict:
   """
   cfg = data_fields.resolve(data_cfg, defaults())
   data_fields.choice(cfg, "grouping", data_fields.GROUPINGS)
-  if cfg.crop_size < 1 or not cfg.mpp + cfg.magnification or not 0 <= cfg.stain < 1:
-    raise UserError(f"config.data: crop_size={cfg.crop_size} must be at least 1, mpp or magnification "
-                    f"above 0, stain={cfg.stain} below 1")
+  if not cfg.mpp + cfg.magnification or not 0 <= cfg.stain < 1:
+    raise UserError(f"config.data: mpp or magnification must be above 0, stain={cfg.stain} below 1")
   return cfg
 
 

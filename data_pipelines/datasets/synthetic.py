@@ -40,10 +40,6 @@ def resolve(data_cfg):
   if unknown:
     raise UserError(f"config.data.modalities: synthetic brains have "
                     f"{', '.join(phantom.MODALITIES)}, not {', '.join(unknown)}")
-  counts = tuple(int(n) for n in cfg.n_patients)
-  if len(counts) != 3 or counts[0] < 1 or min(counts) < 0 or cfg.n_slices < 1:
-    raise UserError(f"config.data.n_patients={counts} must be (train >= 1, val, test) and "
-                    f"n_slices={cfg.n_slices} >= 1")
   return cfg
 
 

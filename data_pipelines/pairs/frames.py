@@ -55,9 +55,6 @@ def resolve(data_cfg, known: ml_collections.ConfigDict) -> ml_collections.Config
     UserError: an unknown field, or a value out of range.
   """
   cfg = data_fields.resolve(data_cfg, known)
-  if len(cfg.image_size) != 2 or min(cfg.image_size) < 1:
-    raise UserError(f"config.data.image_size={cfg.image_size}: (height, width) of the training "
-                    "windows")
   for name in ("scale", "gain", "gamma"):  # factors and exponents: 0 makes all frames black, white or nothing
     if not 0 < cfg[name][0] <= cfg[name][1]:
       raise UserError(f"config.data.{name}={tuple(cfg[name])}: use (low, high), both above 0")

@@ -32,6 +32,35 @@ def test_a_window_is_black_below_white(window):
     fields.resolve({"window": window}, known)
 
 
+@pytest.mark.parametrize("name, field, wrong, right", [
+    ("annotations", "image_size", (8, 0), (8, 1)),
+    ("annotations", "image_size", (8, 8, 8), (8, 8)),
+    ("annotations", "marks.style", "other", "reference"),
+    ("brats", "image_size", (16, 0), (16, 16)), ("brats", "image_size", (16,), (16, 24)),
+    ("segmentation", "channels", 1, 3), ("segmentation", "image_size", 0, 1),
+    ("segmentation", "synthetic_counts", (3, 2), (3, 2, 1)), ("synthetic", "n_patients", (3, 2), (3, 2, 1)),
+    ("synthetic", "n_patients", (0, 2, 1), (1, 1, 1)), ("synthetic", "n_patients", (3, 2, -1), (3, 2, 1)),
+    ("synthetic", "n_slices", 0, 1), ("chest_xray", "channels", 3, 1), ("own_folder", "channels", 2, 3),
+    ("own_folder", "channels", 4, 1), ("own_folder", "val_share", 0.0, 0.5),
+    ("own_folder", "test_share", 1.0, 0.5), ("slides", "crop_size", 0, 1), ("slides", "stain", 1.0, 0.0),
+    ("slides", "mpp", 0.0, 0.25), ("synthetic_radiographs", "channels", 3, 1),
+    ("synthetic_radiographs", "image_size", 7, 8), ("synthetic_radiographs", "findings", (), ("nodule",)),
+    ("synthetic_textures", "image_size", 7, 8), ("synthetic_textures", "channels", 2, 3)])
+def test_what_a_data_set_cannot_do_is_refused_and_what_lies_beside_it_is_not(name, field, wrong, right):
+  module = datasets.module(name)
+  def resolved(value):
+    cfg = module.defaults()
+    group, _, last = field.rpartition(".")
+    with cfg.ignore_type():
+      (cfg[group] if group else cfg)[last] = value
+    if field == "mpp":
+      cfg.magnification = 0.0
+    return module.resolve(cfg)
+  assert resolved(right)
+  with pytest.raises(UserError, match=rf"config\.data.*{field.split('.')[-1]}"):
+    resolved(wrong)
+
+
 def test_configs_import_without_tensorflow():
   modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
   blocked.run_without_tensorflow(
