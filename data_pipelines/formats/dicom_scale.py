@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.formats import depth
+from data_pipelines.formats import depth, palette
 
 CT_UNITS = (-1024, 3071)  # 12 bits of Hounsfield units
 _SAY = "say what black and white are by --config.data.window='(BLACK, WHITE)'"
@@ -133,32 +133,7 @@ def _looked_up(path, data, stored: np.ndarray) -> np.ndarray:
   if not 8 <= bits <= 16 or stored.dtype.kind == "f":
     raise UserError(f"{path} has a modality look-up table with entries of {bits} bits for {stored.dtype} "
                     "pixels: entries of 8 to 16 bits for whole numbers are read")
-  return _applied(_entries(path, data, table), table, stored)
-
-
-def _entries(path, data, table) -> np.ndarray:
-  """The entries of a look-up table: numbers, words in the file's order or, of 8 bits, one a byte as well.
-
-  pydicom reads no bytes, and finds entries of 8 bits for the first 256 values alone.
-
-  Raises:
-    UserError: there are fewer than the table says.
-  """
-  count, entries = int(table.LUTDescriptor[0]) or 1 << 16, table.LUTData
-  if isinstance(entries, bytes):
-    narrow = int(table.LUTDescriptor[2]) == 8 and len(entries) - count in (0, 1)
-    order = "<" if data.file_meta.TransferSyntaxUID.is_little_endian else ">"
-    entries = np.frombuffer(entries, np.uint8 if narrow else f"{order}u2")
-  entries = np.atleast_1d(entries)[:count]
-  if len(entries) < count:
-    raise UserError(f"{path}: a look-up table says that it has {count} entries, and has {len(entries)}")
-  return entries
-
-
-def _applied(entries, table, values) -> np.ndarray:
-  """float64, the entries of whole numbers; the first and the last one of those beyond."""
-  place = values.astype(np.int64) - int(table.LUTDescriptor[1])
-  return entries[np.clip(place, 0, len(entries) - 1)].astype(np.float64)
+  return palette.applied(palette.entries(path, data, table), table, stored)
 
 
 def _check_frames_alike(path, data, said: bool) -> None:
@@ -228,7 +203,7 @@ def _misfit(path, data) -> str:
   table = _voi_table(_group(data, "FrameVOILUTSequence") or data)
   if table is None:
     return ""
-  bits, most = int(table.LUTDescriptor[2]), int(np.max(_entries(path, data, table)))
+  bits, most = int(table.LUTDescriptor[2]), int(np.max(palette.entries(path, data, table)))
   return "" if bits <= 8 or 2 ** (bits - 2) <= most < 2**bits else (
       f"{path}: its VOI look-up table says entries of {bits} bits, and the largest is {most}: {_SAY}")
 
@@ -276,7 +251,7 @@ def _curve(path, data, least, most, window):
     centre, width = _first(found.WindowCenter), _first(found.WindowWidth)
     return 1 / (1 + np.exp(np.clip(-4 * (units - centre) / width, -80, 80)))
   if table is not None:
-    shown = _applied(_entries(path, data, table), table, units)
+    shown = palette.applied(palette.entries(path, data, table), table, units)
     return np.clip(shown / (2 ** int(table.LUTDescriptor[2]) - 1), 0, 1)
   return _between(units, _window_of(data) or (0, 2 ** int(data.ModalityLUTSequence[0].LUTDescriptor[2]) - 1))
 

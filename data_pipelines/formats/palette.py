@@ -1,4 +1,4 @@
-"""Pictures with a table of colours: what their pixels look like."""
+"""Tables of colours and of greys: what the pixels of pictures with one look like."""
 
 from __future__ import annotations
 
@@ -31,3 +31,28 @@ def resolved(path, image):
     return Image.fromarray(colours[..., 0] if rgba.mode == "RGB" else colours[..., [0, 3]],
                            "L" if rgba.mode == "RGB" else "LA")
   return rgba
+
+
+def entries(path, data, table) -> np.ndarray:
+  """The entries of a look-up table: numbers, words in the file's order or, of 8 bits, one a byte as well.
+
+  pydicom reads no bytes, and finds entries of 8 bits for the first 256 values alone.
+
+  Raises:
+    UserError: there are fewer than the table says.
+  """
+  count, found = int(table.LUTDescriptor[0]) or 1 << 16, table.LUTData
+  if isinstance(found, bytes):
+    narrow = int(table.LUTDescriptor[2]) == 8 and len(found) - count in (0, 1)
+    order = "<" if data.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    found = np.frombuffer(found, np.uint8 if narrow else f"{order}u2")
+  found = np.atleast_1d(found)[:count]
+  if len(found) < count:
+    raise UserError(f"{path}: a look-up table says that it has {count} entries, and has {len(found)}")
+  return found
+
+
+def applied(found, table, values) -> np.ndarray:
+  """float64, the entries of whole numbers; the first and the last one of those beyond."""
+  place = values.astype(np.int64) - int(table.LUTDescriptor[1])
+  return found[np.clip(place, 0, len(found) - 1)].astype(np.float64)
