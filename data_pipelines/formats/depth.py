@@ -118,8 +118,8 @@ def check_axes(path, array: np.ndarray) -> None:
   x, y, z = array.shape
   middle = array[:, :, z // 2].reshape(-1, order="F")  # one slice
   others = {y: (y, x, z), z: (z, y, x)}
-  whole = {n: middle[:len(middle) // n * n].reshape(-1, n) for n in others if n != x and len(middle) >= 16 * n}
-  smoother = {n: _steps(_middle(rows)) for n, rows in whole.items() if torn(middle.reshape(-1, x), rows)}
+  read = {n: middle[:len(middle) // n * n].reshape(-1, n) for n in others if n != x and len(middle) >= 16 * n}
+  smoother = {n: _steps(_middle(rows)) for n, rows in read.items() if torn(middle.reshape(-1, x), rows)}
   if smoother:
     _refuse_axes(path, array.shape, others[min(smoother, key=smoother.__getitem__)])
   plane = array[x // 2].reshape(-1, order="F")

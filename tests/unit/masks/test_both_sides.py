@@ -9,6 +9,7 @@ import pytest
 from data_pipelines.datasets import _own_images, paired
 from data_pipelines.errors import UserError
 from data_pipelines.formats import images, nifti
+from data_pipelines.masks import images as mask_images
 from data_pipelines.slides import cells, engines
 from tests.unit.data import test_paired
 
@@ -77,3 +78,13 @@ def test_an_image_that_is_no_square_lies_unsqueezed_in_the_middle_of_one(shape, 
   want[slice(*rows), slice(*columns)] = 1
   np.testing.assert_array_equal(canvas, want)
   np.testing.assert_array_equal(_own_images.off_canvas(canvas[..., 0], shape), np.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(400, 150), (150, 400)])
+@pytest.mark.parametrize("end", [np.s_[:60, :60], np.s_[-60:, -60:]])
+def test_an_outline_at_either_end_of_a_long_mask(shape, end):
+  mask = np.zeros(shape, bool)
+  mask[end] = True
+  assert not mask_images._is_outline(mask)
+  mask[end][3:-3, 3:-3] = False
+  assert mask_images._is_outline(mask)

@@ -124,10 +124,12 @@ def test_harmonic_filling_restores_a_plane():
   np.testing.assert_array_equal(inpaint.harmonic(damaged, np.ones((20, 30), bool)), damaged)
 
 
-def test_harmonic_filling_at_the_border():
-  image = np.full((6, 6, 3), 0.25, np.float32)
-  mask = np.zeros((6, 6), bool)
-  mask[:3, :3] = True
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6)])
+@pytest.mark.parametrize("corner", [np.s_[:3, :3], np.s_[-3:, -3:]])
+def test_harmonic_filling_at_the_border(shape, corner):
+  image = np.full((*shape, 3), 0.25, np.float32)
+  mask = np.zeros(shape, bool)
+  mask[corner] = True
   image[mask] = 1
   np.testing.assert_allclose(inpaint.harmonic(image, mask), 0.25, atol=1e-5)
 

@@ -36,8 +36,8 @@ def test_morphaeus():
   tensors = weights({"encoder.conv__encode_0": (7, 3, 5, 5), "encoder.conv__encode_1": (11, 7, 5, 5),
                      **{f"deformer.deformerNN.ref__refine_{i}": (4, 4, 3, 3) for i in range(3)}})
   assert object.__new__(morphaeus.Method).torch_fields(tensors) == {
-      "model.widths": (7, 11), "model.strides": (2, 2), "model.levels": 3, "model.kernel": 5, "data.channels": 3,
-      "data.image_size": 4}
+      "model.widths": (7, 11), "model.strides": (2, 2), "model.levels": 3, "model.kernel": 5,
+      "data.channels": 3, "data.image_size": 4}
 
 
 def test_the_adversarial_and_the_beta_one():
