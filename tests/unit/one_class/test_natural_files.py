@@ -33,7 +33,8 @@ def test_arrays_stored_otherwise_are_the_same(tmp_path, fields):
     ({"y": np.where(Y, Y, np.nan)}, "such as nan"), ({"y": np.array(["cat"] * 20)}, "such as nan"),
     ({"y": Y > 4}, "found bool"), ({"y": np.zeros(())}, "for each of the 20 images"),
     ({"x": X.transpose(0, 3, 1, 2)}, r"uint8 \[n,S,S,3\], found uint8 \(20, 3, 32, 32\)"),
-    ({"x": X[:, :31]}, "found uint8"), ({"x": X[:, :, :31]}, "found uint8"), ({"x": X[..., :1]}, "found uint8"), ({"x": np.concatenate([X, X], -1)}, "found uint8"),
+    ({"x": X[:, :31]}, "found uint8"), ({"x": X[:, :, :31]}, "found uint8"),
+    ({"x": X[..., :1]}, "found uint8"), ({"x": np.concatenate([X, X], -1)}, "found uint8"),
     ({"x": X / 255}, "found float64"), ({"x": X[:0], "y": Y[:0]}, "found uint8"),
     ({"x_test": X[:, :28, :28]}, "images of train are .32, 32, 3., of test .28, 28, 3.")])
 def test_arrays_that_mean_something_else_are_refused(tmp_path, fields, said):
