@@ -133,8 +133,15 @@ def _marks(path) -> bool:
     pixels = images.read_plain(path)
   except (UserError, OSError):  # no mask
     return False
-  found, number = np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0, return_counts=True)
+  if len(_colours(pixels[::8, ::8])[0]) > _LABELS:  # a photograph, without sorting all of it
+    return False
+  found, number = _colours(pixels)
   return 1 < len(found) <= _LABELS and not found[number.argmax()].any()
+
+
+def _colours(pixels):
+  """(the different ones [n,C], how many pixels have each [n]) of [H,W,C]."""
+  return np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0, return_counts=True)
 
 
 def _check_folders(members, window):

@@ -165,11 +165,7 @@ def say_unread(found: Found, masks: bool = False) -> None:
 
 def _lists_outlines(path) -> bool:
   """Whether a text looks like the annotations of many images."""
-  try:
-    with open(path, "rb") as file:
-      start = file.read(1 << 16)
-  except OSError:
-    return False
+  start = foreign.start_of(path)
   return any(word in start for word in _OUTLINES)
 
 

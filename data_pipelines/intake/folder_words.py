@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from data_pipelines.errors import UserError
-from data_pipelines.intake import copies, find as finder, mask_words, vocabulary
+from data_pipelines.intake import copies, find as finder, foreign, mask_words, vocabulary
 from data_pipelines.intake.tables import same
 
 NO_SIDE = "lies in no folder normal, abnormal or masks"
@@ -139,12 +139,16 @@ def say_no_sides(files: Iterable[pathlib.Path], found: finder.Found) -> None:
     found: whose `left_out` has the tables.
   """
   files = list(files)
-  tables = [item.path.name for item in found.left_out if finder.kind_of(item.path, False) == "table" or
-            item.path.suffix.lower() in _WORKBOOKS or _lists_images(item.path, files) or
-            (item.path.suffix.lower() == ".txt" and not _words(item.path.stem) & _NOTES)]  # Info.txt of MIAS
-  if tables:
+  images: dict[bytes, list[bytes]] = {}  # names by their endings
+  for path in files:
+    if finder.kind_of(path, False) == "image":
+      images.setdefault(_stored(path.suffix), []).append(_stored(path.name))
+  table = next((item.path.name for item in found.left_out if finder.kind_of(item.path, False) == "table" or
+                item.path.suffix.lower() in _WORKBOOKS or _lists_images(item.path, images) or
+                (item.path.suffix.lower() == ".txt" and not _words(item.path.stem) & _NOTES)), "")  # of MIAS
+  if table:
     logging.warning("%s is not read, and all scans of %s are taken for normal: where it says which are not, "
-                    "put them into abnormal/", tables[0], found.root)
+                    "put them into abnormal/", table, found.root)
   say_numbered_sides(files, found.root)
   say_lettered_sides(files, found.root)
   if kinds := _kinds([p.relative_to(found.root).parts[:-1] for p in files]):
@@ -165,17 +169,20 @@ def _kinds(folders: Sequence[Sequence[str]]) -> list[str]:
   return first if len(first) <= _CLASSES and all(map(_is_kind, first)) else []
 
 
-def _lists_images(path, files) -> bool:
-  """Whether a JSON file names one of these images: a list of labels, perhaps."""
-  images = [p for p in files if finder.kind_of(p, False) == "image"]
+def _lists_images(path, images: Mapping[bytes, Sequence[bytes]]) -> bool:
+  """Whether a JSON file names one of these images: a list of labels, perhaps.
+
+  Args:
+    images: names by their endings, which most of thousands of files beside images lack.
+  """
   if path.suffix.lower() not in (".json", ".jsonl") or not images:
     return False
-  try:
-    with open(path, "rb") as file:
-      text = file.read(1 << 16)
-  except OSError:
-    return False
-  return any(p.name.encode("utf-8", "surrogateescape") in text for p in images)
+  text = foreign.start_of(path)
+  return any(ending in text and any(name in text for name in names) for ending, names in images.items())
+
+
+def _stored(name: str) -> bytes:
+  return name.encode("utf-8", "surrogateescape")
 
 
 def say_numbered_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:

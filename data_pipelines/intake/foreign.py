@@ -95,15 +95,20 @@ def of_file(path) -> str:
     return what_it_is(file.read(132))
 
 
-def begins_as_dicom(path) -> bool:
-  """Whether a regular file is DICOM by its content, also without preamble; never raises."""
+def start_of(path, length: int = 1 << 16) -> bytes:
+  """The first bytes of a regular file, none of a pipe and of what cannot be read; never raises."""
   try:
     if not stat.S_ISREG(os.stat(path).st_mode):
-      return False
+      return b""
     with open(path, "rb") as file:
-      head = file.read(132)
+      return file.read(length)
   except OSError:  # who wants to read it says so
-    return False
+    return b""
+
+
+def begins_as_dicom(path) -> bool:
+  """Whether a regular file is DICOM by its content, also without preamble; never raises."""
+  head = start_of(path, 132)
   if head[128:] == b"DICM":
     return True
   group, element, rest = (int.from_bytes(head[i:i + 2], "little") for i in (0, 2, 6))

@@ -98,8 +98,9 @@ class Case:
   def nhwc(self, key):
     return jnp.asarray(self.arrays[key].transpose(0, 2, 3, 1))
 
-  @functools.partial(jax.jit, static_argnums=0)  # all arrays are arguments: XLA folds constants
-  def restore(self, params, stats, images):      # by a slower and less exact convolution
+  # In the jitted ones all arrays are arguments: XLA folds constants by a slower and less exact convolution.
+  @functools.partial(jax.jit, static_argnums=0)
+  def restore(self, params, stats, images):
     return self.module(train=False).apply({"params": params, "batch_stats": stats}, images[1])
 
   @functools.partial(jax.jit, static_argnums=0)

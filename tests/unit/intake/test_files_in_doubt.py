@@ -7,7 +7,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines import fields
-from data_pipelines.datasets import chest_xray, paired
+from data_pipelines.datasets import _own_images, chest_xray, paired
 from data_pipelines.errors import UserError
 from data_pipelines.intake import patients, sides, tables
 from data_pipelines.masks import images as mask_images
@@ -100,13 +100,31 @@ def test_folders_of_kinds_are_said_wherever_they_lie(tmp_path, caplog, folders, 
 
 @pytest.mark.parametrize("name, text, said", [
     ("train.json", '[{"name": "train/a.png", "label_A": 1}]', True), ("a.json", '{"Modality": "OP"}', False),
-    ("grades.xlsx", "PK", True)])
+    ("others.json", '["train/b.png"]', False), ("grades.xlsx", "PK", True)])
 def test_lists_of_labels_in_other_forms_are_said(tmp_path, caplog, name, text, said):
   """Chaoyang's labels lie in train.json."""
   image(tmp_path / "a.png")
   (tmp_path / name).write_text(text)
   sides.look(tmp_path)
   assert (f"{name} is not read, and all scans" in caplog.text) == said
+
+
+def test_a_pipe_beside_images_is_not_read(tmp_path, caplog):
+  """Who looked into labels.json for the names of the images waited for ever."""
+  image(tmp_path / "a.png")
+  os.mkfifo(tmp_path / "labels.json")
+  assert len(sides.look(tmp_path).members) == 1 and "labels.json is not read" not in caplog.text
+
+
+def test_a_photograph_beside_a_normal_image_marks_nothing(tmp_path):
+  """As few colours as labels have on a grid of every eighth pixel, or many: of the whole it is asked."""
+  pixels = np.zeros((64, 64, 3), np.uint8)
+  pixels[1, :, 0] = np.arange(64)
+  pixels[2, :, 1] = np.arange(64)
+  assert not _own_images._marks(save(tmp_path / "a.png", pixels))
+  pixels[2] = 0
+  assert _own_images._marks(save(tmp_path / "a.png", pixels))
+  assert not _own_images._marks(save(tmp_path / "a.png", np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)))
 
 
 def test_black_and_white_in_three_channels_is_a_mask(tmp_path):
