@@ -5,8 +5,8 @@ r"""Peers in PyTorch and the package's own steps, interleaved on one machine.
 
 Runs with jax and torch alone (--torch-python names another interpreter where torch lives apart).
 Every contender is a process of its own that holds its network and waits; repeats go round in turn,
-so that clocks, heat and neighbours strike all alike; one step of each turn is not timed, since a
-process that has waited begins cold. Equal work is checked: from equal weights and
+so that clocks, heat and neighbours strike all alike; the first second of each turn is not timed, since
+a process that has waited begins cold. Equal work is checked: from equal weights and
 batch, float32 contenders must report equal losses. Rates are medians with minimum and maximum.
 On a CPU all get huge pages (GLIBC_TUNABLES), and PyTorch runs with denormal numbers kept, its
 default, and flushed.
@@ -28,6 +28,7 @@ from typing import Any
 
 from benchmarks import report, settings
 
+WARM = 1.0  # seconds of each turn that are not timed
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CPU_PEERS = ("eager float32", "eager float32 flushed", "eager channels_last flushed",
              "eager bf16 flushed")  # compiled takes minutes to start and is no faster here
@@ -102,7 +103,7 @@ class Contender:
     self.units = max(1, round(self.units * seconds / max(spent, 1e-9)))
 
   def measure(self) -> None:
-    answer = self.ask({"steps": self.units})
+    answer = self.ask({"steps": self.units, "warm_s": WARM})
     if answer:
       self.seconds.append(answer["seconds"] / self.units)
       self.cpu_seconds.append(answer["cpu_seconds"] / self.units)

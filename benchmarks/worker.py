@@ -2,8 +2,9 @@
 
 A process of its own keeps the two frameworks' thread pools and GPU libraries apart, and lets either
 run where the other is not installed. The first line starts the work (imports are done by then; what compiles
-and tunes beside it would disturb it). Then {"steps": n} -> {"seconds", "cpu_seconds", "loss", "memory"}, and
-{"program": true} -> what XLA's plan says of our step, null where it says nothing.
+and tunes beside it would disturb it). Then {"steps": n, "warm_s": seconds of steps before them that are not
+timed; one at least} -> {"seconds", "cpu_seconds", "loss", "memory"}, and {"program": true} -> what XLA's
+plan says of our step, null where it says nothing.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def main() -> None:
     if "program" in json.loads(line):
       print(json.dumps(_program(step)), file=answers, flush=True)
       continue
-    n = json.loads(line)["steps"]
-    float(step())  # not timed: the others' turns left this process's memory and caches cold
+    command = json.loads(line)
+    n = command["steps"]
+    _warm(step, command.get("warm_s", 0))
     begin, cpu = time.perf_counter(), time.process_time()
     for _ in range(n):
       loss = step()
@@ -52,6 +54,16 @@ def main() -> None:
     spent, cpu = time.perf_counter() - begin, time.process_time() - cpu
     print(json.dumps({"seconds": spent, "cpu_seconds": cpu, "loss": loss,
                       "memory": _memory(setting)}), file=answers, flush=True)
+
+
+def _warm(step, seconds: float) -> None:
+  """A step or more, for `seconds`, that are not timed: the others' turns left this process's caches cold, and
+  a virtual machine may have handed its free memory back to the host and fetches it anew, for a second."""
+  begin = time.perf_counter()
+  while True:
+    float(step())
+    if time.perf_counter() - begin >= seconds:
+      return
 
 
 def _program(step) -> dict | None:

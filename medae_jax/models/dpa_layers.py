@@ -16,8 +16,7 @@ from medae_jax.core.errors import UserError
 from medae_jax.models.layers import conv_forms, norm as norms
 from medae_jax.models.layers.init import kaiming_normal, uniform_fan_in
 from medae_jax.models.layers.leaky import leaky_relu
-from medae_jax.models.layers.pool import avg_pool2x2
-from medae_jax.models.layers.resample import nearest
+from medae_jax.models.layers.pool import avg_pool2x2, nearest
 
 
 class Conv(nn.Module):

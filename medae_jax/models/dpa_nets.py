@@ -28,7 +28,7 @@ from medae_jax.models.dpa_layers import Conv, ResBlock
 from medae_jax.models.layers import init, norm as norms, resample
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.leaky import leaky_relu
-from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
+from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2, nearest
 
 KINDS = ("regular", "residual9", "residual18")
 
@@ -184,7 +184,7 @@ class Decoder(nn.Module):
       res *= 2
       x = self._block(x, res, train, axis_name)
     if self.transition:
-      low = resample.nearest(self._to_image(x, res))
+      low = nearest(self._to_image(x, res))
       high = self._to_image(self._block(x, self.res, train, axis_name), self.res)
       return at_least_float32(resample.fade(low, high, alpha))
     return at_least_float32(self._to_image(x, self.res))
@@ -207,7 +207,7 @@ class Decoder(nn.Module):
   def _block(self, x, res, train, axis_name):
     name = f"res_{res}"
     if self.kind == "regular":
-      x = resample.bilinear(x) if self.upsample == "bilinear" else resample.nearest(x)
+      x = resample.bilinear(x) if self.upsample == "bilinear" else nearest(x)
       return _RegularBlock(((self.width(res), 3, 1), (self.width(res), 3, 1)), 0, self.norm,
                            self.pad, self.use_wscale, self.dtype, name=name)(x, train, axis_name)
     return _Stack(self.width(res), "up", _block_names(self.kind), self.norm, self.pad, self.dtype,

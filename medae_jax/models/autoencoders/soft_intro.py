@@ -15,8 +15,7 @@ from medae_jax.models.autoencoders.parts import conv, flat, halved, linear, unfl
 from medae_jax.models.conv_ae import normalise
 from medae_jax.models.layers.dtype import at_least_float32, of_last_layer
 from medae_jax.models.layers.leaky import leaky_relu
-from medae_jax.models.layers.pool import avg_pool2x2
-from medae_jax.models.layers.resample import nearest
+from medae_jax.models.layers.pool import avg_pool2x2, nearest
 
 
 class Residual(nn.Module):

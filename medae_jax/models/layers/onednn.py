@@ -91,15 +91,18 @@ def kernel_gradient(x, grad, pad: int):
   if min(x.shape[3], grad.shape[3]) < LEAST:
     like = jax.ShapeDtypeStruct((size, size, x.shape[3], grad.shape[3]), x.dtype)
     return jax.linear_transpose(lambda kernel: winograd.plain(x, kernel, pad), like)(grad)[0]
+  dtype, bits = x.dtype, f"uint{8 * x.dtype.itemsize}"
+  # As bits: XLA would copy bfloat16 by way of float32.
+  x, grad = (jax.lax.bitcast_convert_type(array, bits) for array in (x, grad))
   x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
   images, height, _, channels = x.shape
   width, features = grad.shape[2:]
   rows = images * height
   # Barriers: what XLA fuses of these copies it runs several times as slow.
-  moved = jax.lax.optimization_barrier(jnp.stack(
-      [x[:, :, j:j + width].reshape(rows, width, channels).transpose(0, 2, 1) for j in range(size)]))
+  moved = _copied(jnp.stack(
+      [x[:, :, j:j + width].reshape(rows, width, channels).transpose(0, 2, 1) for j in range(size)]), dtype)
   window = jnp.pad(grad, ((0, 0), (0, size - 1), (0, 0), (0, 0))).reshape(rows, 1, width, features)
-  window = jax.lax.optimization_barrier(window[:rows - size + 1])
+  window = _copied(window[:rows - size + 1], dtype)
   found = _call(moved, window, (size, size, channels, features), 0)  # [columns, rows, I, O]
   return found.transpose(1, 0, 2, 3)
 
@@ -112,6 +115,10 @@ def _kernel_gradient_backward(pad, saved, change):
 
 kernel_gradient.defvjp(lambda x, grad, pad: (kernel_gradient(x, grad, pad), (x, grad)),
                        _kernel_gradient_backward)
+
+
+def _copied(bits, dtype):
+  return jax.lax.optimization_barrier(jax.lax.bitcast_convert_type(bits, dtype))
 
 
 def _turned(kernel):

@@ -10,7 +10,34 @@ def avg_pool2x2(x):
   """Mean of 2x2 blocks, [B,H,W,C] -> [B,H//2,W//2,C]; an odd last row or column is dropped."""
   b, h, w, c = x.shape
   x = x[:, :h // 2 * 2, :w // 2 * 2]
+  if jax.default_backend() == "cpu":
+    return 0.25 * _block_sum(x)
   return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+def nearest(x):
+  """Each pixel four times, [B,h,w,C] -> [B,2h,2w,C]: nearest-neighbour up-sampling."""
+  if jax.default_backend() == "cpu":
+    return _doubled(x)
+  return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+
+
+# Each is the gradient of the other. XLA's code for CPUs sums small blocks 3 to 13 times as slowly
+# (docs/performance_trials.md), and rounds bfloat16 in between. No forward-mode derivative.
+@jax.custom_vjp
+def _block_sum(x):
+  parts = [part.astype(jnp.promote_types(x.dtype, jnp.float32)) for part in _corners(x)]
+  return (parts[0] + parts[1] + (parts[2] + parts[3])).astype(x.dtype)
+
+
+@jax.custom_vjp
+def _doubled(x):
+  b, h, w, c = x.shape
+  return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+
+
+_block_sum.defvjp(lambda x: (_block_sum(x), None), lambda _, grad: (_doubled(grad),))
+_doubled.defvjp(lambda x: (_doubled(x), None), lambda _, grad: (_block_sum(grad),))
 
 
 @jax.custom_vjp

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medae_jax.core.errors import UserError
+from medae_jax.models.layers.pool import nearest
 
 
 def aligned_matrix(size: int, nodes: int) -> np.ndarray:
@@ -75,11 +76,6 @@ def _eight_bit(product, matrix, x):
   high, low = np.divmod(np.floor(matrix * 2**22 + 0.5), 2**11)
   high, low = (product(jnp.asarray(w, x.dtype), x).astype(jnp.int32) for w in (high, low))
   return ((high * 2**11 + low + 2**21) >> 22).astype(x.dtype)
-
-
-def nearest(x: jax.Array) -> jax.Array:
-  """Each pixel doubled: [B,h,w,C] -> [B,2h,2w,C]."""
-  return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def bilinear(x: jax.Array) -> jax.Array:

@@ -141,7 +141,7 @@ def test_a_worker_that_dies_or_hangs_is_said_and_the_others_go_on(monkeypatch):
 def test_a_worker_times_the_steps_asked_for_and_not_the_one_before(monkeypatch):
   """Each step takes a second more than the last one, half of it on cores; fetching the result counts."""
   clock, losses, out = {"now": 100.0, "steps": 0}, [], io.StringIO()
-  lines = io.StringIO('{"build": true}\n{"steps": 1}\n{"steps": 3}\n{"program": true}\n')
+  lines = io.StringIO('{"build": true}\n{"steps": 1}\n{"steps": 3}\n{"steps": 1, "warm_s": 10}\n{"program": true}\n')
 
   class Loss(float):
     def __float__(self):
@@ -168,8 +168,9 @@ def test_a_worker_times_the_steps_asked_for_and_not_the_one_before(monkeypatch):
   monkeypatch.setattr(worker.time, "perf_counter", lambda: clock["now"])
   monkeypatch.setattr(worker.time, "process_time", lambda: clock["now"] / 2)
   worker.main()
-  first, one, three, program = map(json.loads, out.getvalue().splitlines())
+  first, one, three, warm, program = map(json.loads, out.getvalue().splitlines())
   assert first["first_step_s"] == 1.25 and first["loss"] == 1 and "jax" in first["versions"]
   assert (one["seconds"], one["cpu_seconds"], one["loss"]) == (3.25, 1.625, 3)  # step 2 is not timed
   assert (three["seconds"], three["loss"]) == (5 + 6 + 7 + 0.25, 7) and three["memory"] > 2**20
+  assert (warm["seconds"], warm["loss"]) == (10.25, 10)  # 8 and 9 take 10 s and more
   assert program is None

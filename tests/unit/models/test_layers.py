@@ -8,7 +8,7 @@ import pytest
 
 from medae_jax.models import conv_ae, dpa_layers
 from medae_jax.models.layers.leaky import leaky_relu
-from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2
+from medae_jax.models.layers.pool import avg_pool2x2, max_pool2x2, nearest
 
 
 def image(shape, ties=True):
@@ -48,6 +48,24 @@ def test_average_pool(shape):
   h, w = (n // 2 * 2 for n in shape[1:3])
   want[:, :h, :w] = grad.repeat(2, 1).repeat(2, 2) / 4
   np.testing.assert_allclose(pull(grad)[0], want, atol=1e-7)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_nearest_and_the_mean_are_each_others_gradient(monkeypatch, backend):
+  """Times four; the sums of bfloat16 are rounded once on CPUs, where they are written out."""
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  x, grad = image((2, 3, 5, 2), ties=False), image((2, 6, 10, 2), ties=False)
+  y, pull = jax.vjp(nearest, x)
+  np.testing.assert_array_equal(y, x.repeat(2, 1).repeat(2, 2))
+  np.testing.assert_allclose(pull(grad)[0], blocks(grad).sum((2, 4)), atol=1e-6)
+  twice = lambda f, x: jax.grad(lambda x: jnp.sum(jax.grad(lambda x: jnp.sum(f(x) ** 3))(x) ** 2))(x)
+  np.testing.assert_allclose(twice(nearest, x), 24**2 * x**3, rtol=1e-5)
+  mean = blocks(grad).mean((2, 4)).repeat(2, 1).repeat(2, 2)
+  np.testing.assert_allclose(twice(avg_pool2x2, grad), 9 / 4 * mean**3, rtol=1e-4, atol=1e-6)
+  if backend == "cpu":
+    grad = jnp.asarray([[[[1.0], [2**-8]], [[2**-8], [2**-8]]]], jnp.bfloat16)  # row by row: 1 + 2^-7
+    got = jax.vjp(nearest, jnp.zeros((1, 1, 1, 1), jnp.bfloat16))[1](grad)[0]
+    assert got.dtype == jnp.bfloat16 and float(got[0, 0, 0, 0]) == 1 + 2**-6
 
 
 def test_second_derivative_vmap_and_bfloat16():
