@@ -141,7 +141,8 @@ def test_a_worker_that_dies_or_hangs_is_said_and_the_others_go_on(monkeypatch):
 def test_a_worker_times_the_steps_asked_for_and_not_the_one_before(monkeypatch):
   """Each step takes a second more than the last one, half of it on cores; fetching the result counts."""
   clock, losses, out = {"now": 100.0, "steps": 0}, [], io.StringIO()
-  lines = io.StringIO('{"build": true}\n{"steps": 1}\n{"steps": 3}\n{"steps": 1, "warm_s": 10}\n{"program": true}\n')
+  lines = io.StringIO('{"build": true}\n{"steps": 1}\n{"steps": 3}\n{"steps": 1, "warm_s": 10}\n'
+                      '{"program": true}\n')
 
   class Loss(float):
     def __float__(self):
