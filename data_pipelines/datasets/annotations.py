@@ -2,6 +2,8 @@
 
 Training: the marks of place p in the stream are a function of (seed, p), drawn inside tf.data.
 Evaluation: those of a frame are a function of (eval_seed, file name), the same in every run.
+The marks of style=reference are drawn on frames of their own size, which come to config.data.resize after it,
+as its files of pairs do; those of the catalogue on frames of that size.
 With an empty config.data.dir the frames themselves are synthetic (data_pipelines/pairs/ultrasound.py).
 `python -m data_pipelines.prepare pairs` stores such pairs on disk for other programs.
 """
@@ -77,11 +79,11 @@ class CleanFrame(frames.Item):
   def load(self):
     clean = images.read_unit(self.path, self.cfg.channels, self.cfg.window)
     self.size = tuple(self.cfg.resize) if any(self.cfg.resize) else clean.shape[:2]
-    return (resize.unit_image(clean, self.size),)
+    return (clean if self.cfg.marks.style == "reference" else resize.unit_image(clean, self.size),)
 
   def pair(self, rng=None):
     clean, = self.arrays()
-    return annotate(clean, rng, self.cfg.marks)
+    return annotate_and_resize(clean, rng, self.cfg.marks, self.cfg.resize)
 
 
 class SyntheticFrame(CleanFrame):
@@ -94,7 +96,7 @@ class SyntheticFrame(CleanFrame):
   def load(self):
     frame = ultrasound.frame(np.random.default_rng([20240, self._number]), self.cfg.frame_size)
     clean = np.repeat(frame[..., None], self.cfg.channels, -1)
-    self.size = clean.shape[:2]
+    self.size = tuple(self.cfg.resize) if any(self.cfg.resize) else clean.shape[:2]
     return (clean,)
 
 
@@ -116,17 +118,26 @@ def annotate(clean: np.ndarray, rng: np.random.Generator, marks
   return annotated, clean, mask
 
 
-def draw_op(marks):
+def annotate_and_resize(clean: np.ndarray, rng: np.random.Generator, marks, size: tuple[int, int]):
+  """`annotate`, then all three at `size` (height, width), as files of pairs are read; (0, 0): as they are."""
+  annotated, clean, mask = annotate(clean, rng, marks)
+  if not any(size):
+    return annotated, clean, mask
+  return resize.unit_image(annotated, size), resize.unit_image(clean, size), resize.any_mark(mask, size)
+
+
+def draw_op(marks, size=(0, 0)):
   """Example op: {"clean"} -> {"image", "clean", "mask"}; numpy and Pillow inside tf.data."""
   from data_pipelines.tf import tf
   marks = marks.to_dict()
 
   def call(clean, seed):
     rng = np.random.default_rng([int(s) & 0x7FFFFFFF for s in seed])
-    return annotate(clean, rng, marks)
+    return annotate_and_resize(clean, rng, marks, size)
 
   def op(example, seed):
     shape = example["clean"].shape
+    shape = [*size, shape[-1]] if any(size) else shape
     image, clean, mask = tf.numpy_function(call, [example["clean"], seed], [tf.float32] * 3,
                                            stateful=False)
     image.set_shape(shape)
@@ -140,7 +151,7 @@ class DrawnWindows(frames.Windows):
   """Training windows of frames that are drawn on inside the stream."""
 
   def __init__(self, items, cfg):
-    super().__init__(items, cfg, draw_op(cfg.marks))
+    super().__init__(items, cfg, draw_op(cfg.marks, tuple(cfg.resize)))
 
   def read_one(self, i):
     return {"clean": self.items[int(i)].arrays()[0]}
