@@ -48,8 +48,9 @@ def defaults() -> ml_collections.ConfigDict:
   fields.invert = True             # PadChest: the files of MONOCHROME1 are inverted
   fields.lungs = "masks"           # region for errors inside the lungs: masks, where the data set has them;
                                    # ellipses: two fixed ones (_chest_lists.ellipses); none
-  fields.preparation = "antialiased"  # published: training images are resized without anti-aliasing,
-                                   # scored ones with it and rounded to 8 bits, as the public code does
+  fields.preparation = "antialiased"  # published: images of training and its validation are resized without
+                                   # anti-aliasing, scored ones with it and rounded to 8 bits, as the
+                                   # public code does
   for name in ("crop_size", "resize", "equalize_hist"):
     del fields[name]
   return fields
@@ -104,7 +105,8 @@ def build(data_cfg, seed: int) -> OneClassDataSet:
   load = lambda item: _scored(known.get(item.name) or listing.Radiograph(item.name, item.path), cfg, shapes)
   load_train = load if cfg.preparation != "published" else lambda item: _plain(
       known.get(item.name) or listing.Radiograph(item.name, item.path), cfg)
-  return OneClassDataSet(name, lists, load, load_train=load_train, cache=cfg.cache, to_float=None,
+  return OneClassDataSet(name, lists, load, load_train=load_train, validate_as_train=True,
+                         cache=cfg.cache, to_float=None,
                          notes={**notes, "size": cfg.image_size, "preparation": cfg.preparation},
                          marks=_marks(known, cfg, shapes), findings=True, val_from_test=cfg.val_from_test,
                          **options)

@@ -94,6 +94,8 @@ class OneClassDataSet(DataSet):
     lists: {one of LISTS: items}.
     load: Item -> uint8 [H,W,C] for scoring.
     load_train, train_ops: the same for training, with its random batch ops.
+    validate_as_train: `validation()` sees images as training does, without the random ops, as a published
+      trainer that has one loader for both; the split "val" stays as scoring sees it.
     notes: JSON-able, goes into `describe`: protocol, transforms, where the lists come from.
     cache: keep read images in memory.
     to_float: uint8 image -> float32 as the network sees it; None = `load` returns that already.
@@ -110,9 +112,9 @@ class OneClassDataSet(DataSet):
   """
 
   def __init__(self, name: str, lists: Mapping[str, Sequence[Item]], load: Callable, *,
-               load_train: Callable | None = None, train_ops=(), notes=None, cache=False,
-               allow_leaks=False, val_from_test=False, where="",
-               remedy="", to_float: Callable | None = transforms.normalize,
+               load_train: Callable | None = None, train_ops=(), validate_as_train=False, notes=None,
+               cache=False, allow_leaks=False, val_from_test=False, where="", remedy="",
+               to_float: Callable | None = transforms.normalize,
                marks: Callable | None = None, findings=False):
     self._to_float, self._marks, self._findings = to_float, marks, findings
     self.name, self.notes = name, notes or {}
@@ -130,6 +132,7 @@ class OneClassDataSet(DataSet):
     self.shared = _shared_groups(self.lists)
     splits.check_no_leak(self.sides(), where or name, remedy or _REMEDY, allow=allow_leaks)
     self._load, self._load_train, self._train_ops = load, load_train or load, tuple(train_ops)
+    self._validate_as_train = validate_as_train
     self._scored = {"test": "test", "val": "test" if val_from_test else "val"}
     # One cache a transform: training and scoring may prepare an image differently.
     self._cache = {} if cache else None
@@ -150,8 +153,10 @@ class OneClassDataSet(DataSet):
   def validation(self):
     if not self.lists["val_normal"]:
       return None
-    return ImageSource(self.lists["val_normal"], (), self._load, with_label=False,
-                       cache=self._cache, to_float=self._to_float)
+    load, cache = ((self._load_train, self._train_cache) if self._validate_as_train else
+                   (self._load, self._cache))
+    return ImageSource(self.lists["val_normal"], (), load, with_label=False, cache=cache,
+                       to_float=self._to_float)
 
   def split(self, name):
     if name not in self.splits:

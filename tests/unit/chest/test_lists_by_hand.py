@@ -148,3 +148,27 @@ def test_the_first_channel_is_what_the_table_says_of_its_bits_and_its_sign(tmp_p
   path = save(tmp_path / "a.png", np.full((8, 8), 900, np.uint16))
   found = chest_xray._first_channel(Radiograph("a", str(path), **said), {"window": (0, 0)})
   assert found.dtype == np.uint8 and (found == value).all() and found.shape == (8, 8, 1)
+
+
+@pytest.mark.parametrize("preparation", ["antialiased", "published"])
+def test_the_published_validation_of_training_is_prepared_as_training(tmp_path, preparation):
+  """8x8 to 2x2: two neighbours of four are the dark rows 1, 2 and 5, 6; a wider filter sees the white ones.
+
+  Pillow's triangle reaches 4 pixels from the middle of an output pixel, 2: rows 0 to 5 have 5, 7, 7, 5, 3 and 1
+  of 28 parts; of them 0, 3 and 4 are white.
+  """
+  white = np.isin(np.arange(8), [0, 3, 4, 7])
+  for i, part in enumerate(("train/normal", "val/normal", "val/covid", "test/normal", "test/covid")):
+    image = np.where(white[:, None], 240, 0) * np.ones(8, np.uint8)
+    image[white] -= i  # no two files alike
+    save(tmp_path / part / f"{i}.png", image.astype(np.uint8))
+  cfg = fields.changed(chest_xray.defaults(), root=str(tmp_path), image_size=2, preparation=preparation)
+  data = chest_xray.build(cfg, 0)
+  wide = lambda value: value / 255 * (5 + 5 + 3) / 28
+  seen = {name: source.read_one(0)["image"] for name, source in (
+      ("train", data.train()), ("validation", data.validation()), ("val", data.split("val")),
+      ("test", data.split("test")))}
+  plain = preparation == "published"
+  for name, value in (("train", 240), ("validation", 239), ("val", 239), ("test", 237)):
+    want = 0 if plain and name in ("train", "validation") else wide(value)
+    np.testing.assert_allclose(seen[name], want, atol=1.01 / 255, err_msg=name)
