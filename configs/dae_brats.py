@@ -2,10 +2,10 @@ r"""Denoising autoencoder on BraTS-like brains, as published (Kascenas 2022).
 
   python launch.py --config=configs/dae_brats.py --workdir=runs/dae --config.data.dir=/data/BraTS2021
 
-Full size: depth 4, wf 6 (7.7 M parameters), 67,200 steps of 16; hours on one GPU. The paper has
-pixel AP 0.833 and best Dice 0.773 (threshold chosen on the test labels) on its own BraTS2021
-pipeline, which is not this one to the last detail; it was not run here at full size. Without
-config.data.dir it runs on synthetic brains, and says so in every result.
+Full size: depth 4, wf 6 (7.7 M parameters), 67,200 steps of 16; hours on one GPU. It was not run
+here at full size, and the paper's tables are not quoted: its splits and pipeline are its own, and
+its best Dice is that of a threshold chosen on the test labels. Without config.data.dir it runs on
+synthetic brains, and says so in every result.
 
 Arguments after the colon:
   :demo    small network, synthetic brains, under 5 minutes on two CPU cores

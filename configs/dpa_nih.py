@@ -11,7 +11,7 @@ folder=1: root is a folder with labels.csv, for example the paediatric set of Ke
 fast=1: bfloat16 VGG19, its features of the training images cached on the device.
   (none)   the published run. exp=wo_pg on subset: 16,000 steps of 128 images at 64 px, 71 min on a
            T4; AUROC 0.920 (paper, as quoted in public), 0.925 in an independent re-run. exp=pg:
-           123,500 steps; 0.926 (paper).
+           123,500 steps; 0.926 (paper, as quoted in public).
   :small   labelled folder on two CPU cores, 1-3 minutes a run: a narrow *random* VGG19 at 32 px;
            exp=pg grows from 8 px; loss=l1 or l2 to compare. docs/dpa.md has the table.
   :demo    synthetic textures with growing, two CPU cores, about 3 minutes.
