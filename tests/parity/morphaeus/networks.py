@@ -50,6 +50,19 @@ class Model:
     out = deformer.deform(jnp.asarray(image), prior, velocity, self.config["bidir"])
     return {**out, "prior": prior, "velocity": velocity}, {"enc": down, "dec": up}
 
+  def statistics(self, params, stats, image):
+    """{net: running statistics} after one pass that normalises by the batch."""
+    after = {}
+
+    def use(net, *x):
+      out, changed = getattr(self, net).apply({"params": params[net], "batch_stats": stats[net]}, *x, train=True,
+                                              mutable=["batch_stats"])
+      after[net] = changed["batch_stats"]
+      return out
+    code, down = use("enc", image)
+    use("deformer", deformer.pairs(down, use("dec", code)[1]))
+    return after
+
   def shapes(self, shape):
     """(params, stats) of shapes for images of NCHW `shape`."""
     def init(key):

@@ -120,6 +120,22 @@ def test_networks(file):
   _gradients(z, params, stats, x, cotangent)
 
 
+@pytest.mark.parametrize("file", file_cases("morphaeus", "model_*.npz"))
+def test_running_statistics_of_one_pass(file):
+  """A tenth of the batch's mean and unbiased variance; means, too, which training's traces leave out."""
+  z = np.load(file)
+  after = golden.sub(z, "train/sd_after/")
+  if not after:
+    pytest.skip("no statistics in this file")
+  model, before = golden.Model(json.loads(str(z["config"]))), golden.sub(z, "sd/")
+  params, stats = model.read(before)
+  _, expected = names.from_torch({**before, **after}, model.transposed)
+  got = jax.jit(model.statistics)(params, stats, nhwc(z["x"]))
+  golden.compare_trees(got, expected, 2e-6)
+  moved = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a) - b).max()), stats, expected)
+  assert min(jax.tree.leaves(moved)) > 1e-4
+
+
 def _gradients(z, params, stats, x, cotangent):
   """In float64: what float32 rounds in a field moves single gradients by more than the bound."""
   with jax.enable_x64(True):
