@@ -103,6 +103,10 @@ def csv_lists(cfg) -> tuple[Lists, dict]:
         item = row.file("filename").removeprefix("./")
         lists[part].append(Item(item, pathlib.PurePosixPath(item).stem, kind, str(base / item)))
       seen.append(file)
+  if any(item.kind == "covid" for item in lists["test_anomaly"]):
+    logging.warning("%s: covid is of PadChest and tested against cxr_normal_test.csv, largely of RSNA; the "
+                    "paper's normal images of PadChest are in no list of its code. A score that tells "
+                    "sources apart finds covid", root)
   return lists, {"protocol": "CSV split files", "files": seen}
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from data_pipelines.datasets import camelyon, nih
+from data_pipelines.fields import changed
 from data_pipelines.formats import images
-from data_pipelines.one_class import folds, transforms
+from data_pipelines.one_class import folds
 from data_pipelines.ops import resize
 from medae_jax.metrics import detection
 from tests.golden_cases import golden_files, shared_data
@@ -159,14 +161,14 @@ def test_transforms():
 
 
 def _check_transforms(g):
-  nih, eq = g["nih300"][..., None], transforms.equalize
+  image, patch = g["nih300"][..., None], g["camelyon_x10_192"]
+  scored = lambda equal: camelyon._scored(patch, changed(camelyon.defaults(), equalize_hist=equal))
   expected = {
       "svhn_gray": images.grey(g["svhn_rgb"]),
-      "nih_crop224_64": resize.antialiased(transforms.center_crop(nih, 224), 64),
-      "nih_crop224_eq_64": resize.antialiased(eq(transforms.center_crop(nih, 224)), 64),
-      "nih_crop300_eq_64": resize.antialiased(eq(transforms.center_crop(nih, 300)), 64),
-      "camelyon_crop64": transforms.center_crop(g["camelyon_x10_192"], 64),
-      "camelyon_crop64_eq": eq(transforms.center_crop(g["camelyon_x10_192"], 64))}
+      "nih_crop224_64": nih._prepare(image, 224, False, 64),
+      "nih_crop224_eq_64": nih._prepare(image, 224, True, 64),
+      "nih_crop300_eq_64": nih._prepare(image, 300, True, 64),
+      "camelyon_crop64": scored(False), "camelyon_crop64_eq": scored(True)}
   for name, ours in expected.items():
     np.testing.assert_array_equal(ours.reshape(g[name].shape), g[name], err_msg=name)
   np.testing.assert_array_equal(resize.antialiased(g["rgb32"], 299)[::13],

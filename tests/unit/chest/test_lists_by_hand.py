@@ -154,7 +154,7 @@ def test_the_first_channel_is_what_the_table_says_of_its_bits_and_its_sign(tmp_p
 def test_the_published_validation_of_training_is_prepared_as_training(tmp_path, preparation):
   """8x8 to 2x2: two neighbours of four are the dark rows 1, 2 and 5, 6; a wider filter sees the white ones.
 
-  Pillow's triangle reaches 4 pixels from the middle of an output pixel, 2: rows 0 to 5 have 5, 7, 7, 5, 3 and 1
+  Pillow's triangle reaches 4 pixels from the middle of an output pixel, 2: rows 0 to 5 have 5, 7, 7, 5, 3, 1
   of 28 parts; of them 0, 3 and 4 are white.
   """
   white = np.isin(np.arange(8), [0, 3, 4, 7])
@@ -172,3 +172,16 @@ def test_the_published_validation_of_training_is_prepared_as_training(tmp_path, 
   for name, value in (("train", 240), ("validation", 239), ("val", 239), ("test", 237)):
     want = 0 if plain and name in ("train", "validation") else wide(value)
     np.testing.assert_allclose(seen[name], want, atol=1.01 / 255, err_msg=name)
+
+
+@pytest.mark.parametrize("covid", [False, True])
+def test_covid_of_the_papers_lists_has_normal_images_of_another_source(tmp_path, caplog, covid):
+  """Of its two tasks one has its own normal images in the lists: RSNA's, against opacities."""
+  for kinds in _chest_lists.CSV_FILES.values():
+    for name, _ in kinds:
+      if covid or "covid" not in name:
+        (tmp_path / name).write_text(f"filename\n./{name[:-4]}.png\n")
+        save(tmp_path / f"{name[:-4]}.png", np.full((8, 8), len(name), np.uint8))
+  lists, _ = _chest_lists.csv_lists(config(lists_root=str(tmp_path), image_root=str(tmp_path)))
+  assert [i.kind for i in lists["test_anomaly"]] == ["lung opacity"] + ["covid"] * covid
+  assert ("covid is of PadChest" in caplog.text) == covid

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax.models import annotation_layers, conv_ae, noisy_unet, wide_resnet
-from medae_jax.models.autoencoders import adversarial, parts
+from medae_jax.models import annotation_layers, conv_ae, deformer, noisy_unet, wide_resnet
+from medae_jax.models.autoencoders import adversarial, parts, variational
 from medae_jax.models.layers import conv, init
 
 
@@ -99,3 +99,34 @@ def test_kernels_of_the_adversarial_networks_are_dcgan_s_or_pytorch_s(net, side,
       assert kernel.std() == pytest.approx(0.02, rel=0.15), name
     else:
       assert np.abs(kernel).max() / kernel.std() < 1.85 and kernel.std() > 0.021, name
+
+
+def test_the_deformer_begins_with_hardly_a_field():
+  """Weights of its last convolution N(0, 1e-5^2) without bias; the others as PyTorch draws them."""
+  maps = [(jnp.zeros((1, n, n, 24)), jnp.zeros((1, n, n, 24))) for n in (4, 8)]
+  net = deformer.Deformer(2, (8, 16, 32), (2, 2, 2), norm="none")
+  params = net.init(jax.random.key(0), maps)["params"]
+  assert np.std(params["flow"]["kernel"]) == pytest.approx(1e-5, rel=0.1) and not params["flow"]["bias"].any()
+  bound = (9 * 32) ** -0.5
+  assert 0.97 * bound < np.abs(params["conv0"]["kernel"]).max() < 1.0001 * bound
+
+
+def test_the_beta_vae_is_he_normal_but_for_its_transposed_convolutions():
+  """Kaiming's deviation of fan-in with a bias of 0; transposed ones, which its routine passes by, PyTorch's."""
+  encoder = variational.BetaEncoder(16).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+  decoder = variational.BetaDecoder(2, 3).init(jax.random.key(1), jnp.zeros((1, 64)))["params"]
+  fan_in = {"conv1": 16 * 32, "to_vector": 16 * 32, "linear": 256}
+  for layer, own, n in [*((encoder[k], k, n) for k, n in fan_in.items()), (decoder["linear"], "decoder", 64)]:
+    assert np.std(layer["kernel"]) == pytest.approx(math.sqrt(2 / n), rel=0.1), own
+    assert not layer["bias"].any(), own
+  for name, outputs in (("from_vector", 32), ("conv0", 32), ("last", 3)):
+    bound = (16 * outputs) ** -0.5
+    assert 0.95 * bound < np.abs(decoder[name]["kernel"]).max() < 1.0001 * bound, name
+    assert decoder[name]["bias"].any(), name
+
+
+def test_the_critic_of_codes_alone_is_drawn_as_dcgan_whatever_the_others_are():
+  params = adversarial.LatentCritic(64).init(jax.random.key(0), jnp.zeros((1, 64)))["params"]
+  for name in ("linear1", "linear2", "linear3"):
+    assert np.std(params[name]["kernel"]) == pytest.approx(0.02, rel=0.2), name
+    assert not params[name]["bias"].any(), name

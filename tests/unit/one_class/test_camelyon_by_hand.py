@@ -103,6 +103,20 @@ def test_equalised_in_the_test_alone_or_in_both(tmp_path):
         transforms.equalize(image[5:25, 5:25, None])))
 
 
+def test_a_radiograph_is_cropped_then_equalised_then_resized(tmp_path):
+  """Columns of 10 and 20 in turn, 512 pixels each, and a white frame that the crop takes away.
+
+  Pillow's equalisation: steps of (1024 - 512) // 255 = 2, so that 10 becomes 0 and 20 becomes 255; a resize by
+  one half mixes them to 127.5. Resized first there is one grey, with the frame 20 becomes 128.
+  """
+  image = np.full((40, 40), 255, np.uint8)
+  image[4:36, 4:36] = np.where(np.arange(32) % 2, 20, 10)
+  Image.fromarray(image).save(tmp_path / "a.png")
+  shown = nih.read_example(tmp_path / "a.png", cfg_of(layout="folder", root="x", crop_size=32, resize=16,
+                                                      equalize_hist=True))
+  np.testing.assert_allclose(shown[:, 1:-1], 0, atol=1.01 / 127.5)
+
+
 @pytest.mark.parametrize("shape", [(9, 12), (10, 11), (11, 8), (13, 15)])
 def test_a_map_goes_back_where_its_crop_was_taken(shape):
   image = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
