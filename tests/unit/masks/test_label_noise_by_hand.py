@@ -110,3 +110,12 @@ def test_the_largest_part_alone_is_drawn_round(others):
   mask = np.logical_or.reduce([large, *[rectangle(7, 9, 8, 10), rectangle(0, 3, 0, 3),
                                         rectangle(30, 33, 40, 45)][:others]])
   np.testing.assert_array_equal(polygons.largest_component(mask), large)
+
+
+@pytest.mark.parametrize("shape, border", [((96, 96), 2), ((74, 300), 1), ((300, 76), 2), ((24, 24), 1),
+                                           ((8, 9), 1), ((200, 176), 4)])
+def test_the_whole_image_is_marked_but_for_two_hundredths_of_its_shorter_side(shape, border):
+  """Rounded: 1.92, 1.48, 1.52, 0.48, 0.16 and 3.52 pixels, at least one."""
+  found = label_noise.whole(shape)
+  inside = tuple(slice(border, n - border) for n in shape)
+  assert found[inside].all() and found.sum() == found[inside].size

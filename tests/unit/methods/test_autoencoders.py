@@ -153,6 +153,20 @@ def test_codes_are_drawn_in_training_where_the_config_says(arg, draws, monkeypat
     assert part["noise"].shape == (3, method.config.model.latent) and np.std(part["noise"]) > 0.5
 
 
+@pytest.mark.parametrize("arg, count", [("aae,smoke", 3), ("si_vae,smoke", 6)])
+def test_each_pass_of_a_step_has_draws_of_its_own(arg, count, monkeypatch):
+  """z1, z2, z3 of the AAE; n and five draws of the soft-introspective VAE: N(0, I), none twice."""
+  method, batch = method_of(arg), {"image": jnp.ones((40, 32, 32, 1)), "index": jnp.arange(40)}
+  monkeypatch.setattr(method, "step", lambda state, image, noise, axis_name: noise)
+  steps = [np.asarray(method.train_step(None, batch, jax.random.key(k), stage=None, axis_name=None))
+           for k in (0, 1)]
+  drawn = np.concatenate(steps)
+  assert drawn.shape == (2 * count, 40, method.config.model.latent)
+  alike = np.abs(np.corrcoef(drawn.reshape(-1, drawn.shape[-1])) - np.eye(80 * count))
+  assert alike.max() < 0.999
+  assert np.std(drawn) == pytest.approx(1, rel=0.05) and abs(np.mean(drawn)) < 0.05
+
+
 @pytest.mark.parametrize("arg", ["beta_vae,smoke", "si_vae,smoke"])
 def test_codes_are_drawn_in_scores_and_validation_where_the_config_says(arg, monkeypatch):
   """One draw for all images in a score; the network here shows whether it was given one."""
