@@ -262,3 +262,12 @@ def test_the_farther_direction_decides_whichever_mask_is_first():
   one, other = surface.distances(small, large, (1.0, 2.0)), surface.distances(large, small, (1.0, 2.0))
   assert surface.hd95(one) == surface.hd95(other) == np.percentile(one[1], 95) > np.percentile(one[1], 90)
   assert one[0].max() == 0
+
+
+def test_a_share_that_is_met_exactly_is_met():
+  """19 of 20 positives are 0.95: the point at the lowest of the 19, above it one of ten negatives."""
+  positives = [*range(82, 101), 1]
+  negatives = [90.5, *range(50, 59)]
+  score, label = np.array([*positives, *negatives]), np.repeat([1, 0], [20, 10])
+  assert roc.fpr_at(score, label, 0.95) == (0.1, 82.0)
+  assert roc.fpr_at(score, label, 0.99) == (1.0, 1.0)
