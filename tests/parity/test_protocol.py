@@ -153,6 +153,15 @@ def test_published_index_folds(dataset):
     assert set(tests.tolist()) >= set(fold["train"].tolist())
 
 
+def test_normal_is_exactly_no_finding():
+  """Whatever stands beside it makes an image an anomaly, of the test list alone."""
+  rows = [{"name": n, "findings": set(f.split("|"))} for n, f in (
+      ("a", "No Finding"), ("b", "Mass"), ("c", "No Finding|Mass"), ("d", "No Finding"), ("e", "Mass"),
+      ("f", "No Finding|Mass"))]
+  assert folds.train_test_lists(rows, "abc", "def") == {
+      "normal/train": ["a"], "normal/test": ["d"], "anomaly/test": ["e", "f"]}
+
+
 # ------------------------------------------------------------------------------------ transforms
 def test_transforms():
   """Pillow's pixels (uint8, exact with the same library): grey, crop, equalise, resize."""

@@ -55,8 +55,8 @@ class Model:
     after = {}
 
     def use(net, *x):
-      out, changed = getattr(self, net).apply({"params": params[net], "batch_stats": stats[net]}, *x, train=True,
-                                              mutable=["batch_stats"])
+      variables = {"params": params[net], "batch_stats": stats[net]}
+      out, changed = getattr(self, net).apply(variables, *x, train=True, mutable=["batch_stats"])
       after[net] = changed["batch_stats"]
       return out
     code, down = use("enc", image)

@@ -112,7 +112,7 @@ def test_the_deformer_begins_with_hardly_a_field():
 
 
 def test_the_beta_vae_is_he_normal_but_for_its_transposed_convolutions():
-  """Kaiming's deviation of fan-in with a bias of 0; transposed ones, which its routine passes by, PyTorch's."""
+  """Kaiming's deviation of fan-in, bias 0; transposed ones, which its routine passes by, as PyTorch's."""
   encoder = variational.BetaEncoder(16).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
   decoder = variational.BetaDecoder(2, 3).init(jax.random.key(1), jnp.zeros((1, 64)))["params"]
   fan_in = {"conv1": 16 * 32, "to_vector": 16 * 32, "linear": 256}

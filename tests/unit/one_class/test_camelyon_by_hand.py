@@ -106,8 +106,8 @@ def test_equalised_in_the_test_alone_or_in_both(tmp_path):
 def test_a_radiograph_is_cropped_then_equalised_then_resized(tmp_path):
   """Columns of 10 and 20 in turn, 512 pixels each, and a white frame that the crop takes away.
 
-  Pillow's equalisation: steps of (1024 - 512) // 255 = 2, so that 10 becomes 0 and 20 becomes 255; a resize by
-  one half mixes them to 127.5. Resized first there is one grey, with the frame 20 becomes 128.
+  Pillow's equalisation: steps of (1024 - 512) // 255 = 2, so that 10 becomes 0 and 20 becomes 255; a resize
+  by one half mixes them to 127.5. Resized first there is one grey, with the frame 20 becomes 128.
   """
   image = np.full((40, 40), 255, np.uint8)
   image[4:36, 4:36] = np.where(np.arange(32) % 2, 20, 10)

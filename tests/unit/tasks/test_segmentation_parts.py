@@ -4,6 +4,7 @@ import types
 
 import ml_collections
 import numpy as np
+from PIL import Image
 import pytest
 
 from medae_jax.tasks.restoration import evaluator as restoration, predictor as restorer
@@ -45,6 +46,22 @@ def test_a_threshold_of_ones_own_goes_before_that_of_val():
   config = lambda own: ml_collections.ConfigDict({"predict": {"threshold": own}, "data": {}})
   made = lambda own, known: predictor.Predictor(config(own), known, None).threshold
   assert (made(0.7, {"threshold": 0.4}), made(0.0, {"threshold": 0.4}), made(0.0, None)) == (0.7, 0.4, 0.5)
+
+
+def test_probabilities_are_rounded_and_a_mask_begins_above_the_threshold(tmp_path):
+  """100.7 of 255 is written as 101, and 127.2 as 127: nothing is cut off."""
+  share = np.array([[100.7, 127.2], [128.4, 254.6]]) / 255
+  logit = np.log(share / (1 - share)).astype(np.float32)[None, ..., None]
+  Image.fromarray(np.full((2, 2, 3), 90, np.uint8)).save(tmp_path / "a.png")
+  config = ml_collections.ConfigDict({"predict": {"threshold": 0.5}, "data": {"image_size": 2}})
+  one = predictor.Predictor(config, None, lambda batch: {"logit": logit})
+  item, = one.find_inputs(tmp_path)
+  (tmp_path / "out").mkdir()
+  row = one.predict_one(item, tmp_path / "out")
+  read = lambda name: np.asarray(Image.open(tmp_path / "out" / f"a_{name}.png"))
+  np.testing.assert_array_equal(read("prob"), [[101, 127], [128, 255]])
+  np.testing.assert_array_equal(read("mask"), [[0, 0], [255, 255]])
+  assert row["lesion_pixels"] == 2
 
 
 def test_the_worst_image_is_shown_first_and_noisy_masks_are_named():
