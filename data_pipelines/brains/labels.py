@@ -17,6 +17,7 @@ BRATS = (0, 1, 2, 3, 4)  # every value above 0 is a part of the lesion, in all y
 BINARY = (0, 255)        # a mask as image programs write it
 _ROUNDED = 1e-3          # what a scale factor of the header leaves of a whole number
 _NAMED = 6               # values in an error line
+_WORD_FIRST = re.compile(r"([a-z]+)[-_ .]*(?=.*\d)")  # of a name in small letters, before a number
 
 
 def check_foreign(folder, left_out: Iterable[finder.LeftOut]) -> None:
@@ -54,7 +55,8 @@ def marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
   """{file that looks like a label: the scan beside it whose name it begins with}.
 
   P01_tumorMask is of P01_brain_t1c as well: what stands before a word of labels begins the scan's name. And
-  P01_lesion_flair, which tells a sequence, is of P01_flair.
+  P01_lesion_flair, which tells a sequence, is of P01_flair; segmentation-0, a word of labels first, of volume-0
+  and of 0.
   """
   files = list(files)
   told = {p: sequences.split_name(p, modalities) for p in files}
@@ -62,8 +64,11 @@ def marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
       sequences.like_label(p) or sequences.other_kind(finder.stem_of(p), sequences.KNOWN) == sequences.LABEL)}
   names: dict[tuple[pathlib.Path, str], pathlib.Path] = {}
   begins: dict[tuple[pathlib.Path, str], pathlib.Path] = {}
+  ends: dict[tuple[pathlib.Path, str], pathlib.Path] = {}
   for path in (p for p in files if p not in odd):
     stem = finder.stem_of(path).lower()
+    for end in (stem, _WORD_FIRST.sub("", stem, count=1)):
+      ends.setdefault((path.parent, end), path)
     for name in (stem, told[path][0].lower()):
       names.setdefault((path.parent, name), path)
     for at in re.finditer("[-_ .]", stem):
@@ -79,6 +84,9 @@ def marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
     before = re.fullmatch(r"(.*\d.*)[-_ .].+", stem)
     if before and vocab.marks_last(stem) and (path.parent, before[1]) in begins:
       found[path] = begins[path.parent, before[1]]
+    word = _WORD_FIRST.match(stem)
+    if word and vocab.marks_last(word[1]) and (path.parent, stem[word.end():]) in ends:
+      found[path] = ends[path.parent, stem[word.end():]]  # segmentation-0 beside volume-0
     if not re.search(r"\d", stem) and vocab.marks_last(re.split("[-_ .]", stem)[0]) and (
         own := next((p for p in told if p not in odd and p.parent == path.parent), None)):
       found[path] = own  # mask_flair

@@ -33,8 +33,7 @@ _UNKNOWN = (" (no image, damaged at its start, or a form that is not read, such 
 # libtiff gives the words of compressed files in the machine's order; these Pillow takes for the file's.
 _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 _UNNAMED = {"LX": "LA", "RGBX": "RGBA"}  # rows of TIFF with a channel that Pillow drops, and the mode with it
-_CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
-           "RGBa": "RGBA"}
+_CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA", "RGBa": "RGBA"}
 
 
 @dataclasses.dataclass
@@ -47,12 +46,14 @@ class Decoded:
     inverted: 0 means white.
     alpha: [H,W] of the pixels' type, or None.
     header: what travels into results.
+    levels: greys that the file tells apart; 16 and fewer are spread over 0 ... 255.
   """
   pixels: np.ndarray
   bits: int = 8
   inverted: bool = False
   alpha: np.ndarray | None = None
   header: headers.Header = dataclasses.field(default_factory=headers.Header)
+  levels: int = 256
 
 
 def decode(path, what: str = "image") -> Decoded:
@@ -167,7 +168,7 @@ def _picture(path, image, data, chunks) -> Decoded:
     _check_unnamed(path, rows)
   few = _check_jpeg2000(path, image.mode not in ("L", "I;16")) if image.format == "JPEG2000" else 8
   headers.check_predictor(path, image)
-  deep = _is_deep_colour(path, image, tags, rows)
+  deep, levels = _is_deep_colour(path, image, tags, rows), depth.levels(image, rows, few)
   turn = headers.orientation(image)  # of a PNG decodes it
   if deep:
     bits, (pixels, alpha) = 16, _split(_both_bytes(path, rows, data))
@@ -182,7 +183,7 @@ def _picture(path, image, data, chunks) -> Decoded:
   if turn >= 5:
     header = header.turned()
   inverted = tags["white_is_zero"] and pixels.dtype != np.uint8  # Pillow inverts 8 bits itself
-  return Decoded(pixels, bits, inverted, alpha, header)
+  return Decoded(pixels, bits, inverted, alpha, header, levels)
 
 
 def _tags(image) -> dict[str, Any]:

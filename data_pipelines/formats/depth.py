@@ -84,6 +84,31 @@ def widened(pixels: np.ndarray, bits: int) -> np.ndarray:
   return np.round((pixels >> (8 - bits)) * (255 / (2**bits - 1))).astype(np.uint8)
 
 
+def levels(image, rows: str, bits: int) -> int:
+  """Greys that a file of 4 bits or fewer tells apart, which Pillow spreads over 0 ... 255; else 256.
+
+  Args:
+    image: Pillow's, not loaded yet. rows: its name for the file's rows, as "L;4". bits: of JPEG 2000.
+  """
+  kind, _, few = rows.partition(";")
+  if kind == "L" and few[:1] in ("2", "4"):
+    return 2**int(few[0])
+  args = image.tile[0].args if image.format == "PPM" else ()
+  most = args[1] if isinstance(args, tuple) and len(args) == 2 and args[1] else 255
+  most = min(most, 2**bits - 1)
+  return most + 1 if most <= 15 else 256  # more are shares of white, such as per cent
+
+
+def as_stored(pixels: np.ndarray, levels: int) -> np.ndarray:
+  """uint8 pixels of a file with so few `levels` as its numbers: 1 of 4 levels is 1, not 85.
+
+  Black and white alone stay 0 and 255.
+  """
+  if levels >= 256 or pixels.dtype != np.uint8 or not np.any(pixels % 255):
+    return pixels
+  return np.round(pixels * ((levels - 1) / 255)).astype(np.uint8)
+
+
 def check_stored(path, array: np.ndarray, proxy) -> None:
   """Refuses a volume whose numbers, as they are stored, tell that its header has a wrong type, byte order or
   axes.

@@ -176,6 +176,8 @@ def test_marks_that_end_as_a_sequence_or_begin_as_a_longer_name(tmp_path):
       folder_of(tmp_path / folder, *names).iterdir(), sequences.KNOWN)}
   assert marks("b", "P1_brain_t1c", "P1_brain_t1n", "P1_tumorMask", "P2_tumorMask") == {"P1_tumorMask"}
   assert not marks("c", "MRI_tumor_01", "MRI_normal_01", "les_01", "con_01", "tumor_01")
+  assert marks("d", "volume-0", "volume-1", "segmentation-0", "segmentation-9") == {"segmentation-0"}
+  assert marks("e", "img12", "seg12", "P01", "mask_P01", "gt_2", "im_2") == {"seg12", "mask_P01"}
 
 
 @pytest.mark.parametrize("made, used", [
