@@ -55,8 +55,8 @@ def marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
   """{file that looks like a label: the scan beside it whose name it begins with}.
 
   P01_tumorMask is of P01_brain_t1c as well: what stands before a word of labels begins the scan's name. And
-  P01_lesion_flair, which tells a sequence, is of P01_flair; segmentation-0, a word of labels first, of volume-0
-  and of 0.
+  P01_lesion_flair, which tells a sequence, is of P01_flair; segmentation-0, a word of labels first, of
+  volume-0 and of 0.
   """
   files = list(files)
   told = {p: sequences.split_name(p, modalities) for p in files}

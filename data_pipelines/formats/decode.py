@@ -33,7 +33,8 @@ _UNKNOWN = (" (no image, damaged at its start, or a form that is not read, such 
 # libtiff gives the words of compressed files in the machine's order; these Pillow takes for the file's.
 _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 _UNNAMED = {"LX": "LA", "RGBX": "RGBA"}  # rows of TIFF with a channel that Pillow drops, and the mode with it
-_CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA", "RGBa": "RGBA"}
+_CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "CMYK": "RGB", "1": "L", "La": "LA",
+              "RGBa": "RGBA"}
 
 
 @dataclasses.dataclass
@@ -43,8 +44,7 @@ class Decoded:
   Attributes:
     pixels: uint8, uint16, int32 or float32 [H,W,1 or 3].
     bits: that the file says it uses of each value.
-    inverted: 0 means white.
-    alpha: [H,W] of the pixels' type, or None.
+    inverted: 0 means white. alpha: [H,W] of the pixels' type, or None.
     header: what travels into results.
     levels: greys that the file tells apart; 16 and fewer are spread over 0 ... 255.
   """

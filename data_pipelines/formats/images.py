@@ -121,7 +121,9 @@ def read_plain(path, what: str = "mask") -> np.ndarray:
     raise UserError(f"{what} {path} has a picture and transparency that varies: save it without transparency")
   if found.inverted and found.bits > 16:
     raise UserError(f"{what} {path} has {found.pixels.dtype} pixels and white is zero: save it as 8-bit grey")
-  return depth.as_stored(found.pixels, found.levels) if not found.inverted else 2**found.bits - 1 - found.pixels
+  if found.inverted:
+    return 2**found.bits - 1 - found.pixels
+  return depth.as_stored(found.pixels, found.levels)
 
 
 def size(path, window=(0, 0)) -> tuple[int, int]:

@@ -14,7 +14,8 @@ from tests.image_files import tiff
 
 def png(path, rows, bits):
   """A grey PNG of 2 or 4 bits, which Pillow does not write; rows fill whole bytes."""
-  packed = np.packbits(np.unpackbits(np.uint8(rows)[..., None], axis=-1)[..., -bits:].reshape(len(rows), -1), -1)
+  single = np.unpackbits(np.uint8(rows)[..., None], axis=-1)[..., -bits:]
+  packed = np.packbits(single.reshape(len(rows), -1), axis=-1)
   chunk = lambda kind, data: (len(data).to_bytes(4, "big") + kind + data
                               + zlib.crc32(kind + data).to_bytes(4, "big"))
   header = len(rows[0]).to_bytes(4, "big") + len(rows).to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0])
@@ -60,6 +61,13 @@ def test_white_is_a_lesion_and_numbers_between_are_labels(tmp_path, form, top):
     images.read_mask(path, True)
   with pytest.raises(UserError, match="values such as 1 besides 0 and 255"):
     images.read_mask(path)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_numbers_of_a_file_whose_white_is_zero_are_as_shown(tmp_path, bits):
+  top = 2**bits - 1
+  tiff(tmp_path / "m.tif", np.uint8([[top, top - 1, top - 1, top]] * 2), bits=bits, photometric=0)
+  np.testing.assert_array_equal(images.read_mask(tmp_path / "m.tif", True), [[0, 1, 1, 0]] * 2)
 
 
 def test_per_cent_stay_shares_of_white(tmp_path):
