@@ -88,17 +88,22 @@ def label_word(text: str, where: str, normal: Collection[str] = (), anomaly: Col
   Raises:
     UserError: a word of neither list.
   """
-  word = same(text)
-  more = [{same(str(w)) for w in words} for words in (normal, anomaly)]
-  for side, words in enumerate(more):
-    if word in words:
-      return side
-  if _whole(word) in SIDE_WORDS:
-    return SIDE_WORDS[_whole(word)]
+  side = side_of(text, normal, anomaly)
+  if side is not None:
+    return side
   healthy, ill = ", ".join((*NORMAL_WORDS, *normal)), ", ".join((*anomaly, *ANOMALY_WORDS[:_SHOWN]))
   raise UserError(f"{where}: label {text!r} is not a word that is known; use {healthy} or {ill} or a common "
                   f"finding (docs/tables.md lists all); declare others in config.data.normal_words or "
                   "config.data.anomaly_words")
+
+
+def side_of(text: str, normal: Collection[str] = (), anomaly: Collection[str] = ()) -> int | None:
+  """As `label_word`; None for another word."""
+  word = same(text)
+  for side, words in enumerate((normal, anomaly)):
+    if word in {same(str(w)) for w in words}:
+      return side
+  return SIDE_WORDS.get(_whole(word))
 
 
 def _whole(word: str) -> str:

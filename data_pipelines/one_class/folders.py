@@ -30,6 +30,9 @@ from data_pipelines.one_class.lists import Item, hold_out, regrouped
 KINDS = ("image", "dicom")  # of files that are read
 SIDES = ("normal", "anomaly")
 _VIEWS = ("view", "views", "viewposition", "projection", "frontallateral", "viewcodesequencecodemeaning")
+# Letters of columns that answer what `label` answers.
+_ANSWERS = re.compile("(?:labels?|class(?:es)?|target|dx|diagnos[ie]s|findings?|findinglabels?|disease|"
+                      "patholog(?:y|ies)|abnormal(?:ity)?|anomaly|gt|groundtruth|truth)[0-9]*")
 _LATERAL = ("lateral", "lat", "ll", "rl", "left lateral", "right lateral", "lateral view")
 _OF_MASKS = "lies in a folder of masks"
 Items = dict[tuple[str, str], list[Item]]
@@ -59,6 +62,7 @@ def read_labels(root, cfg: Mapping) -> Items:
   groups = patients.of_rows(table.rows, names, cfg["group_pattern"], cfg["grouping"], root)
   unlisted.say(path, root, names, KINDS, MASKS if "any_finding" in cfg else ())  # chest_xray finds masks
   _say_views(table)
+  _say_other_answers(table, cfg)
   place_of = _place_of_older_runs if cfg["grouping"] == "legacy" else _place
   places = [place_of(row, cfg) for row in table.rows]
   kinds = patients.unified([row["label"] if side == "normal" else row.get("subtype") or row["label"]
@@ -79,6 +83,19 @@ def _say_views(table):
       logging.warning("%s: by its column %r %d of %d images are lateral views (%s), and all count alike: "
                       "take them out, or mark their split as unused", table.path, column,
                       sum(views[v] for v in odd), sum(views.values()), ", ".join(odd))
+
+
+def _say_other_answers(table, cfg):
+  """Warns of a column, such as diagnosis, whose words of a side differ from those of `label`."""
+  side_of = lambda word: vocabulary.side_of(word, cfg["normal_words"], cfg["anomaly_words"])
+  rows = [row for row in table.rows if same(row["split"]) != vocabulary.UNUSED]
+  for column in [c for c in table.columns if c != "label" and _ANSWERS.fullmatch(re.sub(r"[\W_]+", "", c))]:
+    odd = [r for r in rows if None not in (
+        told := (side_of(r["label"]), side_of(r[column]))) and told[0] != told[1]]
+    if odd:
+      logging.warning("%s: %d of %d images are %s by `label` and %s by column %r, the first in line %d: "
+                      "`label` is followed", table.path, len(odd), len(rows), odd[0]["label"],
+                      odd[0][column], column, odd[0].line)
 
 
 def _place(row, cfg):
