@@ -56,6 +56,16 @@ def test_splits_share_a_program_that_every_field_changes(field, value):
   assert baselines.maps_and_scores(one) is not baselines.maps_and_scores(other)
 
 
+@pytest.mark.parametrize("channel", [0, 1])
+def test_the_threshold_is_on_the_channel_that_is_asked_for(brains, channel):
+  c = _config()
+  with c.unlocked():
+    c.eval.baseline_channel = channel
+  body = brains.sum(-1) > 0.01
+  np.testing.assert_allclose(baselines.maps_and_scores(c)(brains)[0]["intensity"][..., 0],
+                             brains[..., channel] * body, atol=1e-6)
+
+
 def test_without_the_filter_there_are_the_two_that_always_were(brains):
   for c in (_config(), _config(guided=0)):
     assert set(baselines.maps_and_scores(c)(brains)[0]) == {"intensity", "intensity_median5"}

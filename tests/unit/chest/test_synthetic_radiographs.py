@@ -26,6 +26,7 @@ def test_splits_labels_masks_and_findings(data):
     assert found == ["normal"] * 4 + list(phantom.FINDINGS)
     assert arrays["image"].dtype == np.float32 and arrays["image"].min() >= 0 and arrays["image"].max() <= 1
     assert len({source.meta(i)["patient"] for i in range(len(source))}) == len(source)
+  assert len(data.validation()) == 4
   np.testing.assert_array_equal(data.validation().read(np.arange(4))["image"],
                                 data.split("val").read(np.arange(4))["image"])
 

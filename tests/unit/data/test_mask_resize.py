@@ -21,6 +21,14 @@ def test_a_pixel_is_lesion_where_at_least_half_of_its_area_was(soft):
   assert not found[2:].any()
 
 
+def test_image_and_mask_have_the_margin_that_crops_need(monkeypatch):
+  image = np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8)
+  item = images.Item("x", lambda: image, lambda: np.ones((12, 12), np.float32), None)
+  found = images.Pairs([item], 4, margin=2).read_one(0)
+  assert found["image"].shape == (6, 6, 3) and found["mask"].shape == (6, 6, 1)
+  np.testing.assert_array_equal(found["image"], images.to_network(resize.antialiased(image, 6), 6, None))
+
+
 # --------------------------------------------------------------------------------- values of mask files
 MASK = np.zeros((16, 16), np.uint8)
 MASK[5:11, 6:12] = 255

@@ -178,3 +178,9 @@ def test_what_a_program_does_where_nothing_is_said(name, defaults, monkeypatch):
     importlib.import_module(f"data_pipelines.prepare.{name}").main([])
   assert {k: seen[k] for k in defaults} == defaults
   assert set(seen) - set(defaults) <= {"help", "dir", "out", "source", "target", "set"}
+
+
+def test_marks_that_cannot_be_drawn_are_refused_before_a_folder_is_made(tmp_path):
+  with pytest.raises(SystemExit, match="config.data.marks.unmarked=2.0: a share between"):
+    programs.main(["pairs", f"--out={tmp_path / 'p'}", "--synthetic=1", "--set=unmarked=2"])
+  assert not (tmp_path / "p").exists()

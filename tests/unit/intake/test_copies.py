@@ -10,7 +10,7 @@ import pytest
 
 from data_pipelines import dataset as datasets, fields
 from data_pipelines.datasets import own_folder
-from data_pipelines.intake import copies, patients, sides, tables
+from data_pipelines.intake import copies, folder_words, patients, person_names, sides, tables
 
 
 def write(folder, *names):
@@ -192,3 +192,26 @@ def test_a_pattern_that_fits_no_name_is_said(caplog):
   patients.of_files(names, "(a)")
   patients.of_files(names, "(pat.)", "file")
   assert not caplog.text
+
+
+@pytest.mark.parametrize("second", ["n01 (1)", "Copy of n01", "Kopie von n01", "copie de n01", "Copia di n01",
+                                    "copia de n01", "n01 - Copy", "n01 Kopie (2)"])
+def test_a_second_copy_is_of_the_same_person_in_every_language(second):
+  plain = {f"{name}.png": name for name in ("n01", second, "n02", "Copy of n09")}
+  whose = person_names.copied({name: name for name in plain}, plain)
+  assert whose == {"n01.png": "n01.png", f"{second}.png": "n01.png", "n02.png": "n02.png",
+                   "Copy of n09.png": "Copy of n09.png"}  # of which the first is not there
+
+
+@pytest.mark.parametrize("folder", ["overlay", "heatmaps", "pred", "predictions", "cam", "gradcam", "results",
+                                    "outputs", "viz", "visualisation", "thumbs", "previews"])
+def test_pictures_of_results_beside_images_of_their_names_are_none(tmp_path, folder):
+  files = [tmp_path / "a.png", tmp_path / folder / "a.jpg", tmp_path / folder / "b.jpg"]
+  kind = "thumbnail" if folder in ("thumbs", "previews") else "result"
+  assert folder_words.thumbnails(files) == {files[1]: f"is a {kind} by its folder"}
+
+
+def test_words_of_the_users_own_leave_numbers_of_people_alone(tmp_path):
+  """With normal_words=("fine",) patient 0 was a normal one, beside patients 1 and 2."""
+  files = [tmp_path / "set" / name for name in ("0/a.png", "1/a.png", "2/a.png", "fine/a.png")]
+  assert list(folder_words.sides(files, tmp_path, ({"fine"}, ())).values()) == [None, None, None, 0]

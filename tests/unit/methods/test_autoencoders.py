@@ -230,3 +230,10 @@ def test_networks_of_morphaeus_are_those_of_the_fields():
   enc, dec = nets["enc"], nets["dec"]
   assert enc.slope == dec.slope == 0.3 and dec.out == 4 and dec.upsampling == "transposed"
   assert nets["deformer"].levels == 2
+
+
+def test_widths_keep_their_order():
+  """Sorted, a net that narrows was another one."""
+  for word in ("si_vae", "vae"):
+    nets = method_of(f"{word},smoke", model__widths=(16, 4, 8)).nets((16, 16, 1))
+    assert tuple(nets["enc"].widths) == (16, 4, 8)

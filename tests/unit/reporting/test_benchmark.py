@@ -232,3 +232,9 @@ def test_long_lists_are_whole_in_the_text():
   found = runs_lib.Found([], names, {}, [])
   lines = text_tables._markdown_lists(found)
   assert [line for line in lines if "launch" in line and line.startswith("-")] == [f"- {n}" for n in names]
+
+
+def test_a_link_back_to_a_folder_of_runs_is_not_followed(tmp_path):
+  (tmp_path / "runs/a").mkdir(parents=True)
+  (tmp_path / "runs/a/back").symlink_to(tmp_path / "runs", target_is_directory=True)
+  assert list(runs_lib._places(tmp_path)) == [tmp_path, tmp_path / "runs", tmp_path / "runs/a"]

@@ -100,3 +100,12 @@ def test_pauses_do_not_count_into_the_rate():
       progress.add(step, device.dispatch(0.0), 10)
     progress.flush()
   assert rates[0] is None and rates[1] > 30 / 0.2
+
+
+def test_a_resumed_run_logs_where_an_unbroken_one_does():
+  device, seen = Device(0.0), []
+  with progress_lib.Progress(40, 17, 10, active=False) as progress:
+    progress.receive = lambda fetched, rate: seen.append([s for s, _ in fetched]) or {}
+    for step in (18, 19, 20, 21):
+      progress.add(step, device.dispatch(0.0), 1)
+    assert seen == [[18, 19, 20]]
