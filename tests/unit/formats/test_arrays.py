@@ -1,4 +1,4 @@
-"""NumPy files of users: damage, claims and bombs are one line."""
+"""NumPy files of users: damage, claims and bombs are one line; pixels that are no numbers, in every form."""
 
 import contextlib
 import os
@@ -104,3 +104,14 @@ def test_a_picture_whose_whole_matrix_is_larger_is_a_tile_of_it(tmp_path, sides,
   path = dicom_series_files.write(tmp_path / "s", np.ones((3, 4, 1)), np.eye(4), **fields)[0]
   with contextlib.nullcontext() if read else pytest.raises(UserError, match="is a tile store of a whole"):
     assert images.read_values(path).shape == (4, 3, 1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_single_pixel_that_is_no_number_is_refused_in_units_too(tmp_path, bad):
+  values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+  Image.fromarray(values).save(tmp_path / "a.tif")
+  np.testing.assert_array_equal(images.read_values(tmp_path / "a.tif")[..., 0], values)
+  values[3, 4] = bad
+  Image.fromarray(values).save(tmp_path / "b.tif")
+  with pytest.raises(UserError, match="b.tif holds NaN or infinite pixels"):
+    images.read_values(tmp_path / "b.tif")

@@ -293,14 +293,3 @@ def test_a_palette_of_8_bits_in_words_of_16(tmp_path):
     tables[f"{name}PaletteColorLookupTableData"] = np.arange(256).astype("<u2").tobytes()
   found = images.read_8bit(dicom(tmp_path / "a.dcm", RAMP, "PALETTE COLOR", **tables), 1)[..., 0]
   np.testing.assert_array_equal(found, RAMP)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_single_pixel_that_is_no_number_is_refused_in_units_too(tmp_path, bad):
-  values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
-  Image.fromarray(values).save(tmp_path / "a.tif")
-  np.testing.assert_array_equal(images.read_values(tmp_path / "a.tif")[..., 0], values)
-  values[3, 4] = bad
-  Image.fromarray(values).save(tmp_path / "b.tif")
-  with pytest.raises(UserError, match="b.tif holds NaN or infinite pixels"):
-    images.read_values(tmp_path / "b.tif")
