@@ -43,6 +43,8 @@ def test_largest_batch_grows_in_proportion(free, largest, monkeypatch):
   plan = memory.Plan(needs=200, scratch=50, fixed=100, batch=10, free=free)
   assert plan.largest_batch == largest and plan.fits == (None if free is None else free >= 200)
   assert ("largest batch" in plan.line()) == (free is not None)
+  if free is not None:
+    assert plan.line().endswith(f"about {largest}" if largest else "smaller than one image a device")
 
 
 def test_remedies_name_the_fields_there_are():

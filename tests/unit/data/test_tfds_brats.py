@@ -31,6 +31,7 @@ def test_is_an_ordinary_tfds_set(built):
   base, folder = built
   builder = tfds.builder_from_directory(folder)
   assert set(builder.info.splits) == {"train", "val", "test"}
+  assert builder.info.metadata["synthetic"] is True and "scans" in builder.info.metadata["source"]
   dataset = datasets.open_dataset(
       {**CONFIG, "dir": str(base / "scans"), "prepared_dir": str(base / "p")}, 0)
   for split in ("train", "val", "test"):

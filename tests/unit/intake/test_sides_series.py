@@ -68,6 +68,9 @@ def test_series_are_the_volumes_of_nifti(root, tmp_path):
     np.testing.assert_allclose(everything(again)["image"], found["image"], atol=1e-5)
   (root / "masks/P7.nii.gz").rename(root / "abnormal/P7/lesion_ground_truth.nii.gz")
   assert opened(root, prepared_dir=str(tmp_path / "beside")).has_lesions("test")
+  shutil.copy(other / "masks/P7.nii.gz", root / "masks")
+  with pytest.raises(UserError, match=r"masks/P7.nii.gz and .*ground_truth.nii.gz are masks of one scan: take"):
+    opened(root, prepared_dir=str(tmp_path / "twice"))
 
 
 def test_modalities_by_description_and_what_is_no_volume_is_named(tmp_path, caplog):

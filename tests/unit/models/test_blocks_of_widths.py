@@ -79,6 +79,15 @@ def test_the_noisy_unet_covers_a_picture_that_is_no_square(sides, shape):
   assert out.shape[:3] == (1, *(-(-n // 16) * 16 for n in shape))
 
 
+@pytest.mark.parametrize("kind, smallest", [("residual18", 8), ("residual9", 8), ("regular", 16)])
+def test_a_network_needs_its_coarsest_block(kind, smallest):
+  of = lambda side: dict(kind=kind, max_res=side, latent_res=8, role="enc", latent_dim=8, exact_widths=False,
+                         widths=(8,) * 4)
+  dpa_family.check(**of(smallest))
+  with pytest.raises(UserError, match=f"config.model.enc: image resolution {smallest // 2} is too small"):
+    dpa_family.check(**of(smallest // 2))
+
+
 @pytest.mark.parametrize("field", ["kind", "norm", "pad", "pool", "upsample"])
 @pytest.mark.parametrize("kind", dpa_nets.KINDS)
 def test_each_unknown_word_of_a_network_is_refused_alone(kind, field):

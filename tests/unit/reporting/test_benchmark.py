@@ -114,6 +114,19 @@ def test_published_figures_stand_in_the_table_of_the_score_that_they_are_of():
   assert ["; published " in part for part in text.split("\n## ")[1:3]] == [True, False]
 
 
+def test_drawn_images_are_said_where_a_run_has_them_and_classes_where_there_are_several():
+  def text(classes, **more):
+    runs = [run("a", "cifar10", str(c), 0, .6) for c in range(classes)]
+    runs[0].result.update(more)
+    tables = {"image_auroc": summary.table(runs, "image_auroc")}
+    (cell,) = tables["image_auroc"].values()
+    return text_tables.markdown(runs_lib.Found(runs, [], {}, []), tables,
+                                summary.ranking(tables["image_auroc"])), text_tables.words.count(cell)
+  (plain, one), (drawn, two) = text(1), text(2, synthetic=True)
+  assert "SYNTHETIC" not in plain and "**SYNTHETIC DATA** among the runs." in drawn
+  assert (one, two) == ("1/1 runs", "2/2 runs, 2/2 classes")
+
+
 def test_ranks_leave_out_methods_without_the_blocks():
   values = {"a": (.9, .8, .7), "b": (.8, .7, .6), "c": (.99, None, None)}
   runs = [run(m, "cifar10", str(c), 0, v) for m, own in values.items() for c, v in enumerate(own)]

@@ -1,9 +1,11 @@
 """Where things stand in a figure, counted by hand: bands, dots, ticks, the scale of heat, words of a list."""
 
 import ast
+import io
 import re
 
 import numpy as np
+from PIL import Image
 import pytest
 
 from medae_jax.metrics import ranks
@@ -120,6 +122,14 @@ def test_fillings_are_of_restoration_and_the_one_that_is_written_is_named():
   assert ["(what predict writes)" in head for head in found["heads"]] == [False, True, False, False]
 
 
+def test_a_row_of_a_finding_has_its_own_numbers():
+  found = {"effusion": {"n": 7, "auroc": 0.75, "ap": 0.5, "ci95": {"auroc": [0.5, 1.0]}, "fpr95": 0.25,
+                        "ci95_delong": [0.625, 0.875]}, "no number": {"n": 3, "auroc": None}}
+  assert run_tables.findings(split(findings=found)) == [
+      {"name": "effusion", "n": 7, "auroc": (0.75, [0.5, 1.0]), "ap": (0.5, None), "delong": [0.625, 0.875],
+       "fpr95": 0.25}]
+
+
 def test_a_notebook_has_a_column_of_baselines_where_there_are_some():
   alone, beside = (display.evaluation({"image_auroc": 0.75, "split": "test", **more}, None)
                    for more in ({}, {"baseline": {"image_auroc": 0.5, "what": "x"}}))
@@ -128,7 +138,10 @@ def test_a_notebook_has_a_column_of_baselines_where_there_are_some():
     rows = re.findall("<tr>(.*?)</tr>", html)
     assert {len(re.findall("<t[dh]", row)) for row in rows} == {6 if html is beside else 5}
   named = display.evaluation({"image_auroc": 0.75, "dataset": "a <i>", "split": "<u>"}, None)
-  assert "<b>a &lt;i&gt;</b>, &lt;u&gt;" in named
+  assert "<b>a &lt;i&gt;</b>, &lt;u&gt;" in named and "<img" not in named
+  panel = io.BytesIO()
+  Image.new("RGB", (6, 4)).save(panel, "PNG")
+  assert "panel of the split" in display.evaluation({"image_auroc": 0.75}, panel.getvalue())
 
 
 def test_cases_of_a_comparison_are_rows_by_id_and_else_patients(tmp_path):

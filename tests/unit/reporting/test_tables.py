@@ -79,6 +79,10 @@ def test_every_number_of_a_cell_is_of_its_own_runs_metric_and_score(tmp_path):
   assert [row[k] for k in ("mean", "ci95_low", "ci95_high", "before_mean", "before_ci95_low",
                            "before_ci95_high")] == ["0.25", "0.125", "0.5", "0.5", "0.375", "0.625"]
   lines = (tmp_path / "table.md").read_text().splitlines()
+  assert [n for n in lines if n.startswith(("Mean of the runs that val chooses", "  a + b"))] == [
+      "Mean of the runs that val chooses, standardised by its normal images: pixel_ap (test) 0.7500, std "
+      "0.3536 over 2 rounds, 95 % 0.500 to 0.750.", "  a + b: val 0.7500, pixel_ap (test) 0.5000",
+      "  a + b: val 0.7500, pixel_ap (test) 1.0000"]
   head, first, second = ([c.strip() for c in lines[i].split("|")[1:-1]] for i in (0, 2, 3))
   assert head == ["model", "size", "width", "as configured", "std", "95 %", "pixel_ap (test)", "std", "95 %",
                   "runs", "trivial jpeg", "trivial median"]

@@ -88,6 +88,7 @@ def test_the_table_of_seeds_by_hand(tmp_path):
                                      "pixel_ap": {"mean": 0.75, "values": [0.75, None, None], "std": None}}
   assert found["splits"]["val"]["auc"]["std"] is None  # of one number
   assert found["missing"] == ["seed_1: val", "seed_2: val", "seed_2: test"] and found["synthetic"]
+  assert list(found["baselines"]["test"]) == ["pixel_ap"] and not found["baselines"]["val"]
   text = (tmp_path / "seeds.md").read_text()
   assert "| test | auc | 0.6500 | 0.2121 | 0.5000 0.8000 - |" in text
   assert "| test | pixel_ap, baseline | 0.5000 | - | 0.5000 - - |" in text and "seconds" not in text
