@@ -42,6 +42,13 @@ def test_polygon_covers_its_pixels():
       (r, c) for r in (1, 2, 3) for c in (2, 3, 4, 5)}
 
 
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_stroke_of_two_points_joins_them(width):
+  layer = layers.paint([Stroke(np.array([[2, 5], [17, 5]]), width)], (20, 20), (1, 1, 1), antialias=False)
+  row = 5 - layer.top
+  assert set(np.flatnonzero(layer.alpha[row]) + layer.left) >= set(range(2, 18))
+
+
 def test_shapes_outside_the_frame_give_no_layer():
   assert layers.paint([Stroke(np.array([[50, 50]]), 3)], (10, 10), (1, 1, 1)) is None
   assert layers.texture(np.ones((3, 3, 3)), 20, 0, (10, 10)) is None

@@ -91,6 +91,18 @@ def test_nothing_hides_beside_the_elements(tmp_path):
     assert data.SOPInstanceUID == data.file_meta.MediaStorageSOPInstanceUID not in (uid, guess)
 
 
+@pytest.mark.parametrize("name", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_a_look_up_table_keeps_its_numbers_and_not_its_words(tmp_path, name):
+  table = pydicom.Dataset()
+  table.LUTDescriptor, table.LUTData, table.LUTExplanation = [256, 0, 8], list(range(256)), "Jane's own"
+  table.PatientComments = "Jane"
+  data = pydicom.dcmread(dicom(tmp_path / "a.dcm", GREY))
+  setattr(data, name, [table])
+  made = dicom_identity._anonymous(data)
+  item = getattr(made, name)[0]
+  assert {e.keyword for e in item} == {"LUTDescriptor", "LUTData"} and item.LUTData == list(range(256))
+
+
 def test_where_an_ultrasound_lies_in_its_picture_is_kept(tmp_path):
   """Every element of PS3.3 C.8.5.5 that says where a region is and how large its pixels are."""
   words = ["RegionSpatialFormat", "RegionDataType", "RegionFlags", "RegionLocationMinX0",

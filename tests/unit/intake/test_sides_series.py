@@ -69,7 +69,7 @@ def test_series_are_the_volumes_of_nifti(root, tmp_path):
   (root / "masks/P7.nii.gz").rename(root / "abnormal/P7/lesion_ground_truth.nii.gz")
   assert opened(root, prepared_dir=str(tmp_path / "beside")).has_lesions("test")
   shutil.copy(other / "masks/P7.nii.gz", root / "masks")
-  with pytest.raises(UserError, match=r"masks/P7.nii.gz and .*ground_truth.nii.gz are masks of one scan: take"):
+  with pytest.raises(UserError, match=r"masks/P7.nii.gz and .*ground_truth.nii.gz are masks of one scan"):
     opened(root, prepared_dir=str(tmp_path / "twice"))
 
 

@@ -38,6 +38,16 @@ def test_build_covers_and_keeps_all_where_there_are_few(rng):
     memory_bank.build(rows[:0], 4, 0)
 
 
+@pytest.mark.parametrize("channels, dims, projected", [(12, 5, True), (12, 12, False), (5, 12, False)])
+def test_rows_wider_than_the_projection_are_chosen_by_their_distances_in_it(rng, channels, dims, projected):
+  rows = rng.standard_normal((40, channels)).astype(np.float32)
+  bank, radius = memory_bank.build(rows, 6, 3, dims)
+  seen = rows @ memory_bank.projection(3, channels, dims) if projected else rows
+  chosen = [int(np.flatnonzero((rows == row).all(1))[0]) for row in bank]
+  away = np.linalg.norm(seen[:, None] - seen[None, chosen], axis=-1).min(1)
+  assert bank.shape == (6, channels) and radius == pytest.approx(away.max(), rel=1e-4)
+
+
 def test_projection_keeps_distances(rng):
   rows = rng.standard_normal((50, 500)).astype(np.float32)
   small = rows @ memory_bank.projection(0, 500, 128)

@@ -142,14 +142,14 @@ def test_exactly_the_listed_patches_are_cut(slides, prepared, tmp_path):
       path = lists / source.list_file(part, kind)
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_text("")
-  name = "tumor_001_tumor_x_1000_y_1200_w_768_h_768"  # off the grid, as no drawing would give it
+  name = "tumor_001_tumor_x_1000_y_1200_w_512_h_768"  # off the grid and no square, as no drawing would give it
   (lists / source.list_file("train", "tumor")).write_text(
       f"{name}.jpg\ntumor_077_tumor_x_0_y_0_w_768_h_768.jpg\n")
   go(slides, tmp_path / "out", f"--names={lists}", "--no_stain")
   row, = table(tmp_path / "out")
   assert row["file"] == f"x40/{name}.png" and 0.5 < float(row["lesion"]) < 1 and row["stain"] == "as cut"
   with reader.open_slide(slides / "training" / "tumor" / "tumor_001.tif") as slide:
-    np.testing.assert_array_equal(pixels(tmp_path / "out" / row["file"]), slide.read(0, 1200, 1000, 768, 768))
+    np.testing.assert_array_equal(pixels(tmp_path / "out" / row["file"]), slide.read(0, 1200, 1000, 512, 768))
   assert "tumor_077" in json.loads((tmp_path / "out" / "report.json").read_text())["left_out"]
 
 
@@ -227,11 +227,14 @@ def test_a_bad_slide_is_named_and_left_out(one, tmp_path, fault, words):
     go(one, tmp_path / "out", *more, "--strict")
 
 
-def test_wrong_requests_are_one_line(slides, prepared, tmp_path):
+def test_wrong_requests_are_one_line(slides, prepared, tmp_path, capsys):
   for more, words in ((("--seed=7",), "another seed"), (("--steps=none",), "the steps are"),
                       (("--format=gif",), "png, jpeg"), (("--scales=x5",), "x40")):
     with pytest.raises(UserError, match=words):
       go(slides, prepared, *more)
+  with pytest.raises(SystemExit):
+    go(slides, prepared, "--per_slides=9")
+  assert "unknown: --per_slides=9" in capsys.readouterr().err
   with pytest.raises(UserError, match="no slide normal_056"):
     run.prepare(fields.resolve(fields.Settings(str(slides), str(tmp_path))))
   with pytest.raises(UserError, match="lies outside"):  # in the same target: nothing was made there yet
