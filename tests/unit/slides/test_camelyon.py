@@ -142,7 +142,7 @@ def test_exactly_the_listed_patches_are_cut(slides, prepared, tmp_path):
       path = lists / source.list_file(part, kind)
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_text("")
-  name = "tumor_001_tumor_x_1000_y_1200_w_512_h_768"  # off the grid and no square, as no drawing would give it
+  name = "tumor_001_tumor_x_1000_y_1200_w_512_h_768"  # off the grid, no square: as no drawing gives it
   (lists / source.list_file("train", "tumor")).write_text(
       f"{name}.jpg\ntumor_077_tumor_x_0_y_0_w_768_h_768.jpg\n")
   go(slides, tmp_path / "out", f"--names={lists}", "--no_stain")
