@@ -200,6 +200,9 @@ def test_what_a_method_is_fitted_on_is_not_what_training_prepared(root):
   np.testing.assert_array_equal(trained, transforms.normalize(raw))
   np.testing.assert_array_equal(fitted, transforms.normalize(transforms.equalize(raw)))
   assert not np.array_equal(trained, fitted)
+  told = data.describe()
+  assert {k: told[k] for k in ("crop_size", "resize", "equalize_hist", "equalize_hist_test")} == {
+      "crop_size": 40, "resize": 40, "equalize_hist": False, "equalize_hist_test": True}
 
 
 @pytest.mark.parametrize("shape, corner", [((301, 303), (38, 40)), ((303, 224), (40, 0)),

@@ -165,6 +165,17 @@ def test_what_is_offered_has_the_filters_and_the_mask_of_the_method():
   np.testing.assert_allclose(found("published", "max"), image.max((1, 2, 3)))  # finished by the method
 
 
+def test_a_score_that_is_no_mean_of_a_map_is_offered_once_and_as_it_is():
+  scores = reconstruction.Reconstruction(config(offer=True), Need(low=0, high=1), plain=False)
+  image, recon = pair()
+  own = {"recon": recon, "map": jnp.asarray(image), "score": jnp.arange(3.0)}
+  out = scores.outputs(State.create(scores.pretrained()), image, own)
+  offers = {k.removeprefix("offer/") for k in out if k.startswith("offer/")}
+  assert offers == {"kind=published", *(f"kind={k};image_score={how}" for k in ("residual", "ssim", "l1_ssim")
+                                        for how in ("mean", "max", "top1"))}
+  np.testing.assert_array_equal(out["offer/kind=published"], [0, 1, 2])
+
+
 def test_what_cannot_score_is_refused():
   with pytest.raises(UserError, match="trunk_weights"):
     build(kind="equalised")
