@@ -255,7 +255,8 @@ def test_a_folder_with_boxes(tmp_path, caplog):
 
 @pytest.mark.parametrize("row, words", [
     ("test/pleural plaque/c1.png,10,10,20,20", "c1.png has 16x20 pixels, .*goes beyond"),
-    ("test/good/b1.png,0,0,8,8", "1 normal images have boxes, the first test/good/b1.png")])
+    *((f"{name},0,0,8,8", f"1 normal images have boxes, the first {name}")
+      for name in ("test/good/b1.png", "train/good/a0.png"))])
 def test_boxes_that_do_not_fit_their_image(tmp_path, row, words):
   root = folder(tmp_path)
   (root / "boxes.csv").write_text(f"file,x,y,width,height\n{row}\n")

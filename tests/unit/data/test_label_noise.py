@@ -100,9 +100,9 @@ def test_every_kind_is_reproducible_and_wrong_in_its_way(kind):
     assert (other != first[0]).any()
 
 
-def test_mixture_proportions():
-  kinds = [label_noise.apply(rectangle(3, 8, 5, 17), "whole*0.25+none*0.75", 0, f"i{i}").sum()
-           for i in range(400)]
+@pytest.mark.parametrize("text", ["whole*0.25+none*0.75", "whole+none*3", "whole*10+none*30"])
+def test_mixture_proportions(text):
+  kinds = [label_noise.apply(rectangle(3, 8, 5, 17), text, 0, f"i{i}").sum() for i in range(400)]
   assert 0.18 < np.mean(np.array(kinds) > 100) < 0.32
 
 

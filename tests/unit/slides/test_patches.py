@@ -89,6 +89,12 @@ def test_stain_augmentation_moves_amounts_and_keeps_glass():
   bright = (found[0] > 40).all(-1) & (patch > 40).all(-1)
   normal = np.cross(matrix[0], matrix[1])
   assert np.abs(change[bright] @ (normal / np.linalg.norm(normal))).mean() < 0.01  # in their plane
+  amounts = -np.log(np.maximum(patch, 1) / 255.0)[bright] @ np.linalg.pinv(matrix)
+  moved, both = -change[bright] @ np.linalg.pinv(matrix), np.minimum(amounts.sum(1), 1)
+  for stain_number in range(2):  # (1 + a) c + b min(1, c1 + c2): two draws, of which neither is the other
+    known = np.stack([amounts[:, stain_number], both], 1)[amounts.min(1) > 0.02]
+    (a, b), rest, *_ = np.linalg.lstsq(known, moved[:, stain_number][amounts.min(1) > 0.02])
+    assert max(abs(a), abs(b)) < 0.31 and abs(a - b) > 0.02 and rest[0] / len(known) < 1e-3
 
 
 def test_plans_are_kept(root, tmp_path, monkeypatch):
