@@ -1,10 +1,10 @@
 """One-class data sets: rules of the folds, transforms, CIFAR-10 and SVHN."""
 
-
 import numpy as np
 import pytest
 
 from data_pipelines.datasets import _natural_files, natural
+from data_pipelines.errors import UserError
 from data_pipelines.formats import images
 from data_pipelines.one_class import folds, lists as one_class, transforms
 from data_pipelines.ops import augment
@@ -218,6 +218,10 @@ def test_natural_bad_files(tmp_path):
   for i in range(2, 6):
     (tmp_path / f"data_batch_{i}.bin").write_bytes(b"")
   with pytest.raises(ValueError, match="multiple of 3073"):
+    _natural_files.read_arrays("cifar10", tmp_path)
+  (tmp_path / "data_batch_1.bin").unlink()
+  (tmp_path / "data_batch_1.bin").mkdir()  # one look for whatever is no file: a pipe would be waited for
+  with pytest.raises(UserError, match="data_batch_1.bin is a folder"):
     _natural_files.read_arrays("cifar10", tmp_path)
 
 

@@ -245,6 +245,13 @@ def test_the_target_of_the_stains_is_cut_where_the_settings_say(tmp_path, monkey
   assert found == kept and found["matrix"] == image[top:top + 20, left:left + 20].tolist()
 
 
+def test_the_published_target_and_number_of_patches_are_what_is_taken_where_nothing_is_said():
+  found = fields.Settings("a", "b")
+  assert (found.target_slide, found.target_left, found.target_top, found.target_side) == (
+      "normal_056", 23808, 120832, 2816)
+  assert found.per_slide == 50 and len(found.left_out) == 7
+
+
 def test_slides_of_which_nobody_says_whether_they_are_normal_are_named_and_not_missed(tmp_path):
   """A download of testing/ alone with an older table: the folder does hold slides."""
   images = tmp_path / "testing" / "images"

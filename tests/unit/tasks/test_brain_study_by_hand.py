@@ -146,6 +146,19 @@ def fold():
   return candidates.Fold(val, drawn, test, part([("e", z, 0, 0.0) for z in range(20)], seed=3)["recon"])
 
 
+def test_a_map_is_mixed_with_those_of_its_neighbours_in_its_own_scan(fold, monkeypatch):
+  """1-2-1 in the order of the slices, whatever the order of the rows; the ends count once more."""
+  drawn = np.random.default_rng(0).uniform(size=fold.test["image"].shape[:3])
+  monkeypatch.setattr(candidates, "both", lambda _, how: {"mean4": drawn.copy()}[how])
+  patient, number = np.array(fold.test["patient"]), np.array(fold.test["slice"])
+  found = candidates._neighbours(fold)
+  for name in np.unique(patient):
+    rows = sorted(np.flatnonzero(patient == name), key=lambda r: number[r])
+    ends = [rows[0], *rows, rows[-1]]
+    for before, row, after in zip(ends, rows, ends[2:]):
+      np.testing.assert_allclose(found[row], 0.25 * drawn[before] + 0.5 * drawn[row] + 0.25 * drawn[after])
+
+
 def test_weights_are_fitted_to_the_lesions_and_patients_that_the_name_says(fold, monkeypatch):
   best = lambda *args: int(np.argmax(fold.weights(*args)[:3]))
   assert best("drawn", "recon") == 2

@@ -243,10 +243,10 @@ def test_a_length_that_was_found_is_given_to_configs_of_fewer_fields_too(tmp_pat
 
 @pytest.mark.parametrize("others", ["", "deep_if+"])
 def test_frozen_features_run_beside_the_methods_of_the_published_runner_and_alone(others):
-  found = sweep_benchmark.get_config(f"method={others}frozen,data=svhn,root=x,cls=1").sweep
+  found = sweep_benchmark.get_config(f"method={others}frozen,data=svhn,root=x,cls=1+4").sweep
   parts = [(p["config"], p["grid"]["cls"]) for p in found.parts] or [(found.config, found.grid.cls)]
-  published = [("configs/deep_if_svhn.py", (1,))] * (2 * bool(others))
-  assert parts == [*published, ("configs/frozen_svhn.py", (1,))]
+  published = [("configs/deep_if_svhn.py", (1, 4))] * (2 * bool(others))
+  assert parts == [*published, ("configs/frozen_svhn.py", (1, 4))]
 
 
 @pytest.mark.parametrize("values, said", [

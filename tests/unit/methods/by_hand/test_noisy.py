@@ -62,7 +62,8 @@ def test_the_plain_loss_takes_its_share_of_the_clean_gradient(share):
                      optim__weight_decay=0.0, optim__lr=0.1, optim__schedule="constant")
   stage, w = Stage("noisy", 4), jnp.float32(0.3)
   state = State.create({"net": w}, opt={"net": method._optimizer(stage)[0].init(w)})
-  new, _ = method.train_step(state, BATCH, jax.random.key(0), stage=stage, axis_name=None)
+  new, metrics = method.train_step(state, BATCH, jax.random.key(0), stage=stage, axis_name=None)
+  assert ("clean_loss" in metrics) == (share > 0)  # nothing is computed for a share of 0
   noisy, clean = (np.mean(np.multiply(*slopes(name))) for name in ("noisy", "clean"))
   np.testing.assert_allclose(new.params["net"], 0.3 - 0.1 * (noisy + share * clean), rtol=1e-5)
   assert jax.tree.structure(new) == jax.tree.structure(state)  # what the next step takes
