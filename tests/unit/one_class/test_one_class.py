@@ -219,9 +219,9 @@ def test_natural_bad_files(tmp_path):
     (tmp_path / f"data_batch_{i}.bin").write_bytes(b"")
   with pytest.raises(ValueError, match="multiple of 3073"):
     _natural_files.read_arrays("cifar10", tmp_path)
-  (tmp_path / "data_batch_1.bin").unlink()
-  (tmp_path / "data_batch_1.bin").mkdir()  # one look for whatever is no file: a pipe would be waited for
-  with pytest.raises(UserError, match="data_batch_1.bin is a folder"):
+  (tmp_path / "data_batch_3.bin").unlink()
+  (tmp_path / "data_batch_3.bin").mkdir()  # one look for whatever is no file: a pipe would be waited for
+  with pytest.raises(UserError, match="data_batch_3.bin is a folder"):
     _natural_files.read_arrays("cifar10", tmp_path)
 
 
