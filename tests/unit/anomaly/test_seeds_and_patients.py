@@ -77,12 +77,12 @@ def test_likeness_of_abnormal_images_is_resampled_over_their_patients(monkeypatc
 
 
 def test_a_distance_that_there_is_none_of_takes_no_patient_of_another(monkeypatch):
-  """The first scan is missed whole: it has a Dice of surfaces, 0, and no distance."""
-  mask, told = np.zeros((3, 9, 9)), []
-  mask[:, 3:6, 3:6] = 1
+  """The first scan is missed whole: it has a Dice of surfaces, 0, and no distance. The last has no lesion."""
+  mask, told = np.zeros((4, 9, 9)), []
+  mask[:3, 3:6, 3:6] = 1
   maps = 0.9 * mask
   maps[0] = 0
-  seen = by_hand.with_maps(maps, mask, "abc")
+  seen = by_hand.with_maps(maps, mask, "abcd")
   seen.calibration = {"threshold": 0.5}
   monkeypatch.setattr(scan_measures, "interval", lambda e, values, patients: told.append(
       (values.tolist(), patients.tolist())))

@@ -98,6 +98,17 @@ def test_each_unknown_word_of_a_network_is_refused_alone(kind, field):
     dpa_family.check(**{**good, field: "x"})
 
 
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+def test_a_decoder_grows_its_maps_in_the_way_that_is_asked_for(monkeypatch, upsample):
+  called, ways = [], {"nearest": (dpa_nets, "nearest"), "bilinear": (dpa_nets.resample, "bilinear")}
+  for word, (where, name) in ways.items():
+    real = getattr(where, name)
+    monkeypatch.setattr(where, name, lambda x, word=word, real=real: called.append(word) or real(x))
+  net = dpa_nets.Decoder((8, 7, 5), 16, 3, latent_res=4, kind="regular", upsample=upsample)
+  shapes(net, jnp.zeros((2, 4, 4, 8)))
+  assert called == [upsample] * 2
+
+
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("kind", dpa_nets.KINDS)
 @pytest.mark.parametrize("latent_res", [1, 4])
