@@ -4,7 +4,9 @@ A rule that loses a limit is then on another list; a new field is put on its lis
 """
 
 import importlib
+import json
 import math
+import pathlib
 
 from medae_jax.core import checks
 
@@ -37,11 +39,24 @@ def rules():
       yield name, takes
 
 
+def test_a_shared_rule_is_of_a_field_that_a_config_has():
+  """A rule under a name that nobody has checks nothing."""
+  names: set[str] = set()
+  def walk(tree):
+    for name, below in tree.items():
+      names.add(name)
+      if isinstance(below, dict):
+        walk(below)
+  walk(json.loads((pathlib.Path(__file__).parent / "config_values.json").read_text()))
+  assert set(checks.SHARED) - names == {  # made together with those of the critics' losses
+      f"method.adv_{side}.{name}" for side in ("image", "latent") for name in ("weight", "n_critic")}
+
+
 def test_limits_are_those_of_the_lists():
   numbers = list(rules())
   assert {n for n, takes in numbers if takes(-1) or takes(-0.5) or takes(-1e-6)} == NEGATIVE
   assert {n for n, takes in numbers if not takes(0)} == POSITIVE
-  assert {n for n, takes in numbers if takes(0.5) and not takes(3)} == SHARES
+  assert {n for n, takes in numbers if takes(0.5) and not takes(1.001)} == SHARES
   assert {n for n, takes in numbers if takes(0.5) and not takes(1)} == BELOW_ONE
   assert not [n for n, takes in numbers if takes(math.nan) or takes(math.inf) or takes(True) or takes(False)]
   assert not [n for n, takes in numbers if takes(2**64) and not takes(0.5)]  # whole numbers of 64 bits

@@ -115,11 +115,15 @@ def test_published_figures_stand_in_the_table_of_the_score_that_they_are_of():
 
 
 def test_drawn_images_are_said_where_a_run_has_them_and_classes_where_there_are_several():
+  other = summary.table([run("b", "svhn", "0", 0, .5)], "image_auroc")  # of photographs
   def text(classes, **more):
     runs = [run("a", "cifar10", str(c), 0, .6) for c in range(classes)]
     runs[0].result.update(more)
     tables = {"image_auroc": summary.table(runs, "image_auroc")}
     (cell,) = tables["image_auroc"].values()
+    html = page.html(runs_lib.Found(runs, [], {}, []), {"image_auroc": {**tables["image_auroc"], **other}},
+                     summary.ranking(tables["image_auroc"]), "").decode()
+    assert ("SYNTHETIC" in html) == bool(more)
     return text_tables.markdown(runs_lib.Found(runs, [], {}, []), tables,
                                 summary.ranking(tables["image_auroc"])), text_tables.words.count(cell)
   (plain, one), (drawn, two) = text(1), text(2, synthetic=True)
