@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from configs import dae_nifti
 from medae_jax.core.errors import UserError
 from medae_jax.core.trained_on import fit
 from medae_jax.tasks import admit, external, score_of
@@ -47,6 +48,32 @@ def test_the_call_on_an_image_goes_by_its_own_threshold():
   of_scans = {**known, "scan_unit": "scan"}
   assert "verdict" not in made(of_scans)._row(scored(0.9), None)
   assert "called_abnormal" not in made(None)._row(scored(0.9), None)
+
+
+@pytest.mark.parametrize("given, calibration, words", [
+    (None, None, "No threshold: calibration.json is missing"), (None, {}, "No threshold"),
+    (0.25, {"threshold": 0.5, "threshold_rule": "best F1"}, "Masks: score > 0.25 (config.predict.threshold)."),
+    (None, {"threshold": 0.5, "threshold_rule": "best F1", "components": 7},
+     "Masks: score > 0.5, the best F1; without components of 7 pixels or fewer."),
+    (None, {"threshold": 0.5, "threshold_rule": "best F1", "components": 0}, "Masks: score > 0.5, the best F1.")])
+def test_what_becomes_a_mask_is_said_before_the_first_scan(caplog, given, calibration, words):
+  caplog.set_level("INFO")
+  config = dae_nifti.get_config("smoke").copy_and_resolve_references()
+  with config.unlocked():
+    config.predict.threshold = given
+  predictor.Predictor(config, calibration, None)
+  said = [r.getMessage() for r in caplog.records if r.getMessage().startswith(("Masks", "No threshold"))]
+  assert len(said) == 1 and (said[0] == words if words.endswith(".") else said[0].startswith(words))
+  assert caplog.records[-1].levelname == ("INFO" if words.startswith("Masks") else "WARNING")
+
+
+def test_what_predict_says_of_a_run_reaches_files_of_both_kinds():
+  found = made(VAL)
+  told = []
+  listener = types.SimpleNamespace(begin=lambda *given: told.append(given))
+  found._layout = found._dicom = listener
+  found.begin("out", {"method": "dae"})
+  assert told == [("out", {"method": "dae"}), ({"method": "dae"},)]
 
 
 def test_pictures_are_on_the_scales_of_val_else_on_those_of_the_input():
