@@ -50,12 +50,15 @@ def test_the_call_on_an_image_goes_by_its_own_threshold():
   assert "called_abnormal" not in made(None)._row(scored(0.9), None)
 
 
+BEST = {"threshold": 0.5, "threshold_rule": "best F1"}
+
+
 @pytest.mark.parametrize("given, calibration, words", [
     (None, None, "No threshold: calibration.json is missing"), (None, {}, "No threshold"),
-    (0.25, {"threshold": 0.5, "threshold_rule": "best F1"}, "Masks: score > 0.25 (config.predict.threshold)."),
-    (None, {"threshold": 0.5, "threshold_rule": "best F1", "components": 7},
+    (0.25, BEST, "Masks: score > 0.25 (config.predict.threshold)."),
+    (None, {**BEST, "components": 7},
      "Masks: score > 0.5, the best F1; without components of 7 pixels or fewer."),
-    (None, {"threshold": 0.5, "threshold_rule": "best F1", "components": 0}, "Masks: score > 0.5, the best F1.")])
+    (None, {**BEST, "components": 0}, "Masks: score > 0.5, the best F1.")])
 def test_what_becomes_a_mask_is_said_before_the_first_scan(caplog, given, calibration, words):
   caplog.set_level("INFO")
   config = dae_nifti.get_config("smoke").copy_and_resolve_references()
