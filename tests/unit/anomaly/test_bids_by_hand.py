@@ -30,13 +30,14 @@ def kept(monkeypatch):
     ([0, 0], None, [0, 0]), ([-1, 2], 4.0, [0, 0.5]), ([1, 8], 4.0, [0.125, 1])])
 def test_shares_of_the_scale_are_from_0_to_1_also_of_an_empty_map(tmp_path, kept, values, top, shares):
   made = bids.Derivatives({"map_max": top})
-  made._about = {"method": "m", "trained_on": "synthetic"}
+  told = {"method": "m", "run": "r", "checkpoint": "best", "trained_on": "synthetic"}
+  made._about = {**told, "calibration": "rule"}
   made.map(scan("sub-1", tmp_path), tmp_path, np.float32(values), None, 1.0)
   (array, shown), = kept.values()
   np.testing.assert_allclose(array, shares)
   said = json.loads((tmp_path / "sub-1/anat/sub-1_desc-anomaly_probseg.json").read_text())
   assert shown == 1 and said["AnomalyScale"] == (max(top or 0, *values) or 1)
-  assert said["Model"]["trained_on"] == "synthetic" and said["Model"]["method"] == "m"
+  assert {k: v for k, v in said["Model"].items() if k != "software"} == told
 
 
 @pytest.mark.parametrize("name, apart, stem", [

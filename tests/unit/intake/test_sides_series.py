@@ -57,6 +57,7 @@ def test_series_are_the_volumes_of_nifti(root, tmp_path):
   shutil.copytree(root / "masks", other / "masks")
   data, want = opened(root), opened(other)
   assert data.decided == {"modalities": ("image",), "dicom": "volumes"}
+  assert (data.name, want.name) == ("set", "nifti") and not data.synthetic
   assert {r["file"]: (r["split"], r["patient"]) for r in data.listing} == {
       r["file"].removesuffix(".nii.gz"): (r["split"], r["patient"]) for r in want.listing}
   assert data.has_lesions("test")

@@ -46,3 +46,15 @@ def test_the_last_block_is_not_cut_off_at_0():
 def test_blocks_are_repeated_as_often_as_published(name, count):
   made = {unit.split(".")[1] for unit in net.shapes(("conv2d_7b",)) if unit.startswith(f"{name}.")}
   assert made == {str(i) for i in range(count)}
+
+
+def test_the_reducing_modules_have_the_published_widths():
+  """Kernels [rows, columns, in, out] of Szegedy's table, in the order of the branches."""
+  k = net.shapes(("mixed_7a",))
+  of = lambda module: [k[name] for name in k if name.startswith(f"{module}.")]
+  assert of("mixed_5b") == [
+      (1, 1, 192, 48), (5, 5, 48, 64), (1, 1, 192, 64), (3, 3, 64, 96), (3, 3, 96, 96), (1, 1, 192, 96),
+      (1, 1, 192, 64)]
+  assert of("mixed_6a") == [(1, 1, 320, 256), (3, 3, 256, 256), (3, 3, 256, 384), (3, 3, 320, 384)]
+  assert of("mixed_7a") == [(1, 1, 1088, 256), (3, 3, 256, 384), (1, 1, 1088, 256), (3, 3, 256, 288),
+                            (1, 1, 1088, 256), (3, 3, 256, 288), (3, 3, 288, 320)]

@@ -41,6 +41,8 @@ def test_regions_are_those_above_the_threshold_the_largest_first():
   told = [f["properties"]["measurements"] for f in found]
   assert [m["area px^2"] / 4 for m in told] == [4, 3, 1, 1] and n == 4
   assert [(m["mean"], m["max"]) for m in told] == [(5.5, 9), (2, 2), (7, 7), (2, 2)]
+  assert {(f["type"], f["properties"]["objectType"], f["properties"]["classification"]["name"])
+          for f in found} == {("Feature", "annotation", "Anomaly")}  # what QuPath opens
   assert len(regions.features(values, 1, 2, least=3, name="Anomaly")[0]) == 2
   assert regions.features(values, 1, 2, least=1, name="Anomaly", most=1)[0] == found[:1]
 
