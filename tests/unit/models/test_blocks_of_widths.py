@@ -90,7 +90,7 @@ def test_a_network_needs_its_coarsest_block(kind, smallest):
 
 @pytest.mark.parametrize("max_res, latent_res", [(12, 4), (0, 1), (16, 2), (16, 3), (32, 12)])
 def test_sides_of_a_network_are_powers_of_two(max_res, latent_res):
-  with pytest.raises(UserError, match=f"resolution {max_res} must be a power of two, latent_res={latent_res}"):
+  with pytest.raises(UserError, match=f"resolution {max_res} must be a power of two, .*={latent_res} "):
     dpa_family.check(kind="residual18", max_res=max_res, latent_res=latent_res, role="enc", latent_dim=8,
                      widths=(8,) * 4, exact_widths=False)
 

@@ -56,6 +56,12 @@ def test_weights_metrics_and_the_share_of_the_clean_gradient():
   assert 0 < np.mean(u > 0) < 1
 
 
+def test_both_streams_are_asked_for_alike_and_in_their_ranges():
+  told = {name: (need.dims, need.low, need.high) for name, need in Linear.needs.items()}
+  assert told == {f"{stream}/{name}": value for stream in ("noisy", "clean")
+                  for name, value in (("image", ("BHWC", -1, 1)), ("mask", ("BHW1", 0, 1)))}
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_the_plain_loss_takes_its_share_of_the_clean_gradient(share):
   method = method_of(method__baseline="plain", method__clean_weight=share, optim__momentum=0.0,
