@@ -183,3 +183,10 @@ def test_of_one_file_its_own_series_is_read_or_its_own_reason_told(tmp_path):
   assert sorted(found.files) == sorted(made["a"])
   scans, found = inputs.find_all(made["b"][1], ("flair",), ("dicom",))
   assert not scans and [item.path for item in found.left_out] == [made["b"][1]]
+
+
+def test_a_volume_and_a_series_of_one_name_are_two_results(tmp_path):
+  scans = [inputs.Scan(name, {"any": tmp_path / file}) for name, file in (
+      ("P1", "P1.nii.gz"), ("P1", "P1/0.dcm"), ("P2", "P2.nii.gz"))]
+  assert [(s.name, s.files["any"].name) for s in inputs._told_apart(scans)] == [
+      ("P1", "P1.nii.gz"), ("P1_2", "0.dcm"), ("P2", "P2.nii.gz")]

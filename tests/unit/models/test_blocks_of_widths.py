@@ -3,12 +3,14 @@
 The methods' small configs have equal widths in places where published ones have not.
 """
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from medae_jax.core.errors import UserError
-from medae_jax.models import annotation_nets, dpa_family, dpa_layers, dpa_nets, noisy_unet
+from medae_jax.models import annotation_nets, dpa_family, dpa_layers, dpa_nets, noisy_unet, piad_nets
 from medae_jax.models.autoencoders import soft_intro
 from medae_jax.models.layers import norm
 
@@ -93,6 +95,15 @@ def test_sides_of_a_network_are_powers_of_two(max_res, latent_res):
   with pytest.raises(UserError, match=f"resolution {max_res} must be a power of two, .*={latent_res} "):
     dpa_family.check(kind="residual18", max_res=max_res, latent_res=latent_res, role="enc", latent_dim=8,
                      widths=(8,) * 4, exact_widths=False)
+
+
+@pytest.mark.parametrize("res, latent_res, fits", [
+    (16, 8, True), (16, 16, False), (8, 1, True), (4, 1, False), (16, 2, False), (24, 1, False), (32, 12, False)])
+def test_the_latent_of_piads_networks_is_half_the_image_or_smaller(res, latent_res, fits):
+  widths = (8,) * piad_nets.needed_widths(res, latent_res)
+  said = f"config.model.enc: res={res} must be a power of two from 8"
+  with contextlib.nullcontext() if fits else pytest.raises(UserError, match=said):
+    piad_nets.check("enc", widths, res, latent_res)
 
 
 @pytest.mark.parametrize("field", ["kind", "norm", "pad", "pool", "upsample"])
