@@ -11,7 +11,13 @@ import numpy as np
 from data_pipelines.brains import sequences
 from data_pipelines.brains.normalise import BadScan
 from data_pipelines.errors import UserError
-from data_pipelines.intake import counts as files_of, find as finder, foreign, words_of_volumes as vocab
+from data_pipelines.intake import (
+  counts as files_of,
+  find as finder,
+  foreign,
+  processed,
+  words_of_volumes as vocab,
+)
 
 BRATS = (0, 1, 2, 3, 4)  # every value above 0 is a part of the lesion, in all years' numbering
 BINARY = (0, 255)        # a mask as image programs write it
@@ -44,7 +50,10 @@ def check_unnamed_labels(folder, files: Iterable[pathlib.Path]) -> None:
   Raises:
     UserError: with the first of them.
   """
-  if like := [f for f in files if sequences.like_label(f)]:
+  files = list(files)
+  like = [f for f in files if sequences.like_label(f)]
+  made = processed.made(files) if like else ()  # wT1 beside T1 is no whole tumour
+  if like := [f for f in like if f not in made]:
     raise UserError(f"{folder} holds no label by its name, and {len(like)} files that look like labels, the "
                     f"first {files_of.shown(like[0], folder)}: call it <scan>_seg.nii.gz, or list it in "
                     "column seg of manifest.csv; where all scans are normal, take it away")

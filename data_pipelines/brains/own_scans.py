@@ -89,6 +89,7 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
     raise UserError(f"{len(bad)} scans lack a modality of config.data.modalities, the first: {bad[0]}")
   chosen = tuple(modalities) or tuple(everywhere)
   processed.refuse_scans(sets, "config.data.dir")
+  processed.refuse_forms(found[chosen[0]].path for found in sets.values())
   return [Group(key, {k: found[k] for k in chosen}, label_of.get(key) or next(iter(found.values())).mask)
           for key, found in sets.items()], chosen
 

@@ -123,12 +123,15 @@ def of_scan_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
   """{file that tells no sequence: the one of `modalities` beside it, of the scan that its name begins with};
   P1_STIR beside P1_flair, and STIR beside FLAIR. Another visit, P1_2, is none."""
   told: dict[tuple[pathlib.Path, str], pathlib.Path] = {}
-  loose = []
-  for path in files if of_brains(modalities) else ():
+  loose, plain = [], lambda path: path.with_name(processed.core(finder.stem_of(path)))
+  # By their own names first, then FLAIR_preprocessed.
+  for path in sorted(files, key=lambda p: not split_name(p, modalities)[1]) if of_brains(modalities) else ():
     prefix, known = split_name(path, modalities)
+    if not known:
+      prefix, known = split_name(plain(path), modalities)
     if known:
       told.setdefault((path.parent, prefix.lower()), path)
-      if _told(path) == (path.parent.name, known) and not finder.stem_of(path).lower().startswith(
+      if _told(plain(path)) == (path.parent.name, known) and not finder.stem_of(path).lower().startswith(
           path.parent.name.lower()):
         told.setdefault((path.parent, ""), path)  # FLAIR: the folder is of one scan
     else:

@@ -28,8 +28,11 @@ FOLDERS = {"original", "originals", "raw", "enhanced", "augmented", "augmentatio
            "normalized", "filtered", "denoised", "segmented", "overlay", "overlays", "left", "right"}
 _OF_BIDS = re.compile(r"_(?:desc|space|res|den)-[a-z0-9]+", re.IGNORECASE)  # entities of derivatives
 _DERIVED = re.compile(r"(?:^|(?<=/))derivatives/[^/]+/", re.IGNORECASE)
-# Before a name: SPM's realigned, bias-corrected, warped ... and tissues; other programs' with a "_".
-_BEFORE = re.compile(r"(?:wm|mw|rm|r|m|w|c[1-6]|(?:bet|brain|n4|reg|norm)_)(?=.{3})", re.IGNORECASE)
+# Before a name: SPM's smoothed, warped, bias-corrected, realigned, dcm2nii's cropped and reoriented, all in
+# small letters (MCI101 is no form of CI101); other programs' with a "_".
+_BEFORE = re.compile(r"s\d{0,2}w?[mr]{0,2}|w?[mr]{1,2}|w|c?o|(?i:(?:bet|brain|n4|reg|norm)_)")
+_LETTERS = 6  # of those at most
+_OF_WORDS = re.compile(r"s.*|c?o")  # ... that may begin a word as well
 # Whole names: of FreeSurfer's mri/ and of FSL's anat folders, all made of a T1.
 _PROGRAMS = {"orig", "orig_nu", "rawavg", "nu", "norm", "brain_restore", "brain.finalsurfs", "antsdn.brain",
              "t1_biascorr", "t1_biascorr_brain", "t1_fast_restore", "t1w_restore", "t1w_restore_brain"}
@@ -37,7 +40,9 @@ _CHANNEL = re.compile(r"(.+)_(00\d\d)")  # of nnU-Net: case_000_0000, case_000_0
 # Maps of lesions of LST, deformations of ANTs and what they bring of the other image.
 _LESIONS = re.compile(r"r?[bp]les_(?:l[pg]a|\d).+", re.IGNORECASE)
 _WARPS = re.compile(r".+(?:inversewarp(?:ed)?|\dwarp)", re.IGNORECASE)
-_OF_SPM = re.compile(r"(?:(?:m?w|r)?c[1-6]|i?y_)(?=.{2})", re.IGNORECASE)  # before a name
+# Before a name: tissues, deformations and fields of SPM and CAT12.
+_OF_SPM = re.compile(r"(?:s\d{0,2})?(?:m0?w|w|r)?[cp][0-6]|(?:i?y|wj|u)_(?:rc\d)?|BiasField_")
+_OF_CAT12 = ("mri", "surf")  # folders beside the scan in which they lie
 _BESIDE = {"brain", "t1", "filled", "wm", "ctrl_pts"}  # where one of these lies beside
 
 
@@ -62,19 +67,43 @@ def without_folders(path: str) -> str:
 
 
 def forms(files: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, pathlib.Path]]:
-  """(a file, another form of it) of files that lie in one folder and differ in words of processing alone."""
+  """(a file, another form of it) of files that lie in one folder (or in CAT12's below the scan) and differ in
+  words of processing alone."""
   files = list(files)
   stems = {p: find.stem_of(p).lower() for p in files}
   first, there, found = dict[tuple, pathlib.Path](), {(p.parent, stems[p]): p for p in files}, []
   for path in sorted(files, key=lambda p: len(stems[p])):
-    before = _BEFORE.match(stems[path])
     key = path.parent, core(stems[path])
     other = first.setdefault(key, path)
-    if other == path and before:
-      other = there.get((path.parent, stems[path][before.end():]), path)
+    if other == path:
+      other = next((there[place, rest] for rest in _without_letters(find.stem_of(path))
+                    for place in _places(path) if (place, rest) in there), path)
     if stems[other] != stems[path]:  # a.nii and a.nii.gz are another matter
       found.append((other, path))
   return found
+
+
+def _places(path):
+  """Folders where the scan lies that a file is made of."""
+  return [path.parent, path.parent.parent] if path.parent.name in _OF_CAT12 else [path.parent]
+
+
+def _without_letters(stem: str) -> list[str]:
+  """Names in small letters that `stem` may be a form of, by what programs write before them: t1 of mT1."""
+  found = []
+  for at in range(1, min(_LETTERS, len(stem) - 2) + 1):
+    letters, rest = stem[:at], stem[at:].lower()
+    told = re.fullmatch(r"[a-z]\d", rest) or len(rest) > 2  # P1, T1; ed and red are people
+    if _BEFORE.fullmatch(letters) and told and (not _OF_WORDS.fullmatch(letters) or re.search(
+        r"[a-z].*\d|\d.*[a-z]", rest)):
+      found.append(rest)
+  return found
+
+
+def made(files: Iterable[pathlib.Path]) -> set[pathlib.Path]:
+  """Files that a program has made of a scan beside them, by their names: `forms` and `maps`."""
+  files = list(files)
+  return {path for _, path in forms(files)} | set(maps(files))
 
 
 def refuse_forms(files: Iterable[pathlib.Path]) -> None:
@@ -133,12 +162,13 @@ def maps(files: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
   there = {(p.parent, stem) for p, stem in stems.items()}
 
   def of_spm(path):
-    found = _OF_SPM.match(stems[path])
-    rest = stems[path][found.end():] if found else ""
-    plain = rest[before.end():] if (before := _BEFORE.match(rest)) else rest
+    stem = find.stem_of(path)
+    found = _OF_SPM.match(stem)
+    rest = stem[found.end():] if found else ""
     if rest[:1].isdigit():  # c12 beside 2 may be somebody: SPM makes three tissues of each
-      return all((path.parent, f"c{k}{rest}") in there for k in (1, 2, 3))
-    return bool(found) and bool({(path.parent, rest), (path.parent, plain)} & there)
+      return all((path.parent, f"c{k}{rest}".lower()) in there for k in (1, 2, 3))
+    names = {rest.lower(), *_without_letters(rest), re.sub("_template(_.*)?$", "", rest.lower())}
+    return len(rest) > 1 and any((place, name) in there for place in _places(path) for name in names)
   kinds = (("a map of lesions (LST)", lambda p: _LESIONS.fullmatch(stems[p])),
            ("a deformation, or the other image (ANTs)", lambda p: _WARPS.fullmatch(stems[p])),
            ("tissues or a deformation (SPM)", of_spm))
