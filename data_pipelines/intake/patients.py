@@ -54,7 +54,7 @@ _PERSON = re.compile(r"(p|pt|pat|patient|case|person|subj|subject|sub|pid|mrn)[-
 _DETAIL = re.compile(r"(s|ses|session|v|visit|t|tp|time|timepoint|scan|study|series|frame|slice|view|fu|"
                      r"followup|baseline)\d*|l|r|lt|rt|left|right|od|os|cc|mlo|ap|pa|lat|lateral|ax|sag|cor|"
                      r"axial|sagittal|coronal|pre|post|(19|20)\d{6}|[xy]\d*|(row|col|tile|patch|crop)\d*|"
-                     r"flair|t1ce|t1gd|t[12][cnwf]|dwi|adc|swi|"
+                     r"flair|t1ce|t1gd|t[12][cnwf]|dwi|adc|swi|dti|mra|"
                      + processed.AUGMENTED,
                      re.IGNORECASE)
 _FINDINGS = {*vocabulary.SIDE_WORDS, "benign"} - {"0", "1"}
@@ -100,12 +100,13 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     UserError: the pattern is no regular expression with a group.
   """
   headers = person_names.telling(ids if ids else _headers(names, root) if root is not None else {})
-  counted = folder_words.numbered(map(pathlib.PurePosixPath, names))
+  plain = person_names.without_pictures(names, person_names.of_pictures(names))
+  counted = folder_words.numbered(map(pathlib.PurePosixPath, plain.values()))
   others = {same(k) for k in kinds}
-  folders_of = {n: [f for f in _folders(n, counted) if same(f) not in others] for n in names}
+  folders_of = {n: [f for f in _folders(plain[n], counted) if same(f) not in others] for n in names}
   shared_folders = _shared(list(folders_of.values()))
   several = any(re.match(r"([2-9]|\d\d+)([-_]|\.\d)", pathlib.PurePosixPath(n).name) for n in names)
-  prefixes = {n: _prefix(n, several) for n in names}
+  prefixes = {n: _prefix(plain[n], several) for n in names}
   by_name = len(names) == 1 or len({same(p) for p in prefixes.values()}) > 1
   known = {same(p): p for p in prefixes.values() if p} if by_name else {}
   found, by_folder, guessed = {}, dict[str, str](), []
@@ -115,7 +116,7 @@ def name_patients(names: Sequence[str], pattern: str = "", root=None, ids: Mappi
     for below in filter(_PERSON.fullmatch, folders_of[name]):
       if not person or re.fullmatch(re.escape(person) + r"\d{3,}", below):  # p10/p10000032: p10 is a bin
         person = below
-    own = processed.without_folders(find.without_ending(name))
+    own = processed.without_folders(find.without_ending(plain[name]))
     folder = _of_scan(person or next(iter(folders), ""))
     stem = own.rpartition("/")[2]
     said = by_pattern(name, pattern) or headers.get(name) or person_names.published(stem) or folder

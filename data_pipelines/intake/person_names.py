@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 import logging
+import pathlib
 import re
 
 from data_pipelines.intake.tables import same
@@ -44,6 +45,10 @@ _COUNTED, _LEAST = re.compile(r"(?!(?:19|20)\d\d )(\d{2,}) \(?\d{1,3}\)?"), 3
 _LETTER = re.compile(r"(.*\d)([a-d])", re.IGNORECASE)
 _SIDE = re.compile(r"(.*\d)(?:l|r|lt|rt|od|os)", re.IGNORECASE)
 _DOTTED = re.compile(r"^([^.]*\d)\.(\d{1,4})$")
+# Sequences, planes and views, of which each person may have pictures: folders and first words of names.
+_PICTURES = re.compile(r"(?:[23]d)?(?:t[12](?:[wcnf]|ce|gd|flair)?|t2star|flair|pdw?|dwi|adc|swi|dti|mra|"
+                       rf"mprage|stir)|ax(?:ial)?|cor(?:onal)?|sag(?:ittal)?|transvers(?:e|al)|frontal|{_VIEW}",
+                       re.IGNORECASE)
 # Words that may stand before a person: of views, kinds, dates and sequences, and numbers.
 _BEFORE = re.compile(rf"(?:{_VIEW}|t1|t2|t1ce|t1w|t2w|flair|adc|dwi|ax|sag|cor|slice|frame|img|image|scan|"
                      r"view)?\d*|(?:19|20)\d\d[-.]?\d\d[-.]?\d\d", re.IGNORECASE)
@@ -51,6 +56,43 @@ _OF_PEOPLE = re.compile(r"patient|subject|person|participant|individual|donor|le
                         r"\bexam|accession|study")
 # A number, not a year or a day, before three words more: 0001_1297860395_01_WRI-L1_M014.
 _NUMBERED = re.compile(r"(?!(?:19|20)\d\d(?:\d{4})?[-_])(\d{3,})[-_][^-_]+[-_][^-_]+[-_].+")
+
+
+def of_pictures(names: Collection[str]) -> set[pathlib.PurePosixPath]:
+  """Folders of files that are called as sequences, planes or views, as are all beside them: T1, T2 and FLAIR,
+  IXI-T1 and IXI-PD. T1, T2 and T3 are people, and so are P01_T1 and P02_T1."""
+  beside: dict[pathlib.PurePosixPath, set[str]] = {}
+  for folder in {f for name in names for f in pathlib.PurePosixPath(name).parents if f.name}:
+    beside.setdefault(folder.parent, set()).add(folder.name)
+  found = set()
+  for parent, folders in beside.items():
+    told = [re.fullmatch(r"(?:([^\d]*)[-_ ])?(.+?)", f) for f in folders]
+    heads = {(m[1] or "").lower() for m in told if m and _PICTURES.fullmatch(m[2])}
+    every = all(m and _PICTURES.fullmatch(m[2]) for m in told)
+    if every and len(heads) == 1 and (len(folders) > 1 or heads == {""}):
+      found |= {parent / f for f in folders}
+  kinds = sorted({f.name for f in found})
+  if len(kinds) > 1:
+    logging.warning("folders %s are named as sequences, planes or views: they tell no patients (files of one "
+                    "name in them are of one), and pictures in all of them count alike; where one kind is "
+                    "meant, give it alone", ", ".join(kinds[:6]))
+  return found
+
+
+def without_pictures(names: Collection[str], pictures: Collection[pathlib.PurePosixPath]) -> dict[str, str]:
+  """{name: it without folders `of_pictures`, and without a first word of the kind where all have one, or such a
+  folder is called so}: P1_10 of t1/t1_P1_10 and of flair/flair_P1_10."""
+  first = {name: re.match(r"([^-_ ]+)[-_ ](?=.)", pathlib.PurePosixPath(name).name) for name in names}
+  words = {m[1].lower() if m else "" for m in first.values()}
+  begin = len(words) > 1 and all(map(_PICTURES.fullmatch, words)) and not words <= {"t1", "t2", "l", "r"}
+  found = {}
+  for name in names:
+    path, word = pathlib.PurePosixPath(name), first[name]
+    folders = [f.name for f in reversed(path.parents) if f.name and f not in pictures]
+    kinds = {f.name.lower() for f in path.parents if f in pictures}
+    told = word and (begin or word[1].lower() in kinds)
+    found[name] = "/".join([*folders, path.name[word.end():] if told else path.name])
+  return found
 
 
 def says(row: Mapping[str, str], column: str) -> bool:

@@ -197,3 +197,26 @@ def test_the_patient_id_of_cbis_is_one_of_a_view(tmp_path):
   for name, who in zip(names, ("P_00001_LEFT_CC", "P_00001_RIGHT_MLO", "P_00002_LEFT_CC")):
     image_files.dicom(tmp_path / name, np.zeros((4, 4), np.uint8), PatientID=f"Mass-Training_{who}")
   assert list(patients.name_patients(names, root=tmp_path).values()) == ["P_00001", "P_00001", "P_00002"]
+
+
+# --------------------------------------------------------------------- sequences, planes and views
+@pytest.mark.parametrize("names, whose", [
+    ("T1/IXI1-Guys-08 T2/IXI1-Guys-08 T1/IXI2-HH-12", "IXI1-Guys IXI1-Guys IXI2-HH"),
+    ("IXI-T1/IXI1-HH-9-T1 IXI-DTI/IXI1-HH-9-DTI-00 IXI-T1/IXI2-HH-8-T1", "IXI1-HH-9 IXI1-HH-9 IXI2-HH-8"),
+    ("n/axial/001 n/coronal/001 n/axial/002", "n/001 n/001 n/002"),
+    ("t1/t1_P1_010 flair/flair_P1_010 t1/t1_P2_010", "P1 P1 P2"),
+    ("t1_P1_010 flair_P1_010 t1_P2_010", "P1 P1 P2"), ("CC/7 MLO/7 CC/8", "7 7 8"),
+    ("T1/a T2/a T3/b", "T1 T2 T3"), ("T1_01 T1_02 T2_01", "T1 T1 T2"),
+    ("P01_T1/a P02_T1/a P01_T2/a", "P01 P02 P01"), ("P1/T1/a P1/T2/a P2/T1/a", "P1 P1 P2")])
+def test_folders_of_sequences_planes_and_views_are_no_patients(names, whose):
+  """normal/t1, normal/t2 and normal/flair were three patients, and every person was on all sides."""
+  names = [f"{name}.png" for name in names.split()]
+  assert patients.of_files(names) == whose.split()
+
+
+def test_folders_of_several_sequences_are_said(caplog):
+  patients.of_files(["normal/T1/a.png", "normal/FLAIR/a.png"])
+  assert "folders FLAIR, T1 are named as sequences, planes or views" in caplog.text
+  caplog.clear()
+  patients.of_files(["normal/FLAIR/a.png", "abnormal/FLAIR/b.png"])
+  assert not caplog.text
