@@ -28,7 +28,7 @@ from data_pipelines.brains.sequences import (
 )
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import counts, find as finder, processed, sides, tables
+from data_pipelines.intake import counts, find as finder, processed, sides, tables, unlisted
 from data_pipelines.intake.sides import Member
 
 _BEFORE = 20  # labels of normal scans that are read before the preparation
@@ -227,6 +227,10 @@ def build(found: sides.Sides, cfg: Mapping, ops, seed: int) -> OwnScans:
     truth.check_foreign(found.root, [item for item in found.found.left_out if not item.broken])
   firsts = {g.first.name: g for g in groups}
   members = sides.assign([g.first for g in groups], cfg, found.root)
+  if cfg["grouping"] == "patient":
+    pictures = [unlisted.Picture(firsts[m.name].name, m.split, m.label) for m in members]
+    beside = unlisted.tables_of(found.found, cfg["split_table"])
+    unlisted.say_tables(beside, pictures, found.root, unlisted.TOGETHER)
   scans = []
   for m in members:
     g = firsts[m.name]

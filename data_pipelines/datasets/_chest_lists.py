@@ -14,7 +14,7 @@ from data_pipelines.chest.listing import NORMAL, Radiograph
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts, images
 from data_pipelines.formats.regular import is_there
-from data_pipelines.intake import find, mask_words, patients, splits, tables
+from data_pipelines.intake import find, mask_words, patients, splits, tables, unlisted
 from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
 from data_pipelines.one_class.lists import Item
@@ -130,6 +130,9 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
                       f"{items[0].name}")
   masks = _masks(pathlib.Path(root), {place for i in items for place in _places(i.name)})
   if not boxes and not masks:
+    beside = sorted(find.like(root, "*.[cCtT][sS][vV]", "*/*.[cCtT][sS][vV]"))
+    unlisted.say_boxes(beside, [unlisted.Picture(i.name, "", 0) for i in items], (
+        f"write them into {BOXES} (file, x, y, width, height), or draw masks, masks/<path of the image>"))
     return {}
   found = {i.name: Radiograph(i.name, i.path, i.kind, i.group, boxes.get(i.name, ()), _mask_of(i.name, masks))
            for i in items}

@@ -11,7 +11,7 @@ import numpy as np
 from data_pipelines.dataset import DataSet, Source
 from data_pipelines.errors import UserError
 from data_pipelines.formats import doubts, images
-from data_pipelines.intake import find as finder, folder_words, mask_words, sides
+from data_pipelines.intake import find as finder, folder_words, mask_words, sides, unlisted
 from data_pipelines.intake.sides import Member
 from data_pipelines.intake.tables import same
 from data_pipelines.masks import images as mask_images
@@ -123,6 +123,16 @@ def _check_beside(found: sides.Sides):
                       "into abnormal/ and the mask into masks/, or take the mask away")
 
 
+def _say_tables(found, members, cfg):
+  """Says tables beside the images that are not read and say more of them than folders and names do."""
+  beside = unlisted.tables_of(found.found, cfg["split_table"])
+  pictures = [unlisted.Picture(m.name, m.split, m.label) for m in members]
+  if cfg["grouping"] == "patient":
+    unlisted.say_tables(beside, pictures, found.root, unlisted.TOGETHER)
+  if any(m.label for m in members) and not any(m.mask for m in members):
+    unlisted.say_boxes(beside, pictures, "draw them as masks, masks/a.png of abnormal/a.png")
+
+
 def _marks(path) -> bool:
   """Whether a file beside an image marks something: a mask, or numbers or colours of labels on 0."""
   try:
@@ -215,6 +225,7 @@ class OwnImages(DataSet):
     _check_folders(members, cfg["window"])
     _check_masks(members, cfg["window"])
     _check_beside(found)
+    _say_tables(found, members, cfg)
     folder_words.say_lateral([m.name for m in members], found.root)
     test = self.parts["test"]
     healthy, abnormal = ([str(m.path) for m in test if m.label == side] for side in (0, 1))

@@ -79,9 +79,10 @@ def of_pictures(names: Collection[str]) -> set[pathlib.PurePosixPath]:
   return found
 
 
-def without_pictures(names: Collection[str], pictures: Collection[pathlib.PurePosixPath]) -> dict[str, str]:
-  """{name: it without folders `of_pictures`, and without a first word of the kind where all have one, or such a
-  folder is called so}: P1_10 of t1/t1_P1_10 and of flair/flair_P1_10."""
+def without_pictures(names: Collection[str], pictures: Collection[pathlib.PurePosixPath]
+                     ) -> dict[str, str]:
+  """{name: it without folders `of_pictures`, and without a first word of the kind where all have one, or a
+  folder of theirs is called so}: P1_10 of t1/t1_P1_10 and of flair/flair_P1_10."""
   first = {name: re.match(r"([^-_ ]+)[-_ ](?=.)", pathlib.PurePosixPath(name).name) for name in names}
   words = {m[1].lower() if m else "" for m in first.values()}
   begin = len(words) > 1 and all(map(_PICTURES.fullmatch, words)) and not words <= {"t1", "t2", "l", "r"}

@@ -52,6 +52,9 @@ SIDE_WORDS = {form: side for side, words in enumerate((NORMAL_WORDS, ANOMALY_WOR
                                     re.sub("y$", "ies", word)) if len(word) > _SHORT else ()))}
 SIDE_WORDS |= OTHER_LANGUAGES
 _SHOWN = 14  # words for anomalies in a message; the findings follow
+# Letters of columns that answer what `label` answers.
+_ANSWERS = re.compile("(?:labels?|class(?:es)?|target|dx|diagnos[ie]s|findings?|findinglabels?|disease|"
+                      "patholog(?:y|ies)|abnormal(?:ity)?|anomaly|gt|groundtruth|truth)[0-9]*")
 BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False, "": False}
 
 
@@ -104,6 +107,11 @@ def side_of(text: str, normal: Collection[str] = (), anomaly: Collection[str] = 
     if word in {same(str(w)) for w in words}:
       return side
   return SIDE_WORDS.get(_whole(word))
+
+
+def answers(column: str) -> bool:
+  """Whether a column of a table is named as one that says which side an image is on: diagnosis, target."""
+  return bool(_ANSWERS.fullmatch(re.sub(r"[\W_]+", "", column)))
 
 
 def _whole(word: str) -> str:

@@ -30,9 +30,6 @@ from data_pipelines.one_class.lists import Item, hold_out, regrouped
 KINDS = ("image", "dicom")  # of files that are read
 SIDES = ("normal", "anomaly")
 _VIEWS = ("view", "views", "viewposition", "projection", "frontallateral", "viewcodesequencecodemeaning")
-# Letters of columns that answer what `label` answers.
-_ANSWERS = re.compile("(?:labels?|class(?:es)?|target|dx|diagnos[ie]s|findings?|findinglabels?|disease|"
-                      "patholog(?:y|ies)|abnormal(?:ity)?|anomaly|gt|groundtruth|truth)[0-9]*")
 _LATERAL = ("lateral", "lat", "ll", "rl", "left lateral", "right lateral", "lateral view")
 _OF_MASKS = "lies in a folder of masks"
 Items = dict[tuple[str, str], list[Item]]
@@ -89,7 +86,7 @@ def _say_other_answers(table, cfg):
   """Warns of a column, such as diagnosis, whose words of a side differ from those of `label`."""
   side_of = lambda word: vocabulary.side_of(word, cfg["normal_words"], cfg["anomaly_words"])
   rows = [row for row in table.rows if same(row["split"]) != vocabulary.UNUSED]
-  for column in [c for c in table.columns if c != "label" and _ANSWERS.fullmatch(re.sub(r"[\W_]+", "", c))]:
+  for column in [c for c in table.columns if c != "label" and vocabulary.answers(c)]:
     odd = [r for r in rows if None not in (
         told := (side_of(r["label"]), side_of(r[column]))) and told[0] != told[1]]
     if odd:
@@ -226,6 +223,10 @@ def folder_lists(cfg) -> dict[str, list[Item]]:
     raise FileNotFoundError(f"no folder {str(root)!r}; set config.data.root")
   items = read_labels(root, cfg) if is_there(tables.place(root, "labels.csv")) else read_folders(root, cfg)
   _say(root, items)
+  if cfg["grouping"] == "patient":
+    unlisted.say_tables(_tables(root), [
+        unlisted.Picture(i.name, split, int(side == SIDES[1])) for (split, side), found in items.items()
+        for i in found if split], root, "labels.csv with a column patient keeps those of each together")
   get = lambda split, side: items.get((split, side), [])
   anomalies = [i for i in get("val", "anomaly")
                if not cfg["val_kind"] or same(i.kind) == same(cfg["val_kind"])]
@@ -240,6 +241,12 @@ def folder_lists(cfg) -> dict[str, list[Item]]:
             "val_anomaly": anomalies[:cfg["val_anomalies"] or None],
             "test_normal": get("test", "normal"), "test_anomaly": get("test", "anomaly")}
   return regrouped(get("train", "normal"), anomalies, cfg)
+
+
+def _tables(root):
+  """Tables beside the images, but for labels.csv."""
+  return [p for p in sorted(finder.like(root, "*.[cCtT][sS][vV]", "*/*.[cCtT][sS][vV]"))
+          if p.name.lower() not in ("labels.csv", "boxes.csv")]
 
 
 def _say(root, items):

@@ -145,3 +145,74 @@ def test_a_word_for_nobody_is_no_patient(nobody, tmp_path):
   (tmp_path / "t.csv").write_text(f"file,patient\na_1.png,{nobody}\nb_1.png,{nobody}\nc.png,P7\n")
   rows = tables.read_table(tmp_path / "t.csv").rows
   assert patients.of_rows(rows, [row["file"] for row in rows]) == ["a", "b", "P7"]
+
+
+# ------------------------------------------------------------------------- tables that are not read
+def own_set(root, mask=False):
+  """Twelve normal images and four abnormal ones of noise, perhaps with masks."""
+  pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 16), np.uint8)
+  for i, array in enumerate(pixels):
+    save(root / ("normal" if i < 12 else "abnormal") / f"IMG_{i:07}.png", array)
+  for i in range(12, 16 if mask else 12):
+    save(root / f"masks/abnormal/IMG_{i:07}.png", np.where(pixels[i] > 200, 255, 0).astype(np.uint8))
+  return root
+
+
+def opened_own(root, table="", name="metadata.csv"):
+  (root / name).write_text(table)
+  return opened(root)
+
+
+@pytest.mark.parametrize("name", ["IMG_{:07}", "folder/IMG_{:07}.jpg", "normal/IMG_{:07}.png"])
+def test_people_that_a_table_beside_an_own_folder_tears_apart_are_said(tmp_path, caplog, name):
+  """HAM10000's lesion_id, sorted into folders: images of one mole were in train and in test, in silence."""
+  rows = [f"{name.format(i)},HAM_{i % 3},{i}" for i in range(16)]
+  opened_own(own_set(tmp_path / "s"), "\n".join(["image_id,lesion_id,age", *rows]))
+  assert "metadata.csv is not read, and by its column 'lesion_id' 3 of 3 people have images in" in caplog.text
+  assert "config.data.split_table" in caplog.text
+
+
+@pytest.mark.parametrize("who, more", [
+    (lambda i: f"P{i}", ""), (lambda i: "unknown", ""), (lambda i: f"P{i % 3}", '"'), (lambda i: i % 3, "x")])
+def test_tables_that_tear_nobody_apart_are_no_matter(tmp_path, caplog, who, more):
+  """Each image somebody's own, nobody named, a table that cannot be read, one of other images."""
+  rows = [f"{more}IMG_{i:07},{who(i)}" for i in range(16)]
+  opened_own(own_set(tmp_path / "s"), "\n".join(["image_id,patient_id", *rows]))
+  assert "is not read, and by its column" not in caplog.text
+
+
+@pytest.mark.parametrize("header, abnormal, normal, masks, said", [
+    ("image_id,class_name,x_min,y_min,x_max,y_max", "Mass,3,4,9,9", "No finding,,,,", False, True),
+    ("ImageId,EncodedPixels", "12 4 30 5", "-1", False, True),
+    ("ImageId,EncodedPixels", "12 4 30 5", "-1", True, False), ("file,x,y", "1,2", "3,4", False, False),
+    ("file,bbox", "[1 2 3 4]", "", False, True), ("file,bbox", "", "", False, False)])
+def test_boxes_and_run_lengths_in_a_table_are_said(tmp_path, caplog, header, abnormal, normal, masks, said):
+  """SIIM's run lengths and VinDr's boxes were not read, and nothing said why there were no pixel metrics."""
+  rows = [f"IMG_{i:07},{normal if i < 12 else abnormal}" for i in range(16)]
+  opened_own(own_set(tmp_path / "s", masks), "\n".join([header, *rows]))
+  told = "seem to hold boxes or outlines of 4 images, the first abnormal/IMG_0000012.png"
+  assert (told in caplog.text) == said
+
+
+@pytest.mark.parametrize("column, value, said", [
+    ("label", lambda i: int(i < 6), True), ("dx", lambda i: "nevus" if i < 12 else "healthy", True),
+    ("label", lambda i: int(i >= 12), False), ("class", lambda i: i % 7, False),
+    ("age", lambda i: int(i < 6), False)])
+def test_answers_of_a_table_that_contradict_the_folders_are_said(tmp_path, caplog, column, value, said):
+  rows = [f"IMG_{i:07}.png,{value(i)}" for i in range(16)]
+  opened_own(own_set(tmp_path / "s"), "\n".join([f"file,{column}", *rows]))
+  assert ("images are on the other side than here" in caplog.text) == said
+
+
+def test_boxes_and_people_beside_radiographs_are_said(tmp_path, caplog):
+  """BBox_List_2017.csv of NIH lay beside train/ and test/, and only boxes.csv is read."""
+  for i, side in enumerate([*["train/normal"] * 6, *["val/normal", "test/normal", "test/mass"] * 3]):
+    save(tmp_path / side / f"{i:08}.png", np.full((16, 16), 9 * i, np.uint8))
+  boxes = "\n".join(f"{i:08}.png,mass,1,2,3,4" for i in (8, 11, 14))
+  (tmp_path / "BBox_List_2017.csv").write_text(f"Image Index,Finding Label,Bbox [x,y,w,h]\n{boxes}\n")
+  people = "\n".join(f"{i:08}.png,{i % 4}" for i in range(15))
+  (tmp_path / "Data_Entry_2017.csv").write_text(f"Image Index,Patient ID\n{people}\n")
+  cfg = fields.changed(chest_xray.defaults(), root=str(tmp_path), layout="folder", image_size=16)
+  chest_xray.build(cfg, 0)
+  assert "BBox_List_2017.csv: its columns (bbox [x) seem to hold boxes or outlines of 3 images" in caplog.text
+  assert "Data_Entry_2017.csv is not read, and by its column 'patient id' 4 of 4 people" in caplog.text
