@@ -107,13 +107,25 @@ def marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]
   return found
 
 
-def refuse_marks_beside(files: Iterable[pathlib.Path], modalities: Sequence[str]) -> None:
-  """Raises UserError, with the first, where `marks_beside` finds any: they would be scans of their own."""
+def refuse_marks(files: Iterable[pathlib.Path], modalities: Sequence[str]) -> None:
+  """Raises UserError, with the first, where files are named as labels among others that are not: they would
+  be scans of their own."""
+  files = list(files)
   if found := marks_beside(files, modalities):
     path, scan = next(iter(found.items()))
     raise UserError(f"{path} is named as a label of {scan.name}, and is not taken for one ({len(found)} such "
-                    "files): call the label <scan>_seg.nii.gz, one a scan (of several raters their "
-                    "consensus), or take it away")
+                    f"files): {remedy(path)}")
+  odd = [p for p in files if sequences.ends_as_label(p) and not sequences.split_name(p, modalities)[1]]
+  if odd and len(odd) < len(files):
+    raise UserError(f"{odd[0]} is named as a label, and would be a scan ({len(odd)} such files): "
+                    f"{remedy(odd[0])}")
+
+
+def remedy(path, place: str = ", one a scan (of several raters their consensus)") -> str:
+  """What to do about a file that is named as a label and is not read as one; `place`: where one stands."""
+  if sequences.marks_no_lesion(path):  # who called it <scan>_seg would have marked the whole brain
+    return "by its name it marks no lesion: take it away"
+  return f"call the label <scan>_seg.nii.gz{place}, or take it away"
 
 
 def lesions(seg: np.ndarray, values: Sequence[int] = ()) -> np.ndarray:

@@ -73,7 +73,7 @@ def group(members: Sequence[Member], modalities: Sequence[str]) -> tuple[list[Gr
   label_of = _labels_of(sets, labels)
   taken = {*labels.values(), *label_of.values()}
   scans = [m.path for m in members if m.path not in taken]
-  truth.refuse_marks_beside(scans, asked)
+  truth.refuse_marks(scans, asked)
   everywhere = [k for k in asked if all(k in found for found in sets.values())]
   if not everywhere and tuple(modalities) in ((), (ANY,)):  # ANY: found out when the run began
     if any(set(found) != {""} for found in sets.values()):
@@ -110,8 +110,8 @@ def _labels_of(sets, labels):
       lonely.append(path)
   if lonely and all(m.label == 0 for one in sets.values() for m in one.values()):
     raise UserError(f"{lonely[0]} is named as a label and is of no scan, or of one that has a label "
-                    f"({len(lonely)} such files), and all scans would be taken for normal: call it "
-                    "<scan>_seg.nii.gz beside its scan, put it into masks, or take it away")
+                    f"({len(lonely)} such files), and all scans would be taken for normal: "
+                    f"{truth.remedy(lonely[0], place=' beside its scan, or put it into masks')}")
   if lonely:
     logging.warning("%d files named as labels are of no scan, or of one that has a label, and are not used, "
                     "the first %s", len(lonely), lonely[0])

@@ -95,11 +95,24 @@ def scans_of_label(path) -> list[str]:
 def like_label(path) -> bool:
   """Whether a name has a word of labels, and is no mask of the brain by it."""
   words, own = _parts(finder.stem_of(path)), _own_words(path)
-  if words & vocab.NO_LESION and not (words & vocab.FINDINGS or says_lesion(path)):
+  if marks_no_lesion(path):
     return False
   numbered = {w.rstrip("0123456789") for w in own} | {w.rstrip("s") for w in own}
   looks = numbered & vocab.MARKED or says_lesion(path) or any(map(vocab.DRAWN.fullmatch, own))
   return bool(words & vocab.LIKE_LABELS or (looks and not _told(pathlib.Path(path))[1]))
+
+
+def marks_no_lesion(path) -> bool:
+  """Whether a name speaks of the brain, its tissues or parts, and of no lesion."""
+  words = _parts(finder.stem_of(path))
+  return bool(words & vocab.NO_LESION) and not (words & vocab.FINDINGS or says_lesion(path))
+
+
+def ends_as_label(path) -> bool:
+  """Whether a name ends as one of labels does, or has a word of maps of them alone: fseg, aseg."""
+  words = [w.rstrip("0123456789") for w in re.split(r"[-_ .]+", finder.stem_of(path).lower())]
+  ends = words[-1] in vocab.NOT_INPUT or vocab.ENDS_AS_LABEL.fullmatch(words[-1])
+  return bool(ends or vocab.MAPS & set(words))
 
 
 def says_lesion(path) -> bool:

@@ -28,6 +28,7 @@ MAPS = {*LABEL_ENDINGS, "truth", "aseg", "aparc", "aparc+aseg", "wmparc", "ribbo
         "pveseg", "probseg", "dseg"}
 TISSUES = {"gm", "wm", "csf", "tissue", "tissues", "ventricles", "atlas", "parcellation"}  # at the end
 WRITTEN_TOGETHER = re.compile(r".+(?:mask|lesions?|segm?|segmentation|labels?|annotations?)")  # FLAIRmask
+ENDS_AS_LABEL = re.compile(r".*(?:masks?|segm?|segmentations?|labels?)")  # fseg, brainmask
 DRAWN = re.compile("(?:manual|consensus|expert)(?:masks?|segm?|segmentation|labels?)")  # ManualSeg
 
 # Words of pictures that are none of KNOWN, though their descriptions may name one: "T2 star", "T1 map".

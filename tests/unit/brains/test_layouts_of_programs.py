@@ -55,3 +55,34 @@ def test_other_sequences_beside_a_processed_one_are_not_the_model_s(tmp_path):
   root = folder_of(tmp_path, *(f"P1/{name}_preprocessed" for name in ("FLAIR", "GADO", "DP", "T1")))
   scans, left_out = found(root, ("flair",))
   assert len(scans) == 1 and set(left_out) == {f"{name}_preprocessed" for name in ("GADO", "DP", "T1")}
+
+
+@pytest.mark.parametrize("name, advice", [
+    ("FSL/P1_n4_fseg", "call the label <scan>_seg"), ("FSL/P1_aseg", "marks no lesion: take it away"),
+    ("FSL/brainmask", "marks no lesion: take it away")])
+def test_labels_in_a_folder_of_their_own_are_no_scans(tmp_path, name, advice):
+  """FSL_SEG of OASIS-1 was trained on as normal scans; predict left its files out."""
+  root = folder_of(tmp_path / "set", "raw/P1", "raw/P2", name)
+  with pytest.raises(UserError, match=f"{name}.nii.gz is named as a label, and would be a scan .*{advice}"):
+    own_scans.group(sides.look(root).members, ())
+  assert len(own_scans.group(sides.look(root / "FSL").members, ())[0]) == 1  # what was asked for
+  people = folder_of(tmp_path / "people", "les_01", "les_02", "con_01", "core_2", "P1_wm", "GM_02")
+  assert len(own_scans.group(sides.look(people).members, ())[0]) == 6
+
+
+def test_masks_of_the_brain_are_not_to_be_called_labels(tmp_path):
+  """The advice was to call P1_brain_mask <scan>_seg: the whole brain would have been a lesion."""
+  root = folder_of(tmp_path / "a", "normal/P1", "normal/P1_brain_mask", "normal/P2")
+  with pytest.raises(UserError, match="P1_brain_mask.nii.gz .*: by its name it marks no lesion"):
+    own_scans.group(sides.look(root).members, ())
+  root = folder_of(tmp_path / "b", "normal/P1_T1", "normal/P1_T1_brain_mask", "normal/P2_T1")
+  with pytest.raises(UserError, match="P1_T1_brain_mask.nii.gz .*: by its name it marks no lesion"):
+    own_scans.group(sides.look(root).members, ())
+
+
+@pytest.mark.parametrize("name", ["sub-1_desc-T1lesion_mask", "P1_lesion_seg", "P1-mask-unhealthy"])
+def test_masks_of_lesions_are_not_to_be_put_among_abnormal_scans(tmp_path, name):
+  """The advice for ATLAS' masks was to put them into abnormal/, where each would have been a scan."""
+  with pytest.raises(UserError, match=f"named as masks of abnormal ones, the first {name}.nii.gz: put them "
+                     "into .*/masks, by the names of their images, these into .*/abnormal"):
+    sides.look(folder_of(tmp_path, "P1_x", "P2_x", name))
