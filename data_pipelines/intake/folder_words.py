@@ -109,6 +109,12 @@ def without_masks(folders: Sequence[str]) -> list[str]:
   return [*folders[:at], *folders[at + 1:]]
 
 
+def without_splits(path: str) -> str:
+  """bottle/crack/1 of bottle/test/crack/1."""
+  *folders, name = path.split("/")
+  return "/".join([*(f for f in folders if f not in vocabulary.SPLIT_WORDS), name])
+
+
 def check_no_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
   """Refuses a folder without sides whose names speak of some: all would be taken for normal.
 
@@ -127,9 +133,12 @@ def check_no_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> None:
                     "normal images: call it masks, or take it away")
   ill = [p for p in files if _words(finder.stem_of(p)) & set(vocabulary.ANOMALY_WORDS)]
   if ill and (len(ill) < len(files) or any("abnormal" in _words(finder.stem_of(p)) for p in ill)):
-    raise UserError(f"{root} has no folder normal or abnormal, and {len(ill)} of {len(files)} files are "
-                    f"named as abnormal ones, the first {ill[0].name}: put them into {root}/abnormal, the "
-                    f"others into {root}/normal")
+    marks = [p for p in ill if any(map(mask_words.is_mark, _words(finder.stem_of(p))))]  # ..._T1lesion_mask
+    what, into = ("masks of abnormal ones", f"{root}/masks, by the names of their images, these into ") if (
+        marks) else ("abnormal ones", "")
+    raise UserError(f"{root} has no folder normal or abnormal, and {len(marks or ill)} of {len(files)} files "
+                    f"are named as {what}, the first {(marks or ill)[0].name}: put them into {into}"
+                    f"{root}/abnormal, the others into {root}/normal")
 
 
 def say_no_sides(files: Iterable[pathlib.Path], found: finder.Found) -> None:
@@ -206,11 +215,15 @@ def say_lettered_sides(files: Iterable[pathlib.Path], root: pathlib.Path) -> Non
 
 def of_no_side(files: Collection[pathlib.Path], root: pathlib.Path) -> dict[pathlib.Path, str]:
   """{file: why it is left out} of those without a folder that says a side, where others' do; says them."""
-  if files:
-    folders = sorted({path.relative_to(root).parts[0] for path in files if path.parent != root})
-    logging.warning("%d files of %s lie in no folder that says a side, and are left out%s: name such folders "
-                    "in config.data.normal_words or anomaly_words", len(files), root,
-                    f" ({', '.join(folders[:3])}{' ...' if folders[3:] else ''})" if folders else "")
+  masks = [p for p in files if any(map(mask_words.holds_masks, p.relative_to(root).parts[:-1]))]
+  for some, remedy in ((masks, "where they are masks of the others, call the folder masks"), (
+      [p for p in files if p not in set(masks)],
+      "name such folders in config.data.normal_words or anomaly_words")):
+    if some:
+      folders = sorted({path.relative_to(root).parts[0] for path in some if path.parent != root})
+      logging.warning("%d files of %s lie in no folder that says a side, and are left out%s: %s", len(some),
+                      root, f" ({', '.join(folders[:3])}{' ...' if folders[3:] else ''})" if folders else "",
+                      remedy)
   return dict.fromkeys(files, NO_SIDE)
 
 

@@ -196,7 +196,7 @@ def with_masks(sides: Sides) -> list[Member]:
     below = same(_below(m.path, sides.root, ()))
     inner = same(_below(m.path, sides.root, (pathlib.PurePosixPath(m.name).parts[0],)))
     plain = "/".join(f for f in below.split("/") if f not in folder_words.IMAGES)  # a/images/1, a/masks/1
-    places.append((below, inner, plain))
+    places.append((below, inner, plain, folder_words.without_splits(plain)))
   known = {place for of_one in places for place in of_one}
   named: dict[str, pathlib.Path] = {}
   for path in sides.masks:

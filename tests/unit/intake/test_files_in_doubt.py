@@ -216,3 +216,22 @@ def test_boxes_and_people_beside_radiographs_are_said(tmp_path, caplog):
   chest_xray.build(cfg, 0)
   assert "BBox_List_2017.csv: its columns (bbox [x) seem to hold boxes or outlines of 3 images" in caplog.text
   assert "Data_Entry_2017.csv is not read, and by its column 'patient id' 4 of 4 people" in caplog.text
+
+
+def test_masks_below_the_folders_of_several_objects_and_splits(tmp_path):
+  """MVTec as it is unpacked, with all its objects: bottle/ground_truth/crack is of bottle/test/crack."""
+  root = own_set(tmp_path / "s")
+  (root / "abnormal").rename(root / "unused")
+  for i in range(3):
+    image(root / f"bottle/test/crack/{i}.png", 90 + i)
+    image(root / f"bottle/ground_truth/crack/{i}_mask.png", 0, mark=(slice(2, 5), slice(2, 5 + i)))
+  found = opened(root, anomaly_words=("crack",))
+  assert found.has_lesions("test")
+
+
+def test_a_folder_named_as_one_of_masks_beside_sides_is_not_to_be_named_a_side(tmp_path, caplog):
+  """PANDA's train_label_masks: the advice was to name it in config.data.anomaly_words."""
+  root = own_set(tmp_path / "s")
+  save(root / "train_label_masks/IMG_0000012_mask.png", np.zeros((16, 16), np.uint8))
+  sides.look(root)
+  assert "(train_label_masks): where they are masks of the others, call the folder masks" in caplog.text
