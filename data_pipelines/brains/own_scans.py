@@ -28,7 +28,15 @@ from data_pipelines.brains.sequences import (
 )
 from data_pipelines.errors import UserError
 from data_pipelines.formats import nifti
-from data_pipelines.intake import counts, find as finder, processed, sides, tables, unlisted
+from data_pipelines.intake import (
+  counts,
+  find as finder,
+  mask_words,
+  processed,
+  sides,
+  tables,
+  unlisted,
+)
 from data_pipelines.intake.sides import Member
 
 _BEFORE = 20  # labels of normal scans that are read before the preparation
@@ -220,6 +228,8 @@ def build(found: sides.Sides, cfg: Mapping, ops, seed: int) -> OwnScans:
   Raises:
     UserError, OSError: see sides.assign and prepare.prepare_set.
   """
+  mask_words.refuse_folders([m.path for m in found.members], found.root, [
+      *cfg["normal_words"], *cfg["anomaly_words"]])
   groups, modalities = (group_series(found, cfg["modalities"]) if found.kind == "series" else
                         group(sides.with_masks(found), cfg["modalities"]))
   cfg = {**cfg, "modalities": modalities, "dir": str(found.root)}

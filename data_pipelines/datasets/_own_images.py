@@ -212,6 +212,8 @@ class OwnImages(DataSet):
 
   def __init__(self, found: sides.Sides, cfg: Mapping, ops):
     self.name, self._cfg, self._ops = found.root.name, cfg, tuple(ops)
+    mask_words.refuse_folders([m.path for m in found.members], found.root, [
+        *cfg["normal_words"], *cfg["anomaly_words"]])
     members = sides.assign(sides.with_masks(found), cfg, found.root)
     self.parts = {s: [m for m in members if m.split == s] for s in sides.SPLITS}
     self.decided = {"modalities": (), **sides.decided(found)}

@@ -156,7 +156,8 @@ def say_unread(found: Found, masks: bool = False) -> None:
                     shown(of_masks[0], found.root))
   kinds = {kind_of(p, False) for p in found.files}
   endings = collections.Counter(p.suffix for p in odd)
-  other = [p for p in odd if p not in of_masks and (foreign.advice(p.name, kinds) or (
+  alone = lambda p: foreign.advice(p.name, kinds) and not foreign.is_array(p.name)  # mean.npy lists no images
+  other = [p for p in odd if p not in of_masks and (alone(p) or (
       p.parent in folders and endings[p.suffix] > 1))]
   if other:
     logging.warning("%d files are in a form that is not read, and are not used, the first %s%s", len(other),

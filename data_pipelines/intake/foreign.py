@@ -18,7 +18,8 @@ _ARRAYS = (".npy", ".npz", ".h5", ".hdf5")  # in which programs of segmentation 
 _IMAGES = (".webp", ".gif", ".heic", ".heif", ".avif", ".pdf", ".svg", ".jxl", ".psd", ".ppm", ".pgm")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".7z", ".rar")
 _ADVICE = (("nifti", _VOLUMES, "save it as .nii.gz, as 3D Slicer, ITK-SNAP and nibabel do"),
-           ("image", _IMAGES, "save it as PNG or TIFF"))
+           ("image", _IMAGES, "save it as PNG or TIFF"),
+           ("image", (*_ARRAYS, ".mat"), "save its images as PNG or TIFF, its volumes as .nii.gz"))
 # First elements of DICOM files without preamble: groups 0002 and 0008.
 _FIRST_ELEMENTS = {(2, e) for e in (0, 1, 2, 3, 16)} | {(8, e) for e in (0, 1, 5, 8, 18, 20, 22, 24)}
 # Beginnings of what is no image, volume or table whatever its name says: what it is, and what to do.
@@ -114,6 +115,11 @@ def begins_as_dicom(path) -> bool:
   group, element, rest = (int.from_bytes(head[i:i + 2], "little") for i in (0, 2, 6))
   explicit = head[4:6].isalpha() and head[4:6].isupper()
   return len(head) == 132 and (group, element) in _FIRST_ELEMENTS and (explicit or rest == 0)
+
+
+def is_array(name: str) -> bool:
+  """Whether a name is that of arrays of NumPy, HDF5 or MATLAB."""
+  return name.lower().endswith((*_ARRAYS, ".mat"))
 
 
 def is_archive(name: str) -> bool:

@@ -6,6 +6,7 @@ What the labels of brain volumes are called besides: brains/sequences.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+import pathlib
 import re
 
 from data_pipelines.errors import UserError
@@ -46,6 +47,25 @@ def holds_masks(folder: str) -> bool:
   """Whether a folder is of masks by its name, or by a word of it: infection masks, lesion_masks."""
   words = re.findall(r"[^\W\d_]+", folder.lower())
   return " ".join(folder.lower().split()) in FOLDERS or any(map(like_a_folder, words))
+
+
+def refuse_folders(files: Collection[pathlib.Path], root: pathlib.Path, declared: Collection[str]) -> None:
+  """Refuses files of a side in a folder that is named as one of masks, where others are in none: CBIS-DDSM's
+  "1.000000-ROI mask images-18515" below abnormal/.
+
+  Args:
+    declared: folders that were said to be normal or abnormal.
+
+  Raises:
+    UserError: with the first.
+  """
+  known = {" ".join(word.lower().split()) for word in declared}
+  odd = {path: name for path in files for name in path.relative_to(root).parts[:-1]
+         if holds_masks(name) and " ".join(name.lower().split()) not in known}
+  if odd and len(odd) < len(files):
+    path, name = next(iter(odd.items()))
+    raise UserError(f"{path} lies in {name}, which is named as a folder of masks, and would be an image as "
+                    f"others are ({len(odd)} such files): call the folder masks, or take it away")
 
 
 def is_mark(text: str, whole: bool = False) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from data_pipelines import fields
 from data_pipelines.datasets import _own_images, chest_xray, paired
 from data_pipelines.errors import UserError
-from data_pipelines.intake import patients, sides, tables
+from data_pipelines.intake import mask_words, patients, sides, tables
 from data_pipelines.masks import images as mask_images
 from tests.unit.intake.test_sides import image, opened, twelve_normals
 
@@ -235,3 +235,26 @@ def test_a_folder_named_as_one_of_masks_beside_sides_is_not_to_be_named_a_side(t
   save(root / "train_label_masks/IMG_0000012_mask.png", np.zeros((16, 16), np.uint8))
   sides.look(root)
   assert "(train_label_masks): where they are masks of the others, call the folder masks" in caplog.text
+
+
+@pytest.mark.parametrize("folder", ["1.000000-ROI mask images-{}", "lesion masks/{}", "Disc_Cup_Masks/{}"])
+def test_masks_in_a_folder_of_each_case_are_no_images(tmp_path, folder):
+  """CBIS-DDSM: ROI masks were scored as abnormal images, each in a folder of its own number."""
+  root = own_set(tmp_path / "s")
+  noise = np.random.default_rng(1).integers(0, 255, (60, 16, 16), np.uint8)
+  for i, array in enumerate(noise):
+    save(root / f"abnormal/{i}/full images-{i}/1-1.png", array)
+    mask = save(root / "abnormal" / str(i) / folder.format(i) / "1-1.png", np.uint8(255 * (array > 200)))
+  with pytest.raises(UserError, match="1-1.png lies in .*ask.*, which is named as a folder of masks"):
+    opened(root)
+  declared = [f.name for f in (root / "abnormal").rglob("*") if mask_words.holds_masks(f.name)]
+  mask_words.refuse_folders([mask, *root.rglob("IMG*.png")], root, declared)
+  mask_words.refuse_folders([mask], root, ())  # what was asked for
+
+
+@pytest.mark.parametrize("name", ["camelyonpatch_level_2_split_train_x.h5", "0000.npy", "brain.mat"])
+def test_what_to_do_about_arrays(tmp_path, name):
+  """PatchCamelyon, fastMRI and MRNet: no line said what to do."""
+  (tmp_path / name).write_bytes(b"x")
+  with pytest.raises(FileNotFoundError, match=f"{name} is no .*: save its images as PNG or TIFF"):
+    sides.look(tmp_path)
