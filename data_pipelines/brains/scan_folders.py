@@ -114,20 +114,22 @@ def _where(files, folder):
 
 def _candidates(found, folder, modalities):
   """({scan: _Candidate}, {folder: why none of its DICOM series is a scan})."""
-  kinds, volumes, dicom = (*modalities, "seg"), {}, set()
+  kinds, volumes, dicom, deep = (*modalities, "seg"), {}, set(), dict[str, list[pathlib.Path]]()
   for path in [*found.files, *(item.path for item in found.broken)]:
     parts = path.relative_to(folder).parts
     if nifti.is_nifti(path):
       if len(parts) == 2:
         volumes.setdefault(parts[0], []).append(path)
+      elif len(parts) > 2:
+        deep.setdefault(parts[0], []).append(path)
     elif len(parts) > 1:
       dicom.add(parts[0])
   result = {}
   for top, paths in volumes.items():
     files = {kind: find_files(paths, top, kind) for kind in kinds}
-    named = (f"{p.name} is there: call it {top}_{kind}.nii.gz, by its folder" for kind in modalities
-             if not files[kind] for p in paths if split_name(p, (kind,))[1])
-    result[top] = _Candidate(files, top, left_out=next(named, ""))
+    result[top] = _Candidate(files, top, left_out=next((
+        said for kind in modalities if not files[kind]
+        if (said := sequences.elsewhere(folder / top, kind, paths, deep.get(top, ())))), ""))
   by_top: dict[str, list[series.SeriesScan]] = {}
   for scan in series.scans(found, modalities) if dicom else ():
     first = next(iter(scan.files.values()))[0].relative_to(folder).parts

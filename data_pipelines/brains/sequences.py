@@ -8,7 +8,7 @@ import pathlib
 import re
 from typing import Any
 
-from data_pipelines.intake import find as finder, processed, visits, words_of_volumes as vocab
+from data_pipelines.intake import counts, find as finder, processed, visits, words_of_volumes as vocab
 from data_pipelines.intake.mask_words import BESIDE as LABEL
 from data_pipelines.intake.words_of_volumes import LABEL_ENDINGS
 
@@ -62,6 +62,24 @@ def split_name(path: pathlib.Path, modalities: Sequence[str]) -> tuple[str, str]
       if stem.lower().endswith((f"_{name}", f"-{name}")):
         return stem[:-len(name) - 1] or path.parent.name, modality
   return stem, ""
+
+
+def elsewhere(folder: pathlib.Path, modality: str, there: Iterable[pathlib.Path],
+              deeper: Iterable[pathlib.Path]) -> str:
+  """What to do about the modality that a scan folder lacks, where a volume seems to be it; else "".
+
+  Args:
+    there: volumes of the folder; deeper: those of folders in it.
+  """
+  def seems(path):
+    plain = path.with_name(processed.core(finder.stem_of(path)))  # P1_flair of P1_flair_brain
+    return split_name(path, (modality,))[1] or split_name(plain, (modality,))[1]
+  if found := next(filter(seems, there), None):
+    return f"{found.name} is there: call it {folder.name}_{modality}.nii.gz, by its folder"
+  if found := next(filter(seems, deeper), None):
+    return (f"{counts.shown(found, folder.parent)} lies a folder deeper: put the volumes of a scan into its "
+            "folder, or list them in manifest.csv")
+  return ""
 
 
 def say_columns(columns: Iterable[tuple[str, Any]]) -> None:

@@ -86,3 +86,12 @@ def test_masks_of_lesions_are_not_to_be_put_among_abnormal_scans(tmp_path, name)
   with pytest.raises(UserError, match=f"named as masks of abnormal ones, the first {name}.nii.gz: put them "
                      "into .*/masks, by the names of their images, these into .*/abnormal"):
     sides.look(folder_of(tmp_path, "P1_x", "P2_x", name))
+
+
+@pytest.mark.parametrize("name, said", [
+    ("P1/pre/FLAIR", "P1/pre/FLAIR.nii.gz lies a folder deeper: put the volumes of a scan into its folder"),
+    ("P1/P1_flair_brain", "P1_flair_brain.nii.gz is there: call it P1_flair.nii.gz")])
+def test_where_the_volume_lies_that_a_scan_lacks(tmp_path, name, said):
+  """Of the WMH challenge (0/pre/FLAIR.nii.gz beside 0/wmh.nii.gz): no flair volume in 0, and no more."""
+  looked = scan_folders.look(folder_of(tmp_path, name, "P1/wmh", "P2/P2_flair"), ("flair",), RULE)
+  assert looked.incomplete["P1"].startswith(f"no flair volume in P1 ({said}")
