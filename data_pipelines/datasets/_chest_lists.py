@@ -130,8 +130,7 @@ def of_folder(root, lists: Mapping[str, Sequence[Item]], window=(0, 0)) -> dict[
                       f"{items[0].name}")
   masks = _masks(pathlib.Path(root), {place for i in items for place in _places(i.name)})
   if not boxes and not masks:
-    beside = sorted(find.like(root, "*.[cCtT][sS][vV]", "*/*.[cCtT][sS][vV]"))
-    unlisted.say_boxes(beside, [unlisted.Picture(i.name, "", 0) for i in items], (
+    unlisted.say_boxes(unlisted.beside(root), [unlisted.Picture(i.name, "", 0) for i in items], (
         f"write them into {BOXES} (file, x, y, width, height), or draw masks, masks/<path of the image>"))
     return {}
   found = {i.name: Radiograph(i.name, i.path, i.kind, i.group, boxes.get(i.name, ()), _mask_of(i.name, masks))

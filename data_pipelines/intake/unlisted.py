@@ -61,6 +61,12 @@ def tables_of(found: find.Found, read: str = "") -> list[pathlib.Path]:
   return [p for p in every if find.kind_of(p, False) == "table" and p != own]
 
 
+def beside(root, *but: str) -> list[pathlib.Path]:
+  """Tables in a folder and in those in it, but for some names in small letters."""
+  every = find.like(root, "*.[cCtT][sS][vV]", "*/*.[cCtT][sS][vV]")
+  return sorted(p for p in every if p.name.lower() not in but)
+
+
 def say_tables(paths: Iterable[pathlib.Path], pictures: Sequence[Picture], root, remedy: str) -> None:
   """Warns of tables that are not read and say otherwise whose images are, or on which side.
 

@@ -125,6 +125,11 @@ def _manifest(cfg):
       by_split[row["split"] if row["split"] in by_split else ""].append(row)
     else:
       by_split[vocabulary.split_or_unused(row["split"], row.where)].append(row)
+  if cfg.grouping == "patient":
+    pictures = [unlisted.Picture(row.file("image"), split, 0)
+                for split, rows in by_split.items() if split for row in rows]
+    unlisted.say_tables(unlisted.beside(root, path.name.lower()), pictures, root,
+                        f"keep those of each in one split; a column patient of {path.name} tells them")
   train = by_split["train"]
   if "clean" in table.columns:
     clean = np.array([vocabulary.yes_or_no(r["clean"], r.where, "clean") for r in train], bool)

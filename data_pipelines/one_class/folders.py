@@ -224,9 +224,10 @@ def folder_lists(cfg) -> dict[str, list[Item]]:
   items = read_labels(root, cfg) if is_there(tables.place(root, "labels.csv")) else read_folders(root, cfg)
   _say(root, items)
   if cfg["grouping"] == "patient":
-    unlisted.say_tables(_tables(root), [
-        unlisted.Picture(i.name, split, int(side == SIDES[1])) for (split, side), found in items.items()
-        for i in found if split], root, "labels.csv with a column patient keeps those of each together")
+    pictures = [unlisted.Picture(i.name, split, int(side == SIDES[1]))
+                for (split, side), found in items.items() if split for i in found]
+    unlisted.say_tables(unlisted.beside(root, "labels.csv", "boxes.csv"), pictures, root,
+                        "keep those of each in one split; a column patient of labels.csv tells them")
   get = lambda split, side: items.get((split, side), [])
   anomalies = [i for i in get("val", "anomaly")
                if not cfg["val_kind"] or same(i.kind) == same(cfg["val_kind"])]
@@ -241,12 +242,6 @@ def folder_lists(cfg) -> dict[str, list[Item]]:
             "val_anomaly": anomalies[:cfg["val_anomalies"] or None],
             "test_normal": get("test", "normal"), "test_anomaly": get("test", "anomaly")}
   return regrouped(get("train", "normal"), anomalies, cfg)
-
-
-def _tables(root):
-  """Tables beside the images, but for labels.csv."""
-  return [p for p in sorted(finder.like(root, "*.[cCtT][sS][vV]", "*/*.[cCtT][sS][vV]"))
-          if p.name.lower() not in ("labels.csv", "boxes.csv")]
 
 
 def _say(root, items):

@@ -73,3 +73,13 @@ def test_which_clean_images_are_held_out_is_drawn_with_the_seed():
   names = {seed: tuple(i.id for i in val) for seed, (val, _) in held.items()}
   assert len(set(names.values())) > 2
   assert {(len(val), len(clean)) for val, clean in held.values()} == {(2, 7)}
+
+
+def test_people_of_a_table_beside_the_list_are_said(root, caplog):
+  """HAM10000_metadata.csv beside labels.csv: one lesion was in train and in test."""
+  names = [line.split(",")[0] for line in (root / "labels.csv").read_text().splitlines()[1:]]
+  rows = "\n".join(f"{name.rpartition('/')[2].partition('.')[0]},L1" for name in names)
+  (root / "HAM_metadata.csv").write_text(f"image_id,lesion_id\n{rows}")
+  pairs.parts(root)
+  assert "HAM_metadata.csv is not read, and by its column 'lesion_id' 1 of 1 people" in caplog.text
+  assert "keep those of each in one split; a column patient of labels.csv tells them" in caplog.text
