@@ -26,6 +26,7 @@ _PUBLISHED = (
     re.compile(r"(?:Mass|Calc)-(?:Training|Test)_(P_\d{5})_(?:LEFT|RIGHT)"),  # CBIS-DDSM, PatientID too
     re.compile(r"(OAS[12]_\d{4}|OAS3\d{4})_MR"),  # OASIS: acquisitions and visits
     re.compile(r"(BraTS-[A-Z]+-\d{5}|BraTS2021_\d{5}|BraTS\d\d_(?:Training|Validation)_\d{3})(?=[-_])"),
+    re.compile(r"file_brain_[A-Z0-9]+_\d{3}_(\d{7})"),  # fastMRI: before it the sequence and the scanner
     re.compile(r"(\d\dB\d{7})_Block"), re.compile(r"[0-9A-F]{4,5}_(CRC-Prim-HE-\d\d)_"),  # SICAPv2, Kather's
     # Patches of a slide by their places: Camelyon16's tumor_001_12_33, slide07_x3_y4.
     re.compile(r"((?:tumor|normal|test)_\d{3})(?=_.*\d[^\d].*\d)", re.IGNORECASE),

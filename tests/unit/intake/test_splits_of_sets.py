@@ -206,7 +206,8 @@ def test_the_patient_id_of_cbis_is_one_of_a_view(tmp_path):
     ("n/axial/001 n/coronal/001 n/axial/002", "n/001 n/001 n/002"),
     ("t1/t1_P1_010 flair/flair_P1_010 t1/t1_P2_010", "P1 P1 P2"),
     ("t1_P1_010 flair_P1_010 t1_P2_010", "P1 P1 P2"), ("CC/7 MLO/7 CC/8", "7 7 8"),
-    ("T1/a T2/a T3/b", "T1 T2 T3"), ("T1_01 T1_02 T2_01", "T1 T1 T2"),
+    ("file_brain_AXT2_200_6002471 file_brain_AXT2_200_6002472 file_brain_AXFLAIR_200_6002473_slice_3",
+     "6002471 6002472 6002473"), ("T1/a T2/a T3/b", "T1 T2 T3"), ("T1_01 T1_02 T2_01", "T1 T1 T2"),
     ("P01_T1/a P02_T1/a P01_T2/a", "P01 P02 P01"), ("P1/T1/a P1/T2/a P2/T1/a", "P1 P1 P2")])
 def test_folders_of_sequences_planes_and_views_are_no_patients(names, whose):
   """normal/t1, normal/t2 and normal/flair were three patients, and every person was on all sides."""
