@@ -296,5 +296,5 @@ class Method(BaseMethod):
     if self.perceptual.running:
       raise UserError("a published model scores with fixed statistics: set config.method.vgg_stats=published "
                       "and vgg_weights to VGG19's file")
-    params, stats = dpa.networks(tensors, self.config.model.kind, critic=self.adversarial)
+    params, stats = dpa.networks(tensors, self.config.model, critic=self.adversarial)
     return {**params, **self.pretrained()}, stats

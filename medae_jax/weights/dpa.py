@@ -16,6 +16,7 @@ from medae_jax.core.errors import UserError
 
 _WRAPPER = re.compile(r"^(model\.)?(concat\.layer\d+\.)?")
 _HEADS = {"preprocess_res_": "from_image_", "postprocess_res_": "to_image_", "res_": "res_"}
+_REMEDY = "set config.model.pad and norm of DPA; PIAD has neither, and networks that differ here are not read"
 _DROPPED = ("num_batches_tracked", "_alpha", "incoming.weight")
 
 
@@ -137,13 +138,42 @@ def _residual(leaves: Mapping[str, np.ndarray]) -> dict:
   return out
 
 
-def networks(tensors: Mapping[str, np.ndarray], kind: str, critic: bool) -> tuple[dict, dict]:
-  """({net: params}, {net: statistics}) of the public code's model: `enc.*`, `dec.*`, a critic's `ddis.*`."""
+def networks(tensors: Mapping[str, np.ndarray], model, critic: bool) -> tuple[dict, dict]:
+  """({net: params}, {net: statistics}) of the public code's model: `enc.*`, `dec.*`, a critic's `ddis.*`.
+
+  Raises:
+    UserError: see convert and check_form; `model` is config.model.
+  """
   params, stats = {}, {}
   for torch_name, net in (("enc", "enc"), ("dec", "dec"), ("ddis", "critic")):
     own = {k.removeprefix(f"{torch_name}."): v for k, v in tensors.items()
            if k.startswith(f"{torch_name}.")}
     if own and (net != "critic" or critic):
-      params[net], found = convert(own, kind)
+      check_form(own, model.kind, "none" if net == "critic" else model.norm, model.pad, torch_name)
+      params[net], found = convert(own, model.kind)
       stats.update({net: found} if found else {})
   return params, stats
+
+
+def check_form(tensors: Mapping[str, np.ndarray], kind: str, norm: str, pad: str, where: str) -> None:
+  """Refuses a network built with another padding or, of residual blocks, with or without normalisation.
+
+  All its values would fit: what tells is the place of a convolution, behind a layer that pads, and of the
+  first one of a resizing block, behind the normalisation (which one without parameters, nothing tells).
+
+  Args:
+    tensors: of one network, names as above. norm, pad: of config.model. where: the network, for messages.
+  """
+  names = {_WRAPPER.sub("", n): np.shape(v) for n, v in tensors.items() if not n.endswith(_DROPPED)}
+  kernels = [n.split(".") for n, shape in names.items() if len(shape) == 4 and shape[-1] == 3]
+  for parts in kernels:
+    found = "zero" if parts[-2] == "0" else "reflect"
+    if found != pad:
+      raise UserError(f"{where} was built with {found} padding, this config's has {pad}: {_REMEDY}")
+  res = lambda name: int(re.match(r"res_(\d+)", name)[1])
+  coarsest = min((res(n) for n in names if n.startswith("res_")), default=0)
+  firsts = [int(p[3]) for p in kernels if p[0].startswith("res_") and res(p[0]) > coarsest
+            and p[1:3] == ["0", "model"] and len(p) == 7]  # activation, resizing, convolution ...
+  if kind != "regular" and firsts and (min(firsts) > 2) != (norm != "none"):
+    built = "with" if min(firsts) > 2 else "without"
+    raise UserError(f"{where} was built {built} normalisation, this config's has norm={norm!r}: {_REMEDY}")

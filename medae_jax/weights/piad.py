@@ -20,6 +20,7 @@ def convert(tensors: Mapping[str, np.ndarray], net: str, variant: str) -> dict:
     return from_torch(tensors, "latent")
   if variant == "2019":
     return from_torch(tensors, "decoder" if net == "dec" else "encoder")
+  dpa.check_form(tensors, "residual9", "none", "zero", net)
   return dpa.convert(tensors, "residual9")[0]
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from medae_jax.core.errors import UserError
 from medae_jax.losses import perceptual as lp
 from medae_jax.losses.trunk import Trunk, network_input
 from medae_jax.models import vgg
@@ -87,6 +88,20 @@ def test_converted_names_are_those_of_the_modules(variant):
   shapes = lambda tree: jax.tree.map(np.shape, tree)
   assert shapes(made["params"]) == shapes(given["params"])
   assert shapes(made.get("batch_stats", {})) == shapes(given["batch_stats"])
+
+
+@pytest.mark.parametrize("net", ["enc", "dec"])
+def test_a_network_says_its_padding_and_whether_it_normalises(variant, net):
+  """By the places of its convolutions; of the regular family, padding alone."""
+  arrays, case = variant
+  own, kwargs = g.sub(arrays, f"{net}/"), case[f"{net}_kwargs"]
+  norm, pad = kwargs.get("norm", "none"), kwargs.get("pad_type", "zero")
+  g.dpa_torch.check_form(own, case["kind"], norm, pad, net)
+  with pytest.raises(UserError, match=f"{net} was built with {pad} padding"):
+    g.dpa_torch.check_form(own, case["kind"], norm, {"zero": "reflect", "reflect": "zero"}[pad], net)
+  if case["kind"] != "regular":
+    with pytest.raises(UserError, match=f"built {'without' if norm == 'none' else 'with'} normalisation"):
+      g.dpa_torch.check_form(own, case["kind"], "pixel" if norm == "none" else "none", pad, net)
 
 
 @_files("vgg_narrow.npz")

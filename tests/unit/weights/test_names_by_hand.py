@@ -1,5 +1,7 @@
 """Which tensor of a public state dict becomes which parameter, on small tensors with numbers of their own."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +55,25 @@ def test_a_net_without_a_tensor_is_refused():
 
 
 # -------------------------------------------------------------------------------------------- DPA
+@pytest.mark.parametrize("wrapper", ["model.", "model.concat.layer2."])
+@pytest.mark.parametrize("net, norm", [("enc", "in"), ("dec", "in"), ("ddis", "none")])
+def test_a_checkpoint_of_other_padding_or_normalisation_is_no_match(net, norm, wrapper):
+  """Its values would fit: what tells is the place of a convolution in its block."""
+  model = types.SimpleNamespace(kind="residual9", norm="in", pad="reflect")
+  first = 2 if norm == "none" else 3
+  up = f"{net}.{wrapper}res_8.0.model"
+  name = lambda place, pad: {f"{net}.model.res_4.1.model.0.weight": kernel(1, 1, 4, 4),
+                             f"{up}.{place}.model.{pad}.weight": kernel(1, 1, 3, 3),
+                             f"{up}.{place + 1}.model.{pad}.weight": kernel(1, 1, 3, 3)}
+  assert dpa.networks(name(first, 1), model, critic=True)[0]
+  with pytest.raises(UserError, match=f"{net} was built with zero padding, .* set config.model.pad"):
+    dpa.networks(name(first, 0), model, critic=True)
+  with pytest.raises(UserError, match=f"{net} was built with(out)? normalisation"):
+    dpa.networks(name(5 - first, 1), model, critic=True)
+  with pytest.raises(UserError, match="critic_image was built with reflect padding"):
+    piad.convert({n.removeprefix(f"{net}."): v for n, v in name(2, 1).items()}, "critic_image", "2021")
+
+
 def test_blocks_of_a_residual_network_with_and_without_a_skip():
   leaves = {
       "0.weight": kernel(2, 3, 1, 1), "0.bias": kernel(2),
