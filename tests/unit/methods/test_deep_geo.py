@@ -1,6 +1,7 @@
 """deep_geo: the transformations by hand, images that are not square, what is refused."""
 
 import itertools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -158,3 +159,83 @@ def test_what_is_fitted_and_whether_it_converged(monkeypatch, caplog, converged,
       f"Dirichlet fit on {used} images: {sum(converged)} of 2 transformations converged, 4 to 7 iterations, "
       "sum of alpha 6 to 6")
   assert state.extra["fit_converged"].tolist() == list(map(bool, converged))
+
+
+def test_the_score_is_minus_the_mean_log_density_over_the_transformations(monkeypatch):
+  """-1/K sum_tk (alpha_tk - 1) log(y_tk + 1e-6), of a softmax that may be saturated; or minus mean y_tt."""
+  rng = np.random.default_rng(0)
+  p = rng.dirichlet(np.full(8, 0.3), (3, 8))
+  p[0, 0] = np.eye(8)[1]
+  with np.errstate(divide="ignore"):
+    log_p = jnp.asarray(np.maximum(np.log(p), -1e4), jnp.float32)
+  alpha = rng.uniform(0.2, 5, (8, 8)).astype(np.float32)
+  density = ((alpha - 1) * np.log(p + 1e-6)).sum(-1)
+  wanted = {"dirichlet": -density, "simplified": -np.diagonal(p, axis1=1, axis2=2)}
+  for kind, contributions in wanted.items():
+    method = deep_geo.Method(changed(**{"method.score.kind": kind}))
+    monkeypatch.setattr(method, "log_probabilities", lambda state, image: log_p)
+    found = method.score(State.create({}, extra={"alpha": jnp.asarray(alpha)}), {"image": None})
+    np.testing.assert_allclose(found["contributions"], contributions, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["score"], contributions.mean(1), rtol=1e-4, atol=1e-5)
+    for name, value in wanted.items():
+      np.testing.assert_allclose(found[f"score_{name}"], value.mean(1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_of_a_validation_is_of_all_transformations_with_every_square(monkeypatch):
+  """-mean_t log y_tt + 0.00025 sum w^2 over kernels, gains, offsets and biases alike."""
+  method = deep_geo.Method(changed())
+  p = np.random.default_rng(1).dirichlet(np.ones(8), (2, 8))
+  monkeypatch.setattr(method, "log_probabilities", lambda state, image: jnp.log(p))
+  net = {"conv0": {"kernel": jnp.full((1, 1, 1, 2), 3.0)},
+         "bn": {"scale": jnp.ones(4), "bias": jnp.full(2, 5.0)}}
+  found = method.eval_step(State.create({"net": net}), {"image": None}, None)
+  own = np.diagonal(p, axis1=1, axis2=2)
+  np.testing.assert_allclose(found["cross_entropy"], -np.log(own).mean(1), rtol=1e-5)
+  np.testing.assert_allclose(found["loss"], -np.log(own).mean(1) + 0.00025 * (18 + 4 + 50), rtol=1e-5)
+  np.testing.assert_allclose(found["accuracy"], (p.argmax(-1) == np.arange(8)).mean(1))
+
+
+def test_images_are_scored_by_stored_statistics_and_trained_by_their_batch(monkeypatch):
+  method, seen = deep_geo.Method(changed()), []
+
+  def apply(variables, x, train=False, **kw):
+    seen.append(train)
+    logits = jnp.zeros((len(x), 8))
+    return (logits, {"batch_stats": variables["batch_stats"]}) if kw else logits
+  method.net = types.SimpleNamespace(apply=apply)
+  params = {"w": jnp.ones(1)}
+  state = State.create({"net": params}, {"net": {}}, {"net": method.tx.init(params)})
+  image = jnp.zeros((2, 16, 16, 3))
+  method.log_probabilities(state, image)
+  assert seen and not any(seen)
+  seen.clear()
+  batch = {"image": image, "view": jnp.zeros(2, jnp.int32)}
+  method.train_step(state, batch, None, stage=None, axis_name=None)
+  assert seen and all(seen)
+
+
+@pytest.mark.parametrize("parity, name", [(True, "fixed_point"), (False, "fit")])
+def test_parity_is_the_published_search_and_keras_running_variance(monkeypatch, parity, name):
+  called = []
+  fitted = dirichlet.Fit(np.ones((8, 8)), np.ones(8, int), np.zeros(8), np.ones(8, bool))
+  for solver in ("fixed_point", "fit"):
+    monkeypatch.setattr(dirichlet, solver, lambda *means, solver=solver: called.append(solver) or fitted)
+  method = deep_geo.Method(changed(**{"method.parity": parity}))
+  monkeypatch.setattr(method, "log_probabilities", lambda state, image: jnp.zeros((len(image), 8, 8)))
+  monkeypatch.setattr(deep_geo.parallel, "per_example_fn", lambda function: function)
+  method.finalize(State.create({}), [{"image": np.zeros((2, 1)), "valid": np.ones(2, bool)}])
+  assert called == [name] and method.net.keras_variance == parity
+
+
+def test_a_shortcut_takes_the_activated_input_and_an_identity_the_raw_one():
+  """The residual branch is 0 here: x - 1 -> relu -> 1x1, times 2 and 3; same channels: x itself."""
+  x = jnp.asarray([[-4.0, 0.5], [1.0, 3.0]]).reshape(1, 2, 2, 1)
+  for features, want in ((2, np.maximum(x - 1, 0) * [2.0, 3.0]), (1, x)):
+    block = wide_resnet._Block(features, 1, jnp.float32, dict(train=False, eps=0.0))
+    made = jax.tree.map(jnp.zeros_like, block.init(jax.random.key(0), x))
+    made["params"]["bn1"]["scale"] = jnp.ones(1)
+    made["batch_stats"]["bn1"] = {"mean": jnp.ones(1), "var": jnp.ones(1)}
+    made["batch_stats"]["bn2"] = jax.tree.map(jnp.ones_like, made["batch_stats"]["bn2"])
+    if features == 2:
+      made["params"]["shortcut"]["kernel"] = jnp.asarray([2.0, 3.0]).reshape(1, 1, 1, 2)
+    np.testing.assert_allclose(block.apply(made, x), want, rtol=1e-6)
