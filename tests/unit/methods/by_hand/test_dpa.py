@@ -1,5 +1,7 @@
 """DPA around its networks, which are stubs here: growing, caching, what an export keeps, pictures."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -170,3 +172,46 @@ def test_losses_of_a_transition_are_of_both_resolutions(res, monkeypatch):
   state = names(16, 32) if res == 32 else names(16)
   found = method._losses(state, {}, jnp.zeros((1, res, res, 1)), None, 0.25)
   assert found == ((32, 16, 32, 0.25) if res == 32 else ("one", 16))
+
+
+def test_scores_and_validations_are_of_stored_statistics_and_steps_of_the_batch(monkeypatch):
+  """The critic's steps as well, whose reconstructions are those of the steps."""
+  method, state = one_number(monkeypatch)
+  seen = []
+
+  def reconstruct(params, stats, image, alpha, *, train=False, axis_name=None):
+    seen.append(train)
+    return params["dec"]["a"] * image, {}
+  monkeypatch.setattr(method, "_reconstruct", reconstruct)
+  method.train_step(state, {"image": X, "index": np.arange(6), "mix": np.zeros(6, np.float32)},
+                    jax.random.key(0), stage=method_lib.Stage("stable_16", 8), axis_name=None)
+  assert seen and all(seen) and len(seen) >= 3
+  seen.clear()
+  method.eval_step(state, {"image": X}, None)
+  method._published(state, {"image": X})
+  assert seen == [False, False]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_both_networks_are_told_the_mode_and_hand_their_statistics_on(train, monkeypatch):
+  method, told = dpa.Method(test_dpa.config("dpa_cifar10")), []
+
+  def apply(variables, x, alpha, *, train, axis_name, mutable):
+    told.append((variables, alpha, train, axis_name))
+    return x + 1, {"batch_stats": {"new": len(told)}}
+  net = types.SimpleNamespace(apply=apply)
+  monkeypatch.setattr(method, "_nets", lambda *_: {"enc": net, "dec": net})
+  params = names(16)
+  found, after = method._reconstruct(params, {"dec": {"old": 0}, "vgg_16": 5}, jnp.zeros((1, 2, 2, 3)), 0.5,
+                                     train=train, axis_name="devices")
+  assert told == [({"params": params["enc"]}, 0.5, train, "devices"),
+                  ({"params": params["dec"], "batch_stats": {"old": 0}}, 0.5, train, "devices")]
+  assert (found == 2).all() and after == {"dec": {"new": 2}}
+
+
+@pytest.mark.parametrize("score, dtype", [(False, jnp.bfloat16), (True, jnp.float32)])
+def test_a_narrow_trunk_is_of_training_alone(score, dtype):
+  method = dpa.Method(test_dpa.config(**{"method.vgg_dtype": "bfloat16", "method.loss": "l1",
+                                         "method.score.loss": "l2"}))
+  terms, found = method.perceptual.of(score, jnp.zeros((1, 16, 16, 1)))
+  assert found == dtype and [t.name for t in terms] == ["l2" if score else "l1"]
