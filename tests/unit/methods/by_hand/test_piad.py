@@ -125,3 +125,18 @@ def test_networks_of_the_public_files_by_their_names():
   assert piad.TORCH_NAMES == {
       "2021": {"enc": "enc", "dec": "dec", "critic_image": "ddis", "critic_latent": "edis"},
       "2019": {"enc": "enc", "dec": "gen", "critic_image": "image_dis", "critic_latent": "latent_dis"}}
+
+
+def test_latents_are_normal_and_each_critic_mixes_by_numbers_of_its_own():
+  """z ~ N(0, I); a ~ U(0, 1), one an example and critic, none for the step of E and G."""
+  method = piad.Method(config(**{"model.latent_dim": 4}))
+  n, k = 600, method.n_critic + 1
+  found = method.draw({"image": jnp.zeros((k * n, 2, 2, 3)), "index": jnp.arange(k * n)}, jax.random.key(0))
+  z = np.asarray(found["z"])
+  assert z.shape == (k, n, 1, 1, 4)
+  assert abs(z.mean()) < 0.05 and abs(z.std() - 1) < 0.05 and abs((np.abs(z) < 1).mean() - 0.683) < 0.02
+  mixes = [np.asarray(found[f"mix_{side}"]) for side in ("image", "latent")]
+  for mix in mixes:
+    assert mix.shape == (k - 1, n) and mix.min() >= 0 and mix.max() < 1
+    assert abs(mix.mean() - 0.5) < 0.05 and abs(mix.std() - 12**-0.5) < 0.02
+  assert abs(np.corrcoef(*(mix.ravel() for mix in mixes))[0, 1]) < 0.15
