@@ -215,3 +215,17 @@ def test_a_narrow_trunk_is_of_training_alone(score, dtype):
                                          "method.score.loss": "l2"}))
   terms, found = method.perceptual.of(score, jnp.zeros((1, 16, 16, 1)))
   assert found == dtype and [t.name for t in terms] == ["l2" if score else "l1"]
+
+
+@pytest.mark.parametrize("antialias, rows", [(False, slice(1, 3)), (True, slice(0, 4))])
+def test_a_stage_sees_the_middles_of_its_cells_or_the_whole_ones(antialias, rows):
+  """At 8 of 32 px, as published the middle 2x2 pixels of 4x4; so a transition from 4, whose cells are 8x8."""
+  method = dpa.Method(test_dpa.config(**{"method.growing.antialias": antialias}))
+  image = np.random.default_rng(0).random((2, 32, 32, 1)).astype(np.float32)
+  cells = lambda n: image.reshape(2, 32 // n, n, 32 // n, n, 1)
+  high = cells(4)[:, :, rows, :, rows].mean((2, 4))
+  np.testing.assert_allclose(method._stage_image(names(8), image, 0.25), high, rtol=1e-5)
+  middle = slice(0, 8) if antialias else slice(3, 5)
+  low = cells(8)[:, :, middle, :, middle].mean((2, 4)).repeat(2, 1).repeat(2, 2)
+  found = method._stage_image(names(4, 8), image, 0.25)
+  np.testing.assert_allclose(found, 0.75 * low + 0.25 * high, rtol=1e-5)
