@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import piad_cifar10
+from configs import piad_camelyon16, piad_cifar10
 from medae_jax.core.method import State
 from medae_jax.methods import _gradient_norms as gradient_norms, piad
 from medae_jax.optim import adam
@@ -140,3 +140,15 @@ def test_latents_are_normal_and_each_critic_mixes_by_numbers_of_its_own():
     assert mix.shape == (k - 1, n) and mix.min() >= 0 and mix.max() < 1
     assert abs(mix.mean() - 0.5) < 0.05 and abs(mix.std() - 12**-0.5) < 0.02
   assert abs(np.corrcoef(*(mix.ravel() for mix in mixes))[0, 1]) < 0.15
+
+
+@pytest.mark.parametrize("module, words, every", [
+    (piad_cifar10, "cls=1", 10000), (piad_camelyon16, "", 1000), (piad_camelyon16, "exp=reproduce", 1000)])
+def test_a_fold_chooses_among_saved_states_by_its_own_anomalies(module, words, every):
+  """As published: on the fold's test part. A final run has no validation, and its last state."""
+  fold = module.get_config(f"{words},fold=2".strip(","))
+  assert fold.data.fold == 2 and fold.data.val_from_test and fold.train.eval_every == every
+  assert (fold.train.best_metric, fold.train.best_mode) == ("val/image_auroc", "max")
+  assert fold.eval.checkpoint == "best" and not fold.train.early_stop
+  final = module.get_config(words)
+  assert not final.data.val_from_test and final.train.eval_every == 0 and final.eval.checkpoint == "last"
