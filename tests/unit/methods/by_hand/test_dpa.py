@@ -229,3 +229,15 @@ def test_a_stage_sees_the_middles_of_its_cells_or_the_whole_ones(antialias, rows
   low = cells(8)[:, :, middle, :, middle].mean((2, 4)).repeat(2, 1).repeat(2, 2)
   found = method._stage_image(names(4, 8), image, 0.25)
   np.testing.assert_allclose(found, 0.75 * low + 0.25 * high, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight, groups", [(0.0, 1), (0.3, 3)])
+def test_every_stage_reads_a_batch_for_each_step_of_the_critic_and_one_more(weight, groups):
+  """A batch size of one's own included; steps are those of the stage, the last one's of config.train."""
+  method = dpa.Method(test_dpa.config(**{
+      "method.adversarial.weight": weight, "method.adversarial.n_critic": 2, "train.batch_size": 10,
+      "method.growing.batch_sizes": "16:4", "method.growing.steps_per_stage": "transition_32:7",
+      "method.growing.stable_steps": 9, "train.steps": 21}))
+  found = [(s.name, s.steps, s.data["batch_size"]) for s in method.stages()]
+  assert found == [("stable_16", 9, 4 * groups), ("transition_32", 7, 10 * groups),
+                   ("stable_32", 21, 10 * groups)]
