@@ -2,13 +2,22 @@
 
 import math
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medae_jax.models import annotation_layers, conv_ae, deformer, noisy_unet, wide_resnet
+from medae_jax.models import (
+  annotation_layers,
+  conv_ae,
+  deformer,
+  dpa_nets,
+  noisy_unet,
+  piad_nets,
+  wide_resnet,
+)
 from medae_jax.models.autoencoders import adversarial, parts, variational
 from medae_jax.models.layers import conv, init
 
@@ -65,6 +74,50 @@ def test_draws_of_the_dpa_family_and_of_the_wide_residual_network():
   np.testing.assert_allclose(init.GAIN, math.sqrt(2 / slope))
   assert 0.97 * bound < np.abs(init.xavier_uniform(init.GAIN)(key, shape)).max() < 1.0001 * bound
   assert np.std(wide_resnet._he_normal(key, shape)) == pytest.approx(math.sqrt(2 / (9 * 20)), rel=0.05)
+
+
+WIDE = (48,) * 2
+DPA_NETS = {  # network, input; layers that end linearly, of those drawn by Xavier (None: Kaiming's all)
+    "residual encoder": (dpa_nets.Encoder(WIDE, 8, 40), (1, 8, 8, 24), None),
+    "residual decoder": (dpa_nets.Decoder(WIDE, 8, 24), (1, 1, 1, 40), None),
+    "of 2019": (piad_nets.Encoder((40, 48), 40), (1, 8, 8, 24), None),
+    "regular encoder": (dpa_nets.Encoder(WIDE, 8, 40, kind="regular"), (1, 8, 8, 24), "res_4/conv2"),
+    "regular decoder": (dpa_nets.Decoder(WIDE, 8, 24, kind="regular"), (1, 1, 1, 40), "to_image_8"),
+    "latent critic": (dpa_nets.LatentDiscriminator((64, 64)), (1, 1, 1, 48), "body/conv2")}
+
+
+@pytest.mark.parametrize("name", DPA_NETS)
+def test_every_convolution_of_the_dpa_family_is_drawn_as_published(name):
+  """Kernels N(0, 2 / (1.04 k^2 C_out)), or Xavier's; biases U(+-1/(k sqrt(C_in)))."""
+  net, shape, linear = DPA_NETS[name]
+  leaves = flax.traverse_util.flatten_dict(net.init(jax.random.key(1), jnp.zeros(shape))["params"], sep="/")
+  layers = {path.removesuffix("/kernel") for path in leaves if path.endswith("/kernel")}
+  assert len(layers) >= 3 and linear in (None, *layers)
+  for layer in layers:
+    kernel, bias = leaves[f"{layer}/kernel"], leaves[f"{layer}/bias"]
+    k, _, inputs, outputs = kernel.shape
+    gain = 1.0 if layer == linear else math.sqrt(2 / 1.04)
+    std = gain / (k * math.sqrt(outputs if linear is None else (inputs + outputs) / 2))
+    # of few values the deviation says little
+    assert np.std(kernel) == pytest.approx(std, rel=2.5 / math.sqrt(kernel.size)), layer
+    assert (np.abs(kernel).max() > 2 * np.std(kernel)) == (linear is None), layer
+    bound = (k * k * inputs) ** -0.5
+    most = np.abs(bias).max() / bound
+    assert most < 1.0001 and (bias.size < 20 or most > 0.8), layer
+
+
+def test_the_classifier_of_transformations_begins_as_published():
+  """Its dense layer U(+-1/sqrt(fan-in)), offset 0; gains 1, no offset, running mean 0 and variance 1."""
+  net = wide_resnet.WideResNet(1, 2, 72)
+  made = net.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+  dense, norm = made["params"]["dense"], made["params"]["g2_b0"]["bn2"]
+  bound = dense["kernel"].shape[0] ** -0.5
+  assert 0.99 * bound < np.abs(dense["kernel"]).max() < 1.0001 * bound and not dense["bias"].any()
+  assert (norm["scale"] == 1).all() and not norm["bias"].any()
+  stats = made["batch_stats"]["bn_final"]
+  assert not stats["mean"].any() and (stats["var"] == 1).all()
+  kernel = made["params"]["g3_b0"]["conv2"]["kernel"]
+  assert np.std(kernel) == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.05)
 
 
 @pytest.mark.parametrize("scheme, factor", [("torch", 1), ("he", 6)])
