@@ -239,3 +239,12 @@ def test_a_shortcut_takes_the_activated_input_and_an_identity_the_raw_one():
     if features == 2:
       made["params"]["shortcut"]["kernel"] = jnp.asarray([2.0, 3.0]).reshape(1, 1, 1, 2)
     np.testing.assert_allclose(block.apply(made, x), want, rtol=1e-6)
+
+
+def test_a_normalisation_has_the_epsilon_that_tensorflow_makes_of_1e_5():
+  """A channel without variance, one below its mean: 1 / sqrt(1.001e-5)."""
+  net, x = wide_resnet.WideResNet(1, 1, 8), jnp.zeros((1, 8, 8, 3))
+  made = net.init(jax.random.key(0), x)
+  stats = {**made["batch_stats"], "bn_final": {"mean": jnp.full(64, -1.0), "var": jnp.zeros(64)}}
+  _, seen = net.apply({"params": made["params"], "batch_stats": stats}, x, mutable=["intermediates"])
+  np.testing.assert_allclose(seen["intermediates"]["pool"][0], 1.001e-5 ** -0.5, rtol=1e-5)

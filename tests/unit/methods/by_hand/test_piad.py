@@ -152,3 +152,19 @@ def test_a_fold_chooses_among_saved_states_by_its_own_anomalies(module, words, e
   assert fold.eval.checkpoint == "best" and not fold.train.early_stop
   final = module.get_config(words)
   assert not final.data.val_from_test and final.train.eval_every == 0 and final.eval.checkpoint == "last"
+
+
+@pytest.mark.parametrize("ema, factor", [(0.9, 0.6 * -0.5), (0.0, 0.7 * -0.4)])
+def test_scores_have_a_loss_of_their_own_and_validations_that_of_training(ema, factor, monkeypatch):
+  """Mean |x - G(E(x))|, and its square, by the averaged networks where there are averages."""
+  method, state = made(monkeypatch, **{"method.score.loss": "l1", "method.ema": ema})
+  averaged = {"enc": {"kernel": jnp.float32(0.6)}, "dec": {"kernel": jnp.float32(-0.5)}}
+  state = state.replace(stats={**state.stats, "ema": averaged})
+  x = RNG.normal(0, 1, (3, 4, 4, 3)).astype(np.float32)
+  off = (1 - factor) * x
+  found = method.score(state, {"image": x})
+  np.testing.assert_allclose(found["score"], np.abs(off).mean((1, 2, 3)), rtol=1e-5)
+  np.testing.assert_allclose(found["map"], np.abs(off).mean(-1, keepdims=True), rtol=1e-4)
+  np.testing.assert_allclose(found["recon"], factor * x, rtol=1e-5)
+  np.testing.assert_allclose(method.eval_step(state, {"image": x}, None)["loss"],
+                             (off**2).mean((1, 2, 3)), rtol=1e-5)
