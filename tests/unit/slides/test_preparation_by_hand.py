@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines.formats import writing
-from data_pipelines.slides import annotations, cells, tissue
+from data_pipelines.slides import annotations, cells, stain, stain_matrix, tissue
 from data_pipelines.slides.camelyon import settings as fields, steps
 from tests.unit.slides.test_patch_rules import step_slide
 
@@ -100,3 +100,16 @@ def test_what_is_left_out_and_where_the_stains_come_from():
   assert (made.target_slide, made.target_left, made.target_top, made.target_side) == (
       "normal_056", 23808, 120832, 2816)
   assert (made.per_slide, made.border, made.least_lesion, made.scales) == (50, -1, 1, ("x40", "x20", "x10"))
+
+
+@pytest.mark.parametrize("parity, used", [(True, 2 * stain.SAMPLES), (False, stain.SAMPLES)])
+def test_with_parity_the_stains_come_from_all_of_the_tissue(monkeypatch, parity, used):
+  """And the one of more red is haematoxylin; else from 20,000 pixels, by what is known of both stains."""
+  seen = []
+  atoms = stain_matrix.unit(np.array([[.40, .60, .70], [.41, .90, .05]]))
+  monkeypatch.setattr(stain_matrix, "learn", lambda density: seen.append(density.shape) or atoms)
+  image = np.full((300, 200, 3), 100, np.uint8)
+  image[:100] = 255  # glass
+  found = stain._stains_of(image, parity).matrix
+  assert seen == [(3, used)]
+  np.testing.assert_allclose(found, atoms[::-1] if parity else atoms, atol=1e-8)
