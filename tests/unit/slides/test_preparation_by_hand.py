@@ -10,7 +10,7 @@ import pytest
 from data_pipelines.formats import writing
 from data_pipelines.slides import annotations, cells, stain, stain_matrix, tissue
 from data_pipelines.slides.camelyon import settings as fields, steps
-from tests.unit.slides.test_patch_rules import step_slide
+from tests.unit.slides.test_patch_rules import Records, step_slide
 
 
 def test_what_is_as_grey_as_the_threshold_is_tissue(monkeypatch):
@@ -113,3 +113,22 @@ def test_with_parity_the_stains_come_from_all_of_the_tissue(monkeypatch, parity,
   found = stain._stains_of(image, parity).matrix
   assert seen == [(3, used)]
   np.testing.assert_allclose(found, atoms[::-1] if parity else atoms, atol=1e-8)
+
+
+@pytest.mark.parametrize("mask, want", [("area", (6 * 127 + 255) / 9 / 255), ("nearest", 6 / 9)])
+def test_a_published_mask_says_lesion_by_127_and_one_of_areas_by_its_share(tmp_path, monkeypatch, mask, want):
+  """A patch of which six pixels are 127, and one 255: of the published one a hole, else all lesion."""
+  lesion = np.zeros((30, 36), np.uint8)
+  lesion[:3, :2], lesion[0, 2] = 127, 255
+  slide = step_slide(tmp_path, records=Records(masks="m"), mask=mask)
+  slide.pixels.overview = lambda downsample: np.full((30, 36, 3), 90, np.uint8)
+  slide.pixels.read, slide.pixels.mpp = lambda level, x, y, w, h: np.zeros((h, w, 3), np.uint8), 0.25
+  slide.store.folder, slide.store.write = tmp_path, lambda file, data: {"file": file}
+  slide.store.record = lambda name, step, key=None: {"key": "m", "files": [{"file": "mask.png"}]}
+  monkeypatch.setattr(steps.images, "read_8bit", lambda path, channels: lesion[..., None])
+  monkeypatch.setattr(steps, "_drawn", lambda *_: [cells.Patch("tumor_001", "tumor", 0, 0)])
+  seen = []
+  monkeypatch.setattr(steps.lesions, "check_on_tissue", lambda path, share, dark: seen.append(share))
+  row, = steps.cut(slide)[1]()["rows"]
+  assert row["lesion"] == pytest.approx(want, abs=1e-4)
+  np.testing.assert_allclose(seen[0], lesion / 255 if mask == "area" else lesion == 127)
