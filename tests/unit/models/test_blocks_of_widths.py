@@ -1,4 +1,4 @@
-"""Blocks and growing networks by their shapes, where widths differ: nothing is computed.
+"""Blocks and growing networks by their shapes, where widths differ: hardly anything is computed.
 
 The methods' small configs have equal widths in places where published ones have not.
 """
@@ -7,12 +7,13 @@ import contextlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from medae_jax.core.errors import UserError
 from medae_jax.models import annotation_nets, dpa_family, dpa_layers, dpa_nets, noisy_unet, piad_nets
 from medae_jax.models.autoencoders import soft_intro
-from medae_jax.models.layers import norm
+from medae_jax.models.layers import norm, pool
 
 KEY = jax.random.key(0)
 
@@ -141,3 +142,27 @@ def test_every_norm_of_a_network_is_told_whether_it_trains(monkeypatch, kind, la
     told.clear()
     jax.eval_shape(lambda x, net=net: net.init(KEY, x, train=train, axis_name="devices"), jnp.zeros(inputs))
     assert told and set(told) == {(train, "devices")}, net
+
+
+@pytest.mark.parametrize("kind, pad", [("regular", "zero"), ("residual9", "reflect")])
+def test_a_transition_goes_from_the_network_of_half_the_side_to_the_one_of_the_whole(kind, pad):
+  """At alpha 0 it is the stable network before it (behind a mean, under doubled pixels), at 1 the one after.
+
+  A decoder's first layer pads with zeros in any case: a latent of one pixel has nothing to reflect.
+  """
+  image, latent = (jax.random.normal(KEY, shape) for shape in ((2, 16, 16, 3), (2, 1, 1, 5)))
+  widths, more = (2, 3, 4), dict(kind=kind, pad=pad)  # of 16, 8 and 4 px
+  enc = lambda res, transition=False: jax.jit(dpa_nets.Encoder(
+      widths, res, 5, transition=transition, max_res=16, **more).apply)
+  dec = lambda res, transition=False: jax.jit(dpa_nets.Decoder(
+      widths[::-1], res, 3, transition=transition, **more).apply)
+  made = jax.jit(dpa_nets.Encoder(widths, 16, 5, transition=True, max_res=16, **more).init)(KEY, image)
+  near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  low, high, mixed = enc(8)(made, pool.avg_pool2x2(image)), enc(16)(made, image), enc(16, True)
+  for alpha, want in ((0.0, low), (-1.0, low), (1.0, high), (2.0, high)):
+    near(mixed(made, image, alpha), want)
+  assert np.abs(low - high).max() > 1e-3
+  made = jax.jit(dpa_nets.Decoder(widths[::-1], 16, 3, transition=True, **more).init)(KEY, latent)
+  low, high, mixed = pool.nearest(dec(8)(made, latent)), dec(16)(made, latent), dec(16, True)
+  for alpha in (0.0, 0.25, 1.0):
+    near(mixed(made, latent, alpha), (1 - alpha) * low + alpha * high)
