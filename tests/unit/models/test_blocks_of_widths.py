@@ -99,7 +99,8 @@ def test_sides_of_a_network_are_powers_of_two(max_res, latent_res):
 
 
 @pytest.mark.parametrize("res, latent_res, fits", [
-    (16, 8, True), (16, 16, False), (8, 1, True), (4, 1, False), (16, 2, False), (24, 1, False), (32, 12, False)])
+    (16, 8, True), (16, 16, False), (8, 1, True), (4, 1, False), (16, 2, False), (24, 1, False),
+    (32, 12, False)])
 def test_the_latent_of_piads_networks_is_half_the_image_or_smaller(res, latent_res, fits):
   widths = (8,) * piad_nets.needed_widths(res, latent_res)
   said = f"config.model.enc: res={res} must be a power of two from 8"
