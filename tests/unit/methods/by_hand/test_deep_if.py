@@ -43,6 +43,34 @@ def test_residual_blocks_are_repeated_as_often_as_published():
                     *(f"repeat_2.{i}" for i in range(9)), "block8"]
 
 
+def windows(x, stride, pad):
+  """Every 3x3 window of one channel [H,W]: what of it lies on the map, by row and column of the result."""
+  rows, cols = ((n + 2 * pad - 3) // stride + 1 for n in x.shape)
+  cut = lambda i, n: slice(max(0, i * stride - pad), min(n, i * stride - pad + 3))
+  return [[x[cut(i, x.shape[0]), cut(j, x.shape[1])] for j in range(cols)] for i in range(rows)]
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (7, 4)])
+def test_means_leave_padding_out_and_maxima_have_none(shape):
+  x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+  mean, most = (np.asarray(pool(jnp.asarray(x)[None, ..., None]))[0, ..., 0]
+                for pool in (network._mean_pool, network._max_pool))
+  np.testing.assert_allclose(mean, [[w.mean() for w in row] for row in windows(x, 1, 1)], rtol=1e-5)
+  np.testing.assert_array_equal(most, [[w.max() for w in row] for row in windows(x, 2, 0)])
+
+
+def test_the_reducing_modules_have_the_published_widths():
+  """Kernels [rows, columns, in, out] of Szegedy's table, in the order of the branches."""
+  k = network.shapes(("mixed_7a",))
+  of = lambda module: [k[name] for name in k if name.startswith(f"{module}.")]
+  assert of("mixed_5b") == [
+      (1, 1, 192, 48), (5, 5, 48, 64), (1, 1, 192, 64), (3, 3, 64, 96), (3, 3, 96, 96), (1, 1, 192, 96),
+      (1, 1, 192, 64)]
+  assert of("mixed_6a") == [(1, 1, 320, 256), (3, 3, 256, 256), (3, 3, 256, 384), (3, 3, 320, 384)]
+  assert of("mixed_7a") == [(1, 1, 1088, 256), (3, 3, 256, 384), (1, 1, 1088, 256), (3, 3, 256, 288),
+                            (1, 1, 1088, 256), (3, 3, 256, 288), (3, 3, 288, 320)]
+
+
 def test_a_stored_normalisation_has_a_thousandth_beside_its_variance():
   tensors = {"c.weight": np.full((2, 1, 1, 1), 3.0), "n.weight": np.float64([2, 1]),
              "n.bias": np.float64([5, 0]), "n.running_mean": np.float64([4, 0]),
