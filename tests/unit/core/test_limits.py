@@ -9,6 +9,8 @@ import math
 import pathlib
 
 from medae_jax.core import checks
+from medae_jax.core.trained_on import changed
+from medae_jax.models import conv_ae
 
 TASKS = ("anomaly", "segmentation", "restoration")
 NEGATIVE = {"model.slope", "method.rec_log_std", "predict.threshold"}
@@ -40,7 +42,7 @@ def rules():
 
 
 def test_a_shared_rule_is_of_a_field_that_a_config_has():
-  """A rule under a name that nobody has checks nothing."""
+  """A rule under a name that nobody has checks nothing, and such a field may not change without harm."""
   names: set[str] = set()
   def walk(tree):
     for name, below in tree.items():
@@ -50,6 +52,12 @@ def test_a_shared_rule_is_of_a_field_that_a_config_has():
   walk(json.loads((pathlib.Path(__file__).parent / "config_values.json").read_text()))
   assert set(checks.SHARED) - names == {  # made together with those of the critics' losses
       f"method.adv_{side}.{name}" for side in ("image", "latent") for name in ("weight", "n_critic")}
+  assert {*changed._SAME_NETWORK, *(f"method.score.{name}" for name in changed._SAME_SCORE)} <= names
+
+
+def test_words_of_a_rule_are_those_that_the_network_knows():
+  rule = checks.SHARED["model.upsampling"]
+  assert not [word for word in conv_ae.UPSAMPLING if rule(word)] and rule("nearest")
 
 
 def test_limits_are_those_of_the_lists():

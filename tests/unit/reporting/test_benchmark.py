@@ -53,6 +53,9 @@ def test_a_cell_by_hand():
   assert .6 <= cell.interval[0] < cell.mean < cell.interval[1] <= .9
   assert summary.scores_of(runs) == ["image_auroc", "image_ap"]  # one image a scan: the same number once
   assert summary.folds(runs, "image_auroc")[0]["mean"] == .1
+  runs[3] = run("a", "cifar10", "1", 1, .5)  # of runs: the root of the mean of both classes' variances
+  cell = summary.table(runs, "image_auroc")[("a", TRUNK), "cifar10"]
+  assert cell.std_runs == pytest.approx(((.02 + .08) / 2) ** .5)
 
 
 def test_intervals_of_runs_and_of_one_run():
