@@ -124,3 +124,14 @@ def test_pictures_beside_volumes_are_scans_as_a_whole_set_of_another_name_alone(
   said = inputs._beside(groups, both, False)
   assert {p.name for p in said} == {"a_flair.png", "a_t1.png", "c_t1.png"}
   assert inputs._beside(groups[1:], both, False) == {}, "no volume is there"
+
+
+def test_one_of_two_files_of_a_modality_is_a_scan_where_it_is_given_alone(tmp_path):
+  """As the line about the two says; both together are none."""
+  names = [f"sub-01/anat/sub-01_{kind}FLAIR.nii.gz" for kind in ("", "desc-brain_")]
+  root = bids(tmp_path, "dataset_description.json", *names)
+  scans, found = inputs.find_all(root, ("flair",), ("nifti",))
+  assert scans == [] and {i.path.name for i in found.left_out} >= {pathlib.Path(n).name for n in names}
+  for name in names:
+    scan, = inputs.find_all(root / name, ("flair",), ("nifti",))[0]
+    assert scan.files == {"flair": root / name}

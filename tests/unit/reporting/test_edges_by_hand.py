@@ -184,4 +184,5 @@ def test_a_mask_is_called_empty_where_there_is_one():
 
 def test_counts_are_whole_numbers_and_no_answers():
   found = {"images": 1200, "marked": True, "share": 0.5}
-  assert text_table.counts({"splits": {"test": found}, "kind": "CT"}) == ["split  images", "test    1,200", "kind: CT"]
+  assert text_table.counts({"splits": {"test": found}, "kind": "CT"}) == [
+      "split  images", "test    1,200", "kind: CT"]
