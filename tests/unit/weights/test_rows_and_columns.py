@@ -174,3 +174,14 @@ def test_statistics_of_natural_images_are_vgg16_s(trunk):
   else:
     with pytest.raises(UserError, match="are statistics of VGG16"):
       source.check_stats("natural")
+
+
+@pytest.mark.parametrize("name, refused", [("vgg16", False), (catalogue.by_name("vgg16").file, True),
+                                           ("mine.npz", False)])
+def test_a_file_that_bears_the_name_of_a_network_claims_no_origin(tmp_path, name, refused):
+  (tmp_path / name).write_bytes(b"one's own")
+  if refused:
+    with pytest.raises(UserError, match="is not the published"):
+      catalogue.verified(tmp_path / name)
+  else:
+    assert len(catalogue.verified(tmp_path / name)) == 64
