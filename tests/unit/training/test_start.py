@@ -211,3 +211,13 @@ def test_a_config_is_checked_before_anything_is_opened(tmp_path, monkeypatch, wh
   with pytest.raises(UserError, match="it was looked at"):
     start.open_run(recorder.config(), str(tmp_path / "w"))
   assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_best_checkpoint_that_cannot_be_read_gives_its_number_up(tmp_path, monkeypatch, sound):
+  """Else no later validation would beat the number of a state that is lost."""
+  recorder.run(tmp_path)
+  monkeypatch.setattr(start.checkpoint.Checkpoints, "sound", lambda self, which: sound)
+  made = start.open_run(recorder.config(), str(tmp_path))
+  made.close()
+  assert (made.meta["best"] is not None) == sound and (sound or made.meta["stale"] == 0)
