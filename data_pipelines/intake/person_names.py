@@ -63,7 +63,8 @@ def of_pictures(names: Collection[str]) -> set[pathlib.PurePosixPath]:
   """Folders of files that are called as sequences, planes or views, as are all beside them: T1, T2 and FLAIR,
   IXI-T1 and IXI-PD. T1, T2 and T3 are people, and so are P01_T1 and P02_T1."""
   beside: dict[pathlib.PurePosixPath, set[str]] = {}
-  for folder in {f for name in names for f in pathlib.PurePosixPath(name).parents if f.name}:
+  lowest = {name.rpartition("/")[0] for name in names} - {""}
+  for folder in {f for low in map(pathlib.PurePosixPath, lowest) for f in (low, *low.parents) if f.name}:
     beside.setdefault(folder.parent, set()).add(folder.name)
   found = set()
   for parent, folders in beside.items():
@@ -84,11 +85,11 @@ def without_pictures(names: Collection[str], pictures: Collection[pathlib.PurePo
                      ) -> dict[str, str]:
   """{name: it without folders `of_pictures`, and without a first word of the kind where all have one, or a
   folder of theirs is called so}: P1_10 of t1/t1_P1_10 and of flair/flair_P1_10."""
-  first = {name: re.match(r"([^-_ ]+)[-_ ](?=.)", pathlib.PurePosixPath(name).name) for name in names}
+  first = {name: re.match(r"([^-_ ]+)[-_ ](?=.)", name.rpartition("/")[2]) for name in names}
   words = {m[1].lower() if m else "" for m in first.values()}
   begin = len(words) > 1 and all(map(_PICTURES.fullmatch, words)) and not words <= {"t1", "t2", "l", "r"}
-  found = {}
-  for name in names:
+  found = {name: name for name in names}
+  for name in names if pictures or begin else ():
     path, word = pathlib.PurePosixPath(name), first[name]
     folders = [f.name for f in reversed(path.parents) if f.name and f not in pictures]
     kinds = {f.name.lower() for f in path.parents if f in pictures}

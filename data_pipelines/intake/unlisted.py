@@ -17,11 +17,12 @@ from data_pipelines.intake.counts import shown
 from data_pipelines.intake.tables import same
 
 TOGETHER = "put those of each into a folder patient_<number>, or name the splits in config.data.split_table"
-_LARGEST = 1 << 26  # bytes of a table that is looked at
+_LARGEST = 1 << 24  # bytes of a table that is looked at: its rows take some twenty times as much memory
 _TABLES, _SAMPLE = 20, 500  # tables, and rows of each by which the column of images is told
 _BOXES = ({"x", "y", "width", "height"}, {"x", "y", "w", "h"}, {"x", "y", "radius"}, {"xmin", "ymin"},
           {"x1", "y1", "x2", "y2"}, {"x0", "y0", "x1", "y1"})
 _OUTLINES = re.compile("bbox|boundingbox|encodedpixels|^rle|rle$|polygon|segmentation|contour")
+_ENDING = re.compile(rf"(?:{'|'.join(re.escape(end) for known in find.SUFFIXES.values() for end in known)})$")
 _NOTHING = {"", "-1", "nan", "none", "null", "n/a", "[]"}  # where nothing is marked
 _NUMBERS = {"0", "1", "0.0", "1.0"}
 _NAMES = re.compile("image|file|name|path|scan|slice|frame|(^|_| )id$|id$")  # of columns of numbers
@@ -111,16 +112,21 @@ def _by_path(pictures):
   """{end of the path without ending, in small letters: picture}; of ends that several share, None."""
   index: dict[str, Picture | None] = {}
   for picture in pictures:
-    parts = find.without_ending(picture.name).lower().split("/")
+    parts = _parts(picture.name)
     for at in range(len(parts)):
       key = "/".join(parts[at:])
       index[key] = picture if key not in index else None
   return index
 
 
+def _parts(name):
+  """Folders and the name without its ending, in small letters."""
+  return _ENDING.sub("", name.lower()).split("/")
+
+
 def _found(cell, index):
   """The picture that a cell names, by as much of its path as fits; None."""
-  parts = find.without_ending(cell.replace("\\", "/")).lower().split("/") if cell else []
+  parts = _parts(cell.replace("\\", "/")) if cell else []
   return next((index[key] for at in range(len(parts)) if (key := "/".join(parts[at:])) in index), None)
 
 
