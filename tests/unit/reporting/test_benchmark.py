@@ -65,7 +65,8 @@ def test_intervals_of_runs_and_of_one_run():
   assert np.std(several) == pytest.approx(np.std([.5, .7, .9]) / np.sqrt(3), rel=.1)
   one = summary.table([run("a", "nih AP", "", 0, .6)], "image_auroc")[("a", TRUNK), "nih AP"]
   assert one.interval == pytest.approx([.5, .7]) and one.over == "images or patients" and one.std_runs is None
-  assert text_tables._plain(one, ("a", TRUNK), "nih AP", "image_auroc").startswith("0.600; [0.500, 0.700]; 1/1 runs")
+  said = text_tables._plain(one, ("a", TRUNK), "nih AP", "image_auroc")
+  assert said.startswith("0.600; [0.500, 0.700]; 1/1 runs")
 
 
 def cells_of(html):
