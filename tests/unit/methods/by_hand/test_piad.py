@@ -13,6 +13,7 @@ import pytest
 from configs import piad_camelyon16, piad_cifar10
 from medae_jax.core.method import State
 from medae_jax.methods import _gradient_norms as gradient_norms, piad
+from medae_jax.models import dpa_nets, piad_nets
 from medae_jax.optim import adam
 
 RATE = {"enc_dec": 0.01, "critic_image": 0.02, "critic_latent": 0.03}
@@ -168,3 +169,48 @@ def test_scores_have_a_loss_of_their_own_and_validations_that_of_training(ema, f
   np.testing.assert_allclose(found["recon"], factor * x, rtol=1e-5)
   np.testing.assert_allclose(method.eval_step(state, {"image": x}, None)["loss"],
                              (off**2).mean((1, 2, 3)), rtol=1e-5)
+
+
+# --------------------------------------------------------------------------- networks, one channel each
+def leaky(x):
+  return np.where(x > 0, x, 0.2 * x)
+
+
+def test_a_block_of_2019_pools_behind_its_convolutions():
+  """Both are identities here: mean(l(l(x))) + mean(x)."""
+  x = RNG.normal(0, 1, (1, 4, 4, 1)).astype(np.float32)
+  same = {"kernel": jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0), "bias": jnp.zeros(1)}
+  found = piad_nets.DownBlock(1).apply({"params": {"conv1": same, "conv2": same}}, x)
+  mean = lambda v: v.reshape(1, 2, 2, 2, 2, 1).mean((2, 4))
+  np.testing.assert_allclose(found, mean(leaky(leaky(x))) + mean(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant, first", [("2019", lambda z: z), ("2021", leaky)])
+def test_the_generator_of_2019_takes_the_latent_as_it_is(variant, first):
+  """Padded by 3, its 4x4 kernel is met turned round: out[i, j] = w[3 - i, 3 - j] z."""
+  c = config(**{"model.variant": variant, "model.res": 8, "model.latent_dim": 1})
+  c.model.update(enc=(2, 2), dec=(2, 2), critic_image=(2, 2))
+  nets = piad_nets.build(c.model)
+  z = jnp.full((1, 1, 1, 1), -0.5)
+  made = nets["dec"].init(jax.random.key(0), z)
+  _, seen = nets["dec"].apply(made, z, capture_intermediates=True, mutable=["intermediates"])
+  layer, name = made["params"], "first" if variant == "2019" else "res_4"
+  layer = layer["first"] if variant == "2019" else layer["res_4"]["conv"]
+  found = seen["intermediates"][name]["__call__"][0]
+  want = first(-0.5) * layer["kernel"][::-1, ::-1, 0] + layer["bias"]
+  np.testing.assert_allclose(found[0], want, rtol=1e-5, atol=1e-6)
+  # the image critic alone has the deviation of the batch as one more channel
+  inputs = {net: nets[net].init(jax.random.key(0), jnp.zeros((2, 8, 8, 3)))["params"] for net in
+            ("enc", "critic_image")}
+  last = {net: (p["last"] if variant == "2019" else p["res_4"]["conv"])["kernel"].shape[2]
+          for net, p in inputs.items()}
+  assert last == {"enc": 2, "critic_image": 3 if variant == "2019" else 2}
+
+
+def test_the_latent_critic_reads_channel_after_channel():
+  x = RNG.normal(0, 1, (2, 2, 3, 4)).astype(np.float32)
+  kernel = jnp.arange(24.0).reshape(1, 1, 24, 1)
+  found = dpa_nets.LatentDiscriminator(()).apply(
+      {"params": {"body": {"conv0": {"kernel": kernel, "bias": jnp.ones(1)}}}}, x)
+  want = [1 + sum(image[h, w, c] * (6 * c + 3 * h + w) for h, w, c in np.ndindex(2, 3, 4)) for image in x]
+  np.testing.assert_allclose(found.ravel(), want, rtol=1e-4)
