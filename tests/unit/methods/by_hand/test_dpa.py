@@ -241,3 +241,25 @@ def test_every_stage_reads_a_batch_for_each_step_of_the_critic_and_one_more(weig
   found = [(s.name, s.steps, s.data["batch_size"]) for s in method.stages()]
   assert found == [("stable_16", 9, 4 * groups), ("transition_32", 7, 10 * groups),
                    ("stable_32", 21, 10 * groups)]
+
+
+def test_running_statistics_are_means_of_the_first_steps_and_stand_still_then():
+  perceptual = dpa.Method(test_dpa.config(**{"method.vgg_stats_steps": 2})).perceptual
+  layers = list(perceptual.init_stats(32, dict.fromkeys(perceptual.layers, 1))["vgg_32"]["layers"])
+  stats = {"kept": 1, **perceptual.init_stats(32, dict.fromkeys(layers, 1))}
+  seen = []
+  for value in (3.0, 5.0, 100.0, 200.0):
+    stats = perceptual.update_stats(stats, dict.fromkeys(layers, jnp.full((2, 4, 4, 1), value)), 32, None)
+    seen.append([float(stats["vgg_32"]["layers"][layers[0]][k][0]) for k in ("mean", "square")])
+  assert layers and seen == [[3, 9], [4, 17], [4, 17], [4, 17]] and stats["kept"] == 1
+
+
+def test_pixel_terms_of_a_transition_do_not_fade(monkeypatch):
+  """0.5 l1 of the whole images, and the features' loss (2 at half the side, 6 at the whole) with alpha."""
+  values = {"l1": lambda res: {16: 1.0, 32: 4.0}[res], "perceptual": lambda res: {16: 2.0, 32: 6.0}[res]}
+  monkeypatch.setattr(_growing.losses, "term_loss", lambda term, trunk, image, recon, res, real=None: (
+      jnp.full(1, values[term.name](res) + 10 * (image.shape[1] != res))))
+  terms = (_growing.losses.Term("perceptual", 3.0), _growing.losses.Term("l1", 0.5))
+  image = jnp.zeros((1, 32, 32, 1))
+  found = _growing.blended_loss(terms, None, None, image, image, res=32, alpha=0.25)
+  np.testing.assert_allclose(found, 3 * (0.75 * 2 + 0.25 * 6) + 0.5 * 4)

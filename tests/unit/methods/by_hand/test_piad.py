@@ -214,3 +214,15 @@ def test_the_latent_critic_reads_channel_after_channel():
       {"params": {"body": {"conv0": {"kernel": kernel, "bias": jnp.ones(1)}}}}, x)
   want = [1 + sum(image[h, w, c] * (6 * c + 3 * h + w) for h, w, c in np.ndindex(2, 3, 4)) for image in x]
   np.testing.assert_allclose(found.ravel(), want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("net", ["image", "latent"])
+def test_an_adversarial_loss_alone_can_end_training_on_either_side_of_zero(net, monkeypatch):
+  method, state = made(monkeypatch, **{"method.loss_limit": 50.0})
+  for value, ends in ((-60.0, True), (60.0, True), (-40.0, False), (40.0, False)):
+    losses = {"loss": jnp.float32(1), "adv_image": jnp.float32(2), "adv_latent": jnp.float32(3)}
+    losses[f"adv_{net}"] = jnp.float32(value)
+    nothing = {n: {"kernel": jnp.float32(0)} for n in ("enc", "dec")}
+    monkeypatch.setattr(method, "_grads", lambda state, draws, axis, losses=losses: (
+        {"adv": nothing, "rec": nothing}, state.stats, losses))
+    assert np.isinf(method.iterate(state, DRAWS)[1]["loss"]) == ends, value
