@@ -17,7 +17,7 @@ _STEPS = {"bet", "brain", "stripped", "skullstripped", "skullstrip", "stripping"
           "resample", "resliced", "res", "iso", "1mm", "resized", "norm", "normalised", "normalized",
           "znorm", "zscore", "denoised", "denoise", "preproc", "preprocessed", "pp", "processed", "defaced",
           "deface", "cropped", "warped", "mni", "mni152", "std", "restore", "restored", "smoothed",
-          "clahe", "equalized", "equalised", "copy", "kopie"}
+          "clahe", "equalized", "equalised", "copy", "kopie", "synthsr", "voided", "inpainted"}
 # What augmentation calls its copies, before a name or at its end.
 AUGMENTED = r"aug(?:mented|mentation)?\d*|[hv]?flip(?:ped)?(?:lr|ud|[hv])?|rot(?:ated?)?\d*|mirror(?:ed)?"
 _AUGMENTED = re.compile(AUGMENTED, re.IGNORECASE)

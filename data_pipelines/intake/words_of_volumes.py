@@ -25,7 +25,7 @@ NO_LESION = {"brain", "brainmask", "bet", "skull", "head", "tissue", "wm", "gm",
 WITHIN = re.compile("lesion|tumou?r|wmh|gtv|infarct|stroke|o?edema|metasta|ha?ematoma|ha?emorrhage|glioma")
 # Of labels wherever they stand in a name that tells no sequence, what FreeSurfer and FSL write among them.
 MAPS = {*LABEL_ENDINGS, "truth", "aseg", "aparc", "aparc+aseg", "wmparc", "ribbon", "brainmask", "pve",
-        "pveseg", "probseg", "dseg"}
+        "pveseg", "mixeltype", "probseg", "dseg"}
 TISSUES = {"gm", "wm", "csf", "tissue", "tissues", "ventricles", "atlas", "parcellation"}  # at the end
 WRITTEN_TOGETHER = re.compile(r".+(?:mask|lesions?|segm?|segmentation|labels?|annotations?)")  # FLAIRmask
 ENDS_AS_LABEL = re.compile(r".*(?:masks?|segm?|segmentations?|labels?)")  # fseg, brainmask

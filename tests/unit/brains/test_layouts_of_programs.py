@@ -23,6 +23,19 @@ def test_forms_by_letters_before_a_name_are_no_scans_of_others(tmp_path, scan, f
     assert len(own_scans.group(members, ())[0]) == 2
 
 
+@pytest.mark.parametrize("scan, form", [
+    ("P1", "P1_synthsr"), ("BraTS-GLI-0-00-t1n", "BraTS-GLI-0-00-t1n-voided"), ("P1_t1", "P1_t1_inpainted")])
+def test_a_scan_that_a_program_has_filled_or_drawn_anew_is_a_form_of_it(tmp_path, scan, form):
+  """Beside it such a volume counted as one more normal scan of the person."""
+  with pytest.raises(UserError, match=f"{scan}.nii.gz and {form}.nii.gz are forms"):
+    own_scans.group(sides.look(folder_of(tmp_path, scan, form)).members, ())
+
+
+def test_maps_of_fast_are_labels(tmp_path):
+  with pytest.raises(UserError, match="P1_mixeltype.nii.gz is named as a label"):
+    own_scans.group(sides.look(folder_of(tmp_path, "P1", "P1_mixeltype", "P2")).members, ())
+
+
 @pytest.mark.parametrize("made", [
     "BiasField_P1", "u_rc1P1_Template", "smwc1P1", "s8wc1P1", "mri/p0P1", "mri/mwp1P1", "mri/iy_P1", "y_P1"])
 def test_maps_of_spm_and_cat12_are_no_scans(tmp_path, made):

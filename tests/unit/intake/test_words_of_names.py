@@ -92,7 +92,8 @@ def test_pictures_of_another_kind():
   assert "names t2 and star: " in sequences.described(("T2*",), sequences.KNOWN)[1]
   for word in (*OTHER, *OTHER_NAMES, "t1", "t2w", "t1n"):
     assert sequences.other_kind(f"P1_{word}", ("flair",)) == sequences.UNUSED, word
-  for word in (*LABELS, *words("aseg aparc aparc+aseg wmparc ribbon brainmask pve pveseg probseg dseg")):
+  for word in (*LABELS, *words(
+      "aseg aparc aparc+aseg wmparc ribbon brainmask pve pveseg mixeltype probseg dseg")):
     assert "label" in sequences.other_kind(f"{word}_P1", ("flair",)), word
   for word in (*LABELS, *words("truth dseg probseg anomaly overlay")):
     assert "label" in sequences.other_kind(f"P1_{word}", ("ct",)), word
